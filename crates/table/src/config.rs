@@ -1,0 +1,130 @@
+//! Judges the keys below `config/`. A bad one keeps its last good value, else its default.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::keys::{Tree, is_known, resembling};
+use crate::model::{Config, Timeouts};
+use crate::problem::{Problem, ProblemKind, Report};
+use crate::raw::RawKeys;
+use crate::reader::Reader;
+use crate::value::{self, Parsed};
+
+/// Judges the configuration, with `last` for the values of bad keys.
+pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<[Problem]>) {
+    let mut reader = Reader::new(raw, Report::of_tree(prefix, "config"));
+    let fallback = Config::default();
+    let mut keys = Keys { reader: &mut reader, last, default: &fallback };
+    let config = Config {
+        timeouts: keys.timeouts(),
+        max_connections: keys.read("limit/connections", most, |config| &config.max_connections),
+        head_bytes: keys.read(
+            "limit/head_bytes",
+            |text| value::within(text, 1024, 1 << 20),
+            |config| &config.head_bytes,
+        ),
+        headers: keys.read("limit/headers", |text| value::within(text, 1, 256), |config| &config.headers),
+        health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
+        errors: keys.errors(),
+    };
+    report_unknown(&mut reader);
+    (config, reader.report.finish())
+}
+
+/// The keys, and where else a value may come from.
+struct Keys<'a, 'r> {
+    reader: &'a mut Reader<'r>,
+    last: &'a Config,
+    default: &'a Config,
+}
+
+impl Keys<'_, '_> {
+    fn timeouts(&mut self) -> Timeouts {
+        Timeouts {
+            connect: self.wait("timeout/connect", |timeouts| timeouts.connect),
+            head: self.wait("timeout/head", |timeouts| timeouts.head),
+            keep_alive: self.wait("timeout/keep_alive", |timeouts| timeouts.keep_alive),
+            client: self.wait("timeout/client", |timeouts| timeouts.client),
+            server: self.wait("timeout/server", |timeouts| timeouts.server),
+            tunnel: self.wait("timeout/tunnel", |timeouts| timeouts.tunnel),
+            drain: self.wait("timeout/drain", |timeouts| timeouts.drain),
+        }
+    }
+
+    fn wait(&mut self, key: &str, of: fn(&Timeouts) -> Duration) -> Duration {
+        match self.attempt(key, value::duration) {
+            Some(Ok(wait)) => wait,
+            Some(Err(())) => of(&self.last.timeouts),
+            None => of(&self.default.timeouts),
+        }
+    }
+
+    fn read<T: Clone>(&mut self, key: &str, parse: impl FnOnce(&str) -> Parsed<T>, of: fn(&Config) -> &T) -> T {
+        match self.attempt(key, parse) {
+            Some(Ok(value)) => value,
+            Some(Err(())) => of(self.last).clone(),
+            None => of(self.default).clone(),
+        }
+    }
+
+    /// The value if the key is set, and whether it is good.
+    fn attempt<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<Result<T, ()>> {
+        self.reader.bad = false;
+        match self.reader.read(key, parse) {
+            Some(value) => Some(Ok(value)),
+            None => self.reader.bad.then_some(Err(())),
+        }
+    }
+
+    fn errors(&mut self) -> Box<[(u16, Arc<str>)]> {
+        let mut errors = Vec::new();
+        for (key, _) in self.reader.raw.iter() {
+            let Some(status) = key.strip_prefix("errors/") else {
+                continue;
+            };
+            let body = self.attempt(key, |text| error_body(status, text));
+            errors.extend(match body {
+                Some(Ok(error)) => Some(error),
+                Some(Err(())) => self.last_error(status),
+                None => None,
+            });
+        }
+        errors.sort_by_key(|(status, _)| *status);
+        errors.dedup_by_key(|(status, _)| *status);
+        errors.into()
+    }
+
+    fn last_error(&self, status: &str) -> Option<(u16, Arc<str>)> {
+        let status = error_status(status).ok()?;
+        self.last.errors.iter().find(|(have, _)| *have == status).cloned()
+    }
+}
+
+fn error_body(status: &str, text: &str) -> Parsed<(u16, Arc<str>)> {
+    Ok((error_status(status)?, text.into()))
+}
+
+fn error_status(text: &str) -> Parsed<u16> {
+    let status = value::within(text, 400, 599).ok().filter(|_| text.len() == 3);
+    let status = status.and_then(|status| u16::try_from(status).ok());
+    status.ok_or_else(|| "expected errors/<status> with a status from 400 to 599".into())
+}
+
+fn most(text: &str) -> Parsed<Option<NonZeroU32>> {
+    value::count(text).map(Some)
+}
+
+fn report_unknown(reader: &mut Reader<'_>) {
+    for (key, value) in reader.raw.iter() {
+        let known = is_known(Tree::Config, key) || key.starts_with("errors/");
+        if known || value.trim_ascii().is_empty() {
+            continue;
+        }
+        let advice = match resembling(Tree::Config, key) {
+            Some(meant) => format!("nobody reads this key; did you mean {meant}?"),
+            None => "nobody reads this key".into(),
+        };
+        reader.report.add(ProblemKind::UnknownKey, key, Some(&String::from_utf8_lossy(value)), advice);
+    }
+}

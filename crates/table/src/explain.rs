@@ -1,0 +1,114 @@
+//! Why a request goes where it goes.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crate::host::{HostBuffer, parents};
+use crate::index::{Found, HostMatch, NO_RULE};
+use crate::index_build;
+use crate::model::{HttpEntry, Service, ServiceName};
+
+/// The answer to "who takes this request, and why".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Who takes it, if anyone.
+    pub chosen: Option<Verdict>,
+    /// Others that match too and lost, best first.
+    pub passed_over: Vec<Verdict>,
+}
+
+/// One service that matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The service.
+    pub service: ServiceName,
+    /// Index into the table's services.
+    pub index: u32,
+    /// The rule in words: `host shop.test, path /cart, priority 0`.
+    pub rule: String,
+    /// Why it lost to the one before it; empty for the chosen one.
+    pub reason: String,
+}
+
+/// A service that matches, and how.
+struct Match<'a> {
+    service: &'a Service,
+    entry: &'a HttpEntry,
+    found: Found,
+}
+
+/// Asks each service alone with the lookup that requests take, then puts those that match in order of precedence.
+pub(crate) fn explain<'a>(services: &'a [Arc<Service>], host: &str, target: &str) -> Explanation {
+    let http = services.iter().map_while(|service| Some((service, service.http()?)));
+    let ask = |(number, (service, entry)): (u32, (&'a Arc<Service>, &'a HttpEntry))| {
+        let found = index_build::build(&[(number, entry)], None).find(host, target)?;
+        Some(Match { service, entry, found })
+    };
+    let mut matches: Vec<_> = (0..).zip(http).filter_map(ask).collect();
+    matches.sort_by_key(|one| Reverse(one.found.rank()));
+    let before = std::iter::once(None).chain(matches.iter().map(Some));
+    let mut verdicts = before.zip(&matches).map(|(before, one)| one.verdict(before, host));
+    Explanation { chosen: verdicts.next(), passed_over: verdicts.collect() }
+}
+
+impl Match<'_> {
+    fn verdict(&self, before: Option<&Self>, host: &str) -> Verdict {
+        Verdict {
+            service: self.service.name.clone(),
+            index: self.found.leaf.service,
+            rule: self.rule(host),
+            reason: before.map(|before| self.lost_to(before)).unwrap_or_default(),
+        }
+    }
+
+    fn rule(&self, host: &str) -> String {
+        if self.found.host == HostMatch::Default {
+            return "default".into();
+        }
+        let host = match self.found.host {
+            HostMatch::Exact => format!("host {}", in_normal_form(host)),
+            HostMatch::Wildcard(length) => format!("host *.{}", parent_of_length(host, length)),
+            HostMatch::Any | HostMatch::Default => "any host".into(),
+        };
+        let path = match self.found.leaf.rule {
+            NO_RULE => "any path".into(),
+            rule => self.entry.paths[rule as usize].to_string(),
+        };
+        format!("{host}, {path}, priority {}", self.entry.priority)
+    }
+
+    /// Which step of precedence decided.
+    fn lost_to(&self, winner: &Self) -> String {
+        let (ours, theirs) = (&self.found, &winner.found);
+        if ours.host == HostMatch::Default {
+            return match theirs.host {
+                HostMatch::Default => format!("{} is the default and its name comes first", winner.service.name),
+                _ => "the default takes only what nobody else takes".into(),
+            };
+        }
+        if ours.leaf.priority != theirs.leaf.priority {
+            return format!("its priority {} is lower than {}", ours.leaf.priority, theirs.leaf.priority);
+        }
+        if ours.host != theirs.host {
+            return format!("its host rule is less exact than that of {}", winner.service.name);
+        }
+        match (ours.leaf.closeness, theirs.leaf.closeness) {
+            (ours, theirs) if ours == theirs => {
+                format!("the name {} comes first", winner.service.name)
+            }
+            (0, _) => "it has no path rule that matches".into(),
+            (1, _) => "an expression comes after a prefix".into(),
+            _ => "its prefix is shorter".into(),
+        }
+    }
+}
+
+fn in_normal_form(host: &str) -> String {
+    String::from_utf8_lossy(HostBuffer::default().normal(host)).into_owned()
+}
+
+fn parent_of_length(host: &str, length: usize) -> String {
+    let mut buffer = HostBuffer::default();
+    let parent = parents(buffer.normal(host)).find(|parent| parent.len() == length);
+    String::from_utf8_lossy(parent.unwrap_or_default()).into_owned()
+}

@@ -1,0 +1,204 @@
+//! Finds the HTTP service for a request. Owns precedence; a lookup takes no lock and allocates nothing.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::host::{HostBuffer, parents};
+use crate::host_map::{HostMap, HostRules};
+use crate::model::HttpEntry;
+use crate::pattern::Pattern;
+use crate::pattern_set::PatternSet;
+use crate::prefixes::Prefixes;
+
+/// All rules of all HTTP services.
+#[derive(Debug, Default)]
+pub(crate) struct HttpIndex {
+    pub(crate) exact: HostMap,
+    /// By the text behind `*.`.
+    pub(crate) wildcard: HostMap,
+    /// What the hosts point into: hosts of the same services share one.
+    pub(crate) rules: Box<[PathRules]>,
+    /// Of services that take any host.
+    pub(crate) any: PathRules,
+    pub(crate) default: Option<Leaf>,
+    /// Kept so that the next index need not build the same again.
+    pub(crate) sets: PatternSets,
+    /// Rules that never win because another service has the same.
+    pub(crate) shadows: Box<[Shadow]>,
+}
+
+pub(crate) type PatternSets = HashMap<Box<[Arc<Pattern>]>, Arc<PatternSet>, RandomState>;
+
+/// A service's number and its rules.
+pub(crate) type Numbered<'a> = (u32, &'a HttpEntry);
+
+/// Rules about paths, for one set of services.
+#[derive(Debug, Default)]
+pub(crate) struct PathRules {
+    /// The highest priority in here.
+    pub(crate) top: i64,
+    /// Who takes any path.
+    pub(crate) bare: Option<Leaf>,
+    pub(crate) prefixes: Option<Box<Prefixes>>,
+    pub(crate) patterns: Option<Box<Patterns>>,
+}
+
+/// Expressions, best first, and what each leads to.
+#[derive(Debug)]
+pub(crate) struct Patterns {
+    pub(crate) set: Arc<PatternSet>,
+    pub(crate) leaves: Box<[Leaf]>,
+}
+
+/// Where a rule leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    pub(crate) priority: i64,
+    /// How closely it looks at the path: 0 not at all, 1 by expression, else 2 and a prefix's length.
+    pub(crate) closeness: u32,
+    pub(crate) service: u32,
+    /// Which of the service's path rules; `NO_RULE` for none.
+    pub(crate) rule: u32,
+    /// Bytes of the target to take off.
+    pub(crate) strip: u32,
+}
+
+/// Stands for "no path rule".
+pub(crate) const NO_RULE: u32 = u32::MAX;
+
+/// How a service was reached by host; later is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum HostMatch {
+    /// It takes what no other service takes.
+    Default,
+    /// It takes any host.
+    Any,
+    /// By a wildcard, with the length of the text behind `*.`.
+    Wildcard(usize),
+    /// By this very name.
+    Exact,
+}
+
+/// A rule that matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) host: HostMatch,
+    pub(crate) leaf: Leaf,
+}
+
+/// A rule that never wins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Shadow {
+    pub(crate) loser: u32,
+    pub(crate) winner: u32,
+    pub(crate) rule: ShadowedRule,
+    /// The host that both have; `None` for any.
+    pub(crate) host: Option<Box<str>>,
+}
+
+/// Which rule of the loser it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ShadowedRule {
+    Default,
+    /// A host for any path.
+    Host,
+    /// The path rule of this number.
+    Path(u32),
+}
+
+impl Found {
+    /// Precedence, all of it: the greatest of all that match takes the request.
+    pub(crate) fn rank(&self) -> impl Ord + use<> {
+        let Leaf { priority, closeness, service, .. } = self.leaf;
+        (self.host != HostMatch::Default, priority, self.host, closeness, Reverse(service))
+    }
+}
+
+impl Leaf {
+    /// A rule for any path, of the usual priority.
+    pub(crate) fn plain(service: u32) -> Self {
+        Self { priority: 0, closeness: 0, service, rule: NO_RULE, strip: 0 }
+    }
+
+    /// Precedence among rules for one host.
+    pub(crate) fn rank(&self) -> impl Ord + use<> {
+        (self.priority, self.closeness, Reverse(self.service), self.strip)
+    }
+}
+
+impl HttpIndex {
+    /// The rule that takes a request.
+    pub(crate) fn find(&self, host: &str, target: &str) -> Option<Found> {
+        let mut buffer = HostBuffer::default();
+        let host = buffer.normal(host);
+        let target = target.as_bytes();
+        let mut best = None;
+        if let Some(&rules) = self.exact.get(host) {
+            self.improve(&mut best, rules, HostMatch::Exact, target);
+        }
+        if !self.wildcard.is_empty() {
+            self.find_wildcard(host, target, &mut best);
+        }
+        self.any.improve(&mut best, HostMatch::Any, target);
+        best.or_else(|| self.default.map(|leaf| Found { host: HostMatch::Default, leaf }))
+    }
+
+    fn find_wildcard(&self, host: &[u8], target: &[u8], best: &mut Option<Found>) {
+        for parent in parents(host) {
+            if let Some(&rules) = self.wildcard.get(parent) {
+                self.improve(best, rules, HostMatch::Wildcard(parent.len()), target);
+            }
+        }
+    }
+
+    fn improve(&self, best: &mut Option<Found>, rules: HostRules, host: HostMatch, target: &[u8]) {
+        match rules {
+            HostRules::Paths(at) => self.rules[at as usize].improve(best, host, target),
+            HostRules::Plain(service) => improve(best, Some(Found { host, leaf: Leaf::plain(service) })),
+        }
+    }
+}
+
+impl PathRules {
+    /// Replaces the best so far by what is found here, if that ranks higher.
+    fn improve(&self, best: &mut Option<Found>, host: HostMatch, target: &[u8]) {
+        // Hosts are asked closest first, so only a higher priority can beat what was found.
+        if best.is_some_and(|best| best.leaf.priority >= self.top) {
+            return;
+        }
+        improve(best, self.find(target).map(|leaf| Found { host, leaf }));
+    }
+
+    fn find(&self, target: &[u8]) -> Option<Leaf> {
+        let prefix = self.prefixes.as_ref().and_then(|prefixes| prefixes.find(target));
+        let best = better(self.bare, prefix);
+        match &self.patterns {
+            Some(patterns) if patterns.could_beat(best) => better(best, patterns.find(target)),
+            _ => best,
+        }
+    }
+}
+
+fn improve(best: &mut Option<Found>, found: Option<Found>) {
+    if found.map(|found| found.rank()) > best.map(|best| best.rank()) {
+        *best = found;
+    }
+}
+
+impl Patterns {
+    fn could_beat(&self, best: Option<Leaf>) -> bool {
+        let first = self.leaves.first().map(Leaf::rank);
+        first > best.map(|leaf| leaf.rank())
+    }
+
+    fn find(&self, target: &[u8]) -> Option<Leaf> {
+        self.set.first(target).map(|at| self.leaves[at])
+    }
+}
+
+fn better(a: Option<Leaf>, b: Option<Leaf>) -> Option<Leaf> {
+    if b.map(|leaf| leaf.rank()) > a.map(|leaf| leaf.rank()) { b } else { a }
+}

@@ -1,0 +1,325 @@
+//! Builds the index from the rules of all services. Says which rules can never win; never matches a request.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::host_map::{HostKey, HostMap, HostRules};
+use crate::index::{HttpIndex, Leaf, NO_RULE, Numbered, PathRules, PatternSets, Patterns, Shadow, ShadowedRule};
+use crate::model::{HostPattern, HttpEntry, PathRule};
+use crate::pattern::Pattern;
+use crate::pattern_set::PatternSet;
+use crate::prefixes::{Prefix, Prefixes};
+
+/// Builds an index. `services` are ordered by name; `old` lends what has not changed.
+pub(crate) fn build(services: &[Numbered<'_>], old: Option<&HttpIndex>) -> HttpIndex {
+    let hosts = Hosts::of(services);
+    let mut builder = Builder::new(services, old);
+    let exact = builder.by_host(&hosts.exact);
+    let wildcard = builder.by_host(&hosts.wildcard);
+    let any = builder.path_rules(&hosts.any, Scope::AnyHost);
+    let default = builder.default(&hosts.default);
+    let Builder { rules, sets, mut shadows, .. } = builder;
+    shadows.sort();
+    HttpIndex { exact, wildcard, rules: rules.into(), any, default, sets, shadows: shadows.into() }
+}
+
+/// Positions of services, by the hosts that their rules name.
+#[derive(Default)]
+struct Hosts<'a> {
+    exact: Vec<(&'a HostPattern, u32)>,
+    wildcard: Vec<(&'a HostPattern, u32)>,
+    any: Vec<u32>,
+    default: Vec<u32>,
+}
+
+impl<'a> Hosts<'a> {
+    fn of(services: &[Numbered<'a>]) -> Self {
+        let mut hosts = Self::default();
+        for (at, &(_, entry)) in (0..).zip(services) {
+            hosts.add(at, entry);
+        }
+        hosts
+    }
+
+    fn add(&mut self, at: u32, entry: &'a HttpEntry) {
+        for host in &entry.hosts {
+            match host {
+                HostPattern::Exact(_) => self.exact.push((host, at)),
+                HostPattern::Wildcard(_) => self.wildcard.push((host, at)),
+            }
+        }
+        if !entry.paths.is_empty() && (entry.hosts.is_empty() || entry.either) {
+            self.any.push(at);
+        }
+        if entry.default {
+            self.default.push(at);
+        }
+    }
+}
+
+/// Which services name each host.
+struct Owners<'a> {
+    by_host: HashMap<HostKey, Owner, RandomState>,
+    lists: Vec<(&'a HostPattern, Vec<u32>)>,
+}
+
+/// Whose a host is, by position.
+#[derive(Clone, Copy)]
+enum Owner {
+    One(u32),
+    /// Those of this list.
+    Several(usize),
+}
+
+impl<'a> Owners<'a> {
+    fn of(pairs: &[(&'a HostPattern, u32)]) -> Self {
+        let by_host = HashMap::with_capacity_and_hasher(pairs.len(), RandomState::default());
+        let mut owners = Self { by_host, lists: Vec::new() };
+        for &(host, at) in pairs {
+            match owners.by_host.entry(host.name().into()) {
+                Entry::Vacant(vacant) => drop(vacant.insert(Owner::One(at))),
+                Entry::Occupied(mut occupied) => match *occupied.get() {
+                    Owner::Several(list) => owners.lists[list].1.push(at),
+                    Owner::One(first) => {
+                        occupied.insert(Owner::Several(owners.lists.len()));
+                        owners.lists.push((host, vec![first, at]));
+                    }
+                },
+            }
+        }
+        owners
+    }
+}
+
+/// Whose path rules are meant.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    /// Those of services that have this host; `None`: of one service, whatever its hosts.
+    Host(Option<&'a HostPattern>),
+    /// Those of services that take any host.
+    AnyHost,
+}
+
+impl<'a> Scope<'a> {
+    fn host(self) -> Option<&'a HostPattern> {
+        match self {
+            Self::Host(host) => host,
+            Self::AnyHost => None,
+        }
+    }
+}
+
+struct Builder<'a> {
+    services: &'a [Numbered<'a>],
+    old: Option<&'a PatternSets>,
+    rules: Vec<PathRules>,
+    /// Which of `rules` is that of these services.
+    known: HashMap<Box<[u32]>, u32, RandomState>,
+    sets: PatternSets,
+    shadows: Vec<Shadow>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(services: &'a [Numbered<'a>], old: Option<&'a HttpIndex>) -> Self {
+        Self {
+            services,
+            old: old.map(|old| &old.sets),
+            rules: Vec::new(),
+            known: HashMap::default(),
+            sets: PatternSets::default(),
+            shadows: Vec::new(),
+        }
+    }
+
+    fn by_host(&mut self, pairs: &[(&'a HostPattern, u32)]) -> HostMap {
+        let owners = Owners::of(pairs);
+        let rules = |(host, owner)| match owner {
+            Owner::One(at) => (host, self.rules_of_one(at)),
+            Owner::Several(at) => {
+                let (named, list) = &owners.lists[at];
+                (host, HostRules::Paths(self.shared_rules(list, Some(named))))
+            }
+        };
+        owners.by_host.into_iter().map(rules).collect()
+    }
+
+    /// Most hosts belong to one service that takes any path: that needs no rules of its own.
+    fn rules_of_one(&mut self, at: u32) -> HostRules {
+        let (service, entry) = self.services[at as usize];
+        if entry.paths.is_empty() && entry.priority == 0 {
+            return HostRules::Plain(service);
+        }
+        HostRules::Paths(self.shared_rules(&[at], None))
+    }
+
+    /// The number of these services' rules, which are built when they are first asked for.
+    fn shared_rules(&mut self, list: &[u32], host: Option<&HostPattern>) -> u32 {
+        if let Some(&at) = self.known.get(list) {
+            return at;
+        }
+        let rules = self.path_rules(list, Scope::Host(host));
+        let at = u32::try_from(self.rules.len()).expect("2^32 hosts do not fit in memory");
+        self.rules.push(rules);
+        self.known.insert(list.into(), at);
+        at
+    }
+
+    /// The path rules of services that have this host, or of those that take any.
+    fn path_rules(&mut self, list: &[u32], scope: Scope<'_>) -> PathRules {
+        let mut gathered = Gathered::default();
+        for &at in list {
+            gathered.add(self.services[at as usize], matches!(scope, Scope::Host(_)));
+        }
+        if list.len() > 1 {
+            self.shadows.extend(gathered.shadows(scope));
+        }
+        let patterns = self.patterns(gathered.patterns);
+        PathRules {
+            top: gathered.top.unwrap_or(i64::MIN),
+            bare: gathered.bare.iter().copied().max_by_key(Leaf::rank),
+            prefixes: (!gathered.prefixes.is_empty()).then(|| Box::new(Prefixes::new(gathered.prefixes))),
+            patterns,
+        }
+    }
+
+    fn patterns(&mut self, mut found: Vec<(&Arc<Pattern>, Leaf)>) -> Option<Box<Patterns>> {
+        if found.is_empty() {
+            return None;
+        }
+        found.sort_by_key(|(_, leaf)| Reverse(leaf.rank()));
+        let patterns: Box<[_]> = found.iter().map(|&(pattern, _)| pattern.clone()).collect();
+        let leaves = found.iter().map(|&(_, leaf)| leaf).collect();
+        Some(Box::new(Patterns { set: self.set(patterns), leaves }))
+    }
+
+    fn set(&mut self, patterns: Box<[Arc<Pattern>]>) -> Arc<PatternSet> {
+        if let Some(set) = self.sets.get(&patterns) {
+            return set.clone();
+        }
+        let old = self.old.and_then(|old| old.get(&patterns));
+        let set = old.cloned().unwrap_or_else(|| Arc::new(PatternSet::new(patterns.clone())));
+        self.sets.insert(patterns, set.clone());
+        set
+    }
+
+    fn default(&mut self, list: &[u32]) -> Option<Leaf> {
+        let (&first, others) = list.split_first()?;
+        let winner = self.services[first as usize].0;
+        let shadow = |&at: &u32| {
+            let (loser, _) = self.services[at as usize];
+            Shadow { loser, winner, rule: ShadowedRule::Default, host: None }
+        };
+        self.shadows.extend(others.iter().map(shadow));
+        Some(Leaf { priority: 0, closeness: 0, service: winner, rule: NO_RULE, strip: 0 })
+    }
+}
+
+/// The rules of several services for one host, or for any.
+#[derive(Default)]
+struct Gathered<'a> {
+    top: Option<i64>,
+    bare: Vec<Leaf>,
+    prefixes: Vec<Prefix<'a>>,
+    patterns: Vec<(&'a Arc<Pattern>, Leaf)>,
+}
+
+impl<'a> Gathered<'a> {
+    fn add(&mut self, (service, entry): Numbered<'a>, host_matched: bool) {
+        self.top = self.top.max(Some(entry.priority));
+        let leaf = Leaf { priority: entry.priority, closeness: 0, service, rule: NO_RULE, strip: 0 };
+        if host_matched && (entry.either || entry.paths.is_empty()) {
+            self.bare.push(leaf);
+        }
+        for (rule, path) in (0..).zip(&entry.paths) {
+            let strip = if entry.keep_virtual_path { 0 } else { strip(path) };
+            self.add_path(path, Leaf { rule, strip, ..leaf });
+        }
+    }
+
+    fn add_path(&mut self, path: &'a PathRule, leaf: Leaf) {
+        let (text, segments) = match path {
+            PathRule::Begins(text) | PathRule::Virtual(text) => (text, false),
+            PathRule::Segments(text) => (text, true),
+            PathRule::Pattern(pattern) => {
+                return self.patterns.push((pattern, Leaf { closeness: 1, ..leaf }));
+            }
+        };
+        let closeness = 2 + u32::try_from(text.len()).expect("a prefix's length is limited when it is parsed");
+        self.prefixes.push(Prefix { text, segments, leaf: Leaf { closeness, ..leaf } });
+    }
+
+    /// Rules that lose to the same rule of a service that goes first.
+    fn shadows(&self, scope: Scope<'_>) -> Vec<Shadow> {
+        let mut first: HashMap<Rule<'_>, u32, RandomState> = HashMap::default();
+        let mut shadows = Vec::new();
+        for (rule, leaf) in self.rules() {
+            let winner = *first.entry(rule).or_insert(leaf.service);
+            let whole = first.get(&rule.without_segments()).copied().filter(|&winner| winner <= leaf.service);
+            let winner = whole.unwrap_or(winner).min(winner);
+            if winner != leaf.service {
+                let host = scope.host().map(|host| host.to_string().into());
+                shadows.push(Shadow { loser: leaf.service, winner, rule: shadowed(leaf), host });
+            }
+        }
+        shadows
+    }
+
+    /// All rules, ordered by service.
+    fn rules(&self) -> Vec<(Rule<'a>, Leaf)> {
+        let rule = |kind, text, leaf: Leaf| (Rule { priority: leaf.priority, kind, text }, leaf);
+        let bare = self.bare.iter().map(|&leaf| rule(Kind::Bare, "", leaf));
+        let prefixes = self.prefixes.iter().map(|prefix| {
+            let kind = if prefix.segments { Kind::Segments } else { Kind::Prefix };
+            rule(kind, prefix.text, prefix.leaf)
+        });
+        let patterns = self.patterns.iter().map(|(pattern, leaf)| rule(Kind::Pattern, pattern.as_str(), *leaf));
+        let mut rules: Vec<_> = bare.chain(prefixes).chain(patterns).collect();
+        rules.sort_by_key(|(_, leaf)| leaf.service);
+        rules
+    }
+}
+
+/// What makes two rules for one host the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Rule<'a> {
+    priority: i64,
+    kind: Kind,
+    text: &'a str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Bare,
+    Prefix,
+    Segments,
+    Pattern,
+}
+
+impl Rule<'_> {
+    /// A plain prefix takes all that the same prefix by whole segments would.
+    fn without_segments(self) -> Self {
+        let kind = if self.kind == Kind::Segments { Kind::Prefix } else { self.kind };
+        Self { kind, ..self }
+    }
+}
+
+fn shadowed(leaf: Leaf) -> ShadowedRule {
+    match leaf.rule {
+        NO_RULE => ShadowedRule::Host,
+        rule => ShadowedRule::Path(rule),
+    }
+}
+
+/// How much a rule takes off. Taking off a lone `/` would leave what it was.
+fn strip(rule: &PathRule) -> u32 {
+    match rule {
+        PathRule::Virtual(text) if text.len() > 1 => {
+            u32::try_from(text.len()).expect("a prefix's length is limited when it is parsed")
+        }
+        _ => 0,
+    }
+}

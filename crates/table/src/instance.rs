@@ -1,0 +1,151 @@
+//! Parses an instance's value: `ADDRESS[:PORT] [weight=N] [maxconn=N] [backup] [drain] [tls]`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use crate::model::{Instance, InstanceName, Target};
+use crate::value::{self, Parsed};
+
+const SHAPE: &str = "expected ADDRESS[:PORT] with an IPv4 address, [IPv6], a host name, or unix:/path";
+
+/// Parses one; `port` is that of a value that names none.
+pub(crate) fn parse(name: &str, text: &str, port: u16) -> Parsed<Instance> {
+    let mut words = text.split_ascii_whitespace();
+    let address = words.next().ok_or(SHAPE)?;
+    let mut instance = Instance {
+        name: InstanceName(name.into()),
+        target: target(address, port)?,
+        weight: 1,
+        max_connections: None,
+        backup: false,
+        drain: false,
+        tls: false,
+    };
+    words.try_for_each(|word| option(&mut instance, word))?;
+    Ok(instance)
+}
+
+fn option(instance: &mut Instance, word: &str) -> Parsed<()> {
+    match word.split_once('=') {
+        None if word == "backup" => instance.backup = true,
+        None if word == "drain" => instance.drain = true,
+        None if word == "tls" => instance.tls = true,
+        Some(("weight", number)) => instance.weight = weight(number)?,
+        Some(("maxconn", number)) => instance.max_connections = most(number)?,
+        _ => {
+            return Err(format!("unknown option {word:?}; expected weight=0..256, maxconn=N, backup, drain or tls"));
+        }
+    }
+    Ok(())
+}
+
+fn weight(number: &str) -> Parsed<u16> {
+    let weight = value::within(number, 0, 256).map_err(|_| "expected a weight from 0 to 256")?;
+    Ok(u16::try_from(weight).expect("at most 256"))
+}
+
+/// As in HAProxy, 0 is no limit.
+fn most(number: &str) -> Parsed<Option<NonZeroU32>> {
+    let most =
+        value::within(number, 0, u32::MAX as usize).map_err(|_| "expected maxconn=N, a number of connections")?;
+    Ok(u32::try_from(most).ok().and_then(NonZeroU32::new))
+}
+
+fn target(address: &str, port: u16) -> Parsed<Target> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return unix(path);
+    }
+    if address.contains("://") || address.contains('/') {
+        return Err(format!("{SHAPE}; without scheme or path"));
+    }
+    if address.parse::<Ipv6Addr>().is_ok() {
+        return Err(format!("{SHAPE}; an IPv6 address goes in brackets"));
+    }
+    let (host, port) = split(address, port)?;
+    match bracketed(host) {
+        Some(inner) => inner.parse().map(|ip| socket(IpAddr::V6(ip), port)).map_err(|_| SHAPE.into()),
+        None => named(host, port),
+    }
+}
+
+fn split(address: &str, port: u16) -> Parsed<(&str, u16)> {
+    match address.rsplit_once(':') {
+        Some((host, number)) if !address.ends_with(']') => Ok((host, value::port(number)?)),
+        _ => Ok((address, port)),
+    }
+}
+
+fn bracketed(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+fn socket(ip: IpAddr, port: u16) -> Target {
+    Target::Socket(SocketAddr::new(ip, port))
+}
+
+fn named(host: &str, port: u16) -> Parsed<Target> {
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Ok(socket(IpAddr::V4(ip), port));
+    }
+    let name = value::host_name(host.strip_suffix('.').unwrap_or(host)).map_err(|_| SHAPE)?;
+    // RFC 1123 §2.1: a name's last label is never all digits, so this was meant to be an IPv4 address.
+    match name.rsplit('.').next() {
+        Some(last) if last.bytes().all(|b| b.is_ascii_digit()) => Err(format!("{SHAPE}; this is no IPv4 address")),
+        _ => Ok(Target::Name(name, port)),
+    }
+}
+
+/// `sun_path` holds 108 bytes with its final zero (unix(7)).
+fn unix(path: &str) -> Parsed<Target> {
+    if !path.starts_with('/') || path.len() > 107 || path.contains('\0') {
+        return Err("expected unix:/path, absolute and at most 107 bytes".into());
+    }
+    Ok(Target::Unix(Path::new(path).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let said = match parse("x", text, 8080) {
+            Ok(Instance { target, weight, max_connections, backup, drain, tls, .. }) => {
+                let most = max_connections.map_or(0, NonZeroU32::get);
+                format!("{target} weight={weight} maxconn={most} backup={backup} drain={drain} tls={tls}")
+            }
+            Err(advice) => format!("error: {advice}"),
+        };
+        assert!(said.starts_with(expected), "{text:?}: {said} is not {expected}");
+    }
+
+    #[test]
+    fn addresses() {
+        check("10.0.0.1", "10.0.0.1:8080 weight=1 maxconn=0 backup=false drain=false tls=false");
+        check("10.0.0.1:81", "10.0.0.1:81 ");
+        check("[::1]", "[::1]:8080 ");
+        check("[::1]:81", "[::1]:81 ");
+        check("Web.Test", "web.test:8080 ");
+        check("web_1.:81", "web_1:81 ");
+        check("unix:/run/web.sock", "unix:/run/web.sock ");
+        for wrong in
+            ["", "::1", "fe80::1:80", "[::1", "[a]", "http://a", "a/b", "10.0.0.300", "10.0.0.1:", "a:0", "a b"]
+        {
+            check(wrong, "error: ");
+        }
+        check("unix:run", "error: expected unix:/path");
+        check("1.2.3.4:99999", "error: expected a port between 1 and 65535");
+        check("10.0.0.300:80", "error: expected ADDRESS[:PORT] with an IPv4 address");
+    }
+
+    #[test]
+    fn options() {
+        check("a:1 weight=0  maxconn=5 backup drain tls", "a:1 weight=0 maxconn=5 backup=true drain=true tls=true");
+        check("a:1 weight=256 maxconn=0", "a:1 weight=256 maxconn=0 ");
+        check("a:1 weight=257", "error: expected a weight from 0 to 256");
+        check("a:1 weight=-1", "error: expected a weight");
+        check("a:1 maxconn=x", "error: expected maxconn=N");
+        check("a:1 backup=yes", "error: unknown option \"backup=yes\"");
+        check("a:1 Backup", "error: unknown option");
+    }
+}

@@ -1,0 +1,252 @@
+//! Which keys there are, where, and what a key is. Never judges a value, except to tell an instance from a misspelling.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::model::Protocol;
+
+/// A key that the table reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// Below which tree.
+    pub tree: Tree,
+    /// Its name below the service, or below the tree where there is none: `timeout/connect`, `<instance>`.
+    pub name: &'static str,
+    /// What it is for, in one line.
+    pub meaning: &'static str,
+}
+
+/// The parts of the store that hold keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// `services/<service>/`
+    Http,
+    /// `tcp-services/<service>/`
+    Tcp,
+    /// `config/`
+    Config,
+    /// `certs/`
+    Certs,
+}
+
+const fn http(name: &'static str, meaning: &'static str) -> KnownKey {
+    KnownKey { tree: Tree::Http, name, meaning }
+}
+
+const fn tcp(name: &'static str, meaning: &'static str) -> KnownKey {
+    KnownKey { tree: Tree::Tcp, name, meaning }
+}
+
+const fn config(name: &'static str, meaning: &'static str) -> KnownKey {
+    KnownKey { tree: Tree::Config, name, meaning }
+}
+
+/// Every key that is read, tree by tree. Names in angle brackets stand for any one segment.
+pub const KNOWN_KEYS: &[KnownKey] = &[
+    http("domain", "host names, comma separated; *.example.org is every name below it"),
+    http("virtual_hosts", "the same as domain; both may be set"),
+    http("url_reg", "a regular expression searched for in path and query, ASCII case ignored"),
+    http("url_beg", "prefixes of path and query, comma separated, plain string prefix"),
+    http("virtual_path", "like url_beg, and the prefix is taken off before the request goes on"),
+    http("keep_virtual_path", "true: virtual_path is not taken off"),
+    http("path", "path prefixes by whole segments, comma separated"),
+    http("priority", "integer, higher wins before anything else"),
+    http("match", "all: host and path must both match; any: either is enough"),
+    http("default", "true: takes what no other service takes"),
+    http("port", "port of instances whose value names none"),
+    http("<instance>", "an instance: ADDRESS[:PORT] and options"),
+    http("upstreams/<instance>", "an instance, of any name"),
+    http("dns", "a name to resolve: every address is an instance"),
+    http("balance", "how an instance is picked"),
+    http("cookie", "sessions stick to an instance by this cookie"),
+    http("basic_auth_secrets", "user names and passwords that a request must bring"),
+    http("health_check_uri", "path that an instance must answer"),
+    http("health_check_port", "port for health checks, if not the instance's"),
+    http("scheme", "http, https (plain HTTP is redirected) or http-and-https"),
+    http("custom_settings", "raw HAProxy backend lines"),
+    http("timeout/connect", "overrides config/timeout/connect"),
+    http("timeout/server", "overrides config/timeout/server"),
+    http("timeout/tunnel", "overrides config/timeout/tunnel"),
+    tcp("port", "where to listen: PORT or ADDR:PORT, comma separated"),
+    tcp("external_port", "the same as port; all may be set"),
+    tcp("ports", "the same as port; all may be set"),
+    tcp("internal_port", "port of instances whose value names none"),
+    tcp("<instance>", "an instance: ADDRESS[:PORT] and options"),
+    tcp("upstreams/<instance>", "an instance, of any name"),
+    tcp("dns", "a name to resolve: every address is an instance"),
+    tcp("balance", "how an instance is picked"),
+    tcp("custom_settings", "raw HAProxy backend lines"),
+    tcp("health_check_port", "port for health checks, if not the instance's"),
+    tcp("sni", "host names: services share a port, chosen by the TLS server name"),
+    tcp("timeout/connect", "overrides config/timeout/connect"),
+    tcp("timeout/server", "overrides config/timeout/server"),
+    tcp("timeout/tunnel", "overrides config/timeout/tunnel"),
+    config("timeout/connect", "to connect to an instance"),
+    config("timeout/head", "for a whole request head"),
+    config("timeout/keep_alive", "idle between requests"),
+    config("timeout/client", "without a byte from a client in the middle of a request"),
+    config("timeout/server", "without a byte from an instance"),
+    config("timeout/tunnel", "idle tunnel or TCP relay"),
+    config("timeout/drain", "to finish work after a removal or TERM"),
+    config("limit/connections", "open client connections"),
+    config("limit/head_bytes", "longest request head, in bytes"),
+    config("limit/headers", "most headers in a head"),
+    config("health_uri", "path answered 200 by the balancer itself"),
+    config("errors/<status>", "body of our own error answers"),
+    KnownKey { tree: Tree::Certs, name: "<name>", meaning: "a certificate and its key, PEM" },
+];
+
+/// What a key below a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// Not set: an empty value, or what a store shows of a directory.
+    Nothing,
+    /// One of the service's own keys.
+    Setting,
+    /// An instance, straight under the service.
+    Direct(&'a str),
+    /// An instance below `upstreams/`.
+    Upstream(&'a str),
+    /// Nobody reads it; perhaps this one was meant.
+    Unknown(Option<&'static str>),
+}
+
+impl From<Protocol> for Tree {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Http => Self::Http,
+            Protocol::Tcp => Self::Tcp,
+        }
+    }
+}
+
+/// Says what a key below a service is.
+pub(crate) fn classify<'a>(protocol: Protocol, key: &'a str, value: &[u8]) -> Part<'a> {
+    let tree = Tree::from(protocol);
+    if value.trim_ascii().is_empty() && !(tree == Tree::Http && key == "cookie") {
+        return Part::Nothing;
+    }
+    match key.strip_prefix("upstreams/") {
+        Some(name) if is_segment(name) => Part::Upstream(name),
+        Some(_) => Part::Unknown(Some("upstreams/<instance>")),
+        None if is_known(tree, key) => Part::Setting,
+        None => direct(tree, key, value),
+    }
+}
+
+fn direct<'a>(tree: Tree, key: &'a str, value: &[u8]) -> Part<'a> {
+    if !is_segment(key) || is_reserved(key) {
+        return Part::Unknown(resembling(tree, key));
+    }
+    if names_an_address(value) {
+        return Part::Direct(key);
+    }
+    match resembling(tree, key) {
+        Some(meant) => Part::Unknown(Some(meant)),
+        None => Part::Direct(key),
+    }
+}
+
+fn is_segment(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/')
+}
+
+fn names(tree: Tree) -> impl Iterator<Item = &'static str> {
+    KNOWN_KEYS.iter().filter(move |key| key.tree == tree).map(|key| key.name)
+}
+
+/// Whether this very key is read in this tree.
+pub(crate) fn is_known(tree: Tree, key: &str) -> bool {
+    names(tree).any(|name| name == key) && !key.contains('<')
+}
+
+/// Names that are keys somewhere, so that they mean one thing everywhere.
+fn is_reserved(key: &str) -> bool {
+    matches!(key, "upstreams" | "timeout") || is_known(Tree::Http, key) || is_known(Tree::Tcp, key)
+}
+
+/// The known key that a misspelt one was likely meant to be.
+pub(crate) fn resembling(tree: Tree, key: &str) -> Option<&'static str> {
+    let close = |name: &&str| distance_within(key, name, tolerance(name));
+    let plain = names(tree).filter(|name| !name.contains('<'));
+    plain.filter(close).min_by_key(|name| name.len().abs_diff(key.len()))
+}
+
+/// How many slips still mean this key. Short ones allow none: `db1` is an instance, not a misspelt `dns`.
+fn tolerance(name: &str) -> usize {
+    match name.len() {
+        0..=3 => 0,
+        4..=5 => 1,
+        _ => 2,
+    }
+}
+
+/// Whether two names are at most so many letters added, left out, changed or swapped apart.
+fn distance_within(a: &str, b: &str, most: usize) -> bool {
+    if most == 0 || a.len().abs_diff(b.len()) > most {
+        return false;
+    }
+    distance(a.as_bytes(), b.as_bytes()) <= most
+}
+
+/// Optimal string alignment: Levenshtein's distance, and a swap of neighbours is one step.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, &x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, &y) in b.iter().enumerate() {
+            let change = row[j] + usize::from(x != y);
+            let swap = i > 0 && j > 0 && x == b[j - 1] && y == a[i - 1];
+            let swapped = if swap { before[j - 1] + 1 } else { usize::MAX };
+            next.push(change.min(row[j + 1] + 1).min(next[j] + 1).min(swapped));
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[b.len()]
+}
+
+/// Whether a value starts with an IP address or a Unix socket, which no other key's value does.
+fn names_an_address(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
+    let first = text.split_ascii_whitespace().next().unwrap_or_default();
+    let host = first.rsplit_once(':').map_or(first, |(host, _)| host);
+    first.starts_with("unix:")
+        || first.parse::<SocketAddr>().is_ok()
+        || [first, host].iter().any(|text| text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(protocol: Protocol, key: &str, value: &str, expected: Part<'_>) {
+        assert_eq!(classify(protocol, key, value.as_bytes()), expected, "{key} = {value:?}");
+    }
+
+    #[test]
+    fn tells_settings_instances_and_slips_apart() {
+        use Part::{Direct, Nothing, Setting, Unknown, Upstream};
+        check(Protocol::Http, "domain", "a.test", Setting);
+        check(Protocol::Http, "domain", " ", Nothing);
+        check(Protocol::Http, "cookie", "", Setting);
+        check(Protocol::Tcp, "cookie", "", Nothing);
+        check(Protocol::Http, "web-1", "web.test:80", Direct("web-1"));
+        check(Protocol::Http, "upstreams/port", "web.test:80", Upstream("port"));
+        check(Protocol::Http, "upstreams/a/b", "10.0.0.1", Unknown(Some("upstreams/<instance>")));
+        check(Protocol::Http, "virtual_host", "a.test", Unknown(Some("virtual_hosts")));
+        check(Protocol::Http, "domains", "a.test", Unknown(Some("domain")));
+        check(Protocol::Http, "dmoain", "a.test", Unknown(Some("domain")));
+        check(Protocol::Http, "domains", "10.0.0.1:80", Direct("domains"));
+        check(Protocol::Http, "domains", "[::1]:80 weight=2", Direct("domains"));
+        check(Protocol::Http, "db1", "db.test:80", Direct("db1"));
+        check(Protocol::Http, "prot", "8080", Unknown(Some("port")));
+        check(Protocol::Tcp, "domain", "10.0.0.1:80", Unknown(None));
+        check(Protocol::Http, "timeout/conect", "5s", Unknown(Some("timeout/connect")));
+        check(Protocol::Http, "timeout", "5s", Unknown(None));
+        check(Protocol::Http, "", "x", Unknown(None));
+        check(Protocol::Http, "/port", "80", Unknown(Some("port")));
+        check(Protocol::Http, "upstreams/", "", Nothing);
+    }
+}

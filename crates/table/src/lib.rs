@@ -1,0 +1,57 @@
+//! Keys in, an immutable routing table out. Pure: no clock, files, sockets or async runtime.
+//!
+//! ```text
+//! Change -> Mirror (raw keys at one revision) -> compile(&Mirror, previous, &Limits) -> Compiled { table, problems }
+//!                                                                  Table::route(host, target) -> Route -> Service
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `mirror`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
+//! | `model`, `display` | what a table is made of: services, rules, instances, configuration; and how it reads |
+//! | `problem` | what is wrong with a key, and what would be right |
+//! | `keys` | which keys there are, and what a key is |
+//! | `value`, `instance`, `pattern` | single values: numbers, hosts, prefixes, addresses, expressions |
+//! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
+//! | `abilities` | what an engine honours, and what becomes of services that ask for more |
+//! | `form` | one service: its keys, its last good settings, the form in which it is served |
+//! | `ports` | who listens where, and which instances would be ourselves |
+//! | `compile` | from keys to a table and its problems |
+//! | `index`, `index_build`, `host`, `host_map`, `prefixes`, `pattern_set`, `literals` | from a request to its service; owns precedence |
+//! | `table` | the finished table and its lookups |
+//! | `explain` | why a request goes where it goes |
+
+mod abilities;
+mod compile;
+mod config;
+mod display;
+mod explain;
+mod form;
+mod host;
+mod host_map;
+mod index;
+mod index_build;
+mod instance;
+mod keys;
+mod literals;
+mod mirror;
+mod model;
+mod pattern;
+mod pattern_set;
+mod ports;
+mod prefixes;
+mod problem;
+mod raw;
+mod reader;
+mod settings;
+mod table;
+mod value;
+
+pub use abilities::Abilities;
+pub use compile::{Compiled, Limits, compile};
+pub use explain::{Explanation, Verdict};
+pub use keys::{KNOWN_KEYS, KnownKey, Tree};
+pub use mirror::{Change, Mirror};
+pub use model::*;
+pub use problem::{Problem, ProblemKind};
+pub use table::{Route, Table};

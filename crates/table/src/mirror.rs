@@ -1,0 +1,284 @@
+//! The raw keys at one revision. Knows how keys group into services; never judges a value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Protocol, ServiceName};
+use crate::raw::RawKeys;
+
+/// One change to the keys below the prefix. Keys are relative to it: `services/shop/domain`, no slash at either end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The key now has this value.
+    Put {
+        /// Relative key.
+        key: Box<str>,
+        /// Value as stored: bytes, meant to be UTF-8.
+        value: Box<[u8]>,
+    },
+    /// The key is gone.
+    Delete {
+        /// Relative key.
+        key: Box<str>,
+    },
+    /// The key and everything below it is gone (etcd v2 `rm --recursive`, a removed folder).
+    DeleteTree {
+        /// Relative key of the directory; empty for the whole prefix.
+        key: Box<str>,
+    },
+}
+
+/// All keys below the prefix at one revision of the store. Keys that nobody reads are not kept.
+///
+/// Keys of one service share an `Arc` that is replaced when one of them changes, so that whoever holds an earlier one
+/// sees by its address which services stayed the same. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    revision: u64,
+    http: Services,
+    tcp: Services,
+    config: Arc<RawKeys>,
+    certs: Arc<RawKeys>,
+    /// Keys below `services/` or `tcp-services/` with an empty service name, whole.
+    strays: Arc<RawKeys>,
+}
+
+/// The raw keys of each service.
+pub(crate) type Services = BTreeMap<ServiceName, Arc<RawKeys>>;
+
+/// Where a key belongs.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// A service's name, and the key below it.
+    Service(Protocol, &'a str, &'a str),
+    Config(&'a str),
+    Certs(&'a str),
+    /// A service without a name, and the whole key.
+    Stray(&'a str),
+    Ignored,
+}
+
+impl Mirror {
+    /// Replaces everything. Services whose keys did not change keep their identity, so the next compile is cheap.
+    pub fn reset(&mut self, revision: u64, entries: impl IntoIterator<Item = (Box<str>, Box<[u8]>)>) {
+        let fresh = Sorted::collect(entries);
+        self.revision = revision;
+        self.http = adopt(&self.http, fresh.http);
+        self.tcp = adopt(&self.tcp, fresh.tcp);
+        replace(&mut self.config, fresh.config);
+        replace(&mut self.certs, fresh.certs);
+        replace(&mut self.strays, fresh.strays);
+    }
+
+    /// Applies the changes of one revision, in order.
+    pub fn apply(&mut self, revision: u64, changes: impl IntoIterator<Item = Change>) {
+        self.revision = revision;
+        for change in changes {
+            match change {
+                Change::Put { key, value } => self.put(&key, value),
+                Change::Delete { key } => self.delete(&key),
+                Change::DeleteTree { key } => self.delete_tree(key.trim_matches('/')),
+            }
+        }
+    }
+
+    /// The store's revision that this mirror shows.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        let services = self.http.values().chain(self.tcp.values());
+        services.chain([&self.config, &self.certs, &self.strays]).map(|keys| keys.len()).sum()
+    }
+
+    /// Whether there is no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn services(&self, protocol: Protocol) -> &Services {
+        match protocol {
+            Protocol::Http => &self.http,
+            Protocol::Tcp => &self.tcp,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Arc<RawKeys> {
+        &self.config
+    }
+
+    pub(crate) fn certs(&self) -> &Arc<RawKeys> {
+        &self.certs
+    }
+
+    pub(crate) fn strays(&self) -> &Arc<RawKeys> {
+        &self.strays
+    }
+
+    fn put(&mut self, key: &str, value: Box<[u8]>) {
+        let Some((keys, rest)) = self.slot(key) else {
+            return;
+        };
+        if keys.get(rest) != Some(&*value) {
+            Arc::make_mut(keys).put(rest, value);
+        }
+    }
+
+    fn delete(&mut self, key: &str) {
+        self.change(place(key), |keys, rest| keys.get(rest).is_some(), RawKeys::remove);
+    }
+
+    fn delete_tree(&mut self, key: &str) {
+        match key {
+            "" => *self = Self { revision: self.revision, ..Self::default() },
+            "services" => self.delete_services(Protocol::Http),
+            "tcp-services" => self.delete_services(Protocol::Tcp),
+            "config" => self.config = Arc::default(),
+            "certs" => self.certs = Arc::default(),
+            _ => match place(key) {
+                Place::Service(protocol, name, "") => drop(self.services_mut(protocol).remove(name)),
+                place => self.change(place, RawKeys::has_tree, RawKeys::remove_tree),
+            },
+        }
+    }
+
+    fn delete_services(&mut self, protocol: Protocol) {
+        self.services_mut(protocol).clear();
+        if self.strays.has_tree(protocol.tree()) {
+            Arc::make_mut(&mut self.strays).remove_tree(protocol.tree());
+        }
+    }
+
+    /// Changes the keys at a place, if there is anything to change; a service without keys is gone.
+    fn change(&mut self, place: Place<'_>, concerns: fn(&RawKeys, &str) -> bool, change: fn(&mut RawKeys, &str)) {
+        let (keys, rest) = match place {
+            Place::Service(protocol, name, rest) => match self.services_mut(protocol).get_mut(name) {
+                Some(keys) => (keys, rest),
+                None => return,
+            },
+            Place::Config(rest) => (&mut self.config, rest),
+            Place::Certs(rest) => (&mut self.certs, rest),
+            Place::Stray(key) => (&mut self.strays, key),
+            Place::Ignored => return,
+        };
+        if concerns(keys, rest) {
+            change(Arc::make_mut(keys), rest);
+        }
+        if let Place::Service(protocol, name, _) = place {
+            self.forget_if_empty(protocol, name);
+        }
+    }
+
+    fn forget_if_empty(&mut self, protocol: Protocol, name: &str) {
+        let services = self.services_mut(protocol);
+        if services.get(name).is_some_and(|keys| keys.is_empty()) {
+            services.remove(name);
+        }
+    }
+
+    /// The keys that a key is kept with, made if need be.
+    fn slot<'a>(&mut self, key: &'a str) -> Option<(&mut Arc<RawKeys>, &'a str)> {
+        match place(key) {
+            Place::Service(protocol, name, rest) => {
+                let services = self.services_mut(protocol);
+                if !services.contains_key(name) {
+                    services.insert(ServiceName(name.into()), Arc::default());
+                }
+                services.get_mut(name).map(|keys| (keys, rest))
+            }
+            Place::Config(rest) => Some((&mut self.config, rest)),
+            Place::Certs(rest) => Some((&mut self.certs, rest)),
+            Place::Stray(key) => Some((&mut self.strays, key)),
+            Place::Ignored => None,
+        }
+    }
+
+    fn services_mut(&mut self, protocol: Protocol) -> &mut Services {
+        match protocol {
+            Protocol::Http => &mut self.http,
+            Protocol::Tcp => &mut self.tcp,
+        }
+    }
+}
+
+fn place(key: &str) -> Place<'_> {
+    let Some((tree, rest)) = key.split_once('/') else {
+        return Place::Ignored;
+    };
+    match tree {
+        "services" => in_service(Protocol::Http, key, rest),
+        "tcp-services" => in_service(Protocol::Tcp, key, rest),
+        "config" => Place::Config(rest),
+        "certs" => Place::Certs(rest),
+        _ => Place::Ignored,
+    }
+}
+
+fn in_service<'a>(protocol: Protocol, key: &'a str, below: &'a str) -> Place<'a> {
+    let (name, rest) = below.split_once('/').unwrap_or((below, ""));
+    match name {
+        "" => Place::Stray(key),
+        _ => Place::Service(protocol, name, rest),
+    }
+}
+
+type Entries = Vec<(Box<str>, Box<[u8]>)>;
+
+/// A listing, sorted into places.
+#[derive(Default)]
+struct Sorted {
+    http: BTreeMap<Box<str>, Entries>,
+    tcp: BTreeMap<Box<str>, Entries>,
+    config: Entries,
+    certs: Entries,
+    strays: Entries,
+}
+
+impl Sorted {
+    fn collect(entries: impl IntoIterator<Item = (Box<str>, Box<[u8]>)>) -> Self {
+        let mut sorted = Self::default();
+        for (key, value) in entries {
+            match place(&key) {
+                Place::Service(Protocol::Http, name, rest) => add(&mut sorted.http, name, rest, value),
+                Place::Service(Protocol::Tcp, name, rest) => add(&mut sorted.tcp, name, rest, value),
+                Place::Config(rest) => sorted.config.push((rest.into(), value)),
+                Place::Certs(rest) => sorted.certs.push((rest.into(), value)),
+                Place::Stray(key) => sorted.strays.push((key.into(), value)),
+                Place::Ignored => {}
+            }
+        }
+        sorted
+    }
+}
+
+fn add(services: &mut BTreeMap<Box<str>, Entries>, name: &str, rest: &str, value: Box<[u8]>) {
+    match services.get_mut(name) {
+        Some(entries) => entries.push((rest.into(), value)),
+        None => drop(services.insert(name.into(), vec![(rest.into(), value)])),
+    }
+}
+
+/// The new services, under their old identity where nothing changed.
+fn adopt(old: &Services, fresh: BTreeMap<Box<str>, Entries>) -> Services {
+    let same = |name: &str, keys: &RawKeys| {
+        old.get_key_value(name).map(|(name, have)| (name.clone(), (**have == *keys).then(|| have.clone())))
+    };
+    let keep = |(name, entries): (Box<str>, Entries)| {
+        let keys = RawKeys::collect(entries);
+        match same(&name, &keys) {
+            Some((name, Some(have))) => (name, have),
+            Some((name, None)) => (name, Arc::new(keys)),
+            None => (ServiceName(name.into()), Arc::new(keys)),
+        }
+    };
+    fresh.into_iter().map(keep).collect()
+}
+
+fn replace(keys: &mut Arc<RawKeys>, entries: Entries) {
+    let fresh = RawKeys::collect(entries);
+    if **keys != fresh {
+        *keys = Arc::new(fresh);
+    }
+}

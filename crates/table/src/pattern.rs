@@ -1,0 +1,187 @@
+//! One `url_reg` expression, compiled within limits. Knows nothing of services; matching takes no lock.
+
+use std::fmt::{Debug, Display, Formatter};
+use std::hash::{Hash, Hasher};
+
+use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
+use regex_automata::{Input, meta};
+use regex_syntax::hir::Hir;
+
+use crate::literals::{self, Need};
+use crate::value::Parsed;
+
+/// Longest expression, in bytes.
+const LONGEST: usize = 4096;
+/// Deepest nesting of groups: the parser and the compiler recurse.
+const DEEPEST: u32 = 64;
+/// Largest automaton, in bytes. Bounds the time to compile and, for the slowest engine, the time per byte of a request.
+const LARGEST: usize = 32 * 1024;
+/// Largest table of a ready-made automaton and what building it may take; above, the lazy engine does it.
+const LARGEST_DENSE: usize = 64 * 1024;
+/// What the lazy engine may keep of its states, per thread that uses it at once.
+const LAZY_CACHE: usize = 256 * 1024;
+
+/// A regular expression searched for in path and query, in bytes, ASCII case ignored.
+///
+/// Equal and hashed by its text.
+pub struct Pattern {
+    text: Box<str>,
+    matcher: Matcher,
+    needs: Box<[Need]>,
+}
+
+enum Matcher {
+    /// All states built: immutable, so that threads share nothing they write.
+    Dense(Box<dense::DFA<Vec<u32>>>),
+    /// For expressions with too many states; keeps caches per thread.
+    Lazy(Box<meta::Regex>),
+}
+
+impl Pattern {
+    /// Compiles an expression, or says in the parser's words why not.
+    pub(crate) fn new(text: &str) -> Parsed<Self> {
+        if text.len() > LONGEST {
+            return Err(format!("expected a regular expression of at most {LONGEST} bytes"));
+        }
+        let hir = parse(text)?;
+        let matcher = compile(&hir)?;
+        Ok(Self { text: text.into(), matcher, needs: literals::needs(&hir) })
+    }
+
+    /// The expression as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is found anywhere in path and query.
+    pub(crate) fn is_match(&self, target: &[u8]) -> bool {
+        match &self.matcher {
+            Matcher::Dense(dfa) => matches!(dfa.try_search_fwd(&Input::new(target).earliest(true)), Ok(Some(_))),
+            Matcher::Lazy(regex) => regex.is_match(target),
+        }
+    }
+
+    /// What any text that matches must contain: each need stands for itself, one of its literals suffices.
+    pub(crate) fn needs(&self) -> &[Need] {
+        &self.needs
+    }
+}
+
+fn parse(text: &str) -> Parsed<Hir> {
+    let mut parser = regex_syntax::ParserBuilder::new();
+    parser.nest_limit(DEEPEST).utf8(false).unicode(false).case_insensitive(true);
+    parser.build().parse(text).map_err(|error| format!("expected a regular expression: {}", reason(error)))
+}
+
+/// The parser's reason without its drawing of the place, which takes several lines.
+fn reason(error: regex_syntax::Error) -> String {
+    match error {
+        regex_syntax::Error::Parse(error) => error.kind().to_string(),
+        regex_syntax::Error::Translate(error) => error.kind().to_string(),
+        other => other.to_string().lines().last().unwrap_or_default().to_owned(),
+    }
+}
+
+fn compile(hir: &Hir) -> Parsed<Matcher> {
+    let settings =
+        thompson::Config::new().utf8(false).nfa_size_limit(Some(LARGEST)).which_captures(WhichCaptures::None);
+    let nfa = thompson::Compiler::new().configure(settings).build_from_hir(hir);
+    let nfa = nfa.map_err(|error| format!("expected a smaller regular expression: {error}"))?;
+    match dense(&nfa) {
+        Some(dfa) => Ok(Matcher::Dense(Box::new(dfa))),
+        None => lazy(hir).map(|regex| Matcher::Lazy(Box::new(regex))),
+    }
+}
+
+fn dense(nfa: &NFA) -> Option<dense::DFA<Vec<u32>>> {
+    let settings = dense::Config::new()
+        .start_kind(StartKind::Unanchored)
+        .dfa_size_limit(Some(LARGEST_DENSE))
+        .determinize_size_limit(Some(LARGEST_DENSE));
+    dense::Builder::new().configure(settings).build_from_nfa(nfa).ok()
+}
+
+fn lazy(hir: &Hir) -> Parsed<meta::Regex> {
+    let settings = meta::Config::new()
+        .utf8_empty(false)
+        // It builds a second automaton for the other direction, which may come out larger.
+        .nfa_size_limit(Some(4 * LARGEST))
+        .hybrid_cache_capacity(LAZY_CACHE)
+        .which_captures(WhichCaptures::None)
+        .onepass(false)
+        .dfa(false);
+    let regex = meta::Builder::new().configure(settings).build_from_hir(hir);
+    regex.map_err(|error| format!("expected a smaller regular expression: {error}"))
+}
+
+impl Display for Pattern {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Debug for Pattern {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        Debug::fmt(&self.text, f)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, target: &str, expected: bool) {
+        let pattern = Pattern::new(text).unwrap();
+        assert_eq!(pattern.is_match(target.as_bytes()), expected, "{text} in {target}");
+    }
+
+    #[test]
+    fn searches_bytes_and_ignores_ascii_case() {
+        check("^/app1/", "/APP1/x", true);
+        check("^/app1/", "/x/app1/", false);
+        check("/shop[0-9]+/cart", "/x/shop12/cart?q", true);
+        check("id=7$", "/a?id=7", true);
+        check("", "/", true);
+        check("^/[a-z0-9_-]{1,64}/[a-z0-9_.-]{1,128}$", "/Team-1/file.tar.gz", true);
+        check("^/([0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12})/?$", "/123E4567-e89b-12d3-a456-426614174000/", true);
+        check("ü", "/ü", true);
+        check("ü", "/Ü", false);
+        check("(?u)[ü]", "/Ü", true);
+        check(r"(?u)\bx", "/ü x", true);
+        check("a.{20}b", &format!("/a{}b", "x".repeat(20)), true);
+        check("a.{20}b", &format!("/a{}b", "x".repeat(19)), false);
+    }
+
+    #[test]
+    fn hostile_ones_are_refused_in_words() {
+        let refused = |text: &str, expected: &str| {
+            let error = Pattern::new(text).err().unwrap_or_default();
+            assert!(error.contains(expected) && !error.contains('\n'), "{text:.20}: {error} is not {expected}");
+        };
+        refused("(", "unclosed group");
+        refused("[z-a]", "invalid character class range");
+        refused("*", "repetition operator missing expression");
+        refused(r"\p{Greek}", "Unicode not allowed here");
+        refused("((a{1000}){1000}){1000}", "expected a smaller regular expression");
+        refused(r"(?u)\w{1000}", "expected a smaller regular expression");
+        refused(&"(".repeat(4000), "expected a regular expression: ");
+        refused(&format!("{}{}", "(".repeat(100), ")".repeat(100)), "nest");
+        refused(&"a".repeat(4097), "at most 4096 bytes");
+        assert!(Pattern::new("(?:){4294967295}").is_ok());
+    }
+}

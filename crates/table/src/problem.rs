@@ -1,0 +1,152 @@
+//! What is wrong with a key, and what would be right. A problem is data: it is listed, counted and logged, never thrown.
+
+use std::fmt::{Display, Formatter, Result};
+
+use crate::keys::{Tree, resembling};
+use crate::model::{Protocol, ServiceName};
+
+/// Longest value shown, in bytes: a problem is one line, and there may be thousands.
+const LONGEST_VALUE: usize = 256;
+
+/// One thing wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Problem {
+    /// The full key, prefix included: `/haproxy-haproxy-1/services/shop/port`.
+    pub key: Box<str>,
+    /// The value as written; `None` where there is none or it is secret.
+    pub value: Option<Box<str>>,
+    /// Which kind.
+    pub kind: ProblemKind,
+    /// The service it belongs to, if any.
+    pub service: Option<(Protocol, ServiceName)>,
+    /// What is wrong and what would be right, one sentence.
+    pub advice: Box<str>,
+}
+
+/// The kinds of problem, each with its own name in metrics and pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// A key that nobody reads.
+    UnknownKey,
+    /// A value that cannot be what its key asks for; the service keeps its last good form or is not started.
+    BadValue,
+    /// An instance that cannot be used; it is left out.
+    BadInstance,
+    /// No rule by which the service could be reached.
+    NoRule,
+    /// Another service has the same rule and goes first.
+    Shadowed,
+    /// Another service already listens on this port.
+    PortTaken,
+    /// The instance is one of our own listening or admin addresses.
+    Loop,
+    /// A key whose behaviour this engine does not have.
+    Unsupported,
+    /// The machine refuses the listening address (found by the engine, retried).
+    Listen,
+}
+
+impl ProblemKind {
+    /// The name in metrics, pages and logs: `bad_value`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "unknown_key",
+            Self::BadValue => "bad_value",
+            Self::BadInstance => "bad_instance",
+            Self::NoRule => "no_rule",
+            Self::Shadowed => "shadowed",
+            Self::PortTaken => "port_taken",
+            Self::Loop => "loop",
+            Self::Unsupported => "unsupported",
+            Self::Listen => "listen",
+        }
+    }
+}
+
+/// The kind in words: `bad value`.
+impl Display for ProblemKind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let mut words = self.as_str().split('_');
+        f.write_str(words.next().unwrap_or_default())?;
+        words.try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+/// One plain line: `/haproxy-x/services/shop/port = "eighty": bad value: expected a port between 1 and 65535`.
+impl Display for Problem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(&self.key.escape_debug().to_string())?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value:?}")?;
+        }
+        write!(f, ": {}: {}", self.kind, self.advice)
+    }
+}
+
+/// Collects the problems of one service or tree: knows where its keys are, so that callers name only what is below.
+pub(crate) struct Report<'a> {
+    prefix: &'a str,
+    place: Place<'a>,
+    /// Whether no value may be shown.
+    secret: bool,
+    problems: Vec<Problem>,
+}
+
+/// What the keys are below.
+enum Place<'a> {
+    Service(Protocol, &'a ServiceName),
+    /// The tree's name; empty for the prefix itself.
+    Tree(&'a str),
+}
+
+impl<'a> Report<'a> {
+    /// Problems with the keys of one service.
+    pub(crate) fn of_service(prefix: &'a str, protocol: Protocol, name: &'a ServiceName) -> Self {
+        Self { prefix, place: Place::Service(protocol, name), secret: false, problems: Vec::new() }
+    }
+
+    /// Problems with keys that belong to no service, below `tree`; empty for the prefix itself.
+    pub(crate) fn of_tree(prefix: &'a str, tree: &'a str) -> Self {
+        Self { prefix, place: Place::Tree(tree), secret: false, problems: Vec::new() }
+    }
+
+    /// The same, and no value is ever shown.
+    pub(crate) fn hiding_values(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    /// Adds one; `key` is below the place, empty for the place itself; `value` is `None` when there is none.
+    pub(crate) fn add(&mut self, kind: ProblemKind, key: &str, value: Option<&str>, advice: impl Into<Box<str>>) {
+        let (directory, service) = match self.place {
+            Place::Service(protocol, name) => (format!("/{protocol}/{name}"), Some((protocol, name.clone()))),
+            Place::Tree("") => (String::new(), None),
+            Place::Tree(tree) => (format!("/{tree}"), None),
+        };
+        let slash = if key.is_empty() { "" } else { "/" };
+        let value = value.filter(|_| !self.secret && !is_secret(key)).map(shorten);
+        let key = format!("{}{directory}{slash}{key}", self.prefix).into();
+        self.problems.push(Problem { key, value, kind, service, advice: advice.into() });
+    }
+
+    /// What was collected.
+    pub(crate) fn finish(self) -> Box<[Problem]> {
+        self.problems.into()
+    }
+}
+
+/// Whether a key's value may be a secret, be it only because the key is misspelt.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["secret", "auth", "passw"].iter().any(|word| key.contains(word))
+        || resembling(Tree::Http, &key) == Some("basic_auth_secrets")
+}
+
+fn shorten(value: &str) -> Box<str> {
+    let value = value.trim();
+    if value.len() <= LONGEST_VALUE {
+        return value.into();
+    }
+    let end = (0..=LONGEST_VALUE).rev().find(|&at| value.is_char_boundary(at)).unwrap_or_default();
+    format!("{}…", &value[..end]).into()
+}

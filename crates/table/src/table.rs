@@ -1,0 +1,95 @@
+//! The finished table and its lookups. Immutable; a lookup takes no lock and allocates nothing.
+
+use std::sync::{Arc, LazyLock};
+
+use crate::compile::{Basis, Routing, listen_problem};
+use crate::explain::{self, Explanation};
+use crate::form::Form;
+use crate::index::Found;
+use crate::model::{Bind, Config, Protocol, Service};
+use crate::problem::Problem;
+
+/// An immutable routing table: one revision of the keys, compiled.
+#[derive(Debug, Default)]
+pub struct Table {
+    revision: u64,
+    services: Box<[Arc<Service>]>,
+    pub(crate) routing: Routing,
+    pub(crate) basis: Basis,
+    /// All services, served or not, ordered by protocol and name: what the next compile starts from.
+    pub(crate) forms: Box<[Arc<Form>]>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Index into [`Table::services`].
+    pub service: u32,
+    /// Bytes to take off the front of path and query (`virtual_path`); the rest gets a `/` in front if it has none.
+    pub strip: u32,
+}
+
+impl Table {
+    /// A table of no services at revision 0, as before the first listing.
+    pub fn empty() -> Arc<Self> {
+        static EMPTY: LazyLock<Arc<Table>> = LazyLock::new(Arc::default);
+        EMPTY.clone()
+    }
+
+    pub(crate) fn new(revision: u64, basis: Basis, routing: Routing, forms: Box<[Arc<Form>]>) -> Self {
+        let services = forms.iter().filter_map(|form| form.service.clone()).collect();
+        Self { revision, services, routing, basis, forms }
+    }
+
+    /// The store's revision it was compiled from.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Everything below `config/`.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.basis.config
+    }
+
+    /// All services that serve, HTTP ones first, each kind ordered by name.
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// The service of this name, if it serves.
+    pub fn service(&self, protocol: Protocol, name: &str) -> Option<&Arc<Service>> {
+        let key = |service: &Arc<Service>| (service.protocol, service.name.as_str()).cmp(&(protocol, name));
+        self.services.binary_search_by(key).ok().map(|at| &self.services[at])
+    }
+
+    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once.
+    pub fn tcp(&self) -> &[(Bind, u32)] {
+        &self.routing.tcp
+    }
+
+    /// The problem that the machine refuses a listening address, under the key that names it. `None`: no service of
+    /// this table listens there.
+    pub fn listen_problem(&self, bind: Bind, why: &str) -> Option<Problem> {
+        let at = self.tcp().binary_search_by(|(have, _)| have.cmp(&bind)).ok()?;
+        let service = self.services.get(self.tcp()[at].1 as usize)?;
+        let key = |form: &Arc<Form>| (form.protocol, &form.name).cmp(&(service.protocol, &service.name));
+        let form = self.forms.binary_search_by(key).ok().map(|at| &self.forms[at])?;
+        let advice =
+            format!("cannot listen on {bind}: {why}; free the port or choose another, it is tried every second");
+        listen_problem(form, bind, advice, &self.basis.limits)
+    }
+
+    /// Finds the service for a request. `host` is the Host header or authority as received (any case, port ignored);
+    /// `target` is path and query, starting with `/`, or `*`.
+    pub fn route(&self, host: &str, target: &str) -> Option<Route> {
+        let Found { leaf, .. } = self.routing.http.find(host, target)?;
+        Some(Route { service: leaf.service, strip: leaf.strip })
+    }
+
+    /// Says which service a request gets, by which rule, and which others would have taken it.
+    ///
+    /// Asks every service on its own, with the lookup that requests take: for people, not for the data path.
+    pub fn explain(&self, host: &str, target: &str) -> Explanation {
+        explain::explain(&self.services, host, target)
+    }
+}

@@ -1,0 +1,133 @@
+//! Changes over time: last good forms, deletions, and what a mirror makes of each.
+
+use pointsman_table::{Compiled, Mirror, compile};
+
+use crate::{answer, changes, limits, problem_lines};
+
+/// Applies each step, compiles, and asks.
+struct Story {
+    mirror: Mirror,
+    last: Option<Compiled>,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { mirror: Mirror::default(), last: None }
+    }
+
+    /// `expected` is what the request gets, then what the problems contain, separated by `|`.
+    fn step(&mut self, lines: &str, request: &str, expected: &str) {
+        self.mirror.apply(self.mirror.revision() + 1, changes(lines));
+        let compiled = compile(&self.mirror, self.last.as_ref().map(|last| &*last.table), &limits());
+        let route = answer(&compiled.table, request);
+        let instances = compiled.table.services().iter().map(|service| service.instances.len()).sum::<usize>();
+        let found = format!("{route} instances={instances}");
+        let problems = problem_lines(&compiled).join("\n");
+        let (wanted, kinds) = expected.split_once('|').unwrap_or((expected, ""));
+        assert!(wanted.split_whitespace().all(|word| found.contains(word)), "{lines}: {found} is not {expected}");
+        assert!(kinds.split_whitespace().all(|word| problems.contains(word)), "{lines}: {problems} is not {expected}");
+        assert_eq!(kinds.is_empty(), problems.is_empty(), "{lines}: {problems}");
+        self.last = Some(compiled);
+    }
+}
+
+#[test]
+fn a_good_service_keeps_its_last_good_settings() {
+    let mut story = Story::new();
+    story.step("services/s/domain = s.test\nservices/s/a = 10.0.0.1", "s.test/", "service=s instances=1");
+    story.step("services/s/port = eighty", "s.test/", "service=s instances=1|services/s/port eighty");
+    story.step("services/s/b = 10.0.0.2", "s.test/", "service=s instances=2|services/s/port");
+    story.step("services/s/domain = t.test", "s.test/", "service=s instances=2|services/s/port");
+    story.step("- services/s/a", "s.test/", "service=s instances=1|services/s/port");
+    story.step("services/s/port = 81", "t.test/", "service=s instances=1");
+    story.step("services/s/port = x", "t.test/", "service=s|services/s/port");
+    story.step("- services/s/port", "t.test/", "service=s");
+    story.step("- services/s/domain", "t.test/", "service=s|services/s:");
+    story.step("-r services/s", "t.test/", "none instances=0");
+    story.step("services/s/domain = s.test\nservices/s/port = x", "s.test/", "none|services/s/port");
+}
+
+#[test]
+fn a_new_service_with_bad_settings_starts_when_they_are_mended() {
+    let mut story = Story::new();
+    story.step("services/s/domain = s.test\nservices/s/match = some", "s.test/", "none|services/s/match");
+    story.step("services/s/a = 10.0.0.1", "s.test/", "none|services/s/match");
+    story.step("- services/s/match", "s.test/", "service=s instances=1");
+}
+
+#[test]
+fn a_service_that_asks_for_protection_is_never_served_without() {
+    let mut story = Story::new();
+    story.step("services/s/domain = s.test", "s.test/", "service=s");
+    story.step("services/s/basic_auth_secrets = user a password b", "s.test/", "none|services/s/basic_auth_secrets");
+    story.step("services/s/port = x", "s.test/", "none|services/s/port");
+    story.step("- services/s/basic_auth_secrets", "s.test/", "none|services/s/port");
+    story.step("- services/s/port", "s.test/", "service=s");
+    story.step("services/s/scheme = https\nservices/s/port = x", "s.test/", "none|scheme port");
+}
+
+#[test]
+fn ports_pass_on_when_their_holder_goes() {
+    let mut story = Story::new();
+    let ports = |story: &Story| story.last.as_ref().map(|last| format!("{:?}", last.table.tcp().len()));
+    story.step("tcp-services/b/port = 1", "/", "none");
+    story.step("tcp-services/a/port = 1", "/", "none|tcp-services/b/port");
+    story.step("tcp-services/b/port = 1,2", "/", "none|tcp-services/b/port");
+    assert_eq!(ports(&story).as_deref(), Some("2"));
+    story.step("-r tcp-services/a", "/", "none");
+    assert_eq!(ports(&story).as_deref(), Some("2"));
+}
+
+#[test]
+fn an_instance_is_a_loop_while_we_listen_there() {
+    let mut story = Story::new();
+    story.step("services/s/path = /\nservices/s/a = 127.0.0.1:5432", "/", "service=s instances=1");
+    story.step("tcp-services/t/port = 5432", "/", "service=s instances=0|services/s/a loop");
+    story.step("- tcp-services/t/port\ntcp-services/t/ports = 5433", "/", "service=s instances=1");
+    story.step("services/u/path = /u\nservices/u/a = 203.0.113.5:7\ntcp-services/t/ports = 5433", "/u", "instances=2");
+    story.step("tcp-services/t/ports = 203.0.113.5:7", "/u", "instances=1|services/u/a loop");
+}
+
+#[test]
+fn bad_configuration_keeps_its_last_good_value() {
+    let mut story = Story::new();
+    let drain = |story: &Story| story.last.as_ref().map(|last| last.table.config().timeouts.drain.as_secs());
+    story.step("config/timeout/drain = 7s\nconfig/errors/503 = sorry", "/", "none");
+    story.step("config/timeout/drain = soon", "/", "none|config/timeout/drain");
+    assert_eq!(drain(&story), Some(7));
+    story.step("config/timeout/drain = later\nconfig/limit/headers = 9", "/", "none|config/timeout/drain");
+    assert_eq!(drain(&story), Some(7));
+    story.step("- config/timeout/drain", "/", "none");
+    assert_eq!(drain(&story), Some(60));
+    story.step("-r config", "/", "none");
+    assert_eq!(story.last.unwrap().table.config().errors.len(), 0);
+}
+
+#[test]
+fn the_mirror_follows() {
+    let keys =
+        "services/a/domain = a\nservices/a/upstreams/x = 1\nservices/a/upstreams/y = 1\nservices/a/upstreamsz = 1
+        services/b/domain = b\ntcp-services/a/port = 1\nconfig/health_uri = /\ncerts/c = x\nservices//d = x\nnotes = x";
+    for (change, left) in [
+        ("- services/a/domain", 8),
+        ("- services/a", 9),
+        ("- services/nope/x", 9),
+        ("services/a/domain = a", 9),
+        ("services/a/port = 1", 10),
+        ("-r services/a/upstreams", 7),
+        ("-r services/a", 5),
+        ("-r services/a/", 5),
+        ("-r services", 3),
+        ("-r tcp-services", 8),
+        ("-r config", 8),
+        ("-r certs", 8),
+        ("-r services/", 3),
+        ("-r nope", 9),
+        ("-r notes", 9),
+        ("-r", 0),
+    ] {
+        let mut mirror = crate::mirror(keys);
+        mirror.apply(7, changes(change));
+        assert_eq!((mirror.len(), mirror.is_empty(), mirror.revision()), (left, left == 0, 7), "{change}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Instances, ports, balance and waits of a service, for HTTP and TCP.
+
+use pointsman_table::{Abilities, Instance, Limits, Protocol, Service, compile};
+
+use crate::{compiled, limits, mirror};
+
+fn describe(service: &Service) -> String {
+    let instance = |i: &Instance| {
+        let mut words = format!("{}={}", i.name, i.target);
+        if i.weight != 1 {
+            words += &format!(" weight={}", i.weight);
+        }
+        if let Some(most) = i.max_connections {
+            words += &format!(" maxconn={most}");
+        }
+        for (set, word) in [(i.backup, " backup"), (i.drain, " drain"), (i.tls, " tls")] {
+            words += if set { word } else { "" };
+        }
+        words
+    };
+    service.instances.iter().map(instance).collect::<Vec<_>>().join(", ")
+}
+
+fn check(keys: &str, expected: &str) {
+    let compiled = compiled(keys);
+    let table = &compiled.table;
+    let service = table.service(Protocol::Http, "s").or_else(|| table.service(Protocol::Tcp, "s")).expect("s serves");
+    assert_eq!(describe(service), expected, "{keys}");
+}
+
+#[test]
+fn values_and_default_ports() {
+    let http = |keys: &str| format!("services/s/domain = s.test\n{keys}");
+    check(&http("services/s/b = 10.0.0.1\nservices/s/upstreams/a = web.test:81"), "a=web.test:81, b=10.0.0.1:80");
+    check(&http("services/s/port = 8080\nservices/s/a = 10.0.0.1"), "a=10.0.0.1:8080");
+    check(
+        &http("services/s/a = [::1]:81 weight=0 maxconn=7 backup drain"),
+        "a=[::1]:81 weight=0 maxconn=7 backup drain",
+    );
+    check(&http("services/s/a = unix:/run/a.sock weight=2"), "a=unix:/run/a.sock weight=2");
+    check(&http("services/s/upstreams/domain = 10.0.0.1"), "domain=10.0.0.1:80");
+    check(&http("services/s/a = 10.0.0.1\nservices/s/upstreams/a = 10.0.0.2"), "a=10.0.0.2:80");
+    check(&http("services/s/a = 10.0.0.1\nservices/s/upstreams/a ="), "a=10.0.0.1:80");
+    check(&http("services/s/a =\nservices/s/upstreams =\nservices/s/ ="), "");
+    check("tcp-services/s/port = 5432\ntcp-services/s/a = 10.0.0.1", "a=10.0.0.1:5432");
+    check("tcp-services/s/ports = 10.0.0.9:5432,6432\ntcp-services/s/a = db.test", "a=db.test:5432");
+    check("tcp-services/s/external_port = 5432\ntcp-services/s/internal_port = 1\ntcp-services/s/a = db", "a=db:1");
+}
+
+#[test]
+fn tls_instances_need_an_engine_that_can() {
+    let keys = "services/s/domain = s.test\nservices/s/a = 10.0.0.1:443 tls";
+    check(keys, "");
+    let able = Limits { abilities: Abilities { tls_instances: true, ..Abilities::default() }, ..limits() };
+    let compiled = compile(&mirror(keys), None, &able);
+    assert_eq!(describe(&compiled.table.services()[0]), "a=10.0.0.1:443 tls");
+    assert_eq!(compiled.problems, []);
+}
+
+#[test]
+fn balance_and_waits() {
+    let compiled = compiled(
+        "services/h/domain = h.test
+         tcp-services/t/port = 1
+         services/u/domain = u.test
+         services/u/balance = hdr(X-User)
+         services/u/timeout/connect = 1s
+         config/timeout/server = 7s",
+    );
+    let said = |protocol, name: &str| {
+        let service = compiled.table.service(protocol, name).expect("it serves");
+        format!("{} {:?} {:?}", service.balance, service.timeouts.connect, service.timeouts.server)
+    };
+    assert_eq!(said(Protocol::Http, "h"), "roundrobin 5s 7s");
+    assert_eq!(said(Protocol::Tcp, "t"), "leastconn 5s 7s");
+    assert_eq!(said(Protocol::Http, "u"), "hdr(X-User) 1s 7s");
+}
+
+fn check_ports(keys: &str, expected: &str) {
+    let compiled = compiled(keys);
+    let table = &compiled.table;
+    let bind = |&(bind, at): &(_, u32)| format!("{bind} {}", table.services()[at as usize].name);
+    assert_eq!(table.tcp().iter().map(bind).collect::<Vec<_>>().join(", "), expected, "{keys}");
+}
+
+#[test]
+fn listening_ports() {
+    check_ports(
+        "services/web/domain = web.test
+         tcp-services/a/port = 2
+         tcp-services/a/external_port = 10.0.0.1:1, 2
+         tcp-services/a/ports = [::1]:3",
+        "0.0.0.0:2 a, 10.0.0.1:1 a, [::1]:3 a",
+    );
+    check_ports("tcp-services/a/port = 1\ntcp-services/b/port = 10.0.0.1:1,2", "0.0.0.0:1 a, 0.0.0.0:2 b");
+    check_ports("tcp-services/a/port = 10.0.0.1:1\ntcp-services/b/port = 10.0.0.2:1", "10.0.0.1:1 a, 10.0.0.2:1 b");
+    check_ports("tcp-services/a/port = 10.0.0.1:80,8404,81", "0.0.0.0:81 a");
+}
+
+#[test]
+fn keys_for_other_engines_reach_the_model_when_honoured() {
+    let keys = "services/s/domain = s.test
+        services/s/cookie =
+        services/s/basic_auth_secrets = user a insecure-password b
+        services/s/dns = srv:_http._tcp.s.test
+        services/s/health_check_uri = /up
+        services/s/health_check_port = 81
+        services/s/scheme = https
+        services/s/custom_settings = option httpchk
+        tcp-services/t/port = 443
+        tcp-services/t/sni = *.t.test
+        certs/a = pem";
+    let abilities = Abilities {
+        dns: true,
+        cookie: true,
+        basic_auth: true,
+        health_checks: true,
+        schemes: true,
+        sni: true,
+        custom_settings: true,
+        tls_instances: true,
+        certs: true,
+    };
+    let compiled = compile(&mirror(keys), None, &Limits { abilities, ..limits() });
+    assert_eq!(compiled.problems, []);
+    let said = format!("{:?} {:?}", compiled.table.services()[0].extras, compiled.table.services()[1].extras);
+    for expected in [
+        "srv:_http._tcp.s.test",
+        "cookie: Some(\"\")",
+        "/up",
+        "Some(81)",
+        "https",
+        "option httpchk",
+        "Wildcard(\"t.test\")",
+    ] {
+        assert!(said.contains(expected), "{said} lacks {expected}");
+    }
+    assert!(!said.contains("insecure-password"), "{said}");
+}
+
+#[test]
+fn configuration() {
+    let compiled = compiled(
+        "config/timeout/connect = 100ms
+         config/timeout/head = 1s
+         config/timeout/keep_alive = 2s
+         config/timeout/client = 3s
+         config/timeout/server = 4s
+         config/timeout/tunnel = 2h
+         config/timeout/drain = 6m
+         config/limit/connections = 1000
+         config/limit/head_bytes = 1024
+         config/limit/headers = 256
+         config/health_uri = /healthz
+         config/errors/503 = <h1>Back soon</h1>
+         config/errors/404 = gone",
+    );
+    let config = compiled.table.config();
+    assert_eq!(compiled.problems, []);
+    assert_eq!(
+        format!("{config:?}"),
+        "Config { timeouts: Timeouts { connect: 100ms, head: 1s, keep_alive: 2s, client: 3s, server: 4s, \
+         tunnel: 7200s, drain: 360s }, max_connections: Some(1000), head_bytes: 1024, headers: 256, \
+         health_uri: Some(\"/healthz\"), errors: [(404, \"gone\"), (503, \"<h1>Back soon</h1>\")] }"
+    );
+}

@@ -1,0 +1,297 @@
+//! Every kind of problem, with its full key, its value and its advice; and that others never notice.
+
+use pointsman_table::{KNOWN_KEYS, Protocol, Tree};
+
+use crate::{compiled, problem_lines};
+
+/// The problems of these keys beside a good service, and whether the services named still serve.
+fn check(keys: &str, serves: &str, expected: &[&str]) {
+    let compiled = compiled(&format!("{keys}\nservices/good/domain = good.test\nservices/good/a = 10.0.0.1:80"));
+    let lines = problem_lines(&compiled);
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "{line} is not {expected}");
+    }
+    let names: Vec<_> = compiled.table.services().iter().map(|service| service.name.as_str()).collect();
+    let expected: Vec<_> = serves.split_whitespace().collect();
+    assert_eq!(names, expected, "{keys}");
+    assert_eq!(compiled.table.service(Protocol::Http, "good").expect("it serves").instances.len(), 1);
+}
+
+#[test]
+fn the_line_an_operator_reads() {
+    check(
+        "services/shop/domain = shop.test\nservices/shop/port = eighty",
+        "good",
+        &["services/shop/port = \"eighty\": bad value: expected a port between 1 and 65535"],
+    );
+}
+
+#[test]
+fn bad_values() {
+    let rows = [
+        ("domain", "http://a.test", "expected a host name"),
+        ("domain", "a b", "expected a host name"),
+        ("virtual_hosts", "a.test/x", "expected a host name"),
+        ("url_beg", "api", "expected a prefix that starts with /"),
+        ("virtual_path", "/a b", "expected a prefix without white space"),
+        ("path", "/a?b", "expected a path without a query"),
+        ("url_reg", "(", "expected a regular expression: unclosed group"),
+        ("url_reg", "((a{999}){999}){999}", "expected a smaller regular expression"),
+        ("priority", "high", "expected an integer"),
+        ("match", "both", "expected all or any"),
+        ("default", "yes", "expected true or false"),
+        ("keep_virtual_path", "1", "expected true or false"),
+        ("port", "0", "expected a port"),
+        ("balance", "fastest", "expected roundrobin, static-rr"),
+        ("dns", "a b", "expected a host name, or srv:"),
+        ("health_check_uri", "up", "expected a path that starts with /"),
+        ("health_check_port", "x", "expected a port"),
+        ("scheme", "ftp", "expected http, https or http-and-https"),
+        ("timeout/connect", "5", "expected a duration such as"),
+        ("timeout/server", "0s", "expected a duration longer than 0"),
+        ("timeout/tunnel", "721h", "expected a duration of at most 720h"),
+    ];
+    for (key, value, advice) in rows {
+        let good = if key == "domain" { "" } else { "services/s/domain = s.test" };
+        let line = format!("services/s/{key} = \"{value}\": bad value: {advice}");
+        check(&format!("{good}\nservices/s/{key} = {value}"), "good", &[&line]);
+    }
+}
+
+#[test]
+fn bad_values_of_tcp_services_and_configuration() {
+    let rows = [
+        ("tcp-services/s/port", "a:1", "expected PORT or ADDRESS:PORT"),
+        ("tcp-services/s/external_port", "70000", "expected PORT or ADDRESS:PORT"),
+        ("tcp-services/s/ports", "1,,x", "expected PORT or ADDRESS:PORT"),
+        ("tcp-services/s/internal_port", "1,2", "expected a port"),
+        ("tcp-services/s/balance", "uri", "expected roundrobin, static-rr, leastconn, first, source, random or p2c"),
+        ("tcp-services/s/sni", "a/b", "expected a host name"),
+        ("config/timeout/drain", "never", "expected a duration"),
+        ("config/limit/connections", "0", "expected a number from 1"),
+        ("config/limit/head_bytes", "1023", "expected a number from 1024 to 1048576"),
+        ("config/limit/headers", "257", "expected a number from 1 to 256"),
+        ("config/health_uri", "x", "expected a path"),
+        ("config/errors/200", "ok", "expected errors/<status> with a status from 400 to 599"),
+        ("config/errors/0404", "x", "expected errors/<status>"),
+    ];
+    for (key, value, advice) in rows {
+        let listens = matches!(key, "tcp-services/s/internal_port" | "tcp-services/s/balance" | "tcp-services/s/sni");
+        let port = if listens { "tcp-services/s/port = 1\n" } else { "" };
+        check(&format!("{port}{key} = {value}"), "good", &[&format!("{key} = \"{value}\": bad value: {advice}")]);
+    }
+}
+
+#[test]
+fn every_reason_is_listed() {
+    check(
+        "services/s/domain = a b\nservices/s/port = x\nservices/s/priority = y\nservices/s/i = 10.0.0.1:x",
+        "good",
+        &[
+            "s/domain = \"a b\": bad value",
+            "s/i = \"10.0.0.1:x\": bad instance",
+            "s/port = \"x\": bad value",
+            "s/priority = \"y\": bad value",
+        ],
+    );
+}
+
+#[test]
+fn bad_instances_are_left_out() {
+    check(
+        "services/s/domain = s.test
+         services/s/a = 10.0.0.1:80
+         services/s/b = 10.0.0.300
+         services/s/upstreams/c = 10.0.0.1 weight=300
+         services/s/upstreams/a = 10.0.0.2:80",
+        "good s",
+        &[
+            "services/s/a = \"10.0.0.1:80\": bad instance: the same name is below upstreams/",
+            "services/s/b = \"10.0.0.300\": bad instance: expected ADDRESS[:PORT]",
+            "services/s/upstreams/c = \"10.0.0.1 weight=300\": bad instance: expected a weight from 0 to 256",
+        ],
+    );
+}
+
+#[test]
+fn no_rule() {
+    check(
+        "services/ghost/ghost-1 = 10.0.0.1:80",
+        "good",
+        &["services/ghost: no rule: no request can reach this service"],
+    );
+    check("tcp-services/db/a = 10.0.0.1:80", "good", &["tcp-services/db: no rule: this service has no port"]);
+    check("services/s/default = false\nservices/s/match = any", "good", &["services/s: no rule"]);
+    check("services/empty =\nservices/empty/ =\nservices/empty/upstreams =\nservices/empty/domain =", "good", &[]);
+}
+
+#[test]
+fn unknown_keys() {
+    let rows = [
+        ("services/s/virtual_host", "a.test", "did you mean virtual_hosts?"),
+        ("services/s/domains", "a.test", "did you mean domain?"),
+        ("services/s/upstreams/a/b", "10.0.0.1", "nobody reads this key; did you mean upstreams/<instance>?"),
+        ("services/s/timeout/conect", "5s", "nobody reads this key; did you mean timeout/connect?"),
+        ("services/s/x/y", "1", "nobody reads this key"),
+        ("services/s/external_port", "80", "no key of services/; an instance of this name goes below upstreams/"),
+        ("services/s/upstreams", "10.0.0.1", "no key of services/"),
+        ("services/s", "x", "a service is a directory"),
+        ("config/limits/headers", "1", "nobody reads this key; did you mean limit/headers?"),
+        ("config/colour", "red", "nobody reads this key"),
+    ];
+    for (key, value, advice) in rows {
+        let keys = format!("services/s/domain = s.test\n{key} = {value}");
+        check(&keys, "good s", &[&format!("{key} = \"{value}\": unknown key: {advice}")]);
+    }
+    check("services//domain = a.test", "good", &["services//domain: unknown key: the service has no name"]);
+    check("notes = x\nservice/s/domain = a.test\nconfig = x\nservices = x\n = x", "good", &[]);
+}
+
+#[test]
+fn shadowed() {
+    check(
+        "services/a/domain = a.test,b.test
+         services/b/domain = b.test
+         services/b/virtual_hosts = a.test
+         services/c/url_beg = /x
+         services/d/path = /x
+         services/e/virtual_path = /x
+         services/f/url_reg = ^/f
+         services/g/url_reg = ^/f
+         services/h/default = true
+         services/i/default = true
+         services/j/domain = a.test
+         services/j/url_beg = /j
+         services/k/domain = a.test
+         services/k/priority = 1",
+        "a b c d e f g good h i j k",
+        &[
+            "services/b/domain = \"b.test\": shadowed: service a has the same rule and goes first: host b.test;",
+            "services/b/virtual_hosts = \"a.test\": shadowed: service a has the same rule and goes first: host a.test;",
+            "services/d/path = \"/x\": shadowed: service c has the same rule and goes first: path /x;",
+            "services/e/virtual_path = \"/x\": shadowed: service c has the same rule and goes first: virtual_path /x;",
+            "services/g/url_reg = \"^/f\": shadowed: service f has the same rule and goes first: url_reg ^/f;",
+            "services/i/default = \"true\": shadowed: service h has the same rule and goes first: default true;",
+        ],
+    );
+}
+
+#[test]
+fn ports_taken() {
+    check(
+        "tcp-services/a/port = 1
+         tcp-services/b/external_port = 10.0.0.1:1, 2
+         tcp-services/c/port = 80
+         tcp-services/d/port = 8404",
+        "good a b c d",
+        &[
+            "tcp-services/b/external_port = \"10.0.0.1:1, 2\": port taken: tcp service a already listens on 0.0.0.0:1",
+            "tcp-services/c/port = \"80\": port taken: the balancer itself listens on 0.0.0.0:80",
+            "tcp-services/d/port = \"8404\": port taken: the balancer itself listens on 127.0.0.1:8404",
+        ],
+    );
+}
+
+#[test]
+fn loops() {
+    let ours =
+        ["127.0.0.1:80", "127.9.9.9:80", "192.0.2.7:80", "[::1]:80", "localhost:80", "0.0.0.0:80", "127.0.0.1:8404"];
+    let not_ours = ["192.0.2.8:80", "127.0.0.1:81", "192.0.2.7:8404", "shop.test:80", "127.0.0.2:8404"];
+    for (address, expected) in ours.map(|address| (address, 1)).into_iter().chain(not_ours.map(|address| (address, 0)))
+    {
+        let keys = format!("services/s/domain = s.test\nservices/s/a = {address}");
+        let line = format!("services/s/a = \"{address}\": loop: the balancer itself listens on ");
+        check(&keys, "good s", &[&*line][..expected]);
+    }
+    check(
+        "tcp-services/t/port = 5432\ntcp-services/t/a = 127.0.0.1:5432\nservices/s/path = /\nservices/s/a = 192.0.2.7:5432",
+        "good s t",
+        &["services/s/a = \"192.0.2.7:5432\": loop: ", "tcp-services/t/a = \"127.0.0.1:5432\": loop: "],
+    );
+}
+
+#[test]
+fn unsupported_keys_serve_without_or_not_at_all() {
+    let served = [
+        ("dns", "a.test"),
+        ("cookie", ""),
+        ("cookie", "SRV insert"),
+        ("health_check_uri", "/up"),
+        ("health_check_port", "81"),
+        ("scheme", "http-and-https"),
+        ("custom_settings", "option x"),
+    ];
+    for (key, value) in served {
+        let keys = format!("services/s/domain = s.test\nservices/s/{key} = {value}");
+        check(
+            &keys,
+            "good s",
+            &[&format!(
+                "services/s/{key} = \"{value}\": unsupported: this engine does not honour it yet; the service is served without it"
+            )],
+        );
+    }
+    check("services/s/domain = s.test\nservices/s/scheme = http", "good s", &[]);
+    let held = "unsupported: this engine does not honour it yet; the service is not served";
+    check("services/s/domain = s.test\nservices/s/scheme = https", "good", &[&format!("s/scheme = \"https\": {held}")]);
+    check("tcp-services/s/port = 1\ntcp-services/s/sni = s.test", "good", &[&format!("s/sni = \"s.test\": {held}")]);
+    check(
+        "services/s/domain = s.test\nservices/s/basic_auth_secrets = user a insecure-password hunter2",
+        "good",
+        &[&format!("services/s/basic_auth_secrets: {held}")],
+    );
+    check(
+        "services/s/domain = s.test\nservices/s/a = 10.0.0.1:443 tls",
+        "good s",
+        &["s/a = \"10.0.0.1:443 tls\": unsupported: "],
+    );
+    check(
+        "certs/shop.pem = -----BEGIN hunter2",
+        "good",
+        &["certs/shop.pem: unsupported: this engine does not serve TLS"],
+    );
+}
+
+#[test]
+fn secrets_stay_secret() {
+    for keys in [
+        "services/s/basic_auth_secrets = user a insecure-password hunter2",
+        "services/s/basic_auth_secret = user a insecure-password hunter2",
+        "services/s/basicauth_secrets = user a insecure-password hunter2",
+        "services/s/basic_auth_secretss = user a insecure-password hunter2",
+        "services/s/auth = user a insecure-password hunter2",
+        "tcp-services/s/basic_auth_secrets = user a insecure-password hunter2",
+        "services/s/basic_auth_secrets/x = hunter2",
+        "certs/x/y = hunter2",
+        "services//basic_auth_secrets = hunter2",
+    ] {
+        let compiled = compiled(&format!("services/s/domain = s.test\n{keys}"));
+        let said = format!("{:?} {:?}", problem_lines(&compiled), compiled.problems);
+        assert!(!compiled.problems.is_empty() && !said.contains("hunter2"), "{keys}: {said}");
+    }
+}
+
+#[test]
+fn odd_bytes_are_shown_harmlessly() {
+    check("services/s/domain = \u{7}a\u{1b}[31m", "good", &["services/s/domain = \"\\u{7}a\\u{1b}[31m\": bad value"]);
+    let long = "x".repeat(5000);
+    let compiled = compiled(&format!("services/s/port = {long}"));
+    assert!(problem_lines(&compiled)[0].len() < 400);
+}
+
+#[test]
+fn each_known_key_is_read() {
+    for key in KNOWN_KEYS {
+        let path = match key.tree {
+            Tree::Http => format!("services/s/{}", key.name),
+            Tree::Tcp => format!("tcp-services/s/{}", key.name),
+            Tree::Config => format!("config/{}", key.name),
+            Tree::Certs => format!("certs/{}", key.name),
+        };
+        let path = path.replace("<instance>", "x").replace("<status>", "503").replace("<name>", "x");
+        let compiled = compiled(&format!("{path} = \u{1}"));
+        let unknown = compiled.problems.iter().any(|problem| problem.kind.as_str() == "unknown_key");
+        assert!(!unknown && !key.meaning.is_empty(), "{path} is not read");
+    }
+}

@@ -1,0 +1,280 @@
+//! Which service gets a request: every row of the key reference, and every step of precedence.
+
+use crate::{answer, compiled};
+
+fn check(keys: &str, rows: &[(&str, &str)]) {
+    let compiled = compiled(keys);
+    for (request, expected) in rows {
+        let found = answer(&compiled.table, request);
+        assert!(found.contains(expected), "{request}: {found} is not {expected}\n{keys}\n{:#?}", compiled.problems);
+    }
+}
+
+#[test]
+fn hosts() {
+    check(
+        "services/shop/domain = shop.test, Www.Shop.test:80,shop.test.
+         services/shop/virtual_hosts = m.shop.test
+         services/six/domain = [::1]
+         services/four/domain = 10.0.0.1
+         services/under/domain = my_host",
+        &[
+            ("GET shop.test/", "service=shop strip=0 rule=host shop.test, any path, priority 0"),
+            ("GET SHOP.Test./", "service=shop"),
+            ("GET shop.test:8080/x", "service=shop"),
+            ("GET www.shop.test/", "service=shop"),
+            ("GET m.shop.test/", "service=shop strip=0 rule=host m.shop.test"),
+            ("GET shop.test../", "none"),
+            ("GET x.shop.test/", "none"),
+            ("GET shop.tes/", "none"),
+            ("GET /", "none"),
+            ("GET shop.test*", "service=shop"),
+            ("GET [::1]:80/", "service=six"),
+            ("GET 10.0.0.1:81/", "service=four"),
+            ("GET MY_HOST/", "service=under"),
+        ],
+    );
+}
+
+#[test]
+fn wildcards() {
+    check(
+        "services/a/domain = *.example.org
+         services/b/domain = *.b.example.org
+         services/c/domain = c.b.example.org
+         services/t/domain = *.org",
+        &[
+            ("GET example.org/", "service=t strip=0 rule=host *.org"),
+            ("GET x.example.org/", "service=a strip=0 rule=host *.example.org"),
+            ("GET b.example.org/", "service=a"),
+            ("GET x.y.b.example.org/", "service=b"),
+            ("GET c.b.example.org/", "service=c"),
+            ("GET d.c.b.example.org/", "service=b"),
+            ("GET .example.org/", "service=t"),
+            ("GET org/", "none"),
+        ],
+    );
+}
+
+#[test]
+fn url_beg_is_a_plain_prefix() {
+    check(
+        "services/api/url_beg = /api, /v2?x",
+        &[
+            ("GET a.test/api", "service=api strip=0 rule=any host, url_beg /api, priority 0"),
+            ("GET a.test/apix/y", "service=api"),
+            ("GET a.test/api?q", "service=api"),
+            ("GET a.test/v2?x=1", "service=api strip=0 rule=any host, url_beg /v2?x"),
+            ("GET a.test/v2", "none"),
+            ("GET a.test/API", "none"),
+            ("GET a.test/ap", "none"),
+            ("GET a.test*", "none"),
+        ],
+    );
+}
+
+#[test]
+fn virtual_path_is_taken_off() {
+    check(
+        "services/api/virtual_path = /api
+         services/slash/virtual_path = /slash/
+         services/kept/virtual_path = /kept
+         services/kept/keep_virtual_path = true
+         services/root/virtual_path = /",
+        &[
+            ("GET /api/x", "service=api strip=4 rule=any host, virtual_path /api"),
+            ("GET /api", "strip=4"),
+            ("GET /api?q", "strip=4"),
+            ("GET /apix", "service=api strip=4"),
+            ("GET /slash/x", "service=slash strip=7"),
+            ("GET /slash", "service=root strip=0"),
+            ("GET /kept/x", "service=kept strip=0"),
+            ("GET /", "service=root strip=0"),
+        ],
+    );
+}
+
+#[test]
+fn path_matches_whole_segments() {
+    check(
+        "services/api/path = /api
+         services/deep/path = /api/v1/
+         services/all/path = /
+         services/all/domain = all.test",
+        &[
+            ("GET /api", "service=api strip=0 rule=any host, path /api"),
+            ("GET /api/", "service=api"),
+            ("GET /api?x", "service=api"),
+            ("GET /api/v1", "service=deep strip=0 rule=any host, path /api/v1,"),
+            ("GET /api/v1/x", "service=deep"),
+            ("GET /api/v10", "service=api"),
+            ("GET /apix", "none"),
+            ("GET all.test/x", "service=all"),
+        ],
+    );
+}
+
+#[test]
+fn url_reg_searches_path_and_query() {
+    check(
+        "services/a/url_reg = ^/app[0-9]+/
+         services/b/url_reg = id=7$
+         services/c/url_reg = ^/ä",
+        &[
+            ("GET /app12/x", "service=a strip=0 rule=any host, url_reg ^/app[0-9]+/"),
+            ("GET /APP12/", "service=a"),
+            ("GET /x/app12/", "none"),
+            ("GET /x?id=7", "service=b"),
+            ("GET /x?ID=7", "service=b"),
+            ("GET /x?id=77", "none"),
+            ("GET /ä", "service=c"),
+        ],
+    );
+}
+
+#[test]
+fn host_and_path_must_both_match() {
+    check(
+        "services/a/domain = a.test
+         services/a/url_beg = /x
+         services/b/domain = b.test
+         services/b/url_beg = /x
+         services/b/match = any
+         services/c/domain = c.test
+         services/c/url_reg = ^/c[0-9]
+         services/c/match = all",
+        &[
+            ("GET a.test/x", "service=a strip=0 rule=host a.test, url_beg /x"),
+            ("GET a.test/y", "none"),
+            ("GET other.test/x", "service=b strip=0 rule=any host, url_beg /x"),
+            ("GET b.test/y", "service=b strip=0 rule=host b.test, any path"),
+            ("GET b.test/x", "service=b strip=0 rule=host b.test, url_beg /x"),
+            ("GET c.test/c1", "service=c"),
+            ("GET c.test/d1", "none"),
+            ("GET d.test/c1", "none"),
+        ],
+    );
+}
+
+#[test]
+fn priority_goes_first_across_everything() {
+    check(
+        "services/exact/domain = a.test
+         services/wild/domain = *.test
+         services/wild/priority = 1
+         services/any/url_beg = /p
+         services/any/priority = 2
+         services/reg/url_reg = ^/pq
+         services/reg/priority = 3
+         services/low/domain = low.test
+         services/low/priority = -1
+         services/lower/path = /
+         services/lower/priority = -2",
+        &[
+            ("GET a.test/", "service=wild"),
+            ("GET a.test/p", "service=any"),
+            ("GET a.test/pq", "service=reg"),
+            ("GET low.test/", "service=wild"),
+            ("GET nope/", "service=lower"),
+            ("GET nope/p", "service=any"),
+        ],
+    );
+}
+
+#[test]
+fn then_host_then_path_then_name() {
+    check(
+        "services/none/url_beg = /long/prefix
+         services/wild/domain = *.test
+         services/wild/url_beg = /long
+         services/exact/domain = a.test
+         services/p1/domain = p.test
+         services/p1/url_beg = /a
+         services/p2/domain = p.test
+         services/p2/path = /a/b
+         services/p3/domain = p.test
+         services/p3/url_reg = .
+         services/p4/domain = p.test
+         services/z/url_reg = ^/same
+         services/y/url_reg = ^/same|^/other",
+        &[
+            ("GET a.test/long/prefix", "service=exact"),
+            ("GET b.test/long/prefix", "service=wild"),
+            ("GET b.org/long/prefix", "service=none"),
+            ("GET p.test/a/b", "service=p2"),
+            ("GET p.test/a/bc", "service=p1"),
+            ("GET p.test/c", "service=p3"),
+            ("GET nope/same", "service=y"),
+        ],
+    );
+}
+
+#[test]
+fn default_takes_the_rest() {
+    check(
+        "services/rest/default = true
+         services/shop/domain = shop.test
+         services/second/default = true
+         services/second/domain = second.test
+         services/second/priority = 9",
+        &[
+            ("GET shop.test/", "service=shop"),
+            ("GET else.test/", "service=rest strip=0 rule=default"),
+            ("GET *", "service=rest"),
+            ("GET second.test/", "service=second"),
+        ],
+    );
+}
+
+#[test]
+fn the_image_and_its_kin() {
+    check(
+        "services/myapp/domain = example.org
+         services/myapp/port = 80
+         services/ghost/ghost-1 = 10.0.0.1:2368
+         services/kontena/virtual_hosts = k.test
+         services/kontena/virtual_path = /k
+         services/kontena/upstreams/k-1 = 10.0.0.2:80
+         services/ancestor/url_reg = ^/old/
+         services/ancestor/upstreams/one = 10.0.0.3:80",
+        &[
+            ("GET example.org/", "service=myapp"),
+            ("GET k.test/k/x", "service=kontena strip=2"),
+            ("GET k.test/x", "none"),
+            ("GET /old/x", "service=ancestor"),
+            ("GET ghost/", "none"),
+        ],
+    );
+}
+
+#[test]
+fn explains_who_lost_and_why() {
+    let compiled = compiled(
+        "services/best/domain = a.test
+         services/best/priority = 1
+         services/exact/domain = a.test
+         services/exact/url_beg = /x
+         services/regex/domain = a.test
+         services/regex/url_reg = x
+         services/regex2/domain = a.test
+         services/regex2/url_reg = /x
+         services/short/domain = a.test
+         services/short/path = /
+         services/wild/domain = *.test
+         services/rest/default = true",
+    );
+    let explanation = compiled.table.explain("A.test:80", "/x");
+    let lost: Vec<_> = explanation.passed_over.iter().map(|v| format!("{}: {}", v.service, v.reason)).collect();
+    assert_eq!(explanation.chosen.unwrap().service.as_str(), "best");
+    assert_eq!(
+        lost,
+        [
+            "exact: its priority 0 is lower than 1",
+            "short: its prefix is shorter",
+            "regex: an expression comes after a prefix",
+            "regex2: the name regex comes first",
+            "wild: its host rule is less exact than that of regex2",
+            "rest: the default takes only what nobody else takes",
+        ]
+    );
+}

@@ -1,0 +1,69 @@
+//! What two tables share: a compile costs what changed.
+
+use std::sync::Arc;
+
+use pointsman_table::{Compiled, Mirror, compile};
+
+use crate::{changes, entries, limits, mirror, same_services};
+
+const KEYS: &str = "services/a/domain = a.test
+    services/a/i = 10.0.0.1
+    services/b/domain = b.test
+    services/b/i = 10.0.0.2
+    services/c/url_reg = ^/c
+    tcp-services/t/port = 5432
+    tcp-services/t/i = 127.0.0.1:1";
+
+fn next(mirror: &mut Mirror, before: &Compiled, lines: &str) -> Compiled {
+    mirror.apply(mirror.revision() + 1, changes(lines));
+    compile(mirror, Some(&before.table), &limits())
+}
+
+/// Which services keep their identity over a change.
+fn check(lines: &str, kept: &str) {
+    let mut mirror = mirror(KEYS);
+    let before = compile(&mirror, None, &limits());
+    let after = next(&mut mirror, &before, lines);
+    assert_eq!(same_services(&before.table, &after.table).join(" "), kept, "{lines}");
+}
+
+#[test]
+fn unchanged_services_keep_their_identity() {
+    check("services/a/domain = a.test", "a b c t");
+    check("services/a/i = 10.0.0.9", "b c t");
+    check("services/a/domain = x.test", "b c t");
+    check("services/a/colour/x = red", "a b c t");
+    check("services/a/i = 10.0.0.1:80", "a b c t");
+    check("services/d/domain = d.test", "a b c t");
+    check("-r services/a", "b c t");
+    check("config/limit/headers = 9", "a b c t");
+    check("config/timeout/connect = 9s", "");
+    check("config/timeout/connect = 5s", "a b c t");
+    check("services/b/timeout/connect = 5s\nservices/c/priority = 0", "a b c t");
+    check("tcp-services/u/port = 1", "a b c");
+    check("-r", "");
+}
+
+#[test]
+fn a_reset_to_the_same_keys_changes_nothing() {
+    let mut mirror = mirror(KEYS);
+    let before = compile(&mirror, None, &limits());
+    let mut reversed = entries(KEYS);
+    reversed.reverse();
+    mirror.reset(9, reversed);
+    let after = compile(&mirror, Some(&before.table), &limits());
+    assert_eq!(same_services(&before.table, &after.table).len(), 4);
+    assert!(Arc::ptr_eq(before.table.config(), after.table.config()));
+    assert_eq!(after.table.revision(), 9);
+}
+
+#[test]
+fn other_limits_are_heeded() {
+    let mirror = mirror(KEYS);
+    let before = compile(&mirror, None, &limits());
+    let mut moved = limits();
+    moved.own = ["10.0.0.1:80".parse().unwrap()].into();
+    let after = compile(&mirror, Some(&before.table), &moved);
+    assert_eq!(after.problems.len(), 1);
+    assert_eq!(same_services(&before.table, &after.table).join(" "), "b c t");
+}
