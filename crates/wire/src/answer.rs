@@ -1,0 +1,165 @@
+//! Responses of our own: error pages and the like. Complete, bodies included. Never decides which status to send.
+
+use crate::head::{BodyLength, push_digits, push_framing, push_header};
+
+/// A complete response of our own, with a status that has a body (not 1xx, 204, 304).
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The status; 405 gets an `Allow` header.
+    pub status: u16,
+    /// The body, HTML if it begins with `<`, else plain text. `None`: a short page that names the status.
+    pub body: Option<&'a str>,
+    /// Whether the client's connection is kept after it.
+    pub keep_alive: bool,
+    /// Whether it answers a HEAD request: headers as for GET, no body.
+    pub head_request: bool,
+}
+
+/// What surrounds the status, its reason and its explanation on a page of ours.
+const PAGE: [&str; 4] = ["<!doctype html>\n<title>", "</title>\n<h1>", "</h1>\n<p>", "</p>\n"];
+
+/// CONNECT is the one method refused, so every other is allowed (RFC 9110 §10.2.1 requires the header with 405).
+const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+impl Answer<'_> {
+    /// Appends head and body.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_head(out);
+        if !self.head_request {
+            match self.body {
+                Some(body) => out.extend_from_slice(body.as_bytes()),
+                None => self.page(|text| out.extend_from_slice(text.as_bytes())),
+            }
+        }
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_digits(out, self.status.into(), 10);
+        out.push(b' ');
+        out.extend_from_slice(reason(self.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        push_header(out, "Content-Type", self.content_type().as_bytes());
+        push_header(out, "Cache-Control", b"no-cache");
+        if self.status == 405 {
+            push_header(out, "Allow", ALLOW.as_bytes());
+        }
+        push_framing(out, BodyLength::Length(self.body_length() as u64));
+        // HTTP/1.0 clients need to be told, and it does the others no harm.
+        push_header(out, "Connection", if self.keep_alive { b"keep-alive" } else { b"close" });
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self.body {
+            Some(body) if !body.trim_start().starts_with('<') => "text/plain; charset=utf-8",
+            _ => "text/html; charset=utf-8",
+        }
+    }
+
+    fn body_length(&self) -> usize {
+        let mut bytes = 0;
+        match self.body {
+            Some(body) => bytes = body.len(),
+            None => self.page(|text| bytes += text.len()),
+        }
+        bytes
+    }
+
+    /// Hands out the parts of the page that names the status.
+    fn page(&self, part: impl FnMut(&'static str)) {
+        let reason = reason(self.status);
+        let parts = [PAGE[0], reason, PAGE[1], reason, PAGE[2], explanation(self.status), PAGE[3]];
+        parts.into_iter().for_each(part);
+    }
+}
+
+/// The reason phrase of a status (RFC 9110 §15, RFC 6585); that of its class for those not listed.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        // RFC 9110 §15: an unknown status is read as the x00 of its class.
+        _ => match status / 100 {
+            1 => "Continue",
+            2 => "OK",
+            3 => "Multiple Choices",
+            4 => "Bad Request",
+            _ => "Internal Server Error",
+        },
+    }
+}
+
+fn explanation(status: u16) -> &'static str {
+    match status {
+        408 => "The request did not arrive in time.",
+        502 => "The server behind this address gave no valid response.",
+        503 => "No server is available to handle this request.",
+        504 => "The server behind this address did not respond in time.",
+        400..=499 => "This request cannot be handled.",
+        500..=599 => "The request could not be handled.",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HeadLimits, MAX_HEADERS, parse_response};
+    use std::mem::MaybeUninit;
+
+    const STATUSES: [u16; 17] = [200, 400, 403, 404, 405, 408, 413, 414, 417, 429, 431, 500, 501, 502, 503, 504, 505];
+
+    fn check(answer: &Answer<'_>, content_type: &str) {
+        let mut out = Vec::new();
+        answer.write(&mut out);
+        let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
+        let limits = HeadLimits { bytes: 4096, headers: 16 };
+        let head = parse_response(&out, answer.head_request, limits, &mut space).unwrap().unwrap();
+        let body = (out.len() - head.len) as u64;
+        let expected = if answer.head_request { BodyLength::None } else { BodyLength::Length(body) };
+        assert_eq!(head.body, expected, "{answer:?}");
+        assert_eq!((head.status, head.keep_alive), (answer.status, answer.keep_alive));
+        let sent = head.headers.iter().find(|header| header.name == "Content-Type").unwrap();
+        assert!(sent.value.starts_with(content_type.as_bytes()), "{answer:?}");
+        assert_eq!(head.headers.iter().any(|header| header.name == "Allow"), answer.status == 405);
+    }
+
+    #[test]
+    fn every_answer_parses_as_written() {
+        for status in STATUSES {
+            for (keep_alive, head_request) in [(false, false), (true, false), (false, true), (true, true)] {
+                let answer = |body| Answer { status, body, keep_alive, head_request };
+                check(&answer(None), "text/html");
+                check(&answer(Some("<p>moved</p>")), "text/html");
+                check(&answer(Some("busy, try later\n")), "text/plain");
+                check(&answer(Some("")), "text/plain");
+            }
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! Message bodies: decoded from one framing, encoded into another (RFC 9112 §6, §7.1). Never buffers.
+//!
+//! ```text
+//! Length(n) ─────────────────────────── n bytes ──────────────────────────────────────► Done
+//! UntilClose ──► (the sender closes)
+//! Size ─► [Extension ─►] SizeEnd ─┬─ n > 0 ─► Data(n) ─► DataEnd ─► DataLineFeed ─► Size
+//!                                 └─ n = 0 ─► Trailers ───────────────────────────────► Done
+//! ```
+
+use crate::head::{BodyLength, HeadLimits, HeadProgress, push_digits};
+use crate::trailers::Trailers;
+
+/// Decodes a body as its bytes come. A step looks at the unread bytes and says what the first of them are.
+#[derive(Debug)]
+pub struct BodyReader {
+    state: State,
+    /// Bytes of chunk extensions that the data so far does not make up for.
+    overhead: usize,
+    head_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Length(u64),
+    UntilClose,
+    Size { size: u64, digits: u8 },
+    Extension { size: u64, semicolon: bool },
+    SizeEnd(u64),
+    Data(u64),
+    DataEnd,
+    DataLineFeed,
+    Trailers(HeadProgress),
+    Done,
+}
+
+/// What the next bytes are. `used` is how many bytes of the input the step took.
+#[derive(Debug)]
+pub enum Step<'b> {
+    /// Body data.
+    Data {
+        /// The data, a part of the input; never empty.
+        bytes: &'b [u8],
+        /// Bytes of input taken, framing included.
+        used: usize,
+    },
+    /// More input is needed; `used` bytes are framing that is done with.
+    More {
+        /// Bytes of input taken.
+        used: usize,
+    },
+    /// The body is complete; what follows `used` is the next message.
+    End {
+        /// Bytes of input taken.
+        used: usize,
+        /// The trailer section, empty for most.
+        trailers: Trailers<'b>,
+    },
+}
+
+/// Why a body is refused; the connection it came on is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadBody {
+    /// A chunk size that is not plain hex digits, is too long, or overflows.
+    #[error("a chunk size is malformed")]
+    ChunkSize,
+    /// A chunk extension with a control byte in it, or no semicolon before it.
+    #[error("a chunk extension is malformed")]
+    ChunkExtension,
+    /// More chunk extensions than the data is worth.
+    #[error("the chunk extensions are out of proportion to the data")]
+    ChunkOverhead,
+    /// Chunk data that is not followed by CRLF.
+    #[error("a chunk does not end where its size says")]
+    ChunkEnd,
+    /// A trailer line that is not a header line.
+    #[error("the trailer section is malformed")]
+    Trailers,
+    /// A trailer section longer than the limit for a head.
+    #[error("the trailer section is longer than the limit")]
+    TrailersTooLong,
+    /// More trailer lines than any message needs.
+    #[error("there are too many trailers")]
+    TooManyTrailers,
+}
+
+/// 64 bits.
+const MAX_SIZE_DIGITS: u8 = 16;
+
+/// Extension bytes that each chunk may have for free, on top of one for each byte of data.
+const FREE_OVERHEAD: usize = 16;
+
+impl BodyReader {
+    /// A reader for a body of this length. `head_bytes` bounds chunk extensions and trailers.
+    pub fn new(length: BodyLength, head_bytes: usize) -> Self {
+        let state = match length {
+            BodyLength::None | BodyLength::Length(0) => State::Done,
+            BodyLength::Length(bytes) => State::Length(bytes),
+            BodyLength::Chunked => State::Size { size: 0, digits: 0 },
+            BodyLength::UntilClose => State::UntilClose,
+        };
+        BodyReader { state, overhead: 0, head_bytes }
+    }
+
+    /// Looks at the unread bytes. After `End`, further calls give `End` with 0 bytes used.
+    ///
+    /// # Errors
+    /// [`BadBody`] when the framing is malformed.
+    pub fn step<'b>(&mut self, input: &'b [u8]) -> Result<Step<'b>, BadBody> {
+        let mut used = 0;
+        loop {
+            let rest = &input[used..];
+            match self.state {
+                State::Done => {
+                    return Ok(Step::End { used, trailers: Trailers::default() });
+                }
+                State::Trailers(progress) => return self.trailers(progress, rest, used),
+                _ if rest.is_empty() => return Ok(Step::More { used }),
+                State::Length(left) | State::Data(left) => return Ok(self.data(left, rest, used)),
+                State::UntilClose => {
+                    return Ok(Step::Data { bytes: rest, used: rest.len() });
+                }
+                _ => used += self.framing(rest)?,
+            }
+        }
+    }
+
+    /// Whether the sender closing now ends the body properly (true only for `UntilClose` and after the end).
+    pub fn may_close(&self) -> bool {
+        matches!(self.state, State::UntilClose | State::Done)
+    }
+
+    /// Whether the whole body was read.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    fn data<'b>(&mut self, left: u64, rest: &'b [u8], used: usize) -> Step<'b> {
+        let len = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+        let left = left - len as u64;
+        self.overhead = self.overhead.saturating_sub(len);
+        self.state = match self.state {
+            State::Data(_) if left > 0 => State::Data(left),
+            State::Data(_) => State::DataEnd,
+            _ if left > 0 => State::Length(left),
+            _ => State::Done,
+        };
+        Step::Data { bytes: &rest[..len], used: used + len }
+    }
+
+    /// Takes chunk framing, at least one byte of it. `rest` is not empty.
+    fn framing(&mut self, rest: &[u8]) -> Result<usize, BadBody> {
+        if let State::Extension { size, semicolon } = self.state {
+            return self.extension(size, semicolon, rest);
+        }
+        self.state = match (self.state, rest[0]) {
+            (State::Size { size, digits }, byte) => sized(size, digits, byte)?,
+            (State::SizeEnd(0), b'\n') => State::Trailers(HeadProgress::default()),
+            (State::SizeEnd(size), b'\n') => self.begin_chunk(size),
+            (State::DataEnd, b'\r') => State::DataLineFeed,
+            (State::DataLineFeed, b'\n') => State::Size { size: 0, digits: 0 },
+            (State::SizeEnd(_), _) => return Err(BadBody::ChunkSize),
+            _ => return Err(BadBody::ChunkEnd),
+        };
+        Ok(1)
+    }
+
+    fn begin_chunk(&mut self, size: u64) -> State {
+        self.overhead = self.overhead.saturating_sub(FREE_OVERHEAD);
+        State::Data(size)
+    }
+
+    /// Takes what there is of an extension, which nobody downstream gets to see (RFC 9112 §7.1.1).
+    fn extension(&mut self, size: u64, semicolon: bool, rest: &[u8]) -> Result<usize, BadBody> {
+        let text = rest.iter().position(|&byte| is_control(byte)).unwrap_or(rest.len());
+        let semicolon = match rest[..text].iter().find(|byte| !matches!(byte, b' ' | b'\t')) {
+            Some(b';') => true,
+            None => semicolon,
+            // White space alone may stand before a semicolon, and nothing else may.
+            Some(_) if semicolon => true,
+            Some(_) => return Err(BadBody::ChunkSize),
+        };
+        self.overhead += text;
+        if self.overhead > self.head_bytes {
+            return Err(BadBody::ChunkOverhead);
+        }
+        let (state, end) = match rest.get(text) {
+            None => (State::Extension { size, semicolon }, 0),
+            Some(b'\r') if semicolon => (State::SizeEnd(size), 1),
+            Some(b'\r') => return Err(BadBody::ChunkSize),
+            Some(_) => return Err(BadBody::ChunkExtension),
+        };
+        self.state = state;
+        Ok(text + end)
+    }
+
+    fn trailers<'b>(&mut self, mut progress: HeadProgress, rest: &'b [u8], used: usize) -> Result<Step<'b>, BadBody> {
+        let limits = HeadLimits { bytes: self.head_bytes, headers: 0 };
+        if let [b'\r', b'\n', ..] = rest {
+            self.state = State::Done;
+            return Ok(Step::End { used: used + 2, trailers: Trailers::default() });
+        }
+        let parsed = if progress.ready(rest, limits) { Trailers::parse(limits.window(rest))? } else { None };
+        if let Some((trailers, len)) = parsed {
+            self.state = State::Done;
+            return Ok(Step::End { used: used + len, trailers });
+        }
+        self.state = State::Trailers(progress);
+        if limits.exhausted(rest) { Err(BadBody::TrailersTooLong) } else { Ok(Step::More { used }) }
+    }
+}
+
+/// The state after one more byte of a chunk size line.
+fn sized(size: u64, digits: u8, byte: u8) -> Result<State, BadBody> {
+    let digit = char::from(byte).to_digit(16).map(u64::from);
+    match (byte, digit) {
+        (_, Some(_)) if digits == MAX_SIZE_DIGITS => Err(BadBody::ChunkSize),
+        (_, Some(digit)) => Ok(State::Size { size: size << 4 | digit, digits: digits + 1 }),
+        _ if digits == 0 => Err(BadBody::ChunkSize),
+        (b'\r', _) => Ok(State::SizeEnd(size)),
+        (b';', _) => Ok(State::Extension { size, semicolon: true }),
+        (b' ' | b'\t', _) => Ok(State::Extension { size, semicolon: false }),
+        _ => Err(BadBody::ChunkSize),
+    }
+}
+
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}
+
+/// Encodes a body for the other side.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyWriter {
+    length: BodyLength,
+}
+
+impl BodyWriter {
+    /// A writer of this framing.
+    pub fn new(length: BodyLength) -> Self {
+        BodyWriter { length }
+    }
+
+    /// Appends data in its framing (nothing for empty data: an empty chunk would end the body). Counting is the
+    /// reader's: a body of a declared length is copied from one of the same length.
+    pub fn data(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        match self.length {
+            BodyLength::None => {}
+            BodyLength::Length(_) | BodyLength::UntilClose => out.extend_from_slice(bytes),
+            BodyLength::Chunked if bytes.is_empty() => {}
+            BodyLength::Chunked => push_chunk(bytes, out),
+        }
+    }
+
+    /// Appends what ends the body. Trailers go only where the framing has room for them.
+    pub fn end(&self, trailers: &Trailers<'_>, out: &mut Vec<u8>) {
+        if self.length == BodyLength::Chunked {
+            out.extend_from_slice(b"0\r\n");
+            trailers.write(out);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn push_chunk(bytes: &[u8], out: &mut Vec<u8>) {
+    // A size of 64 bits and two line ends.
+    out.reserve(bytes.len() + 20);
+    push_digits(out, bytes.len() as u64, 16);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD_BYTES: usize = 1024;
+
+    /// The data, its trailers, and how many bytes the body took; fed `step` bytes more at a time.
+    fn read(length: BodyLength, input: &[u8], step: usize) -> Result<(String, usize), BadBody> {
+        let mut reader = BodyReader::new(length, HEAD_BYTES);
+        let (mut text, mut taken, mut end) = (String::new(), 0, 0);
+        loop {
+            match reader.step(&input[taken..end])? {
+                Step::Data { bytes, used } => {
+                    text.push_str(str::from_utf8(bytes).unwrap());
+                    taken += used;
+                }
+                Step::More { used } => {
+                    taken += used;
+                    if end == input.len() {
+                        return Ok((text + "...", taken));
+                    }
+                    end = (end + step).min(input.len());
+                }
+                Step::End { used, trailers } => {
+                    for (name, value) in trailers.iter() {
+                        text.push_str(&format!("|{name}={}", str::from_utf8(value).unwrap()));
+                    }
+                    return Ok((text, taken + used));
+                }
+            }
+        }
+    }
+
+    fn check(length: BodyLength, input: &str, expected: &str) {
+        for step in [1, 2, 3, 7, usize::MAX / 2] {
+            let result = match read(length, input.as_bytes(), step) {
+                Ok((text, taken)) => format!("{text} {taken}"),
+                Err(error) => format!("{error:?}"),
+            };
+            assert_eq!(result, expected, "{input:?} by {step}");
+        }
+    }
+
+    #[test]
+    fn bodies_of_known_length() {
+        check(BodyLength::None, "GET", " 0");
+        check(BodyLength::Length(0), "GET", " 0");
+        check(BodyLength::Length(3), "abcGET", "abc 3");
+        check(BodyLength::Length(5), "abc", "abc... 3");
+        check(BodyLength::UntilClose, "abc", "abc... 3");
+    }
+
+    #[test]
+    fn chunked_bodies() {
+        let rows = [
+            ("0\r\n\r\nGET", " 5"),
+            ("3\r\nabc\r\n0\r\n\r\n", "abc 13"),
+            ("A\r\n0123456789\r\n00\r\n\r\n", "0123456789 21"),
+            ("1\r\na\r\n2\r\nbc\r\n0\r\n\r\nx", "abc 18"),
+            ("0000000000000001\r\na\r\n0\r\n\r\n", "a 26"),
+            ("1;x=y\r\na\r\n0;z\r\n\r\n", "a 17"),
+            ("1 ;x=\"\\\"y\"\r\na\r\n0\r\n\r\n", "a 20"),
+            ("3\r\nab", "ab... 5"),
+            ("0\r\nA: b\r\n\r\n", "|A=b 11"),
+            ("0\r\nA: b\r\nContent-Length: 5\r\nX_Forwarded_For: a\r\nC:d\r\n\r\n", "|A=b|C=d 55"),
+            ("0\r\nA: b\r\n", "... 3"),
+        ];
+        for (input, expected) in rows {
+            check(BodyLength::Chunked, input, expected);
+        }
+    }
+
+    #[test]
+    fn malformed_chunks() {
+        let rows = [
+            ("\r\n", "ChunkSize"),
+            ("+1\r\na", "ChunkSize"),
+            ("-1\r\na", "ChunkSize"),
+            (" 1\r\na", "ChunkSize"),
+            ("0x1\r\na", "ChunkSize"),
+            ("1_0\r\na", "ChunkSize"),
+            ("g\r\n", "ChunkSize"),
+            ("1 \r\na", "ChunkSize"),
+            ("1 1\r\na", "ChunkSize"),
+            ("1\na\r\n", "ChunkSize"),
+            ("1\r\r\na", "ChunkSize"),
+            (";x\r\n", "ChunkSize"),
+            ("00000000000000001\r\na", "ChunkSize"),
+            ("10000000000000000\r\na", "ChunkSize"),
+            ("1;x\nx\r\na", "ChunkExtension"),
+            ("1;x\0\r\na", "ChunkExtension"),
+            ("1;x\rx\r\na", "ChunkSize"),
+            ("1\r\nab\r\n", "ChunkEnd"),
+            ("1\r\na\n", "ChunkEnd"),
+            ("1\r\na\rb", "ChunkEnd"),
+            ("0\r\nA\r\n\r\n", "Trailers"),
+            ("0\r\nA : b\r\n\r\n", "Trailers"),
+            ("0\r\nA: b\n\r\n", "Trailers"),
+            ("0\r\n A: b\r\n\r\n", "Trailers"),
+            ("0\r\nA: b\r\n c\r\n\r\n", "Trailers"),
+            ("0\r\n\n", "Trailers"),
+            ("0\r\nA: \0\r\n\r\n", "Trailers"),
+        ];
+        for (input, expected) in rows {
+            check(BodyLength::Chunked, input, expected);
+        }
+    }
+
+    #[test]
+    fn trailers_and_extensions_are_bounded() {
+        check(BodyLength::Chunked, &format!("0\r\nA: {}\r\n\r\n", "b".repeat(HEAD_BYTES)), "TrailersTooLong");
+        check(BodyLength::Chunked, &format!("0\r\n{}\r\n", "A: b\r\n".repeat(65)), "TooManyTrailers");
+        check(BodyLength::Chunked, &format!("1;{}\r\na\r\n", "x".repeat(HEAD_BYTES + 1)), "ChunkOverhead");
+        let chunk = format!("1;{}\r\na\r\n", "x".repeat(100));
+        check(BodyLength::Chunked, &chunk.repeat(20), "ChunkOverhead");
+        let modest = format!("20;{}\r\n{}\r\n", "x".repeat(40), "a".repeat(32)).repeat(1000) + "0\r\n\r\n";
+        assert!(read(BodyLength::Chunked, modest.as_bytes(), 100).is_ok());
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let mut reader = BodyReader::new(BodyLength::Chunked, HEAD_BYTES);
+        assert!(!reader.may_close() && !reader.is_done());
+        assert!(matches!(reader.step(b"0\r\n\r\nGET"), Ok(Step::End { used: 5, .. })));
+        assert!(matches!(reader.step(b"GET"), Ok(Step::End { used: 0, .. })));
+        assert!(reader.may_close() && reader.is_done());
+        let until_close = BodyReader::new(BodyLength::UntilClose, HEAD_BYTES);
+        assert!(until_close.may_close() && !until_close.is_done());
+    }
+
+    #[test]
+    fn bodies_are_written_in_their_framing() {
+        let rows = [
+            (BodyLength::None, ""),
+            (BodyLength::Length(3), "abc"),
+            (BodyLength::UntilClose, "abc"),
+            (BodyLength::Chunked, "3\r\nabc\r\n0\r\nA: b\r\n\r\n"),
+        ];
+        for (length, expected) in rows {
+            let (writer, mut out) = (BodyWriter::new(length), Vec::new());
+            let (trailers, _) = Trailers::parse(b"A:b\r\nCookie: c\r\n\r\n").unwrap().unwrap();
+            writer.data(b"abc", &mut out);
+            writer.data(b"", &mut out);
+            writer.end(&trailers, &mut out);
+            assert_eq!(str::from_utf8(&out), Ok(expected), "{length:?}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Sorts a head's header lines in one pass: what frames the body, what belongs to the connection, what we write
+//! ourselves. Never judges; requests and responses do.
+
+use crate::head::{Header, Version};
+
+/// What a header is to us, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// End-to-end: goes on as it came.
+    Other,
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    Upgrade,
+    Expect,
+    ForwardedFor,
+    /// Ours is written in its place: `X-Forwarded-Proto`, and what a CGI backend would take for one of ours.
+    Replaced,
+    /// Ends at this hop: RFC 9110 §7.6.1, and `Proxy`, which CGI would turn into the variable `HTTP_PROXY`.
+    HopByHop,
+    /// Not `Content-Length` or `Transfer-Encoding`, but the same for a reader that folds `_` and the like into `-`.
+    FramingLookAlike,
+}
+
+/// Names by length, so that most headers are told from all of these by their length or first byte alone.
+pub(crate) fn classify(name: &str) -> Field {
+    match name.len() {
+        2 => pick(name, &[("te", Field::HopByHop)]),
+        4 => pick(name, &[("host", Field::Host)]),
+        5 => pick(name, &[("proxy", Field::HopByHop)]),
+        6 => pick(name, &[("expect", Field::Expect)]),
+        7 => pick(name, &[("upgrade", Field::Upgrade)]),
+        10 => pick(name, &[("connection", Field::Connection), ("keep-alive", Field::HopByHop)]),
+        14 => look_alike(name, &[("content-length", Field::ContentLength), ("http2-settings", Field::HopByHop)]),
+        15 => look_alike(name, &[("x-forwarded-for", Field::ForwardedFor)]),
+        16 => pick(name, &[("proxy-connection", Field::HopByHop)]),
+        17 => {
+            look_alike(name, &[("transfer-encoding", Field::TransferEncoding), ("x-forwarded-proto", Field::Replaced)])
+        }
+        18 => pick(name, &[("proxy-authenticate", Field::HopByHop)]),
+        19 => pick(name, &[("proxy-authorization", Field::HopByHop)]),
+        _ => Field::Other,
+    }
+}
+
+#[inline]
+fn pick(name: &str, known: &[(&str, Field)]) -> Field {
+    known.iter().find(|(of, _)| name.eq_ignore_ascii_case(of)).map_or(Field::Other, |&(_, field)| field)
+}
+
+#[inline]
+fn look_alike(name: &str, known: &[(&str, Field)]) -> Field {
+    match pick(name, known) {
+        Field::Other => known.iter().find(|(of, _)| folds_into(name, of)).map_or(Field::Other, folded),
+        field => field,
+    }
+}
+
+fn folded((_, field): &(&str, Field)) -> Field {
+    match field {
+        Field::ContentLength | Field::TransferEncoding => Field::FramingLookAlike,
+        Field::ForwardedFor | Field::Replaced => Field::Replaced,
+        _ => Field::HopByHop,
+    }
+}
+
+/// Whether a reader that turns every other byte than a letter or digit into `-` reads the two names as one.
+pub(crate) fn folds_into(name: &str, known: &str) -> bool {
+    let fold = |byte: u8| {
+        if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+    };
+    name.len() == known.len() && name.bytes().zip(known.bytes()).all(|(a, b)| fold(a) == b)
+}
+
+/// A set of positions in a head's headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Positions([u64; crate::MAX_HEADERS / 64]);
+
+impl Positions {
+    pub(crate) fn insert(&mut self, position: usize) {
+        self.0[position / 64] |= 1 << (position % 64);
+    }
+
+    pub(crate) fn union(self, other: Positions) -> Positions {
+        Positions(std::array::from_fn(|word| self.0[word] | other.0[word]))
+    }
+
+    pub(crate) fn contains(&self, position: usize) -> bool {
+        self.0[position / 64] & (1 << (position % 64)) != 0
+    }
+}
+
+/// A header that may stand in a head once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Seen<'b> {
+    #[default]
+    Never,
+    Once(&'b [u8]),
+    Often,
+}
+
+impl<'b> Seen<'b> {
+    fn add(&mut self, value: &'b [u8]) {
+        *self = match self {
+            Seen::Never => Seen::Once(value),
+            Seen::Once(_) | Seen::Often => Seen::Often,
+        };
+    }
+}
+
+/// A head's headers, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Fields<'b> {
+    pub(crate) host: Seen<'b>,
+    pub(crate) length: Seen<'b>,
+    pub(crate) coding: Seen<'b>,
+    pub(crate) upgrade: Seen<'b>,
+    pub(crate) expect: Seen<'b>,
+    pub(crate) options: Options,
+    /// Headers that end here: connection headers, whatever they nominate, and framing, which is written anew.
+    pub(crate) hop: Positions,
+    /// Request headers that end here because we write our own.
+    pub(crate) ours: Positions,
+    pub(crate) forwarded_for: bool,
+    pub(crate) framing_look_alike: bool,
+}
+
+impl<'b> Fields<'b> {
+    pub(crate) fn sort(headers: &[Header<'b>]) -> Self {
+        let mut fields = Fields::default();
+        for (position, header) in headers.iter().enumerate() {
+            fields.add(position, header);
+        }
+        if fields.options.others {
+            nominate(headers, &mut fields);
+        }
+        fields
+    }
+
+    /// Whether the sender keeps the connection (RFC 9112 §9.3).
+    pub(crate) fn keep_alive(&self, version: Version) -> bool {
+        !self.options.close && (version == Version::Http11 || self.options.keep_alive)
+    }
+
+    #[inline]
+    fn add(&mut self, position: usize, header: &Header<'b>) {
+        match classify(header.name) {
+            Field::Other => return,
+            Field::FramingLookAlike => return self.framing_look_alike = true,
+            Field::Host => return self.add_ours(position, |fields| fields.host.add(header.value)),
+            Field::Expect => {
+                return self.add_ours(position, |fields| fields.expect.add(header.value));
+            }
+            Field::ForwardedFor => {
+                return self.add_ours(position, |fields| fields.forwarded_for = true);
+            }
+            Field::Replaced => return self.ours.insert(position),
+            Field::ContentLength => self.length.add(header.value),
+            Field::TransferEncoding => self.coding.add(header.value),
+            Field::Connection => self.options.add(header.value),
+            Field::Upgrade => self.upgrade.add(header.value),
+            Field::HopByHop => {}
+        }
+        self.hop.insert(position);
+    }
+
+    #[inline]
+    fn add_ours(&mut self, position: usize, note: impl FnOnce(&mut Self)) {
+        self.ours.insert(position);
+        note(self);
+    }
+}
+
+/// What the Connection headers ask for (RFC 9110 §7.6.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) upgrade: bool,
+    /// Options of other names: headers that end here.
+    pub(crate) others: bool,
+    /// Options that would take a header away that tells where the message goes or ends.
+    pub(crate) routing: bool,
+    pub(crate) count: usize,
+}
+
+/// The most options that a head's Connection headers may hold: each is compared with each header.
+pub(crate) const MAX_OPTIONS: usize = 32;
+
+impl Options {
+    fn add(&mut self, value: &[u8]) {
+        for option in list(value) {
+            self.count += 1;
+            match option.len() {
+                5 if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                7 if option.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+                10 if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                _ => self.others = true,
+            }
+        }
+    }
+}
+
+/// The members of a comma-separated list, empty ones left out (RFC 9110 §5.6.1.2).
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// Marks the headers that Connection nominates. End-to-end headers stay, whatever it says: a client that could have
+/// `Cookie` or `X-Forwarded-For` taken out here would reach the instance as somebody else.
+#[cold]
+fn nominate(headers: &[Header<'_>], fields: &mut Fields<'_>) {
+    let connection = headers.iter().filter(|header| classify(header.name) == Field::Connection);
+    for option in connection.flat_map(|header| list(header.value)).take(MAX_OPTIONS) {
+        fields.options.routing |= is_routing(option);
+        if !is_end_to_end(option) {
+            mark(headers, option, &mut fields.hop);
+        }
+    }
+}
+
+fn mark(headers: &[Header<'_>], name: &[u8], hop: &mut Positions) {
+    for (position, header) in headers.iter().enumerate() {
+        if header.name.as_bytes().eq_ignore_ascii_case(name) {
+            hop.insert(position);
+        }
+    }
+}
+
+fn is_routing(option: &[u8]) -> bool {
+    [&b"host"[..], b"content-length", b"transfer-encoding"].iter().any(|name| option.eq_ignore_ascii_case(name))
+}
+
+/// Names that are meant for the final recipient and that Connection must not list (RFC 9110 §7.6.1).
+const END_TO_END: [&str; 25] = [
+    "accept",
+    "age",
+    "authorization",
+    "cache-control",
+    "cookie",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "last-modified",
+    "location",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "set-cookie",
+    "strict-transport-security",
+    "user-agent",
+    "vary",
+    "via",
+    "www-authenticate",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// The beginnings of more such names.
+const END_TO_END_PREFIXES: [&str; 6] = ["accept-", "access-control-", "content-", "if-", "sec-", "x-forwarded-"];
+
+fn is_end_to_end(option: &[u8]) -> bool {
+    END_TO_END.iter().any(|name| option.eq_ignore_ascii_case(name.as_bytes()))
+        || END_TO_END_PREFIXES
+            .iter()
+            .any(|prefix| option.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_in_any_case() {
+        let rows = [
+            ("HOST", Field::Host),
+            ("content-length", Field::ContentLength),
+            ("Content_Length", Field::FramingLookAlike),
+            ("content.length", Field::FramingLookAlike),
+            ("Transfer-Encoding", Field::TransferEncoding),
+            ("Transfer_Encoding", Field::FramingLookAlike),
+            ("X-Forwarded-For", Field::ForwardedFor),
+            ("X_Forwarded_For", Field::Replaced),
+            ("X_FORWARDED_PROTO", Field::Replaced),
+            ("HTTP2-Settings", Field::HopByHop),
+            ("Keep-Alive", Field::HopByHop),
+            ("Accept-Charset", Field::Other),
+            ("If-Modified-Since", Field::Other),
+            ("X", Field::Other),
+        ];
+        for (name, expected) in rows {
+            assert_eq!(classify(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_takes_out_what_it_may() {
+        let rows = [
+            ("close, X-Hop", "X-Hop", true),
+            ("x-hop ,close", "X-Hop", true),
+            ("X-Forwarded-Host", "X-Forwarded-Host", false),
+            ("cookie", "Cookie", false),
+            ("Content-Type", "Content-Type", false),
+            ("X-Hop2", "X-Hop", false),
+        ];
+        for (options, name, gone) in rows {
+            let headers = [Header { name: "Connection", value: options.as_bytes() }, Header { name, value: b"1" }];
+            let fields = Fields::sort(&headers);
+            assert!(fields.hop.contains(0));
+            assert_eq!(fields.hop.contains(1), gone, "{options} / {name}");
+        }
+    }
+}

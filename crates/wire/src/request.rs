@@ -1,0 +1,404 @@
+//! Request heads: parsed, judged, written anew (RFC 9112 §2, §3, §6, §7, §11). Never routes.
+
+use httparse::Status;
+
+use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, classify};
+use crate::framing::{BadFraming, declared};
+use crate::head::{
+    BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
+    diagnose_name, push_framing, push_header,
+};
+use crate::target::{Authority, Target};
+
+/// A request head that has only one reading.
+#[derive(Debug)]
+pub struct RequestHead<'h, 'b> {
+    /// Bytes that the head takes in the buffer, leading empty lines and final empty line included.
+    pub len: usize,
+    /// The method as sent, a token.
+    pub method: &'b str,
+    /// Path and query, from origin or absolute form; always starts with `/`, or is `*` (OPTIONS only).
+    pub target: &'b str,
+    /// Authority from an absolute-form target, else the Host header, else empty (HTTP/1.0). Valid host\[:port\] bytes.
+    pub host: &'b str,
+    /// The client's version.
+    pub version: Version,
+    /// All header lines as received.
+    pub headers: &'h [Header<'b>],
+    /// Where the body ends. Never `UntilClose`.
+    pub body: BodyLength,
+    /// Whether the client wants the connection kept.
+    pub keep_alive: bool,
+    /// `Expect: 100-continue` from an HTTP/1.1 client whose body is still to come.
+    pub expect_continue: bool,
+    /// The protocol asked for by Upgrade with `Connection: upgrade`, if it is one that may pass (never `h2c`).
+    pub upgrade: Option<&'b str>,
+    /// Headers that `write` leaves out.
+    left_out: Positions,
+    forwarded_for: bool,
+}
+
+/// Why a request is refused. Every one closes the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadRequest {
+    /// Head longer than the limit: 431.
+    #[error("the request head is longer than the limit")]
+    HeadTooLong,
+    /// Request line longer than the limit for the whole head: 414.
+    #[error("the request line is longer than the limit")]
+    TargetTooLong,
+    /// More header lines than the limit: 431.
+    #[error("there are more headers than the limit")]
+    TooManyHeaders,
+    /// More than two empty lines before the request line (RFC 9112 §2.2 asks for one to be ignored).
+    #[error("there are too many empty lines before the request")]
+    EmptyLines,
+    /// Not `method SP target SP version CRLF`.
+    #[error("the request line is malformed")]
+    RequestLine,
+    /// A version that is well written but neither 1.0 nor 1.1: 505.
+    #[error("the HTTP version is not supported")]
+    Version,
+    /// A method longer than any in use: 501 (RFC 9112 §3).
+    #[error("the method is too long")]
+    MethodTooLong,
+    /// CONNECT: 405. There is no forward proxy here.
+    #[error("CONNECT is not allowed")]
+    Connect,
+    /// A target that is not a path, an http or https URL, or `*` with OPTIONS.
+    #[error("the request target has no form that is served")]
+    TargetForm,
+    /// A byte beyond ASCII in the target, or a backslash in its path.
+    #[error("the request target holds a byte that must be encoded")]
+    TargetByte,
+    /// A `#` in the target.
+    #[error("the request target has a fragment")]
+    Fragment,
+    /// HTTP/1.1 without Host (RFC 9112 §3.2).
+    #[error("there is no Host header")]
+    NoHost,
+    /// More than one Host, even if they agree.
+    #[error("there are several Host headers")]
+    SeveralHosts,
+    /// A Host that is not `host[:port]`.
+    #[error("the Host header is not a host and port")]
+    Host,
+    /// Target and Host name different places.
+    #[error("the Host header differs from the request target")]
+    HostMismatch,
+    /// A header line that is malformed.
+    #[error(transparent)]
+    Line(#[from] BadLine),
+    /// Framing headers that have no reading, or more than one: 400, or 501 for a coding that is not supported.
+    #[error(transparent)]
+    Framing(#[from] BadFraming),
+    /// `Content_Length` and the like, which a CGI backend reads as `Content-Length`.
+    #[error("a header could be taken for Content-Length or Transfer-Encoding")]
+    FramingLookAlike,
+    /// Connection nominates Host, Content-Length or Transfer-Encoding.
+    #[error("the Connection header names a header that tells where the request goes or ends")]
+    ConnectionOption,
+    /// Connection has too many options.
+    #[error("the Connection header has too many options")]
+    TooManyOptions,
+    /// An expectation other than `100-continue`: 417 (RFC 9110 §10.1.1).
+    #[error("the expectation is not supported")]
+    Expectation,
+}
+
+/// What is added or changed on the way to the instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// Bytes taken off the front of the target; what is left gets a `/` in front if it has none.
+    pub strip: usize,
+    /// The client's address in text, appended to `X-Forwarded-For`.
+    pub client: &'a str,
+    /// `http` or `https`, replaces `X-Forwarded-Proto`.
+    pub proto: &'a str,
+}
+
+/// Parses one request head. `Ok(None)`: more bytes are needed.
+///
+/// An incomplete head that is already malformed is refused at once. Parsing starts at the first byte each time: see
+/// [`HeadProgress`](crate::HeadProgress) for when that is worth it.
+///
+/// # Errors
+/// [`BadRequest`] for whatever is malformed, over a limit, or could be read two ways.
+pub fn parse_request<'h, 'b>(
+    buffer: &'b [u8],
+    limits: HeadLimits,
+    space: &'h mut HeaderSpace<'b>,
+) -> Result<Option<RequestHead<'h, 'b>>, BadRequest> {
+    let window = limits.window(buffer);
+    let text = skip_empty_lines(window)?;
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = parsed.parse_with_uninit_headers(text, limits.slots(space));
+    match status.map_err(|error| diagnose(error, text))? {
+        Status::Complete(len) => judge(parsed, text, len, window.len() - text.len()).map(Some),
+        Status::Partial => judge_beginning(&parsed, text, limits.exhausted(window)).map(|()| None),
+    }
+}
+
+/// Some clients send an empty line after a body (RFC 9112 §2.2).
+fn skip_empty_lines(window: &[u8]) -> Result<&[u8], BadRequest> {
+    const MOST: usize = 2;
+    let mut text = window;
+    for _ in 0..MOST {
+        text = text.strip_prefix(b"\r\n").unwrap_or(text);
+    }
+    match text {
+        [b'\n', ..] => Err(BadLine::BareLineFeed.into()),
+        [b'\r', b'\n', ..] => Err(BadRequest::EmptyLines),
+        [b'\r', _, ..] => Err(BadRequest::RequestLine),
+        _ => Ok(text),
+    }
+}
+
+#[cold]
+fn diagnose(error: httparse::Error, text: &[u8]) -> BadRequest {
+    use httparse::Error;
+    match error {
+        Error::TooManyHeaders => BadRequest::TooManyHeaders,
+        Error::HeaderName => diagnose_name(text).into(),
+        Error::HeaderValue => BadLine::Value.into(),
+        Error::Version if is_other_version(text) => BadRequest::Version,
+        Error::Token | Error::NewLine | Error::Status | Error::Version => BadRequest::RequestLine,
+    }
+}
+
+/// Whether the request line ends with `HTTP/` and two digits with a dot between, as far as it came.
+fn is_other_version(text: &[u8]) -> bool {
+    let version = text.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
+    match version.strip_prefix(b"HTTP/") {
+        Some([major] | [major, b'.']) => major.is_ascii_digit(),
+        Some([major, b'.', minor] | [major, b'.', minor, b'\r', ..]) => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
+    }
+}
+
+/// Judges what there is of a head that is not complete.
+fn judge_beginning(parsed: &httparse::Request<'_, '_>, text: &[u8], exhausted: bool) -> Result<(), BadRequest> {
+    check_line_ends(text)?;
+    match (parsed.method, parsed.path) {
+        (Some(method), Some(path)) => judge_request_line(method, path).map(|_| ())?,
+        (Some(method), None) => judge_method(method)?,
+        (None, _) if text.len() > MAX_METHOD => return Err(BadRequest::MethodTooLong),
+        (None, _) => {}
+    }
+    match exhausted {
+        false => Ok(()),
+        true if parsed.version.is_some() => Err(BadRequest::HeadTooLong),
+        true => Err(BadRequest::TargetTooLong),
+    }
+}
+
+fn judge<'h, 'b>(
+    parsed: httparse::Request<'h, 'b>,
+    text: &'b [u8],
+    len: usize,
+    skipped: usize,
+) -> Result<RequestHead<'h, 'b>, BadRequest> {
+    let headers: &'h [Header<'b>] = parsed.headers;
+    check_parsed_line_ends(&text[..len], headers)?;
+    let method = parsed.method.unwrap_or_default();
+    let target = judge_request_line(method, parsed.path.unwrap_or_default())?;
+    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let fields = Fields::sort(headers);
+    check_fields(&fields)?;
+    let body = declared(&fields, version)?;
+    Ok(RequestHead {
+        len: skipped + len,
+        method,
+        target: target.path,
+        host: judge_host(&fields, &target, version)?,
+        version,
+        headers,
+        body,
+        keep_alive: fields.keep_alive(version),
+        expect_continue: judge_expectation(fields.expect, version, body)?,
+        upgrade: upgrade(&fields, version, body),
+        left_out: fields.hop.union(fields.ours),
+        forwarded_for: fields.forwarded_for,
+    })
+}
+
+/// The longest registered method has 17 bytes.
+const MAX_METHOD: usize = 32;
+
+fn judge_method(method: &str) -> Result<(), BadRequest> {
+    match method {
+        _ if method.len() > MAX_METHOD => Err(BadRequest::MethodTooLong),
+        "CONNECT" => Err(BadRequest::Connect),
+        _ => Ok(()),
+    }
+}
+
+fn judge_request_line<'b>(method: &str, path: &'b str) -> Result<Target<'b>, BadRequest> {
+    judge_method(method)?;
+    Target::parse(method, path)
+}
+
+fn check_fields(fields: &Fields<'_>) -> Result<(), BadRequest> {
+    if fields.framing_look_alike {
+        return Err(BadRequest::FramingLookAlike);
+    }
+    if fields.options.count > MAX_OPTIONS {
+        return Err(BadRequest::TooManyOptions);
+    }
+    if fields.options.routing { Err(BadRequest::ConnectionOption) } else { Ok(()) }
+}
+
+/// RFC 9112 §3.2.2 lets the target win over Host; an instance that reads Host would see another one, so they must agree.
+fn judge_host<'b>(fields: &Fields<'b>, target: &Target<'b>, version: Version) -> Result<&'b str, BadRequest> {
+    let host = match fields.host {
+        Seen::Often => return Err(BadRequest::SeveralHosts),
+        Seen::Never if version == Version::Http11 => return Err(BadRequest::NoHost),
+        Seen::Never => return Ok(target.authority.map_or("", |(authority, _)| authority.text)),
+        Seen::Once(b"") if target.authority.is_none() => return Ok(""),
+        Seen::Once(b"") => return Err(BadRequest::HostMismatch),
+        Seen::Once(value) => Authority::parse(value).ok_or(BadRequest::Host)?,
+    };
+    match target.authority {
+        None => Ok(host.text),
+        Some((authority, default_port)) if authority.same_as(&host, default_port) => Ok(authority.text),
+        Some(_) => Err(BadRequest::HostMismatch),
+    }
+}
+
+/// An obscured expectation (`Expect: y 100-continue`) makes some readers wait for an answer that others do not give.
+fn judge_expectation(expect: Seen<'_>, version: Version, body: BodyLength) -> Result<bool, BadRequest> {
+    match expect {
+        Seen::Never => Ok(false),
+        Seen::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => {
+            // RFC 9110 §10.1.1: ignored in HTTP/1.0, and without content there is nothing to wait for.
+            Ok(version == Version::Http11 && !matches!(body, BodyLength::None | BodyLength::Length(0)))
+        }
+        Seen::Once(_) | Seen::Often => Err(BadRequest::Expectation),
+    }
+}
+
+/// A server may ignore an Upgrade (RFC 9110 §7.8): one with a body, a list, or a protocol that would hide requests
+/// from us or is not ours to agree to (`h2c`, `HTTP/2.0`, `TLS/1.0`) goes on as a plain request.
+fn upgrade<'b>(fields: &Fields<'b>, version: Version, body: BodyLength) -> Option<&'b str> {
+    let Seen::Once(value) = fields.upgrade else {
+        return None;
+    };
+    let bodiless = matches!(body, BodyLength::None | BodyLength::Length(0));
+    let asked = fields.options.upgrade && version == Version::Http11 && bodiless;
+    if asked { passable_protocol(value) } else { None }
+}
+
+/// The protocol, if it is a single one that may pass.
+pub(crate) fn passable_protocol(value: &[u8]) -> Option<&str> {
+    let protocol = str::from_utf8(value).ok()?;
+    let (name, version) = protocol.split_once('/').unwrap_or((protocol, "-"));
+    let token = |text: &str| !text.is_empty() && text.bytes().all(is_protocol_byte);
+    let ours = ["h2c", "h2", "http", "tls"].iter().any(|refused| name.eq_ignore_ascii_case(refused));
+    (token(name) && token(version) && !ours).then_some(protocol)
+}
+
+fn is_protocol_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'+')
+}
+
+impl BadRequest {
+    /// The status that answers it: 400, 405, 414, 417, 431, 501 or 505.
+    pub fn status(self) -> u16 {
+        match self {
+            BadRequest::HeadTooLong | BadRequest::TooManyHeaders => 431,
+            BadRequest::TargetTooLong => 414,
+            BadRequest::Version => 505,
+            BadRequest::MethodTooLong => 501,
+            BadRequest::Connect => 405,
+            BadRequest::Expectation => 417,
+            BadRequest::Line(line) => line.status(),
+            BadRequest::Framing(framing) => framing.status(),
+            BadRequest::EmptyLines
+            | BadRequest::RequestLine
+            | BadRequest::TargetForm
+            | BadRequest::TargetByte
+            | BadRequest::Fragment
+            | BadRequest::NoHost
+            | BadRequest::SeveralHosts
+            | BadRequest::Host
+            | BadRequest::HostMismatch
+            | BadRequest::FramingLookAlike
+            | BadRequest::ConnectionOption
+            | BadRequest::TooManyOptions => 400,
+        }
+    }
+}
+
+impl RequestHead<'_, '_> {
+    /// Whether repeating it does no harm: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 §9.2.2).
+    pub fn repeatable(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+    }
+
+    /// First value of a header, by name in any case; `None` if absent.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    /// Writes the head for the instance, HTTP/1.1, hop-by-hop headers left out, body framing as `self.body` says.
+    ///
+    /// `TE` is left out as well: trailers pass, but an instance is not asked for them.
+    pub fn write(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
+        out.reserve(self.len + forward.client.len() + 128);
+        self.write_request_line(forward.strip, out);
+        push_header(out, "Host", self.host.as_bytes());
+        for (position, header) in self.headers.iter().enumerate() {
+            if !self.left_out.contains(position) {
+                push_header(out, header.name, header.value);
+            }
+        }
+        self.write_forwarded(forward, out);
+        if self.expect_continue {
+            out.extend_from_slice(b"Expect: 100-continue\r\n");
+        }
+        push_framing(out, self.body);
+        if let Some(protocol) = self.upgrade {
+            push_upgrade(out, protocol);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {
+        let target = self.target.get(strip..).unwrap_or_default();
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b' ');
+        if !target.starts_with('/') && target != "*" {
+            out.push(b'/');
+        }
+        out.extend_from_slice(target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+    }
+
+    /// One `X-Forwarded-For` line that holds what the client's lines held, then the client.
+    fn write_forwarded(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        if self.forwarded_for {
+            self.write_earlier_hops(out);
+        }
+        out.extend_from_slice(forward.client.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+    }
+
+    fn write_earlier_hops(&self, out: &mut Vec<u8>) {
+        let hops = self.headers.iter().filter(|header| classify(header.name) == Field::ForwardedFor);
+        for hop in hops.filter(|hop| !hop.value.is_empty()) {
+            out.extend_from_slice(hop.value);
+            out.extend_from_slice(b", ");
+        }
+    }
+}
+
+/// Appends the two headers that ask for, or agree to, another protocol.
+pub(crate) fn push_upgrade(out: &mut Vec<u8>, protocol: &str) {
+    out.extend_from_slice(b"Connection: upgrade\r\n");
+    push_header(out, "Upgrade", protocol.as_bytes());
+}

@@ -1,0 +1,237 @@
+//! Response heads: parsed, judged, written anew (RFC 9112 §4, §6, §7). Never decides what an instance's fault means.
+
+use httparse::Status;
+
+use crate::fields::{Fields, MAX_OPTIONS, Positions, Seen};
+use crate::framing::{BadFraming, declared};
+use crate::head::{
+    BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
+    diagnose_name, push_digits, push_framing, push_header,
+};
+use crate::request::{passable_protocol, push_upgrade};
+
+/// A response head that has only one reading.
+#[derive(Debug)]
+pub struct ResponseHead<'h, 'b> {
+    /// Bytes that the head takes in the buffer.
+    pub len: usize,
+    /// 100..=599.
+    pub status: u16,
+    /// The reason phrase as sent; empty if it holds bytes beyond ASCII.
+    pub reason: &'b str,
+    /// The instance's version.
+    pub version: Version,
+    /// All header lines as received.
+    pub headers: &'h [Header<'b>],
+    /// Where the body ends, the request's method considered (HEAD, 1xx, 204, 304: `None`).
+    pub body: BodyLength,
+    /// Whether the instance keeps the connection. Never after 101, a body until close, or a body where none may be.
+    pub keep_alive: bool,
+    /// The protocol that a 101 switches to; `None` for every other status.
+    pub upgrade: Option<&'b str>,
+    /// The length as declared, which HEAD and 304 answers keep.
+    declared: BodyLength,
+    /// Headers that `write` leaves out.
+    left_out: Positions,
+}
+
+/// Why a response is refused (502).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadResponse {
+    /// Head longer than the limit.
+    #[error("the response head is longer than the limit")]
+    HeadTooLong,
+    /// More header lines than the limit.
+    #[error("there are more response headers than the limit")]
+    TooManyHeaders,
+    /// Not `version SP status SP reason CRLF`, or a version other than 1.0 and 1.1.
+    #[error("the status line is malformed")]
+    StatusLine,
+    /// A status that is not 100 to 599.
+    #[error("the status is not one of 100 to 599")]
+    Status,
+    /// A header line that is malformed.
+    #[error(transparent)]
+    Line(#[from] BadLine),
+    /// Framing headers that have no reading, or more than one.
+    #[error(transparent)]
+    Framing(#[from] BadFraming),
+    /// Connection has too many options.
+    #[error("the Connection header has too many options")]
+    TooManyOptions,
+    /// A 101 that does not name one protocol that may pass.
+    #[error("the instance switches to no protocol that may pass")]
+    Upgrade,
+}
+
+/// How the response goes on to the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    /// The client's version.
+    pub version: Version,
+    /// Whether the client's connection is kept after it.
+    pub keep_alive: bool,
+    /// The framing towards the client; chunked never goes to HTTP/1.0.
+    pub body: BodyLength,
+}
+
+/// Parses one response head. `Ok(None)`: more bytes are needed. `head_request`: it answers a HEAD request.
+///
+/// # Errors
+/// [`BadResponse`] for whatever is malformed, over a limit, or could be read two ways.
+pub fn parse_response<'h, 'b>(
+    buffer: &'b [u8],
+    head_request: bool,
+    limits: HeadLimits,
+    space: &'h mut HeaderSpace<'b>,
+) -> Result<Option<ResponseHead<'h, 'b>>, BadResponse> {
+    let window = limits.window(buffer);
+    // httparse would skip empty lines here, as for requests.
+    if !matches!(window, [] | [b'H', ..]) {
+        return Err(BadResponse::StatusLine);
+    }
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let status = config.parse_response_with_uninit_headers(&mut parsed, window, limits.slots(space));
+    match status.map_err(|error| diagnose(error, window))? {
+        Status::Complete(len) => judge(parsed, &window[..len], head_request).map(Some),
+        Status::Partial => judge_beginning(&parsed, window, limits.exhausted(window)).map(|()| None),
+    }
+}
+
+#[cold]
+fn diagnose(error: httparse::Error, window: &[u8]) -> BadResponse {
+    use httparse::Error;
+    match error {
+        Error::TooManyHeaders => BadResponse::TooManyHeaders,
+        Error::HeaderName => diagnose_name(window).into(),
+        Error::HeaderValue => BadLine::Value.into(),
+        Error::Token | Error::NewLine | Error::Status | Error::Version => BadResponse::StatusLine,
+    }
+}
+
+fn judge_beginning(parsed: &httparse::Response<'_, '_>, window: &[u8], exhausted: bool) -> Result<(), BadResponse> {
+    check_line_ends(window)?;
+    parsed.code.map_or(Ok(()), judge_status)?;
+    if exhausted { Err(BadResponse::HeadTooLong) } else { Ok(()) }
+}
+
+fn judge_status(status: u16) -> Result<(), BadResponse> {
+    if (100..=599).contains(&status) { Ok(()) } else { Err(BadResponse::Status) }
+}
+
+fn judge<'h, 'b>(
+    parsed: httparse::Response<'h, 'b>,
+    head: &'b [u8],
+    head_request: bool,
+) -> Result<ResponseHead<'h, 'b>, BadResponse> {
+    let headers: &'h [Header<'b>] = parsed.headers;
+    check_parsed_line_ends(head, headers)?;
+    let status = parsed.code.unwrap_or_default();
+    judge_status(status)?;
+    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let fields = Fields::sort(headers);
+    if fields.options.count > MAX_OPTIONS {
+        return Err(BadResponse::TooManyOptions);
+    }
+    let declared = declared(&fields, version)?;
+    let body = body_length(status, head_request, declared);
+    Ok(ResponseHead {
+        len: head.len(),
+        status,
+        reason: parsed.reason.unwrap_or_default(),
+        version,
+        headers,
+        body,
+        keep_alive: fields.keep_alive(version) && may_follow(status, body, declared),
+        upgrade: switched_to(status, fields.upgrade)?,
+        declared,
+        left_out: fields.hop,
+    })
+}
+
+/// RFC 9112 §6.3, rules 1 and 8 among others.
+fn body_length(status: u16, head_request: bool, declared: BodyLength) -> BodyLength {
+    match declared {
+        _ if head_request || is_bodiless(status) => BodyLength::None,
+        BodyLength::None => BodyLength::UntilClose,
+        declared => declared,
+    }
+}
+
+fn is_bodiless(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
+
+/// Whether another response may follow on the connection: not once it changed protocols, and not where an instance
+/// declares a body that may not be there and might send it all the same.
+fn may_follow(status: u16, body: BodyLength, declared: BodyLength) -> bool {
+    let stray_body = matches!(status, 100..=199 | 204) && !matches!(declared, BodyLength::None | BodyLength::Length(0));
+    status != 101 && body != BodyLength::UntilClose && !stray_body
+}
+
+fn switched_to(status: u16, upgrade: Seen<'_>) -> Result<Option<&str>, BadResponse> {
+    match upgrade {
+        _ if status != 101 => Ok(None),
+        Seen::Once(value) => passable_protocol(value).map(Some).ok_or(BadResponse::Upgrade),
+        Seen::Never | Seen::Often => Err(BadResponse::Upgrade),
+    }
+}
+
+impl ResponseHead<'_, '_> {
+    /// The framing towards a client of this version: lengths stay, chunked and until-close become chunked for 1.1
+    /// and until-close for 1.0.
+    pub fn body_for(&self, client: Version) -> BodyLength {
+        match (self.body, client) {
+            (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
+            (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => BodyLength::UntilClose,
+            (body @ (BodyLength::None | BodyLength::Length(_)), _) => body,
+        }
+    }
+
+    /// Writes the head for the client, `HTTP/1.1`, hop-by-hop headers left out. For 101, `Upgrade` and
+    /// `Connection: upgrade` are kept. With `reply.body` `None` for a HEAD answer or 304, `Content-Length` is kept as sent.
+    ///
+    /// Interim heads (1xx) carry neither framing nor `Connection`; they must not go to an HTTP/1.0 client at all
+    /// (RFC 9110 §15.2). A body until close says `Connection: close` whatever `reply.keep_alive` says.
+    pub fn write(&self, reply: &Reply, out: &mut Vec<u8>) {
+        out.reserve(self.len + 128);
+        self.write_status_line(out);
+        for (position, header) in self.headers.iter().enumerate() {
+            if !self.left_out.contains(position) {
+                push_header(out, header.name, header.value);
+            }
+        }
+        match self.status {
+            101 => push_upgrade(out, self.upgrade.unwrap_or_default()),
+            100..=199 => {}
+            _ => self.write_framing(reply, out),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_status_line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_digits(out, self.status.into(), 10);
+        out.push(b' ');
+        out.extend_from_slice(self.reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_framing(&self, reply: &Reply, out: &mut Vec<u8>) {
+        match (reply.body, self.declared) {
+            (BodyLength::None, BodyLength::Length(_)) if self.status != 204 => push_framing(out, self.declared),
+            (body, _) => push_framing(out, body),
+        }
+        push_connection(out, reply);
+    }
+}
+
+fn push_connection(out: &mut Vec<u8>, reply: &Reply) {
+    match (reply.keep_alive && reply.body != BodyLength::UntilClose, reply.version) {
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
+    }
+}

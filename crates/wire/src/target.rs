@@ -1,0 +1,187 @@
+//! Request targets and authorities (RFC 9112 §3.2, RFC 9110 §4.2). Never decodes or normalises a path.
+
+use std::net::Ipv6Addr;
+
+use memchr::{memchr, memchr2};
+
+use crate::request::BadRequest;
+
+/// A target taken apart.
+#[derive(Debug)]
+pub(crate) struct Target<'b> {
+    /// Path and query, or `*`.
+    pub(crate) path: &'b str,
+    /// From the absolute form, with its scheme's default port.
+    pub(crate) authority: Option<(Authority<'b>, u16)>,
+}
+
+/// A valid `host[:port]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authority<'b> {
+    /// Host and port as sent.
+    pub(crate) text: &'b str,
+    host: &'b str,
+    /// `None` if absent or empty.
+    port: Option<u16>,
+}
+
+impl<'b> Target<'b> {
+    pub(crate) fn parse(method: &str, text: &'b str) -> Result<Self, BadRequest> {
+        check_bytes(text)?;
+        match text.as_bytes() {
+            [b'/', ..] => Ok(Target { path: text, authority: None }),
+            b"*" if method == "OPTIONS" => Ok(Target { path: text, authority: None }),
+            _ => absolute(method, text),
+        }
+    }
+}
+
+/// What no reader should be asked to interpret: bytes beyond ASCII; a fragment, which some readers cut off; and a
+/// backslash in the path, which some take for a slash. In a query browsers do send backslashes.
+fn check_bytes(text: &str) -> Result<(), BadRequest> {
+    if !text.is_ascii() {
+        return Err(BadRequest::TargetByte);
+    }
+    match memchr2(b'#', b'\\', text.as_bytes()) {
+        None => Ok(()),
+        Some(_) if memchr(b'#', text.as_bytes()).is_some() => Err(BadRequest::Fragment),
+        Some(backslash) if memchr(b'?', text.as_bytes()).is_some_and(|query| query < backslash) => Ok(()),
+        Some(_) => Err(BadRequest::TargetByte),
+    }
+}
+
+fn absolute<'b>(method: &str, text: &'b str) -> Result<Target<'b>, BadRequest> {
+    let (rest, default) = strip_scheme(text).ok_or(BadRequest::TargetForm)?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = Authority::parse(authority.as_bytes()).ok_or(BadRequest::TargetForm)?;
+    let path = match path.as_bytes() {
+        [b'/', ..] => path,
+        // RFC 9112 §3.2.4: asks about the server as a whole.
+        [] if method == "OPTIONS" => "*",
+        [] => "/",
+        // A query straight after the authority: lawful, sent by nobody, and read in more than one way.
+        _ => return Err(BadRequest::TargetForm),
+    };
+    Ok(Target { path, authority: Some((authority, default)) })
+}
+
+/// What follows `http://` or `https://`, and the scheme's default port.
+fn strip_scheme(text: &str) -> Option<(&str, u16)> {
+    let (scheme, rest) = text.split_once("://")?;
+    match scheme {
+        _ if scheme.eq_ignore_ascii_case("http") => Some((rest, 80)),
+        _ if scheme.eq_ignore_ascii_case("https") => Some((rest, 443)),
+        _ => None,
+    }
+}
+
+impl<'b> Authority<'b> {
+    /// `None` for what is not `host[:port]`: user information, lists, paths and percent signs among it.
+    pub(crate) fn parse(text: &'b [u8]) -> Option<Self> {
+        let text = str::from_utf8(text).ok()?;
+        let (host, rest) = text.split_at(host_length(text)?);
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => None,
+            None => return None,
+            Some("") => None,
+            Some(digits) => Some(port(digits)?),
+        };
+        Some(Authority { text, host, port })
+    }
+
+    /// Whether both name the same place.
+    pub(crate) fn same_as(&self, other: &Authority<'_>, default_port: u16) -> bool {
+        self.host.eq_ignore_ascii_case(other.host)
+            && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
+    }
+}
+
+/// Bytes that the host takes in `host[:port]`.
+fn host_length(text: &str) -> Option<usize> {
+    if let Some(literal) = text.strip_prefix('[') {
+        let (address, _) = literal.split_once(']')?;
+        return address.parse::<Ipv6Addr>().ok().map(|_| address.len() + 2);
+    }
+    let name = text.bytes().take_while(|&byte| is_name_byte(byte)).count();
+    (name > 0).then_some(name)
+}
+
+/// RFC 3986's unreserved bytes. Its percent signs and sub-delimiters have no use in names that DNS, a hosts file or
+/// a container gives, and readers differ over them.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn port(digits: &str) -> Option<u16> {
+    // `parse` alone would take a sign.
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        let good = ["a", "A.b-c_d~e", "a:80", "a:", "1.2.3.4:65535", "[::1]", "[2001:db8::1]:8080", "a."];
+        for text in good {
+            assert!(Authority::parse(text.as_bytes()).is_some(), "{text}");
+        }
+        let bad = [
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "a/b",
+            "u@a",
+            "u:p@a",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "a:+80",
+            "a%41",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[]",
+            "[::1%25eth0]",
+            "[v1.a]",
+            "a\\b",
+            "a?b",
+            "a;b",
+            "é",
+        ];
+        for text in bad {
+            assert!(Authority::parse(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let rows = [
+            ("GET", "/a?b", "/a?b"),
+            ("GET", "/a?b\\c", "/a?b\\c"),
+            ("GET", "http://a", "/"),
+            ("GET", "HTTPS://a/b", "/b"),
+            ("OPTIONS", "*", "*"),
+            ("OPTIONS", "http://a", "*"),
+            ("OPTIONS", "/", "/"),
+            ("GET", "*", ""),
+            ("GET", "a", ""),
+            ("GET", "ftp://a/", ""),
+            ("GET", "http:/a/", ""),
+            ("GET", "http:///", ""),
+            ("GET", "http://u@a/", ""),
+            ("GET", "http://a?b", ""),
+            ("GET", "a:443", ""),
+            ("GET", "/a#b", ""),
+            ("GET", "/a\\b", ""),
+            ("GET", "/é", ""),
+            ("GET", "?a", ""),
+        ];
+        for (method, text, expected) in rows {
+            let path = Target::parse(method, text).map(|target| target.path).unwrap_or_default();
+            assert_eq!(path, expected, "{method} {text}");
+        }
+    }
+}
