@@ -1,0 +1,160 @@
+//! What is to be read again, and when: files being written wait until they are closed. Pure: the time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::watches::Sight;
+
+/// Events that come together are worked on together: after this much quiet,
+const QUIET: Duration = Duration::from_millis(2);
+/// or this long after the first.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// A file that stays open for writing, and unwritten, for longer than this is read as it is.
+const UNCLOSED: Duration = Duration::from_secs(30);
+/// A file that was made, or that an editor set aside, is written within this time, or read as it is.
+const EXPECTED: Duration = Duration::from_secs(1);
+/// An empty file that nobody writes to within this time is empty.
+pub(super) const FRESH: Duration = Duration::from_millis(500);
+
+/// What is to be read again.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    changed: BTreeSet<PathBuf>,
+    /// Not to be read before then, unless closed first.
+    written: BTreeMap<PathBuf, Instant>,
+    overflow: bool,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// What is to be read now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Work {
+    /// At and below these paths.
+    pub(super) paths: BTreeSet<PathBuf>,
+    /// Everything, with new watches: some events are lost.
+    pub(super) everything: bool,
+}
+
+impl Agenda {
+    /// Takes note of a sight.
+    pub(super) fn note(&mut self, sight: Sight, now: Instant) {
+        match sight {
+            Sight::Changed(path) => {
+                self.written.remove(&path);
+                self.change(path, now);
+            }
+            Sight::Touched(path) => self.change(path, now),
+            Sight::Written(path) => self.hold(path, now + UNCLOSED),
+            Sight::Expected(path) => self.hold(path, now + EXPECTED),
+            Sight::Overflow => {
+                self.overflow = true;
+                self.stamp(now);
+            }
+        }
+    }
+
+    /// Does not read this path before then, unless it is closed first.
+    pub(super) fn hold(&mut self, path: PathBuf, until: Instant) {
+        self.written.insert(path, until);
+    }
+
+    /// Whether this path waits to be closed.
+    pub(super) fn holds(&self, path: &Path) -> bool {
+        self.written.contains_key(path)
+    }
+
+    /// When there is something to do next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let settled = self.first.zip(self.last).map(|(first, last)| (last + QUIET).min(first + PATIENCE));
+        settled.into_iter().chain(self.written.values().copied()).min()
+    }
+
+    /// What is to be done by now.
+    pub(super) fn take(&mut self, now: Instant) -> Work {
+        if self.due().is_none_or(|due| due > now) {
+            return Work::default();
+        }
+        let over: Vec<PathBuf> =
+            self.written.iter().filter(|(_, until)| **until <= now).map(|(path, _)| path.clone()).collect();
+        for path in over {
+            self.written.remove(&path);
+            self.changed.insert(path);
+        }
+        (self.first, self.last) = (None, None);
+        let everything = std::mem::take(&mut self.overflow);
+        if everything {
+            // Whether these were closed may be among the events that are lost.
+            self.written.clear();
+        }
+        let written = &self.written;
+        let mut paths = std::mem::take(&mut self.changed);
+        paths.retain(|path| !written.contains_key(path));
+        Work { paths, everything }
+    }
+
+    fn change(&mut self, path: PathBuf, now: Instant) {
+        self.changed.insert(path);
+        self.stamp(now);
+    }
+
+    fn stamp(&mut self, now: Instant) {
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each step is a time in ms and what is seen then: `+f` closed, `~f` being written, `^f` expected,
+    /// `.f` touched, `!` overflow, `?` ask. The answer is what each `?` gave.
+    fn check(steps: &[(u64, &str)], want: &[&str]) {
+        let start = Instant::now();
+        let mut agenda = Agenda::default();
+        let mut got = Vec::new();
+        for (at, step) in steps {
+            let now = start + Duration::from_millis(*at);
+            let path = PathBuf::from(&step[1..]);
+            match &step[..1] {
+                "+" => agenda.note(Sight::Changed(path), now),
+                "~" => agenda.note(Sight::Written(path), now),
+                "^" => agenda.note(Sight::Expected(path), now),
+                "." => agenda.note(Sight::Touched(path), now),
+                "!" => agenda.note(Sight::Overflow, now),
+                _ => got.push(describe(&agenda.take(now))),
+            }
+        }
+        assert_eq!(got, want, "{steps:?}");
+    }
+
+    fn describe(work: &Work) -> String {
+        let paths: Vec<_> = work.paths.iter().map(|path| path.to_string_lossy()).collect();
+        format!("{}{}", if work.everything { "!" } else { "" }, paths.join(","))
+    }
+
+    #[test]
+    fn waits_for_what_is_being_written() {
+        check(&[(0, "?")], &[""]);
+        check(&[(0, "+a"), (1, "?"), (2, "?"), (3, "?")], &["", "a", ""]);
+        check(&[(0, "+a"), (1, "+b"), (2, "?"), (3, "?")], &["", "a,b"]);
+        check(&[(0, "~a"), (100, "?"), (100, "+a"), (102, "?")], &["", "a"]);
+        check(&[(0, "~a"), (0, ".a"), (5, "?")], &[""]);
+        check(&[(0, "~a"), (29_999, "?"), (30_000, "?")], &["", "a"]);
+        check(&[(0, "~a"), (20_000, "~a"), (30_000, "?"), (50_000, "?")], &["", "a"]);
+        check(&[(0, "+a"), (0, "~a"), (5, "?"), (7, "+a"), (9, "?")], &["", "a"]);
+        check(&[(0, "+a"), (0, "^a"), (5, "?"), (1000, "?")], &["", "a"]);
+        check(&[(0, "^a"), (3, "~a"), (1500, "?"), (1600, "+a"), (1602, "?")], &["", "a"]);
+        check(&[(0, "~a"), (0, "!"), (2, "?"), (40_000, "?")], &["!", ""]);
+    }
+
+    #[test]
+    fn never_waits_for_ever() {
+        let busy: Vec<(u64, &str)> = (0..20).map(|at| (at, "+a")).chain([(20, "?")]).collect();
+        check(&busy, &["a"]);
+    }
+}

@@ -1,0 +1,190 @@
+//! Files read as keys: what a name means, what a file says, what is below a folder. Never writes, never watches.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// etcd's own limit for a request is 1.5 MiB.
+const LARGEST: u64 = 1 << 20;
+/// Deeper than any key that is read, and a bound for folders that links make endless.
+const DEEPEST: usize = 64;
+/// An empty file younger than this may be one that a shell has opened and not written yet.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A key's value.
+    Value(Box<[u8]>),
+    /// A file that was emptied or made a moment ago: a writer may be about to fill it.
+    Fresh,
+    /// It is there, but cannot be read.
+    Unreadable(String),
+}
+
+/// What is below a path. Keys are relative to the folder that the walk was told of.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Files, and folders that cannot be read.
+    pub(super) files: Vec<(Box<str>, Content)>,
+    /// Folders.
+    pub(super) folders: Vec<Box<str>>,
+}
+
+/// Whether a file of this name is an editor's, or ours, on its way to become or to back up another one.
+pub(super) fn is_passing(name: &str) -> bool {
+    name.starts_with('.')
+        || name.ends_with('~')
+        || [".tmp", ".swp", ".swx"].iter().any(|end| name.ends_with(end))
+        || (name.starts_with('#') && name.ends_with('#'))
+}
+
+/// Reads whatever is at a path: nothing, one file, or a folder with all below it. `enter` is called with each folder
+/// before it is read, so that a watch set there misses nothing.
+pub(super) fn walk(path: &Path, key: &str, enter: &mut dyn FnMut(&Path)) -> Found {
+    let mut walk = Walk { enter, around: Vec::new(), found: Found::default() };
+    walk.visit(path, key);
+    walk.found
+}
+
+struct Walk<'a> {
+    enter: &'a mut dyn FnMut(&Path),
+    /// Device and inode of the folders around: one that shows up again below itself is a loop.
+    around: Vec<(u64, u64)>,
+    found: Found,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, path: &Path, key: &str) {
+        match fs::metadata(path) {
+            Ok(about) if about.is_dir() => self.folder(path, key, &about),
+            Ok(about) if about.is_file() => self.file(path, key),
+            // Devices, sockets and pipes are no keys.
+            Ok(_) => {}
+            Err(error) => self.unreadable(key, &error),
+        }
+    }
+
+    fn folder(&mut self, path: &Path, key: &str, about: &Metadata) {
+        let identity = (about.dev(), about.ino());
+        if self.around.contains(&identity) || self.around.len() >= DEEPEST {
+            return;
+        }
+        if !key.is_empty() {
+            self.found.folders.push(key.into());
+        }
+        (self.enter)(path);
+        self.around.push(identity);
+        if let Err(error) = self.children(path, key) {
+            self.unreadable(key, &error);
+        }
+        self.around.pop();
+    }
+
+    fn children(&mut self, path: &Path, key: &str) -> io::Result<()> {
+        for child in fs::read_dir(path)? {
+            let child = child?;
+            let Ok(name) = child.file_name().into_string() else {
+                continue;
+            };
+            if !is_passing(&name) {
+                let below = if key.is_empty() { name } else { format!("{key}/{name}") };
+                self.visit(&child.path(), &below);
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, key: &str) {
+        match read(path) {
+            Ok(content) => self.found.files.push((key.into(), content)),
+            Err(error) => self.unreadable(key, &error),
+        }
+    }
+
+    /// What vanished before it could be read is not there; anything else is there and keeps its last value.
+    fn unreadable(&mut self, key: &str, error: &io::Error) {
+        if !is_missing(error) {
+            self.found.files.push((key.into(), Content::Unreadable(error.to_string())));
+        }
+    }
+}
+
+/// Whether the error says that nothing is there.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Reads one file.
+pub(super) fn read(path: &Path) -> io::Result<Content> {
+    // Should a pipe take the file's place meanwhile, opening it must not wait for a writer.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let mut value = Vec::new();
+    (&file).take(LARGEST + 1).read_to_end(&mut value)?;
+    if value.len() as u64 > LARGEST {
+        return Ok(Content::Unreadable(format!("larger than {} MiB", LARGEST >> 20)));
+    }
+    if value.is_empty() && is_fresh(&file) {
+        return Ok(Content::Fresh);
+    }
+    if value.last() == Some(&b'\n') {
+        value.pop();
+    }
+    Ok(Content::Value(value.into()))
+}
+
+fn is_fresh(file: &File) -> bool {
+    let modified = file.metadata().and_then(|about| about.modified());
+    modified.is_ok_and(|modified| {
+        // A time in the future is a clock that was set back, not a file just written.
+        SystemTime::now().duration_since(modified).is_ok_and(|age| age < FRESH)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passing_names() {
+        for name in [".domain.swp", "domain~", "domain.tmp", "#domain#", ".domain.tmp-7", "..data", "a.swx"] {
+            assert!(is_passing(name), "{name}");
+        }
+        for name in ["domain", "a.b", "tmp", "web-1", "#1", "4913", "~x"] {
+            assert!(!is_passing(name), "{name}");
+        }
+    }
+
+    fn found(folder: &Path) -> Vec<String> {
+        let mut found: Vec<_> = walk(folder, "", &mut |_| {})
+            .files
+            .into_iter()
+            .map(|(key, content)| match content {
+                Content::Value(value) => format!("{key}={}", String::from_utf8_lossy(&value)),
+                Content::Fresh => format!("{key} fresh"),
+                Content::Unreadable(why) => format!("{key}: {why}"),
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn walks() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::write(at("a/b/one"), "1\n").unwrap();
+        fs::write(at("a/two"), "2\n\n").unwrap();
+        fs::write(at("a/two~"), "old").unwrap();
+        fs::write(at("empty"), "").unwrap();
+        fs::write(at("large"), vec![b'x'; LARGEST as usize + 1]).unwrap();
+        std::os::unix::fs::symlink("a/two", at("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        std::os::unix::fs::symlink("..", at("a/loop")).unwrap();
+        let want = ["a/b/one=1", "a/two=2\n", "empty fresh", "large: larger than 1 MiB", "link=2\n"];
+        assert_eq!(found(folder.path()), want);
+    }
+}

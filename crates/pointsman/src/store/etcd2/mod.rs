@@ -1,0 +1,252 @@
+//! etcd v2 over HTTP: reads and edits over any member that answers. Following is in `follow`.
+//!
+//! ```text
+//! GET recursive -> Reset -> GET wait=true&waitIndex=N+1 -> one event -> Changes -> N := its index -> ...
+//!   401 EventIndexCleared, another endpoint, the audit: GET recursive again, and Reset only if it differs
+//! ```
+
+mod event;
+mod follow;
+mod http;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ::http::{Method, StatusCode};
+use tokio::sync::{mpsc, watch};
+
+use self::event::{DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NOT_A_FILE, Node, Refusal};
+use self::http::{About, Answer, Fault, Http};
+use super::{Condition, Listing, Location, StoreError, StoreSettings, Update, check_key};
+
+/// etcd v2.
+#[derive(Debug)]
+pub struct Etcd2 {
+    http: Http,
+    endpoints: Vec<String>,
+    prefix: String,
+    audit: Duration,
+    /// How many keys the follower has told; `usize::MAX` before it has listed.
+    told: AtomicUsize,
+}
+
+/// What the server holds at the prefix in v2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The server has no v2 API.
+    Unsupported,
+    /// Nothing, not even a directory.
+    Absent,
+    /// A directory, with or without keys in it.
+    Directory,
+}
+
+/// What was got, or why not.
+enum Got {
+    Some(Answer),
+    /// `errorCode` 100.
+    NotFound(About),
+    /// `errorCode` 401.
+    Cleared,
+}
+
+impl Etcd2 {
+    /// Takes the settings. Opens no connection.
+    pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let Location::Etcd(urls) = &settings.location else {
+            return Err(StoreError::BadSettings { what: "etcd v2 needs the URL of an etcd server".into() });
+        };
+        if urls.is_empty() {
+            return Err(StoreError::BadSettings { what: "--store names no etcd endpoint".into() });
+        }
+        let endpoints = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        Ok(Self {
+            http: Http::new(settings)?,
+            endpoints,
+            prefix: settings.prefix.clone(),
+            audit: settings.audit,
+            told: AtomicUsize::new(usize::MAX),
+        })
+    }
+
+    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
+    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
+        follow::Follower::new(self, updates, condition).run().await;
+    }
+
+    /// Whether the prefix was listed by `follow` and has no key now.
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is at the prefix.
+    pub async fn probe(&self) -> Result<Holding, StoreError> {
+        let answer = self.read(&self.prefix, "?quorum=true").await?;
+        if answer.status == StatusCode::NOT_FOUND && refusal(&answer).error_code == 0 {
+            return Ok(Holding::Unsupported);
+        }
+        Ok(match got(answer)? {
+            Got::Some(_) => Holding::Directory,
+            Got::NotFound(_) | Got::Cleared => Holding::Absent,
+        })
+    }
+
+    /// Everything below a full key; nothing where there is no such directory.
+    pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let answer = self.read(prefix, LIST).await?;
+        Ok(listing(answer, prefix)?.0)
+    }
+
+    /// The value of a full key, if it has one.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.node(key).await? {
+            None => Ok(None),
+            Some(Node::Value(value)) => Ok(Some(value.into_string().into_bytes())),
+            Some(Node::Directory) => Err(bad_key(key, "is a directory")),
+        }
+    }
+
+    /// Sets a full key; the answer is its index.
+    pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+        let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+        self.write(Method::PUT, key, "", Some(&format!("value={}", encode(value)))).await
+    }
+
+    /// Deletes a full key, with everything below it if `recursive`; the answer is the index of the deletion.
+    pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
+        self.write(Method::DELETE, key, if recursive { "?recursive=true" } else { "" }, None).await
+    }
+
+    /// Makes a directory with its parents; one that is there already is as good. The answer is its index,
+    /// or 0 if it was there.
+    pub async fn mkdir(&self, key: &str) -> Result<u64, StoreError> {
+        match self.node(key).await? {
+            Some(Node::Directory) => return Ok(0),
+            Some(Node::Value(_)) => return Err(bad_key(key, "is a key, not a directory")),
+            None => {}
+        }
+        self.write(Method::PUT, key, "?dir=true", Some("")).await
+    }
+
+    async fn node(&self, key: &str) -> Result<Option<Node>, StoreError> {
+        check_key(key)?;
+        match got(self.read(key, "?quorum=true").await?)? {
+            Got::Some(answer) => Ok(Some(event(&answer)?.into_node())),
+            Got::NotFound(_) | Got::Cleared => Ok(None),
+        }
+    }
+
+    /// Asks one member after the other until one can answer: one without a leader is there, and cannot.
+    async fn read(&self, key: &str, query: &str) -> Result<Answer, StoreError> {
+        let mut last = None;
+        for endpoint in &self.endpoints {
+            let asked = self.http.ask(Method::GET, &url(endpoint, key, query), None).await;
+            match asked.map_err(StoreError::from) {
+                Ok(answer) if !answer.status.is_server_error() => return Ok(answer),
+                other => last = Some(other),
+            }
+        }
+        last.expect("there is at least one endpoint")
+    }
+
+    /// As `read`, but a request that may have arrived is not repeated.
+    async fn write(&self, method: Method, key: &str, query: &str, form: Option<&str>) -> Result<u64, StoreError> {
+        check_key(key)?;
+        let mut error = None;
+        for endpoint in &self.endpoints {
+            match self.http.ask(method.clone(), &url(endpoint, key, query), form).await {
+                Ok(answer) => return written(answer, key),
+                Err(Fault::Unsent(unsent)) => error = Some(unsent),
+                Err(Fault::Unknown(unknown)) => return Err(unknown),
+            }
+        }
+        Err(error.expect("there is at least one endpoint"))
+    }
+}
+
+/// A consistent read of a whole directory: through the raft log, so that no member that lags answers.
+const LIST: &str = "?recursive=true&quorum=true";
+
+fn written(answer: Answer, key: &str) -> Result<u64, StoreError> {
+    match got(answer)? {
+        Got::Some(answer) => Ok(event(&answer)?.index()),
+        Got::NotFound(_) | Got::Cleared => Err(StoreError::NoSuchKey { key: key.to_owned() }),
+    }
+}
+
+fn listing(answer: Answer, prefix: &str) -> Result<(Listing, About), StoreError> {
+    let endpoint = answer.endpoint.clone();
+    let (mut listing, about) = match got(answer)? {
+        Got::Some(answer) => {
+            let listing = event::listing(&answer.body, prefix).map_err(|error| bad_answer(&endpoint, &error))?;
+            (listing, answer.about)
+        }
+        Got::NotFound(about) => (Listing::default(), about),
+        Got::Cleared => return Err(bad_answer(&endpoint, &"a list of cleared events")),
+    };
+    listing.revision = about.index.ok_or_else(|| bad_answer(&endpoint, &"no X-Etcd-Index"))?;
+    Ok((listing, about))
+}
+
+fn got(answer: Answer) -> Result<Got, StoreError> {
+    if answer.status.is_success() {
+        return Ok(Got::Some(answer));
+    }
+    let refusal = refusal(&answer);
+    match refusal.error_code {
+        KEY_NOT_FOUND => Ok(Got::NotFound(answer.about)),
+        EVENT_INDEX_CLEARED => Ok(Got::Cleared),
+        NOT_A_FILE => Err(bad_key(&refusal.cause, "is a directory")),
+        DIRECTORY_NOT_EMPTY => Err(bad_key(&refusal.cause, "is a directory that is not empty")),
+        _ => Err(refused(answer, &refusal)),
+    }
+}
+
+fn refused(answer: Answer, refusal: &Refusal) -> StoreError {
+    let Answer { endpoint, status, .. } = answer;
+    let why = match (refusal.message.as_str(), refusal.cause.as_str()) {
+        ("", _) => format!("it answers {status}"),
+        (message, "") => message.to_owned(),
+        (message, cause) => format!("{message}: {cause}"),
+    };
+    match status {
+        StatusCode::UNAUTHORIZED => StoreError::Refused { endpoint, why },
+        StatusCode::NOT_FOUND => {
+            StoreError::NotSupported { endpoint, api: "v2", why, hint: "try --etcd-api 3, or etcd --enable-v2" }
+        }
+        _ => StoreError::Failed { endpoint, why },
+    }
+}
+
+fn refusal(answer: &Answer) -> Refusal {
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+fn event(answer: &Answer) -> Result<Event, StoreError> {
+    serde_json::from_slice(&answer.body).map_err(|error| bad_answer(&answer.endpoint, &error))
+}
+
+fn bad_answer(endpoint: &str, why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::BadAnswer { endpoint: endpoint.to_owned(), why: why.to_string() }
+}
+
+fn bad_key(key: &str, why: &str) -> StoreError {
+    StoreError::BadKey { key: key.to_owned(), why: why.to_owned() }
+}
+
+fn url(endpoint: &str, key: &str, query: &str) -> String {
+    let path: Vec<String> = key.split('/').map(encode).collect();
+    format!("{endpoint}/v2/keys{}{query}", path.join("/"))
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

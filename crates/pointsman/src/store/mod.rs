@@ -1,0 +1,242 @@
+//! The stores: followed by the balancer, edited by the commands. Nothing here knows what a key means.
+
+mod auto;
+pub mod backoff;
+pub mod directory;
+pub mod error;
+pub mod etcd2;
+pub mod etcd3;
+mod known;
+pub mod tls;
+
+pub use auto::Auto;
+pub use directory::Directory;
+pub use error::StoreError;
+pub use etcd2::Etcd2;
+pub use etcd3::Etcd3;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pointsman_table::Change;
+use tokio::sync::{mpsc, watch};
+
+/// One of the stores, ready to be followed or edited.
+pub enum Store {
+    /// etcd, whichever API holds the prefix.
+    Auto(Auto),
+    /// etcd v2.
+    Etcd2(Etcd2),
+    /// etcd v3.
+    Etcd3(Etcd3),
+    /// A folder.
+    Directory(Directory),
+}
+
+impl Store {
+    /// Takes the settings. Opens nothing: an unreachable store is found out, and waited for, by what comes next.
+    pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        Ok(match (&settings.location, settings.api) {
+            (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
+            (Location::Etcd(_), Api::Auto) => Self::Auto(Auto::new(settings)?),
+            (Location::Etcd(_), Api::V2) => Self::Etcd2(Etcd2::new(settings)?),
+            (Location::Etcd(_), Api::V3) => Self::Etcd3(Etcd3::new(settings)?),
+        })
+    }
+
+    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
+    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
+        match self {
+            Self::Auto(store) => Box::pin(store.follow(updates, condition)).await,
+            Self::Etcd2(store) => Box::pin(store.follow(updates, condition)).await,
+            Self::Etcd3(store) => Box::pin(store.follow(updates, condition)).await,
+            Self::Directory(store) => Box::pin(store.follow(updates, condition)).await,
+        }
+    }
+
+    /// Everything below a full key, which need not exist; of the whole store for the empty one.
+    pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        if !prefix.is_empty() {
+            check_key(prefix)?;
+        }
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.list(prefix).await,
+            Chosen::Etcd3(store) => Box::pin(store.list(prefix)).await,
+            Chosen::Directory(store) => store.list(prefix).await,
+        }
+    }
+
+    /// The value of a full key, if it has one. A directory is an error.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.get(key).await,
+            Chosen::Etcd3(store) => Box::pin(store.get(key)).await,
+            Chosen::Directory(store) => store.get(key).await,
+        }
+    }
+
+    /// Sets a full key; the answer is the store's revision afterwards (0 for a directory, which has none).
+    pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+        check_key(key)?;
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.put(key, value).await,
+            Chosen::Etcd3(store) => Box::pin(store.put(key, value)).await,
+            Chosen::Directory(store) => store.put(key, value).await,
+        }
+    }
+
+    /// Deletes a full key, with everything below it if `recursive`. A key that is not there is an error, and so is a
+    /// directory that is not deleted as one.
+    pub async fn delete(&self, key: &str, recursive: bool) -> Result<(), StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.delete(key, recursive).await.map(|_| ()),
+            Chosen::Etcd3(store) => Box::pin(delete_v3(store, key, recursive)).await,
+            Chosen::Directory(store) => store.delete(key, recursive).await,
+        }
+    }
+
+    /// Makes a directory, with its parents, where the store has such a thing.
+    pub async fn mkdir(&self, key: &str) -> Result<Made, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.mkdir(key).await.map(|_| Made::Directory),
+            Chosen::Etcd3(_) => Ok(Made::Nothing),
+            Chosen::Directory(store) => store.mkdir(key).await.map(|()| Made::Directory),
+        }
+    }
+
+    async fn resolve(&self) -> Result<Chosen<'_>, StoreError> {
+        match self {
+            Self::Auto(store) => Box::pin(store.choose()).await,
+            Self::Etcd2(store) => Ok(Chosen::Etcd2(store)),
+            Self::Etcd3(store) => Ok(Chosen::Etcd3(store)),
+            Self::Directory(store) => Ok(Chosen::Directory(store)),
+        }
+    }
+}
+
+/// In v3 a directory is only a shared beginning of keys: deleting it without all below it finds nothing.
+async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<(), StoreError> {
+    match store.delete(key, recursive).await {
+        Err(StoreError::NoSuchKey { key }) if !recursive && !store.list(&key).await?.entries.is_empty() => {
+            Err(StoreError::BadKey { key, why: "is a directory".to_owned() })
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// A store with nothing left to find out.
+enum Chosen<'a> {
+    Etcd2(&'a Etcd2),
+    Etcd3(&'a Etcd3),
+    Directory(&'a Directory),
+}
+
+/// What `mkdir` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// The directory is there.
+    Directory,
+    /// Nothing: in etcd v3 a directory is only a shared beginning of keys.
+    Nothing,
+}
+
+/// Everything below a key at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The store's revision.
+    pub revision: u64,
+    /// Keys relative to what was listed, and values; ordered by key.
+    pub entries: Vec<(Box<str>, Box<[u8]>)>,
+    /// Directories relative to what was listed, in stores where a directory is a real node.
+    pub directories: Vec<Box<str>>,
+}
+
+/// What a store tells the control loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// All keys at one revision: replaces everything known, whole. The revision may be lower than the last one.
+    Reset {
+        /// The store's revision.
+        revision: u64,
+        /// Keys relative to the prefix, and values.
+        entries: Vec<(Box<str>, Box<[u8]>)>,
+    },
+    /// Everything that changed at one revision, in order: an etcd transaction is one of these.
+    Changes {
+        /// The store's revision after them.
+        revision: u64,
+        /// The changes.
+        changes: Vec<Change>,
+    },
+}
+
+/// How it stands with the store; watched by admin and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Not reached yet since the start.
+    Connecting {
+        /// What the last try said.
+        error: Option<String>,
+    },
+    /// Listed and watched.
+    Watching {
+        /// Which one, in words: `etcd v3 at http://127.0.0.1:2379`.
+        via: String,
+    },
+    /// Was watched, is out of reach; what was last read is served on.
+    Lost {
+        /// What the last try said.
+        error: String,
+    },
+}
+
+/// Where keys are and how to get at them.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Which store.
+    pub location: Location,
+    /// Which etcd API.
+    pub api: Api,
+    /// `/haproxy-haproxy-1`, no slash at the end; empty for `/`.
+    pub prefix: String,
+    /// User name and password for etcd.
+    pub user: Option<(String, String)>,
+    /// PEM file of the certificate authority that signs etcd's certificate.
+    pub ca: Option<PathBuf>,
+    /// PEM files of our certificate and key for etcd.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// How often the tree is listed again and compared (default 3 min, jittered).
+    pub audit: Duration,
+}
+
+/// Which store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// etcd, by URLs (`http://` or `https://`, port included, no path).
+    Etcd(Vec<String>),
+    /// Files as keys below this folder; the prefix is a sub-folder path, as in etcd.
+    Directory(PathBuf),
+}
+
+/// Which etcd API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// v3 where the server has it, unless only v2 holds the prefix.
+    Auto,
+    /// v2 over HTTP.
+    V2,
+    /// v3 over gRPC.
+    V3,
+}
+
+/// A full key is `/` and segments that mean the same in every store: none of them empty, `.` or `..`.
+pub(crate) fn check_key(key: &str) -> Result<(), StoreError> {
+    let proper = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains('\0');
+    match key.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(proper) => Ok(()),
+        _ => Err(StoreError::BadKey {
+            key: key.to_owned(),
+            why: "not a key: it starts with a slash and no part of it is empty, . or ..".to_owned(),
+        }),
+    }
+}
