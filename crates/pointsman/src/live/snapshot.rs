@@ -1,0 +1,173 @@
+//! Everything counted, added up over the workers at one moment, for pages and metrics.
+
+use pointsman_table::{InstanceName, Protocol, Target};
+
+use super::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
+
+/// Everything counted, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Services that had work since they are known, by protocol and name.
+    pub services: Vec<ServiceStats>,
+    /// Client connections open now.
+    pub connections_open: u64,
+    /// Client connections accepted.
+    pub connections_total: u64,
+    /// Client connections refused for `limit/connections`.
+    pub connections_refused: u64,
+    /// Requests answered or cut by us, by the fault's name.
+    pub faults: Vec<(&'static str, u64)>,
+}
+
+/// Numbers of one service or instance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Requests (HTTP) or connections (TCP) taken.
+    pub requests: u64,
+    /// Responses sent to clients by class, 1xx first.
+    pub responses: [u64; 5],
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Requests or connections at work now.
+    pub active: u64,
+    /// Connections that an instance did not take.
+    pub connect_failures: u64,
+    /// Requests sent again after an instance failed before its first byte.
+    pub retries: u64,
+}
+
+impl Totals {
+    fn add(&mut self, counters: &Counters) {
+        self.requests += counters.requests.get();
+        for (sum, class) in self.responses.iter_mut().zip(&counters.responses) {
+            *sum += class.get();
+        }
+        self.bytes_in += counters.bytes_in.get();
+        self.bytes_out += counters.bytes_out.get();
+        self.active += counters.active.get();
+        self.connect_failures += counters.connect_failures.get();
+        self.retries += counters.retries.get();
+    }
+
+    fn of(counters: &[Counters]) -> Self {
+        let mut totals = Self::default();
+        counters.iter().for_each(|worker| totals.add(worker));
+        totals
+    }
+
+    fn plus(mut self, other: &Self) -> Self {
+        self.requests += other.requests;
+        for (sum, class) in self.responses.iter_mut().zip(other.responses) {
+            *sum += class;
+        }
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.active += other.active;
+        self.connect_failures += other.connect_failures;
+        self.retries += other.retries;
+        self
+    }
+}
+
+/// Numbers of one service.
+#[derive(Clone, Debug)]
+pub struct ServiceStats {
+    /// HTTP or TCP.
+    pub protocol: Protocol,
+    /// Its name.
+    pub service: String,
+    /// Its instances' numbers and what was answered without one.
+    pub totals: Totals,
+    /// From the request's head to the response's last byte, or the length of a TCP connection.
+    pub latency: Histogram,
+    /// Its instances, by name.
+    pub instances: Vec<InstanceStats>,
+}
+
+impl ServiceStats {
+    pub(super) fn read(key: &ServiceKey, shared: &ServiceShared, mut instances: Vec<InstanceStats>) -> Self {
+        instances.sort_unstable_by(|a, b| (&a.instance, &a.target).cmp(&(&b.instance, &b.target)));
+        let own = Totals::of(&shared.unserved);
+        Self {
+            protocol: key.0,
+            service: key.1.to_string(),
+            totals: instances.iter().fold(own, |sum, instance| sum.plus(&instance.totals)),
+            latency: Histogram::read(&shared.latency),
+            instances,
+        }
+    }
+}
+
+/// Numbers of one instance.
+#[derive(Clone, Debug)]
+pub struct InstanceStats {
+    /// Its name.
+    pub instance: String,
+    /// Its address.
+    pub target: String,
+    /// Its numbers.
+    pub totals: Totals,
+    /// Whether it may get work: not taken out by connect failures.
+    pub up: bool,
+}
+
+impl InstanceStats {
+    pub(super) fn read(name: &InstanceName, target: &Target, shared: &InstanceShared, clock: u64) -> Self {
+        Self {
+            instance: name.to_string(),
+            target: target.to_string(),
+            totals: Totals::of(&shared.workers),
+            up: shared.health.is_up(clock),
+        }
+    }
+}
+
+/// A cumulative histogram, as Prometheus has it.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram {
+    /// Upper bound in seconds, and how many were at or below it.
+    pub buckets: Vec<(f64, u64)>,
+    /// Sum, seconds.
+    pub sum: f64,
+    /// How many.
+    pub count: u64,
+}
+
+impl Histogram {
+    pub(super) fn read(workers: &[Latency]) -> Self {
+        let counted = |bucket: usize| workers.iter().map(|worker| worker.buckets[bucket].get()).sum::<u64>();
+        let mut count = 0;
+        let buckets = BUCKETS
+            .iter()
+            .enumerate()
+            .map(|(bucket, bound)| {
+                count += counted(bucket);
+                (*bound as f64 / 1e6, count)
+            })
+            .collect();
+        let micros: u64 = workers.iter().map(|worker| worker.micros.get()).sum();
+        Self { buckets, sum: micros as f64 / 1e6, count: count + counted(BUCKETS.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn histogram_is_cumulative() {
+        let latency = [Latency::default(), Latency::default()];
+        latency[0].record(Duration::from_micros(400));
+        latency[1].record(Duration::from_millis(3));
+        latency[1].record(Duration::from_secs(60));
+        let histogram = Histogram::read(&latency);
+        assert_eq!(histogram.count, 3);
+        assert_eq!(histogram.buckets[0], (0.0005, 1));
+        assert_eq!(histogram.buckets[3], (0.005, 2));
+        assert_eq!(histogram.buckets.last().map(|bucket| bucket.1), Some(2));
+    }
+}

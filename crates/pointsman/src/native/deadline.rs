@@ -1,0 +1,227 @@
+//! Coarse deadlines for thousands of waiting tasks: one slot a task, swept every [`TICK`].
+//! Setting one is a few stores, never a timer-wheel operation; it fires up to two ticks late, never early.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// How often deadlines are looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// How long a wait goes without being looked at again, milliseconds: its end may have been moved meanwhile.
+const LOOK_AGAIN: u64 = 5_000;
+
+/// The wait was over before the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// A worker's deadlines and its coarse clock, in milliseconds since the worker began.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    epoch: Instant,
+    now: Cell<u64>,
+    slots: RefCell<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    used: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    at: u64,
+    waker: Option<Waker>,
+}
+
+impl Timers {
+    pub(crate) fn new(epoch: Instant) -> Rc<Self> {
+        Rc::new(Self { epoch, now: Cell::new(0), slots: RefCell::default() })
+    }
+
+    /// The coarse time: at most one tick old while the worker is not overloaded.
+    pub(crate) fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    /// Moves the clock and wakes every task whose deadline has passed.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let now = millis(now.saturating_duration_since(self.epoch));
+        self.now.set(now);
+        self.wake_where(|at| at <= now);
+    }
+
+    /// Wakes every waiting task, so that it looks at the world again.
+    pub(crate) fn wake_all(&self) {
+        self.wake_where(|_| true);
+    }
+
+    fn wake_where(&self, due: impl Fn(u64) -> bool) {
+        for slot in &mut self.slots.borrow_mut().used {
+            if due(slot.at)
+                && let Some(waker) = slot.waker.take()
+            {
+                waker.wake();
+            }
+        }
+    }
+
+    /// A slot for one task's waits.
+    pub(crate) fn deadline(self: &Rc<Self>) -> Deadline {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.free.pop().unwrap_or_else(|| {
+            slots.used.push(Slot { at: u64::MAX, waker: None });
+            slots.used.len() - 1
+        });
+        Deadline { timers: Rc::clone(self), slot }
+    }
+}
+
+/// One task's slot. One wait at a time; the slot is given back on drop.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    timers: Rc<Timers>,
+    slot: usize,
+}
+
+impl Deadline {
+    /// The coarse time now.
+    pub(crate) fn now(&self) -> u64 {
+        self.timers.now()
+    }
+
+    /// The coarse time after a wait; a tick is added so that it is never early.
+    pub(crate) fn after(&self, wait: Duration) -> u64 {
+        self.later(self.now(), wait)
+    }
+
+    /// A coarse time so long after another one.
+    pub(crate) fn later(&self, than: u64, wait: Duration) -> u64 {
+        than.saturating_add(millis(wait + TICK))
+    }
+
+    /// Runs the work for at most this long.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the work was not done in time; it is dropped then.
+    pub(crate) async fn within<F: Future>(&self, wait: Duration, work: F) -> Result<F::Output, Elapsed> {
+        self.until(self.after(wait), work).await
+    }
+
+    /// Runs the work until a coarse time given by [`Deadline::after`].
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the work was not done in time.
+    pub(crate) async fn until<F: Future>(&self, at: u64, work: F) -> Result<F::Output, Elapsed> {
+        self.watched(|| at, work).await
+    }
+
+    /// Runs the work until a coarse time that may change while it waits.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the work was not done in time.
+    pub(crate) async fn watched<F: Future>(&self, at: impl Fn() -> u64, work: F) -> Result<F::Output, Elapsed> {
+        let mut work = pin!(work);
+        let outcome = poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.arm(at(), context).map(Err),
+        })
+        .await;
+        self.disarm();
+        outcome
+    }
+
+    fn arm(&self, at: u64, context: &Context<'_>) -> Poll<Elapsed> {
+        if at <= self.now() {
+            return Poll::Ready(Elapsed);
+        }
+        let slot = &mut self.timers.slots.borrow_mut().used[self.slot];
+        slot.at = at.min(self.now() + LOOK_AGAIN);
+        match &mut slot.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => slot.waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// The waker stays: the same task waits again soon.
+    fn disarm(&self) {
+        self.timers.slots.borrow_mut().used[self.slot].at = u64::MAX;
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let mut slots = self.timers.slots.borrow_mut();
+        slots.used[self.slot] = Slot { at: u64::MAX, waker: None };
+        slots.free.push(self.slot);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    fn block_on<F: Future>(work: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    #[test]
+    fn work_that_is_done_wins() {
+        let timers = Timers::new(Instant::now());
+        let deadline = timers.deadline();
+        assert_eq!(block_on(deadline.within(Duration::ZERO, async { 7 })), Ok(7));
+    }
+
+    #[test]
+    fn a_sweep_past_the_deadline_ends_the_wait() {
+        let epoch = Instant::now();
+        let timers = Timers::new(epoch);
+        let deadline = timers.deadline();
+        let waited = block_on(async {
+            tokio::join!(deadline.within(Duration::from_secs(1), pending::<()>()), async {
+                timers.sweep(epoch + Duration::from_millis(1000));
+                assert!(timers.slots.borrow().used[0].waker.is_some(), "woken a tick early");
+                timers.sweep(epoch + Duration::from_millis(1101));
+            })
+        });
+        assert_eq!(waited.0, Err(Elapsed));
+    }
+
+    #[test]
+    fn activity_moves_the_deadline() {
+        let epoch = Instant::now();
+        let timers = Timers::new(epoch);
+        let deadline = timers.deadline();
+        let last = Cell::new(0);
+        block_on(async {
+            let wait = deadline.watched(|| deadline.later(last.get(), Duration::from_secs(1)), pending::<()>());
+            let mut wait = pin!(wait);
+            let mut poll = async |at: u64| {
+                timers.sweep(epoch + Duration::from_millis(at));
+                poll_fn(|context| Poll::Ready(wait.as_mut().poll(context).is_ready())).await
+            };
+            assert!(!poll(900).await);
+            last.set(900);
+            assert!(!poll(1500).await);
+            assert!(poll(2001).await);
+        });
+    }
+
+    #[test]
+    fn slots_are_given_back() {
+        let timers = Timers::new(Instant::now());
+        drop((timers.deadline(), timers.deadline()));
+        drop((timers.deadline(), timers.deadline()));
+        assert_eq!(timers.slots.borrow().used.len(), 2);
+    }
+}
