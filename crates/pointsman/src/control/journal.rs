@@ -1,0 +1,212 @@
+//! What there is to log, and when: at once after a calm second, else once a second, and always the last word.
+//! Each problem is told when it appears and when it is gone. Never decides anything, writes nothing itself.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pointsman_table::{Problem, Table};
+use tokio::time::Instant;
+
+use super::Status;
+use crate::store::Condition;
+
+/// At most one report in this time.
+const PACE: Duration = Duration::from_secs(1);
+/// At most one new reason in this time while the store is out of reach: endpoints tried in turn each have their own.
+const REASONS: Duration = Duration::from_secs(30);
+/// Most problems told in one report; the rest is on the admin page.
+const MOST_LINES: usize = 50;
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// As it should be.
+    Info(String),
+    /// Somebody should look.
+    Warn(String),
+}
+
+/// What was told last, and what is waiting to be.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    known: BTreeSet<Problem>,
+    said: Option<String>,
+    reported: Option<Instant>,
+    due: Option<Instant>,
+    condition: Option<(Condition, Instant)>,
+}
+
+impl Journal {
+    /// Something is to be reported.
+    pub(super) fn changed(&mut self, now: Instant) {
+        let earliest = self.reported.map_or(now, |reported| (reported + PACE).max(now));
+        self.due.get_or_insert(earliest);
+    }
+
+    /// When to report.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What is new since the last report.
+    pub(super) fn report(&mut self, now: Instant, status: &Status) -> Vec<Line> {
+        self.due = None;
+        self.reported = Some(now);
+        let mut lines = self.problems(status);
+        let line = status.table.as_deref().map(serving);
+        if line.is_some() && self.said != line {
+            lines.extend(line.clone().map(Line::Info));
+            self.said = line;
+        }
+        lines
+    }
+
+    fn problems(&mut self, status: &Status) -> Vec<Line> {
+        let now: BTreeSet<Problem> = status.problems().cloned().collect();
+        let new = now.difference(&self.known).map(|problem| Line::Warn(problem.to_string()));
+        let gone = self.known.difference(&now);
+        let gone = gone.map(|problem| Line::Info(format!("no longer a problem: {problem}")));
+        let mut lines = Vec::new();
+        some(&mut lines, new, "more problems: see /api/problems on the admin address, or `pointsman check`");
+        some(&mut lines, gone, "more are no longer a problem");
+        self.known = now;
+        lines
+    }
+
+    /// What a change in how it stands with the store is worth.
+    pub(super) fn condition(&mut self, now: Instant, condition: &Condition) -> Option<Line> {
+        let before = self.condition.as_ref();
+        let same_kind = before.is_some_and(|(before, _)| same_kind(before, condition));
+        let soon = before.is_some_and(|(_, told)| now < *told + REASONS);
+        if before.is_some_and(|(before, _)| before == condition) || same_kind && soon {
+            return None;
+        }
+        let line = words(before.map(|(before, _)| before), condition);
+        self.condition = Some((condition.clone(), now));
+        line
+    }
+}
+
+fn some(lines: &mut Vec<Line>, all: impl Iterator<Item = Line>, rest: &str) {
+    let mut all = all;
+    lines.extend(all.by_ref().take(MOST_LINES));
+    match all.count() {
+        0 => {}
+        more => lines.push(Line::Info(format!("{more} {rest}"))),
+    }
+}
+
+fn same_kind(a: &Condition, b: &Condition) -> bool {
+    use Condition::{Connecting, Lost};
+    matches!((a, b), (Connecting { error: Some(_) }, Connecting { error: Some(_) }) | (Lost { .. }, Lost { .. }))
+}
+
+fn words(before: Option<&Condition>, condition: &Condition) -> Option<Line> {
+    Some(match (before, condition) {
+        (_, Condition::Connecting { error: None }) => return None,
+        (_, Condition::Connecting { error: Some(error) }) => Line::Warn(format!("waiting for the store: {error}")),
+        (Some(Condition::Lost { .. }), Condition::Watching { via }) => {
+            Line::Info(format!("the store is back: watching {via}"))
+        }
+        (_, Condition::Watching { via }) => Line::Info(format!("watching {via}")),
+        (_, Condition::Lost { error }) => {
+            Line::Warn(format!("lost the store, serving on with what was last read: {error}"))
+        }
+    })
+}
+
+/// `serving 12 services, 31 instances at revision 845`.
+pub(crate) fn serving(table: &Table) -> String {
+    let services = table.services().len();
+    let instances: usize = table.services().iter().map(|service| service.instances.len()).sum();
+    let (services, instances) = (plural(services, "service"), plural(instances, "instance"));
+    format!("serving {services}, {instances} at revision {}", table.revision())
+}
+
+/// How many of what: `1 service`, `2 services`.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_table::ProblemKind;
+
+    use super::*;
+
+    fn problem(key: &str) -> Problem {
+        let kind = ProblemKind::BadValue;
+        Problem { key: key.into(), value: Some("x\ny".into()), kind, service: None, advice: "write a number".into() }
+    }
+
+    fn status(keys: &[&str]) -> Status {
+        Status { found: keys.iter().map(|key| problem(key)).collect(), ..Status::new() }
+    }
+
+    #[test]
+    fn a_problem_is_told_when_it_comes_and_when_it_goes() {
+        let mut journal = Journal::default();
+        let now = Instant::now();
+        for (keys, expected) in [
+            (&["/a"][..], vec![Line::Warn("/a = \"x\\ny\": bad value: write a number".to_owned())]),
+            (&["/a"], vec![]),
+            (
+                &["/b"],
+                vec![
+                    Line::Warn("/b = \"x\\ny\": bad value: write a number".to_owned()),
+                    Line::Info("no longer a problem: /a = \"x\\ny\": bad value: write a number".to_owned()),
+                ],
+            ),
+        ] {
+            assert_eq!(journal.report(now, &status(keys)), expected, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_problems_is_cut_short() {
+        let keys: Vec<String> = (0..1000).map(|number| format!("/{number}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let lines = Journal::default().report(Instant::now(), &status(&keys));
+        assert_eq!(lines.len(), MOST_LINES + 1);
+        assert!(matches!(lines.last(), Some(Line::Info(line)) if line.starts_with("950 more problems")));
+    }
+
+    /// Changes at these milliseconds; the report is due at that one, if the last was at 0.
+    #[test]
+    fn reports_have_a_pace() {
+        for (changes, expected) in
+            [(&[][..], None), (&[10, 20], Some(1000)), (&[990], Some(1000)), (&[2000], Some(2000))]
+        {
+            let start = Instant::now();
+            let mut journal = Journal::default();
+            journal.changed(start);
+            assert_eq!(journal.due(), Some(start));
+            journal.report(start, &Status::new());
+            changes.iter().for_each(|at| journal.changed(start + Duration::from_millis(*at)));
+            assert_eq!(journal.due().map(|due| (due - start).as_millis()), expected, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn the_store_comes_and_goes() {
+        let connecting = |error: Option<&str>| Condition::Connecting { error: error.map(str::to_owned) };
+        let watching = || Condition::Watching { via: "etcd".to_owned() };
+        let lost = |error: &str| Condition::Lost { error: error.to_owned() };
+        let start = Instant::now();
+        let mut journal = Journal::default();
+        for (second, condition, expected) in [
+            (0, connecting(None), None),
+            (1, connecting(Some("a refused")), Some("waiting for the store: a refused")),
+            (2, connecting(Some("b refused")), None),
+            (32, connecting(Some("b refused")), Some("waiting for the store: b refused")),
+            (33, watching(), Some("watching etcd")),
+            (34, watching(), None),
+            (35, lost("reset"), Some("lost the store, serving on with what was last read: reset")),
+            (36, watching(), Some("the store is back: watching etcd")),
+        ] {
+            let line = journal.condition(start + Duration::from_secs(second), &condition);
+            let text = line.map(|(Line::Info(text) | Line::Warn(text))| text);
+            assert_eq!(text.as_deref(), expected, "at {second} s");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The one loop from a store's updates to a published table. Never touches a request, never waits for an engine.
+//!
+//! ```text
+//! Update -> Mirror -> (burst ends: 5 ms quiet, 10 to 50 ms at most) -> compile -> watch<Arc<Table>> -> engine
+//!                                                                        -> watch<Status>     -> admin
+//! Applied, Condition ----------------------------------------------------^      Journal       -> log
+//! ```
+
+mod burst;
+mod defaults;
+mod journal;
+pub mod local;
+mod status;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Instant as Clock, SystemTime};
+
+use pointsman_table::{Abilities, Limits, Mirror, Problem, Table, compile};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use burst::Burst;
+pub use defaults::Defaults;
+use journal::{Journal, Line};
+pub(crate) use journal::{plural, serving};
+pub use status::Status;
+
+use crate::store::{Condition, Update};
+
+/// What an engine says after it took a table into use.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The table's revision.
+    pub revision: u64,
+    /// What the engine could not do with it, such as a port in use.
+    pub problems: Vec<Problem>,
+}
+
+/// How far the program's end has come. Watched by everything that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Serve,
+    /// Taking no new connections, finishing what runs, within `config/timeout/drain`.
+    Drain,
+    /// Ending at once.
+    Halt,
+}
+
+/// What the loop must know of the world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The prefix, for full keys in problems.
+    pub prefix: Box<str>,
+    /// Our own HTTP and admin addresses.
+    pub own: Box<[SocketAddr]>,
+    /// Reads this machine's addresses; asked at every full listing, as they may change.
+    pub local: fn() -> Vec<IpAddr>,
+    /// Keys that count as set when the store has none.
+    pub defaults: Defaults,
+}
+
+/// What the loop hears and says.
+#[derive(Debug)]
+pub struct Ends {
+    /// From the store.
+    pub updates: mpsc::Receiver<Update>,
+    /// How it stands with the store.
+    pub condition: watch::Receiver<Condition>,
+    /// From the engine.
+    pub applied: mpsc::Receiver<Applied>,
+    /// To the engine.
+    pub tables: watch::Sender<Arc<Table>>,
+    /// To admin.
+    pub status: watch::Sender<Status>,
+}
+
+/// Everything that can happen.
+enum Event {
+    /// The store has something new.
+    Update(Update),
+    /// The burst is over: compile.
+    Quiet,
+    /// It is time to log again.
+    Report,
+    /// The engine took a table into use.
+    Applied(Applied),
+    /// The store came or went.
+    Condition(Condition),
+    /// The store's end is closed.
+    Stop,
+}
+
+/// Runs until the store's end is closed; what came in before is published first.
+pub async fn run(world: World, mut ends: Ends) {
+    ends.condition.mark_changed();
+    let mut control = Control::new(world, ends.tables.clone(), ends.status.clone());
+    loop {
+        match control.next(&mut ends).await {
+            Event::Update(update) => control.take(update),
+            Event::Quiet => control.publish(),
+            Event::Report => control.report(),
+            Event::Applied(applied) => control.applied(applied),
+            Event::Condition(condition) => control.condition(condition),
+            Event::Stop => return control.stop(),
+        }
+    }
+}
+
+struct Control {
+    mirror: Mirror,
+    limits: Limits,
+    local: fn() -> Vec<IpAddr>,
+    defaults: Defaults,
+    burst: Burst,
+    journal: Journal,
+    tables: watch::Sender<Arc<Table>>,
+    status: watch::Sender<Status>,
+}
+
+impl Control {
+    fn new(world: World, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
+        Self {
+            mirror: Mirror::default(),
+            limits: Limits {
+                prefix: world.prefix,
+                own: world.own,
+                local: Box::default(),
+                abilities: Abilities::default(),
+            },
+            local: world.local,
+            defaults: world.defaults,
+            burst: Burst::default(),
+            journal: Journal::default(),
+            tables,
+            status,
+        }
+    }
+
+    /// What is due goes first, so that a store that never pauses cannot hold back its own changes.
+    async fn next(&self, ends: &mut Ends) -> Event {
+        tokio::select! {
+            biased;
+            () = until(self.burst.due()) => Event::Quiet,
+            () = until(self.journal.due()) => Event::Report,
+            Some(applied) = ends.applied.recv() => Event::Applied(applied),
+            Ok(()) = ends.condition.changed() => Event::Condition(ends.condition.borrow_and_update().clone()),
+            update = ends.updates.recv() => update.map_or(Event::Stop, Event::Update),
+        }
+    }
+
+    fn take(&mut self, update: Update) {
+        match self.defaults.complete(update) {
+            Update::Reset { revision, entries } => {
+                self.limits.local = (self.local)().into();
+                self.mirror.reset(revision, entries);
+            }
+            Update::Changes { revision, changes } => self.mirror.apply(revision, changes),
+        }
+        self.burst.add(Instant::now());
+    }
+
+    fn publish(&mut self) {
+        let previous = self.status.borrow().table.clone();
+        let start = Clock::now();
+        let compiled = compile(&self.mirror, previous.as_deref(), &self.limits);
+        let took = start.elapsed();
+        self.burst.end(took);
+        self.tables.send_replace(compiled.table.clone());
+        self.status.send_modify(|status| {
+            status.table = Some(compiled.table);
+            status.found = compiled.problems.into();
+            status.compile = took;
+            status.swaps += 1;
+            status.changed = Some(SystemTime::now());
+        });
+        self.journal.changed(Instant::now());
+    }
+
+    fn applied(&mut self, applied: Applied) {
+        let same = *self.status.borrow().refused == *applied.problems;
+        self.status.send_modify(|status| {
+            let current = status.table.as_ref().is_some_and(|table| table.revision() == applied.revision);
+            // Only the empty table before the first has revision 0. Under constant change the newest is always ahead.
+            status.served |= current || applied.revision > 0;
+            status.applied = applied.revision;
+            status.refused = applied.problems.into();
+        });
+        if !same {
+            self.journal.changed(Instant::now());
+        }
+    }
+
+    fn condition(&mut self, condition: Condition) {
+        self.journal.condition(Instant::now(), &condition).iter().for_each(log);
+        self.status.send_modify(|status| status.condition = condition);
+    }
+
+    fn stop(&mut self) {
+        if self.burst.due().is_some() {
+            self.publish();
+        }
+        self.report();
+    }
+
+    fn report(&mut self) {
+        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(log);
+    }
+}
+
+fn log(line: &Line) {
+    match line {
+        Line::Info(text) => info!("{text}"),
+        Line::Warn(text) => warn!("{text}"),
+    }
+}
+
+/// Waits for a moment that may never come.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! The loop with both ends in hand, on a clock that only moves when all wait.
+
+use std::time::Duration;
+
+use pointsman_table::Change;
+use tokio::task::JoinHandle;
+use tokio::time::{advance, sleep};
+
+use super::*;
+
+/// A running loop.
+struct Bench {
+    updates: mpsc::Sender<Update>,
+    condition: watch::Sender<Condition>,
+    applied: mpsc::Sender<Applied>,
+    tables: watch::Receiver<Arc<Table>>,
+    status: watch::Receiver<Status>,
+    control: JoinHandle<()>,
+}
+
+fn bench() -> Bench {
+    let (updates, from_store) = mpsc::channel(64);
+    let (condition, told) = watch::channel(Condition::Connecting { error: None });
+    let (applied, from_engine) = mpsc::channel(8);
+    let (to_engine, tables) = watch::channel(Table::empty());
+    let (to_admin, status) = watch::channel(Status::new());
+    let ends = Ends { updates: from_store, condition: told, applied: from_engine, tables: to_engine, status: to_admin };
+    let world =
+        World { prefix: "/p".into(), own: Box::default(), local: Vec::new, defaults: Defaults::new(Some("/up")) };
+    Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(world, ends)) }
+}
+
+fn entry(key: &str, value: &str) -> (Box<str>, Box<[u8]>) {
+    (key.into(), value.as_bytes().into())
+}
+
+fn put(revision: u64, key: &str, value: &str) -> Update {
+    let (key, value) = entry(key, value);
+    Update::Changes { revision, changes: vec![Change::Put { key, value }] }
+}
+
+fn listing(revision: u64) -> Update {
+    let entries = vec![entry("services/a/domain", "a.test"), entry("services/a/one", "127.0.0.1:1")];
+    Update::Reset { revision, entries }
+}
+
+fn swaps(bench: &Bench) -> u64 {
+    bench.status.borrow().swaps
+}
+
+#[tokio::test(start_paused = true)]
+async fn serves_nothing_before_the_first_listing() {
+    let mut bench = bench();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(swaps(&bench), 0);
+    assert_eq!(bench.status.borrow().unready(), Some("the store was not read yet"));
+    bench.updates.send(listing(7)).await.unwrap();
+    bench.tables.changed().await.unwrap();
+    assert_eq!(bench.tables.borrow().revision(), 7);
+    assert_eq!(bench.tables.borrow().services().len(), 1);
+    assert_eq!(bench.tables.borrow().config().health_uri.as_deref(), Some("/up"));
+    assert_eq!(bench.status.borrow().unready(), Some("the first table is being taken into use"));
+    for (revision, ready) in [(0, false), (6, true), (7, true)] {
+        bench.applied.send(Applied { revision, problems: Vec::new() }).await.unwrap();
+        bench.status.wait_for(|status| status.applied == revision && status.swaps == 1).await.unwrap();
+        assert_eq!(bench.status.borrow().unready().is_none(), ready, "after {revision}");
+    }
+}
+
+/// Changes this many milliseconds apart, and how many tables come of them: a long burst is cut every 10 to 50 ms,
+/// depending on what compiling costs here.
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_one_table_and_a_long_one_a_few() {
+    for (count, apart, expected) in [(1, 0, 1..=1), (20, 0, 1..=1), (4, 2, 1..=1), (3, 10, 3..=3), (60, 2, 3..=12)] {
+        let bench = bench();
+        bench.updates.send(listing(1)).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        let before = swaps(&bench);
+        for index in 0..count {
+            bench.updates.send(put(2 + index, &format!("services/a/web-{index}"), "127.0.0.1:2")).await.unwrap();
+            sleep(Duration::from_millis(apart)).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+        let tables = swaps(&bench) - before;
+        assert!(expected.contains(&tables), "{count} changes {apart} ms apart: {tables} tables");
+        assert_eq!(bench.tables.borrow().revision(), 1 + count);
+        assert_eq!(bench.tables.borrow().services()[0].instances.len() as u64, 1 + count);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isolated_change_waits_5_ms() {
+    let bench = bench();
+    bench.updates.send(listing(1)).await.unwrap();
+    sleep(Duration::from_millis(4)).await;
+    assert_eq!(swaps(&bench), 0);
+    advance(Duration::from_millis(2)).await;
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(swaps(&bench), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn losing_the_store_changes_nothing_served() {
+    let mut bench = bench();
+    bench.updates.send(listing(9)).await.unwrap();
+    bench.tables.changed().await.unwrap();
+    bench.condition.send(Condition::Lost { error: "gone".to_owned() }).unwrap();
+    bench.status.wait_for(|status| matches!(status.condition, Condition::Lost { .. })).await.unwrap();
+    assert_eq!(swaps(&bench), 1);
+    assert_eq!(bench.tables.borrow().services().len(), 1);
+    // A restored store comes back at an older revision, and is believed.
+    bench.updates.send(listing(3)).await.unwrap();
+    bench.tables.changed().await.unwrap();
+    assert_eq!(bench.tables.borrow().revision(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn problems_of_keys_and_of_the_engine_are_kept_apart() {
+    let mut bench = bench();
+    bench.updates.send(listing(1)).await.unwrap();
+    bench.updates.send(put(2, "services/a/priority", "high")).await.unwrap();
+    bench.status.wait_for(|status| status.swaps == 1).await.unwrap();
+    assert_eq!(bench.status.borrow().found.len(), 1);
+    let refused = Problem {
+        key: "/p/tcp-services/db/port".into(),
+        value: Some("80".into()),
+        kind: pointsman_table::ProblemKind::Listen,
+        service: None,
+        advice: "the port is taken".into(),
+    };
+    bench.applied.send(Applied { revision: 2, problems: vec![refused.clone()] }).await.unwrap();
+    bench.status.wait_for(|status| status.applied == 2).await.unwrap();
+    assert_eq!(bench.status.borrow().problems().count(), 2);
+    bench.updates.send(put(3, "services/a/priority", "1")).await.unwrap();
+    bench.status.wait_for(|status| status.swaps == 2).await.unwrap();
+    assert_eq!(bench.status.borrow().problems().collect::<Vec<_>>(), [&refused]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_in_before_the_end_is_published() {
+    let Bench { updates, tables, control, condition: _condition, applied: _applied, .. } = bench();
+    updates.send(listing(5)).await.unwrap();
+    drop(updates);
+    control.await.unwrap();
+    assert_eq!(tables.borrow().revision(), 5);
+}
