@@ -1,0 +1,187 @@
+//! Which source has the say for a setting: flag, environment, file, older environment. Never reads a value's meaning.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::SettingsError;
+use super::flags::{FLAGS, Flag};
+use super::suggest::nearest;
+
+/// Values given on the command line, by flag name.
+pub type CommandLine = BTreeMap<&'static str, Vec<String>>;
+
+/// Environment variables. An empty one counts as not set.
+pub type Environment = BTreeMap<String, String>;
+
+/// Where a value came from. Shown in errors: `--http`, `POINTSMAN_HTTP`, `/etc/pointsman.toml: http`, `ETCD_NODE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag(&'static str),
+    /// The flag's environment variable.
+    Environment(String),
+    /// The file of `--config`, and the key.
+    File(PathBuf, &'static str),
+    /// An environment variable of a system that Pointsman replaces.
+    Legacy(&'static str),
+}
+
+impl Origin {
+    /// 0 is the strongest.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Flag(_) => 0,
+            Self::Environment(_) => 1,
+            Self::File(..) => 2,
+            Self::Legacy(_) => 3,
+        }
+    }
+
+    /// Whether the looser forms of the older variables are meant.
+    pub fn is_legacy(&self) -> bool {
+        matches!(self, Self::Legacy(_))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Environment(variable) => f.write_str(variable),
+            Self::File(path, key) => write!(f, "{}: {key}", path.display()),
+            Self::Legacy(variable) => f.write_str(variable),
+        }
+    }
+}
+
+/// What was chosen for one setting, as text. Not `Debug`: it may be a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// At least one, none empty.
+    pub(super) values: Vec<String>,
+    /// Who said so.
+    pub(super) origin: Origin,
+}
+
+impl Choice {
+    /// The value of a setting that has only one.
+    pub(super) fn text(&self) -> &str {
+        &self.values[0]
+    }
+}
+
+/// The file of `--config`, read but not yet judged.
+#[derive(Default)]
+struct File {
+    path: PathBuf,
+    values: BTreeMap<&'static str, Vec<String>>,
+}
+
+/// Chooses a source for every setting that has one.
+///
+/// # Errors
+/// The file of `--config` cannot be read, is not TOML, or has a key that is no setting; a single setting is given twice.
+pub(super) fn choose(
+    given: &CommandLine,
+    environment: &Environment,
+) -> Result<BTreeMap<&'static str, Choice>, SettingsError> {
+    let file = match from_outside(find("config"), given, environment)? {
+        Some(choice) => read_file(&choice)?,
+        None => File::default(),
+    };
+    let mut chosen = BTreeMap::new();
+    for flag in FLAGS {
+        let choice = match from_outside(flag, given, environment)? {
+            Some(choice) => Some(choice),
+            None => from_file(flag, &file)?.or_else(|| from_legacy(flag, environment)),
+        };
+        chosen.extend(choice.map(|choice| (flag.name, choice)));
+    }
+    Ok(chosen)
+}
+
+fn find(name: &str) -> &'static Flag {
+    FLAGS.iter().find(|flag| flag.name == name).expect("only called with names in the list")
+}
+
+/// From the command line, else the environment.
+fn from_outside(flag: &Flag, given: &CommandLine, environment: &Environment) -> Result<Option<Choice>, SettingsError> {
+    let variable = flag.variable();
+    if let Some(values) = given.get(flag.name) {
+        return choice(flag, values.clone(), Origin::Flag(flag.name)).map(Some);
+    }
+    match set(environment, &variable) {
+        Some(value) => choice(flag, vec![value.to_owned()], Origin::Environment(variable)).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn from_file(flag: &Flag, file: &File) -> Result<Option<Choice>, SettingsError> {
+    let values = file.values.get(flag.name);
+    values.map(|values| choice(flag, values.clone(), Origin::File(file.path.clone(), flag.name))).transpose()
+}
+
+fn from_legacy(flag: &Flag, environment: &Environment) -> Option<Choice> {
+    flag.legacy.iter().find_map(|name| {
+        let value = set(environment, name)?;
+        Some(Choice { values: vec![value.to_owned()], origin: Origin::Legacy(name) })
+    })
+}
+
+fn set<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+fn choice(flag: &Flag, values: Vec<String>, origin: Origin) -> Result<Choice, SettingsError> {
+    let split = |value: String| value.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>();
+    let values: Vec<String> = match flag.many {
+        true => values.into_iter().flat_map(split).filter(|value| !value.is_empty()).collect(),
+        false => values,
+    };
+    let what = match values.as_slice() {
+        [] => "it is empty; give a value or leave it out",
+        [value] if value.is_empty() => "it is empty; give a value or leave it out",
+        [_, _, ..] if !flag.many => "it is given more than once; give it once",
+        _ => return Ok(Choice { values, origin }),
+    };
+    Err(SettingsError { origin: origin.to_string(), what: what.to_owned() })
+}
+
+fn read_file(choice: &Choice) -> Result<File, SettingsError> {
+    let path = Path::new(choice.text());
+    let wrong = |what: String| SettingsError { origin: format!("{}: {}", choice.origin, path.display()), what };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let values = parse_file(&text).map_err(wrong)?;
+    Ok(File { path: path.to_owned(), values })
+}
+
+fn parse_file(text: &str) -> Result<BTreeMap<&'static str, Vec<String>>, String> {
+    // The parser's message would quote the line, and the line may hold a password.
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        format!("line {line}: {}", error.message())
+    })?;
+    table.into_iter().map(|(key, value)| Ok((known(&key)?, texts(&key, value)?))).collect()
+}
+
+fn known(key: &str) -> Result<&'static str, String> {
+    let names = || FLAGS.iter().map(|flag| flag.name).filter(|name| *name != "config");
+    if let Some(name) = names().find(|name| *name == key) {
+        return Ok(name);
+    }
+    let near = nearest(key, names()).map(|name| format!("; did you mean {name}?"));
+    Err(format!("{key}: there is no such setting{}", near.unwrap_or_default()))
+}
+
+fn texts(key: &str, value: toml::Value) -> Result<Vec<String>, String> {
+    match value {
+        toml::Value::String(text) => Ok(vec![text]),
+        toml::Value::Integer(number) => Ok(vec![number.to_string()]),
+        toml::Value::Array(values) => {
+            let each = values.into_iter().map(|value| texts(key, value)).collect::<Result<Vec<_>, _>>()?;
+            Ok(each.concat())
+        }
+        _ => Err(format!("{key}: it is neither a text nor a number; write {key} = \"...\"")),
+    }
+}

@@ -1,0 +1,229 @@
+//! Flags, environment, file: parsed once into what the rest takes. Never reads the process's own environment or
+//! touches the machine beyond the file of `--config`: both are arguments.
+//!
+//! ```text
+//! FLAGS (one home of each setting) -> layers: flag > POINTSMAN_x > file > older variable -> Choice (text, origin)
+//!                                  -> Draft (values, read one by one) -> Settings (rules between values)
+//! ```
+
+mod flags;
+mod layers;
+mod parse;
+mod suggest;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use flags::{FLAGS, Flag, Group};
+pub use layers::{Choice, CommandLine, Environment, Origin};
+
+use crate::store::{Api, Location, StoreSettings};
+
+/// How often the store is listed again and compared with what was watched.
+const AUDIT: Duration = Duration::from_secs(180);
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{origin}: {what}")]
+pub struct SettingsError {
+    /// The flag, variable or file key.
+    pub origin: String,
+    /// What is wrong and what would be right.
+    pub what: String,
+}
+
+/// What moves the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// The native engine, in this process.
+    #[default]
+    Native,
+}
+
+/// What the machine and its user are like, as far as defaults depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Whether the user is root.
+    pub root: bool,
+    /// How many threads can run at once.
+    pub cores: NonZeroUsize,
+}
+
+/// Everything the program needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the keys are.
+    pub store: StoreSettings,
+    /// Where HTTP services are served.
+    pub http: Vec<SocketAddr>,
+    /// Where the admin pages are; `None` for nowhere.
+    pub admin: Option<SocketAddr>,
+    /// What moves the bytes.
+    pub engine: Engine,
+    /// How many threads serve.
+    pub workers: NonZeroUsize,
+    /// Path answered 200 by the balancer itself, unless the keys name one.
+    pub health_uri: Option<Box<str>>,
+    /// The log filter asked for, if any.
+    pub log: Option<String>,
+}
+
+/// Values as read, before the rules between them.
+struct Draft {
+    store: Option<Location>,
+    id: Option<(String, u8)>,
+    prefix: Option<(String, u8)>,
+    api: Api,
+    user: Option<(String, String)>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    http: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    engine: Engine,
+    workers: Option<NonZeroUsize>,
+    health_uri: Option<Box<str>>,
+    state: Option<PathBuf>,
+    log: Option<String>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            store: None,
+            id: None,
+            prefix: None,
+            api: Api::Auto,
+            user: None,
+            ca: None,
+            cert: None,
+            key: None,
+            http: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))],
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
+            engine: Engine::Native,
+            workers: None,
+            health_uri: None,
+            state: None,
+            log: None,
+        }
+    }
+}
+
+/// The text chosen for each setting, kept to see what a later reading changes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Chosen(BTreeMap<&'static str, Choice>);
+
+impl Chosen {
+    /// Chooses a source for every setting that has one.
+    ///
+    /// # Errors
+    /// The file of `--config` cannot be used, or a single setting is given twice.
+    pub fn gather(given: &CommandLine, environment: &Environment) -> Result<Self, SettingsError> {
+        layers::choose(given, environment).map(Self)
+    }
+
+    /// Whether any source has something to say on this setting.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The settings whose text differs.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        FLAGS.iter().map(|flag| flag.name).filter(|name| self.0.get(name) != other.0.get(name)).collect()
+    }
+
+    /// Reads every value and applies the rules between them.
+    ///
+    /// # Errors
+    /// A value cannot be used, alone or beside the others. The error names where it came from.
+    pub fn settings(&self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
+        let mut draft = Draft::default();
+        for flag in FLAGS {
+            let Some(choice) = self.0.get(flag.name) else {
+                continue;
+            };
+            let read = (flag.read)(&mut draft, choice);
+            read.map_err(|what| SettingsError { origin: choice.origin.to_string(), what })?;
+        }
+        draft.finish(environment, host)
+    }
+}
+
+impl Draft {
+    fn finish(self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
+        let location = match &self.store {
+            Some(location) => location.clone(),
+            None => Location::Directory(state_folder(self.state.as_deref(), environment, host)?.join("store")),
+        };
+        Ok(Settings {
+            store: self.store_settings(location)?,
+            http: self.http,
+            admin: self.admin,
+            engine: self.engine,
+            workers: self.workers.unwrap_or(host.cores),
+            health_uri: self.health_uri,
+            log: self.log,
+        })
+    }
+
+    fn store_settings(&self, location: Location) -> Result<StoreSettings, SettingsError> {
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(rule("--etcd-cert", "it goes with a key; give --etcd-key too"));
+            }
+            (None, Some(_)) => {
+                return Err(rule("--etcd-key", "it goes with a certificate; give --etcd-cert too"));
+            }
+        };
+        Ok(StoreSettings {
+            prefix: self.key_prefix(&location)?,
+            location,
+            api: self.api,
+            user: self.user.clone(),
+            ca: self.ca.clone(),
+            identity,
+            audit: AUDIT,
+        })
+    }
+
+    /// Id and prefix say the same thing: the stronger source wins, and the prefix among equals.
+    fn key_prefix(&self, location: &Location) -> Result<String, SettingsError> {
+        match (&self.prefix, &self.id, location) {
+            (Some((prefix, rank)), Some((_, weaker)), _) if rank <= weaker => Ok(prefix.clone()),
+            (_, Some((id, _)), _) => Ok(format!("/haproxy-{id}")),
+            (Some((prefix, _)), None, _) => Ok(prefix.clone()),
+            (None, None, Location::Directory(_)) => Ok(String::new()),
+            (None, None, Location::Etcd(_)) => Err(rule(
+                "--id",
+                "etcd holds more than our keys; give --id ID for those below /haproxy-ID, or --prefix PREFIX",
+            )),
+        }
+    }
+}
+
+fn rule(origin: &str, what: &str) -> SettingsError {
+    SettingsError { origin: origin.to_owned(), what: what.to_owned() }
+}
+
+fn state_folder(given: Option<&Path>, environment: &Environment, host: Host) -> Result<PathBuf, SettingsError> {
+    // XDG Base Directory: a relative path in the variable is to be ignored.
+    let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    match given {
+        Some(given) => return Ok(given.to_owned()),
+        None if host.root => return Ok(PathBuf::from("/var/lib/pointsman")),
+        None => {}
+    }
+    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+    let state = state.map(|state| state.join("pointsman"));
+    state.ok_or_else(|| rule("--state", "there is no home folder to put it in; give --state DIR or --store DIR"))
+}
+
+#[cfg(test)]
+mod tests;

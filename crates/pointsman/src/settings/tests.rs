@@ -1,0 +1,172 @@
+//! Rows: sources in, settings or the error out.
+
+use super::*;
+
+const HOST: Host = Host { root: false, cores: NonZeroUsize::MIN };
+
+/// One row: flags and variables as `name=value` words, the file's text.
+#[derive(Default)]
+struct Row {
+    flags: &'static str,
+    variables: &'static str,
+    file: &'static str,
+}
+
+fn words(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split_whitespace().map(|word| word.split_once('=').expect("name=value"))
+}
+
+fn read(row: &Row) -> Result<Settings, SettingsError> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut given = CommandLine::new();
+    for (name, value) in words(row.flags) {
+        let flag = FLAGS.iter().find(|flag| flag.name == name).unwrap();
+        given.entry(flag.name).or_default().push(value.to_owned());
+    }
+    let mut environment: Environment = words(row.variables).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    environment.entry("HOME".to_owned()).or_insert_with(|| "/home/me".to_owned());
+    if !row.file.is_empty() {
+        let path = folder.path().join("p.toml");
+        std::fs::write(&path, row.file).unwrap();
+        given.insert("config", vec![path.display().to_string()]);
+    }
+    Chosen::gather(&given, &environment)?.settings(&environment, HOST)
+}
+
+fn check(row: &Row, expected: &str) {
+    let shown = match read(row) {
+        Ok(settings) => format!("{settings:?}"),
+        Err(error) => error.to_string(),
+    };
+    assert!(
+        shown.contains(expected),
+        "{} | {} | {}: {shown:?} does not say {expected:?}",
+        row.flags,
+        row.variables,
+        row.file
+    );
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_legacy() {
+    let file = "store = \"http://file:1\"\nid = \"x\"";
+    let variables = "POINTSMAN_STORE=http://env:1 ETCD_NODE=legacy HAPROXY-ID=h";
+    for (row, expected) in [
+        (Row { flags: "store=http://flag:1", variables, file }, "http://flag:1"),
+        (Row { variables, file, ..Row::default() }, "http://env:1"),
+        (Row { variables: "ETCD_NODE=legacy", file, ..Row::default() }, "http://file:1"),
+        (Row { variables: "ETCD_NODE=legacy HAPROXY_ID=h", ..Row::default() }, "http://legacy:2379"),
+        (
+            Row { variables: "ETCDCTL_ENDPOINTS=a:1,b:2 HAPROXY_ID=h", ..Row::default() },
+            "[\"http://a:1\", \"http://b:2\"]",
+        ),
+        (Row { variables: "ETCD_NODE=n ETCDCTL_ENDPOINTS=a:1 HAPROXY_ID=h", ..Row::default() }, "http://n:2379"),
+        (Row { variables: "POINTSMAN_STORE= ETCD_NODE=n HAPROXY_ID=h", ..Row::default() }, "http://n:2379"),
+        (
+            Row { flags: "http=:1 http=:2", variables: "POINTSMAN_HTTP=:3", ..Row::default() },
+            "http: [0.0.0.0:1, 0.0.0.0:2]",
+        ),
+        (Row { variables: "POINTSMAN_HTTP=:3,[::]:4", ..Row::default() }, "http: [0.0.0.0:3, [::]:4]"),
+        (Row { file: "http = [\":3\", 4]\nworkers = 7", ..Row::default() }, "http: [0.0.0.0:3, 0.0.0.0:4]"),
+        (Row { file: "workers = 7", ..Row::default() }, "workers: 7"),
+        (Row { flags: "admin=off", ..Row::default() }, "admin: None"),
+        (Row { variables: "KONTENA_LB_HEALTH_URI=/up", ..Row::default() }, "health_uri: Some(\"/up\")"),
+        (Row::default(), "admin: Some(127.0.0.1:8404)"),
+        (Row::default(), "Directory(\"/home/me/.local/state/pointsman/store\")"),
+        (Row { variables: "XDG_STATE_HOME=/s", ..Row::default() }, "Directory(\"/s/pointsman/store\")"),
+        (Row { flags: "state=/x", ..Row::default() }, "Directory(\"/x/store\")"),
+    ] {
+        check(&row, expected);
+    }
+}
+
+#[test]
+fn the_stronger_of_id_and_prefix_wins() {
+    let etcd = "POINTSMAN_STORE=http://e:1";
+    for (flags, variables, expected) in [
+        ("id=haproxy-1", "", "prefix: \"/haproxy-haproxy-1\""),
+        ("prefix=/a", "HAPROXY-ID=b", "prefix: \"/a\""),
+        ("prefix=/a id=b", "", "prefix: \"/a\""),
+        ("id=b", "POINTSMAN_PREFIX=/a", "prefix: \"/haproxy-b\""),
+        ("prefix=/", "HAPROXY_ID=b", "prefix: \"\""),
+        ("", "HAPROXY-ID=one HAPROXY_ID=two", "prefix: \"/haproxy-one\""),
+        ("", "", "--id: etcd holds more than our keys; give --id ID"),
+    ] {
+        let variables: &'static str = format!("{etcd} {variables}").leak();
+        check(&Row { flags, variables, file: "" }, expected);
+    }
+    check(&Row::default(), "prefix: \"\"");
+}
+
+#[test]
+fn errors_name_the_source_and_what_would_be_right() {
+    for (row, expected) in [
+        (
+            Row { flags: "http=80x", ..Row::default() },
+            "--http: \"80x\" is not an address; write 0.0.0.0:80 or [::]:80 or :8080",
+        ),
+        (Row { variables: "POINTSMAN_HTTP=80x", ..Row::default() }, "POINTSMAN_HTTP: \"80x\" is not an address"),
+        (Row { file: "http = \"80x\"", ..Row::default() }, "p.toml: http: \"80x\" is not an address"),
+        (Row { file: "htpt = \":80\"", ..Row::default() }, "htpt: there is no such setting; did you mean http?"),
+        (Row { file: "etcd_api = 3", ..Row::default() }, "did you mean etcd-api?"),
+        (Row { file: "config = \"x\"", ..Row::default() }, "config: there is no such setting"),
+        (Row { file: "log = true", ..Row::default() }, "log: it is neither a text nor a number"),
+        (Row { file: "id = \"a\"\nlog = ", ..Row::default() }, "line 2: "),
+        (Row { flags: "config=/nowhere/x.toml", ..Row::default() }, "--config: /nowhere/x.toml: No such file"),
+        (Row { flags: "engine=haproxy", ..Row::default() }, "--engine: this build has the native engine only"),
+        (Row { flags: "id=a id=b", ..Row::default() }, "--id: it is given more than once"),
+        (Row { flags: "store=", ..Row::default() }, "--store: it is empty"),
+        (Row { flags: "etcd-cert=a", ..Row::default() }, "--etcd-cert: it goes with a key"),
+        (Row { variables: "HOME=relative", ..Row::default() }, "--state: there is no home folder"),
+        (Row { variables: "ETCD_NODE=ftp://x", ..Row::default() }, "ETCD_NODE: \"ftp://x\" is not an endpoint"),
+    ] {
+        check(&row, expected);
+    }
+}
+
+#[test]
+fn a_password_in_a_broken_file_is_not_printed() {
+    for file in ["etcd-user = \"root:hunter2", "etcd-user = root:hunter2", "etcd-user = { hunter2 = 1 }"] {
+        let error = read(&Row { file, ..Row::default() }).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_second_reading_tells_what_changed() {
+    let one = Chosen::gather(&CommandLine::from([("log", vec!["info".to_owned()])]), &Environment::new()).unwrap();
+    let two =
+        Chosen::gather(&CommandLine::new(), &Environment::from([("POINTSMAN_ID".to_owned(), "a".to_owned())])).unwrap();
+    assert_eq!(one.differences(&two), ["id", "log"]);
+}
+
+#[test]
+fn root_keeps_its_state_below_var() {
+    let chosen = Chosen::gather(&CommandLine::new(), &Environment::new()).unwrap();
+    let settings = chosen.settings(&Environment::new(), Host { root: true, ..HOST }).unwrap();
+    assert_eq!(settings.store.location, Location::Directory(PathBuf::from("/var/lib/pointsman/store")));
+}
+
+/// Every flag has its row in the reference, as the code has it.
+#[test]
+fn documented() {
+    let page = include_str!("../../../../docs/settings.md");
+    for flag in FLAGS {
+        let key = if flag.name == "config" { "" } else { flag.name };
+        let row = format!(
+            "| `--{} {}` | `{}` | {} |",
+            flag.name,
+            flag.value.replace('|', "\\|"),
+            flag.variable(),
+            quoted(key)
+        );
+        assert!(page.contains(&row), "docs/settings.md lacks: {row}");
+        for name in flag.legacy {
+            assert!(page.contains(name), "docs/settings.md lacks {name}");
+        }
+    }
+}
+
+fn quoted(key: &str) -> String {
+    if key.is_empty() { "–".to_owned() } else { format!("`{key}`") }
+}
