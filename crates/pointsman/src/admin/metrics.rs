@@ -1,0 +1,443 @@
+//! Prometheus' text format 0.0.4, written from a snapshot. Labels come from the keys, never from a request, so the
+//! number of series is bounded by the keys. Counters of an instance appear with its first use.
+
+use std::collections::HashSet;
+use std::fmt::{Display, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pointsman_table::{ProblemKind, Protocol};
+
+use super::view::protocol_word;
+use crate::control::Status;
+use crate::live::{InstanceStats, ServiceStats, Snapshot};
+use crate::store::Condition;
+use crate::sys;
+
+/// One metric: name, type, help. The page of the documentation has a row for each.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: "counter", help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: "gauge", help }
+}
+
+/// What the system says of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    started: SystemTime,
+    resident_bytes: u64,
+    open_fds: u64,
+    max_fds: u64,
+}
+
+impl Process {
+    /// Reads `/proc`; what cannot be read is 0.
+    pub fn read(started: SystemTime) -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self {
+            started,
+            resident_bytes: resident_bytes(&status),
+            open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |folder| folder.count() as u64),
+            max_fds: sys::open_files_limit(),
+        }
+    }
+}
+
+fn resident_bytes(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// The whole page.
+pub fn render(status: &Status, snapshot: &Snapshot, process: &Process) -> String {
+    let mut page = Page::default();
+    page.traffic(&snapshot.services);
+    page.instances_up(status, &snapshot.services);
+    page.latency(&snapshot.services);
+    page.connections(snapshot);
+    page.table(status);
+    page.store(&status.condition);
+    page.process(process);
+    page.text
+}
+
+/// The page so far.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+type Labels<'a> = [(&'a str, &'a str)];
+
+impl Page {
+    fn family(&mut self, family: &Family) {
+        let Family { name, kind, help } = family;
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &Labels<'_>, value: impl Display) {
+        self.text.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            self.text.push(if index == 0 { '{' } else { ',' });
+            self.text.push_str(label);
+            self.text.push_str("=\"");
+            escape(text, &mut self.text);
+            self.text.push('"');
+        }
+        self.line(format_args!("{} {value}", if labels.is_empty() { "" } else { "}" }));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.text, "{line}").expect("writing to a string never fails");
+    }
+
+    /// A family of one sample without labels.
+    fn single(&mut self, family: &Family, value: impl Display) {
+        self.family(family);
+        self.sample(family.name, &[], value);
+    }
+
+    fn traffic(&mut self, services: &[ServiceStats]) {
+        self.counts(services, REQUESTS, |s| s.totals.requests, |i| i.totals.requests);
+        self.responses(services);
+        self.counts(services, BYTES_IN, |s| s.totals.bytes_in, |i| i.totals.bytes_in);
+        self.counts(services, BYTES_OUT, |s| s.totals.bytes_out, |i| i.totals.bytes_out);
+        self.counts(services, RETRIES, |s| s.totals.retries, |i| i.totals.retries);
+        self.each_used(services, ACTIVE, |instance| instance.totals.active);
+        self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
+    }
+
+    /// A counter by instance. What no instance took is counted under an empty instance, so that sums are right.
+    fn counts(
+        &mut self,
+        services: &[ServiceStats],
+        family: Family,
+        whole: fn(&ServiceStats) -> u64,
+        part: fn(&InstanceStats) -> u64,
+    ) {
+        self.family(&family);
+        for service in services {
+            for instance in service.instances.iter().filter(|instance| used(instance)) {
+                self.sample(family.name, &labels(service, &instance.instance), part(instance));
+            }
+            let parts: u64 = service.instances.iter().map(part).sum();
+            let rest = whole(service).saturating_sub(parts);
+            if rest > 0 {
+                self.sample(family.name, &labels(service, ""), rest);
+            }
+        }
+    }
+
+    fn each_used(&mut self, services: &[ServiceStats], family: Family, value: fn(&InstanceStats) -> u64) {
+        self.family(&family);
+        for (service, instance) in all(services).filter(|(_, instance)| used(instance)) {
+            self.sample(family.name, &labels(service, &instance.instance), value(instance));
+        }
+    }
+
+    /// Every instance of the table: one that had no work yet is in rotation.
+    fn instances_up(&mut self, status: &Status, services: &[ServiceStats]) {
+        let down = all(services).filter(|(_, instance)| !instance.up);
+        let down: HashSet<_> = down.map(|(service, instance)| labels(service, &instance.instance)).collect();
+        self.family(&INSTANCE_UP);
+        for service in status.table.iter().flat_map(|table| table.services()) {
+            for instance in &service.instances {
+                let labels = label(service.protocol, service.name.as_str(), instance.name.as_str());
+                self.sample(INSTANCE_UP.name, &labels, u8::from(!down.contains(&labels)));
+            }
+        }
+    }
+
+    fn responses(&mut self, services: &[ServiceStats]) {
+        self.family(&RESPONSES);
+        for service in services {
+            for instance in service.instances.iter().filter(|instance| used(instance)) {
+                self.classes(service, &instance.instance, instance.totals.responses);
+            }
+            let parts = |class: usize| service.instances.iter().map(|instance| instance.totals.responses[class]).sum();
+            let rest = std::array::from_fn(|class| service.totals.responses[class].saturating_sub(parts(class)));
+            self.classes(service, "", rest);
+        }
+    }
+
+    fn classes(&mut self, service: &ServiceStats, instance: &str, counts: [u64; 5]) {
+        const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        let [protocol, name, instance] = labels(service, instance);
+        for (code, count) in CODES.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+            self.sample(RESPONSES.name, &[protocol, name, instance, ("code", code)], count);
+        }
+    }
+
+    fn latency(&mut self, services: &[ServiceStats]) {
+        self.family(&DURATION);
+        for service in services.iter().filter(|service| service.latency.count > 0) {
+            let [protocol, name, _] = labels(service, "");
+            let sample = |page: &mut Self, suffix: &str, extra: &Labels<'_>, value: &dyn Display| {
+                page.sample(&format!("{}{suffix}", DURATION.name), &[&[protocol, name], extra].concat(), value);
+            };
+            for (bound, count) in service.latency.buckets.iter().filter(|(bound, _)| bound.is_finite()) {
+                sample(self, "_bucket", &[("le", &bound.to_string())], count);
+            }
+            sample(self, "_bucket", &[("le", "+Inf")], &service.latency.count);
+            sample(self, "_sum", &[], &service.latency.sum);
+            sample(self, "_count", &[], &service.latency.count);
+        }
+    }
+
+    fn connections(&mut self, snapshot: &Snapshot) {
+        self.single(&CONNECTIONS_OPEN, snapshot.connections_open);
+        self.single(&CONNECTIONS, snapshot.connections_total);
+        self.single(&CONNECTIONS_REFUSED, snapshot.connections_refused);
+        self.family(&FAULTS);
+        for (fault, count) in &snapshot.faults {
+            self.sample(FAULTS.name, &[("fault", fault)], count);
+        }
+    }
+
+    fn table(&mut self, status: &Status) {
+        let services = status.table.as_deref().map_or(&[][..], |table| table.services());
+        let instances: usize = services.iter().map(|service| service.instances.len()).sum();
+        self.single(&TABLE_REVISION, status.table.as_deref().map_or(0, pointsman_table::Table::revision));
+        self.single(&TABLE_APPLIED, status.applied);
+        self.single(&TABLE_SERVICES, services.len());
+        self.single(&TABLE_INSTANCES, instances);
+        self.single(&LAST_CHANGE, seconds(status.changed.unwrap_or(UNIX_EPOCH)));
+        self.single(&COMPILE, status.compile.as_secs_f64());
+        self.single(&SWAPS, status.swaps);
+        self.single(&READY, u8::from(status.unready().is_none()));
+        self.problems(status);
+    }
+
+    fn problems(&mut self, status: &Status) {
+        self.family(&PROBLEMS);
+        let mut counts: Vec<(ProblemKind, u64)> = KINDS.iter().map(|kind| (*kind, 0)).collect();
+        for problem in status.problems() {
+            match counts.iter_mut().find(|(kind, _)| *kind == problem.kind) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((problem.kind, 1)),
+            }
+        }
+        for (kind, count) in counts {
+            self.sample(PROBLEMS.name, &[("kind", kind.as_str())], count);
+        }
+    }
+
+    fn store(&mut self, condition: &Condition) {
+        let (state, via) = match condition {
+            Condition::Connecting { .. } => ("connecting", ""),
+            Condition::Watching { via } => ("watching", via.as_str()),
+            Condition::Lost { .. } => ("lost", ""),
+        };
+        self.single(&STORE_UP, u8::from(state == "watching"));
+        self.family(&STORE_INFO);
+        self.sample(STORE_INFO.name, &[("state", state), ("via", via)], 1);
+    }
+
+    fn process(&mut self, process: &Process) {
+        self.family(&BUILD_INFO);
+        self.sample(BUILD_INFO.name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        self.single(&RESIDENT, process.resident_bytes);
+        self.single(&OPEN_FDS, process.open_fds);
+        self.single(&MAX_FDS, process.max_fds);
+        self.single(&START_TIME, seconds(process.started));
+    }
+}
+
+fn all(services: &[ServiceStats]) -> impl Iterator<Item = (&ServiceStats, &InstanceStats)> {
+    services.iter().flat_map(|service| service.instances.iter().map(move |instance| (service, instance)))
+}
+
+/// Whether an instance was ever given work. With 30,000 idle instances this keeps the page small.
+fn used(instance: &InstanceStats) -> bool {
+    instance.totals.requests + instance.totals.connect_failures + instance.totals.active > 0
+}
+
+fn labels<'a>(service: &'a ServiceStats, instance: &'a str) -> [(&'a str, &'a str); 3] {
+    label(service.protocol, &service.service, instance)
+}
+
+fn label<'a>(protocol: Protocol, service: &'a str, instance: &'a str) -> [(&'a str, &'a str); 3] {
+    [("protocol", protocol_word(protocol)), ("service", service), ("instance", instance)]
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+/// The format has three escapes in label values: backslash, quote and line feed.
+fn escape(text: &str, into: &mut String) {
+    for character in text.chars() {
+        match character {
+            '\\' => into.push_str("\\\\"),
+            '"' => into.push_str("\\\""),
+            '\n' => into.push_str("\\n"),
+            other => into.push(other),
+        }
+    }
+}
+
+const REQUESTS: Family = counter("pointsman_requests_total", "Requests, or connections of TCP services, by instance.");
+const RESPONSES: Family = counter("pointsman_responses_total", "Responses by class of status.");
+const BYTES_IN: Family = counter("pointsman_bytes_in_total", "Bytes from clients.");
+const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients.");
+const RETRIES: Family = counter("pointsman_retries_total", "Requests given to another connection or instance.");
+const ACTIVE: Family = gauge("pointsman_active", "Requests, or connections of TCP services, running now.");
+const CONNECT_FAILURES: Family =
+    counter("pointsman_connect_failures_total", "Connections to an instance that were refused or took too long.");
+const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is in rotation.");
+const DURATION: Family = Family {
+    name: "pointsman_request_duration_seconds",
+    kind: "histogram",
+    help: "From a request's head to the end of its response.",
+};
+const CONNECTIONS_OPEN: Family = gauge("pointsman_connections_open", "Open client connections.");
+const CONNECTIONS: Family = counter("pointsman_connections_total", "Client connections accepted.");
+const CONNECTIONS_REFUSED: Family =
+    counter("pointsman_connections_refused_total", "Client connections refused because there were too many.");
+const FAULTS: Family = counter("pointsman_faults_total", "Our own error answers and cut connections, by cause.");
+const TABLE_REVISION: Family = gauge("pointsman_table_revision", "Store revision of the newest table.");
+const TABLE_APPLIED: Family = gauge("pointsman_table_applied_revision", "Store revision that the engine serves.");
+const TABLE_SERVICES: Family = gauge("pointsman_table_services", "Services in the table.");
+const TABLE_INSTANCES: Family = gauge("pointsman_table_instances", "Instances in the table.");
+const LAST_CHANGE: Family =
+    gauge("pointsman_last_change_timestamp_seconds", "When the table was last replaced; 0 before the first.");
+const COMPILE: Family = gauge("pointsman_config_compile_seconds", "How long the last compile took.");
+const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
+const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
+const PROBLEMS: Family = gauge("pointsman_problems", "What is wrong with the keys, by kind.");
+const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
+const STORE_INFO: Family = gauge("pointsman_store_info", "How it stands with the store, and which one it is.");
+const BUILD_INFO: Family = gauge("pointsman_build_info", "The version.");
+const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
+const OPEN_FDS: Family = gauge("process_open_fds", "Number of open file descriptors.");
+const MAX_FDS: Family = gauge("process_max_fds", "Maximum number of open file descriptors.");
+const START_TIME: Family = gauge("process_start_time_seconds", "Start time of the process since the epoch in seconds.");
+
+/// Kinds that are shown even at 0, so that an alert sees them come.
+const KINDS: &[ProblemKind] = &[
+    ProblemKind::UnknownKey,
+    ProblemKind::BadValue,
+    ProblemKind::BadInstance,
+    ProblemKind::NoRule,
+    ProblemKind::Shadowed,
+    ProblemKind::PortTaken,
+    ProblemKind::Loop,
+    ProblemKind::Unsupported,
+    ProblemKind::Listen,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pointsman_table::{Limits, Mirror, Table, compile};
+
+    use super::*;
+    use crate::live::{Histogram, Totals};
+
+    const SERVICE: &str = "a\"b\\c\nd";
+
+    /// A table of that service with three instances, `down` among them and one that had no work yet.
+    fn table() -> Arc<Table> {
+        let entry = |key: &str, value: &[u8]| (format!("services/{SERVICE}/{key}").into(), value.into());
+        let address = &b"127.0.0.1:1"[..];
+        let keys = [("domain", &b"a.test"[..]), ("one", address), ("down", address), ("fresh", address)];
+        let mut mirror = Mirror::default();
+        mirror.reset(7, keys.map(|(key, value)| entry(key, value)));
+        compile(&mirror, None, &Limits::default()).table
+    }
+
+    fn totals(requests: u64, responses: [u64; 5]) -> Totals {
+        Totals { requests, responses, bytes_in: 10, bytes_out: 20, ..Totals::default() }
+    }
+
+    fn instance(name: &str, requests: u64) -> InstanceStats {
+        InstanceStats {
+            instance: name.to_owned(),
+            target: "127.0.0.1:1".to_owned(),
+            totals: totals(requests, [0, requests, 0, 0, 0]),
+            up: name != "down",
+        }
+    }
+
+    fn page() -> String {
+        let service = ServiceStats {
+            protocol: Protocol::Http,
+            service: SERVICE.to_owned(),
+            totals: totals(5, [0, 3, 0, 0, 2]),
+            latency: Histogram { buckets: vec![(0.005, 2), (f64::INFINITY, 5)], sum: 1.5, count: 5 },
+            instances: vec![instance("one", 3), instance("down", 0)],
+        };
+        let snapshot = Snapshot { services: vec![service], faults: vec![("no_route", 2)], ..Snapshot::default() };
+        let mut status = Status { table: Some(table()), ..Status::new() };
+        status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
+        render(&status, &snapshot, &Process::read(SystemTime::now()))
+    }
+
+    #[test]
+    fn shows_each_number_under_its_labels() {
+        let page = page();
+        let service = r#"protocol="http",service="a\"b\\c\nd""#;
+        for expected in [
+            format!("pointsman_requests_total{{{service},instance=\"one\"}} 3\n"),
+            format!("pointsman_requests_total{{{service},instance=\"\"}} 2\n"),
+            format!("pointsman_responses_total{{{service},instance=\"one\",code=\"2xx\"}} 3\n"),
+            format!("pointsman_responses_total{{{service},instance=\"\",code=\"5xx\"}} 2\n"),
+            format!("pointsman_request_duration_seconds_bucket{{{service},le=\"0.005\"}} 2\n"),
+            format!("pointsman_request_duration_seconds_bucket{{{service},le=\"+Inf\"}} 5\n"),
+            format!("pointsman_request_duration_seconds_sum{{{service}}} 1.5\n"),
+            format!("pointsman_instance_up{{{service},instance=\"down\"}} 0\n"),
+            format!("pointsman_instance_up{{{service},instance=\"fresh\"}} 1\n"),
+            "pointsman_table_revision 7\n".to_owned(),
+            "pointsman_faults_total{fault=\"no_route\"} 2\n".to_owned(),
+            "pointsman_problems{kind=\"bad_value\"} 0\n".to_owned(),
+            "pointsman_store_up 1\n".to_owned(),
+            "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\"} 1\n".to_owned(),
+            "pointsman_ready 0\n".to_owned(),
+            "# TYPE pointsman_request_duration_seconds histogram\n".to_owned(),
+        ] {
+            assert!(page.contains(&expected), "the page lacks {expected}");
+        }
+        assert!(!page.contains("requests_total{protocol=\"http\",service=\"a\\\"b\\\\c\\nd\",instance=\"down\"}"));
+    }
+
+    /// Every sample follows the TYPE line of its family, and each family comes once.
+    #[test]
+    fn is_well_formed() {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut family = String::new();
+        for line in page().lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split(' ').next().unwrap().to_owned();
+                assert!(seen.insert(family.clone()), "{family} comes twice");
+            } else if !line.starts_with('#') {
+                let name = line.split(['{', ' ']).next().unwrap();
+                assert!(name.starts_with(&family), "{name} is not below {family}");
+                assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn documented() {
+        let reference = include_str!("../../../../docs/metrics.md");
+        for line in page().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert!(reference.contains(&format!("| `{name}` | {kind} |")), "docs/metrics.md lacks {name}");
+        }
+    }
+
+    #[test]
+    fn resident_memory() {
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    1234 kB\n"), 1234 * 1024);
+        assert_eq!(resident_bytes(""), 0);
+    }
+}

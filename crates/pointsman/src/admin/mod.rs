@@ -1,0 +1,118 @@
+//! Health, metrics and the table over HTTP, for people and machines. Never on the data path, never changes anything.
+
+mod listener;
+pub mod metrics;
+pub mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+pub use listener::{bind, serve};
+
+use crate::control::Status;
+use crate::live::Registry;
+use view::{ExplainView, ProblemView, TableView};
+
+/// What the pages show.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// The control side's state.
+    pub status: watch::Receiver<Status>,
+    /// The counters.
+    pub registry: Arc<Registry>,
+    /// Where HTTP services are served.
+    pub http: Arc<[SocketAddr]>,
+    /// When the program started.
+    pub started: SystemTime,
+}
+
+/// Every page: path, and what it is for. The index shows this list.
+const PAGES: &[(&str, &str)] = &[
+    ("/healthz", "200 as long as the process runs"),
+    ("/readyz", "200 once a table is served, else 503 and why"),
+    ("/metrics", "Prometheus text format"),
+    ("/api/table", "services, rules, instances and listeners in use, JSON"),
+    ("/api/problems", "everything wrong with the keys, JSON"),
+    ("/api/explain?url=http://shop.test/cart", "which service and instances a URL gets and why, JSON"),
+];
+
+/// The pages. All are GET only.
+pub fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .route("/api/table", get(table))
+        .route("/api/problems", get(problems))
+        .route("/api/explain", get(explain))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
+        .with_state(pages)
+}
+
+async fn index() -> String {
+    let line = |(path, what): &(&str, &str)| format!("{path:<40} {what}\n");
+    format!("pointsman {}\n\n{}", env!("CARGO_PKG_VERSION"), PAGES.iter().map(line).collect::<String>())
+}
+
+async fn readyz(State(pages): State<Pages>) -> Response {
+    match pages.status.borrow().unready() {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn show_metrics(State(pages): State<Pages>) -> Response {
+    let text =
+        metrics::render(&pages.status.borrow(), &pages.registry.snapshot(), &metrics::Process::read(pages.started));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn table(State(pages): State<Pages>) -> Response {
+    let view = match &pages.status.borrow().table {
+        Some(table) => TableView::new(table, &pages.http).with_counters(&pages.registry.snapshot()),
+        None => return not_read_yet(),
+    };
+    axum::Json(view).into_response()
+}
+
+async fn problems(State(pages): State<Pages>) -> Response {
+    let status = pages.status.borrow();
+    axum::Json(status.problems().map(ProblemView::from).collect::<Vec<_>>()).into_response()
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    url: String,
+}
+
+async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
+    let Ok(Query(Asked { url })) = asked else {
+        return (StatusCode::BAD_REQUEST, "no URL; ask for /api/explain?url=http://shop.test/cart\n").into_response();
+    };
+    let status = pages.status.borrow();
+    let Some(table) = &status.table else {
+        return not_read_yet();
+    };
+    match ExplainView::new(table, &pages.registry.snapshot(), &url) {
+        Ok(view) => axum::Json(view).into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+fn not_read_yet() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the store was not read yet\n").into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! The pages through a real socket.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::control::Phase;
+
+async fn answer(status: Status, request: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_keep, status) = watch::channel(status);
+    let pages =
+        Pages { status, registry: Arc::new(Registry::new(1)), http: Arc::default(), started: SystemTime::now() };
+    let server = tokio::spawn(serve(listener, router(pages)));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await.unwrap().unwrap();
+    server.abort();
+    text
+}
+
+async fn check(status: Status, request: &str, code: &str, expected: &str) {
+    let text = answer(status, request).await;
+    assert!(text.starts_with(&format!("HTTP/1.1 {code} ")), "{request}: {text}");
+    assert!(text.contains(expected), "{request}: {text:?} lacks {expected:?}");
+}
+
+#[tokio::test]
+async fn before_the_store_was_read() {
+    for (request, code, expected) in [
+        ("GET /", "200", "/api/problems"),
+        ("GET /healthz", "200", "ok\n"),
+        ("GET /readyz", "503", "the store was not read yet"),
+        ("GET /metrics", "200", "version=0.0.4"),
+        ("GET /metrics", "200", "pointsman_store_up 0\n"),
+        ("GET /api/table", "503", "not read yet"),
+        ("GET /api/problems", "200", "[]"),
+        ("GET /api/explain", "400", "ask for /api/explain?url="),
+        ("GET /api/explain?url=a", "503", "not read yet"),
+        ("GET /nowhere", "404", "/ lists them"),
+        ("POST /healthz", "405", ""),
+        ("DELETE /api/table", "405", ""),
+    ] {
+        check(Status::new(), request, code, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn while_serving_and_draining() {
+    let serving = Status { table: Some(pointsman_table::Table::empty()), served: true, ..Status::new() };
+    for (request, code, expected) in [
+        ("GET /readyz", "200", "ready"),
+        ("GET /api/table", "200", "\"services\":[]"),
+        ("GET /api/explain?url=http%3A%2F%2Fshop.test%2Fcart", "200", "\"host\":\"shop.test\""),
+        ("GET /api/explain?url=ftp://a", "400", "is not a URL"),
+    ] {
+        check(serving.clone(), request, code, expected).await;
+    }
+    check(Status { served: false, ..serving.clone() }, "GET /readyz", "503", "being taken into use").await;
+    check(Status { phase: Phase::Drain, ..serving }, "GET /readyz", "503", "draining").await;
+}

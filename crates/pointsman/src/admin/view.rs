@@ -1,0 +1,332 @@
+//! The table and its problems as pages and commands show them: the same form, whether it came over HTTP or was
+//! compiled here. Secrets are not in it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use pointsman_table::{Entry, HttpEntry, Instance, Problem, Protocol, Service, Table, Verdict};
+use serde::{Deserialize, Serialize};
+
+use crate::live::{InstanceStats, Snapshot};
+
+/// `/api/table`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableView {
+    /// The store's revision.
+    pub revision: u64,
+    /// Where we listen.
+    pub listeners: Vec<ListenerView>,
+    /// Every service that serves.
+    pub services: Vec<ServiceView>,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// `http` or `tcp`.
+    pub protocol: String,
+    /// `0.0.0.0:80`.
+    pub address: String,
+    /// The TCP service behind it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<String>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// `http` or `tcp`.
+    pub protocol: String,
+    /// Its name.
+    pub name: String,
+    /// How work reaches it: hosts and paths, or listening addresses.
+    pub rule: RuleView,
+    /// How an instance is picked, as the key says it.
+    pub balance: String,
+    /// Its instances.
+    pub instances: Vec<InstanceView>,
+}
+
+/// How work reaches a service. Empty lists mean any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuleView {
+    /// `shop.test`, `*.example.org`.
+    pub hosts: Vec<String>,
+    /// `url_beg=/api`, with the key that says it.
+    pub paths: Vec<String>,
+    /// Higher wins first.
+    pub priority: i64,
+    /// `match=any`.
+    pub either: bool,
+    /// Takes what no other service takes.
+    pub default: bool,
+    /// The matched `virtual_path` stays on.
+    pub keep_virtual_path: bool,
+    /// Listening addresses of a TCP service.
+    pub listen: Vec<String>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its name within the service.
+    pub name: String,
+    /// Where it is.
+    pub target: String,
+    /// 0 to 256.
+    pub weight: u16,
+    /// Most connections at once.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_connections: Option<u32>,
+    /// `up`, `backup`, `drain`, or `down` while it is out of rotation.
+    pub state: String,
+    /// Requests or connections running now.
+    pub active: u64,
+    /// Requests or connections so far.
+    pub requests: u64,
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemView {
+    /// The full key.
+    pub key: String,
+    /// The value, unless there is none or it is secret.
+    pub value: Option<String>,
+    /// `bad_value` and so on.
+    pub kind: String,
+    /// `http` or `tcp`, if it belongs to a service.
+    pub protocol: Option<String>,
+    /// The service, if it belongs to one.
+    pub service: Option<String>,
+    /// What is wrong and what would be right.
+    pub advice: String,
+}
+
+/// `/api/explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// The host asked for.
+    pub host: String,
+    /// Path and query asked for.
+    pub target: String,
+    /// Who takes it.
+    pub chosen: Option<ChoiceView>,
+    /// Who else matches, best first.
+    pub passed_over: Vec<ChoiceView>,
+    /// How many bytes of `target` are taken off before it goes on.
+    pub strip: u32,
+    /// The service that takes it, with its instances.
+    pub service: Option<ServiceView>,
+}
+
+/// A service that matches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceView {
+    /// Its name.
+    pub service: String,
+    /// The rule by which it matches.
+    pub rule: String,
+    /// Why it lost to the one before it; empty for the first.
+    pub reason: String,
+}
+
+impl TableView {
+    /// The table, and where HTTP is served.
+    pub fn new(table: &Table, http: &[SocketAddr]) -> Self {
+        let listener = |protocol, address: String, service| ListenerView {
+            protocol: protocol_word(protocol).to_owned(),
+            address,
+            service,
+        };
+        let http = http.iter().map(|address| listener(Protocol::Http, address.to_string(), None));
+        let tcp = table.tcp().iter().map(|(bind, index)| {
+            let service = table.services().get(*index as usize).map(|service| service.name.to_string());
+            listener(Protocol::Tcp, bind.to_string(), service)
+        });
+        Self {
+            revision: table.revision(),
+            listeners: http.chain(tcp).collect(),
+            services: table.services().iter().map(|service| ServiceView::new(service)).collect(),
+        }
+    }
+
+    /// Adds what the engine counted.
+    pub fn with_counters(mut self, snapshot: &Snapshot) -> Self {
+        let counters = by_instance(snapshot);
+        self.services.iter_mut().for_each(|service| service.add_counters(&counters));
+        self
+    }
+}
+
+type Counters<'a> = HashMap<(&'static str, &'a str, &'a str), &'a InstanceStats>;
+
+fn by_instance(snapshot: &Snapshot) -> Counters<'_> {
+    let each = snapshot.services.iter().flat_map(|service| {
+        service.instances.iter().map(|instance| {
+            ((protocol_word(service.protocol), service.service.as_str(), instance.instance.as_str()), instance)
+        })
+    });
+    each.collect()
+}
+
+impl ServiceView {
+    fn new(service: &Service) -> Self {
+        Self {
+            protocol: protocol_word(service.protocol).to_owned(),
+            name: service.name.to_string(),
+            rule: RuleView::new(&service.entry),
+            balance: service.balance.to_string(),
+            instances: service.instances.iter().map(InstanceView::new).collect(),
+        }
+    }
+
+    fn add_counters(&mut self, counters: &Counters<'_>) {
+        let Self { protocol, name, instances, .. } = self;
+        let protocol = if protocol == "tcp" { "tcp" } else { "http" };
+        for instance in instances {
+            if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
+                instance.active = stats.totals.active;
+                instance.requests = stats.totals.requests;
+                if !stats.up {
+                    "down".clone_into(&mut instance.state);
+                }
+            }
+        }
+    }
+}
+
+impl RuleView {
+    fn new(entry: &Entry) -> Self {
+        match entry {
+            Entry::Http(http) => Self::http(http),
+            Entry::Tcp(tcp) => {
+                let listen = tcp.binds.iter().map(ToString::to_string);
+                Self { listen: listen.collect(), ..Self::default() }
+            }
+        }
+    }
+
+    fn http(http: &HttpEntry) -> Self {
+        Self {
+            hosts: http.hosts.iter().map(ToString::to_string).collect(),
+            paths: http.paths.iter().map(|path| format!("{}={}", path.key(), path.text())).collect(),
+            priority: http.priority,
+            either: http.either,
+            default: http.default,
+            keep_virtual_path: http.keep_virtual_path,
+            listen: Vec::new(),
+        }
+    }
+}
+
+impl InstanceView {
+    fn new(instance: &Instance) -> Self {
+        let state = match instance {
+            Instance { drain: true, .. } | Instance { weight: 0, .. } => "drain",
+            Instance { backup: true, .. } => "backup",
+            _ => "up",
+        };
+        Self {
+            name: instance.name.to_string(),
+            target: instance.target.to_string(),
+            weight: instance.weight,
+            max_connections: instance.max_connections.map(Into::into),
+            state: state.to_owned(),
+            active: 0,
+            requests: 0,
+        }
+    }
+}
+
+impl From<&Problem> for ProblemView {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            key: problem.key.to_string(),
+            value: problem.value.as_deref().map(str::to_owned),
+            kind: problem.kind.as_str().to_owned(),
+            protocol: problem.service.as_ref().map(|(protocol, _)| protocol_word(*protocol).to_owned()),
+            service: problem.service.as_ref().map(|(_, name)| name.to_string()),
+            advice: problem.advice.to_string(),
+        }
+    }
+}
+
+impl ExplainView {
+    /// Asks the table. `url` is `http://shop.test/cart?x=1`, `shop.test/cart` or `/cart`.
+    ///
+    /// # Errors
+    /// It is no URL.
+    pub fn new(table: &Table, snapshot: &Snapshot, url: &str) -> Result<Self, String> {
+        let (host, target) = split(url)?;
+        let explanation = table.explain(&host, &target);
+        let service = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
+        let mut service = service.map(|service| ServiceView::new(service));
+        if let Some(service) = &mut service {
+            service.add_counters(&by_instance(snapshot));
+        }
+        Ok(Self {
+            strip: table.route(&host, &target).map_or(0, |route| route.strip),
+            host,
+            target,
+            chosen: explanation.chosen.as_ref().map(ChoiceView::new),
+            passed_over: explanation.passed_over.iter().map(ChoiceView::new).collect(),
+            service,
+        })
+    }
+}
+
+impl ChoiceView {
+    fn new(verdict: &Verdict) -> Self {
+        Self { service: verdict.service.to_string(), rule: verdict.rule.clone(), reason: verdict.reason.clone() }
+    }
+}
+
+/// Host and target of a URL.
+fn split(url: &str) -> Result<(String, String), String> {
+    let wrong = || format!("{url:?} is not a URL; write http://shop.test/cart, shop.test/cart or /cart");
+    if url.is_empty() || url.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
+        return Err(wrong());
+    }
+    let rest = match url.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => rest,
+        Some((scheme, _)) if !scheme.contains(['/', '?']) => return Err(wrong()),
+        _ => url,
+    };
+    let rest = rest.split('#').next().unwrap_or(rest);
+    let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    Ok((host.to_owned(), format!("{slash}{target}")))
+}
+
+/// `http` or `tcp`.
+pub fn protocol_word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn urls() {
+        for (url, expected) in [
+            ("http://shop.test/cart?x=1", Some(("shop.test", "/cart?x=1"))),
+            ("HTTPS://shop.test:8443/#top", Some(("shop.test:8443", "/"))),
+            ("shop.test", Some(("shop.test", "/"))),
+            ("shop.test?x", Some(("shop.test", "/?x"))),
+            ("/cart", Some(("", "/cart"))),
+            ("/go?to=http://a", Some(("", "/go?to=http://a"))),
+            ("ftp://shop.test/", None),
+            ("", None),
+            ("a b", None),
+        ] {
+            let expected = expected.map(|(host, target)| (host.to_owned(), target.to_owned()));
+            assert_eq!(split(url).ok(), expected, "{url}");
+        }
+    }
+}
