@@ -1,0 +1,98 @@
+//! Asks a running balancer's admin pages. Knows nothing of what they say.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// To connect: the address is on this machine or near.
+const CONNECT: Duration = Duration::from_secs(1);
+/// For the whole answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Longest answer, bytes: some 100,000 services.
+const LONGEST: usize = 256 * 1024 * 1024;
+
+/// What came of asking.
+pub(super) enum Answer<T> {
+    /// The balancer says.
+    Running(T),
+    /// Nobody listens there, so the store must be asked.
+    Nobody,
+}
+
+/// Asks for a JSON page.
+///
+/// # Errors
+/// Somebody answers, but not with such a page.
+pub(super) async fn ask<T: DeserializeOwned>(admin: Option<SocketAddr>, path: &str) -> anyhow::Result<Answer<T>> {
+    let Some(admin) = admin else {
+        return Ok(Answer::Nobody);
+    };
+    let Ok(Ok(stream)) = timeout(CONNECT, TcpStream::connect(reachable(admin))).await else {
+        return Ok(Answer::Nobody);
+    };
+    let answer = timeout(ANSWER, fetch(stream, path)).await.map_err(anyhow::Error::from).and_then(|answer| answer);
+    let body = answer.with_context(|| format!("--admin: asked the balancer on {admin}"))?;
+    let read = serde_json::from_slice(&body);
+    let page = read.with_context(|| format!("--admin: what answers on {admin} is no balancer of this version"))?;
+    Ok(Answer::Running(page))
+}
+
+/// Where a client finds a listener that takes every address.
+pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listening.port())
+}
+
+async fn fetch(stream: TcpStream, path: &str) -> anyhow::Result<Bytes> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(path).header("Host", "admin").body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    connection.abort();
+    let body = body.to_bytes();
+    if status != http::StatusCode::OK {
+        bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
+    }
+    Ok(body)
+}
+
+/// Percent-encodes a text for a query (RFC 3986 §2.3: all but unreserved characters).
+pub(super) fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_encoded() {
+        assert_eq!(encoded("http://a.b/c?d=e&f+é"), "http%3A%2F%2Fa.b%2Fc%3Fd%3De%26f%2B%C3%A9");
+    }
+
+    #[test]
+    fn every_address_is_reached_by_loopback() {
+        for (listening, expected) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
+        {
+            assert_eq!(reachable(listening.parse().unwrap()).to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `pointsman check`: compiles the keys once and lists every problem. Serves and changes nothing.
+
+use std::io::Write;
+
+use anyhow::bail;
+
+use super::{Outcome, once};
+use crate::control::{plural, serving};
+use crate::settings::Settings;
+use crate::store::Location;
+
+/// Lists problems on `out`, one a line, and sums up on `note`.
+///
+/// # Errors
+/// The store is out of reach, or `out` is closed.
+pub async fn check(settings: &Settings, out: &mut dyn Write, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+    // `run` makes the folder. Here a slip of the finger must not pass for an empty store without problems.
+    if let Location::Directory(folder) = &settings.store.location
+        && !folder.is_dir()
+    {
+        bail!("--store: there is no folder {}; nothing was checked", folder.display());
+    }
+    let compiled = once::compiled(settings).await?;
+    for problem in &compiled.problems {
+        writeln!(out, "{problem}")?;
+    }
+    out.flush()?;
+    let table = serving(&compiled.table).replacen("serving ", "", 1);
+    if compiled.problems.is_empty() {
+        writeln!(note, "no problems: {table}")?;
+        return Ok(Outcome::Yes);
+    }
+    writeln!(note, "{}: {table}", plural(compiled.problems.len(), "problem"))?;
+    Ok(Outcome::No)
+}

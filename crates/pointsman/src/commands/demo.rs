@@ -1,0 +1,216 @@
+//! `pointsman demo`: serves sample backends from a temporary folder and prints what to try. Leaves nothing behind.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::ask::reachable;
+use super::run::{Addresses, Reload, run};
+use super::samples;
+use crate::settings::{Chosen, CommandLine, Settings};
+
+/// The temporary store. Gone when dropped.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes a new folder that only this user can read.
+    ///
+    /// # Errors
+    /// The machine's folder for temporary files cannot be written.
+    pub fn new() -> anyhow::Result<Self> {
+        let name = format!("pointsman-demo-{:08x}", fastrand::u32(..));
+        let path = std::env::temp_dir().join(name);
+        // Fails where something of that name exists: it would not be ours.
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("making the folder {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn put(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        let file = self.0.join(key);
+        let folder = file.parent().expect("a key below the folder has one");
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, format!("{value}\n")));
+        written.with_context(|| format!("writing {}", file.display()))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here, and the folder is one for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The settings of a demo as if they had been given: this folder, and ports that are free, unless others were chosen.
+pub fn arrange(folder: &Folder, given: &mut CommandLine, chosen: &Chosen) {
+    let mut set = |name, value: String| given.insert(name, vec![value]);
+    set("store", folder.0.display().to_string());
+    set("prefix", "/".to_owned());
+    for (name, port) in [("http", 8080), ("admin", 8404)] {
+        if !chosen.has(name) {
+            set(name, free_or_any(port).to_string());
+        }
+    }
+}
+
+/// The port if nobody has it, else 0: any.
+fn free_or_any(port: u16) -> SocketAddr {
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpListener::bind(wanted) {
+        Ok(_) => wanted,
+        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Where the samples are.
+struct Samples {
+    web: [SocketAddr; 3],
+    shop: SocketAddr,
+    tcp: SocketAddr,
+}
+
+/// Serves until told to end; prints what to try on `out` once it can be tried.
+///
+/// # Errors
+/// The folder cannot be written, or as [`run`].
+pub async fn demo(
+    folder: &Folder,
+    settings: &Settings,
+    reload: Reload,
+    program: &str,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let samples = Samples {
+        web: [samples::start("web-1").await?, samples::start("web-2").await?, samples::start("web-3").await?],
+        shop: samples::start("shop-1").await?,
+        tcp: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
+    };
+    let keys = keys(&samples, settings.http[0]);
+    for (key, value) in &keys {
+        folder.put(key, value)?;
+    }
+    let mut written = Ok(());
+    let print = |addresses: &Addresses| {
+        let text = text(&quoted(program), &folder.0, &keys, &samples, addresses);
+        written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    };
+    run(settings, reload, print).await?;
+    Ok(written?)
+}
+
+fn keys(samples: &Samples, http: SocketAddr) -> Vec<(&'static str, String)> {
+    // As curl names it in `Host` when it is given the address alone.
+    let host = reachable(http).to_string();
+    let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
+    vec![
+        ("services/hello/domain", format!("hello.localhost, localhost, {host}")),
+        ("services/hello/web-1", samples.web[0].to_string()),
+        ("services/hello/web-2", samples.web[1].to_string()),
+        ("tcp-services/raw/port", samples.tcp.to_string()),
+        ("tcp-services/raw/web-1", samples.web[0].to_string()),
+    ]
+}
+
+fn text(program: &str, folder: &Path, keys: &[(&str, String)], samples: &Samples, addresses: &Addresses) -> String {
+    let store = format!("--store {}", quoted(&folder.display().to_string()));
+    let http = reachable(addresses.http[0]);
+    let Samples { web, shop, tcp } = samples;
+    let keys: String = keys.iter().map(|(key, value)| format!("  {key:<24} {value}\n")).collect();
+    let admin = addresses.admin.map(|admin| admin_text(program, &store, reachable(admin))).unwrap_or_default();
+    format!(
+        "
+The demo is serving. Its keys are files in {folder}:
+
+{keys}
+Try this in another terminal. Two instances take turns:
+
+  curl http://{http}/
+
+Put in a third, take out the first, and ask again:
+
+  {program} set {store} services/hello/web-3 {third}
+  {program} rm {store} services/hello/web-1
+
+Add a service, found by its host name:
+
+  {program} set {store} services/shop/domain shop.test
+  {program} set {store} services/shop/shop-1 {shop}
+  curl -H 'Host: shop.test' http://{http}/cart
+
+A TCP service on a port of its own:
+
+  curl http://{tcp}/
+{admin}
+Ctrl-C ends the demo and removes the folder.
+
+",
+        folder = folder.display(),
+        third = web[2],
+    )
+}
+
+fn admin_text(program: &str, store: &str, admin: SocketAddr) -> String {
+    format!(
+        "
+Look inside:
+
+  {program} routes {store} --admin {admin}
+  {program} explain {store} --admin {admin} http://shop.test/cart
+  curl http://{admin}/metrics
+"
+    )
+}
+
+/// As a shell reads one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_the_shell() {
+        for (word, expected) in [
+            ("target/release/pointsman", "target/release/pointsman"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+
+    #[test]
+    fn a_taken_port_becomes_any() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = taken.local_addr().unwrap();
+        assert_eq!(free_or_any(address.port()).port(), 0);
+    }
+
+    #[test]
+    fn the_folder_is_gone_afterwards() {
+        let folder = Folder::new().unwrap();
+        let path = folder.0.clone();
+        folder.put("services/a/b", "c").unwrap();
+        assert_eq!(fs::read_to_string(path.join("services/a/b")).unwrap(), "c\n");
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,340 @@
+//! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: one edit of the store each. Refuses no key and no value for its meaning:
+//! `set` only says when one cannot mean anything.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use pointsman_table::{Limits, Mirror, Problem, ProblemKind, compile};
+use tokio::time::timeout;
+
+use super::Outcome;
+use crate::store::{Listing, Made, Store, StoreError, StoreSettings};
+
+/// Longest wait for the store.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What `ls` shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// All levels, not only the first.
+    pub recursive: bool,
+    /// Values too, as `key = value`.
+    pub values: bool,
+}
+
+/// Sets a key. A value of `-` is read from standard input, to its end, less one final newline. Says on `note` when the
+/// balancer that reads this prefix could make nothing of it.
+///
+/// # Errors
+/// The store is out of reach, or refuses.
+pub async fn set(settings: &StoreSettings, key: &str, value: &str, note: &mut dyn Write) -> anyhow::Result<()> {
+    let value = match value {
+        "-" => read(&mut io::stdin().lock())?,
+        value => value.as_bytes().to_vec(),
+    };
+    let key = full(&settings.prefix, key);
+    within(Store::open(settings)?.put(&key, &value)).await?;
+    if let Some(advice) = doubt(&settings.prefix, &key, &value) {
+        writeln!(note, "{key} is set, but {advice}")?;
+    }
+    Ok(())
+}
+
+/// Prints a key's value and a newline.
+///
+/// # Errors
+/// The store is out of reach, or the key is a directory. No such key is [`Outcome::No`], with a line on `note`.
+pub async fn get(
+    settings: &StoreSettings,
+    key: &str,
+    out: &mut dyn Write,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let key = full(&settings.prefix, key);
+    let Some(value) = within(Store::open(settings)?.get(&key)).await? else {
+        return missing(&key, note);
+    };
+    out.write_all(&value)?;
+    writeln!(out)?;
+    out.flush()?;
+    Ok(Outcome::Yes)
+}
+
+/// Lists what is below a key, a directory with a slash at its end; a key itself if it has nothing below it.
+/// Keys are printed as they can be given to the next command: below the prefix, unless `key` began with a slash.
+///
+/// # Errors
+/// The store is out of reach. No such key is [`Outcome::No`], with a line on `note`.
+pub async fn ls(
+    settings: &StoreSettings,
+    key: &str,
+    view: View,
+    out: &mut dyn Write,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let store = Store::open(settings)?;
+    let place = full(&settings.prefix, key);
+    let listing = within(store.list(&place)).await?;
+    let shown = key.trim_end_matches('/');
+    if !listing.entries.is_empty() || !listing.directories.is_empty() || place == settings.prefix || place.is_empty() {
+        print(&listing, shown, key.starts_with('/'), view, out)?;
+        out.flush()?;
+        return Ok(Outcome::Yes);
+    }
+    match within(store.get(&place)).await {
+        Ok(None) => missing(&place, note),
+        Ok(Some(value)) => {
+            line(out, shown, Some(&*value).filter(|_| view.values))?;
+            out.flush()?;
+            Ok(Outcome::Yes)
+        }
+        // An empty one.
+        Err(error) if is_bad_key(&error) => Ok(Outcome::Yes),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a key, or a directory with all below it if `recursive`.
+///
+/// # Errors
+/// The store is out of reach, or it is a directory and `recursive` is not set. No such key is [`Outcome::No`], with a
+/// line on `note`.
+pub async fn rm(settings: &StoreSettings, key: &str, recursive: bool, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+    // `rm -r "$key"` with nothing in the variable must not remove every service.
+    if key.trim_matches('/').is_empty() {
+        bail!("rm of everything is not done: name a key");
+    }
+    let key = full(&settings.prefix, key);
+    let removed = within(Store::open(settings)?.delete(&key, recursive)).await;
+    match removed {
+        Err(error) if !recursive && is_bad_key(&error) => Err(error.context("--recursive removes a directory")),
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => missing(&key, note),
+        other => other.map(|()| Outcome::Yes),
+    }
+}
+
+/// Makes a directory where the store has such a thing, and says so on `note` where it has not.
+///
+/// # Errors
+/// The store is out of reach, or refuses.
+pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) -> anyhow::Result<()> {
+    let key = full(&settings.prefix, key);
+    if within(Store::open(settings)?.mkdir(&key)).await? == Made::Nothing {
+        writeln!(note, "{key}: nothing to make: in etcd v3 a directory is there when a key is below it")?;
+    }
+    Ok(())
+}
+
+/// The full key: one without a leading slash is below the prefix. Slashes at the end are of no account.
+fn full(prefix: &str, key: &str) -> String {
+    let trimmed = key.trim_end_matches('/');
+    match key {
+        "" => prefix.to_owned(),
+        key if key.starts_with('/') => trimmed.to_owned(),
+        _ => format!("{prefix}/{trimmed}"),
+    }
+}
+
+/// What is wrong with a key whatever other keys there are.
+fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Box<str>> {
+    let relative = key.strip_prefix(prefix)?.strip_prefix('/')?;
+    let mut alone = Mirror::default();
+    // Without a rule by which it can be reached, a service's instances are not judged. The key itself comes last.
+    let rule = rule_beside(relative).map(|(rule, value)| (rule.into(), value.as_bytes().into()));
+    alone.reset(1, rule.into_iter().chain([(relative.into(), value.into())]));
+    let limits = Limits { prefix: prefix.into(), ..Limits::default() };
+    let of_this_key = |problem: &Problem| {
+        use ProblemKind::{BadInstance, BadValue, UnknownKey};
+        *problem.key == *key && matches!(problem.kind, UnknownKey | BadValue | BadInstance)
+    };
+    compile(&alone, None, &limits).problems.into_iter().find(of_this_key).map(|problem| problem.advice)
+}
+
+fn rule_beside(relative: &str) -> Option<(String, &'static str)> {
+    let mut parts = relative.split('/');
+    match (parts.next()?, parts.next()?) {
+        ("services", service) => Some((format!("services/{service}/domain"), "example.org")),
+        ("tcp-services", service) => Some((format!("tcp-services/{service}/port"), "1")),
+        _ => None,
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> anyhow::Result<T> {
+    let done = timeout(PATIENCE, work).await;
+    Ok(done.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
+}
+
+fn read(input: &mut dyn Read) -> anyhow::Result<Vec<u8>> {
+    let mut value = Vec::new();
+    input.read_to_end(&mut value).context("reading the value from standard input")?;
+    if value.last() == Some(&b'\n') {
+        value.pop();
+    }
+    Ok(value)
+}
+
+fn is_bad_key(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::BadKey { .. }))
+}
+
+fn missing(key: &str, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let error = StoreError::NoSuchKey { key: key.to_owned() };
+    writeln!(note, "pointsman: {error}")?;
+    Ok(Outcome::No)
+}
+
+fn print(listing: &Listing, place: &str, absolute: bool, view: View, out: &mut dyn Write) -> anyhow::Result<()> {
+    let base = match place {
+        "" if !absolute => String::new(),
+        place => format!("{place}/"),
+    };
+    let mut lines: BTreeSet<(String, Option<&[u8]>)> = BTreeSet::new();
+    let directories = listing.directories.iter().map(|key| (&**key, None));
+    let keys = listing.entries.iter().map(|(key, value)| (&**key, Some(&**value)));
+    for (key, value) in directories.chain(keys) {
+        for (end, _) in key.match_indices('/').take(if view.recursive { usize::MAX } else { 1 }) {
+            lines.insert((format!("{base}{}/", &key[..end]), None));
+        }
+        match value {
+            _ if !view.recursive && key.contains('/') => {}
+            None => drop(lines.insert((format!("{base}{key}/"), None))),
+            Some(value) => drop(lines.insert((format!("{base}{key}"), Some(value).filter(|_| view.values)))),
+        }
+    }
+    lines.iter().try_for_each(|(key, value)| line(out, key, *value))
+}
+
+fn line(out: &mut dyn Write, key: &str, value: Option<&[u8]>) -> anyhow::Result<()> {
+    match value {
+        None => writeln!(out, "{key}")?,
+        Some(value) => writeln!(out, "{key} = {}", String::from_utf8_lossy(value))?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Api, Location};
+
+    #[test]
+    fn full_keys() {
+        for (prefix, key, want) in [
+            ("/p", "", "/p"),
+            ("/p", "services/a", "/p/services/a"),
+            ("/p", "services/", "/p/services"),
+            ("/p", "/q/a/", "/q/a"),
+            ("/p", "/", ""),
+            ("", "", ""),
+            ("", "services", "/services"),
+        ] {
+            assert_eq!(full(prefix, key), want, "{prefix:?} {key:?}");
+        }
+    }
+
+    /// Runs one command line, its words, on a directory store; what it prints, then `!` and what it says beside that.
+    async fn run(settings: &StoreSettings, line: &str) -> String {
+        let (mut out, mut note) = (Vec::new(), Vec::new());
+        let words: Vec<&str> = line.split(' ').collect();
+        let (key, flag) = (words.get(1).copied().unwrap_or(""), words.get(2).copied());
+        let view = View { recursive: line.contains("-r"), values: line.contains("-v") };
+        let key = if key.starts_with('-') { "" } else { key };
+        let yes = Ok(Outcome::Yes);
+        let outcome = match words[0] {
+            "set" => set(settings, key, flag.unwrap(), &mut note).await.and(yes),
+            "get" => get(settings, key, &mut out, &mut note).await,
+            "ls" => ls(settings, key, view, &mut out, &mut note).await,
+            "rm" => rm(settings, key, view.recursive, &mut note).await,
+            _ => mkdir(settings, key, &mut note).await.and(yes),
+        };
+        let said = String::from_utf8(out).unwrap().replace('\n', " ");
+        let note = String::from_utf8(note).unwrap();
+        match outcome {
+            Ok(Outcome::Yes) => format!("{said}{note}"),
+            Ok(Outcome::No) => format!("{said}no: {note}"),
+            Err(error) => format!("{said}! {error:#}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn commands() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StoreSettings {
+            location: Location::Directory(folder.path().to_owned()),
+            api: Api::Auto,
+            prefix: "/p".to_owned(),
+            user: None,
+            ca: None,
+            identity: None,
+            audit: Duration::from_secs(60),
+        };
+        for (line, want) in [
+            ("ls", ""),
+            ("get services/a/domain", "no: pointsman: /p/services/a/domain: there is no such key\n"),
+            ("set services/a/domain a.test", ""),
+            ("set services/a/1 10.0.0.1:80", ""),
+            ("set /q/x y", ""),
+            ("mkdir services/b", ""),
+            ("get services/a/domain", "a.test "),
+            ("get /p/services/a/domain", "a.test "),
+            ("get services", "! /p/services: is a directory"),
+            ("ls", "services/ "),
+            ("ls services", "services/a/ services/b/ "),
+            ("ls services/a", "services/a/1 services/a/domain "),
+            ("ls services/a -v", "services/a/1 = 10.0.0.1:80 services/a/domain = a.test "),
+            ("ls services/b", ""),
+            ("ls services/a/1", "services/a/1 "),
+            ("ls services/a/1 -v", "services/a/1 = 10.0.0.1:80 "),
+            ("ls -r", "services/ services/a/ services/a/1 services/a/domain services/b/ "),
+            (
+                "ls / -r -v",
+                "/p/ /p/services/ /p/services/a/ /p/services/a/1 = 10.0.0.1:80 /p/services/a/domain = a.test \
+                            /p/services/b/ /q/ /q/x = y ",
+            ),
+            ("ls /q", "/q/x "),
+            ("ls services/c", "no: pointsman: /p/services/c: there is no such key\n"),
+            ("rm services/c", "no: pointsman: /p/services/c: there is no such key\n"),
+            ("rm services/a", "! --recursive removes a directory: /p/services/a: is a directory"),
+            ("rm services/a/1", ""),
+            ("rm services/a -r", ""),
+            ("rm / -r", "! rm of everything is not done: name a key"),
+            ("rm  -r", "! rm of everything is not done: name a key"),
+            ("ls /../etc", "! /../etc: not a key: it starts with a slash and no part of it is empty, . or .."),
+            ("ls -r", "services/ services/b/ "),
+        ] {
+            assert_eq!(run(&settings, line).await, want, "{line}");
+        }
+    }
+
+    #[test]
+    fn doubts() {
+        let check = |key: &str, value: &str, want: bool| {
+            let doubt = doubt("/p", key, value.as_bytes());
+            assert_eq!(doubt.is_some(), want, "{key} {value}: {doubt:?}");
+        };
+        check("/p/services/a/domain", "a.test", false);
+        check("/p/services/a/upstreams/1", "10.0.0.1:80", false);
+        check("/p/services/a/port", "80", false);
+        check("/p/services/a/port", "eighty", true);
+        check("/p/services/a/1", "10.0.0.1:99999", true);
+        check("/p/services/a/upstreams/1/x", "y", true);
+        check("/p/services/a/cookie", "", false);
+        check("/p/services/a/domain", "a test", true);
+        check("/p/tcp-services/db/port", "5432", false);
+        check("/p/tcp-services/db/port", "http", true);
+        check("/p/tcp-services/db/1", "10.0.0.1", false);
+        check("/p/config/timeout/connect", "soon", true);
+        check("/p/config/timeout/conect", "5s", true);
+        check("/elsewhere/a", "b", false);
+    }
+
+    #[test]
+    fn reads_a_value() {
+        for (input, want) in [("x", "x"), ("x\n", "x"), ("x\n\n", "x\n"), ("", "")] {
+            assert_eq!(read(&mut input.as_bytes()).unwrap(), want.as_bytes());
+        }
+    }
+}

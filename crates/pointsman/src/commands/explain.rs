@@ -1,0 +1,103 @@
+//! `pointsman explain URL`: which service and instances a URL gets, and why. Sends no request.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use super::ask::{Answer, ask, encoded};
+use super::routes::instance_words;
+use super::{Outcome, once};
+use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView};
+use crate::live::Snapshot;
+use crate::settings::Settings;
+
+/// Prints the answer on `out`; `note` says whose it is.
+///
+/// # Errors
+/// The URL is none, neither a balancer nor the store can be reached, or `out` is closed.
+pub async fn explain(
+    settings: &Settings,
+    url: &str,
+    json: bool,
+    out: &mut dyn Write,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let view = match ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await? {
+        Answer::Running(view) => view,
+        Answer::Nobody => {
+            writeln!(note, "no balancer answers on --admin: this is what the store's keys would give")?;
+            let table = once::compiled(settings).await?.table;
+            ExplainView::new(&table, &Snapshot::default(), url).map_err(anyhow::Error::msg)?
+        }
+    };
+    match json {
+        true => writeln!(out, "{}", serde_json::to_string_pretty(&view)?)?,
+        false => out.write_all(text(&view).as_bytes())?,
+    }
+    out.flush()?;
+    Ok(if view.chosen.is_some() { Outcome::Yes } else { Outcome::No })
+}
+
+fn text(view: &ExplainView) -> String {
+    let host = if view.host.is_empty() { "(no host)" } else { &view.host };
+    let mut text = format!("{host} {}\n", view.target);
+    match &view.chosen {
+        None => text.push_str("  503: no service takes it, and none is the default\n"),
+        Some(chosen) => text.push_str(&format!("  service {}: {}\n", chosen.service, chosen.rule)),
+    }
+    if view.strip > 0 {
+        let _ = writeln!(text, "  goes on as {}", stripped(&view.target, view.strip));
+    }
+    text.extend(view.service.iter().map(service_lines));
+    text.extend(view.passed_over.iter().map(passed_over_line));
+    text
+}
+
+fn service_lines(service: &ServiceView) -> String {
+    match service.instances.as_slice() {
+        [] => "  503: it has no instances\n".to_owned(),
+        some => {
+            format!("  balance {}, one of\n{}", service.balance, some.iter().map(instance_line).collect::<String>())
+        }
+    }
+}
+
+fn instance_line(instance: &InstanceView) -> String {
+    format!("    {} {} {}\n", instance.name, instance.target, instance_words(instance))
+}
+
+fn passed_over_line(choice: &ChoiceView) -> String {
+    format!("  not {}: {}; {}\n", choice.service, choice.rule, choice.reason)
+}
+
+/// What is left of the target, with a slash in front.
+fn stripped(target: &str, strip: u32) -> String {
+    let rest = target.get(strip as usize..).unwrap_or_default();
+    if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_who_and_why() {
+        let choice = |service: &str, reason: &str| ChoiceView {
+            service: service.to_owned(),
+            rule: format!("host {service}.test"),
+            reason: reason.to_owned(),
+        };
+        let mut view = ExplainView {
+            host: "a.test".to_owned(),
+            target: "/api/x".to_owned(),
+            chosen: Some(choice("a", "")),
+            passed_over: vec![choice("b", "lower priority")],
+            strip: 4,
+            service: None,
+        };
+        let expected =
+            "a.test /api/x\n  service a: host a.test\n  goes on as /x\n  not b: host b.test; lower priority\n";
+        assert_eq!(text(&view), expected);
+        view.chosen = None;
+        assert!(text(&view).contains("503: no service takes it"));
+    }
+}

@@ -1,0 +1,35 @@
+//! Reads the store once and compiles it, for commands that answer and end. Publishes nothing.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use pointsman_table::{Abilities, Compiled, Limits, Mirror, compile};
+use tokio::time::timeout;
+
+use crate::control::{Defaults, local};
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// Longest wait for the store.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The keys at one revision, compiled as `run` would.
+///
+/// # Errors
+/// The store is out of reach.
+pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
+    let store = Store::open(&settings.store)?;
+    let answer = timeout(PATIENCE, store.list(&settings.store.prefix)).await;
+    let listing = answer.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
+    let mut entries = listing.entries;
+    Defaults::new(settings.health_uri.as_deref()).fill(&mut entries);
+    let mut mirror = Mirror::default();
+    mirror.reset(listing.revision, entries);
+    let limits = Limits {
+        prefix: settings.store.prefix.as_str().into(),
+        own: settings.http.iter().chain(&settings.admin).copied().collect(),
+        local: local::addresses().into(),
+        abilities: Abilities::default(),
+    };
+    Ok(compile(&mirror, None, &limits))
+}

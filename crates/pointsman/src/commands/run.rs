@@ -1,0 +1,246 @@
+//! `pointsman run`: binds, starts what serves and what controls it, and ends them in order. Decides nothing in between.
+//!
+//! ```text
+//! store.follow -> control::run -> tables -> native::run (its own threads) -> applied -> control::run
+//!                            \-> status -> admin::serve        signals -> phase -> native::run
+//! ```
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use pointsman_table::Table;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::admin::{self, Pages};
+use crate::control::{self, Defaults, Ends, Phase, Status, World, local};
+use crate::live::Registry;
+use crate::logging::Logging;
+use crate::native::{self, Bound, NativeSettings};
+use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
+use crate::store::{Condition, Store};
+use crate::sys;
+
+/// Updates from the store that may wait for the control loop.
+const UPDATES: usize = 1024;
+/// Answers from the engine that may wait for the control loop.
+const APPLIED: usize = 64;
+
+/// The addresses in use, with the ports the machine chose where 0 was asked for.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Where HTTP services are served.
+    pub http: Vec<SocketAddr>,
+    /// Where the admin pages are.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Serves until told to end. `ready` is called once the first table is in use.
+///
+/// # Errors
+/// The store's settings cannot be used, an address cannot be listened on, or the engine fails.
+pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
+    let signals = Signals::new()?;
+    raise_open_files();
+    let store = Store::open(&settings.store)?;
+    let workers = settings.workers.get();
+    let bound = native::bind(&NativeSettings { http: settings.http.clone(), workers })?;
+    let listener = match settings.admin {
+        Some(address) => Some(admin::bind(address).await?),
+        None => None,
+    };
+    let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let addresses = Addresses { http: bound.http_addresses().to_vec(), admin };
+    announce(&addresses);
+    let parts = Parts { store, bound, listener, signals, reload };
+    parts.serve(world(settings, &addresses), workers, &addresses, ready).await
+}
+
+/// What is open and ready to be connected.
+struct Parts {
+    store: Store,
+    bound: Bound,
+    listener: Option<TcpListener>,
+    signals: Signals,
+    reload: Reload,
+}
+
+impl Parts {
+    /// Connects everything and waits for the engine's end. The rest has none of its own.
+    async fn serve(
+        self,
+        world: World,
+        workers: usize,
+        addresses: &Addresses,
+        ready: impl FnOnce(&Addresses),
+    ) -> anyhow::Result<()> {
+        let (tables, engine_tables) = watch::channel(Table::empty());
+        let (applied, control_applied) = mpsc::channel(APPLIED);
+        let (updates, control_updates) = mpsc::channel(UPDATES);
+        let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
+        let (status, admin_status) = watch::channel(Status::new());
+        let (phase, engine_phase) = watch::channel(Phase::Serve);
+        let registry = Arc::new(Registry::new(workers));
+        let ends = Ends {
+            updates: control_updates,
+            condition: control_condition,
+            applied: control_applied,
+            tables,
+            status: status.clone(),
+        };
+        let pages = Pages {
+            status: admin_status.clone(),
+            registry: registry.clone(),
+            http: addresses.http.clone().into(),
+            started: SystemTime::now(),
+        };
+        let background = async {
+            tokio::join!(
+                self.store.follow(updates, condition),
+                control::run(world, ends),
+                show(self.listener, pages),
+                self.signals.heed(phase, status, self.reload),
+                once_served(admin_status, || ready(addresses)),
+            );
+            pending().await
+        };
+        tokio::select! {
+            result = native::run(self.bound, engine_tables, applied, engine_phase, registry) => result,
+            () = Box::pin(background) => Ok(()),
+        }
+    }
+}
+
+fn announce(addresses: &Addresses) {
+    for address in &addresses.http {
+        info!("listening for HTTP on {address}");
+    }
+    match addresses.admin {
+        Some(address) => info!("admin on http://{address}"),
+        None => info!("admin is off"),
+    }
+}
+
+fn raise_open_files() {
+    match sys::raise_open_files() {
+        Ok(limit) => info!("up to {limit} open files"),
+        Err(error) => warn!("cannot raise the limit on open files above {}: {error}", sys::open_files_limit()),
+    }
+}
+
+fn world(settings: &Settings, addresses: &Addresses) -> World {
+    World {
+        prefix: settings.store.prefix.as_str().into(),
+        own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
+        local: local::addresses,
+        defaults: Defaults::new(settings.health_uri.as_deref()),
+    }
+}
+
+async fn show(listener: Option<TcpListener>, pages: Pages) {
+    if let Some(listener) = listener {
+        admin::serve(listener, admin::router(pages)).await;
+    }
+}
+
+async fn once_served(mut status: watch::Receiver<Status>, ready: impl FnOnce()) {
+    if status.wait_for(|status| status.served).await.is_ok() {
+        ready();
+    }
+}
+
+/// The signals that mean something to us.
+struct Signals {
+    terminate: Signal,
+    user: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            user: signal(SignalKind::user_defined1())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn heed(mut self, phase: watch::Sender<Phase>, status: watch::Sender<Status>, mut reload: Reload) {
+        loop {
+            let wanted = tokio::select! {
+                _ = self.terminate.recv() => Phase::Drain,
+                _ = self.user.recv() => Phase::Drain,
+                _ = self.interrupt.recv() => interrupted(*phase.borrow()),
+                _ = self.hangup.recv() => {
+                    if !reload.attended {
+                        reload.again();
+                        continue;
+                    }
+                    Phase::Drain
+                }
+            };
+            if *phase.borrow() < wanted {
+                match wanted {
+                    Phase::Halt => info!("stopping at once"),
+                    _ => info!("draining: finishing what runs, then exiting"),
+                }
+                status.send_modify(|status| status.phase = wanted);
+                phase.send_replace(wanted);
+            }
+        }
+    }
+}
+
+/// The first interrupt drains; one more while draining stops.
+fn interrupted(phase: Phase) -> Phase {
+    match phase {
+        Phase::Serve => Phase::Drain,
+        Phase::Drain | Phase::Halt => Phase::Halt,
+    }
+}
+
+/// What it takes to read the settings again.
+pub struct Reload {
+    /// The command line, which stays.
+    pub given: CommandLine,
+    /// The environment, which stays.
+    pub environment: Environment,
+    /// The machine.
+    pub host: Host,
+    /// What was chosen at the start.
+    pub chosen: Chosen,
+    /// The log, whose filter can change.
+    pub logging: Logging,
+    /// The filter when none is given.
+    pub default_log: &'static str,
+    /// Whether somebody sits before it: then HUP is the terminal's end, and ours.
+    pub attended: bool,
+}
+
+impl Reload {
+    /// Reads the settings again, and takes up what can change while serving.
+    fn again(&mut self) {
+        match self.read() {
+            Ok(()) => {}
+            Err(error) => warn!("read the settings again, and kept the old ones: {error:#}"),
+        }
+    }
+
+    fn read(&mut self) -> anyhow::Result<()> {
+        let chosen = Chosen::gather(&self.given, &self.environment)?;
+        let settings = chosen.settings(&self.environment, self.host)?;
+        self.logging.change(settings.log.as_deref().unwrap_or(self.default_log))?;
+        let later: Vec<_> = self.chosen.differences(&chosen).into_iter().filter(|name| *name != "log").collect();
+        match later.as_slice() {
+            [] => info!("read the settings again; only log can change while serving"),
+            some => warn!("read the settings again; {} will change at the next start", some.join(", ")),
+        }
+        Ok(())
+    }
+}

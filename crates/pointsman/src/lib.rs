@@ -1,0 +1,23 @@
+//! Pointsman: an HTTP and TCP load balancer that configures itself from etcd.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `settings` | flags, environment, file: parsed once into what the rest takes |
+//! | `commands` | the command line, and one file a command |
+//! | `control` | the one loop from a store's updates to a published table |
+//! | `store` | the stores: etcd v3, etcd v2, a directory; followed and edited |
+//! | `native` | the native engine: listeners, HTTP/1, TCP relays, balancing |
+//! | `live` | counters and health that survive every table |
+//! | `admin` | health, metrics and the table over HTTP, never on the data path |
+//! | `logging` | where the log goes and what is in it |
+//! | `sys` | what we ask of the operating system beyond files and sockets |
+
+pub mod admin;
+pub mod commands;
+pub mod control;
+pub mod live;
+pub mod logging;
+pub mod native;
+pub mod settings;
+pub mod store;
+pub mod sys;

@@ -1,0 +1,116 @@
+//! The program: reads the command line, runs the one command, says how it ended. Does nothing else itself.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use pointsman::commands::cli::{self, Command};
+use pointsman::commands::run::Reload;
+use pointsman::commands::{Outcome, check, demo, edit, explain, routes, run};
+use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
+use pointsman::{logging, sys};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Longest wait at the end for what cannot be interrupted, such as a name being resolved.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let (command, given) = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => error.exit(),
+    };
+    match start(command, given) {
+        Ok(Outcome::Yes) => ExitCode::SUCCESS,
+        Ok(Outcome::No) => ExitCode::from(1),
+        // `pointsman ls | head`: the reader has what it wanted.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell it to if this fails too.
+            let _ = writeln!(io::stderr(), "pointsman: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
+    if let Command::Version = command {
+        writeln!(io::stdout(), "pointsman {}", env!("CARGO_PKG_VERSION"))?;
+        return Ok(Outcome::Yes);
+    }
+    let (environment, host) = (environment(), host());
+    let mut chosen = Chosen::gather(&given, &environment)?;
+    let folder = match command {
+        Command::Demo => Some(demo::Folder::new()?),
+        _ => None,
+    };
+    if let Some(folder) = &folder {
+        demo::arrange(folder, &mut given, &chosen);
+        chosen = Chosen::gather(&given, &environment)?;
+    }
+    let settings = chosen.settings(&environment, host)?;
+    let default_log = if command.serves() { "info" } else { "warn" };
+    let logging = logging::start(settings.log.as_deref().unwrap_or(default_log))?;
+    let attended = matches!(command, Command::Demo);
+    let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder));
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
+}
+
+async fn dispatch(
+    command: Command,
+    settings: &Settings,
+    reload: Reload,
+    folder: Option<demo::Folder>,
+) -> anyhow::Result<Outcome> {
+    let (out, note) = (&mut io::BufWriter::new(io::stdout()), &mut io::stderr());
+    let store = &settings.store;
+    match command {
+        Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
+        Command::Demo => {
+            let folder = folder.context("the demo has no folder")?;
+            Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
+        }
+        Command::Check => return check::check(settings, out, note).await,
+        Command::Set { key, value } => edit::set(store, &key, &value, note).await?,
+        Command::Get { key } => return edit::get(store, &key, out, note).await,
+        Command::Ls { key, recursive, values } => {
+            return edit::ls(store, &key, edit::View { recursive, values }, out, note).await;
+        }
+        Command::Rm { key, recursive } => return edit::rm(store, &key, recursive, note).await,
+        Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
+        Command::Routes { json } => return routes::routes(settings, json, out, note).await,
+        Command::Explain { url, json } => {
+            return explain::explain(settings, &url, json, out, note).await;
+        }
+        Command::Version => {}
+    }
+    out.flush()?;
+    Ok(Outcome::Yes)
+}
+
+/// Variables whose name or value is no text are not ours.
+fn environment() -> Environment {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
+fn host() -> Host {
+    Host { root: sys::is_root(), cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) }
+}
+
+/// The program as it was called, for lines to copy.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "pointsman".to_owned())
+}
