@@ -1,0 +1,81 @@
+//! The admin pages, seen from outside.
+
+use crate::harness::{Backend, Pointsman, Site, echo_tcp, free_address, free_port, get, get_ok, wait};
+
+#[test]
+fn health_readiness_and_lost_pages() {
+    let running = Pointsman::serving(&Site::new());
+    let status = |path: &str| get(running.admin, "admin", path).expect("an answer").status;
+    assert_eq!([status("/healthz"), status("/readyz"), status("/metrics"), status("/")], [200; 4]);
+    assert_eq!(status("/nowhere"), 404);
+    let mut post = crate::harness::Connection::open(running.admin);
+    assert_eq!(post.request("POST", "admin", "/healthz").expect("an answer").status, 405);
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let (backend, port) = (Backend::naming("one"), free_port());
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/one", &*backend.instance()),
+        ("services/a/dead", &format!("{} backup", free_address())),
+        ("tcp-services/t/port", &port.to_string()),
+        ("tcp-services/t/one", &echo_tcp("hi").to_string()),
+        ("services/odd/nonsense", "x"),
+    ]);
+    let running = Pointsman::serving(&site);
+    for target in ["/", "/", "/status/404", "/status/500", "/bytes/5000"] {
+        get(running.http, "a.test", target).expect("an answer");
+    }
+    get(running.http, "nobody.test", "/").expect("an answer");
+    let of = |name: &str, labels: &[&str]| running.metric(&format!("pointsman_{name}"), labels);
+    let a: &[&str] = &["service=\"a\"", "instance=\"one\""];
+    wait("the requests to be counted", || of("requests_total", a) == 5.0);
+    assert_eq!(of("responses_total", &["service=\"a\"", "code=\"2xx\""]), 3.0);
+    assert_eq!(of("responses_total", &["service=\"a\"", "code=\"4xx\""]), 1.0);
+    assert_eq!(of("responses_total", &["service=\"a\"", "code=\"5xx\""]), 1.0);
+    assert!(of("bytes_out_total", a) > 5000.0);
+    assert_eq!(of("request_duration_seconds_count", &["service=\"a\""]), 5.0);
+    assert_eq!(of("active", a), 0.0);
+    assert_eq!(of("faults_total", &["no_route"]), 1.0);
+    assert_eq!([of("store_up", &[]), of("ready", &[])], [1.0, 1.0]);
+    assert!(of("problems", &[]) >= 1.0);
+    assert!(of("last_change_timestamp_seconds", &[]) > 1.5e9);
+    wait("the relay", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    wait("its connection to be counted", || of("requests_total", &["service=\"t\""]) >= 1.0);
+}
+
+#[test]
+fn the_table_is_shown_as_it_is_served() {
+    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", "127.0.0.1:9001 weight=7 drain")]);
+    let running = Pointsman::serving(&site);
+    let table: serde_json::Value = serde_json::from_str(&running.admin_page("/api/table")).expect("JSON");
+    let service = &table["services"][0];
+    assert_eq!(service["name"], "a");
+    assert_eq!(service["rule"]["hosts"][0], "a.test");
+    assert_eq!(service["instances"][0]["target"], "127.0.0.1:9001");
+    assert_eq!(service["instances"][0]["weight"], 7);
+    assert_eq!(service["instances"][0]["state"], "drain");
+    assert!(table["listeners"].to_string().contains(&running.http.to_string()), "{table}");
+}
+
+#[test]
+fn the_health_uri_is_answered_by_the_balancer_itself() {
+    let backend = Backend::naming("one");
+    let site = Site::with(&[("services/a/default", "true"), ("services/a/one", &backend.instance())]);
+    let running = Pointsman::serving(&site);
+    assert_eq!(get_ok(running.http, "any.test", "/alive").header("x-backend"), Some("one"));
+    site.put("config/health_uri", "/alive");
+    wait("the health page", || get_ok(running.http, "any.test", "/alive").header("x-backend").is_none());
+    assert_eq!(get_ok(running.http, "any.test", "/other").header("x-backend"), Some("one"));
+}
+
+#[test]
+fn the_log_says_what_is_served() {
+    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", "127.0.0.1:9001")]);
+    let mut running = Pointsman::serving(&site);
+    running.process.wait_log("serving 1 service, 1 instance at revision");
+    site.put("services/b/domain", "b.test");
+    site.put("services/b/one", "127.0.0.1:9001");
+    running.process.wait_log("serving 2 services, 2 instances at revision");
+}

@@ -1,0 +1,197 @@
+//! One service broken in each way that there is, beside ten good ones: the ten never notice, and everyone says which key.
+
+use crate::harness::{Backend, Connection, Pointsman, Site, free_port, get, get_ok, run, wait};
+
+/// A broken key: where, what, and how its kind is called.
+type Row = (&'static str, &'static str, &'static str);
+
+/// Each is written below `services/bad/` of an otherwise good service, unless it begins with a slash.
+const ROWS: &[Row] = &[
+    ("port", "eighty", "bad_value"),
+    ("port", "0", "bad_value"),
+    ("port", "65536", "bad_value"),
+    ("domain", "not a host!", "bad_value"),
+    ("domain", "a..test", "bad_value"),
+    ("virtual_hosts", "*", "bad_value"),
+    ("url_reg", "^/(unclosed", "bad_value"),
+    ("url_beg", "no-slash", "bad_value"),
+    ("path", "no-slash", "bad_value"),
+    ("virtual_path", "no-slash", "bad_value"),
+    ("priority", "high", "bad_value"),
+    ("match", "some", "bad_value"),
+    ("default", "perhaps", "bad_value"),
+    ("keep_virtual_path", "perhaps", "bad_value"),
+    ("balance", "fastest", "bad_value"),
+    ("timeout/server", "soon", "bad_value"),
+    ("scheme", "gopher", "bad_value"),
+    ("one", "127.0.0.1:notaport", "bad_instance"),
+    ("two", "127.0.0.1:0", "bad_instance"),
+    ("two", "127.0.0.1:80 weight=257", "bad_instance"),
+    ("two", "127.0.0.1:80 heavy", "bad_instance"),
+    ("two", "[::1", "bad_instance"),
+    ("deep/er/key", "x", "unknown_key"),
+    ("/tcp-services/bad/port", "http", "bad_value"),
+    ("/tcp-services/bad/one", "127.0.0.1:1", "no_rule"),
+    ("/services/lonely/one", "127.0.0.1:1", "no_rule"),
+    ("/config/timeout/connect", "5 parsecs", "bad_value"),
+    ("/config/timeout/nonsense", "5s", "unknown_key"),
+    ("/config/limit/headers", "many", "bad_value"),
+    ("custom_settings", "option httpchk", "unsupported"),
+    ("dns", "example.test", "unsupported"),
+    ("cookie", "SRV insert", "unsupported"),
+];
+
+fn ten_good(backend: &Backend) -> Site {
+    let site = Site::new();
+    for number in 0..10 {
+        site.put(&format!("services/good-{number}/domain"), format!("good-{number}.test"));
+        site.put(&format!("services/good-{number}/one"), backend.instance());
+    }
+    site
+}
+
+fn full(key: &str) -> String {
+    key.strip_prefix('/').map_or_else(|| format!("services/bad/{key}"), str::to_owned)
+}
+
+#[test]
+fn every_way_that_keys_can_be_broken() {
+    let backend = Backend::naming("good");
+    let site = ten_good(&backend);
+    let running = Pointsman::serving(&site);
+    let mut connections: Vec<_> = (0..10).map(|_| running.connect()).collect();
+    for row in ROWS {
+        check(&site, &running, &backend, &mut connections, *row);
+    }
+}
+
+fn check(site: &Site, running: &Pointsman, backend: &Backend, good: &mut [Connection], row: Row) {
+    let (key, value, kind) = row;
+    let key = full(key);
+    site.put("services/bad/domain", "bad.test");
+    site.put("services/bad/fine", backend.instance());
+    site.put(&key, value);
+    // What no rule reaches is the service, not one of its keys.
+    let named = if kind == "no_rule" { key.rsplit_once('/').map_or(&*key, |(service, _)| service) } else { &key };
+    let expected = format!("/{named}");
+    wait(&format!("{row:?} in /api/problems"), || {
+        let page = running.admin_page("/api/problems");
+        page.contains(&expected) && page.contains(kind)
+    });
+    wait(&format!("{row:?} in the log"), || running.process.log().contains(&expected));
+    let checked = run(&["check", "--store", &site.folder().to_string_lossy(), "--prefix", "/"]);
+    assert_eq!(checked.code, Some(1), "{row:?}: {}{}", checked.stdout, checked.stderr);
+    assert!((checked.stdout + &checked.stderr).contains(&expected), "{row:?}");
+    for (number, connection) in good.iter_mut().enumerate() {
+        let answer = connection.request("GET", &format!("good-{number}.test"), "/").expect("never notices");
+        assert_eq!(answer.status, 200, "{row:?}");
+    }
+    let root: Vec<_> = key.split('/').take(2).collect();
+    site.remove(&root.join("/"));
+    if root[1] != "bad" || root[0] != "services" {
+        site.remove("services/bad");
+    }
+    wait(&format!("{row:?} to be forgotten"), || !running.admin_page("/api/problems").contains(&expected));
+}
+
+#[test]
+fn good_keys_pass_the_check() {
+    let site = ten_good(&Backend::naming("good"));
+    run(&["check", "--store", &site.folder().to_string_lossy(), "--prefix", "/"]).ok();
+}
+
+#[test]
+fn a_service_that_was_good_keeps_its_last_good_form() {
+    let (one, two) = (Backend::naming("one"), Backend::naming("two"));
+    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", &one.instance())]);
+    let running = Pointsman::serving(&site);
+    site.put("services/a/url_reg", "^/(unclosed");
+    running.wait_problem("bad_value", &["/services/a/url_reg"]);
+    assert_eq!(get_ok(running.http, "a.test", "/").header("x-backend"), Some("one"));
+    site.remove("services/a/url_reg");
+    site.put("services/a/one", two.instance());
+    running.wait_backend("a.test", "/", "two");
+    site.put("services/a/domain", "not a host!");
+    running.wait_problem("bad_value", &["/services/a/domain"]);
+    assert_eq!(get_ok(running.http, "a.test", "/").header("x-backend"), Some("two"));
+    site.remove("services/a");
+    running.wait_gone("a.test", "/");
+}
+
+#[test]
+fn a_service_that_starts_bad_is_not_started() {
+    let one = Backend::naming("one");
+    let keys = [("services/a/domain", "a.test"), ("services/a/one", &one.instance()), ("services/a/priority", "high")];
+    let site = Site::with(&keys);
+    let running = Pointsman::serving(&site);
+    running.wait_problem("bad_value", &["/services/a/priority", "high"]);
+    assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 503);
+    site.put("services/a/priority", "7");
+    running.wait_backend("a.test", "/", "one");
+    wait("no problem", || !running.admin_page("/api/problems").contains("/services/a/priority"));
+}
+
+#[test]
+fn a_bad_instance_is_left_out_and_the_rest_serve() {
+    let one = Backend::naming("one");
+    let keys = [("services/a/domain", "a.test"), ("services/a/one", &one.instance()), ("services/a/two", "nowhere:x")];
+    let running = Pointsman::serving(&Site::with(&keys));
+    running.wait_problem("bad_instance", &["/services/a/two", "nowhere:x"]);
+    let mut connection = running.connect();
+    for _ in 0..20 {
+        assert_eq!(connection.request("GET", "a.test", "/").expect("served").header("x-backend"), Some("one"));
+    }
+}
+
+#[test]
+fn a_second_service_with_the_same_rule_is_shadowed() {
+    let (one, two) = (Backend::naming("one"), Backend::naming("two"));
+    let site = Site::with(&[
+        ("services/a/domain", "same.test"),
+        ("services/a/one", &one.instance()),
+        ("services/b/domain", "same.test"),
+        ("services/b/two", &two.instance()),
+    ]);
+    let running = Pointsman::serving(&site);
+    running.wait_problem("shadowed", &["/services/b"]);
+    assert_eq!(get_ok(running.http, "same.test", "/").header("x-backend"), Some("one"));
+}
+
+#[test]
+fn two_tcp_services_on_one_port_name_the_port_and_the_key() {
+    let port = free_port().to_string();
+    let (one, two) = (crate::harness::echo_tcp("one").to_string(), crate::harness::echo_tcp("two").to_string());
+    let site = Site::with(&[
+        ("tcp-services/a/port", &*port),
+        ("tcp-services/a/one", &one),
+        ("tcp-services/b/port", &port),
+        ("tcp-services/b/two", &two),
+    ]);
+    let running = Pointsman::serving(&site);
+    running.wait_problem("port_taken", &["/tcp-services/b/port", &port]);
+}
+
+#[test]
+fn an_instance_that_is_ourselves_is_a_loop() {
+    let site = Site::with(&[("services/a/domain", "a.test")]);
+    let running = Pointsman::serving(&site);
+    for own in [running.http, running.admin] {
+        site.put("services/a/one", own.to_string());
+        running.wait_problem("loop", &["/services/a/one", &own.to_string()]);
+        assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 503);
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/one", "127.0.0.1:9"),
+        ("services/a/basic_auth_secrets", "user admin insecure-password hunter2"),
+    ]);
+    let running = Pointsman::serving(&site);
+    running.wait_problem("unsupported", &["/services/a/basic_auth_secrets"]);
+    let checked = run(&["check", "--store", &site.folder().to_string_lossy(), "--prefix", "/"]);
+    let pages = running.admin_page("/api/problems") + &running.admin_page("/api/table") + &running.process.log();
+    assert!(!(pages + &checked.stdout + &checked.stderr).contains("hunter2"));
+}

@@ -1,0 +1,169 @@
+//! The commands beside `run`: what they print, change and exit with, on every store.
+
+use crate::harness::{Backend, Etcd, Launch, Pointsman, Site, free_address, get, run, wait};
+
+/// Where keys are, as arguments.
+struct Place {
+    arguments: Vec<String>,
+    _site: Site,
+    _etcd: Option<Etcd>,
+}
+
+impl Place {
+    fn directory() -> Self {
+        let site = Site::new();
+        let arguments = ["--store", &site.folder().to_string_lossy()].map(str::to_owned).into();
+        Self { arguments, _site: site, _etcd: None }
+    }
+
+    fn etcd(api: &str) -> Self {
+        let etcd = Etcd::start();
+        let arguments = ["--store", &etcd.url(), "--etcd-api", api, "--id", "c"].map(str::to_owned).into();
+        Self { arguments, _site: Site::new(), _etcd: Some(etcd) }
+    }
+
+    /// Runs a command there; gives its exit code and what it printed.
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let place: Vec<_> = self.arguments.iter().map(String::as_str).collect();
+        let finished = run(&[arguments, &place].concat());
+        (finished.code, finished.stdout)
+    }
+}
+
+#[test]
+fn keys_are_edited_in_a_directory() {
+    edits(&Place::directory(), true);
+}
+
+#[test]
+fn keys_are_edited_in_etcd_v2() {
+    edits(&Place::etcd("2"), true);
+}
+
+#[test]
+fn keys_are_edited_in_etcd_v3() {
+    edits(&Place::etcd("3"), false);
+}
+
+fn edits(place: &Place, directories: bool) {
+    let ok = |text: &str| (Some(0), text.to_owned());
+    assert_eq!(place.run(&["get", "services/a/domain"]).0, Some(1));
+    assert_eq!(place.run(&["set", "services/a/domain", "a.test"]).0, Some(0));
+    assert_eq!(place.run(&["set", "services/a/one", "127.0.0.1:1 weight=2"]).0, Some(0));
+    assert_eq!(place.run(&["set", "services/b/domain", "b.test"]).0, Some(0));
+    assert_eq!(place.run(&["get", "services/a/domain"]), ok("a.test\n"));
+    assert_eq!(place.run(&["get", "services/a/one"]), ok("127.0.0.1:1 weight=2\n"));
+    assert_eq!(place.run(&["set", "services/a/domain", "other.test"]).0, Some(0));
+    assert_eq!(place.run(&["get", "services/a/domain"]), ok("other.test\n"));
+    let listed = place.run(&["ls", "--recursive"]).1;
+    let of_a = place.run(&["ls", "--recursive", "services/a"]).1;
+    for key in ["services/a/domain", "services/a/one", "services/b/domain"] {
+        assert!(listed.contains(key), "{key} in {listed}");
+        assert_eq!(of_a.contains(key), key.starts_with("services/a/"), "{key} in {of_a}");
+    }
+    assert_eq!(place.run(&["rm", "services/a/one"]).0, Some(0));
+    assert_eq!(place.run(&["get", "services/a/one"]).0, Some(1));
+    assert_ne!(place.run(&["rm", "services/a/one"]).0, Some(0));
+    assert_eq!(place.run(&["rm", "--recursive", "services/b"]).0, Some(0));
+    assert!(!place.run(&["ls", "--recursive"]).1.contains("services/b/domain"));
+    if directories {
+        assert_eq!(place.run(&["mkdir", "services/empty"]).0, Some(0));
+    }
+}
+
+#[test]
+fn a_key_that_is_set_is_served() {
+    let (backend, site) = (Backend::naming("one"), Site::new());
+    let running = Pointsman::serving(&site);
+    let store = site.folder().to_string_lossy().into_owned();
+    for (key, value) in [("services/a/domain", "a.test"), ("services/a/one", &backend.instance())] {
+        run(&["set", key, value, "--store", &store]).ok();
+    }
+    running.wait_backend("a.test", "/", "one");
+    run(&["rm", "-r", "services/a", "--store", &store]).ok();
+    running.wait_gone("a.test", "/");
+}
+
+fn two_services() -> Site {
+    Site::with(&[
+        ("services/shop/domain", "shop.test"),
+        ("services/shop/path", "/cart"),
+        ("services/shop/one", "127.0.0.1:9001"),
+        ("services/all/domain", "shop.test"),
+        ("services/all/one", "127.0.0.1:9002"),
+    ])
+}
+
+#[test]
+fn routes_and_explain_ask_the_running_balancer() {
+    let site = two_services();
+    let running = Pointsman::serving(&site);
+    let ask = |arguments: &[&str]| run(&[arguments, &["--admin", &running.admin.to_string()]].concat());
+    let routes = ask(&["routes"]).ok();
+    for text in ["shop", "shop.test", "/cart", "127.0.0.1:9001", "127.0.0.1:9002"] {
+        assert!(routes.contains(text), "{text} in {routes}");
+    }
+    explains(&ask);
+    let routes: serde_json::Value = serde_json::from_str(&ask(&["routes", "--json"]).ok()).expect("JSON");
+    assert_eq!(routes["services"].as_array().expect("a list").len(), 2);
+}
+
+#[test]
+fn routes_and_explain_read_the_store_where_nothing_runs() {
+    let site = two_services();
+    let (store, nobody) = (site.folder().to_string_lossy().into_owned(), free_address().to_string());
+    let ask = |arguments: &[&str]| run(&[arguments, &["--store", &store, "--admin", &nobody]].concat());
+    assert!(ask(&["routes"]).ok().contains("127.0.0.1:9001"));
+    explains(&ask);
+}
+
+fn explains(ask: &dyn Fn(&[&str]) -> crate::harness::Finished) {
+    let cart = ask(&["explain", "http://shop.test/cart/1"]).ok();
+    let (shop, all) = (cart.find("shop: "), cart.find("all: "));
+    assert!(shop.is_some() && shop < all, "shop takes it and all is passed over: {cart}");
+    assert!(ask(&["explain", "shop.test/"]).ok().contains("127.0.0.1:9002"));
+    assert_eq!(ask(&["explain", "http://nobody.test/"]).code, Some(1));
+}
+
+#[test]
+fn wrong_usage_names_the_flag_and_what_would_be_right() {
+    for (arguments, texts) in [
+        (&["run", "--http", "80x"][..], &["--http", "80x"][..]),
+        (&["run", "--etcd-api", "4"], &["--etcd-api", "4", "2 or 3"]),
+        (&["run", "--store", "http://127.0.0.1:2379"], &["--id", "--prefix"]),
+        (&["run", "--htpt", ":1"], &["--htpt", "--http"]),
+        (&["run", "--etcd-cert", "/nowhere.pem"], &["--etcd-key"]),
+        (&["run", "--config", "/nowhere.toml"], &["/nowhere.toml"]),
+        (&["nonsense"], &["nonsense"]),
+    ] {
+        let finished = run(arguments);
+        assert_eq!(finished.code, Some(2), "{arguments:?}: {}", finished.stderr);
+        for text in texts {
+            assert!(finished.stderr.contains(text), "no {text} for {arguments:?} in {}", finished.stderr);
+        }
+    }
+}
+
+#[test]
+fn settings_come_from_flag_environment_and_file_in_that_order() {
+    let (site, file) = (Site::new(), free_address());
+    let config = site.home().join("pointsman.toml");
+    std::fs::write(&config, format!("admin = \"{file}\"\n")).expect("inside our own folder");
+    let launch = || Launch::on(&site).arg("--config").arg(&config);
+    let flagged = launch().env("POINTSMAN_ADMIN", "nonsense").start();
+    assert_ne!(flagged.admin, file, "the flag beats the environment and the file");
+    let mut bare = Launch::bare().arg("--config").arg(&config).arg("--store").arg(site.folder());
+    bare = bare.args(&["--http", "127.0.0.1:0"]);
+    let _running = bare.start_process();
+    wait("the admin address of the file", || get(file, "admin", "/readyz").is_ok_and(|answer| answer.status == 200));
+}
+
+#[test]
+fn help_teaches() {
+    let help = run(&["--help"]).ok();
+    for command in ["run", "demo", "check", "set", "get", "ls", "rm", "mkdir", "routes", "explain"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
+    }
+    let help = run(&["run", "--help"]).ok();
+    assert!(help.contains("POINTSMAN_STORE") && help.contains("--etcd-ca") && help.contains("TERM"), "{help}");
+}

@@ -1,0 +1,336 @@
+//! An HTTP/1.1 backend in this process: says its name, does what the path asks, and keeps every byte it was sent.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/head` | the request head as it arrived |
+//! | `/bytes/N`, `/chunks/N` | N bytes of [`pattern`], by length or chunked with a trailer |
+//! | `/drip/MS` | chunks of the pattern, one every 5 ms |
+//! | `/wait/MS` | its name, that much later |
+//! | `/status/CODE` | that status |
+//! | `/count` | how many bytes of body came, and whether they are the pattern |
+//! | an upgrade | 101, then whatever comes goes back |
+//! | anything else | its name and the target |
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Bytes kept of what each connection sent.
+const KEEP: usize = 256 * 1024;
+/// Bytes of one drip.
+const DRIP: usize = 4096;
+
+/// A running backend; its connections are cut on drop.
+pub(crate) struct Backend {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    name: String,
+    stopped: AtomicBool,
+    connections: Mutex<Vec<Peer>>,
+    /// Bytes received on all connections.
+    bytes: AtomicUsize,
+    /// Requests read to the end of their bodies.
+    whole: AtomicUsize,
+}
+
+struct Peer {
+    stream: TcpStream,
+    received: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Backend {
+    /// A backend that answers with this name, on a port of its own.
+    pub(crate) fn naming(name: &str) -> Self {
+        Self::at(name, (Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// A backend at this address.
+    #[track_caller]
+    pub(crate) fn at(name: &str, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("backend at {address}: {error}"));
+        let address = listener.local_addr().expect("bound");
+        let shared = Arc::new(Shared { name: name.to_owned(), ..Shared::default() });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || accept(&listener, &accepting));
+        Self { address, shared }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its address as an instance's value.
+    pub(crate) fn instance(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// How many connections it has taken.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.lock().expect("no panic while held").len()
+    }
+
+    /// Every byte received, a row per connection (of long ones the beginning).
+    pub(crate) fn received(&self) -> Vec<Vec<u8>> {
+        let connections = self.shared.connections.lock().expect("no panic while held");
+        connections.iter().map(|peer| peer.received.lock().expect("no panic while held").clone()).collect()
+    }
+
+    /// How many bytes have come, on all connections.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shared.bytes.load(Ordering::Acquire)
+    }
+
+    /// How many requests have come whole, bodies included.
+    pub(crate) fn whole(&self) -> usize {
+        self.shared.whole.load(Ordering::Acquire)
+    }
+
+    /// Closes every connection it has, as an instance that tires of idle ones.
+    pub(crate) fn close_connections(&self) {
+        for peer in self.shared.connections.lock().expect("no panic while held").iter() {
+            let _ = peer.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        // A connection of our own wakes the accepting thread, which drops the listener.
+        let _ = TcpStream::connect(self.address);
+        self.close_connections();
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming() {
+        if shared.stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let shared = Arc::clone(shared);
+        std::thread::spawn(move || drop(serve(stream, &shared)));
+    }
+}
+
+fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let peer = Peer { stream: stream.try_clone()?, received: Arc::clone(&received) };
+    shared.connections.lock().expect("no panic while held").push(peer);
+    let output = stream.try_clone()?;
+    let input = BufReader::new(Tee { stream, received, shared: Arc::clone(shared) });
+    let mut exchange = Exchange { shared, input, output };
+    while exchange.one()? {}
+    exchange.output.shutdown(Shutdown::Both)
+}
+
+/// Reads a socket and keeps what was read.
+struct Tee {
+    stream: TcpStream,
+    received: Arc<Mutex<Vec<u8>>>,
+    shared: Arc<Shared>,
+}
+
+impl Read for Tee {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.shared.bytes.fetch_add(count, Ordering::AcqRel);
+        let mut received = self.received.lock().expect("no panic while held");
+        let room = KEEP.saturating_sub(received.len());
+        received.extend_from_slice(&buffer[..count.min(room)]);
+        Ok(count)
+    }
+}
+
+struct Exchange<'s> {
+    shared: &'s Shared,
+    input: BufReader<Tee>,
+    output: TcpStream,
+}
+
+impl Exchange<'_> {
+    /// Answers one request; `false` when the connection is done.
+    fn one(&mut self) -> io::Result<bool> {
+        let Some(head) = self.head()? else {
+            return Ok(false);
+        };
+        if field(&head, "upgrade").is_some() {
+            self.shared.whole.fetch_add(1, Ordering::AcqRel);
+            self.upgrade(&head)?;
+            return Ok(false);
+        }
+        if field(&head, "expect").is_some() {
+            self.output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let body = self.body(&head)?;
+        self.shared.whole.fetch_add(1, Ordering::AcqRel);
+        self.answer(&head, &body)?;
+        Ok(!field(&head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close")))
+    }
+
+    fn head(&mut self) -> io::Result<Option<String>> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if self.input.read_until(b'\n', &mut head)? == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(String::from_utf8_lossy(&head).into_owned()))
+    }
+
+    /// Reads the body, and sums it up.
+    fn body(&mut self, head: &str) -> io::Result<Body> {
+        let mut body = Body { count: 0, intact: true };
+        if field(head, "transfer-encoding").is_some() {
+            while let Some(size) = self.chunk_size()? {
+                body.read(&mut self.input, size)?;
+                self.input.read_line(&mut String::new())?;
+            }
+        } else if let Some(length) = field(head, "content-length") {
+            body.read(&mut self.input, length.parse().map_err(io::Error::other)?)?;
+        }
+        Ok(body)
+    }
+
+    fn chunk_size(&mut self) -> io::Result<Option<usize>> {
+        let mut line = String::new();
+        self.input.read_line(&mut line)?;
+        let size = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
+        if size > 0 {
+            return Ok(Some(size));
+        }
+        while line != "\r\n" {
+            line.clear();
+            self.input.read_line(&mut line)?;
+        }
+        Ok(None)
+    }
+
+    fn answer(&mut self, head: &str, body: &Body) -> io::Result<()> {
+        let method = head.split(' ').next().unwrap_or_default();
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        let (path, number) = target.rsplit_once('/').unwrap_or((target, ""));
+        let number: u64 = number.parse().unwrap_or(0);
+        match path {
+            "/bytes" => self.sized(method, 200, &pattern(0, count(number))),
+            "/chunks" => self.chunks(count(number)),
+            "/drip" => self.drip(Duration::from_millis(number)),
+            "/status" => {
+                self.sized(method, number as u16, if [204, 304].contains(&number) { b"" } else { b"as asked\n" })
+            }
+            "/wait" => {
+                std::thread::sleep(Duration::from_millis(number));
+                self.named(method, target)
+            }
+            _ if target == "/head" => self.sized(method, 200, head.as_bytes()),
+            _ if target == "/count" => self.sized(method, 200, format!("{} {}\n", body.count, body.intact).as_bytes()),
+            _ => self.named(method, target),
+        }
+    }
+
+    fn named(&mut self, method: &str, target: &str) -> io::Result<()> {
+        let text = format!("{} {target}\n", self.shared.name);
+        self.sized(method, 200, text.as_bytes())
+    }
+
+    fn sized(&mut self, method: &str, status: u16, body: &[u8]) -> io::Result<()> {
+        let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let mut message =
+            format!("HTTP/1.1 {status} Told\r\nX-Backend: {}\r\n{length}\r\n", self.shared.name).into_bytes();
+        if method != "HEAD" {
+            message.extend_from_slice(body);
+        }
+        self.output.write_all(&message)
+    }
+
+    fn chunked_head(&mut self) -> io::Result<()> {
+        let head = format!("HTTP/1.1 200 OK\r\nX-Backend: {}\r\nTransfer-Encoding: chunked\r\n\r\n", self.shared.name);
+        self.output.write_all(head.as_bytes())
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut message = format!("{:x}\r\n", bytes.len()).into_bytes();
+        message.extend_from_slice(bytes);
+        message.extend_from_slice(b"\r\n");
+        self.output.write_all(&message)
+    }
+
+    fn chunks(&mut self, total: usize) -> io::Result<()> {
+        self.chunked_head()?;
+        let body = pattern(0, total);
+        for piece in body.chunks(10_000) {
+            self.chunk(piece)?;
+        }
+        self.output.write_all(format!("0\r\nX-Total: {total}\r\n\r\n").as_bytes())
+    }
+
+    fn drip(&mut self, span: Duration) -> io::Result<()> {
+        self.chunked_head()?;
+        let (start, mut sent) = (Instant::now(), 0);
+        while start.elapsed() < span {
+            self.chunk(&pattern(sent, DRIP))?;
+            sent += DRIP;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.output.write_all(format!("0\r\nX-Total: {sent}\r\n\r\n").as_bytes())
+    }
+
+    fn upgrade(&mut self, head: &str) -> io::Result<()> {
+        let protocol = field(head, "upgrade").unwrap_or_default();
+        let answer = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        self.output.write_all(answer.as_bytes())?;
+        io::copy(&mut self.input, &mut self.output)?;
+        self.output.shutdown(Shutdown::Write)
+    }
+}
+
+struct Body {
+    count: usize,
+    intact: bool,
+}
+
+impl Body {
+    fn read(&mut self, input: &mut impl Read, mut left: usize) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        while left > 0 {
+            let room = left.min(buffer.len());
+            let count = input.read(&mut buffer[..room])?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let expected = (self.count..).map(pattern_byte);
+            self.intact &= buffer[..count].iter().copied().zip(expected).all(|(got, right)| got == right);
+            self.count += count;
+            left -= count;
+        }
+        Ok(())
+    }
+}
+
+/// The byte at this place of the pattern that bodies are made of: its period divides no power of two, so a piece lost,
+/// doubled or moved shows.
+pub(crate) fn pattern_byte(place: usize) -> u8 {
+    (place % 251) as u8
+}
+
+/// A piece of the pattern.
+pub(crate) fn pattern(from: usize, count: usize) -> Vec<u8> {
+    (from..from + count).map(pattern_byte).collect()
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).expect("64 bits")
+}
+
+fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}

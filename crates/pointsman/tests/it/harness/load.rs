@@ -1,0 +1,182 @@
+//! Traffic that runs beside a test and forgives nothing: every byte is checked, every failure kept.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::backend::{pattern, pattern_byte};
+use super::client::{Connection, get};
+
+/// Clients at work. [`Load::finish`] stops them and tells what they saw.
+#[derive(Default)]
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopped: AtomicBool,
+    done: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+/// What the clients saw.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// Exchanges completed.
+    pub(crate) done: u64,
+    /// Whatever went wrong.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Tally {
+    /// Fails the test unless much was done and nothing failed.
+    #[track_caller]
+    pub(crate) fn assert_clean(&self, at_least: u64) {
+        let first: Vec<_> = self.failures.iter().take(5).collect();
+        assert!(self.failures.is_empty(), "{} of {} failed: {first:#?}", self.failures.len(), self.done);
+        assert!(self.done >= at_least, "only {} exchanges", self.done);
+    }
+}
+
+impl Load {
+    /// No clients yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Clients that send request after request on one connection each.
+    pub(crate) fn keep_alive(self, clients: usize, address: SocketAddr, host: &str) -> Self {
+        (0..clients).fold(self, |load, number| {
+            let (host, mut connection) = (host.to_owned(), None);
+            load.client("keep-alive", move || {
+                std::thread::sleep(Duration::from_millis(1));
+                let connection: &mut Connection = match &mut connection {
+                    Some(connection) => connection,
+                    none => none.insert(Connection::try_open(address)?),
+                };
+                check_bytes(connection.request("GET", &host, &format!("/bytes/{}", 100 + number))?, 100 + number)
+            })
+        })
+    }
+
+    /// Clients that open a connection for every request.
+    pub(crate) fn open_close(self, clients: usize, address: SocketAddr, host: &str) -> Self {
+        (0..clients).fold(self, |load, _| {
+            let host = host.to_owned();
+            load.client("open-close", move || {
+                std::thread::sleep(Duration::from_millis(2));
+                check_bytes(get(address, &host, "/bytes/300")?, 300)
+            })
+        })
+    }
+
+    /// A client in one download for this long, checked byte by byte; then another.
+    pub(crate) fn download(self, address: SocketAddr, host: &str, span: Duration) -> Self {
+        let (host, target) = (host.to_owned(), format!("/drip/{}", span.as_millis()));
+        self.client("download", move || {
+            let response = get(address, &host, &target)?;
+            let total = response.trailers.trim().strip_prefix("X-Total: ").and_then(|total| total.parse().ok());
+            check_bytes(response, total.ok_or_else(|| io::Error::other("no total at the end"))?)
+        })
+    }
+
+    /// A client with an upgraded connection, that checks every byte that comes back.
+    pub(crate) fn tunnel(self, address: SocketAddr, host: &str) -> Self {
+        let (host, mut open) = (host.to_owned(), None);
+        self.client("tunnel", move || {
+            let (stream, sent) = match &mut open {
+                Some(open) => open,
+                none => none.insert((upgraded(address, &host)?, 0)),
+            };
+            echo_once(stream, sent)
+        })
+    }
+
+    /// A client with a TCP connection to an echo, that checks every byte that comes back.
+    pub(crate) fn stream(self, address: SocketAddr) -> Self {
+        let mut open = None;
+        self.client("TCP stream", move || {
+            let (stream, sent) = match &mut open {
+                Some(open) => open,
+                none => none.insert((timed(TcpStream::connect(address)?)?, 0)),
+            };
+            echo_once(stream, sent)
+        })
+    }
+
+    /// A client: does this over and over, until stopped or failed.
+    fn client(mut self, kind: &'static str, mut exchange: impl FnMut() -> io::Result<()> + Send + 'static) -> Self {
+        let shared = Arc::clone(&self.shared);
+        self.threads.push(std::thread::spawn(move || {
+            while !shared.stopped.load(Ordering::Acquire) {
+                if let Err(error) = exchange() {
+                    shared.failures.lock().expect("no panic while held").push(format!("{kind}: {error}"));
+                    return;
+                }
+                shared.done.fetch_add(1, Ordering::AcqRel);
+            }
+        }));
+        self
+    }
+
+    /// How many exchanges are done.
+    pub(crate) fn done(&self) -> u64 {
+        self.shared.done.load(Ordering::Acquire)
+    }
+
+    /// Whether anything went wrong so far.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.shared.failures.lock().expect("no panic while held").is_empty()
+    }
+
+    /// Lets every client finish what it is in, and tells what they saw.
+    pub(crate) fn finish(self) -> Tally {
+        self.shared.stopped.store(true, Ordering::Release);
+        for thread in self.threads {
+            thread.join().expect("clients do not panic");
+        }
+        let failures = std::mem::take(&mut *self.shared.failures.lock().expect("no panic while held"));
+        Tally { done: self.shared.done.load(Ordering::Acquire), failures }
+    }
+}
+
+fn check_bytes(response: super::Response, count: usize) -> io::Result<()> {
+    let intact = response.body.len() == count && response.body.iter().copied().eq((0..count).map(pattern_byte));
+    if response.status == 200 && intact {
+        return Ok(());
+    }
+    let (status, length) = (response.status, response.body.len());
+    Err(io::Error::other(format!("status {status}, {length} bytes of {count}: {}", response.head)))
+}
+
+fn upgraded(address: SocketAddr, host: &str) -> io::Result<TcpStream> {
+    let mut connection = Connection::try_open(address)?;
+    let request = format!("GET /tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    connection.send(request)?;
+    let head = connection.read_head()?;
+    if !head.starts_with("HTTP/1.1 101 ") {
+        return Err(io::Error::other(head));
+    }
+    timed(connection.stream().try_clone()?)
+}
+
+fn timed(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn echo_once(stream: &mut TcpStream, sent: &mut usize) -> io::Result<()> {
+    std::thread::sleep(Duration::from_millis(2));
+    let piece = pattern(*sent, 700);
+    stream.write_all(&piece)?;
+    let mut back = vec![0; piece.len()];
+    stream.read_exact(&mut back)?;
+    *sent += piece.len();
+    if back == piece { Ok(()) } else { Err(io::Error::other(format!("other bytes came back before {sent}"))) }
+}

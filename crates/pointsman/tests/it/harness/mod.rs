@@ -1,0 +1,85 @@
+//! The one harness: real processes, real sockets, and waits that end. Knows the program's command line, so tests need not.
+
+mod backend;
+mod client;
+mod etcd;
+mod load;
+mod pointsman;
+#[path = "../../support/ports.rs"]
+mod ports;
+mod process;
+mod raw;
+mod site;
+mod tools;
+mod turn;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+pub(crate) use backend::{Backend, pattern};
+pub(crate) use client::{Connection, Response, get, get_ok};
+pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
+pub(crate) use load::Load;
+pub(crate) use pointsman::{Launch, Pointsman, demo, program_folder, run, shell};
+pub(crate) use ports::free_port;
+pub(crate) use process::{Finished, Process, finish};
+pub(crate) use raw::{Raw, Then, echo_tcp};
+pub(crate) use site::Site;
+pub(crate) use tools::{h2load, nginx, node_client, node_server, python_client, python_server, wrk};
+pub(crate) use turn::alone;
+
+/// How long a condition that must come true may take before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Polls until the probe gives a value; fails the test at the deadline, naming what was awaited.
+#[track_caller]
+pub(crate) fn wait_within<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// [`wait_within`] with the usual [`PATIENCE`], for a condition.
+#[track_caller]
+pub(crate) fn wait(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_within(what, PATIENCE, || condition().then_some(()));
+}
+
+/// Checks over and over, for this long, that a condition holds.
+#[track_caller]
+pub(crate) fn holds(what: &str, span: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while start.elapsed() < span {
+        assert!(condition(), "no longer holds after {:?}: {what}", start.elapsed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Does it this many times over, spread evenly over the span.
+pub(crate) fn paced(span: Duration, times: u32, mut step: impl FnMut(u32)) {
+    let start = Instant::now();
+    for number in 0..times {
+        std::thread::sleep((span * number / times).saturating_sub(start.elapsed()));
+        step(number);
+    }
+}
+
+/// Whether the long forms were asked for: `POINTSMAN_LONG=1`.
+pub(crate) fn long() -> bool {
+    std::env::var_os("POINTSMAN_LONG").is_some_and(|value| value == "1")
+}
+
+/// The usual span, or the long one when asked for.
+pub(crate) fn span(usual: u64, long_form: u64) -> Duration {
+    Duration::from_secs(if long() { long_form } else { usual })
+}
+
+/// An address of loopback that nothing listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
+}

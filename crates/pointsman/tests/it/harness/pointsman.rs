@@ -1,0 +1,190 @@
+//! The program itself, started as its users start it.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use super::client::{Connection, get};
+use super::process::{Finished, Process, finish};
+use super::site::Site;
+use super::{turn, wait};
+
+/// A running `pointsman run`.
+pub(crate) struct Pointsman {
+    /// Its process: log, signals, memory.
+    pub(crate) process: Process,
+    /// Where it takes HTTP.
+    pub(crate) http: SocketAddr,
+    /// Where its admin pages are.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Pointsman {
+    /// Serves this directory store, and is ready.
+    #[track_caller]
+    pub(crate) fn serving(site: &Site) -> Self {
+        let running = Launch::on(site).start();
+        running.wait_ready();
+        running
+    }
+
+    /// Waits until a table is served.
+    #[track_caller]
+    pub(crate) fn wait_ready(&self) {
+        wait("readiness", || get(self.admin, "admin", "/readyz").is_ok_and(|answer| answer.status == 200));
+    }
+
+    /// A page of the admin listener.
+    #[track_caller]
+    pub(crate) fn admin_page(&self, path: &str) -> String {
+        get(self.admin, "admin", path).unwrap_or_else(|error| panic!("{path}: {error}")).text()
+    }
+
+    /// The sum of a metric's samples whose labels contain all of `labels`.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.admin_page("/metrics");
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let values = page.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// A new connection to the HTTP listener.
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::open(self.http)
+    }
+
+    /// Waits until a request gets this status and a body that contains the text.
+    #[track_caller]
+    pub(crate) fn wait_answer(&self, host: &str, target: &str, status: u16, text: &str) {
+        let what = format!("{status} `{text}` from {host}{target}");
+        wait(&what, || get(self.http, host, target).is_ok_and(|got| got.status == status && got.text().contains(text)));
+    }
+
+    /// Waits until a request is answered by the backend of this name.
+    #[track_caller]
+    pub(crate) fn wait_backend(&self, host: &str, target: &str, name: &str) {
+        let what = format!("backend {name} for {host}{target}");
+        wait(&what, || get(self.http, host, target).is_ok_and(|got| got.header("x-backend") == Some(name)));
+    }
+
+    /// Waits until nobody serves this request any more (503).
+    #[track_caller]
+    pub(crate) fn wait_gone(&self, host: &str, target: &str) {
+        self.wait_answer(host, target, 503, "");
+    }
+
+    /// Waits until `/api/problems` has a problem of this kind with all of these texts, and the log names them too.
+    #[track_caller]
+    pub(crate) fn wait_problem(&self, kind: &str, texts: &[&str]) {
+        let named = |page: &str| texts.iter().all(|text| page.contains(text));
+        wait(&format!("a {kind} with {texts:?}"), || {
+            let page = self.admin_page("/api/problems");
+            named(&page) && page.contains(&format!("\"{kind}\""))
+        });
+        wait(&format!("{texts:?} in the log"), || named(&self.process.log()));
+    }
+}
+
+/// A `pointsman run` about to be started.
+pub(crate) struct Launch {
+    command: Command,
+}
+
+impl Launch {
+    /// With nothing from the environment, and no flag.
+    pub(crate) fn bare() -> Self {
+        turn::shared();
+        let mut command = program();
+        command.arg("run");
+        Self { command }
+    }
+
+    /// On loopback, ports of the machine's choice, nothing from the environment, and the engine under test.
+    pub(crate) fn new() -> Self {
+        let engine = std::env::var("POINTSMAN_TEST_ENGINE").unwrap_or_else(|_| "native".to_owned());
+        Self::bare().args(&["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--engine", &engine])
+    }
+
+    /// On a directory store, whose keys have no prefix.
+    pub(crate) fn on(site: &Site) -> Self {
+        let folder = site.folder();
+        Self::new().arg("--store").arg(folder).arg("--prefix").arg("/").arg("--state").arg(site.home().join("state"))
+    }
+
+    /// Adds an argument.
+    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts it and waits for its listeners.
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Pointsman {
+        let mut process = Process::start(&mut self.command);
+        let http = address(&process.wait_line("listening for HTTP on "), "listening for HTTP on ");
+        let admin = address(&process.wait_line("admin on http://"), "admin on http://");
+        Pointsman { process, http, admin }
+    }
+
+    /// Starts it where it is not expected to listen.
+    pub(crate) fn start_process(mut self) -> Process {
+        Process::start(&mut self.command)
+    }
+}
+
+/// Runs one of the other commands to its end.
+#[track_caller]
+pub(crate) fn run(arguments: &[&str]) -> Finished {
+    turn::shared();
+    finish(program().args(arguments))
+}
+
+/// Starts `pointsman demo`.
+pub(crate) fn demo(arguments: &[&str]) -> Process {
+    turn::shared();
+    Process::start(program().arg("demo").args(arguments))
+}
+
+/// Where the program is.
+pub(crate) fn program_folder() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_pointsman")).parent().expect("a file is in a folder")
+}
+
+/// Runs a line that was printed for a shell.
+#[track_caller]
+pub(crate) fn shell(line: &str) -> Finished {
+    finish(Command::new("sh").args(["-c", line]))
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["POINTSMAN", "HAPROXY", "ETCD", "KONTENA", "RUST_LOG"].iter().any(|ours| text.starts_with(ours)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// The address after `lead` in a line of the log.
+fn address(line: &str, lead: &str) -> SocketAddr {
+    let (_, rest) = line.split_once(lead).expect("the line was found by it");
+    let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c))).unwrap_or(rest.len());
+    rest[..end].parse().unwrap_or_else(|error| panic!("no address in `{line}`: {error}"))
+}

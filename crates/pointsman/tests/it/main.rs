@@ -1,0 +1,28 @@
+//! Acceptance tests: the real program between real clients, backends and stores. One file a theme, one harness.
+//!
+//! `POINTSMAN_LONG=1` runs the long forms; `POINTSMAN_TEST_ENGINE` chooses the engine under test (default `native`).
+
+mod admin;
+mod broken;
+mod burst;
+mod change;
+mod commands;
+mod control;
+mod demo;
+mod drain;
+mod faults;
+mod harness;
+mod http;
+mod kinds;
+mod log;
+mod nuances;
+mod outage;
+mod readme;
+mod requests;
+mod responses;
+#[path = "../../../wire/vectors/rows.rs"]
+mod rows;
+mod slow;
+mod tcp;
+mod tidy;
+mod walkthrough;

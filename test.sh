@@ -1,0 +1,51 @@
+#!/bin/sh
+# Everything that must pass before a change lands. Installs what the tests need from Debian, if it is missing.
+set -eu
+cd "$(dirname "$0")"
+
+say() { printf '== %s\n' "$*" >&2; }
+
+# command:package, for every program that a test starts.
+needed="etcd:etcd-server etcdctl:etcd-client haproxy:haproxy nginx:nginx-light wrk:wrk h2load:nghttp2-client
+curl:curl python3:python3 node:nodejs openssl:openssl ss:iproute2 taskset:util-linux prlimit:util-linux"
+
+# Debian keeps daemons where only root looks.
+PATH="$PATH:/usr/sbin:/sbin"
+export PATH
+
+missing=
+for pair in $needed; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+
+install() {
+    # The tests start their own servers: none is to run, or to be started at the next boot, because of them.
+    say "installing$missing"
+    $as_root sh -c '
+        policy=/usr/sbin/policy-rc.d
+        test -e $policy || { printf "#!/bin/sh\nexit 101\n" >$policy && chmod 755 $policy && trap "rm -f $policy" EXIT; }
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get install -y --no-install-recommends "$@" || { apt-get update && apt-get install -y --no-install-recommends "$@"; }
+    ' sh $missing >&2
+}
+
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        as_root=sudo
+    else
+        say "missing:$missing. Install them, or run this as root or with sudo."
+        exit 1
+    fi
+    install
+fi
+
+say "formatting"
+cargo fmt --all --check
+say "lints"
+cargo clippy --workspace --all-targets -- -D warnings
+say "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+say "tests"
+cargo test --workspace
