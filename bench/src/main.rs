@@ -1,0 +1,54 @@
+//! Measures Pointsman against its peers. Every figure is a ratio, or a bound, taken in one run on one machine.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `options` | the command line |
+//! | `http` | CPU per request through the proxies, by number of connections |
+//! | `scale` | the same at 10 and 10,000 services, and memory there |
+//! | `table` | lookups and compiling, in this process |
+//! | `peers` | the proxies, each started alone on one core |
+//! | `drive` | wrk, and what a process has cost |
+//! | `relay`, `responder`, `sys` | the floor to measure against, and a backend that is never the bottleneck |
+//! | `report` | figures, targets, verdicts |
+
+mod drive;
+mod http;
+mod options;
+mod peers;
+mod relay;
+mod report;
+mod responder;
+mod scale;
+mod sys;
+mod table;
+
+use std::process::ExitCode;
+
+use options::{Command, Options};
+use report::Report;
+
+fn main() -> ExitCode {
+    match Options::from_arguments(std::env::args().skip(1)) {
+        Ok((Command::Relay { listen, to }, _)) => relay::run(listen, to),
+        Ok((Command::Responder { listen }, _)) => responder::run(listen),
+        Ok((Command::Measure(groups), options)) => return measure(&groups, &options),
+        Err(message) => {
+            eprintln!("{message}\n\n{}", options::HELP);
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
+    let mut report = Report::default();
+    for group in groups {
+        match group {
+            options::Group::Http => http::measure(options, &mut report),
+            options::Group::Scale => scale::measure(options, &mut report),
+            options::Group::Memory => scale::measure_memory(options, &mut report),
+            options::Group::Table => table::measure(options, &mut report),
+        }
+    }
+    report.finish(options.json.as_deref())
+}

@@ -1,0 +1,118 @@
+//! The command line. Knows what can be asked; measures nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What `--help` says.
+pub(crate) const HELP: &str = "\
+usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
+
+groups: all (default), http, scale, memory, table
+
+  --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
+  --seconds S       length of one turn (default 2)
+  --pointsman FILE  the program (default: target/release/pointsman; without it, the peers are measured alone)
+  --json FILE       write the figures there as well
+
+The proxy under test has core 0, wrk and the backend have core 1: leave both idle.";
+
+/// What to do.
+pub(crate) enum Command {
+    /// Measure these.
+    Measure(Vec<Group>),
+    /// Be the plain relay.
+    Relay {
+        /// Where to listen.
+        listen: SocketAddr,
+        /// Where everything goes.
+        to: SocketAddr,
+    },
+    /// Be the backend.
+    Responder {
+        /// Where to listen.
+        listen: SocketAddr,
+    },
+}
+
+/// Figures that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// CPU per request.
+    Http,
+    /// CPU per request by number of services.
+    Scale,
+    /// Resident memory.
+    Memory,
+    /// Lookups and compiling.
+    Table,
+}
+
+const ALL: [Group; 4] = [Group::Http, Group::Scale, Group::Memory, Group::Table];
+
+/// How to measure.
+pub(crate) struct Options {
+    /// Rounds of which the median counts.
+    pub(crate) rounds: usize,
+    /// Length of one turn.
+    pub(crate) turn: Duration,
+    /// The program.
+    pub(crate) pointsman: PathBuf,
+    /// Where figures go as JSON.
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let pointsman = PathBuf::from("target/release/pointsman");
+        Self { rounds: 5, turn: Duration::from_secs(2), pointsman, json: None }
+    }
+}
+
+impl Options {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the user.
+    pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<(Command, Self), String> {
+        let mut arguments = arguments.peekable();
+        match arguments.peek().map(String::as_str) {
+            Some("relay") => {
+                let (listen, to) = (nth(&mut arguments, 1, "relay")?, nth(&mut arguments, 0, "relay")?);
+                Ok((Command::Relay { listen, to }, Self::default()))
+            }
+            Some("responder") => {
+                Ok((Command::Responder { listen: nth(&mut arguments, 1, "responder")? }, Self::default()))
+            }
+            _ => Self::measuring(arguments),
+        }
+    }
+
+    fn measuring(mut arguments: impl Iterator<Item = String>) -> Result<(Command, Self), String> {
+        let (mut options, mut groups) = (Self::default(), Vec::new());
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--rounds" => options.rounds = nth(&mut arguments, 0, "--rounds")?,
+                "--seconds" => options.turn = Duration::from_secs(nth(&mut arguments, 0, "--seconds")?),
+                "--pointsman" => options.pointsman = nth(&mut arguments, 0, "--pointsman")?,
+                "--json" => options.json = Some(nth(&mut arguments, 0, "--json")?),
+                "all" => groups.extend(ALL),
+                "http" => groups.push(Group::Http),
+                "scale" => groups.push(Group::Scale),
+                "memory" => groups.push(Group::Memory),
+                "table" => groups.push(Group::Table),
+                other => return Err(format!("`{other}` is not a group or an option")),
+            }
+        }
+        if groups.is_empty() {
+            groups.extend(ALL);
+        }
+        Ok((Command::Measure(groups), options))
+    }
+}
+
+fn nth<T: FromStr>(arguments: &mut impl Iterator<Item = String>, skip: usize, of: &str) -> Result<T, String> {
+    let text = arguments.nth(skip).ok_or_else(|| format!("`{of}` needs a value"))?;
+    text.parse().map_err(|_| format!("`{of}` cannot take `{text}`"))
+}

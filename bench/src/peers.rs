@@ -1,0 +1,191 @@
+//! The proxies, each started as one thread on core 0, with the settings an expert would give it.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The core that the proxy under test has to itself.
+const PROXY_CORE: &str = "0";
+/// The core of wrk and the backend.
+pub(crate) const OTHER_CORE: &str = "1";
+/// The host name that requests ask for.
+pub(crate) const HOST: &str = "bench.test";
+
+/// A process of the bench, killed by its id on drop.
+pub(crate) struct Peer {
+    /// What it is called in the report.
+    pub(crate) name: &'static str,
+    /// Where it takes requests.
+    pub(crate) address: SocketAddr,
+    child: Child,
+}
+
+impl Peer {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn start(name: &'static str, address: SocketAddr, core: &str, command: &[&str]) -> io::Result<Self> {
+        let mut pinned = Command::new("taskset");
+        pinned.args(["-c", core]).args(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut peer = Self { name, address, child: pinned.spawn()? };
+        peer.wait_up()?;
+        Ok(peer)
+    }
+
+    fn wait_up(&mut self) -> io::Result<()> {
+        let start = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            if self.child.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(20) {
+                return Err(io::Error::other(format!("{} does not come up", self.name)));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A temporary folder for configurations and keys, removed on drop.
+pub(crate) struct Workplace(PathBuf);
+
+impl Workplace {
+    /// A new, empty one.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub(crate) fn new(purpose: &str) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("pointsman-bench-{purpose}-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The backend, on the other core.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn responder() -> io::Result<Peer> {
+    let address = free_address()?;
+    let bench = std::env::current_exe()?;
+    Peer::start("responder", address, OTHER_CORE, &[&bench.to_string_lossy(), "responder", &address.to_string()])
+}
+
+/// The plain epoll relay.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn relay(to: SocketAddr) -> io::Result<Peer> {
+    let address = free_address()?;
+    let bench = std::env::current_exe()?;
+    let (listen, to) = (address.to_string(), to.to_string());
+    Peer::start("relay", address, PROXY_CORE, &[&bench.to_string_lossy(), "relay", &listen, &to])
+}
+
+/// Debian's HAProxy.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn haproxy(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
+    let address = free_address()?;
+    let text = format!(
+        "global\n  nbthread 1\n  maxconn 8000\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  http-reuse always\n\
+         frontend in\n  bind {address}\n  option forwardfor\n  http-request set-header X-Forwarded-Proto http\n  \
+         acl here hdr(host) -i {HOST}\n  use_backend out if here\n\
+         backend out\n  server a {to}\n"
+    );
+    let file = place.path().join("haproxy.cfg");
+    fs::write(&file, text)?;
+    Peer::start("HAProxy", address, PROXY_CORE, &["haproxy", "-db", "-f", &file.to_string_lossy()])
+}
+
+/// Debian's nginx.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn nginx(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
+    let address = free_address()?;
+    let home = place.path().display();
+    let text = format!(
+        "daemon off; master_process off; worker_processes 1; pid {home}/nginx.pid; error_log {home}/error.log;\n\
+         events {{ worker_connections 8192; }}\n\
+         http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; proxy_max_temp_file_size 0;\n\
+         client_body_temp_path {home}/b; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u;\n\
+         scgi_temp_path {home}/s;\n\
+         upstream out {{ server {to}; keepalive 256; keepalive_requests 1000000000; }}\n\
+         server {{ listen {address} backlog=4096; server_name {HOST}; location / {{ proxy_pass http://out;\n\
+         proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;\n\
+         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto http; }} }} }}\n"
+    );
+    let file = place.path().join("nginx.conf");
+    fs::write(&file, text)?;
+    Peer::start("nginx", address, PROXY_CORE, &["nginx", "-p", &home.to_string(), "-c", &file.to_string_lossy()])
+}
+
+/// Pointsman on a folder of keys, with no prefix.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn pointsman(name: &'static str, program: &Path, keys: &Path) -> io::Result<Peer> {
+    let (address, admin) = (free_address()?, free_address()?);
+    let state = keys.with_extension("state");
+    let command = [
+        &program.to_string_lossy(),
+        "run",
+        "--workers",
+        "1",
+        "--store",
+        &keys.to_string_lossy(),
+        "--prefix",
+        "/",
+        "--state",
+        &state.to_string_lossy(),
+        "--http",
+        &address.to_string(),
+        "--admin",
+        &admin.to_string(),
+    ];
+    let peer = Peer::start(name, address, PROXY_CORE, &command)?;
+    crate::drive::wait_ready(admin)?;
+    Ok(peer)
+}
+
+/// Writes an HTTP service's keys: a host and its instances.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub(crate) fn write_service(keys: &Path, name: &str, host: &str, instances: &[SocketAddr]) -> io::Result<()> {
+    let folder = keys.join("services").join(name);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("domain"), host)?;
+    for (number, instance) in instances.iter().enumerate() {
+        fs::write(folder.join(format!("{name}-{number}")), instance.to_string())?;
+    }
+    Ok(())
+}
+
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}

@@ -1,0 +1,117 @@
+//! A backend that costs next to nothing: answers every request head it sees the end of. Requests must have no body.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+
+use crate::sys::{self, Epoll, Interest};
+
+/// Bytes of body in a large answer, which `/large` gets.
+pub(crate) const LARGE: usize = 1 << 20;
+
+struct Peer {
+    stream: TcpStream,
+    /// How much of `\r\n\r\n` the last bytes were.
+    matched: usize,
+    /// Whether the head being read asks for the large answer.
+    large: bool,
+    pending: Vec<u8>,
+}
+
+struct Responder {
+    epoll: Epoll,
+    /// By descriptor number.
+    peers: Vec<Option<Peer>>,
+    buffer: Vec<u8>,
+    small: Vec<u8>,
+    large: Vec<u8>,
+}
+
+/// Answers until killed.
+pub(crate) fn run(listen: SocketAddr) {
+    let listener = sys::listen(listen).expect("the bench chose a free port");
+    let epoll = Epoll::new().expect("the kernel has epoll");
+    epoll.add(&listener, Interest::Read).expect("a listener can be watched");
+    let door = usize::try_from(listener.as_raw_fd()).expect("descriptors are not negative");
+    let (small, large) = (answer(12), answer(LARGE));
+    let mut responder = Responder { epoll, peers: Vec::new(), buffer: vec![0; 64 * 1024], small, large };
+    let mut ready = Vec::new();
+    loop {
+        responder.epoll.wait(&mut ready).expect("waiting on our own epoll");
+        for &fd in &ready {
+            if fd == door { responder.accept(&listener) } else { responder.step(fd) }
+        }
+    }
+}
+
+fn answer(length: usize) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
+    let mut message = head.into_bytes();
+    message.resize(message.len() + length, b'x');
+    message
+}
+
+impl Responder {
+    fn accept(&mut self, listener: &TcpListener) {
+        while let Ok((stream, _)) = listener.accept() {
+            let fd = usize::try_from(stream.as_raw_fd()).expect("descriptors are not negative");
+            stream.set_nonblocking(true).expect("a socket can be");
+            stream.set_nodelay(true).expect("a socket can be");
+            self.epoll.add(&stream, Interest::Read).expect("a socket can be watched");
+            if self.peers.len() <= fd {
+                self.peers.resize_with(fd + 1, || None);
+            }
+            self.peers[fd] = Some(Peer { stream, matched: 0, large: false, pending: Vec::new() });
+        }
+    }
+
+    fn step(&mut self, fd: usize) {
+        let Some(Some(peer)) = self.peers.get_mut(fd) else {
+            return;
+        };
+        let was_writing = !peer.pending.is_empty();
+        let alive = if was_writing { peer.flush() } else { peer.read(&mut self.buffer, &self.small, &self.large) };
+        let writing = !peer.pending.is_empty();
+        if !alive {
+            self.peers[fd] = None;
+        } else if writing != was_writing {
+            let interest = if writing { Interest::Write } else { Interest::Read };
+            let _ = self.epoll.change(&peer.stream, interest);
+        }
+    }
+}
+
+impl Peer {
+    /// Reads once and answers every head that ends in what was read; `false` when the connection is over.
+    fn read(&mut self, buffer: &mut [u8], small: &[u8], large: &[u8]) -> bool {
+        let count = match self.stream.read(buffer) {
+            Ok(0) => return false,
+            Ok(count) => count,
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        };
+        if buffer.starts_with(b"GET /large ") {
+            self.large = true;
+        }
+        for &byte in &buffer[..count] {
+            self.matched =
+                if byte == b"\r\n\r\n"[self.matched] { self.matched + 1 } else { usize::from(byte == b'\r') };
+            if self.matched == 4 {
+                self.matched = 0;
+                self.pending.extend_from_slice(if std::mem::take(&mut self.large) { large } else { small });
+            }
+        }
+        self.flush()
+    }
+
+    /// Writes what the socket takes; `false` when the connection is over.
+    fn flush(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return true;
+        }
+        match self.stream.write(&self.pending) {
+            Ok(written) => self.pending.drain(..written),
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        };
+        true
+    }
+}

@@ -1,0 +1,90 @@
+//! What 10,000 services cost over 10: CPU per request, and memory.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::drive::{Load, resident};
+use crate::http::{micros, rounds};
+use crate::options::Options;
+use crate::peers::{self, Peer, Workplace};
+use crate::report::{Report, median};
+
+/// Services of the large table.
+const MANY: usize = 10_000;
+/// Instances of each service where memory is measured.
+const INSTANCES: usize = 3;
+
+/// CPU per request at 64 connections, with requests spread over every service there is.
+pub(crate) fn measure(options: &Options, report: &mut Report) {
+    if let Err(error) = compare(options, report) {
+        report.fail("scale", &error);
+    }
+}
+
+fn compare(options: &Options, report: &mut Report) -> io::Result<()> {
+    let place = Workplace::new("scale")?;
+    let backend = peers::responder()?;
+    let few = started(options, &place, "10 services", 10, &[backend.address])?;
+    let many = started(options, &place, "10,000 services", MANY, &[backend.address])?;
+    let (script_few, script_many) = (script(&place, 10)?, script(&place, MANY)?);
+    let (mut costs, mut ratios) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        let cost = |peer: &Peer, script: &Path| -> io::Result<f64> {
+            let load = Load { connections: 64, path: "/", close: false, script: Some(script) };
+            Ok(micros(rounds(&[peer], &load, 1, options.turn)?[0][0]))
+        };
+        let (one, other) = (cost(&few, &script_few)?, cost(&many, &script_many)?);
+        costs.push(other);
+        ratios.push(other / one);
+    }
+    report.note("10,000 services: CPU per request", median(costs), "us");
+    report.hold("10,000 services / 10 services", median(ratios), "x", 1.05);
+    Ok(())
+}
+
+/// Resident memory at 10,000 services of three instances.
+pub(crate) fn measure_memory(options: &Options, report: &mut Report) {
+    let memory = || -> io::Result<f64> {
+        let place = Workplace::new("memory")?;
+        let instances: Vec<SocketAddr> = (1..=INSTANCES).map(address).collect();
+        let peer = started(options, &place, "memory", MANY, &instances)?;
+        Ok(resident(peer.id())? as f64 / 1e6)
+    };
+    match memory() {
+        Ok(megabytes) => report.hold("resident memory, 10,000 services of 3 instances", megabytes, "MB", 60.0),
+        Err(error) => report.fail("memory", &error),
+    }
+}
+
+fn address(number: usize) -> SocketAddr {
+    (Ipv4Addr::new(10, 9, 8, u8::try_from(number).unwrap_or(u8::MAX)), 8080).into()
+}
+
+fn started(
+    options: &Options,
+    place: &Workplace,
+    name: &'static str,
+    services: usize,
+    instances: &[SocketAddr],
+) -> io::Result<Peer> {
+    let keys = place.path().join(format!("keys-{services}"));
+    for number in 0..services {
+        peers::write_service(&keys, &format!("s{number}"), &format!("s{number}.test"), instances)?;
+    }
+    peers::pointsman(name, &options.pointsman, &keys)
+}
+
+/// A wrk script that asks for one service after another, in an order that caches cannot guess.
+fn script(place: &Workplace, services: usize) -> io::Result<PathBuf> {
+    let path = place.path().join(format!("spread-{services}.lua"));
+    let lua = format!(
+        "local requests, place = {{}}, 0\n\
+         function init()\n  for n = 0, {services} - 1 do\n    \
+         requests[n] = wrk.format('GET', '/', {{ Host = 's' .. (n * 7919 % {services}) .. '.test' }})\n  end\nend\n\
+         function request()\n  place = (place + 1) % {services}\n  return requests[place]\nend\n"
+    );
+    fs::write(&path, lua)?;
+    Ok(path)
+}

@@ -1,0 +1,102 @@
+//! epoll and a deep backlog, in as little unsafe code as it takes. Sockets stay std's.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// What to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// Bytes to read, or the end.
+    Read,
+    /// Room to write.
+    Write,
+}
+
+/// An epoll instance, level-triggered.
+pub(crate) struct Epoll {
+    fd: OwnedFd,
+    events: Vec<libc::epoll_event>,
+}
+
+impl Epoll {
+    /// A new one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no pointer is passed, and the result is checked before it is owned.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just gave us this descriptor; nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd, events: vec![libc::epoll_event { events: 0, u64: 0 }; 256] })
+    }
+
+    /// Starts watching a descriptor.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn add(&self, fd: &impl AsRawFd, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), interest)
+    }
+
+    /// Changes what is watched for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn change(&self, fd: &impl AsRawFd, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), interest)
+    }
+
+    /// Stops watching a descriptor.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn remove(&self, fd: &impl AsRawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), Interest::Read)
+    }
+
+    fn control(&self, operation: i32, fd: RawFd, interest: Interest) -> io::Result<()> {
+        let events = match interest {
+            Interest::Read => libc::EPOLLIN,
+            Interest::Write => libc::EPOLLOUT,
+        };
+        let token = u64::try_from(fd).map_err(io::Error::other)?;
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
+        // SAFETY: `event` lives through the call, which only reads it.
+        let result = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &raw mut event) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Waits, without end, for something to happen; gives the descriptors that it happened to.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn wait(&mut self, ready: &mut Vec<usize>) -> io::Result<()> {
+        let room = i32::try_from(self.events.len()).map_err(io::Error::other)?;
+        // SAFETY: the kernel writes at most `room` events into the buffer of that length.
+        let count = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), room, -1) };
+        let Ok(count) = usize::try_from(count) else {
+            return Err(io::Error::last_os_error());
+        };
+        ready.clear();
+        ready.extend(self.events[..count].iter().filter_map(|event| usize::try_from(event.u64).ok()));
+        Ok(())
+    }
+}
+
+/// A listener that never blocks, with room for thousands of clients that come at once; std's own has room for 128.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    // SAFETY: no pointer is passed; listening again on a listening socket only changes its backlog.
+    let result = unsafe { libc::listen(listener.as_raw_fd(), 4096) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(listener) }
+}

@@ -1,0 +1,118 @@
+//! Lookups and compiling, in this process: no socket, no store.
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pointsman_table::{Change, Limits, Mirror, Table, compile};
+
+use crate::options::Options;
+use crate::report::{Report, median};
+
+/// Lookups of one measurement.
+const LOOKUPS: usize = 200_000;
+
+/// Measures lookups by number of services, and compiling at 10,000.
+pub(crate) fn measure(options: &Options, report: &mut Report) {
+    lookups(options, report);
+    patterns(options, report);
+    compiling(options, report);
+}
+
+fn lookups(options: &Options, report: &mut Report) {
+    let tables = [10, 10_000, 100_000].map(|services| (services, table(&hosts(services))));
+    let mut costs = [const { Vec::new() }; 3];
+    for _ in 0..options.rounds {
+        for ((services, table), costs) in tables.iter().zip(&mut costs) {
+            costs.push(lookup(table, *services));
+        }
+    }
+    let flat = costs[2].iter().zip(&costs[0]).map(|(many, few)| many / few).collect();
+    for ((services, _), costs) in tables.iter().zip(costs) {
+        report.hold(format!("lookup by host, {services} services"), median(costs), "ns", 250.0);
+    }
+    // The same steps, but each in memory that no cache holds: what is left of flat is the price of the memory itself.
+    report.note("lookup by host, 100,000 services / 10", median(flat), "x");
+}
+
+/// Nanoseconds a lookup, over all hosts in an order that caches cannot guess.
+fn lookup(table: &Table, services: usize) -> f64 {
+    let names: Vec<String> = (0..services.min(10_000)).map(|n| format!("s{}.test", n * 7919 % services)).collect();
+    nanos_each(LOOKUPS, |n| table.route(&names[n % names.len()], "/cart?id=7"))
+}
+
+fn patterns(options: &Options, report: &mut Report) {
+    let table = table(&(0..1000).map(|n| service(n, "url_reg", &format!("^/s{n}/[a-z]+"))).collect::<Vec<_>>());
+    let costs = |target: &str| {
+        let once = || nanos_each(LOOKUPS / 20, |_| table.route("any.test", target)) / 1e3;
+        median((0..options.rounds).map(|_| once()).collect())
+    };
+    report.hold("lookup in 1,000 url_reg services, last matches", costs("/s999/cart"), "us", 5.0);
+    report.hold("lookup in 1,000 url_reg services, none matches", costs("/nothing/here?at=all"), "us", 5.0);
+}
+
+fn compiling(options: &Options, report: &mut Report) {
+    let mut mirror = mirror(&hosts(10_000));
+    let all = (0..options.rounds).map(|_| millis(|| compile(&mirror, None, &limits())).1).collect();
+    report.hold("compile all of 10,000 services of 3 instances", median(all), "ms", 300.0);
+    let mut current = compile(&mirror, None, &limits()).table;
+    let mut costs = Vec::new();
+    for round in 0..options.rounds.max(5) {
+        let value = format!("10.1.1.{}:8080", round + 1);
+        let key = "services/s5000/s5000-1".into();
+        mirror.apply(100 + round as u64, [Change::Put { key, value: value.into_bytes().into() }]);
+        let (compiled, cost) = millis(|| compile(&mirror, Some(&current), &limits()));
+        current = compiled.table;
+        costs.push(cost);
+    }
+    report.hold("compile one changed instance among 10,000 x 3", median(costs), "ms", 10.0);
+}
+
+type Keys = Vec<(String, String)>;
+
+fn hosts(services: usize) -> Vec<Keys> {
+    (0..services).map(|n| service(n, "domain", &format!("s{n}.test"))).collect()
+}
+
+fn service(number: usize, rule: &str, value: &str) -> Keys {
+    let folder = format!("services/s{number}");
+    let [_, high, middle, low] = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
+    let instance = |n: usize| (format!("{folder}/s{number}-{n}"), format!("10.{high}.{middle}.{low}:{}", 8080 + n));
+    let mut keys: Keys = (1..=3).map(instance).collect();
+    keys.push((format!("{folder}/{rule}"), value.to_owned()));
+    keys
+}
+
+fn mirror(services: &[Keys]) -> Mirror {
+    let mut mirror = Mirror::default();
+    let keys = services.iter().flatten();
+    mirror.reset(1, keys.map(|(key, value)| (key.as_str().into(), value.as_bytes().into())));
+    mirror
+}
+
+fn table(services: &[Keys]) -> Arc<Table> {
+    let compiled = compile(&mirror(services), None, &limits());
+    assert!(compiled.problems.is_empty(), "the bench's own keys: {:?}", compiled.problems.first());
+    compiled.table
+}
+
+fn limits() -> Limits {
+    let own: [SocketAddr; 1] = [([127, 0, 0, 1], 80).into()];
+    Limits { prefix: "/bench".into(), own: own.into(), ..Limits::default() }
+}
+
+fn nanos_each<T>(times: usize, mut work: impl FnMut(usize) -> T) -> f64 {
+    let start = Instant::now();
+    for n in 0..times {
+        black_box(work(black_box(n)));
+    }
+    start.elapsed().as_secs_f64() * 1e9 / times as f64
+}
+
+fn millis<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let start = Instant::now();
+    let result = work();
+    let spent: Duration = start.elapsed();
+    (result, spent.as_secs_f64() * 1e3)
+}
