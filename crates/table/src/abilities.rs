@@ -1,6 +1,6 @@
 //! What an engine can honour beyond the core, and what becomes of services that ask for more. The one place for both.
 
-use crate::model::Extras;
+use crate::extras::Extras;
 
 /// Keys and options that the engine honours. The default is today's native engine: none of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,20 +54,35 @@ impl Unmet {
 }
 
 impl Abilities {
-    /// What a service asks for and does not get.
-    pub(crate) fn unmet(self, extras: &Extras) -> impl Iterator<Item = Unmet> {
+    /// What the HAProxy engine honours: everything.
+    pub const fn haproxy() -> Self {
+        Self {
+            dns: true,
+            cookie: true,
+            basic_auth: true,
+            health_checks: true,
+            schemes: true,
+            sni: true,
+            custom_settings: true,
+            tls_instances: true,
+            certs: true,
+        }
+    }
+
+    /// What a service asks for and does not get. `is_set` knows the keys that are only read for engines that honour them.
+    pub(crate) fn unmet(self, extras: &Extras, is_set: impl Fn(&str) -> bool) -> impl Iterator<Item = Unmet> {
         use Consequence::{HeldBack, Without};
         let redirected = extras.scheme.as_deref() == Some("https");
         let scheme = if redirected { HeldBack } else { Without };
         let rows = [
             ("dns", extras.dns.is_some(), self.dns, Without),
-            ("cookie", extras.cookie.is_some(), self.cookie, Without),
-            ("basic_auth_secrets", extras.basic_auth_secrets.is_some(), self.basic_auth, HeldBack),
+            ("cookie", is_set("cookie"), self.cookie, Without),
+            ("basic_auth_secrets", is_set("basic_auth_secrets"), self.basic_auth, HeldBack),
             ("health_check_uri", extras.health_check_uri.is_some(), self.health_checks, Without),
             ("health_check_port", extras.health_check_port.is_some(), self.health_checks, Without),
             ("scheme", extras.scheme.is_some(), self.schemes, scheme),
             ("sni", !extras.sni.is_empty(), self.sni, HeldBack),
-            ("custom_settings", extras.custom_settings.is_some(), self.custom_settings, Without),
+            ("custom_settings", is_set("custom_settings"), self.custom_settings, Without),
         ];
         let unmet = rows.into_iter().filter(|&(_, asked, honoured, _)| asked && !honoured);
         unmet.map(|(key, _, _, consequence)| Unmet { key, consequence })

@@ -1,9 +1,9 @@
 //! How the model reads in pages, logs and commands. Owns no decision.
 
-use std::fmt::{Debug, Display, Formatter, Result};
+use std::fmt::{Display, Formatter, Result};
 use std::net::SocketAddr;
 
-use crate::model::{Balance, Bind, Extras, HostPattern, InstanceName, PathRule, Protocol, ServiceName, Target};
+use crate::model::{Balance, Bind, HostPattern, InstanceName, PathRule, Protocol, ServiceName, Target};
 
 impl Display for ServiceName {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -71,21 +71,5 @@ impl Display for HostPattern {
 impl Display for PathRule {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         write!(f, "{} {}", self.key(), self.text())
-    }
-}
-
-/// As derived, but the secrets stay secret.
-impl Debug for Extras {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("Extras")
-            .field("dns", &self.dns)
-            .field("cookie", &self.cookie)
-            .field("basic_auth_secrets", &self.basic_auth_secrets.as_ref().map(|_| "hidden"))
-            .field("health_check_uri", &self.health_check_uri)
-            .field("health_check_port", &self.health_check_port)
-            .field("scheme", &self.scheme)
-            .field("sni", &self.sni)
-            .field("custom_settings", &self.custom_settings)
-            .finish()
     }
 }

@@ -177,6 +177,7 @@ fn service(
         protocol,
         name: name.clone(),
         entry: settings.entry.clone(),
+        port: settings.port,
         instances,
         balance: settings.balance.clone(),
         timeouts: settings.timeouts(timeouts),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::extras::{Cookie, CookieFlag, CookieMode, Extras, Group, Password, User, UserList};
 pub use crate::pattern::Pattern;
 
 /// A service's name: one path segment, never empty.
@@ -65,6 +66,8 @@ pub struct Service {
     pub name: ServiceName,
     /// How requests reach it: rules for HTTP, listening ports for TCP.
     pub entry: Entry,
+    /// Port of what `dns` resolves to, as of instances that name none.
+    pub port: u16,
     /// Its instances, ordered by name. Instances that were bad are not here.
     pub instances: Box<[Instance]>,
     /// How an instance is picked.
@@ -250,27 +253,6 @@ pub struct ServiceTimeouts {
     pub server: Duration,
     /// Idle tunnel or TCP relay.
     pub tunnel: Duration,
-}
-
-/// Keys parsed for engines that can honour them. Empty in most services.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Extras {
-    /// `dns`.
-    pub dns: Option<Box<str>>,
-    /// `cookie`, the line as written.
-    pub cookie: Option<Box<str>>,
-    /// `basic_auth_secrets`, the lines as written. Secret: never printed.
-    pub basic_auth_secrets: Option<Box<str>>,
-    /// `health_check_uri`.
-    pub health_check_uri: Option<Box<str>>,
-    /// `health_check_port`.
-    pub health_check_port: Option<u16>,
-    /// `scheme`, when not `http`.
-    pub scheme: Option<Box<str>>,
-    /// `sni` host names.
-    pub sni: Box<[HostPattern]>,
-    /// `custom_settings`, the lines as written.
-    pub custom_settings: Option<Box<str>>,
 }
 
 /// Everything below `config/`.

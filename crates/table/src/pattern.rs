@@ -54,6 +54,11 @@ impl Pattern {
         &self.text
     }
 
+    /// The expression as parsed, for engines that must write it in another dialect. Parses it again.
+    pub fn hir(&self) -> Hir {
+        parse(&self.text).expect("it was parsed when it was made")
+    }
+
     /// Whether it is found anywhere in path and query.
     pub(crate) fn is_match(&self, target: &[u8]) -> bool {
         match &self.matcher {

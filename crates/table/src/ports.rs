@@ -1,46 +1,107 @@
 //! Who listens where: which TCP service gets a port, and which instances would be ourselves. Opens nothing.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::compile::Limits;
-use crate::model::{Bind, ServiceName, Target};
+use crate::model::{Bind, HostPattern, ServiceName, Target};
 
 /// What a TCP service asks for.
-pub(crate) struct Claim {
-    pub(crate) name: ServiceName,
-    pub(crate) binds: Box<[Bind]>,
+pub(crate) struct Claim<'a> {
+    pub(crate) name: &'a ServiceName,
+    pub(crate) binds: &'a [Bind],
+    /// The TLS server names that it takes there; empty: whatever comes.
+    pub(crate) sni: &'a [HostPattern],
+}
+
+/// Who got what. Services are named by their claim's position.
+#[derive(Debug, Default)]
+pub(crate) struct Allotment {
+    pub(crate) shares: BTreeMap<Bind, Share>,
+    pub(crate) refused: Vec<Refusal>,
+    /// Ordered by loser and winner.
+    pub(crate) shadowed: Vec<SniShadow>,
+}
+
+/// Who is behind one listening address.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// Who takes whatever no name matches.
+    rest: Option<usize>,
+    pub(crate) names: BTreeMap<HostPattern, usize>,
 }
 
 /// A bind that a service does not get.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
-    /// Position of the claim.
     pub(crate) claim: usize,
     pub(crate) bind: Bind,
     pub(crate) advice: String,
 }
 
-/// Gives each port to whom claims it first. Returns who got what, ordered by bind, with the claim's position.
-pub(crate) fn allot(claims: &[Claim], own: &[SocketAddr]) -> (Vec<(Bind, usize)>, Vec<Refusal>) {
-    let mut taken: Vec<(Bind, usize)> = Vec::new();
-    let mut by_port = std::collections::HashMap::<u16, Vec<usize>, foldhash::fast::RandomState>::default();
-    let mut refused = Vec::new();
+/// A server name that a service does not get.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SniShadow {
+    pub(crate) loser: usize,
+    pub(crate) winner: usize,
+    pub(crate) bind: Bind,
+    pub(crate) name: HostPattern,
+}
+
+/// Gives each port to whom claims it first; one who takes names only leaves room for others who do, and for one who
+/// takes the rest.
+pub(crate) fn allot(claims: &[Claim<'_>], limits: &Limits) -> Allotment {
+    let mut by_port = HashMap::<u16, Vec<Bind>, foldhash::fast::RandomState>::default();
+    let mut all = Allotment::default();
     for (claim, asked) in claims.iter().enumerate() {
-        for &bind in &asked.binds {
+        for &bind in asked.binds {
             let same_port = by_port.entry(bind.port).or_default();
-            let holder = same_port.iter().map(|&at| taken[at]).find(|(have, _)| overlaps(have.address, bind.address));
-            let advice = ours(bind, own).or_else(|| Some(held_by(holder?, claims)));
-            match advice {
-                Some(advice) => refused.push(Refusal { claim, bind, advice }),
+            let obstacle = ours(bind, &limits.own).or_else(|| all.obstacle(bind, same_port, claims, claim));
+            match obstacle {
+                Some(advice) => all.refused.push(Refusal { claim, bind, advice }),
+                None if all.shares.contains_key(&bind) => all.admit(claim, bind, asked.sni),
                 None => {
-                    same_port.push(taken.len());
-                    taken.push((bind, claim));
+                    same_port.push(bind);
+                    all.admit(claim, bind, asked.sni);
                 }
             }
         }
     }
-    taken.sort_unstable();
-    (taken, refused)
+    all.shadowed.sort_unstable();
+    all
+}
+
+impl Allotment {
+    /// Why a claim cannot have this bind, beside those that others have on its port.
+    fn obstacle(&self, bind: Bind, same_port: &[Bind], claims: &[Claim<'_>], claim: usize) -> Option<String> {
+        if let Some(share) = self.shares.get(&bind) {
+            let rest = share.rest.filter(|_| claims[claim].sni.is_empty())?;
+            return Some(held_by(bind, &claims[rest]));
+        }
+        let other = same_port.iter().find(|have| overlaps(have.address, bind.address))?;
+        Some(held_by(*other, &claims[self.shares[other].first()]))
+    }
+
+    fn admit(&mut self, claim: usize, bind: Bind, names: &[HostPattern]) {
+        let share = self.shares.entry(bind).or_default();
+        if names.is_empty() {
+            share.rest = Some(claim);
+        }
+        for name in names {
+            let winner = *share.names.entry(name.clone()).or_insert(claim);
+            if winner != claim {
+                self.shadowed.push(SniShadow { loser: claim, winner, bind, name: name.clone() });
+            }
+        }
+    }
+}
+
+impl Share {
+    /// Who takes the rest, else who came first.
+    pub(crate) fn first(&self) -> usize {
+        let first = || self.names.values().min().copied();
+        self.rest.or_else(first).expect("whoever has a share takes the rest or names")
+    }
 }
 
 fn ours(bind: Bind, own: &[SocketAddr]) -> Option<String> {
@@ -48,8 +109,8 @@ fn ours(bind: Bind, own: &[SocketAddr]) -> Option<String> {
     Some(format!("the balancer itself listens on {ours}; choose another port"))
 }
 
-fn held_by((bind, claim): (Bind, usize), claims: &[Claim]) -> String {
-    format!("tcp service {} already listens on {bind}; choose another port", claims[claim].name)
+fn held_by(bind: Bind, holder: &Claim<'_>) -> String {
+    format!("tcp service {} already listens on {bind}; choose another port", holder.name)
 }
 
 /// Whether one machine cannot listen on both with one port.

@@ -23,6 +23,13 @@ pub struct Problem {
     pub advice: Box<str>,
 }
 
+impl Problem {
+    /// A problem with a setting of the program, which is no key: `--haproxy-template`.
+    pub fn of_setting(kind: ProblemKind, setting: &str, advice: impl Into<Box<str>>) -> Self {
+        Self { key: format!("--{setting}").into(), value: None, kind, service: None, advice: advice.into() }
+    }
+}
+
 /// The kinds of problem, each with its own name in metrics and pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -45,6 +52,10 @@ pub enum ProblemKind {
     Unsupported,
     /// The machine refuses the listening address (found by the engine, retried).
     Listen,
+    /// HAProxy refuses what the key asks for; the service keeps the form that it accepted, or is not served.
+    Rejected,
+    /// The engine cannot take a table into use: HAProxy dead or too old, its template wrong, the disk full.
+    Engine,
 }
 
 impl ProblemKind {
@@ -60,6 +71,8 @@ impl ProblemKind {
             Self::Loop => "loop",
             Self::Unsupported => "unsupported",
             Self::Listen => "listen",
+            Self::Rejected => "rejected",
+            Self::Engine => "engine",
         }
     }
 }
@@ -125,7 +138,8 @@ impl<'a> Report<'a> {
         };
         let slash = if key.is_empty() { "" } else { "/" };
         let value = value.filter(|_| !self.secret && !is_secret(key)).map(shorten);
-        let key = format!("{}{directory}{slash}{key}", self.prefix).into();
+        let key = format!("{}{directory}{slash}{key}", self.prefix);
+        let key = if key.is_empty() { "/".into() } else { key.into() };
         self.problems.push(Problem { key, value, kind, service, advice: advice.into() });
     }
 

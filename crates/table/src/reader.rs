@@ -35,11 +35,6 @@ impl<'a> Reader<'a> {
         parse(text).map_err(|advice| self.reject(key, text, advice)).ok()
     }
 
-    /// A value that any text is good for.
-    pub(crate) fn any(&mut self, key: &str) -> Option<Box<str>> {
-        self.text(key).map(Into::into)
-    }
-
     fn reject(&mut self, key: &str, value: &str, advice: String) {
         self.bad = true;
         self.report.add(ProblemKind::BadValue, key, Some(value), advice);

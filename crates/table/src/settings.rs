@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use crate::abilities::{Abilities, Consequence};
 use crate::compile::Limits;
+use crate::cookie;
 use crate::keys::{Part, classify};
 use crate::model::{
-    Balance, Bind, Entry, Extras, HostPattern, HttpEntry, PathRule, Pattern, Protocol, ServiceName, ServiceTimeouts,
-    TcpEntry, Timeouts,
+    Balance, Bind, Cookie, Entry, Extras, HostPattern, HttpEntry, PathRule, Pattern, Protocol, ServiceName,
+    ServiceTimeouts, TcpEntry, Timeouts, UserList,
 };
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::reader::Reader;
+use crate::userlist;
 use crate::value::{self, Parsed};
 
 /// Keys that name hosts, in order.
@@ -92,8 +94,8 @@ pub(crate) fn judge(
 ) -> Judged {
     let mut reader = Reader::new(raw, Report::of_service(&limits.prefix, protocol, name));
     report_unknown(&mut reader, protocol);
-    let extras = extras(&mut reader, protocol);
-    let held_back = report_unmet(&mut reader, &extras, limits.abilities);
+    let (extras, protected) = extras(&mut reader, protocol, limits.abilities);
+    let held_back = report_unmet(&mut reader, protocol, &extras, limits.abilities) || !protected;
     let settings = settings(&mut reader, protocol, extras, old);
     let settings = (!reader.bad).then(|| Arc::new(settings));
     Judged { settings, held_back, problems: reader.report.finish() }
@@ -120,9 +122,10 @@ fn unknown_advice(protocol: Protocol, key: &str, meant: Option<&str>) -> String 
     }
 }
 
-fn report_unmet(reader: &mut Reader<'_>, extras: &Extras, abilities: Abilities) -> bool {
+fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, extras: &Extras, abilities: Abilities) -> bool {
     let mut held_back = false;
-    for unmet in abilities.unmet(extras) {
+    let raw = reader.raw;
+    for unmet in abilities.unmet(extras, |key| is_set(raw, protocol, key)) {
         held_back |= unmet.consequence == Consequence::HeldBack;
         let value = reader.raw.get(unmet.key).map(String::from_utf8_lossy);
         reader.report.add(ProblemKind::Unsupported, unmet.key, value.as_deref(), unmet.advice());
@@ -219,26 +222,45 @@ fn no_rule(reader: &mut Reader<'_>, advice: &str) {
     reader.report.add(ProblemKind::NoRule, "", None, advice);
 }
 
-/// Keys that engines honour or not, see [`Abilities`].
-fn extras(reader: &mut Reader<'_>, protocol: Protocol) -> Extras {
+/// Keys that engines honour or not, see [`Abilities`]; and whether the service has the protection that it asks for.
+fn extras(reader: &mut Reader<'_>, protocol: Protocol, abilities: Abilities) -> (Extras, bool) {
     let both = Extras {
         dns: reader.read("dns", dns),
         health_check_port: reader.read("health_check_port", value::port),
-        custom_settings: reader.any("custom_settings"),
+        custom_settings: if abilities.custom_settings { reader.read("custom_settings", lines) } else { None },
         ..Extras::default()
     };
     match protocol {
         Protocol::Tcp => {
-            let sni = reader.read("sni", |text| value::list(text, value::host_pattern)).unwrap_or_default();
-            Extras { sni: distinct(sni), ..both }
+            let sni = reader.read("sni", |text| value::list(text, value::server_name)).unwrap_or_default();
+            (Extras { sni: distinct(sni), ..both }, true)
         }
-        Protocol::Http => Extras {
-            cookie: cookie(reader),
-            basic_auth_secrets: secrets(reader),
-            health_check_uri: reader.read("health_check_uri", value::uri),
-            scheme: reader.read("scheme", scheme).flatten(),
-            ..both
-        },
+        Protocol::Http => {
+            let users = if abilities.basic_auth { users(reader) } else { Ok(None) };
+            let protected = users.is_ok();
+            let extras = Extras {
+                cookie: if abilities.cookie { cookie(reader) } else { None },
+                basic_auth_secrets: users.ok().flatten(),
+                health_check_uri: reader.read("health_check_uri", value::uri),
+                scheme: reader.read("scheme", scheme).flatten(),
+                ..both
+            };
+            (extras, protected)
+        }
+    }
+}
+
+/// Whether a service's own key is set.
+fn is_set(raw: &RawKeys, protocol: Protocol, key: &str) -> bool {
+    raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting)
+}
+
+/// Lines for HAProxy: what they say is for HAProxy to judge.
+fn lines(text: &str) -> Parsed<Box<str>> {
+    let text = text.replace("\r\n", "\n");
+    match text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
+        true => Err("expected lines of text without control characters".into()),
+        false => Ok(text.into()),
     }
 }
 
@@ -250,14 +272,18 @@ fn dns(text: &str) -> Parsed<Box<str>> {
 }
 
 /// The one key whose empty value means something.
-fn cookie(reader: &mut Reader<'_>) -> Option<Box<str>> {
-    reader.raw.get("cookie").is_some().then(|| reader.any("cookie").unwrap_or_default())
+fn cookie(reader: &mut Reader<'_>) -> Option<Cookie> {
+    reader.raw.get("cookie")?;
+    Some(reader.read("cookie", cookie::parse).unwrap_or_default())
 }
 
-/// Never a bad value: a service that asks for protection is held back, not served in its last, unprotected form.
-fn secrets(reader: &Reader<'_>) -> Option<Box<str>> {
-    let text = String::from_utf8_lossy(reader.raw.get("basic_auth_secrets")?);
-    Some(text.trim()).filter(|text| !text.is_empty()).map(Into::into)
+/// Who may come in. An error is a problem, and more than a bad value: a service that asks for protection is held back,
+/// not served in its last, perhaps unprotected form.
+fn users(reader: &mut Reader<'_>) -> Result<Option<UserList>, ()> {
+    let was_bad = std::mem::replace(&mut reader.bad, false);
+    let users = reader.read("basic_auth_secrets", userlist::parse);
+    let is_bad = std::mem::replace(&mut reader.bad, was_bad);
+    if is_bad { Err(()) } else { Ok(users) }
 }
 
 fn scheme(text: &str) -> Parsed<Option<Box<str>>> {

@@ -1,13 +1,14 @@
 //! The finished table and its lookups. Immutable; a lookup takes no lock and allocates nothing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use crate::compile::{Basis, Routing, listen_problem};
+use crate::basis::Basis;
 use crate::explain::{self, Explanation};
 use crate::form::Form;
 use crate::index::Found;
-use crate::model::{Bind, Config, Protocol, Service};
-use crate::problem::Problem;
+use crate::model::{Bind, Config, HostPattern, Protocol, Service};
+use crate::routing::Routing;
 
 /// An immutable routing table: one revision of the keys, compiled.
 #[derive(Debug, Default)]
@@ -48,7 +49,13 @@ impl Table {
 
     /// Everything below `config/`.
     pub fn config(&self) -> &Arc<Config> {
-        &self.basis.config
+        &self.basis.config.value
+    }
+
+    /// Certificates by name, as far as the engine serves them: each a chain and its private key in PEM, its blocks and
+    /// nothing else, no empty line. Secret. A name is any one path segment, so it makes no file name as it is.
+    pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<str>> {
+        &self.basis.certs.value.0
     }
 
     /// All services that serve, HTTP ones first, each kind ordered by name.
@@ -62,21 +69,17 @@ impl Table {
         self.services.binary_search_by(key).ok().map(|at| &self.services[at])
     }
 
-    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once.
+    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. Where services
+    /// share an address, this is the one that takes what none of [`Table::sni`] matches; where all of them have `sni`,
+    /// the first of them, and nobody takes what does not match.
     pub fn tcp(&self) -> &[(Bind, u32)] {
         &self.routing.tcp
     }
 
-    /// The problem that the machine refuses a listening address, under the key that names it. `None`: no service of
-    /// this table listens there.
-    pub fn listen_problem(&self, bind: Bind, why: &str) -> Option<Problem> {
-        let at = self.tcp().binary_search_by(|(have, _)| have.cmp(&bind)).ok()?;
-        let service = self.services.get(self.tcp()[at].1 as usize)?;
-        let key = |form: &Arc<Form>| (form.protocol, &form.name).cmp(&(service.protocol, &service.name));
-        let form = self.forms.binary_search_by(key).ok().map(|at| &self.forms[at])?;
-        let advice =
-            format!("cannot listen on {bind}: {why}; free the port or choose another, it is tried every second");
-        listen_problem(form, bind, advice, &self.basis.limits)
+    /// The TLS server names that choose a service on this address, and its index into [`Table::services`]. Ordered, each
+    /// name once; empty where one service takes whatever comes. An exact name goes before the longest wildcard.
+    pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
+        self.routing.sni.get(&bind).map(|names| &**names).unwrap_or_default()
     }
 
     /// Finds the service for a request. `host` is the Host header or authority as received (any case, port ignored);

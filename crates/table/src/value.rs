@@ -84,6 +84,15 @@ pub(crate) fn host_pattern(text: &str) -> Parsed<HostPattern> {
     }
 }
 
+/// A TLS server name: a host rule that is no IP address (RFC 6066 §3).
+pub(crate) fn server_name(text: &str) -> Parsed<HostPattern> {
+    let pattern = host_pattern(text)?;
+    match pattern.name().starts_with('[') || pattern.name().parse::<Ipv4Addr>().is_ok() {
+        true => Err("expected a host name; an IP address is never sent as a TLS server name".into()),
+        false => Ok(pattern),
+    }
+}
+
 fn ipv6(text: &str) -> Option<Ipv6Addr> {
     let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     inner.unwrap_or(text).parse().ok()
@@ -233,6 +242,10 @@ mod tests {
         for wrong in ["http://a", "a/b", "a b", "*", "*.", "a.*.b", "a..b", ".a", "-a b", "ü.test", "a:b", "[::1", ""]
         {
             check(host_pattern(wrong), "error: expected a host name");
+        }
+        check(server_name("*.Shop.test"), "Wildcard(\"shop.test\")");
+        for wrong in ["10.0.0.1", "[::1]", "::1:443", "a/b"] {
+            check(server_name(wrong), "error: expected a host name");
         }
         check(host_pattern(&"a.".repeat(127)), "Exact");
         check(host_pattern(&"a".repeat(64)), "error");

@@ -1,24 +1,30 @@
 //! Changes over time: last good forms, deletions, and what a mirror makes of each.
 
-use pointsman_table::{Compiled, Mirror, compile};
+use pointsman_table::{Compiled, Limits, Mirror, compile};
 
-use crate::{answer, changes, limits, problem_lines};
+use crate::{able_limits, answer, changes, limits, problem_lines};
 
 /// Applies each step, compiles, and asks.
 struct Story {
     mirror: Mirror,
     last: Option<Compiled>,
+    limits: Limits,
 }
 
 impl Story {
     fn new() -> Self {
-        Self { mirror: Mirror::default(), last: None }
+        Self { mirror: Mirror::default(), last: None, limits: limits() }
+    }
+
+    /// Of an engine that honours everything.
+    fn for_haproxy() -> Self {
+        Self { limits: able_limits(), ..Self::new() }
     }
 
     /// `expected` is what the request gets, then what the problems contain, separated by `|`.
     fn step(&mut self, lines: &str, request: &str, expected: &str) {
         self.mirror.apply(self.mirror.revision() + 1, changes(lines));
-        let compiled = compile(&self.mirror, self.last.as_ref().map(|last| &*last.table), &limits());
+        let compiled = compile(&self.mirror, self.last.as_ref().map(|last| &*last.table), &self.limits);
         let route = answer(&compiled.table, request);
         let instances = compiled.table.services().iter().map(|service| service.instances.len()).sum::<usize>();
         let found = format!("{route} instances={instances}");
@@ -64,6 +70,17 @@ fn a_service_that_asks_for_protection_is_never_served_without() {
     story.step("- services/s/basic_auth_secrets", "s.test/", "none|services/s/port");
     story.step("- services/s/port", "s.test/", "service=s");
     story.step("services/s/scheme = https\nservices/s/port = x", "s.test/", "none|scheme port");
+}
+
+#[test]
+fn a_service_whose_protection_is_bad_is_not_served_in_an_older_form() {
+    let mut story = Story::for_haproxy();
+    story.step("services/s/domain = s.test", "s.test/", "service=s");
+    story.step("services/s/basic_auth_secrets = user a pasword b", "s.test/", "none|services/s/basic_auth_secrets:");
+    story.step("services/s/basic_auth_secrets = user a password b", "s.test/", "service=s");
+    story.step("services/s/cookie = insert", "s.test/", "service=s|services/s/cookie");
+    story.step("services/s/basic_auth_secrets = x", "s.test/", "none|services/s/basic_auth_secrets: services/s/cookie");
+    story.step("- services/s/basic_auth_secrets\nservices/s/cookie =", "s.test/", "service=s");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Instances, ports, balance and waits of a service, for HTTP and TCP.
 
-use pointsman_table::{Abilities, Instance, Limits, Protocol, Service, compile};
+use pointsman_table::{Instance, Protocol, Service};
 
-use crate::{compiled, limits, mirror};
+use crate::{compiled, compiled_for_haproxy};
 
 fn describe(service: &Service) -> String {
     let instance = |i: &Instance| {
@@ -51,8 +51,7 @@ fn values_and_default_ports() {
 fn tls_instances_need_an_engine_that_can() {
     let keys = "services/s/domain = s.test\nservices/s/a = 10.0.0.1:443 tls";
     check(keys, "");
-    let able = Limits { abilities: Abilities { tls_instances: true, ..Abilities::default() }, ..limits() };
-    let compiled = compile(&mirror(keys), None, &able);
+    let compiled = compiled_for_haproxy(keys);
     assert_eq!(describe(&compiled.table.services()[0]), "a=10.0.0.1:443 tls");
     assert_eq!(compiled.problems, []);
 }
@@ -97,36 +96,60 @@ fn listening_ports() {
     check_ports("tcp-services/a/port = 10.0.0.1:80,8404,81", "0.0.0.0:81 a");
 }
 
+/// Who takes which server name on each address; `-` is whatever else comes.
+fn check_sni(keys: &str, expected: &str) {
+    let table = compiled_for_haproxy(keys).table;
+    let name = |at: u32| &table.services()[at as usize].name;
+    let of_bind = |&(bind, at): &(_, u32)| {
+        let names = table.sni(bind).iter().map(|(pattern, at)| format!(" {pattern}={}", name(*at)));
+        let takes_rest = table.services()[at as usize].extras.sni.is_empty();
+        let rest = if takes_rest { format!(" -={}", name(at)) } else { String::new() };
+        format!("{bind}{}{rest}", names.collect::<String>())
+    };
+    assert_eq!(table.tcp().iter().map(of_bind).collect::<Vec<_>>().join(", "), expected, "{keys}");
+}
+
+#[test]
+fn services_share_a_port_by_server_name() {
+    check_sni("tcp-services/a/port = 1\ntcp-services/a/sni = b.test,*.a.test", "0.0.0.0:1 b.test=a *.a.test=a");
+    check_sni(
+        "services/web/domain = web.test
+         tcp-services/a/port = 1
+         tcp-services/a/sni = A.test
+         tcp-services/b/ports = 1, 2
+         tcp-services/c/port = 1
+         tcp-services/c/sni = *.test, a.test
+         tcp-services/d/ports = 1, 3",
+        "0.0.0.0:1 a.test=a *.test=c -=b, 0.0.0.0:2 -=b, 0.0.0.0:3 -=d",
+    );
+    check_sni(
+        "tcp-services/a/port = 1
+         tcp-services/b/ports = 1
+         tcp-services/b/sni = b.test
+         tcp-services/c/ports = 10.0.0.1:1
+         tcp-services/c/sni = c.test",
+        "0.0.0.0:1 b.test=b -=a",
+    );
+}
+
 #[test]
 fn keys_for_other_engines_reach_the_model_when_honoured() {
     let keys = "services/s/domain = s.test
         services/s/cookie =
-        services/s/basic_auth_secrets = user a insecure-password b
+        services/s/basic_auth_secrets = user a insecure-password hunter2
         services/s/dns = srv:_http._tcp.s.test
         services/s/health_check_uri = /up
         services/s/health_check_port = 81
         services/s/scheme = https
         services/s/custom_settings = option httpchk
         tcp-services/t/port = 443
-        tcp-services/t/sni = *.t.test
-        certs/a = pem";
-    let abilities = Abilities {
-        dns: true,
-        cookie: true,
-        basic_auth: true,
-        health_checks: true,
-        schemes: true,
-        sni: true,
-        custom_settings: true,
-        tls_instances: true,
-        certs: true,
-    };
-    let compiled = compile(&mirror(keys), None, &Limits { abilities, ..limits() });
+        tcp-services/t/sni = *.t.test";
+    let compiled = compiled_for_haproxy(keys);
     assert_eq!(compiled.problems, []);
     let said = format!("{:?} {:?}", compiled.table.services()[0].extras, compiled.table.services()[1].extras);
     for expected in [
         "srv:_http._tcp.s.test",
-        "cookie: Some(\"\")",
+        "KONTENA_SERVERID",
         "/up",
         "Some(81)",
         "https",
@@ -135,7 +158,13 @@ fn keys_for_other_engines_reach_the_model_when_honoured() {
     ] {
         assert!(said.contains(expected), "{said} lacks {expected}");
     }
-    assert!(!said.contains("insecure-password"), "{said}");
+    let extras = &compiled.table.services()[0].extras;
+    assert_eq!(
+        extras.cookie.as_ref().map(ToString::to_string).as_deref(),
+        Some("KONTENA_SERVERID insert indirect nocache")
+    );
+    assert_eq!(extras.basic_auth_secrets.as_ref().map(|list| list.users.len()), Some(1));
+    assert!(!said.contains("hunter2"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The table from outside: keys in, answers out. The harness knows the API; each test is rows of data.
 
 mod changes;
+mod complaints;
 mod instances;
 mod problems;
 mod random;
@@ -10,7 +11,7 @@ mod sharing;
 
 use std::sync::Arc;
 
-use pointsman_table::{Change, Compiled, Limits, Mirror, Table, compile};
+use pointsman_table::{Abilities, Change, Compiled, Limits, Mirror, Table, compile};
 
 /// The prefix that all tests use.
 const PREFIX: &str = "/haproxy-x";
@@ -22,6 +23,11 @@ fn limits() -> Limits {
         local: [[192, 0, 2, 7].into()].into(),
         ..Limits::default()
     }
+}
+
+/// The same for an engine that honours everything.
+fn able_limits() -> Limits {
+    Limits { abilities: Abilities::haproxy(), ..limits() }
 }
 
 /// Keys written as `services/shop/domain = shop.test`, one a line.
@@ -42,6 +48,10 @@ fn mirror(keys: &str) -> Mirror {
 
 fn compiled(keys: &str) -> Compiled {
     compile(&mirror(keys), None, &limits())
+}
+
+fn compiled_for_haproxy(keys: &str) -> Compiled {
+    compile(&mirror(keys), None, &able_limits())
 }
 
 fn put(key: &str, value: &str) -> Change {
@@ -91,7 +101,8 @@ fn problem_lines(compiled: &Compiled) -> Vec<String> {
 fn picture(compiled: &Compiled) -> String {
     let table = &compiled.table;
     let problems = problem_lines(compiled).join("\n");
-    format!("{:#?}\n{:?}\n{:?}\n{problems}", table.services(), table.tcp(), table.config())
+    let sni: Vec<_> = table.tcp().iter().map(|(bind, _)| table.sni(*bind)).collect();
+    format!("{:#?}\n{:?}\n{sni:?}\n{:?}\n{problems}", table.services(), table.tcp(), table.config())
 }
 
 fn same_services(a: &Table, b: &Table) -> Vec<String> {

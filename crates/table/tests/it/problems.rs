@@ -1,11 +1,20 @@
 //! Every kind of problem, with its full key, its value and its advice; and that others never notice.
 
-use pointsman_table::{KNOWN_KEYS, Protocol, Tree};
+use pointsman_table::{Compiled, KNOWN_KEYS, Protocol, Tree};
 
-use crate::{compiled, problem_lines};
+use crate::{compiled, compiled_for_haproxy, problem_lines};
 
 /// The problems of these keys beside a good service, and whether the services named still serve.
 fn check(keys: &str, serves: &str, expected: &[&str]) {
+    check_with(compiled, keys, serves, expected);
+}
+
+/// The same where the engine honours everything.
+fn check_for_haproxy(keys: &str, serves: &str, expected: &[&str]) {
+    check_with(compiled_for_haproxy, keys, serves, expected);
+}
+
+fn check_with(compiled: fn(&str) -> Compiled, keys: &str, serves: &str, expected: &[&str]) {
     let compiled = compiled(&format!("{keys}\nservices/good/domain = good.test\nservices/good/a = 10.0.0.1:80"));
     let lines = problem_lines(&compiled);
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
@@ -194,6 +203,31 @@ fn ports_taken() {
 }
 
 #[test]
+fn server_names_shadowed_and_ports_not_shared() {
+    check_for_haproxy(
+        "tcp-services/a/port = 1
+         tcp-services/a/sni = a.test, *.test
+         tcp-services/b/ports = 1, 2
+         tcp-services/b/sni = *.test, b.test, a.test
+         tcp-services/c/port = 1
+         tcp-services/d/external_port = 1
+         tcp-services/e/port = 10.0.0.1:1
+         tcp-services/e/sni = e.test",
+        "good a b c d e",
+        &[
+            "tcp-services/b/sni = \"*.test, b.test, a.test\": shadowed: tcp service a has the same server name on 0.0.0.0:1 and goes first: a.test (and 1 more);",
+            "tcp-services/d/external_port = \"1\": port taken: tcp service c already listens on 0.0.0.0:1",
+            "tcp-services/e/port = \"10.0.0.1:1\": port taken: tcp service c already listens on 0.0.0.0:1",
+        ],
+    );
+    check_for_haproxy(
+        "tcp-services/s/port = 1\ntcp-services/s/sni = 10.0.0.1",
+        "good",
+        &["tcp-services/s/sni = \"10.0.0.1\": bad value: expected a host name; an IP address is never"],
+    );
+}
+
+#[test]
 fn loops() {
     let ours =
         ["127.0.0.1:80", "127.9.9.9:80", "192.0.2.7:80", "[::1]:80", "localhost:80", "0.0.0.0:80", "127.0.0.1:8404"];
@@ -251,6 +285,25 @@ fn unsupported_keys_serve_without_or_not_at_all() {
         "good",
         &["certs/shop.pem: unsupported: this engine does not serve TLS"],
     );
+}
+
+#[test]
+fn bad_values_of_keys_that_haproxy_honours() {
+    let rows = [
+        ("cookie", "SRV insert forever", "s/cookie = \"SRV insert forever\": bad value: expected NAME and then insert"),
+        ("custom_settings", "a\u{b}b", "s/custom_settings = \"a\\u{b}b\": bad value: expected lines of text"),
+        ("basic_auth_secrets", "hunter2", "s/basic_auth_secrets: bad value: expected lines such as: user NAME"),
+    ];
+    for (key, value, expected) in rows {
+        check_for_haproxy(&format!("services/s/domain = s.test\nservices/s/{key} = {value}"), "good", &[expected]);
+    }
+    check_for_haproxy(
+        "tcp-services/s/port = 1\ntcp-services/s/custom_settings = a\u{0}b",
+        "good",
+        &["s/custom_settings = \"a\\0b\": bad value: expected lines of text"],
+    );
+    check_for_haproxy("services/s/domain = s.test\nservices/s/custom_settings = a\tb", "good s", &[]);
+    check_for_haproxy("services/s/domain = s.test\nservices/s/basic_auth_secrets = ", "good s", &[]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use pointsman_table::{Change, Compiled, Mirror, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::{limits, picture, put, reference};
+use crate::{able_limits, limits, picture, put, reference};
 
 const HOSTS: &[&str] = &["a.test", "b.test", "*.test", "*.a.test", "x.a.test", "a.test,b.test", "*.x.a.test", "test"];
 const PREFIXES: &[&str] = &["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/a?x", "/a,/b", "/b/c,/a/b"];
@@ -90,16 +90,18 @@ proptest! {
         let mut mirror = Mirror::default();
         mirror.reset(1, entries.into_iter().map(|(key, value)| (format!("services/s/{key}").into(), value.into())));
         compile(&mirror, None, &limits());
+        compile(&mirror, None, &able_limits());
     }
 
     #[test]
-    fn changes_one_by_one_make_the_same_table_as_all_at_once(changes in prop::collection::vec(any_change(), 1..60)) {
+    fn changes_one_by_one_make_the_same_table_as_all_at_once(changes in prop::collection::vec(any_change(), 1..60), able: bool) {
+        let limits = if able { able_limits() } else { limits() };
         let mut mirror = Mirror::default();
         let mut last: Option<Compiled> = None;
         for (revision, change) in (1..).zip(changes) {
             mirror.apply(revision, [change]);
-            let step = compile(&mirror, last.as_ref().map(|last| &*last.table), &limits());
-            let whole = compile(&mirror, None, &limits());
+            let step = compile(&mirror, last.as_ref().map(|last| &*last.table), &limits);
+            let whole = compile(&mirror, None, &limits);
             prop_assert_eq!(crate::problem_lines(&step).len() >= crate::problem_lines(&whole).len(), true);
             if !has_history(&step) {
                 prop_assert_eq!(picture(&step), picture(&whole));

@@ -1,0 +1,69 @@
+//! What all services are judged by: limits, configuration and certificates, kept from table to table while their keys
+//! stay the same.
+
+use std::sync::Arc;
+
+use crate::certs::{self, Certs};
+use crate::compile::Limits;
+use crate::config;
+use crate::mirror::Mirror;
+use crate::model::Config;
+use crate::problem::Problem;
+use crate::raw::RawKeys;
+
+/// What all services are judged by.
+#[derive(Debug, Default)]
+pub(crate) struct Basis {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) config: Tree<Config>,
+    pub(crate) certs: Tree<Certs>,
+    /// Whether the old table was made under other limits.
+    pub(crate) stale: bool,
+}
+
+impl Basis {
+    pub(crate) fn new(mirror: &Mirror, old: &Self, limits: &Limits) -> Self {
+        let stale = *old.limits != *limits;
+        let limits = if stale { Arc::new(limits.clone()) } else { old.limits.clone() };
+        let config = old.config.next(mirror.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
+        let certs = old.certs.next(mirror.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
+        Self { limits, config, certs, stale }
+    }
+
+    /// Whether services that set no waits of their own have others now.
+    pub(crate) fn retimed(&self, old: &Self) -> bool {
+        let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
+        (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
+    }
+
+    /// Problems with keys that belong to no service.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.config.problems.iter().chain(&*self.certs.problems)
+    }
+}
+
+/// One tree's keys and what was made of them.
+#[derive(Debug)]
+pub(crate) struct Tree<T> {
+    pub(crate) raw: Arc<RawKeys>,
+    pub(crate) value: Arc<T>,
+    problems: Arc<[Problem]>,
+}
+
+impl<T: Default> Default for Tree<T> {
+    fn default() -> Self {
+        Self { raw: Arc::default(), value: Arc::default(), problems: Arc::from([]) }
+    }
+}
+
+impl<T: PartialEq> Tree<T> {
+    /// Judges the keys if they are not the same, or `stale`. What comes out equal keeps its identity.
+    fn next(&self, raw: &Arc<RawKeys>, stale: bool, judge: impl FnOnce(&RawKeys, &T) -> (T, Box<[Problem]>)) -> Self {
+        if !stale && Arc::ptr_eq(&self.raw, raw) {
+            return Self { raw: raw.clone(), value: self.value.clone(), problems: self.problems.clone() };
+        }
+        let (value, problems) = judge(raw, &self.value);
+        let value = if value == *self.value { self.value.clone() } else { Arc::new(value) };
+        Self { raw: raw.clone(), value, problems: problems.into() }
+    }
+}

@@ -1,0 +1,183 @@
+//! Parses `cookie`: the arguments of HAProxy's directive, as 2.4 knows them.
+
+use std::time::Duration;
+
+use crate::extras::{Cookie, CookieFlag, CookieMode};
+use crate::value::{self, Parsed};
+use crate::words::words;
+
+/// Longest name and attribute that anyone means.
+const LONGEST: usize = 256;
+/// Longest life of a cookie, seconds: browsers keep none for longer than 400 days (RFC 6265bis §5.5).
+const LONGEST_LIFE: u64 = 400 * 24 * 3600;
+
+/// Parses one line, with or without the word `cookie` in front. An empty one is the usual cookie.
+pub(crate) fn parse(text: &str) -> Parsed<Cookie> {
+    if text.lines().nth(1).is_some() {
+        return Err("expected one line; further lines go into custom_settings".into());
+    }
+    let words = words(text).map_err(|wrong| format!("expected a cookie line, but it {wrong}"))?;
+    let mut words = words.iter().map(String::as_str).peekable();
+    words.next_if(|word| *word == "cookie");
+    let Some(name) = words.next() else {
+        return Ok(Cookie::default());
+    };
+    let mut cookie = Cookie { name: self::name(name)?, mode: None, flags: Box::default(), ..Cookie::default() };
+    let mut flags = Vec::new();
+    while let Some(word) = words.next() {
+        match (mode(word), flag(word)) {
+            (Some(mode), _) if cookie.mode.is_none_or(|have| have == mode) => cookie.mode = Some(mode),
+            (Some(_), _) => return Err("expected one of insert, prefix and rewrite".into()),
+            (None, Some(flag)) => flags.extend(Some(flag).filter(|flag| !flags.contains(flag))),
+            (None, None) => option(&mut cookie, word, words.next())?,
+        }
+    }
+    cookie.flags = flags.into();
+    compatible(cookie)
+}
+
+fn mode(word: &str) -> Option<CookieMode> {
+    CookieMode::ALL.into_iter().find(|mode| mode.as_str() == word)
+}
+
+fn flag(word: &str) -> Option<CookieFlag> {
+    CookieFlag::ALL.into_iter().find(|flag| flag.as_str() == word)
+}
+
+fn name(word: &str) -> Parsed<Box<str>> {
+    if mode(word).is_some() || flag(word).is_some() {
+        return Err(format!("expected a cookie's name before {word}"));
+    }
+    // RFC 6265 §4.1.1, less what HAProxy would want in quotes.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"!%&*+-.^_`|~".contains(&b);
+    match (1..=LONGEST).contains(&word.len()) && word.bytes().all(plain) {
+        true => Ok(word.into()),
+        false => Err("expected a cookie's name of letters, digits, - and _".into()),
+    }
+}
+
+/// A word with a value behind it.
+fn option(cookie: &mut Cookie, word: &str, value: Option<&str>) -> Parsed<()> {
+    let known = matches!(word, "domain" | "maxidle" | "maxlife" | "attr");
+    let value = value.filter(|_| known).ok_or_else(|| match known {
+        true => format!("expected a value behind {word}"),
+        false => "expected NAME and then insert, prefix or rewrite, indirect, nocache, postonly, preserve, httponly, \
+                  secure, dynamic, domain NAME, maxidle TIME, maxlife TIME, attr VALUE"
+            .into(),
+    })?;
+    match word {
+        "domain" => push(&mut cookie.domains, domain(value)?),
+        "maxidle" => cookie.max_idle = Some(seconds(value)?),
+        "maxlife" => cookie.max_life = Some(seconds(value)?),
+        _ => push(&mut cookie.attributes, attribute(value)?),
+    }
+    Ok(())
+}
+
+fn push(list: &mut Box<[Box<str>]>, item: Box<str>) {
+    *list = std::mem::take(list).into_iter().chain([item]).collect();
+}
+
+fn domain(text: &str) -> Parsed<Box<str>> {
+    let name = value::host_name(text.strip_prefix('.').unwrap_or(text));
+    name.map(|_| text.into()).map_err(|_| "expected domain and a host name".into())
+}
+
+/// HAProxy refuses control characters and semicolons; the others here would need quotes.
+fn attribute(text: &str) -> Parsed<Box<str>> {
+    let plain = |b: u8| b.is_ascii_graphic() && !b";\"'\\#$".contains(&b);
+    match (1..=LONGEST).contains(&text.len()) && text.bytes().all(plain) {
+        true => Ok(text.into()),
+        false => Err("expected attr and one attribute such as SameSite=Strict, without ; and quotes".into()),
+    }
+}
+
+/// HAProxy's time, seconds where no unit is given.
+fn seconds(text: &str) -> Parsed<Duration> {
+    let wrong = || "expected a time of at least a second and at most 400 days, such as 1800, 30m, 8h or 30d".to_owned();
+    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..unit].parse().map_err(|_| wrong())?;
+    let factor = match &text[unit..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.checked_mul(factor).filter(|seconds| (1..=LONGEST_LIFE).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// The combinations that HAProxy refuses.
+fn compatible(cookie: Cookie) -> Parsed<Cookie> {
+    let has = |flag| cookie.flags.contains(&flag);
+    let inserts = cookie.mode == Some(CookieMode::Insert);
+    if cookie.mode == Some(CookieMode::Rewrite) && has(CookieFlag::Indirect) {
+        return Err("expected rewrite or indirect, not both".into());
+    }
+    if has(CookieFlag::Preserve) && !inserts && !has(CookieFlag::Indirect) {
+        return Err("expected insert or indirect beside preserve".into());
+    }
+    Ok(cookie)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let said = parse(text).map_or_else(|advice| format!("error: {advice}"), |cookie| cookie.to_string());
+        match expected.starts_with("error") {
+            true => assert!(said.starts_with(expected), "{text:?}: {said} is not {expected}"),
+            false => assert_eq!(said, expected, "{text:?}"),
+        }
+    }
+
+    #[test]
+    fn lines() {
+        check("", "KONTENA_SERVERID insert indirect nocache");
+        check("cookie", "KONTENA_SERVERID insert indirect nocache");
+        check("SRV insert", "SRV insert");
+        check("cookie  SRV  insert\tindirect nocache insert indirect", "SRV insert indirect nocache");
+        check("cookie cookie prefix", "cookie prefix");
+        check("JSESSIONID prefix nocache # java", "JSESSIONID prefix nocache");
+        check("SRV", "SRV");
+        check("'SRV' rewrite postonly", "SRV rewrite postonly");
+        check("SRV insert preserve httponly secure dynamic", "SRV insert preserve httponly secure dynamic");
+        check(
+            "SRV insert maxidle 30m maxlife 8h domain .shop.test domain b.test attr SameSite=Lax attr \"Priority=High\"",
+            "SRV insert domain .shop.test domain b.test maxidle 1800s maxlife 28800s attr SameSite=Lax attr Priority=High",
+        );
+        check("SRV insert maxlife 1", "SRV insert maxlife 1s");
+        check("SRV insert maxlife 400d", "SRV insert maxlife 34560000s");
+    }
+
+    #[test]
+    fn bad_lines() {
+        for (text, expected) in [
+            ("insert", "expected a cookie's name before insert"),
+            ("cookie indirect", "expected a cookie's name before indirect"),
+            ("a;b insert", "expected a cookie's name of letters"),
+            ("$X insert", "expected a cookie's name of letters"),
+            ("\"$X\" insert", "expected a cookie line, but it uses a variable"),
+            ("SRV insert rewrite", "expected one of insert, prefix and rewrite"),
+            ("SRV rewrite indirect", "expected rewrite or indirect"),
+            ("SRV preserve", "expected insert or indirect beside preserve"),
+            ("SRV insert forever", "expected NAME and then insert"),
+            ("SRV insert expires 5", "expected NAME and then insert"),
+            ("SRV insert domain", "expected a value behind domain"),
+            ("SRV insert domain a/b", "expected domain and a host name"),
+            ("SRV insert maxidle 5x", "expected a time of at least a second"),
+            ("SRV insert maxidle 0", "expected a time"),
+            ("SRV insert maxlife 401d", "expected a time"),
+            ("SRV insert maxlife 99999999999999999999d", "expected a time"),
+            ("SRV insert attr a;b", "expected attr and one attribute"),
+            ("SRV insert attr 'a b'", "expected attr and one attribute"),
+            ("SRV insert\noption x", "expected one line"),
+            ("SRV insert\u{1}", "expected a cookie line, but it holds a control character"),
+        ] {
+            check(text, &format!("error: {expected}"));
+        }
+    }
+}
