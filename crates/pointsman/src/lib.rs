@@ -6,6 +6,7 @@
 //! | `commands` | the command line, and one file a command |
 //! | `control` | the one loop from a store's updates to a published table |
 //! | `store` | the stores: etcd v3, etcd v2, a directory; followed and edited |
+//! | `haproxy` | the HAProxy engine: a real HAProxy, driven |
 //! | `native` | the native engine: listeners, HTTP/1, TCP relays, balancing |
 //! | `live` | counters and health that survive every table |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
@@ -15,6 +16,7 @@
 pub mod admin;
 pub mod commands;
 pub mod control;
+pub mod haproxy;
 pub mod live;
 pub mod logging;
 pub mod native;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pointsman::commands::cli::{self, Command};
 use pointsman::commands::run::Reload;
-use pointsman::commands::{Outcome, check, demo, edit, explain, routes, run};
+use pointsman::commands::{Outcome, check, demo, edit, explain, render, routes, run};
 use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use pointsman::{logging, sys};
 
@@ -48,6 +48,9 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Yes);
     }
     let (environment, host) = (environment(), host());
+    if let Command::Render { .. } = command {
+        given.insert("engine", vec!["haproxy".to_owned()]);
+    }
     let mut chosen = Chosen::gather(&given, &environment)?;
     let folder = match command {
         Command::Demo => Some(demo::Folder::new()?),
@@ -93,6 +96,9 @@ async fn dispatch(
         Command::Routes { json } => return routes::routes(settings, json, out, note).await,
         Command::Explain { url, json } => {
             return explain::explain(settings, &url, json, out, note).await;
+        }
+        Command::Render { output } => {
+            return render::render(settings, output.as_deref(), out, note).await;
         }
         Command::Version => {}
     }

@@ -9,6 +9,7 @@ use pointsman_table::{ProblemKind, Protocol};
 
 use super::view::protocol_word;
 use crate::control::Status;
+use crate::haproxy::ledger::Facts;
 use crate::live::{InstanceStats, ServiceStats, Snapshot};
 use crate::store::Condition;
 use crate::sys;
@@ -56,8 +57,8 @@ fn resident_bytes(status: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// The whole page.
-pub fn render(status: &Status, snapshot: &Snapshot, process: &Process) -> String {
+/// The whole page; with `haproxy`, that of the HAProxy engine.
+pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: Option<&Facts>) -> String {
     let mut page = Page::default();
     page.traffic(&snapshot.services);
     page.instances_up(status, &snapshot.services);
@@ -65,6 +66,7 @@ pub fn render(status: &Status, snapshot: &Snapshot, process: &Process) -> String
     page.connections(snapshot);
     page.table(status);
     page.store(&status.condition);
+    haproxy.into_iter().for_each(|facts| page.haproxy(facts));
     page.process(process);
     page.text
 }
@@ -241,6 +243,19 @@ impl Page {
         self.sample(STORE_INFO.name, &[("state", state), ("via", via)], 1);
     }
 
+    fn haproxy(&mut self, facts: &Facts) {
+        self.family(&HAPROXY_INFO);
+        self.sample(HAPROXY_INFO.name, &[("version", &facts.version)], 1);
+        self.family(&HAPROXY_WORKERS);
+        self.sample(HAPROXY_WORKERS.name, &[("state", "current")], u8::from(facts.serving));
+        self.sample(HAPROXY_WORKERS.name, &[("state", "old")], facts.old_workers);
+        self.family(&HAPROXY_RELOADS);
+        self.sample(HAPROXY_RELOADS.name, &[("result", "ok")], facts.reloads);
+        self.sample(HAPROXY_RELOADS.name, &[("result", "failed")], facts.failed_reloads);
+        self.single(&HAPROXY_RELOAD, facts.last_reload.as_secs_f64());
+        self.single(&HAPROXY_COMMANDS, facts.commands);
+    }
+
     fn process(&mut self, process: &Process) {
         self.family(&BUILD_INFO);
         self.sample(BUILD_INFO.name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -315,6 +330,13 @@ const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
 const PROBLEMS: Family = gauge("pointsman_problems", "What is wrong with the keys, by kind.");
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
 const STORE_INFO: Family = gauge("pointsman_store_info", "How it stands with the store, and which one it is.");
+const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "The version of the HAProxy that is driven.");
+const HAPROXY_WORKERS: Family =
+    gauge("pointsman_haproxy_workers", "Workers of HAProxy: the one that takes connections, and old ones that finish.");
+const HAPROXY_RELOADS: Family = counter("pointsman_haproxy_reloads_total", "Reloads of HAProxy, by what came of them.");
+const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "How long the last reload took.");
+const HAPROXY_COMMANDS: Family =
+    counter("pointsman_haproxy_commands_total", "Commands that changed HAProxy while it ran.");
 const BUILD_INFO: Family = gauge("pointsman_build_info", "The version.");
 const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
 const OPEN_FDS: Family = gauge("process_open_fds", "Number of open file descriptors.");
@@ -332,6 +354,8 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::Loop,
     ProblemKind::Unsupported,
     ProblemKind::Listen,
+    ProblemKind::Rejected,
+    ProblemKind::Engine,
 ];
 
 #[cfg(test)]
@@ -379,7 +403,9 @@ mod tests {
         let snapshot = Snapshot { services: vec![service], faults: vec![("no_route", 2)], ..Snapshot::default() };
         let mut status = Status { table: Some(table()), ..Status::new() };
         status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
-        render(&status, &snapshot, &Process::read(SystemTime::now()))
+        let facts =
+            Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
+        render(&status, &snapshot, &Process::read(SystemTime::now()), Some(&facts))
     }
 
     #[test]
@@ -401,6 +427,11 @@ mod tests {
             "pointsman_problems{kind=\"bad_value\"} 0\n".to_owned(),
             "pointsman_store_up 1\n".to_owned(),
             "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\"} 1\n".to_owned(),
+            "pointsman_haproxy_info{version=\"2.6.12\"} 1\n".to_owned(),
+            "pointsman_haproxy_workers{state=\"current\"} 1\n".to_owned(),
+            "pointsman_haproxy_workers{state=\"old\"} 2\n".to_owned(),
+            "pointsman_haproxy_reloads_total{result=\"ok\"} 3\n".to_owned(),
+            "pointsman_haproxy_reloads_total{result=\"failed\"} 0\n".to_owned(),
             "pointsman_ready 0\n".to_owned(),
             "# TYPE pointsman_request_duration_seconds histogram\n".to_owned(),
         ] {
@@ -433,6 +464,12 @@ mod tests {
             let (name, kind) = line.split_once(' ').unwrap();
             assert!(reference.contains(&format!("| `{name}` | {kind} |")), "docs/metrics.md lacks {name}");
         }
+    }
+
+    #[test]
+    fn says_nothing_of_haproxy_where_it_does_not_serve() {
+        let page = render(&Status::new(), &Snapshot::default(), &Process::read(SystemTime::now()), None);
+        assert!(!page.contains("haproxy"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Health, metrics and the table over HTTP, for people and machines. Never on the data path, never changes anything.
 
+mod figures;
 mod listener;
 pub mod metrics;
 pub mod view;
@@ -17,10 +18,10 @@ use axum::routing::get;
 use serde::Deserialize;
 use tokio::sync::watch;
 
+pub use figures::Figures;
 pub use listener::{bind, serve};
 
 use crate::control::Status;
-use crate::live::Registry;
 use view::{ExplainView, ProblemView, TableView};
 
 /// What the pages show.
@@ -29,7 +30,7 @@ pub struct Pages {
     /// The control side's state.
     pub status: watch::Receiver<Status>,
     /// The counters.
-    pub registry: Arc<Registry>,
+    pub figures: Figures,
     /// Where HTTP services are served.
     pub http: Arc<[SocketAddr]>,
     /// When the program started.
@@ -73,14 +74,16 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 }
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
-    let text =
-        metrics::render(&pages.status.borrow(), &pages.registry.snapshot(), &metrics::Process::read(pages.started));
+    let snapshot = pages.figures.snapshot().await;
+    let (process, haproxy) = (metrics::Process::read(pages.started), pages.figures.haproxy());
+    let text = metrics::render(&pages.status.borrow(), &snapshot, &process, haproxy.as_ref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 async fn table(State(pages): State<Pages>) -> Response {
+    let snapshot = pages.figures.snapshot().await;
     let view = match &pages.status.borrow().table {
-        Some(table) => TableView::new(table, &pages.http).with_counters(&pages.registry.snapshot()),
+        Some(table) => TableView::new(table, &pages.http).with_counters(&snapshot),
         None => return not_read_yet(),
     };
     axum::Json(view).into_response()
@@ -100,11 +103,12 @@ async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRe
     let Ok(Query(Asked { url })) = asked else {
         return (StatusCode::BAD_REQUEST, "no URL; ask for /api/explain?url=http://shop.test/cart\n").into_response();
     };
+    let snapshot = pages.figures.snapshot().await;
     let status = pages.status.borrow();
     let Some(table) = &status.table else {
         return not_read_yet();
     };
-    match ExplainView::new(table, &pages.registry.snapshot(), &url) {
+    match ExplainView::new(table, &snapshot, &url) {
         Ok(view) => axum::Json(view).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }

@@ -7,13 +7,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::control::Phase;
+use crate::live::Registry;
 
 async fn answer(status: Status, request: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_keep, status) = watch::channel(status);
-    let pages =
-        Pages { status, registry: Arc::new(Registry::new(1)), http: Arc::default(), started: SystemTime::now() };
+    let figures = Figures::Native(Arc::new(Registry::new(1)));
+    let pages = Pages { status, figures, http: Arc::default(), started: SystemTime::now() };
     let server = tokio::spawn(serve(listener, router(pages)));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");

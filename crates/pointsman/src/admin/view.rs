@@ -1,10 +1,10 @@
 //! The table and its problems as pages and commands show them: the same form, whether it came over HTTP or was
 //! compiled here. Secrets are not in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use pointsman_table::{Entry, HttpEntry, Instance, Problem, Protocol, Service, Table, Verdict};
+use pointsman_table::{Bind, Entry, HttpEntry, Instance, Problem, Protocol, Service, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::live::{InstanceStats, Snapshot};
@@ -27,7 +27,7 @@ pub struct ListenerView {
     pub protocol: String,
     /// `0.0.0.0:80`.
     pub address: String,
-    /// The TCP service behind it.
+    /// The TCP service behind it; where several share an address, each has a listener of its own here.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub service: Option<String>,
 }
@@ -51,7 +51,7 @@ pub struct ServiceView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RuleView {
-    /// `shop.test`, `*.example.org`.
+    /// `shop.test`, `*.example.org`; the TLS server names of a TCP service.
     pub hosts: Vec<String>,
     /// `url_beg=/api`, with the key that says it.
     pub paths: Vec<String>,
@@ -135,15 +135,11 @@ pub struct ChoiceView {
 impl TableView {
     /// The table, and where HTTP is served.
     pub fn new(table: &Table, http: &[SocketAddr]) -> Self {
-        let listener = |protocol, address: String, service| ListenerView {
-            protocol: protocol_word(protocol).to_owned(),
-            address,
-            service,
-        };
-        let http = http.iter().map(|address| listener(Protocol::Http, address.to_string(), None));
-        let tcp = table.tcp().iter().map(|(bind, index)| {
-            let service = table.services().get(*index as usize).map(|service| service.name.to_string());
-            listener(Protocol::Tcp, bind.to_string(), service)
+        let http = http.iter().map(|address| ListenerView::new(Protocol::Http, address.to_string(), None));
+        let tcp = table.tcp().iter().flat_map(|&(bind, index)| {
+            let shared = table.sni(bind).iter().map(|(_, index)| *index);
+            let services: BTreeSet<u32> = shared.chain([index]).collect();
+            services.into_iter().map(move |index| ListenerView::tcp(table, bind, index))
         });
         Self {
             revision: table.revision(),
@@ -157,6 +153,17 @@ impl TableView {
         let counters = by_instance(snapshot);
         self.services.iter_mut().for_each(|service| service.add_counters(&counters));
         self
+    }
+}
+
+impl ListenerView {
+    fn new(protocol: Protocol, address: String, service: Option<String>) -> Self {
+        Self { protocol: protocol_word(protocol).to_owned(), address, service }
+    }
+
+    fn tcp(table: &Table, bind: Bind, index: u32) -> Self {
+        let service = table.services().get(index as usize).map(|service| service.name.to_string());
+        Self::new(Protocol::Tcp, bind.to_string(), service)
     }
 }
 
@@ -176,7 +183,7 @@ impl ServiceView {
         Self {
             protocol: protocol_word(service.protocol).to_owned(),
             name: service.name.to_string(),
-            rule: RuleView::new(&service.entry),
+            rule: RuleView::new(service),
             balance: service.balance.to_string(),
             instances: service.instances.iter().map(InstanceView::new).collect(),
         }
@@ -189,7 +196,8 @@ impl ServiceView {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
                 instance.active = stats.totals.active;
                 instance.requests = stats.totals.requests;
-                if !stats.up {
+                // Who takes no new work by its keys is not waited for.
+                if !stats.up && instance.state != "drain" {
                     "down".clone_into(&mut instance.state);
                 }
             }
@@ -198,13 +206,14 @@ impl ServiceView {
 }
 
 impl RuleView {
-    fn new(entry: &Entry) -> Self {
-        match entry {
+    fn new(service: &Service) -> Self {
+        match &service.entry {
             Entry::Http(http) => Self::http(http),
-            Entry::Tcp(tcp) => {
-                let listen = tcp.binds.iter().map(ToString::to_string);
-                Self { listen: listen.collect(), ..Self::default() }
-            }
+            Entry::Tcp(tcp) => Self {
+                hosts: service.extras.sni.iter().map(ToString::to_string).collect(),
+                listen: tcp.binds.iter().map(ToString::to_string).collect(),
+                ..Self::default()
+            },
         }
     }
 
@@ -310,7 +319,21 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use pointsman_table::{Abilities, Limits, Mirror, compile};
+
+    use super::{TableView, split};
+
+    #[test]
+    fn services_that_share_a_port() {
+        let keys = [("a/port", "1"), ("b/ports", "1,2"), ("b/sni", "b.test"), ("c/port", "1"), ("c/sni", "c.test")];
+        let mut mirror = Mirror::default();
+        mirror.reset(1, keys.map(|(key, value)| (format!("tcp-services/{key}").into(), value.as_bytes().into())));
+        let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
+        let view = TableView::new(&compile(&mirror, None, &limits).table, &[]);
+        let listeners = view.listeners.iter().map(|l| format!("{} {}", l.address, l.service.as_deref().unwrap()));
+        assert_eq!(listeners.collect::<Vec<_>>(), ["0.0.0.0:1 a", "0.0.0.0:1 b", "0.0.0.0:1 c", "0.0.0.0:2 b"]);
+        assert_eq!(view.services[1].rule.hosts, ["b.test"]);
+    }
 
     #[test]
     fn urls() {

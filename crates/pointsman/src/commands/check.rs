@@ -4,9 +4,9 @@ use std::io::Write;
 
 use anyhow::bail;
 
-use super::{Outcome, once};
+use super::{Outcome, once, render};
 use crate::control::{plural, serving};
-use crate::settings::Settings;
+use crate::settings::{Engine, Settings};
 use crate::store::Location;
 
 /// Lists problems on `out`, one a line, and sums up on `note`.
@@ -20,7 +20,10 @@ pub async fn check(settings: &Settings, out: &mut dyn Write, note: &mut dyn Writ
     {
         bail!("--store: there is no folder {}; nothing was checked", folder.display());
     }
-    let compiled = once::compiled(settings).await?;
+    let mut compiled = once::compiled(settings).await?;
+    if settings.engine == Engine::Haproxy {
+        compiled.problems.extend(render::problems(settings, &compiled.table, note).await?);
+    }
     for problem in &compiled.problems {
         writeln!(out, "{problem}")?;
     }

@@ -1,6 +1,7 @@
 //! The command line: commands by derive, flags from the one list of settings. Never runs anything.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -139,6 +140,22 @@ Examples:
         json: bool,
     },
 
+    /// Print the haproxy.cfg and the maps that the HAProxy engine would run
+    #[command(after_help = "\
+Compiles the keys once, as `check` does, for the HAProxy engine whatever --engine says, and for the HAProxy found here,
+else for 2.4: later ones take that too. Problems go to stderr.
+
+Examples:
+  pointsman render
+      haproxy.cfg, and the maps behind it as comments
+  pointsman render --output out && haproxy -c -f out/haproxy.cfg
+      all files in a folder, certificates with their keys among them")]
+    Render {
+        /// Write all files into this folder instead
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+
     /// Print the version
     Version,
 }
@@ -153,8 +170,10 @@ impl Command {
 /// Which groups of flags a command takes, by its name.
 fn groups(command: &str) -> &'static [Group] {
     match command {
-        "run" | "check" | "routes" | "explain" => &[Group::Store, Group::Serve, Group::General],
-        "demo" => &[Group::Serve, Group::General],
+        "run" | "check" | "routes" | "explain" | "render" => {
+            &[Group::Store, Group::Serve, Group::Haproxy, Group::General]
+        }
+        "demo" => &[Group::Serve, Group::Haproxy, Group::General],
         "version" => &[],
         _ => &[Group::Store, Group::General],
     }
@@ -231,6 +250,7 @@ mod tests {
             ("pointsman get --workers 2 a", "unexpected argument '--workers'"),
             ("pointsman run --htpt :1", "a similar argument exists: '--http'"),
             ("pointsman explain --json /a", r#"Explain { url: "/a", json: true }"#),
+            ("pointsman render --output a/b --https :443", r#"Render { output: Some("a/b") }, {"https": [":443"]}"#),
             ("pointsman nonsense", "unrecognized subcommand"),
         ] {
             check(line, expected);

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod edit;
 pub mod explain;
 mod once;
+pub mod render;
 pub mod routes;
 pub mod run;
 mod samples;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pointsman_table::{Abilities, Compiled, Limits, Mirror, compile};
+use pointsman_table::{Compiled, Limits, Mirror, compile};
 use tokio::time::timeout;
 
 use crate::control::{Defaults, local};
@@ -27,9 +27,9 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     mirror.reset(listing.revision, entries);
     let limits = Limits {
         prefix: settings.store.prefix.as_str().into(),
-        own: settings.http.iter().chain(&settings.admin).copied().collect(),
+        own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
         local: local::addresses().into(),
-        abilities: Abilities::default(),
+        abilities: settings.engine.abilities(),
     };
     Ok(compile(&mirror, None, &limits))
 }

@@ -10,18 +10,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use anyhow::{Context, bail};
 use pointsman_table::Table;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::admin::{self, Pages};
-use crate::control::{self, Defaults, Ends, Phase, Status, World, local};
+use crate::admin::{self, Figures, Pages};
+use crate::control::{self, Applied, Defaults, Ends, Phase, Status, World, local};
+use crate::haproxy::{self, EngineSettings};
 use crate::live::Registry;
 use crate::logging::Logging;
-use crate::native::{self, Bound, NativeSettings};
-use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
+use crate::native::{self, NativeSettings};
+use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
 use crate::store::{Condition, Store};
 use crate::sys;
 
@@ -45,19 +47,75 @@ pub struct Addresses {
 /// The store's settings cannot be used, an address cannot be listened on, or the engine fails.
 pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let signals = Signals::new()?;
+    warn_of_idle(settings.engine, &reload.chosen);
     raise_open_files();
     let store = Store::open(&settings.store)?;
     let workers = settings.workers.get();
-    let bound = native::bind(&NativeSettings { http: settings.http.clone(), workers })?;
+    let bound = Bound::open(settings).await?;
     let listener = match settings.admin {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
     let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let addresses = Addresses { http: bound.http_addresses().to_vec(), admin };
+    let addresses = Addresses { http: bound.addresses(), admin };
     announce(&addresses);
     let parts = Parts { store, bound, listener, signals, reload };
     parts.serve(world(settings, &addresses), workers, &addresses, ready).await
+}
+
+/// The engine's listening sockets.
+enum Bound {
+    Native(native::Bound),
+    Haproxy(Box<haproxy::Bound>),
+}
+
+impl Bound {
+    async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let threads = settings.workers.get();
+        match settings.engine {
+            Engine::Native => {
+                let settings = NativeSettings { http: settings.http.clone(), workers: threads };
+                Ok(Self::Native(native::bind(&settings)?))
+            }
+            Engine::Haproxy => {
+                let state =
+                    settings.state.clone().context("--state: the HAProxy engine needs a folder for its files")?;
+                let (http, https, haproxy) = (settings.http.clone(), settings.https.clone(), settings.haproxy.clone());
+                let settings = EngineSettings { http, https, threads, state, haproxy };
+                Ok(Self::Haproxy(Box::new(haproxy::bind(settings).await?)))
+            }
+        }
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Native(bound) => bound.http_addresses().to_vec(),
+            Self::Haproxy(bound) => bound.addresses().to_vec(),
+        }
+    }
+
+    /// Where the engine's figures come from. The native engine needs the registry itself, too.
+    fn figures(&self, workers: usize) -> Figures {
+        match self {
+            Self::Native(_) => Figures::Native(Arc::new(Registry::new(workers))),
+            Self::Haproxy(bound) => Figures::Haproxy(bound.ledger()),
+        }
+    }
+}
+
+/// The engine, until its end.
+async fn serve_with(
+    bound: Bound,
+    figures: Figures,
+    tables: watch::Receiver<Arc<Table>>,
+    applied: mpsc::Sender<Applied>,
+    phase: watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
+    match (bound, figures) {
+        (Bound::Native(bound), Figures::Native(registry)) => native::run(bound, tables, applied, phase, registry).await,
+        (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, applied, phase).await,
+        (Bound::Native(_), Figures::Haproxy(_)) => bail!("the native engine has counters of its own"),
+    }
 }
 
 /// What is open and ready to be connected.
@@ -84,7 +142,7 @@ impl Parts {
         let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
         let (status, admin_status) = watch::channel(Status::new());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
-        let registry = Arc::new(Registry::new(workers));
+        let figures = self.bound.figures(workers);
         let ends = Ends {
             updates: control_updates,
             condition: control_condition,
@@ -94,7 +152,7 @@ impl Parts {
         };
         let pages = Pages {
             status: admin_status.clone(),
-            registry: registry.clone(),
+            figures: figures.clone(),
             http: addresses.http.clone().into(),
             started: SystemTime::now(),
         };
@@ -109,7 +167,7 @@ impl Parts {
             pending().await
         };
         tokio::select! {
-            result = native::run(self.bound, engine_tables, applied, engine_phase, registry) => result,
+            result = Box::pin(serve_with(self.bound, figures, engine_tables, applied, engine_phase)) => result,
             () = Box::pin(background) => Ok(()),
         }
     }
@@ -125,6 +183,14 @@ fn announce(addresses: &Addresses) {
     }
 }
 
+/// Settings that do nothing should not pass for ones that do.
+fn warn_of_idle(engine: Engine, chosen: &Chosen) {
+    let idle = FLAGS.iter().filter(|flag| flag.group == Group::Haproxy && chosen.has(flag.name));
+    for flag in idle.filter(|_| engine == Engine::Native) {
+        warn!("--{} has no effect on the native engine; it is for --engine haproxy", flag.name);
+    }
+}
+
 fn raise_open_files() {
     match sys::raise_open_files() {
         Ok(limit) => info!("up to {limit} open files"),
@@ -137,6 +203,7 @@ fn world(settings: &Settings, addresses: &Addresses) -> World {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
         local: local::addresses,
+        abilities: settings.engine.abilities(),
         defaults: Defaults::new(settings.health_uri.as_deref()),
     }
 }

@@ -58,6 +58,8 @@ pub struct World {
     pub own: Box<[SocketAddr]>,
     /// Reads this machine's addresses; asked at every full listing, as they may change.
     pub local: fn() -> Vec<IpAddr>,
+    /// What the engine can honour.
+    pub abilities: Abilities,
     /// Keys that count as set when the store has none.
     pub defaults: Defaults,
 }
@@ -124,12 +126,7 @@ impl Control {
     fn new(world: World, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
         Self {
             mirror: Mirror::default(),
-            limits: Limits {
-                prefix: world.prefix,
-                own: world.own,
-                local: Box::default(),
-                abilities: Abilities::default(),
-            },
+            limits: Limits { prefix: world.prefix, own: world.own, local: Box::default(), abilities: world.abilities },
             local: world.local,
             defaults: world.defaults,
             burst: Burst::default(),

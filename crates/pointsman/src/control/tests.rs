@@ -25,8 +25,13 @@ fn bench() -> Bench {
     let (to_engine, tables) = watch::channel(Table::empty());
     let (to_admin, status) = watch::channel(Status::new());
     let ends = Ends { updates: from_store, condition: told, applied: from_engine, tables: to_engine, status: to_admin };
-    let world =
-        World { prefix: "/p".into(), own: Box::default(), local: Vec::new, defaults: Defaults::new(Some("/up")) };
+    let world = World {
+        prefix: "/p".into(),
+        own: Box::default(),
+        local: Vec::new,
+        abilities: Abilities::default(),
+        defaults: Defaults::new(Some("/up")),
+    };
     Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(world, ends)) }
 }
 

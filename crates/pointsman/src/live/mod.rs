@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use pointsman_table::{InstanceName, Protocol, Service, ServiceName, Target};
 
 pub(crate) use health::{Health, Room, Slots};
+use snapshot::Addressed;
 pub use snapshot::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals};
 
 use crate::native::fault::{self, Fault};
@@ -228,10 +229,11 @@ impl Registry {
 
 impl Known {
     fn stats(&self, clock: u64) -> Vec<ServiceStats> {
-        let mut by_service: HashMap<ServiceKey, Vec<InstanceStats>> = HashMap::new();
+        let mut by_service: HashMap<ServiceKey, Vec<Addressed>> = HashMap::new();
         for ((protocol, service, name, target), kept) in &self.instances {
             let stats = InstanceStats::read(name, target, &kept.shared, clock);
-            by_service.entry((*protocol, service.clone())).or_default().push(stats);
+            let addressed = Addressed { in_use: Arc::strong_count(&kept.shared) > 1, stats };
+            by_service.entry((*protocol, service.clone())).or_default().push(addressed);
         }
         let mut services: Vec<_> = self
             .services

@@ -87,8 +87,8 @@ pub struct ServiceStats {
 }
 
 impl ServiceStats {
-    pub(super) fn read(key: &ServiceKey, shared: &ServiceShared, mut instances: Vec<InstanceStats>) -> Self {
-        instances.sort_unstable_by(|a, b| (&a.instance, &a.target).cmp(&(&b.instance, &b.target)));
+    pub(super) fn read(key: &ServiceKey, shared: &ServiceShared, instances: Vec<Addressed>) -> Self {
+        let instances = Addressed::merged(instances);
         let own = Totals::of(&shared.unserved);
         Self {
             protocol: key.0,
@@ -121,6 +121,29 @@ impl InstanceStats {
             totals: Totals::of(&shared.workers),
             up: shared.health.is_up(clock),
         }
+    }
+}
+
+/// Numbers of one instance at one address.
+pub(super) struct Addressed {
+    /// Some worker works with it: the address is the one in the table, or was a moment ago.
+    pub(super) in_use: bool,
+    pub(super) stats: InstanceStats,
+}
+
+impl Addressed {
+    /// One entry an instance: an instance that moved is one, and is as it is at its newest address.
+    fn merged(mut all: Vec<Self>) -> Vec<InstanceStats> {
+        let rank = |one: &Self| (one.stats.instance.clone(), one.in_use, one.stats.target.clone());
+        all.sort_by_cached_key(rank);
+        let mut merged: Vec<InstanceStats> = Vec::with_capacity(all.len());
+        for Self { mut stats, .. } in all {
+            if let Some(before) = merged.pop_if(|before| before.instance == stats.instance) {
+                stats.totals = stats.totals.plus(&before.totals);
+            }
+            merged.push(stats);
+        }
+        merged
     }
 }
 
@@ -157,6 +180,23 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn an_instance_that_moved_is_one() {
+        let at = |instance: &str, target: &str, in_use: bool, requests: u64| Addressed {
+            in_use,
+            stats: InstanceStats {
+                instance: instance.to_owned(),
+                target: target.to_owned(),
+                totals: Totals { requests, ..Totals::default() },
+                up: in_use,
+            },
+        };
+        let all = vec![at("b", "z", false, 4), at("a", "y", true, 1), at("b", "x", true, 2), at("b", "y", false, 8)];
+        let shown = |one: &InstanceStats| format!("{} {} {} {}", one.instance, one.target, one.totals.requests, one.up);
+        let merged: Vec<_> = Addressed::merged(all).iter().map(shown).collect();
+        assert_eq!(merged, ["a y 1 true", "b x 14 true"]);
+    }
 
     #[test]
     fn histogram_is_cumulative() {

@@ -43,7 +43,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::control::{Applied, Phase};
 use crate::live::Registry;
 use crate::sys::open_files_limit;
-use socket::Claim;
+pub(crate) use socket::{Claim, listen};
 use worker::{Limits, Order, Report};
 
 /// How often a port that could not be opened is tried again.
@@ -89,8 +89,8 @@ pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
     let mut sockets: Vec<Vec<TcpListener>> = (0..settings.workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for wanted in &settings.http {
-        let opened = socket::listen(*wanted, settings.workers, Claim::Alone)
-            .with_context(|| format!("--http {wanted}: cannot listen there; {}", hint_free(*wanted)))?;
+        let opened = listen(*wanted, settings.workers, Claim::Alone)
+            .with_context(|| format!("--http {wanted}: {}", hint(*wanted)))?;
         addresses.push(opened[0].local_addr()?);
         for (worker, socket) in sockets.iter_mut().zip(opened) {
             worker.push(socket);
@@ -99,10 +99,11 @@ pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
     Ok(Bound { addresses, sockets })
 }
 
-fn hint_free(address: SocketAddr) -> String {
+/// What an operator is told whose address cannot be listened on.
+pub(crate) fn hint(address: SocketAddr) -> String {
     let privileged =
         if address.port() < 1024 { ", or one from 1024 up if this user may not open lower ones" } else { "" };
-    format!("name a free address of this machine{privileged}")
+    format!("cannot listen there; name a free address of this machine{privileged}")
 }
 
 /// Serves the tables that come until `phase` says otherwise: on [`Phase::Drain`] it finishes what runs, within the
@@ -247,7 +248,7 @@ impl Fleet {
         let mut opened: Vec<Opened> = (0..count).map(|_| Vec::new()).collect();
         for bind in wanted {
             let claim = if self.closing.contains_key(&bind) { Claim::BesideOurs } else { Claim::Alone };
-            match socket::listen(SocketAddr::new(bind.address, bind.port), count, claim) {
+            match listen(SocketAddr::new(bind.address, bind.port), count, claim) {
                 Ok(sockets) => {
                     self.closed.remove(&bind);
                     self.open.insert(bind);

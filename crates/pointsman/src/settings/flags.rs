@@ -14,6 +14,8 @@ pub enum Group {
     Store,
     /// How to serve: `run`, and the commands that ask a running balancer.
     Serve,
+    /// How to serve through HAProxy: as [`Group::Serve`], without effect on the native engine.
+    Haproxy,
     /// Everything else: every command.
     General,
 }
@@ -24,6 +26,7 @@ impl Group {
         match self {
             Self::Store => "Store",
             Self::Serve => "Serving",
+            Self::Haproxy => "HAProxy engine",
             Self::General => "General",
         }
     }
@@ -209,15 +212,13 @@ pub static FLAGS: &[Flag] = &[
         name: "engine",
         value: "native|haproxy",
         group: Group::Serve,
-        help: "What moves the bytes; this version has the native one only",
+        help: "What moves the bytes: the native engine in this process, or a real HAProxy that is started and driven",
         default: "native",
         read: |draft, choice| {
             draft.engine = match choice.text() {
                 "native" => Engine::Native,
-                "haproxy" => {
-                    return Err("this build has the native engine only; write native".to_owned());
-                }
-                other => return Err(format!("{other:?} is not an engine; write native")),
+                "haproxy" => Engine::Haproxy,
+                other => return Err(format!("{other:?} is not an engine; write native or haproxy")),
             };
             Ok(())
         },
@@ -243,6 +244,91 @@ pub static FLAGS: &[Flag] = &[
         legacy: &["KONTENA_LB_HEALTH_URI"],
         read: |draft, choice| {
             draft.health_uri = Some(parse::health_uri(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "https",
+        value: "ADDR",
+        group: Group::Haproxy,
+        help: "Where HTTP services are served over TLS too, with the certificates below certs/. May be given more than \
+               once",
+        many: true,
+        read: |draft, choice| {
+            draft.https = choice.values.iter().map(|text| parse::address(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "haproxy",
+        value: "FILE",
+        group: Group::Haproxy,
+        help: "The HAProxy to run, 2.4 or later",
+        default: "haproxy in PATH",
+        read: |draft, choice| {
+            draft.haproxy.program = Some(PathBuf::from(choice.text()));
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "haproxy-template",
+        value: "FILE",
+        group: Group::Haproxy,
+        help: "Your own haproxy.cfg, a template: {{ global }}, {{ defaults }}, {{ frontends }} and {{ backends }} are \
+               what would be written without it",
+        read: |draft, choice| {
+            draft.haproxy.template = Some(PathBuf::from(choice.text()));
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "haproxy-global-settings",
+        value: "LINES",
+        group: Group::Haproxy,
+        help: "Lines for HAProxy's global section",
+        legacy: &["KONTENA_LB_GLOBAL_SETTINGS"],
+        read: |draft, choice| {
+            draft.haproxy.global_settings = Some(choice.text().into());
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "haproxy-custom-settings",
+        value: "LINES",
+        group: Group::Haproxy,
+        help: "Lines for HAProxy's defaults section",
+        legacy: &["KONTENA_LB_CUSTOM_SETTINGS"],
+        read: |draft, choice| {
+            draft.haproxy.custom_settings = Some(choice.text().into());
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "haproxy-hard-stop",
+        value: "WAIT",
+        group: Group::Haproxy,
+        help: "How long an old HAProxy process may finish its connections after a reload",
+        default: "10m",
+        read: |draft, choice| {
+            draft.haproxy.hard_stop = parse::wait(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "haproxy-reload-every",
+        value: "WAIT",
+        group: Group::Haproxy,
+        help: "Least time between two reloads; changes that need none are not held up",
+        default: "1s",
+        read: |draft, choice| {
+            draft.haproxy.reload_every = parse::wait(choice.text())?;
             Ok(())
         },
         ..PLAIN

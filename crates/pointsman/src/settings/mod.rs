@@ -17,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pointsman_table::Abilities;
 use thiserror::Error;
 
 pub use flags::{FLAGS, Flag, Group};
@@ -43,6 +44,48 @@ pub enum Engine {
     /// The native engine, in this process.
     #[default]
     Native,
+    /// A real HAProxy, started and driven.
+    Haproxy,
+}
+
+impl Engine {
+    /// What of the keys it honours.
+    pub fn abilities(self) -> Abilities {
+        match self {
+            Self::Native => Abilities::default(),
+            Self::Haproxy => Abilities::haproxy(),
+        }
+    }
+}
+
+/// How to run HAProxy. Without effect on the native engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaproxySettings {
+    /// The program; `None`: the one in `PATH`.
+    pub program: Option<PathBuf>,
+    /// The operator's own haproxy.cfg.
+    pub template: Option<PathBuf>,
+    /// Lines for the global section.
+    pub global_settings: Option<Box<str>>,
+    /// Lines for the defaults section.
+    pub custom_settings: Option<Box<str>>,
+    /// How long an old worker may live after a reload.
+    pub hard_stop: Duration,
+    /// Least time between two reloads.
+    pub reload_every: Duration,
+}
+
+impl Default for HaproxySettings {
+    fn default() -> Self {
+        Self {
+            program: None,
+            template: None,
+            global_settings: None,
+            custom_settings: None,
+            hard_stop: Duration::from_secs(600),
+            reload_every: Duration::from_secs(1),
+        }
+    }
 }
 
 /// What the machine and its user are like, as far as defaults depend on it.
@@ -61,10 +104,16 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Where HTTP services are served.
     pub http: Vec<SocketAddr>,
+    /// Where they are served over TLS too.
+    pub https: Vec<SocketAddr>,
     /// Where the admin pages are; `None` for nowhere.
     pub admin: Option<SocketAddr>,
     /// What moves the bytes.
     pub engine: Engine,
+    /// How to run HAProxy.
+    pub haproxy: HaproxySettings,
+    /// Where the balancer keeps what is its own; `None`: nothing that was asked for needs it, and there is no place.
+    pub state: Option<PathBuf>,
     /// How many threads serve.
     pub workers: NonZeroUsize,
     /// Path answered 200 by the balancer itself, unless the keys name one.
@@ -84,8 +133,10 @@ struct Draft {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     engine: Engine,
+    haproxy: HaproxySettings,
     workers: Option<NonZeroUsize>,
     health_uri: Option<Box<str>>,
     state: Option<PathBuf>,
@@ -104,8 +155,10 @@ impl Default for Draft {
             cert: None,
             key: None,
             http: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))],
+            https: Vec::new(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             engine: Engine::Native,
+            haproxy: HaproxySettings::default(),
             workers: None,
             health_uri: None,
             state: None,
@@ -156,15 +209,23 @@ impl Chosen {
 
 impl Draft {
     fn finish(self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
+        if self.engine == Engine::Native && !self.https.is_empty() {
+            return Err(rule("--https", "the native engine does not serve TLS yet; give --engine haproxy too"));
+        }
+        let state = state_folder(self.state.as_deref(), environment, host);
         let location = match &self.store {
             Some(location) => location.clone(),
-            None => Location::Directory(state_folder(self.state.as_deref(), environment, host)?.join("store")),
+            None => Location::Directory(state.clone()?.join("store")),
         };
+        let state = if self.engine == Engine::Haproxy { Some(state?) } else { state.ok() };
         Ok(Settings {
             store: self.store_settings(location)?,
             http: self.http,
+            https: self.https,
             admin: self.admin,
             engine: self.engine,
+            haproxy: self.haproxy,
+            state,
             workers: self.workers.unwrap_or(host.cores),
             health_uri: self.health_uri,
             log: self.log,

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::store::Location;
 
@@ -128,6 +129,24 @@ pub(super) fn health_uri(text: &str) -> Result<Box<str>, String> {
     good.then(|| text.into()).ok_or_else(|| format!("{text:?} is not a path; write it like /health"))
 }
 
+/// A wait such as `500ms`, `5s`, `2m` or `1h`.
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration; write it like 500ms, 5s, 2m or 1h");
+    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u32 = text[..unit].parse().map_err(|_| wrong())?;
+    let milliseconds = match &text[unit..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    match Duration::from_millis(u64::from(number) * milliseconds) {
+        Duration::ZERO => Err(format!("{text:?} is no time at all; write it like 500ms, 5s, 2m or 1h")),
+        wait => Ok(wait),
+    }
+}
+
 /// A level, or a filter of `tracing`.
 pub(super) fn log(text: &str) -> Result<String, String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
@@ -168,6 +187,18 @@ mod tests {
             (":", "is not an address"),
         ] {
             check(&address(text), expected);
+        }
+    }
+
+    #[test]
+    fn waits() {
+        for (text, expected) in
+            [("500ms", "500ms"), ("5s", "5s"), ("10m", "600s"), ("1h", "3600s"), ("0s", "no time at all")]
+        {
+            check(&wait(text), expected);
+        }
+        for wrong in ["", "5", "s", "-5s", "5d", "5 s", "99999999999h", "1.5s"] {
+            check(&wait(wrong), "is not a duration; write it like 500ms");
         }
     }
 

@@ -75,6 +75,16 @@ fn flag_beats_environment_beats_file_beats_legacy() {
         (Row::default(), "Directory(\"/home/me/.local/state/pointsman/store\")"),
         (Row { variables: "XDG_STATE_HOME=/s", ..Row::default() }, "Directory(\"/s/pointsman/store\")"),
         (Row { flags: "state=/x", ..Row::default() }, "Directory(\"/x/store\")"),
+        (Row { flags: "engine=haproxy state=/x", ..Row::default() }, "engine: Haproxy"),
+        (Row { flags: "engine=haproxy https=:443", ..Row::default() }, "https: [0.0.0.0:443]"),
+        (Row { variables: "KONTENA_LB_CUSTOM_SETTINGS=x", ..Row::default() }, "custom_settings: Some(\"x\")"),
+        (Row { variables: "KONTENA_LB_GLOBAL_SETTINGS=x", ..Row::default() }, "global_settings: Some(\"x\")"),
+        (Row { flags: "haproxy-hard-stop=2m", ..Row::default() }, "hard_stop: 120s"),
+        (Row { flags: "haproxy-reload-every=500ms", ..Row::default() }, "reload_every: 500ms"),
+        (
+            Row { flags: "haproxy=/h haproxy-template=/t", ..Row::default() },
+            "program: Some(\"/h\"), template: Some(\"/t\")",
+        ),
     ] {
         check(&row, expected);
     }
@@ -113,7 +123,12 @@ fn errors_name_the_source_and_what_would_be_right() {
         (Row { file: "log = true", ..Row::default() }, "log: it is neither a text nor a number"),
         (Row { file: "id = \"a\"\nlog = ", ..Row::default() }, "line 2: "),
         (Row { flags: "config=/nowhere/x.toml", ..Row::default() }, "--config: /nowhere/x.toml: No such file"),
-        (Row { flags: "engine=haproxy", ..Row::default() }, "--engine: this build has the native engine only"),
+        (Row { flags: "engine=nginx", ..Row::default() }, "--engine: \"nginx\" is not an engine; write native or"),
+        (
+            Row { flags: "https=:443", ..Row::default() },
+            "--https: the native engine does not serve TLS yet; give --eng",
+        ),
+        (Row { flags: "haproxy-hard-stop=5", ..Row::default() }, "--haproxy-hard-stop: \"5\" is not a duration; write"),
         (Row { flags: "id=a id=b", ..Row::default() }, "--id: it is given more than once"),
         (Row { flags: "store=", ..Row::default() }, "--store: it is empty"),
         (Row { flags: "etcd-cert=a", ..Row::default() }, "--etcd-cert: it goes with a key"),

@@ -1,0 +1,36 @@
+//! Where the pages' figures come from: one source an engine, the same figures from each.
+
+use std::sync::Arc;
+
+use crate::haproxy::ledger::{Facts, Ledger};
+use crate::live::{Registry, Snapshot};
+
+/// The figures of the engine that serves.
+#[derive(Clone, Debug)]
+pub enum Figures {
+    /// The native engine's own counters.
+    Native(Arc<Registry>),
+    /// What HAProxy counts.
+    Haproxy(Arc<Ledger>),
+}
+
+impl Figures {
+    /// All counters now.
+    pub async fn snapshot(&self) -> Snapshot {
+        match self {
+            Self::Native(registry) => registry.snapshot(),
+            Self::Haproxy(ledger) => {
+                ledger.fresh().await;
+                ledger.snapshot()
+            }
+        }
+    }
+
+    /// What there is to say of HAProxy, if it serves.
+    pub fn haproxy(&self) -> Option<Facts> {
+        match self {
+            Self::Native(_) => None,
+            Self::Haproxy(ledger) => Some(ledger.facts()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What was made of services before, so that only what changed is made again. Decides nothing: with a memory or without,
+//! the same comes out.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use pointsman_table::{Service, Timeouts};
+
+use super::super::backend::Yard;
+use super::super::model::{Addresses, Backend, BackendName, Maps};
+use super::super::routing;
+use super::super::version::Version;
+
+/// What was made last.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// What backends depend on beside their services.
+    basis: Option<(Timeouts, Addresses, Version)>,
+    /// Ordered as in the table.
+    backends: Vec<Made>,
+    /// The maps, and the services that they were made of.
+    maps: Option<(Vec<Arc<Service>>, Arc<Maps>)>,
+}
+
+/// A service, and what was made of it.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) service: Arc<Service>,
+    pub(super) name: BackendName,
+    pub(super) backend: Arc<Backend>,
+}
+
+impl Memory {
+    /// What was made of services that nothing but themselves has changed for; it is forgotten, to be told anew.
+    pub(super) fn recall(&mut self, yard: &Yard<'_>) -> Recall {
+        let same = self.basis.as_ref().is_some_and(|(timeouts, addresses, version)| {
+            *timeouts == yard.config.timeouts && addresses == yard.addresses && *version == yard.shape.version
+        });
+        let mut made = std::mem::take(&mut self.backends);
+        if !same {
+            made.clear();
+            self.basis = Some((yard.config.timeouts, yard.addresses.clone(), yard.shape.version));
+        }
+        Recall(made.into_iter().peekable())
+    }
+
+    /// Keeps what was made, in the table's order.
+    pub(super) fn keep(&mut self, made: Vec<Made>) {
+        self.backends = made;
+    }
+
+    /// The maps for these services.
+    pub(super) fn maps(&mut self, services: &[Arc<Service>], sni: &Sni) -> Arc<Maps> {
+        if let Some((before, maps)) = &mut self.maps
+            && maps.sni == *sni
+            && before.len() == services.len()
+            && before.iter().zip(services).all(|(before, now)| is_routed_alike(before, now))
+        {
+            services.clone_into(before);
+            return maps.clone();
+        }
+        let maps = Arc::new(Maps { sni: sni.clone(), ..routing::maps(services) });
+        self.maps = Some((services.to_vec(), maps.clone()));
+        maps
+    }
+}
+
+/// The map of TLS server names.
+type Sni = BTreeMap<Box<str>, BackendName>;
+
+fn is_routed_alike(before: &Arc<Service>, now: &Arc<Service>) -> bool {
+    Arc::ptr_eq(before, now) || order(before, now).is_eq() && before.entry == now.entry
+}
+
+fn order(one: &Service, other: &Service) -> Ordering {
+    (one.protocol, &one.name).cmp(&(other.protocol, &other.name))
+}
+
+/// What was made before, service by service.
+pub(super) struct Recall(Peekable<IntoIter<Made>>);
+
+impl Recall {
+    /// What was made of this very service. To be asked in the table's order.
+    pub(super) fn of(&mut self, service: &Arc<Service>) -> Option<Made> {
+        while let Some(made) = self.0.peek() {
+            if Arc::ptr_eq(&made.service, service) {
+                return self.0.next();
+            }
+            if order(&made.service, service).is_gt() {
+                return None;
+            }
+            self.0.next();
+        }
+        None
+    }
+}

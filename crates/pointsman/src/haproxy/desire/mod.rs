@@ -1,0 +1,181 @@
+//! From a table to everything that HAProxy is to run. Pure: the same table, holds, addresses and shape give the same
+//! answer. Never talks to HAProxy, so it cannot know what HAProxy will refuse; see `Held`.
+
+mod memory;
+#[cfg(test)]
+pub(super) mod tests;
+#[cfg(test)]
+mod whole;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+
+use super::backend::{Refusal, Yard};
+use super::frame::{Frame, frame};
+use super::frontend::{self, Tcp};
+use super::model::{Addresses, BACKENDS, Backend, BackendName, Desired, Held, Part};
+use super::server;
+use super::shape::Shape;
+use super::template::{self, Sections};
+use memory::Made;
+
+pub use memory::Memory;
+
+/// Everything that HAProxy is to run, and what of the keys it cannot.
+///
+/// A service with keys that must not reach HAProxy is served in its form in `held`, else not at all. Where the template
+/// fails, [`Desired::frame`] is empty: what ran before should go on.
+pub fn desire(table: &Table, held: &Held, addresses: &Addresses, shape: &Shape) -> (Desired, Vec<Problem>) {
+    desire_again(&mut Memory::default(), table, held, addresses, shape)
+}
+
+/// The same, where much of it was made before: what did not change is shared with what was made then.
+pub fn desire_again(
+    memory: &mut Memory,
+    table: &Table,
+    held: &Held,
+    addresses: &Addresses,
+    shape: &Shape,
+) -> (Desired, Vec<Problem>) {
+    let yard = Yard::new(table.config(), addresses, shape);
+    let mut problems = Vec::new();
+    let served = serve(memory, table, held, &yard, &mut problems);
+    let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
+    let tcp = Tcp { table, served: &is_served, held };
+    let maps = memory.maps(&served.services, &tcp.names());
+    let certs = certs(table, held, shape, &mut problems);
+    let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape);
+    problems.extend(found);
+    let rules = frontend::request_rules(table.config(), &maps, shape.version);
+    let http = frontend::http(&rules, shape, !certs.is_empty());
+    let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
+    let mut desired =
+        Desired { revision: table.revision(), backends: served.backends, maps, certs, files, ..Desired::default() };
+    match &shape.template {
+        None => desired.frame = plain_frame(sections),
+        Some(source) => match template::frame(source, table, &served.services, shape, &sections) {
+            Ok(frame) => desired.frame = frame,
+            Err(why) => problems.push(Problem::of_setting(ProblemKind::Engine, "haproxy-template", why)),
+        },
+    }
+    if !desired.has_backends() {
+        desired.backends.clear();
+    }
+    problems.sort();
+    (desired, problems)
+}
+
+impl Desired {
+    /// Whether the configuration has a place for backends: a template may have written its own.
+    pub fn has_backends(&self) -> bool {
+        self.frame.iter().any(Part::is_backends)
+    }
+}
+
+impl Part {
+    /// Whether it stands for the backends.
+    pub fn is_backends(&self) -> bool {
+        self.owner.is_none() && &*self.text == BACKENDS
+    }
+}
+
+fn plain_frame(sections: Sections) -> Vec<Part> {
+    let Sections { global, defaults, http, tcp, .. } = sections;
+    [global, defaults, http, tcp, vec![Part::ours(BACKENDS)]].into_iter().flatten().collect()
+}
+
+/// What of the table is served.
+#[derive(Default)]
+struct Served {
+    services: Vec<Arc<Service>>,
+    left_out: BTreeSet<(Protocol, ServiceName)>,
+    backends: BTreeMap<BackendName, Arc<Backend>>,
+}
+
+fn serve(memory: &mut Memory, table: &Table, held: &Held, yard: &Yard<'_>, problems: &mut Vec<Problem>) -> Served {
+    let (mut served, mut recall) = (Served::default(), memory.recall(yard));
+    let (mut made, mut backends) = (Vec::new(), Vec::new());
+    for service in table.services() {
+        let new = || make(service, yard).map_err(|refusals| report(table, service, refusals, problems)).ok();
+        let newest = recall.of(service).or_else(new);
+        made.extend(newest.clone());
+        let serving = match held_form(held, service) {
+            None => newest,
+            Some(form) => form.and_then(|form| make(form, yard).ok()),
+        };
+        let Some(Made { service, name, backend }) = serving else {
+            served.left_out.insert((service.protocol, service.name.clone()));
+            continue;
+        };
+        problems.extend(service.instances.iter().filter_map(|instance| unreachable(table, &service, instance, yard)));
+        served.services.push(service);
+        backends.push((name, backend));
+    }
+    memory.keep(made);
+    // All at once, which is faster than one by one where most are in order.
+    served.backends = backends.into_iter().collect();
+    served
+}
+
+fn make(service: &Arc<Service>, yard: &Yard<'_>) -> Result<Made, Vec<Refusal>> {
+    let (name, backend) = yard.backend(service)?;
+    Ok(Made { service: service.clone(), name, backend: Arc::new(backend) })
+}
+
+/// The form in which a service serves that is held back; `Some(None)`: it does not.
+fn held_form<'a>(held: &'a Held, service: &Service) -> Option<Option<&'a Arc<Service>>> {
+    // Nothing is, most of the time: no need to ask for each service.
+    if held.services.is_empty() {
+        return None;
+    }
+    held.services.get(&(service.protocol, service.name.clone())).map(Option::as_ref)
+}
+
+fn report(table: &Table, service: &Service, refusals: Vec<Refusal>, problems: &mut Vec<Problem>) {
+    let problem = |(key, why): Refusal| {
+        let advice = format!("{why}; the service keeps the form that it had, or is not served");
+        table.key_problem(ProblemKind::Rejected, service.protocol, &service.name, key, advice)
+    };
+    problems.extend(refusals.into_iter().map(problem));
+}
+
+/// The problem of an instance that HAProxy cannot be given, under whichever key it was written.
+fn unreachable(
+    table: &Table,
+    service: &Service,
+    instance: &pointsman_table::Instance,
+    yard: &Yard<'_>,
+) -> Option<Problem> {
+    let why = server::refusal(instance, yard.shape.version)?;
+    let problem = |key: &str| table.key_problem(ProblemKind::Unsupported, service.protocol, &service.name, key, why);
+    let below = problem(&format!("upstreams/{}", instance.name));
+    Some(if below.value.is_some() { below } else { problem(instance.name.as_str()) })
+}
+
+fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>) -> BTreeMap<Box<str>, Arc<str>> {
+    if !shape.https.is_empty() && !shape.version.tls {
+        let why = "this HAProxy was built without TLS; nothing is served there";
+        problems.push(Problem::of_setting(ProblemKind::Engine, "https", why));
+    }
+    if shape.has_https() {
+        return table
+            .certs()
+            .keys()
+            .filter_map(|name| Some((name.clone(), cert(table, held, name)?.clone())))
+            .collect();
+    }
+    let why = "nothing is served over TLS without --https; the certificate is not used";
+    let unused = |name: &str| table.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), why);
+    problems.extend(table.certs().keys().map(|name| unused(name)));
+    BTreeMap::new()
+}
+
+/// The form of a certificate that is to be served.
+fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a Arc<str>> {
+    match held.certs.get(name) {
+        Some(kept) => kept.as_ref(),
+        None => table.certs().get(name),
+    }
+}

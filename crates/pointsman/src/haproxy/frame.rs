@@ -1,0 +1,192 @@
+//! The sections that stand before any frontend: global, our own pages, resolvers, defaults. Knows no service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pointsman_table::{Config, Problem, ProblemKind, Service, Table};
+use pointsman_wire::Answer;
+
+use super::backend::{PAGES, RESOLVERS};
+use super::confine;
+use super::model::{FOLDER, Owner, Part, SOCKET};
+use super::shape::Shape;
+use super::words::time;
+
+/// Room that HAProxy keeps in a buffer for what it adds to a head, bytes.
+const REWRITE: usize = 1024;
+/// Smallest buffer that HTTP/2 works with (RFC 9113 §4.2: a frame may have 16 KiB).
+const HTTP2_BUFFER: usize = 16 * 1024 + REWRITE;
+/// Pages of ours have this many headers and more.
+const LEAST_HEADERS: usize = 16;
+/// More connections than any HAProxy serves: it makes room for all of them at its start.
+const MOST_CONNECTIONS: u32 = 1_000_000;
+/// Most descriptors that HAProxy sizes itself for where the machine sets no limit.
+const MOST_DESCRIPTORS: u32 = 1 << 20;
+
+/// Statuses that HAProxy answers with by itself, as far as every version from 2.4 on has a page for them.
+const STATUSES: &[u16] = &[400, 401, 403, 404, 405, 407, 408, 410, 425, 429, 500, 501, 502, 503, 504];
+/// Those of them that get a page of ours if the configuration names none.
+const OURS: &[u16] = &[400, 403, 405, 408, 500, 501, 502, 503, 504];
+/// The page for connections that no instance takes.
+const REFUSED: &str = "errors/refused.http";
+
+/// Where the states of servers are written before a reload, to be read by the next worker.
+pub const STATES: &str = "servers.state";
+
+/// The sections, and the files that they name.
+pub struct Frame {
+    /// `global`.
+    pub global: Vec<Part>,
+    /// `http-errors`, `resolvers` where they are needed, `defaults`.
+    pub defaults: Vec<Part>,
+    /// Error pages by name.
+    pub files: BTreeMap<Box<str>, Arc<[u8]>>,
+    /// What could not be used.
+    pub problems: Vec<Problem>,
+}
+
+/// Makes the sections. `services` are those to be served.
+pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape) -> Frame {
+    let config = table.config();
+    let mut problems = Vec::new();
+    let global = with_raw(global(config, shape), "haproxy-global-settings", &shape.global_settings, &mut problems);
+    let pages = pages(table, shape, &mut problems);
+    let mut defaults = vec![Part::ours(&http_errors(&pages))];
+    if services.iter().any(|service| service.extras.dns.is_some()) {
+        defaults.push(Part::ours(&format!("resolvers {RESOLVERS}\n    parse-resolv-conf\n\n")));
+    }
+    let section = self::defaults(config, shape);
+    defaults.extend(with_raw(section, "haproxy-custom-settings", &shape.custom_settings, &mut problems));
+    Frame { global, defaults, files: pages.files, problems }
+}
+
+/// The page of a status, by its name among the files.
+pub fn page(status: u16) -> String {
+    format!("errors/{status}.http")
+}
+
+/// A file below the folder.
+pub fn path(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
+
+/// A section and the operator's lines behind it.
+fn with_raw(section: String, setting: &'static str, text: &Option<Box<str>>, problems: &mut Vec<Problem>) -> Vec<Part> {
+    let mut parts = vec![Part::ours(&section)];
+    match confine::lines(text.as_deref().unwrap_or_default()) {
+        Ok(lines) if lines.is_empty() => {}
+        Ok(lines) => {
+            let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+            let text = format!("    # --{setting}\n{lines}");
+            parts.push(Part { text: text.into(), owner: Some(Owner::Setting(setting)) });
+        }
+        Err(bad) => {
+            let advice = format!("{}; HAProxy runs without all of it", bad.join("; "));
+            problems.push(Problem::of_setting(ProblemKind::Rejected, setting, advice));
+        }
+    }
+    parts.push(Part::ours("\n"));
+    parts
+}
+
+fn global(config: &Config, shape: &Shape) -> String {
+    let mut lines = vec![format!("nbthread {}", shape.threads), format!("hard-stop-after {}", time(shape.hard_stop))];
+    if let Some(most) = config.max_connections {
+        lines.push(format!("maxconn {}", most.get().min(MOST_CONNECTIONS)));
+        // Fewer connections than asked for are better than none.
+        lines.push("no strict-limits".to_owned());
+    }
+    if shape.version.at_least(2, 6) {
+        lines.push(format!("fd-hard-limit {MOST_DESCRIPTORS}"));
+    }
+    if shape.socket.is_some() {
+        lines.push(format!("stats socket {SOCKET} mode 600 level admin expose-fd listeners"));
+        lines.push(format!("server-state-file {}", path(STATES)));
+    }
+    lines.push(format!("tune.bufsize {}", buffer(config, shape)));
+    lines.push(format!("tune.maxrewrite {REWRITE}"));
+    // HAProxy counts the end of the head as one more.
+    lines.push(format!("tune.http.maxhdr {}", (config.headers + 1).max(LEAST_HEADERS)));
+    if shape.version.tls {
+        lines.push("ssl-default-bind-options ssl-min-ver TLSv1.2".to_owned());
+    }
+    section("global", &lines)
+}
+
+/// A whole head has to fit into a buffer, beside what is added to it and eight bytes a header of bookkeeping.
+fn buffer(config: &Config, shape: &Shape) -> usize {
+    let least = if shape.has_https() { HTTP2_BUFFER } else { 0 };
+    (config.head_bytes + REWRITE + 8 * config.headers).max(least)
+}
+
+fn defaults(config: &Config, shape: &Shape) -> String {
+    let waits = config.timeouts;
+    let mut lines = vec![
+        "mode http".to_owned(),
+        format!("timeout connect {}", time(waits.connect)),
+        format!("timeout queue {}", time(waits.connect)),
+        format!("timeout client {}", time(waits.client)),
+        format!("timeout server {}", time(waits.server)),
+        format!("timeout tunnel {}", time(waits.tunnel)),
+        format!("timeout http-request {}", time(waits.head)),
+        format!("timeout http-keep-alive {}", time(waits.keep_alive)),
+        "retries 3".to_owned(),
+        "retry-on conn-failure empty-response".to_owned(),
+        "option redispatch 1".to_owned(),
+        "option allbackups".to_owned(),
+        format!("errorfiles {PAGES}"),
+        "# what HAProxy calls 503 here is a connection that no instance took".to_owned(),
+        format!("errorfile 503 {}", path(REFUSED)),
+    ];
+    if shape.socket.is_some() {
+        lines.push("load-server-state-from-file global".to_owned());
+    }
+    section("defaults", &lines)
+}
+
+fn section(name: &str, lines: &[String]) -> String {
+    let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+    format!("{name}\n{lines}")
+}
+
+/// Pages of our own.
+struct Pages {
+    statuses: Vec<u16>,
+    files: BTreeMap<Box<str>, Arc<[u8]>>,
+}
+
+fn http_errors(pages: &Pages) -> String {
+    let lines: Vec<_> =
+        pages.statuses.iter().map(|&status| format!("errorfile {status} {}", path(&page(status)))).collect();
+    section(&format!("http-errors {PAGES}"), &lines) + "\n"
+}
+
+fn pages(table: &Table, shape: &Shape, problems: &mut Vec<Problem>) -> Pages {
+    let config = table.config();
+    let room = buffer(config, shape) - REWRITE;
+    let mut bodies: BTreeMap<u16, Option<&str>> = OURS.iter().map(|&status| (status, None)).collect();
+    for (status, body) in &config.errors {
+        let refusal = match written(*status, Some(body)).len() {
+            _ if !STATUSES.contains(status) => Some("HAProxy never answers with this status by itself".to_owned()),
+            length if length > room => Some(format!("HAProxy takes no page longer than {room} bytes, head included")),
+            _ => None,
+        };
+        match refusal {
+            None => drop(bodies.insert(*status, Some(body))),
+            Some(why) => {
+                let advice = format!("{why}; the page is not used");
+                let key = format!("config/errors/{status}");
+                problems.push(table.tree_problem(ProblemKind::Unsupported, &key, advice));
+            }
+        }
+    }
+    let refused = (REFUSED.into(), written(502, bodies.get(&502).copied().flatten()).into());
+    let files = bodies.iter().map(|(&status, &body)| (page(status).into(), written(status, body).into()));
+    Pages { statuses: bodies.keys().copied().collect(), files: files.chain([refused]).collect() }
+}
+
+fn written(status: u16, body: Option<&str>) -> Vec<u8> {
+    let mut out = Vec::new();
+    Answer { status, body, keep_alive: true, head_request: false }.write(&mut out);
+    out
+}

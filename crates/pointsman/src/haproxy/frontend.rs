@@ -1,0 +1,236 @@
+//! Where HAProxy listens, and what it does with a request before its backend has it. Knows listening addresses, not
+//! instances; how a request finds its backend is `routing`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pointsman_table::{Bind, Config, HostPattern, Protocol, Service, Table};
+
+use super::backend::PAGES;
+use super::frame::{page, path};
+use super::model::{BackendName, FOLDER, Held, Maps, Owner, Part};
+use super::routing::{self, Steps};
+use super::shape::{Listen, Shape};
+use super::version::Version;
+use super::words::{quote, time};
+
+/// The list of certificates of HTTPS listeners.
+pub const CERT_LIST: &str = "certs.list";
+
+/// Headers that end here (RFC 9110 §7.6.1), what CGI would take for a variable of its own, and names that some
+/// readers take for `X-Forwarded-For` and `-Proto`. HAProxy sees to `Connection` and framing itself.
+const HOP_BY_HOP: &str = "^(te|proxy|keep-alive|http2-settings|proxy-(connection|authenticate|authorization)|\
+                          x([^-]forwarded.|.forwarded[^-])(for|proto))$";
+/// Protocols that would hide requests from us, or are not ours to agree to (RFC 9110 §7.8).
+const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
+
+/// The frontends of HTTP services, with [`request_rules`].
+pub fn http(rules: &str, shape: &Shape, has_certs: bool) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut add = |name: &str, listens: &[Listen], options: &str| {
+        let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
+        parts.push(Part::ours(&format!("frontend {name}\n{binds}{rules}{}\n", passing_rules(name))));
+    };
+    if !shape.http.is_empty() {
+        add("http", &shape.http, "");
+    }
+    if shape.has_https() {
+        add("https", &shape.https, &tls(has_certs));
+    }
+    parts
+}
+
+/// The lines that find a request's backend, for a frontend of any kind.
+pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
+    let health = config.health_uri.as_deref().map(health_rule).unwrap_or_default();
+    format!(
+        "    errorfile 503 {unavailable}
+    option forwardfor
+{idle}    # targets in absolute form become origin form (RFC 9112 §3.2.2)
+    acl origin_form url_beg / *
+    http-request return status 405 errorfiles {PAGES} if METH_CONNECT
+    http-request set-uri %[pathq] if !origin_form {{ path_beg / }}
+    http-request set-uri * if !origin_form METH_OPTIONS
+    http-request set-uri / if !origin_form
+{health}    # the request's host and target lead to a route: backend|bytes to take off|priority
+{rules}    http-request return status 503 errorfiles {PAGES} unless {{ var(txn.route) -m found }}
+",
+        unavailable = path(&page(503)),
+        idle = if closes_with_a_response(version) { IDLE_CLOSE } else { "" },
+        rules = routing::rules(&Steps::of(maps), FOLDER),
+    )
+}
+
+const IDLE_CLOSE: &str =
+    "    # after a reload, idle clients are told with their next answer\n    option idle-close-on-response\n";
+
+/// Whether a worker that stops can close idle connections with their next response, not under a request that comes.
+/// The option came to 2.4 and 2.5 in these patches.
+fn closes_with_a_response(version: Version) -> bool {
+    match (version.major, version.minor) {
+        (2, 4) => version.patch >= 13,
+        (2, 5) => version.patch >= 2,
+        _ => true,
+    }
+}
+
+fn health_rule(uri: &str) -> String {
+    format!(
+        "    http-request return status 200 content-type \"text/plain; charset=utf-8\" string \"ok\\n\" if {{ path {} }}\n",
+        quote(uri)
+    )
+}
+
+/// What is changed of a request that has a backend.
+fn passing_rules(proto: &str) -> String {
+    format!(
+        "    # nobody can know whether a request was acted on: only those that do no harm twice go out again (RFC 9110 §9.2.2)
+    http-request disable-l7-retry unless {{ method GET HEAD OPTIONS TRACE PUT DELETE }}
+    http-request del-header '{HOP_BY_HOP}' -m reg
+    http-request del-header upgrade if {{ req.hdr(upgrade) -i -m reg '{REFUSED_UPGRADES}' }}
+    http-request set-header X-Forwarded-Proto {proto}
+    http-response del-header '{HOP_BY_HOP}' -m reg
+    use_backend %[var(txn.route),field(1,|)]
+"
+    )
+}
+
+fn bind(listen: &Listen, options: &str) -> String {
+    match listen.socket {
+        Some(socket) => format!("    bind fd@{socket}{options} # {}\n", listen.address),
+        None => format!("    bind {}{options}\n", listen.address),
+    }
+}
+
+/// Without a certificate nobody can be served, and `strict-sni` lets HAProxy start all the same.
+fn tls(has_certs: bool) -> String {
+    let strict = if has_certs { "" } else { " strict-sni" };
+    format!(" ssl crt-list {}{strict} alpn h2,http/1.1", path(CERT_LIST))
+}
+
+/// The frontends of TCP services, one for each listening address.
+pub struct Tcp<'a> {
+    /// Who listens where.
+    pub table: &'a Table,
+    /// Whether a service is served.
+    pub served: &'a dyn Fn(&Service) -> bool,
+    /// What is held back.
+    pub held: &'a Held,
+}
+
+impl Tcp<'_> {
+    /// The frontends.
+    pub fn parts(&self) -> Vec<Part> {
+        let open = self.table.tcp().iter().filter(|(bind, _)| !self.held.closed.contains(bind));
+        let open = open.filter_map(|&(bind, first)| Some((bind, self.part(bind, first)?)));
+        let kept = kept_ports(self.table, self.held).map(|(bind, service)| (bind, self.kept(bind, service)));
+        kept.chain(open).collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// A port that a service keeps until it gets the one that it wants.
+    fn kept(&self, bind: Bind, service: &Service) -> Part {
+        let backend = super::names::backend(Protocol::Tcp, service.name.as_str());
+        let text = format!("{}    default_backend {backend}\n\n", self.head(bind));
+        Part { text: text.into(), owner: Some(Owner::Bind(bind)) }
+    }
+
+    fn head(&self, bind: Bind) -> String {
+        let tunnel = time(self.table.config().timeouts.tunnel);
+        format!("frontend {}\n    bind {bind}\n    mode tcp\n    timeout client {tunnel}\n", name(bind))
+    }
+
+    /// The entries of `sni.map`.
+    pub fn names(&self) -> BTreeMap<Box<str>, BackendName> {
+        let binds = self.table.tcp().iter().map(|&(bind, _)| bind);
+        let names = binds.flat_map(|bind| self.table.sni(bind).iter().map(move |name| (bind, name)));
+        names.filter_map(|(bind, (name, service))| Some((sni_key(bind, name), self.backend(*service)?))).collect()
+    }
+
+    fn backend(&self, service: u32) -> Option<BackendName> {
+        let service = self.service(service)?;
+        Some(super::names::backend(Protocol::Tcp, service.name.as_str()))
+    }
+
+    fn service(&self, number: u32) -> Option<&Arc<Service>> {
+        self.table.services().get(number as usize).filter(|service| (self.served)(service))
+    }
+
+    fn part(&self, bind: Bind, first: u32) -> Option<Part> {
+        let names = self.table.sni(bind);
+        // Where all services of an address have names, nobody takes what none of them matches.
+        let takes_all = self.service(first).is_some_and(|service| names.is_empty() || service.extras.sni.is_empty());
+        let rest = self.backend(first).filter(|_| takes_all);
+        let chosen = names.iter().any(|(_, service)| self.service(*service).is_some());
+        if rest.is_none() && !chosen {
+            return None;
+        }
+        let mut text = self.head(bind);
+        if chosen {
+            text.push_str(&self.sni_rules(bind, names));
+        }
+        if let Some(rest) = rest {
+            text.extend(["    default_backend ", &*rest, "\n"]);
+        }
+        text.push('\n');
+        Some(Part { text: text.into(), owner: Some(Owner::Bind(bind)) })
+    }
+
+    /// An exact name, else the longest wildcard. What is no TLS, or names no server, goes on at once.
+    fn sni_rules(&self, bind: Bind, names: &[(HostPattern, u32)]) -> String {
+        let map = format!("\"{}\"", path("sni.map"));
+        let wait = time(self.table.config().timeouts.head);
+        let mut rules = format!(
+            "    tcp-request inspect-delay {wait}
+    tcp-request content set-var(sess.sni) req.ssl_sni,lower if {{ req.ssl_hello_type 1 }}
+    tcp-request content set-var(sess.backend) 'str(\"{bind}|\"),concat(,sess.sni),map_str({map})' if {{ var(sess.sni) -m found }}
+"
+        );
+        for labels in wildcard_labels(names) {
+            rules.push_str(&format!(
+                "    tcp-request content set-var(sess.below) 'var(sess.sni),regsub(\"^[^.]*\",\"\"),field(-1,.,{labels})' unless {{ var(sess.backend) -m found }}
+    tcp-request content set-var(sess.backend) 'str(\"{bind}|*.\"),concat(,sess.below),map_str({map})' unless {{ var(sess.backend) -m found }}
+"
+            ));
+        }
+        rules + "    use_backend %[var(sess.backend)] if { var(sess.backend) -m found }\n"
+    }
+}
+
+/// Every port that HAProxy opens for TCP services.
+pub fn ports(table: &Table, held: &Held) -> BTreeSet<Bind> {
+    let open = table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !held.closed.contains(bind));
+    open.chain(kept_ports(table, held).map(|(bind, _)| bind)).collect()
+}
+
+/// Ports of services that wait for another, which cannot be opened. Not of those that share a port by TLS server names.
+fn kept_ports<'a>(table: &'a Table, held: &'a Held) -> impl Iterator<Item = (Bind, &'a Service)> {
+    let binds = |service: &'a Service| service.tcp().into_iter().flat_map(|entry| entry.binds.iter().copied());
+    let waits = move |kept: &&Service| {
+        let now = table.service(Protocol::Tcp, kept.name.as_str());
+        kept.extras.sni.is_empty() && now.is_some_and(|now| binds(now).any(|bind| held.closed.contains(&bind)))
+    };
+    let kept = held.services.values().flatten().map(|kept| &**kept).filter(waits);
+    let kept = kept.flat_map(move |service| binds(service).map(move |bind| (bind, service)));
+    kept.filter(|(bind, _)| !table.tcp().iter().any(|(taken, _)| taken == bind))
+}
+
+/// The name of the frontend at an address: `tcp:0.0.0.0:5432`.
+pub fn name(bind: Bind) -> String {
+    format!("tcp:{}:{}", bind.address, bind.port)
+}
+
+/// How many labels the wildcards have, most first.
+fn wildcard_labels(names: &[(HostPattern, u32)]) -> Vec<usize> {
+    let labels = names.iter().filter_map(|(name, _)| match name {
+        HostPattern::Exact(_) => None,
+        HostPattern::Wildcard(domain) => Some(domain.split('.').count()),
+    });
+    let mut labels: Vec<_> = labels.collect();
+    labels.sort_unstable_by(|a, b| b.cmp(a));
+    labels.dedup();
+    labels
+}
+
+fn sni_key(bind: Bind, name: &HostPattern) -> Box<str> {
+    format!("{bind}|{name}").into()
+}

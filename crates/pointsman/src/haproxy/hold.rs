@@ -1,0 +1,256 @@
+//! Services that HAProxy refuses: which, why, and the form that it still serves. Asks nobody; `check` says who it was.
+//!
+//! A service stays held back until its keys change. The form that HAProxy accepted last serves on meanwhile; a service
+//! that it never accepted is not served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+
+use super::model::{Held, Owner};
+
+/// What HAProxy refuses.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals {
+    services: BTreeMap<(Protocol, ServiceName), Refused>,
+    certs: BTreeMap<Box<str>, RefusedCert>,
+}
+
+/// A certificate that HAProxy refuses: secret.
+#[derive(Clone)]
+struct RefusedCert {
+    newest: Arc<str>,
+    kept: Option<Arc<str>>,
+    problem: Problem,
+}
+
+/// Never shows a certificate.
+impl std::fmt::Debug for RefusedCert {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.problem)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Refused {
+    /// The form that was refused.
+    newest: Arc<Service>,
+    /// The form that HAProxy still serves.
+    kept: Option<Arc<Service>>,
+    problems: BTreeSet<Problem>,
+}
+
+/// What HAProxy serves: a table, but for what was held back of it.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The table.
+    pub table: Arc<Table>,
+    /// What was held back.
+    pub held: Held,
+}
+
+impl Served {
+    /// Nothing, as before the first table.
+    pub fn nothing() -> Self {
+        Self { table: Table::empty(), held: Held::new() }
+    }
+
+    /// The form of a service that is served.
+    pub fn service(&self, protocol: Protocol, name: &ServiceName) -> Option<&Arc<Service>> {
+        match self.held.services.get(&(protocol, name.clone())) {
+            Some(kept) => kept.as_ref(),
+            None => self.table.service(protocol, name.as_str()),
+        }
+    }
+}
+
+impl Served {
+    /// The form of a certificate that is served.
+    fn cert(&self, name: &str) -> Option<&Arc<str>> {
+        match self.held.certs.get(name) {
+            Some(kept) => kept.as_ref(),
+            None => self.table.certs().get(name),
+        }
+    }
+}
+
+/// A complaint of HAProxy's, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blame {
+    /// Whose.
+    pub owner: Owner,
+    /// HAProxy's own words.
+    pub words: Box<str>,
+}
+
+impl Refused {
+    fn serving(&self, table: &Table) -> Option<Arc<Service>> {
+        let kept = self.kept.as_ref()?;
+        let now = table.service(kept.protocol, kept.name.as_str())?;
+        Some(Arc::new(Service { instances: now.instances.clone(), ..Service::clone(kept) }))
+    }
+}
+
+impl Refusals {
+    /// Gives every service another try whose keys have changed since it was refused.
+    pub fn review(&mut self, table: &Table) {
+        self.services.retain(|(protocol, name), refused| {
+            table.service(*protocol, name.as_str()).is_some_and(|now| same_but_instances(now, &refused.newest))
+        });
+        self.certs.retain(|name, refused| table.certs().get(name) == Some(&refused.newest));
+    }
+
+    /// What is held back. What serves on has the table's instances: those HAProxy did not refuse.
+    pub fn held(&self, table: &Table) -> Held {
+        let services = self.services.iter().map(|(key, refused)| (key.clone(), refused.serving(table)));
+        let certs = self.certs.iter().map(|(name, refused)| (name.clone(), refused.kept.clone()));
+        Held { services: services.collect(), certs: certs.collect(), ..Held::default() }
+    }
+
+    /// Holds back the services that are to blame; what is `served` of them serves on. Whether anything new is held back:
+    /// if not, it is no use to ask HAProxy again.
+    pub fn blame(&mut self, table: &Table, served: &Served, blames: &[Blame]) -> bool {
+        let before: BTreeSet<_> = self.services.keys().cloned().collect();
+        let mut found = false;
+        for blame in blames {
+            if let Owner::Cert(name) = &blame.owner {
+                found |= self.refuse_cert(table, served, name, &blame.words);
+            }
+            let Owner::Service(protocol, name, key) = &blame.owner else { continue };
+            let Some(newest) = table.service(*protocol, name.as_str()) else { continue };
+            found |= match before.contains(&(*protocol, name.clone())) {
+                true => self.give_up(*protocol, name),
+                false => self.refuse(served, newest, problem(table, newest, key, &blame.words)),
+            };
+        }
+        found
+    }
+
+    fn refuse_cert(&mut self, table: &Table, served: &Served, name: &str, words: &str) -> bool {
+        if let Some(refused) = self.certs.get_mut(name) {
+            return refused.kept.take().is_some();
+        }
+        let Some(newest) = table.certs().get(name) else { return false };
+        let kept = served.cert(name).filter(|kept| *kept != newest).cloned();
+        let advice = format!("HAProxy refuses it: {words}");
+        let problem = table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), advice);
+        self.certs.insert(name.into(), RefusedCert { newest: newest.clone(), kept, problem });
+        true
+    }
+
+    /// The form that served on is refused now too: nothing is left to serve.
+    fn give_up(&mut self, protocol: Protocol, name: &ServiceName) -> bool {
+        self.services.get_mut(&(protocol, name.clone())).is_some_and(|refused| refused.kept.take().is_some())
+    }
+
+    /// Holds back the services of problems that were found before HAProxy was asked. Whether any is new.
+    pub fn confine(&mut self, table: &Table, served: &Served, problems: &[Problem]) -> bool {
+        let mut found = false;
+        for problem in problems.iter().filter(|problem| problem.kind == ProblemKind::Rejected) {
+            let Some((protocol, name)) = &problem.service else { continue };
+            let Some(newest) = table.service(*protocol, name.as_str()) else { continue };
+            found |=
+                !self.services.contains_key(&(*protocol, name.clone())) && self.refuse(served, newest, problem.clone());
+        }
+        found
+    }
+
+    fn refuse(&mut self, served: &Served, newest: &Arc<Service>, problem: Problem) -> bool {
+        let kept = || served.service(newest.protocol, &newest.name).filter(|kept| !same_but_instances(kept, newest));
+        let name = (newest.protocol, newest.name.clone());
+        let new = || Refused { newest: newest.clone(), kept: kept().cloned(), problems: BTreeSet::new() };
+        self.services.entry(name).or_insert_with(new).problems.insert(problem)
+    }
+
+    /// What is wrong, under the keys that it came from.
+    pub fn problems(&self) -> impl Iterator<Item = Problem> {
+        let services = self.services.values().flat_map(|refused| refused.problems.iter().cloned());
+        services.chain(self.certs.values().map(|refused| refused.problem.clone()))
+    }
+}
+
+/// Instances of a service that is held back may change: HAProxy did not refuse those.
+fn same_but_instances(a: &Service, b: &Service) -> bool {
+    a.entry == b.entry && a.balance == b.balance && a.timeouts == b.timeouts && a.extras == b.extras
+}
+
+fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem {
+    let advice = format!("HAProxy refuses it: {words}");
+    table.key_problem(ProblemKind::Rejected, service.protocol, &service.name, key, advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_table::{Abilities, Limits, Mirror, compile};
+
+    use super::*;
+
+    fn table(keys: &[(&str, &str)]) -> Arc<Table> {
+        let mut mirror = Mirror::default();
+        mirror.reset(1, keys.iter().map(|(key, value)| (format!("services/{key}").into(), value.as_bytes().into())));
+        compile(&mirror, None, &Limits { abilities: Abilities::haproxy(), ..Limits::default() }).table
+    }
+
+    fn served(table: &Arc<Table>) -> Served {
+        Served { table: table.clone(), held: Held::new() }
+    }
+
+    fn blame(table: &Table) -> Vec<Blame> {
+        let name = table.services()[0].name.clone();
+        let owner = Owner::Service(Protocol::Http, name, "custom_settings");
+        vec![Blame { owner: owner.clone(), words: "unknown keyword".into() }, Blame { owner, words: "and more".into() }]
+    }
+
+    /// What serves of the one service: its custom settings and its instances.
+    fn serving(refusals: &Refusals, table: &Table) -> Option<String> {
+        let held = refusals.held(table).services.into_values().next()?;
+        let form = held.map(|form| format!("{:?} {}", form.extras.custom_settings, form.instances.len()));
+        Some(form.unwrap_or_else(|| "nothing".to_owned()))
+    }
+
+    #[test]
+    fn the_form_that_was_accepted_serves_on_with_new_instances() {
+        let good = table(&[("a/domain", "a.test"), ("a/one", "10.0.0.1"), ("a/custom_settings", "option httplog")]);
+        let bad = table(&[("a/domain", "a.test"), ("a/one", "10.0.0.1"), ("a/custom_settings", "optoin httplog")]);
+        let more = [
+            ("a/domain", "a.test"),
+            ("a/one", "10.0.0.1"),
+            ("a/two", "10.0.0.2"),
+            ("a/custom_settings", "optoin httplog"),
+        ];
+        let mut refusals = Refusals::default();
+        assert!(refusals.blame(&bad, &served(&good), &blame(&bad)));
+        assert_eq!(serving(&refusals, &bad).as_deref(), Some("Some(\"option httplog\") 1"));
+        let problems: Vec<_> = refusals.problems().map(|problem| problem.to_string()).collect();
+        assert_eq!(problems.len(), 2);
+        assert!(
+            problems[1].contains("services/a/custom_settings") && problems[1].contains("unknown keyword"),
+            "{problems:?}"
+        );
+        let more = table(&more);
+        refusals.review(&more);
+        assert_eq!(serving(&refusals, &more).as_deref(), Some("Some(\"option httplog\") 2"));
+        refusals.review(&good);
+        assert_eq!(serving(&refusals, &good), None, "other keys get another try");
+    }
+
+    #[test]
+    fn nothing_serves_of_what_was_never_accepted() {
+        let bad = table(&[("a/domain", "a.test"), ("a/custom_settings", "optoin httplog")]);
+        let mut refusals = Refusals::default();
+        assert!(refusals.blame(&bad, &Served::nothing(), &blame(&bad)));
+        assert_eq!(serving(&refusals, &bad).as_deref(), Some("nothing"));
+        assert!(!refusals.blame(&bad, &Served::nothing(), &blame(&bad)), "to ask again would change nothing");
+    }
+
+    #[test]
+    fn a_kept_form_that_is_refused_too_is_given_up() {
+        let old = table(&[("a/domain", "a.test"), ("a/custom_settings", "errorfile 503 /gone")]);
+        let bad = table(&[("a/domain", "a.test"), ("a/custom_settings", "optoin httplog")]);
+        let mut refusals = Refusals::default();
+        assert!(refusals.blame(&bad, &served(&old), &blame(&bad)));
+        assert!(refusals.blame(&bad, &served(&old), &blame(&bad)));
+        assert_eq!(serving(&refusals, &bad).as_deref(), Some("nothing"));
+    }
+}

@@ -1,0 +1,257 @@
+//! Writes a `url_reg` as a line of a map that HAProxy matches with PCRE: what the table's own matcher finds, and nothing
+//! else. Never matches anything.
+//!
+//! The text holds no white space, and of the characters that mean something to PCRE only those that are meant: any other
+//! byte but letters and digits is `\xNN`. Targets hold neither line ends nor bytes beyond ASCII: HAProxy refuses both.
+
+use std::fmt::Write;
+
+use pointsman_table::Pattern;
+use regex_syntax::hir::{Class, Hir, HirKind, Look, LookSet, Repetition};
+
+/// Largest count of a repetition (pcre2limits).
+const MOST_REPEATS: u32 = 65_535;
+/// Largest expression in PCRE's compiled form, less some room (pcre2limits: 64 KiB where links take two bytes).
+const LARGEST: usize = 60_000;
+/// Longest text: lines of maps and commands must fit HAProxy's smallest usual buffer, 16 KiB, twice.
+const LONGEST: usize = 8000;
+
+/// An expression that PCRE takes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Expression(String);
+
+impl Expression {
+    /// The expression over `<scope>\n<target>`.
+    pub fn over(&self, scope: &str) -> String {
+        lead(scope) + &self.0
+    }
+}
+
+/// What every expression over this scope begins with, and over no other.
+pub fn lead(scope: &str) -> String {
+    let mut writer = Writer::default();
+    writer.push_str("\\A");
+    scope.bytes().for_each(|byte| writer.byte(byte));
+    writer.push_str("\\n");
+    writer.text
+}
+
+/// The expression in PCRE's dialect, or one sentence on why HAProxy cannot have it.
+pub fn translate(pattern: &Pattern) -> Result<Expression, String> {
+    translate_hir(&pattern.hir())
+}
+
+fn translate_hir(hir: &Hir) -> Result<Expression, String> {
+    let mut writer = Writer::default();
+    if !starts(hir) {
+        writer.push_str("[^\\n]*?");
+    }
+    after_start(hir).iter().try_for_each(|part| writer.write(part))?;
+    match writer.text.len() {
+        _ if size(hir) > LARGEST => Err("expected a regular expression that PCRE compiles to less than 60 KB".into()),
+        ..=LONGEST => Ok(Expression(writer.text)),
+        _ => Err(format!("expected a regular expression of less than {LONGEST} bytes as PCRE writes it")),
+    }
+}
+
+/// Looks that hold nowhere but at a target's start: it has no line ends within.
+fn starts(hir: &Hir) -> bool {
+    let first: LookSet = hir.properties().look_set_prefix();
+    [Look::Start, Look::StartLF, Look::StartCRLF].into_iter().any(|look| first.contains(look))
+}
+
+/// The parts of an expression, without the look for the start where it stands in front.
+fn after_start(hir: &Hir) -> &[Hir] {
+    match hir.kind() {
+        HirKind::Concat(parts) if matches!(parts[0].kind(), HirKind::Look(Look::Start)) => &parts[1..],
+        _ => std::slice::from_ref(hir),
+    }
+}
+
+#[derive(Default)]
+struct Writer {
+    text: String,
+}
+
+impl Writer {
+    // As deep as the parser let the expression nest.
+    fn write(&mut self, hir: &Hir) -> Result<(), String> {
+        match hir.kind() {
+            HirKind::Empty => {}
+            HirKind::Literal(literal) => literal.0.iter().for_each(|&byte| self.byte(byte)),
+            HirKind::Class(class) => self.class(class),
+            HirKind::Look(look) => self.push_str(look_text(*look)),
+            HirKind::Repetition(repetition) => self.repetition(repetition)?,
+            HirKind::Capture(capture) => self.write(&capture.sub)?,
+            HirKind::Concat(parts) => parts.iter().try_for_each(|part| self.write(part))?,
+            HirKind::Alternation(branches) => self.alternation(branches)?,
+        }
+        Ok(())
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn byte(&mut self, byte: u8) {
+        match byte.is_ascii_alphanumeric() {
+            true => self.text.push(char::from(byte)),
+            false => write!(self.text, "\\x{byte:02x}").expect("a string takes all"),
+        }
+    }
+
+    fn class(&mut self, class: &Class) {
+        let ranges = ranges(class);
+        if ranges.is_empty() {
+            return self.push_str("(?!)");
+        }
+        self.push_str("[");
+        for (start, end) in ranges {
+            self.byte(start);
+            if start < end {
+                self.push_str("-");
+                self.byte(end);
+            }
+        }
+        self.push_str("]");
+    }
+
+    fn repetition(&mut self, repetition: &Repetition) -> Result<(), String> {
+        let Repetition { min, max, greedy, sub } = repetition;
+        if *min.max(&max.unwrap_or(0)) > MOST_REPEATS {
+            return Err(format!("expected at most {MOST_REPEATS} repetitions"));
+        }
+        match is_one_byte(sub) {
+            true => self.write(sub)?,
+            false => self.group(|writer| writer.write(sub))?,
+        }
+        match (min, max) {
+            (0, None) => self.push_str("*"),
+            (1, None) => self.push_str("+"),
+            (0, Some(1)) => self.push_str("?"),
+            (min, None) => self.push_str(&format!("{{{min},}}")),
+            (min, Some(max)) => self.push_str(&format!("{{{min},{max}}}")),
+        }
+        if !greedy {
+            self.push_str("?");
+        }
+        Ok(())
+    }
+
+    fn alternation(&mut self, branches: &[Hir]) -> Result<(), String> {
+        self.group(|writer| {
+            for (at, branch) in branches.iter().enumerate() {
+                writer.push_str(if at == 0 { "" } else { "|" });
+                writer.write(branch)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn group(&mut self, inner: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        self.push_str("(?:");
+        inner(self)?;
+        self.push_str(")");
+        Ok(())
+    }
+}
+
+fn is_one_byte(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Literal(literal) => literal.0.len() == 1,
+        HirKind::Class(class) => !ranges(class).is_empty(),
+        _ => false,
+    }
+}
+
+/// A class's ranges of bytes, of Unicode those that a target can hold.
+fn ranges(class: &Class) -> Vec<(u8, u8)> {
+    match class {
+        Class::Bytes(class) => class.ranges().iter().map(|range| (range.start(), range.end())).collect(),
+        Class::Unicode(class) => {
+            let ascii = class.ranges().iter().filter(|range| range.start().is_ascii());
+            ascii.map(|range| (range.start() as u8, range.end().min('\x7f') as u8)).collect()
+        }
+    }
+}
+
+/// Where there are no line ends within, those of a line are those of the target; `$` would also be before a line end.
+/// In ASCII, words are the same with Unicode and without.
+fn look_text(look: Look) -> &'static str {
+    match look {
+        Look::Start | Look::StartLF | Look::StartCRLF => "(?<=\\n)",
+        Look::End | Look::EndLF | Look::EndCRLF => "\\z",
+        Look::WordAscii | Look::WordUnicode => "\\b",
+        Look::WordAsciiNegate | Look::WordUnicodeNegate => "\\B",
+        Look::WordStartAscii | Look::WordStartUnicode => "(?<!\\w)(?=\\w)",
+        Look::WordEndAscii | Look::WordEndUnicode => "(?<=\\w)(?!\\w)",
+        Look::WordStartHalfAscii | Look::WordStartHalfUnicode => "(?<!\\w)",
+        Look::WordEndHalfAscii | Look::WordEndHalfUnicode => "(?!\\w)",
+    }
+}
+
+/// At most what PCRE needs for it, in bytes: it copies groups that are counted.
+fn size(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty => 0,
+        HirKind::Literal(literal) => 2 * literal.0.len(),
+        HirKind::Class(_) => 34,
+        HirKind::Look(_) => 20,
+        HirKind::Capture(capture) => size(&capture.sub),
+        HirKind::Concat(parts) => parts.iter().map(size).fold(0, usize::saturating_add),
+        HirKind::Alternation(branches) => {
+            branches.iter().map(|branch| size(branch).saturating_add(3)).fold(6, usize::saturating_add)
+        }
+        HirKind::Repetition(repetition) => {
+            let once = size(&repetition.sub).saturating_add(10);
+            let times = repetition.max.unwrap_or(repetition.min).max(1) as usize;
+            if is_one_byte(&repetition.sub) { once } else { once.saturating_mul(times) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses as the table does.
+    fn translated(text: &str) -> Result<String, String> {
+        let mut parser = regex_syntax::ParserBuilder::new();
+        let hir = parser.utf8(false).unicode(false).case_insensitive(true).build().parse(text).unwrap();
+        translate_hir(&hir).map(|expression| expression.0)
+    }
+
+    #[test]
+    fn expressions_as_pcre() {
+        let check = |text: &str, expected: &str| assert_eq!(translated(text).as_deref(), Ok(expected), "{text}");
+        check("^/a1", r"\x2f[Aa]1");
+        check("/1", r"[^\n]*?\x2f1");
+        check("1$", r"[^\n]*?1\z");
+        check("(?m:^)1(?m:$)", r"(?<=\n)1\z");
+        check("2|^1", r"[^\n]*?(?:2|(?<=\n)1)");
+        check("^(?:12)*3+?4{2,5}5{3,}(?:6?)??", r"(?:12)*3+?4{2,5}5{3,}(?:6?)??");
+        check("^(?-i:[a-c-]|é)", r"(?:[\x2da-c]|\xc3\xa9)");
+        check("^(?u:[1-é])", r"[1-\x7f]");
+        check("^(?u:[é-ü])*", "(?:(?!))*");
+        check(r"^\b1\B2", r"\b1\B2");
+        check(r"^\b{start}1\b{end}", r"(?<!\w)(?=\w)1(?<=\w)(?!\w)");
+        check(r"^\b{start-half}1\b{end-half}", r"(?<!\w)1(?!\w)");
+        check("^(?:)", r"(?<=\n)");
+    }
+
+    #[test]
+    fn beyond_what_pcre_takes() {
+        let check = |text: &str, expected: &str| {
+            let error = translated(text).unwrap_err();
+            assert!(error.contains(expected), "{text:.40}: {error}");
+        };
+        check("^1{65536}", "at most 65535 repetitions");
+        check("^(?:[12]x){1000}", "less than 60 KB");
+        check(&".".repeat(1500), "less than 8000 bytes");
+    }
+
+    #[test]
+    fn the_scope_is_part_of_the_expression() {
+        assert_eq!(translate_hir(&Hir::empty()).unwrap().over("@a.b~"), r"\A\x40a\x2eb\x7e\n[^\n]*?");
+    }
+}

@@ -1,0 +1,332 @@
+//! One running HAProxy: a master in the foreground as our child, its workers below it. Starts, reloads and ends it, and
+//! tells how that went; when to start one anew is for the engine to decide.
+//!
+//! ```text
+//! start ─> ready ─> reload ─> reload ─> ... ─> stop
+//!            │         ├─ refused, intact: the worker before serves on, and the next reload may go in
+//!            │         └─ refused, not intact: the worker before serves on, but the next configuration needs a new Process
+//!            └─ died: exited() says how
+//! ```
+
+use std::fs;
+use std::future::pending;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::answers::{Info, Processes, info};
+use super::check::complaints;
+use super::complaint::{self, Complaint};
+use super::inherit;
+use super::leftover::PidFile;
+use super::master::{Master, Verdict};
+use super::output::Output;
+use super::program::{Program, kill_group};
+use super::runtime::{Fault, Runtime};
+
+/// How long a start or a reload may take unless the caller says otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How often a runtime socket is asked whether it is there yet.
+const TICK: Duration = Duration::from_millis(5);
+/// How long idle clients may still send a request to a HAProxy that is to end.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// How often it is asked whether anything runs then.
+const IDLE_TICK: Duration = Duration::from_millis(100);
+/// How long a HAProxy that was told to end at once may take before it is killed.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+/// What a master says of a reload that failed: 2.4, 2.5 to 3.0, 3.1 and later.
+const FAILURES: [&str; 3] = ["in waitpid mode", "Loading failure", "Failed to load worker"];
+
+/// What to start.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The HAProxy.
+    pub program: &'a Program,
+    /// Its configuration: the same path for every reload.
+    pub config: &'a Path,
+    /// Where the master shall listen for commands.
+    pub master: &'a Path,
+    /// Where to note which process it is, for [`super::leftover::end_leftovers`].
+    pub pid_file: &'a Path,
+    /// The sockets that the configuration names (`bind fd@N`), this time and at every reload.
+    pub sockets: &'a [TcpListener],
+}
+
+/// Why HAProxy does not run as it should. Whoever served before serves on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessFault {
+    /// The program could not be started.
+    #[error("cannot start HAProxy: {0}")]
+    CannotStart(io::Error),
+    /// HAProxy refuses the configuration.
+    #[error("HAProxy refuses its configuration: {}", in_words(.0))]
+    Refused(Vec<Complaint>),
+    /// HAProxy ended.
+    #[error("HAProxy ended ({status}): {}", in_words(complaints))]
+    Died {
+        /// How.
+        status: ExitStatus,
+        /// What it said last; at least one.
+        complaints: Vec<Complaint>,
+    },
+    /// It neither took nor refused the configuration in time.
+    #[error("HAProxy did not load its configuration within {0:?}")]
+    Silent(Duration),
+    /// Its master cannot be told anything.
+    #[error("{0}")]
+    Master(Fault),
+}
+
+fn in_words(complaints: &[Complaint]) -> String {
+    complaints.iter().map(|complaint| complaint.words.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// A running HAProxy. Killed when dropped; its workers end when their master does.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    pid: Pid,
+    config: PathBuf,
+    master: Master,
+    output: Output,
+    sockets: Vec<(i32, PathBuf)>,
+    _pid_file: PidFile,
+}
+
+impl Process {
+    /// Starts it. It does not serve yet: see [`Process::ready`].
+    ///
+    /// # Errors
+    /// [`ProcessFault::CannotStart`].
+    pub fn start(launch: &Launch<'_>) -> Result<Self, ProcessFault> {
+        let mut child = inherit::spawn(&mut command(launch), launch.sockets).map_err(ProcessFault::CannotStart)?;
+        let pid =
+            child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).expect("a child that nobody waited for");
+        let pid_file = PidFile::write(launch.pid_file, pid, launch.config);
+        let output = Output::default();
+        child.stdout.take().into_iter().for_each(|stream| output.follow(stream));
+        child.stderr.take().into_iter().for_each(|stream| output.follow(stream));
+        let sockets = launch.sockets.iter().filter_map(|socket| identity("self", socket.as_raw_fd())).collect();
+        let (config, master) = (launch.config.to_owned(), Master::new(launch.master, pid));
+        Ok(Self { child, pid, config, master, output, sockets, _pid_file: pid_file })
+    }
+
+    /// Waits until it serves: its worker answers on the runtime socket that the configuration gives it, and the master can
+    /// be told to reload.
+    ///
+    /// # Errors
+    /// [`ProcessFault::Died`], [`ProcessFault::Silent`], [`ProcessFault::Master`].
+    pub async fn ready(&mut self, runtime: &Runtime, deadline: Duration) -> Result<Info, ProcessFault> {
+        let Self { child, output, config, master, .. } = self;
+        let outcome = async {
+            tokio::select! {
+                info = serves(runtime, master) => info,
+                ended = child.wait() => Err(died(ended, output, 0, config).await),
+            }
+        };
+        timeout(deadline, outcome).await.unwrap_or(Err(ProcessFault::Silent(deadline)))
+    }
+
+    /// Has the master load its configuration again, and waits for the verdict: the new worker answers on its runtime
+    /// socket, which must be at another path than before, or the master says that it failed. Then the worker from before
+    /// serves on.
+    ///
+    /// # Errors
+    /// See [`ProcessFault`].
+    pub async fn reload(&mut self, runtime: &Runtime, deadline: Duration) -> Result<Info, ProcessFault> {
+        let mark = self.output.mark();
+        let Self { child, output, config, master, .. } = self;
+        let outcome = async {
+            tokio::select! {
+                info = loads(runtime, master, config, deadline) => info,
+                () = failure(output, mark) => Err(ProcessFault::Refused(Vec::new())),
+                ended = child.wait() => Err(died(ended, output, mark, config).await),
+            }
+        };
+        let outcome = timeout(deadline, outcome).await.unwrap_or(Err(ProcessFault::Silent(deadline)));
+        if let Err(ProcessFault::Refused(_)) = outcome {
+            // The master executes itself anew. If it does not come back from that, the next reload will say so.
+            let _ = master.processes().await;
+        }
+        outcome.map_err(|fault| with_complaints(fault, || output.since(mark), config))
+    }
+
+    /// Whether the master still holds the sockets that were passed on. Up to 3.0 it closes them when a new worker cannot
+    /// open an address: it serves on, but no later reload can succeed. Then start another beside it, wait until that is
+    /// ready, and [`Process::stop`] this one: both listen on the same sockets meanwhile, and no connection is lost.
+    pub fn is_intact(&self) -> bool {
+        let holder = self.pid.to_string();
+        self.sockets.iter().all(|socket| identity(&holder, socket.0).as_ref() == Some(socket))
+    }
+
+    /// Where the master takes commands.
+    pub fn master(&self) -> &Master {
+        &self.master
+    }
+
+    /// Its workers, see [`Master::processes`].
+    ///
+    /// # Errors
+    /// The master does not answer.
+    pub async fn workers(&self) -> Result<Processes, Fault> {
+        self.master.processes().await
+    }
+
+    /// The master's process.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Waits for its end, however it comes. May be dropped and called again.
+    ///
+    /// # Errors
+    /// The system does not know it, which means that somebody else waited for it.
+    pub async fn exited(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Ends it: it stops accepting at once and may finish what it has within this time. Clients that are idle have a second
+    /// to send one more request.
+    pub async fn stop(mut self, grace: Duration) {
+        // Gone already is as good.
+        let _ = kill_process(self.pid, Signal::USR1);
+        let Self { child, master, .. } = &mut self;
+        let finished = async {
+            tokio::select! {
+                _ = child.wait() => {}
+                () = idle(master) => {}
+            }
+        };
+        let _ = timeout(grace, finished).await;
+        if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            return;
+        }
+        let _ = kill_process(self.pid, Signal::TERM);
+        if timeout(LAST_GRACE, self.child.wait()).await.is_err() {
+            self.kill().await;
+        }
+    }
+
+    /// Kills it and its workers.
+    pub async fn kill(mut self) {
+        kill_group(&self.child);
+        // Killed: it is gone at once, unless the system hangs, which is not waited for.
+        let _ = timeout(LAST_GRACE, self.child.wait()).await;
+    }
+}
+
+/// Workers notice that their master is gone only once they run again.
+impl Drop for Process {
+    fn drop(&mut self) {
+        kill_group(&self.child);
+    }
+}
+
+fn command(launch: &Launch<'_>) -> Command {
+    let mut command = Command::new(&launch.program.path);
+    let mut socket = launch.master.as_os_str().to_owned();
+    socket.push(",mode,600,level,admin");
+    command.args(["-W", "-db", "-S"]).arg(socket).arg("-f").arg(launch.config);
+    // A group of its own: a Ctrl-C at a terminal is for us, and we decide how HAProxy ends.
+    command.process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Which socket a process holds under that number, as the kernel calls it.
+fn identity(process: &str, socket: i32) -> Option<(i32, PathBuf)> {
+    Some((socket, fs::read_link(format!("/proc/{process}/fd/{socket}")).ok()?))
+}
+
+/// Comes back once a worker answers there.
+async fn answers(runtime: &Runtime) -> Info {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some(info) = runtime.ask_one("show info").await.ok().as_deref().and_then(info) {
+            return info;
+        }
+    }
+}
+
+/// Comes back once a worker answers there and the master is there to be told.
+async fn serves(runtime: &Runtime, master: &Master) -> Result<Info, ProcessFault> {
+    let info = answers(runtime).await;
+    master.processes().await.map_err(ProcessFault::Master)?;
+    Ok(info)
+}
+
+/// Tells the master to reload. Comes back once the new worker serves, or the master answers that it failed.
+async fn loads(runtime: &Runtime, master: &Master, config: &Path, deadline: Duration) -> Result<Info, ProcessFault> {
+    let told = async {
+        match master.reload(deadline).await {
+            Ok(Verdict::Loaded) => pending().await,
+            Ok(Verdict::Refused(words)) => ProcessFault::Refused(complaint::read(&words, config).complaints),
+            Err(fault) => ProcessFault::Master(fault),
+        }
+    };
+    tokio::select! {
+        refused = told => Err(refused),
+        // The master may still be away; the next reload waits for it. The new worker is to catch up at once.
+        info = answers(runtime) => Ok(info),
+    }
+}
+
+/// Comes back once no worker has a request or a connection of a TCP service under way.
+async fn idle(master: &Master) {
+    sleep(IDLE_GRACE).await;
+    let mut ticks = interval(IDLE_TICK);
+    loop {
+        ticks.tick().await;
+        let Ok(found) = master.processes().await else { continue };
+        let mut busy = found.workers.is_empty();
+        for worker in &found.workers {
+            // What is idle is in no session, and the question itself is in one that did not come over TCP.
+            let sessions = master.ask_worker(worker.pid, "show sess").await;
+            busy |= sessions.is_ok_and(|sessions| sessions.contains(" proto=tcp"));
+        }
+        if !busy {
+            return;
+        }
+    }
+}
+
+/// Comes back once the master has said that a reload failed.
+async fn failure(output: &Output, mark: usize) {
+    while !FAILURES.iter().any(|words| output.since(mark).contains(words)) {
+        output.printed().await;
+    }
+}
+
+async fn died(ended: io::Result<ExitStatus>, output: &Output, mark: usize, config: &Path) -> ProcessFault {
+    let status = match ended {
+        Ok(status) => status,
+        Err(error) => return ProcessFault::CannotStart(error),
+    };
+    // Its last words may still be in the pipe.
+    output.ended().await;
+    let words = output.since(mark);
+    ProcessFault::Died { status, complaints: complaints(complaint::read(&words, config), status, &words) }
+}
+
+/// A refusal with the master's words, where its answer had none.
+fn with_complaints(fault: ProcessFault, words: impl FnOnce() -> String, config: &Path) -> ProcessFault {
+    match fault {
+        ProcessFault::Refused(told) if told.is_empty() => {
+            let mut complaints = complaint::read(&words(), config).complaints;
+            if complaints.is_empty() {
+                complaints.push(Complaint { words: "it does not say why".into(), ..Complaint::default() });
+            }
+            ProcessFault::Refused(complaints)
+        }
+        fault => fault,
+    }
+}

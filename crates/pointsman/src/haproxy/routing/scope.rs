@@ -1,0 +1,127 @@
+//! The rules of the services that share a host, settled: what each key of a map leads to. Knows no maps and no HAProxy.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
+use pointsman_table::{HttpEntry, PathRule};
+
+use super::super::pattern::{Expression, translate};
+
+/// Where a rule leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaf {
+    pub(super) priority: i64,
+    /// How closely it looks at the path: 0 not at all, 1 by expression, else 2 and a prefix's length.
+    closeness: usize,
+    /// The service's place among all.
+    pub(super) service: u32,
+    /// Bytes of the target to take off.
+    pub(super) strip: u32,
+}
+
+impl Leaf {
+    /// Precedence among rules for one host, as in the table's index.
+    fn rank(&self) -> impl Ord + use<> {
+        (self.priority, self.closeness, Reverse(self.service), self.strip)
+    }
+}
+
+/// A prefix that a lookup string may have, and where it leads.
+type Key<'a> = (Cow<'a, str>, Leaf);
+
+/// Rules for one host, or for any.
+#[derive(Default)]
+pub(super) struct Scope<'a> {
+    /// The best of those that take any path.
+    bare: Option<Leaf>,
+    prefixes: Vec<Key<'a>>,
+    patterns: Vec<(Expression, Leaf)>,
+}
+
+impl<'a> Scope<'a> {
+    /// Adds a service's rules; one that takes any path does so only where its host matched.
+    pub(super) fn add(&mut self, service: u32, entry: &'a HttpEntry, host_matched: bool) {
+        let leaf = Leaf { priority: entry.priority, closeness: 0, service, strip: 0 };
+        if host_matched && (entry.either || entry.paths.is_empty()) {
+            self.bare = self.bare.into_iter().chain([leaf]).max_by_key(Leaf::rank);
+        }
+        for path in &entry.paths {
+            self.add_path(path, Leaf { strip: strip(path, entry.keep_virtual_path), ..leaf });
+        }
+    }
+
+    fn add_path(&mut self, path: &'a PathRule, leaf: Leaf) {
+        if let PathRule::Pattern(pattern) = path {
+            return self.patterns.extend(translate(pattern).map(|pattern| (pattern, Leaf { closeness: 1, ..leaf })));
+        }
+        let text = path.text();
+        let leaf = Leaf { closeness: 2 + text.len(), ..leaf };
+        match path {
+            _ if !may_begin_target(text) => {}
+            // A segment ends at a slash, at the query, and where the target does, which `#` stands for.
+            PathRule::Segments(_) if text != "/" => {
+                self.prefixes.extend(['/', '?', '#'].map(|end| (format!("{text}{end}").into(), leaf)));
+            }
+            _ => self.prefixes.push((text.into(), leaf)),
+        }
+    }
+
+    pub(super) fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// Who takes any path after the expressions had their turn.
+    pub(super) fn rest(&self) -> Option<Leaf> {
+        self.bare.filter(|_| self.has_patterns())
+    }
+
+    /// Expressions over this scope, best first.
+    pub(super) fn patterns(&self, id: &str) -> Vec<(Box<str>, Leaf)> {
+        let mut patterns: Vec<_> = self.patterns.iter().collect();
+        patterns.sort_by_key(|(_, leaf)| Reverse(leaf.rank()));
+        let mut known = HashSet::new();
+        patterns.retain(|(expression, _)| known.insert(expression));
+        patterns.into_iter().map(|(expression, leaf)| (expression.over(id).into(), *leaf)).collect()
+    }
+
+    /// Prefixes of lookup strings, behind the scope's id, and where the longest that matches leads.
+    pub(super) fn paths(self) -> Vec<Key<'a>> {
+        let bare = self.bare.filter(|_| self.patterns.is_empty());
+        settle(self.prefixes.into_iter().chain(bare.map(|leaf| ("".into(), leaf))).collect())
+    }
+}
+
+/// Gives each key the best rule of all keys that it starts with: those match whatever it matches. Keys that then lead
+/// where a shorter one does anyway are left out.
+fn settle(mut keys: Vec<Key<'_>>) -> Vec<Key<'_>> {
+    keys.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| right.rank().cmp(&left.rank())));
+    keys.dedup_by(|later, kept| later.0 == kept.0);
+    let mut settled: Vec<Key<'_>> = Vec::with_capacity(keys.len());
+    // Positions of the keys that the current one starts with, each starting with the one before.
+    let mut around: Vec<usize> = Vec::new();
+    for (text, leaf) in keys {
+        while around.pop_if(|at| !text.starts_with(&*settled[*at].0)).is_some() {}
+        let inherited = around.last().map(|&at| settled[at].1).filter(|inherited| inherited.rank() > leaf.rank());
+        if inherited.is_none() {
+            around.push(settled.len());
+            settled.push((text, leaf));
+        }
+    }
+    settled
+}
+
+/// Whether a target can begin like this: HAProxy refuses all others, and `#` ends our lookup strings.
+fn may_begin_target(prefix: &str) -> bool {
+    prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+}
+
+/// How much a rule takes off. Taking off a lone `/` would leave what it was.
+fn strip(path: &PathRule, keep: bool) -> u32 {
+    match path {
+        PathRule::Virtual(text) if text.len() > 1 && !keep => {
+            u32::try_from(text.len()).expect("a prefix's length is limited when it is parsed")
+        }
+        _ => 0,
+    }
+}

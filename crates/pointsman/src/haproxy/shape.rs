@@ -1,0 +1,70 @@
+//! What does not depend on the keys: where HAProxy listens, where its files are, what its version can do. Reads nothing.
+
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::version::Version;
+
+/// One listening address of HTTP services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address, with its real port.
+    pub address: SocketAddr,
+    /// The open socket that HAProxy inherits (`bind fd@N`); `None`: HAProxy opens the address itself.
+    pub socket: Option<RawFd>,
+}
+
+/// Everything about the HAProxy to run that the keys do not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Where HTTP services are served.
+    pub http: Vec<Listen>,
+    /// Where HTTPS services are served.
+    pub https: Vec<Listen>,
+    /// HAProxy's threads (`nbthread`).
+    pub threads: usize,
+    /// The folder of `haproxy.cfg`, the maps, error pages and certificates. Paths in the configuration are below it.
+    pub folder: PathBuf,
+    /// The worker's runtime socket (`stats socket`), a new path for every reload; `None`: none, for people to read.
+    pub socket: Option<PathBuf>,
+    /// How long an old worker may live after a reload (`hard-stop-after`).
+    pub hard_stop: Duration,
+    /// Lines for the global section (`KONTENA_LB_GLOBAL_SETTINGS`).
+    pub global_settings: Option<Box<str>>,
+    /// Lines for the defaults section (`KONTENA_LB_CUSTOM_SETTINGS`).
+    pub custom_settings: Option<Box<str>>,
+    /// The operator's own haproxy.cfg: a template's source (`--haproxy-template`).
+    pub template: Option<Box<str>>,
+    /// What this HAProxy can do.
+    pub version: Version,
+    /// How many spare backends wait for services to come.
+    pub spares: usize,
+}
+
+impl Shape {
+    /// Whether anything is served over TLS.
+    pub fn has_https(&self) -> bool {
+        !self.https.is_empty() && self.version.tls
+    }
+
+    /// One to test with: HAProxy 2.6, one HTTP address, nothing else.
+    #[cfg(test)]
+    pub(crate) fn sample() -> Self {
+        let address = SocketAddr::from(([0, 0, 0, 0], 80));
+        Self {
+            http: vec![Listen { address, socket: Some(3) }],
+            https: Vec::new(),
+            threads: 2,
+            folder: PathBuf::from("/run/pointsman"),
+            socket: Some(PathBuf::from("/run/pointsman/1.sock")),
+            hard_stop: Duration::from_secs(600),
+            global_settings: None,
+            custom_settings: None,
+            template: None,
+            version: Version { major: 2, minor: 6, patch: 12, pcre: true, tls: true },
+            spares: 0,
+        }
+    }
+}

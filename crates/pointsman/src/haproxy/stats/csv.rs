@@ -1,0 +1,244 @@
+//! Reads HAProxy's CSV statistics (Management Guide, section 9.1). Columns go by their names, so that versions with more,
+//! fewer or others read the same.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+/// An answer that is no statistics.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// It does not begin as statistics do.
+    #[error("HAProxy answered {0:?} instead of statistics")]
+    NoHeader(String),
+    /// A column without which no row means anything.
+    #[error("HAProxy's statistics have no column {0}")]
+    NoColumn(&'static str),
+}
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Frontend,
+    Backend,
+    Server,
+}
+
+/// A counter, by the place of its column's name in [`COUNTERS`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Field {
+    /// Of a server: every attempt to give it one.
+    Sessions,
+    Requests,
+    BytesIn,
+    BytesOut,
+    RequestErrors,
+    ConnectErrors,
+    ResponseErrors,
+    Retries,
+    Redispatches,
+    ClientAborts,
+    ServerAborts,
+    Connections,
+    /// The first of five classes.
+    Responses,
+}
+
+/// Columns that count, in the order of [`Field`].
+const COUNTERS: [&str; 17] = [
+    "stot", "req_tot", "bin", "bout", "ereq", "econ", "eresp", "wretr", "wredis", "cli_abrt", "srv_abrt", "conn_tot",
+    "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx",
+];
+
+/// One row's counters. What a version does not count is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts([u64; COUNTERS.len()]);
+
+impl Counts {
+    pub(super) fn get(&self, field: Field) -> u64 {
+        self.0[field as usize]
+    }
+
+    pub(super) fn responses(&self) -> [u64; 5] {
+        std::array::from_fn(|class| self.0[Field::Responses as usize + class])
+    }
+
+    /// 5xx.
+    pub(super) fn errors(&self) -> u64 {
+        self.responses()[4]
+    }
+
+    pub(super) fn add(&mut self, new: &Self) {
+        self.0.iter_mut().zip(new.0).for_each(|(sum, new)| *sum += new);
+    }
+
+    /// What is new. A counter that is less than before began again: a server was taken out and came back.
+    pub(super) fn since(&self, before: Option<&Self>) -> Self {
+        let Some(before) = before else { return *self };
+        let began_again = self.0.iter().zip(before.0).any(|(now, before)| *now < before);
+        let zero = Self::default();
+        let base = if began_again { &zero } else { before };
+        Self(std::array::from_fn(|at| self.0[at] - base.0[at]))
+    }
+}
+
+/// One row.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    pub(super) kind: Kind,
+    pub(super) proxy: Cow<'a, str>,
+    pub(super) server: Cow<'a, str>,
+    pub(super) address: Cow<'a, str>,
+    /// Sessions now.
+    pub(super) current: u64,
+    /// In rotation, as far as a server is concerned.
+    pub(super) up: bool,
+    pub(super) counts: Counts,
+}
+
+/// The rows of frontends, backends and servers.
+pub(super) fn rows(text: &str) -> Result<Vec<Row<'_>>, Unreadable> {
+    let text = text.trim_start();
+    let no_header = || Unreadable::NoHeader(text.lines().next().unwrap_or_default().chars().take(80).collect());
+    let (header, mut rest) = record(text.strip_prefix("# ").ok_or_else(no_header)?);
+    let columns = Columns::new(&header)?;
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let (fields, after) = record(rest);
+        rows.extend(columns.row(fields));
+        rest = after;
+    }
+    Ok(rows)
+}
+
+/// Where each column is.
+struct Columns {
+    proxy: usize,
+    server: usize,
+    kind: usize,
+    current: usize,
+    status: usize,
+    address: Option<usize>,
+    counters: [Option<usize>; COUNTERS.len()],
+}
+
+impl Columns {
+    fn new(header: &[Cow<'_, str>]) -> Result<Self, Unreadable> {
+        let find = |name: &str| header.iter().position(|have| have == name);
+        let must = |name: &'static str| find(name).ok_or(Unreadable::NoColumn(name));
+        Ok(Self {
+            proxy: must("pxname")?,
+            server: must("svname")?,
+            kind: must("type")?,
+            current: must("scur")?,
+            status: must("status")?,
+            address: find("addr"),
+            counters: COUNTERS.map(find),
+        })
+    }
+
+    /// `None`: an empty line, or a row about something else.
+    fn row<'a>(&self, mut fields: Vec<Cow<'a, str>>) -> Option<Row<'a>> {
+        let kind = match fields.get(self.kind).map(|kind| &**kind) {
+            Some("0") => Kind::Frontend,
+            Some("1") => Kind::Backend,
+            Some("2") => Kind::Server,
+            _ => return None,
+        };
+        let mut take = |at: usize| fields.get_mut(at).map(std::mem::take).unwrap_or_default();
+        Some(Row {
+            kind,
+            counts: Counts(self.counters.map(|at| at.map_or(0, |at| number(&take(at))))),
+            current: number(&take(self.current)),
+            up: is_up(&take(self.status)),
+            proxy: take(self.proxy),
+            server: take(self.server),
+            address: self.address.map(&mut take).unwrap_or_default(),
+        })
+    }
+}
+
+/// `UP`, `UP 1/3`, `DRAIN`, `NOLB`, `no check`; but not `DOWN 1/2`, `MAINT (resolution)`.
+fn is_up(status: &str) -> bool {
+    !["DOWN", "MAINT"].iter().any(|out| status.starts_with(out))
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+/// One record, and what comes after it.
+fn record(text: &str) -> (Vec<Cow<'_, str>>, &str) {
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let (field, after) = field(rest);
+        fields.push(field);
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return (fields, after.strip_prefix('\n').unwrap_or(after)),
+        }
+    }
+}
+
+/// One field, and what comes after it. In quotes a quote is doubled, and anything else stands for itself (RFC 4180 §2).
+fn field(text: &str) -> (Cow<'_, str>, &str) {
+    let Some(mut rest) = text.strip_prefix('"') else {
+        let (field, after) = text.split_at(text.find([',', '\n']).unwrap_or(text.len()));
+        return (field.into(), after);
+    };
+    let mut field = String::new();
+    loop {
+        let (part, after) = rest.split_once('"').unwrap_or((rest, ""));
+        field += part;
+        let Some(next) = after.strip_prefix('"') else { return (field.into(), after) };
+        field.push('"');
+        rest = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&[&str]]) {
+        let (mut rest, mut records) = (text, Vec::new());
+        while !rest.is_empty() {
+            let (fields, after) = record(rest);
+            records.push(fields);
+            rest = after;
+        }
+        assert_eq!(records, expected, "{text:?}");
+    }
+
+    #[test]
+    fn records() {
+        check("a,b\nc\n", &[&["a", "b"], &["c"]]);
+        check("a,,\n\nb", &[&["a", "", ""], &[""], &["b"]]);
+        check("\"a,b\",\"say \"\"hi\"\"\",\"\"\n\"x\ny\",z", &[&["a,b", "say \"hi\"", ""], &["x\ny", "z"]]);
+        check("\"never closed,\n", &[&["never closed,\n"]]);
+        check("\"a\"b,c\n", &[&["a"], &["b", "c"]]);
+    }
+
+    #[test]
+    fn what_is_no_statistics() {
+        let wrong = |text: &str| rows(text).map(|rows| rows.len());
+        assert_eq!(wrong(""), Err(Unreadable::NoHeader(String::new())));
+        assert_eq!(wrong("Unknown command\nhelp\n"), Err(Unreadable::NoHeader("Unknown command".into())));
+        assert_eq!(wrong("# pxname,svname\n"), Err(Unreadable::NoColumn("type")));
+        assert_eq!(wrong("# pxname,svname,type,scur,status\na,b\na,b,3,0,\na,b,2,0,UP\n\n"), Ok(1));
+    }
+
+    #[test]
+    fn what_is_new() {
+        let counts = |first, second| {
+            let mut counts = Counts::default();
+            counts.0[..2].copy_from_slice(&[first, second]);
+            counts
+        };
+        assert_eq!(counts(5, 5).since(None), counts(5, 5));
+        assert_eq!(counts(5, 5).since(Some(&counts(3, 5))), counts(2, 0));
+        assert_eq!(counts(1, 7).since(Some(&counts(3, 5))), counts(1, 7));
+    }
+}
