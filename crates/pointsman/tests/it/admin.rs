@@ -1,6 +1,6 @@
 //! The admin pages, seen from outside.
 
-use crate::harness::{Backend, Pointsman, Site, echo_tcp, free_address, free_port, get, get_ok, wait};
+use crate::harness::{Backend, Pointsman, Site, echo_tcp, engine, free_address, free_port, get, get_ok, wait};
 
 #[test]
 fn health_readiness_and_lost_pages() {
@@ -35,7 +35,8 @@ fn metrics_count_what_happened() {
     assert_eq!(of("responses_total", &["service=\"a\"", "code=\"4xx\""]), 1.0);
     assert_eq!(of("responses_total", &["service=\"a\"", "code=\"5xx\""]), 1.0);
     assert!(of("bytes_out_total", a) > 5000.0);
-    assert_eq!(of("request_duration_seconds_count", &["service=\"a\""]), 5.0);
+    let timed = if engine().differs("no-histogram") { 0.0 } else { 5.0 };
+    assert_eq!(of("request_duration_seconds_count", &["service=\"a\""]), timed);
     assert_eq!(of("active", a), 0.0);
     assert_eq!(of("faults_total", &["no_route"]), 1.0);
     assert_eq!([of("store_up", &[]), of("ready", &[])], [1.0, 1.0]);
@@ -47,13 +48,15 @@ fn metrics_count_what_happened() {
 
 #[test]
 fn the_table_is_shown_as_it_is_served() {
-    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", "127.0.0.1:9001 weight=7 drain")]);
+    let backend = Backend::naming("one");
+    let instance = format!("{} weight=7 drain", backend.instance());
+    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", &instance)]);
     let running = Pointsman::serving(&site);
     let table: serde_json::Value = serde_json::from_str(&running.admin_page("/api/table")).expect("JSON");
     let service = &table["services"][0];
     assert_eq!(service["name"], "a");
     assert_eq!(service["rule"]["hosts"][0], "a.test");
-    assert_eq!(service["instances"][0]["target"], "127.0.0.1:9001");
+    assert_eq!(service["instances"][0]["target"], backend.instance());
     assert_eq!(service["instances"][0]["weight"], 7);
     assert_eq!(service["instances"][0]["state"], "drain");
     assert!(table["listeners"].to_string().contains(&running.http.to_string()), "{table}");

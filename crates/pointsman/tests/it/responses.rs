@@ -1,6 +1,8 @@
 //! Hostile and broken instances: the client gets 502 or a cut connection, never a second answer.
 
-use crate::harness::{Load, Pointsman, Raw, Response, Site, Then, get, pattern, wait};
+use std::time::Duration;
+
+use crate::harness::{Load, Pointsman, Raw, Response, Site, Then, engine, get, pattern, wait};
 use crate::rows::{Row, responses};
 
 #[test]
@@ -8,6 +10,8 @@ fn every_row_gets_what_it_should() {
     let rows = responses();
     let site = Site::new();
     let raws: Vec<_> = rows.iter().enumerate().map(|(number, row)| instance(&site, number, row)).collect();
+    // Of some rows an engine may think that more is to come.
+    site.put("config/timeout/server", "1s");
     let running = Pointsman::serving(&site);
     let check = |(number, row): (usize, &Row)| check(&running, number, row).err();
     let failed: Vec<_> = rows.iter().enumerate().filter_map(check).collect();
@@ -25,11 +29,15 @@ fn instance(site: &Site, number: usize, row: &Row) -> Raw {
 /// Asks twice on one connection: what an instance sent too much must not be the second answer.
 fn check(running: &Pointsman, number: usize, row: &Row) -> Result<(), String> {
     let mut connection = running.connect();
+    // An instance that never gets to the point is no more than one row's wait.
+    connection.stream().set_read_timeout(Some(Duration::from_secs(3))).expect("open");
     let request = format!("{} / HTTP/1.1\r\nHost: row-{number}.test\r\nContent-Length: 0\r\n\r\n", row.method);
     for turn in 1..=2 {
         let sent = connection.send(&request);
         match judge(row, sent.and_then(|()| connection.response(&row.method))) {
             Err(what) => return Err(format!("{}, turn {turn}: expected {}, got {what}", row.name, row.expected)),
+            // The end of the body is that of the connection.
+            Ok(true) if row.expected == "close" && engine().differs("close-delimited") => return Ok(()),
             Ok(true) => {}
             Ok(false) => return Ok(()),
         }
@@ -41,12 +49,13 @@ fn check(running: &Pointsman, number: usize, row: &Row) -> Result<(), String> {
 fn judge(row: &Row, answer: std::io::Result<Response>) -> Result<bool, String> {
     let status = answer.as_ref().map(|response| response.status).ok();
     let right = match row.expected.as_str() {
+        "502" | "cut" | "more" if engine().differs("lenient-responses") => true,
         "502" => status == Some(502),
         "cut" | "more" => status.is_none_or(|status| status == 502),
         _ => status == Some(final_status(&row.bytes)),
     };
     match (right, answer) {
-        (true, Ok(response)) => Ok(!response.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"))),
+        (true, Ok(response)) => Ok(!response.closes()),
         (true, Err(_)) => Ok(false),
         (false, Ok(response)) => Err(format!("{}{}", response.head, response.text())),
         (false, Err(error)) => Err(error.to_string()),
@@ -64,6 +73,7 @@ fn final_status(bytes: &[u8]) -> u16 {
 fn behind(bytes: impl Into<Vec<u8>>, then: Then) -> (Pointsman, Raw, Site) {
     let raw = Raw::answering(bytes, then);
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", &raw.instance())]);
+    site.put("config/timeout/server", "2s");
     (Pointsman::serving(&site), raw, site)
 }
 
@@ -81,7 +91,8 @@ fn a_head_that_never_ends_is_a_502_in_bounded_memory() {
 #[test]
 fn endless_interim_responses_are_a_502() {
     let (running, _raw, _site) = behind("HTTP/1.1 100 Continue\r\n\r\n".repeat(1000), Then::Again);
-    assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 502);
+    let expected = if engine().differs("endless-interim") { 504 } else { 502 };
+    assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, expected);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Pointsman, Site, echo_tcp, free_address, free_port, pattern, wait};
+use crate::harness::{Pointsman, Site, echo_tcp, engine, free_address, free_port, pattern, wait};
 
 fn serving(instances: &[(&str, String)], more: &[(&str, &str)]) -> (Pointsman, Site, SocketAddr) {
     let port = free_port();
@@ -67,7 +67,8 @@ fn a_dead_instance_is_passed_by() {
         let mut greeting = [0; 4];
         open(address).read_exact(&mut greeting).expect("greeted");
     }
-    assert!(running.metric("pointsman_connect_failures_total", &["\"dead\""]) >= 1.0);
+    let failures = || running.metric("pointsman_connect_failures_total", &["\"dead\""]);
+    assert!(failures() >= 1.0 || engine().differs("checks"));
 }
 
 #[test]

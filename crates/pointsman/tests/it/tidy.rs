@@ -1,5 +1,6 @@
 //! The house rules, held against the source itself. Exceptions are the lists at the top, and nowhere else.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -170,7 +171,11 @@ fn every_module_is_on_the_map() {
 
 /// The text between quotes after each of these marks.
 fn quoted_after<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = &'t str> {
-    text.split(mark).skip(1).filter_map(|rest| rest.split('"').next())
+    quoted_after_with(text, mark, '"')
+}
+
+fn quoted_after_with<'t>(text: &'t str, mark: &'t str, quote: char) -> impl Iterator<Item = &'t str> {
+    text.split(mark).skip(1).filter_map(move |rest| rest.split(quote).next())
 }
 
 #[track_caller]
@@ -209,6 +214,25 @@ fn every_metric_is_documented() {
     let marks = ["counter(\"", "gauge(\"", "name: \""];
     let names = marks.iter().flat_map(|mark| quoted_after(&source, mark)).filter(|name| name.starts_with("pointsman_"));
     documented("docs/metrics.md", names, |name| format!("`{name}`"));
+}
+
+#[test]
+fn every_difference_between_engines_is_documented_and_used() {
+    let page = read("docs/engines.md");
+    let (_, table) = page.split_once("## What differs").expect("a section of that name");
+    let listed: BTreeSet<_> = quoted_after_with(table, "\n| `", '`').collect();
+    let mut used = BTreeSet::new();
+    let tests = sources(&["crates/pointsman/tests/it"]);
+    for source in &tests {
+        used.extend(quoted_after(&source.text, ".differs(\"").filter(|name| !name.contains('\\')));
+    }
+    for (_, rows) in crate::engines::FILES {
+        used.extend(rows.split(" ~").skip(1).filter_map(|rest| rest.split_whitespace().next()));
+    }
+    let missing = used.difference(&listed).map(|name| format!("{name}: not in docs/engines.md"));
+    let idle = listed.difference(&used).map(|name| format!("{name}: in docs/engines.md, and no test needs it"));
+    none("differences between engines", missing.chain(idle).collect());
+    assert!(listed.len() > 10);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | `/status/CODE` | that status |
 //! | `/count` | how many bytes of body came, and whether they are the pattern |
 //! | an upgrade | 101, then whatever comes goes back |
+//! | anything else, with `X-Tell` | the head and the beginning of the body as they arrived |
 //! | anything else | its name and the target |
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -21,6 +22,10 @@ use std::time::{Duration, Instant};
 const KEEP: usize = 256 * 1024;
 /// Bytes of one drip.
 const DRIP: usize = 4096;
+/// What goes with the key that [`super::websocket`] sends (RFC 6455 §1.3).
+const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZbRK+xOo=\r\n";
+/// Bytes told of a request's body.
+const TELL: usize = 1024;
 
 /// A running backend; its connections are cut on drop.
 pub(crate) struct Backend {
@@ -40,7 +45,8 @@ struct Shared {
 }
 
 struct Peer {
-    stream: TcpStream,
+    /// Gone once the connection is: an open-close load leaves thousands behind.
+    stream: Arc<Mutex<Option<TcpStream>>>,
     received: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -95,7 +101,9 @@ impl Backend {
     /// Closes every connection it has, as an instance that tires of idle ones.
     pub(crate) fn close_connections(&self) {
         for peer in self.shared.connections.lock().expect("no panic while held").iter() {
-            let _ = peer.stream.shutdown(Shutdown::Both);
+            if let Some(stream) = &*peer.stream.lock().expect("no panic while held") {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
         }
     }
 }
@@ -123,8 +131,15 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let received = Arc::new(Mutex::new(Vec::new()));
-    let peer = Peer { stream: stream.try_clone()?, received: Arc::clone(&received) };
+    let open = Arc::new(Mutex::new(Some(stream.try_clone()?)));
+    let peer = Peer { stream: Arc::clone(&open), received: Arc::clone(&received) };
     shared.connections.lock().expect("no panic while held").push(peer);
+    let served = exchanges(stream, received, shared);
+    *open.lock().expect("no panic while held") = None;
+    served
+}
+
+fn exchanges(stream: TcpStream, received: Arc<Mutex<Vec<u8>>>, shared: &Arc<Shared>) -> io::Result<()> {
     let output = stream.try_clone()?;
     let input = BufReader::new(Tee { stream, received, shared: Arc::clone(shared) });
     let mut exchange = Exchange { shared, input, output };
@@ -188,7 +203,7 @@ impl Exchange<'_> {
 
     /// Reads the body, and sums it up.
     fn body(&mut self, head: &str) -> io::Result<Body> {
-        let mut body = Body { count: 0, intact: true };
+        let mut body = Body { count: 0, intact: true, start: Vec::new() };
         if field(head, "transfer-encoding").is_some() {
             while let Some(size) = self.chunk_size()? {
                 body.read(&mut self.input, size)?;
@@ -232,6 +247,7 @@ impl Exchange<'_> {
             }
             _ if target == "/head" => self.sized(method, 200, head.as_bytes()),
             _ if target == "/count" => self.sized(method, 200, format!("{} {}\n", body.count, body.intact).as_bytes()),
+            _ if field(head, "x-tell").is_some() => self.sized(method, 200, &[head.as_bytes(), &body.start].concat()),
             _ => self.named(method, target),
         }
     }
@@ -285,7 +301,9 @@ impl Exchange<'_> {
 
     fn upgrade(&mut self, head: &str) -> io::Result<()> {
         let protocol = field(head, "upgrade").unwrap_or_default();
-        let answer = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        let accept = field(head, "sec-websocket-key").map(|_| ACCEPT).unwrap_or_default();
+        let answer =
+            format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n{accept}\r\n");
         self.output.write_all(answer.as_bytes())?;
         io::copy(&mut self.input, &mut self.output)?;
         self.output.shutdown(Shutdown::Write)
@@ -295,6 +313,8 @@ impl Exchange<'_> {
 struct Body {
     count: usize,
     intact: bool,
+    /// Its beginning.
+    start: Vec<u8>,
 }
 
 impl Body {
@@ -308,6 +328,8 @@ impl Body {
             }
             let expected = (self.count..).map(pattern_byte);
             self.intact &= buffer[..count].iter().copied().zip(expected).all(|(got, right)| got == right);
+            let room = TELL.saturating_sub(self.start.len());
+            self.start.extend_from_slice(&buffer[..count.min(room)]);
             self.count += count;
             left -= count;
         }

@@ -31,11 +31,25 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// Whether the connection ends with it.
+    pub(crate) fn closes(&self) -> bool {
+        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+
     /// First value of a header, by name in any case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        fields.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        field(self.head.lines().skip(1), name)
     }
+
+    /// First value of a trailer, by name in any case.
+    pub(crate) fn trailer(&self, name: &str) -> Option<&str> {
+        field(self.trailers.lines(), name)
+    }
+}
+
+fn field<'t>(lines: impl Iterator<Item = &'t str>, name: &str) -> Option<&'t str> {
+    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    fields.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 impl Connection {
@@ -182,6 +196,13 @@ impl Connection {
             Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
         }
     }
+}
+
+/// The head of a request to upgrade to WebSocket (RFC 6455 §4.1).
+pub(crate) fn websocket(target: &str, host: &str) -> String {
+    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket";
+    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{upgrade}\r\n{key}\r\n\r\n")
 }
 
 /// One GET on a connection of its own.

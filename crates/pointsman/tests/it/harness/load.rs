@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::backend::{pattern, pattern_byte};
-use super::client::{Connection, get};
+use super::client::{Connection, get, websocket};
+use super::engine::engine;
 
 /// Clients at work. [`Load::finish`] stops them and tells what they saw.
 #[derive(Default)]
@@ -21,6 +22,7 @@ pub(crate) struct Load {
 struct Shared {
     stopped: AtomicBool,
     done: AtomicU64,
+    closed: Arc<AtomicU64>,
     failures: Mutex<Vec<String>>,
 }
 
@@ -29,14 +31,23 @@ struct Shared {
 pub(crate) struct Tally {
     /// Exchanges completed.
     pub(crate) done: u64,
+    /// How many kept connections were ended in good order.
+    pub(crate) closed: u64,
     /// Whatever went wrong.
     pub(crate) failures: Vec<String>,
 }
 
 impl Tally {
-    /// Fails the test unless much was done and nothing failed.
+    /// Fails the test unless much was done, nothing failed, and who had a connection kept it.
     #[track_caller]
     pub(crate) fn assert_clean(&self, at_least: u64) {
+        self.assert_served(at_least);
+        assert!(self.closed == 0 || engine().differs("closed-at-reload"), "{} connections closed", self.closed);
+    }
+
+    /// Fails the test unless much was done and nothing failed.
+    #[track_caller]
+    pub(crate) fn assert_served(&self, at_least: u64) {
         let first: Vec<_> = self.failures.iter().take(5).collect();
         assert!(self.failures.is_empty(), "{} of {} failed: {first:#?}", self.failures.len(), self.done);
         assert!(self.done >= at_least, "only {} exchanges", self.done);
@@ -52,14 +63,19 @@ impl Load {
     /// Clients that send request after request on one connection each.
     pub(crate) fn keep_alive(self, clients: usize, address: SocketAddr, host: &str) -> Self {
         (0..clients).fold(self, |load, number| {
-            let (host, mut connection) = (host.to_owned(), None);
+            let (host, mut connection, closed) = (host.to_owned(), None, Arc::clone(&load.shared.closed));
             load.client("keep-alive", move || {
                 std::thread::sleep(Duration::from_millis(1));
-                let connection: &mut Connection = match &mut connection {
-                    Some(connection) => connection,
+                let open: &mut Connection = match &mut connection {
+                    Some(open) => open,
                     none => none.insert(Connection::try_open(address)?),
                 };
-                check_bytes(connection.request("GET", &host, &format!("/bytes/{}", 100 + number))?, 100 + number)
+                let response = open.request("GET", &host, &format!("/bytes/{}", 100 + number))?;
+                if response.closes() {
+                    connection = None;
+                    closed.fetch_add(1, Ordering::AcqRel);
+                }
+                check_bytes(response, 100 + number)
             })
         })
     }
@@ -80,7 +96,7 @@ impl Load {
         let (host, target) = (host.to_owned(), format!("/drip/{}", span.as_millis()));
         self.client("download", move || {
             let response = get(address, &host, &target)?;
-            let total = response.trailers.trim().strip_prefix("X-Total: ").and_then(|total| total.parse().ok());
+            let total = response.trailer("x-total").and_then(|total| total.parse().ok());
             check_bytes(response, total.ok_or_else(|| io::Error::other("no total at the end"))?)
         })
     }
@@ -141,7 +157,8 @@ impl Load {
             thread.join().expect("clients do not panic");
         }
         let failures = std::mem::take(&mut *self.shared.failures.lock().expect("no panic while held"));
-        Tally { done: self.shared.done.load(Ordering::Acquire), failures }
+        let (done, closed) = (self.shared.done.load(Ordering::Acquire), self.shared.closed.load(Ordering::Acquire));
+        Tally { done, closed, failures }
     }
 }
 
@@ -156,8 +173,7 @@ fn check_bytes(response: super::Response, count: usize) -> io::Result<()> {
 
 fn upgraded(address: SocketAddr, host: &str) -> io::Result<TcpStream> {
     let mut connection = Connection::try_open(address)?;
-    let request = format!("GET /tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
-    connection.send(request)?;
+    connection.send(websocket("/tunnel", host))?;
     let head = connection.read_head()?;
     if !head.starts_with("HTTP/1.1 101 ") {
         return Err(io::Error::other(head));

@@ -2,7 +2,9 @@
 
 mod backend;
 mod client;
+mod engine;
 mod etcd;
+mod haproxy;
 mod load;
 mod pointsman;
 #[path = "../../support/ports.rs"]
@@ -17,12 +19,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 pub(crate) use backend::{Backend, pattern};
-pub(crate) use client::{Connection, Response, get, get_ok};
+pub(crate) use client::{Connection, Response, get, get_ok, websocket};
+pub(crate) use engine::{ENGINES, Engine, engine};
 pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
+pub(crate) use haproxy::is_haproxy;
 pub(crate) use load::Load;
 pub(crate) use pointsman::{Launch, Pointsman, demo, program_folder, run, shell};
 pub(crate) use ports::free_port;
-pub(crate) use process::{Finished, Process, finish};
+pub(crate) use process::{Finished, Process, finish, signal};
 pub(crate) use raw::{Raw, Then, echo_tcp};
 pub(crate) use site::Site;
 pub(crate) use tools::{h2load, nginx, node_client, node_server, python_client, python_server, wrk};

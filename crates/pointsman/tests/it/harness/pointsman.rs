@@ -2,10 +2,13 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use super::client::{Connection, get};
+use super::engine::{Engine, engine};
 use super::process::{Finished, Process, finish};
 use super::site::Site;
 use super::{turn, wait};
@@ -18,6 +21,8 @@ pub(crate) struct Pointsman {
     pub(crate) http: SocketAddr,
     /// Where its admin pages are.
     pub(crate) admin: SocketAddr,
+    /// Its `--state`, where that is not the site's.
+    _state: Option<TempDir>,
 }
 
 impl Pointsman {
@@ -91,6 +96,10 @@ impl Pointsman {
 /// A `pointsman run` about to be started.
 pub(crate) struct Launch {
     command: Command,
+    /// Its `--state`; a folder of its own unless given.
+    state: Option<PathBuf>,
+    /// What runs it, and becomes it.
+    wrapper: Vec<String>,
 }
 
 impl Launch {
@@ -99,19 +108,34 @@ impl Launch {
         turn::shared();
         let mut command = program();
         command.arg("run");
-        Self { command }
+        Self { command, state: None, wrapper: Vec::new() }
     }
 
     /// On loopback, ports of the machine's choice, nothing from the environment, and the engine under test.
     pub(crate) fn new() -> Self {
-        let engine = std::env::var("POINTSMAN_TEST_ENGINE").unwrap_or_else(|_| "native".to_owned());
-        Self::bare().args(&["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--engine", &engine])
+        Self::engine(engine())
+    }
+
+    /// [`Launch::new`] with this engine.
+    pub(crate) fn engine(engine: Engine) -> Self {
+        Self::bare().args(&["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--engine", engine.name()])
     }
 
     /// On a directory store, whose keys have no prefix.
     pub(crate) fn on(site: &Site) -> Self {
-        let folder = site.folder();
-        Self::new().arg("--store").arg(folder).arg("--prefix").arg("/").arg("--state").arg(site.home().join("state"))
+        Self::new().store(site)
+    }
+
+    /// Follows this directory store, whose keys have no prefix, and keeps its state beside it.
+    pub(crate) fn store(mut self, site: &Site) -> Self {
+        self.state = Some(site.home().join("state"));
+        self.arg("--store").arg(site.folder()).arg("--prefix").arg("/")
+    }
+
+    /// Keeps its state here.
+    pub(crate) fn state(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.state = Some(folder.into());
+        self
     }
 
     /// Adds an argument.
@@ -126,6 +150,12 @@ impl Launch {
         self
     }
 
+    /// Has it run by a command that ends in being it: `setpriv ...`, `unshare ...`.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Sets an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
@@ -135,16 +165,36 @@ impl Launch {
     /// Starts it and waits for its listeners.
     #[track_caller]
     pub(crate) fn start(mut self) -> Pointsman {
-        let mut process = Process::start(&mut self.command);
+        let own = self.state.is_none().then(|| TempDir::new().expect("a temporary folder"));
+        self.state = self.state.or_else(|| Some(own.as_ref()?.path().to_owned()));
+        let mut process = self.start_process();
         let http = address(&process.wait_line("listening for HTTP on "), "listening for HTTP on ");
         let admin = address(&process.wait_line("admin on http://"), "admin on http://");
-        Pointsman { process, http, admin }
+        Pointsman { process, http, admin, _state: own }
     }
 
     /// Starts it where it is not expected to listen.
     pub(crate) fn start_process(mut self) -> Process {
-        Process::start(&mut self.command)
+        if let Some(state) = &self.state {
+            self.command.arg("--state").arg(state);
+        }
+        match self.wrapper.split_first() {
+            None => Process::start(&mut self.command),
+            Some((first, rest)) => Process::start(&mut wrapped(first, rest, &self.command)),
+        }
     }
+}
+
+fn wrapped(program: &str, arguments: &[String], command: &Command) -> Command {
+    let mut whole = Command::new(program);
+    whole.args(arguments).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => whole.env(name, value),
+            None => whole.env_remove(name),
+        };
+    }
+    whole
 }
 
 /// Runs one of the other commands to its end.
@@ -179,7 +229,16 @@ fn program() -> Command {
             command.env_remove(&name);
         }
     }
+    if let Some(haproxy) = std::env::var_os("POINTSMAN_TEST_HAPROXY") {
+        command.env("PATH", path_with(Path::new(&haproxy)));
+    }
     command
+}
+
+/// `PATH` with this program first of its name, for wrappers of it too.
+fn path_with(program: &Path) -> String {
+    let folder = program.parent().expect("a file is in a folder").display();
+    format!("{folder}:{}", std::env::var("PATH").unwrap_or_default())
 }
 
 /// The address after `lead` in a line of the log.

@@ -1,4 +1,4 @@
-//! A child process whose output is kept, and which never outlives its test.
+//! A child process whose output is kept, and which never outlives its test, nor does what it started.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +12,8 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// What it had started when it was killed.
+    orphans: Vec<u32>,
 }
 
 impl Process {
@@ -27,7 +29,7 @@ impl Process {
         let log = Arc::new(Mutex::new(String::new()));
         keep(child.stdout.take().expect("piped"), &log);
         keep(child.stderr.take().expect("piped"), &log);
-        Self { name, child, log }
+        Self { name, child, log, orphans: Vec::new() }
     }
 
     /// Its process id.
@@ -61,8 +63,7 @@ impl Process {
 
     /// Sends a signal by name: `TERM`, `STOP`.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status();
-        assert!(sent.expect("kill is there").success(), "cannot send {name} to {}", self.name);
+        signal(self.id(), name);
     }
 
     /// Waits for its end.
@@ -77,16 +78,27 @@ impl Process {
         self.child.try_wait().expect("ours").is_none()
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes, with that of its descendants.
     pub(crate) fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a live process has it");
-        let kilobytes: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
-        kilobytes * 1024
+        let own = resident(self.id()).expect("it runs");
+        own + self.descendants().into_iter().filter_map(resident).sum::<u64>()
+    }
+
+    /// Its children, their children and so on.
+    pub(crate) fn descendants(&self) -> Vec<u32> {
+        let mut found = vec![self.id()];
+        let mut next = 0;
+        while let Some(parent) = found.get(next) {
+            let children = children(*parent);
+            found.extend(children);
+            next += 1;
+        }
+        found.split_off(1)
     }
 
     /// Ends it at once, as a machine that loses power would.
     pub(crate) fn kill(&mut self) {
+        self.orphans.extend(self.descendants());
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -95,10 +107,39 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        // By now others may have these ids; none of them is called so.
+        self.orphans.iter().filter(|id| is_called(**id, "haproxy")).for_each(|id| signal(*id, "KILL"));
         if std::thread::panicking() {
             eprintln!("---- output of {} ({}) ----\n{}", self.name, self.id(), self.log());
         }
     }
+}
+
+/// Sends a signal by name, to a process that may have ended.
+pub(crate) fn signal(id: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    let _ = kill.args(["-s", name, &id.to_string()]).stderr(Stdio::null()).status().expect("kill is there");
+}
+
+/// Whether the process runs a program of this name, dead ones that nobody has waited for aside.
+pub(crate) fn is_called(id: u32, name: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.contains(&format!(" ({name}) ")) && !stat.contains(&format!(" ({name}) Z"))
+}
+
+/// Of a process that may end at any moment.
+fn resident(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+fn children(id: u32) -> Vec<u32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{id}/task")) else { return Vec::new() };
+    let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).ok();
+    let texts: Vec<_> = tasks.flatten().filter_map(of_task).collect();
+    texts.iter().flat_map(|text| text.split_whitespace()).filter_map(|id| id.parse().ok()).collect()
 }
 
 fn keep(source: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {

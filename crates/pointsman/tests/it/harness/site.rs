@@ -55,4 +55,11 @@ impl Site {
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         removed.unwrap_or_else(|error| panic!("cannot remove {key}: {error}"));
     }
+
+    /// Removes every key.
+    pub(crate) fn clear(&self) {
+        for entry in std::fs::read_dir(self.folder()).expect("our own folder") {
+            self.remove(&entry.expect("readable").file_name().to_string_lossy());
+        }
+    }
 }

@@ -1,0 +1,37 @@
+//! The engines under test. What they do differently by design has a name in `docs/engines.md`, and only there.
+
+/// What moves the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// In the program itself.
+    Native,
+    /// A real HAProxy.
+    HaProxy,
+}
+
+/// Every engine there is.
+pub(crate) const ENGINES: [Engine; 2] = [Engine::Native, Engine::HaProxy];
+
+/// The engine under test: `POINTSMAN_TEST_ENGINE`, native unless given.
+pub(crate) fn engine() -> Engine {
+    let Ok(wanted) = std::env::var("POINTSMAN_TEST_ENGINE") else { return Engine::Native };
+    let named = |engine: &Engine| engine.name() == wanted;
+    ENGINES.into_iter().find(named).unwrap_or_else(|| panic!("POINTSMAN_TEST_ENGINE: {wanted:?} is no engine"))
+}
+
+impl Engine {
+    /// As `--engine` takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::HaProxy => "haproxy",
+        }
+    }
+
+    /// Whether this engine departs from the native one in what `docs/engines.md` lists under this name. A tidy test
+    /// holds the names against the page.
+    pub(crate) fn differs(self, difference: &str) -> bool {
+        assert!(!difference.is_empty());
+        self == Self::HaProxy
+    }
+}
