@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::peers::{HOST, OTHER_CORE, Peer};
+use crate::sys;
 
 /// What wrk is asked to do.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +29,21 @@ pub(crate) struct Load<'l> {
 /// When wrk cannot run, or any request failed: a proxy that refuses work is cheap.
 pub(crate) fn turn(peer: &Peer, load: &Load<'_>, span: Duration) -> io::Result<Duration> {
     wrk(peer.address, load, Duration::from_secs(1).min(span))?;
-    let before = cpu_time(peer.id())?;
+    let before = cpu_time(peer)?;
     let requests = wrk(peer.address, load, span)?;
-    let spent = cpu_time(peer.id())? - before;
+    let spent = cpu_time(peer)? - before;
     let requests = u32::try_from(requests).map_err(io::Error::other)?;
     spent.checked_div(requests).ok_or_else(|| io::Error::other("not one request"))
 }
 
 fn wrk(address: SocketAddr, load: &Load<'_>, span: Duration) -> io::Result<u64> {
+    let output = command(address, load, span).output()?;
+    let report = String::from_utf8_lossy(&output.stdout);
+    let told = told(&report).filter(|told| output.status.success() && told.failed == 0);
+    told.map(|told| told.requests).ok_or_else(|| io::Error::other(format!("wrk at {address}: {report}")))
+}
+
+fn command(address: SocketAddr, load: &Load<'_>, span: Duration) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", OTHER_CORE, "wrk", "-t1", &format!("-c{}", load.connections)]);
     command.args([format!("-d{}s", span.as_secs().max(1)), "-H".to_owned(), format!("Host: {HOST}")]);
@@ -45,21 +53,71 @@ fn wrk(address: SocketAddr, load: &Load<'_>, span: Duration) -> io::Result<u64> 
     if let Some(script) = load.script {
         command.arg("-s").arg(script);
     }
-    let output = command.arg(format!("http://{address}{}", load.path)).output()?;
-    let report = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() || report.contains("Socket errors") || report.contains("Non-2xx") {
-        return Err(io::Error::other(format!("wrk at {address}: {report}")));
-    }
-    let mut lines = report.lines();
-    let requests = lines.find_map(|line| Some(line.trim().split_once(" requests in ")?.0));
-    requests.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other(format!("wrk said {report}")))
+    command.arg(format!("http://{address}{}", load.path));
+    command
 }
 
-/// CPU time of all threads of a process, to the nanosecond.
-///
-/// # Errors
-/// When the process is gone.
-pub(crate) fn cpu_time(id: u32) -> io::Result<Duration> {
+/// What wrk counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Requests that were answered.
+    pub(crate) requests: u64,
+    /// Those that were not, or not well.
+    pub(crate) failed: u64,
+}
+
+/// Reads wrk's report.
+fn told(report: &str) -> Option<Told> {
+    let requests = report.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok())?;
+    let line = |begin: &str| report.lines().find_map(|line| line.trim().strip_prefix(begin)).unwrap_or_default();
+    let sum = |line: &str| {
+        let numbers = line.split(|char: char| !char.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
+        numbers.sum::<u64>()
+    };
+    let failed = sum(line("Socket errors:")) + sum(line("Non-2xx or 3xx responses:"));
+    Some(Told { requests, failed })
+}
+
+/// wrk, at it until it is told to stop.
+pub(crate) struct Background(Child);
+
+impl Background {
+    /// Starts it, and lets it warm up.
+    ///
+    /// # Errors
+    /// When it cannot run.
+    pub(crate) fn start(address: SocketAddr, load: &Load<'_>) -> io::Result<Self> {
+        let mut command = command(address, load, Duration::from_secs(3600));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self(child))
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When it says nothing that makes sense.
+    pub(crate) fn stop(mut self) -> io::Result<Told> {
+        sys::interrupt(self.0.id());
+        let mut report = String::new();
+        self.0.stdout.take().ok_or_else(|| io::Error::other("no output of wrk"))?.read_to_string(&mut report)?;
+        told(&report).ok_or_else(|| io::Error::other(format!("wrk said {report}")))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// CPU time of all threads of those who do a proxy's work, to the nanosecond.
+fn cpu_time(peer: &Peer) -> io::Result<Duration> {
+    peer.workers()?.into_iter().map(cpu_time_of).sum()
+}
+
+fn cpu_time_of(id: u32) -> io::Result<Duration> {
     let mut total = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;
@@ -96,9 +154,31 @@ pub(crate) fn wait_ready(admin: SocketAddr) -> io::Result<()> {
 }
 
 fn is_ready(admin: SocketAddr) -> io::Result<bool> {
-    let mut stream = TcpStream::connect(admin)?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+    Ok(page(admin, "/readyz")?.starts_with("HTTP/1.1 200 "))
+}
+
+fn page(admin: SocketAddr, path: &str) -> io::Result<String> {
+    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"))
+}
+
+/// Sends one request, and takes all that comes until the other side closes.
+///
+/// # Errors
+/// Those of the connection.
+pub(crate) fn ask(address: SocketAddr, request: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    Ok(answer.starts_with("HTTP/1.1 200 "))
+    Ok(answer)
+}
+
+/// The sum of a metric's samples.
+///
+/// # Errors
+/// Those of the connection.
+pub(crate) fn metric(admin: SocketAddr, name: &str) -> io::Result<f64> {
+    let page = page(admin, "/metrics")?;
+    let samples = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }

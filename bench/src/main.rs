@@ -6,12 +6,14 @@
 //! | `http` | CPU per request through the proxies, by number of connections |
 //! | `scale` | the same at 10 and 10,000 services, and memory there |
 //! | `table` | lookups and compiling, in this process |
+//! | `haproxy` | a HAProxy that we drive, against confd's way: CPU, changes, reloads |
 //! | `peers` | the proxies, each started alone on one core |
 //! | `drive` | wrk, and what a process has cost |
 //! | `relay`, `responder`, `sys` | the floor to measure against, and a backend that is never the bottleneck |
 //! | `report` | figures, targets, verdicts |
 
 mod drive;
+mod haproxy;
 mod http;
 mod options;
 mod peers;
@@ -30,7 +32,7 @@ use report::Report;
 fn main() -> ExitCode {
     match Options::from_arguments(std::env::args().skip(1)) {
         Ok((Command::Relay { listen, to }, _)) => relay::run(listen, to),
-        Ok((Command::Responder { listen }, _)) => responder::run(listen),
+        Ok((Command::Responder { listen, name }, _)) => responder::run(listen, name),
         Ok((Command::Measure(groups), options)) => return measure(&groups, &options),
         Err(message) => {
             eprintln!("{message}\n\n{}", options::HELP);
@@ -48,6 +50,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Scale => scale::measure(options, &mut report),
             options::Group::Memory => scale::measure_memory(options, &mut report),
             options::Group::Table => table::measure(options, &mut report),
+            options::Group::Haproxy => haproxy::measure(options, &mut report),
         }
     }
     report.finish(options.json.as_deref())

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
 
-groups: all (default), http, scale, memory, table
+groups: all (default), http, scale, memory, table, haproxy
 
   --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
   --seconds S       length of one turn (default 2)
@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Responder {
         /// Where to listen.
         listen: SocketAddr,
+        /// What its answers are made of, by which it is told from others.
+        name: u8,
     },
 }
 
@@ -47,9 +49,11 @@ pub(crate) enum Group {
     Memory,
     /// Lookups and compiling.
     Table,
+    /// A HAProxy that we drive.
+    Haproxy,
 }
 
-const ALL: [Group; 4] = [Group::Http, Group::Scale, Group::Memory, Group::Table];
+const ALL: [Group; 5] = [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy];
 
 /// How to measure.
 pub(crate) struct Options {
@@ -83,7 +87,9 @@ impl Options {
                 Ok((Command::Relay { listen, to }, Self::default()))
             }
             Some("responder") => {
-                Ok((Command::Responder { listen: nth(&mut arguments, 1, "responder")? }, Self::default()))
+                let listen = nth(&mut arguments, 1, "responder")?;
+                let name = arguments.next().and_then(|text| text.bytes().next()).unwrap_or(b'x');
+                Ok((Command::Responder { listen, name }, Self::default()))
             }
             _ => Self::measuring(arguments),
         }
@@ -102,6 +108,7 @@ impl Options {
                 "scale" => groups.push(Group::Scale),
                 "memory" => groups.push(Group::Memory),
                 "table" => groups.push(Group::Table),
+                "haproxy" => groups.push(Group::Haproxy),
                 other => return Err(format!("`{other}` is not a group or an option")),
             }
         }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::{drive, sys};
+
 /// The core that the proxy under test has to itself.
 const PROXY_CORE: &str = "0";
 /// The core of wrk and the backend.
@@ -14,13 +16,15 @@ pub(crate) const OTHER_CORE: &str = "1";
 /// The host name that requests ask for.
 pub(crate) const HOST: &str = "bench.test";
 
-/// A process of the bench, killed by its id on drop.
+/// A process of the bench, ended by its id on drop.
 pub(crate) struct Peer {
     /// What it is called in the report.
     pub(crate) name: &'static str,
     /// Where it takes requests.
     pub(crate) address: SocketAddr,
     child: Child,
+    /// Whether it has others do the work, which end with it only if it is asked to end.
+    drives: bool,
 }
 
 impl Peer {
@@ -29,10 +33,23 @@ impl Peer {
         self.child.id()
     }
 
+    /// The processes that do its work.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) fn workers(&self) -> io::Result<Vec<u32>> {
+        if self.drives { sys::descendants(self.id()) } else { Ok(vec![self.id()]) }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     fn start(name: &'static str, address: SocketAddr, core: &str, command: &[&str]) -> io::Result<Self> {
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", core]).args(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut peer = Self { name, address, child: pinned.spawn()? };
+        let mut peer = Self { name, address, child: pinned.spawn()?, drives: false };
         peer.wait_up()?;
         Ok(peer)
     }
@@ -51,6 +68,12 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        let asked = Instant::now();
+        // The second time is an order to end at once.
+        while self.drives && !self.has_ended() && asked.elapsed() < Duration::from_secs(5) {
+            sys::interrupt(self.id());
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -87,9 +110,18 @@ impl Drop for Workplace {
 /// # Errors
 /// When it does not come up.
 pub(crate) fn responder() -> io::Result<Peer> {
+    responder_named("x")
+}
+
+/// A backend that is told from others by its answers.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn responder_named(name: &str) -> io::Result<Peer> {
     let address = free_address()?;
     let bench = std::env::current_exe()?;
-    Peer::start("responder", address, OTHER_CORE, &[&bench.to_string_lossy(), "responder", &address.to_string()])
+    let command = [&*bench.to_string_lossy(), "responder", &address.to_string(), name];
+    Peer::start("responder", address, OTHER_CORE, &command)
 }
 
 /// The plain epoll relay.
@@ -118,7 +150,42 @@ pub(crate) fn haproxy(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
     );
     let file = place.path().join("haproxy.cfg");
     fs::write(&file, text)?;
-    Peer::start("HAProxy", address, PROXY_CORE, &["haproxy", "-db", "-f", &file.to_string_lossy()])
+    haproxy_with(address, &file, &[])
+}
+
+/// Debian's HAProxy with any configuration that listens there.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn haproxy_with(address: SocketAddr, file: &Path, arguments: &[&str]) -> io::Result<Peer> {
+    let file = file.to_string_lossy();
+    let command = [&["haproxy", "-db", "-f", &file], arguments].concat();
+    Peer::start("HAProxy", address, PROXY_CORE, &command)
+}
+
+/// etcd, on the other core.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn etcd(place: &Workplace) -> io::Result<Peer> {
+    let (address, peers) = (free_address()?, format!("http://{}", free_address()?));
+    let (url, data) = (format!("http://{address}"), place.path().join("etcd"));
+    let command = [
+        "etcd",
+        "--data-dir",
+        &data.to_string_lossy(),
+        "--listen-client-urls",
+        &url,
+        "--advertise-client-urls",
+        &url,
+        "--listen-peer-urls",
+        &peers,
+        "--initial-advertise-peer-urls",
+        &peers,
+        "--initial-cluster",
+        &format!("default={peers}"),
+    ];
+    Peer::start("etcd", address, OTHER_CORE, &command)
 }
 
 /// Debian's nginx.
@@ -149,27 +216,29 @@ pub(crate) fn nginx(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
 /// # Errors
 /// When it does not come up.
 pub(crate) fn pointsman(name: &'static str, program: &Path, keys: &Path) -> io::Result<Peer> {
+    let store = ["--store", &keys.to_string_lossy(), "--prefix", "/"];
+    Ok(run(name, program, &keys.with_extension("state"), &store)?.0)
+}
+
+/// Pointsman with the HAProxy engine, and where its admin pages are.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn driven(program: &Path, state: &Path, store: &[&str]) -> io::Result<(Peer, SocketAddr)> {
+    let flags = [&["--engine", "haproxy", "--haproxy-reload-every", "200ms"], store].concat();
+    let (mut peer, admin) = run("HAProxy driven by Pointsman", program, state, &flags)?;
+    peer.drives = true;
+    Ok((peer, admin))
+}
+
+fn run(name: &'static str, program: &Path, state: &Path, flags: &[&str]) -> io::Result<(Peer, SocketAddr)> {
     let (address, admin) = (free_address()?, free_address()?);
-    let state = keys.with_extension("state");
-    let command = [
-        &program.to_string_lossy(),
-        "run",
-        "--workers",
-        "1",
-        "--store",
-        &keys.to_string_lossy(),
-        "--prefix",
-        "/",
-        "--state",
-        &state.to_string_lossy(),
-        "--http",
-        &address.to_string(),
-        "--admin",
-        &admin.to_string(),
-    ];
-    let peer = Peer::start(name, address, PROXY_CORE, &command)?;
-    crate::drive::wait_ready(admin)?;
-    Ok(peer)
+    let (program, state) = (program.to_string_lossy(), state.to_string_lossy());
+    let (http, pages) = (address.to_string(), admin.to_string());
+    let command = [&*program, "run", "--workers", "1", "--state", &state, "--http", &http, "--admin", &pages];
+    let peer = Peer::start(name, address, PROXY_CORE, &[&command, flags].concat())?;
+    drive::wait_ready(admin)?;
+    Ok((peer, admin))
 }
 
 /// Writes an HTTP service's keys: a host and its instances.
@@ -186,6 +255,10 @@ pub(crate) fn write_service(keys: &Path, name: &str, host: &str, instances: &[So
     Ok(())
 }
 
-fn free_address() -> io::Result<SocketAddr> {
+/// An address of loopback that is free now.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 
 use crate::sys::{self, Epoll, Interest};
 
+/// Bytes of body in any other answer.
+pub(crate) const SMALL: usize = 12;
 /// Bytes of body in a large answer, which `/large` gets.
 pub(crate) const LARGE: usize = 1 << 20;
 
@@ -27,13 +29,13 @@ struct Responder {
     large: Vec<u8>,
 }
 
-/// Answers until killed.
-pub(crate) fn run(listen: SocketAddr) {
+/// Answers until killed, with bodies of nothing but its name.
+pub(crate) fn run(listen: SocketAddr, name: u8) {
     let listener = sys::listen(listen).expect("the bench chose a free port");
     let epoll = Epoll::new().expect("the kernel has epoll");
     epoll.add(&listener, Interest::Read).expect("a listener can be watched");
     let door = usize::try_from(listener.as_raw_fd()).expect("descriptors are not negative");
-    let (small, large) = (answer(12), answer(LARGE));
+    let (small, large) = (answer(SMALL, name), answer(LARGE, name));
     let mut responder = Responder { epoll, peers: Vec::new(), buffer: vec![0; 64 * 1024], small, large };
     let mut ready = Vec::new();
     loop {
@@ -44,10 +46,10 @@ pub(crate) fn run(listen: SocketAddr) {
     }
 }
 
-fn answer(length: usize) -> Vec<u8> {
+fn answer(length: usize, name: u8) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
     let mut message = head.into_bytes();
-    message.resize(message.len() + length, b'x');
+    message.resize(message.len() + length, name);
     message
 }
 

@@ -77,12 +77,16 @@ fn started(
 }
 
 /// A wrk script that asks for one service after another, in an order that caches cannot guess.
-fn script(place: &Workplace, services: usize) -> io::Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn script(place: &Workplace, services: usize) -> io::Result<PathBuf> {
     let path = place.path().join(format!("spread-{services}.lua"));
     let lua = format!(
         "local requests, place = {{}}, 0\n\
          function init()\n  for n = 0, {services} - 1 do\n    \
-         requests[n] = wrk.format('GET', '/', {{ Host = 's' .. (n * 7919 % {services}) .. '.test' }})\n  end\nend\n\
+         local headers = {{ Host = 's' .. (n * 7919 % {services}) .. '.test', Connection = wrk.headers['Connection'] }}\n    \
+         requests[n] = wrk.format('GET', '/', headers)\n  end\nend\n\
          function request()\n  place = (place + 1) % {services}\n  return requests[place]\nend\n"
     );
     fs::write(&path, lua)?;

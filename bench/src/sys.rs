@@ -1,6 +1,7 @@
-//! epoll and a deep backlog, in as little unsafe code as it takes. Sockets stay std's.
+//! epoll, a deep backlog, signals and who started whom, in as little unsafe code as it takes. Sockets stay std's.
 #![allow(unsafe_code)]
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -99,4 +100,35 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // SAFETY: no pointer is passed; listening again on a listening socket only changes its backlog.
     let result = unsafe { libc::listen(listener.as_raw_fd(), 4096) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(listener) }
+}
+
+/// Sends SIGINT.
+pub(crate) fn interrupt(id: u32) {
+    if let Ok(id) = i32::try_from(id) {
+        // SAFETY: no pointer is passed. The process is a child that was not waited for, so its id is nobody else's.
+        unsafe { libc::kill(id, libc::SIGINT) };
+    }
+}
+
+/// All processes that this one started, those that they started, and so on.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub(crate) fn descendants(id: u32) -> io::Result<Vec<u32>> {
+    let ids = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> = ids.filter_map(|id| Some((id, parent(id)?))).collect();
+    let mut found = vec![id];
+    let mut at = 0;
+    while let Some(&parent) = found.get(at) {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(id, _)| *id));
+        at += 1;
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// Field 4 of proc_pid_stat(5), two behind the name in brackets.
+fn parent(id: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }

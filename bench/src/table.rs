@@ -69,9 +69,11 @@ fn compiling(options: &Options, report: &mut Report) {
     report.hold("compile one changed instance among 10,000 x 3", median(costs), "ms", 10.0);
 }
 
-type Keys = Vec<(String, String)>;
+/// The keys of one service.
+pub(crate) type Keys = Vec<(String, String)>;
 
-fn hosts(services: usize) -> Vec<Keys> {
+/// Services of three instances, each with a host of its own.
+pub(crate) fn hosts(services: usize) -> Vec<Keys> {
     (0..services).map(|n| service(n, "domain", &format!("s{n}.test"))).collect()
 }
 
@@ -84,7 +86,8 @@ fn service(number: usize, rule: &str, value: &str) -> Keys {
     keys
 }
 
-fn mirror(services: &[Keys]) -> Mirror {
+/// All their keys.
+pub(crate) fn mirror(services: &[Keys]) -> Mirror {
     let mut mirror = Mirror::default();
     let keys = services.iter().flatten();
     mirror.reset(1, keys.map(|(key, value)| (key.as_str().into(), value.as_bytes().into())));
@@ -97,7 +100,8 @@ fn table(services: &[Keys]) -> Arc<Table> {
     compiled.table
 }
 
-fn limits() -> Limits {
+/// Those of a program at port 80.
+pub(crate) fn limits() -> Limits {
     let own: [SocketAddr; 1] = [([127, 0, 0, 1], 80).into()];
     Limits { prefix: "/bench".into(), own: own.into(), ..Limits::default() }
 }
@@ -110,7 +114,8 @@ fn nanos_each<T>(times: usize, mut work: impl FnMut(usize) -> T) -> f64 {
     start.elapsed().as_secs_f64() * 1e9 / times as f64
 }
 
-fn millis<T>(work: impl FnOnce() -> T) -> (T, f64) {
+/// What the work gives, and how many milliseconds it took.
+pub(crate) fn millis<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let start = Instant::now();
     let result = work();
     let spent: Duration = start.elapsed();

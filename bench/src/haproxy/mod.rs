@@ -1,0 +1,39 @@
+//! HAProxy driven by Pointsman against HAProxy driven as confd drives it, both on one machine in one run.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `cost` | CPU per request at 10,000 services; what a reload and the memory come to there |
+//! | `follow` | how soon traffic follows a changed instance |
+//! | `changes` | requests that fail while instances change and while HAProxy is reloaded |
+//! | `control` | what a change costs before HAProxy hears of it, in this process |
+//! | `confd` | confd's way |
+//! | `store` | stores to write keys to |
+
+mod changes;
+mod confd;
+mod control;
+mod cost;
+mod follow;
+mod store;
+
+use crate::options::Options;
+use crate::report::Report;
+
+/// Measures all of it.
+pub(crate) fn measure(options: &Options, report: &mut Report) {
+    control::measure(options, report);
+    for (what, measure) in
+        [("CPU", cost::measure as Measure), ("follow", follow::measure), ("changes", changes::measure)]
+    {
+        if let Err(error) = measure(options, report) {
+            report.fail(what, &error);
+        }
+    }
+}
+
+type Measure = fn(&Options, &mut Report) -> std::io::Result<()>;
+
+/// The host of a service by its number, as the scripts for wrk have it.
+fn host(number: usize) -> String {
+    format!("s{number}.test")
+}

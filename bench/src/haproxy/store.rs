@@ -1,0 +1,102 @@
+//! Stores that the bench writes keys to: a folder, and etcd over its JSON gateway.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::host;
+use crate::drive;
+use crate::peers::{self, Peer, Workplace};
+
+/// Where the keys begin in etcd.
+const PREFIX: &str = "/bench";
+/// Most keys in one transaction of etcd.
+const TRANSACTION: usize = 120;
+
+/// A store of our own.
+pub(super) enum Store {
+    /// Keys are files.
+    Folder(PathBuf),
+    /// etcd, API 3.
+    Etcd(Peer),
+}
+
+impl Store {
+    /// An empty folder.
+    pub(super) fn folder(place: &Workplace, name: &str) -> io::Result<Self> {
+        let folder = place.path().join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(Self::Folder(folder))
+    }
+
+    /// A new etcd.
+    pub(super) fn etcd(place: &Workplace) -> io::Result<Self> {
+        Ok(Self::Etcd(peers::etcd(place)?))
+    }
+
+    /// The flags that have Pointsman read it.
+    pub(super) fn flags(&self) -> [String; 4] {
+        let (store, prefix) = match self {
+            Self::Folder(folder) => (folder.display().to_string(), "/"),
+            Self::Etcd(etcd) => (format!("http://{}", etcd.address), PREFIX),
+        };
+        ["--store".to_owned(), store, "--prefix".to_owned(), prefix.to_owned()]
+    }
+
+    /// Writes services with a host and one instance each.
+    pub(super) fn fill(&self, services: usize, instance: SocketAddr) -> io::Result<()> {
+        let keys: Vec<_> = (0..services)
+            .flat_map(|n| [(format!("services/s{n}/domain"), host(n)), (instance_key(n, 0), instance.to_string())])
+            .collect();
+        self.put(&keys)
+    }
+
+    /// Writes keys.
+    pub(super) fn put(&self, keys: &[(String, String)]) -> io::Result<()> {
+        match self {
+            Self::Folder(folder) => keys.iter().try_for_each(|(key, value)| {
+                // Written beside and renamed, so that no half of it is ever read.
+                let (file, new) = (folder.join(key), folder.join(".new"));
+                fs::create_dir_all(file.parent().unwrap_or(folder))?;
+                fs::write(&new, value)?;
+                fs::rename(&new, &file)
+            }),
+            Self::Etcd(etcd) => keys.chunks(TRANSACTION).try_for_each(|some| transact(etcd.address, some, "Put")),
+        }
+    }
+
+    /// Deletes a key.
+    pub(super) fn delete(&self, key: String) -> io::Result<()> {
+        match self {
+            Self::Folder(folder) => fs::remove_file(folder.join(key)),
+            Self::Etcd(etcd) => transact(etcd.address, &[(key, String::new())], "DeleteRange"),
+        }
+    }
+}
+
+/// The key of an instance, by the numbers of its service and its own.
+pub(super) fn instance_key(service: usize, number: usize) -> String {
+    format!("services/s{service}/s{service}-{number}")
+}
+
+fn transact(etcd: SocketAddr, keys: &[(String, String)], what: &str) -> io::Result<()> {
+    let operation = |(key, value): &(String, String)| {
+        let key = STANDARD.encode(format!("{PREFIX}/{key}"));
+        let value = match what {
+            "Put" => format!(",\"value\":\"{}\"", STANDARD.encode(value)),
+            _ => String::new(),
+        };
+        format!("{{\"request{what}\":{{\"key\":\"{key}\"{value}}}}}")
+    };
+    let operations: Vec<_> = keys.iter().map(operation).collect();
+    let body = format!("{{\"success\":[{}]}}", operations.join(","));
+    let length = body.len();
+    let head =
+        format!("POST /v3/kv/txn HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    let answer = drive::ask(etcd, &(head + &body))?;
+    if answer.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(io::Error::other(format!("etcd: {answer}"))) }
+}
