@@ -10,6 +10,7 @@
 //! | `native` | the native engine: listeners, HTTP/1, TCP relays, balancing |
 //! | `live` | counters and health that survive every table |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
+//! | `registrar` | keys kept in the store under a lease |
 //! | `logging` | where the log goes and what is in it |
 //! | `sys` | what we ask of the operating system beyond files and sockets |
 
@@ -20,6 +21,7 @@ pub mod haproxy;
 pub mod live;
 pub mod logging;
 pub mod native;
+pub mod registrar;
 pub mod settings;
 pub mod store;
 pub mod sys;
