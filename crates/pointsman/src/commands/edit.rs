@@ -112,7 +112,7 @@ pub async fn rm(settings: &StoreSettings, key: &str, recursive: bool, note: &mut
     match removed {
         Err(error) if !recursive && is_bad_key(&error) => Err(error.context("--recursive removes a directory")),
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => missing(&key, note),
-        other => other.map(|()| Outcome::Yes),
+        other => other.map(|_| Outcome::Yes),
     }
 }
 
