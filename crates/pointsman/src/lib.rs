@@ -8,6 +8,7 @@
 //! | `store` | the stores: etcd v3, etcd v2, a directory; followed and edited |
 //! | `haproxy` | the HAProxy engine: a real HAProxy, driven |
 //! | `native` | the native engine: listeners, HTTP/1, TCP relays, balancing |
+//! | `fleet` | what the balancers of one prefix say of themselves, and waiting for all of them |
 //! | `live` | counters and health that survive every table |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `registrar` | keys kept in the store under a lease |
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod commands;
 pub mod control;
+pub mod fleet;
 pub mod haproxy;
 pub mod live;
 pub mod logging;

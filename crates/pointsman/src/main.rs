@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use pointsman::commands::cli::{self, Command};
 use pointsman::commands::run::Reload;
-use pointsman::commands::{Outcome, check, demo, edit, explain, render, routes, run};
+use pointsman::commands::fleet::Drain;
+use pointsman::commands::{Outcome, check, demo, edit, explain, fleet, render, routes, run};
 use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use pointsman::{logging, sys};
 
@@ -86,12 +87,16 @@ async fn dispatch(
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
         }
         Command::Check => return check::check(settings, out, note).await,
-        Command::Set { key, value } => edit::set(store, &key, &value, note).await?,
+        Command::Set { key, value, wait } => {
+            return Box::pin(edit::set(store, &key, &value, wait.patience(), note)).await;
+        }
         Command::Get { key } => return edit::get(store, &key, out, note).await,
         Command::Ls { key, recursive, values } => {
             return edit::ls(store, &key, edit::View { recursive, values }, out, note).await;
         }
-        Command::Rm { key, recursive } => return edit::rm(store, &key, recursive, note).await,
+        Command::Rm { key, recursive, wait } => {
+            return Box::pin(edit::rm(store, &key, recursive, wait.patience(), note)).await;
+        }
         Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
         Command::Routes { json } => return routes::routes(settings, json, out, note).await,
         Command::Explain { url, json } => {
@@ -99,6 +104,16 @@ async fn dispatch(
         }
         Command::Render { output } => {
             return render::render(settings, output.as_deref(), out, note).await;
+        }
+        Command::Status { json } => return fleet::status(store, json, out, note).await,
+        Command::Wait { revision, timeout } => {
+            return Box::pin(fleet::wait(store, revision, timeout, note)).await;
+        }
+        Command::Drain { instance, wait } => {
+            return Box::pin(fleet::drain(store, &instance, Drain::On, wait.patience(), note)).await;
+        }
+        Command::Undrain { instance, wait } => {
+            return Box::pin(fleet::drain(store, &instance, Drain::Off, wait.patience(), note)).await;
         }
         Command::Version => {}
     }

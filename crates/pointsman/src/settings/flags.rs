@@ -225,6 +225,18 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "name",
+        value: "NAME",
+        group: Group::Serve,
+        help: "The name of this balancer among those of its id, in `pointsman status`",
+        default: "the host's name and the first --http port",
+        read: |draft, choice| {
+            draft.name = Some(parse::name(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "workers",
         value: "N",
         group: Group::Serve,

@@ -49,6 +49,14 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Its word in settings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Haproxy => "haproxy",
+        }
+    }
+
     /// What of the keys it honours.
     pub fn abilities(self) -> Abilities {
         match self {
@@ -114,6 +122,8 @@ pub struct Settings {
     pub haproxy: HaproxySettings,
     /// Where the balancer keeps what is its own; `None`: nothing that was asked for needs it, and there is no place.
     pub state: Option<PathBuf>,
+    /// This balancer's name, if one was given.
+    pub name: Option<String>,
     /// How many threads serve.
     pub workers: NonZeroUsize,
     /// Path answered 200 by the balancer itself, unless the keys name one.
@@ -137,6 +147,7 @@ struct Draft {
     admin: Option<SocketAddr>,
     engine: Engine,
     haproxy: HaproxySettings,
+    name: Option<String>,
     workers: Option<NonZeroUsize>,
     health_uri: Option<Box<str>>,
     state: Option<PathBuf>,
@@ -159,6 +170,7 @@ impl Default for Draft {
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
+            name: None,
             workers: None,
             health_uri: None,
             state: None,
@@ -226,6 +238,7 @@ impl Draft {
             engine: self.engine,
             haproxy: self.haproxy,
             state,
+            name: self.name,
             workers: self.workers.unwrap_or(host.cores),
             health_uri: self.health_uri,
             log: self.log,
@@ -267,6 +280,14 @@ impl Draft {
             )),
         }
     }
+}
+
+/// A wait such as `500ms`, `5s`, `2m` or `1h`, for what is given to a command and is no setting.
+///
+/// # Errors
+/// It is none; the error says what would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    parse::wait(text)
 }
 
 fn rule(origin: &str, what: &str) -> SettingsError {

@@ -96,6 +96,12 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     }
 }
 
+/// One path segment, to tell this process from others.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let is_plain = !matches!(text, "." | "..") && !text.contains(|c: char| c == '/' || c.is_control());
+    is_plain.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is not a name; write one without a slash"))
+}
+
 /// A slash in front, none at the end, none doubled; `/` becomes the empty text.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let trimmed = text.trim_matches('/');

@@ -66,7 +66,7 @@ impl<'a> Lease<'a> {
     ) -> Result<Option<Self>, StoreError> {
         let lease =
             Self { store, place: owner.place(), session: owner.session.clone(), ttl, state: Mutex::default() };
-        let before = match store.event_at(&lease.place).await?.map(Event::into_node) {
+        let before: Record = match store.event_at(&lease.place).await?.map(Event::into_node) {
             Some(Node::Value(text)) => serde_json::from_str(&text).unwrap_or_default(),
             Some(Node::Directory) | None => Record::default(),
         };
@@ -164,13 +164,31 @@ impl<'a> Lease<'a> {
                 self.form(&record)
             }
         };
-        Ok(match self.put(&self.place, &format!("?prevIndex={}", state.index), &form).await? {
-            Written::At(index) => {
-                state.index = index;
-                Grip::Done(0)
+        for _ in 0..2 {
+            match self.put(&self.place, &format!("?prevIndex={}", state.index), &form).await? {
+                Written::At(index) => {
+                    state.index = index;
+                    return Ok(Grip::Done(0));
+                }
+                Written::Missing => return Ok(Grip::Ended),
+                Written::Differs => match self.look().await? {
+                    // A write of ours whose answer was lost.
+                    Some((session, index)) if session == self.session => state.index = index,
+                    Some(_) => return Ok(Grip::Replaced),
+                    None => return Ok(Grip::Ended),
+                },
             }
-            Written::Differs => Grip::Replaced,
-            Written::Missing => Grip::Ended,
+        }
+        Ok(Grip::Replaced)
+    }
+
+    /// Whose the record is now, and its index.
+    async fn look(&self) -> Result<Option<(String, u64)>, StoreError> {
+        let Some(event) = self.store.event_at(&self.place).await? else { return Ok(None) };
+        let index = event.index();
+        Ok(match event.into_node() {
+            Node::Value(text) => Some((serde_json::from_str::<Record>(&text).unwrap_or_default().session, index)),
+            Node::Directory => None,
         })
     }
 
