@@ -11,6 +11,7 @@
 //! | `fleet` | what the balancers of one prefix say of themselves, and waiting for all of them |
 //! | `live` | counters and health that survive every table |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
+//! | `register` | an instance in the store for as long as a command runs |
 //! | `registrar` | keys kept in the store under a lease |
 //! | `logging` | where the log goes and what is in it |
 //! | `sys` | what we ask of the operating system beyond files and sockets |
@@ -23,6 +24,7 @@ pub mod haproxy;
 pub mod live;
 pub mod logging;
 pub mod native;
+pub mod register;
 pub mod registrar;
 pub mod settings;
 pub mod store;

@@ -10,7 +10,7 @@ use anyhow::Context;
 use pointsman::commands::cli::{self, Command};
 use pointsman::commands::run::Reload;
 use pointsman::commands::fleet::Drain;
-use pointsman::commands::{Outcome, check, demo, edit, explain, fleet, render, routes, run};
+use pointsman::commands::{Outcome, check, demo, edit, explain, fleet, register, render, routes, run};
 use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use pointsman::{logging, sys};
 
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     match start(command, given) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
+        Ok(Outcome::Status(status)) => ExitCode::from(status),
         // `pointsman ls | head`: the reader has what it wanted.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -115,6 +116,7 @@ async fn dispatch(
         Command::Undrain { instance, wait } => {
             return Box::pin(fleet::drain(store, &instance, Drain::Off, wait.patience(), note)).await;
         }
+        Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
         Command::Version => {}
     }
     out.flush()?;

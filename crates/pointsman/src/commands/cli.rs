@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::register;
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
@@ -170,7 +171,7 @@ Examples:
         #[arg(long, value_name = "R")]
         revision: Option<u64>,
         /// For how long at most
-        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = settings::duration)]
         timeout: Duration,
     },
 
@@ -198,6 +199,27 @@ Examples:
         wait: Wait,
     },
 
+    /// Run a command, and keep it registered as an instance while it is ready
+    #[command(after_help = "\
+The instance is registered when its check passes, out of rotation while that fails, and gone within --ttl if this
+process or the machine dies. At TERM, INT or QUIT it is drained first: balancers give it no new work, and when they are
+done with it, or after --drain, the command gets the signal. A second signal ends the waiting. Other signals are passed
+on as they are; the exit status is the command's, 128 and the signal where one ended it.
+
+Without a command the key is written once, when the check passes, and stays until `pointsman register --remove`, for
+ExecStartPost and ExecStop of a systemd unit.
+
+Examples:
+  pointsman register shop --port 9000 -- node server.js
+  pointsman register db --tcp --port 5432 --ttl 30s -- postgres -D data
+  pointsman register shop --port 9000 --check /health --timeout 20s
+  pointsman register shop --port 9000 --remove")]
+    Register {
+        /// What to register
+        #[command(flatten)]
+        request: register::Request,
+    },
+
     /// Print the haproxy.cfg and the maps that the HAProxy engine would run
     #[command(after_help = "\
 Compiles the keys once, as `check` does, for the HAProxy engine whatever --engine says, and for the HAProxy found here,
@@ -223,7 +245,7 @@ Examples:
 pub struct Wait {
     /// Wait until every live balancer serves it, for 30 s or for the time given; exit 1 if not
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
-          value_parser = duration)]
+          value_parser = settings::duration)]
     wait: Option<Duration>,
 }
 
@@ -234,14 +256,10 @@ impl Wait {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    settings::duration(text)
-}
-
 impl Command {
     /// Whether it serves, and so logs what it does.
     pub fn serves(&self) -> bool {
-        matches!(self, Self::Run | Self::Demo)
+        matches!(self, Self::Run | Self::Demo | Self::Register { .. })
     }
 }
 

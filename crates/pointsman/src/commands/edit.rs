@@ -290,7 +290,7 @@ mod tests {
         let said = String::from_utf8(out).unwrap().replace('\n', " ");
         let note = String::from_utf8(note).unwrap();
         match outcome {
-            Ok(Outcome::Yes) => format!("{said}{note}"),
+            Ok(Outcome::Yes | Outcome::Status(_)) => format!("{said}{note}"),
             Ok(Outcome::No) => format!("{said}no: {note}"),
             Err(error) => format!("{said}! {error:#}"),
         }

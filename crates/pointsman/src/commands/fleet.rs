@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Outcome;
 use super::edit::{PATIENCE, full};
 use crate::control::plural;
-use crate::fleet::{self, BARRIER, Call, Leaving, Member, Point, Stage, Wish};
+use crate::fleet::{self, Call, Leaving, Member, Point, Stage, Wish};
 use crate::store::{Location, Store, StoreError, StoreSettings};
 
 /// A change was made, and the store says so at this revision (0 where it has none): waits until every balancer serves it.
@@ -50,16 +50,9 @@ pub async fn wait(
     wait_for(settings, &Wish { point, idle: None }, patience, note).await
 }
 
-/// A moment from which on everything that is in the store now is served: that of a key which nobody reads.
 async fn barrier(settings: &StoreSettings) -> anyhow::Result<Point> {
-    let value = format!("{:016x}", fastrand::u64(..));
-    let key = format!("{}/{BARRIER}", settings.prefix);
-    let store = Store::open(settings)?;
-    let set = timeout(PATIENCE, store.put(&key, value.as_bytes())).await;
-    Ok(match set.with_context(|| format!("the store does not answer within {PATIENCE:?}"))?? {
-        0 => Point::Barrier(value.into()),
-        revision => Point::Revision(revision),
-    })
+    let set = timeout(PATIENCE, fleet::barrier(settings)).await;
+    Ok(set.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
 }
 
 async fn wait_for(

@@ -8,6 +8,7 @@ pub mod edit;
 pub mod explain;
 pub mod fleet;
 mod once;
+pub mod register;
 pub mod render;
 pub mod routes;
 pub mod run;
@@ -20,4 +21,6 @@ pub enum Outcome {
     Yes,
     /// The answer is no: problems were found, nothing takes the URL.
     No,
+    /// A command that was run ended with this status.
+    Status(u8),
 }

@@ -11,7 +11,7 @@ pub mod keeper;
 mod member;
 mod roll;
 
-use crate::store::ASIDE;
+use crate::store::{ASIDE, Store, StoreError, StoreSettings};
 
 pub use call::{Call, Outcome};
 pub use member::{Leaving, Member, Stage};
@@ -25,3 +25,16 @@ pub fn folder(prefix: &str) -> String {
 /// The key below the prefix by which a store without revisions is asked how far a balancer has come. Nobody reads it as a
 /// setting.
 pub const BARRIER: &str = "barrier";
+
+/// A moment from which on everything that is in the store now is served: that of a key which nobody reads.
+///
+/// # Errors
+/// The store is out of reach, or refuses.
+pub async fn barrier(settings: &StoreSettings) -> Result<Point, StoreError> {
+    let value = format!("{:016x}", fastrand::u64(..));
+    let key = format!("{}/{BARRIER}", settings.prefix);
+    Ok(match Store::open(settings)?.put(&key, value.as_bytes()).await? {
+        0 => Point::Barrier(value.into()),
+        revision => Point::Revision(revision),
+    })
+}

@@ -47,6 +47,8 @@ pub struct Report {
     pub plan: Option<Arc<Plan>>,
     /// Keys under the lease.
     pub keys: usize,
+    /// The store's revision that shows the last edit, 0 where it has none.
+    pub revision: u64,
     /// What others have.
     pub conflicts: Vec<Conflict>,
     /// Why the last edits could not be made.
@@ -138,6 +140,7 @@ struct Registrar<'a, 's> {
     held: bool,
     backoff: Backoff,
     rng: fastrand::Rng,
+    revision: u64,
     again: Option<Instant>,
     look_again: Option<Instant>,
 }
@@ -154,6 +157,7 @@ impl<'a, 's> Registrar<'a, 's> {
             held: false,
             backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
             rng: fastrand::Rng::new(),
+            revision: 0,
             again: None,
             look_again: None,
         }
@@ -195,6 +199,7 @@ impl<'a, 's> Registrar<'a, 's> {
             settled: self.begun && self.book.is_settled(Instant::now()),
             plan: Some(self.plan.clone()),
             keys: self.book.len(),
+            revision: self.revision,
             conflicts: self.book.conflicts(),
             error: failed,
         };
@@ -226,6 +231,9 @@ impl<'a, 's> Registrar<'a, 's> {
                 // A new term will come, and is waited for.
                 Ok(Grip::Ended | Grip::Replaced) => self.held = false,
                 Ok(grip) => {
+                    if let Grip::Done(revision) = grip {
+                        self.revision = self.revision.max(revision);
+                    }
                     if grip == Grip::Done(0) {
                         self.look_again.get_or_insert(now + LOOK_AGAIN);
                     }

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn put(revision: i64, key: &str) -> Event {
-        let kv = KeyValue { key: key.into(), mod_revision: revision, value: b"v".to_vec() };
+        let kv = KeyValue { key: key.into(), mod_revision: revision, value: b"v".to_vec(), lease: 0 };
         Event { kind: EventKind::Put.into(), kv: Some(kv) }
     }
 
