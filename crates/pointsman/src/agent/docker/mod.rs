@@ -76,6 +76,10 @@ impl Default for View {
     }
 }
 
+/// How long a container may take to stop before an agent that starts meanwhile takes it for one that goes on, in
+/// nanoseconds. The daemon remembers 256 events at most.
+const STOPS_WITHIN: i64 = 600_000_000_000;
+
 /// Nobody receives.
 struct Unheard;
 
@@ -165,8 +169,9 @@ impl Follower {
             self.daemon.clone_from(&daemon.id);
         }
         // Events are asked for from a time before the list is made, so that none falls in between: the daemon's answer
-        // does not tell when it began to listen for them. One that comes twice does no harm.
-        self.since = self.since.or(daemon.now);
+        // does not tell when it began to listen for them. At first from well before: the list does not tell who was
+        // asked to stop. Events that come twice do no harm.
+        self.since = self.since.or(daemon.now.map(|now| now.saturating_sub(STOPS_WITHIN)));
         let events = client.events(self.since);
         self.roster.step(Event::Connected);
         Ok((client, daemon, events))
