@@ -1,5 +1,7 @@
 //! The agent against a real Docker daemon: what it sees of containers, and of the daemon's own troubles.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may end the test")]
+
 #[path = "support/docker.rs"]
 mod docker;
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -54,7 +55,7 @@ impl Docker {
     pub(crate) fn own() -> Option<Self> {
         let root = said(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
         let Some(program) = dockerd().filter(|_| root) else {
-            println!("SKIPPED: no Docker daemon");
+            skipped("");
             return None;
         };
         let folder = TempDir::new().expect("a folder");
@@ -63,7 +64,7 @@ impl Docker {
         let child = spawn(&program, folder.path(), &bridge);
         docker.own = Some(Own { child, folder, bridge });
         if let Err(log) = docker.wait_ready() {
-            println!("SKIPPED: no Docker daemon, and ours does not start: {log}");
+            skipped(&format!(", and ours does not start: {log}"));
             return None;
         }
         Some(docker)
@@ -254,6 +255,11 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         drop(said(Command::new("ip").args(["link", "del", &self.0])));
     }
+}
+
+/// Says so where everybody sees it: the standard error itself, which a test that passes does not keep to itself.
+fn skipped(why: &str) {
+    drop(writeln!(std::io::stderr(), "SKIPPED: no Docker daemon{why}"));
 }
 
 fn dockerd() -> Option<PathBuf> {
