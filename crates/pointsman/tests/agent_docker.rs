@@ -285,6 +285,7 @@ fn the_daemon_may_be_away() {
     docker.stop();
     docker.start(true);
     wait("another daemon is another", || !["", &id].contains(&view.borrow().daemon.as_str()));
+    assert_eq!(view.borrow().daemon, docker.docker(&["info", "--format", "{{.ID}}"]));
     assert_eq!(seen(&docker, &view), "");
 }
 

@@ -471,3 +471,76 @@ fn the_older_container_keeps_its_name() {
         &["/haproxy-q/services/s/upstreams/x=10.0.0.7:80", "/p/services/s/upstreams/x=10.0.0.7:80"],
     );
 }
+
+/// Labels that are right, nearly right and wrong.
+fn label() -> impl proptest::strategy::Strategy<Value = (String, String)> {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    let handle = select(&["", "shop.", "a.b.", ".", "timeout.", "\n."][..]);
+    let key = select(
+        &[
+            "service",
+            "id",
+            "mode",
+            "name",
+            "port",
+            "internal_port",
+            "domain",
+            "timeout.connect",
+            "weight",
+            "enable",
+            "network",
+            "cookie",
+            "prot",
+            "",
+            "backup",
+            "maxconn",
+            "external_port",
+        ][..],
+    );
+    let value =
+        select(&["", "a", "tcp", "80", "a/b", "..", "x\ny", "true", "1 drain", "bridge", "ü", "65536", "\0", "/"][..]);
+    let ours =
+        (handle, key, value).prop_map(|(handle, key, value)| (format!("pointsman.{handle}{key}"), value.to_owned()));
+    let kontena = select(
+        &[
+            "load_balancer.name",
+            "load_balancer.mode",
+            "load_balancer.internal_port",
+            "service.name",
+            "stack.name",
+            "container.name",
+            "container.overlay_cidr",
+        ][..],
+    );
+    let kontena = (kontena, value_of_kontena()).prop_map(|(key, value)| (format!("io.kontena.{key}"), value));
+    prop_oneof![3 => ours, 1 => kontena]
+}
+
+fn value_of_kontena() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::Strategy;
+    proptest::sample::select(&["", "lb", "a/b", "null", "10.0.0.1/16", "81", "../x", "x\u{1b}"][..])
+        .prop_map(str::to_owned)
+}
+
+proptest::proptest! {
+    /// Whatever labels say, keys are keys and complaints are lines.
+    #[test]
+    fn no_label_makes_a_bad_key(labels in proptest::collection::vec(label(), 0..8)) {
+        let made = Container { labels: labels.into_iter().collect(), ..container("") };
+        let defaults = Defaults { prefix: Some("/p".to_owned()), node: "n".to_owned(), ..Defaults::default() };
+        let (wanted, complaints) = wanted([&made], &defaults);
+        for (prefix, wanted) in wanted {
+            for (key, value) in &wanted.instances {
+                let full = format!("{prefix}/{key}");
+                let bad = |segment: &str| matches!(segment, "" | "." | "..") || segment.chars().any(char::is_control);
+                proptest::prop_assert!(!full[1..].split('/').any(bad), "{full:?}");
+                proptest::prop_assert_eq!(key.split('/').count(), 4, "{}", key);
+                proptest::prop_assert!(!value.contains("drain") && value.contains(':'), "{value:?}");
+            }
+        }
+        for complaint in complaints {
+            proptest::prop_assert!(!complaint.to_string().chars().any(char::is_control), "{complaint}");
+        }
+    }
+}

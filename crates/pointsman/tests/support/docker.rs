@@ -175,10 +175,11 @@ impl Docker {
         self.wait_ready().expect("it starts");
     }
 
-    fn wait_ready(&self) -> Result<(), String> {
+    fn wait_ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         while !self.answers() {
-            if Instant::now() > deadline {
+            let ended = self.own.as_mut().is_some_and(|own| !matches!(own.child.try_wait(), Ok(None)));
+            if ended || Instant::now() > deadline {
                 let log = self.own.as_ref().map(|own| own.folder.path().join("log"));
                 return Err(log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default());
             }
@@ -271,11 +272,15 @@ fn dockerd() -> Option<PathBuf> {
 fn spawn(program: &Path, folder: &Path, bridge: &Bridge) -> Child {
     let log = fs::File::create(folder.join("log")).expect("a file");
     let place = |name: &str| folder.join(name).display().to_string();
+    // Not that of the machine's own daemon. Before 23.0 a daemon has its id from a key that all of a machine share.
+    let old = said(Command::new(program).arg("--version")).is_ok_and(|text| text.contains("version 20."));
+    let key = if old { format!("{{\"deprecated-key-path\": {:?}}}", place("data/key.json")) } else { "{}".to_owned() };
+    fs::write(folder.join("daemon.json"), key).expect("written");
     Command::new(program)
         .args(["--host", &format!("unix://{}", place("docker.sock")), "--data-root", &place("data")])
         .args(["--exec-root", &place("exec"), "--pidfile", &place("pid"), "--bridge", &bridge.0])
         .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"])
-        .args(["--config-file", &place("none.json"), "--shutdown-timeout", "2"])
+        .args(["--config-file", &place("daemon.json"), "--shutdown-timeout", "2"])
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file"))
         .stderr(log)

@@ -194,3 +194,106 @@ fn nothing_is_kept_of_those_that_are_gone() {
     roster.step(event("gone:c"));
     assert!(roster.signals.is_empty() && roster.containers.is_empty() && roster.busy.is_empty());
 }
+
+/// A daemon in small: containers that run since some time, and events on their way to us.
+#[derive(Default)]
+struct World {
+    now: i64,
+    running: BTreeMap<String, i64>,
+    /// The time at which each was told to stop, until it starts again.
+    told: BTreeMap<String, i64>,
+    events: std::collections::VecDeque<Event>,
+    /// Answers on their way, as things were when the question came.
+    answers: Vec<Event>,
+}
+
+impl World {
+    fn happen(&mut self, id: &str, what: What) {
+        self.now += 1;
+        self.events.push_back(Event::Happened(Happening { id: id.to_owned(), at: self.now, what }));
+    }
+
+    fn start(&mut self, id: &str) {
+        if !self.running.contains_key(id) {
+            self.now += 1;
+            self.running.insert(id.to_owned(), self.now);
+            self.told.remove(id);
+            self.happen(id, What::Changed);
+        }
+    }
+
+    fn kill(&mut self, id: &str) {
+        if self.running.contains_key(id) {
+            self.happen(id, What::Signal(signal::TERM));
+            self.told.insert(id.to_owned(), self.now);
+        }
+    }
+
+    fn die(&mut self, id: &str) {
+        if self.running.remove(id).is_some() {
+            self.happen(id, What::Died);
+        }
+    }
+
+    fn answer(&self, job: Job) -> Event {
+        match job {
+            Job::List => Event::Listed { ours: self.running.keys().cloned().collect(), strangers: BTreeSet::new() },
+            Job::Inspect(id) => match self.running.get(&id) {
+                Some(started) => event(&format!("is:{id}@{started}")),
+                None => Event::Inspected(id, Answer::Gone),
+            },
+        }
+    }
+
+    fn seen(&self) -> String {
+        let mark = |id: &String| if self.told.contains_key(id) { "!" } else { "" };
+        let names: Vec<_> = self.running.keys().map(|id| format!("{id}{}", mark(id))).collect();
+        format!("{{{}}}", names.join(" "))
+    }
+
+    /// Everything on its way arrives.
+    fn settle(&mut self, roster: &mut Roster) {
+        loop {
+            self.events.drain(..).for_each(|event| roster.step(event));
+            self.answers.drain(..).for_each(|event| roster.step(event));
+            match roster.next_job() {
+                Some(job) => self.answers.push(self.answer(job)),
+                None => return,
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    /// However events and answers overtake each other, in the end what is known is what is so.
+    #[test]
+    fn what_is_known_becomes_what_is_so(moves in proptest::collection::vec((0..9_u8, 0..3_usize), 0..80)) {
+        let (mut world, mut roster) = (World::default(), Roster::default());
+        for (kind, which) in moves {
+            let id = ["a", "b", "c"][which];
+            match kind {
+                0 | 1 => world.start(id),
+                2 => world.kill(id),
+                3 => world.die(id),
+                4 => world.happen(id, What::Changed),
+                5 => world.events.pop_front().into_iter().for_each(|event| roster.step(event)),
+                6 => {
+                    let asked: Vec<_> = roster.next_job().map(|job| world.answer(job)).into_iter().collect();
+                    world.answers.extend(asked);
+                }
+                7 if which < world.answers.len() => roster.step(world.answers.remove(which)),
+                // The connection is lost, and with it the answers; the events are told again, or come late.
+                8 if which == 0 => {
+                    world.answers.clear();
+                    roster.step(Event::Connected);
+                }
+                _ => roster.step(if which == 0 { Event::Audit } else { Event::Tick }),
+            }
+        }
+        world.settle(&mut roster);
+        let before = roster.changes();
+        roster.changed = true;
+        let said = known(&mut roster);
+        proptest::prop_assert_eq!(&said, &world.seen(), "last told: {:?}", before.map(|all| all.len()));
+    }
+}
