@@ -205,21 +205,14 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        if self.own.is_some() {
+        if let Some(own) = &self.own {
             // It may be frozen.
-            self.signal_quietly("CONT");
+            drop(said(Command::new("kill").args(["-CONT", &own.child.id().to_string()])));
         }
         self.clean();
         if let Some(own) = &mut self.own {
             own.stop();
-        }
-    }
-}
-
-impl Docker {
-    fn signal_quietly(&self, name: &str) {
-        if let Some(own) = &self.own {
-            drop(said(Command::new("kill").args([&format!("-{name}"), &own.child.id().to_string()])));
+            own.unmount();
         }
     }
 }
@@ -234,6 +227,17 @@ impl Own {
                 drop(self.child.kill());
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Own {
+    /// It leaves mounts behind, such as that of the machine's network, below which its folder cannot be deleted.
+    fn unmount(&self) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for place in places.filter(|place| Path::new(place).starts_with(self.folder.path())) {
+            drop(said(Command::new("umount").args(["--lazy", place])));
         }
     }
 }
