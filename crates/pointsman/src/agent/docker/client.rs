@@ -8,7 +8,7 @@ use bollard::errors::Error;
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -18,6 +18,9 @@ use super::roster::{Answer, Event, Job, has_labels};
 use crate::agent::container::Container;
 use crate::agent::moment;
 use crate::store::error::chain;
+
+/// No daemon remembers as many events; one that tells of more is not listened to for ever.
+const MOST_REMEMBERED: usize = 10_000;
 
 /// A connection to a daemon; each question is a connection of its own, which is how bollard does it.
 #[derive(Clone)]
@@ -62,11 +65,26 @@ impl Client {
         })
     }
 
-    /// Everything that happens from now on, or from `since`, as far back as the daemon remembers (256 events).
+    /// What happened between two times, as far back as the daemon remembers: 256 events of all kinds.
+    pub(super) async fn history(&self, since: i64, until: i64) -> Result<Vec<EventMessage>, String> {
+        let options = EventsOptionsBuilder::new().filters(&event::filters());
+        let options = options.since(&seconds(since)).until(&seconds(until)).build();
+        let mut events = Box::pin(self.docker.events(Some(options)).take(MOST_REMEMBERED));
+        let all = async {
+            let mut found = Vec::new();
+            while let Some(message) = events.next().await {
+                found.push(message?);
+            }
+            Ok(found)
+        };
+        within(self.deadline, all).await.map_err(|failure| failure.why)
+    }
+
+    /// Everything that happens from `since` on; from now on without it.
     pub(super) fn events(&self, since: Option<i64>) -> Events {
         let options = EventsOptionsBuilder::new().filters(&event::filters());
         let options = match since {
-            Some(at) => options.since(&format!("{}.{:09}", at.div_euclid(1_000_000_000), at.rem_euclid(1_000_000_000))),
+            Some(at) => options.since(&seconds(at)),
             None => options,
         };
         Box::pin(self.docker.events(Some(options.build())))
@@ -114,6 +132,11 @@ impl Client {
         };
         Event::Inspected(id, answer)
     }
+}
+
+/// A time as the daemon wants it, in seconds.
+fn seconds(at: i64) -> String {
+    format!("{}.{:09}", at.div_euclid(1_000_000_000), at.rem_euclid(1_000_000_000))
 }
 
 /// No answer.

@@ -17,7 +17,6 @@ pub use host::DockerHost;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bollard::errors::Error;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -77,7 +76,7 @@ impl Default for View {
 }
 
 /// How long a container may take to stop before an agent that starts meanwhile takes it for one that goes on, in
-/// nanoseconds. The daemon remembers 256 events at most.
+/// nanoseconds.
 const STOPS_WITHIN: i64 = 600_000_000_000;
 
 /// Nobody receives.
@@ -168,13 +167,26 @@ impl Follower {
             (self.roster, self.since) = (Roster::default(), None);
             self.daemon.clone_from(&daemon.id);
         }
-        // Events are asked for from a time before the list is made, so that none falls in between: the daemon's answer
-        // does not tell when it began to listen for them. At first from well before: the list does not tell who was
-        // asked to stop. Events that come twice do no harm.
-        self.since = self.since.or(daemon.now.map(|now| now.saturating_sub(STOPS_WITHIN)));
-        let events = client.events(self.since);
         self.roster.step(Event::Connected);
+        self.catch_up(&client, &daemon).await;
+        // Events are asked for from a time before the list is made, so that none falls in between: the daemon's answer
+        // does not tell when it began to listen for them. Those that come twice do no harm.
+        self.since = daemon.now;
+        let events = client.events(self.since);
         Ok((client, daemon, events))
+    }
+
+    /// Hears what happened meanwhile, or before we began: the list does not tell who was asked to stop. Without it, what
+    /// stops would get work again until it has ended.
+    async fn catch_up(&mut self, client: &Client, daemon: &Daemon) {
+        let Some(now) = daemon.now else { return };
+        let since = self.since.unwrap_or(now.saturating_sub(STOPS_WITHIN));
+        match client.history(since, now).await {
+            Ok(past) => {
+                past.into_iter().filter_map(event::read).for_each(|past| self.roster.step(Event::Happened(past)))
+            }
+            Err(why) => warn!("Docker does not say what happened before: {why}"),
+        }
     }
 
     async fn watch(&mut self, client: Client, daemon: &Daemon, mut events: Events) -> End {
@@ -193,11 +205,7 @@ impl Follower {
                         self.since = self.since.max(message.time_nano);
                         event::read(message).map(Event::Happened)
                     }
-                    Some(Err(error)) => {
-                        // One that cannot be read would come again: the next stream begins with the present.
-                        self.since = self.since.filter(|_| !matches!(error, Error::JsonDataError { .. }));
-                        return End::Lost(chain(&error));
-                    }
+                    Some(Err(error)) => return End::Lost(chain(&error)),
                     None => return End::Lost("it ended the stream of events".to_owned()),
                 },
                 Some(done) = jobs.join_next() => match done {
