@@ -7,7 +7,7 @@ say() { printf '== %s\n' "$*" >&2; }
 
 # command:package, for every program that a test starts.
 needed="etcd:etcd-server etcdctl:etcd-client haproxy:haproxy nginx:nginx-light wrk:wrk h2load:nghttp2-client
-curl:curl python3:python3 node:nodejs openssl:openssl ss:iproute2 taskset:util-linux prlimit:util-linux"
+curl:curl python3:python3 node:nodejs openssl:openssl ss:iproute2 taskset:util-linux prlimit:util-linux dockerd:docker.io"
 
 # Debian keeps daemons where only root looks.
 PATH="$PATH:/usr/sbin:/sbin"

@@ -12,11 +12,13 @@
 //! | `live` | counters and health that survive every table |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store for as long as a command runs |
+//! | `agent` | what the containers of this machine want in the store |
 //! | `registrar` | keys kept in the store under a lease |
 //! | `logging` | where the log goes and what is in it |
 //! | `sys` | what we ask of the operating system beyond files and sockets |
 
 pub mod admin;
+pub mod agent;
 pub mod commands;
 pub mod control;
 pub mod fleet;

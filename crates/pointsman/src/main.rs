@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pointsman::commands::cli::{self, Command};
-use pointsman::commands::run::Reload;
 use pointsman::commands::fleet::Drain;
+use pointsman::commands::run::Reload;
 use pointsman::commands::{Outcome, check, demo, edit, explain, fleet, register, render, routes, run};
 use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use pointsman::{logging, sys};

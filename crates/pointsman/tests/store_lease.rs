@@ -75,7 +75,11 @@ async fn only_its_owner_edits_a_key() {
         for (lease, edits, expected) in [
             (&one, vec![put("s/a", "1"), put("s/by-hand", "2")], "done taken"),
             (&two, vec![put("s/a", "2"), put("s/b", "2")], "taken done"),
-            (&one, vec![put("s/a", "3"), delete("s/b"), delete("s/by-hand"), delete("s/none")], "done taken taken taken"),
+            (
+                &one,
+                vec![put("s/a", "3"), delete("s/b"), delete("s/by-hand"), delete("s/none")],
+                "done taken taken taken",
+            ),
             (&two, vec![delete("s/b"), put("s/b", "4"), put("s/c", "5")], "done done done"),
         ] {
             for (edit, expected) in edits.iter().zip(expected.split(' ')) {
@@ -104,7 +108,12 @@ async fn a_process_that_comes_back_finds_its_own_and_the_one_before_is_told() {
         let before = store.lease(&owner(), TTL, Claim::First).await.unwrap().unwrap();
         apply(&before, &[put("s/a", "1"), put("s/b", "1")]).await;
         let in_folder = matches!(settings.location, Location::Directory(_));
-        let before = if in_folder { drop(before); None } else { Some(before) };
+        let before = if in_folder {
+            drop(before);
+            None
+        } else {
+            Some(before)
+        };
         let after = owner();
         let lease = store.lease(&after, TTL, Claim::First).await.unwrap().unwrap();
         assert_eq!(lease.held().await.unwrap().len(), 2, "{what}");
@@ -147,7 +156,8 @@ async fn registrars_keep_what_is_wanted() {
     for Place { settings, etcd, _folder } in places() {
         let store = Store::open(&settings).unwrap();
         let mut followed = Followed::start(settings.clone());
-        let (one, two) = (Tenure::new(&store, Owner::new("a", "1"), TTL), Tenure::new(&store, Owner::new("a", "2"), TTL));
+        let (one, two) =
+            (Tenure::new(&store, Owner::new("a", "1"), TTL), Tenure::new(&store, Owner::new("a", "2"), TTL));
         let (plan_one, plans_one) = watch::channel(plan(&[("s/a", "1"), ("s/x", "1")], &[("s/domain", "a.test")]));
         let (plan_two, plans_two) = watch::channel(plan(&[("s/b", "1")], &[("s/domain", "a.test")]));
         let (report, reports) = watch::channel(Report::default());

@@ -43,7 +43,9 @@ pub async fn wait(
 ) -> anyhow::Result<Outcome> {
     let is_folder = matches!(settings.location, Location::Directory(_));
     let point = match revision {
-        Some(_) if is_folder => bail!("--revision: a folder has no revisions; `pointsman wait` alone waits for what it holds"),
+        Some(_) if is_folder => {
+            bail!("--revision: a folder has no revisions; `pointsman wait` alone waits for what it holds")
+        }
         Some(revision) => Point::Revision(revision),
         None => barrier(settings).await?,
     };
@@ -193,8 +195,12 @@ fn marked(value: &[u8], drain: Drain) -> Option<Vec<u8>> {
     match drain {
         Drain::On if !is_marked => Some(format!("{} drain", text.trim()).into_bytes()),
         Drain::Off if is_marked => {
-            let kept: Vec<&str> =
-                words.iter().enumerate().filter(|(at, word)| *at == 0 || **word != "drain").map(|(_, word)| *word).collect();
+            let kept: Vec<&str> = words
+                .iter()
+                .enumerate()
+                .filter(|(at, word)| *at == 0 || **word != "drain")
+                .map(|(_, word)| *word)
+                .collect();
             Some(kept.join(" ").into_bytes())
         }
         Drain::On | Drain::Off => None,
@@ -241,7 +247,11 @@ pub async fn status(
 
 fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
     let width = members.iter().map(|member| member.name.chars().count()).max().unwrap_or(0).max("balancer".len());
-    writeln!(out, "{:<width$}  {:<8}  {:<7}  {:<8}  {:>9}  problems", "balancer", "version", "engine", "stage", "revision")?;
+    writeln!(
+        out,
+        "{:<width$}  {:<8}  {:<7}  {:<8}  {:>9}  problems",
+        "balancer", "version", "engine", "stage", "revision"
+    )?;
     for member in members {
         let stage = match member.stage {
             Stage::Serving => "serving",

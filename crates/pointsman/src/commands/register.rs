@@ -73,7 +73,8 @@ impl Request {
             Some(address) => address.clone(),
             None => own_address(settings).to_string(),
         };
-        let bracketed = if address.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{address}]") } else { address.clone() };
+        let bracketed =
+            if address.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{address}]") } else { address.clone() };
         let at = match self.port {
             Some(port) if !address.starts_with("unix:") => format!("{bracketed}:{port}"),
             Some(_) | None => bracketed,
@@ -103,7 +104,8 @@ fn own_address(settings: &StoreSettings) -> IpAddr {
     let towards = |url: &String| {
         let uri: http::Uri = url.parse().ok()?;
         let host = uri.host()?.trim_matches(['[', ']']);
-        let any: IpAddr = if host.contains(':') { std::net::Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if host.contains(':') { std::net::Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         // Connecting a UDP socket sends nothing: it only chooses a route.
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((host, uri.port_u16().unwrap_or(2379))).ok()?;
@@ -120,11 +122,7 @@ fn own_address(settings: &StoreSettings) -> IpAddr {
 ///
 /// # Errors
 /// What was given is of no use; the command cannot be started; without a command: the store is out of reach.
-pub async fn register(
-    settings: &StoreSettings,
-    request: &Request,
-    note: &mut dyn Write,
-) -> anyhow::Result<Outcome> {
+pub async fn register(settings: &StoreSettings, request: &Request, note: &mut dyn Write) -> anyhow::Result<Outcome> {
     let registration = request.registration(settings)?;
     if request.remove {
         return remove(settings, &registration, note).await;
@@ -167,7 +165,11 @@ async fn once(
 }
 
 /// Drains it and deletes its key. One that is not there is removed already.
-async fn remove(settings: &StoreSettings, registration: &Registration, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+async fn remove(
+    settings: &StoreSettings,
+    registration: &Registration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
     let (relative, store) = (registration.key(), Store::open(settings)?);
     let key = full(&settings.prefix, &relative);
     let there = timeout(PATIENCE, store.get(&key)).await;
@@ -214,7 +216,10 @@ mod tests {
 
     #[test]
     fn registrations() {
-        check("register shop --port 9000 -- x", "services/shop/upstreams/HOST-9000 = 127.0.0.1:9000 tcp://127.0.0.1:9000");
+        check(
+            "register shop --port 9000 -- x",
+            "services/shop/upstreams/HOST-9000 = 127.0.0.1:9000 tcp://127.0.0.1:9000",
+        );
         check("register shop", "services/shop/upstreams/HOST = 127.0.0.1 none");
         check("register db --tcp --name a --address ::1 --port 1", "tcp-services/db/upstreams/a = [::1]:1 tcp://::1:1");
         check(

@@ -73,7 +73,9 @@ impl Call {
 /// What is to be said when the time is over.
 fn over(roll: &Roll, wish: &Wish, condition: &Condition) -> Outcome {
     match (condition, roll.verdict(wish)) {
-        (Condition::Lost { error } | Condition::Connecting { error: Some(error) }, _) => Outcome::Unknown(error.clone()),
+        (Condition::Lost { error } | Condition::Connecting { error: Some(error) }, _) => {
+            Outcome::Unknown(error.clone())
+        }
         (_, _) if !roll.is_called() => Outcome::Unknown("the store does not answer".to_owned()),
         (_, Verdict::All(count)) => Outcome::All(count),
         (_, Verdict::Lost(names)) => Outcome::Lost(names),

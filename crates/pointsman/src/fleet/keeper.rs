@@ -340,7 +340,8 @@ mod tests {
             instance: "web-1".to_owned(),
             active,
         };
-        let member = |revision: u64, active: u64| Member { revision, leaving: vec![leaving(active)], ..Member::default() };
+        let member =
+            |revision: u64, active: u64| Member { revision, leaving: vec![leaving(active)], ..Member::default() };
         for (last, now, expected) in [
             (member(1, 3), member(1, 3), Change::None),
             (member(1, 3), member(1, 2), Change::Numbers),

@@ -41,7 +41,9 @@ impl Check {
             Some("tcp") => Ok(Self::Tcp(host, need()?)),
             Some(path) if path.starts_with('/') => Ok(Self::Http(host, need()?, path.to_owned())),
             Some(url) => Self::url(url).ok_or_else(|| {
-                format!("--check: {url:?} is no check; write http://HOST:PORT/PATH, /PATH, tcp://HOST:PORT, tcp or none")
+                format!(
+                    "--check: {url:?} is no check; write http://HOST:PORT/PATH, /PATH, tcp://HOST:PORT, tcp or none"
+                )
             }),
         }
     }
@@ -65,7 +67,9 @@ impl Check {
         let asked = async {
             match self {
                 Self::None => Ok(()),
-                Self::Tcp(host, port) => TcpStream::connect((host.as_str(), *port)).await.map(drop).context("connecting"),
+                Self::Tcp(host, port) => {
+                    TcpStream::connect((host.as_str(), *port)).await.map(drop).context("connecting")
+                }
                 Self::Http(host, port, path) => get(host, *port, path).await,
             }
         };
@@ -115,7 +119,9 @@ mod tests {
         ] {
             assert_eq!(Check::parse(text, "h", port).unwrap().to_string(), expected, "{text:?}");
         }
-        for (text, port) in [("tcp", None), ("/up", None), ("https://x/", Some(1)), ("tcp://x", Some(1)), ("up", Some(1))] {
+        for (text, port) in
+            [("tcp", None), ("/up", None), ("https://x/", Some(1)), ("tcp://x", Some(1)), ("up", Some(1))]
+        {
             assert!(Check::parse(Some(text), "h", port).is_err(), "{text}");
         }
     }

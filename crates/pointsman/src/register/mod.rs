@@ -235,7 +235,11 @@ impl Desk<'_> {
                 Err(text) => (text, true),
             };
             if text != said {
-                if is_bad { warn!("{text}") } else { info!("{text}") }
+                if is_bad {
+                    warn!("{text}")
+                } else {
+                    info!("{text}")
+                }
                 said = text;
             }
             if reports.changed().await.is_err() {

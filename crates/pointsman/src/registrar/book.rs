@@ -119,7 +119,8 @@ impl Book {
 
     fn reset(&mut self, prefix: &str, revision: u64, entries: Vec<(Box<str>, Box<[u8]>)>) {
         let below = |key: &str| key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-        let entries: BTreeMap<_, _> = entries.into_iter().map(|(key, value)| (format!("{prefix}/{key}"), value)).collect();
+        let entries: BTreeMap<_, _> =
+            entries.into_iter().map(|(key, value)| (format!("{prefix}/{key}"), value)).collect();
         let known = self.seen.keys().chain(self.ours.keys());
         let gone: Vec<_> = known.filter(|key| below(key) && !entries.contains_key(*key)).cloned().collect();
         gone.iter().for_each(|key| self.gone(key, revision));
@@ -258,7 +259,9 @@ mod tests {
         let (mut book, now) = (Book::default(), Instant::now());
         wanting(&mut book, &[("x/a", "1"), ("b", "1")], &[]);
         make(&mut book, now, Grip::Done(5));
-        for (revision, line, expected) in [(6, "x/a", "/p/x/a=1"), (8, "x/", "/p/x/a=1"), (9, "b", "/p/b=1"), (9, "b", "")] {
+        for (revision, line, expected) in
+            [(6, "x/a", "/p/x/a=1"), (8, "x/", "/p/x/a=1"), (9, "b", "/p/b=1"), (9, "b", "")]
+        {
             saw(&mut book, revision, line);
             assert_eq!(make(&mut book, now, Grip::Done(revision)), expected, "{line}");
         }

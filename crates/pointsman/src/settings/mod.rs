@@ -9,7 +9,7 @@
 mod flags;
 mod layers;
 mod parse;
-mod suggest;
+pub(crate) mod suggest;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

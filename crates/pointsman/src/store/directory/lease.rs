@@ -281,8 +281,7 @@ mod tests {
     fn store(root: &Path) -> Directory {
         let location = Location::Directory(root.to_owned());
         let (prefix, audit) = ("/p".to_owned(), Duration::from_secs(60));
-        let settings =
-            StoreSettings { location, api: Api::Auto, prefix, user: None, ca: None, identity: None, audit };
+        let settings = StoreSettings { location, api: Api::Auto, prefix, user: None, ca: None, identity: None, audit };
         Directory::new(&settings).unwrap()
     }
 

@@ -120,11 +120,7 @@ impl Directory {
 
     /// Replaces a value by what `change` makes of it. Two that do so at once are as if one came after the other, or one
     /// not at all.
-    pub async fn amend(
-        &self,
-        key: &str,
-        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<Option<u64>, StoreError> {
+    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Option<u64>, StoreError> {
         let value = self.get(key).await?.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
         match change(&value) {
             None => Ok(Some(0)),

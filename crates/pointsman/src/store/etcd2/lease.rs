@@ -64,8 +64,7 @@ impl<'a> Lease<'a> {
         ttl: Duration,
         claim: Claim,
     ) -> Result<Option<Self>, StoreError> {
-        let lease =
-            Self { store, place: owner.place(), session: owner.session.clone(), ttl, state: Mutex::default() };
+        let lease = Self { store, place: owner.place(), session: owner.session.clone(), ttl, state: Mutex::default() };
         let before: Record = match store.event_at(&lease.place).await?.map(Event::into_node) {
             Some(Node::Value(text)) => serde_json::from_str(&text).unwrap_or_default(),
             Some(Node::Directory) | None => Record::default(),
@@ -195,7 +194,8 @@ impl<'a> Lease<'a> {
     async fn edit(&self, edit: &Edit, known: Option<u64>) -> Result<Grip, StoreError> {
         match edit {
             Edit::Put { key, value } => {
-                let value = std::str::from_utf8(value).map_err(|_| super::bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+                let value =
+                    std::str::from_utf8(value).map_err(|_| super::bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
                 let form = format!("value={}&ttl={}", encode(value), self.seconds());
                 self.write(Method::PUT, key, Some(&form), known).await
             }
@@ -211,7 +211,13 @@ impl<'a> Lease<'a> {
     }
 
     /// Writes a key of ours as this process left it, or one that is not there.
-    async fn write(&self, method: Method, key: &str, form: Option<&str>, known: Option<u64>) -> Result<Grip, StoreError> {
+    async fn write(
+        &self,
+        method: Method,
+        key: &str,
+        form: Option<&str>,
+        known: Option<u64>,
+    ) -> Result<Grip, StoreError> {
         let mut query = match known {
             Some(index) => format!("?prevIndex={}", index.max(1)),
             None => "?prevExist=false".to_owned(),

@@ -17,7 +17,8 @@ use ::http::{Method, StatusCode};
 use tokio::sync::{mpsc, watch};
 
 use self::event::{
-    COMPARE_FAILED, DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NODE_EXISTS, NOT_A_FILE, Node, Refusal,
+    COMPARE_FAILED, DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NODE_EXISTS, NOT_A_FILE, Node,
+    Refusal,
 };
 use self::http::{About, Answer, Fault, Http};
 pub(super) use self::lease::Lease;
@@ -136,11 +137,7 @@ impl Etcd2 {
 
     /// Replaces a value by what `change` makes of it; a key that ends by itself goes on doing so. If the key changes
     /// meanwhile, nothing is done and the answer is `None`.
-    pub async fn amend(
-        &self,
-        key: &str,
-        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<Option<u64>, StoreError> {
+    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Option<u64>, StoreError> {
         let Some(event) = self.event_at(key).await? else {
             return Err(StoreError::NoSuchKey { key: key.to_owned() });
         };

@@ -76,9 +76,7 @@ impl Client {
 
     /// Renews a lease: how many seconds it has from now, 0 if there is none of this id.
     pub(super) async fn keep_alive(&self, id: i64, within: Duration) -> Result<i64, StoreError> {
-        let renew = || async {
-            timeout(within, self.keep_alive_once(id)).await.unwrap_or_else(|_| Err(late(within)))
-        };
+        let renew = || async { timeout(within, self.keep_alive_once(id)).await.unwrap_or_else(|_| Err(late(within))) };
         Ok(self.signed(renew).await?.ttl)
     }
 

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn keys_and_their_bytes() {
-        for (key, bytes) in [("/a/b", "/a/b"), ("/_pointsman/a", "_pointsman/a"), ("/_pointsmans/a", "/_pointsmans/a")] {
+        for (key, bytes) in [("/a/b", "/a/b"), ("/_pointsman/a", "_pointsman/a"), ("/_pointsmans/a", "/_pointsmans/a")]
+        {
             assert_eq!((raw(key), full(bytes.as_bytes()).as_deref()), (bytes.into(), Some(key)));
         }
         assert_eq!(full(b"a/b"), None);

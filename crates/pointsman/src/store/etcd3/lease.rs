@@ -13,8 +13,8 @@ use super::client::Client;
 use super::keys::{full, raw};
 use super::list::Moment;
 use super::messages::{
-    Compare, CompareTarget, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, Operation,
-    OperationResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    Compare, CompareTarget, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
+    Operation, OperationResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use super::{Etcd3, check_key};
 use crate::store::error::StoreError;

@@ -182,11 +182,7 @@ impl Etcd3 {
     ///
     /// # Errors
     /// [`StoreError::NoSuchKey`], and whatever keeps the store from answering.
-    pub async fn amend(
-        &self,
-        key: &str,
-        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<Option<u64>, StoreError> {
+    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Option<u64>, StoreError> {
         check_key(key)?;
         let client = self.client().await?;
         let reply = client.call(RangeRequest { key: raw(key), ..RangeRequest::default() }).await?;
