@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::Context;
 use pointsman::commands::cli::{self, Command};
 use pointsman::commands::run::Reload;
-use pointsman::commands::{Outcome, check, demo, edit, explain, render, routes, run};
+use pointsman::commands::{Outcome, check, demo, edit, explain, health, render, routes, run};
 use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use pointsman::{logging, sys};
+use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -60,15 +61,22 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
         demo::arrange(folder, &mut given, &chosen);
         chosen = Chosen::gather(&given, &environment)?;
     }
+    if let Command::Health = command {
+        return runtime()?.block_on(health::health(chosen.admin()?, &mut io::stdout()));
+    }
     let settings = chosen.settings(&environment, host)?;
     let default_log = if command.serves() { "info" } else { "warn" };
     let logging = logging::start(settings.log.as_deref().unwrap_or(default_log))?;
     let attended = matches!(command, Command::Demo);
     let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(dispatch(command, &settings, reload, folder));
     runtime.shutdown_timeout(LAST_WAIT);
     outcome
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("starting")
 }
 
 async fn dispatch(
@@ -100,7 +108,8 @@ async fn dispatch(
         Command::Render { output } => {
             return render::render(settings, output.as_deref(), out, note).await;
         }
-        Command::Version => {}
+        // Answered already, without the settings that these have no use for.
+        Command::Health | Command::Version => {}
     }
     out.flush()?;
     Ok(Outcome::Yes)

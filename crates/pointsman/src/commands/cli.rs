@@ -156,6 +156,22 @@ Examples:
         output: Option<PathBuf>,
     },
 
+    /// Ask the balancer on --admin whether it is ready; exit 1 if not
+    #[command(after_help = "\
+Prints what it says. Nothing but --admin is read of the settings, so that it works beside whatever `run` was given.
+
+Exit codes:
+  0  ready: a table is served
+  1  not ready: the store was not read yet, or it is draining
+  2  nobody answers there
+
+Examples:
+  HEALTHCHECK CMD [\"/pointsman\", \"health\"]
+      in an image
+  until pointsman health; do sleep 1; done
+      in a script")]
+    Health,
+
     /// Print the version
     Version,
 }
@@ -164,6 +180,14 @@ impl Command {
     /// Whether it serves, and so logs what it does.
     pub fn serves(&self) -> bool {
         matches!(self, Self::Run | Self::Demo)
+    }
+}
+
+/// Whether a command, by its name, takes this flag.
+fn takes(command: &str, flag: &Flag) -> bool {
+    match command {
+        "health" => flag.name == "admin" || flag.group == Group::General,
+        _ => groups(command).contains(&flag.group),
     }
 }
 
@@ -183,7 +207,7 @@ fn groups(command: &str) -> &'static [Group] {
 pub fn command() -> clap::Command {
     let names: Vec<String> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.iter().fold(Cli::command(), |command, name| {
-        let flags = FLAGS.iter().filter(|flag| groups(name).contains(&flag.group));
+        let flags = FLAGS.iter().filter(|flag| takes(name, flag));
         command.mut_subcommand(name, |sub| sub.args(flags.map(argument)))
     })
 }
@@ -213,7 +237,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, 
 }
 
 fn given(command: &str, matches: &ArgMatches) -> CommandLine {
-    let flags = FLAGS.iter().filter(|flag| groups(command).contains(&flag.group));
+    let flags = FLAGS.iter().filter(|flag| takes(command, flag));
     let values = |flag: &Flag| Some(matches.get_many::<String>(flag.name)?.cloned().collect());
     flags.filter_map(|flag| Some((flag.name, values(flag)?))).collect()
 }
@@ -251,6 +275,8 @@ mod tests {
             ("pointsman run --htpt :1", "a similar argument exists: '--http'"),
             ("pointsman explain --json /a", r#"Explain { url: "/a", json: true }"#),
             ("pointsman render --output a/b --https :443", r#"Render { output: Some("a/b") }, {"https": [":443"]}"#),
+            ("pointsman health --admin :9000", r#"(Health, {"admin": [":9000"]})"#),
+            ("pointsman health --http :80", "unexpected argument '--http'"),
             ("pointsman nonsense", "unrecognized subcommand"),
         ] {
             check(line, expected);
@@ -259,10 +285,10 @@ mod tests {
 
     #[test]
     fn help_teaches_every_flag() {
-        for command in ["run", "set", "demo"] {
+        for command in ["run", "set", "demo", "health"] {
             let help = parse(["pointsman", command, "--help"].map(OsString::from)).unwrap_err().to_string();
             for flag in FLAGS {
-                let expected = groups(command).contains(&flag.group);
+                let expected = takes(command, flag);
                 assert_eq!(help.contains(&flag.variable()), expected, "{command} --help and {}", flag.name);
             }
         }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod demo;
 pub mod edit;
 pub mod explain;
+pub mod health;
 mod once;
 pub mod render;
 pub mod routes;

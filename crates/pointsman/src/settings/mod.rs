@@ -190,6 +190,24 @@ impl Chosen {
         FLAGS.iter().map(|flag| flag.name).filter(|name| self.0.get(name) != other.0.get(name)).collect()
     }
 
+    /// Where the admin pages are, whatever the other settings say.
+    ///
+    /// # Errors
+    /// It is no address. The error names where it came from.
+    pub fn admin(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        let mut draft = Draft::default();
+        FLAGS.iter().filter(|flag| flag.name == "admin").try_for_each(|flag| self.read(flag, &mut draft))?;
+        Ok(draft.admin)
+    }
+
+    fn read(&self, flag: &Flag, draft: &mut Draft) -> Result<(), SettingsError> {
+        let Some(choice) = self.0.get(flag.name) else {
+            return Ok(());
+        };
+        let read = (flag.read)(draft, choice);
+        read.map_err(|what| SettingsError { origin: choice.origin.to_string(), what })
+    }
+
     /// Reads every value and applies the rules between them.
     ///
     /// # Errors
@@ -197,11 +215,7 @@ impl Chosen {
     pub fn settings(&self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
         let mut draft = Draft::default();
         for flag in FLAGS {
-            let Some(choice) = self.0.get(flag.name) else {
-                continue;
-            };
-            let read = (flag.read)(&mut draft, choice);
-            read.map_err(|what| SettingsError { origin: choice.origin.to_string(), what })?;
+            self.read(flag, &mut draft)?;
         }
         draft.finish(environment, host)
     }
