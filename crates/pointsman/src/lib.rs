@@ -12,6 +12,7 @@
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `registrar` | keys kept in the store under a lease |
 //! | `logging` | where the log goes and what is in it |
+//! | `notify` | what the service manager is told |
 //! | `sys` | what we ask of the operating system beyond files and sockets |
 
 pub mod admin;
@@ -21,6 +22,7 @@ pub mod haproxy;
 pub mod live;
 pub mod logging;
 pub mod native;
+pub mod notify;
 pub mod registrar;
 pub mod settings;
 pub mod store;
