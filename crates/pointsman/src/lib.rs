@@ -15,6 +15,7 @@
 //! | `agent` | what the containers of this machine want in the store |
 //! | `registrar` | keys kept in the store under a lease |
 //! | `logging` | where the log goes and what is in it |
+//! | `notify` | what the service manager is told |
 //! | `sys` | what we ask of the operating system beyond files and sockets |
 
 pub mod admin;
@@ -26,6 +27,7 @@ pub mod haproxy;
 pub mod live;
 pub mod logging;
 pub mod native;
+pub mod notify;
 pub mod register;
 pub mod registrar;
 pub mod settings;

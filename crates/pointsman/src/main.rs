@@ -10,9 +10,10 @@ use anyhow::Context;
 use pointsman::commands::cli::{self, Command};
 use pointsman::commands::fleet::Drain;
 use pointsman::commands::run::Reload;
-use pointsman::commands::{Outcome, check, demo, edit, explain, fleet, register, render, routes, run};
+use pointsman::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
 use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use pointsman::{logging, sys};
+use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,15 +63,28 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
         demo::arrange(folder, &mut given, &chosen);
         chosen = Chosen::gather(&given, &environment)?;
     }
+    if let Command::Health = command {
+        return runtime()?.block_on(health::health(chosen.admin()?, &mut io::stdout()));
+    }
+    let placed = chosen.has("id") || chosen.has("prefix");
+    if let (Command::Agent, false) = (&command, placed) {
+        // Containers may all say themselves whose they are.
+        given.insert("prefix", vec!["/".to_owned()]);
+        chosen = Chosen::gather(&given, &environment)?;
+    }
     let settings = chosen.settings(&environment, host)?;
     let default_log = if command.serves() { "info" } else { "warn" };
     let logging = logging::start(settings.log.as_deref().unwrap_or(default_log))?;
     let attended = matches!(command, Command::Demo);
     let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
-    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder));
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed));
     runtime.shutdown_timeout(LAST_WAIT);
     outcome
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("starting")
 }
 
 async fn dispatch(
@@ -78,6 +92,7 @@ async fn dispatch(
     settings: &Settings,
     reload: Reload,
     folder: Option<demo::Folder>,
+    placed: bool,
 ) -> anyhow::Result<Outcome> {
     let (out, note) = (&mut io::BufWriter::new(io::stdout()), &mut io::stderr());
     let store = &settings.store;
@@ -116,8 +131,10 @@ async fn dispatch(
         Command::Undrain { instance, wait } => {
             return Box::pin(fleet::drain(store, &instance, Drain::Off, wait.patience(), note)).await;
         }
+        Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
         Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
-        Command::Version => {}
+        // Answered already, without the settings that these have no use for.
+        Command::Health | Command::Version => {}
     }
     out.flush()?;
     Ok(Outcome::Yes)

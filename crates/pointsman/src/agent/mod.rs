@@ -3,11 +3,13 @@
 //! ```text
 //! Docker daemon ──docker::follow──> View (containers as facts)
 //!                                     └──wanted(containers, &Defaults)──> Wanted by prefix ──> registrar
-//!                                                                    └──> complaints
+//!                                                                    └──> complaints ──> log
 //! ```
 //!
 //! | module | owns |
 //! |---|---|
+//! | `run` | the loop: from views to plans |
+//! | `journal` | what there is to log |
 //! | `docker` | the daemon, followed |
 //! | `container` | what is known of one container |
 //! | `wanted` | from containers to what is wanted in the store |
@@ -21,6 +23,7 @@ mod address;
 mod complaint;
 mod container;
 pub mod docker;
+mod journal;
 mod known;
 mod kontena;
 mod labels;
@@ -28,6 +31,7 @@ mod moment;
 mod name;
 mod options;
 mod port;
+mod run;
 mod signal;
 #[cfg(test)]
 mod tests;
@@ -35,4 +39,5 @@ mod wanted;
 
 pub use complaint::{Complaint, ComplaintKind};
 pub use container::{Container, Health, State};
+pub use run::run;
 pub use wanted::{Defaults, Offer, offers, wanted};

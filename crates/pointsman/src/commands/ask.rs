@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use http::StatusCode;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -32,6 +33,24 @@ pub(super) enum Answer<T> {
 /// # Errors
 /// Somebody answers, but not with such a page.
 pub(super) async fn ask<T: DeserializeOwned>(admin: Option<SocketAddr>, path: &str) -> anyhow::Result<Answer<T>> {
+    let (status, body) = match page(admin, path).await? {
+        Answer::Running(answer) => answer,
+        Answer::Nobody => return Ok(Answer::Nobody),
+    };
+    let at = admin.map(|admin| admin.to_string()).unwrap_or_default();
+    if status != StatusCode::OK {
+        bail!("--admin: asked the balancer on {at}: {status}: {}", String::from_utf8_lossy(&body).trim());
+    }
+    let read = serde_json::from_slice(&body);
+    let page = read.with_context(|| format!("--admin: what answers on {at} is no balancer of this version"))?;
+    Ok(Answer::Running(page))
+}
+
+/// Asks for a page of whatever kind and status.
+///
+/// # Errors
+/// Somebody takes the connection, and answers with no HTTP or not in time.
+pub(super) async fn page(admin: Option<SocketAddr>, path: &str) -> anyhow::Result<Answer<(StatusCode, Bytes)>> {
     let Some(admin) = admin else {
         return Ok(Answer::Nobody);
     };
@@ -39,10 +58,7 @@ pub(super) async fn ask<T: DeserializeOwned>(admin: Option<SocketAddr>, path: &s
         return Ok(Answer::Nobody);
     };
     let answer = timeout(ANSWER, fetch(stream, path)).await.map_err(anyhow::Error::from).and_then(|answer| answer);
-    let body = answer.with_context(|| format!("--admin: asked the balancer on {admin}"))?;
-    let read = serde_json::from_slice(&body);
-    let page = read.with_context(|| format!("--admin: what answers on {admin} is no balancer of this version"))?;
-    Ok(Answer::Running(page))
+    Ok(Answer::Running(answer.with_context(|| format!("--admin: asked the balancer on {admin}"))?))
 }
 
 /// Where a client finds a listener that takes every address.
@@ -55,7 +71,7 @@ pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listening.port())
 }
 
-async fn fetch(stream: TcpStream, path: &str) -> anyhow::Result<Bytes> {
+async fn fetch(stream: TcpStream, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let request = http::Request::get(path).header("Host", "admin").body(Empty::<Bytes>::new())?;
@@ -63,11 +79,7 @@ async fn fetch(stream: TcpStream, path: &str) -> anyhow::Result<Bytes> {
     let status = response.status();
     let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(|error| anyhow::anyhow!(error))?;
     connection.abort();
-    let body = body.to_bytes();
-    if status != http::StatusCode::OK {
-        bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
-    }
-    Ok(body)
+    Ok((status, body.to_bytes()))
 }
 
 /// Percent-encodes a text for a query (RFC 3986 §2.3: all but unreserved characters).

@@ -199,6 +199,23 @@ Examples:
         wait: Wait,
     },
 
+    /// Write this machine's Docker containers into the store, and follow every change of them
+    #[command(after_help = "\
+Containers ask for it with labels such as pointsman.service=shop and pointsman.domain=shop.test; Kontena's labels and
+environment do too (docs/agent.md). Their keys end within --ttl if this process or the machine dies; they stay for as
+long if it is stopped, so that one that starts again leaves no gap.
+
+Signals:
+  TERM, INT   stop; containers stay as they are
+  HUP         read the settings again: --log is taken up, for anything else the log says to restart
+
+Examples:
+  pointsman agent --store http://10.0.0.1:2379 --id haproxy-1
+      containers by their own addresses
+  pointsman agent --store http://10.0.0.1:2379 --id haproxy-1 --host 10.0.0.7
+      containers by this machine's address and the ports that they publish")]
+    Agent,
+
     /// Run a command, and keep it registered as an instance while it is ready
     #[command(after_help = "\
 The instance is registered when its check passes, out of rotation while that fails, and gone within --ttl if this
@@ -236,6 +253,22 @@ Examples:
         output: Option<PathBuf>,
     },
 
+    /// Ask the balancer on --admin whether it is ready; exit 1 if not
+    #[command(after_help = "\
+Prints what it says. Nothing but --admin is read of the settings, so that it works beside whatever `run` was given.
+
+Exit codes:
+  0  ready: a table is served
+  1  not ready: the store was not read yet, or it is draining
+  2  nobody answers there
+
+Examples:
+  HEALTHCHECK CMD [\"/pointsman\", \"health\"]
+      in an image
+  until pointsman health; do sleep 1; done
+      in a script")]
+    Health,
+
     /// Print the version
     Version,
 }
@@ -259,7 +292,15 @@ impl Wait {
 impl Command {
     /// Whether it serves, and so logs what it does.
     pub fn serves(&self) -> bool {
-        matches!(self, Self::Run | Self::Demo | Self::Register { .. })
+        matches!(self, Self::Run | Self::Demo | Self::Agent | Self::Register { .. })
+    }
+}
+
+/// Whether a command, by its name, takes this flag.
+fn takes(command: &str, flag: &Flag) -> bool {
+    match command {
+        "health" => flag.name == "admin" || flag.group == Group::General,
+        _ => groups(command).contains(&flag.group),
     }
 }
 
@@ -270,6 +311,7 @@ fn groups(command: &str) -> &'static [Group] {
             &[Group::Store, Group::Serve, Group::Haproxy, Group::General]
         }
         "demo" => &[Group::Serve, Group::Haproxy, Group::General],
+        "agent" => &[Group::Store, Group::Agent, Group::General],
         "version" => &[],
         _ => &[Group::Store, Group::General],
     }
@@ -279,7 +321,7 @@ fn groups(command: &str) -> &'static [Group] {
 pub fn command() -> clap::Command {
     let names: Vec<String> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     names.iter().fold(Cli::command(), |command, name| {
-        let flags = FLAGS.iter().filter(|flag| groups(name).contains(&flag.group));
+        let flags = FLAGS.iter().filter(|flag| takes(name, flag));
         command.mut_subcommand(name, |sub| sub.args(flags.map(argument)))
     })
 }
@@ -309,7 +351,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, 
 }
 
 fn given(command: &str, matches: &ArgMatches) -> CommandLine {
-    let flags = FLAGS.iter().filter(|flag| groups(command).contains(&flag.group));
+    let flags = FLAGS.iter().filter(|flag| takes(command, flag));
     let values = |flag: &Flag| Some(matches.get_many::<String>(flag.name)?.cloned().collect());
     flags.filter_map(|flag| Some((flag.name, values(flag)?))).collect()
 }
@@ -351,6 +393,8 @@ mod tests {
             ("pointsman run --htpt :1", "a similar argument exists: '--http'"),
             ("pointsman explain --json /a", r#"Explain { url: "/a", json: true }"#),
             ("pointsman render --output a/b --https :443", r#"Render { output: Some("a/b") }, {"https": [":443"]}"#),
+            ("pointsman health --admin :9000", r#"(Health, {"admin": [":9000"]})"#),
+            ("pointsman health --http :80", "unexpected argument '--http'"),
             ("pointsman nonsense", "unrecognized subcommand"),
         ] {
             check(line, expected);
@@ -359,10 +403,10 @@ mod tests {
 
     #[test]
     fn help_teaches_every_flag() {
-        for command in ["run", "set", "demo"] {
+        for command in ["run", "set", "demo", "health"] {
             let help = parse(["pointsman", command, "--help"].map(OsString::from)).unwrap_err().to_string();
             for flag in FLAGS {
-                let expected = groups(command).contains(&flag.group);
+                let expected = takes(command, flag);
                 assert_eq!(help.contains(&flag.variable()), expected, "{command} --help and {}", flag.name);
             }
         }

@@ -1,5 +1,6 @@
 //! One file a command. Each takes settings and says how it ended; what it prints is written to the `out` it is given.
 
+pub mod agent;
 mod ask;
 pub mod check;
 pub mod cli;
@@ -7,6 +8,7 @@ pub mod demo;
 pub mod edit;
 pub mod explain;
 pub mod fleet;
+pub mod health;
 mod once;
 pub mod register;
 pub mod render;

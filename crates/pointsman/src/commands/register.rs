@@ -47,7 +47,7 @@ pub struct Request {
     #[arg(long, value_name = "URL")]
     check: Option<String>,
     /// How long the key stays when this process is gone without a word
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = settings::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = settings::ttl)]
     ttl: Duration,
     /// How long balancers may take to finish its work before it is told to end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = settings::duration)]

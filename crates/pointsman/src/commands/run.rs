@@ -24,6 +24,7 @@ use crate::haproxy::{self, EngineSettings};
 use crate::live::Registry;
 use crate::logging::Logging;
 use crate::native::{self, NativeSettings};
+use crate::notify;
 use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
 use crate::store::{Condition, Store};
 use crate::sys;
@@ -172,7 +173,9 @@ impl Parts {
                 control::run(world, ends),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
-                once_served(admin_status, || ready(addresses)),
+                once_served(admin_status.clone(), || ready(addresses)),
+                notify::follow(admin_status),
+                notify::watchdog(),
             );
             pending().await
         };
@@ -269,7 +272,8 @@ impl Signals {
                 _ = self.interrupt.recv() => interrupted(*phase.borrow()),
                 _ = self.hangup.recv() => {
                     if !reload.attended {
-                        reload.again();
+                        let ready = notify::is_ready(&status.borrow());
+                        if ready { notify::reloading(|| reload.again()) } else { reload.again() }
                         continue;
                     }
                     Phase::Drain
@@ -315,7 +319,7 @@ pub struct Reload {
 
 impl Reload {
     /// Reads the settings again, and takes up what can change while serving.
-    fn again(&mut self) {
+    pub(super) fn again(&mut self) {
         match self.read() {
             Ok(()) => {}
             Err(error) => warn!("read the settings again, and kept the old ones: {error:#}"),

@@ -12,12 +12,13 @@ use tokio::process::{Child, Command};
 /// One start at a time: the second must not close to children what the first is passing on.
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// How variables begin that are for Pointsman.
-const OURS: [&str; 2] = ["POINTSMAN_", "ETCD"];
+/// How variables begin that are for Pointsman: settings, and how to reach the service manager.
+const OURS: [&str; 4] = ["POINTSMAN_", "ETCD", "NOTIFY_", "WATCHDOG_"];
 
 /// Starts the command with these sockets open in it. They are open to other children only for the moment of the start.
 pub(super) fn spawn(command: &mut Command, sockets: &[TcpListener]) -> io::Result<Child> {
     // HAProxy expands variables in its configuration, which has operators' lines from the keys: ours hold passwords.
+    // Nor may it speak to the service manager in our place.
     let secret = |name: &OsStr| OURS.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes()));
     std::env::vars_os().map(|(name, _)| name).filter(|name| secret(name)).for_each(|name| {
         command.env_remove(name);

@@ -12,7 +12,7 @@ mod parse;
 pub(crate) mod suggest;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use thiserror::Error;
 pub use flags::{FLAGS, Flag, Group};
 pub use layers::{Choice, CommandLine, Environment, Origin};
 
+use crate::agent::docker::DockerHost;
 use crate::store::{Api, Location, StoreSettings};
 
 /// How often the store is listed again and compared with what was watched.
@@ -96,6 +97,28 @@ impl Default for HaproxySettings {
     }
 }
 
+/// How to follow Docker, and what to say of its containers. Without effect on a balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Where the daemon is.
+    pub docker: DockerHost,
+    /// This machine's name; `None`: the daemon's.
+    pub node: Option<String>,
+    /// This machine's address as balancers see it.
+    pub host: Option<IpAddr>,
+    /// The network that is chosen where there are several.
+    pub network: Option<String>,
+    /// How long the keys outlive the agent.
+    pub ttl: Duration,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        let (docker, ttl) = (DockerHost::default(), Duration::from_secs(15));
+        Self { docker, node: None, host: None, network: None, ttl }
+    }
+}
+
 /// What the machine and its user are like, as far as defaults depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
@@ -120,6 +143,8 @@ pub struct Settings {
     pub engine: Engine,
     /// How to run HAProxy.
     pub haproxy: HaproxySettings,
+    /// How to follow Docker.
+    pub agent: AgentSettings,
     /// Where the balancer keeps what is its own; `None`: nothing that was asked for needs it, and there is no place.
     pub state: Option<PathBuf>,
     /// This balancer's name, if one was given.
@@ -147,6 +172,7 @@ struct Draft {
     admin: Option<SocketAddr>,
     engine: Engine,
     haproxy: HaproxySettings,
+    agent: AgentSettings,
     name: Option<String>,
     workers: Option<NonZeroUsize>,
     health_uri: Option<Box<str>>,
@@ -170,6 +196,7 @@ impl Default for Draft {
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
+            agent: AgentSettings::default(),
             name: None,
             workers: None,
             health_uri: None,
@@ -202,6 +229,24 @@ impl Chosen {
         FLAGS.iter().map(|flag| flag.name).filter(|name| self.0.get(name) != other.0.get(name)).collect()
     }
 
+    /// Where the admin pages are, whatever the other settings say.
+    ///
+    /// # Errors
+    /// It is no address. The error names where it came from.
+    pub fn admin(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        let mut draft = Draft::default();
+        FLAGS.iter().filter(|flag| flag.name == "admin").try_for_each(|flag| self.read(flag, &mut draft))?;
+        Ok(draft.admin)
+    }
+
+    fn read(&self, flag: &Flag, draft: &mut Draft) -> Result<(), SettingsError> {
+        let Some(choice) = self.0.get(flag.name) else {
+            return Ok(());
+        };
+        let read = (flag.read)(draft, choice);
+        read.map_err(|what| SettingsError { origin: choice.origin.to_string(), what })
+    }
+
     /// Reads every value and applies the rules between them.
     ///
     /// # Errors
@@ -209,11 +254,7 @@ impl Chosen {
     pub fn settings(&self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
         let mut draft = Draft::default();
         for flag in FLAGS {
-            let Some(choice) = self.0.get(flag.name) else {
-                continue;
-            };
-            let read = (flag.read)(&mut draft, choice);
-            read.map_err(|what| SettingsError { origin: choice.origin.to_string(), what })?;
+            self.read(flag, &mut draft)?;
         }
         draft.finish(environment, host)
     }
@@ -237,6 +278,7 @@ impl Draft {
             admin: self.admin,
             engine: self.engine,
             haproxy: self.haproxy,
+            agent: self.agent,
             state,
             name: self.name,
             workers: self.workers.unwrap_or(host.cores),
@@ -288,6 +330,14 @@ impl Draft {
 /// It is none; the error says what would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
     parse::wait(text)
+}
+
+/// The same, for how long keys outlive their owner.
+///
+/// # Errors
+/// It is none, or too short to be renewed in time.
+pub fn ttl(text: &str) -> Result<Duration, String> {
+    parse::ttl(text)
 }
 
 fn rule(origin: &str, what: &str) -> SettingsError {

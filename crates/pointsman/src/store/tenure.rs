@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! Awaited ─granted─> Held{term 1} ─lease ended, on a slow machine or in an outage─> Awaited ─> Held{term 2} ...
-//!                        └─another process came later─> Replaced, for good
+//!                        └─another process came later─> Replaced
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, RwLock, watch};
@@ -39,7 +40,7 @@ pub enum Standing {
         /// From 1.
         term: u64,
     },
-    /// Another process has taken over the owner's name: this one keeps nothing any more.
+    /// Another process has taken over the owner's name: this one keeps nothing.
     Replaced,
 }
 
@@ -50,6 +51,8 @@ pub struct Tenure<'a> {
     ttl: Duration,
     lease: RwLock<Option<Arc<Lease<'a>>>>,
     standing: watch::Sender<Standing>,
+    /// How often it was granted.
+    terms: AtomicU64,
     /// Somebody found the lease ended.
     doubt: Notify,
 }
@@ -58,7 +61,7 @@ impl<'a> Tenure<'a> {
     /// Of this owner's lease, which is to outlive its last renewal by `ttl`. Does nothing before it is run.
     pub fn new(store: &'a Store, owner: Owner, ttl: Duration) -> Self {
         let standing = watch::Sender::new(Standing::Awaited { error: None });
-        Self { store, owner, ttl, lease: RwLock::default(), standing, doubt: Notify::new() }
+        Self { store, owner, ttl, lease: RwLock::default(), standing, terms: AtomicU64::new(0), doubt: Notify::new() }
     }
 
     /// How it stands, now and from now on.
@@ -66,14 +69,12 @@ impl<'a> Tenure<'a> {
         self.standing.subscribe()
     }
 
-    /// Holds the lease until dropped, or until another process has taken over.
+    /// Holds the lease until dropped, or until another process has taken over. Run again, it does not take over in turn:
+    /// it has the lease only if that process is gone.
     pub async fn run(&self) {
         let mut rng = fastrand::Rng::new();
-        let mut term = 0;
-        let mut claim = Claim::First;
-        while let Some(lease) = self.granted(claim, &mut rng).await {
-            term += 1;
-            claim = Claim::Again;
+        while let Some(lease) = self.granted(self.claim(), &mut rng).await {
+            let term = self.terms.fetch_add(1, Ordering::Relaxed) + 1;
             let lease = Arc::new(lease);
             *self.lease.write().await = Some(lease.clone());
             self.standing.send_replace(Standing::Held { term });
@@ -86,6 +87,10 @@ impl<'a> Tenure<'a> {
             self.standing.send_replace(Standing::Awaited { error: None });
         }
         self.standing.send_replace(Standing::Replaced);
+    }
+
+    fn claim(&self) -> Claim {
+        if self.terms.load(Ordering::Relaxed) == 0 { Claim::First } else { Claim::Again }
     }
 
     /// Asks until it is granted. `None`: another process came later.

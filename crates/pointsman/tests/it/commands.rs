@@ -1,6 +1,6 @@
 //! The commands beside `run`: what they print, change and exit with, on every store.
 
-use crate::harness::{Backend, Etcd, Launch, Pointsman, Site, free_address, get, run, wait};
+use crate::harness::{Backend, Etcd, Launch, Pointsman, Raw, Site, Then, free_address, get, run, wait};
 
 /// Where keys are, as arguments.
 struct Place {
@@ -123,6 +123,32 @@ fn explains(ask: &dyn Fn(&[&str]) -> crate::harness::Finished) {
     assert!(shop.is_some() && shop < all, "shop takes it and all is passed over: {cart}");
     assert!(ask(&["explain", "shop.test/"]).ok().contains("127.0.0.1:9002"));
     assert_eq!(ask(&["explain", "http://nobody.test/"]).code, Some(1));
+}
+
+#[test]
+fn health_says_whether_traffic_should_come() {
+    let health = |arguments: &[&str]| run(&[&["health"], arguments].concat());
+    let finished = health(&["--admin", &free_address().to_string()]);
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    assert!(finished.stderr.contains("nobody answers on 127.0.0.1:"), "{}", finished.stderr);
+    assert_eq!(health(&["--admin", "off"]).code, Some(2));
+
+    let waiting = Launch::new().args(&["--store", &format!("http://{}", free_address()), "--id", "h"]).start();
+    let finished = health(&["--admin", &waiting.admin.to_string()]);
+    assert_eq!((finished.code, &*finished.stdout), (Some(1), "the store was not read yet\n"));
+
+    let site = Site::new();
+    let running = Pointsman::serving(&site);
+    // Whatever else is set, and cannot be used: `run` may have been given that as flags.
+    let config = site.home().join("pointsman.toml");
+    std::fs::write(&config, format!("admin = \"{}\"\nstore = \"http://127.0.0.1\"\n", running.admin)).expect("ours");
+    let finished = health(&["--config", &config.to_string_lossy()]);
+    assert_eq!((finished.code, &*finished.stdout), (Some(0), "ready\n"));
+
+    let stranger = Raw::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Then::Close);
+    let finished = health(&["--admin", &stranger.instance()]);
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    assert!(finished.stderr.contains("is no balancer: 404"), "{}", finished.stderr);
 }
 
 #[test]

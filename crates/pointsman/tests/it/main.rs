@@ -19,6 +19,7 @@ mod harness;
 mod http;
 mod kinds;
 mod log;
+mod notify;
 mod nuances;
 mod outage;
 mod readme;

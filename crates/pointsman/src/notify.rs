@@ -1,0 +1,163 @@
+//! Tells the service manager how it stands, as sd_notify(3) has it: ready, reading the settings again, stopping, a line
+//! on what is served, and signs of life. Says nothing where `NOTIFY_SOCKET` is unset; never fails the program.
+
+use std::future::pending;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+use tracing::{debug, info};
+
+use crate::control::{Phase, Status, plural, serving};
+use crate::store::Condition;
+
+/// Least time between two lines of status that differ in their words only.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What the manager does something about; all else is words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Starting,
+    Ready,
+    Stopping,
+}
+
+impl Stage {
+    fn of(status: &Status) -> Self {
+        match status.phase {
+            Phase::Drain | Phase::Halt => Self::Stopping,
+            Phase::Serve if status.served => Self::Ready,
+            Phase::Serve => Self::Starting,
+        }
+    }
+}
+
+/// Follows a balancer: ready once its first table is in use, stopping once it drains, and always a line of status.
+pub async fn follow(mut status: watch::Receiver<Status>) {
+    let mut said = (Stage::Starting, String::new());
+    loop {
+        let now = {
+            let status = status.borrow_and_update();
+            (Stage::of(&status), words(&status))
+        };
+        if now == said {
+            if status.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let change = now.0 > said.0;
+        let state = match now.0 {
+            Stage::Ready if change => Some(NotifyState::Ready),
+            Stage::Stopping if change => Some(NotifyState::Stopping),
+            Stage::Starting | Stage::Ready | Stage::Stopping => None,
+        };
+        tell(state.into_iter().chain([NotifyState::Status(&now.1)]));
+        said = now;
+        // Its end is no concern here: the next turn finds the same.
+        let _ = timeout(PACE, status.wait_for(|status| Stage::of(status) != said.0)).await;
+    }
+}
+
+/// One line, as `systemctl status` shows it.
+fn words(status: &Status) -> String {
+    let text = match (&status.table, status.phase, &status.condition) {
+        (_, Phase::Drain | Phase::Halt, _) => status.unready().unwrap_or_default().to_owned(),
+        (None, _, Condition::Connecting { error: Some(error) } | Condition::Lost { error }) => {
+            format!("waiting for the store: {error}")
+        }
+        (None, ..) => "waiting for the store".to_owned(),
+        (Some(table), ..) => {
+            let problems = Some(status.problems().count()).filter(|count| *count > 0);
+            let problems = problems.map(|count| format!(", {}", plural(count, "problem"))).unwrap_or_default();
+            let lost = matches!(status.condition, Condition::Lost { .. });
+            format!("{}{problems}{}", serving(table), if lost { "; the store is out of reach" } else { "" })
+        }
+    };
+    // A line break would begin another message.
+    text.replace(char::is_control, " ")
+}
+
+/// Says that we are ready, in our own words: for what serves no table.
+pub fn ready(words: &str) {
+    tell([NotifyState::Ready, NotifyState::Status(words)]);
+}
+
+/// Says that we are stopping.
+pub fn stopping(words: &str) {
+    tell([NotifyState::Stopping, NotifyState::Status(words)]);
+}
+
+/// Whether the manager was told, or is about to be, that the balancer is ready, and nothing worse since.
+pub fn is_ready(status: &Status) -> bool {
+    Stage::of(status) == Stage::Ready
+}
+
+/// Does what HUP asks for, and says when that begins and ends. Only for who is ready: the end says so again.
+pub fn reloading(read: impl FnOnce()) {
+    // From 253 on systemd asks for the time, to know which signal this answers.
+    let begins = NotifyState::monotonic_usec_now().map(|time| [NotifyState::Reloading, time]);
+    begins.into_iter().for_each(tell);
+    read();
+    tell([NotifyState::Ready]);
+}
+
+/// Gives signs of life twice as often as the manager wants them, if it does. They come from the thread that reads the
+/// store and publishes tables.
+pub async fn watchdog() {
+    let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero()) else {
+        return pending().await;
+    };
+    info!("signs of life for the service manager, which waits {patience:?} for one");
+    let mut ticks = interval(patience / 2);
+    loop {
+        ticks.tick().await;
+        tell([NotifyState::Watchdog]);
+    }
+}
+
+fn tell<'s>(states: impl IntoIterator<Item = NotifyState<'s>>) {
+    let states: Vec<_> = states.into_iter().collect();
+    if let Err(error) = sd_notify::notify(&states) {
+        debug!("cannot tell the service manager: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_table::{Problem, ProblemKind, Table};
+
+    use super::*;
+
+    #[test]
+    fn lines_of_status() {
+        let serving = || Status { table: Some(Table::empty()), served: true, ..Status::new() };
+        let lost = || Condition::Lost { error: "reset\nREADY=1".to_owned() };
+        let problem = Problem {
+            key: "/services/a/port".into(),
+            value: None,
+            kind: ProblemKind::BadValue,
+            service: None,
+            advice: "write a number".into(),
+        };
+        for (status, stage, expected) in [
+            (Status::new(), Stage::Starting, "waiting for the store"),
+            (Status { condition: lost(), ..Status::new() }, Stage::Starting, "waiting for the store: reset READY=1"),
+            (Status { served: false, ..serving() }, Stage::Starting, "serving 0 services, 0 instances at revision 0"),
+            (serving(), Stage::Ready, "serving 0 services, 0 instances at revision 0"),
+            (
+                Status { condition: lost(), found: [problem].into(), ..serving() },
+                Stage::Ready,
+                "serving 0 services, 0 instances at revision 0, 1 problem; the store is out of reach",
+            ),
+            (
+                Status { phase: Phase::Drain, ..serving() },
+                Stage::Stopping,
+                "draining: finishing what runs, then exiting",
+            ),
+        ] {
+            assert_eq!((Stage::of(&status), words(&status).as_str()), (stage, expected));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a service manager is told, read from a socket as systemd's.
+
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use crate::harness::{Launch, Site, free_address, wait_within};
+
+/// A service manager's socket.
+struct Manager {
+    home: Site,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let home = Site::new();
+        let socket = UnixDatagram::bind(home.home().join("notify")).expect("a socket in our own folder");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
+        Self { home, socket }
+    }
+
+    /// Where it is, for the environment.
+    fn path(&self) -> String {
+        self.home.home().join("notify").to_string_lossy().into_owned()
+    }
+
+    /// The next message, if there is one soon.
+    fn heard(&self) -> Option<String> {
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
+    /// Waits for a message with these texts; gives all until then.
+    #[track_caller]
+    fn wait(&self, texts: &[&str]) -> Vec<String> {
+        let mut all = Vec::new();
+        wait_within(&format!("{texts:?} in a message"), Duration::from_secs(15), || {
+            all.extend(self.heard());
+            let last: &String = all.last()?;
+            texts.iter().all(|text| last.contains(text)).then_some(())
+        });
+        all
+    }
+}
+
+#[test]
+fn ready_comes_with_the_first_table_and_stopping_with_term() {
+    let (manager, site) = (Manager::new(), Site::with(&[("services/a/domain", "a.test")]));
+    let mut running = Launch::on(&site).env("NOTIFY_SOCKET", &manager.path()).start();
+    manager.wait(&["READY=1", "STATUS=serving 1 service, 0 instances at revision "]);
+    running.wait_ready();
+    site.put("services/b/domain", "b.test");
+    site.put("services/b/port", "nonsense");
+    let changes = manager.wait(&["STATUS=serving 1 service, 0 instances at revision ", ", 1 problem"]);
+    assert!(!changes.concat().contains("READY"), "{changes:?}");
+    running.process.signal("HUP");
+    manager.wait(&["RELOADING=1", "MONOTONIC_USEC="]);
+    manager.wait(&["READY=1"]);
+    running.process.signal("TERM");
+    manager.wait(&["STOPPING=1", "STATUS=draining"]);
+    assert_eq!(running.process.wait_exit(Duration::from_secs(15)).code(), Some(0));
+    assert_eq!(manager.heard(), None, "nothing after the end");
+}
+
+#[test]
+fn a_balancer_that_waits_for_its_store_is_not_ready() {
+    let (manager, nobody) = (Manager::new(), format!("http://{}", free_address()));
+    let mut waiting =
+        Launch::new().args(&["--store", &nobody, "--id", "n"]).env("NOTIFY_SOCKET", &manager.path()).start();
+    let mut heard = manager.wait(&["STATUS=waiting for the store: "]);
+    // What ends a reload is "ready", which it must not say yet.
+    waiting.process.signal("HUP");
+    waiting.process.wait_log("read the settings again");
+    waiting.process.signal("TERM");
+    heard.extend(manager.wait(&["STOPPING=1"]));
+    assert!(!heard.concat().contains("READY=1"), "{heard:?}");
+}
+
+#[test]
+fn signs_of_life_come_as_often_as_they_are_wanted() {
+    let (manager, site) = (Manager::new(), Site::new());
+    let launch = Launch::on(&site).env("NOTIFY_SOCKET", &manager.path());
+    let _running = launch.env("WATCHDOG_USEC", "400000").start();
+    for _ in 0..5 {
+        manager.wait(&["WATCHDOG=1"]);
+    }
+}

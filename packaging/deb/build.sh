@@ -1,0 +1,57 @@
+#!/bin/sh
+# Builds the Debian package into a folder, and prints its path.
+#
+#   packaging/deb/build.sh [--binary FILE] [--version VERSION] [--fast] [FOLDER]
+#
+# FILE is built here unless given. --fast packs less tightly. Needs dpkg-dev.
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+
+binary= version= pack=xz
+while [ $# -gt 0 ]; do
+    case $1 in
+        --binary) binary=$(realpath "$2") && shift 2 ;;
+        --version) version=$2 && shift 2 ;;
+        --fast) pack=gzip && shift ;;
+        -*) echo "$0: $1 is no option" >&2 && exit 2 ;;
+        *) break ;;
+    esac
+done
+folder=$(realpath "${1:-$root/target}")
+cd "$root"
+
+[ -n "$binary" ] || binary=$(realpath "$(packaging/binary.sh)")
+[ -n "$version" ] || version=$("$binary" version | cut -d' ' -f2)
+architecture=$(dpkg --print-architecture)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tree=$work/tree
+docs=$tree/usr/share/doc/pointsman
+
+# The umask of whoever builds it is not to be seen in it.
+umask 022
+install -D -m 755 "$binary" "$tree/usr/bin/pointsman"
+strip --strip-unneeded --remove-section=.comment "$tree/usr/bin/pointsman"
+install -D -m 644 -t "$tree/usr/lib/systemd/system" packaging/systemd/*.service
+# May hold passwords.
+install -D -m 640 packaging/default/pointsman "$tree/etc/default/pointsman"
+install -D -m 644 -t "$docs" docs/*.md README.md
+install -m 644 CHANGELOG.md "$docs"
+gzip -9n "$docs/README.md" "$docs/CHANGELOG.md"
+install -m 644 packaging/deb/copyright "$docs/copyright"
+
+# Which C library the binary needs.
+mkdir "$work/debian"
+printf 'Source: pointsman\n\nPackage: pointsman\nArchitecture: any\n' >"$work/debian/control"
+libraries=$(cd "$work" && dpkg-shlibdeps -O -e"$tree/usr/bin/pointsman" | sed -n 's/^shlibs:Depends=//p')
+
+mkdir "$tree/DEBIAN"
+sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@LIBRARIES@/$libraries/" \
+    -e "s/@SIZE@/$(du -sk "$tree" | cut -f1)/" packaging/deb/control >"$tree/DEBIAN/control"
+echo /etc/default/pointsman >"$tree/DEBIAN/conffiles"
+install -m 755 -t "$tree/DEBIAN" packaging/deb/postinst packaging/deb/prerm packaging/deb/postrm
+(cd "$tree" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) >"$tree/DEBIAN/md5sums"
+
+package=$folder/pointsman_${version}_$architecture.deb
+dpkg-deb --root-owner-group -Z"$pack" --build "$tree" "$package" >&2
+printf '%s\n' "$package"
