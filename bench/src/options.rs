@@ -58,8 +58,7 @@ pub(crate) enum Group {
     Fleet,
 }
 
-const ALL: [Group; 6] =
-    [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy, Group::Fleet];
+const ALL: [Group; 6] = [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy, Group::Fleet];
 
 /// How to measure.
 pub(crate) struct Options {

@@ -115,7 +115,11 @@ impl Fleet<'_> {
         let told = (self.crowd.delivered() - delivered) as f64 / all;
         self.note("barrier: median", quantile(times.clone(), 0.5), "ms");
         self.note("barrier: p99", quantile(times, 0.99), "ms");
-        self.note("barrier: CPU of etcd for a change", net(spent.cpu, &spent, idle, idle.cpu) / f64::from(CHANGES), "ms");
+        self.note(
+            "barrier: CPU of etcd for a change",
+            net(spent.cpu, &spent, idle, idle.cpu) / f64::from(CHANGES),
+            "ms",
+        );
         let bytes = net(spent.kilobytes, &spent, idle, idle.kilobytes);
         self.note("barrier: bytes over gRPC for a change", bytes / f64::from(CHANGES), "kB");
         self.note("barrier: one write of the log", spent.fsyncing / spent.fsyncs, "ms");
