@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::docker::{self, DockerSettings, View};
@@ -41,29 +41,9 @@ pub async fn run(
             Post { settings, store: &store, prefix, view }.keep(&mut views).await?;
         }
     };
-    let waiting = waiting(sender.subscribe());
     tokio::select! {
         never = work => never,
-        () = docker::follow(DockerSettings::new(settings.docker.clone()), sender.clone()) => unreachable!("we receive"),
-        never = waiting => match never {},
-    }
-}
-
-/// Says that Docker is waited for, and why.
-async fn waiting(mut views: watch::Receiver<View>) -> Infallible {
-    let mut told = None;
-    loop {
-        let error = match &views.borrow_and_update().condition {
-            Condition::Connecting { error } => error.clone(),
-            Condition::Watching { .. } | Condition::Lost { .. } => None,
-        };
-        if let Some(error) = error.filter(|_| told.is_none()) {
-            warn!("waiting for Docker: {error}");
-            told = Some(error);
-        }
-        if views.changed().await.is_err() {
-            return std::future::pending().await;
-        }
+        () = docker::follow(DockerSettings::new(settings.docker.clone()), sender) => unreachable!("we receive"),
     }
 }
 
@@ -107,12 +87,13 @@ impl Post<'_> {
         let mut clerk = Clerk { defaults, journal: Journal::default(), complaints: said(&complaints), ready: false };
         let desk = async {
             loop {
-                clerk.tell(&reports.borrow_and_update().clone(), &views.borrow_and_update().condition.clone());
+                clerk.tell(&reports.borrow_and_update().clone());
                 tokio::select! {
                     changed = views.changed() => if changed.is_err() { return },
                     changed = reports.changed() => if changed.is_err() { return },
+                    () = until(clerk.journal.due()) => continue,
                 }
-                let view = views.borrow().clone();
+                let view = views.borrow_and_update().clone();
                 if view.daemon != self.view.daemon {
                     warn!("another Docker daemon answers; what the one before wanted ends by itself");
                     return;
@@ -152,6 +133,13 @@ async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
     }
 }
 
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn said(complaints: &[super::Complaint]) -> Vec<String> {
     complaints.iter().map(ToString::to_string).collect()
 }
@@ -180,8 +168,8 @@ impl Clerk {
         });
     }
 
-    fn tell(&mut self, report: &Report, condition: &Condition) {
-        for line in self.journal.report(&self.complaints, report, condition) {
+    fn tell(&mut self, report: &Report) {
+        for line in self.journal.report(&self.complaints, report, Instant::now()) {
             match line {
                 Line::Info(text) => info!("{text}"),
                 Line::Warn(text) => warn!("{text}"),
