@@ -16,7 +16,7 @@ use crate::notify;
 use crate::registrar::{self, Plan, Report};
 use crate::settings::AgentSettings;
 use crate::store::lease::Owner;
-use crate::store::tenure::Tenure;
+use crate::store::tenure::{Standing, Tenure};
 use crate::store::{Condition, Store, StoreError, StoreSettings};
 
 /// Between two tries to find out which API a store speaks.
@@ -105,6 +105,7 @@ impl Post<'_> {
             () = desk => {}
             () = Box::pin(registrar::run(self.store, &tenure, wanted_plans, &report)) => {}
             () = stand_by(&tenure, self.settings.ttl) => {}
+            never = awaited(&tenure) => match never {},
         }
         Ok(())
     }
@@ -130,6 +131,25 @@ async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
             told = true;
         }
         sleep(ttl / 2).await;
+    }
+}
+
+/// Says that the store does not grant the lease, and why; and when it does.
+async fn awaited(tenure: &Tenure<'_>) -> Infallible {
+    let mut standing = tenure.standing();
+    let mut told = None;
+    loop {
+        match standing.borrow_and_update().clone() {
+            Standing::Awaited { error: Some(error) } if told.as_ref() != Some(&error) => {
+                warn!("waiting for the store: {error}");
+                told = Some(error);
+            }
+            Standing::Held { .. } if told.take().is_some() => info!("the store answers"),
+            _ => {}
+        }
+        if standing.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

@@ -32,7 +32,7 @@ fn what_is_wrong_is_said_until_it_is_mended() {
         place.container("good", "service=shop", &[]);
         docker.run(&["--name", &place.named("stranger"), &place.image]);
         let nonsense = place.container("nonsense", "service=shop port=eighty", &[]);
-        check(place, &agent, "nonsense", &["bad_label", "pointsman.port", "eighty"], || {
+        check(place, &agent, "nonsense", &["bad label", "pointsman.port", "eighty"], || {
             docker.docker(&["rm", "--force", &nonsense]);
         });
         place.wait_keys("services/shop/upstreams/good=80");
@@ -45,7 +45,7 @@ fn what_is_wrong_is_said_until_it_is_mended() {
             "pointsman.service=shop", &place.image]);
         docker.docker(&["network", "connect", &back, &place.named("torn")]);
         docker.docker(&["start", &place.named("torn")]);
-        check(place, &agent, "torn", &["no_address", &front, &back], || {
+        check(place, &agent, "torn", &["no address", &front, &back], || {
             docker.docker(&["network", "disconnect", &back, &place.named("torn")]);
         });
         place.wait_keys(&format!("{both}, services/shop/upstreams/torn=80"));

@@ -92,8 +92,13 @@ impl Place {
 
     /// The command of an agent of this daemon.
     pub(crate) fn agent_command(&self) -> Command {
+        self.agent_of(&self.docker, NODE)
+    }
+
+    /// The command of an agent of a daemon, on a machine of this name.
+    pub(crate) fn agent_of(&self, docker: &Docker, node: &str) -> Command {
         let mut command = program("agent");
-        command.args(self.store()).args(["--docker", self.docker.host(), "--node", NODE]);
+        command.args(self.store()).args(["--docker", docker.host(), "--node", node]);
         command.args(["--ttl", &format!("{}s", TTL.as_secs())]);
         command
     }
