@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::harness::{alone, long};
-use crate::place::{Place, TTL, each};
+use crate::place::{Place, TTL, each_in_turn};
 
 /// At rest, this long after the last container came or went.
 const REST: Duration = Duration::from_secs(3);
@@ -28,7 +28,7 @@ fn churn(place: &Place, worker: usize, count: usize) -> Vec<String> {
 #[test]
 fn the_store_has_those_that_run() {
     alone();
-    each(|place| {
+    each_in_turn(|place| {
         let mut agent = place.agent();
         let (all, start) = (if long() { 200 } else { 60 }, Instant::now());
         let place = &*place;

@@ -40,9 +40,20 @@ fn what_is_wrong_is_said_until_it_is_mended() {
         let both = "services/shop/upstreams/good=80, services/shop/upstreams/nonsense=81";
         place.wait_keys(both);
         let (front, back) = (docker.network("front"), docker.network("back"));
-        docker.docker(&["create", "--network", &front, "--name", &place.named("torn"), "--label",
-            &format!("pointsman-test={}", docker.run), "--label", &format!("pointsman.id={}", place.id()), "--label",
-            "pointsman.service=shop", &place.image]);
+        docker.docker(&[
+            "create",
+            "--network",
+            &front,
+            "--name",
+            &place.named("torn"),
+            "--label",
+            &format!("pointsman-test={}", docker.run),
+            "--label",
+            &format!("pointsman.id={}", place.id()),
+            "--label",
+            "pointsman.service=shop",
+            &place.image,
+        ]);
         docker.docker(&["network", "connect", &back, &place.named("torn")]);
         docker.docker(&["start", &place.named("torn")]);
         check(place, &agent, "torn", &["no address", &front, &back], || {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Process, alone, holds, wait};
+use crate::harness::{Process, holds, wait};
 use crate::place::{Place, TTL, each};
 
 /// From the store's first answer to the last key. Twice what is promised, for a machine that does other things, too.
@@ -25,7 +25,7 @@ fn meanwhile(place: &Place, agent: &mut Process, one: &str) {
 }
 
 /// An outage: how it begins, and how it ends.
-fn outage(what: &str, begin: impl Fn(&mut Place), end: impl Fn(&mut Place)) {
+fn outage(what: &str, begin: impl Fn(&mut Place) + Sync, end: impl Fn(&mut Place) + Sync) {
     each(|place| {
         let mut agent = place.agent();
         let one = shop(place, "one");
@@ -43,19 +43,16 @@ fn outage(what: &str, begin: impl Fn(&mut Place), end: impl Fn(&mut Place)) {
 
 #[test]
 fn a_store_that_stood_still() {
-    alone();
     outage("frozen", |place| place.etcd.signal("STOP"), |place| place.etcd.signal("CONT"));
 }
 
 #[test]
 fn a_store_that_was_killed() {
-    alone();
     outage("killed", |place| place.etcd.kill(), |place| place.etcd.resume());
 }
 
 #[test]
 fn a_store_that_lost_everything() {
-    alone();
     let end = |place: &mut Place| {
         place.etcd.wipe();
         place.etcd.resume();
@@ -79,7 +76,6 @@ fn a_store_that_is_away_when_the_agent_starts() {
 /// As on a machine that was asleep.
 #[test]
 fn an_agent_that_stood_still() {
-    alone();
     each(|place| {
         let agent = place.agent();
         let one = shop(place, "one");

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::docker::Docker;
 use crate::harness::{Api, Connection, Etcd, Launch, PATIENCE, Pointsman, Process, wait};
 
-/// The agents' `--ttl`.
+/// The usual `--ttl` of the agents.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// The agents' `--node`.
 pub(crate) const NODE: &str = "node-1";
@@ -24,6 +24,8 @@ pub(crate) struct Place {
     pub(crate) api: Api,
     /// The image of `web`.
     pub(crate) image: String,
+    /// The agents' `--ttl`.
+    pub(crate) ttl: Duration,
 }
 
 /// A key as the store has it.
@@ -34,25 +36,34 @@ pub(crate) struct Key {
     pub(crate) ends: bool,
 }
 
-/// The test, with each API of etcd.
-pub(crate) fn each(test: impl Fn(&mut Place)) {
-    for api in [Api::V2, Api::V3] {
-        with(Docker::get(), api, &test);
-    }
+/// The test, with each API of etcd, at the same time: mostly it waits.
+pub(crate) fn each(test: impl Fn(&mut Place) + Sync) {
+    both(|api| with(Docker::get(), api, &test));
 }
 
 /// The test, with each API of etcd and a Docker daemon of its own.
-pub(crate) fn each_own(test: impl Fn(&mut Place)) {
-    for api in [Api::V2, Api::V3] {
-        with(Docker::own(), api, &test);
-    }
+pub(crate) fn each_own(test: impl Fn(&mut Place) + Sync) {
+    both(|api| with(Docker::own(), api, &test));
 }
 
-fn with(docker: Option<Docker>, api: Api, test: impl Fn(&mut Place)) {
+/// The test, with one API of etcd after the other: for one that has the machine to itself.
+pub(crate) fn each_in_turn(test: impl Fn(&mut Place)) {
+    [Api::V2, Api::V3].into_iter().for_each(|api| with(Docker::get(), api, &test));
+}
+
+fn both(test: impl Fn(Api) + Sync) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| test(Api::V2));
+        scope.spawn(|| test(Api::V3));
+    });
+}
+
+/// The test, with one API of etcd.
+pub(crate) fn with(docker: Option<Docker>, api: Api, test: impl Fn(&mut Place)) {
     // Why there is none was said already.
     let Some(docker) = docker else { return };
     let image = docker.build_web("web", "");
-    test(&mut Place { docker, etcd: Etcd::start(), api, image });
+    test(&mut Place { docker, etcd: Etcd::start(), api, image, ttl: TTL });
 }
 
 /// `pointsman` with this command, without anything from the environment.
@@ -99,7 +110,7 @@ impl Place {
     pub(crate) fn agent_of(&self, docker: &Docker, node: &str) -> Command {
         let mut command = program("agent");
         command.args(self.store()).args(["--docker", docker.host(), "--node", node]);
-        command.args(["--ttl", &format!("{}s", TTL.as_secs())]);
+        command.args(["--ttl", &format!("{}s", self.ttl.as_secs())]);
         command
     }
 
@@ -132,7 +143,8 @@ impl Place {
             Api::V2 => read2(&self.etcd.url()),
             Api::V3 => read3(&self.etcd.url()),
         };
-        let below = |(key, value): (String, Key)| Some((key.strip_prefix(prefix)?.strip_prefix('/')?.to_owned(), value));
+        let below =
+            |(key, value): (String, Key)| Some((key.strip_prefix(prefix)?.strip_prefix('/')?.to_owned(), value));
         Some(all?.into_iter().filter_map(below).collect())
     }
 
@@ -146,7 +158,8 @@ impl Place {
         let own = format!("{NODE}-{}-", self.docker.run);
         let described = keys.into_iter().map(|(key, Key { value, .. })| match key.rsplit_once("upstreams/") {
             Some((folder, name)) => {
-                let (name, (_, port)) = (name.strip_prefix(&own).unwrap_or(name), value.split_once(':').unwrap_or_default());
+                let (name, (_, port)) =
+                    (name.strip_prefix(&own).unwrap_or(name), value.split_once(':').unwrap_or_default());
                 format!("{folder}upstreams/{name}={port}")
             }
             None => format!("{key}={value}"),
@@ -275,7 +288,9 @@ fn ask(url: &str, method: &str, path: &str, body: &str) -> Option<Value> {
     let mut connection = Connection::try_open(host.parse().ok()?).ok()?;
     connection.stream().set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     let length = body.len();
-    connection.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}")).ok()?;
+    connection
+        .send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}"))
+        .ok()?;
     serde_json::from_slice(&connection.response(method).ok()?.body).ok()
 }
 
