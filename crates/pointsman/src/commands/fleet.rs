@@ -12,7 +12,7 @@ use super::Outcome;
 use super::edit::{PATIENCE, full};
 use crate::control::plural;
 use crate::fleet::{self, Call, Leaving, Member, Point, Stage, Wish};
-use crate::store::{Location, Store, StoreError, StoreSettings};
+use crate::store::{Amended, Location, Store, StoreError, StoreSettings};
 
 /// A change was made, and the store says so at this revision (0 where it has none): waits until every balancer serves it.
 ///
@@ -136,7 +136,7 @@ pub async fn drain(
         return Ok(Outcome::No);
     };
     let amended = store.amend(&key, |value| marked(value, drain)).await;
-    let revision = match amended {
+    let amended = match amended {
         Err(error @ StoreError::NoSuchKey { .. }) => {
             writeln!(note, "pointsman: {error}")?;
             return Ok(Outcome::No);
@@ -144,9 +144,9 @@ pub async fn drain(
         other => other?,
     };
     let Some(patience) = patience else { return Ok(Outcome::Yes) };
-    let point = match revision {
-        0 => barrier(settings).await?,
-        revision => Point::Revision(revision),
+    let point = match amended {
+        Amended::At(revision @ 1..) => Point::Revision(revision),
+        Amended::At(_) | Amended::Same => barrier(settings).await?,
     };
     let idle = (drain == Drain::On).then(|| (protocol.to_owned(), service, name));
     wait_for(settings, &Wish { point, idle }, patience, note).await
