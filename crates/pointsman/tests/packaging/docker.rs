@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -120,16 +120,30 @@ impl Docker {
     pub(crate) fn image(&self) -> &'static str {
         static BUILT: OnceLock<()> = OnceLock::new();
         const NAME: &str = "pointsman-under-test";
-        BUILT.get_or_init(|| {
-            finish(self.command("packaging/docker/build.sh").arg(NAME)).ok();
-        });
+        BUILT.get_or_init(|| self.replacing(NAME, self.command("packaging/docker/build.sh").arg(NAME)));
         NAME
     }
 
-    /// Makes an image from the tar of a whole file system.
+    /// Runs a command that makes an image of this name, and removes the one that had it.
     #[track_caller]
-    pub(crate) fn import(&self, tar: &PathBuf, name: &str) {
-        finish(self.command("docker").arg("import").arg(tar).arg(name)).ok();
+    pub(crate) fn replacing(&self, name: &str, command: &mut Command) {
+        let id = || self.try_run(&["image", "inspect", "--format", "{{.Id}}", name]).stdout;
+        let before = id();
+        finish(command).ok();
+        if !before.is_empty() && before != id() {
+            // Others may still use it.
+            let _ = self.try_run(&["image", "rm", &before]);
+        }
+    }
+
+    /// Makes an image from the tar of a whole file system, unless there is one of that name.
+    #[track_caller]
+    pub(crate) fn import(&self, tar: &Path, name: &str) {
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        let _guard = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.try_run(&["image", "inspect", name]).code != Some(0) {
+            finish(self.command("docker").arg("import").arg(tar).arg(name)).ok();
+        }
     }
 
     /// A network with its own addresses, and the one that this machine has in it.

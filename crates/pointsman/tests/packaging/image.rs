@@ -1,15 +1,15 @@
 //! The image: the walk-through of the image that it replaces, and what it is made of.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::docker::{Docker, Thing};
 use crate::root;
-use crate::support::{Running, backend, finish, get, wait};
+use crate::support::{Finished, Running, backend, finish, get, wait};
 
 /// As it is said to be, bytes.
 const LARGEST: u64 = 15_000_000;
@@ -38,7 +38,7 @@ impl Etcd {
         etcd
     }
 
-    fn try_ctl(&self, arguments: &[&str]) -> crate::support::Finished {
+    fn try_ctl(&self, arguments: &[&str]) -> Finished {
         let endpoint = format!("http://{}:2379", self.ip);
         finish(Command::new("etcdctl").env("ETCDCTL_API", "2").args(["--endpoints", &endpoint]).args(arguments))
     }
@@ -166,14 +166,14 @@ fn with_a_haproxy_beside_it() {
     ends_in_order(&docker, &container);
 }
 
-fn haproxy_image(docker: &Arc<Docker>, tar: &std::path::PathBuf) -> &'static str {
+fn haproxy_image(docker: &Docker, tar: &Path) -> &'static str {
     const NAME: &str = "pointsman-under-test-haproxy";
     docker.import(tar, root::IMAGE);
     let program = format!("POINTSMAN={}", docker.image());
     let base = format!("BASE={}", root::IMAGE);
     let arguments = ["--file", "packaging/docker/Dockerfile.haproxy", "--tag", NAME];
     let build = ["build", "--quiet", "--build-arg", &program, "--build-arg", &base];
-    docker.run(&[&build[..], &arguments[..], &["packaging/docker"]].concat());
+    docker.replacing(NAME, docker.command("docker").args(build).args(arguments).arg("packaging/docker"));
     NAME
 }
 
