@@ -181,6 +181,34 @@ fn one_that_starts_anew_takes_its_name_back_and_two_of_a_name_do_not_fight() {
     }
 }
 
+/// Many balancers may only read: they serve, and say that nobody can know of them.
+#[test]
+fn a_balancer_that_may_only_read_serves_all_the_same() {
+    let etcd = Etcd::start();
+    for line in [
+        "user add root:secret",
+        "role add reading",
+        "role grant-permission reading --prefix=true read /haproxy-haproxy-1/",
+        "user add reader:secret",
+        "user grant-role reader reading",
+        "user grant-role root root",
+        "put /haproxy-haproxy-1/services/shop/domain shop.test",
+        "auth enable",
+    ] {
+        etcd.etcdctl3(&line.split(' ').collect::<Vec<_>>());
+    }
+    let store = |user: &str| flags(&["--store", &etcd.url(), "--id", ID, "--etcd-api", "3", "--etcd-user", user]);
+    let reader = store("reader:secret");
+    let mut reading = Launch::new().args(&reader.iter().map(String::as_str).collect::<Vec<_>>()).start();
+    reading.wait_ready();
+    reading.wait_gone("shop.test", "/");
+    reading.process.wait_log("the status of this balancer cannot be written");
+    assert_eq!(reading.metric("pointsman_status_kept", &[]), 0.0);
+    let root = store("root:secret");
+    let status = run(&[&["status"], &root.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+    assert_no(&status, &["no balancer"]);
+}
+
 /// Passes bytes on to a server until it is frozen: then it is silent, and closes nothing.
 struct Frozen {
     address: SocketAddr,
