@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pointsman_table::{Instance, Protocol, Table};
+use pointsman_table::{Protocol, Table};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
@@ -254,12 +254,7 @@ impl About {
 }
 
 fn has_idle(table: &Table) -> bool {
-    table.services().iter().any(|service| service.instances.iter().any(is_idle))
-}
-
-/// Whether its keys give it no new work.
-fn is_idle(instance: &Instance) -> bool {
-    instance.drain || instance.weight == 0
+    table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
 }
 
 /// Instances that get no new work: by their keys, or because they are gone and still have some.
@@ -270,7 +265,7 @@ fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
     };
     let mut leaving = Vec::new();
     for service in table.services() {
-        let out = service.instances.iter().filter(|instance| is_idle(instance));
+        let out = service.instances.iter().filter(|instance| !instance.takes_work());
         leaving.extend(out.map(|instance| Leaving {
             protocol: word(service.protocol).to_owned(),
             service: service.name.to_string(),
