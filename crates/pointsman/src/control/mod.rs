@@ -19,15 +19,15 @@ use std::time::{Instant as Clock, SystemTime};
 use pointsman_table::{Abilities, Change, Limits, Mirror, Problem, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
 
 use burst::Burst;
 pub use defaults::Defaults;
-use journal::{Journal, Line};
+use journal::Journal;
 pub(crate) use journal::{plural, serving};
 pub use status::Status;
 
 use crate::fleet::BARRIER;
+use crate::logging::Line;
 use crate::store::{Condition, Update};
 
 /// What an engine says after it took a table into use.
@@ -200,7 +200,7 @@ impl Control {
     }
 
     fn condition(&mut self, condition: Condition) {
-        self.journal.condition(Instant::now(), &condition).iter().for_each(log);
+        self.journal.condition(Instant::now(), &condition).iter().for_each(Line::write);
         self.status.send_modify(|status| status.condition = condition);
     }
 
@@ -212,7 +212,7 @@ impl Control {
     }
 
     fn report(&mut self) {
-        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(log);
+        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(Line::write);
     }
 }
 
@@ -226,13 +226,6 @@ fn barrier_of(update: &Update) -> Option<Box<str>> {
         }),
     };
     value.map(|value| String::from_utf8_lossy(value).trim().into())
-}
-
-fn log(line: &Line) {
-    match line {
-        Line::Info(text) => info!("{text}"),
-        Line::Warn(text) => warn!("{text}"),
-    }
 }
 
 /// Waits for a moment that may never come.

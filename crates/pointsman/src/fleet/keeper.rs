@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pointsman_table::{Instance, Protocol, Table};
+use pointsman_table::{Protocol, Table};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
@@ -48,16 +48,15 @@ pub struct About {
 pub async fn keep(
     store: &Store,
     about: About,
-    status: watch::Receiver<Status>,
+    status: watch::Sender<Status>,
     figures: Figures,
-    kept: watch::Sender<Option<bool>>,
     mut ended: watch::Receiver<bool>,
 ) {
     let mut about = about;
     loop {
         let owner = Owner::new("balancer", &format!("{}\0{}", about.prefix, about.name));
         let tenure = Tenure::new(store, owner, TTL);
-        let mut keeper = Keeper::new(&tenure, &about, status.clone(), figures.clone(), &kept);
+        let mut keeper = Keeper::new(&tenure, &about, &status, figures.clone());
         let replaced = tokio::select! {
             () = tenure.run() => true,
             () = keeper.run() => false,
@@ -79,7 +78,8 @@ struct Keeper<'a, 's> {
     about: &'a About,
     status: watch::Receiver<Status>,
     figures: Figures,
-    kept: &'a watch::Sender<Option<bool>>,
+    /// Where it is said whether the status is kept.
+    control: &'a watch::Sender<Status>,
     /// Who had work when it was looked last, and in which table's time that was.
     working: Vec<Working>,
     looked: u64,
@@ -92,19 +92,13 @@ struct Keeper<'a, 's> {
 }
 
 impl<'a, 's> Keeper<'a, 's> {
-    fn new(
-        tenure: &'a Tenure<'s>,
-        about: &'a About,
-        status: watch::Receiver<Status>,
-        figures: Figures,
-        kept: &'a watch::Sender<Option<bool>>,
-    ) -> Self {
+    fn new(tenure: &'a Tenure<'s>, about: &'a About, control: &'a watch::Sender<Status>, figures: Figures) -> Self {
         Self {
             tenure,
             about,
-            status,
+            status: control.subscribe(),
             figures,
-            kept,
+            control,
             working: Vec::new(),
             looked: 0,
             written: None,
@@ -145,7 +139,7 @@ impl<'a, 's> Keeper<'a, 's> {
     }
 
     fn failed(&mut self, error: StoreError) {
-        self.kept.send_replace(Some(false));
+        self.note(false);
         // A store that is out of reach is said by who follows it.
         let is_news = self.told.as_ref() != Some(&error) && !matches!(error, StoreError::Unreachable { .. });
         if is_news {
@@ -154,6 +148,10 @@ impl<'a, 's> Keeper<'a, 's> {
             );
             self.told = Some(error);
         }
+    }
+
+    fn note(&self, kept: bool) {
+        self.control.send_if_modified(|status| std::mem::replace(&mut status.kept, kept) != kept);
     }
 
     fn pause(&self) -> Duration {
@@ -201,7 +199,7 @@ impl<'a, 's> Keeper<'a, 's> {
         match done {
             Some(Ok(Grip::Done(_))) => {
                 self.written = Some((member, start));
-                self.kept.send_replace(Some(true));
+                self.note(true);
                 if self.told.take().is_some() {
                     info!("the status of this balancer is written again");
                 }
@@ -256,12 +254,7 @@ impl About {
 }
 
 fn has_idle(table: &Table) -> bool {
-    table.services().iter().any(|service| service.instances.iter().any(is_idle))
-}
-
-/// Whether its keys give it no new work.
-fn is_idle(instance: &Instance) -> bool {
-    instance.drain || instance.weight == 0
+    table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
 }
 
 /// Instances that get no new work: by their keys, or because they are gone and still have some.
@@ -272,7 +265,7 @@ fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
     };
     let mut leaving = Vec::new();
     for service in table.services() {
-        let out = service.instances.iter().filter(|instance| is_idle(instance));
+        let out = service.instances.iter().filter(|instance| !instance.takes_work());
         leaving.extend(out.map(|instance| Leaving {
             protocol: word(service.protocol).to_owned(),
             service: service.name.to_string(),

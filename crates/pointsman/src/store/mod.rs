@@ -105,19 +105,19 @@ impl Store {
     }
 
     /// Replaces the value of a full key by what `change` makes of it, `None` for leaving it as it is. Whose the key is
-    /// and when it ends stay as they are. The answer is the store's revision that shows it, 0 for a directory.
+    /// and when it ends stay as they are.
     ///
     /// # Errors
     /// [`StoreError::NoSuchKey`]; whatever keeps the store from answering.
-    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<u64, StoreError> {
+    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Amended, StoreError> {
         for _ in 0..AMENDMENTS {
             let amended = match self.resolve().await? {
                 Chosen::Etcd2(store) => store.amend(key, &change).await?,
                 Chosen::Etcd3(store) => Box::pin(store.amend(key, &change)).await?,
                 Chosen::Directory(store) => store.amend(key, &change).await?,
             };
-            if let Some(revision) = amended {
-                return Ok(revision);
+            if let Some(amended) = amended {
+                return Ok(amended);
             }
         }
         Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
@@ -178,6 +178,15 @@ enum Chosen<'a> {
     Etcd2(&'a Etcd2),
     Etcd3(&'a Etcd3),
     Directory(&'a Directory),
+}
+
+/// What `amend` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// The value is another one, and the store shows it at this revision (0 where it has none).
+    At(u64),
+    /// Nothing: the value is as it should be.
+    Same,
 }
 
 /// What `mkdir` did.
