@@ -3,6 +3,8 @@
 //!
 //! Without a Docker daemon, and where none can be started, each says so and passes. `POINTSMAN_LONG=1`: the long forms.
 
+#![allow(clippy::print_stdout, reason = "helpers of tests print what they measured, as tests may")]
+
 #[path = "../support/docker.rs"]
 mod docker;
 #[allow(dead_code, unused_imports, reason = "made for another program of tests too")]
