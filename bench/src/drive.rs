@@ -113,11 +113,18 @@ impl Drop for Background {
 }
 
 /// CPU time of all threads of those who do a proxy's work, to the nanosecond.
-fn cpu_time(peer: &Peer) -> io::Result<Duration> {
+///
+/// # Errors
+/// When one of them is gone.
+pub(crate) fn cpu_time(peer: &Peer) -> io::Result<Duration> {
     peer.workers()?.into_iter().map(cpu_time_of).sum()
 }
 
-fn cpu_time_of(id: u32) -> io::Result<Duration> {
+/// CPU time of all threads of a process.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn cpu_time_of(id: u32) -> io::Result<Duration> {
     let mut total = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;

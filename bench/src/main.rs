@@ -7,12 +7,14 @@
 //! | `scale` | the same at 10 and 10,000 services, and memory there |
 //! | `table` | lookups and compiling, in this process |
 //! | `haproxy` | a HAProxy that we drive, against confd's way: CPU, changes, reloads |
+//! | `fleet` | many balancers on one etcd: what they cost it, and how soon all of them serve a change |
 //! | `peers` | the proxies, each started alone on one core |
 //! | `drive` | wrk, and what a process has cost |
 //! | `relay`, `responder`, `sys` | the floor to measure against, and a backend that is never the bottleneck |
 //! | `report` | figures, targets, verdicts |
 
 mod drive;
+mod fleet;
 mod haproxy;
 mod http;
 mod options;
@@ -51,6 +53,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Memory => scale::measure_memory(options, &mut report),
             options::Group::Table => table::measure(options, &mut report),
             options::Group::Haproxy => haproxy::measure(options, &mut report),
+            options::Group::Fleet => fleet::measure(options, &mut report),
         }
     }
     report.finish(options.json.as_deref())

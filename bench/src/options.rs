@@ -8,13 +8,16 @@ use std::time::Duration;
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
+                       [--balancers N,...] [--api 2|3]
 
-groups: all (default), http, scale, memory, table, haproxy
+groups: all (default), http, scale, memory, table, haproxy, fleet
 
   --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
-  --seconds S       length of one turn (default 2)
+  --seconds S       length of one turn (default 2; of a fleet's idling, 20)
   --pointsman FILE  the program (default: target/release/pointsman; without it, the peers are measured alone)
   --json FILE       write the figures there as well
+  --balancers N,... sizes of the fleets that share one etcd (default 20,100,1000)
+  --api 2|3         the API of etcd that they use (default 3)
 
 The proxy under test has core 0, wrk and the backend have core 1: leave both idle.";
 
@@ -51,9 +54,11 @@ pub(crate) enum Group {
     Table,
     /// A HAProxy that we drive.
     Haproxy,
+    /// Many balancers on one etcd.
+    Fleet,
 }
 
-const ALL: [Group; 5] = [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy];
+const ALL: [Group; 6] = [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy, Group::Fleet];
 
 /// How to measure.
 pub(crate) struct Options {
@@ -61,6 +66,12 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// Length of one turn.
     pub(crate) turn: Duration,
+    /// How long a fleet is left alone.
+    pub(crate) idle: Duration,
+    /// Sizes of fleets.
+    pub(crate) balancers: Vec<usize>,
+    /// The API of etcd that they use.
+    pub(crate) api: u8,
     /// The program.
     pub(crate) pointsman: PathBuf,
     /// Where figures go as JSON.
@@ -70,7 +81,15 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         let pointsman = PathBuf::from("target/release/pointsman");
-        Self { rounds: 5, turn: Duration::from_secs(2), pointsman, json: None }
+        Self {
+            rounds: 5,
+            turn: Duration::from_secs(2),
+            idle: Duration::from_secs(20),
+            balancers: vec![20, 100, 1000],
+            api: 3,
+            pointsman,
+            json: None,
+        }
     }
 }
 
@@ -100,7 +119,16 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--rounds" => options.rounds = nth(&mut arguments, 0, "--rounds")?,
-                "--seconds" => options.turn = Duration::from_secs(nth(&mut arguments, 0, "--seconds")?),
+                "--seconds" => {
+                    options.turn = Duration::from_secs(nth(&mut arguments, 0, "--seconds")?);
+                    options.idle = options.turn;
+                }
+                "--balancers" => {
+                    let sizes: String = nth(&mut arguments, 0, "--balancers")?;
+                    let sizes = sizes.split(',').map(|size| size.parse().ok().filter(|size| *size > 0));
+                    options.balancers = sizes.collect::<Option<_>>().ok_or("`--balancers` takes 20,100,1000")?;
+                }
+                "--api" => options.api = nth(&mut arguments, 0, "--api")?,
                 "--pointsman" => options.pointsman = nth(&mut arguments, 0, "--pointsman")?,
                 "--json" => options.json = Some(nth(&mut arguments, 0, "--json")?),
                 "all" => groups.extend(ALL),
@@ -109,6 +137,7 @@ impl Options {
                 "memory" => groups.push(Group::Memory),
                 "table" => groups.push(Group::Table),
                 "haproxy" => groups.push(Group::Haproxy),
+                "fleet" => groups.push(Group::Fleet),
                 other => return Err(format!("`{other}` is not a group or an option")),
             }
         }

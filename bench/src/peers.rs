@@ -163,7 +163,7 @@ pub(crate) fn haproxy_with(address: SocketAddr, file: &Path, arguments: &[&str])
     Peer::start("HAProxy", address, PROXY_CORE, &command)
 }
 
-/// etcd, on the other core.
+/// etcd with both of its APIs, on the other core.
 ///
 /// # Errors
 /// When it does not come up.
@@ -172,6 +172,7 @@ pub(crate) fn etcd(place: &Workplace) -> io::Result<Peer> {
     let (url, data) = (format!("http://{address}"), place.path().join("etcd"));
     let command = [
         "etcd",
+        "--enable-v2",
         "--data-dir",
         &data.to_string_lossy(),
         "--listen-client-urls",

@@ -55,6 +55,9 @@ impl Call {
                     Ok(Some(update)) => roll.take(update, wish),
                     Ok(None) | Err(_) => return over(roll, wish, &state.borrow()),
                 }
+                if !roll.is_over(wish) {
+                    continue;
+                }
                 match roll.verdict(wish) {
                     Verdict::All(count) => return Outcome::All(count),
                     Verdict::Lost(names) => return Outcome::Lost(names),

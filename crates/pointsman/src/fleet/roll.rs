@@ -5,6 +5,7 @@
 //! waits for it is told so, and not that all is well.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use pointsman_table::Change;
 
@@ -97,12 +98,19 @@ impl Roll {
         self.called
     }
 
+    /// Whether there is nothing more to wait for: all of them are, nobody is there, or some have vanished. Unlike the
+    /// verdict this names nobody, so that it may be asked whenever one of a thousand has spoken.
+    pub fn is_over(&self, wish: &Wish) -> bool {
+        !self.lost.is_empty() || !self.members.values().any(|member| lag(member, wish).is_some())
+    }
+
     /// How far they are.
     pub fn verdict(&self, wish: &Wish) -> Verdict {
         if !self.lost.is_empty() {
             return Verdict::Lost(self.lost.iter().cloned().collect());
         }
-        let late = self.members.values().filter_map(|member| Some(format!("{}: {}", member.name, lag(member, wish)?)));
+        let late = self.members.values().filter_map(|member| Some((member, lag(member, wish)?)));
+        let late = late.map(|(member, lag)| format!("{}: {lag}", member.name));
         let late: Vec<_> = late.collect();
         match late.is_empty() && self.called && !self.members.is_empty() {
             true => Verdict::All(self.members.len()),
@@ -112,7 +120,26 @@ impl Roll {
 }
 
 /// Why a balancer is not as far as is wished.
-fn lag(member: &Member, wish: &Wish) -> Option<String> {
+enum Lag<'w> {
+    /// It serves this revision.
+    Revision(u64),
+    /// It does not serve the value of `barrier`.
+    Barrier,
+    /// It works for this instance of this service on so many.
+    Work(&'w str, &'w str, u64),
+}
+
+impl fmt::Display for Lag<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Revision(revision) => write!(f, "serves revision {revision}"),
+            Self::Barrier => write!(f, "does not serve the change yet"),
+            Self::Work(service, instance, active) => write!(f, "{service}/{instance} still works on {active} for it"),
+        }
+    }
+}
+
+fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
     let serves = match &wish.point {
         Point::Revision(revision) => member.revision >= *revision,
         Point::Barrier(barrier) => member.barrier.as_ref() == Some(barrier),
@@ -120,14 +147,14 @@ fn lag(member: &Member, wish: &Wish) -> Option<String> {
     // One that drains takes no new work and follows no keys: it only has to finish what it has.
     if !serves && member.stage == Stage::Serving {
         return Some(match &wish.point {
-            Point::Revision(_) => format!("serves revision {}", member.revision),
-            Point::Barrier(_) => "does not serve the change yet".to_owned(),
+            Point::Revision(_) => Lag::Revision(member.revision),
+            Point::Barrier(_) => Lag::Barrier,
         });
     }
     let (protocol, service, instance) = wish.idle.as_ref()?;
     match member.active(protocol, service, instance) {
         0 => None,
-        active => Some(format!("{service}/{instance} still works on {active} for it")),
+        active => Some(Lag::Work(service, instance, active)),
     }
 }
 
@@ -178,6 +205,8 @@ mod tests {
             Verdict::Lost(names) => format!("lost {}", names.join(", ")),
         };
         assert_eq!(said, expected, "{lines}");
+        let is_open = matches!(roll.verdict(wish), Verdict::Not(late) if !late.is_empty());
+        assert_eq!(roll.is_over(wish), !is_open, "{lines}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Starts, freezes, kills and replaces real etcd servers. Each has its own ports and folder, and dies with its handle.
 
 use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -101,6 +103,16 @@ impl Etcd {
     /// Whether it leads its cluster.
     pub(crate) fn leads(&self) -> bool {
         self.child.is_some() && self.ctl(&["endpoint", "status"]).split(", ").nth(4) == Some("true")
+    }
+
+    /// Watches that are open, as its metrics say.
+    pub(crate) fn watches(&self) -> usize {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let found = page.lines().find_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
+        found.expect("the metric").parse().unwrap()
     }
 
     /// The same with one more argument, which it keeps.

@@ -1,5 +1,7 @@
 //! Lists and watches of a healthy server.
 
+use std::time::{Duration, Instant};
+
 use pointsman::store::etcd3::Etcd3;
 
 use crate::etcd::Etcd;
@@ -106,8 +108,23 @@ async fn a_reader_that_stops_for_long_loses_nothing() {
         writer.put(&format!("/x/large/{n}"), &value).await.unwrap();
     }
     // Longer than the keep-alive's interval and answer together: a full queue must not look like a dead peer.
-    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
     follower.until("100 keys", 15, |it| it.keys.len() == 100).await;
     assert_eq!(follower.resets, 1);
     assert_eq!(follower.updates.len(), 101);
+}
+
+#[tokio::test]
+async fn who_follows_no_more_leaves_no_watch_behind() {
+    let etcd = Etcd::start();
+    for _ in 0..3 {
+        let mut follower = Follower::start(&[&etcd.url]);
+        follower.watching().await;
+        assert!(etcd.watches() >= 1);
+    }
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while etcd.watches() > 0 {
+        assert!(Instant::now() < deadline, "{} watches are still open", etcd.watches());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,13 +1,15 @@
 //! One connected, authenticated client of one endpoint: typed calls in, replies or errors that say whose fault out.
 //! Renews its token; never retries for any other reason.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::codegen::tokio_stream::{self as stream, StreamExt};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
@@ -82,7 +84,7 @@ impl Client {
 
     /// One request on a stream of its own: a stream kept open would be one more thing that can silently break.
     async fn keep_alive_once(&self, id: i64) -> Result<KeepAliveResponse, Status> {
-        let mut request = Request::new(stream::once(KeepAliveRequest { id }));
+        let mut request = Request::new(stream::iter([KeepAliveRequest { id }]));
         self.sign(request.metadata_mut());
         let path = PathAndQuery::from_static(KEEP_ALIVE);
         let answer = self.ready().await?.streaming(request, path, ProstCodec::default()).await?;
@@ -111,13 +113,15 @@ impl Client {
     }
 
     async fn open(&self, create: WatchCreate) -> Result<Watch, Status> {
-        // A request stream that ends would be a wish to end the watch.
-        let requests = stream::once(WatchRequest { create: Some(create) }).chain(stream::pending());
-        let mut request = Request::new(requests);
+        // A request stream that ends is a wish to end the watch: it ends with the watch, and not before. One that never
+        // ended would keep the watch, and the connection, open for good: nobody reads it, and etcd still sends.
+        let (open, closed) = oneshot::channel::<Infallible>();
+        let requests = stream::iter([WatchRequest { create: Some(create) }]).chain(stream::pending());
+        let mut request = Request::new(requests.take_until(closed));
         self.sign(request.metadata_mut());
         let path = PathAndQuery::from_static(WATCH);
         let answer = self.ready().await?.streaming(request, path, ProstCodec::default()).await?;
-        Ok(Watch { responses: answer.into_inner() })
+        Ok(Watch { responses: answer.into_inner(), _open: open })
     }
 
     /// The next response of a watch.
@@ -239,6 +243,8 @@ impl Client {
 /// An open watch.
 pub(super) struct Watch {
     responses: Streaming<WatchResponse>,
+    /// Ends the requests when dropped.
+    _open: oneshot::Sender<Infallible>,
 }
 
 /// Tokens die with the server, with idleness (5 min for simple ones) and with any change to users or roles.

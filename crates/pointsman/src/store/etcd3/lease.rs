@@ -76,10 +76,21 @@ impl<'a> Lease<'a> {
             if client.keep_alive(self.id, RENEWAL.min(self.ttl)).await? == 0 {
                 return Ok(Grip::Ended);
             }
-            let reply = client.call(RangeRequest { key: self.fence.clone(), ..RangeRequest::default() }).await?;
-            Ok(self.judge(value(&reply), Grip::Done(0)))
+            // What one member knows is enough while that is us: a later owner is found at the next renewal, and until
+            // then etcd refuses our edits. A member that is behind may not know of us yet, so the cluster has the last word.
+            match self.look(&client, true).await? {
+                Grip::Done(_) => Ok(Grip::Done(0)),
+                _ => self.look(&client, false).await,
+            }
         };
         forget_broken(self.store, renewed.await).await
+    }
+
+    /// Whose the lease is, as the member says or as the cluster does.
+    async fn look(&self, client: &Client, serializable: bool) -> Result<Grip, StoreError> {
+        let request = RangeRequest { key: self.fence.clone(), serializable, ..RangeRequest::default() };
+        let reply = client.call(request).await?;
+        Ok(self.judge(value(&reply), Grip::Done(0)))
     }
 
     pub(in crate::store) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {

@@ -37,7 +37,13 @@ pub(super) async fn moment(client: &Client, folder: &Folder) -> Result<Moment, S
 
 /// The present moment, and whether the folder holds any key.
 pub(super) async fn glance(client: &Client, folder: &Folder) -> Result<(Moment, bool), StoreError> {
-    let request = RangeRequest { key: folder.start(), range_end: folder.end(), limit: 1, keys_only: true, revision: 0 };
+    let request = RangeRequest {
+        key: folder.start(),
+        range_end: folder.end(),
+        limit: 1,
+        keys_only: true,
+        ..RangeRequest::default()
+    };
     let reply = client.call(request).await?;
     Ok((Moment::read(client, reply.header)?, !reply.kvs.is_empty()))
 }
@@ -70,7 +76,8 @@ async fn pages<C: Default>(
     let mut key = folder.start();
     loop {
         let revision = first.map_or(0, |moment| moment.revision.cast_signed());
-        let request = RangeRequest { key, range_end: folder.end(), limit: i64::from(page), revision, keys_only: false };
+        let request =
+            RangeRequest { key, range_end: folder.end(), limit: i64::from(page), revision, ..RangeRequest::default() };
         let reply = client.call(request).await?;
         let moment = Moment::read(client, reply.header)?;
         let moment = *first.get_or_insert(moment);

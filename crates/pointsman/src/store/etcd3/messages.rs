@@ -91,6 +91,9 @@ pub(super) struct RangeRequest {
     pub limit: i64,
     #[prost(int64, tag = "4")]
     pub revision: i64,
+    /// As the member that is asked knows it, which may be behind the cluster: costs the others nothing.
+    #[prost(bool, tag = "7")]
+    pub serializable: bool,
     #[prost(bool, tag = "8")]
     pub keys_only: bool,
 }

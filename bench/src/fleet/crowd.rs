@@ -1,0 +1,135 @@
+//! Balancers without an engine, all in one thread: the store's follower, the control loop and the keeper of the status
+//! key are the program's own, and what an engine would say is said at once. Each has connections of its own.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use pointsman::admin::Figures;
+use pointsman::control::{self, Applied, Defaults, Ends, Status, World};
+use pointsman::fleet::keeper::{self, About};
+use pointsman::live::Registry;
+use pointsman::store::{Condition, Store, StoreSettings, Update};
+use pointsman_table::{Abilities, Table};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, LocalSet};
+
+/// As the program has them.
+const UPDATES: usize = 1024;
+const APPLIED: usize = 64;
+
+/// What the bench wants of them.
+enum Order {
+    /// So many more.
+    Start(usize),
+    /// So many die without a word.
+    Kill(usize),
+}
+
+/// Balancers, until dropped.
+pub(super) struct Crowd {
+    orders: Option<mpsc::UnboundedSender<Order>>,
+    delivered: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Nobody yet.
+    pub(super) fn new(settings: StoreSettings) -> Self {
+        let (orders, heard) = mpsc::unbounded_channel();
+        let delivered = Arc::new(AtomicU64::new(0));
+        let counter = delivered.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = super::command::runtime().expect("threads have runtimes");
+            LocalSet::new().block_on(&runtime, obey(heard, settings, counter));
+        });
+        Self { orders: Some(orders), delivered, thread: Some(thread) }
+    }
+
+    /// So many more come up at once.
+    pub(super) fn start(&self, balancers: usize) {
+        self.order(Order::Start(balancers));
+    }
+
+    /// So many die at once.
+    pub(super) fn kill(&self, balancers: usize) {
+        self.order(Order::Kill(balancers));
+    }
+
+    fn order(&self, order: Order) {
+        let _ = self.orders.as_ref().map(|orders| orders.send(order));
+    }
+
+    /// Updates that followers of the prefix were told, all together.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.orders = None;
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, settings: StoreSettings, delivered: Arc<AtomicU64>) {
+    let mut living: Vec<AbortHandle> = Vec::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Start(count) => {
+                let numbers = living.len()..living.len() + count;
+                let start = |number| tokio::task::spawn_local(live(number, settings.clone(), delivered.clone()));
+                living.extend(numbers.map(|number| start(number).abort_handle()));
+            }
+            Order::Kill(count) => living.drain(living.len().saturating_sub(count)..).for_each(|one| one.abort()),
+        }
+    }
+}
+
+/// One balancer.
+async fn live(number: usize, settings: StoreSettings, delivered: Arc<AtomicU64>) {
+    let Ok(store) = Store::open(&settings) else { return };
+    let (told, heard) = mpsc::channel(UPDATES);
+    let (updates, control_updates) = mpsc::channel(UPDATES);
+    let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
+    let (tables, engine_tables) = watch::channel(Table::empty());
+    let (applied, control_applied) = mpsc::channel(APPLIED);
+    let (status, kept_status) = watch::channel(Status::new());
+    let (kept, _) = watch::channel(None);
+    let (_ended, end) = watch::channel(false);
+    let world = World {
+        prefix: settings.prefix.as_str().into(),
+        own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
+        local: Vec::new,
+        abilities: Abilities::default(),
+        defaults: Defaults::default(),
+    };
+    let ends =
+        Ends { updates: control_updates, condition: control_condition, applied: control_applied, tables, status };
+    let about = About { name: format!("balancer-{number}:80"), prefix: settings.prefix.clone(), engine: "native" };
+    let figures = Figures::Native(Arc::new(Registry::new(1)));
+    tokio::join!(
+        Box::pin(store.follow(told, condition)),
+        Box::pin(control::run(world, ends)),
+        Box::pin(keeper::keep(&store, about, kept_status, figures, kept, end)),
+        count(heard, updates, &delivered),
+        serve(engine_tables, applied),
+    );
+}
+
+async fn count(mut heard: mpsc::Receiver<Update>, updates: mpsc::Sender<Update>, delivered: &AtomicU64) {
+    while let Some(update) = heard.recv().await {
+        delivered.fetch_add(1, Ordering::Relaxed);
+        let _ = updates.send(update).await;
+    }
+}
+
+/// The engine: every table is in use at once.
+async fn serve(mut tables: watch::Receiver<Arc<Table>>, applied: mpsc::Sender<Applied>) {
+    while tables.changed().await.is_ok() {
+        let revision = tables.borrow_and_update().revision();
+        let _ = applied.send(Applied { revision, problems: Vec::new() }).await;
+    }
+}
