@@ -8,21 +8,27 @@
 //! | `store` | the stores: etcd v3, etcd v2, a directory; followed and edited |
 //! | `haproxy` | the HAProxy engine: a real HAProxy, driven |
 //! | `native` | the native engine: listeners, HTTP/1, TCP relays, balancing |
+//! | `fleet` | what the balancers of one prefix say of themselves, and waiting for all of them |
 //! | `live` | counters and health that survive every table |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
+//! | `register` | an instance in the store for as long as a command runs |
+//! | `agent` | what the containers of this machine want in the store |
 //! | `registrar` | keys kept in the store under a lease |
 //! | `logging` | where the log goes and what is in it |
 //! | `notify` | what the service manager is told |
 //! | `sys` | what we ask of the operating system beyond files and sockets |
 
 pub mod admin;
+pub mod agent;
 pub mod commands;
 pub mod control;
+pub mod fleet;
 pub mod haproxy;
 pub mod live;
 pub mod logging;
 pub mod native;
 pub mod notify;
+pub mod register;
 pub mod registrar;
 pub mod settings;
 pub mod store;

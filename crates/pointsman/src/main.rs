@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pointsman::commands::cli::{self, Command};
+use pointsman::commands::fleet::Drain;
 use pointsman::commands::run::Reload;
-use pointsman::commands::{Outcome, check, demo, edit, explain, health, render, routes, run};
+use pointsman::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
 use pointsman::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use pointsman::{logging, sys};
 use tokio::runtime::{Builder, Runtime};
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     match start(command, given) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
+        Ok(Outcome::Status(status)) => ExitCode::from(status),
         // `pointsman ls | head`: the reader has what it wanted.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -64,13 +66,19 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
     if let Command::Health = command {
         return runtime()?.block_on(health::health(chosen.admin()?, &mut io::stdout()));
     }
+    let placed = chosen.has("id") || chosen.has("prefix");
+    if let (Command::Agent, false) = (&command, placed) {
+        // Containers may all say themselves whose they are.
+        given.insert("prefix", vec!["/".to_owned()]);
+        chosen = Chosen::gather(&given, &environment)?;
+    }
     let settings = chosen.settings(&environment, host)?;
     let default_log = if command.serves() { "info" } else { "warn" };
     let logging = logging::start(settings.log.as_deref().unwrap_or(default_log))?;
     let attended = matches!(command, Command::Demo);
     let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
     let runtime = runtime()?;
-    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder));
+    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed));
     runtime.shutdown_timeout(LAST_WAIT);
     outcome
 }
@@ -84,6 +92,7 @@ async fn dispatch(
     settings: &Settings,
     reload: Reload,
     folder: Option<demo::Folder>,
+    placed: bool,
 ) -> anyhow::Result<Outcome> {
     let (out, note) = (&mut io::BufWriter::new(io::stdout()), &mut io::stderr());
     let store = &settings.store;
@@ -94,12 +103,16 @@ async fn dispatch(
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
         }
         Command::Check => return check::check(settings, out, note).await,
-        Command::Set { key, value } => edit::set(store, &key, &value, note).await?,
+        Command::Set { key, value, wait } => {
+            return Box::pin(edit::set(store, &key, &value, wait.patience(), note)).await;
+        }
         Command::Get { key } => return edit::get(store, &key, out, note).await,
         Command::Ls { key, recursive, values } => {
             return edit::ls(store, &key, edit::View { recursive, values }, out, note).await;
         }
-        Command::Rm { key, recursive } => return edit::rm(store, &key, recursive, note).await,
+        Command::Rm { key, recursive, wait } => {
+            return Box::pin(edit::rm(store, &key, recursive, wait.patience(), note)).await;
+        }
         Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
         Command::Routes { json } => return routes::routes(settings, json, out, note).await,
         Command::Explain { url, json } => {
@@ -108,6 +121,18 @@ async fn dispatch(
         Command::Render { output } => {
             return render::render(settings, output.as_deref(), out, note).await;
         }
+        Command::Status { json } => return fleet::status(store, json, out, note).await,
+        Command::Wait { revision, timeout } => {
+            return Box::pin(fleet::wait(store, revision, timeout, note)).await;
+        }
+        Command::Drain { instance, wait } => {
+            return Box::pin(fleet::drain(store, &instance, Drain::On, wait.patience(), note)).await;
+        }
+        Command::Undrain { instance, wait } => {
+            return Box::pin(fleet::drain(store, &instance, Drain::Off, wait.patience(), note)).await;
+        }
+        Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
+        Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
         // Answered already, without the settings that these have no use for.
         Command::Health | Command::Version => {}
     }

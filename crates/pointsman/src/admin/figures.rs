@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::haproxy::ledger::{Facts, Ledger};
-use crate::live::{Registry, Snapshot};
+use crate::live::{Registry, Snapshot, Working};
 
 /// The figures of the engine that serves.
 #[derive(Clone, Debug)]
@@ -23,6 +23,14 @@ impl Figures {
                 ledger.fresh().await;
                 ledger.snapshot()
             }
+        }
+    }
+
+    /// The instances that have work now.
+    pub async fn working(&self) -> Vec<Working> {
+        match self {
+            Self::Native(registry) => registry.working(),
+            Self::Haproxy(_) => self.snapshot().await.working(),
         }
     }
 

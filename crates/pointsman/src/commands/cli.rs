@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::settings::{CommandLine, FLAGS, Flag, Group};
+use super::register;
+use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
 #[derive(Debug, Parser)]
@@ -33,7 +35,8 @@ Every flag --x-y is also the environment variable POINTSMAN_X_Y and the key x-y 
 
 Exit codes:
   0  done; or the answer is yes
-  1  the answer is no: `check` found problems, no service takes the URL, there is no such key
+  1  the answer is no: `check` found problems, no service takes the URL, there is no such key, not every balancer is
+     where it was waited for
   2  it could not be done: wrong usage or settings, the store is out of reach, an address is taken";
 
 /// The commands.
@@ -79,6 +82,9 @@ Examples:
         /// The value; - reads it from standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
+        /// Whether to wait for the balancers.
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// Print a key's value; exit 1 if there is no such key
@@ -112,6 +118,9 @@ Examples:
         /// And everything below it
         #[arg(long, short)]
         recursive: bool,
+        /// Whether to wait for the balancers.
+        #[command(flatten)]
+        wait: Wait,
     },
 
     /// Make a directory, where the store has such (etcd v2, a folder)
@@ -138,6 +147,94 @@ Examples:
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+
+    /// List the balancers of an id: what each serves, its problems, and who still has work that gets no new; exit 1 if
+    /// none is live
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Wait until every live balancer serves a revision; exit 1, and say who does not, after the time given
+    #[command(after_help = "\
+A balancer that is not heard of for 10 s no longer counts; one that vanishes while it is waited for is named.
+
+Examples:
+  pointsman wait
+      whatever the store holds now
+  pointsman wait --revision 845 --timeout 5s
+      a revision that another edit has told, such as that of `etcdctl put -w json`")]
+    Wait {
+        /// The store's revision; without it, that of now
+        #[arg(long, value_name = "R")]
+        revision: Option<u64>,
+        /// For how long at most
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = settings::duration)]
+        timeout: Duration,
+    },
+
+    /// Give an instance no new work, and let it finish what it has
+    #[command(after_help = "\
+Adds the word `drain` to the instance's value. --wait also waits until no balancer has work for it any more.
+
+Examples:
+  pointsman drain shop/web-1 --wait && systemctl restart web && pointsman undrain shop/web-1
+  pointsman drain tcp-services/db/db-1")]
+    Drain {
+        /// SERVICE/INSTANCE, or the instance's key
+        instance: String,
+        /// Whether to wait for the balancers.
+        #[command(flatten)]
+        wait: Wait,
+    },
+
+    /// Take back `drain`
+    Undrain {
+        /// SERVICE/INSTANCE, or the instance's key
+        instance: String,
+        /// Whether to wait for the balancers.
+        #[command(flatten)]
+        wait: Wait,
+    },
+
+    /// Write this machine's Docker containers into the store, and follow every change of them
+    #[command(after_help = "\
+Containers ask for it with labels such as pointsman.service=shop and pointsman.domain=shop.test; Kontena's labels and
+environment do too (docs/agent.md). Their keys end within --ttl if this process or the machine dies; they stay for as
+long if it is stopped, so that one that starts again leaves no gap.
+
+Signals:
+  TERM, INT   stop; containers stay as they are
+  HUP         read the settings again: --log is taken up, for anything else the log says to restart
+
+Examples:
+  pointsman agent --store http://10.0.0.1:2379 --id haproxy-1
+      containers by their own addresses
+  pointsman agent --store http://10.0.0.1:2379 --id haproxy-1 --host 10.0.0.7
+      containers by this machine's address and the ports that they publish")]
+    Agent,
+
+    /// Run a command, and keep it registered as an instance while it is ready
+    #[command(after_help = "\
+The instance is registered when its check passes, out of rotation while that fails, and gone within --ttl if this
+process or the machine dies. At TERM, INT or QUIT it is drained first: balancers give it no new work, and when they are
+done with it, or after --drain, the command gets the signal. A second signal ends the waiting. Other signals are passed
+on as they are; the exit status is the command's, 128 and the signal where one ended it.
+
+Without a command the key is written once, when the check passes, and stays until `pointsman register --remove`, for
+ExecStartPost and ExecStop of a systemd unit.
+
+Examples:
+  pointsman register shop --port 9000 -- node server.js
+  pointsman register db --tcp --port 5432 --ttl 30s -- postgres -D data
+  pointsman register shop --port 9000 --check /health --timeout 20s
+  pointsman register shop --port 9000 --remove")]
+    Register {
+        /// What to register
+        #[command(flatten)]
+        request: register::Request,
     },
 
     /// Print the haproxy.cfg and the maps that the HAProxy engine would run
@@ -176,10 +273,26 @@ Examples:
     Version,
 }
 
+/// Waiting for every balancer.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Wait {
+    /// Wait until every live balancer serves it, for 30 s or for the time given; exit 1 if not
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
+          value_parser = settings::duration)]
+    wait: Option<Duration>,
+}
+
+impl Wait {
+    /// For how long, if at all.
+    pub fn patience(self) -> Option<Duration> {
+        self.wait
+    }
+}
+
 impl Command {
     /// Whether it serves, and so logs what it does.
     pub fn serves(&self) -> bool {
-        matches!(self, Self::Run | Self::Demo)
+        matches!(self, Self::Run | Self::Demo | Self::Agent | Self::Register { .. })
     }
 }
 
@@ -198,6 +311,7 @@ fn groups(command: &str) -> &'static [Group] {
             &[Group::Store, Group::Serve, Group::Haproxy, Group::General]
         }
         "demo" => &[Group::Serve, Group::Haproxy, Group::General],
+        "agent" => &[Group::Store, Group::Agent, Group::General],
         "version" => &[],
         _ => &[Group::Store, Group::General],
     }
@@ -265,11 +379,15 @@ mod tests {
             ("pointsman run --http :1 --http :2", r#"(Run, {"http": [":1", ":2"]})"#),
             (
                 "pointsman set --store d services/a/b -1",
-                r#"Set { key: "services/a/b", value: "-1" }, {"store": ["d"]}"#,
+                r#"Set { key: "services/a/b", value: "-1", wait: Wait { wait: None } }, {"store": ["d"]}"#,
             ),
             ("pointsman set services/a/b v --store d", r#"{"store": ["d"]}"#),
             ("pointsman ls", r#"Ls { key: "", recursive: false, values: false }"#),
             ("pointsman rm -r a", "recursive: true"),
+            ("pointsman rm a --wait", "wait: Some(30s)"),
+            ("pointsman set a b --wait=5s", "wait: Some(5s)"),
+            ("pointsman set --wait a b", r#"key: "a", value: "b", wait: Wait { wait: Some(30s) }"#),
+            ("pointsman set a b --wait=soon", "is not a duration"),
             ("pointsman demo --store d", "unexpected argument '--store'"),
             ("pointsman get --workers 2 a", "unexpected argument '--workers'"),
             ("pointsman run --htpt :1", "a similar argument exists: '--http'"),

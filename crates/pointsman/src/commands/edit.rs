@@ -10,11 +10,11 @@ use anyhow::{Context, bail};
 use pointsman_table::{Limits, Mirror, Problem, ProblemKind, compile};
 use tokio::time::timeout;
 
-use super::Outcome;
+use super::{Outcome, fleet};
 use crate::store::{Listing, Made, Store, StoreError, StoreSettings};
 
 /// Longest wait for the store.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What `ls` shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,19 +26,49 @@ pub struct View {
 }
 
 /// Sets a key. A value of `-` is read from standard input, to its end, less one final newline. Says on `note` when the
-/// balancer that reads this prefix could make nothing of it.
+/// balancer that reads this prefix could make nothing of it. With `wait`, waits for so long until every balancer serves
+/// it; that they do not is [`Outcome::No`].
 ///
 /// # Errors
 /// The store is out of reach, or refuses.
-pub async fn set(settings: &StoreSettings, key: &str, value: &str, note: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn set(
+    settings: &StoreSettings,
+    key: &str,
+    value: &str,
+    wait: Option<Duration>,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
     let value = match value {
         "-" => read(&mut io::stdin().lock())?,
         value => value.as_bytes().to_vec(),
     };
     let key = full(&settings.prefix, key);
-    within(Store::open(settings)?.put(&key, &value)).await?;
+    expect_readers(&settings.prefix, &key, wait)?;
+    let revision = within(Store::open(settings)?.put(&key, &value)).await?;
     if let Some(advice) = doubt(&settings.prefix, &key, &value) {
         writeln!(note, "{key} is set, but {advice}")?;
+    }
+    served(settings, revision, wait, note).await
+}
+
+/// Waits, if that is wished, until every balancer serves what was just written.
+async fn served(
+    settings: &StoreSettings,
+    revision: u64,
+    wait: Option<Duration>,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    match wait {
+        Some(patience) => Box::pin(fleet::served(settings, revision, patience, note)).await,
+        None => Ok(Outcome::Yes),
+    }
+}
+
+/// No balancer of this prefix reads a key that is elsewhere: there would be nothing to wait for.
+fn expect_readers(prefix: &str, key: &str, wait: Option<Duration>) -> anyhow::Result<()> {
+    let is_read = key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+    if wait.is_some() && !is_read {
+        bail!("--wait: {key} is not below {prefix}, so its balancers do not read it; nothing was changed");
     }
     Ok(())
 }
@@ -97,22 +127,29 @@ pub async fn ls(
     }
 }
 
-/// Removes a key, or a directory with all below it if `recursive`.
+/// Removes a key, or a directory with all below it if `recursive`; `wait` is as with [`set`].
 ///
 /// # Errors
 /// The store is out of reach, or it is a directory and `recursive` is not set. No such key is [`Outcome::No`], with a
 /// line on `note`.
-pub async fn rm(settings: &StoreSettings, key: &str, recursive: bool, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+pub async fn rm(
+    settings: &StoreSettings,
+    key: &str,
+    recursive: bool,
+    wait: Option<Duration>,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
     // `rm -r "$key"` with nothing in the variable must not remove every service.
     if key.trim_matches('/').is_empty() {
         bail!("rm of everything is not done: name a key");
     }
     let key = full(&settings.prefix, key);
+    expect_readers(&settings.prefix, &key, wait)?;
     let removed = within(Store::open(settings)?.delete(&key, recursive)).await;
     match removed {
         Err(error) if !recursive && is_bad_key(&error) => Err(error.context("--recursive removes a directory")),
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => missing(&key, note),
-        other => other.map(|()| Outcome::Yes),
+        other => served(settings, other?, wait, note).await,
     }
 }
 
@@ -129,7 +166,7 @@ pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) ->
 }
 
 /// The full key: one without a leading slash is below the prefix. Slashes at the end are of no account.
-fn full(prefix: &str, key: &str) -> String {
+pub(super) fn full(prefix: &str, key: &str) -> String {
     let trimmed = key.trim_end_matches('/');
     match key {
         "" => prefix.to_owned(),
@@ -244,16 +281,16 @@ mod tests {
         let key = if key.starts_with('-') { "" } else { key };
         let yes = Ok(Outcome::Yes);
         let outcome = match words[0] {
-            "set" => set(settings, key, flag.unwrap(), &mut note).await.and(yes),
+            "set" => set(settings, key, flag.unwrap(), None, &mut note).await,
             "get" => get(settings, key, &mut out, &mut note).await,
             "ls" => ls(settings, key, view, &mut out, &mut note).await,
-            "rm" => rm(settings, key, view.recursive, &mut note).await,
+            "rm" => rm(settings, key, view.recursive, None, &mut note).await,
             _ => mkdir(settings, key, &mut note).await.and(yes),
         };
         let said = String::from_utf8(out).unwrap().replace('\n', " ");
         let note = String::from_utf8(note).unwrap();
         match outcome {
-            Ok(Outcome::Yes) => format!("{said}{note}"),
+            Ok(Outcome::Yes | Outcome::Status(_)) => format!("{said}{note}"),
             Ok(Outcome::No) => format!("{said}no: {note}"),
             Err(error) => format!("{said}! {error:#}"),
         }

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Figures, Pages};
 use crate::control::{self, Applied, Defaults, Ends, Phase, Status, World, local};
+use crate::fleet::keeper::{self, About};
 use crate::haproxy::{self, EngineSettings};
 use crate::live::Registry;
 use crate::logging::Logging;
@@ -60,7 +61,12 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
     let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let addresses = Addresses { http: bound.addresses(), admin };
     announce(&addresses);
-    let parts = Parts { store, bound, listener, signals, reload };
+    let about = About {
+        name: settings.name.clone().unwrap_or_else(|| usual_name(&addresses)),
+        prefix: settings.store.prefix.clone(),
+        engine: settings.engine.word(),
+    };
+    let parts = Parts { store, bound, listener, signals, reload, about };
     parts.serve(world(settings, &addresses), workers, &addresses, ready).await
 }
 
@@ -126,6 +132,7 @@ struct Parts {
     listener: Option<TcpListener>,
     signals: Signals,
     reload: Reload,
+    about: About,
 }
 
 impl Parts {
@@ -157,6 +164,9 @@ impl Parts {
             http: addresses.http.clone().into(),
             started: SystemTime::now(),
         };
+        let (kept, _) = watch::channel(None);
+        let (ended, end) = watch::channel(false);
+        let keeping = keeper::keep(&self.store, self.about, admin_status.clone(), figures.clone(), kept, end);
         let background = async {
             tokio::join!(
                 self.store.follow(updates, condition),
@@ -169,11 +179,24 @@ impl Parts {
             );
             pending().await
         };
+        let serving = async {
+            let result = Box::pin(serve_with(self.bound, figures, engine_tables, applied, engine_phase)).await;
+            ended.send_replace(true);
+            result
+        };
+        // The last word of the status is said when the engine has ended, so the store is needed for a moment more.
+        let serving = async { tokio::join!(serving, Box::pin(keeping)).0 };
         tokio::select! {
-            result = Box::pin(serve_with(self.bound, figures, engine_tables, applied, engine_phase)) => result,
+            result = serving => result,
             () = Box::pin(background) => Ok(()),
         }
     }
+}
+
+/// Two balancers on one machine have different ports.
+fn usual_name(addresses: &Addresses) -> String {
+    let port = addresses.http.first().map(|address| format!(":{}", address.port()));
+    format!("{}{}", sys::host_name(), port.unwrap_or_default())
 }
 
 fn announce(addresses: &Addresses) {
@@ -296,7 +319,7 @@ pub struct Reload {
 
 impl Reload {
     /// Reads the settings again, and takes up what can change while serving.
-    fn again(&mut self) {
+    pub(super) fn again(&mut self) {
         match self.read() {
             Ok(()) => {}
             Err(error) => warn!("read the settings again, and kept the old ones: {error:#}"),

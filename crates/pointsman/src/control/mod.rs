@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant as Clock, SystemTime};
 
-use pointsman_table::{Abilities, Limits, Mirror, Problem, Table, compile};
+use pointsman_table::{Abilities, Change, Limits, Mirror, Problem, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -27,6 +27,7 @@ use journal::{Journal, Line};
 pub(crate) use journal::{plural, serving};
 pub use status::Status;
 
+use crate::fleet::BARRIER;
 use crate::store::{Condition, Update};
 
 /// What an engine says after it took a table into use.
@@ -116,6 +117,8 @@ struct Control {
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     defaults: Defaults,
+    /// The last value of the key `barrier`.
+    barrier: Option<Box<str>>,
     burst: Burst,
     journal: Journal,
     tables: watch::Sender<Arc<Table>>,
@@ -129,6 +132,7 @@ impl Control {
             limits: Limits { prefix: world.prefix, own: world.own, local: Box::default(), abilities: world.abilities },
             local: world.local,
             defaults: world.defaults,
+            barrier: None,
             burst: Burst::default(),
             journal: Journal::default(),
             tables,
@@ -149,6 +153,7 @@ impl Control {
     }
 
     fn take(&mut self, update: Update) {
+        self.barrier = barrier_of(&update).or(self.barrier.take());
         match self.defaults.complete(update) {
             Update::Reset { revision, entries } => {
                 self.limits.local = (self.local)().into();
@@ -169,6 +174,7 @@ impl Control {
         self.status.send_modify(|status| {
             status.table = Some(compiled.table);
             status.found = compiled.problems.into();
+            status.barrier.clone_from(&self.barrier);
             status.compile = took;
             status.swaps += 1;
             status.changed = Some(SystemTime::now());
@@ -183,6 +189,9 @@ impl Control {
             // Only the empty table before the first has revision 0. Under constant change the newest is always ahead.
             status.served |= current || applied.revision > 0;
             status.applied = applied.revision;
+            if current {
+                status.barrier_served.clone_from(&status.barrier);
+            }
             status.refused = applied.problems.into();
         });
         if !same {
@@ -205,6 +214,18 @@ impl Control {
     fn report(&mut self) {
         self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(log);
     }
+}
+
+/// What an update says of the key `barrier`.
+fn barrier_of(update: &Update) -> Option<Box<str>> {
+    let value = match update {
+        Update::Reset { entries, .. } => entries.iter().find(|(key, _)| **key == *BARRIER).map(|(_, value)| value),
+        Update::Changes { changes, .. } => changes.iter().rev().find_map(|change| match change {
+            Change::Put { key, value } if **key == *BARRIER => Some(value),
+            Change::Put { .. } | Change::Delete { .. } | Change::DeleteTree { .. } => None,
+        }),
+    };
+    value.map(|value| String::from_utf8_lossy(value).trim().into())
 }
 
 fn log(line: &Line) {

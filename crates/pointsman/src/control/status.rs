@@ -21,6 +21,10 @@ pub struct Status {
     pub applied: u64,
     /// Whether the engine ever took a table from the store into use.
     pub served: bool,
+    /// The value of the key `barrier` in the table's keys, and the last one that the engine has taken into use.
+    pub barrier: Option<Box<str>>,
+    /// See `barrier`.
+    pub barrier_served: Option<Box<str>>,
     /// How it stands with the store.
     pub condition: Condition,
     /// When the table was last replaced.
@@ -42,6 +46,8 @@ impl Status {
             refused: Arc::default(),
             applied: 0,
             served: false,
+            barrier: None,
+            barrier_served: None,
             condition: Condition::Connecting { error: None },
             changed: None,
             compile: Duration::ZERO,

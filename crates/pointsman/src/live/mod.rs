@@ -13,7 +13,7 @@ use pointsman_table::{InstanceName, Protocol, Service, ServiceName, Target};
 
 pub(crate) use health::{Health, Room, Slots};
 use snapshot::Addressed;
-pub use snapshot::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals};
+pub use snapshot::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals, Working};
 
 use crate::native::fault::{self, Fault};
 
@@ -219,6 +219,27 @@ impl Registry {
             connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
             faults: self.faults(),
         }
+    }
+
+    /// The instances that have work now, in whichever table they are or were.
+    pub fn working(&self) -> Vec<Working> {
+        let known = self.lock();
+        let mut sums: HashMap<(Protocol, &ServiceName, &InstanceName), u64> = HashMap::new();
+        for ((protocol, service, instance, _), kept) in &known.instances {
+            match kept.shared.active() {
+                0 => {}
+                active => *sums.entry((*protocol, service, instance)).or_default() += active,
+            }
+        }
+        let working = sums.into_iter().map(|((protocol, service, instance), active)| Working {
+            protocol,
+            service: service.to_string(),
+            instance: instance.to_string(),
+            active,
+        });
+        let mut working: Vec<_> = working.collect();
+        working.sort_unstable();
+        working
     }
 
     fn faults(&self) -> Vec<(&'static str, u64)> {

@@ -113,6 +113,36 @@ pub struct InstanceStats {
     pub up: bool,
 }
 
+/// An instance that has work.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Working {
+    /// HTTP or TCP.
+    pub protocol: Protocol,
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub instance: String,
+    /// Requests or connections that it works on, at all of its addresses.
+    pub active: u64,
+}
+
+impl Snapshot {
+    /// The instances that have work.
+    pub fn working(&self) -> Vec<Working> {
+        let each = self.services.iter().flat_map(|service| {
+            service.instances.iter().filter(|instance| instance.totals.active > 0).map(|instance| Working {
+                protocol: service.protocol,
+                service: service.service.clone(),
+                instance: instance.instance.clone(),
+                active: instance.totals.active,
+            })
+        });
+        let mut working: Vec<_> = each.collect();
+        working.sort_unstable();
+        working
+    }
+}
+
 impl InstanceStats {
     pub(super) fn read(name: &InstanceName, target: &Target, shared: &InstanceShared, clock: u64) -> Self {
         Self {

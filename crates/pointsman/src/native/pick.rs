@@ -1,5 +1,9 @@
 //! Picks one instance. Never waits, never logs, never connects.
 //!
+//! A request sees one table from beginning to end. But one that waits or is repeated while a newer table takes an
+//! instance out goes to another one of its own table, if there is one: who was told that an instance has no work left
+//! can rely on it.
+//!
 //! An instance is *eligible* when it takes new work: weight above 0, not draining, not tried already for this request.
 //! Of those, instances that are up go before those taken out by connect failures, ordinary ones before backups, and
 //! ones with room before those at their `maxconn`. A backup is no way around a `maxconn`: it stands in for the dead.
@@ -70,6 +74,9 @@ pub(crate) fn pick(
         return (takes_work(only) && !tried.has(0)).then_some(0);
     }
     let eligible = |index: usize| takes_work(&instances[index]) && !tried.has(index);
+    let current = |index: usize| eligible(index) && live.is_current(index);
+    let any_current = (0..instances.len()).any(current);
+    let eligible = |index: usize| if any_current { current(index) } else { eligible(index) };
     let standing = |index: usize| stand(live, index, now);
     let best = (0..instances.len()).filter(|index| eligible(*index)).map(standing).min()?;
     let candidate = |index: usize| eligible(index) && standing(index) == best;
@@ -85,7 +92,8 @@ pub(crate) fn pick(
     }
 }
 
-fn takes_work(instance: &Instance) -> bool {
+/// Whether the keys give it new work.
+pub(super) fn takes_work(instance: &Instance) -> bool {
     instance.weight > 0 && !instance.drain
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use pointsman_table::{Instance, Service, Table};
 
 use super::idle::{Pool, Pools};
+use super::pick::takes_work;
 use super::stream::Stream;
 use crate::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 
@@ -38,6 +39,8 @@ pub(crate) struct ServiceLive {
     pub(crate) turn: Cell<usize>,
     /// Smooth weighted turns: what each instance has saved up.
     pub(crate) credit: RefCell<Box<[i64]>>,
+    /// A later table has the service in another form: only requests that came before it still see this one.
+    superseded: Cell<bool>,
 }
 
 /// What a worker knows of an instance.
@@ -48,6 +51,8 @@ pub(crate) struct InstanceLive {
     pool: Rc<Pool>,
     /// When its work must end, coarse time: `u64::MAX` while it is in the table.
     expires: Cell<u64>,
+    /// The newest table gives it no new work.
+    idle: Cell<bool>,
     /// Addresses of a host name, and until when they hold, coarse time.
     pub(crate) resolved: RefCell<(u64, Box<[SocketAddr]>)>,
 }
@@ -100,9 +105,10 @@ fn retire(gone: &OnceCell<Rc<ServiceLive>>, home: &Home, expires: u64) {
 impl ServiceLive {
     fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>) -> Self {
         let live = |instance: &Instance| {
-            before
-                .and_then(|before| before.find(instance))
-                .unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)))
+            let live = before.and_then(|before| before.find(instance));
+            let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
+            live.idle.set(!takes_work(instance));
+            live
         };
         Self {
             worker: home.id,
@@ -111,7 +117,13 @@ impl ServiceLive {
             shared: home.registry.service(service),
             turn: Cell::new(before.map_or_else(|| fastrand::usize(..1 << 20), |before| before.turn.get())),
             credit: RefCell::new(vec![0; service.instances.len()].into()),
+            superseded: Cell::new(false),
         }
+    }
+
+    /// Whether this instance still gets work by the newest table too, as far as this one can know.
+    pub(crate) fn is_current(&self, index: usize) -> bool {
+        !self.superseded.get() || !self.instances[index].idle.get()
     }
 
     fn carry(self: &Rc<Self>, service: &Arc<Service>, home: &Home, expires: u64) -> Rc<Self> {
@@ -119,6 +131,7 @@ impl ServiceLive {
             return Rc::clone(self);
         }
         let next = Self::new(service, home, Some(self));
+        self.superseded.set(true);
         for (instance, live) in self.service.instances.iter().zip(&self.instances) {
             if next.find(instance).is_none() {
                 live.retire(home, expires);
@@ -156,12 +169,14 @@ impl InstanceLive {
             shared: home.registry.instance(service, &instance.name, &instance.target),
             pool: home.pools.join(&instance.target),
             expires: Cell::new(u64::MAX),
+            idle: Cell::new(false),
             resolved: RefCell::default(),
         }
     }
 
     fn retire(&self, home: &Home, expires: u64) {
         self.expires.set(expires);
+        self.idle.set(true);
         home.pools.leave(&self.pool);
     }
 

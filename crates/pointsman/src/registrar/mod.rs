@@ -1,5 +1,247 @@
-//! Keeps keys in the store under a lease, for as long as somebody wants them there.
+//! Keeps keys in the store under a lease, for as long as somebody wants them there: instances, and settings of services
+//! that several share. Never touches a key that is somebody else's.
+//!
+//! ```text
+//! Plan (what is wanted) ─┐
+//! followers of prefixes ─┼─> Book ─edits─> Tenure (one lease) ─> store
+//! terms of the lease ────┘     └─> Report (what is kept, what others have)
+//! ```
 
+mod book;
+mod conflict;
 mod wanted;
 
-pub use wanted::Wanted;
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use book::Book;
+pub use conflict::Conflict;
+pub use wanted::{Plan, Wanted};
+
+use crate::store::backoff::Backoff;
+use crate::store::lease::Grip;
+use crate::store::tenure::{Standing, Tenure};
+use crate::store::{Condition, Store, StoreError, StoreSettings, Update};
+
+/// Updates of all followers that may wait.
+const UPDATES: usize = 1024;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_millis(500);
+/// A store without revisions may not show a change that was undone at once: what is ours is read again after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How far the store is what is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Everything wanted is there.
+    pub settled: bool,
+    /// The plan that this is about is the last one given.
+    pub plan: Option<Arc<Plan>>,
+    /// Keys under the lease.
+    pub keys: usize,
+    /// The store's revision that shows the last edit, 0 where it has none.
+    pub revision: u64,
+    /// What others have.
+    pub conflicts: Vec<Conflict>,
+    /// Why the last edits could not be made.
+    pub error: Option<StoreError>,
+}
+
+enum Event {
+    Wanted,
+    Saw(String, Update),
+    Standing(Standing),
+    Retry,
+    Stop,
+}
+
+/// Keeps the store as it is wanted until nobody wants anything any more, that is, until the sender of plans is gone. The
+/// settings name the store, with its API settled; the tenure is run by the caller.
+pub async fn run(
+    settings: &StoreSettings,
+    tenure: &Tenure<'_>,
+    mut plans: watch::Receiver<Arc<Plan>>,
+    report: &watch::Sender<Report>,
+) {
+    let (updates, mut seen) = mpsc::channel(UPDATES);
+    let mut standing = tenure.standing();
+    standing.mark_changed();
+    plans.mark_changed();
+    let mut registrar = Registrar::new(tenure, report);
+    let mut followers = FuturesUnordered::new();
+    loop {
+        let retry = registrar.due();
+        let event = tokio::select! {
+            changed = plans.changed() => if changed.is_ok() { Event::Wanted } else { Event::Stop },
+            Ok(()) = standing.changed() => Event::Standing(standing.borrow_and_update().clone()),
+            Some((prefix, update)) = seen.recv() => Event::Saw(prefix, update),
+            () = until(retry) => Event::Retry,
+            Some(()) = followers.next() => continue,
+        };
+        match event {
+            Event::Wanted => {
+                let plan = plans.borrow_and_update().clone();
+                for prefix in registrar.want(plan) {
+                    followers.push(follow(settings, prefix, updates.clone()));
+                }
+            }
+            Event::Saw(prefix, update) => registrar.book.saw(&prefix, update),
+            Event::Standing(standing) => registrar.stand(&standing),
+            Event::Retry => {}
+            Event::Stop => return,
+        }
+        registrar.settle().await;
+    }
+}
+
+/// Passes on everything that a follower of this prefix tells.
+async fn follow(settings: &StoreSettings, prefix: String, updates: mpsc::Sender<(String, Update)>) {
+    let settings = StoreSettings { prefix: prefix.clone(), ..settings.clone() };
+    // Only the prefix is another one: what was good for the tenure's store is good here.
+    let Ok(store) = Store::open(&settings) else { return };
+    let (sender, mut receiver) = mpsc::channel(1);
+    let (condition, _) = watch::channel(Condition::Connecting { error: None });
+    let pass_on = async {
+        while let Some(update) = receiver.recv().await {
+            if updates.send((prefix.clone(), update)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = store.follow(sender, condition) => {}
+        () = pass_on => {}
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
+
+struct Registrar<'a, 's> {
+    tenure: &'a Tenure<'s>,
+    report: &'a watch::Sender<Report>,
+    book: Book,
+    plan: Arc<Plan>,
+    followed: BTreeSet<String>,
+    /// Whether what the lease has was read in this term.
+    begun: bool,
+    held: bool,
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    revision: u64,
+    again: Option<Instant>,
+    look_again: Option<Instant>,
+}
+
+impl<'a, 's> Registrar<'a, 's> {
+    fn new(tenure: &'a Tenure<'s>, report: &'a watch::Sender<Report>) -> Self {
+        Self {
+            tenure,
+            report,
+            book: Book::default(),
+            plan: Arc::default(),
+            followed: BTreeSet::new(),
+            begun: false,
+            held: false,
+            backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
+            rng: fastrand::Rng::new(),
+            revision: 0,
+            again: None,
+            look_again: None,
+        }
+    }
+
+    /// Takes a plan; says which prefixes are new in it. One that was followed once is followed on: there are few.
+    fn want(&mut self, plan: Arc<Plan>) -> Vec<String> {
+        self.book.want(&plan);
+        self.plan = plan;
+        let new: Vec<_> = self.plan.keys().filter(|prefix| !self.followed.contains(*prefix)).cloned().collect();
+        self.followed.extend(new.iter().cloned());
+        new
+    }
+
+    fn stand(&mut self, standing: &Standing) {
+        self.held = matches!(standing, Standing::Held { .. });
+        self.begun = false;
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.again.into_iter().chain(self.look_again).chain(self.book.due().filter(|_| self.held)).min()
+    }
+
+    /// Makes what edits there are to be made, and says how it stands.
+    async fn settle(&mut self) {
+        let failed = match self.held {
+            true => self.make().await.err(),
+            false => None,
+        };
+        self.again = None;
+        match &failed {
+            Some(error) => {
+                debug!("registrar: {error}");
+                self.again = Some(Instant::now() + self.backoff.next(&mut self.rng));
+            }
+            None => self.backoff.reset(),
+        }
+        let report = Report {
+            settled: self.begun && self.book.is_settled(Instant::now()),
+            plan: Some(self.plan.clone()),
+            keys: self.book.len(),
+            revision: self.revision,
+            conflicts: self.book.conflicts(),
+            error: failed,
+        };
+        self.report.send_if_modified(|last| {
+            let changed = *last != report;
+            *last = report;
+            changed
+        });
+    }
+
+    async fn make(&mut self) -> Result<(), StoreError> {
+        if self.look_again.take_if(|due| *due <= Instant::now()).is_some() {
+            self.begun = false;
+        }
+        if !self.begun {
+            let Some(held) = self.tenure.held().await? else { return Ok(()) };
+            self.book.begin(held);
+            self.begun = true;
+        }
+        let edits = self.book.edits(Instant::now());
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let done = self.tenure.apply(&edits).await;
+        let now = Instant::now();
+        let mut failed = Ok(());
+        for (edit, outcome) in edits.iter().zip(done) {
+            match outcome {
+                // A new term will come, and is waited for.
+                Ok(Grip::Ended | Grip::Replaced) => self.held = false,
+                Ok(grip) => {
+                    if let Grip::Done(revision) = grip {
+                        self.revision = self.revision.max(revision);
+                    }
+                    if grip == Grip::Done(0) {
+                        self.look_again.get_or_insert(now + LOOK_AGAIN);
+                    }
+                    self.book.settled(edit, grip, now);
+                }
+                Err(error) => failed = Err(error),
+            }
+        }
+        failed
+    }
+}

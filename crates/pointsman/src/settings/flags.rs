@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::layers::Choice;
 use super::{Draft, Engine, parse};
+use crate::agent::docker::DockerHost;
 use crate::store::Api;
 
 /// Which commands take a flag; also its heading in `--help`.
@@ -16,6 +17,8 @@ pub enum Group {
     Serve,
     /// How to serve through HAProxy: as [`Group::Serve`], without effect on the native engine.
     Haproxy,
+    /// Which containers, and how balancers reach them.
+    Agent,
     /// Everything else: every command.
     General,
 }
@@ -27,6 +30,7 @@ impl Group {
             Self::Store => "Store",
             Self::Serve => "Serving",
             Self::Haproxy => "HAProxy engine",
+            Self::Agent => "Agent",
             Self::General => "General",
         }
     }
@@ -225,6 +229,18 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "name",
+        value: "NAME",
+        group: Group::Serve,
+        help: "The name of this balancer among those of its id, in `pointsman status`",
+        default: "the host's name and the first --http port",
+        read: |draft, choice| {
+            draft.name = Some(parse::name(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "workers",
         value: "N",
         group: Group::Serve,
@@ -329,6 +345,67 @@ pub static FLAGS: &[Flag] = &[
         default: "1s",
         read: |draft, choice| {
             draft.haproxy.reload_every = parse::wait(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "docker",
+        value: "URL",
+        group: Group::Agent,
+        help: "Where the Docker daemon is: unix:///PATH or tcp://HOST:PORT",
+        default: "unix:///var/run/docker.sock",
+        legacy: &["DOCKER_HOST"],
+        read: |draft, choice| {
+            draft.agent.docker = DockerHost::parse(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "node",
+        value: "NAME",
+        group: Group::Agent,
+        help: "This machine's name, in front of its containers' in the names of instances",
+        default: "the name that Docker knows it by",
+        read: |draft, choice| {
+            draft.agent.node = Some(parse::name(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "host",
+        value: "IP",
+        group: Group::Agent,
+        help: "This machine's address as balancers see it: containers are reached there, by the ports they publish",
+        default: "containers are reached by their own addresses",
+        read: |draft, choice| {
+            let wrong = |_| format!("{:?} is not an address; write one such as 10.0.0.7", choice.text());
+            draft.agent.host = Some(choice.text().parse().map_err(wrong)?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "network",
+        value: "NAME",
+        group: Group::Agent,
+        help: "The Docker network in which balancers reach containers that are in several",
+        read: |draft, choice| {
+            draft.agent.network = Some(choice.text().to_owned());
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "ttl",
+        value: "TIME",
+        group: Group::Agent,
+        help: "How long the keys stay when the agent is gone",
+        default: "15s",
+        read: |draft, choice| {
+            draft.agent.ttl = parse::ttl(choice.text())?;
             Ok(())
         },
         ..PLAIN

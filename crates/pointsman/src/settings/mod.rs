@@ -9,10 +9,10 @@
 mod flags;
 mod layers;
 mod parse;
-mod suggest;
+pub(crate) mod suggest;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use thiserror::Error;
 pub use flags::{FLAGS, Flag, Group};
 pub use layers::{Choice, CommandLine, Environment, Origin};
 
+use crate::agent::docker::DockerHost;
 use crate::store::{Api, Location, StoreSettings};
 
 /// How often the store is listed again and compared with what was watched.
@@ -49,6 +50,14 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Its word in settings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Haproxy => "haproxy",
+        }
+    }
+
     /// What of the keys it honours.
     pub fn abilities(self) -> Abilities {
         match self {
@@ -88,6 +97,28 @@ impl Default for HaproxySettings {
     }
 }
 
+/// How to follow Docker, and what to say of its containers. Without effect on a balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Where the daemon is.
+    pub docker: DockerHost,
+    /// This machine's name; `None`: the daemon's.
+    pub node: Option<String>,
+    /// This machine's address as balancers see it.
+    pub host: Option<IpAddr>,
+    /// The network that is chosen where there are several.
+    pub network: Option<String>,
+    /// How long the keys outlive the agent.
+    pub ttl: Duration,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        let (docker, ttl) = (DockerHost::default(), Duration::from_secs(15));
+        Self { docker, node: None, host: None, network: None, ttl }
+    }
+}
+
 /// What the machine and its user are like, as far as defaults depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
@@ -112,8 +143,12 @@ pub struct Settings {
     pub engine: Engine,
     /// How to run HAProxy.
     pub haproxy: HaproxySettings,
+    /// How to follow Docker.
+    pub agent: AgentSettings,
     /// Where the balancer keeps what is its own; `None`: nothing that was asked for needs it, and there is no place.
     pub state: Option<PathBuf>,
+    /// This balancer's name, if one was given.
+    pub name: Option<String>,
     /// How many threads serve.
     pub workers: NonZeroUsize,
     /// Path answered 200 by the balancer itself, unless the keys name one.
@@ -137,6 +172,8 @@ struct Draft {
     admin: Option<SocketAddr>,
     engine: Engine,
     haproxy: HaproxySettings,
+    agent: AgentSettings,
+    name: Option<String>,
     workers: Option<NonZeroUsize>,
     health_uri: Option<Box<str>>,
     state: Option<PathBuf>,
@@ -159,6 +196,8 @@ impl Default for Draft {
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
+            agent: AgentSettings::default(),
+            name: None,
             workers: None,
             health_uri: None,
             state: None,
@@ -239,7 +278,9 @@ impl Draft {
             admin: self.admin,
             engine: self.engine,
             haproxy: self.haproxy,
+            agent: self.agent,
             state,
+            name: self.name,
             workers: self.workers.unwrap_or(host.cores),
             health_uri: self.health_uri,
             log: self.log,
@@ -281,6 +322,22 @@ impl Draft {
             )),
         }
     }
+}
+
+/// A wait such as `500ms`, `5s`, `2m` or `1h`, for what is given to a command and is no setting.
+///
+/// # Errors
+/// It is none; the error says what would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    parse::wait(text)
+}
+
+/// The same, for how long keys outlive their owner.
+///
+/// # Errors
+/// It is none, or too short to be renewed in time.
+pub fn ttl(text: &str) -> Result<Duration, String> {
+    parse::ttl(text)
 }
 
 fn rule(origin: &str, what: &str) -> SettingsError {

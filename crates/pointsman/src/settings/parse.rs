@@ -9,6 +9,8 @@ use crate::store::Location;
 
 const ETCD_PORT: u16 = 2379;
 const MOST_WORKERS: usize = 1024;
+/// It is renewed three times in its life, over a network.
+const SHORTEST_TTL: Duration = Duration::from_secs(2);
 
 /// `IP:PORT`, `:PORT` or `PORT`; the last two are every IPv4 address, as is HAProxy's `*:PORT`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -96,6 +98,12 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     }
 }
 
+/// One path segment, to tell this process from others.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let is_plain = !matches!(text, "." | "..") && !text.contains(|c: char| c == '/' || c.is_control());
+    is_plain.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is not a name; write one without a slash"))
+}
+
 /// A slash in front, none at the end, none doubled; `/` becomes the empty text.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let trimmed = text.trim_matches('/');
@@ -144,6 +152,16 @@ pub(super) fn wait(text: &str) -> Result<Duration, String> {
     match Duration::from_millis(u64::from(number) * milliseconds) {
         Duration::ZERO => Err(format!("{text:?} is no time at all; write it like 500ms, 5s, 2m or 1h")),
         wait => Ok(wait),
+    }
+}
+
+/// A time to live: etcd counts in whole seconds.
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    match wait(text)? {
+        ttl if ttl < SHORTEST_TTL => {
+            Err(format!("{text:?} is too short for a time to live; write {SHORTEST_TTL:?} or more"))
+        }
+        ttl => Ok(ttl),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Finds out which etcd API holds the prefix, and goes on doing so while the one in use is empty. Reads no keys.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -8,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::etcd2::Holding;
-use super::{Chosen, Condition, Etcd2, Etcd3, StoreError, StoreSettings, Update};
+use super::{Api, Chosen, Condition, Etcd2, Etcd3, StoreError, StoreSettings, Update};
 
 /// How often the other API is looked at while the one in use holds nothing.
 const LOOK: Duration = Duration::from_secs(1);
@@ -19,6 +20,8 @@ const LOOKS_BESIDE: u32 = 15;
 pub struct Auto {
     v2: Etcd2,
     v3: Etcd3,
+    /// What is followed, if it is followed: edits go there too.
+    followed: Mutex<Option<Choice>>,
 }
 
 /// One of the two.
@@ -31,7 +34,7 @@ enum Choice {
 impl Auto {
     /// Takes the settings. Opens no connection.
     pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
-        Ok(Self { v2: Etcd2::new(settings)?, v3: Etcd3::new(settings)? })
+        Ok(Self { v2: Etcd2::new(settings)?, v3: Etcd3::new(settings)?, followed: Mutex::new(None) })
     }
 
     /// Follows the chosen API, and the other one from when it alone holds the prefix.
@@ -42,6 +45,7 @@ impl Auto {
         };
         loop {
             announce(choice, before);
+            *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = Some(choice);
             tokio::select! {
                 () = self.follow_one(choice, updates.clone(), condition.clone()) => return,
                 other = self.better_than(choice) => (before, choice) = (Some(choice), other),
@@ -51,9 +55,23 @@ impl Auto {
 
     /// The API that an edit should go to.
     pub(super) async fn choose(&self) -> Result<Chosen<'_>, StoreError> {
-        Ok(match self.decide().await? {
+        let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let choice = match followed {
+            Some(choice) => choice,
+            None => self.decide().await?,
+        };
+        Ok(match choice {
             Choice::V2 => Chosen::Etcd2(&self.v2),
             Choice::V3 => Chosen::Etcd3(&self.v3),
+        })
+    }
+
+    /// The API that is followed, if one is.
+    pub(super) fn followed(&self) -> Option<Api> {
+        let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.map(|choice| match choice {
+            Choice::V2 => Api::V2,
+            Choice::V3 => Api::V3,
         })
     }
 

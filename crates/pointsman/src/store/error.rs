@@ -53,6 +53,18 @@ pub enum StoreError {
         /// URL.
         endpoint: String,
     },
+    /// Nobody's: a lease was not renewed in time, and is gone with its keys. Grant it anew.
+    #[error("at {endpoint} the lease has ended")]
+    LeaseEnded {
+        /// URL.
+        endpoint: String,
+    },
+    /// The operator's: a lease that only one process can hold is held by another.
+    #[error("{}: another process that is still running holds this lease", path.display())]
+    LeaseHeld {
+        /// The lease's file.
+        path: PathBuf,
+    },
     /// The store's: an answer that breaks its own protocol.
     #[error("etcd at {endpoint} gave an answer that makes no sense: {why}")]
     BadAnswer {

@@ -7,6 +7,8 @@ pub mod error;
 pub mod etcd2;
 pub mod etcd3;
 mod known;
+pub mod lease;
+pub mod tenure;
 pub mod tls;
 
 pub use auto::Auto;
@@ -20,6 +22,13 @@ use std::time::Duration;
 
 use pointsman_table::Change;
 use tokio::sync::{mpsc, watch};
+
+/// Below this is what balancers and agents keep for themselves and each other, such as their status: nothing that is
+/// followed as keys, whatever the prefix, so that it never wakes a balancer. Its keys are in etcd v3 without the slash in
+/// front, in v2 hidden by their underscore, in a folder below `.pointsman`.
+pub const ASIDE: &str = "/_pointsman";
+/// How often a value is read and written again because somebody else wrote it meanwhile.
+const AMENDMENTS: usize = 8;
 
 /// One of the stores, ready to be followed or edited.
 pub enum Store {
@@ -85,14 +94,33 @@ impl Store {
         }
     }
 
-    /// Deletes a full key, with everything below it if `recursive`. A key that is not there is an error, and so is a
-    /// directory that is not deleted as one.
-    pub async fn delete(&self, key: &str, recursive: bool) -> Result<(), StoreError> {
+    /// Deletes a full key, with everything below it if `recursive`; the answer is the store's revision afterwards (0 for
+    /// a directory). A key that is not there is an error, and so is a directory that is not deleted as one.
+    pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         match self.resolve().await? {
-            Chosen::Etcd2(store) => store.delete(key, recursive).await.map(|_| ()),
+            Chosen::Etcd2(store) => store.delete(key, recursive).await,
             Chosen::Etcd3(store) => Box::pin(delete_v3(store, key, recursive)).await,
-            Chosen::Directory(store) => store.delete(key, recursive).await,
+            Chosen::Directory(store) => store.delete(key, recursive).await.map(|()| 0),
         }
+    }
+
+    /// Replaces the value of a full key by what `change` makes of it, `None` for leaving it as it is. Whose the key is
+    /// and when it ends stay as they are.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchKey`]; whatever keeps the store from answering.
+    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Amended, StoreError> {
+        for _ in 0..AMENDMENTS {
+            let amended = match self.resolve().await? {
+                Chosen::Etcd2(store) => store.amend(key, &change).await?,
+                Chosen::Etcd3(store) => Box::pin(store.amend(key, &change)).await?,
+                Chosen::Directory(store) => store.amend(key, &change).await?,
+            };
+            if let Some(amended) = amended {
+                return Ok(amended);
+            }
+        }
+        Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
     }
 
     /// Makes a directory, with its parents, where the store has such a thing.
@@ -101,6 +129,27 @@ impl Store {
             Chosen::Etcd2(store) => store.mkdir(key).await.map(|_| Made::Directory),
             Chosen::Etcd3(_) => Ok(Made::Nothing),
             Chosen::Directory(store) => store.mkdir(key).await.map(|()| Made::Directory),
+        }
+    }
+
+    /// The same settings with nothing left to find out: which API holds the prefix is decided, for other prefixes too.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    pub async fn settle(&self, settings: &StoreSettings) -> Result<StoreSettings, StoreError> {
+        let api = match self.resolve().await? {
+            Chosen::Etcd2(_) => Api::V2,
+            Chosen::Etcd3(_) => Api::V3,
+            Chosen::Directory(_) => Api::Auto,
+        };
+        Ok(StoreSettings { api, ..settings.clone() })
+    }
+
+    /// The API that is followed, where that was found out and may change.
+    fn in_use(&self) -> Option<Api> {
+        match self {
+            Self::Auto(store) => store.followed(),
+            Self::Etcd2(_) | Self::Etcd3(_) | Self::Directory(_) => None,
         }
     }
 
@@ -115,12 +164,12 @@ impl Store {
 }
 
 /// In v3 a directory is only a shared beginning of keys: deleting it without all below it finds nothing.
-async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<(), StoreError> {
+async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<u64, StoreError> {
     match store.delete(key, recursive).await {
         Err(StoreError::NoSuchKey { key }) if !recursive && !store.list(&key).await?.entries.is_empty() => {
             Err(StoreError::BadKey { key, why: "is a directory".to_owned() })
         }
-        other => other.map(|_| ()),
+        other => other,
     }
 }
 
@@ -129,6 +178,15 @@ enum Chosen<'a> {
     Etcd2(&'a Etcd2),
     Etcd3(&'a Etcd3),
     Directory(&'a Directory),
+}
+
+/// What `amend` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// The value is another one, and the store shows it at this revision (0 where it has none).
+    At(u64),
+    /// Nothing: the value is as it should be.
+    Same,
 }
 
 /// What `mkdir` did.

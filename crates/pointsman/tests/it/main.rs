@@ -13,6 +13,7 @@ mod drain;
 mod engines;
 mod engines_random;
 mod faults;
+mod fleet;
 mod haproxy;
 mod haproxy_faults;
 mod harness;

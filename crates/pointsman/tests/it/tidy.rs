@@ -209,6 +209,26 @@ fn every_problem_is_documented() {
 }
 
 #[test]
+fn every_complaint_is_documented() {
+    let complaints = read("crates/pointsman/src/agent/complaint.rs");
+    documented("docs/agent.md", quoted_after(&complaints, " => \""), |name| format!("`{name}`"));
+}
+
+#[test]
+fn every_label_of_the_agent_is_documented() {
+    let labels = ["enable", "id", "network", "name", "weight", "maxconn", "backup", "tls", "service", "mode"];
+    let known = read("crates/pointsman/src/agent/known.rs");
+    assert!(labels.iter().all(|name| known.contains(&format!("\"{name}\""))));
+    documented("docs/agent.md", labels.into_iter(), |name| format!("`pointsman.{name}`"));
+    let kontena = read("crates/pointsman/src/agent/kontena.rs");
+    let names = ["\"KONTENA_LB_", "\"io.kontena."];
+    for mark in names {
+        let found: Vec<_> = quoted_after(&kontena, mark).filter(|name| !name.starts_with("container.type")).collect();
+        documented("docs/agent.md", found.into_iter(), |name| format!("`{}{name}`", &mark[1..]));
+    }
+}
+
+#[test]
 fn every_metric_is_documented() {
     let source = read("crates/pointsman/src/admin/metrics.rs");
     let marks = ["counter(\"", "gauge(\"", "name: \""];

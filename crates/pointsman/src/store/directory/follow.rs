@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::agenda::{Agenda, FRESH, Work};
 use super::files::Content;
+use super::lease::Sweeper;
 use super::scan::{Identity, Place, Reading, Scan, Stock, scan};
 use super::watches::{self, Eyes, Sight, Watches};
 use super::{Directory, blocking};
@@ -39,6 +40,8 @@ enum Root {
 
 /// Follows one folder.
 pub(super) struct Follower {
+    store: Directory,
+    sweeper: Sweeper,
     place: Place,
     audit: Duration,
     updates: mpsc::Sender<Update>,
@@ -62,12 +65,11 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(store: &Directory, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) -> Self {
-        let folder = match store.prefix.trim_matches('/') {
-            "" => store.root.clone(),
-            prefix => store.root.join(prefix),
-        };
+        let folder = store.path(&store.prefix);
         let now = Instant::now();
         Self {
+            store: store.clone(),
+            sweeper: Sweeper::default(),
             place: Place { root: store.root.clone(), folder },
             audit: store.audit,
             updates,
@@ -138,6 +140,9 @@ impl Follower {
     /// Looks whether the root is there and the same; reads everything if that is due.
     async fn tick(&mut self, now: Instant) -> Result<(), Unheard> {
         let (due, audit) = (now >= self.next_tick, now >= self.next_audit);
+        if due {
+            self.sweep().await;
+        }
         self.next_tick = now + TICK;
         let place = self.place.clone();
         match (blocking(move || place.look()).await, self.root) {
@@ -157,6 +162,15 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    async fn sweep(&mut self) {
+        let (store, mut sweeper) = (self.store.clone(), std::mem::take(&mut self.sweeper));
+        self.sweeper = blocking(move || {
+            sweeper.sweep(&store, std::time::Instant::now());
+            sweeper
+        })
+        .await;
     }
 
     fn lose(&mut self, why: &str) {

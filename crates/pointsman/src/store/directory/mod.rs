@@ -9,6 +9,7 @@
 mod agenda;
 mod files;
 mod follow;
+mod lease;
 mod scan;
 mod watches;
 
@@ -20,8 +21,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use self::files::Content;
+pub(super) use self::lease::Lease;
 use super::error::StoreError;
-use super::{Condition, Listing, Location, StoreSettings, Update, check_key};
+use super::{ASIDE, Amended, Condition, Listing, Location, StoreSettings, Update, check_key};
+
+/// The folder of what is kept aside.
+const HIDDEN: &str = ".pointsman";
 
 /// A folder as a store.
 #[derive(Clone, Debug)]
@@ -47,10 +52,16 @@ impl Directory {
         follow::Follower::new(self, updates, condition).run().await;
     }
 
-    /// Everything below a full key; nothing where there is no such folder.
+    /// Everything below a full key; nothing where there is no such folder. Of what is kept aside, keys whose owner has
+    /// ended are left out.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         let folder = self.path(prefix);
-        let found = blocking(move || files::walk(&folder, "", &mut |_| {})).await;
+        let mut found = blocking(move || files::walk(&folder, "", &mut |_| {})).await;
+        if prefix.starts_with(ASIDE) {
+            let store = self.clone();
+            let orphaned = blocking(move || lease::orphaned(&store)).await;
+            found.files.retain(|(key, _)| !orphaned.contains(&format!("{prefix}/{key}")));
+        }
         let mut listing = Listing { revision: 0, entries: Vec::new(), directories: found.folders };
         for (key, content) in found.files {
             match content {
@@ -107,8 +118,26 @@ impl Directory {
         blocking(move || fs::create_dir_all(&path).map_err(failed(&path))).await
     }
 
+    /// Replaces a value by what `change` makes of it. Two that do so at once are as if one came after the other, or one
+    /// not at all.
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
+        let value = self.get(key).await?.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
+        match change(&value) {
+            None => Ok(Some(Amended::Same)),
+            Some(value) => self.put(key, &value).await.map(|revision| Some(Amended::At(revision))),
+        }
+    }
+
+    /// What is kept aside is in a folder whose name no follower of keys looks at.
     fn path(&self, key: &str) -> PathBuf {
-        self.root.join(key.trim_matches('/'))
+        match key.strip_prefix(ASIDE).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Some(rest) => self.root.join(HIDDEN).join(rest.trim_matches('/')),
+            None => self.root.join(key.trim_matches('/')),
+        }
     }
 
     /// The path of a key that can be edited: none of its parts is a name that is passed over when reading.

@@ -14,6 +14,10 @@ const DEPTH: usize = 24;
 
 /// `errorCode` for a key that is not there.
 pub(super) const KEY_NOT_FOUND: u32 = 100;
+/// `errorCode` for a key that is not as it was expected to be.
+pub(super) const COMPARE_FAILED: u32 = 101;
+/// `errorCode` for a key that is there and was not to be.
+pub(super) const NODE_EXISTS: u32 = 105;
 /// `errorCode` for a directory where a key was meant.
 pub(super) const NOT_A_FILE: u32 = 102;
 /// `errorCode` for a directory that holds something.
@@ -60,6 +64,8 @@ struct EventNode {
     value: Option<Box<str>>,
     dir: bool,
     modified_index: u64,
+    /// Seconds it has left, if it does not stay.
+    ttl: Option<i64>,
 }
 
 /// What is at a key.
@@ -73,6 +79,11 @@ impl Event {
     /// The store's index of this event.
     pub(super) fn index(&self) -> u64 {
         self.node.modified_index
+    }
+
+    /// Whole seconds until the key ends by itself; `None` if it stays.
+    pub(super) fn ttl(&self) -> Option<u64> {
+        self.node.ttl.map(|ttl| u64::try_from(ttl).unwrap_or(0))
     }
 
     /// What the node is.

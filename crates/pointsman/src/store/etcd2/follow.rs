@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::event::Event;
 use super::http::About;
-use super::{Etcd2, Got, LIST, event, got, listing, url};
+use super::{Etcd2, Got, LIST, event_of, got, listing, url};
 use crate::store::backoff::{Backoff, jitter};
 use crate::store::known::Known;
 use crate::store::{Condition, Listing, StoreError, Update};
@@ -156,7 +156,7 @@ impl<'a> Follower<'a> {
             sleep(EMPTY_PAUSE).await;
             return Ok(Next::Poll);
         }
-        let event = event(&answer)?;
+        let event = event_of(&answer)?;
         if event.index() > until {
             return Ok(Next::List);
         }

@@ -8,6 +8,7 @@
 mod event;
 mod follow;
 mod http;
+mod lease;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,9 +16,13 @@ use std::time::Duration;
 use ::http::{Method, StatusCode};
 use tokio::sync::{mpsc, watch};
 
-use self::event::{DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NOT_A_FILE, Node, Refusal};
+use self::event::{
+    COMPARE_FAILED, DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NODE_EXISTS, NOT_A_FILE, Node,
+    Refusal,
+};
 use self::http::{About, Answer, Fault, Http};
-use super::{Condition, Listing, Location, StoreError, StoreSettings, Update, check_key};
+pub(super) use self::lease::Lease;
+use super::{Amended, Condition, Listing, Location, StoreError, StoreSettings, Update, check_key};
 
 /// etcd v2.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ enum Got {
     Some(Answer),
     /// `errorCode` 100.
     NotFound(About),
+    /// `errorCode` 101 or 105: the key is not as the edit asked for.
+    Differs,
     /// `errorCode` 401.
     Cleared,
 }
@@ -87,7 +94,7 @@ impl Etcd2 {
         }
         Ok(match got(answer)? {
             Got::Some(_) => Holding::Directory,
-            Got::NotFound(_) | Got::Cleared => Holding::Absent,
+            Got::NotFound(_) | Got::Differs | Got::Cleared => Holding::Absent,
         })
     }
 
@@ -128,11 +135,42 @@ impl Etcd2 {
         self.write(Method::PUT, key, "?dir=true", Some("")).await
     }
 
+    /// Replaces a value by what `change` makes of it; a key that ends by itself goes on doing so. If the key changes
+    /// meanwhile, nothing is done and the answer is `None`.
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
+        let Some(event) = self.event_at(key).await? else {
+            return Err(StoreError::NoSuchKey { key: key.to_owned() });
+        };
+        let (index, ttl) = (event.index(), event.ttl());
+        let Node::Value(value) = event.into_node() else {
+            return Err(bad_key(key, "is a directory"));
+        };
+        let Some(value) = change(value.as_bytes()) else {
+            return Ok(Some(Amended::Same));
+        };
+        let value = String::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+        let ttl = ttl.map(|seconds| format!("&ttl={}", seconds.max(1))).unwrap_or_default();
+        let form = format!("value={}{ttl}", encode(&value));
+        match got(self.send(Method::PUT, key, &format!("?prevIndex={index}"), Some(&form)).await?)? {
+            Got::Some(answer) => Ok(Some(Amended::At(event_of(&answer)?.index()))),
+            Got::NotFound(_) => Err(StoreError::NoSuchKey { key: key.to_owned() }),
+            Got::Differs | Got::Cleared => Ok(None),
+        }
+    }
+
     async fn node(&self, key: &str) -> Result<Option<Node>, StoreError> {
+        Ok(self.event_at(key).await?.map(Event::into_node))
+    }
+
+    async fn event_at(&self, key: &str) -> Result<Option<Event>, StoreError> {
         check_key(key)?;
         match got(self.read(key, "?quorum=true").await?)? {
-            Got::Some(answer) => Ok(Some(event(&answer)?.into_node())),
-            Got::NotFound(_) | Got::Cleared => Ok(None),
+            Got::Some(answer) => event_of(&answer).map(Some),
+            Got::NotFound(_) | Got::Differs | Got::Cleared => Ok(None),
         }
     }
 
@@ -151,11 +189,15 @@ impl Etcd2 {
 
     /// As `read`, but a request that may have arrived is not repeated.
     async fn write(&self, method: Method, key: &str, query: &str, form: Option<&str>) -> Result<u64, StoreError> {
+        written(self.send(method, key, query, form).await?, key)
+    }
+
+    async fn send(&self, method: Method, key: &str, query: &str, form: Option<&str>) -> Result<Answer, StoreError> {
         check_key(key)?;
         let mut error = None;
         for endpoint in &self.endpoints {
             match self.http.ask(method.clone(), &url(endpoint, key, query), form).await {
-                Ok(answer) => return written(answer, key),
+                Ok(answer) => return Ok(answer),
                 Err(Fault::Unsent(unsent)) => error = Some(unsent),
                 Err(Fault::Unknown(unknown)) => return Err(unknown),
             }
@@ -169,8 +211,8 @@ const LIST: &str = "?recursive=true&quorum=true";
 
 fn written(answer: Answer, key: &str) -> Result<u64, StoreError> {
     match got(answer)? {
-        Got::Some(answer) => Ok(event(&answer)?.index()),
-        Got::NotFound(_) | Got::Cleared => Err(StoreError::NoSuchKey { key: key.to_owned() }),
+        Got::Some(answer) => Ok(event_of(&answer)?.index()),
+        Got::NotFound(_) | Got::Differs | Got::Cleared => Err(StoreError::NoSuchKey { key: key.to_owned() }),
     }
 }
 
@@ -182,7 +224,7 @@ fn listing(answer: Answer, prefix: &str) -> Result<(Listing, About), StoreError>
             (listing, answer.about)
         }
         Got::NotFound(about) => (Listing::default(), about),
-        Got::Cleared => return Err(bad_answer(&endpoint, &"a list of cleared events")),
+        Got::Differs | Got::Cleared => return Err(bad_answer(&endpoint, &"no list")),
     };
     listing.revision = about.index.ok_or_else(|| bad_answer(&endpoint, &"no X-Etcd-Index"))?;
     Ok((listing, about))
@@ -195,6 +237,7 @@ fn got(answer: Answer) -> Result<Got, StoreError> {
     let refusal = refusal(&answer);
     match refusal.error_code {
         KEY_NOT_FOUND => Ok(Got::NotFound(answer.about)),
+        COMPARE_FAILED | NODE_EXISTS => Ok(Got::Differs),
         EVENT_INDEX_CLEARED => Ok(Got::Cleared),
         NOT_A_FILE => Err(bad_key(&refusal.cause, "is a directory")),
         DIRECTORY_NOT_EMPTY => Err(bad_key(&refusal.cause, "is a directory that is not empty")),
@@ -222,7 +265,7 @@ fn refusal(answer: &Answer) -> Refusal {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-fn event(answer: &Answer) -> Result<Event, StoreError> {
+fn event_of(answer: &Answer) -> Result<Event, StoreError> {
     serde_json::from_slice(&answer.body).map_err(|error| bad_answer(&answer.endpoint, &error))
 }
 

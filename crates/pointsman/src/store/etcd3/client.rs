@@ -13,7 +13,8 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::messages::{
-    AuthenticateRequest, Method, StatusRequest, StatusResponse, WATCH, WatchCreate, WatchRequest, WatchResponse,
+    AuthenticateRequest, KEEP_ALIVE, KeepAliveRequest, KeepAliveResponse, Method, StatusRequest, StatusResponse, WATCH,
+    WatchCreate, WatchRequest, WatchResponse,
 };
 use super::transport::{Endpoint, Transport};
 use crate::store::error::{StoreError, chain};
@@ -70,10 +71,31 @@ impl Client {
 
     /// Calls a method, with a new token if the old one is no longer accepted.
     pub(super) async fn call<M: Method + Clone>(&self, message: M) -> Result<M::Reply, StoreError> {
-        match self.attempt(message.clone(), CALL).await {
+        self.signed(|| self.attempt(message.clone(), CALL)).await
+    }
+
+    /// Renews a lease: how many seconds it has from now, 0 if there is none of this id.
+    pub(super) async fn keep_alive(&self, id: i64, within: Duration) -> Result<i64, StoreError> {
+        let renew = || async { timeout(within, self.keep_alive_once(id)).await.unwrap_or_else(|_| Err(late(within))) };
+        Ok(self.signed(renew).await?.ttl)
+    }
+
+    /// One request on a stream of its own: a stream kept open would be one more thing that can silently break.
+    async fn keep_alive_once(&self, id: i64) -> Result<KeepAliveResponse, Status> {
+        let mut request = Request::new(stream::once(KeepAliveRequest { id }));
+        self.sign(request.metadata_mut());
+        let path = PathAndQuery::from_static(KEEP_ALIVE);
+        let answer = self.ready().await?.streaming(request, path, ProstCodec::default()).await?;
+        let answer = answer.into_inner().message().await?;
+        answer.ok_or_else(|| Status::unavailable("it renewed nothing"))
+    }
+
+    /// Does something once more with a new token if the old one is no longer accepted.
+    async fn signed<T, F: Future<Output = Result<T, Status>>>(&self, call: impl Fn() -> F) -> Result<T, StoreError> {
+        match call().await {
             Err(status) if self.user.is_some() && token_is_stale(&status) => {
                 self.authenticate().await?;
-                self.attempt(message, CALL).await.map_err(|status| self.fault(&status))
+                call().await.map_err(|status| self.fault(&status))
             }
             other => other.map_err(|status| self.fault(&status)),
         }
@@ -182,6 +204,7 @@ impl Client {
         let why = said(status);
         match status.code() {
             Code::OutOfRange if why.contains("compacted") => StoreError::Compacted { endpoint },
+            Code::NotFound if why.contains("lease not found") => StoreError::LeaseEnded { endpoint },
             Code::Unauthenticated | Code::PermissionDenied => StoreError::Refused { endpoint, why },
             Code::InvalidArgument if why.contains("user name is empty") => StoreError::Refused { endpoint, why },
             _ if speaks_grpc(status) => StoreError::Failed { endpoint, why },

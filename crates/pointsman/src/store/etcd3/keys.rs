@@ -1,5 +1,21 @@
 //! Which keys are ours: a prefix as a range of etcd's key space, and full keys as relative ones.
 
+use crate::store::ASIDE;
+
+/// A full key as etcd's bytes. Keys of [`ASIDE`] lose their slash, so that no prefix, not even `/`, has them in its
+/// range: who follows one never hears of them.
+pub(super) fn raw(key: &str) -> Vec<u8> {
+    let aside = key.strip_prefix(ASIDE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if aside { key.as_bytes()[1..].to_vec() } else { key.as_bytes().to_vec() }
+}
+
+/// The full key that has these bytes, if it is one of ours.
+pub(super) fn full(raw: &[u8]) -> Option<String> {
+    let key = std::str::from_utf8(raw).ok()?;
+    let aside = key.strip_prefix(&ASIDE[1..]).is_some_and(|rest| rest.starts_with('/'));
+    if aside { Some(format!("/{key}")) } else { key.starts_with('/').then(|| key.to_owned()) }
+}
+
 /// A folder in etcd's flat key space: everything that starts with its name and a slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Folder {
@@ -10,7 +26,8 @@ pub(super) struct Folder {
 impl Folder {
     /// `name` is a full key with or without slashes at its end; empty for everything that starts with a slash.
     pub(super) fn new(name: &str) -> Self {
-        Self { start: format!("{}/", name.trim_end_matches('/')).into() }
+        let raw = String::from_utf8(raw(name.trim_end_matches('/'))).expect("whole text, or less its first slash");
+        Self { start: format!("{raw}/").into() }
     }
 
     /// The folder's name with its slash.
@@ -63,6 +80,18 @@ mod tests {
         check("/kontena/haproxy/lb", "/kontena/haproxy/lb/", "/kontena/haproxy/lb0");
         check("", "/", "0");
         check("/", "/", "0");
+        check("/_pointsman/haproxy-x/balancers", "_pointsman/haproxy-x/balancers/", "_pointsman/haproxy-x/balancers0");
+        check("/_pointsman", "_pointsman/", "_pointsman0");
+        check("/_pointsmans", "/_pointsmans/", "/_pointsmans0");
+    }
+
+    #[test]
+    fn keys_and_their_bytes() {
+        for (key, bytes) in [("/a/b", "/a/b"), ("/_pointsman/a", "_pointsman/a"), ("/_pointsmans/a", "/_pointsmans/a")]
+        {
+            assert_eq!((raw(key), full(bytes.as_bytes()).as_deref()), (bytes.into(), Some(key)));
+        }
+        assert_eq!(full(b"a/b"), None);
     }
 
     #[test]

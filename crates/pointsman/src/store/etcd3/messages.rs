@@ -11,8 +11,9 @@ pub(super) trait Method: Message + 'static {
     type Reply: Message + Default + 'static;
 }
 
-/// Path of the one streaming method.
+/// Paths of the streaming methods.
 pub(super) const WATCH: &str = "/etcdserverpb.Watch/Watch";
+pub(super) const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 
 impl Method for RangeRequest {
     const PATH: &'static str = "/etcdserverpb.KV/Range";
@@ -27,6 +28,26 @@ impl Method for PutRequest {
 impl Method for DeleteRangeRequest {
     const PATH: &'static str = "/etcdserverpb.KV/DeleteRange";
     type Reply = DeleteRangeResponse;
+}
+
+impl Method for TxnRequest {
+    const PATH: &'static str = "/etcdserverpb.KV/Txn";
+    type Reply = TxnResponse;
+}
+
+impl Method for LeaseGrantRequest {
+    const PATH: &'static str = "/etcdserverpb.Lease/LeaseGrant";
+    type Reply = LeaseGrantResponse;
+}
+
+impl Method for LeaseRevokeRequest {
+    const PATH: &'static str = "/etcdserverpb.Lease/LeaseRevoke";
+    type Reply = LeaseRevokeResponse;
+}
+
+impl Method for LeaseTimeToLiveRequest {
+    const PATH: &'static str = "/etcdserverpb.Lease/LeaseTimeToLive";
+    type Reply = LeaseTimeToLiveResponse;
 }
 
 impl Method for AuthenticateRequest {
@@ -55,6 +76,9 @@ pub(super) struct KeyValue {
     pub mod_revision: i64,
     #[prost(bytes = "vec", tag = "5")]
     pub value: Vec<u8>,
+    /// 0 where there is none.
+    #[prost(int64, tag = "6")]
+    pub lease: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,6 +111,11 @@ pub(super) struct PutRequest {
     pub key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    pub lease: i64,
+    /// Keep the lease that the key has; an error where there is no such key.
+    #[prost(bool, tag = "6")]
+    pub ignore_lease: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -109,6 +138,128 @@ pub(super) struct DeleteRangeResponse {
     pub header: Option<ResponseHeader>,
     #[prost(int64, tag = "2")]
     pub deleted: i64,
+}
+
+/// Compares, then one of two lists of operations, as one.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TxnRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub compare: Vec<Compare>,
+    #[prost(message, repeated, tag = "2")]
+    pub success: Vec<Operation>,
+    #[prost(message, repeated, tag = "3")]
+    pub failure: Vec<Operation>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TxnResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+    #[prost(bool, tag = "2")]
+    pub succeeded: bool,
+    #[prost(message, repeated, tag = "3")]
+    pub responses: Vec<OperationResponse>,
+}
+
+/// Whether a key's number or value equals this one; `result` is left at its default, EQUAL. In etcd what it is compared
+/// with is a oneof.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Compare {
+    #[prost(enumeration = "CompareTarget", tag = "2")]
+    pub target: i32,
+    #[prost(bytes = "vec", tag = "3")]
+    pub key: Vec<u8>,
+    #[prost(int64, optional, tag = "5")]
+    pub create_revision: Option<i64>,
+    #[prost(int64, optional, tag = "6")]
+    pub mod_revision: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "7")]
+    pub value: Option<Vec<u8>>,
+    #[prost(int64, optional, tag = "8")]
+    pub lease: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum CompareTarget {
+    Version = 0,
+    Create = 1,
+    Mod = 2,
+    Value = 3,
+    Lease = 4,
+}
+
+/// One operation of a transaction; in etcd a oneof.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Operation {
+    #[prost(message, optional, tag = "1")]
+    pub range: Option<RangeRequest>,
+    #[prost(message, optional, tag = "2")]
+    pub put: Option<PutRequest>,
+    #[prost(message, optional, tag = "3")]
+    pub delete: Option<DeleteRangeRequest>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub txn: Option<Box<TxnRequest>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct OperationResponse {
+    #[prost(message, optional, tag = "1")]
+    pub range: Option<RangeResponse>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub txn: Option<Box<TxnResponse>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseGrantRequest {
+    /// Seconds.
+    #[prost(int64, tag = "1")]
+    pub ttl: i64,
+    #[prost(int64, tag = "2")]
+    pub id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseGrantResponse {
+    #[prost(int64, tag = "3")]
+    pub ttl: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseRevokeRequest {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseRevokeResponse {}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct LeaseTimeToLiveRequest {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    /// Name the keys too.
+    #[prost(bool, tag = "2")]
+    pub keys: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct LeaseTimeToLiveResponse {
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub keys: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct KeepAliveRequest {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct KeepAliveResponse {
+    /// Seconds; 0 where there is no such lease.
+    #[prost(int64, tag = "3")]
+    pub ttl: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -6,6 +6,7 @@
 //! | `watch` | pure: a watch's responses to changes, revision by revision |
 //! | `audit` | pure: what was delivered against what etcd lists |
 //! | `list` | all keys at one revision, in pages |
+//! | `lease` | keys that live as long as they are renewed, and edits that only their owner makes |
 //! | `client` | calls, tokens, and whose fault an error is |
 //! | `transport` | one HTTP/2 connection |
 //! | `keys` | a prefix as a range, full keys as relative ones |
@@ -15,6 +16,7 @@ mod audit;
 mod client;
 mod follow;
 mod keys;
+mod lease;
 mod list;
 mod messages;
 mod transport;
@@ -28,11 +30,12 @@ use tokio::sync::{Mutex, mpsc};
 
 use self::client::Client;
 use self::follow::Follower;
-use self::keys::Folder;
+use self::keys::{Folder, raw};
+pub(super) use self::lease::Lease;
 use self::list::Moment;
-use self::messages::{DeleteRangeRequest, PutRequest, RangeRequest};
+use self::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest};
 use self::transport::Endpoint;
-use super::{Condition, Listing, Location, StoreError, StoreSettings, Update, check_key, tls};
+use super::{Amended, Condition, Listing, Location, StoreError, StoreSettings, Update, check_key, tls};
 
 /// Keys asked for at once.
 const PAGE: u32 = 1000;
@@ -138,7 +141,7 @@ impl Etcd3 {
     /// Whatever keeps the store from answering.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check_key(key)?;
-        let request = RangeRequest { key: key.into(), ..RangeRequest::default() };
+        let request = RangeRequest { key: raw(key), ..RangeRequest::default() };
         let reply = self.client().await?.call(request).await?;
         Ok(reply.kvs.into_iter().next().map(|kv| kv.value))
     }
@@ -150,7 +153,7 @@ impl Etcd3 {
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         check_key(key)?;
         let client = self.client().await?;
-        let reply = client.call(PutRequest { key: key.into(), value: value.into() }).await?;
+        let reply = client.call(PutRequest { key: raw(key), value: value.into(), ..PutRequest::default() }).await?;
         Ok(Moment::read(&client, reply.header)?.revision)
     }
 
@@ -163,7 +166,7 @@ impl Etcd3 {
         let client = self.client().await?;
         let folder = Folder::new(key);
         let below = DeleteRangeRequest { key: folder.start(), range_end: folder.end() };
-        let itself = DeleteRangeRequest { key: key.into(), range_end: Vec::new() };
+        let itself = DeleteRangeRequest { key: raw(key), range_end: Vec::new() };
         let mut last = None;
         for request in recursive.then_some(below).into_iter().chain([itself]) {
             let reply = client.call(request).await?;
@@ -172,6 +175,37 @@ impl Etcd3 {
             }
         }
         last.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })
+    }
+
+    /// Replaces a value by what `change` makes of it, without touching the key's lease. If the key changes meanwhile,
+    /// nothing is done and the answer is `None`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchKey`], and whatever keeps the store from answering.
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
+        check_key(key)?;
+        let client = self.client().await?;
+        let reply = client.call(RangeRequest { key: raw(key), ..RangeRequest::default() }).await?;
+        let kv = reply.kvs.into_iter().next().ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
+        let Some(value) = change(&kv.value) else {
+            return Ok(Some(Amended::Same));
+        };
+        let unchanged = Compare {
+            target: CompareTarget::Mod.into(),
+            key: raw(key),
+            mod_revision: Some(kv.mod_revision),
+            ..Compare::default()
+        };
+        let put = PutRequest { key: raw(key), value, lease: 0, ignore_lease: true };
+        let put = Operation { put: Some(put), ..Operation::default() };
+        let txn = TxnRequest { compare: vec![unchanged], success: vec![put], failure: Vec::new() };
+        let reply = client.call(txn).await?;
+        let revision = Moment::read(&client, reply.header)?.revision;
+        Ok(reply.succeeded.then_some(Amended::At(revision)))
     }
 
     /// The connection for single calls: the last one, or the first endpoint that answers.

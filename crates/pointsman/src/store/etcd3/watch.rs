@@ -87,7 +87,7 @@ impl Watching {
 /// The event's revision and change; the change is none for a key that is not one of ours.
 /// Nothing for an event seen before: etcd has been known to repeat them after a reconnect.
 fn read(folder: &Folder, seen: Moment, event: Event) -> Option<(u64, Option<Change>)> {
-    let KeyValue { key, mod_revision, value } = event.kv?;
+    let KeyValue { key, mod_revision, value, .. } = event.kv?;
     let number = u64::try_from(mod_revision).ok().filter(|number| *number > seen.revision)?;
     let change = folder.relative_or_say(&key).map(|key| match EventKind::try_from(event.kind) {
         Ok(EventKind::Delete) => Change::Delete { key },
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn put(revision: i64, key: &str) -> Event {
-        let kv = KeyValue { key: key.into(), mod_revision: revision, value: b"v".to_vec() };
+        let kv = KeyValue { key: key.into(), mod_revision: revision, value: b"v".to_vec(), lease: 0 };
         Event { kind: EventKind::Put.into(), kv: Some(kv) }
     }
 

@@ -1,0 +1,158 @@
+//! Asks the daemon, with a deadline for every answer. Remembers nothing.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::EventMessage;
+use bollard::query_parameters::EventsOptionsBuilder;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::{Stream, StreamExt};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::event;
+use super::host::DockerHost;
+use super::roster::{Answer, Event, Job, has_labels};
+use crate::agent::container::Container;
+use crate::agent::moment;
+use crate::store::error::chain;
+
+/// No daemon remembers as many events; one that tells of more is not listened to for ever.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// A connection to a daemon; each question is a connection of its own, which is how bollard does it.
+#[derive(Clone)]
+pub(super) struct Client {
+    docker: Docker,
+    deadline: Duration,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) id: String,
+    pub(super) node: String,
+    /// What its clock says, nanoseconds since 1970.
+    pub(super) now: Option<i64>,
+}
+
+/// What the daemon tells of itself.
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>;
+
+impl Client {
+    /// Reaches the daemon and agrees on a version.
+    pub(super) async fn connect(host: &DockerHost, deadline: Duration) -> Result<Self, String> {
+        let seconds = deadline.as_secs().max(1);
+        let docker = match host {
+            DockerHost::Unix(path) => Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION),
+            DockerHost::Tcp(address) => Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION),
+        };
+        let docker = docker.map_err(|error| chain(&error))?;
+        let docker = within(deadline, docker.negotiate_version()).await.map_err(|failure| failure.why)?;
+        Ok(Self { docker, deadline })
+    }
+
+    /// Who it is.
+    pub(super) async fn daemon(&self) -> Result<Daemon, String> {
+        let info = within(self.deadline, self.docker.info()).await.map_err(|failure| failure.why)?;
+        Ok(Daemon {
+            // Without an id of its own it is the same one for as long as it is at the same place.
+            id: info.id.unwrap_or_default(),
+            node: info.name.unwrap_or_default(),
+            now: info.system_time.as_deref().and_then(moment::parse),
+        })
+    }
+
+    /// What happened between two times, as far back as the daemon remembers: 256 events of all kinds.
+    pub(super) async fn history(&self, since: i64, until: i64) -> Result<Vec<EventMessage>, String> {
+        let options = EventsOptionsBuilder::new().filters(&event::filters());
+        let options = options.since(&seconds(since)).until(&seconds(until)).build();
+        let mut events = Box::pin(self.docker.events(Some(options)).take(MOST_REMEMBERED));
+        let all = async {
+            let mut found = Vec::new();
+            while let Some(message) = events.next().await {
+                found.push(message?);
+            }
+            Ok(found)
+        };
+        within(self.deadline, all).await.map_err(|failure| failure.why)
+    }
+
+    /// Everything that happens from `since` on; from now on without it.
+    pub(super) fn events(&self, since: Option<i64>) -> Events {
+        let options = EventsOptionsBuilder::new().filters(&event::filters());
+        let options = match since {
+            Some(at) => options.since(&seconds(at)),
+            None => options,
+        };
+        Box::pin(self.docker.events(Some(options.build())))
+    }
+
+    /// Ends when the daemon does not answer any more, with the reason.
+    pub(super) async fn heartbeat(self, every: Duration) -> String {
+        loop {
+            sleep(every).await;
+            if let Err(failure) = within(self.deadline, self.docker.ping()).await {
+                return failure.why;
+            }
+        }
+    }
+
+    /// Does one job. That the daemon has no answer about one container is not the end; that it has no list is.
+    pub(super) async fn run(self, job: Job) -> Result<Event, String> {
+        match job {
+            Job::List => self.list().await,
+            Job::Inspect(id) => Ok(self.inspect(id).await),
+        }
+    }
+
+    async fn list(&self) -> Result<Event, String> {
+        let answer = within(self.deadline, self.docker.list_containers(None)).await.map_err(|failure| failure.why)?;
+        let (mut ours, mut strangers) = (Vec::new(), BTreeSet::new());
+        for summary in answer {
+            let Some(id) = summary.id.filter(|id| !id.is_empty()) else { continue };
+            match has_labels(summary.labels.unwrap_or_default().keys()) {
+                true => ours.push(id),
+                false => drop(strangers.insert(id)),
+            }
+        }
+        Ok(Event::Listed { ours, strangers })
+    }
+
+    async fn inspect(&self, id: String) -> Event {
+        let answer = match within(self.deadline, self.docker.inspect_container(&id, None)).await {
+            Ok(answer) => Answer::Is(Box::new(Container::from_inspect(answer))),
+            Err(failure) if failure.gone => Answer::Gone,
+            Err(failure) => {
+                warn!(container = %id, "Docker does not say how a container is: {}", failure.why);
+                Answer::Failed
+            }
+        };
+        Event::Inspected(id, answer)
+    }
+}
+
+/// A time as the daemon wants it, in seconds.
+fn seconds(at: i64) -> String {
+    format!("{}.{:09}", at.div_euclid(1_000_000_000), at.rem_euclid(1_000_000_000))
+}
+
+/// No answer.
+struct Failure {
+    why: String,
+    /// What was asked about is not there.
+    gone: bool,
+}
+
+async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    match timeout(deadline, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            let gone = matches!(error, Error::DockerResponseServerError { status_code: 404, .. });
+            Err(Failure { why: chain(&error), gone })
+        }
+        Err(_) => Err(Failure { why: format!("no answer within {deadline:?}"), gone: false }),
+    }
+}

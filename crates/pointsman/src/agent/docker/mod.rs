@@ -1,0 +1,245 @@
+//! Follows the Docker daemon of this machine. Tells what its containers are, never what is to be done about them.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `roster` | what is known and what is to be asked: pure |
+//! | `event` | what the daemon's events mean: pure |
+//! | `client` | questions and answers |
+//! | `host` | where the daemon is |
+
+mod client;
+mod event;
+mod host;
+mod roster;
+
+pub use host::DockerHost;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tracing::{info, warn};
+
+use self::client::{Client, Daemon, Events};
+use self::roster::{Event, Roster};
+use super::container::Container;
+use crate::store::Condition;
+use crate::store::backoff::{Backoff, jitter};
+use crate::store::error::chain;
+
+/// Where the daemon is, and how patient we are with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerSettings {
+    /// Where it is.
+    pub host: DockerHost,
+    /// How long it may take for an answer (default 10 s).
+    pub deadline: Duration,
+    /// How often it is asked whether it is there, which its events do not tell while nothing happens (default 3 s).
+    pub ping: Duration,
+    /// How often everything is listed again, whatever events said (default 3 min, jittered).
+    pub audit: Duration,
+}
+
+impl DockerSettings {
+    /// The defaults for a daemon.
+    pub fn new(host: DockerHost) -> Self {
+        Self { host, deadline: Duration::from_secs(10), ping: Duration::from_secs(3), audit: Duration::from_secs(180) }
+    }
+}
+
+/// What is known of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Its id, which stays the same for as long as it keeps its data; empty before it was first seen whole.
+    pub daemon: String,
+    /// Its machine's name.
+    pub node: String,
+    /// Its containers that run or are paused and have labels of ours, by id. While it is out of reach these are those
+    /// that were last seen: containers go on without it.
+    pub containers: BTreeMap<String, Container>,
+    /// How it stands with it. [`Condition::Connecting`]: `containers` says nothing yet.
+    pub condition: Condition,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            daemon: String::new(),
+            node: String::new(),
+            containers: BTreeMap::new(),
+            condition: Condition::Connecting { error: None },
+        }
+    }
+}
+
+/// How long a container may take to stop before an agent that starts meanwhile takes it for one that goes on, in
+/// nanoseconds.
+const STOPS_WITHIN: i64 = 600_000_000_000;
+
+/// Nobody receives.
+struct Unheard;
+
+/// Why a connection ended.
+enum End {
+    Unheard,
+    Lost(String),
+}
+
+/// Follows the daemon through any outage, until the receivers are gone. The first view with containers has all of them.
+pub async fn follow(settings: DockerSettings, out: watch::Sender<View>) {
+    let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    let follower = Follower {
+        settings,
+        out,
+        backoff,
+        rng: fastrand::Rng::new(),
+        daemon: String::new(),
+        roster: Roster::default(),
+        since: None,
+        said: None,
+    };
+    let Err(Unheard) = follower.run().await;
+}
+
+struct Follower {
+    settings: DockerSettings,
+    out: watch::Sender<View>,
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    /// The daemon that the roster is of.
+    daemon: String,
+    roster: Roster,
+    /// When the last event happened that we know of.
+    since: Option<i64>,
+    /// What was last logged of its being out of reach.
+    said: Option<String>,
+}
+
+impl Follower {
+    async fn run(mut self) -> Result<std::convert::Infallible, Unheard> {
+        loop {
+            match Box::pin(self.connection()).await {
+                End::Unheard => return Err(Unheard),
+                End::Lost(why) => self.lose(why),
+            }
+            let pause = self.backoff.next(&mut self.rng);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.out.closed() => return Err(Unheard),
+            }
+        }
+    }
+
+    fn lose(&mut self, why: String) {
+        if self.said.as_ref() != Some(&why) {
+            warn!("Docker at {} is out of reach, what was last seen of it holds: {why}", self.settings.host);
+        }
+        self.out.send_if_modified(|view| {
+            let condition = match &view.condition {
+                Condition::Connecting { .. } => Condition::Connecting { error: Some(why.clone()) },
+                Condition::Watching { .. } | Condition::Lost { .. } => Condition::Lost { error: why.clone() },
+            };
+            std::mem::replace(&mut view.condition, condition.clone()) != condition
+        });
+        self.said = Some(why);
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn connection(&mut self) -> End {
+        let out = self.out.clone();
+        let opened = tokio::select! {
+            opened = self.open() => opened,
+            () = out.closed() => return End::Unheard,
+        };
+        match opened {
+            Ok((client, daemon, events)) => self.watch(client, &daemon, events).await,
+            Err(why) => End::Lost(why),
+        }
+    }
+
+    async fn open(&mut self) -> Result<(Client, Daemon, Events), String> {
+        let client = Client::connect(&self.settings.host, self.settings.deadline).await?;
+        let daemon = client.daemon().await?;
+        if daemon.id != self.daemon {
+            (self.roster, self.since) = (Roster::default(), None);
+            self.daemon.clone_from(&daemon.id);
+        }
+        self.roster.step(Event::Connected);
+        self.catch_up(&client, &daemon).await;
+        // Events are asked for from a time before the list is made, so that none falls in between: the daemon's answer
+        // does not tell when it began to listen for them. Those that come twice do no harm.
+        self.since = daemon.now;
+        let events = client.events(self.since);
+        Ok((client, daemon, events))
+    }
+
+    /// Hears what happened meanwhile, or before we began: the list does not tell who was asked to stop. Without it, what
+    /// stops would get work again until it has ended.
+    async fn catch_up(&mut self, client: &Client, daemon: &Daemon) {
+        let Some(now) = daemon.now else { return };
+        let since = self.since.unwrap_or(now.saturating_sub(STOPS_WITHIN));
+        match client.history(since, now).await {
+            Ok(past) => {
+                past.into_iter().filter_map(event::read).for_each(|past| self.roster.step(Event::Happened(past)))
+            }
+            Err(why) => warn!("Docker does not say what happened before: {why}"),
+        }
+    }
+
+    async fn watch(&mut self, client: Client, daemon: &Daemon, mut events: Events) -> End {
+        let mut jobs = JoinSet::new();
+        let mut heartbeat = std::pin::pin!(client.clone().heartbeat(self.settings.ping));
+        let mut tick = pulse(self.settings.ping);
+        let mut audit = pulse(jitter(self.settings.audit, 0.8..1.2, &mut self.rng));
+        loop {
+            while let Some(job) = self.roster.next_job() {
+                jobs.spawn(client.clone().run(job));
+            }
+            self.tell(daemon);
+            let event = tokio::select! {
+                message = events.next() => match message {
+                    Some(Ok(message)) => {
+                        self.since = self.since.max(message.time_nano);
+                        event::read(message).map(Event::Happened)
+                    }
+                    Some(Err(error)) => return End::Lost(chain(&error)),
+                    None => return End::Lost("it ended the stream of events".to_owned()),
+                },
+                Some(done) = jobs.join_next() => match done {
+                    Ok(Ok(event)) => Some(event),
+                    Ok(Err(why)) => return End::Lost(why),
+                    Err(error) => return End::Lost(error.to_string()),
+                },
+                why = &mut heartbeat => return End::Lost(why),
+                _ = tick.tick() => Some(Event::Tick),
+                _ = audit.tick() => Some(Event::Audit),
+                () = self.out.closed() => return End::Unheard,
+            };
+            event.into_iter().for_each(|event| self.roster.step(event));
+        }
+    }
+
+    /// Tells what changed.
+    fn tell(&mut self, daemon: &Daemon) {
+        let watching = matches!(self.out.borrow().condition, Condition::Watching { .. });
+        let Some(containers) = self.roster.changes() else { return };
+        if !watching {
+            info!("Docker at {} is followed, {} containers have labels for us", self.settings.host, containers.len());
+            self.backoff.reset();
+            self.said = None;
+        }
+        let condition = Condition::Watching { via: format!("Docker at {}", self.settings.host) };
+        let view = View { daemon: daemon.id.clone(), node: daemon.node.clone(), containers, condition };
+        self.out.send_if_modified(|now| std::mem::replace(now, view.clone()) != view);
+    }
+}
+
+/// Beats this often, at first after one such time; late beats are not made up for.
+fn pulse(every: Duration) -> tokio::time::Interval {
+    let mut interval = interval_at(Instant::now() + every, every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

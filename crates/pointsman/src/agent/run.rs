@@ -1,0 +1,195 @@
+//! The agent's loop: what Docker shows becomes what is wanted, and the registrar keeps it. Ends only when it is told to,
+//! and leaves the keys: they end by themselves unless an agent comes back for them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::docker::{self, DockerSettings, View};
+use super::journal::{Journal, Line};
+use super::wanted::{Defaults, wanted};
+use crate::notify;
+use crate::registrar::{self, Plan, Report};
+use crate::settings::AgentSettings;
+use crate::store::lease::Owner;
+use crate::store::tenure::Tenure;
+use crate::store::{Condition, Store, StoreError, StoreSettings};
+
+/// Between two tries to find out which API a store speaks.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Follows Docker and keeps its containers' keys until dropped. `prefix` is where keys go of containers that do not say.
+///
+/// # Errors
+/// The store's settings are of no use.
+pub async fn run(
+    settings: &AgentSettings,
+    store: &StoreSettings,
+    prefix: Option<&str>,
+) -> Result<Infallible, StoreError> {
+    let (sender, mut views) = watch::channel(View::default());
+    let work = async {
+        let store = settled(store).await?;
+        loop {
+            // Before it was seen whole nothing is known of its containers, and nothing of the last agent's is removed.
+            let seen = views.wait_for(|view| !matches!(view.condition, Condition::Connecting { .. }));
+            let Ok(view) = seen.await.map(|view| view.clone()) else { return std::future::pending().await };
+            Post { settings, store: &store, prefix, view }.keep(&mut views).await?;
+        }
+    };
+    let waiting = waiting(sender.subscribe());
+    tokio::select! {
+        never = work => never,
+        () = docker::follow(DockerSettings::new(settings.docker.clone()), sender.clone()) => unreachable!("we receive"),
+        never = waiting => match never {},
+    }
+}
+
+/// Says that Docker is waited for, and why.
+async fn waiting(mut views: watch::Receiver<View>) -> Infallible {
+    let mut told = None;
+    loop {
+        let error = match &views.borrow_and_update().condition {
+            Condition::Connecting { error } => error.clone(),
+            Condition::Watching { .. } | Condition::Lost { .. } => None,
+        };
+        if let Some(error) = error.filter(|_| told.is_none()) {
+            warn!("waiting for Docker: {error}");
+            told = Some(error);
+        }
+        if views.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// The settings with the store's API settled, once it answers.
+async fn settled(settings: &StoreSettings) -> Result<StoreSettings, StoreError> {
+    let store = Store::open(settings)?;
+    let mut told = None;
+    loop {
+        match store.settle(settings).await {
+            Ok(settled) => return Ok(settled),
+            Err(error) if told.as_ref() != Some(&error) => {
+                warn!("waiting for the store: {error}");
+                told = Some(error);
+            }
+            Err(_) => {}
+        }
+        sleep(SETTLE).await;
+    }
+}
+
+/// One daemon's containers, and the lease for their keys.
+struct Post<'a> {
+    settings: &'a AgentSettings,
+    store: &'a StoreSettings,
+    prefix: Option<&'a str>,
+    /// What the daemon showed first.
+    view: View,
+}
+
+impl Post<'_> {
+    /// Until another daemon is in its place: then what this one's containers wanted is left to end by itself.
+    async fn keep(&self, views: &mut watch::Receiver<View>) -> Result<(), StoreError> {
+        let store = Store::open(self.store)?;
+        let defaults = self.defaults();
+        // Daemons of one data directory, or copied with their machine, share an id: the name tells them apart.
+        let owner = Owner::new("agent", &format!("{}\0{}", self.view.daemon, defaults.node));
+        let tenure = Tenure::new(&store, owner, self.settings.ttl);
+        let (plan, complaints) = wanted(self.view.containers.values(), &defaults);
+        let (plans, wanted_plans) = watch::channel(Arc::new(plan));
+        let (report, mut reports) = watch::channel(Report::default());
+        let mut clerk = Clerk { defaults, journal: Journal::default(), complaints: said(&complaints), ready: false };
+        let desk = async {
+            loop {
+                clerk.tell(&reports.borrow_and_update().clone(), &views.borrow_and_update().condition.clone());
+                tokio::select! {
+                    changed = views.changed() => if changed.is_err() { return },
+                    changed = reports.changed() => if changed.is_err() { return },
+                }
+                let view = views.borrow().clone();
+                if view.daemon != self.view.daemon {
+                    warn!("another Docker daemon answers; what the one before wanted ends by itself");
+                    return;
+                }
+                clerk.plan(&view, &plans);
+            }
+        };
+        tokio::select! {
+            () = desk => {}
+            () = Box::pin(registrar::run(self.store, &tenure, wanted_plans, &report)) => {}
+            () = stand_by(&tenure, self.settings.ttl) => {}
+        }
+        Ok(())
+    }
+
+    fn defaults(&self) -> Defaults {
+        let AgentSettings { node, host, network, .. } = self.settings;
+        Defaults {
+            prefix: self.prefix.map(str::to_owned),
+            node: node.clone().unwrap_or_else(|| self.view.node.replace('/', "-")),
+            host: *host,
+            network: network.clone(),
+        }
+    }
+}
+
+/// Holds the lease; while another agent of the same daemon has it, waits for that one's end.
+async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
+    let mut told = false;
+    loop {
+        tenure.run().await;
+        if !told {
+            warn!("another agent keeps the keys of this Docker daemon; standing by until it ends");
+            told = true;
+        }
+        sleep(ttl / 2).await;
+    }
+}
+
+fn said(complaints: &[super::Complaint]) -> Vec<String> {
+    complaints.iter().map(ToString::to_string).collect()
+}
+
+/// Turns views into plans, and says what came of them.
+struct Clerk {
+    defaults: Defaults,
+    journal: Journal,
+    complaints: Vec<String>,
+    ready: bool,
+}
+
+impl Clerk {
+    fn plan(&mut self, view: &View, plans: &watch::Sender<Arc<Plan>>) {
+        if matches!(view.condition, Condition::Connecting { .. }) {
+            return;
+        }
+        let (plan, complaints) = wanted(view.containers.values(), &self.defaults);
+        self.complaints = said(&complaints);
+        plans.send_if_modified(|now| {
+            let changed = **now != plan;
+            if changed {
+                *now = Arc::new(plan);
+            }
+            changed
+        });
+    }
+
+    fn tell(&mut self, report: &Report, condition: &Condition) {
+        for line in self.journal.report(&self.complaints, report, condition) {
+            match line {
+                Line::Info(text) => info!("{text}"),
+                Line::Warn(text) => warn!("{text}"),
+            }
+        }
+        if report.settled && !self.ready {
+            self.ready = true;
+            notify::ready(&format!("keeping {} keys", report.keys));
+        }
+    }
+}

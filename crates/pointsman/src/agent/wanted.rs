@@ -1,0 +1,157 @@
+//! From containers to what is wanted in the store. Pure.
+//!
+//! ```text
+//! Container ──offers──> Offer   one instance of one service, with the settings that this container asks for
+//!                         └──merge──> Wanted, prefix by prefix
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use pointsman_table::Protocol;
+
+use super::complaint::{Complaint, ComplaintKind};
+use super::container::{Container, State};
+use super::{kontena, labels};
+use crate::registrar::Wanted;
+
+/// What holds for containers whose labels say nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// The balancer's prefix, `/haproxy-haproxy-1`; empty for the top of the store.
+    pub prefix: Option<String>,
+    /// This machine's name, in front of containers' names; empty for none.
+    pub node: String,
+    /// By which address other machines reach this one.
+    pub host: Option<IpAddr>,
+    /// Which of a container's networks balancers are in.
+    pub network: Option<String>,
+}
+
+impl Defaults {
+    /// The name of the container's instances: `node-1-web`.
+    pub(super) fn instance(&self, container: &Container) -> String {
+        match self.node.as_str() {
+            "" => container.name.clone(),
+            node => format!("{node}-{}", container.name),
+        }
+    }
+}
+
+/// One instance of one service, and the settings that its container asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Below which keys are: `/haproxy-haproxy-1`.
+    pub prefix: String,
+    /// HTTP or TCP.
+    pub protocol: Protocol,
+    /// The service's name, one segment.
+    pub service: String,
+    /// The instance's name, one segment.
+    pub instance: String,
+    /// The instance's value: `10.0.0.7:8080 weight=2`.
+    pub value: String,
+    /// The service's keys, below its name, and their values.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Offer {
+    /// The service's key below the prefix: `services/shop`.
+    fn folder(&self) -> String {
+        format!("{}/{}", self.protocol.tree(), self.service)
+    }
+
+    fn instance_key(&self) -> String {
+        format!("{}/upstreams/{}", self.folder(), self.instance)
+    }
+}
+
+/// What one container offers. One that does not run offers nothing, and what is wrong with it does not matter.
+pub fn offers(container: &Container, defaults: &Defaults) -> (Vec<Offer>, Vec<Complaint>) {
+    let (mut offers, mut complaints) = (Vec::new(), Vec::new());
+    if container.state == State::Stopped || is_left_out(container) {
+        return (offers, complaints);
+    }
+    offers.extend(kontena::offer(container, defaults, &mut complaints));
+    offers.extend(labels::offers(container, defaults, &mut complaints));
+    (offers, complaints)
+}
+
+/// Our label leaves a container out, whoever else's labels it has.
+fn is_left_out(container: &Container) -> bool {
+    container.label("pointsman.enable") == Some("false")
+}
+
+/// What all containers of this machine want, by prefix. Containers of one service may want different settings, as they
+/// do in the middle of a deployment: for each key the newest that has it is right. Two that want the same instance:
+/// the older keeps it, and the other gives nothing.
+pub fn wanted<'a>(
+    containers: impl IntoIterator<Item = &'a Container>,
+    defaults: &Defaults,
+) -> (BTreeMap<String, Wanted>, Vec<Complaint>) {
+    let mut containers: Vec<_> = containers.into_iter().collect();
+    containers.sort_unstable_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    let mut merge = Merge::default();
+    for container in containers {
+        let (offers, complaints) = offers(container, defaults);
+        merge.complaints.extend(complaints);
+        offers.into_iter().for_each(|offer| merge.add(container, offer));
+    }
+    merge.finish()
+}
+
+/// Offers put together, oldest container first.
+#[derive(Default)]
+struct Merge<'a> {
+    /// By prefix and key.
+    instances: BTreeMap<(String, String), (&'a Container, String)>,
+    settings: BTreeMap<(String, String), Vec<(&'a Container, String)>>,
+    complaints: Vec<Complaint>,
+}
+
+impl<'a> Merge<'a> {
+    fn add(&mut self, container: &'a Container, offer: Offer) {
+        let place = (offer.prefix.clone(), offer.instance_key());
+        if let Some((older, _)) = self.instances.get(&place) {
+            let (prefix, key) = place;
+            let advice = if older.id == container.id {
+                "two of its services are one; give each its own name, or leave one of them out".to_owned()
+            } else {
+                format!("{} has this instance already; give each container its own pointsman.name", older.name)
+            };
+            let label = format!("{prefix}/{key}");
+            let kind = ComplaintKind::SameName;
+            return self.complaints.push(Complaint::new(kind, container, &label, Some(&offer.value), advice));
+        }
+        let folder = offer.folder();
+        for (key, value) in offer.settings {
+            let key = format!("{folder}/{key}");
+            self.settings.entry((offer.prefix.clone(), key)).or_default().push((container, value));
+        }
+        self.instances.insert(place, (container, offer.value));
+    }
+
+    fn finish(self) -> (BTreeMap<String, Wanted>, Vec<Complaint>) {
+        let Self { instances, settings, mut complaints } = self;
+        let mut all: BTreeMap<String, Wanted> = BTreeMap::new();
+        for ((prefix, key), (_, value)) in instances {
+            all.entry(prefix).or_default().instances.insert(key.into(), value.into());
+        }
+        for ((prefix, key), mut values) in settings {
+            let Some((newest, value)) = values.pop() else { continue };
+            let label = format!("{prefix}/{key}");
+            let others = values.iter().filter(|(_, other)| *other != value);
+            complaints.extend(others.map(|(older, other)| differs(older, other, &label, newest)));
+            all.entry(prefix).or_default().settings.insert(key.into(), value.into());
+        }
+        complaints.sort_unstable();
+        complaints.dedup();
+        (all, complaints)
+    }
+}
+
+/// The newest container's value is not in the sentence: it may be a secret.
+fn differs(older: &Container, value: &str, label: &str, newest: &Container) -> Complaint {
+    let advice = format!("{} is newer and wants another value, which holds; give both the same", newest.name);
+    Complaint::new(ComplaintKind::Differs, older, label, Some(value), advice)
+}

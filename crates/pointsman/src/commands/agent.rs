@@ -1,0 +1,42 @@
+//! `pointsman agent`: this machine's containers in the store. Starts the loop, and ends it when told to.
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::run::Reload;
+use crate::agent;
+use crate::notify;
+use crate::settings::Settings;
+use crate::store::Location;
+
+/// Runs until told to end. `placed`: the prefix of the settings was given, and is for containers that name no balancer.
+///
+/// # Errors
+/// The store's settings cannot be used.
+pub async fn agent(settings: &Settings, placed: bool, mut reload: Reload) -> anyhow::Result<()> {
+    let listen = |kind| signal(kind).context("listening for signals");
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let is_folder = matches!(settings.store.location, Location::Directory(_));
+    let prefix = Some(settings.store.prefix.as_str()).filter(|_| placed || is_folder);
+    let run = Box::pin(agent::run(&settings.agent, &settings.store, prefix));
+    let heed = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => notify::reloading(|| reload.again()),
+            }
+        }
+    };
+    tokio::select! {
+        never = run => match never? {},
+        () = heed => {}
+        () = notify::watchdog() => {}
+    }
+    info!("stopping; the keys stay for {:?}, unless an agent comes back for them", settings.agent.ttl);
+    notify::stopping("stopping");
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! `pointsman status`, `wait`, `drain`, `undrain`, and `--wait` of the edits: what every balancer of an id serves, and
+//! whether an instance is idle everywhere.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::Outcome;
+use super::edit::{PATIENCE, full};
+use crate::control::plural;
+use crate::fleet::{self, Call, Leaving, Member, Point, Stage, Wish};
+use crate::store::{Amended, Location, Store, StoreError, StoreSettings};
+
+/// A change was made, and the store says so at this revision (0 where it has none): waits until every balancer serves it.
+///
+/// # Errors
+/// The store is out of reach.
+pub async fn served(
+    settings: &StoreSettings,
+    revision: u64,
+    patience: Duration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let point = match revision {
+        0 => barrier(settings).await?,
+        revision => Point::Revision(revision),
+    };
+    wait_for(settings, &Wish { point, idle: None }, patience, note).await
+}
+
+/// Waits until every balancer serves this revision, or, without one, whatever the store holds now.
+///
+/// # Errors
+/// The store is out of reach; a revision was given for a store that has none.
+pub async fn wait(
+    settings: &StoreSettings,
+    revision: Option<u64>,
+    patience: Duration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let is_folder = matches!(settings.location, Location::Directory(_));
+    let point = match revision {
+        Some(_) if is_folder => {
+            bail!("--revision: a folder has no revisions; `pointsman wait` alone waits for what it holds")
+        }
+        Some(revision) => Point::Revision(revision),
+        None => barrier(settings).await?,
+    };
+    wait_for(settings, &Wish { point, idle: None }, patience, note).await
+}
+
+async fn barrier(settings: &StoreSettings) -> anyhow::Result<Point> {
+    let set = timeout(PATIENCE, fleet::barrier(settings)).await;
+    Ok(set.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
+}
+
+async fn wait_for(
+    settings: &StoreSettings,
+    wish: &Wish,
+    patience: Duration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
+    let call = timeout(patience.max(Duration::from_secs(1)), Call::new(settings)).await;
+    let mut call = call.with_context(|| format!("the store does not answer within {patience:?}"))??;
+    let outcome = call.wait(wish, patience.saturating_sub(start.elapsed())).await;
+    say(&outcome, wish, settings, patience, note)
+}
+
+fn say(
+    outcome: &fleet::Outcome,
+    wish: &Wish,
+    settings: &StoreSettings,
+    patience: Duration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let what = match (&wish.point, &wish.idle) {
+        (_, Some((_, service, instance))) => format!("done with {service}/{instance}"),
+        (Point::Revision(revision), None) => format!("at revision {revision}"),
+        (Point::Barrier(_), None) => "at the change".to_owned(),
+    };
+    match outcome {
+        fleet::Outcome::All(count) => {
+            let verb = if *count == 1 { "is" } else { "are" };
+            writeln!(note, "{} {verb} {what}", plural(*count, "balancer"))?;
+            return Ok(Outcome::Yes);
+        }
+        fleet::Outcome::Nobody => {
+            writeln!(note, "no balancer of {} is live, as far as the store knows", shown(&settings.prefix))?;
+        }
+        fleet::Outcome::Late(late) => {
+            writeln!(note, "after {patience:?} not every balancer is {what}:")?;
+            late.iter().try_for_each(|line| writeln!(note, "  {line}"))?;
+        }
+        fleet::Outcome::Lost(names) => {
+            writeln!(note, "not heard of any more, and perhaps serving old keys: {}", names.join(", "))?;
+        }
+        fleet::Outcome::Unknown(why) => bail!("cannot know whether every balancer is {what}: {why}"),
+    }
+    Ok(Outcome::No)
+}
+
+fn shown(prefix: &str) -> &str {
+    if prefix.is_empty() { "/" } else { prefix }
+}
+
+/// Whether an instance is to get new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// No.
+    On,
+    /// Yes.
+    Off,
+}
+
+/// Marks an instance so that it takes no new work, or takes the mark away; waits for so long, if at all, until every
+/// balancer serves that and, for a drain, has no work left for it.
+///
+/// # Errors
+/// There is no such instance, or the store is out of reach.
+pub async fn drain(
+    settings: &StoreSettings,
+    instance: &str,
+    drain: Drain,
+    patience: Option<Duration>,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let store = Store::open(settings)?;
+    let found = timeout(PATIENCE, find(&store, settings, instance)).await;
+    let found = found.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
+    let Some(Found { key, protocol, service, name }) = found else {
+        writeln!(note, "pointsman: {instance}: there is no such instance; `pointsman routes` lists them")?;
+        return Ok(Outcome::No);
+    };
+    let amended = store.amend(&key, |value| marked(value, drain)).await;
+    let amended = match amended {
+        Err(error @ StoreError::NoSuchKey { .. }) => {
+            writeln!(note, "pointsman: {error}")?;
+            return Ok(Outcome::No);
+        }
+        other => other?,
+    };
+    let Some(patience) = patience else { return Ok(Outcome::Yes) };
+    let point = match amended {
+        Amended::At(revision @ 1..) => Point::Revision(revision),
+        Amended::At(_) | Amended::Same => barrier(settings).await?,
+    };
+    let idle = (drain == Drain::On).then(|| (protocol.to_owned(), service, name));
+    wait_for(settings, &Wish { point, idle }, patience, note).await
+}
+
+/// An instance's key.
+struct Found {
+    key: String,
+    protocol: &'static str,
+    service: String,
+    name: String,
+}
+
+/// `shop/web-1`, or a key such as `tcp-services/db/db-1` where both trees have one of that name.
+async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow::Result<Option<Found>> {
+    let wrong = "an instance is SERVICE/INSTANCE, or its key: tcp-services/SERVICE/INSTANCE";
+    let parts: Vec<&str> = instance.split('/').filter(|part| !part.is_empty()).collect();
+    let (trees, service, name) = match parts.as_slice() {
+        [tree @ ("services" | "tcp-services"), service, name]
+        | [tree @ ("services" | "tcp-services"), service, "upstreams", name] => (vec![*tree], *service, *name),
+        [service, name] | [service, "upstreams", name] => (vec!["services", "tcp-services"], *service, *name),
+        _ => bail!("{instance}: {wrong}"),
+    };
+    let mut found = Vec::new();
+    for tree in trees {
+        for below in ["upstreams/", ""] {
+            let key = full(&settings.prefix, &format!("{tree}/{service}/{below}{name}"));
+            if store.get(&key).await?.is_some() {
+                let protocol = if tree == "services" { "http" } else { "tcp" };
+                found.push(Found { key, protocol, service: service.to_owned(), name: name.to_owned() });
+                break;
+            }
+        }
+    }
+    match found.as_slice() {
+        [one, other] => bail!("{instance} is both {} and {}; name one of these keys", one.key, other.key),
+        _ => Ok(found.pop()),
+    }
+}
+
+/// The value with or without the word; `None` where it is so already.
+fn marked(value: &[u8], drain: Drain) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(value);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_marked = words.iter().skip(1).any(|word| *word == "drain");
+    match drain {
+        Drain::On if !is_marked => Some(format!("{} drain", text.trim()).into_bytes()),
+        Drain::Off if is_marked => {
+            let kept: Vec<&str> = words
+                .iter()
+                .enumerate()
+                .filter(|(at, word)| *at == 0 || **word != "drain")
+                .map(|(_, word)| *word)
+                .collect();
+            Some(kept.join(" ").into_bytes())
+        }
+        Drain::On | Drain::Off => None,
+    }
+}
+
+/// One balancer, as `status --json` has it.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    member: &'a Member,
+}
+
+/// Lists the live balancers of the prefix.
+///
+/// # Errors
+/// The store is out of reach, or `out` is closed. None being live is [`Outcome::No`], with a line on `note`.
+pub async fn status(
+    settings: &StoreSettings,
+    json: bool,
+    out: &mut dyn Write,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let store = Store::open(settings)?;
+    let listed = timeout(PATIENCE, store.list(&fleet::folder(&settings.prefix))).await;
+    let listing = listed.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
+    let own = listing.entries.iter().filter(|(name, _)| !name.contains('/'));
+    let members: Vec<_> = own.map(|(name, value)| Member::read(name, value)).collect();
+    if json {
+        let lines: Vec<_> = members.iter().map(|member| Line { name: &member.name, member }).collect();
+        serde_json::to_writer_pretty(&mut *out, &lines)?;
+        writeln!(out)?;
+    } else if !members.is_empty() {
+        table(&members, out)?;
+    }
+    out.flush()?;
+    if members.is_empty() {
+        writeln!(note, "no balancer of {} is live, as far as the store knows", shown(&settings.prefix))?;
+        return Ok(Outcome::No);
+    }
+    Ok(Outcome::Yes)
+}
+
+fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
+    let width = members.iter().map(|member| member.name.chars().count()).max().unwrap_or(0).max("balancer".len());
+    writeln!(
+        out,
+        "{:<width$}  {:<8}  {:<7}  {:<8}  {:>9}  problems",
+        "balancer", "version", "engine", "stage", "revision"
+    )?;
+    for member in members {
+        let stage = match member.stage {
+            Stage::Serving => "serving",
+            Stage::Draining => "draining",
+            Stage::Stopped => "stopped",
+        };
+        let Member { name, version, engine, revision, problems, .. } = member;
+        writeln!(out, "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {problems}")?;
+    }
+    for member in members {
+        for Leaving { protocol, service, instance, active } in &member.leaving {
+            let tree = if protocol == "tcp" { "tcp-services" } else { "services" };
+            writeln!(out, "{}: {tree}/{service}/{instance} gets no new work, {active} running", member.name)?;
+        }
+    }
+    for member in members {
+        member.problem_lines.iter().try_for_each(|line| writeln!(out, "{}: {line}", member.name))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks() {
+        let check = |value: &str, drain: Drain, expected: Option<&str>| {
+            let marked = marked(value.as_bytes(), drain).map(|value| String::from_utf8(value).unwrap());
+            assert_eq!(marked.as_deref(), expected, "{value} {drain:?}");
+        };
+        check("10.0.0.1:80", Drain::On, Some("10.0.0.1:80 drain"));
+        check("10.0.0.1:80 weight=2\n", Drain::On, Some("10.0.0.1:80 weight=2 drain"));
+        check("10.0.0.1:80 drain weight=2", Drain::On, None);
+        check("10.0.0.1:80 drain weight=2", Drain::Off, Some("10.0.0.1:80 weight=2"));
+        check("10.0.0.1:80", Drain::Off, None);
+        check("drain", Drain::Off, None);
+        check("drain", Drain::On, Some("drain drain"));
+    }
+}

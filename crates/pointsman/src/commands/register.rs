@@ -1,0 +1,239 @@
+//! `pointsman register`: an instance in the store, for as long as a command runs or until it is removed.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::time::{sleep, timeout};
+
+use super::edit::{PATIENCE, full};
+use super::{Outcome, fleet};
+use crate::register::check::Check;
+use crate::register::child::{self, Child};
+use crate::register::{self, Registration};
+use crate::store::{Location, Store, StoreError, StoreSettings};
+use crate::{settings, sys};
+
+/// Between two checks, where there is no command whose end would be noticed.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What `register` is given.
+#[derive(Clone, Debug, Args)]
+pub struct Request {
+    /// The service
+    pub service: String,
+    /// A TCP service
+    #[arg(long)]
+    tcp: bool,
+    /// Where balancers reach it; an address, a host name, or unix:/path
+    /// [default: this machine's address on the way to the store; 127.0.0.1 with a folder]
+    #[arg(long, value_name = "A")]
+    address: Option<String>,
+    /// Its port
+    /// [default: the service's]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// The instance's name
+    /// [default: the host's name and the port]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Options of the instance, such as 'weight=2 maxconn=100'
+    #[arg(long, value_name = "WORDS")]
+    options: Option<String>,
+    /// When it is ready: http://HOST:PORT/PATH, /PATH, tcp://HOST:PORT, tcp or none
+    /// [default: tcp where there is a port]
+    #[arg(long, value_name = "URL")]
+    check: Option<String>,
+    /// How long the key stays when this process is gone without a word
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = settings::ttl)]
+    ttl: Duration,
+    /// How long balancers may take to finish its work before it is told to end
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = settings::duration)]
+    drain: Duration,
+    /// Without a command: how long it may take to become ready
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = settings::duration)]
+    timeout: Duration,
+    /// Without a command: drain it, and take it out of the store
+    #[arg(long, conflicts_with = "command")]
+    remove: bool,
+    /// The command, and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Request {
+    /// Reads what depends on the store and the machine.
+    ///
+    /// # Errors
+    /// A name or a check that is none.
+    fn registration(&self, settings: &StoreSettings) -> anyhow::Result<Registration> {
+        let address = match &self.address {
+            Some(address) => address.clone(),
+            None => own_address(settings).to_string(),
+        };
+        let bracketed =
+            if address.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{address}]") } else { address.clone() };
+        let at = match self.port {
+            Some(port) if !address.starts_with("unix:") => format!("{bracketed}:{port}"),
+            Some(_) | None => bracketed,
+        };
+        let port = self.port.map(|port| format!("-{port}")).unwrap_or_default();
+        let name = self.name.clone().unwrap_or_else(|| format!("{}{port}", sys::host_name()));
+        for (what, text) in [("--name", &name), ("SERVICE", &self.service)] {
+            if text.is_empty() || matches!(text.as_str(), "." | "..") || text.contains(['/', '\0']) {
+                bail!("{what}: {text:?} is not a name; write one without a slash");
+            }
+        }
+        let options = self.options.as_deref().map(|words| format!(" {}", words.trim())).unwrap_or_default();
+        Ok(Registration {
+            protocol: if self.tcp { "tcp" } else { "http" },
+            service: self.service.clone(),
+            name,
+            value: format!("{at}{options}"),
+            check: Check::parse(self.check.as_deref(), &address, self.port).map_err(anyhow::Error::msg)?,
+            ttl: self.ttl,
+            drain: self.drain,
+        })
+    }
+}
+
+/// The address by which this machine reaches the store: others on the way reach it there too.
+fn own_address(settings: &StoreSettings) -> IpAddr {
+    let towards = |url: &String| {
+        let uri: http::Uri = url.parse().ok()?;
+        let host = uri.host()?.trim_matches(['[', ']']);
+        let any: IpAddr =
+            if host.contains(':') { std::net::Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        // Connecting a UDP socket sends nothing: it only chooses a route.
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((host, uri.port_u16().unwrap_or(2379))).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let found = match &settings.location {
+        Location::Etcd(urls) => urls.iter().find_map(towards),
+        Location::Directory(_) => None,
+    };
+    found.unwrap_or(Ipv4Addr::LOCALHOST.into())
+}
+
+/// Registers.
+///
+/// # Errors
+/// What was given is of no use; the command cannot be started; without a command: the store is out of reach.
+pub async fn register(settings: &StoreSettings, request: &Request, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let registration = request.registration(settings)?;
+    if request.remove {
+        return remove(settings, &registration, note).await;
+    }
+    if request.command.is_empty() {
+        return once(settings, &registration, request.timeout, note).await;
+    }
+    let mut child = match Child::start(&request.command) {
+        Ok(child) => child,
+        Err(error) => {
+            writeln!(note, "pointsman: {error:#}")?;
+            return Ok(Outcome::Status(child::refusal(&error)));
+        }
+    };
+    let status = Box::pin(register::run(settings, &registration, &mut child)).await?;
+    Ok(Outcome::Status(status))
+}
+
+/// Writes the key when it is ready, without a lease: somebody else sees to its end.
+async fn once(
+    settings: &StoreSettings,
+    registration: &Registration,
+    patience: Duration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
+    while let Err(error) = registration.check.ask().await {
+        if start.elapsed() >= patience {
+            writeln!(note, "not registered: after {patience:?} the check {} fails: {error:#}", registration.check)?;
+            return Ok(Outcome::No);
+        }
+        sleep(PAUSE).await;
+    }
+    let key = full(&settings.prefix, &registration.key());
+    let store = Store::open(settings)?;
+    let put = timeout(PATIENCE, store.put(&key, registration.value.as_bytes())).await;
+    put.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
+    writeln!(note, "registered {key} = {}; it stays until `pointsman register --remove`", registration.value)?;
+    Ok(Outcome::Yes)
+}
+
+/// Drains it and deletes its key. One that is not there is removed already.
+async fn remove(
+    settings: &StoreSettings,
+    registration: &Registration,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let (relative, store) = (registration.key(), Store::open(settings)?);
+    let key = full(&settings.prefix, &relative);
+    let there = timeout(PATIENCE, store.get(&key)).await;
+    if there.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??.is_none() {
+        writeln!(note, "{key} is not registered")?;
+        return Ok(Outcome::Yes);
+    }
+    // Whether they are all done or not, it is about to end.
+    Box::pin(fleet::drain(settings, &relative, fleet::Drain::On, Some(registration.drain), note)).await?;
+    match timeout(PATIENCE, store.delete(&key, false)).await {
+        Ok(Err(StoreError::NoSuchKey { .. })) => {}
+        removed => drop(removed.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??),
+    }
+    Ok(Outcome::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::store::Api;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        request: Request,
+    }
+
+    fn settings(location: Location) -> StoreSettings {
+        let (prefix, audit) = ("/p".to_owned(), Duration::from_secs(60));
+        StoreSettings { location, api: Api::Auto, prefix, user: None, ca: None, identity: None, audit }
+    }
+
+    fn check(line: &str, expected: &str) {
+        let request = Line::try_parse_from(line.split(' ')).unwrap().request;
+        let said = match request.registration(&settings(Location::Directory("x".into()))) {
+            Ok(it) => format!("{} = {} {}", it.key(), it.value, it.check),
+            Err(error) => error.to_string(),
+        };
+        let host = sys::host_name();
+        assert_eq!(said, expected.replace("HOST", &host), "{line}");
+    }
+
+    #[test]
+    fn registrations() {
+        check(
+            "register shop --port 9000 -- x",
+            "services/shop/upstreams/HOST-9000 = 127.0.0.1:9000 tcp://127.0.0.1:9000",
+        );
+        check("register shop", "services/shop/upstreams/HOST = 127.0.0.1 none");
+        check("register db --tcp --name a --address ::1 --port 1", "tcp-services/db/upstreams/a = [::1]:1 tcp://::1:1");
+        check(
+            "register shop --name a --address unix:/run/a --options weight=2 --check http://h:1/x",
+            "services/shop/upstreams/a = unix:/run/a weight=2 http://h:1/x",
+        );
+        check("register a/b --name a", "SERVICE: \"a/b\" is not a name; write one without a slash");
+        check("register a --name ..", "--name: \"..\" is not a name; write one without a slash");
+        check("register a --check /up", "--check: this needs --port, or a URL with a port");
+    }
+
+    #[test]
+    fn the_way_to_the_store_says_the_address() {
+        let address = own_address(&settings(Location::Etcd(vec!["http://127.0.0.1:2379".to_owned()])));
+        assert_eq!(address, IpAddr::from(Ipv4Addr::LOCALHOST));
+    }
+}

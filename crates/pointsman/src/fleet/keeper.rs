@@ -1,0 +1,355 @@
+//! Keeps this balancer's status key: writes it when what it says changes, at once where somebody may wait for it, and
+//! takes it away at the end. A store that cannot be written is said once, and keeps nothing else from working.
+
+use std::time::Duration;
+
+use pointsman_table::{Instance, Protocol, Table};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::folder;
+use super::member::{Leaving, MOST_LEAVING, Member, Stage};
+use crate::admin::Figures;
+use crate::control::{Phase, Status};
+use crate::live::Working;
+use crate::store::lease::{Edit, Grip, Owner};
+use crate::store::tenure::{Standing, Tenure};
+use crate::store::{Store, StoreError};
+
+/// For how long a balancer counts as live after it was last heard of.
+pub const TTL: Duration = Duration::from_secs(10);
+/// Least time between two writes; more on a store that takes long for one.
+const SPACING: Duration = Duration::from_millis(5);
+/// So many times what the last write took is waited before the next.
+const SHARE: u32 = 2;
+/// How often instances that get no new work are looked at: our own counters, and those that HAProxy must be asked for.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOK_AT_HAPROXY: Duration = Duration::from_millis(500);
+/// How often numbers are written that are neither from 0 nor to 0.
+const NUMBERS: Duration = Duration::from_secs(1);
+/// After a write that failed.
+const RETRY: Duration = Duration::from_millis(500);
+/// For the last words.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What is known of this balancer.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its name: one path segment.
+    pub name: String,
+    /// The prefix that it reads.
+    pub prefix: String,
+    /// `native` or `haproxy`.
+    pub engine: &'static str,
+}
+
+/// Keeps the status until `ended`, then takes it away.
+pub async fn keep(
+    store: &Store,
+    about: About,
+    status: watch::Receiver<Status>,
+    figures: Figures,
+    kept: watch::Sender<Option<bool>>,
+    mut ended: watch::Receiver<bool>,
+) {
+    let mut about = about;
+    loop {
+        let owner = Owner::new("balancer", &format!("{}\0{}", about.prefix, about.name));
+        let tenure = Tenure::new(store, owner, TTL);
+        let mut keeper = Keeper::new(&tenure, &about, status.clone(), figures.clone(), &kept);
+        let replaced = tokio::select! {
+            () = tenure.run() => true,
+            () = keeper.run() => false,
+            _ = ended.wait_for(|ended| *ended) => false,
+        };
+        if !replaced {
+            keeper.farewell().await;
+            tenure.release(FAREWELL).await;
+            return;
+        }
+        let other = format!("{}~{:04x}", about.name, fastrand::u16(..));
+        warn!("another balancer has the name {}: this one is {other} from now on; give --name", about.name);
+        about.name = other;
+    }
+}
+
+struct Keeper<'a, 's> {
+    tenure: &'a Tenure<'s>,
+    about: &'a About,
+    status: watch::Receiver<Status>,
+    figures: Figures,
+    kept: &'a watch::Sender<Option<bool>>,
+    /// Who had work when it was looked last, and in which table's time that was.
+    working: Vec<Working>,
+    looked: u64,
+    /// What was written last in this term.
+    written: Option<(Member, Instant)>,
+    /// The earliest time for the next write.
+    next: Instant,
+    /// What was last said of a store that cannot be written.
+    told: Option<StoreError>,
+}
+
+impl<'a, 's> Keeper<'a, 's> {
+    fn new(
+        tenure: &'a Tenure<'s>,
+        about: &'a About,
+        status: watch::Receiver<Status>,
+        figures: Figures,
+        kept: &'a watch::Sender<Option<bool>>,
+    ) -> Self {
+        Self {
+            tenure,
+            about,
+            status,
+            figures,
+            kept,
+            working: Vec::new(),
+            looked: 0,
+            written: None,
+            next: Instant::now(),
+            told: None,
+        }
+    }
+
+    /// Never ends.
+    async fn run(&mut self) {
+        let mut standing = self.tenure.standing();
+        standing.mark_changed();
+        loop {
+            let (pause, look_due) = (self.pause(), self.is_look_due());
+            let look = tokio::select! {
+                Ok(()) = self.status.changed() => false,
+                Ok(()) = standing.changed() => {
+                    let now = standing.borrow_and_update().clone();
+                    self.stand(now);
+                    false
+                }
+                () = sleep(pause), if look_due => true,
+                () = sleep(RETRY), if self.written.is_none() => false,
+            };
+            sleep_until(self.next).await;
+            if matches!(*standing.borrow(), Standing::Held { .. }) {
+                self.update(look).await;
+            }
+        }
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.written = None;
+        match standing {
+            Standing::Awaited { error: Some(error) } => self.failed(error),
+            Standing::Awaited { error: None } | Standing::Held { .. } | Standing::Replaced => {}
+        }
+    }
+
+    fn failed(&mut self, error: StoreError) {
+        self.kept.send_replace(Some(false));
+        // A store that is out of reach is said by who follows it.
+        let is_news = self.told.as_ref() != Some(&error) && !matches!(error, StoreError::Unreachable { .. });
+        if is_news {
+            warn!(
+                "the status of this balancer cannot be written, so `pointsman status` and --wait do not know of it: {error}"
+            );
+            self.told = Some(error);
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        match self.figures {
+            Figures::Native(_) => LOOK,
+            Figures::Haproxy(_) => LOOK_AT_HAPROXY,
+        }
+    }
+
+    /// Whether somebody may still have work who is to have none, as far as is known.
+    fn is_look_due(&self) -> bool {
+        let written = self.written.as_ref();
+        written.is_some_and(|(member, _)| !member.leaving.is_empty() || self.looked < member.revision)
+    }
+
+    async fn update(&mut self, look: bool) {
+        let status = self.status.borrow_and_update().clone();
+        if !status.served {
+            return;
+        }
+        // HAProxy is only asked before it is said what is served if somebody may wait for the answer: it takes time.
+        let asks = matches!(self.figures, Figures::Native(_)) || look || status.table.as_deref().is_none_or(has_idle);
+        if asks || status.phase != Phase::Serve {
+            self.working = self.figures.working().await;
+            self.looked = status.applied;
+        }
+        let member = self.about.member(&status, &self.working);
+        let due = self.written.as_ref().is_none_or(|(last, at)| match change(last, &member) {
+            Change::None => false,
+            Change::Numbers => at.elapsed() >= NUMBERS,
+            Change::News => true,
+        });
+        if due {
+            self.write(member).await;
+        }
+    }
+
+    async fn write(&mut self, member: Member) {
+        let start = Instant::now();
+        let key = format!("{}/{}", folder(&self.about.prefix), self.about.name);
+        let put = Edit::Put { key, value: member.text() };
+        let done = self.tenure.apply(std::slice::from_ref(&put)).await.pop();
+        let took = start.elapsed();
+        self.next = Instant::now() + SPACING.max(took * SHARE);
+        match done {
+            Some(Ok(Grip::Done(_))) => {
+                self.written = Some((member, start));
+                self.kept.send_replace(Some(true));
+                if self.told.take().is_some() {
+                    info!("the status of this balancer is written again");
+                }
+            }
+            Some(Ok(Grip::Taken)) => {
+                let why = "this key is not a balancer's; remove it".to_owned();
+                let key = put.key().to_owned();
+                self.written = None;
+                self.failed(StoreError::BadKey { key, why });
+            }
+            Some(Err(error)) => {
+                self.written = None;
+                self.failed(error);
+            }
+            Some(Ok(Grip::Ended | Grip::Replaced)) | None => self.written = None,
+        }
+    }
+
+    /// The last word: it ends of its own will.
+    async fn farewell(&mut self) {
+        let Some((mut member, _)) = self.written.take() else { return };
+        member.stage = Stage::Stopped;
+        member.leaving.clear();
+        let _ = tokio::time::timeout(FAREWELL, self.write(member)).await;
+    }
+}
+
+impl About {
+    fn member(&self, status: &Status, working: &[Working]) -> Member {
+        let stage = match status.phase {
+            Phase::Serve => Stage::Serving,
+            Phase::Drain => Stage::Draining,
+            Phase::Halt => Stage::Stopped,
+        };
+        let leaving = match (&status.table, stage) {
+            (Some(table), Stage::Serving) => leaving(table, working),
+            _ => working.iter().take(MOST_LEAVING).map(Leaving::from).collect(),
+        };
+        let mut member = Member {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: self.engine.to_owned(),
+            stage,
+            revision: status.applied,
+            barrier: status.barrier_served.clone(),
+            leaving,
+            ..Member::default()
+        };
+        member.tell(status.problems());
+        member
+    }
+}
+
+fn has_idle(table: &Table) -> bool {
+    table.services().iter().any(|service| service.instances.iter().any(is_idle))
+}
+
+/// Whether its keys give it no new work.
+fn is_idle(instance: &Instance) -> bool {
+    instance.drain || instance.weight == 0
+}
+
+/// Instances that get no new work: by their keys, or because they are gone and still have some.
+fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
+    let active = |protocol: Protocol, service: &str, instance: &str| {
+        let same = |one: &&Working| one.protocol == protocol && one.service == service && one.instance == instance;
+        working.iter().find(same).map_or(0, |one| one.active)
+    };
+    let mut leaving = Vec::new();
+    for service in table.services() {
+        let out = service.instances.iter().filter(|instance| is_idle(instance));
+        leaving.extend(out.map(|instance| Leaving {
+            protocol: word(service.protocol).to_owned(),
+            service: service.name.to_string(),
+            instance: instance.name.to_string(),
+            active: active(service.protocol, service.name.as_str(), instance.name.as_str()),
+        }));
+    }
+    let is_gone = |one: &&Working| {
+        let service = table.service(one.protocol, &one.service);
+        !service.is_some_and(|service| service.instances.iter().any(|known| known.name.as_str() == one.instance))
+    };
+    leaving.extend(working.iter().filter(is_gone).map(Leaving::from));
+    leaving.truncate(MOST_LEAVING);
+    leaving
+}
+
+fn word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+    }
+}
+
+impl From<&Working> for Leaving {
+    fn from(one: &Working) -> Self {
+        Self {
+            protocol: word(one.protocol).to_owned(),
+            service: one.service.clone(),
+            instance: one.instance.clone(),
+            active: one.active,
+        }
+    }
+}
+
+/// How much a status differs from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    /// Somebody works on more or less, but still works.
+    Numbers,
+    /// Anything that somebody may wait for.
+    News,
+}
+
+fn change(last: &Member, now: &Member) -> Change {
+    if last == now {
+        return Change::None;
+    }
+    let plain = |member: &Member| {
+        let leaving = member.leaving.iter().cloned().map(|one| Leaving { active: one.active.min(1), ..one });
+        Member { leaving: leaving.collect(), ..member.clone() }
+    };
+    if plain(last) == plain(now) { Change::Numbers } else { Change::News }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_news() {
+        let leaving = |active: u64| Leaving {
+            protocol: "http".to_owned(),
+            service: "shop".to_owned(),
+            instance: "web-1".to_owned(),
+            active,
+        };
+        let member =
+            |revision: u64, active: u64| Member { revision, leaving: vec![leaving(active)], ..Member::default() };
+        for (last, now, expected) in [
+            (member(1, 3), member(1, 3), Change::None),
+            (member(1, 3), member(1, 2), Change::Numbers),
+            (member(1, 1), member(1, 0), Change::News),
+            (member(1, 0), member(1, 1), Change::News),
+            (member(1, 3), member(2, 3), Change::News),
+        ] {
+            assert_eq!(change(&last, &now), expected, "{last:?} {now:?}");
+        }
+    }
+}

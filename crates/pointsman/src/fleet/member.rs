@@ -1,0 +1,109 @@
+//! What a balancer says of itself, as its status key has it. Plain data.
+
+use serde::{Deserialize, Serialize};
+
+/// Problems that are told in full; the rest is a number.
+const MOST_PROBLEMS: usize = 20;
+/// Longest text of one of them, characters.
+const LONGEST_PROBLEM: usize = 400;
+/// Instances with work of which numbers are told.
+pub(super) const MOST_LEAVING: usize = 1000;
+
+/// How far a balancer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Takes connections.
+    #[default]
+    Serving,
+    /// Takes none, finishes what runs, and follows no key any more.
+    Draining,
+    /// Ends at once.
+    Stopped,
+}
+
+/// A balancer's status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// Its name, the last segment of the key.
+    #[serde(skip)]
+    pub name: String,
+    /// `0.1.0`.
+    pub version: String,
+    /// `native` or `haproxy`.
+    pub engine: String,
+    /// How far it is.
+    pub stage: Stage,
+    /// The store's revision that it serves.
+    pub revision: u64,
+    /// The value of the key `barrier` that it serves, for stores without revisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barrier: Option<Box<str>>,
+    /// How many problems it has.
+    pub problems: usize,
+    /// The first of them, a line each.
+    pub problem_lines: Vec<String>,
+    /// Instances that get no new work: those that the keys say so of, and those that are gone and still have some. Of a
+    /// balancer that is draining, whoever has work.
+    pub leaving: Vec<Leaving>,
+}
+
+/// An instance that gets no new work.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Leaving {
+    /// `http` or `tcp`.
+    pub protocol: String,
+    /// The service.
+    pub service: String,
+    /// The instance.
+    pub instance: String,
+    /// Requests or connections that it still works on for this balancer.
+    pub active: u64,
+}
+
+impl Member {
+    /// Reads a status key. What is no status, of a later version perhaps, is one that says nothing.
+    pub fn read(name: &str, value: &[u8]) -> Self {
+        Self { name: name.to_owned(), ..serde_json::from_slice(value).unwrap_or_default() }
+    }
+
+    /// The value of the status key.
+    pub fn text(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text and numbers")
+    }
+
+    /// Takes the problems, as far as they are told.
+    pub fn tell<T: ToString>(&mut self, problems: impl Iterator<Item = T>) {
+        for problem in problems {
+            self.problems += 1;
+            if self.problem_lines.len() < MOST_PROBLEMS {
+                self.problem_lines.push(problem.to_string().chars().take(LONGEST_PROBLEM).collect());
+            }
+        }
+    }
+
+    /// Work that this instance still does for this balancer.
+    pub fn active(&self, protocol: &str, service: &str, instance: &str) -> u64 {
+        let same = |leaving: &&Leaving| {
+            leaving.protocol == protocol && leaving.service == service && leaving.instance == instance
+        };
+        self.leaving.iter().filter(same).map(|leaving| leaving.active).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_survives_its_key() {
+        let mut member = Member { name: "a".to_owned(), revision: 7, stage: Stage::Draining, ..Member::default() };
+        member.tell((0..30).map(|number| format!("{number}{}", "é".repeat(1000))));
+        let read = Member::read("a", &member.text());
+        assert_eq!((read.problems, read.problem_lines.len()), (30, MOST_PROBLEMS));
+        assert_eq!(read, member);
+        assert_eq!(Member::read("b", b"nonsense"), Member { name: "b".to_owned(), ..Member::default() });
+        assert_eq!(Member::read("b", br#"{"revision":3,"later":[1]}"#).revision, 3);
+    }
+}

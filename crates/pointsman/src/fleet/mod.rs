@@ -1,0 +1,40 @@
+//! The balancers of one prefix, and what they say of themselves: each keeps a status key under a lease, aside from the
+//! keys that balancers follow, so that no status ever wakes one.
+//!
+//! ```text
+//! control's Status, the engine's figures ─> keeper ─under a lease─> /_pointsman<prefix>/balancers/<name>
+//!                                                                      └─followed by─> roll ─> wait, drain, status
+//! ```
+
+pub mod call;
+pub mod keeper;
+mod member;
+mod roll;
+
+use crate::store::{ASIDE, Store, StoreError, StoreSettings};
+
+pub use call::{Call, Outcome};
+pub use member::{Leaving, Member, Stage};
+pub use roll::{Point, Roll, Wish};
+
+/// The folder of the status keys of the balancers that read this prefix.
+pub fn folder(prefix: &str) -> String {
+    format!("{ASIDE}{prefix}/balancers")
+}
+
+/// The key below the prefix by which a store without revisions is asked how far a balancer has come. Nobody reads it as a
+/// setting.
+pub const BARRIER: &str = "barrier";
+
+/// A moment from which on everything that is in the store now is served: that of a key which nobody reads.
+///
+/// # Errors
+/// The store is out of reach, or refuses.
+pub async fn barrier(settings: &StoreSettings) -> Result<Point, StoreError> {
+    let value = format!("{:016x}", fastrand::u64(..));
+    let key = format!("{}/{BARRIER}", settings.prefix);
+    Ok(match Store::open(settings)?.put(&key, value.as_bytes()).await? {
+        0 => Point::Barrier(value.into()),
+        revision => Point::Revision(revision),
+    })
+}

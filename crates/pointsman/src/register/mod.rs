@@ -1,0 +1,304 @@
+//! `pointsman register`: an instance in the store for as long as a command runs. Registered when it is ready, out of
+//! rotation while it is not, drained before it is told to end.
+//!
+//! ```text
+//! start ─check passes─> registered ─TERM─> weight=0 ─every balancer done with it, or no more time─> removed ─> TERM
+//!                         └─check fails─> weight=0 ─passes─> registered        command ends: removed at once
+//! ```
+
+pub mod check;
+pub mod child;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use check::Check;
+use child::{Child, Event};
+use rustix::process::Signal;
+
+use crate::fleet::{self, Call, Outcome, Point, Wish};
+use crate::registrar::{self, Plan, Report, Wanted};
+use crate::store::lease::Owner;
+use crate::store::tenure::Tenure;
+use crate::store::{Store, StoreError, StoreSettings};
+
+/// Between two checks before it is ready.
+const EAGER: Duration = Duration::from_millis(200);
+/// Between two checks afterwards.
+const CALM: Duration = Duration::from_secs(2);
+/// So many failures in a row take it out of rotation.
+const FAILURES: u32 = 3;
+/// For writing to a store that should answer.
+const WRITE: Duration = Duration::from_secs(2);
+/// Between two tries to find out which API a store speaks.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What is to be registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// `http` or `tcp`.
+    pub protocol: &'static str,
+    /// The service.
+    pub service: String,
+    /// The instance's name.
+    pub name: String,
+    /// The instance's value.
+    pub value: String,
+    /// When it is ready.
+    pub check: Check,
+    /// How long its key outlives us.
+    pub ttl: Duration,
+    /// How long balancers may take to finish its work.
+    pub drain: Duration,
+}
+
+impl Registration {
+    /// The instance's key below the prefix.
+    pub fn key(&self) -> String {
+        let tree = if self.protocol == "tcp" { "tcp-services" } else { "services" };
+        format!("{tree}/{}/upstreams/{}", self.service, self.name)
+    }
+
+    fn plan(&self, prefix: &str, rotation: Rotation) -> Arc<Plan> {
+        let value = match rotation {
+            Rotation::Absent => None,
+            Rotation::In => Some(self.value.clone()),
+            Rotation::Out => Some(format!("{} weight=0", self.value)),
+        };
+        let mut wanted = Wanted::default();
+        wanted.instances.extend(value.map(|value| (self.key().into(), value.into())));
+        Arc::new([(prefix.to_owned(), wanted)].into())
+    }
+}
+
+/// Whether balancers are to give it work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rotation {
+    /// There is no key.
+    Absent,
+    /// They are.
+    In,
+    /// They are not, and may finish what they have.
+    Out,
+}
+
+/// Runs beside the command until it ends; the answer is its exit status. A store that is out of reach is waited for.
+///
+/// # Errors
+/// The store's settings are of no use.
+pub async fn run(settings: &StoreSettings, registration: &Registration, child: &mut Child) -> anyhow::Result<u8> {
+    let settings = match settled(settings, child).await? {
+        Ok(settings) => settings,
+        Err(status) => return Ok(status),
+    };
+    let store = Store::open(&settings)?;
+    // The same address is the same instance: one that was started anew takes over at once.
+    let identity = format!("{}\0{}\0{}", settings.prefix, registration.key(), registration.value);
+    let tenure = Tenure::new(&store, Owner::new("register", &identity), registration.ttl);
+    let (plans, wanted) = watch::channel(registration.plan(&settings.prefix, Rotation::Absent));
+    let (report, reports) = watch::channel(Report::default());
+    let desk = Desk { settings: &settings, registration, plans: &plans, reports };
+    let status = tokio::select! {
+        status = Box::pin(desk.attend(child)) => status,
+        () = Box::pin(registrar::run(&settings, &tenure, wanted, &report)) => unreachable!("the plans' sender is here"),
+        never = serve_out(&tenure) => never,
+    };
+    tenure.release(WRITE).await;
+    Ok(status)
+}
+
+/// Which API the store speaks, or how the command ended before that was known.
+async fn settled(settings: &StoreSettings, child: &mut Child) -> Result<Result<StoreSettings, u8>, StoreError> {
+    let store = Store::open(settings)?;
+    let mut told = false;
+    loop {
+        let tried = tokio::select! {
+            settled = Box::pin(store.settle(settings)) => settled,
+            status = gone(child) => return Ok(Err(status)),
+        };
+        match tried {
+            Ok(settled) => return Ok(Ok(settled)),
+            Err(error) if !told => {
+                warn!("waiting for the store: {error}");
+                told = true;
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = sleep(SETTLE) => {}
+            status = gone(child) => return Ok(Err(status)),
+        }
+    }
+}
+
+/// Waits for the command's end. Nothing is registered, so nothing is drained.
+async fn gone(child: &mut Child) -> u8 {
+    loop {
+        match child.next().await {
+            Event::Ended(status) => return status,
+            Event::Stop(signal) => child.signal(signal),
+        }
+    }
+}
+
+/// Holds the lease. When another process has taken it over, the command is left alone all the same.
+async fn serve_out(tenure: &Tenure<'_>) -> u8 {
+    tenure.run().await;
+    warn!("another process has registered the same instance; this one no longer keeps the key");
+    std::future::pending().await
+}
+
+/// Where the command's life meets the store's.
+struct Desk<'a> {
+    settings: &'a StoreSettings,
+    registration: &'a Registration,
+    plans: &'a watch::Sender<Arc<Plan>>,
+    reports: watch::Receiver<Report>,
+}
+
+impl Desk<'_> {
+    /// Until the command has ended.
+    async fn attend(&self, child: &mut Child) -> u8 {
+        let stop = tokio::select! {
+            event = child.next() => event,
+            () = self.watch() => unreachable!("checks go on for ever"),
+            () = self.tell() => unreachable!("reports go on for ever"),
+        };
+        let signal = match stop {
+            Event::Ended(status) => return status,
+            Event::Stop(signal) => signal,
+        };
+        tokio::select! {
+            () = Box::pin(self.drain()) => {}
+            event = child.next() => match event {
+                Event::Ended(status) => return status,
+                // Whoever says it twice does not want to wait.
+                Event::Stop(again) => info!("told to end again ({}): not waiting any more", name(again)),
+            },
+        }
+        child.signal(signal);
+        gone(child).await
+    }
+
+    /// Registers it when it is ready, and takes it out while it is not.
+    async fn watch(&self) {
+        let check = &self.registration.check;
+        let mut failures = FAILURES;
+        loop {
+            match check.ask().await {
+                Ok(()) => {
+                    failures = 0;
+                    self.put(Rotation::In);
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == FAILURES && self.put(Rotation::Out) {
+                        warn!("the check {check} fails: {error:#}; no new work until it passes");
+                    }
+                }
+            }
+            sleep(if failures < FAILURES { CALM } else { EAGER }).await;
+        }
+    }
+
+    /// Whether that is news.
+    fn put(&self, rotation: Rotation) -> bool {
+        let plan = self.registration.plan(&self.settings.prefix, rotation);
+        self.plans.send_if_modified(|now| {
+            let changed = *now != plan;
+            *now = plan;
+            changed
+        })
+    }
+
+    /// Says what came of it.
+    async fn tell(&self) {
+        let mut reports = self.reports.clone();
+        let mut said = String::new();
+        loop {
+            let line = {
+                let report = reports.borrow_and_update();
+                let key = self.registration.key();
+                match (report.conflicts.first(), &report.error) {
+                    (Some(conflict), _) => Err(conflict.to_string()),
+                    (None, Some(error)) => Err(format!("cannot register: {error}")),
+                    (None, None) if report.settled && report.keys > 0 => Ok(format!("registered {key}")),
+                    (None, None) => Ok(said.clone()),
+                }
+            };
+            let (text, is_bad) = match line {
+                Ok(text) => (text, false),
+                Err(text) => (text, true),
+            };
+            if text != said {
+                if is_bad {
+                    warn!("{text}")
+                } else {
+                    info!("{text}")
+                }
+                said = text;
+            }
+            if reports.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Takes it out of rotation, and waits until every balancer is done with it; then removes it.
+    async fn drain(&self) {
+        let before = self.reports.borrow().keys;
+        if before == 0 {
+            return;
+        }
+        info!("draining: no new work, finishing what runs");
+        if let Some(point) = self.settle(Rotation::Out).await {
+            self.finish(point).await;
+        }
+        self.settle(Rotation::Absent).await;
+    }
+
+    /// Waits until the store says so; a moment that shows it.
+    async fn settle(&self, rotation: Rotation) -> Option<Point> {
+        self.put(rotation);
+        let plan = self.registration.plan(&self.settings.prefix, rotation);
+        let mut reports = self.reports.clone();
+        let settled = reports.wait_for(|report| report.settled && report.plan.as_ref() == Some(&plan));
+        match timeout(WRITE, settled).await {
+            Ok(Ok(report)) => Some(Point::Revision(report.revision)),
+            Ok(Err(_)) | Err(_) => {
+                warn!("the store does not take it, so balancers cannot know: not waiting for them");
+                None
+            }
+        }
+    }
+
+    async fn finish(&self, point: Point) {
+        let Registration { protocol, service, name, drain, .. } = self.registration;
+        let point = match point {
+            Point::Revision(0) => match fleet::barrier(self.settings).await {
+                Ok(point) => point,
+                Err(error) => return warn!("cannot wait for the balancers: {error}"),
+            },
+            point => point,
+        };
+        let wish = Wish { point, idle: Some(((*protocol).to_owned(), service.clone(), name.clone())) };
+        let outcome = match Call::new(self.settings).await {
+            Ok(mut call) => call.wait(&wish, *drain).await,
+            Err(error) => Outcome::Unknown(error.to_string()),
+        };
+        match outcome {
+            Outcome::All(_) | Outcome::Nobody => {}
+            Outcome::Late(late) => warn!("after {drain:?} not every balancer is done: {}", late.join("; ")),
+            Outcome::Lost(names) => warn!("not heard of any more: {}", names.join(", ")),
+            Outcome::Unknown(why) => warn!("cannot know whether the balancers are done: {why}"),
+        }
+    }
+}
+
+fn name(signal: Signal) -> String {
+    format!("signal {}", signal.as_raw())
+}

@@ -1,0 +1,322 @@
+//! What is wanted, what is ours and what the store shows, and the edits that bring them together. Pure: no store, no
+//! clock.
+//!
+//! ```text
+//! wanted ──┐
+//! ours   ──┼─ edits ─> lease ─ settled ─> ours
+//! seen   ──┘                                ^── saw: a follower's updates
+//! ```
+//!
+//! What takes no new work for our own reasons (a container that is paused, unhealthy or stopping) has `weight=0`; the
+//! word `drain` is the operator's (`pointsman drain`). So both can be told apart, and his survives whatever we write.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pointsman_table::Change;
+use tokio::time::Instant;
+
+use super::conflict::Conflict;
+use super::wanted::Plan;
+use crate::store::Update;
+use crate::store::lease::{Edit, Grip};
+
+/// How long a key that somebody else has is left alone, unless it goes.
+const LATER: Duration = Duration::from_secs(5);
+/// What an operator adds to an instance.
+const DRAIN: &str = " drain";
+
+/// A key under our lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ours {
+    /// As we wrote it, without the operator's word.
+    value: Box<str>,
+    /// The operator drains it.
+    drained: bool,
+    /// The store's revision of our last write. What a follower tells of earlier ones is of no account.
+    revision: u64,
+}
+
+/// Everything known, by full key.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    instances: BTreeMap<String, Box<str>>,
+    settings: BTreeMap<String, Box<str>>,
+    ours: BTreeMap<String, Ours>,
+    /// What the store shows of keys that are not ours.
+    seen: BTreeMap<String, Box<[u8]>>,
+    /// Keys that somebody else has, and when to try again.
+    taken: BTreeMap<String, Instant>,
+}
+
+impl Book {
+    /// Something else is wanted from now on.
+    pub(super) fn want(&mut self, plan: &Plan) {
+        (self.instances, self.settings) = (BTreeMap::new(), BTreeMap::new());
+        for (prefix, wanted) in plan {
+            let full = |(key, value): (&Box<str>, &Box<str>)| (format!("{prefix}/{key}"), value.clone());
+            self.instances.extend(wanted.instances.iter().map(full));
+            self.settings.extend(wanted.settings.iter().map(full));
+        }
+        self.taken.retain(|key, _| self.instances.contains_key(key));
+    }
+
+    /// A new term of the lease: this is what it has.
+    pub(super) fn begin(&mut self, held: BTreeMap<String, Vec<u8>>) {
+        self.taken.clear();
+        self.ours = held.into_iter().map(|(key, value)| (key, Ours::read(&value))).collect();
+    }
+
+    /// A follower of this prefix has something new.
+    pub(super) fn saw(&mut self, prefix: &str, update: Update) {
+        match update {
+            Update::Reset { revision, entries } => self.reset(prefix, revision, entries),
+            Update::Changes { revision, changes } => {
+                changes.into_iter().for_each(|change| self.change(prefix, revision, change));
+            }
+        }
+    }
+
+    fn change(&mut self, prefix: &str, revision: u64, change: Change) {
+        match change {
+            Change::Put { key, value } => self.put(format!("{prefix}/{key}"), value, revision),
+            Change::Delete { key } => self.gone(&format!("{prefix}/{key}"), revision),
+            Change::DeleteTree { key } => {
+                let tree = if key.is_empty() { prefix.to_owned() } else { format!("{prefix}/{key}") };
+                let below = |key: &&String| key.strip_prefix(&tree).is_some_and(|rest| rest.starts_with('/'));
+                let known = self.seen.keys().chain(self.ours.keys());
+                let gone: Vec<_> = known.filter(|key| **key == tree || below(key)).cloned().collect();
+                gone.iter().for_each(|key| self.gone(key, revision));
+            }
+        }
+    }
+
+    fn put(&mut self, key: String, value: Box<[u8]>, revision: u64) {
+        let Some(ours) = self.ours.get_mut(&key) else {
+            self.seen.insert(key, value);
+            return;
+        };
+        if revision <= ours.revision {
+            return;
+        }
+        let read = Ours::read(&value);
+        if read.value == ours.value {
+            ours.drained = read.drained;
+        } else {
+            // Somebody has written something else over it: it is his.
+            self.ours.remove(&key);
+            self.seen.insert(key, value);
+        }
+    }
+
+    fn gone(&mut self, key: &str, revision: u64) {
+        self.seen.remove(key);
+        self.taken.remove(key);
+        if self.ours.get(key).is_some_and(|ours| revision > ours.revision) {
+            self.ours.remove(key);
+        }
+    }
+
+    fn reset(&mut self, prefix: &str, revision: u64, entries: Vec<(Box<str>, Box<[u8]>)>) {
+        let below = |key: &str| key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+        let entries: BTreeMap<_, _> =
+            entries.into_iter().map(|(key, value)| (format!("{prefix}/{key}"), value)).collect();
+        let known = self.seen.keys().chain(self.ours.keys());
+        let gone: Vec<_> = known.filter(|key| below(key) && !entries.contains_key(*key)).cloned().collect();
+        gone.iter().for_each(|key| self.gone(key, revision));
+        entries.into_iter().for_each(|(key, value)| self.put(key, value, revision));
+    }
+
+    /// What is to be done now.
+    pub(super) fn edits(&self, now: Instant) -> Vec<Edit> {
+        let free = |key: &str| self.taken.get(key).is_none_or(|until| *until <= now);
+        let instances = self.instances.iter().filter(|(key, _)| self.ours.contains_key(*key) || free(key));
+        let settings =
+            self.settings.iter().filter(|(key, _)| self.ours.contains_key(*key) || !self.seen.contains_key(*key));
+        let puts = instances.chain(settings).filter_map(|(key, value)| self.put_of(key, value));
+        let unwanted = |key: &&String| !self.instances.contains_key(*key) && !self.settings.contains_key(*key);
+        let deletes = self.ours.keys().filter(unwanted).map(|key| Edit::Delete { key: key.clone() });
+        deletes.chain(puts).collect()
+    }
+
+    fn put_of(&self, key: &str, value: &str) -> Option<Edit> {
+        let drained = match self.ours.get(key) {
+            Some(ours) if *ours.value == *value => return None,
+            Some(ours) => ours.drained,
+            None => false,
+        };
+        let word = if drained { DRAIN } else { "" };
+        Some(Edit::Put { key: key.to_owned(), value: format!("{value}{word}").into_bytes() })
+    }
+
+    /// What came of an edit.
+    pub(super) fn settled(&mut self, edit: &Edit, grip: Grip, now: Instant) {
+        match (edit, grip) {
+            (Edit::Put { key, value }, Grip::Done(revision)) => {
+                self.seen.remove(key);
+                self.taken.remove(key);
+                self.ours.insert(key.clone(), Ours { revision, ..Ours::read(value) });
+            }
+            (Edit::Delete { key }, Grip::Done(_)) => drop(self.ours.remove(key)),
+            (edit, Grip::Taken) => {
+                self.ours.remove(edit.key());
+                if matches!(edit, Edit::Put { .. }) {
+                    self.taken.insert(edit.key().to_owned(), now + LATER);
+                }
+            }
+            (_, Grip::Ended | Grip::Replaced) => {}
+        }
+    }
+
+    /// When a key that somebody else has is to be tried again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.taken.values().min().copied()
+    }
+
+    /// How many keys are ours.
+    pub(super) fn len(&self) -> usize {
+        self.ours.len()
+    }
+
+    /// Whether everything wanted is in the store, by us or, of settings, by others.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        self.taken.is_empty() && self.edits(now).is_empty()
+    }
+
+    /// What others have that we want.
+    pub(super) fn conflicts(&self) -> Vec<Conflict> {
+        let taken = self.taken.keys().map(|key| Conflict::taken(key, self.text(key)));
+        let differ = self.settings.iter().filter_map(|(key, value)| {
+            let theirs = self.text(key)?;
+            (!self.ours.contains_key(key) && *theirs != **value).then(|| Conflict::differs(key, &theirs, value))
+        });
+        taken.chain(differ).collect()
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.seen.get(key).map(|value| String::from_utf8_lossy(value).trim().to_owned())
+    }
+}
+
+impl Ours {
+    fn read(value: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(value);
+        let (value, drained) = match text.trim().strip_suffix(DRAIN) {
+            Some(value) => (value, true),
+            None => (&*text, false),
+        };
+        Self { value: value.into(), drained, revision: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Wanted;
+    use super::*;
+
+    /// A book that wants these instances and settings below `/p`.
+    fn wanting(book: &mut Book, instances: &[(&str, &str)], settings: &[(&str, &str)]) {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        book.want(&[("/p".to_owned(), Wanted { instances: map(instances), settings: map(settings) })].into());
+    }
+
+    fn saw(book: &mut Book, revision: u64, line: &str) {
+        let changes = line.split(", ").map(|word| match word.split_once('=') {
+            Some((key, value)) => Change::Put { key: key.into(), value: value.as_bytes().into() },
+            None if word.ends_with('/') => Change::DeleteTree { key: word.trim_end_matches('/').into() },
+            None => Change::Delete { key: word.into() },
+        });
+        book.saw("/p", Update::Changes { revision, changes: changes.collect() });
+    }
+
+    /// Makes the edits, which all come out like this; says what they were.
+    fn make(book: &mut Book, now: Instant, grip: Grip) -> String {
+        let edits = book.edits(now);
+        edits.iter().for_each(|edit| book.settled(edit, grip, now));
+        let shown = edits.iter().map(|edit| match edit {
+            Edit::Put { key, value } => format!("{key}={}", String::from_utf8_lossy(value)),
+            Edit::Delete { key } => format!("-{key}"),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    }
+
+    #[tokio::test]
+    async fn keys_follow_what_is_wanted() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        wanting(&mut book, &[("a", "1"), ("b", "2")], &[("s", "x")]);
+        assert_eq!(make(&mut book, now, Grip::Done(5)), "/p/a=1, /p/b=2, /p/s=x");
+        assert_eq!(make(&mut book, now, Grip::Done(6)), "");
+        assert!(book.is_settled(now));
+        wanting(&mut book, &[("a", "3")], &[]);
+        assert_eq!(make(&mut book, now, Grip::Done(7)), "-/p/b, -/p/s, /p/a=3");
+        // Echoes of what was before change nothing.
+        saw(&mut book, 5, "a=1, b=2");
+        assert_eq!(make(&mut book, now, Grip::Done(8)), "");
+    }
+
+    #[tokio::test]
+    async fn what_goes_comes_back() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        wanting(&mut book, &[("x/a", "1"), ("b", "1")], &[]);
+        make(&mut book, now, Grip::Done(5));
+        for (revision, line, expected) in
+            [(6, "x/a", "/p/x/a=1"), (8, "x/", "/p/x/a=1"), (9, "b", "/p/b=1"), (9, "b", "")]
+        {
+            saw(&mut book, revision, line);
+            assert_eq!(make(&mut book, now, Grip::Done(revision)), expected, "{line}");
+        }
+        // The lease ended and another was granted.
+        book.begin(BTreeMap::new());
+        assert_eq!(make(&mut book, now, Grip::Done(10)), "/p/b=1, /p/x/a=1");
+        book.begin([("/p/b".to_owned(), b"1".to_vec()), ("/q/c".to_owned(), b"1".to_vec())].into());
+        assert_eq!(make(&mut book, now, Grip::Done(11)), "-/q/c, /p/x/a=1");
+    }
+
+    #[tokio::test]
+    async fn what_is_somebody_elses_is_left_alone() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        wanting(&mut book, &[("a", "1")], &[("s", "x"), ("t", "y")]);
+        saw(&mut book, 1, "a=9, s=x, t=z");
+        assert_eq!(make(&mut book, now, Grip::Taken), "/p/a=1");
+        assert_eq!(make(&mut book, now, Grip::Taken), "");
+        let said: Vec<_> = book.conflicts().iter().map(ToString::to_string).collect();
+        assert!(said[0].contains("/p/a") && said[1].contains("/p/t") && said.len() == 2, "{said:?}");
+        assert_eq!(make(&mut book, now + LATER, Grip::Taken), "/p/a=1");
+        // When they leave, it is ours.
+        saw(&mut book, 2, "a, s");
+        assert_eq!(make(&mut book, now, Grip::Done(3)), "/p/a=1, /p/s=x");
+        // An operator who writes another address means it.
+        saw(&mut book, 4, "a=7");
+        assert_eq!(make(&mut book, now, Grip::Taken), "/p/a=1");
+    }
+
+    #[tokio::test]
+    async fn an_operators_drain_survives() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        wanting(&mut book, &[("a", "1")], &[]);
+        make(&mut book, now, Grip::Done(1));
+        saw(&mut book, 2, "a=1 drain");
+        assert_eq!(make(&mut book, now, Grip::Done(3)), "");
+        wanting(&mut book, &[("a", "1 weight=0")], &[]);
+        assert_eq!(make(&mut book, now, Grip::Done(3)), "/p/a=1 weight=0 drain");
+        wanting(&mut book, &[("a", "1")], &[]);
+        assert_eq!(make(&mut book, now, Grip::Done(4)), "/p/a=1 drain");
+        saw(&mut book, 5, "a=1");
+        wanting(&mut book, &[("a", "2")], &[]);
+        assert_eq!(make(&mut book, now, Grip::Done(6)), "/p/a=2");
+        // After a restart.
+        book.begin([("/p/a".to_owned(), b"2 drain".to_vec())].into());
+        assert_eq!(make(&mut book, now, Grip::Done(6)), "");
+    }
+
+    #[tokio::test]
+    async fn a_full_listing_is_the_truth_from_its_revision() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        wanting(&mut book, &[("a", "1"), ("b", "1")], &[]);
+        make(&mut book, now, Grip::Done(5));
+        book.saw("/p", Update::Reset { revision: 4, entries: Vec::new() });
+        assert_eq!(make(&mut book, now, Grip::Done(6)), "");
+        book.saw("/p", Update::Reset { revision: 6, entries: vec![("a".into(), b"1"[..].into())] });
+        assert_eq!(make(&mut book, now, Grip::Done(7)), "/p/b=1");
+    }
+}

@@ -1,0 +1,335 @@
+//! A lease in a folder: a file that its owner keeps locked for as long as it runs, and that lists the owner's keys. The
+//! kernel lets go of the lock when the owner ends, however it ends, so nothing has to be renewed, and no clock is asked.
+//!
+//! ```text
+//! locked ─owner ends─> free ─for ttl, seen by whoever follows the folder─> keys and file removed
+//!                        └─owner comes back─> locked, with its keys
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::{Directory, blocking, failed, files, replace};
+use crate::store::error::StoreError;
+use crate::store::lease::{Edit, Grip, Owner};
+use crate::store::{ASIDE, check_key};
+
+/// Folders above a deleted key that are removed if they are empty now: `upstreams`, and the service's.
+const EMPTIED: usize = 2;
+
+/// What the file says.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Record {
+    /// How long the keys outlive their owner, milliseconds.
+    ttl: u64,
+    /// Full keys.
+    keys: BTreeSet<String>,
+}
+
+/// A lease and its owner.
+pub(in crate::store) struct Lease {
+    store: Directory,
+    file: Arc<File>,
+    path: PathBuf,
+    ttl: Duration,
+}
+
+impl Lease {
+    pub(in crate::store) async fn grant(store: &Directory, owner: &Owner, ttl: Duration) -> Result<Self, StoreError> {
+        let path = store.path(&owner.place());
+        let lease = {
+            let path = path.clone();
+            blocking(move || open(&path)).await
+        };
+        let file = lease.map_err(failed(&path))?.ok_or_else(|| StoreError::LeaseHeld { path: path.clone() })?;
+        let lease = Self { store: store.clone(), file: Arc::new(file), path, ttl };
+        let work = lease.work();
+        blocking(move || work.update(|_| false)).await?;
+        Ok(lease)
+    }
+
+    pub(in crate::store) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The lock is the renewal; all that can have happened is that the file was removed.
+    pub(in crate::store) async fn renew(&self) -> Result<Grip, StoreError> {
+        Ok(if is_at(&self.file, &self.path) { Grip::Done(0) } else { Grip::Ended })
+    }
+
+    pub(in crate::store) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+        let (edits, work) = (edits.to_vec(), self.work());
+        blocking(move || {
+            // Whether a key is somebody else's is seen and acted on as one.
+            let _alone = match alone(&work.store) {
+                Ok(locked) => locked,
+                Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
+            };
+            edits.iter().map(|edit| work.edit(edit)).collect()
+        })
+        .await
+    }
+
+    fn work(&self) -> Work {
+        Work { store: self.store.clone(), file: self.file.clone(), path: self.path.clone(), ttl: self.ttl }
+    }
+
+    pub(in crate::store) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+        let mut held = BTreeMap::new();
+        for key in self.work().record()?.keys {
+            if let Some(value) = self.store.get(&key).await? {
+                held.insert(key, value);
+            }
+        }
+        Ok(held)
+    }
+
+    pub(in crate::store) async fn release(&self) -> Result<(), StoreError> {
+        let work = self.work();
+        blocking(move || end(&work.store, &work.path, &work.record()?).map_err(failed(&work.path))).await
+    }
+}
+
+/// What is done with a lease where waiting for a disk is allowed.
+struct Work {
+    store: Directory,
+    file: Arc<File>,
+    path: PathBuf,
+    ttl: Duration,
+}
+
+impl Work {
+    fn edit(&self, edit: &Edit) -> Result<Grip, StoreError> {
+        check_key(edit.key())?;
+        if !is_at(&self.file, &self.path) {
+            return Ok(Grip::Ended);
+        }
+        let (path, key) = (self.store.path(edit.key()), edit.key().to_owned());
+        let is_ours = self.record()?.keys.contains(&key);
+        match edit {
+            Edit::Put { .. } if !is_ours && path.exists() => return Ok(Grip::Taken),
+            Edit::Put { value, .. } => {
+                self.update(|keys| keys.insert(key))?;
+                replace(&path, &[value, &b"\n"[..]].concat()).map_err(failed(&path))?;
+            }
+            Edit::Delete { .. } if !is_ours => return Ok(Grip::Taken),
+            Edit::Delete { .. } => {
+                remove(&path).map_err(failed(&path))?;
+                self.update(|keys| keys.remove(&key))?;
+            }
+        }
+        Ok(Grip::Done(0))
+    }
+
+    fn record(&self) -> Result<Record, StoreError> {
+        read(&self.file).map_err(failed(&self.path))
+    }
+
+    /// Writes the list of keys; whether the change changed anything is of no account.
+    fn update(&self, change: impl FnOnce(&mut BTreeSet<String>) -> bool) -> Result<(), StoreError> {
+        let mut record = self.record()?;
+        change(&mut record.keys);
+        record.ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        write(&self.file, &record).map_err(failed(&self.path))
+    }
+}
+
+/// Waits until no other process edits under a lease, for as long as the file is kept.
+fn alone(store: &Directory) -> Result<File, StoreError> {
+    let path = store.path(&format!("{ASIDE}/lock"));
+    let open = || {
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    };
+    open().map_err(failed(&path))
+}
+
+/// Opens and locks a lease's file. `None` while its owner runs. Whoever looks whether one does holds the lock for a
+/// moment too.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    for _ in 0..20 {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match try_lock(&file)? {
+            // Removed between being opened and being locked, by who found it free for too long.
+            true if !is_at(&file, path) => {}
+            true => return Ok(Some(file)),
+            false => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    Ok(None)
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether this open file is the one that stands at this path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |about: fs::Metadata| (about.dev(), about.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => identity(open) == identity(there),
+        _ => false,
+    }
+}
+
+fn read(file: &File) -> io::Result<Record> {
+    let mut text = Vec::new();
+    let mut at = 0;
+    loop {
+        let mut piece = [0; 8192];
+        match file.read_at(&mut piece, at)? {
+            0 => break,
+            count => text.extend_from_slice(&piece[..count]),
+        }
+        at = text.len() as u64;
+    }
+    // An empty one is new; one that was cut short by a loss of power lists nothing that could be trusted.
+    Ok(serde_json::from_slice(&text).unwrap_or_default())
+}
+
+/// In place, as a file renamed to here would be another one, without the lock. The tail of a longer text before it is
+/// cut off last.
+fn write(file: &File, record: &Record) -> io::Result<()> {
+    let mut text = serde_json::to_vec(record)?;
+    text.push(b'\n');
+    let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let length = text.len() as u64;
+    // White space at the end is of no account, so that the text is whole whether the tail is cut off or not.
+    text.resize(text.len().max(before), b' ');
+    file.write_all_at(&text, 0)?;
+    file.set_len(length)
+}
+
+/// Removes the keys, then the file, while it is locked.
+fn end(store: &Directory, path: &Path, record: &Record) -> io::Result<()> {
+    record.keys.iter().try_for_each(|key| remove(&store.path(key)))?;
+    fs::remove_file(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if !files::is_missing(&error) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // Refused for folders that are not empty, and then those above are not either.
+    let above = path.ancestors().skip(1).take(EMPTIED);
+    above.map(fs::remove_dir).take_while(Result::is_ok).for_each(drop);
+    Ok(())
+}
+
+/// The full keys of leases whose owners have ended.
+pub(super) fn orphaned(store: &Directory) -> BTreeSet<String> {
+    free(store).into_iter().flat_map(|(_, _, record)| record.keys).collect()
+}
+
+/// The leases that nobody holds: path, locked file, what it says. The locks end with the files.
+fn free(store: &Directory) -> Vec<(PathBuf, File, Record)> {
+    let folder = store.path(&format!("{ASIDE}/leases"));
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let free = paths.filter_map(|path| {
+        let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+        let record = (try_lock(&file).ok()? && is_at(&file, &path)).then(|| read(&file).ok())??;
+        Some((path, file, record))
+    });
+    free.collect()
+}
+
+/// Ends leases that nobody has held for their time to live.
+#[derive(Debug, Default)]
+pub(super) struct Sweeper {
+    /// Since when each was seen free.
+    free: BTreeMap<PathBuf, Instant>,
+}
+
+impl Sweeper {
+    /// Looks once. Blocks.
+    pub(super) fn sweep(&mut self, store: &Directory, now: Instant) {
+        let free = free(store);
+        self.free.retain(|path, _| free.iter().any(|(known, ..)| known == path));
+        for (path, _locked, record) in &free {
+            let since = *self.free.entry(path.clone()).or_insert(now);
+            if now.duration_since(since) < Duration::from_millis(record.ttl) {
+                continue;
+            }
+            if let Err(error) = end(store, path, record) {
+                tracing::debug!("cannot end the lease {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Api, Location, StoreSettings};
+
+    fn store(root: &Path) -> Directory {
+        let location = Location::Directory(root.to_owned());
+        let (prefix, audit) = ("/p".to_owned(), Duration::from_secs(60));
+        let settings = StoreSettings { location, api: Api::Auto, prefix, user: None, ca: None, identity: None, audit };
+        Directory::new(&settings).unwrap()
+    }
+
+    fn put(key: &str, value: &str) -> Edit {
+        Edit::Put { key: key.to_owned(), value: value.into() }
+    }
+
+    #[tokio::test]
+    async fn keys_outlive_their_owner_by_their_time_to_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let owner = || Owner::new("agent", "one");
+        let ttl = Duration::from_secs(10);
+        let lease = Lease::grant(&store, &owner(), ttl).await.unwrap();
+        store.put("/p/mine", b"x").await.unwrap();
+        let edits = [put("/p/s/a/upstreams/1", "10.0.0.1"), put("/p/mine", "y")];
+        let done: Vec<_> = lease.apply(&edits).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(done, [Grip::Done(0), Grip::Taken]);
+        assert!(matches!(Lease::grant(&store, &owner(), ttl).await, Err(StoreError::LeaseHeld { .. })));
+        let (start, mut sweeper) = (Instant::now(), Sweeper::default());
+        sweeper.sweep(&store, start + ttl * 2);
+        drop(lease);
+        assert_eq!(orphaned(&store).len(), 1);
+        sweeper.sweep(&store, start + ttl * 3);
+        // It comes back within its time: nothing is lost, and the time begins anew.
+        let lease = Lease::grant(&store, &owner(), ttl).await.unwrap();
+        assert_eq!(lease.held().await.unwrap().len(), 1);
+        sweeper.sweep(&store, start + ttl * 4);
+        drop(lease);
+        for (at, there) in [(5, true), (6, false)] {
+            sweeper.sweep(&store, start + ttl * at);
+            assert_eq!(folder.path().join("p/s/a/upstreams/1").exists(), there);
+        }
+        // The folders that it made are gone too, and what is somebody else's is not.
+        assert!(!folder.path().join("p/s/a").exists());
+        assert_eq!(fs::read_to_string(folder.path().join("p/mine")).unwrap(), "x\n");
+    }
+
+    #[tokio::test]
+    async fn a_released_lease_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let lease = Lease::grant(&store, &Owner::new("agent", "one"), Duration::from_secs(1)).await.unwrap();
+        lease.apply(&[put("/p/a", "1"), put("/p/b", "2")]).await;
+        lease.apply(&[Edit::Delete { key: "/p/a".to_owned() }]).await;
+        assert_eq!(lease.held().await.unwrap().len(), 1);
+        lease.release().await.unwrap();
+        assert!(!folder.path().join("p/b").exists());
+        assert_eq!(free(&store).len(), 0);
+    }
+}

@@ -1,0 +1,330 @@
+//! A real Docker daemon for tests: the one that runs, or one of our own. What a test makes there, its handle removes.
+//!
+//! Images have one static program and nothing else, since there is no registry: `web` is the one of `web.rs`.
+#![allow(dead_code, reason = "each test program uses some of it")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The label of everything that tests make.
+const LABEL: &str = "pointsman-test";
+
+/// How long a daemon, or a container, may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon, and what one test has there.
+pub(crate) struct Docker {
+    host: String,
+    /// The test's own name, in labels and names of what it makes.
+    pub(crate) run: String,
+    images: Mutex<Vec<String>>,
+    networks: Mutex<Vec<String>>,
+    own: Option<Own>,
+}
+
+/// A daemon that we started.
+struct Own {
+    child: Child,
+    folder: TempDir,
+    bridge: Bridge,
+}
+
+/// A bridge of its own: another daemon may have the usual one.
+struct Bridge(String);
+
+impl Docker {
+    /// The daemon that runs, at `DOCKER_HOST` or the usual socket; else one of our own, if that can be. Says so if there
+    /// is none.
+    pub(crate) fn get() -> Option<Self> {
+        let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+        let running = Self::at(host);
+        match running.answers() {
+            true => Some(running),
+            false => Self::own(),
+        }
+    }
+
+    /// A daemon of our own, whatever runs besides: to be stopped, frozen and replaced.
+    pub(crate) fn own() -> Option<Self> {
+        let root = said(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+        let Some(program) = dockerd().filter(|_| root) else {
+            skipped("");
+            return None;
+        };
+        let folder = TempDir::new().expect("a folder");
+        let bridge = Bridge::new();
+        let mut docker = Self::at(format!("unix://{}", folder.path().join("docker.sock").display()));
+        let child = spawn(&program, folder.path(), &bridge);
+        docker.own = Some(Own { child, folder, bridge });
+        if let Err(log) = docker.wait_ready() {
+            skipped(&format!(", and ours does not start: {log}"));
+            return None;
+        }
+        Some(docker)
+    }
+
+    fn at(host: String) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let run = format!("pm{}x{}", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        Self { host, run, images: Mutex::default(), networks: Mutex::default(), own: None }
+    }
+
+    fn answers(&self) -> bool {
+        self.try_docker(&["version", "--format", "{{.Server.Version}}"]).is_ok()
+    }
+
+    /// Where it is: `unix:///var/run/docker.sock`.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `docker`, which must succeed; what it printed, without white space at its ends.
+    #[track_caller]
+    pub(crate) fn docker(&self, args: &[&str]) -> String {
+        self.try_docker(args).unwrap_or_else(|error| panic!("docker {args:?}: {error}"))
+    }
+
+    /// The same, which may fail: then what it complained of.
+    pub(crate) fn try_docker(&self, args: &[&str]) -> Result<String, String> {
+        said(self.command().args(args)).map(|text| text.trim().to_owned())
+    }
+
+    /// `docker` for this daemon, to be run by the caller.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new("docker");
+        // Without BuildKit: its client is a program of its own, which may not be there.
+        command.env("DOCKER_HOST", &self.host).env("DOCKER_BUILDKIT", "0").stdin(Stdio::null());
+        command
+    }
+
+    /// Builds an image from scratch with these files, by their names in it, and further lines for its Dockerfile. The
+    /// answer is the image's full name.
+    pub(crate) fn build(&self, name: &str, lines: &str, files: &[(&str, &Path)]) -> String {
+        let (image, folder) = (format!("{}-{name}", self.run), TempDir::new().expect("a folder"));
+        let mut text = "FROM scratch\n".to_owned();
+        for (name, file) in files {
+            fs::copy(file, folder.path().join(name)).expect("the file is there");
+            text = format!("{text}COPY {name} /{name}\n");
+        }
+        fs::write(folder.path().join("Dockerfile"), format!("{text}{lines}\n")).expect("written");
+        self.docker(&["build", "--quiet", "--tag", &image, &folder.path().display().to_string()]);
+        self.images.lock().expect("no test panics with it").push(image.clone());
+        image
+    }
+
+    /// The image of `web`, with further lines for its Dockerfile.
+    pub(crate) fn build_web(&self, name: &str, lines: &str) -> String {
+        self.build(name, &format!("ENTRYPOINT [\"/web\"]\n{lines}"), &[("web", web())])
+    }
+
+    /// `docker run --detach` with these arguments, the image's name among them; the container's id.
+    #[track_caller]
+    pub(crate) fn run(&self, args: &[&str]) -> String {
+        let label = format!("{LABEL}={}", self.run);
+        self.docker(&[&["run", "--detach", "--label", &label], args].concat())
+    }
+
+    /// A network of this name, which is preceded by the test's own.
+    pub(crate) fn network(&self, name: &str) -> String {
+        let network = format!("{}-{name}", self.run);
+        self.docker(&["network", "create", &network]);
+        self.networks.lock().expect("no test panics with it").push(network.clone());
+        network
+    }
+
+    /// A container's address in a network, or in its only one.
+    pub(crate) fn ip(&self, id: &str, network: Option<&str>) -> String {
+        let format = match network {
+            Some(name) => format!("{{{{(index .NetworkSettings.Networks {name:?}).IPAddress}}}}"),
+            None => "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}".to_owned(),
+        };
+        self.docker(&["inspect", "--format", &format, id])
+    }
+
+    /// Waits until `web` in this container answers at port 80.
+    pub(crate) fn wait_web(&self, id: &str) {
+        let address = format!("{}:80", self.ip(id, None));
+        wait(&format!("{address} answers"), || std::net::TcpStream::connect(&address).is_ok());
+    }
+
+    /// Sends a signal, such as `STOP` or `CONT`, to our own daemon.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.own.as_ref().expect("a daemon of our own").child.id().to_string();
+        said(Command::new("kill").args([&format!("-{name}"), &id])).expect("it runs");
+    }
+
+    /// Ends our own daemon, and its containers with it.
+    pub(crate) fn stop(&mut self) {
+        self.own.as_mut().expect("a daemon of our own").stop();
+    }
+
+    /// Starts our own daemon again, with the data that it has or as a new one.
+    pub(crate) fn start(&mut self, anew: bool) {
+        let own = self.own.as_mut().expect("a daemon of our own");
+        if anew {
+            fs::remove_dir_all(own.folder.path().join("data")).expect("it does not run");
+        }
+        own.child = spawn(&dockerd().expect("it ran"), own.folder.path(), &own.bridge);
+        self.wait_ready().expect("it starts");
+    }
+
+    fn wait_ready(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.answers() {
+            let ended = self.own.as_mut().is_some_and(|own| !matches!(own.child.try_wait(), Ok(None)));
+            if ended || Instant::now() > deadline {
+                let log = self.own.as_ref().map(|own| own.folder.path().join("log"));
+                return Err(log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    fn clean(&self) {
+        let filter = format!("label={LABEL}={}", self.run);
+        let ids = self.try_docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).unwrap_or_default();
+        for id in ids.lines() {
+            drop(self.try_docker(&["rm", "--force", "--volumes", id]));
+        }
+        for network in self.networks.lock().map(|all| all.clone()).unwrap_or_default() {
+            drop(self.try_docker(&["network", "rm", &network]));
+        }
+        for image in self.images.lock().map(|all| all.clone()).unwrap_or_default() {
+            drop(self.try_docker(&["rmi", "--force", &image]));
+        }
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            // It may be frozen.
+            drop(said(Command::new("kill").args(["-CONT", &own.child.id().to_string()])));
+        }
+        self.clean();
+        if let Some(own) = &mut self.own {
+            own.stop();
+            own.unmount();
+        }
+    }
+}
+
+impl Own {
+    /// Asks it to end, and ends it if it does not.
+    fn stop(&mut self) {
+        drop(said(Command::new("kill").args(["-TERM", &self.child.id().to_string()])));
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                drop(self.child.kill());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Own {
+    /// It leaves mounts behind, such as that of the machine's network, below which its folder cannot be deleted.
+    fn unmount(&self) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for place in places.filter(|place| Path::new(place).starts_with(self.folder.path())) {
+            drop(said(Command::new("umount").args(["--lazy", place])));
+        }
+    }
+}
+
+impl Bridge {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Relaxed);
+        let bridge = Self(format!("pm{}n{number}", std::process::id() % 1_000_000));
+        let net = (std::process::id() * 7 + number) % 250;
+        let ip = |args: &[&str]| drop(said(Command::new("ip").args(args)));
+        ip(&["link", "add", "name", &bridge.0, "type", "bridge"]);
+        ip(&["addr", "add", &format!("192.168.{net}.1/24"), "dev", &bridge.0]);
+        ip(&["link", "set", &bridge.0, "up"]);
+        bridge
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        drop(said(Command::new("ip").args(["link", "del", &self.0])));
+    }
+}
+
+/// Says so where everybody sees it: the standard error itself, which a test that passes does not keep to itself.
+fn skipped(why: &str) {
+    drop(writeln!(std::io::stderr(), "SKIPPED: no Docker daemon{why}"));
+}
+
+fn dockerd() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin", "/usr/local/bin"].map(PathBuf::from));
+    folders.map(|folder| folder.join("dockerd")).find(|program| program.is_file())
+}
+
+fn spawn(program: &Path, folder: &Path, bridge: &Bridge) -> Child {
+    let log = fs::File::create(folder.join("log")).expect("a file");
+    let place = |name: &str| folder.join(name).display().to_string();
+    // Not that of the machine's own daemon. Before 23.0 a daemon has its id from a key that all of a machine share.
+    let old = said(Command::new(program).arg("--version")).is_ok_and(|text| text.contains("version 20."));
+    let key = if old { format!("{{\"deprecated-key-path\": {:?}}}", place("data/key.json")) } else { "{}".to_owned() };
+    fs::write(folder.join("daemon.json"), key).expect("written");
+    Command::new(program)
+        .args(["--host", &format!("unix://{}", place("docker.sock")), "--data-root", &place("data")])
+        .args(["--exec-root", &place("exec"), "--pidfile", &place("pid"), "--bridge", &bridge.0])
+        .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"])
+        .args(["--config-file", &place("daemon.json"), "--shutdown-timeout", "2"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file"))
+        .stderr(log)
+        .spawn()
+        .expect("it is a program")
+}
+
+/// What a command printed; what it complained of, if it fails.
+fn said(command: &mut Command) -> Result<String, String> {
+    let out = command.output().map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so after {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The program of `web.rs`, built when it is first needed.
+pub(crate) fn web() -> &'static Path {
+    static WEB: OnceLock<PathBuf> = OnceLock::new();
+    WEB.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/web.rs");
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("web");
+        let age = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
+        if !age(&program).and_then(|built| Ok(built > age(&source)?)).unwrap_or(false) {
+            // Other test programs may want it, too: it is there whole or not at all.
+            let new = program.with_extension(std::process::id().to_string());
+            let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+            let mut command = Command::new(rustc);
+            command.args(["--edition=2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"]);
+            said(command.arg(&new).arg(source)).expect("it is built");
+            fs::rename(new, &program).expect("one folder");
+        }
+        program
+    })
+}
