@@ -25,6 +25,8 @@ pub struct Status {
     pub barrier: Option<Box<str>>,
     /// See `barrier`.
     pub barrier_served: Option<Box<str>>,
+    /// Whether the store has this balancer's status key as it should be.
+    pub kept: bool,
     /// How it stands with the store.
     pub condition: Condition,
     /// When the table was last replaced.
@@ -48,6 +50,7 @@ impl Status {
             served: false,
             barrier: None,
             barrier_served: None,
+            kept: false,
             condition: Condition::Connecting { error: None },
             changed: None,
             compile: Duration::ZERO,

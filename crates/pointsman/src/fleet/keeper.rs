@@ -48,16 +48,15 @@ pub struct About {
 pub async fn keep(
     store: &Store,
     about: About,
-    status: watch::Receiver<Status>,
+    status: watch::Sender<Status>,
     figures: Figures,
-    kept: watch::Sender<Option<bool>>,
     mut ended: watch::Receiver<bool>,
 ) {
     let mut about = about;
     loop {
         let owner = Owner::new("balancer", &format!("{}\0{}", about.prefix, about.name));
         let tenure = Tenure::new(store, owner, TTL);
-        let mut keeper = Keeper::new(&tenure, &about, status.clone(), figures.clone(), &kept);
+        let mut keeper = Keeper::new(&tenure, &about, &status, figures.clone());
         let replaced = tokio::select! {
             () = tenure.run() => true,
             () = keeper.run() => false,
@@ -79,7 +78,8 @@ struct Keeper<'a, 's> {
     about: &'a About,
     status: watch::Receiver<Status>,
     figures: Figures,
-    kept: &'a watch::Sender<Option<bool>>,
+    /// Where it is said whether the status is kept.
+    control: &'a watch::Sender<Status>,
     /// Who had work when it was looked last, and in which table's time that was.
     working: Vec<Working>,
     looked: u64,
@@ -92,19 +92,13 @@ struct Keeper<'a, 's> {
 }
 
 impl<'a, 's> Keeper<'a, 's> {
-    fn new(
-        tenure: &'a Tenure<'s>,
-        about: &'a About,
-        status: watch::Receiver<Status>,
-        figures: Figures,
-        kept: &'a watch::Sender<Option<bool>>,
-    ) -> Self {
+    fn new(tenure: &'a Tenure<'s>, about: &'a About, control: &'a watch::Sender<Status>, figures: Figures) -> Self {
         Self {
             tenure,
             about,
-            status,
+            status: control.subscribe(),
             figures,
-            kept,
+            control,
             working: Vec::new(),
             looked: 0,
             written: None,
@@ -145,7 +139,7 @@ impl<'a, 's> Keeper<'a, 's> {
     }
 
     fn failed(&mut self, error: StoreError) {
-        self.kept.send_replace(Some(false));
+        self.note(false);
         // A store that is out of reach is said by who follows it.
         let is_news = self.told.as_ref() != Some(&error) && !matches!(error, StoreError::Unreachable { .. });
         if is_news {
@@ -154,6 +148,10 @@ impl<'a, 's> Keeper<'a, 's> {
             );
             self.told = Some(error);
         }
+    }
+
+    fn note(&self, kept: bool) {
+        self.control.send_if_modified(|status| std::mem::replace(&mut status.kept, kept) != kept);
     }
 
     fn pause(&self) -> Duration {
@@ -201,7 +199,7 @@ impl<'a, 's> Keeper<'a, 's> {
         match done {
             Some(Ok(Grip::Done(_))) => {
                 self.written = Some((member, start));
-                self.kept.send_replace(Some(true));
+                self.note(true);
                 if self.told.take().is_some() {
                     info!("the status of this balancer is written again");
                 }

@@ -232,8 +232,13 @@ fn twenty_balancers_are_waited_for_and_whoever_is_late_is_named() {
     balancers.iter().for_each(Pointsman::wait_ready);
     store.wait_members(20);
     // What else runs on the machine is not the balancers' fault: the best of a few rounds counts.
-    let best = (0..if long() { 1 } else { 5 }).find_map(|_| Some(round(&store)).filter(|p99| *p99 <= MOST));
-    assert!(best.is_some(), "no round had its 99th percentile within {MOST:?}");
+    let rounds = if long() { 1 } else { 5 };
+    let within = (0..rounds).any(|_| {
+        let took = round(&store);
+        println!("set --wait with 20 balancers: median {:?}, p99 {:?}", took[50], took[98]);
+        took[98] <= MOST
+    });
+    assert!(within, "no round had its 99th percentile within {MOST:?}");
 
     balancers[3].process.signal("STOP");
     let late = store.run("set services/a/domain late.test --wait=2s");
@@ -256,12 +261,11 @@ fn twenty_balancers_are_waited_for_and_whoever_is_late_is_named() {
 /// What 99 of 100 changes take at most with twenty balancers.
 const MOST: Duration = Duration::from_millis(100);
 
-/// The 99th percentile of a hundred changes.
-fn round(store: &Store) -> Duration {
+/// How long each of a hundred changes takes, in order.
+fn round(store: &Store) -> Vec<Duration> {
     let mut took: Vec<_> = (0..100).map(|number| timed_set(store, number)).collect();
     took.sort_unstable();
-    println!("set --wait with 20 balancers: median {:?}, p99 {:?}", took[50], took[98]);
-    took[98]
+    took
 }
 
 /// How long a change takes from the command to every balancer; the process's own start is not the balancers'.

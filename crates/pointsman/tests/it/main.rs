@@ -24,6 +24,7 @@ mod notify;
 mod nuances;
 mod outage;
 mod readme;
+mod register;
 mod requests;
 mod responses;
 #[path = "../../../wire/vectors/rows.rs"]
