@@ -123,6 +123,20 @@ impl Store {
         Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
     }
 
+    /// Writes something else to a key that nobody reads; what tells whether a follower has seen that.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    pub async fn advance(&self, key: &str) -> Result<Moment, StoreError> {
+        check_key(key)?;
+        let value = format!("{:016x}", fastrand::u64(..));
+        Ok(match self.resolve().await? {
+            Chosen::Etcd2(store) => Moment::Revision(store.put(key, value.as_bytes()).await?),
+            Chosen::Etcd3(store) => Moment::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
+            Chosen::Directory(store) => Moment::Count(store.count(key).await?),
+        })
+    }
+
     /// Makes a directory, with its parents, where the store has such a thing.
     pub async fn mkdir(&self, key: &str) -> Result<Made, StoreError> {
         match self.resolve().await? {
@@ -178,6 +192,15 @@ enum Chosen<'a> {
     Etcd2(&'a Etcd2),
     Etcd3(&'a Etcd3),
     Directory(&'a Directory),
+}
+
+/// A moment of a store that a follower can tell to be past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The store's revision.
+    Revision(u64),
+    /// The number in the key that was written, in a store without revisions: it only grows.
+    Count(u64),
 }
 
 /// What `amend` did.
