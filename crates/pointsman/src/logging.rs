@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use tracing::{info, warn};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -32,6 +33,25 @@ impl Logging {
     /// The filter is none.
     pub fn change(&self, filter: &str) -> anyhow::Result<()> {
         self.0.reload(parse(filter)?).context("changing the log")
+    }
+}
+
+/// A line that is made in one place and written in another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// As it should be.
+    Info(String),
+    /// Somebody should look.
+    Warn(String),
+}
+
+impl Line {
+    /// Writes it.
+    pub(crate) fn write(&self) {
+        match self {
+            Self::Info(text) => info!("{text}"),
+            Self::Warn(text) => warn!("{text}"),
+        }
     }
 }
 

@@ -185,11 +185,13 @@ fn distance_within(a: &str, b: &str, most: usize) -> bool {
     if most == 0 || a.len().abs_diff(b.len()) > most {
         return false;
     }
-    distance(a.as_bytes(), b.as_bytes()) <= most
+    distance(a, b) <= most
 }
 
-/// Optimal string alignment: Levenshtein's distance, and a swap of neighbours is one step.
-fn distance(a: &[u8], b: &[u8]) -> usize {
+/// How many slips of the finger apart two words are, in bytes: optimal string alignment, that is, Levenshtein's distance,
+/// and a swap of neighbours is one step.
+pub fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, &x) in a.iter().enumerate() {

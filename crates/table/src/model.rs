@@ -233,6 +233,13 @@ pub struct Instance {
     pub tls: bool,
 }
 
+impl Instance {
+    /// Whether its keys give it new work.
+    pub fn takes_work(&self) -> bool {
+        self.weight > 0 && !self.drain
+    }
+}
+
 /// An instance's address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {

@@ -26,11 +26,11 @@ impl Figures {
         }
     }
 
-    /// The instances that have work now.
-    pub async fn working(&self) -> Vec<Working> {
+    /// The instances that have work now; `None` if HAProxy does not say.
+    pub async fn working(&self) -> Option<Vec<Working>> {
         match self {
-            Self::Native(registry) => registry.working(),
-            Self::Haproxy(_) => self.snapshot().await.working(),
+            Self::Native(registry) => Some(registry.working()),
+            Self::Haproxy(ledger) => ledger.fresh().await.then(|| ledger.snapshot().working()),
         }
     }
 

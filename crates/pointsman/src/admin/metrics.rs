@@ -66,6 +66,7 @@ pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: 
     page.connections(snapshot);
     page.table(status);
     page.store(&status.condition);
+    page.single(&STATUS_KEPT, u8::from(status.kept));
     haproxy.into_iter().for_each(|facts| page.haproxy(facts));
     page.process(process);
     page.text
@@ -330,6 +331,8 @@ const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
 const PROBLEMS: Family = gauge("pointsman_problems", "What is wrong with the keys, by kind.");
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
 const STORE_INFO: Family = gauge("pointsman_store_info", "How it stands with the store, and which one it is.");
+const STATUS_KEPT: Family =
+    gauge("pointsman_status_kept", "1 while the store has this balancer's status, for `pointsman status` and --wait.");
 const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "The version of the HAProxy that is driven.");
 const HAPROXY_WORKERS: Family =
     gauge("pointsman_haproxy_workers", "Workers of HAProxy: the one that takes connections, and old ones that finish.");

@@ -1,11 +1,16 @@
-//! What an agent logs: what is kept, what is wrong, each when it comes and when it goes. Never decides anything, writes
-//! nothing itself.
+//! What an agent logs of its keys: what is kept, what is wrong, each when it comes and when it goes. Never decides
+//! anything, writes nothing itself. How it stands with Docker is told by `docker`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::control::plural;
 use crate::registrar::Report;
-use crate::store::Condition;
+
+/// How many keys are kept is told once in such a time at most: containers may come and go by the dozen.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,19 +25,16 @@ pub(super) enum Line {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     wrong: BTreeSet<String>,
-    kept: Option<usize>,
-    condition: Option<Condition>,
+    kept: Option<(usize, Instant)>,
+    /// When another number of keys is to be told.
+    due: Option<Instant>,
     error: Option<String>,
 }
 
 impl Journal {
-    /// What is new: in what is wrong with containers, in what the registrar says, in how it stands with Docker.
-    pub(super) fn report(&mut self, complaints: &[String], report: &Report, condition: &Condition) -> Vec<Line> {
+    /// What is new: in what is wrong with containers, and in what the registrar says.
+    pub(super) fn report(&mut self, complaints: &[String], report: &Report, now: Instant) -> Vec<Line> {
         let mut lines = Vec::new();
-        if self.condition.as_ref() != Some(condition) {
-            lines.extend(words(self.condition.as_ref(), condition));
-            self.condition = Some(condition.clone());
-        }
         let wrong: BTreeSet<_> =
             complaints.iter().cloned().chain(report.conflicts.iter().map(ToString::to_string)).collect();
         lines.extend(wrong.difference(&self.wrong).cloned().map(Line::Warn));
@@ -43,25 +45,26 @@ impl Journal {
             lines.extend(error.iter().map(|error| Line::Warn(format!("cannot write to the store: {error}"))));
             self.error = error;
         }
-        if report.settled && self.kept != Some(report.keys) {
-            lines.push(Line::Info(format!("keeping {}", plural(report.keys, "key"))));
-            self.kept = Some(report.keys);
-        }
+        lines.extend(self.keeping(report, now));
         lines
     }
-}
 
-fn words(before: Option<&Condition>, now: &Condition) -> Option<Line> {
-    Some(match (before, now) {
-        (_, Condition::Connecting { error: None }) => return None,
-        (_, Condition::Connecting { error: Some(error) }) => Line::Warn(format!("waiting for Docker: {error}")),
-        (Some(Condition::Lost { .. }), Condition::Watching { via }) => Line::Info(format!("Docker is back: {via}")),
-        (_, Condition::Watching { via }) => Line::Info(format!("following {via}")),
-        (Some(Condition::Lost { .. }), Condition::Lost { .. }) => return None,
-        (_, Condition::Lost { error }) => {
-            Line::Warn(format!("lost Docker, keeping what its containers last wanted: {error}"))
-        }
-    })
+    fn keeping(&mut self, report: &Report, now: Instant) -> Option<Line> {
+        self.due = match self.kept {
+            _ if !report.settled => None,
+            Some((keys, _)) if keys == report.keys => None,
+            Some((_, told)) => Some(told + QUIET),
+            None => Some(now),
+        };
+        self.due.take_if(|due| *due <= now)?;
+        self.kept = Some((report.keys, now));
+        Some(Line::Info(format!("keeping {}", plural(report.keys, "key"))))
+    }
+
+    /// When there is more to tell of the last report.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
 }
 
 #[cfg(test)]
@@ -70,19 +73,24 @@ mod tests {
 
     #[test]
     fn each_thing_is_told_when_it_comes_and_when_it_goes() {
-        let mut journal = Journal::default();
-        let watching = Condition::Watching { via: "docker".to_owned() };
-        let report = |keys: usize| Report { settled: true, keys, ..Report::default() };
-        for (complaints, report, expected) in [
-            (vec![], report(2), vec!["following docker", "keeping 2 keys"]),
-            (vec![], report(2), vec![]),
-            (vec!["web: no_port"], report(1), vec!["web: no_port", "keeping 1 key"]),
-            (vec![], report(1), vec!["no longer a problem: web: no_port"]),
-        ] {
-            let complaints: Vec<_> = complaints.into_iter().map(str::to_owned).collect();
-            let lines = journal.report(&complaints, &report, &watching);
+        let (mut journal, start) = (Journal::default(), Instant::now());
+        let mut check = |millis, complaints: &[&str], keys, expected: &[&str]| {
+            let complaints: Vec<_> = complaints.iter().map(|text| (*text).to_owned()).collect();
+            let report = Report { settled: keys > 0, keys, ..Report::default() };
+            let lines = journal.report(&complaints, &report, start + Duration::from_millis(millis));
             let said: Vec<_> = lines.iter().map(|(Line::Info(text) | Line::Warn(text))| text.as_str()).collect();
-            assert_eq!(said, expected);
-        }
+            assert_eq!(said, expected, "after {millis} ms");
+            journal.due().map(|due| due - start)
+        };
+        assert_eq!(check(0, &[], 0, &[]), None);
+        assert_eq!(check(0, &[], 2, &["keeping 2 keys"]), None);
+        assert_eq!(check(10, &[], 2, &[]), None);
+        assert_eq!(check(2000, &["web: no_port"], 1, &["web: no_port", "keeping 1 key"]), None);
+        assert_eq!(check(2500, &[], 3, &["no longer a problem: web: no_port"]), Some(Duration::from_secs(3)));
+        // Not settled: nothing to tell yet.
+        assert_eq!(check(3000, &[], 0, &[]), None);
+        assert_eq!(check(3000, &[], 5, &["keeping 5 keys"]), None);
+        assert_eq!(check(3100, &[], 6, &[]), Some(Duration::from_secs(4)));
+        assert_eq!(check(3200, &[], 5, &[]), None);
     }
 }

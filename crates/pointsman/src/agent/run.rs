@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::docker::{self, DockerSettings, View};
@@ -16,7 +16,7 @@ use crate::notify;
 use crate::registrar::{self, Plan, Report};
 use crate::settings::AgentSettings;
 use crate::store::lease::Owner;
-use crate::store::tenure::Tenure;
+use crate::store::tenure::{Standing, Tenure};
 use crate::store::{Condition, Store, StoreError, StoreSettings};
 
 /// Between two tries to find out which API a store speaks.
@@ -41,29 +41,9 @@ pub async fn run(
             Post { settings, store: &store, prefix, view }.keep(&mut views).await?;
         }
     };
-    let waiting = waiting(sender.subscribe());
     tokio::select! {
         never = work => never,
-        () = docker::follow(DockerSettings::new(settings.docker.clone()), sender.clone()) => unreachable!("we receive"),
-        never = waiting => match never {},
-    }
-}
-
-/// Says that Docker is waited for, and why.
-async fn waiting(mut views: watch::Receiver<View>) -> Infallible {
-    let mut told = None;
-    loop {
-        let error = match &views.borrow_and_update().condition {
-            Condition::Connecting { error } => error.clone(),
-            Condition::Watching { .. } | Condition::Lost { .. } => None,
-        };
-        if let Some(error) = error.filter(|_| told.is_none()) {
-            warn!("waiting for Docker: {error}");
-            told = Some(error);
-        }
-        if views.changed().await.is_err() {
-            return std::future::pending().await;
-        }
+        () = docker::follow(DockerSettings::new(settings.docker.clone()), sender) => unreachable!("we receive"),
     }
 }
 
@@ -107,12 +87,13 @@ impl Post<'_> {
         let mut clerk = Clerk { defaults, journal: Journal::default(), complaints: said(&complaints), ready: false };
         let desk = async {
             loop {
-                clerk.tell(&reports.borrow_and_update().clone(), &views.borrow_and_update().condition.clone());
+                clerk.tell(&reports.borrow_and_update().clone());
                 tokio::select! {
                     changed = views.changed() => if changed.is_err() { return },
                     changed = reports.changed() => if changed.is_err() { return },
+                    () = until(clerk.journal.due()) => continue,
                 }
-                let view = views.borrow().clone();
+                let view = views.borrow_and_update().clone();
                 if view.daemon != self.view.daemon {
                     warn!("another Docker daemon answers; what the one before wanted ends by itself");
                     return;
@@ -124,6 +105,7 @@ impl Post<'_> {
             () = desk => {}
             () = Box::pin(registrar::run(self.store, &tenure, wanted_plans, &report)) => {}
             () = stand_by(&tenure, self.settings.ttl) => {}
+            never = awaited(&tenure) => match never {},
         }
         Ok(())
     }
@@ -149,6 +131,32 @@ async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
             told = true;
         }
         sleep(ttl / 2).await;
+    }
+}
+
+/// Says that the store does not grant the lease, and why; and when it does.
+async fn awaited(tenure: &Tenure<'_>) -> Infallible {
+    let mut standing = tenure.standing();
+    let mut told = None;
+    loop {
+        match standing.borrow_and_update().clone() {
+            Standing::Awaited { error: Some(error) } if told.as_ref() != Some(&error) => {
+                warn!("waiting for the store: {error}");
+                told = Some(error);
+            }
+            Standing::Held { .. } if told.take().is_some() => info!("the store answers"),
+            _ => {}
+        }
+        if standing.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -180,8 +188,8 @@ impl Clerk {
         });
     }
 
-    fn tell(&mut self, report: &Report, condition: &Condition) {
-        for line in self.journal.report(&self.complaints, report, condition) {
+    fn tell(&mut self, report: &Report) {
+        for line in self.journal.report(&self.complaints, report, Instant::now()) {
             match line {
                 Line::Info(text) => info!("{text}"),
                 Line::Warn(text) => warn!("{text}"),

@@ -2,19 +2,15 @@
 //! `set` only says when one cannot mean anything.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use pointsman_table::{Limits, Mirror, Problem, ProblemKind, compile};
-use tokio::time::timeout;
 
+use super::patience::{full, within};
 use super::{Outcome, fleet};
 use crate::store::{Listing, Made, Store, StoreError, StoreSettings};
-
-/// Longest wait for the store.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What `ls` shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,16 +161,6 @@ pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) ->
     Ok(())
 }
 
-/// The full key: one without a leading slash is below the prefix. Slashes at the end are of no account.
-pub(super) fn full(prefix: &str, key: &str) -> String {
-    let trimmed = key.trim_end_matches('/');
-    match key {
-        "" => prefix.to_owned(),
-        key if key.starts_with('/') => trimmed.to_owned(),
-        _ => format!("{prefix}/{trimmed}"),
-    }
-}
-
 /// What is wrong with a key whatever other keys there are.
 fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Box<str>> {
     let relative = key.strip_prefix(prefix)?.strip_prefix('/')?;
@@ -197,11 +183,6 @@ fn rule_beside(relative: &str) -> Option<(String, &'static str)> {
         ("tcp-services", service) => Some((format!("tcp-services/{service}/port"), "1")),
         _ => None,
     }
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> anyhow::Result<T> {
-    let done = timeout(PATIENCE, work).await;
-    Ok(done.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
 }
 
 fn read(input: &mut dyn Read) -> anyhow::Result<Vec<u8>> {
@@ -256,21 +237,6 @@ fn line(out: &mut dyn Write, key: &str, value: Option<&[u8]>) -> anyhow::Result<
 mod tests {
     use super::*;
     use crate::store::{Api, Location};
-
-    #[test]
-    fn full_keys() {
-        for (prefix, key, want) in [
-            ("/p", "", "/p"),
-            ("/p", "services/a", "/p/services/a"),
-            ("/p", "services/", "/p/services"),
-            ("/p", "/q/a/", "/q/a"),
-            ("/p", "/", ""),
-            ("", "", ""),
-            ("", "services", "/services"),
-        ] {
-            assert_eq!(full(prefix, key), want, "{prefix:?} {key:?}");
-        }
-    }
 
     /// Runs one command line, its words, on a directory store; what it prints, then `!` and what it says beside that.
     async fn run(settings: &StoreSettings, line: &str) -> String {

@@ -9,10 +9,10 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Outcome;
-use super::edit::{PATIENCE, full};
+use super::patience::{full, within};
 use crate::control::plural;
 use crate::fleet::{self, Call, Leaving, Member, Point, Stage, Wish};
-use crate::store::{Location, Store, StoreError, StoreSettings};
+use crate::store::{Amended, Location, Store, StoreError, StoreSettings};
 
 /// A change was made, and the store says so at this revision (0 where it has none): waits until every balancer serves it.
 ///
@@ -25,7 +25,7 @@ pub async fn served(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let point = match revision {
-        0 => barrier(settings).await?,
+        0 => within(fleet::barrier(settings)).await?,
         revision => Point::Revision(revision),
     };
     wait_for(settings, &Wish { point, idle: None }, patience, note).await
@@ -47,14 +47,9 @@ pub async fn wait(
             bail!("--revision: a folder has no revisions; `pointsman wait` alone waits for what it holds")
         }
         Some(revision) => Point::Revision(revision),
-        None => barrier(settings).await?,
+        None => within(fleet::barrier(settings)).await?,
     };
     wait_for(settings, &Wish { point, idle: None }, patience, note).await
-}
-
-async fn barrier(settings: &StoreSettings) -> anyhow::Result<Point> {
-    let set = timeout(PATIENCE, fleet::barrier(settings)).await;
-    Ok(set.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
 }
 
 async fn wait_for(
@@ -129,14 +124,13 @@ pub async fn drain(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let store = Store::open(settings)?;
-    let found = timeout(PATIENCE, find(&store, settings, instance)).await;
-    let found = found.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
+    let found = find(&store, settings, instance).await?;
     let Some(Found { key, protocol, service, name }) = found else {
         writeln!(note, "pointsman: {instance}: there is no such instance; `pointsman routes` lists them")?;
         return Ok(Outcome::No);
     };
     let amended = store.amend(&key, |value| marked(value, drain)).await;
-    let revision = match amended {
+    let amended = match amended {
         Err(error @ StoreError::NoSuchKey { .. }) => {
             writeln!(note, "pointsman: {error}")?;
             return Ok(Outcome::No);
@@ -144,9 +138,9 @@ pub async fn drain(
         other => other?,
     };
     let Some(patience) = patience else { return Ok(Outcome::Yes) };
-    let point = match revision {
-        0 => barrier(settings).await?,
-        revision => Point::Revision(revision),
+    let point = match amended {
+        Amended::At(revision @ 1..) => Point::Revision(revision),
+        Amended::At(_) | Amended::Same => within(fleet::barrier(settings)).await?,
     };
     let idle = (drain == Drain::On).then(|| (protocol.to_owned(), service, name));
     wait_for(settings, &Wish { point, idle }, patience, note).await
@@ -174,7 +168,7 @@ async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow
     for tree in trees {
         for below in ["upstreams/", ""] {
             let key = full(&settings.prefix, &format!("{tree}/{service}/{below}{name}"));
-            if store.get(&key).await?.is_some() {
+            if within(store.get(&key)).await?.is_some() {
                 let protocol = if tree == "services" { "http" } else { "tcp" };
                 found.push(Found { key, protocol, service: service.to_owned(), name: name.to_owned() });
                 break;
@@ -226,8 +220,7 @@ pub async fn status(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let store = Store::open(settings)?;
-    let listed = timeout(PATIENCE, store.list(&fleet::folder(&settings.prefix))).await;
-    let listing = listed.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
+    let listing = within(store.list(&fleet::folder(&settings.prefix))).await?;
     let own = listing.entries.iter().filter(|(name, _)| !name.contains('/'));
     let members: Vec<_> = own.map(|(name, value)| Member::read(name, value)).collect();
     if json {

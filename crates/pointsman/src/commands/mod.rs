@@ -10,6 +10,7 @@ pub mod explain;
 pub mod fleet;
 pub mod health;
 mod once;
+mod patience;
 pub mod register;
 pub mod render;
 pub mod routes;

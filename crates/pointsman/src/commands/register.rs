@@ -4,11 +4,11 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::edit::{PATIENCE, full};
+use super::patience::{full, within};
 use super::{Outcome, fleet};
 use crate::register::check::Check;
 use crate::register::child::{self, Child};
@@ -158,8 +158,7 @@ async fn once(
     }
     let key = full(&settings.prefix, &registration.key());
     let store = Store::open(settings)?;
-    let put = timeout(PATIENCE, store.put(&key, registration.value.as_bytes())).await;
-    put.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
+    within(store.put(&key, registration.value.as_bytes())).await?;
     writeln!(note, "registered {key} = {}; it stays until `pointsman register --remove`", registration.value)?;
     Ok(Outcome::Yes)
 }
@@ -172,18 +171,16 @@ async fn remove(
 ) -> anyhow::Result<Outcome> {
     let (relative, store) = (registration.key(), Store::open(settings)?);
     let key = full(&settings.prefix, &relative);
-    let there = timeout(PATIENCE, store.get(&key)).await;
-    if there.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??.is_none() {
+    if within(store.get(&key)).await?.is_none() {
         writeln!(note, "{key} is not registered")?;
         return Ok(Outcome::Yes);
     }
     // Whether they are all done or not, it is about to end.
     Box::pin(fleet::drain(settings, &relative, fleet::Drain::On, Some(registration.drain), note)).await?;
-    match timeout(PATIENCE, store.delete(&key, false)).await {
-        Ok(Err(StoreError::NoSuchKey { .. })) => {}
-        removed => drop(removed.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??),
+    match within(store.delete(&key, false)).await {
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => Ok(Outcome::Yes),
+        removed => removed.map(|_| Outcome::Yes),
     }
-    Ok(Outcome::Yes)
 }
 
 #[cfg(test)]

@@ -164,9 +164,8 @@ impl Parts {
             http: addresses.http.clone().into(),
             started: SystemTime::now(),
         };
-        let (kept, _) = watch::channel(None);
         let (ended, end) = watch::channel(false);
-        let keeping = keeper::keep(&self.store, self.about, admin_status.clone(), figures.clone(), kept, end);
+        let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
         let background = async {
             tokio::join!(
                 self.store.follow(updates, condition),

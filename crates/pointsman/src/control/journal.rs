@@ -8,6 +8,7 @@ use pointsman_table::{Problem, Table};
 use tokio::time::Instant;
 
 use super::Status;
+use crate::logging::Line;
 use crate::store::Condition;
 
 /// At most one report in this time.
@@ -16,15 +17,6 @@ const PACE: Duration = Duration::from_secs(1);
 const REASONS: Duration = Duration::from_secs(30);
 /// Most problems told in one report; the rest is on the admin page.
 const MOST_LINES: usize = 50;
-
-/// A line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
-    /// As it should be.
-    Info(String),
-    /// Somebody should look.
-    Warn(String),
-}
 
 /// What was told last, and what is waiting to be.
 #[derive(Debug, Default)]

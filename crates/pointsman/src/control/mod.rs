@@ -19,15 +19,15 @@ use std::time::{Instant as Clock, SystemTime};
 use pointsman_table::{Abilities, Change, Limits, Mirror, Problem, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
 
 use burst::Burst;
 pub use defaults::Defaults;
-use journal::{Journal, Line};
+use journal::Journal;
 pub(crate) use journal::{plural, serving};
 pub use status::Status;
 
 use crate::fleet::BARRIER;
+use crate::logging::Line;
 use crate::store::{Condition, Update};
 
 /// What an engine says after it took a table into use.
@@ -117,8 +117,8 @@ struct Control {
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     defaults: Defaults,
-    /// The last value of the key `barrier`.
-    barrier: Option<Box<str>>,
+    /// The last number in the key `barrier`, and the revision that showed it.
+    barrier: Option<(u64, u64)>,
     burst: Burst,
     journal: Journal,
     tables: watch::Sender<Arc<Table>>,
@@ -153,7 +153,7 @@ impl Control {
     }
 
     fn take(&mut self, update: Update) {
-        self.barrier = barrier_of(&update).or(self.barrier.take());
+        self.barrier = barrier_of(&update).or(self.barrier);
         match self.defaults.complete(update) {
             Update::Reset { revision, entries } => {
                 self.limits.local = (self.local)().into();
@@ -174,7 +174,7 @@ impl Control {
         self.status.send_modify(|status| {
             status.table = Some(compiled.table);
             status.found = compiled.problems.into();
-            status.barrier.clone_from(&self.barrier);
+            status.barrier = self.barrier;
             status.compile = took;
             status.swaps += 1;
             status.changed = Some(SystemTime::now());
@@ -189,9 +189,10 @@ impl Control {
             // Only the empty table before the first has revision 0. Under constant change the newest is always ahead.
             status.served |= current || applied.revision > 0;
             status.applied = applied.revision;
-            if current {
-                status.barrier_served.clone_from(&status.barrier);
-            }
+            status.barrier_served = match status.barrier {
+                Some((number, revision)) if revision <= applied.revision => Some(number),
+                _ => status.barrier_served,
+            };
             status.refused = applied.problems.into();
         });
         if !same {
@@ -200,7 +201,7 @@ impl Control {
     }
 
     fn condition(&mut self, condition: Condition) {
-        self.journal.condition(Instant::now(), &condition).iter().for_each(log);
+        self.journal.condition(Instant::now(), &condition).iter().for_each(Line::write);
         self.status.send_modify(|status| status.condition = condition);
     }
 
@@ -212,27 +213,22 @@ impl Control {
     }
 
     fn report(&mut self) {
-        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(log);
+        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(Line::write);
     }
 }
 
-/// What an update says of the key `barrier`.
-fn barrier_of(update: &Update) -> Option<Box<str>> {
-    let value = match update {
-        Update::Reset { entries, .. } => entries.iter().find(|(key, _)| **key == *BARRIER).map(|(_, value)| value),
-        Update::Changes { changes, .. } => changes.iter().rev().find_map(|change| match change {
+/// What an update says of the key `barrier`: its number, and the update's revision.
+fn barrier_of(update: &Update) -> Option<(u64, u64)> {
+    let (value, revision) = match update {
+        Update::Reset { entries, revision } => {
+            (entries.iter().find(|(key, _)| **key == *BARRIER).map(|(_, value)| value), *revision)
+        }
+        Update::Changes { changes, revision } => (changes.iter().rev().find_map(|change| match change {
             Change::Put { key, value } if **key == *BARRIER => Some(value),
             Change::Put { .. } | Change::Delete { .. } | Change::DeleteTree { .. } => None,
-        }),
+        }), *revision),
     };
-    value.map(|value| String::from_utf8_lossy(value).trim().into())
-}
-
-fn log(line: &Line) {
-    match line {
-        Line::Info(text) => info!("{text}"),
-        Line::Warn(text) => warn!("{text}"),
-    }
+    Some((std::str::from_utf8(value?).ok()?.trim().parse().ok()?, revision))
 }
 
 /// Waits for a moment that may never come.

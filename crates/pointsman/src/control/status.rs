@@ -21,10 +21,12 @@ pub struct Status {
     pub applied: u64,
     /// Whether the engine ever took a table from the store into use.
     pub served: bool,
-    /// The value of the key `barrier` in the table's keys, and the last one that the engine has taken into use.
-    pub barrier: Option<Box<str>>,
-    /// See `barrier`.
-    pub barrier_served: Option<Box<str>>,
+    /// The number in the key `barrier`, and the first revision of a table that shows it.
+    pub barrier: Option<(u64, u64)>,
+    /// The last such number that the engine has taken into use.
+    pub barrier_served: Option<u64>,
+    /// Whether the store has this balancer's status key as it should be.
+    pub kept: bool,
     /// How it stands with the store.
     pub condition: Condition,
     /// When the table was last replaced.
@@ -48,6 +50,7 @@ impl Status {
             served: false,
             barrier: None,
             barrier_served: None,
+            kept: false,
             condition: Condition::Connecting { error: None },
             changed: None,
             compile: Duration::ZERO,

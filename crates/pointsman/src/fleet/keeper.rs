@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use pointsman_table::{Instance, Protocol, Table};
+use pointsman_table::{Protocol, Table};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::folder;
-use super::member::{Leaving, MOST_LEAVING, Member, Stage};
+use super::member::{Leaving, Member, Stage};
 use crate::admin::Figures;
 use crate::control::{Phase, Status};
 use crate::live::Working;
@@ -30,6 +30,10 @@ const LOOK_AT_HAPROXY: Duration = Duration::from_millis(500);
 const NUMBERS: Duration = Duration::from_secs(1);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_millis(500);
+/// Beyond the time for a request's head, for what had it in time.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a name that another process of this machine has is waited for: one that ends lets go of it at once.
+const NAME_TAKEN: Duration = Duration::from_secs(2);
 /// For the last words.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -48,18 +52,18 @@ pub struct About {
 pub async fn keep(
     store: &Store,
     about: About,
-    status: watch::Receiver<Status>,
+    status: watch::Sender<Status>,
     figures: Figures,
-    kept: watch::Sender<Option<bool>>,
     mut ended: watch::Receiver<bool>,
 ) {
     let mut about = about;
     loop {
         let owner = Owner::new("balancer", &format!("{}\0{}", about.prefix, about.name));
         let tenure = Tenure::new(store, owner, TTL);
-        let mut keeper = Keeper::new(&tenure, &about, status.clone(), figures.clone(), &kept);
+        let mut keeper = Keeper::new(&tenure, &about, &status, figures.clone());
         let replaced = tokio::select! {
             () = tenure.run() => true,
+            () = name_is_taken(&tenure) => true,
             () = keeper.run() => false,
             _ = ended.wait_for(|ended| *ended) => false,
         };
@@ -74,15 +78,35 @@ pub async fn keep(
     }
 }
 
+/// In a folder the process that had the name first keeps it.
+async fn name_is_taken(tenure: &Tenure<'_>) {
+    let is_taken = |standing: &Standing| {
+        matches!(standing, Standing::Awaited { error: Some(StoreError::LeaseHeld { .. }) })
+    };
+    let mut standing = tenure.standing();
+    loop {
+        // The tenure outlives this.
+        let _ = standing.wait_for(is_taken).await;
+        if timeout(NAME_TAKEN, standing.wait_for(|standing| !is_taken(standing))).await.is_err() {
+            return;
+        }
+    }
+}
+
 struct Keeper<'a, 's> {
     tenure: &'a Tenure<'s>,
     about: &'a About,
     status: watch::Receiver<Status>,
     figures: Figures,
-    kept: &'a watch::Sender<Option<bool>>,
+    /// Where it is said whether the status is kept.
+    control: &'a watch::Sender<Status>,
     /// Who had work when it was looked last, and in which table's time that was.
     working: Vec<Working>,
     looked: u64,
+    /// HAProxy did not say when it was asked last.
+    unsure: bool,
+    /// Since when it takes no new connections.
+    draining: Option<Instant>,
     /// What was written last in this term.
     written: Option<(Member, Instant)>,
     /// The earliest time for the next write.
@@ -92,21 +116,17 @@ struct Keeper<'a, 's> {
 }
 
 impl<'a, 's> Keeper<'a, 's> {
-    fn new(
-        tenure: &'a Tenure<'s>,
-        about: &'a About,
-        status: watch::Receiver<Status>,
-        figures: Figures,
-        kept: &'a watch::Sender<Option<bool>>,
-    ) -> Self {
+    fn new(tenure: &'a Tenure<'s>, about: &'a About, control: &'a watch::Sender<Status>, figures: Figures) -> Self {
         Self {
             tenure,
             about,
-            status,
+            status: control.subscribe(),
             figures,
-            kept,
+            control,
             working: Vec::new(),
             looked: 0,
+            unsure: false,
+            draining: None,
             written: None,
             next: Instant::now(),
             told: None,
@@ -145,7 +165,7 @@ impl<'a, 's> Keeper<'a, 's> {
     }
 
     fn failed(&mut self, error: StoreError) {
-        self.kept.send_replace(Some(false));
+        self.note(false);
         // A store that is out of reach is said by who follows it.
         let is_news = self.told.as_ref() != Some(&error) && !matches!(error, StoreError::Unreachable { .. });
         if is_news {
@@ -154,6 +174,10 @@ impl<'a, 's> Keeper<'a, 's> {
             );
             self.told = Some(error);
         }
+    }
+
+    fn note(&self, kept: bool) {
+        self.control.send_if_modified(|status| std::mem::replace(&mut status.kept, kept) != kept);
     }
 
     fn pause(&self) -> Duration {
@@ -165,8 +189,9 @@ impl<'a, 's> Keeper<'a, 's> {
 
     /// Whether somebody may still have work who is to have none, as far as is known.
     fn is_look_due(&self) -> bool {
+        let is_open = |member: &Member| !member.leaving.is_empty() || self.looked < member.revision;
         let written = self.written.as_ref();
-        written.is_some_and(|(member, _)| !member.leaving.is_empty() || self.looked < member.revision)
+        self.unsure || self.draining.is_some() || written.is_some_and(|(member, _)| is_open(member))
     }
 
     async fn update(&mut self, look: bool) {
@@ -177,10 +202,20 @@ impl<'a, 's> Keeper<'a, 's> {
         // HAProxy is only asked before it is said what is served if somebody may wait for the answer: it takes time.
         let asks = matches!(self.figures, Figures::Native(_)) || look || status.table.as_deref().is_none_or(has_idle);
         if asks || status.phase != Phase::Serve {
-            self.working = self.figures.working().await;
-            self.looked = status.applied;
+            let Some(working) = self.figures.working().await else {
+                // What is served now must not be told with figures of before.
+                self.unsure = true;
+                return;
+            };
+            (self.working, self.looked, self.unsure) = (working, status.applied, false);
         }
-        let member = self.about.member(&status, &self.working);
+        let mut member = self.about.member(&status, &self.working);
+        if status.phase != Phase::Serve {
+            let since = *self.draining.get_or_insert_with(Instant::now);
+            // Who has connected already may still be sending his request.
+            let head = status.table.as_deref().map_or(Duration::ZERO, |table| table.config().timeouts.head);
+            member.begins = since.elapsed() < head + GRACE;
+        }
         let due = self.written.as_ref().is_none_or(|(last, at)| match change(last, &member) {
             Change::None => false,
             Change::Numbers => at.elapsed() >= NUMBERS,
@@ -201,7 +236,7 @@ impl<'a, 's> Keeper<'a, 's> {
         match done {
             Some(Ok(Grip::Done(_))) => {
                 self.written = Some((member, start));
-                self.kept.send_replace(Some(true));
+                self.note(true);
                 if self.told.take().is_some() {
                     info!("the status of this balancer is written again");
                 }
@@ -225,7 +260,7 @@ impl<'a, 's> Keeper<'a, 's> {
         let Some((mut member, _)) = self.written.take() else { return };
         member.stage = Stage::Stopped;
         member.leaving.clear();
-        let _ = tokio::time::timeout(FAREWELL, self.write(member)).await;
+        let _ = timeout(FAREWELL, self.write(member)).await;
     }
 }
 
@@ -238,7 +273,7 @@ impl About {
         };
         let leaving = match (&status.table, stage) {
             (Some(table), Stage::Serving) => leaving(table, working),
-            _ => working.iter().take(MOST_LEAVING).map(Leaving::from).collect(),
+            _ => working.iter().map(Leaving::from).collect(),
         };
         let mut member = Member {
             name: self.name.clone(),
@@ -246,22 +281,18 @@ impl About {
             engine: self.engine.to_owned(),
             stage,
             revision: status.applied,
-            barrier: status.barrier_served.clone(),
+            barrier: status.barrier_served,
             leaving,
             ..Member::default()
         };
         member.tell(status.problems());
+        member.shorten();
         member
     }
 }
 
 fn has_idle(table: &Table) -> bool {
-    table.services().iter().any(|service| service.instances.iter().any(is_idle))
-}
-
-/// Whether its keys give it no new work.
-fn is_idle(instance: &Instance) -> bool {
-    instance.drain || instance.weight == 0
+    table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
 }
 
 /// Instances that get no new work: by their keys, or because they are gone and still have some.
@@ -272,7 +303,7 @@ fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
     };
     let mut leaving = Vec::new();
     for service in table.services() {
-        let out = service.instances.iter().filter(|instance| is_idle(instance));
+        let out = service.instances.iter().filter(|instance| !instance.takes_work());
         leaving.extend(out.map(|instance| Leaving {
             protocol: word(service.protocol).to_owned(),
             service: service.name.to_string(),
@@ -285,7 +316,6 @@ fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
         !service.is_some_and(|service| service.instances.iter().any(|known| known.name.as_str() == one.instance))
     };
     leaving.extend(working.iter().filter(is_gone).map(Leaving::from));
-    leaving.truncate(MOST_LEAVING);
     leaving
 }
 

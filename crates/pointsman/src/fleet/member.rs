@@ -7,7 +7,7 @@ const MOST_PROBLEMS: usize = 20;
 /// Longest text of one of them, characters.
 const LONGEST_PROBLEM: usize = 400;
 /// Instances with work of which numbers are told.
-pub(super) const MOST_LEAVING: usize = 1000;
+const MOST_LEAVING: usize = 1000;
 
 /// How far a balancer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,9 +37,9 @@ pub struct Member {
     pub stage: Stage,
     /// The store's revision that it serves.
     pub revision: u64,
-    /// The value of the key `barrier` that it serves, for stores without revisions.
+    /// The number in the key `barrier` that it serves, for stores without revisions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub barrier: Option<Box<str>>,
+    pub barrier: Option<u64>,
     /// How many problems it has.
     pub problems: usize,
     /// The first of them, a line each.
@@ -47,6 +47,12 @@ pub struct Member {
     /// Instances that get no new work: those that the keys say so of, and those that are gone and still have some. Of a
     /// balancer that is draining, whoever has work.
     pub leaving: Vec<Leaving>,
+    /// There are more of them, that are not told of.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// Draining, but a request of a client who was connected before may still begin.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
 }
 
 /// An instance that gets no new work.
@@ -81,6 +87,20 @@ impl Member {
                 self.problem_lines.push(problem.to_string().chars().take(LONGEST_PROBLEM).collect());
             }
         }
+    }
+
+    /// Leaves out what is too much to be told, those without work first.
+    pub fn shorten(&mut self) {
+        if self.leaving.len() > MOST_LEAVING {
+            self.leaving.sort_by_key(|leaving| std::cmp::Reverse(leaving.active));
+            self.leaving.truncate(MOST_LEAVING);
+            self.more = true;
+        }
+    }
+
+    /// Whether nothing can be said of an instance that is not among those that are told of.
+    pub fn is_unsure(&self) -> bool {
+        self.more && self.leaving.iter().all(|leaving| leaving.active > 0)
     }
 
     /// Work that this instance still does for this balancer.

@@ -11,7 +11,7 @@ pub mod keeper;
 mod member;
 mod roll;
 
-use crate::store::{ASIDE, Store, StoreError, StoreSettings};
+use crate::store::{ASIDE, Moment, Store, StoreError, StoreSettings};
 
 pub use call::{Call, Outcome};
 pub use member::{Leaving, Member, Stage};
@@ -31,10 +31,9 @@ pub const BARRIER: &str = "barrier";
 /// # Errors
 /// The store is out of reach, or refuses.
 pub async fn barrier(settings: &StoreSettings) -> Result<Point, StoreError> {
-    let value = format!("{:016x}", fastrand::u64(..));
     let key = format!("{}/{BARRIER}", settings.prefix);
-    Ok(match Store::open(settings)?.put(&key, value.as_bytes()).await? {
-        0 => Point::Barrier(value.into()),
-        revision => Point::Revision(revision),
+    Ok(match Store::open(settings)?.advance(&key).await? {
+        Moment::Revision(revision) => Point::Revision(revision),
+        Moment::Count(number) => Point::Barrier(number),
     })
 }

@@ -26,8 +26,8 @@ pub struct Wish {
 pub enum Point {
     /// The store's revision.
     Revision(u64),
-    /// A value of the key `barrier`.
-    Barrier(Box<str>),
+    /// A number in the key `barrier`.
+    Barrier(u64),
 }
 
 /// Who is there, and who was.
@@ -127,6 +127,10 @@ enum Lag<'w> {
     Barrier,
     /// It works for this instance of this service on so many.
     Work(&'w str, &'w str, u64),
+    /// It is ending, and may still begin something.
+    Begins,
+    /// It has more to tell of than it can.
+    Unsure,
 }
 
 impl fmt::Display for Lag<'_> {
@@ -135,6 +139,8 @@ impl fmt::Display for Lag<'_> {
             Self::Revision(revision) => write!(f, "serves revision {revision}"),
             Self::Barrier => write!(f, "does not serve the change yet"),
             Self::Work(service, instance, active) => write!(f, "{service}/{instance} still works on {active} for it"),
+            Self::Begins => write!(f, "is ending, and may still begin a request"),
+            Self::Unsure => write!(f, "works with more instances than it can tell of"),
         }
     }
 }
@@ -142,7 +148,7 @@ impl fmt::Display for Lag<'_> {
 fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
     let serves = match &wish.point {
         Point::Revision(revision) => member.revision >= *revision,
-        Point::Barrier(barrier) => member.barrier.as_ref() == Some(barrier),
+        Point::Barrier(barrier) => member.barrier.is_some_and(|served| served >= *barrier),
     };
     // One that drains takes no new work and follows no keys: it only has to finish what it has.
     if !serves && member.stage == Stage::Serving {
@@ -153,6 +159,8 @@ fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
     }
     let (protocol, service, instance) = wish.idle.as_ref()?;
     match member.active(protocol, service, instance) {
+        0 if member.begins => Some(Lag::Begins),
+        0 if member.is_unsure() => Some(Lag::Unsure),
         0 => None,
         active => Some(Lag::Work(service, instance, active)),
     }
@@ -170,7 +178,8 @@ mod tests {
         for word in words {
             match word.split_once('=').unwrap() {
                 ("r", number) => member.revision = number.parse().unwrap(),
-                ("b", barrier) => member.barrier = Some(barrier.into()),
+                ("b", barrier) => member.barrier = Some(barrier.parse().unwrap()),
+                ("begins", _) => member.begins = true,
                 ("stage", "draining") => member.stage = Stage::Draining,
                 (instance, active) => member.leaving.push(Leaving {
                     protocol: "http".to_owned(),
@@ -223,10 +232,15 @@ mod tests {
         check("a r=5, b r=4; b r=4 stage=draining; -b", &five, "all 1");
         check("a r=5, c/x r=1", &five, "all 1");
         check("a r=4; -a", &five, "lost a");
-        let barrier = Wish { point: Point::Barrier("x".into()), idle: None };
-        check("a r=1 b=x, b r=9 b=y", &barrier, "not b: does not serve the change yet");
+        let barrier = Wish { point: Point::Barrier(7), idle: None };
+        check("a r=1 b=8, b r=9 b=6", &barrier, "not b: does not serve the change yet");
         let idle = Wish { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
         check("a r=5 web-1=0, b r=5 web-2=3", &idle, "all 2");
+        check(
+            "a r=5, b r=4 stage=draining begins=1",
+            &idle,
+            "not b: is ending, and may still begin a request",
+        );
         check("a r=5 web-1=2, b r=5", &idle, "not a: shop/web-1 still works on 2 for it");
         check("a r=4 web-1=2, b r=4 stage=draining web-1=1; a r=5", &idle, "not b: shop/web-1 still works on 1 for it");
     }

@@ -55,23 +55,24 @@ pub struct Census {
 impl Census {
     /// Asks all of them. Returns the processes that there are no more.
     pub async fn take(&self, ledger: &Ledger) -> Vec<u32> {
+        let number = ledger.begin();
         let (pid, runtime, tenants) = &self.current;
-        enter(ledger, *pid, tenants, runtime.ask_one(stats::COMMAND).await);
+        let mut complete = enter(ledger, *pid, tenants, runtime.ask_one(stats::COMMAND).await);
         // The master does not answer for a moment during a reload.
         let Ok(processes) = self.master.processes().await else {
-            ledger.renewed();
+            ledger.renewed(number, false);
             return Vec::new();
         };
         let (live, gone): (Vec<_>, Vec<_>) = self.old.iter().partition(|(pid, _)| is_there(&processes, *pid));
         for (pid, tenants) in live {
             let answer = self.master.ask_worker(*pid, stats::COMMAND).await;
-            enter(ledger, *pid, tenants, answer);
+            complete &= enter(ledger, *pid, tenants, answer);
         }
         let gone: Vec<_> = gone.into_iter().map(|(pid, _)| *pid).collect();
         gone.iter().for_each(|pid| ledger.gone(*pid));
         let old = processes.workers.iter().filter(|worker| worker.old).count() as u64;
         ledger.note(|facts| facts.old_workers = old);
-        ledger.renewed();
+        ledger.renewed(number, complete);
         gone
     }
 }
@@ -80,13 +81,15 @@ fn is_there(processes: &Processes, pid: u32) -> bool {
     processes.workers.iter().any(|worker| worker.pid == pid)
 }
 
-fn enter(ledger: &Ledger, pid: u32, tenants: &Tenants, answer: Result<String, Fault>) {
+/// Whether there was an answer that could be entered.
+fn enter(ledger: &Ledger, pid: u32, tenants: &Tenants, answer: Result<String, Fault>) -> bool {
     let service = |backend: &str| tenants.service(backend);
     let instance = |server: &str| names::instance_of(server).map(Into::into);
     let entered = answer.map(|text| ledger.read(pid, &text, &Names { service: &service, instance: &instance }));
     match entered {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => return true,
         Ok(Err(error)) => tracing::debug!("the statistics of HAProxy's worker {pid} cannot be read: {error}"),
         Err(fault) => tracing::debug!("HAProxy's worker {pid} gives no statistics: {fault}"),
     }
+    false
 }

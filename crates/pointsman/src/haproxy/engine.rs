@@ -324,7 +324,7 @@ impl Engine {
                 let ledger = self.ledger.clone();
                 self.counting = Some(tokio::spawn(async move { census.take(&ledger).await }));
             }
-            None => self.ledger.renewed(),
+            None => self.ledger.renewed(self.ledger.begin(), false),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is counted of HAProxy and of driving it, between the engine, which writes, and the admin pages, which read. Asks
 //! HAProxy nothing itself: a page that wants figures of now says so, and waits a moment for the engine.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Ledger {
     entries: Mutex<Entries>,
     wanted: Notify,
-    renewals: watch::Sender<u64>,
+    /// How many censuses have begun.
+    begun: AtomicU64,
+    renewals: watch::Sender<Renewal>,
+}
+
+/// A census that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Renewal {
+    /// The how manieth it was to begin.
+    number: u64,
+    /// Every worker answered.
+    complete: bool,
 }
 
 #[derive(Debug, Default)]
@@ -75,12 +87,14 @@ impl Ledger {
         self.entries().tally.snapshot()
     }
 
-    /// For pages: waits until the workers were asked again, or for a second.
-    pub async fn fresh(&self) {
+    /// For pages: waits until the workers were asked again, or for a second. Whether all that is shown now was asked
+    /// after the call; to a page, figures that are a little old are better than none.
+    pub async fn fresh(&self) -> bool {
+        let before = self.begun.load(Ordering::Acquire);
         let mut renewed = self.renewals.subscribe();
         self.wanted.notify_one();
-        // Figures that are a little old are better than none.
-        let _ = timeout(PATIENCE, renewed.changed()).await;
+        let later = timeout(PATIENCE, renewed.wait_for(|renewal| renewal.number > before)).await;
+        later.is_ok_and(|renewal| renewal.is_ok_and(|renewal| renewal.complete))
     }
 
     /// For the engine: until a page wants figures of now.
@@ -88,9 +102,14 @@ impl Ledger {
         self.wanted.notified().await;
     }
 
-    /// For the engine: every worker was asked.
-    pub fn renewed(&self) {
-        self.renewals.send_modify(|count| *count += 1);
+    /// For the engine: the workers are about to be asked. The number of this census.
+    pub fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// For the engine: this census is over; whether every worker answered.
+    pub fn renewed(&self, number: u64, complete: bool) {
+        self.renewals.send_replace(Renewal { number, complete });
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -118,9 +137,10 @@ mod tests {
             async move {
                 for total in 1.. {
                     ledger.wanted().await;
+                    let number = ledger.begin();
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     ledger.read(1, &connections(total), &NAMES).unwrap();
-                    ledger.renewed();
+                    ledger.renewed(number, true);
                 }
             }
         });

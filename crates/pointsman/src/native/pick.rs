@@ -71,9 +71,9 @@ pub(crate) fn pick(
 ) -> Option<usize> {
     let instances = &live.service.instances;
     if let [only] = &**instances {
-        return (takes_work(only) && !tried.has(0)).then_some(0);
+        return (only.takes_work() && !tried.has(0)).then_some(0);
     }
-    let eligible = |index: usize| takes_work(&instances[index]) && !tried.has(index);
+    let eligible = |index: usize| instances[index].takes_work() && !tried.has(index);
     let current = |index: usize| eligible(index) && live.is_current(index);
     let any_current = (0..instances.len()).any(current);
     let eligible = |index: usize| if any_current { current(index) } else { eligible(index) };
@@ -90,11 +90,6 @@ pub(crate) fn pick(
         }
         _ => by_turn(live, candidate),
     }
-}
-
-/// Whether the keys give it new work.
-pub(super) fn takes_work(instance: &Instance) -> bool {
-    instance.weight > 0 && !instance.drain
 }
 
 fn stand(live: &ServiceLive, index: usize, now: u64) -> Standing {

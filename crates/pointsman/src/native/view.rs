@@ -9,7 +9,6 @@ use std::sync::Arc;
 use pointsman_table::{Instance, Service, Table};
 
 use super::idle::{Pool, Pools};
-use super::pick::takes_work;
 use super::stream::Stream;
 use crate::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 
@@ -107,7 +106,7 @@ impl ServiceLive {
         let live = |instance: &Instance| {
             let live = before.and_then(|before| before.find(instance));
             let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
-            live.idle.set(!takes_work(instance));
+            live.idle.set(!instance.takes_work());
             live
         };
         Self {

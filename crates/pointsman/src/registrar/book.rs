@@ -54,9 +54,9 @@ impl Book {
     pub(super) fn want(&mut self, plan: &Plan) {
         (self.instances, self.settings) = (BTreeMap::new(), BTreeMap::new());
         for (prefix, wanted) in plan {
-            let full = |(key, value): (&Box<str>, &Box<str>)| (format!("{prefix}/{key}"), value.clone());
-            self.instances.extend(wanted.instances.iter().map(full));
-            self.settings.extend(wanted.settings.iter().map(full));
+            let full = |key: &str| format!("{prefix}/{key}");
+            self.instances.extend(wanted.instances.iter().map(|(key, value)| (full(key), value.clone())));
+            self.settings.extend(wanted.settings.iter().map(|(key, value)| (full(key), value.clone())));
         }
         self.taken.retain(|key, _| self.instances.contains_key(key));
     }

@@ -51,7 +51,7 @@ pub struct Report {
     pub revision: u64,
     /// What others have.
     pub conflicts: Vec<Conflict>,
-    /// Why the last edits could not be made.
+    /// Why the last edits could not be made, or why there is no lease.
     pub error: Option<StoreError>,
 }
 
@@ -138,6 +138,8 @@ struct Registrar<'a, 's> {
     /// Whether what the lease has was read in this term.
     begun: bool,
     held: bool,
+    /// Why there is no lease.
+    waiting: Option<StoreError>,
     backoff: Backoff,
     rng: fastrand::Rng,
     revision: u64,
@@ -155,6 +157,7 @@ impl<'a, 's> Registrar<'a, 's> {
             followed: BTreeSet::new(),
             begun: false,
             held: false,
+            waiting: None,
             backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
             rng: fastrand::Rng::new(),
             revision: 0,
@@ -175,6 +178,10 @@ impl<'a, 's> Registrar<'a, 's> {
     fn stand(&mut self, standing: &Standing) {
         self.held = matches!(standing, Standing::Held { .. });
         self.begun = false;
+        self.waiting = match standing {
+            Standing::Awaited { error } => error.clone(),
+            Standing::Held { .. } | Standing::Replaced => None,
+        };
     }
 
     fn due(&self) -> Option<Instant> {
@@ -201,7 +208,7 @@ impl<'a, 's> Registrar<'a, 's> {
             keys: self.book.len(),
             revision: self.revision,
             conflicts: self.book.conflicts(),
-            error: failed,
+            error: failed.or_else(|| self.waiting.clone()),
         };
         self.report.send_if_modified(|last| {
             let changed = *last != report;

@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use super::{Api, Chosen, Store, StoreError, directory, etcd2, etcd3};
 
 /// Who holds a lease.
@@ -82,6 +84,21 @@ pub enum Grip {
     Ended,
     /// Another process has this owner's name now.
     Replaced,
+}
+
+/// Values of keys, read one by one, so many at once. Keys that are gone are left out.
+pub(super) async fn values<F>(
+    keys: Vec<String>,
+    at_once: usize,
+    get: impl Fn(String) -> F,
+) -> Result<BTreeMap<String, Vec<u8>>, StoreError>
+where
+    F: Future<Output = Result<Option<Vec<u8>>, StoreError>>,
+{
+    let get = &get;
+    let read = keys.into_iter().map(|key| async move { Ok::<_, StoreError>((key.clone(), get(key).await?)) });
+    let read: Vec<_> = stream::iter(read).buffer_unordered(at_once).try_collect().await?;
+    Ok(read.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }
 
 /// A lease, granted.

@@ -105,22 +105,36 @@ impl Store {
     }
 
     /// Replaces the value of a full key by what `change` makes of it, `None` for leaving it as it is. Whose the key is
-    /// and when it ends stay as they are. The answer is the store's revision that shows it, 0 for a directory.
+    /// and when it ends stay as they are.
     ///
     /// # Errors
     /// [`StoreError::NoSuchKey`]; whatever keeps the store from answering.
-    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<u64, StoreError> {
+    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Amended, StoreError> {
         for _ in 0..AMENDMENTS {
             let amended = match self.resolve().await? {
                 Chosen::Etcd2(store) => store.amend(key, &change).await?,
                 Chosen::Etcd3(store) => Box::pin(store.amend(key, &change)).await?,
                 Chosen::Directory(store) => store.amend(key, &change).await?,
             };
-            if let Some(revision) = amended {
-                return Ok(revision);
+            if let Some(amended) = amended {
+                return Ok(amended);
             }
         }
         Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
+    }
+
+    /// Writes something else to a key that nobody reads; what tells whether a follower has seen that.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    pub async fn advance(&self, key: &str) -> Result<Moment, StoreError> {
+        check_key(key)?;
+        let value = format!("{:016x}", fastrand::u64(..));
+        Ok(match self.resolve().await? {
+            Chosen::Etcd2(store) => Moment::Revision(store.put(key, value.as_bytes()).await?),
+            Chosen::Etcd3(store) => Moment::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
+            Chosen::Directory(store) => Moment::Count(store.count(key).await?),
+        })
     }
 
     /// Makes a directory, with its parents, where the store has such a thing.
@@ -178,6 +192,24 @@ enum Chosen<'a> {
     Etcd2(&'a Etcd2),
     Etcd3(&'a Etcd3),
     Directory(&'a Directory),
+}
+
+/// A moment of a store that a follower can tell to be past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The store's revision.
+    Revision(u64),
+    /// The number in the key that was written, in a store without revisions: it only grows.
+    Count(u64),
+}
+
+/// What `amend` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// The value is another one, and the store shows it at this revision (0 where it has none).
+    At(u64),
+    /// Nothing: the value is as it should be.
+    Same,
 }
 
 /// What `mkdir` did.

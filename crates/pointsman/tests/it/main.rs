@@ -13,6 +13,7 @@ mod drain;
 mod engines;
 mod engines_random;
 mod faults;
+mod fleet;
 mod haproxy;
 mod haproxy_faults;
 mod harness;
@@ -23,6 +24,7 @@ mod notify;
 mod nuances;
 mod outage;
 mod readme;
+mod register;
 mod requests;
 mod responses;
 #[path = "../../../wire/vectors/rows.rs"]

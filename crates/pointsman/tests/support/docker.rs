@@ -108,7 +108,8 @@ impl Docker {
     /// answer is the image's full name.
     pub(crate) fn build(&self, name: &str, lines: &str, files: &[(&str, &Path)]) -> String {
         let (image, folder) = (format!("{}-{name}", self.run), TempDir::new().expect("a folder"));
-        let mut text = "FROM scratch\n".to_owned();
+        // An image of its own in every layer: one that another test removes meanwhile may be the same otherwise.
+        let mut text = format!("FROM scratch\nLABEL {LABEL}-image={image}\n");
         for (name, file) in files {
             fs::copy(file, folder.path().join(name)).expect("the file is there");
             text = format!("{text}COPY {name} /{name}\n");

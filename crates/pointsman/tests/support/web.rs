@@ -1,9 +1,9 @@
 //! A web server for containers: one static program without dependencies, built by `rustc` when a test needs it.
 //!
 //! `web` serves until it is told to stop (TERM), and then finishes what runs. From the environment: `NAME`, which it
-//! answers, and `PORT` (80). `/` answers the name; `/count` how many requests it has had; `/slow?ms=N` waits that long;
-//! `/health` answers 200, from `/sick` until `/well` 503; `/env?NAME` what the environment has. `web check URL` asks and
-//! exits with 0 or 1; `web exit` does so at once.
+//! answers, and `PORT` (80). `/` answers the name; `/bytes/N` so many bytes; `/count` how many requests it has had;
+//! `/slow?ms=N` waits that long; `/health` answers 200, from `/sick` until `/well` 503; `/env?NAME` what the environment
+//! has. `web check URL` asks and exits with 0 or 1; `web exit` does so at once.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -117,6 +117,9 @@ fn answer(writer: &mut TcpStream, target: &str) -> std::io::Result<()> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut status = "200 OK";
+    if let Some(count) = path.strip_prefix("/bytes/").and_then(|count| count.parse::<usize>().ok()) {
+        return respond(writer, status, &(0..count).map(|place| (place % 251) as u8).collect::<Vec<_>>());
+    }
     let body = match path {
         "/count" => count.to_string(),
         "/env" => variable(query),
@@ -135,9 +138,14 @@ fn answer(writer: &mut TcpStream, target: &str) -> std::io::Result<()> {
         }
         _ => variable("NAME"),
     };
+    respond(writer, status, body.as_bytes())
+}
+
+fn respond(writer: &mut TcpStream, status: &str, body: &[u8]) -> std::io::Result<()> {
     let close = if STOPPING.load(SeqCst) { "Connection: close\r\n" } else { "" };
-    let length = body.len();
-    write!(writer, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{close}\r\n{body}")
+    let mut answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{close}\r\n", body.len()).into_bytes();
+    answer.extend_from_slice(body);
+    writer.write_all(&answer)
 }
 
 /// Whether a URL such as `http://127.0.0.1:80/health` answers 200.

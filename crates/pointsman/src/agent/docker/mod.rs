@@ -135,7 +135,11 @@ impl Follower {
 
     fn lose(&mut self, why: String) {
         if self.said.as_ref() != Some(&why) {
-            warn!("Docker at {} is out of reach, what was last seen of it holds: {why}", self.settings.host);
+            let holds = match self.out.borrow().condition {
+                Condition::Connecting { .. } => "it is waited for",
+                Condition::Watching { .. } | Condition::Lost { .. } => "what was last seen of it holds",
+            };
+            warn!("Docker at {} is out of reach, {holds}: {why}", self.settings.host);
         }
         self.out.send_if_modified(|view| {
             let condition = match &view.condition {
@@ -227,7 +231,11 @@ impl Follower {
         let watching = matches!(self.out.borrow().condition, Condition::Watching { .. });
         let Some(containers) = self.roster.changes() else { return };
         if !watching {
-            info!("Docker at {} is followed, {} containers have labels for us", self.settings.host, containers.len());
+            let have = match containers.len() {
+                1 => "1 container has".to_owned(),
+                count => format!("{count} containers have"),
+            };
+            info!("Docker at {} is followed, {have} labels for us", self.settings.host);
             self.backoff.reset();
             self.said = None;
         }

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use self::files::Content;
 pub(super) use self::lease::Lease;
 use super::error::StoreError;
-use super::{ASIDE, Condition, Listing, Location, StoreSettings, Update, check_key};
+use super::{ASIDE, Amended, Condition, Listing, Location, StoreSettings, Update, check_key};
 
 /// The folder of what is kept aside.
 const HIDDEN: &str = ".pointsman";
@@ -120,11 +120,15 @@ impl Directory {
 
     /// Replaces a value by what `change` makes of it. Two that do so at once are as if one came after the other, or one
     /// not at all.
-    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Option<u64>, StoreError> {
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
         let value = self.get(key).await?.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
         match change(&value) {
-            None => Ok(Some(0)),
-            Some(value) => self.put(key, &value).await.map(Some),
+            None => Ok(Some(Amended::Same)),
+            Some(value) => self.put(key, &value).await.map(|revision| Some(Amended::At(revision))),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::event::{Event, Node};
 use super::{Etcd2, Got, encode, event_of, got};
 use crate::store::error::StoreError;
-use crate::store::lease::{Claim, Edit, Grip, Owner};
+use crate::store::lease::{self, Claim, Edit, Grip, Owner};
 
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
@@ -266,16 +266,7 @@ impl<'a> Lease<'a> {
 
     pub(in crate::store) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         let keys: Vec<_> = self.state.lock().await.keys.keys().cloned().collect();
-        let values = stream::iter(keys.into_iter().map(|key| async move {
-            let value = self.store.get(&key).await?;
-            Ok::<_, StoreError>((key, value))
-        }));
-        let values: Vec<_> = values.buffer_unordered(AT_ONCE).collect().await;
-        let there = values.into_iter().filter_map(|read| match read {
-            Ok((key, value)) => Some(Ok((key, value?))),
-            Err(error) => Some(Err(error)),
-        });
-        there.collect()
+        lease::values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
     }
 
     pub(in crate::store) async fn release(&self) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ use self::event::{
 };
 use self::http::{About, Answer, Fault, Http};
 pub(super) use self::lease::Lease;
-use super::{Condition, Listing, Location, StoreError, StoreSettings, Update, check_key};
+use super::{Amended, Condition, Listing, Location, StoreError, StoreSettings, Update, check_key};
 
 /// etcd v2.
 #[derive(Debug)]
@@ -137,7 +137,11 @@ impl Etcd2 {
 
     /// Replaces a value by what `change` makes of it; a key that ends by itself goes on doing so. If the key changes
     /// meanwhile, nothing is done and the answer is `None`.
-    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Option<u64>, StoreError> {
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
         let Some(event) = self.event_at(key).await? else {
             return Err(StoreError::NoSuchKey { key: key.to_owned() });
         };
@@ -146,13 +150,13 @@ impl Etcd2 {
             return Err(bad_key(key, "is a directory"));
         };
         let Some(value) = change(value.as_bytes()) else {
-            return Ok(Some(index));
+            return Ok(Some(Amended::Same));
         };
         let value = String::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
         let ttl = ttl.map(|seconds| format!("&ttl={}", seconds.max(1))).unwrap_or_default();
         let form = format!("value={}{ttl}", encode(&value));
         match got(self.send(Method::PUT, key, &format!("?prevIndex={index}"), Some(&form)).await?)? {
-            Got::Some(answer) => Ok(Some(event_of(&answer)?.index())),
+            Got::Some(answer) => Ok(Some(Amended::At(event_of(&answer)?.index()))),
             Got::NotFound(_) => Err(StoreError::NoSuchKey { key: key.to_owned() }),
             Got::Differs | Got::Cleared => Ok(None),
         }

@@ -18,7 +18,7 @@ use super::messages::{
 };
 use super::{Etcd3, check_key};
 use crate::store::error::StoreError;
-use crate::store::lease::{Claim, Edit, Grip, Owner};
+use crate::store::lease::{self, Claim, Edit, Grip, Owner};
 
 /// Edits under way at once: etcd writes what comes together to its log as one.
 const AT_ONCE: usize = 64;
@@ -177,17 +177,8 @@ impl<'a> Lease<'a> {
         let client = self.store.client().await?;
         let about = client.call(LeaseTimeToLiveRequest { id: self.id, keys: true }).await;
         let keys = forget_broken(self.store, about).await?.keys;
-        let keys = keys.into_iter().filter(|key| *key != self.fence).filter_map(|key| full(&key));
-        let values = stream::iter(keys.map(|key| async move {
-            let value = self.store.get(&key).await?;
-            Ok::<_, StoreError>((key, value))
-        }));
-        let values: Vec<_> = values.buffer_unordered(AT_ONCE).collect().await;
-        let there = values.into_iter().filter_map(|read| match read {
-            Ok((key, value)) => Some(Ok((key, value?))),
-            Err(error) => Some(Err(error)),
-        });
-        there.collect()
+        let keys = keys.into_iter().filter(|key| *key != self.fence).filter_map(|key| full(&key)).collect();
+        lease::values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
     }
 
     pub(in crate::store) async fn release(&self) -> Result<(), StoreError> {

@@ -35,7 +35,7 @@ pub(super) use self::lease::Lease;
 use self::list::Moment;
 use self::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest};
 use self::transport::Endpoint;
-use super::{Condition, Listing, Location, StoreError, StoreSettings, Update, check_key, tls};
+use super::{Amended, Condition, Listing, Location, StoreError, StoreSettings, Update, check_key, tls};
 
 /// Keys asked for at once.
 const PAGE: u32 = 1000;
@@ -182,14 +182,17 @@ impl Etcd3 {
     ///
     /// # Errors
     /// [`StoreError::NoSuchKey`], and whatever keeps the store from answering.
-    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Option<u64>, StoreError> {
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
         check_key(key)?;
         let client = self.client().await?;
         let reply = client.call(RangeRequest { key: raw(key), ..RangeRequest::default() }).await?;
-        let seen = Moment::read(&client, reply.header)?.revision;
         let kv = reply.kvs.into_iter().next().ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
         let Some(value) = change(&kv.value) else {
-            return Ok(Some(seen));
+            return Ok(Some(Amended::Same));
         };
         let unchanged = Compare {
             target: CompareTarget::Mod.into(),
@@ -202,7 +205,7 @@ impl Etcd3 {
         let txn = TxnRequest { compare: vec![unchanged], success: vec![put], failure: Vec::new() };
         let reply = client.call(txn).await?;
         let revision = Moment::read(&client, reply.header)?.revision;
-        Ok(reply.succeeded.then_some(revision))
+        Ok(reply.succeeded.then_some(Amended::At(revision)))
     }
 
     /// The connection for single calls: the last one, or the first endpoint that answers.

@@ -1,0 +1,48 @@
+//! What the commands that edit the store share: how long they wait for it, and what a key given to them means.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::timeout;
+
+use crate::store::StoreError;
+
+/// Longest wait for the store.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The store's answer, if it comes in time.
+pub(super) async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> anyhow::Result<T> {
+    let done = timeout(PATIENCE, work).await;
+    Ok(done.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
+}
+
+/// The full key: one without a leading slash is below the prefix. Slashes at the end are of no account.
+pub(super) fn full(prefix: &str, key: &str) -> String {
+    let trimmed = key.trim_end_matches('/');
+    match key {
+        "" => prefix.to_owned(),
+        key if key.starts_with('/') => trimmed.to_owned(),
+        _ => format!("{prefix}/{trimmed}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_keys() {
+        for (prefix, key, want) in [
+            ("/p", "", "/p"),
+            ("/p", "services/a", "/p/services/a"),
+            ("/p", "services/", "/p/services"),
+            ("/p", "/q/a/", "/q/a"),
+            ("/p", "/", ""),
+            ("", "", ""),
+            ("", "services", "/services"),
+        ] {
+            assert_eq!(full(prefix, key), want, "{prefix:?} {key:?}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Agents that end, come back, and meet others: the keys have one owner at a time, and no gap where one follows another.
+
+use std::time::{Duration, Instant};
+
+use crate::docker::Docker;
+use crate::harness::{Api, Load, PATIENCE, Process, holds, wait};
+use crate::place::{Place, TTL, Watch, container, each, with};
+
+/// How long etcd may take to notice that a lease has ended, and this machine to do what is to be done.
+const SLACK: Duration = Duration::from_secs(2);
+
+const SHOP: &str = "services/shop/domain=shop.test, services/shop/upstreams/web=80";
+
+#[track_caller]
+fn shop(place: &Place) -> String {
+    place.container("web", "service=shop domain=shop.test", &[])
+}
+
+#[test]
+fn keys_of_a_killed_agent_end_in_time() {
+    each(|place| {
+        let mut agent = place.agent();
+        shop(place);
+        place.wait_keys(SHOP);
+        agent.kill();
+        let gone = place.wait_keys_within("", TTL + SLACK);
+        println!("{:?}: gone {gone:?} after the agent", place.api);
+        // What it left is nobody's: the next one begins anew.
+        let _agent = place.agent();
+        place.wait_keys(SHOP);
+    });
+}
+
+#[test]
+fn an_agent_that_comes_back_leaves_no_gap() {
+    each(|place| {
+        // To start, an agent may take a second on a machine that has other things to do; keys wait for it.
+        place.ttl = TTL * 3;
+        let mut agent = place.agent();
+        let balancer = place.balancer("one");
+        let web = shop(place);
+        place.wait_keys(SHOP);
+        balancer.wait_answer("shop.test", "/", 200, "web");
+        place.docker.wait_web(&web);
+        let watch = place.watch();
+        let load = Load::new().keep_alive(2, balancer.http, "shop.test").open_close(1, balancer.http, "shop.test");
+        agent.kill();
+        let mut agent = place.agent();
+        // Longer than the first one's keys would have lived.
+        holds("the keys stay", place.ttl + SLACK, || place.keys().as_deref() == Some(SHOP));
+        agent.signal("TERM");
+        assert!(agent.wait_exit(PATIENCE).success());
+        assert_eq!(place.keys().as_deref(), Some(SHOP), "they outlive it");
+        let _agent = place.agent();
+        holds("the keys stay", place.ttl + SLACK, || place.keys().as_deref() == Some(SHOP));
+        watch.assert_nothing_deleted();
+        load.finish().assert_clean(500);
+    });
+}
+
+#[test]
+fn an_agent_that_comes_back_removes_what_ended_meanwhile() {
+    each(|place| {
+        place.ttl = TTL * 3;
+        let mut agent = place.agent();
+        let web = shop(place);
+        place.container("stays", "service=shop domain=shop.test", &[]);
+        let rest = "services/shop/domain=shop.test, services/shop/upstreams/stays=80";
+        place.wait_keys(&format!("{rest}, services/shop/upstreams/web=80"));
+        let watch = place.watch();
+        agent.kill();
+        place.docker.docker(&["kill", &web]);
+        let _agent = place.agent();
+        place.wait_keys(rest);
+        let deleted: Vec<_> = watch.happened().into_iter().filter(|line| line.starts_with("DELETE")).collect();
+        assert!(deleted.len() == 1 && deleted[0].ends_with("-web"), "{deleted:?}");
+    });
+}
+
+/// What happened to the keys but for their being there on and on: nothing.
+#[track_caller]
+fn assert_peace(watch: &Watch, span: Duration, place: &Place) {
+    let before = watch.happened().len();
+    holds("the keys stay", span, || place.keys().as_deref() == Some(SHOP));
+    let happened = watch.happened();
+    assert_eq!(happened.len(), before, "{:?}", &happened[before..]);
+}
+
+#[test]
+fn two_agents_of_a_daemon_do_not_fight() {
+    each(|place| {
+        let mut first = place.agent();
+        shop(place);
+        place.wait_keys(SHOP);
+        let watch = place.watch();
+        let mut second = place.agent();
+        first.wait_log("standing by");
+        assert_peace(&watch, TTL * 2, place);
+        assert!(first.is_running() && second.is_running());
+        watch.assert_nothing_deleted();
+    });
+}
+
+/// The one that stood by works once the other's keys have ended.
+fn taken_over(place: &Place) {
+    let mut first = place.agent();
+    shop(place);
+    place.wait_keys(SHOP);
+    let mut second = place.agent();
+    first.wait_log("standing by");
+    second.kill();
+    let start = Instant::now();
+    place.container("xtra", "service=shop domain=shop.test", &[]);
+    place.wait_keys_within(&format!("{SHOP}, services/shop/upstreams/xtra=80"), TTL * 2 + SLACK);
+    println!("{:?}: the one that stood by works {:?} after the other's end", place.api, start.elapsed());
+}
+
+#[test]
+fn one_that_stands_by_takes_over() {
+    with(Docker::get(), Api::V2, |place| taken_over(place));
+}
+
+#[test]
+#[ignore = "with etcd v3, who stands by renews the lease of the dead whenever it asks for it"]
+fn one_that_stands_by_takes_over_with_etcd_v3() {
+    with(Docker::get(), Api::V3, |place| taken_over(place));
+}
+
+#[test]
+fn agents_of_two_machines_share_a_service() {
+    each(|place| {
+        let Some(other) = Docker::own() else { return };
+        let image = other.build_web("web", "");
+        let _agent = place.agent();
+        let mut command = place.agent_of(&other, "node-2");
+        let mut second = Process::start(&mut command);
+        second.wait_log("keeping ");
+        let balancer = place.balancer("one");
+        let web = shop(place);
+        place.wait_keys(SHOP);
+        let labels = format!("id={} service=shop domain=shop.test name=far", place.id());
+        let far = container(&other, &image, "web", &labels, &[]);
+        let both = "services/shop/domain=shop.test, services/shop/upstreams/far=80, services/shop/upstreams/web=80";
+        place.wait_keys(both);
+        balancer.wait_answer("shop.test", "/", 200, "web");
+        // Whoever wrote the settings leaves: the other has them.
+        place.docker.docker(&["rm", "--force", &web]);
+        let rest = "services/shop/domain=shop.test, services/shop/upstreams/far=80";
+        place.wait_keys(rest);
+        holds("they stay", Duration::from_millis(500), || place.keys().as_deref() == Some(rest));
+        shop(place);
+        place.wait_keys(both);
+        // That they are the second one's shows when it dies.
+        second.kill();
+        place.wait_keys_within(SHOP, TTL + SLACK);
+        let mut second = Process::start(&mut command);
+        second.wait_log("keeping ");
+        place.wait_keys(both);
+        other.docker(&["rm", "--force", &far]);
+        place.wait_keys(SHOP);
+    });
+}
+
+#[test]
+fn a_key_that_somebody_else_wrote_is_left_alone() {
+    each(|place| {
+        let agent = place.agent();
+        let key = format!("{}/services/shop/upstreams/by-hand", place.prefix());
+        place.etcd.put(place.api, &key, "10.9.8.7:99");
+        place.container("web", "service=shop domain=shop.test name=by-hand", &[]);
+        let taken =
+            || agent.log().lines().any(|line| line.contains("WARN") && line.contains(&key) && line.contains("taken"));
+        wait("a complaint", taken);
+        let theirs = "services/shop/domain=shop.test, services/shop/upstreams/by-hand=99";
+        place.wait_keys(theirs);
+        holds("it stays", TTL + SLACK, || place.keys().as_deref() == Some(theirs));
+        place.etcd.delete(place.api, &key);
+        let took = place.wait_keys_within(&theirs.replace("99", "80"), Duration::from_secs(2));
+        println!("{:?}: taken {took:?} after it was free", place.api);
+        wait("no complaint", || agent.log().contains(&format!("no longer a problem: {key}")));
+    });
+}
+
+#[test]
+fn a_container_has_its_key_at_once() {
+    each(|place| {
+        let _agent = place.agent();
+        let took: Vec<_> = (0..5).map(|number| one_more(place, number)).collect();
+        println!("{:?}: from `docker start` that is done to the key: {took:?}", place.api);
+    });
+}
+
+fn one_more(place: &Place, number: usize) -> Duration {
+    let id = place.container("web", &format!("service=shop{number}"), &[]);
+    let took = place.wait_keys_within(&format!("services/shop{number}/upstreams/web=80"), Duration::from_secs(3));
+    place.docker.docker(&["rm", "--force", &id]);
+    place.wait_keys("");
+    took
+}

@@ -1,0 +1,69 @@
+//! The Docker daemon's own troubles: not there yet, started anew, hanging. Its containers' keys are as the containers are.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{Process, holds, wait};
+use crate::place::{TTL, each_own};
+
+#[test]
+fn one_that_is_not_there_yet_is_waited_for() {
+    each_own(|place| {
+        place.docker.stop();
+        let mut agent = Process::start(&mut place.agent_command());
+        agent.wait_log("is out of reach, it is waited for");
+        let waits = agent.log().matches("out of reach").count();
+        place.docker.start(false);
+        agent.wait_log("is followed, 0 containers have labels for us");
+        place.container("web", "service=shop", &[]);
+        place.wait_keys("services/shop/upstreams/web=80");
+        assert_eq!(waits, 1, "said once: {}", agent.log());
+    });
+}
+
+#[test]
+fn one_that_starts_anew_is_taken_as_it_is() {
+    each_own(|place| {
+        let mut agent = place.agent();
+        place.container("back", "service=shop", &["--restart", "always"]);
+        place.container("gone", "service=shop", &[]);
+        place.wait_keys("services/shop/upstreams/back=80, services/shop/upstreams/gone=80");
+        place.docker.stop();
+        agent.wait_log("what was last seen of it holds");
+        place.docker.start(false);
+        place.wait_keys("services/shop/upstreams/back=80");
+        let address = place.docker.ip(&place.named("back"), None);
+        let keys = place.below(&place.prefix()).expect("etcd answers");
+        assert!(keys.values().any(|key| key.value == format!("{address}:80")), "{address}: {keys:?}");
+        assert!(agent.log().contains("1 container has labels for us"), "{}", agent.log());
+        // As a new machine: nothing is left of it, and what the old one had ends by itself.
+        place.docker.stop();
+        place.docker.start(true);
+        place.wait_keys("");
+        assert!(agent.is_running());
+    });
+}
+
+#[test]
+fn one_that_hangs_is_caught_up_with() {
+    each_own(|place| {
+        let mut agent = place.agent();
+        let dies = place.container("dies", "service=shop", &[]);
+        place.container("stays", "service=shop", &[]);
+        let both = "services/shop/upstreams/dies=80, services/shop/upstreams/stays=80";
+        place.wait_keys(both);
+        let process = place.docker.docker(&["inspect", "--format", "{{.State.Pid}}", &dies]);
+        place.docker.signal("STOP");
+        assert!(Command::new("kill").args(["-KILL", &process]).status().expect("kill is there").success());
+        // Nobody says that it died.
+        holds("the keys stay", TTL * 2, || place.keys().as_deref() == Some(both));
+        agent.wait_log("what was last seen of it holds");
+        place.docker.signal("CONT");
+        let took = place.wait_keys_within("services/shop/upstreams/stays=80", Duration::from_secs(5));
+        println!("{:?}: caught up {took:?} after the daemon goes on", place.api);
+        place.docker.run(&["--name", &place.named("stranger"), &place.image]);
+        place.container("new", "service=shop", &[]);
+        place.wait_keys("services/shop/upstreams/new=80, services/shop/upstreams/stays=80");
+        wait("the daemon followed", || agent.log().matches("is followed").count() >= 2);
+    });
+}

@@ -1,0 +1,320 @@
+//! One Docker daemon, one store, and whoever works between them. Keys are read as others see them, never through the
+//! program.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::docker::Docker;
+use crate::harness::{Api, Connection, Etcd, Launch, PATIENCE, Pointsman, Process, wait};
+
+/// The usual `--ttl` of the agents.
+pub(crate) const TTL: Duration = Duration::from_secs(3);
+/// The agents' `--node`.
+pub(crate) const NODE: &str = "node-1";
+
+/// Where a test is at work.
+pub(crate) struct Place {
+    pub(crate) docker: Docker,
+    pub(crate) etcd: Etcd,
+    pub(crate) api: Api,
+    /// The image of `web`.
+    pub(crate) image: String,
+    /// The agents' `--ttl`.
+    pub(crate) ttl: Duration,
+}
+
+/// A key as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) value: String,
+    /// Whether it ends by itself.
+    pub(crate) ends: bool,
+}
+
+/// The test, with each API of etcd, at the same time: mostly it waits.
+pub(crate) fn each(test: impl Fn(&mut Place) + Sync) {
+    both(|api| with(Docker::get(), api, &test));
+}
+
+/// The test, with each API of etcd and a Docker daemon of its own.
+pub(crate) fn each_own(test: impl Fn(&mut Place) + Sync) {
+    both(|api| with(Docker::own(), api, &test));
+}
+
+/// The test, with one API of etcd after the other: for one that has the machine to itself.
+pub(crate) fn each_in_turn(test: impl Fn(&mut Place)) {
+    [Api::V2, Api::V3].into_iter().for_each(|api| with(Docker::get(), api, &test));
+}
+
+fn both(test: impl Fn(Api) + Sync) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| test(Api::V2));
+        scope.spawn(|| test(Api::V3));
+    });
+}
+
+/// The test, with one API of etcd.
+pub(crate) fn with(docker: Option<Docker>, api: Api, test: impl Fn(&mut Place)) {
+    // Why there is none was said already.
+    let Some(docker) = docker else { return };
+    let image = docker.build_web("web", "");
+    test(&mut Place { docker, etcd: Etcd::start(), api, image, ttl: TTL });
+}
+
+/// `pointsman` with this command, without anything from the environment.
+pub(crate) fn program(command: &str) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["POINTSMAN", "HAPROXY", "ETCD", "KONTENA", "DOCKER", "RUST_LOG"].iter().any(|lead| text.starts_with(lead)) {
+            program.env_remove(&name);
+        }
+    }
+    program.arg(command);
+    program
+}
+
+impl Place {
+    /// The balancer's id, which is the test's own: other tests have containers there, too.
+    pub(crate) fn id(&self) -> &str {
+        &self.docker.run
+    }
+
+    /// A container of `web` with labels of ours: `service=shop domain=shop.test`. Its id.
+    #[track_caller]
+    pub(crate) fn container(&self, name: &str, labels: &str, args: &[&str]) -> String {
+        container(&self.docker, &self.image, name, &format!("id={} {labels}", self.id()), args)
+    }
+
+    /// What a container's name is to Docker.
+    pub(crate) fn named(&self, name: &str) -> String {
+        format!("{}-{name}", self.docker.run)
+    }
+
+    fn store(&self) -> [String; 4] {
+        let api = if self.api == Api::V2 { "2" } else { "3" };
+        ["--store".to_owned(), self.etcd.url(), "--etcd-api".to_owned(), api.to_owned()]
+    }
+
+    /// The command of an agent of this daemon.
+    pub(crate) fn agent_command(&self) -> Command {
+        self.agent_of(&self.docker, NODE)
+    }
+
+    /// The command of an agent of a daemon, on a machine of this name.
+    pub(crate) fn agent_of(&self, docker: &Docker, node: &str) -> Command {
+        let mut command = program("agent");
+        command.args(self.store()).args(["--docker", docker.host(), "--node", node]);
+        command.args(["--ttl", &format!("{}s", self.ttl.as_secs())]);
+        command
+    }
+
+    /// An agent of this daemon, which has done all there was to do.
+    #[track_caller]
+    pub(crate) fn agent(&self) -> Process {
+        let mut agent = Process::start(&mut self.agent_command());
+        agent.wait_log("keeping ");
+        agent
+    }
+
+    /// A balancer that reads what the agent writes.
+    #[track_caller]
+    pub(crate) fn balancer(&self, name: &str) -> Pointsman {
+        self.balancer_at(name, &["--id", self.id()])
+    }
+
+    #[track_caller]
+    pub(crate) fn balancer_at(&self, name: &str, place: &[&str]) -> Pointsman {
+        let store = self.store();
+        let store: Vec<&str> = store.iter().map(String::as_str).collect();
+        let running = Launch::new().args(&store).args(place).args(&["--name", name, "--workers", "1"]).start();
+        running.wait_ready();
+        running
+    }
+
+    /// Everything in the store below a prefix, by the key below it; nothing if the store does not answer.
+    pub(crate) fn below(&self, prefix: &str) -> Option<BTreeMap<String, Key>> {
+        let all = match self.api {
+            Api::V2 => read2(&self.etcd.url()),
+            Api::V3 => read3(&self.etcd.url()),
+        };
+        let below =
+            |(key, value): (String, Key)| Some((key.strip_prefix(prefix)?.strip_prefix('/')?.to_owned(), value));
+        Some(all?.into_iter().filter_map(below).collect())
+    }
+
+    /// The balancer's keys in one line, with instances by their containers' names and without their addresses:
+    /// `services/shop/domain=shop.test, services/shop/upstreams/web=80`.
+    pub(crate) fn keys(&self) -> Option<String> {
+        Some(self.line(self.below(&self.prefix())?))
+    }
+
+    fn line(&self, keys: BTreeMap<String, Key>) -> String {
+        let own = format!("{NODE}-{}-", self.docker.run);
+        let described = keys.into_iter().map(|(key, Key { value, .. })| match key.rsplit_once("upstreams/") {
+            Some((folder, name)) => {
+                let (name, (_, port)) =
+                    (name.strip_prefix(&own).unwrap_or(name), value.split_once(':').unwrap_or_default());
+                format!("{folder}upstreams/{name}={port}")
+            }
+            None => format!("{key}={value}"),
+        });
+        let (settings, instances): (Vec<_>, Vec<_>) = described.partition(|line| !line.contains("upstreams/"));
+        [settings, instances].concat().join(", ")
+    }
+
+    pub(crate) fn prefix(&self) -> String {
+        format!("/haproxy-{}", self.id())
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_keys(&self, expected: &str) {
+        self.wait_keys_within(expected, PATIENCE);
+    }
+
+    /// Waits until the balancer's keys are these, and says how long it took.
+    #[track_caller]
+    pub(crate) fn wait_keys_within(&self, expected: &str, within: Duration) -> Duration {
+        let start = Instant::now();
+        loop {
+            let keys = self.keys();
+            if keys.as_deref() == Some(expected) {
+                return start.elapsed();
+            }
+            assert!(start.elapsed() < within, "{:?}: after {within:?} {keys:?}, not {expected:?}", self.api);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// When, from now on, the balancer's keys were last not these, during this span.
+    #[track_caller]
+    pub(crate) fn last_without(&self, expected: &str, span: Duration) -> Duration {
+        let (start, mut last, mut seen) = (Instant::now(), Duration::ZERO, String::new());
+        while start.elapsed() < span {
+            let keys = self.keys();
+            if keys.as_deref() != Some(expected) {
+                last = start.elapsed();
+                seen = keys.unwrap_or_default();
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(last + Duration::from_millis(500) < span, "{:?}: still {seen:?}, not {expected:?}", self.api);
+        last
+    }
+
+    /// Whatever happens to the balancer's keys from now on.
+    #[track_caller]
+    pub(crate) fn watch(&self) -> Watch {
+        let mut command = Command::new("etcdctl");
+        command.args(["--endpoints", &self.etcd.url()]).arg("watch");
+        let prefix = self.prefix();
+        match self.api {
+            Api::V2 => command.env("ETCDCTL_API", "2").args(["--recursive", "--forever", &prefix]),
+            Api::V3 => command.env("ETCDCTL_API", "3").args(["--prefix", &prefix]),
+        };
+        self.marked(Process::start(&mut command), &format!("{prefix}/config/mark"))
+    }
+
+    /// Once it tells of this key, which is gone again when it is answered.
+    #[track_caller]
+    fn marked(&self, process: Process, mark: &str) -> Watch {
+        wait("the watch to begin", || {
+            self.etcd.put(self.api, mark, "x");
+            process.log().contains(mark)
+        });
+        self.etcd.delete(self.api, mark);
+        Watch { process, mark: mark.to_owned() }
+    }
+}
+
+/// A watch of the balancer's keys.
+pub(crate) struct Watch {
+    process: Process,
+    mark: String,
+}
+
+impl Watch {
+    /// What happened so far: `PUT` or `DELETE` and the key.
+    pub(crate) fn happened(&self) -> Vec<String> {
+        let log = self.process.log();
+        let mut lines = log.lines().map(str::trim).peekable();
+        let mut found = Vec::new();
+        while let Some(line) = lines.next() {
+            match line.split_once("] ") {
+                Some((action, key)) if action.starts_with('[') => {
+                    let kind = if action.contains("elete") || action == "[expire" { "DELETE" } else { "PUT" };
+                    found.push(format!("{kind} {key}"));
+                }
+                _ if line == "PUT" || line == "DELETE" => {
+                    found.push(format!("{line} {}", lines.peek().copied().unwrap_or_default()));
+                }
+                _ => {}
+            }
+        }
+        found.retain(|line| !line.ends_with(&self.mark));
+        found
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_nothing_deleted(&self) {
+        let deleted: Vec<_> = self.happened().into_iter().filter(|line| line.starts_with("DELETE")).collect();
+        assert!(deleted.is_empty(), "{deleted:#?}");
+    }
+}
+
+/// A container of an image with labels of ours, each without `pointsman.`; its id.
+#[track_caller]
+pub(crate) fn container(docker: &Docker, image: &str, name: &str, labels: &str, args: &[&str]) -> String {
+    let (full, variable) = (format!("{}-{name}", docker.run), format!("NAME={name}"));
+    let labels: Vec<_> = labels.split_whitespace().map(|label| format!("pointsman.{label}")).collect();
+    let mut words = vec!["--name", full.as_str(), "--env", variable.as_str()];
+    labels.iter().for_each(|label| words.extend(["--label", label.as_str()]));
+    words.extend_from_slice(args);
+    // What follows the image's name is for its program.
+    match words.iter().position(|word| *word == "--") {
+        Some(place) => words[place] = image,
+        None => words.push(image),
+    }
+    docker.run(&words)
+}
+
+fn ask(url: &str, method: &str, path: &str, body: &str) -> Option<Value> {
+    let host = url.strip_prefix("http://")?;
+    let mut connection = Connection::try_open(host.parse().ok()?).ok()?;
+    connection.stream().set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let length = body.len();
+    connection
+        .send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}"))
+        .ok()?;
+    serde_json::from_slice(&connection.response(method).ok()?.body).ok()
+}
+
+fn read2(url: &str) -> Option<BTreeMap<String, Key>> {
+    let answer = ask(url, "GET", "/v2/keys/?recursive=true", "")?;
+    let (mut found, mut left) = (BTreeMap::new(), vec![answer.get("node")?.clone()]);
+    while let Some(node) = left.pop() {
+        left.extend(node["nodes"].as_array().cloned().unwrap_or_default());
+        if let (Some(key), Some(value)) = (node["key"].as_str(), node["value"].as_str()) {
+            found.insert(key.to_owned(), Key { value: value.to_owned(), ends: node["ttl"].is_number() });
+        }
+    }
+    Some(found)
+}
+
+fn read3(url: &str) -> Option<BTreeMap<String, Key>> {
+    let body = format!("{{\"key\":\"{}\",\"range_end\":\"{}\"}}", STANDARD.encode("/"), STANDARD.encode("0"));
+    let answer = ask(url, "POST", "/v3/kv/range", &body)?;
+    answer.get("header")?;
+    let text = |value: &Value| Some(String::from_utf8_lossy(&STANDARD.decode(value.as_str()?).ok()?).into_owned());
+    let keys = answer["kvs"].as_array().cloned().unwrap_or_default();
+    let read = keys.iter().map(|kv| {
+        let (key, value) = (text(&kv["key"])?, text(&kv["value"]).unwrap_or_default());
+        Some((key, Key { value, ends: kv["lease"].is_string() }))
+    });
+    read.collect()
+}

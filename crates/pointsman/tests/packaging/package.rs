@@ -1,0 +1,82 @@
+//! The Debian package where no systemd runs: installed, used by hand, upgraded, removed, purged.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::root::Root;
+use crate::support::{cache, finish, has, long, repository, skip};
+
+/// A version above every other.
+pub(crate) const LATER: &str = "99.0.0";
+
+/// The package of this version. Of the program under test, which is there already; the one that is handed out in the
+/// long form.
+pub(crate) fn package(version: &str) -> Option<PathBuf> {
+    if !has("dpkg-shlibdeps") {
+        skip("there is no dpkg-dev");
+        return None;
+    }
+    let mut command = Command::new(repository().join("packaging/deb/build.sh"));
+    if !long() {
+        command.args(["--fast", "--binary", env!("CARGO_BIN_EXE_pointsman")]);
+    }
+    let path = finish(command.args(["--version", version]).arg(cache())).ok();
+    Some(PathBuf::from(path.lines().last().expect("its path")))
+}
+
+#[test]
+fn installed_used_upgraded_removed_and_purged() {
+    let (Some(now), Some(later)) = (package("1.0.0~packaging"), package(LATER)) else { return };
+    let Some(root) = Root::new() else { return };
+    root.bring(&now);
+    root.bring(&later);
+    let dpkg = |words: &str| root.sh(&format!("dpkg {words}")).ok();
+
+    dpkg("-i /root/pointsman_1.0.0~packaging_*.deb");
+    assert_eq!(root.sh("stat -c '%U:%G %a' /etc/default/pointsman").ok(), "root:root 640");
+    let enabled = "/etc/systemd/system/multi-user.target.wants/pointsman.service";
+    root.sh(&format!("test -L {enabled} && test ! -e {}", enabled.replace(".service", "-agent.service"))).ok();
+    let serves = "
+        mkdir -p /var/lib/pointsman && chown pointsman:pointsman /var/lib/pointsman
+        setpriv --reuid pointsman --regid pointsman --clear-groups pointsman run --http :8080 \
+            --state /var/lib/pointsman >/tmp/log 2>&1 &
+        until pointsman health >/dev/null 2>&1; do kill -0 $! && sleep 0.1; done
+        pointsman set services/a/domain a.test
+        until pointsman routes | grep -q a.test; do sleep 0.1; done
+        kill $! && wait $! && echo served";
+    assert_eq!(root.sh(serves).ok(), "served");
+
+    // What an operator changed stays, enabled or not.
+    root.sh(&format!("echo POINTSMAN_LOG=debug >>/etc/default/pointsman; rm {enabled}")).ok();
+    dpkg(&format!("-i --force-confdef /root/pointsman_{LATER}_*.deb"));
+    assert_eq!(
+        root.sh("dpkg-query -W -f '${Version} ${db:Status-Status}' pointsman").ok(),
+        format!("{LATER} installed")
+    );
+    root.sh(&format!("grep -q POINTSMAN_LOG=debug /etc/default/pointsman && test ! -e {enabled}")).ok();
+    root.sh("test -f /var/lib/pointsman/store/services/a/domain").ok();
+
+    dpkg("-r pointsman");
+    root.sh("test ! -e /usr/bin/pointsman && test -f /etc/default/pointsman && id pointsman").ok();
+    dpkg("-P pointsman");
+    let left =
+        "find / -xdev -name '*pointsman*' -not -path '/root/*' -not -path '/proc/*'; getent passwd pointsman ||:";
+    assert_eq!(root.sh(left).ok(), "");
+    assert_eq!(root.sh("find / -xdev '(' -nouser -o -nogroup ')' -not -path '/proc/*'").ok(), "");
+}
+
+#[test]
+fn nothing_is_started_where_the_policy_says_so() {
+    let Some(now) = package("1.0.0~policy") else { return };
+    let Some(root) = Root::new() else { return };
+    root.bring(&now);
+    // As if systemd ran: whatever would be told to start or stop something is written down.
+    let stage = "
+        mkdir -p /run/systemd/system
+        printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
+        mv /usr/bin/systemctl /usr/bin/systemctl.real
+        printf '#!/bin/sh\\necho \"$@\" >>/root/asked\\n' >/usr/bin/systemctl && chmod 755 /usr/bin/systemctl
+        dpkg -i /root/pointsman_*.deb >/dev/null 2>&1
+        grep -v preset /root/asked";
+    assert_eq!(root.sh(stage).ok(), "--system daemon-reload");
+}
