@@ -125,10 +125,22 @@ pub(crate) fn cpu_time(peer: &Peer) -> io::Result<Duration> {
 /// # Errors
 /// When it is gone.
 pub(crate) fn cpu_time_of(id: u32) -> io::Result<Duration> {
+    schedule_of(id, 0)
+}
+
+/// For how long threads of a process could have run and had no core, added up.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn wait_time_of(id: u32) -> io::Result<Duration> {
+    schedule_of(id, 1)
+}
+
+fn schedule_of(id: u32, field: usize) -> io::Result<Duration> {
     let mut total = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{id}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let nanos = text.split(' ').next().and_then(|word| word.parse().ok());
+        let nanos = text.split(' ').nth(field).and_then(|word| word.trim().parse().ok());
         total += Duration::from_nanos(nanos.ok_or_else(|| io::Error::other("no schedstat"))?);
     }
     Ok(total)

@@ -11,6 +11,7 @@ use crate::peers::Peer;
 pub(super) struct Reading {
     at: Instant,
     cpu: Duration,
+    waited: Duration,
     /// Samples of one name are added up.
     metrics: BTreeMap<String, f64>,
 }
@@ -22,6 +23,8 @@ pub(super) struct Spent {
     pub(super) seconds: f64,
     /// CPU time, milliseconds.
     pub(super) cpu: f64,
+    /// Time that its threads waited for a core, milliseconds together: little on a quiet machine.
+    pub(super) waited: f64,
     /// Entries of the raft log that were applied.
     pub(super) proposals: f64,
     /// Times that the log was written through to the disk.
@@ -45,7 +48,7 @@ impl Reading {
             let name = name.split('{').next().unwrap_or_default();
             *metrics.entry(name.to_owned()).or_default() += value.parse::<f64>().unwrap_or(0.0);
         }
-        Ok(Self { at: Instant::now(), cpu: drive::cpu_time(etcd)?, metrics })
+        Ok(Self { at: Instant::now(), cpu: drive::cpu_time(etcd)?, waited: drive::wait_time_of(etcd.id())?, metrics })
     }
 
     /// From this moment on.
@@ -55,6 +58,7 @@ impl Reading {
         Ok(Spent {
             seconds: (now.at - self.at).as_secs_f64(),
             cpu: (now.cpu - self.cpu).as_secs_f64() * 1e3,
+            waited: (now.waited - self.waited).as_secs_f64() * 1e3,
             proposals: more("etcd_server_proposals_applied_total"),
             fsyncs: more("etcd_disk_wal_fsync_duration_seconds_count"),
             fsyncing: more("etcd_disk_wal_fsync_duration_seconds_sum") * 1e3,

@@ -105,14 +105,22 @@ impl Fleet<'_> {
     /// `set --wait`, again and again.
     fn barrier(&mut self, idle: &Spent) -> io::Result<()> {
         let (before, delivered) = (Reading::take(self.etcd)?, self.crowd.delivered());
-        let mut times = Vec::new();
+        let (mut times, mut failed) = (Vec::new(), 0_u32);
         for number in 1..=CHANGES {
-            times.push(self.command.set_and_wait(KEY, &address(number), self.balancers)?.as_secs_f64() * 1e3);
+            match self.command.set_and_wait(KEY, &address(number), self.balancers) {
+                Ok(took) => times.push(took.as_secs_f64() * 1e3),
+                Err(error) => {
+                    eprintln!("change {number}: {error}");
+                    failed += 1;
+                }
+            }
             sleep(PAUSE);
         }
         let spent = before.until_now(self.etcd)?;
         let all = self.balancers as f64 * f64::from(CHANGES);
         let told = (self.crowd.delivered() - delivered) as f64 / all;
+        self.note("barrier: changes that not all were found to serve", f64::from(failed), "");
+        self.note("barrier: etcd's threads waited for a core, a change", spent.waited / f64::from(CHANGES), "ms");
         self.note("barrier: median", quantile(times.clone(), 0.5), "ms");
         self.note("barrier: p99", quantile(times, 0.99), "ms");
         self.note(
