@@ -96,8 +96,7 @@ async fn live(number: usize, settings: StoreSettings, delivered: Arc<AtomicU64>)
     let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
     let (tables, engine_tables) = watch::channel(Table::empty());
     let (applied, control_applied) = mpsc::channel(APPLIED);
-    let (status, kept_status) = watch::channel(Status::new());
-    let (kept, _) = watch::channel(None);
+    let status = watch::Sender::new(Status::new());
     let (_ended, end) = watch::channel(false);
     let world = World {
         prefix: settings.prefix.as_str().into(),
@@ -106,14 +105,19 @@ async fn live(number: usize, settings: StoreSettings, delivered: Arc<AtomicU64>)
         abilities: Abilities::default(),
         defaults: Defaults::default(),
     };
-    let ends =
-        Ends { updates: control_updates, condition: control_condition, applied: control_applied, tables, status };
+    let ends = Ends {
+        updates: control_updates,
+        condition: control_condition,
+        applied: control_applied,
+        tables,
+        status: status.clone(),
+    };
     let about = About { name: format!("balancer-{number}:80"), prefix: settings.prefix.clone(), engine: "native" };
     let figures = Figures::Native(Arc::new(Registry::new(1)));
     tokio::join!(
         Box::pin(store.follow(told, condition)),
         Box::pin(control::run(world, ends)),
-        Box::pin(keeper::keep(&store, about, kept_status, figures, kept, end)),
+        Box::pin(keeper::keep(&store, about, status, figures, end)),
         count(heard, updates, &delivered),
         serve(engine_tables, applied),
     );
