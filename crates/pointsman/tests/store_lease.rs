@@ -150,6 +150,50 @@ async fn keys_of_an_owner_that_is_gone_end() {
     }
 }
 
+/// The one before stands by, and does not keep alive what the later one has left.
+#[tokio::test]
+async fn one_that_was_replaced_comes_back_when_the_later_one_is_gone() {
+    for Place { settings, etcd, _folder } in places() {
+        // In a folder the first one stays, as its lock does.
+        if etcd.is_none() {
+            continue;
+        }
+        let what = format!("{:?}", settings.api);
+        let store = Store::open(&settings).unwrap();
+        let (one, two) = (Owner::new("agent", "one"), Owner::new("agent", "one"));
+        let before = store.lease(&one, TTL, Claim::First).await.unwrap().unwrap();
+        apply(&before, &[put("s/a", "1")]).await;
+        let later = store.lease(&two, TTL, Claim::First).await.unwrap().unwrap();
+        assert_eq!(before.renew().await.unwrap(), Grip::Replaced, "{what}");
+        drop(later);
+        let start = Instant::now();
+        let again = loop {
+            match store.lease(&one, TTL, Claim::Again).await.unwrap() {
+                Some(again) => break again,
+                None => tokio::time::sleep(TTL / 4).await,
+            }
+            assert!(start.elapsed() < TTL * 4, "{what}: it never comes back");
+        };
+        assert_eq!(keys(&store).await, "", "{what}: what it left has ended");
+        assert_eq!(apply(&again, &[put("s/a", "2")]).await, "done", "{what}");
+    }
+}
+
+/// An operator who writes over a key has it, in every store.
+#[tokio::test]
+async fn what_is_written_over_is_its_writers() {
+    for Place { settings, etcd: _etcd, _folder } in places() {
+        let what = format!("{:?}", settings.api);
+        let store = Store::open(&settings).unwrap();
+        let lease = store.lease(&Owner::new("agent", "one"), TTL, Claim::First).await.unwrap().unwrap();
+        assert_eq!(apply(&lease, &[put("s/a", "1"), put("s/b", "1")]).await, "done done");
+        store.put(&format!("{PREFIX}/s/a"), b"9").await.unwrap();
+        assert_eq!(apply(&lease, &[put("s/a", "2"), delete("s/a")]).await, "taken taken", "{what}");
+        lease.release().await.unwrap();
+        assert_eq!(keys(&store).await, "s/a=9", "{what}");
+    }
+}
+
 /// Two registrars, as two agents are.
 #[tokio::test]
 async fn registrars_keep_what_is_wanted() {

@@ -7,19 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::control::plural;
+use crate::logging::Line;
 use crate::registrar::Report;
 
 /// How many keys are kept is told once in such a time at most: containers may come and go by the dozen.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// A line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
-    /// As it should be.
-    Info(String),
-    /// Somebody should look.
-    Warn(String),
-}
 
 /// What was told last.
 #[derive(Debug, Default)]

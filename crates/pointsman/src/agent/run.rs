@@ -10,17 +10,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::docker::{self, DockerSettings, View};
-use super::journal::{Journal, Line};
+use super::journal::Journal;
 use super::wanted::{Defaults, wanted};
+use crate::logging::Line;
 use crate::notify;
 use crate::registrar::{self, Plan, Report};
 use crate::settings::AgentSettings;
 use crate::store::lease::Owner;
 use crate::store::tenure::{Standing, Tenure};
 use crate::store::{Condition, Store, StoreError, StoreSettings};
-
-/// Between two tries to find out which API a store speaks.
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// Follows Docker and keeps its containers' keys until dropped. `prefix` is where keys go of containers that do not say.
 ///
@@ -33,7 +31,7 @@ pub async fn run(
 ) -> Result<Infallible, StoreError> {
     let (sender, mut views) = watch::channel(View::default());
     let work = async {
-        let store = settled(store).await?;
+        let store = Store::open(store)?.settled(store).await;
         loop {
             // Before it was seen whole nothing is known of its containers, and nothing of the last agent's is removed.
             let seen = views.wait_for(|view| !matches!(view.condition, Condition::Connecting { .. }));
@@ -44,23 +42,6 @@ pub async fn run(
     tokio::select! {
         never = work => never,
         () = docker::follow(DockerSettings::new(settings.docker.clone()), sender) => unreachable!("we receive"),
-    }
-}
-
-/// The settings with the store's API settled, once it answers.
-async fn settled(settings: &StoreSettings) -> Result<StoreSettings, StoreError> {
-    let store = Store::open(settings)?;
-    let mut told = None;
-    loop {
-        match store.settle(settings).await {
-            Ok(settled) => return Ok(settled),
-            Err(error) if told.as_ref() != Some(&error) => {
-                warn!("waiting for the store: {error}");
-                told = Some(error);
-            }
-            Err(_) => {}
-        }
-        sleep(SETTLE).await;
     }
 }
 
@@ -189,13 +170,8 @@ impl Clerk {
     }
 
     fn tell(&mut self, report: &Report) {
-        for line in self.journal.report(&self.complaints, report, Instant::now()) {
-            match line {
-                Line::Info(text) => info!("{text}"),
-                Line::Warn(text) => warn!("{text}"),
-            }
-        }
-        if report.settled && !self.ready {
+        self.journal.report(&self.complaints, report, Instant::now()).iter().for_each(Line::write);
+        if report.tried && !self.ready {
             self.ready = true;
             notify::ready(&format!("keeping {} keys", report.keys));
         }

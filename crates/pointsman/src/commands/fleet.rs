@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use pointsman_table::KNOWN_KEYS;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -166,7 +167,9 @@ async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow
     };
     let mut found = Vec::new();
     for tree in trees {
-        for below in ["upstreams/", ""] {
+        // Straight below the service, a name that is a key is a setting.
+        let is_setting = KNOWN_KEYS.iter().any(|key| key.name == name);
+        for below in ["upstreams/", ""].into_iter().take(if is_setting { 1 } else { 2 }) {
             let key = full(&settings.prefix, &format!("{tree}/{service}/{below}{name}"));
             if within(store.get(&key)).await?.is_some() {
                 let protocol = if tree == "services" { "http" } else { "tcp" };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
+use pointsman_table::Protocol;
 use tokio::time::sleep;
 
 use super::patience::{full, within};
@@ -88,7 +89,7 @@ impl Request {
         }
         let options = self.options.as_deref().map(|words| format!(" {}", words.trim())).unwrap_or_default();
         Ok(Registration {
-            protocol: if self.tcp { "tcp" } else { "http" },
+            protocol: if self.tcp { Protocol::Tcp } else { Protocol::Http },
             service: self.service.clone(),
             name,
             value: format!("{at}{options}"),
@@ -130,6 +131,8 @@ pub async fn register(settings: &StoreSettings, request: &Request, note: &mut dy
     if request.command.is_empty() {
         return once(settings, &registration, request.timeout, note).await;
     }
+    // What cannot work is said before anything runs.
+    Store::open(settings)?;
     let mut child = match Child::start(&request.command) {
         Ok(child) => child,
         Err(error) => {
@@ -176,7 +179,10 @@ async fn remove(
         return Ok(Outcome::Yes);
     }
     // Whether they are all done or not, it is about to end.
-    Box::pin(fleet::drain(settings, &relative, fleet::Drain::On, Some(registration.drain), note)).await?;
+    let drained = fleet::drain(settings, &relative, fleet::Drain::On, Some(registration.drain), note);
+    if let Err(error) = Box::pin(drained).await {
+        writeln!(note, "{error:#}; removed all the same")?;
+    }
     match within(store.delete(&key, false)).await {
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => Ok(Outcome::Yes),
         removed => removed.map(|_| Outcome::Yes),

@@ -223,10 +223,13 @@ fn barrier_of(update: &Update) -> Option<(u64, u64)> {
         Update::Reset { entries, revision } => {
             (entries.iter().find(|(key, _)| **key == *BARRIER).map(|(_, value)| value), *revision)
         }
-        Update::Changes { changes, revision } => (changes.iter().rev().find_map(|change| match change {
-            Change::Put { key, value } if **key == *BARRIER => Some(value),
-            Change::Put { .. } | Change::Delete { .. } | Change::DeleteTree { .. } => None,
-        }), *revision),
+        Update::Changes { changes, revision } => (
+            changes.iter().rev().find_map(|change| match change {
+                Change::Put { key, value } if **key == *BARRIER => Some(value),
+                Change::Put { .. } | Change::Delete { .. } | Change::DeleteTree { .. } => None,
+            }),
+            *revision,
+        ),
     };
     Some((std::str::from_utf8(value?).ok()?.trim().parse().ok()?, revision))
 }

@@ -38,8 +38,6 @@ impl Call {
     pub async fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
         let settled = Store::open(settings)?.settle(settings).await?;
         let store = Store::open(&StoreSettings { prefix: folder(&settings.prefix), ..settled })?;
-        // So that a folder's follower has something to watch. It is refused where nobody may write, and not needed then.
-        let _ = store.mkdir(&folder(&settings.prefix)).await;
         Ok(Self { store, roll: Roll::default() })
     }
 

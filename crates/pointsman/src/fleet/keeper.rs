@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::folder;
 use super::member::{Leaving, Member, Stage};
 use crate::admin::Figures;
+use crate::admin::view::protocol_word;
 use crate::control::{Phase, Status};
 use crate::live::Working;
 use crate::store::lease::{Edit, Grip, Owner};
@@ -80,9 +81,8 @@ pub async fn keep(
 
 /// In a folder the process that had the name first keeps it.
 async fn name_is_taken(tenure: &Tenure<'_>) {
-    let is_taken = |standing: &Standing| {
-        matches!(standing, Standing::Awaited { error: Some(StoreError::LeaseHeld { .. }) })
-    };
+    let is_taken =
+        |standing: &Standing| matches!(standing, Standing::Awaited { error: Some(StoreError::LeaseHeld { .. }) });
     let mut standing = tenure.standing();
     loop {
         // The tenure outlives this.
@@ -305,7 +305,7 @@ fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
     for service in table.services() {
         let out = service.instances.iter().filter(|instance| !instance.takes_work());
         leaving.extend(out.map(|instance| Leaving {
-            protocol: word(service.protocol).to_owned(),
+            protocol: protocol_word(service.protocol).to_owned(),
             service: service.name.to_string(),
             instance: instance.name.to_string(),
             active: active(service.protocol, service.name.as_str(), instance.name.as_str()),
@@ -319,17 +319,10 @@ fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
     leaving
 }
 
-fn word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-    }
-}
-
 impl From<&Working> for Leaving {
     fn from(one: &Working) -> Self {
         Self {
-            protocol: word(one.protocol).to_owned(),
+            protocol: protocol_word(one.protocol).to_owned(),
             service: one.service.clone(),
             instance: one.instance.clone(),
             active: one.active,

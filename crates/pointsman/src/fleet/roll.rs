@@ -236,11 +236,7 @@ mod tests {
         check("a r=1 b=8, b r=9 b=6", &barrier, "not b: does not serve the change yet");
         let idle = Wish { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
         check("a r=5 web-1=0, b r=5 web-2=3", &idle, "all 2");
-        check(
-            "a r=5, b r=4 stage=draining begins=1",
-            &idle,
-            "not b: is ending, and may still begin a request",
-        );
+        check("a r=5, b r=4 stage=draining begins=1", &idle, "not b: is ending, and may still begin a request");
         check("a r=5 web-1=2, b r=5", &idle, "not a: shop/web-1 still works on 2 for it");
         check("a r=4 web-1=2, b r=4 stage=draining web-1=1; a r=5", &idle, "not b: shop/web-1 still works on 1 for it");
     }

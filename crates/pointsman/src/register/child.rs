@@ -42,7 +42,12 @@ impl Child {
         // Before it is started, so that nothing that happens to it is missed.
         let reaped = signal(SignalKind::child())?;
         let (passed_on, stops) = (listen(&PASSED_ON)?, listen(&STOPS)?);
-        let child = Command::new(name).args(arguments).spawn().with_context(|| format!("starting {name}"))?;
+        // The password for the store is none of its business.
+        let child = Command::new(name)
+            .args(arguments)
+            .env_remove("POINTSMAN_ETCD_USER")
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
         let pid = Pid::from_raw(child.id().cast_signed()).context("a process without an id")?;
         Ok(Self { pid, name: name.clone(), reaped, passed_on, stops })
     }

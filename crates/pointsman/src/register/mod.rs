@@ -12,6 +12,7 @@ pub mod child;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_table::Protocol;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -20,11 +21,12 @@ use check::Check;
 use child::{Child, Event};
 use rustix::process::Signal;
 
+use crate::admin::view::protocol_word;
 use crate::fleet::{self, Call, Outcome, Point, Wish};
 use crate::registrar::{self, Plan, Report, Wanted};
 use crate::store::lease::Owner;
 use crate::store::tenure::Tenure;
-use crate::store::{Store, StoreError, StoreSettings};
+use crate::store::{Store, StoreSettings};
 
 /// Between two checks before it is ready.
 const EAGER: Duration = Duration::from_millis(200);
@@ -34,14 +36,12 @@ const CALM: Duration = Duration::from_secs(2);
 const FAILURES: u32 = 3;
 /// For writing to a store that should answer.
 const WRITE: Duration = Duration::from_secs(2);
-/// Between two tries to find out which API a store speaks.
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// What is to be registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// `http` or `tcp`.
-    pub protocol: &'static str,
+    /// HTTP or TCP.
+    pub protocol: Protocol,
     /// The service.
     pub service: String,
     /// The instance's name.
@@ -59,8 +59,7 @@ pub struct Registration {
 impl Registration {
     /// The instance's key below the prefix.
     pub fn key(&self) -> String {
-        let tree = if self.protocol == "tcp" { "tcp-services" } else { "services" };
-        format!("{tree}/{}/upstreams/{}", self.service, self.name)
+        format!("{}/{}/upstreams/{}", self.protocol.tree(), self.service, self.name)
     }
 
     fn plan(&self, prefix: &str, rotation: Rotation) -> Arc<Plan> {
@@ -91,9 +90,10 @@ enum Rotation {
 /// # Errors
 /// The store's settings are of no use.
 pub async fn run(settings: &StoreSettings, registration: &Registration, child: &mut Child) -> anyhow::Result<u8> {
-    let settings = match settled(settings, child).await? {
-        Ok(settings) => settings,
-        Err(status) => return Ok(status),
+    let store = Store::open(settings)?;
+    let settings = tokio::select! {
+        settled = Box::pin(store.settled(settings)) => settled,
+        status = gone(child) => return Ok(status),
     };
     let store = Store::open(&settings)?;
     // The same address is the same instance: one that was started anew takes over at once.
@@ -109,30 +109,6 @@ pub async fn run(settings: &StoreSettings, registration: &Registration, child: &
     };
     tenure.release(WRITE).await;
     Ok(status)
-}
-
-/// Which API the store speaks, or how the command ended before that was known.
-async fn settled(settings: &StoreSettings, child: &mut Child) -> Result<Result<StoreSettings, u8>, StoreError> {
-    let store = Store::open(settings)?;
-    let mut told = false;
-    loop {
-        let tried = tokio::select! {
-            settled = Box::pin(store.settle(settings)) => settled,
-            status = gone(child) => return Ok(Err(status)),
-        };
-        match tried {
-            Ok(settled) => return Ok(Ok(settled)),
-            Err(error) if !told => {
-                warn!("waiting for the store: {error}");
-                told = true;
-            }
-            Err(_) => {}
-        }
-        tokio::select! {
-            () = sleep(SETTLE) => {}
-            status = gone(child) => return Ok(Err(status)),
-        }
-    }
 }
 
 /// Waits for the command's end. Nothing is registered, so nothing is drained.
@@ -250,8 +226,7 @@ impl Desk<'_> {
 
     /// Takes it out of rotation, and waits until every balancer is done with it; then removes it.
     async fn drain(&self) {
-        let before = self.reports.borrow().keys;
-        if before == 0 {
+        if *self.plans.borrow() == self.registration.plan(&self.settings.prefix, Rotation::Absent) {
             return;
         }
         info!("draining: no new work, finishing what runs");
@@ -285,7 +260,7 @@ impl Desk<'_> {
             },
             point => point,
         };
-        let wish = Wish { point, idle: Some(((*protocol).to_owned(), service.clone(), name.clone())) };
+        let wish = Wish { point, idle: Some((protocol_word(*protocol).to_owned(), service.clone(), name.clone())) };
         let outcome = match Call::new(self.settings).await {
             Ok(mut call) => call.wait(&wish, *drain).await,
             Err(error) => Outcome::Unknown(error.to_string()),

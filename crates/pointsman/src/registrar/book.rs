@@ -19,12 +19,10 @@ use tokio::time::Instant;
 use super::conflict::Conflict;
 use super::wanted::Plan;
 use crate::store::Update;
-use crate::store::lease::{Edit, Grip};
+use crate::store::lease::{DRAIN, Edit, Grip};
 
 /// How long a key that somebody else has is left alone, unless it goes.
 const LATER: Duration = Duration::from_secs(5);
-/// What an operator adds to an instance.
-const DRAIN: &str = " drain";
 
 /// A key under our lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +62,7 @@ impl Book {
     /// A new term of the lease: this is what it has.
     pub(super) fn begin(&mut self, held: BTreeMap<String, Vec<u8>>) {
         self.taken.clear();
-        self.ours = held.into_iter().map(|(key, value)| (key, Ours::read(&value))).collect();
+        self.ours = held.into_iter().map(|(key, value)| Ours::of(key, &value)).collect();
     }
 
     /// A follower of this prefix has something new.
@@ -99,7 +97,7 @@ impl Book {
         if revision <= ours.revision {
             return;
         }
-        let read = Ours::read(&value);
+        let (key, read) = Ours::of(key, &value);
         if read.value == ours.value {
             ours.drained = read.drained;
         } else {
@@ -155,7 +153,8 @@ impl Book {
             (Edit::Put { key, value }, Grip::Done(revision)) => {
                 self.seen.remove(key);
                 self.taken.remove(key);
-                self.ours.insert(key.clone(), Ours { revision, ..Ours::read(value) });
+                let (key, ours) = Ours::of(key.clone(), value);
+                self.ours.insert(key, Ours { revision, ..ours });
             }
             (Edit::Delete { key }, Grip::Done(_)) => drop(self.ours.remove(key)),
             (edit, Grip::Taken) => {
@@ -199,13 +198,15 @@ impl Book {
 }
 
 impl Ours {
-    fn read(value: &[u8]) -> Self {
+    /// What a key says. Only instances are drained.
+    fn of(key: String, value: &[u8]) -> (String, Self) {
         let text = String::from_utf8_lossy(value);
         let (value, drained) = match text.trim().strip_suffix(DRAIN) {
-            Some(value) => (value, true),
-            None => (&*text, false),
+            Some(value) if key.contains("/upstreams/") => (value, true),
+            _ => (&*text, false),
         };
-        Self { value: value.into(), drained, revision: 0 }
+        let ours = Self { value: value.into(), drained, revision: 0 };
+        (key, ours)
     }
 }
 
@@ -293,19 +294,19 @@ mod tests {
     #[tokio::test]
     async fn an_operators_drain_survives() {
         let (mut book, now) = (Book::default(), Instant::now());
-        wanting(&mut book, &[("a", "1")], &[]);
+        wanting(&mut book, &[("upstreams/a", "1")], &[]);
         make(&mut book, now, Grip::Done(1));
-        saw(&mut book, 2, "a=1 drain");
+        saw(&mut book, 2, "upstreams/a=1 drain");
         assert_eq!(make(&mut book, now, Grip::Done(3)), "");
-        wanting(&mut book, &[("a", "1 weight=0")], &[]);
-        assert_eq!(make(&mut book, now, Grip::Done(3)), "/p/a=1 weight=0 drain");
-        wanting(&mut book, &[("a", "1")], &[]);
-        assert_eq!(make(&mut book, now, Grip::Done(4)), "/p/a=1 drain");
-        saw(&mut book, 5, "a=1");
-        wanting(&mut book, &[("a", "2")], &[]);
-        assert_eq!(make(&mut book, now, Grip::Done(6)), "/p/a=2");
+        wanting(&mut book, &[("upstreams/a", "1 weight=0")], &[]);
+        assert_eq!(make(&mut book, now, Grip::Done(3)), "/p/upstreams/a=1 weight=0 drain");
+        wanting(&mut book, &[("upstreams/a", "1")], &[]);
+        assert_eq!(make(&mut book, now, Grip::Done(4)), "/p/upstreams/a=1 drain");
+        saw(&mut book, 5, "upstreams/a=1");
+        wanting(&mut book, &[("upstreams/a", "2")], &[]);
+        assert_eq!(make(&mut book, now, Grip::Done(6)), "/p/upstreams/a=2");
         // After a restart.
-        book.begin([("/p/a".to_owned(), b"2 drain".to_vec())].into());
+        book.begin([("/p/upstreams/a".to_owned(), b"2 drain".to_vec())].into());
         assert_eq!(make(&mut book, now, Grip::Done(6)), "");
     }
 

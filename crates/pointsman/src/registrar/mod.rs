@@ -26,7 +26,7 @@ use book::Book;
 pub use conflict::Conflict;
 pub use wanted::{Plan, Wanted};
 
-use crate::store::backoff::Backoff;
+use crate::store::backoff::{Backoff, jitter};
 use crate::store::lease::Grip;
 use crate::store::tenure::{Standing, Tenure};
 use crate::store::{Condition, Store, StoreError, StoreSettings, Update};
@@ -35,12 +35,16 @@ use crate::store::{Condition, Store, StoreError, StoreSettings, Update};
 const UPDATES: usize = 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_millis(500);
+/// After an edit that the store refuses for good.
+const REFUSED: Duration = Duration::from_secs(15);
 /// A store without revisions may not show a change that was undone at once: what is ours is read again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far the store is what is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// All that can be done was done once: what is missing is somebody else's, or refused.
+    pub tried: bool,
     /// Everything wanted is there.
     pub settled: bool,
     /// The plan that this is about is the last one given.
@@ -100,6 +104,11 @@ pub async fn run(
         }
         registrar.settle().await;
     }
+}
+
+/// Whether it may be otherwise in a moment.
+fn is_passing(error: &StoreError) -> bool {
+    !matches!(error, StoreError::Refused { .. } | StoreError::BadKey { .. })
 }
 
 /// Passes on everything that a follower of this prefix tells.
@@ -185,24 +194,36 @@ impl<'a, 's> Registrar<'a, 's> {
     }
 
     fn due(&self) -> Option<Instant> {
-        self.again.into_iter().chain(self.look_again).chain(self.book.due().filter(|_| self.held)).min()
+        // What failed is tried again in its own time, whatever else is due.
+        match (self.again, self.held) {
+            (Some(again), _) => Some(again),
+            (None, true) => self.look_again.into_iter().chain(self.book.due()).min(),
+            (None, false) => None,
+        }
     }
 
     /// Makes what edits there are to be made, and says how it stands.
     async fn settle(&mut self) {
+        self.again = None;
         let failed = match self.held {
             true => self.make().await.err(),
             false => None,
         };
-        self.again = None;
         match &failed {
             Some(error) => {
                 debug!("registrar: {error}");
-                self.again = Some(Instant::now() + self.backoff.next(&mut self.rng));
+                let pause = match error {
+                    error if is_passing(error) => self.backoff.next(&mut self.rng),
+                    // Only an operator can change that.
+                    _ => jitter(REFUSED, 0.8..1.2, &mut self.rng),
+                };
+                self.again = Some(Instant::now() + pause);
             }
-            None => self.backoff.reset(),
+            None if self.again.is_none() => self.backoff.reset(),
+            None => {}
         }
         let report = Report {
+            tried: self.begun && failed.as_ref().is_none_or(|error| !is_passing(error)),
             settled: self.begun && self.book.is_settled(Instant::now()),
             plan: Some(self.plan.clone()),
             keys: self.book.len(),
@@ -235,8 +256,10 @@ impl<'a, 's> Registrar<'a, 's> {
         let mut failed = Ok(());
         for (edit, outcome) in edits.iter().zip(done) {
             match outcome {
-                // A new term will come, and is waited for.
-                Ok(Grip::Ended | Grip::Replaced) => self.held = false,
+                // A new term will come, or it was a misunderstanding.
+                Ok(Grip::Ended | Grip::Replaced) => {
+                    self.again = Some(now + self.backoff.next(&mut self.rng));
+                }
                 Ok(grip) => {
                     if let Grip::Done(revision) = grip {
                         self.revision = self.revision.max(revision);

@@ -86,6 +86,16 @@ pub enum Grip {
     Replaced,
 }
 
+/// What an operator adds to an instance, whoever keeps it.
+pub(crate) const DRAIN: &str = " drain";
+
+/// Whether a value is what its owner wrote, be it with an operator's word behind it.
+pub(super) fn is_same(value: &str, written: &str) -> bool {
+    let plain = |text: &str| text.trim().to_owned();
+    plain(value.trim().strip_suffix(DRAIN).unwrap_or(value))
+        == plain(written.trim().strip_suffix(DRAIN).unwrap_or(written))
+}
+
 /// Values of keys, read one by one, so many at once. Keys that are gone are left out.
 pub(super) async fn values<F>(
     keys: Vec<String>,

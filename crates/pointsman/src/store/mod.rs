@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use pointsman_table::Change;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tracing::warn;
 
 /// Below this is what balancers and agents keep for themselves and each other, such as their status: nothing that is
 /// followed as keys, whatever the prefix, so that it never wakes a balancer. Its keys are in etcd v3 without the slash in
@@ -29,6 +31,8 @@ use tokio::sync::{mpsc, watch};
 pub const ASIDE: &str = "/_pointsman";
 /// How often a value is read and written again because somebody else wrote it meanwhile.
 const AMENDMENTS: usize = 8;
+/// Between two tries to find out which API a store speaks.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// One of the stores, ready to be followed or edited.
 pub enum Store {
@@ -157,6 +161,22 @@ impl Store {
             Chosen::Directory(_) => Api::Auto,
         };
         Ok(StoreSettings { api, ..settings.clone() })
+    }
+
+    /// As [`Store::settle`], once the store answers; what keeps it from that is said when it is news.
+    pub async fn settled(&self, settings: &StoreSettings) -> StoreSettings {
+        let mut told = None;
+        loop {
+            match self.settle(settings).await {
+                Ok(settled) => return settled,
+                Err(error) if told.as_ref() != Some(&error) => {
+                    warn!("waiting for the store: {error}");
+                    told = Some(error);
+                }
+                Err(_) => {}
+            }
+            sleep(SETTLE).await;
+        }
     }
 
     /// The API that is followed, where that was found out and may change.

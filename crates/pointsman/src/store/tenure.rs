@@ -121,7 +121,8 @@ impl<'a> Tenure<'a> {
     /// Renews until it is over, and says how it ended.
     async fn hold(&self, lease: &Lease<'a>, rng: &mut fastrand::Rng) -> Grip {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
-        let mut pause = jitter(lease.ttl() / RENEWALS, 0.8..1.0, rng);
+        // At once: what was taken over may have little time left.
+        let mut pause = Duration::ZERO;
         loop {
             tokio::select! {
                 () = sleep(pause) => {}

@@ -121,7 +121,6 @@ fn one_that_stands_by_takes_over() {
 }
 
 #[test]
-#[ignore = "with etcd v3, who stands by renews the lease of the dead whenever it asks for it"]
 fn one_that_stands_by_takes_over_with_etcd_v3() {
     with(Docker::get(), Api::V3, |place| taken_over(place));
 }

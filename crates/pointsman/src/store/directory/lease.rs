@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::files::Content;
 use super::{Directory, blocking, failed, files, replace};
+use crate::store::ASIDE;
 use crate::store::error::StoreError;
-use crate::store::lease::{Edit, Grip, Owner};
-use crate::store::{ASIDE, check_key};
+use crate::store::lease::{Edit, Grip, Owner, is_same};
 
 /// Folders above a deleted key that are removed if they are empty now: `upstreams`, and the service's.
 const EMPTIED: usize = 2;
@@ -30,8 +31,9 @@ const EMPTIED: usize = 2;
 struct Record {
     /// How long the keys outlive their owner, milliseconds.
     ttl: u64,
-    /// Full keys.
-    keys: BTreeSet<String>,
+    /// Full keys, and what the owner has written there: one value, or two while it is being replaced. A file that says
+    /// anything else is somebody else's.
+    keys: BTreeMap<String, Vec<String>>,
 }
 
 /// A lease and its owner.
@@ -46,13 +48,13 @@ impl Lease {
     pub(in crate::store) async fn grant(store: &Directory, owner: &Owner, ttl: Duration) -> Result<Self, StoreError> {
         let path = store.path(&owner.place());
         let lease = {
-            let path = path.clone();
-            blocking(move || open(&path)).await
+            let (store, path) = (store.clone(), path.clone());
+            blocking(move || open(&store, &path)).await
         };
         let file = lease.map_err(failed(&path))?.ok_or_else(|| StoreError::LeaseHeld { path: path.clone() })?;
         let lease = Self { store: store.clone(), file: Arc::new(file), path, ttl };
         let work = lease.work();
-        blocking(move || work.update(|_| false)).await?;
+        blocking(move || work.update(|_| ())).await?;
         Ok(lease)
     }
 
@@ -84,8 +86,8 @@ impl Lease {
 
     pub(in crate::store) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         let mut held = BTreeMap::new();
-        for key in self.work().record()?.keys {
-            if let Some(value) = self.store.get(&key).await? {
+        for (key, written) in self.work().record()?.keys {
+            if let Some(value) = self.store.get(&key).await?.filter(|value| is_written(value, &written)) {
                 held.insert(key, value);
             }
         }
@@ -94,7 +96,12 @@ impl Lease {
 
     pub(in crate::store) async fn release(&self) -> Result<(), StoreError> {
         let work = self.work();
-        blocking(move || end(&work.store, &work.path, &work.record()?).map_err(failed(&work.path))).await
+        blocking(move || {
+            // After whatever was begun before and is dropped meanwhile.
+            let _alone = alone(&work.store)?;
+            end(&work.store, &work.path, &work.record()?).map_err(failed(&work.path))
+        })
+        .await
     }
 }
 
@@ -108,22 +115,32 @@ struct Work {
 
 impl Work {
     fn edit(&self, edit: &Edit) -> Result<Grip, StoreError> {
-        check_key(edit.key())?;
         if !is_at(&self.file, &self.path) {
             return Ok(Grip::Ended);
         }
-        let (path, key) = (self.store.path(edit.key()), edit.key().to_owned());
-        let is_ours = self.record()?.keys.contains(&key);
+        let (path, key) = (self.store.file(edit.key())?, edit.key().to_owned());
+        let written = self.record()?.keys.remove(&key).unwrap_or_default();
+        let is_taken = match files::read(&path) {
+            Ok(Content::Value(value)) => !is_written(&value, &written),
+            Ok(Content::Fresh | Content::Unreadable(_)) => true,
+            Err(error) => !files::is_missing(&error),
+        };
+        if is_taken {
+            self.update(|keys| drop(keys.remove(&key)))?;
+            return Ok(Grip::Taken);
+        }
         match edit {
-            Edit::Put { .. } if !is_ours && path.exists() => return Ok(Grip::Taken),
             Edit::Put { value, .. } => {
-                self.update(|keys| keys.insert(key))?;
+                let now = String::from_utf8_lossy(value).into_owned();
+                let both = written.into_iter().chain([now.clone()]).collect();
+                self.update(|keys| drop(keys.insert(key.clone(), both)))?;
                 replace(&path, &[value, &b"\n"[..]].concat()).map_err(failed(&path))?;
+                self.update(|keys| drop(keys.insert(key, vec![now])))?;
             }
-            Edit::Delete { .. } if !is_ours => return Ok(Grip::Taken),
+            Edit::Delete { .. } if written.is_empty() => return Ok(Grip::Taken),
             Edit::Delete { .. } => {
                 remove(&path).map_err(failed(&path))?;
-                self.update(|keys| keys.remove(&key))?;
+                self.update(|keys| drop(keys.remove(&key)))?;
             }
         }
         Ok(Grip::Done(0))
@@ -133,8 +150,7 @@ impl Work {
         read(&self.file).map_err(failed(&self.path))
     }
 
-    /// Writes the list of keys; whether the change changed anything is of no account.
-    fn update(&self, change: impl FnOnce(&mut BTreeSet<String>) -> bool) -> Result<(), StoreError> {
+    fn update(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<String>>)) -> Result<(), StoreError> {
         let mut record = self.record()?;
         change(&mut record.keys);
         record.ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
@@ -142,22 +158,47 @@ impl Work {
     }
 }
 
-/// Waits until no other process edits under a lease, for as long as the file is kept.
-fn alone(store: &Directory) -> Result<File, StoreError> {
+/// Whether a file says what its owner has written.
+fn is_written(value: &[u8], written: &[String]) -> bool {
+    let value = String::from_utf8_lossy(value);
+    written.iter().any(|written| is_same(&value, written))
+}
+
+/// Waits until no other process edits what has an owner, for as long as the file is kept.
+pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
     let path = store.path(&format!("{ASIDE}/lock"));
     let open = || {
-        fs::create_dir_all(path.parent().unwrap_or(&path))?;
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+        make_folder(store, path.parent().unwrap_or(&path))?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?
+            }
+            // To lock it, it need not be writable.
+            other => other?,
+        };
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     };
     open().map_err(failed(&path))
 }
 
+/// Makes a folder of what is kept aside, for whom the store is: root, who happens to come first, is not to lock the
+/// balancer's user out.
+fn make_folder(store: &Directory, folder: &Path) -> io::Result<()> {
+    let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(folder)?;
+    let about = fs::metadata(&store.root)?;
+    for made in missing.into_iter().filter(|made| made.starts_with(&store.root)) {
+        // Only root can, and only for root it matters.
+        let _ = std::os::unix::fs::chown(made, Some(about.uid()), Some(about.gid()));
+    }
+    Ok(())
+}
+
 /// Opens and locks a lease's file. `None` while its owner runs. Whoever looks whether one does holds the lock for a
 /// moment too.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    fs::create_dir_all(path.parent().unwrap_or(path))?;
+fn open(store: &Directory, path: &Path) -> io::Result<Option<File>> {
+    make_folder(store, path.parent().unwrap_or(path))?;
     for _ in 0..20 {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match try_lock(&file)? {
@@ -212,12 +253,20 @@ fn write(file: &File, record: &Record) -> io::Result<()> {
     // White space at the end is of no account, so that the text is whole whether the tail is cut off or not.
     text.resize(text.len().max(before), b' ');
     file.write_all_at(&text, 0)?;
-    file.set_len(length)
+    file.set_len(length)?;
+    // The keys are there after a loss of power, and so is whose they are.
+    file.sync_data()
 }
 
 /// Removes the keys, then the file, while it is locked.
 fn end(store: &Directory, path: &Path, record: &Record) -> io::Result<()> {
-    record.keys.iter().try_for_each(|key| remove(&store.path(key)))?;
+    for (key, written) in &record.keys {
+        let file = store.path(key);
+        let is_ours = matches!(files::read(&file), Ok(Content::Value(value)) if is_written(&value, written));
+        if is_ours {
+            remove(&file)?;
+        }
+    }
     fs::remove_file(path)
 }
 
@@ -234,7 +283,7 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// The full keys of leases whose owners have ended.
 pub(super) fn orphaned(store: &Directory) -> BTreeSet<String> {
-    free(store).into_iter().flat_map(|(_, _, record)| record.keys).collect()
+    free(store).into_iter().flat_map(|(_, _, record)| record.keys.into_keys()).collect()
 }
 
 /// The leases that nobody holds: path, locked file, what it says. The locks end with the files.

@@ -118,18 +118,29 @@ impl Directory {
         blocking(move || fs::create_dir_all(&path).map_err(failed(&path))).await
     }
 
-    /// Replaces a value by what `change` makes of it. Two that do so at once are as if one came after the other, or one
-    /// not at all.
+    /// Replaces a value by what `change` makes of it, while nobody edits under a lease.
     pub async fn amend(
         &self,
         key: &str,
         change: impl Fn(&[u8]) -> Option<Vec<u8>>,
     ) -> Result<Option<Amended>, StoreError> {
+        let store = self.clone();
+        let _alone = blocking(move || lease::alone(&store)).await?;
         let value = self.get(key).await?.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
         match change(&value) {
             None => Ok(Some(Amended::Same)),
             Some(value) => self.put(key, &value).await.map(|revision| Some(Amended::At(revision))),
         }
+    }
+
+    /// Counts the number in a key up by one; the answer is what it is now.
+    pub async fn count(&self, key: &str) -> Result<u64, StoreError> {
+        let store = self.clone();
+        let _alone = blocking(move || lease::alone(&store)).await?;
+        let before = self.get(key).await?.and_then(|value| String::from_utf8(value).ok()?.trim().parse::<u64>().ok());
+        let next = before.unwrap_or(0) + 1;
+        self.put(key, next.to_string().as_bytes()).await?;
+        Ok(next)
     }
 
     /// What is kept aside is in a folder whose name no follower of keys looks at.

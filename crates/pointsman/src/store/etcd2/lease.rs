@@ -4,7 +4,7 @@
 //! Source: etcd v2 API, "Refreshing key TTL" and "Atomic Compare-and-Swap"
 //! (<https://etcd.io/docs/v2.3/api/#refreshing-key-ttl>). A refresh wakes no watcher.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ::http::Method;
@@ -26,8 +26,8 @@ const EMPTIED: usize = 2;
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Record {
     session: String,
-    /// Full keys.
-    keys: BTreeSet<String>,
+    /// Full keys, and the value that each was given last: by that an owner who comes back knows its own.
+    keys: BTreeMap<String, String>,
 }
 
 /// A lease and its owner.
@@ -44,8 +44,22 @@ pub(in crate::store) struct Lease<'a> {
 struct State {
     /// Index of the record as this process left it.
     index: u64,
-    /// Our keys, and the index of each as this process left it; 0 for one of an earlier process, not looked at yet.
-    keys: BTreeMap<String, u64>,
+    /// The lease has ended: whatever comes late does nothing any more.
+    ended: bool,
+    /// The record has keys that are not ours any more.
+    dirty: bool,
+    keys: BTreeMap<String, Own>,
+}
+
+/// A key of ours.
+#[derive(Clone, Debug)]
+struct Own {
+    /// Its index as this process left it; 0 for one that was not looked at yet.
+    index: u64,
+    /// Its value as an owner of this name wrote it.
+    value: String,
+    /// The one before, if it is not known whether that was replaced.
+    before: Option<String>,
 }
 
 /// What became of one write.
@@ -65,7 +79,13 @@ impl<'a> Lease<'a> {
         claim: Claim,
     ) -> Result<Option<Self>, StoreError> {
         let lease = Self { store, place: owner.place(), session: owner.session.clone(), ttl, state: Mutex::default() };
-        let before: Record = match store.event_at(&lease.place).await?.map(Event::into_node) {
+        let there = store.event_at(&lease.place).await?;
+        let guard = match (&there, claim) {
+            (_, Claim::First) => String::new(),
+            (Some(event), Claim::Again) => format!("?prevIndex={}", event.index()),
+            (None, Claim::Again) => "?prevExist=false".to_owned(),
+        };
+        let before: Record = match there.map(Event::into_node) {
             Some(Node::Value(text)) => serde_json::from_str(&text).unwrap_or_default(),
             Some(Node::Directory) | None => Record::default(),
         };
@@ -73,9 +93,9 @@ impl<'a> Lease<'a> {
             return Ok(None);
         }
         let mut state = lease.state.lock().await;
-        state.keys = before.keys.into_iter().map(|key| (key, 0)).collect();
+        state.keys = before.keys.into_iter().map(|(key, value)| (key, Own { index: 0, value, before: None })).collect();
         let form = lease.form(&lease.record(&state));
-        let Written::At(index) = lease.put(&lease.place, "", &form).await? else {
+        let Written::At(index) = lease.put(&lease.place, &guard, &form).await? else {
             return Ok(None);
         };
         state.index = index;
@@ -89,33 +109,40 @@ impl<'a> Lease<'a> {
 
     pub(in crate::store) async fn renew(&self) -> Result<Grip, StoreError> {
         let mut state = self.state.lock().await;
-        match self.announce(&mut state, &[]).await? {
+        match self.announce(&mut state, &BTreeMap::new()).await? {
             Grip::Done(_) => {}
             lost => return Ok(lost),
         }
-        let refreshed = stream::iter(state.keys.clone().into_iter().map(|(key, index)| async move {
-            let index = self.refreshed(&key, index).await;
+        let refreshed = stream::iter(state.keys.clone().into_iter().map(|(key, own)| async move {
+            let index = self.refreshed(&key, &own).await;
             (key, index)
         }));
         let mut refreshed = refreshed.buffer_unordered(AT_ONCE);
+        let mut done = Ok(Grip::Done(0));
         while let Some((key, index)) = refreshed.next().await {
-            match index? {
-                Some(index) => state.keys.insert(key, index),
-                None => state.keys.remove(&key),
-            };
+            match index {
+                Ok(Some(index)) => {
+                    if let Some(own) = state.keys.get_mut(&key) {
+                        own.index = index;
+                    }
+                }
+                Ok(None) => state.dirty |= state.keys.remove(&key).is_some(),
+                // The others are refreshed all the same.
+                Err(error) => done = Err(error),
+            }
         }
-        Ok(Grip::Done(0))
+        done
     }
 
     /// The key's index after it was given another `ttl`; `None` if it is not ours any more.
-    async fn refreshed(&self, key: &str, index: u64) -> Result<Option<u64>, StoreError> {
+    async fn refreshed(&self, key: &str, own: &Own) -> Result<Option<u64>, StoreError> {
         let refresh = self.refresh();
-        let mut index = index;
+        let mut index = own.index;
         for _ in 0..2 {
             match self.put(key, &format!("?prevIndex={}", index.max(1)), &refresh).await? {
                 Written::At(index) => return Ok(Some(index)),
                 Written::Missing => return Ok(None),
-                Written::Differs => match self.adopted(key).await? {
+                Written::Differs => match self.adopted(key, own).await? {
                     Some(now) => index = now,
                     None => return Ok(None),
                 },
@@ -124,49 +151,64 @@ impl<'a> Lease<'a> {
         Ok(None)
     }
 
-    /// The index of a key of ours that somebody else wrote to: still ours if it ends by itself, as it does when an
-    /// operator drains it.
-    async fn adopted(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        let event = self.store.event_at(key).await?;
-        Ok(event.filter(|event| event.ttl().is_some()).map(|event| event.index()))
+    /// The index of a key of ours that is not as this process left it: still ours if it ends by itself and says what we
+    /// wrote, be it with an operator's word behind it.
+    async fn adopted(&self, key: &str, own: &Own) -> Result<Option<u64>, StoreError> {
+        let Some(event) = self.store.event_at(key).await? else { return Ok(None) };
+        let (index, ends) = (event.index(), event.ttl().is_some());
+        let is_ours = |value: &str| {
+            lease::is_same(value, &own.value)
+                || own.before.as_deref().is_some_and(|before| lease::is_same(value, before))
+        };
+        let says = matches!(event.into_node(), Node::Value(value) if is_ours(&value));
+        Ok((ends && says).then_some(index))
     }
 
     pub(in crate::store) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
         let mut state = self.state.lock().await;
-        let new: Vec<_> = edits.iter().filter_map(|edit| new_key(edit, &state.keys)).collect();
+        let new: BTreeMap<_, _> = edits.iter().filter_map(|edit| new_value(edit, &state.keys)).collect();
         match self.announce(&mut state, &new).await {
             Ok(Grip::Done(_)) => {}
             other => return edits.iter().map(|_| other.clone()).collect(),
         }
         let known = state.keys.clone();
-        let done = stream::iter(edits.iter().map(|edit| self.edit(edit, known.get(edit.key()).copied())));
+        let done = stream::iter(edits.iter().map(|edit| self.edit(edit, known.get(edit.key()))));
         let done: Vec<_> = done.buffered(AT_ONCE).collect().await;
+        let before = state.keys.len();
         for (edit, outcome) in edits.iter().zip(&done) {
-            match (edit, outcome) {
-                (Edit::Put { key, .. }, Ok(Grip::Done(index))) => drop(state.keys.insert(key.clone(), *index)),
-                (Edit::Delete { key }, Ok(_)) => drop(state.keys.remove(key)),
-                (_, Ok(Grip::Taken)) => drop(state.keys.remove(edit.key())),
-                (_, Ok(_) | Err(_)) => {}
-            }
+            note(&mut state.keys, edit, outcome);
+        }
+        state.dirty |= state.keys.len() < before;
+        if state.dirty {
+            // Else an owner who comes back would take them for its own. It is no loss if it is not written.
+            let _ = self.announce(&mut state, &BTreeMap::new()).await;
         }
         done
     }
 
     /// Makes sure that this process is the owner, and enters keys in the record before they are written, so that none is
     /// left behind that nobody knows of.
-    async fn announce(&self, state: &mut State, new: &[String]) -> Result<Grip, StoreError> {
-        let form = match new {
-            [] => self.refresh(),
-            new => {
-                let mut record = self.record(state);
-                record.keys.extend(new.iter().cloned());
-                self.form(&record)
-            }
+    async fn announce(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<Grip, StoreError> {
+        if state.ended {
+            return Ok(Grip::Ended);
+        }
+        let done = self.announced(state, new).await;
+        state.ended = matches!(done, Ok(Grip::Ended));
+        done
+    }
+
+    async fn announced(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<Grip, StoreError> {
+        let form = if new.is_empty() && !state.dirty {
+            self.refresh()
+        } else {
+            let mut record = self.record(state);
+            record.keys.extend(new.iter().map(|(key, value)| (key.clone(), value.clone())));
+            self.form(&record)
         };
         for _ in 0..2 {
             match self.put(&self.place, &format!("?prevIndex={}", state.index), &form).await? {
                 Written::At(index) => {
-                    state.index = index;
+                    (state.index, state.dirty) = (index, false);
                     return Ok(Grip::Done(0));
                 }
                 Written::Missing => return Ok(Grip::Ended),
@@ -191,7 +233,7 @@ impl<'a> Lease<'a> {
         })
     }
 
-    async fn edit(&self, edit: &Edit, known: Option<u64>) -> Result<Grip, StoreError> {
+    async fn edit(&self, edit: &Edit, known: Option<&Own>) -> Result<Grip, StoreError> {
         match edit {
             Edit::Put { key, value } => {
                 let value =
@@ -216,10 +258,10 @@ impl<'a> Lease<'a> {
         method: Method,
         key: &str,
         form: Option<&str>,
-        known: Option<u64>,
+        known: Option<&Own>,
     ) -> Result<Grip, StoreError> {
         let mut query = match known {
-            Some(index) => format!("?prevIndex={}", index.max(1)),
+            Some(own) => format!("?prevIndex={}", own.index.max(1)),
             None => "?prevExist=false".to_owned(),
         };
         for _ in 0..3 {
@@ -227,11 +269,13 @@ impl<'a> Lease<'a> {
                 Written::At(index) => return Ok(Grip::Done(index)),
                 Written::Missing if method == Method::DELETE => return Ok(Grip::Done(0)),
                 Written::Missing => "?prevExist=false".clone_into(&mut query),
-                Written::Differs if known.is_none() => return Ok(Grip::Taken),
-                Written::Differs => match self.adopted(key).await? {
-                    Some(index) => query = format!("?prevIndex={index}"),
-                    None => return Ok(Grip::Taken),
-                },
+                Written::Differs => {
+                    let Some(own) = known else { return Ok(Grip::Taken) };
+                    match self.adopted(key, own).await? {
+                        Some(index) => query = format!("?prevIndex={index}"),
+                        None => return Ok(Grip::Taken),
+                    }
+                }
             }
         }
         Ok(Grip::Taken)
@@ -278,7 +322,8 @@ impl<'a> Lease<'a> {
     }
 
     fn record(&self, state: &State) -> Record {
-        Record { session: self.session.clone(), keys: state.keys.keys().cloned().collect() }
+        let keys = state.keys.iter().map(|(key, own)| (key.clone(), own.value.clone()));
+        Record { session: self.session.clone(), keys: keys.collect() }
     }
 
     fn form(&self, record: &Record) -> String {
@@ -295,10 +340,33 @@ impl<'a> Lease<'a> {
     }
 }
 
-/// The key of a put that is not in the record yet.
-fn new_key(edit: &Edit, known: &BTreeMap<String, u64>) -> Option<String> {
+/// The key and value of a put that the record does not have yet.
+fn new_value(edit: &Edit, known: &BTreeMap<String, Own>) -> Option<(String, String)> {
     match edit {
-        Edit::Put { key, .. } if !known.contains_key(key) => Some(key.clone()),
-        Edit::Put { .. } | Edit::Delete { .. } => None,
+        Edit::Put { key, value } => {
+            let value = String::from_utf8_lossy(value).into_owned();
+            let is_known = known.get(key).is_some_and(|own| own.value == value);
+            (!is_known).then(|| (key.clone(), value))
+        }
+        Edit::Delete { .. } => None,
+    }
+}
+
+/// What is known of our keys after an edit.
+fn note(keys: &mut BTreeMap<String, Own>, edit: &Edit, outcome: &Result<Grip, StoreError>) {
+    match (edit, outcome) {
+        (Edit::Put { key, value }, Ok(Grip::Done(index))) => {
+            let value = String::from_utf8_lossy(value).into_owned();
+            keys.insert(key.clone(), Own { index: *index, value, before: None });
+        }
+        // It may have been written: the next look will tell.
+        (Edit::Put { key, value }, Err(_)) => {
+            let value = String::from_utf8_lossy(value).into_owned();
+            let before = keys.remove(key).map(|own| own.value);
+            keys.insert(key.clone(), Own { index: 0, value, before });
+        }
+        (Edit::Delete { key }, Ok(_)) => drop(keys.remove(key)),
+        (_, Ok(Grip::Taken)) => drop(keys.remove(edit.key())),
+        (_, Ok(_) | Err(_)) => {}
     }
 }

@@ -13,8 +13,8 @@ use super::client::Client;
 use super::keys::{full, raw};
 use super::list::Moment;
 use super::messages::{
-    Compare, CompareTarget, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    Operation, OperationResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    Compare, CompareTarget, DeleteRangeRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, Operation,
+    OperationResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use super::{Etcd3, check_key};
 use crate::store::error::StoreError;
@@ -50,6 +50,10 @@ impl<'a> Lease<'a> {
     }
 
     async fn grant_on(&mut self, client: &Client, claim: Claim) -> Result<bool, StoreError> {
+        // Before anything is renewed: that owner may be dead, and its keys about to end.
+        if claim == Claim::Again && self.is_anothers(client).await? {
+            return Ok(false);
+        }
         let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX).max(1);
         let granted = match client.keep_alive(self.id, RENEWAL).await? {
             0 => client.call(LeaseGrantRequest { ttl: seconds, id: self.id }).await?.ttl,
@@ -64,6 +68,11 @@ impl<'a> Lease<'a> {
         let txn = TxnRequest { compare, success: vec![fence], failure: vec![self.ask_fence()] };
         let reply = client.call(txn).await?;
         Ok(reply.succeeded || said(&reply.responses) == Some(&*self.session))
+    }
+
+    async fn is_anothers(&self, client: &Client) -> Result<bool, StoreError> {
+        let reply = client.call(RangeRequest { key: self.fence.clone(), ..RangeRequest::default() }).await?;
+        Ok(value(&reply).is_some_and(|session| session != self.session))
     }
 
     pub(in crate::store) fn ttl(&self) -> Duration {
@@ -181,15 +190,17 @@ impl<'a> Lease<'a> {
         lease::values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
     }
 
+    /// Deletes the keys, and lets the lease end by itself: by its id it would be revoked for a process that has just taken
+    /// it over, too.
     pub(in crate::store) async fn release(&self) -> Result<(), StoreError> {
+        let keys = self.held().await?.into_keys();
+        let edits: Vec<_> = keys.map(|key| Edit::Delete { key }).collect();
+        self.apply(&edits).await.into_iter().try_for_each(|done| done.map(|_| ()))?;
         let client = self.store.client().await?;
         let delete = DeleteRangeRequest { key: self.fence.clone(), range_end: Vec::new() };
         let delete = Operation { delete: Some(delete), ..Operation::default() };
         let txn = TxnRequest { compare: vec![self.is_owner()], success: vec![delete], failure: Vec::new() };
-        if client.call(txn).await?.succeeded {
-            client.call(LeaseRevokeRequest { id: self.id }).await?;
-        }
-        Ok(())
+        client.call(txn).await.map(|_| ())
     }
 }
 
@@ -212,7 +223,7 @@ fn value(range: &RangeResponse) -> Option<&[u8]> {
 
 /// The member may be cut off from its cluster: whoever asks again is to reach another one.
 async fn forget_broken<T>(store: &Etcd3, done: Result<T, StoreError>) -> Result<T, StoreError> {
-    if done.is_err() {
+    if matches!(done, Err(StoreError::Unreachable { .. } | StoreError::Failed { .. } | StoreError::BadAnswer { .. })) {
         *store.client.lock().await = None;
     }
     done

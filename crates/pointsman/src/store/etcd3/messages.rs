@@ -40,11 +40,6 @@ impl Method for LeaseGrantRequest {
     type Reply = LeaseGrantResponse;
 }
 
-impl Method for LeaseRevokeRequest {
-    const PATH: &'static str = "/etcdserverpb.Lease/LeaseRevoke";
-    type Reply = LeaseRevokeResponse;
-}
-
 impl Method for LeaseTimeToLiveRequest {
     const PATH: &'static str = "/etcdserverpb.Lease/LeaseTimeToLive";
     type Reply = LeaseTimeToLiveResponse;
@@ -227,15 +222,6 @@ pub(super) struct LeaseGrantResponse {
     #[prost(int64, tag = "3")]
     pub ttl: i64,
 }
-
-#[derive(Clone, Copy, PartialEq, Message)]
-pub(super) struct LeaseRevokeRequest {
-    #[prost(int64, tag = "1")]
-    pub id: i64,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-pub(super) struct LeaseRevokeResponse {}
 
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct LeaseTimeToLiveRequest {
