@@ -224,6 +224,8 @@ impl Frozen {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(&server) else { continue };
+                // Else small messages would wait for each other.
+                [&client, &server].iter().for_each(|stream| stream.set_nodelay(true).expect("open"));
                 let (a, b) = (client.try_clone().expect("open"), server.try_clone().expect("open"));
                 for (from, to) in [(client, server), (b, a)] {
                     let ice = ice.clone();
