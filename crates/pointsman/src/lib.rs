@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `program` | from the command line to the exit code |
 //! | `settings` | flags, environment, file: parsed once into what the rest takes |
 //! | `commands` | the command line, and one file a command |
 //! | `control` | the one loop from a store's updates to a published table |
@@ -28,6 +29,7 @@ pub mod live;
 pub mod logging;
 pub mod native;
 pub mod notify;
+pub mod program;
 pub mod register;
 pub mod registrar;
 pub mod settings;

@@ -1,0 +1,156 @@
+//! The program from its beginning to its end: reads the command line, runs the one command, says how it ended. Does
+//! nothing else itself.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::commands::cli::{self, Command};
+use crate::commands::fleet::Drain;
+use crate::commands::run::Reload;
+use crate::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
+use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
+use crate::{logging, sys};
+
+/// Longest wait at the end for what cannot be interrupted, such as a name being resolved.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
+/// Runs the command that was given.
+pub fn main() -> ExitCode {
+    let (command, given) = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => error.exit(),
+    };
+    match start(command, given) {
+        Ok(Outcome::Yes) => ExitCode::SUCCESS,
+        Ok(Outcome::No) => ExitCode::from(1),
+        Ok(Outcome::Status(status)) => ExitCode::from(status),
+        // `pointsman ls | head`: the reader has what it wanted.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell it to if this fails too.
+            let _ = writeln!(io::stderr(), "pointsman: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
+    if let Command::Version = command {
+        writeln!(io::stdout(), "pointsman {}", env!("CARGO_PKG_VERSION"))?;
+        return Ok(Outcome::Yes);
+    }
+    let (environment, host) = (environment(), host());
+    if let Command::Render { .. } = command {
+        given.insert("engine", vec!["haproxy".to_owned()]);
+    }
+    let mut chosen = Chosen::gather(&given, &environment)?;
+    let folder = match command {
+        Command::Demo => Some(demo::Folder::new()?),
+        _ => None,
+    };
+    if let Some(folder) = &folder {
+        demo::arrange(folder, &mut given, &chosen);
+        chosen = Chosen::gather(&given, &environment)?;
+    }
+    if let Command::Health = command {
+        return runtime()?.block_on(health::health(chosen.admin()?, &mut io::stdout()));
+    }
+    let placed = chosen.has("id") || chosen.has("prefix");
+    if let (Command::Agent, false) = (&command, placed) {
+        // Containers may all say themselves whose they are.
+        given.insert("prefix", vec!["/".to_owned()]);
+        chosen = Chosen::gather(&given, &environment)?;
+    }
+    let settings = chosen.settings(&environment, host)?;
+    let default_log = if command.serves() { "info" } else { "warn" };
+    let logging = logging::start(settings.log.as_deref().unwrap_or(default_log))?;
+    let attended = matches!(command, Command::Demo);
+    let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed));
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("starting")
+}
+
+async fn dispatch(
+    command: Command,
+    settings: &Settings,
+    reload: Reload,
+    folder: Option<demo::Folder>,
+    placed: bool,
+) -> anyhow::Result<Outcome> {
+    let (out, note) = (&mut io::BufWriter::new(io::stdout()), &mut io::stderr());
+    let store = &settings.store;
+    match command {
+        Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
+        Command::Demo => {
+            let folder = folder.context("the demo has no folder")?;
+            Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
+        }
+        Command::Check => return check::check(settings, out, note).await,
+        Command::Set { key, value, wait } => {
+            return Box::pin(edit::set(store, &key, &value, wait.patience(), note)).await;
+        }
+        Command::Get { key } => return edit::get(store, &key, out, note).await,
+        Command::Ls { key, recursive, values } => {
+            return edit::ls(store, &key, edit::View { recursive, values }, out, note).await;
+        }
+        Command::Rm { key, recursive, wait } => {
+            return Box::pin(edit::rm(store, &key, recursive, wait.patience(), note)).await;
+        }
+        Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
+        Command::Routes { json } => return routes::routes(settings, json, out, note).await,
+        Command::Explain { url, json } => {
+            return explain::explain(settings, &url, json, out, note).await;
+        }
+        Command::Render { output } => {
+            return render::render(settings, output.as_deref(), out, note).await;
+        }
+        Command::Status { json } => return fleet::status(store, json, out, note).await,
+        Command::Wait { revision, timeout } => {
+            return Box::pin(fleet::wait(store, revision, timeout, note)).await;
+        }
+        Command::Drain { instance, wait } => {
+            return Box::pin(fleet::drain(store, &instance, Drain::On, wait.patience(), note)).await;
+        }
+        Command::Undrain { instance, wait } => {
+            return Box::pin(fleet::drain(store, &instance, Drain::Off, wait.patience(), note)).await;
+        }
+        Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
+        Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
+        // Answered already, without the settings that these have no use for.
+        Command::Health | Command::Version => {}
+    }
+    out.flush()?;
+    Ok(Outcome::Yes)
+}
+
+/// Variables whose name or value is no text are not ours.
+fn environment() -> Environment {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
+fn host() -> Host {
+    Host { root: sys::is_root(), cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) }
+}
+
+/// The program as it was called, for lines to copy.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "pointsman".to_owned())
+}
