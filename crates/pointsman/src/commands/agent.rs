@@ -27,7 +27,7 @@ pub async fn agent(settings: &Settings, placed: bool, mut reload: Reload) -> any
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hangup.recv() => notify::reloading(|| reload.again()),
+                _ = hangup.recv() => reload.again(),
             }
         }
     };

@@ -56,10 +56,13 @@ impl Site {
         removed.unwrap_or_else(|error| panic!("cannot remove {key}: {error}"));
     }
 
-    /// Removes every key.
+    /// Removes every key. What begins with a dot is none: a balancer keeps its status there.
     pub(crate) fn clear(&self) {
         for entry in std::fs::read_dir(self.folder()).expect("our own folder") {
-            self.remove(&entry.expect("readable").file_name().to_string_lossy());
+            let name = entry.expect("readable").file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                self.remove(&name);
+            }
         }
     }
 }
