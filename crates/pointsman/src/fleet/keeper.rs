@@ -16,7 +16,7 @@ use crate::control::{Phase, Status};
 use crate::live::Working;
 use crate::store::lease::{Edit, Grip, Owner};
 use crate::store::tenure::{Standing, Tenure};
-use crate::store::{Store, StoreError};
+use crate::store::{Condition, Store, StoreError};
 
 /// For how long a balancer counts as live after it was last heard of.
 pub const TTL: Duration = Duration::from_secs(10);
@@ -31,6 +31,8 @@ const LOOK_AT_HAPROXY: Duration = Duration::from_millis(500);
 const NUMBERS: Duration = Duration::from_secs(1);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_millis(500);
+/// What is over sooner is not worth a line.
+const LASTS: Duration = Duration::from_secs(2);
 /// Beyond the time for a request's head, for what had it in time.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a name that another process of this machine has is waited for: one that ends lets go of it at once.
@@ -111,6 +113,8 @@ struct Keeper<'a, 's> {
     written: Option<(Member, Instant)>,
     /// The earliest time for the next write.
     next: Instant,
+    /// Why it cannot be written, and since when.
+    failing: Option<(StoreError, Instant)>,
     /// What was last said of a store that cannot be written.
     told: Option<StoreError>,
 }
@@ -129,6 +133,7 @@ impl<'a, 's> Keeper<'a, 's> {
             draining: None,
             written: None,
             next: Instant::now(),
+            failing: None,
             told: None,
         }
     }
@@ -149,6 +154,7 @@ impl<'a, 's> Keeper<'a, 's> {
                 () = sleep(pause), if look_due => true,
                 () = sleep(RETRY), if self.written.is_none() => false,
             };
+            self.complain();
             sleep_until(self.next).await;
             if matches!(*standing.borrow(), Standing::Held { .. }) {
                 self.update(look).await;
@@ -166,13 +172,22 @@ impl<'a, 's> Keeper<'a, 's> {
 
     fn failed(&mut self, error: StoreError) {
         self.note(false);
-        // A store that is out of reach is said by who follows it.
-        let is_news = self.told.as_ref() != Some(&error) && !matches!(error, StoreError::Unreachable { .. });
-        if is_news {
+        self.failing = Some((error, self.failing.take().map_or_else(Instant::now, |(_, since)| since)));
+    }
+
+    /// Says that it is not kept, once that has lasted. A store that is out of reach is said by who follows it.
+    fn complain(&mut self) {
+        let is_followed = matches!(self.status.borrow().condition, Condition::Watching { .. });
+        let Some((error, since)) = &mut self.failing else { return };
+        if !is_followed {
+            *since = Instant::now();
+        }
+        let is_news = self.told.as_ref() != Some(error) && !matches!(error, StoreError::Unreachable { .. });
+        if is_news && since.elapsed() >= LASTS {
             warn!(
                 "the status of this balancer cannot be written, so `pointsman status` and --wait do not know of it: {error}"
             );
-            self.told = Some(error);
+            self.told = Some(error.clone());
         }
     }
 
@@ -237,6 +252,7 @@ impl<'a, 's> Keeper<'a, 's> {
             Some(Ok(Grip::Done(_))) => {
                 self.written = Some((member, start));
                 self.note(true);
+                self.failing = None;
                 if self.told.take().is_some() {
                     info!("the status of this balancer is written again");
                 }

@@ -265,7 +265,14 @@ impl Drop for Bridge {
 
 /// Says so where everybody sees it: the standard error itself, which a test that passes does not keep to itself.
 fn skipped(why: &str) {
-    drop(writeln!(std::io::stderr(), "SKIPPED: no Docker daemon{why}"));
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let line = format!("SKIPPED: {test}: no Docker daemon{why}\n");
+    drop(std::io::stderr().write_all(line.as_bytes()));
+    // The list that test.sh shows at its end.
+    if let Some(file) = std::env::var_os("POINTSMAN_TEST_SKIPPED") {
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+        opened.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of what was skipped");
+    }
 }
 
 fn dockerd() -> Option<PathBuf> {

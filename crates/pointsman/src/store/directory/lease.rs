@@ -183,14 +183,20 @@ pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
 }
 
 /// Makes a folder of what is kept aside, for whom the store is: root, who happens to come first, is not to lock the
-/// balancer's user out.
+/// balancer's user out. Never the store's own folder: one that is away, with the file system it is on, must not be taken for
+/// an empty one.
 fn make_folder(store: &Directory, folder: &Path) -> io::Result<()> {
-    let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).collect();
-    fs::create_dir_all(folder)?;
     let about = fs::metadata(&store.root)?;
-    for made in missing.into_iter().filter(|made| made.starts_with(&store.root)) {
-        // Only root can, and only for root it matters.
-        let _ = std::os::unix::fs::chown(made, Some(about.uid()), Some(about.gid()));
+    let below = folder.strip_prefix(&store.root).unwrap_or(folder);
+    let mut made = store.root.clone();
+    for part in below {
+        made.push(part);
+        match fs::create_dir(&made) {
+            // Only root can, and only for root it matters.
+            Ok(()) => drop(std::os::unix::fs::chown(&made, Some(about.uid()), Some(about.gid()))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,11 @@ impl Place {
         if !about.is_dir() {
             return Err("not a folder".to_owned());
         }
-        let stocked = fs::read_dir(&self.folder).is_ok_and(|mut entries| entries.next().is_some());
+        // What is kept aside is no key, and may have been put there by ourselves.
+        let is_key = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| !files::is_passing(&entry.file_name().to_string_lossy()))
+        };
+        let stocked = fs::read_dir(&self.folder).is_ok_and(|mut entries| entries.any(is_key));
         let identity = Identity { device: about.dev(), inode: about.ino() };
         Ok((identity, if stocked { Stock::Some } else { Stock::Empty }))
     }
