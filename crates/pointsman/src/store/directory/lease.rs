@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::files::Content;
-use super::{Directory, blocking, failed, files, replace};
+use super::{Directory, blocking, failed, files, replace_in_folder};
 use crate::store::ASIDE;
 use crate::store::error::StoreError;
 use crate::store::lease::{Edit, Grip, Owner, is_same};
@@ -134,7 +134,9 @@ impl Work {
                 let now = String::from_utf8_lossy(value).into_owned();
                 let both = written.into_iter().chain([now.clone()]).collect();
                 self.update(|keys| drop(keys.insert(key.clone(), both)))?;
-                replace(&path, &[value, &b"\n"[..]].concat()).map_err(failed(&path))?;
+                let line = [value, &b"\n"[..]].concat();
+                let made = make_folder(&self.store, path.parent().unwrap_or(&path));
+                made.and_then(|()| replace_in_folder(&path, &line)).map_err(failed(&path))?;
                 self.update(|keys| drop(keys.insert(key, vec![now])))?;
             }
             Edit::Delete { .. } if written.is_empty() => return Ok(Grip::Taken),

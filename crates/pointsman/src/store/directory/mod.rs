@@ -166,9 +166,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.expect("file work does not panic")
 }
 
+/// Writes a file, with the folders around it.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    replace_in_folder(path, content)
+}
+
+/// Writes a file in a folder that is there.
+fn replace_in_folder(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let passing = folder.join(format!(".{name}.tmp-{}", std::process::id()));
     let written = write(&passing, content).and_then(|()| fs::rename(&passing, path));
