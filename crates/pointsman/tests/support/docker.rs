@@ -270,7 +270,7 @@ fn skipped(why: &str) {
     drop(std::io::stderr().write_all(line.as_bytes()));
     // The list that test.sh shows at its end.
     if let Some(file) = std::env::var_os("POINTSMAN_TEST_SKIPPED") {
-        let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+        let opened = OpenOptions::new().append(true).create(true).open(file);
         opened.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of what was skipped");
     }
 }
