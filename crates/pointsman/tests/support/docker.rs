@@ -3,7 +3,7 @@
 //! Images have one static program and nothing else, since there is no registry: `web` is the one of `web.rs`.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
