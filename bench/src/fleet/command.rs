@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pointsman::fleet::{self, Call, Outcome, Point, Wish};
-use pointsman::store::{Store, StoreSettings};
+use pointsman_store::{Store, StoreSettings};
 use tokio::runtime::{Builder, Runtime};
 
 /// For all of them to serve a change, at most.

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, Applied, Defaults, Ends, Status, World};
+use pointsman::control::{self, Defaults, Ends, Status, World};
 use pointsman::fleet::keeper::{self, About};
-use pointsman::live::Registry;
-use pointsman::store::{Condition, Store, StoreSettings, Update};
+use pointsman_engine::Applied;
+use pointsman_engine::live::Registry;
+use pointsman_store::{Condition, Store, StoreSettings, Update};
 use pointsman_table::{Abilities, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
@@ -113,7 +114,7 @@ async fn live(number: usize, settings: StoreSettings, delivered: Arc<AtomicU64>)
         status: status.clone(),
     };
     let about = About { name: format!("balancer-{number}:80"), prefix: settings.prefix.clone(), engine: "native" };
-    let figures = Figures::Native(Arc::new(Registry::new(1)));
+    let figures = Figures::Native(Arc::new(Registry::new(1, &[])));
     tokio::join!(
         Box::pin(store.follow(told, condition)),
         Box::pin(control::run(world, ends)),

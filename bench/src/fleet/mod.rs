@@ -14,7 +14,7 @@ mod phases;
 
 use std::io;
 
-use pointsman::store::{Api, Location, StoreSettings};
+use pointsman_store::{Api, Location, StoreSettings};
 
 use crate::options::Options;
 use crate::peers::{self, Workplace};

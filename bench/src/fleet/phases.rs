@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pointsman::fleet::keeper::TTL;
-use pointsman::store::{Api, StoreSettings};
+use pointsman_store::{Api, StoreSettings};
 
 use super::command::Command;
 use super::crowd::Crowd;

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pointsman::haproxy::desire::{Memory, desire_again};
-use pointsman::haproxy::model::{Addresses, Desired, Held};
-use pointsman::haproxy::plan::plan;
-use pointsman::haproxy::render::{render, spare, spare_name};
-use pointsman::haproxy::running::Running;
-use pointsman::haproxy::shape::{Listen, Shape};
-use pointsman::haproxy::version::Version;
+use pointsman_haproxy::desire::{Memory, desire_again};
+use pointsman_haproxy::model::{Addresses, Desired, Held};
+use pointsman_haproxy::plan::plan;
+use pointsman_haproxy::render::{render, spare, spare_name};
+use pointsman_haproxy::running::Running;
+use pointsman_haproxy::shape::{Listen, Shape};
+use pointsman_haproxy::version::Version;
 use pointsman_table::{Change, Table, compile};
 
 use crate::options::Options;

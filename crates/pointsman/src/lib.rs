@@ -6,11 +6,7 @@
 //! | `settings` | flags, environment, file: parsed once into what the rest takes |
 //! | `commands` | the command line, and one file a command |
 //! | `control` | the one loop from a store's updates to a published table |
-//! | `store` | the stores: etcd v3, etcd v2, a directory; followed and edited |
-//! | `haproxy` | the HAProxy engine: a real HAProxy, driven |
-//! | `native` | the native engine: listeners, HTTP/1, TCP relays, balancing |
 //! | `fleet` | what the balancers of one prefix say of themselves, and waiting for all of them |
-//! | `live` | counters and health that survive every table |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store for as long as a command runs |
 //! | `agent` | what the containers of this machine want in the store |
@@ -24,14 +20,10 @@ pub mod agent;
 pub mod commands;
 pub mod control;
 pub mod fleet;
-pub mod haproxy;
-pub mod live;
 pub mod logging;
-pub mod native;
 pub mod notify;
 pub mod program;
 pub mod register;
 pub mod registrar;
 pub mod settings;
-pub mod store;
 pub mod sys;

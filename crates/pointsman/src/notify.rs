@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 use tracing::{debug, info};
 
-use crate::control::{Phase, Status, plural, serving};
-use crate::store::Condition;
+use crate::control::{Status, plural, serving};
+use pointsman_engine::Phase;
+use pointsman_store::Condition;
 
 /// Least time between two lines of status that differ in their words only.
 const PACE: Duration = Duration::from_secs(1);

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use docker::{Docker, wait};
-use pointsman::agent::docker::{DockerHost, DockerSettings, View, follow};
+use pointsman::agent::docker::{DockerSettings, View, follow};
 use pointsman::agent::{Container, Defaults, Health, State, wanted};
-use pointsman::store::Condition;
+use pointsman::settings::DockerHost;
+use pointsman_store::Condition;
 use tokio::sync::watch;
 
 /// Follows a daemon in a thread of its own, until the receiver is dropped.

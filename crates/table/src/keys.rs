@@ -15,6 +15,10 @@ pub struct KnownKey {
     pub meaning: &'static str,
 }
 
+/// The key below the prefix by which a store without revisions is asked how far a balancer has come. Nobody reads it as a
+/// setting.
+pub const BARRIER: &str = "barrier";
+
 /// The parts of the store that hold keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tree {

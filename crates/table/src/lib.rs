@@ -63,7 +63,7 @@ mod words;
 pub use abilities::Abilities;
 pub use compile::{Compiled, Limits, compile};
 pub use explain::{Explanation, Verdict};
-pub use keys::{KNOWN_KEYS, KnownKey, Tree, distance};
+pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance};
 pub use mirror::{Change, Mirror};
 pub use model::*;
 pub use problem::{Problem, ProblemKind};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::haproxy::ledger::{Facts, Ledger};
-use crate::live::{Registry, Snapshot, Working};
+use pointsman_engine::live::{Registry, Snapshot, Working};
+use pointsman_haproxy::ledger::{Facts, Ledger};
 
 /// The figures of the engine that serves.
 #[derive(Clone, Debug)]

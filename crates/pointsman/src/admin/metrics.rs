@@ -9,10 +9,10 @@ use pointsman_table::{ProblemKind, Protocol};
 
 use super::view::protocol_word;
 use crate::control::Status;
-use crate::haproxy::ledger::Facts;
-use crate::live::{InstanceStats, ServiceStats, Snapshot};
-use crate::store::Condition;
 use crate::sys;
+use pointsman_engine::live::{InstanceStats, ServiceStats, Snapshot};
+use pointsman_haproxy::ledger::Facts;
+use pointsman_store::Condition;
 
 /// One metric: name, type, help. The page of the documentation has a row for each.
 struct Family {
@@ -368,7 +368,7 @@ mod tests {
     use pointsman_table::{Limits, Mirror, Table, compile};
 
     use super::*;
-    use crate::live::{Histogram, Totals};
+    use pointsman_engine::live::{Histogram, Totals};
 
     const SERVICE: &str = "a\"b\\c\nd";
 

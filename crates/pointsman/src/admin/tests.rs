@@ -6,14 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::control::Phase;
-use crate::live::Registry;
+use pointsman_engine::Phase;
+use pointsman_engine::live::Registry;
 
 async fn answer(status: Status, request: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_keep, status) = watch::channel(status);
-    let figures = Figures::Native(Arc::new(Registry::new(1)));
+    let figures = Figures::Native(Arc::new(Registry::new(1, &[])));
     let pages = Pages { status, figures, http: Arc::default(), started: SystemTime::now() };
     let server = tokio::spawn(serve(listener, router(pages)));
     let mut stream = TcpStream::connect(address).await.unwrap();

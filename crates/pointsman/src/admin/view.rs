@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use pointsman_table::{Bind, Entry, HttpEntry, Instance, Problem, Protocol, Service, Table, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::live::{InstanceStats, Snapshot};
+use pointsman_engine::live::{InstanceStats, Snapshot};
 
 /// `/api/table`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,9 +16,9 @@ use crate::logging::Line;
 use crate::notify;
 use crate::registrar::{self, Plan, Report};
 use crate::settings::AgentSettings;
-use crate::store::lease::Owner;
-use crate::store::tenure::{Standing, Tenure};
-use crate::store::{Condition, Store, StoreError, StoreSettings};
+use pointsman_store::lease::Owner;
+use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::{Condition, Store, StoreError, StoreSettings};
 
 /// Follows Docker and keeps its containers' keys until dropped. `prefix` is where keys go of containers that do not say.
 ///

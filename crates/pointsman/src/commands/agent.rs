@@ -8,7 +8,7 @@ use super::run::Reload;
 use crate::agent;
 use crate::notify;
 use crate::settings::Settings;
-use crate::store::Location;
+use pointsman_store::Location;
 
 /// Runs until told to end. `placed`: the prefix of the settings was given, and is for containers that name no balancer.
 ///

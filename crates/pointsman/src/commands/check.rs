@@ -7,7 +7,7 @@ use anyhow::bail;
 use super::{Outcome, once, render};
 use crate::control::{plural, serving};
 use crate::settings::{Engine, Settings};
-use crate::store::Location;
+use pointsman_store::Location;
 
 /// Lists problems on `out`, one a line, and sums up on `note`.
 ///

@@ -10,7 +10,7 @@ use pointsman_table::{Limits, Mirror, Problem, ProblemKind, compile};
 
 use super::patience::{full, within};
 use super::{Outcome, fleet};
-use crate::store::{Listing, Made, Store, StoreError, StoreSettings};
+use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
 
 /// What `ls` shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,7 +236,7 @@ fn line(out: &mut dyn Write, key: &str, value: Option<&[u8]>) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Api, Location};
+    use pointsman_store::{Api, Location};
 
     /// Runs one command line, its words, on a directory store; what it prints, then `!` and what it says beside that.
     async fn run(settings: &StoreSettings, line: &str) -> String {

@@ -7,8 +7,8 @@ use super::ask::{Answer, ask, encoded};
 use super::routes::instance_words;
 use super::{Outcome, once};
 use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView};
-use crate::live::Snapshot;
 use crate::settings::Settings;
+use pointsman_engine::live::Snapshot;
 
 /// Prints the answer on `out`; `note` says whose it is.
 ///

@@ -13,7 +13,7 @@ use super::Outcome;
 use super::patience::{full, within};
 use crate::control::plural;
 use crate::fleet::{self, Call, Leaving, Member, Point, Stage, Wish};
-use crate::store::{Amended, Location, Store, StoreError, StoreSettings};
+use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
 /// A change was made, and the store says so at this revision (0 where it has none): waits until every balancer serves it.
 ///

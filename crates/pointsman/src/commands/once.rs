@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::control::{Defaults, local};
 use crate::settings::Settings;
-use crate::store::Store;
+use pointsman_store::Store;
 
 /// Longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(10);

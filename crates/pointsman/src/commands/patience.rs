@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::timeout;
 
-use crate::store::StoreError;
+use pointsman_store::StoreError;
 
 /// Longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(20);

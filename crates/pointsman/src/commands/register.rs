@@ -14,8 +14,8 @@ use super::{Outcome, fleet};
 use crate::register::check::Check;
 use crate::register::child::{self, Child};
 use crate::register::{self, Registration};
-use crate::store::{Location, Store, StoreError, StoreSettings};
 use crate::{settings, sys};
+use pointsman_store::{Location, Store, StoreError, StoreSettings};
 
 /// Between two checks, where there is no command whose end would be noticed.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -194,7 +194,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::store::Api;
+    use pointsman_store::Api;
 
     #[derive(Parser)]
     struct Line {

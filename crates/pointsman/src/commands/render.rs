@@ -11,14 +11,14 @@ use pointsman_table::{Problem, Table};
 
 use super::{Outcome, once};
 use crate::control::plural;
-use crate::haproxy::desire::desire;
-use crate::haproxy::folder::CONFIG;
-use crate::haproxy::model::{Addresses, Desired, Held};
-use crate::haproxy::program;
-use crate::haproxy::render::{File, Rendered, render as render_all};
-use crate::haproxy::shape::{Listen, Shape};
-use crate::haproxy::version::Version;
 use crate::settings::Settings;
+use pointsman_haproxy::desire::desire;
+use pointsman_haproxy::folder::CONFIG;
+use pointsman_haproxy::model::{Addresses, Desired, Held};
+use pointsman_haproxy::program;
+use pointsman_haproxy::render::{File, Rendered, render as render_all};
+use pointsman_haproxy::shape::{Listen, Shape};
+use pointsman_haproxy::version::Version;
 
 /// What is written for where no HAProxy is found: every later one takes it too.
 const PORTABLE: Version =

@@ -18,16 +18,17 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::admin::{self, Figures, Pages};
-use crate::control::{self, Applied, Defaults, Ends, Phase, Status, World, local};
+use crate::control::{self, Defaults, Ends, Status, World, local};
 use crate::fleet::keeper::{self, About};
-use crate::haproxy::{self, EngineSettings};
-use crate::live::Registry;
 use crate::logging::Logging;
-use crate::native::{self, NativeSettings};
 use crate::notify;
 use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
-use crate::store::{Condition, Store};
 use crate::sys;
+use pointsman_engine::live::Registry;
+use pointsman_engine::{Applied, Phase};
+use pointsman_haproxy::{self as haproxy, EngineSettings};
+use pointsman_native::{self as native, NativeSettings};
+use pointsman_store::{Condition, Store};
 
 /// Updates from the store that may wait for the control loop.
 const UPDATES: usize = 1024;
@@ -81,7 +82,11 @@ impl Bound {
         let threads = settings.workers.get();
         match settings.engine {
             Engine::Native => {
-                let settings = NativeSettings { http: settings.http.clone(), workers: threads };
+                let settings = NativeSettings {
+                    http: settings.http.clone(),
+                    workers: threads,
+                    open_files: sys::open_files_limit(),
+                };
                 Ok(Self::Native(native::bind(&settings)?))
             }
             Engine::Haproxy => {
@@ -104,7 +109,7 @@ impl Bound {
     /// Where the engine's figures come from. The native engine needs the registry itself, too.
     fn figures(&self, workers: usize) -> Figures {
         match self {
-            Self::Native(_) => Figures::Native(Arc::new(Registry::new(workers))),
+            Self::Native(_) => Figures::Native(Arc::new(Registry::new(workers, native::FAULTS))),
             Self::Haproxy(bound) => Figures::Haproxy(bound.ledger()),
         }
     }

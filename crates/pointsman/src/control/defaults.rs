@@ -3,7 +3,7 @@
 
 use pointsman_table::Change;
 
-use crate::store::Update;
+use pointsman_store::Update;
 
 /// Relative keys and values.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Status;
 use crate::logging::Line;
-use crate::store::Condition;
+use pointsman_store::Condition;
 
 /// At most one report in this time.
 const PACE: Duration = Duration::from_secs(1);

@@ -16,7 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant as Clock, SystemTime};
 
-use pointsman_table::{Abilities, Change, Limits, Mirror, Problem, Table, compile};
+use pointsman_engine::Applied;
+use pointsman_table::{Abilities, BARRIER, Change, Limits, Mirror, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -26,29 +27,8 @@ use journal::Journal;
 pub(crate) use journal::{plural, serving};
 pub use status::Status;
 
-use crate::fleet::BARRIER;
 use crate::logging::Line;
-use crate::store::{Condition, Update};
-
-/// What an engine says after it took a table into use.
-#[derive(Clone, Debug, Default)]
-pub struct Applied {
-    /// The table's revision.
-    pub revision: u64,
-    /// What the engine could not do with it, such as a port in use.
-    pub problems: Vec<Problem>,
-}
-
-/// How far the program's end has come. Watched by everything that serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Serving.
-    Serve,
-    /// Taking no new connections, finishing what runs, within `config/timeout/drain`.
-    Drain,
-    /// Ending at once.
-    Halt,
-}
+use pointsman_store::{Condition, Update};
 
 /// What the loop must know of the world.
 #[derive(Clone, Debug)]

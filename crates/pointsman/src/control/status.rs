@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use pointsman_table::{Problem, Table};
 
-use super::Phase;
-use crate::store::Condition;
+use pointsman_engine::Phase;
+use pointsman_store::Condition;
 
 /// The state of the control side.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pointsman_table::Change;
+use pointsman_table::{Change, Problem};
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 

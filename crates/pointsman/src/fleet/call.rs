@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::folder;
 use super::roll::{Roll, Verdict, Wish};
-use crate::store::{Condition, Store, StoreError, StoreSettings};
+use pointsman_store::{Condition, Store, StoreError, StoreSettings};
 
 /// How waiting ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,11 +12,12 @@ use super::folder;
 use super::member::{Leaving, Member, Stage};
 use crate::admin::Figures;
 use crate::admin::view::protocol_word;
-use crate::control::{Phase, Status};
-use crate::live::Working;
-use crate::store::lease::{Edit, Grip, Owner};
-use crate::store::tenure::{Standing, Tenure};
-use crate::store::{Condition, Store, StoreError};
+use crate::control::Status;
+use pointsman_engine::Phase;
+use pointsman_engine::live::Working;
+use pointsman_store::lease::{Edit, Grip, Owner};
+use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::{Condition, Store, StoreError};
 
 /// For how long a balancer counts as live after it was last heard of.
 pub const TTL: Duration = Duration::from_secs(10);

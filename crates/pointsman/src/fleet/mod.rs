@@ -11,7 +11,8 @@ pub mod keeper;
 mod member;
 mod roll;
 
-use crate::store::{ASIDE, Moment, Store, StoreError, StoreSettings};
+use pointsman_store::{ASIDE, Moment, Store, StoreError, StoreSettings};
+use pointsman_table::BARRIER;
 
 pub use call::{Call, Outcome};
 pub use member::{Leaving, Member, Stage};
@@ -21,10 +22,6 @@ pub use roll::{Point, Roll, Wish};
 pub fn folder(prefix: &str) -> String {
     format!("{ASIDE}{prefix}/balancers")
 }
-
-/// The key below the prefix by which a store without revisions is asked how far a balancer has come. Nobody reads it as a
-/// setting.
-pub const BARRIER: &str = "barrier";
 
 /// A moment from which on everything that is in the store now is served: that of a key which nobody reads.
 ///

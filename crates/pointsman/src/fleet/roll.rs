@@ -10,7 +10,7 @@ use std::fmt;
 use pointsman_table::Change;
 
 use super::member::{Member, Stage};
-use crate::store::Update;
+use pointsman_store::Update;
 
 /// What is wished of every balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,9 +24,9 @@ use rustix::process::Signal;
 use crate::admin::view::protocol_word;
 use crate::fleet::{self, Call, Outcome, Point, Wish};
 use crate::registrar::{self, Plan, Report, Wanted};
-use crate::store::lease::Owner;
-use crate::store::tenure::Tenure;
-use crate::store::{Store, StoreSettings};
+use pointsman_store::lease::Owner;
+use pointsman_store::tenure::Tenure;
+use pointsman_store::{Store, StoreSettings};
 
 /// Between two checks before it is ready.
 const EAGER: Duration = Duration::from_millis(200);

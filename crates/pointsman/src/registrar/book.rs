@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use super::conflict::Conflict;
 use super::wanted::Plan;
-use crate::store::Update;
-use crate::store::lease::{DRAIN, Edit, Grip};
+use pointsman_store::Update;
+use pointsman_store::lease::{DRAIN, Edit, Grip};
 
 /// How long a key that somebody else has is left alone, unless it goes.
 const LATER: Duration = Duration::from_secs(5);

@@ -26,10 +26,10 @@ use book::Book;
 pub use conflict::Conflict;
 pub use wanted::{Plan, Wanted};
 
-use crate::store::backoff::{Backoff, jitter};
-use crate::store::lease::Grip;
-use crate::store::tenure::{Standing, Tenure};
-use crate::store::{Condition, Store, StoreError, StoreSettings, Update};
+use pointsman_store::backoff::{Backoff, jitter};
+use pointsman_store::lease::Grip;
+use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::{Condition, Store, StoreError, StoreSettings, Update};
 
 /// Updates of all followers that may wait.
 const UPDATES: usize = 1024;

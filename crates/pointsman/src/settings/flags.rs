@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
+use super::DockerHost;
 use super::layers::Choice;
 use super::{Draft, Engine, parse};
-use crate::agent::docker::DockerHost;
-use crate::store::Api;
+use pointsman_store::Api;
 
 /// Which commands take a flag; also its heading in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //!                                  -> Draft (values, read one by one) -> Settings (rules between values)
 //! ```
 
+mod docker_host;
 mod flags;
 mod layers;
 mod parse;
@@ -17,14 +18,14 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pointsman_haproxy::HaproxySettings;
+use pointsman_store::{Api, Location, StoreSettings};
 use pointsman_table::Abilities;
 use thiserror::Error;
 
+pub use docker_host::DockerHost;
 pub use flags::{FLAGS, Flag, Group};
 pub use layers::{Choice, CommandLine, Environment, Origin};
-
-use crate::agent::docker::DockerHost;
-use crate::store::{Api, Location, StoreSettings};
 
 /// How often the store is listed again and compared with what was watched.
 const AUDIT: Duration = Duration::from_secs(180);
@@ -63,36 +64,6 @@ impl Engine {
         match self {
             Self::Native => Abilities::default(),
             Self::Haproxy => Abilities::haproxy(),
-        }
-    }
-}
-
-/// How to run HAProxy. Without effect on the native engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HaproxySettings {
-    /// The program; `None`: the one in `PATH`.
-    pub program: Option<PathBuf>,
-    /// The operator's own haproxy.cfg.
-    pub template: Option<PathBuf>,
-    /// Lines for the global section.
-    pub global_settings: Option<Box<str>>,
-    /// Lines for the defaults section.
-    pub custom_settings: Option<Box<str>>,
-    /// How long an old worker may live after a reload.
-    pub hard_stop: Duration,
-    /// Least time between two reloads.
-    pub reload_every: Duration,
-}
-
-impl Default for HaproxySettings {
-    fn default() -> Self {
-        Self {
-            program: None,
-            template: None,
-            global_settings: None,
-            custom_settings: None,
-            hard_stop: Duration::from_secs(600),
-            reload_every: Duration::from_secs(1),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::store::Location;
+use pointsman_store::Location;
 
 const ETCD_PORT: u16 = 2379;
 const MOST_WORKERS: usize = 1024;

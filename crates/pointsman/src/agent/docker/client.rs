@@ -13,11 +13,11 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::event;
-use super::host::DockerHost;
 use super::roster::{Answer, Event, Job, has_labels};
 use crate::agent::container::Container;
 use crate::agent::moment;
-use crate::store::error::chain;
+use crate::settings::DockerHost;
+use pointsman_store::error::chain;
 
 /// No daemon remembers as many events; one that tells of more is not listened to for ever.
 const MOST_REMEMBERED: usize = 10_000;

@@ -9,10 +9,7 @@
 
 mod client;
 mod event;
-mod host;
 mod roster;
-
-pub use host::DockerHost;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,9 +23,10 @@ use tracing::{info, warn};
 use self::client::{Client, Daemon, Events};
 use self::roster::{Event, Roster};
 use super::container::Container;
-use crate::store::Condition;
-use crate::store::backoff::{Backoff, jitter};
-use crate::store::error::chain;
+use crate::settings::DockerHost;
+use pointsman_store::Condition;
+use pointsman_store::backoff::{Backoff, jitter};
+use pointsman_store::error::chain;
 
 /// Where the daemon is, and how patient we are with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

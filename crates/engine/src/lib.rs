@@ -1,0 +1,32 @@
+//! What the engines and the control loop share: how an engine answers a table, how the program ends, counters and
+//! health that survive every table, and listening sockets. Knows no engine, no store and no settings.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `live` | counters and health by service, instance and address; their sum at one moment |
+//! | `sockets` | listening sockets, one per worker on the same address |
+
+pub mod live;
+pub mod sockets;
+
+use pointsman_table::Problem;
+
+/// What an engine says after it took a table into use.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The table's revision.
+    pub revision: u64,
+    /// What the engine could not do with it, such as a port in use.
+    pub problems: Vec<Problem>,
+}
+
+/// How far the program's end has come. Watched by everything that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Serve,
+    /// Taking no new connections, finishing what runs, within `config/timeout/drain`.
+    Drain,
+    /// Ending at once.
+    Halt,
+}

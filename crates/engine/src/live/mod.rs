@@ -1,0 +1,303 @@
+//! Counters and health, keyed by (service, instance, address). They survive every table.
+//! Each worker writes only its own cache lines; readers add them up. No lock is taken per request.
+
+mod health;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pointsman_table::{InstanceName, Protocol, Service, ServiceName, Target};
+
+pub use health::{Health, Room, Slots};
+use snapshot::Addressed;
+pub use snapshot::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals, Working};
+
+/// Upper bounds of the latency histogram's buckets, microseconds.
+const BUCKETS: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+/// How many kinds of faults an engine may have.
+pub const MAX_FAULTS: usize = 64;
+/// How long counters of something that left the table are kept.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// A number that one worker writes and anyone reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds, by the one writer. Not a read-modify-write: no bus lock.
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Takes away, by the one writer.
+    pub fn sub(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
+    }
+
+    /// The number now, for any reader.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What is counted of an instance, or of a service where no instance was reached; one a worker, on its own lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Requests, or TCP connections, that ended.
+    pub requests: Counter,
+    /// Responses to clients by class, 1xx first.
+    pub responses: [Counter; 5],
+    /// Bytes from clients.
+    pub bytes_in: Counter,
+    /// Bytes to clients.
+    pub bytes_out: Counter,
+    /// At work now.
+    pub active: Counter,
+    /// Connections that were not taken.
+    pub connect_failures: Counter,
+    /// Requests sent again.
+    pub retries: Counter,
+}
+
+/// A latency histogram; one a worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Latency {
+    buckets: [Counter; BUCKETS.len() + 1],
+    micros: Counter,
+}
+
+impl Latency {
+    /// Adds one request that took this long.
+    pub fn record(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS.iter().position(|bound| micros <= *bound).unwrap_or(BUCKETS.len());
+        self.buckets[bucket].add(1);
+        self.micros.add(micros);
+    }
+}
+
+/// What all workers know of one service.
+#[derive(Debug)]
+pub struct ServiceShared {
+    /// Latencies, one histogram a worker.
+    pub latency: Box<[Latency]>,
+    /// Requests of which no instance saw anything: answered by a fault of ours.
+    pub unserved: Box<[Counters]>,
+    /// Where requests wait while every instance is at its `maxconn`.
+    pub room: Arc<Room>,
+}
+
+/// What all workers know of one instance.
+#[derive(Debug)]
+pub struct InstanceShared {
+    /// Counters, one set a worker.
+    pub workers: Box<[Counters]>,
+    /// Whether it takes connections.
+    pub health: Health,
+    /// How much of its `maxconn` is used.
+    pub slots: Slots,
+}
+
+impl InstanceShared {
+    /// Requests or connections that it works on now, all workers together.
+    pub fn active(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.active.get()).sum()
+    }
+}
+
+/// What a worker counts of itself.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerStats {
+    /// Client connections open now.
+    pub open: Counter,
+    /// Client connections accepted.
+    pub accepted: Counter,
+    /// Client connections refused for `limit/connections`.
+    pub refused: Counter,
+    faults: [Counter; MAX_FAULTS],
+}
+
+/// Nothing counted yet.
+impl Default for WorkerStats {
+    fn default() -> Self {
+        let [open, accepted, refused] = std::array::from_fn(|_| Counter::default());
+        Self { open, accepted, refused, faults: std::array::from_fn(|_| Counter::default()) }
+    }
+}
+
+impl WorkerStats {
+    /// Counts a fault, by its place among the names that [`Registry::new`] was given.
+    pub fn fault(&self, place: usize) {
+        if let Some(counter) = self.faults.get(place) {
+            counter.add(1);
+        }
+    }
+}
+
+type ServiceKey = (Protocol, ServiceName);
+type InstanceKey = (Protocol, ServiceName, InstanceName, Target);
+
+/// Everything that is counted, and what is known of instances.
+#[derive(Debug)]
+pub struct Registry {
+    epoch: Instant,
+    faults: &'static [&'static str],
+    workers: Box<[WorkerStats]>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    services: HashMap<ServiceKey, Kept<ServiceShared>, foldhash::fast::RandomState>,
+    instances: HashMap<InstanceKey, Kept<InstanceShared>, foldhash::fast::RandomState>,
+}
+
+/// Something shared with workers, and when no worker was seen to hold it any more.
+#[derive(Debug)]
+struct Kept<T> {
+    shared: Arc<T>,
+    left: Option<Instant>,
+}
+
+impl<T> Kept<T> {
+    fn new(shared: T) -> Self {
+        Self { shared: Arc::new(shared), left: None }
+    }
+
+    fn take(&mut self) -> Arc<T> {
+        self.left = None;
+        Arc::clone(&self.shared)
+    }
+
+    fn is_worth_keeping(&mut self, now: Instant) -> bool {
+        if Arc::strong_count(&self.shared) > 1 {
+            self.left = None;
+            return true;
+        }
+        now.saturating_duration_since(*self.left.get_or_insert(now)) < FORGET_AFTER
+    }
+}
+
+impl Registry {
+    /// A registry for this many workers of an engine with these faults, [`MAX_FAULTS`] at most.
+    pub fn new(workers: usize, faults: &'static [&'static str]) -> Self {
+        debug_assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
+        Self { epoch: Instant::now(), faults, workers: per_worker(workers), known: Mutex::default() }
+    }
+
+    /// When it began: the zero of every coarse clock.
+    pub fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    /// What one worker counts of itself.
+    pub fn worker(&self, worker: usize) -> &WorkerStats {
+        &self.workers[worker]
+    }
+
+    /// Open client connections, all workers together.
+    pub fn open(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.open.get()).sum()
+    }
+
+    /// What is shared of a service, made when it is first asked for.
+    pub fn service(&self, service: &Service) -> Arc<ServiceShared> {
+        let workers = self.workers.len();
+        let shared =
+            || ServiceShared { latency: per_worker(workers), unserved: per_worker(workers), room: Arc::default() };
+        let key = (service.protocol, service.name.clone());
+        self.lock().services.entry(key).or_insert_with(|| Kept::new(shared())).take()
+    }
+
+    /// What is shared of an instance at this address, made when it is first asked for.
+    pub fn instance(&self, service: &Service, name: &InstanceName, target: &Target) -> Arc<InstanceShared> {
+        let workers = self.workers.len();
+        let shared =
+            || InstanceShared { workers: per_worker(workers), health: Health::default(), slots: Slots::default() };
+        let key = (service.protocol, service.name.clone(), name.clone(), target.clone());
+        self.lock().instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what left the table more than ten minutes ago.
+    pub fn forget(&self) {
+        let now = Instant::now();
+        let mut known = self.lock();
+        known.services.retain(|_, kept| kept.is_worth_keeping(now));
+        known.instances.retain(|_, kept| kept.is_worth_keeping(now));
+    }
+
+    /// All counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let clock = u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
+        let known = self.lock();
+        Snapshot {
+            services: known.stats(clock),
+            connections_open: self.open(),
+            connections_total: self.workers.iter().map(|worker| worker.accepted.get()).sum(),
+            connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
+            faults: self.faults(),
+        }
+    }
+
+    /// The instances that have work now, in whichever table they are or were.
+    pub fn working(&self) -> Vec<Working> {
+        let known = self.lock();
+        let mut sums: HashMap<(Protocol, &ServiceName, &InstanceName), u64> = HashMap::new();
+        for ((protocol, service, instance, _), kept) in &known.instances {
+            match kept.shared.active() {
+                0 => {}
+                active => *sums.entry((*protocol, service, instance)).or_default() += active,
+            }
+        }
+        let working = sums.into_iter().map(|((protocol, service, instance), active)| Working {
+            protocol,
+            service: service.to_string(),
+            instance: instance.to_string(),
+            active,
+        });
+        let mut working: Vec<_> = working.collect();
+        working.sort_unstable();
+        working
+    }
+
+    fn faults(&self) -> Vec<(&'static str, u64)> {
+        let count = |index: usize| self.workers.iter().map(|worker| worker.faults[index].get()).sum();
+        self.faults.iter().enumerate().map(|(index, name)| (*name, count(index))).collect()
+    }
+}
+
+impl Known {
+    fn stats(&self, clock: u64) -> Vec<ServiceStats> {
+        let mut by_service: HashMap<ServiceKey, Vec<Addressed>> = HashMap::new();
+        for ((protocol, service, name, target), kept) in &self.instances {
+            let stats = InstanceStats::read(name, target, &kept.shared, clock);
+            let addressed = Addressed { in_use: Arc::strong_count(&kept.shared) > 1, stats };
+            by_service.entry((*protocol, service.clone())).or_default().push(addressed);
+        }
+        let mut services: Vec<_> = self
+            .services
+            .iter()
+            .map(|(key, kept)| ServiceStats::read(key, &kept.shared, by_service.remove(key).unwrap_or_default()))
+            .collect();
+        services.sort_unstable_by(|a, b| (a.protocol, &a.service).cmp(&(b.protocol, &b.service)));
+        services
+    }
+}
+
+fn per_worker<T: Default>(workers: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(workers).collect()
+}

@@ -1,0 +1,61 @@
+//! Listening sockets: one a worker on the same address, the kernel spreads connections over them (`SO_REUSEPORT`).
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Whether the first socket of an address is refused when another already listens there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is: `SO_REUSEPORT` would let it share with any process of the same user, in silence.
+    Alone,
+    /// It is not: sockets of our own there are about to be closed.
+    BesideOurs,
+}
+
+/// Opens `count` sockets on the address. With port 0 they all get the port that the first was given.
+pub fn listen(address: SocketAddr, count: usize, claim: Claim) -> io::Result<Vec<TcpListener>> {
+    let first = listen_one(address, claim)?;
+    let address = first.local_addr()?;
+    let rest = (1..count).map(|_| listen_one(address, Claim::BesideOurs));
+    std::iter::once(Ok(first)).chain(rest).collect()
+}
+
+fn listen_one(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(claim == Claim::BesideOurs)?;
+    // Accepted connections inherit it, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Advice when an address cannot be bound.
+pub fn hint(address: SocketAddr) -> String {
+    let privileged =
+        if address.port() < 1024 { ", or one from 1024 up if this user may not open lower ones" } else { "" };
+    format!("cannot listen there; name a free address of this machine{privileged}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_ours_alone_unless_we_say_otherwise() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sockets = listen(any, 2, Claim::Alone).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        assert_eq!(sockets[1].local_addr().unwrap(), address);
+        assert_eq!(listen(address, 2, Claim::Alone).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listen(address, 2, Claim::BesideOurs).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,222 @@
+//! The HAProxy engine: a real HAProxy, started, watched and changed so that it serves the table. Takes tables, gives back
+//! what it could do with them; never touches a byte of traffic.
+//!
+//! ```text
+//! table -> desire -> Desired -> plan -> commands on the runtime socket, read back
+//!                                   \-> reload: render -> haproxy -c -> moved in -> master reloads -> verdict
+//! ```
+
+pub mod answers;
+pub mod apply;
+pub mod backend;
+pub mod census;
+pub mod check;
+pub mod command;
+pub mod complaint;
+pub mod confine;
+pub mod desire;
+pub mod drift;
+mod engine;
+pub mod folder;
+pub mod frame;
+pub mod frontend;
+pub mod hold;
+mod inherit;
+pub mod ledger;
+pub mod leftover;
+pub mod master;
+pub mod model;
+pub mod names;
+mod old;
+mod output;
+pub mod pace;
+pub mod pattern;
+pub mod plan;
+pub mod plant;
+pub mod ports;
+pub mod process;
+pub mod program;
+mod reach;
+pub mod render;
+pub mod resolve;
+pub mod routing;
+pub mod running;
+pub mod runtime;
+pub mod server;
+mod settings;
+pub mod shape;
+pub mod states;
+pub mod stats;
+pub mod template;
+pub mod version;
+pub mod words;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pointsman_table::Table;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use engine::Engine;
+use folder::Folder;
+use ledger::Ledger;
+use plant::Plant;
+use pointsman_engine::sockets::{Claim, listen};
+use pointsman_engine::{Applied, Phase};
+use program::Program;
+pub use settings::HaproxySettings;
+use shape::{Listen, Shape};
+
+/// How long the addresses of a HAProxy that was just ended may still be in use.
+const LEFTOVERS: Duration = Duration::from_secs(3);
+/// How many spare backends wait for services to come.
+const SPARES: usize = 256;
+
+/// What the HAProxy engine is told at start.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Where HTTP clients connect.
+    pub http: Vec<SocketAddr>,
+    /// Where they connect over TLS.
+    pub https: Vec<SocketAddr>,
+    /// HAProxy's threads.
+    pub threads: usize,
+    /// The state folder.
+    pub state: PathBuf,
+    /// How to run HAProxy.
+    pub haproxy: HaproxySettings,
+}
+
+/// Sockets that are open, and a HAProxy that is there to be started.
+#[derive(Debug)]
+pub struct Bound {
+    settings: EngineSettings,
+    program: Program,
+    folder: Folder,
+    template: Option<Box<str>>,
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    ledger: Arc<Ledger>,
+}
+
+impl Bound {
+    /// Where clients connect, with real ports where 0 was asked for: HTTP first, then HTTPS.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Those of them for plain HTTP.
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[..self.http.len()]
+    }
+
+    /// Where everything is counted.
+    pub fn ledger(&self) -> Arc<Ledger> {
+        self.ledger.clone()
+    }
+}
+
+/// Finds HAProxy, ends one that an earlier run may have left, and opens the addresses.
+///
+/// # Errors
+/// What cannot be used, with what would help.
+pub async fn bind(settings: EngineSettings) -> anyhow::Result<Bound> {
+    let program = program::find(settings.haproxy.program.as_deref()).await.context("--haproxy")?;
+    info!("HAProxy {} is {}", program.release, program.path.display());
+    let template = settings.haproxy.template.as_ref().map(|path| {
+        std::fs::read_to_string(path).with_context(|| format!("--haproxy-template: cannot read {}", path.display()))
+    });
+    let folder = Folder::open(&settings.state).context("--state")?;
+    let left = leftover::end_leftovers(folder.path()).await.context("--state")?;
+    left.iter().for_each(|pid| info!("ended a HAProxy that an earlier run left (process {pid})"));
+    // Its workers hold the addresses for a moment longer than it lives.
+    let patience = if left.is_empty() { Duration::ZERO } else { LEFTOVERS };
+    let http = open("--http", &settings.http, patience).await?;
+    let https = open("--https", &settings.https, patience).await?;
+    let addresses = http.iter().chain(&https).map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    let ledger = Arc::new(Ledger::default());
+    ledger.note(|facts| facts.version = program.release.to_string());
+    let template = template.transpose()?.map(Into::into);
+    Ok(Bound { settings, program, folder, template, http, https, addresses, ledger })
+}
+
+async fn open(flag: &str, addresses: &[SocketAddr], patience: Duration) -> anyhow::Result<Vec<TcpListener>> {
+    let mut sockets = Vec::new();
+    for address in addresses {
+        let opened = open_one(*address, patience).await;
+        sockets
+            .push(opened.with_context(|| format!("{flag} {address}: {}", pointsman_engine::sockets::hint(*address)))?);
+    }
+    Ok(sockets)
+}
+
+/// Opens an address, and tries again for this long while it is in use.
+async fn open_one(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+    let start = Instant::now();
+    loop {
+        match listen(address, 1, Claim::Alone) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < patience => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened?.pop().ok_or_else(|| io::Error::other("no socket was opened")),
+        }
+    }
+}
+
+/// Serves the tables that come until `phase` says otherwise: on [`Phase::Drain`] HAProxy finishes what runs, within the
+/// configuration's `timeout/drain`; on [`Phase::Halt`] it ends at once.
+///
+/// # Errors
+/// None that a later table could not mend: those are problems.
+pub async fn run(
+    bound: Bound,
+    tables: watch::Receiver<Arc<Table>>,
+    applied: mpsc::Sender<Applied>,
+    phase: watch::Receiver<Phase>,
+) -> anyhow::Result<()> {
+    let every = bound.settings.haproxy.reload_every;
+    Engine::new(plant(bound), every, tables, applied, phase).run().await;
+    Ok(())
+}
+
+fn plant(bound: Bound) -> Plant {
+    let Bound { settings, program, folder, template, http, https, ledger, .. } = bound;
+    let EngineSettings { threads, haproxy, .. } = settings;
+    let shape = Shape {
+        http: listens(&http),
+        https: listens(&https),
+        threads,
+        folder: PathBuf::new(),
+        socket: None,
+        hard_stop: haproxy.hard_stop,
+        global_settings: haproxy.global_settings,
+        custom_settings: haproxy.custom_settings,
+        template,
+        version: program.version,
+        spares: if program.version.has_dynamic_servers() { SPARES } else { 0 },
+    };
+    Plant {
+        program: Arc::new(program),
+        folder,
+        sockets: http.into_iter().chain(https).collect(),
+        shape,
+        process: None,
+        current: None,
+        ledger,
+        grace: haproxy.hard_stop,
+    }
+}
+
+fn listens(sockets: &[TcpListener]) -> Vec<Listen> {
+    let listen =
+        |socket: &TcpListener| Some(Listen { address: socket.local_addr().ok()?, socket: Some(socket.as_raw_fd()) });
+    sockets.iter().filter_map(listen).collect()
+}

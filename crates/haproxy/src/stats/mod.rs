@@ -1,0 +1,253 @@
+//! HAProxy's statistics as the figures that every engine has: counters that only grow, over reloads and with old workers
+//! still counting. Pure: who asks HAProxy, and when, is elsewhere.
+//!
+//! ```text
+//! `show stat` of each worker -> csv -> what is new since its last time -> sums by service and instance -> Snapshot
+//! ```
+
+mod csv;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use pointsman_table::{Protocol, ServiceName};
+
+pub use csv::Unreadable;
+use csv::{Counts, Field, Kind, Row, rows};
+use pointsman_engine::live::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals};
+
+/// What to ask a worker: everything but single listeners (Management Guide, `show stat`).
+pub const COMMAND: &str = "show stat -1 7 -1";
+
+/// How long counters of something that no worker shows any more are kept.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// Whose the backends and servers of one worker are now. Two workers may have one spare for different services.
+pub struct Names<'a> {
+    /// The service that a backend serves.
+    pub service: &'a dyn Fn(&str) -> Option<(Protocol, ServiceName)>,
+    /// The instance that a server is, by the server's name.
+    pub instance: &'a dyn Fn(&str) -> Option<Box<str>>,
+}
+
+/// Everything counted so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// The newest is the last.
+    workers: Vec<Worker>,
+    services: BTreeMap<ServiceKey, ServiceSum>,
+    frontends: Counts,
+    /// All backends, those that are nobody's too.
+    backends: Counts,
+    /// 5xx of frontends alone, never less than it was.
+    unrouted: u64,
+}
+
+type ServiceKey = (Protocol, ServiceName);
+
+/// What one worker said last.
+#[derive(Debug)]
+struct Worker {
+    pid: u32,
+    /// Counters by what kind of row, proxy and server.
+    rows: HashMap<(Kind, Box<str>, Box<str>), Counts>,
+    services: HashMap<ServiceKey, Now>,
+    open: u64,
+}
+
+/// How a service is in one worker.
+#[derive(Debug, Default)]
+struct Now {
+    active: u64,
+    /// By instance: how much it has to do, and whether it is in rotation.
+    instances: HashMap<Box<str>, (u64, bool)>,
+}
+
+/// All workers' counters of one service.
+#[derive(Debug)]
+struct ServiceSum {
+    counts: Counts,
+    instances: BTreeMap<Box<str>, InstanceSum>,
+    seen: Instant,
+}
+
+/// All workers' counters of one instance.
+#[derive(Debug)]
+struct InstanceSum {
+    counts: Counts,
+    /// Never less than it was: a request counts before it is known whether the instance took it.
+    requests: u64,
+    target: Box<str>,
+    seen: Instant,
+}
+
+impl Tally {
+    /// Takes up what a worker answered to [`COMMAND`]. A worker that was not heard of before is the newest.
+    ///
+    /// # Errors
+    /// It is no answer to that; then nothing changes.
+    pub fn read(&mut self, pid: u32, text: &str, names: &Names<'_>, now: Instant) -> Result<(), Unreadable> {
+        let known = self.workers.iter().position(|worker| worker.pid == pid);
+        let before = known.map(|at| &self.workers[at].rows);
+        let mut worker = Worker { pid, rows: HashMap::new(), services: HashMap::new(), open: 0 };
+        let mut news = Vec::new();
+        for row in rows(text)? {
+            let key = (row.kind, Box::from(&*row.proxy), Box::from(&*row.server));
+            let new = row.counts.since(before.and_then(|rows| rows.get(&key)));
+            worker.rows.insert(key, row.counts);
+            news.push((row, new));
+        }
+        for (row, new) in news {
+            self.add(&mut worker, &row, &new, names, now);
+        }
+        match known {
+            Some(at) => self.workers[at] = worker,
+            None => self.workers.push(worker),
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// A worker has ended. What it counted stays.
+    pub fn gone(&mut self, pid: u32) {
+        self.workers.retain(|worker| worker.pid != pid);
+    }
+
+    fn add(&mut self, worker: &mut Worker, row: &Row<'_>, new: &Counts, names: &Names<'_>, now: Instant) {
+        match row.kind {
+            Kind::Frontend => {
+                self.frontends.add(new);
+                worker.open += row.current;
+                return;
+            }
+            Kind::Backend => self.backends.add(new),
+            Kind::Server => {}
+        }
+        let Some(key) = (names.service)(&row.proxy) else { return };
+        let sum = self.services.entry(key.clone()).or_insert_with(|| ServiceSum::new(now));
+        let service = worker.services.entry(key).or_default();
+        sum.seen = now;
+        if row.kind == Kind::Backend {
+            sum.counts.add(new);
+            service.active = row.current;
+        } else if let Some(instance) = (names.instance)(&row.server) {
+            // An instance that moved is two servers for a while.
+            let (active, up) = service.instances.entry(instance.clone()).or_default();
+            *active += row.current;
+            *up |= row.up;
+            sum.add(instance, &row.address, new, now);
+        }
+    }
+
+    /// What follows from all rows together.
+    fn settle(&mut self, now: Instant) {
+        let own = self.frontends.errors().saturating_sub(self.backends.errors());
+        self.unrouted = self.unrouted.max(own);
+        let fresh = |seen: Instant| now.saturating_duration_since(seen) < FORGET_AFTER;
+        for service in self.services.values_mut() {
+            service.instances.retain(|_, instance| fresh(instance.seen));
+        }
+        self.services.retain(|_, service| fresh(service.seen));
+    }
+
+    /// All figures now. There are no latencies: HAProxy has averages, and they make no histogram.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            services: self.services.iter().map(|(key, sum)| self.service(key, sum)).collect(),
+            connections_open: self.workers.iter().map(|worker| worker.open).sum(),
+            connections_total: self.frontends.get(Field::Connections),
+            // HAProxy lets them wait in the listening queue.
+            connections_refused: 0,
+            faults: self.faults(),
+        }
+    }
+
+    /// Those of the native engine's faults that HAProxy tells apart.
+    fn faults(&self) -> Vec<(&'static str, u64)> {
+        let cut = self.backends.get(Field::ServerAborts);
+        vec![
+            ("bad_request", self.frontends.get(Field::RequestErrors)),
+            ("client_gone", self.backends.get(Field::ClientAborts)),
+            ("no_route", self.unrouted),
+            ("connect_refused", self.backends.get(Field::ConnectErrors)),
+            ("bad_response", self.backends.get(Field::ResponseErrors).saturating_sub(cut)),
+            ("bad_response_body", cut),
+        ]
+    }
+
+    fn service(&self, key: &ServiceKey, sum: &ServiceSum) -> ServiceStats {
+        let now: Vec<_> = self.workers.iter().filter_map(|worker| worker.services.get(key)).collect();
+        let active = now.iter().map(|now| now.active).sum();
+        let newest = self.workers.last().and_then(|worker| worker.services.get(key));
+        let instance = |name: &str, sum: &InstanceSum| InstanceStats {
+            instance: name.to_owned(),
+            target: sum.target.to_string(),
+            totals: sum.totals(now.iter().filter_map(|now| now.instances.get(name)).map(|now| now.0).sum()),
+            up: newest.and_then(|now| now.instances.get(name)).is_none_or(|now| now.1),
+        };
+        ServiceStats {
+            protocol: key.0,
+            service: key.1.to_string(),
+            totals: Totals { requests: sum.requests(key.0), active, ..sum.counts.totals() },
+            latency: Histogram::default(),
+            instances: sum.instances.iter().map(|(name, sum)| instance(name, sum)).collect(),
+        }
+    }
+}
+
+impl ServiceSum {
+    fn new(seen: Instant) -> Self {
+        Self { counts: Counts::default(), instances: BTreeMap::new(), seen }
+    }
+
+    fn add(&mut self, instance: Box<str>, target: &str, new: &Counts, now: Instant) {
+        let sum = self.instances.entry(instance).or_insert_with(|| InstanceSum::new(now));
+        sum.counts.add(new);
+        sum.requests = sum.requests.max(sum.counts.taken());
+        sum.target = target.into();
+        sum.seen = now;
+    }
+
+    fn requests(&self, protocol: Protocol) -> u64 {
+        match protocol {
+            Protocol::Http => self.counts.get(Field::Requests),
+            Protocol::Tcp => self.counts.get(Field::Sessions),
+        }
+    }
+}
+
+impl InstanceSum {
+    fn new(seen: Instant) -> Self {
+        Self { counts: Counts::default(), requests: 0, target: Box::default(), seen }
+    }
+
+    fn totals(&self, active: u64) -> Totals {
+        Totals { requests: self.requests, active, ..self.counts.totals() }
+    }
+}
+
+impl Counts {
+    /// What reads the same for services and instances.
+    fn totals(&self) -> Totals {
+        Totals {
+            requests: 0,
+            responses: self.responses(),
+            bytes_in: self.get(Field::BytesIn),
+            bytes_out: self.get(Field::BytesOut),
+            active: 0,
+            // A request that gave up, or left for another instance. What was tried again at the same one is in retries.
+            connect_failures: self.get(Field::ConnectErrors) + self.get(Field::Redispatches),
+            retries: self.get(Field::Retries) + self.get(Field::Redispatches),
+        }
+    }
+
+    /// Requests that a server took. HAProxy counts those that were answered, and every attempt: a server takes an
+    /// attempt that is neither given up, nor repeated, nor given to another.
+    fn taken(&self) -> u64 {
+        let lost = [Field::ConnectErrors, Field::Retries, Field::Redispatches].map(|field| self.get(field));
+        self.get(Field::Requests).max(self.get(Field::Sessions).saturating_sub(lost.iter().sum()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Bodies between two buffers: decoded from one side's framing, encoded into the other's. Never waits.
+
+use pointsman_wire::{BadBody, BodyReader, BodyWriter, Step};
+
+use crate::net::buffer::Input;
+
+/// How far a body has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// All of it has been taken.
+    Done,
+    /// More input is needed.
+    More,
+    /// The output holds as much as it should.
+    Full,
+}
+
+/// Takes body bytes from `input` and appends them to `output` until either is exhausted. Not to be called after `Done`.
+pub(crate) fn transcode(
+    reader: &mut BodyReader,
+    writer: &BodyWriter,
+    input: &mut Input,
+    output: &mut Vec<u8>,
+    room: usize,
+) -> Result<Progress, BadBody> {
+    while output.len() < room {
+        let (used, progress) = match reader.step(input.unread())? {
+            Step::Data { bytes, used } => {
+                writer.data(bytes, output);
+                (used, None)
+            }
+            Step::More { used } => (used, Some(Progress::More)),
+            Step::End { used, trailers } => {
+                writer.end(&trailers, output);
+                (used, Some(Progress::Done))
+            }
+        };
+        input.consume(used);
+        if let Some(progress) = progress {
+            return Ok(progress);
+        }
+    }
+    Ok(Progress::Full)
+}

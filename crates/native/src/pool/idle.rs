@@ -1,0 +1,180 @@
+//! Idle connections to instances, by address: services that share an address share its connections. Opens none itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pointsman_table::Target;
+
+use crate::net::stream::Stream;
+
+/// How long an idle connection is kept, milliseconds.
+const IDLE_FOR: u64 = 30_000;
+
+/// A worker's idle connections.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    by_target: RefCell<HashMap<Target, Rc<Pool>, foldhash::fast::RandomState>>,
+    kept: Cell<usize>,
+    /// How many may be kept: what descriptors leave.
+    allowed: Cell<usize>,
+}
+
+/// Idle connections to one address.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    idle: RefCell<Vec<Idle>>,
+    /// How many instances of the table have this address.
+    users: Cell<usize>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Stream,
+    since: u64,
+}
+
+impl Pools {
+    pub(crate) fn new(allowed: usize) -> Self {
+        Self { by_target: RefCell::default(), kept: Cell::new(0), allowed: Cell::new(allowed) }
+    }
+
+    /// Says how many connections may be kept from now on.
+    pub(crate) fn allow(&self, count: usize) {
+        self.allowed.set(count);
+    }
+
+    /// The pool of an address, for one more instance that has it.
+    pub(crate) fn join(&self, target: &Target) -> Rc<Pool> {
+        let mut pools = self.by_target.borrow_mut();
+        let pool = match pools.get(target) {
+            Some(pool) => Rc::clone(pool),
+            None => Rc::clone(pools.entry(target.clone()).or_default()),
+        };
+        pool.users.set(pool.users.get() + 1);
+        pool
+    }
+
+    /// An instance of this address left the table: with the last one its connections are closed.
+    pub(crate) fn leave(&self, pool: &Pool) {
+        pool.users.set(pool.users.get() - 1);
+        if pool.users.get() == 0 {
+            self.retain(pool, |_| false);
+        }
+    }
+
+    /// The connection that was idle for the shortest time, if that is at most `limit` milliseconds. An older one is
+    /// closed, as another will take its place: there are never more than were in use at once.
+    pub(crate) fn take(&self, pool: &Pool, now: u64, limit: u64) -> Option<Stream> {
+        loop {
+            let Idle { stream, since } = pool.idle.borrow_mut().pop()?;
+            self.kept.set(self.kept.get() - 1);
+            if now.saturating_sub(since) > limit {
+                return None;
+            }
+            if stream.is_quiet() {
+                return Some(stream);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request, if there is room and its address is still in use.
+    pub(crate) fn keep(&self, pool: &Pool, stream: Stream, now: u64) {
+        if pool.users.get() > 0 && self.kept.get() < self.allowed.get() {
+            self.kept.set(self.kept.get() + 1);
+            pool.idle.borrow_mut().push(Idle { stream, since: now });
+        }
+    }
+
+    /// Closes connections that were idle too long or that the instance has closed.
+    pub(crate) fn sweep(&self, now: u64) {
+        let mut pools = self.by_target.borrow_mut();
+        for pool in pools.values() {
+            self.retain(pool, |idle| now.saturating_sub(idle.since) < IDLE_FOR && idle.stream.is_quiet());
+        }
+        pools.retain(|_, pool| pool.users.get() > 0);
+    }
+
+    /// Closes all of them: the machine has no descriptors left.
+    pub(crate) fn clear(&self) {
+        self.by_target.borrow().values().for_each(|pool| self.retain(pool, |_| false));
+    }
+
+    fn retain(&self, pool: &Pool, stays: impl Fn(&Idle) -> bool) {
+        let mut idle = pool.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(stays);
+        self.kept.set(self.kept.get() - (before - idle.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn target(port: u16) -> Target {
+        Target::Socket(([127, 0, 0, 1], port).into())
+    }
+
+    /// A connection, and the other end that keeps it open.
+    fn stream() -> (Stream, UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        (Stream::Unix(near), far)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_youngest_is_reused_and_the_old_are_replaced() {
+        let pools = Pools::new(10);
+        let pool = pools.join(&target(1));
+        let (one, _far) = stream();
+        pools.keep(&pool, one, 0);
+        let taken = pools.take(&pool, 400, 500).unwrap();
+        pools.keep(&pool, taken, 400);
+        assert!(pools.take(&pool, 1_000, 500).is_none(), "too old for a request that must not be repeated");
+        assert_eq!(pools.kept.get(), 0, "and closed");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn closed_with_the_last_instance_of_the_address() {
+        let pools = Pools::new(10);
+        let (pool, same) = (pools.join(&target(1)), pools.join(&target(1)));
+        assert!(Rc::ptr_eq(&pool, &same));
+        let (one, _far) = stream();
+        pools.keep(&pool, one, 0);
+        pools.leave(&pool);
+        assert_eq!(pools.kept.get(), 1);
+        pools.leave(&pool);
+        assert_eq!(pools.kept.get(), 0);
+        let (late, _far) = stream();
+        pools.keep(&pool, late, 0);
+        assert_eq!(pools.kept.get(), 0, "nobody would use it");
+        pools.sweep(0);
+        assert!(pools.by_target.borrow().is_empty());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn no_more_than_allowed() {
+        let pools = Pools::new(1);
+        let pool = pools.join(&target(1));
+        let ends: Vec<_> = (0..3).map(|_| stream()).collect();
+        let (streams, _far): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0));
+        assert_eq!(pools.kept.get(), 1);
+        pools.clear();
+        assert_eq!(pools.kept.get(), 0);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_that_the_instance_closed_is_not_reused() {
+        let pools = Pools::new(1);
+        let pool = pools.join(&target(1));
+        let (mut one, far) = stream();
+        drop(far);
+        assert_eq!(one.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        pools.keep(&pool, one, 0);
+        assert!(pools.take(&pool, 0, 500).is_none());
+    }
+}

@@ -1,0 +1,201 @@
+//! A table as one worker sees it: the table and, beside each service that has had work, this worker's state for it.
+//! State is carried from view to view; nothing here decides anything.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pointsman_table::{Instance, Service, Table};
+
+use crate::net::stream::Stream;
+use crate::pool::idle::{Pool, Pools};
+use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
+
+/// What a worker's state hangs on, the same from view to view.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) id: usize,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) pools: Pools,
+}
+
+/// One table, and this worker's state for its services.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) table: Arc<Table>,
+    services: Box<[OnceCell<Rc<ServiceLive>>]>,
+}
+
+/// What a worker knows of a service.
+#[derive(Debug)]
+pub(crate) struct ServiceLive {
+    worker: usize,
+    pub(crate) service: Arc<Service>,
+    pub(crate) instances: Box<[Rc<InstanceLive>]>,
+    shared: Arc<ServiceShared>,
+    /// Whose turn it is next, for `roundrobin` and for ties.
+    pub(crate) turn: Cell<usize>,
+    /// Smooth weighted turns: what each instance has saved up.
+    pub(crate) credit: RefCell<Box<[i64]>>,
+    /// A later table has the service in another form: only requests that came before it still see this one.
+    superseded: Cell<bool>,
+}
+
+/// What a worker knows of an instance.
+#[derive(Debug)]
+pub(crate) struct InstanceLive {
+    worker: usize,
+    pub(crate) shared: Arc<InstanceShared>,
+    pool: Rc<Pool>,
+    /// When its work must end, coarse time: `u64::MAX` while it is in the table.
+    expires: Cell<u64>,
+    /// The newest table gives it no new work.
+    idle: Cell<bool>,
+    /// Addresses of a host name, and until when they hold, coarse time.
+    pub(crate) resolved: RefCell<(u64, Box<[SocketAddr]>)>,
+}
+
+impl View {
+    /// The first view, of an empty table.
+    pub(crate) fn empty() -> Rc<Self> {
+        Rc::new(Self { table: Table::empty(), services: Box::default() })
+    }
+
+    /// The view of the next table. State of services and instances that stay is carried over; work of those that do
+    /// not must end by `expires`, coarse time.
+    pub(crate) fn next(&self, table: Arc<Table>, home: &Home, expires: u64) -> Rc<Self> {
+        let mut old = self.table.services().iter().zip(&self.services).peekable();
+        let mut services = Vec::with_capacity(table.services().len());
+        for service in table.services() {
+            let key = (service.protocol, &service.name);
+            while let Some((_, gone)) = old.next_if(|(before, _)| (before.protocol, &before.name) < key) {
+                retire(gone, home, expires);
+            }
+            let before = old.next_if(|(before, _)| (before.protocol, &before.name) == key);
+            services.push(carried(before.and_then(|(_, live)| live.get()), service, home, expires));
+        }
+        old.for_each(|(_, gone)| retire(gone, home, expires));
+        Rc::new(Self { services: services.into(), table })
+    }
+
+    /// A service and this worker's state for it, made at its first work.
+    pub(crate) fn service(&self, index: u32, home: &Home) -> Option<&Rc<ServiceLive>> {
+        let index = index as usize;
+        let service = self.table.services().get(index)?;
+        Some(self.services.get(index)?.get_or_init(|| Rc::new(ServiceLive::new(service, home, None))))
+    }
+}
+
+fn carried(
+    before: Option<&Rc<ServiceLive>>,
+    service: &Arc<Service>,
+    home: &Home,
+    expires: u64,
+) -> OnceCell<Rc<ServiceLive>> {
+    before.map_or_else(OnceCell::new, |before| before.carry(service, home, expires).into())
+}
+
+fn retire(gone: &OnceCell<Rc<ServiceLive>>, home: &Home, expires: u64) {
+    let instances = gone.get().into_iter().flat_map(|live| &live.instances);
+    instances.for_each(|instance| instance.retire(home, expires));
+}
+
+impl ServiceLive {
+    fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>) -> Self {
+        let live = |instance: &Instance| {
+            let live = before.and_then(|before| before.find(instance));
+            let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
+            live.idle.set(!instance.takes_work());
+            live
+        };
+        Self {
+            worker: home.id,
+            service: Arc::clone(service),
+            instances: service.instances.iter().map(live).collect(),
+            shared: home.registry.service(service),
+            turn: Cell::new(before.map_or_else(|| fastrand::usize(..1 << 20), |before| before.turn.get())),
+            credit: RefCell::new(vec![0; service.instances.len()].into()),
+            superseded: Cell::new(false),
+        }
+    }
+
+    /// Whether this instance still gets work by the newest table too, as far as this one can know.
+    pub(crate) fn is_current(&self, index: usize) -> bool {
+        !self.superseded.get() || !self.instances[index].idle.get()
+    }
+
+    fn carry(self: &Rc<Self>, service: &Arc<Service>, home: &Home, expires: u64) -> Rc<Self> {
+        if Arc::ptr_eq(&self.service, service) {
+            return Rc::clone(self);
+        }
+        let next = Self::new(service, home, Some(self));
+        self.superseded.set(true);
+        for (instance, live) in self.service.instances.iter().zip(&self.instances) {
+            if next.find(instance).is_none() {
+                live.retire(home, expires);
+            }
+        }
+        Rc::new(next)
+    }
+
+    /// The state of an instance of the same name and address.
+    fn find(&self, wanted: &Instance) -> Option<Rc<InstanceLive>> {
+        let index = self.service.instances.binary_search_by(|instance| instance.name.cmp(&wanted.name)).ok()?;
+        (self.service.instances[index].target == wanted.target).then(|| Rc::clone(&self.instances[index]))
+    }
+
+    /// This worker's latency histogram of the service.
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.shared.latency[self.worker]
+    }
+
+    /// This worker's numbers of requests that no instance saw.
+    pub(crate) fn unserved(&self) -> &Counters {
+        &self.shared.unserved[self.worker]
+    }
+
+    /// Where requests wait while all instances are at their `maxconn`.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.shared.room
+    }
+}
+
+impl InstanceLive {
+    fn new(service: &Service, instance: &Instance, home: &Home) -> Self {
+        Self {
+            worker: home.id,
+            shared: home.registry.instance(service, &instance.name, &instance.target),
+            pool: home.pools.join(&instance.target),
+            expires: Cell::new(u64::MAX),
+            idle: Cell::new(false),
+            resolved: RefCell::default(),
+        }
+    }
+
+    fn retire(&self, home: &Home, expires: u64) {
+        self.expires.set(expires);
+        self.idle.set(true);
+        home.pools.leave(&self.pool);
+    }
+
+    /// When its work must end, coarse time.
+    pub(crate) fn expires(&self) -> u64 {
+        self.expires.get()
+    }
+
+    /// This worker's numbers of the instance.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.workers[self.worker]
+    }
+
+    /// An idle connection, idle for at most `limit` milliseconds.
+    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<Stream> {
+        home.pools.take(&self.pool, now, limit)
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn keep_idle(&self, home: &Home, stream: Stream, now: u64) {
+        home.pools.keep(&self.pool, stream, now);
+    }
+}

@@ -1,0 +1,367 @@
+//! Follows the prefix's folder: what changed is read again and compared with what was told. Ends only when nobody
+//! receives.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::convert::Infallible;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pointsman_table::Change;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::agenda::{Agenda, FRESH, Work};
+use super::files::Content;
+use super::lease::Sweeper;
+use super::scan::{Identity, Place, Reading, Scan, Stock, scan};
+use super::watches::{self, Eyes, Sight, Watches};
+use super::{Directory, blocking};
+use crate::backoff::jitter;
+use crate::known::Known;
+use crate::{Condition, Update};
+
+/// How often we see whether the store's folder is still there, the same, and what happens where nothing is watched.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Nobody receives.
+struct Unheard;
+
+/// How it stands with the store's own folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Root {
+    /// Never seen.
+    Awaited,
+    Here(Identity),
+    /// Gone; what it was.
+    Away(Identity),
+}
+
+/// Follows one folder.
+pub(super) struct Follower {
+    store: Directory,
+    sweeper: Sweeper,
+    place: Place,
+    audit: Duration,
+    updates: mpsc::Sender<Update>,
+    condition: watch::Sender<Condition>,
+    eyes: Option<Eyes>,
+    watches: Option<Watches>,
+    agenda: Agenda,
+    known: Known,
+    /// 0 before the first listing.
+    revision: u64,
+    root: Root,
+    /// Why not everything is watched: then it is read every tick.
+    blind: Option<String>,
+    /// What was last said of that.
+    blind_told: Option<String>,
+    /// Keys that keep their last value, and why.
+    unreadable: HashMap<Box<str>, String>,
+    next_tick: Instant,
+    next_audit: Instant,
+}
+
+impl Follower {
+    pub(super) fn new(store: &Directory, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) -> Self {
+        let folder = store.path(&store.prefix);
+        let now = Instant::now();
+        Self {
+            store: store.clone(),
+            sweeper: Sweeper::default(),
+            place: Place { root: store.root.clone(), folder },
+            audit: store.audit,
+            updates,
+            condition,
+            eyes: None,
+            watches: None,
+            agenda: Agenda::default(),
+            known: Known::default(),
+            revision: 0,
+            root: Root::Awaited,
+            blind: None,
+            blind_told: None,
+            unreadable: HashMap::new(),
+            next_tick: now,
+            next_audit: now,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        // An embedded store starts with nothing. Whether this helps is seen at the first tick.
+        let _ = fs::create_dir_all(&self.place.root);
+        let Err(Unheard) = self.turns().await;
+    }
+
+    async fn turns(&mut self) -> Result<Infallible, Unheard> {
+        loop {
+            let now = Instant::now();
+            let work = self.agenda.take(now);
+            // Before any deletion is told: is it perhaps the whole store that has gone?
+            if now >= self.next_tick || work != Work::default() {
+                self.tick(now).await?;
+            }
+            match self.root {
+                Root::Here(_) if work.everything => self.begin_anew().await?,
+                Root::Here(_) => self.read_again(work.paths).await?,
+                Root::Awaited | Root::Away(_) => {}
+            }
+            self.wait().await?;
+        }
+    }
+
+    async fn wait(&mut self) -> Result<(), Unheard> {
+        let until = self.agenda.due().map_or(self.next_tick, |due| due.min(self.next_tick));
+        tokio::select! {
+            sights = look(&mut self.eyes, &mut self.watches) => self.note(sights),
+            () = sleep_until(until) => {}
+            () = self.updates.closed() => return Err(Unheard),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, sights: Vec<Sight>) {
+        let now = Instant::now();
+        for sight in sights {
+            let seen = match sight {
+                Sight::Changed(path) => self.place.concerns(&path).map(Sight::Changed),
+                Sight::Touched(path) => self.place.concerns(&path).map(Sight::Touched),
+                Sight::Written(path) => self.place.concerns(&path).map(Sight::Written),
+                Sight::Expected(path) => self.place.concerns(&path).map(Sight::Expected),
+                Sight::Overflow => Some(Sight::Overflow),
+            };
+            if let Some(sight) = seen {
+                self.agenda.note(sight, now);
+            }
+        }
+    }
+
+    /// Looks whether the root is there and the same; reads everything if that is due.
+    async fn tick(&mut self, now: Instant) -> Result<(), Unheard> {
+        let (due, audit) = (now >= self.next_tick, now >= self.next_audit);
+        if due {
+            self.sweep().await;
+        }
+        self.next_tick = now + TICK;
+        let place = self.place.clone();
+        match (blocking(move || place.look()).await, self.root) {
+            (Err(why), _) => self.lose(&why),
+            (Ok((seen, Stock::Empty)), Root::Here(was) | Root::Away(was)) if seen.device != was.device => {
+                self.lose("another, empty file system is there: is the right one mounted?");
+            }
+            (Ok((seen, _)), Root::Here(was)) if seen == was => match (due && audit, self.blind.is_some()) {
+                (true, true) => return self.begin_anew().await,
+                (true, false) => return self.audit().await,
+                (false, true) if due => return self.read_everything().await,
+                (false, _) => {}
+            },
+            (Ok((seen, _)), _) => {
+                self.root = Root::Here(seen);
+                return self.begin_anew().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self) {
+        let (store, mut sweeper) = (self.store.clone(), std::mem::take(&mut self.sweeper));
+        self.sweeper = blocking(move || {
+            sweeper.sweep(&store, std::time::Instant::now());
+            sweeper
+        })
+        .await;
+    }
+
+    fn lose(&mut self, why: &str) {
+        let was = self.condition.borrow().clone();
+        let now = match self.root {
+            Root::Awaited => Condition::Connecting { error: Some(self.describe(why)) },
+            Root::Here(identity) | Root::Away(identity) => {
+                self.root = Root::Away(identity);
+                Condition::Lost { error: self.describe(why) }
+            }
+        };
+        if was != now {
+            debug!("store: {}", self.describe(why));
+            self.condition.send_replace(now);
+        }
+    }
+
+    fn describe(&self, why: &str) -> String {
+        format!("{}: {why}", self.place.root.display())
+    }
+
+    /// Reads everything with new watches.
+    async fn begin_anew(&mut self) -> Result<(), Unheard> {
+        self.blind = None;
+        (self.eyes, self.watches) = match watches::open() {
+            Ok((eyes, watches)) => (Some(eyes), Some(watches)),
+            Err(error) => {
+                self.go_blind(error.to_string());
+                (None, None)
+            }
+        };
+        self.audit().await?;
+        self.watching();
+        Ok(())
+    }
+
+    async fn audit(&mut self) -> Result<(), Unheard> {
+        self.next_audit = Instant::now() + jitter(self.audit, 0.8..1.2, &mut fastrand::Rng::new());
+        self.read_everything().await
+    }
+
+    async fn read_everything(&mut self) -> Result<(), Unheard> {
+        self.read_again(BTreeSet::from([self.place.folder.clone()])).await
+    }
+
+    /// Says once that not everything is watched. From now on all is read every tick, until a new try.
+    fn go_blind(&mut self, why: String) {
+        if self.blind_told.as_ref() != Some(&why) {
+            warn!("{why}: not every folder is watched, so all are read every second (see fs.inotify in sysctl)");
+            self.blind_told = Some(why.clone());
+        }
+        self.blind = Some(why);
+    }
+
+    fn watching(&mut self) {
+        let via = format!("folder {}", self.place.folder.display());
+        let now = Condition::Watching { via };
+        if *self.condition.borrow() != now {
+            debug!(keys = self.known.len(), "watching {}", self.place.folder.display());
+        }
+        self.condition.send_replace(now);
+    }
+
+    /// Reads these paths again and tells what differs.
+    async fn read_again(&mut self, paths: BTreeSet<PathBuf>) -> Result<(), Unheard> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let (place, mut watches) = (self.place.clone(), self.watches.take());
+        let (scan, watches) = blocking(move || (scan(&place, watches.as_mut(), &paths), watches)).await;
+        let Scan { readings, blind } = scan;
+        self.watches = watches;
+        if let Some(why) = blind {
+            self.go_blind(why);
+        }
+        let mut changes = Vec::new();
+        for reading in readings {
+            self.compare(reading, &mut changes);
+        }
+        self.tell(changes).await
+    }
+
+    async fn tell(&mut self, changes: Vec<Change>) -> Result<(), Unheard> {
+        let first = self.revision == 0;
+        if !first && changes.is_empty() {
+            return Ok(());
+        }
+        self.revision += 1;
+        let revision = self.revision;
+        let update = match first {
+            true => Update::Reset { revision, entries: changes.into_iter().filter_map(entry).collect() },
+            false => Update::Changes { revision, changes },
+        };
+        self.updates.send(update).await.map_err(|_| Unheard)
+    }
+
+    /// Adds what a reading changes. What is there but cannot be read, or is being written, keeps its last value.
+    fn compare(&mut self, reading: Reading, changes: &mut Vec<Change>) {
+        let Reading { key: at, found } = reading;
+        let mut there = There::default();
+        let mut puts = Vec::new();
+        for (key, content) in found.files {
+            if let Content::Unreadable(_) = content {
+                there.unread.insert(key.clone());
+            }
+            if let Some(value) = self.judge(&at, &key, content)
+                && !self.known.has(&key, &value)
+            {
+                puts.push(Change::Put { key: key.clone(), value });
+            }
+            there.files.insert(key);
+        }
+        for change in self.gone(&at, &there).into_iter().chain(puts) {
+            self.known.apply(&change);
+            changes.push(change);
+        }
+    }
+
+    fn judge(&mut self, at: &str, key: &str, content: Content) -> Option<Box<[u8]>> {
+        let path = self.place.path(key);
+        if self.agenda.holds(&path) {
+            return None;
+        }
+        match content {
+            // It was closed, or nobody came to fill it: it is meant to be empty.
+            Content::Fresh if at == key => Some(Box::default()),
+            Content::Fresh => {
+                self.agenda.hold(path, Instant::now() + FRESH);
+                None
+            }
+            Content::Unreadable(why) => {
+                self.complain(key, why);
+                None
+            }
+            Content::Value(value) => {
+                self.unreadable.remove(key);
+                Some(value)
+            }
+        }
+    }
+
+    /// Says once why a key keeps its last value.
+    fn complain(&mut self, key: &str, why: String) {
+        if self.unreadable.get(key) != Some(&why) {
+            warn!("{}: {why}; what was last read of it stays", self.place.path(key).display());
+            self.unreadable.insert(key.into(), why);
+        }
+    }
+
+    /// The deletions at and below a path where only these files are.
+    fn gone(&mut self, at: &str, there: &There) -> Vec<Change> {
+        let below = self.known.below(at).map(Box::<str>::from);
+        let itself = self.known.contains(at).then(|| at.into());
+        let gone: Vec<Box<str>> = below.chain(itself).filter(|key| !self.stays(key, there)).collect();
+        for key in &gone {
+            self.unreadable.remove(key);
+        }
+        if there.files.is_empty() && gone.len() > 1 && gone.len() == self.known.below(at).count() {
+            return vec![Change::DeleteTree { key: at.into() }];
+        }
+        gone.into_iter().map(|key| Change::Delete { key }).collect()
+    }
+
+    /// Whether a known key is still there, or in a folder that cannot be read, or about to be written.
+    fn stays(&self, key: &str, there: &There) -> bool {
+        let mut folders = key.match_indices('/').map(|(end, _)| &key[..end]).chain([""]);
+        there.files.contains(key)
+            || folders.any(|folder| there.unread.contains(folder))
+            || self.agenda.holds(&self.place.path(key))
+    }
+}
+
+/// What a reading found.
+#[derive(Default)]
+struct There {
+    files: HashSet<Box<str>>,
+    /// Those that cannot be read; they may be folders.
+    unread: HashSet<Box<str>>,
+}
+
+fn entry(change: Change) -> Option<(Box<str>, Box<[u8]>)> {
+    match change {
+        Change::Put { key, value } => Some((key, value)),
+        Change::Delete { .. } | Change::DeleteTree { .. } => None,
+    }
+}
+
+/// Waits for events; for ever where there is nothing to see with.
+async fn look(eyes: &mut Option<Eyes>, watches: &mut Option<Watches>) -> Vec<Sight> {
+    let (Some(eyes), Some(watches)) = (eyes, watches) else {
+        return std::future::pending().await;
+    };
+    eyes.look(watches).await
+}

@@ -1,0 +1,392 @@
+//! A lease in a folder: a file that its owner keeps locked for as long as it runs, and that lists the owner's keys. The
+//! kernel lets go of the lock when the owner ends, however it ends, so nothing has to be renewed, and no clock is asked.
+//!
+//! ```text
+//! locked ─owner ends─> free ─for ttl, seen by whoever follows the folder─> keys and file removed
+//!                        └─owner comes back─> locked, with its keys
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::files::Content;
+use super::{Directory, blocking, failed, files, replace_in_folder};
+use crate::ASIDE;
+use crate::error::StoreError;
+use crate::lease::{Edit, Grip, Owner, is_same};
+
+/// Folders above a deleted key that are removed if they are empty now: `upstreams`, and the service's.
+const EMPTIED: usize = 2;
+
+/// What the file says.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Record {
+    /// How long the keys outlive their owner, milliseconds.
+    ttl: u64,
+    /// Full keys, and what the owner has written there: one value, or two while it is being replaced. A file that says
+    /// anything else is somebody else's.
+    keys: BTreeMap<String, Vec<String>>,
+}
+
+/// A lease and its owner.
+pub(crate) struct Lease {
+    store: Directory,
+    file: Arc<File>,
+    path: PathBuf,
+    ttl: Duration,
+}
+
+impl Lease {
+    pub(crate) async fn grant(store: &Directory, owner: &Owner, ttl: Duration) -> Result<Self, StoreError> {
+        let path = store.path(&owner.place());
+        let lease = {
+            let (store, path) = (store.clone(), path.clone());
+            blocking(move || open(&store, &path)).await
+        };
+        let file = lease.map_err(failed(&path))?.ok_or_else(|| StoreError::LeaseHeld { path: path.clone() })?;
+        let lease = Self { store: store.clone(), file: Arc::new(file), path, ttl };
+        let work = lease.work();
+        blocking(move || work.update(|_| ())).await?;
+        Ok(lease)
+    }
+
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The lock is the renewal; all that can have happened is that the file was removed.
+    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
+        Ok(if is_at(&self.file, &self.path) { Grip::Done(0) } else { Grip::Ended })
+    }
+
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+        let (edits, work) = (edits.to_vec(), self.work());
+        blocking(move || {
+            // Whether a key is somebody else's is seen and acted on as one.
+            let _alone = match alone(&work.store) {
+                Ok(locked) => locked,
+                Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
+            };
+            edits.iter().map(|edit| work.edit(edit)).collect()
+        })
+        .await
+    }
+
+    fn work(&self) -> Work {
+        Work { store: self.store.clone(), file: self.file.clone(), path: self.path.clone(), ttl: self.ttl }
+    }
+
+    pub(crate) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+        let mut held = BTreeMap::new();
+        for (key, written) in self.work().record()?.keys {
+            if let Some(value) = self.store.get(&key).await?.filter(|value| is_written(value, &written)) {
+                held.insert(key, value);
+            }
+        }
+        Ok(held)
+    }
+
+    pub(crate) async fn release(&self) -> Result<(), StoreError> {
+        let work = self.work();
+        blocking(move || {
+            // After whatever was begun before and is dropped meanwhile.
+            let _alone = alone(&work.store)?;
+            end(&work.store, &work.path, &work.record()?).map_err(failed(&work.path))
+        })
+        .await
+    }
+}
+
+/// What is done with a lease where waiting for a disk is allowed.
+struct Work {
+    store: Directory,
+    file: Arc<File>,
+    path: PathBuf,
+    ttl: Duration,
+}
+
+impl Work {
+    fn edit(&self, edit: &Edit) -> Result<Grip, StoreError> {
+        if !is_at(&self.file, &self.path) {
+            return Ok(Grip::Ended);
+        }
+        let (path, key) = (self.store.file(edit.key())?, edit.key().to_owned());
+        let written = self.record()?.keys.remove(&key).unwrap_or_default();
+        let is_taken = match files::read(&path) {
+            Ok(Content::Value(value)) => !is_written(&value, &written),
+            Ok(Content::Fresh | Content::Unreadable(_)) => true,
+            Err(error) => !files::is_missing(&error),
+        };
+        if is_taken {
+            self.update(|keys| drop(keys.remove(&key)))?;
+            return Ok(Grip::Taken);
+        }
+        match edit {
+            Edit::Put { value, .. } => {
+                let now = String::from_utf8_lossy(value).into_owned();
+                let both = written.into_iter().chain([now.clone()]).collect();
+                self.update(|keys| drop(keys.insert(key.clone(), both)))?;
+                let line = [value, &b"\n"[..]].concat();
+                let made = make_folder(&self.store, path.parent().unwrap_or(&path));
+                made.and_then(|()| replace_in_folder(&path, &line)).map_err(failed(&path))?;
+                self.update(|keys| drop(keys.insert(key, vec![now])))?;
+            }
+            Edit::Delete { .. } if written.is_empty() => return Ok(Grip::Taken),
+            Edit::Delete { .. } => {
+                remove(&path).map_err(failed(&path))?;
+                self.update(|keys| drop(keys.remove(&key)))?;
+            }
+        }
+        Ok(Grip::Done(0))
+    }
+
+    fn record(&self) -> Result<Record, StoreError> {
+        read(&self.file).map_err(failed(&self.path))
+    }
+
+    fn update(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<String>>)) -> Result<(), StoreError> {
+        let mut record = self.record()?;
+        change(&mut record.keys);
+        record.ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        write(&self.file, &record).map_err(failed(&self.path))
+    }
+}
+
+/// Whether a file says what its owner has written.
+fn is_written(value: &[u8], written: &[String]) -> bool {
+    let value = String::from_utf8_lossy(value);
+    written.iter().any(|written| is_same(&value, written))
+}
+
+/// Waits until no other process edits what has an owner, for as long as the file is kept.
+pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
+    let path = store.path(&format!("{ASIDE}/lock"));
+    let open = || {
+        make_folder(store, path.parent().unwrap_or(&path))?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?
+            }
+            // To lock it, it need not be writable.
+            other => other?,
+        };
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    };
+    open().map_err(failed(&path))
+}
+
+/// Makes a folder of what is kept aside, for whom the store is: root, who happens to come first, is not to lock the
+/// balancer's user out. Never the store's own folder: one that is away, with the file system it is on, must not be taken for
+/// an empty one.
+fn make_folder(store: &Directory, folder: &Path) -> io::Result<()> {
+    let about = fs::metadata(&store.root)?;
+    let below = folder.strip_prefix(&store.root).unwrap_or(folder);
+    let mut made = store.root.clone();
+    for part in below {
+        made.push(part);
+        match fs::create_dir(&made) {
+            // Only root can, and only for root it matters.
+            Ok(()) => drop(std::os::unix::fs::chown(&made, Some(about.uid()), Some(about.gid()))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Opens and locks a lease's file. `None` while its owner runs. Whoever looks whether one does holds the lock for a
+/// moment too.
+fn open(store: &Directory, path: &Path) -> io::Result<Option<File>> {
+    make_folder(store, path.parent().unwrap_or(path))?;
+    for _ in 0..20 {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match try_lock(&file)? {
+            // Removed between being opened and being locked, by who found it free for too long.
+            true if !is_at(&file, path) => {}
+            true => return Ok(Some(file)),
+            false => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    Ok(None)
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether this open file is the one that stands at this path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |about: fs::Metadata| (about.dev(), about.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => identity(open) == identity(there),
+        _ => false,
+    }
+}
+
+fn read(file: &File) -> io::Result<Record> {
+    let mut text = Vec::new();
+    let mut at = 0;
+    loop {
+        let mut piece = [0; 8192];
+        match file.read_at(&mut piece, at)? {
+            0 => break,
+            count => text.extend_from_slice(&piece[..count]),
+        }
+        at = text.len() as u64;
+    }
+    // An empty one is new; one that was cut short by a loss of power lists nothing that could be trusted.
+    Ok(serde_json::from_slice(&text).unwrap_or_default())
+}
+
+/// In place, as a file renamed to here would be another one, without the lock. The tail of a longer text before it is
+/// cut off last.
+fn write(file: &File, record: &Record) -> io::Result<()> {
+    let mut text = serde_json::to_vec(record)?;
+    text.push(b'\n');
+    let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let length = text.len() as u64;
+    // White space at the end is of no account, so that the text is whole whether the tail is cut off or not.
+    text.resize(text.len().max(before), b' ');
+    file.write_all_at(&text, 0)?;
+    file.set_len(length)?;
+    // The keys are there after a loss of power, and so is whose they are.
+    file.sync_data()
+}
+
+/// Removes the keys, then the file, while it is locked.
+fn end(store: &Directory, path: &Path, record: &Record) -> io::Result<()> {
+    for (key, written) in &record.keys {
+        let file = store.path(key);
+        let is_ours = matches!(files::read(&file), Ok(Content::Value(value)) if is_written(&value, written));
+        if is_ours {
+            remove(&file)?;
+        }
+    }
+    fs::remove_file(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if !files::is_missing(&error) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // Refused for folders that are not empty, and then those above are not either.
+    let above = path.ancestors().skip(1).take(EMPTIED);
+    above.map(fs::remove_dir).take_while(Result::is_ok).for_each(drop);
+    Ok(())
+}
+
+/// The full keys of leases whose owners have ended.
+pub(super) fn orphaned(store: &Directory) -> BTreeSet<String> {
+    free(store).into_iter().flat_map(|(_, _, record)| record.keys.into_keys()).collect()
+}
+
+/// The leases that nobody holds: path, locked file, what it says. The locks end with the files.
+fn free(store: &Directory) -> Vec<(PathBuf, File, Record)> {
+    let folder = store.path(&format!("{ASIDE}/leases"));
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let free = paths.filter_map(|path| {
+        let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+        let record = (try_lock(&file).ok()? && is_at(&file, &path)).then(|| read(&file).ok())??;
+        Some((path, file, record))
+    });
+    free.collect()
+}
+
+/// Ends leases that nobody has held for their time to live.
+#[derive(Debug, Default)]
+pub(super) struct Sweeper {
+    /// Since when each was seen free.
+    free: BTreeMap<PathBuf, Instant>,
+}
+
+impl Sweeper {
+    /// Looks once. Blocks.
+    pub(super) fn sweep(&mut self, store: &Directory, now: Instant) {
+        let free = free(store);
+        self.free.retain(|path, _| free.iter().any(|(known, ..)| known == path));
+        for (path, _locked, record) in &free {
+            let since = *self.free.entry(path.clone()).or_insert(now);
+            if now.duration_since(since) < Duration::from_millis(record.ttl) {
+                continue;
+            }
+            if let Err(error) = end(store, path, record) {
+                tracing::debug!("cannot end the lease {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Api, Location, StoreSettings};
+
+    fn store(root: &Path) -> Directory {
+        let location = Location::Directory(root.to_owned());
+        let (prefix, audit) = ("/p".to_owned(), Duration::from_secs(60));
+        let settings = StoreSettings { location, api: Api::Auto, prefix, user: None, ca: None, identity: None, audit };
+        Directory::new(&settings).unwrap()
+    }
+
+    fn put(key: &str, value: &str) -> Edit {
+        Edit::Put { key: key.to_owned(), value: value.into() }
+    }
+
+    #[tokio::test]
+    async fn keys_outlive_their_owner_by_their_time_to_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let owner = || Owner::new("agent", "one");
+        let ttl = Duration::from_secs(10);
+        let lease = Lease::grant(&store, &owner(), ttl).await.unwrap();
+        store.put("/p/mine", b"x").await.unwrap();
+        let edits = [put("/p/s/a/upstreams/1", "10.0.0.1"), put("/p/mine", "y")];
+        let done: Vec<_> = lease.apply(&edits).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(done, [Grip::Done(0), Grip::Taken]);
+        assert!(matches!(Lease::grant(&store, &owner(), ttl).await, Err(StoreError::LeaseHeld { .. })));
+        let (start, mut sweeper) = (Instant::now(), Sweeper::default());
+        sweeper.sweep(&store, start + ttl * 2);
+        drop(lease);
+        assert_eq!(orphaned(&store).len(), 1);
+        sweeper.sweep(&store, start + ttl * 3);
+        // It comes back within its time: nothing is lost, and the time begins anew.
+        let lease = Lease::grant(&store, &owner(), ttl).await.unwrap();
+        assert_eq!(lease.held().await.unwrap().len(), 1);
+        sweeper.sweep(&store, start + ttl * 4);
+        drop(lease);
+        for (at, there) in [(5, true), (6, false)] {
+            sweeper.sweep(&store, start + ttl * at);
+            assert_eq!(folder.path().join("p/s/a/upstreams/1").exists(), there);
+        }
+        // The folders that it made are gone too, and what is somebody else's is not.
+        assert!(!folder.path().join("p/s/a").exists());
+        assert_eq!(fs::read_to_string(folder.path().join("p/mine")).unwrap(), "x\n");
+    }
+
+    #[tokio::test]
+    async fn a_released_lease_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let lease = Lease::grant(&store, &Owner::new("agent", "one"), Duration::from_secs(1)).await.unwrap();
+        lease.apply(&[put("/p/a", "1"), put("/p/b", "2")]).await;
+        lease.apply(&[Edit::Delete { key: "/p/a".to_owned() }]).await;
+        assert_eq!(lease.held().await.unwrap().len(), 1);
+        lease.release().await.unwrap();
+        assert!(!folder.path().join("p/b").exists());
+        assert_eq!(free(&store).len(), 0);
+    }
+}

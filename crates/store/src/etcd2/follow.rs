@@ -1,0 +1,297 @@
+//! Follows the prefix over one member at a time: list, then a long poll for each event.
+//! The list is the truth, the polls are for speed. Ends only when nobody receives.
+
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::http::Method;
+use pointsman_table::Change;
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::{debug, warn};
+
+use super::event::Event;
+use super::http::About;
+use super::{Etcd2, Got, LIST, event_of, got, listing, url};
+use crate::backoff::{Backoff, jitter};
+use crate::known::Known;
+use crate::{Condition, Listing, StoreError, Update};
+
+/// A poll says nothing while nothing happens, so another request asks every so often whether the member lives:
+/// with its own 5 s deadline, silence is noticed within 8 s.
+const ALIVE_EVERY: Duration = Duration::from_secs(3);
+/// Every event costs a poll of its own, so a burst is written faster than it is read event by event. So many events
+/// behind, and one more for so many keys in the tree, a list is cheaper.
+const FAR_BEHIND: u64 = 8;
+const KEYS_A_POLL: usize = 64;
+/// Listing must leave most of the time to polls: so many times what the last list took passes before the next.
+const LIST_SHARE: u32 = 4;
+/// An event that is in etcd's history answers a poll at once; one that has not come after this is not there.
+const HISTORY_ANSWERS: Duration = Duration::from_millis(500);
+/// Before the next poll when one came back empty.
+const EMPTY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two rounds over all members.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why a session with one member ended.
+enum End {
+    /// Nobody receives.
+    Unheard,
+    /// The member does not answer, or not as it should.
+    Lost(StoreError),
+}
+
+impl<E: Into<StoreError>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Lost(error.into())
+    }
+}
+
+/// What follows one event.
+enum Next {
+    Poll,
+    List,
+}
+
+/// Everything known between sessions.
+pub(super) struct Follower<'a> {
+    store: &'a Etcd2,
+    updates: mpsc::Sender<Update>,
+    condition: watch::Sender<Condition>,
+    known: Known,
+    /// Everything up to this index has been told; `None` before the first listing.
+    index: Option<u64>,
+    cluster: Option<Box<str>>,
+    listed: Instant,
+    listing_took: Duration,
+    lost: Option<StoreError>,
+}
+
+impl<'a> Follower<'a> {
+    pub(super) fn new(store: &'a Etcd2, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) -> Self {
+        Self {
+            store,
+            updates,
+            condition,
+            known: Known::default(),
+            index: None,
+            cluster: None,
+            listed: Instant::now(),
+            listing_took: Duration::ZERO,
+            lost: None,
+        }
+    }
+
+    /// One session after the other, over the members in turn; a pause only when all of them had a short one.
+    pub(super) async fn run(mut self) {
+        let mut rng = fastrand::Rng::new();
+        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
+        let mut short = 0;
+        for endpoint in self.store.endpoints.iter().cycle() {
+            let began = Instant::now();
+            match self.session(endpoint).await {
+                Ok(never) => match never {},
+                Err(End::Unheard) => return,
+                Err(End::Lost(error)) => self.report(error),
+            }
+            // A member that lists but cuts every poll must not be listed over and over.
+            if began.elapsed() > LAST_PAUSE {
+                backoff.reset();
+                short = 0;
+            }
+            short += 1;
+            if short % self.store.endpoints.len() == 0 {
+                tokio::select! {
+                    () = sleep(backoff.next(&mut rng)) => {}
+                    () = self.updates.closed() => return,
+                }
+            }
+        }
+    }
+
+    async fn session(&mut self, endpoint: &str) -> Result<Infallible, End> {
+        self.relist(endpoint).await?;
+        self.watching(endpoint);
+        let (store, updates) = (self.store, self.updates.clone());
+        tokio::select! {
+            end = self.poll_on(endpoint) => end,
+            error = silence(store, endpoint) => Err(End::Lost(error)),
+            () = updates.closed() => Err(End::Unheard),
+        }
+    }
+
+    async fn poll_on(&mut self, endpoint: &str) -> Result<Infallible, End> {
+        // Jittered, so that balancers started together do not list together.
+        let period = jitter(self.store.audit, 0.8..1.2, &mut fastrand::Rng::new());
+        let mut audit = interval(period.max(Duration::from_millis(10)));
+        audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        audit.tick().await;
+        loop {
+            let next = tokio::select! {
+                next = self.poll(endpoint, u64::MAX) => next?,
+                _ = audit.tick() => {
+                    self.audit(endpoint).await?;
+                    Next::Poll
+                }
+            };
+            if let Next::List = next {
+                self.relist(endpoint).await?;
+            }
+        }
+    }
+
+    /// Waits for the next event and tells it, unless it is later than `until`.
+    async fn poll(&mut self, endpoint: &str, until: u64) -> Result<Next, End> {
+        let query = format!("?wait=true&recursive=true&waitIndex={}", self.index.unwrap_or(0) + 1);
+        let answer = self.store.http.poll(&url(endpoint, &self.store.prefix, &query)).await?;
+        let Got::Some(answer) = got(answer)? else {
+            return Ok(Next::List);
+        };
+        if answer.body.iter().all(u8::is_ascii_whitespace) {
+            // etcd ends a poll this way when it stops or loses its leader.
+            sleep(EMPTY_PAUSE).await;
+            return Ok(Next::Poll);
+        }
+        let event = event_of(&answer)?;
+        if event.index() > until {
+            return Ok(Next::List);
+        }
+        self.tell(&event).await?;
+        Ok(self.after(event.index(), &answer.about))
+    }
+
+    fn after(&self, index: u64, about: &About) -> Next {
+        let behind = about.index.unwrap_or(index).saturating_sub(index);
+        let far = FAR_BEHIND + (self.known.len() / KEYS_A_POLL) as u64;
+        if behind > far && self.listed.elapsed() > self.listing_took * LIST_SHARE { Next::List } else { Next::Poll }
+    }
+
+    async fn tell(&mut self, event: &Event) -> Result<(), End> {
+        let index = event.index();
+        if let Some(change) = event.change(&self.store.prefix) {
+            let room = self.room().await?;
+            self.known.apply(&change);
+            self.send(room, Update::Changes { revision: index, changes: Vec::<Change>::from([change]) });
+        }
+        self.index = self.index.max(Some(index));
+        Ok(())
+    }
+
+    /// Lists and tells what differs, whole.
+    async fn relist(&mut self, endpoint: &str) -> Result<(), End> {
+        let began = Instant::now();
+        let (listing, about) = self.list(endpoint).await?;
+        self.listing_took = began.elapsed();
+        self.adopt(listing, about).await
+    }
+
+    /// Lists and compares: what differs although every event up to then has been told was never sent by etcd.
+    async fn audit(&mut self, endpoint: &str) -> Result<(), End> {
+        let (listing, about) = self.list(endpoint).await?;
+        let replaced = self.replaced(&listing, &about);
+        if !replaced && self.known.differs(&listing.entries) {
+            self.catch_up(endpoint, listing.revision).await?;
+            if self.known.differs(&listing.entries) {
+                warn!(revision = listing.revision, "etcd did not send every change; taking the whole tree again");
+            }
+        }
+        self.adopt(listing, about).await
+    }
+
+    /// Tells the events up to an index that has been reached already.
+    async fn catch_up(&mut self, endpoint: &str, until: u64) -> Result<(), End> {
+        while self.index < Some(until) {
+            match timeout(HISTORY_ANSWERS, self.poll(endpoint, until)).await {
+                Ok(Ok(Next::Poll)) => {}
+                Ok(Ok(Next::List)) | Err(_) => break,
+                Ok(Err(end)) => return Err(end),
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, endpoint: &str) -> Result<(Listing, About), End> {
+        let url = url(endpoint, &self.store.prefix, LIST);
+        let answer = self.store.http.ask(Method::GET, &url, None).await?;
+        Ok(listing(answer, &self.store.prefix)?)
+    }
+
+    async fn adopt(&mut self, listing: Listing, about: About) -> Result<(), End> {
+        let room = self.room().await?;
+        let replaced = self.replaced(&listing, &about);
+        if replaced {
+            let (was, now) = (self.index.unwrap_or(0), listing.revision);
+            warn!(was, now, "etcd was restored or replaced; taking the whole tree again");
+        }
+        let first = self.index.is_none();
+        self.index = Some(listing.revision);
+        self.cluster = about.cluster;
+        self.listed = Instant::now();
+        if first || replaced || self.known.differs(&listing.entries) {
+            self.known.reset(&listing.entries);
+            self.send(room, Update::Reset { revision: listing.revision, entries: listing.entries });
+        }
+        Ok(())
+    }
+
+    /// An index that went backwards, or another cluster: not the history that was followed so far.
+    fn replaced(&self, listing: &Listing, about: &About) -> bool {
+        let backwards = self.index.is_some_and(|index| listing.revision < index);
+        backwards || (self.cluster.is_some() && about.cluster.is_some() && self.cluster != about.cluster)
+    }
+
+    /// Waits before anything is noted as told: an audit, or a member that falls silent, may end the waiting, and what
+    /// was noted but not sent would never be missed.
+    async fn room(&self) -> Result<OwnedPermit<Update>, End> {
+        self.updates.clone().reserve_owned().await.map_err(|_| End::Unheard)
+    }
+
+    fn send(&self, room: OwnedPermit<Update>, update: Update) {
+        self.store.told.store(self.known.len(), Ordering::Relaxed);
+        room.send(update);
+    }
+
+    fn watching(&mut self, endpoint: &str) {
+        let via = format!("etcd v2 at {endpoint}");
+        if self.lost.take().is_some() || !matches!(&*self.condition.borrow(), Condition::Watching { .. }) {
+            debug!(keys = self.known.len(), revision = self.index, "watching {}/ in {via}", self.store.prefix);
+        }
+        self.condition.send_replace(Condition::Watching { via });
+    }
+
+    /// Says each new error once, not each try.
+    fn report(&mut self, error: StoreError) {
+        let text = error.to_string();
+        self.condition.send_replace(match self.index {
+            None => Condition::Connecting { error: Some(text) },
+            Some(_) => Condition::Lost { error: text },
+        });
+        if self.lost.as_ref() != Some(&error) {
+            debug!("store: {error}");
+            self.lost = Some(error);
+        }
+    }
+}
+
+/// Returns when the member has stopped answering, or twice in a row knows no leader.
+async fn silence(store: &Etcd2, endpoint: &str) -> StoreError {
+    let url = format!("{endpoint}/v2/members/leader");
+    let mut leaderless = false;
+    loop {
+        sleep(ALIVE_EVERY).await;
+        match store.http.ask(Method::GET, &url, None).await {
+            Err(fault) => return fault.into(),
+            Ok(answer) if !answer.status.is_server_error() => leaderless = false,
+            Ok(_) if leaderless => return no_leader(endpoint),
+            Ok(_) => leaderless = true,
+        }
+    }
+}
+
+fn no_leader(endpoint: &str) -> StoreError {
+    StoreError::Failed { endpoint: endpoint.to_owned(), why: "its cluster has no leader".to_owned() }
+}

@@ -1,0 +1,179 @@
+//! HTTP to one etcd member: requests with deadlines, bounded answers. Never chooses a member, never retries.
+
+use std::time::Duration;
+
+use base64::Engine;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::timeout;
+
+use crate::error::{StoreError, chain};
+use crate::{StoreSettings, tls};
+
+/// To a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+/// To a response head. etcd sends that of a long poll at once.
+const HEAD: Duration = Duration::from_secs(5);
+/// Between two pieces of a body.
+const PIECE: Duration = Duration::from_secs(5);
+/// Until the kernel gives up on bytes that nobody acknowledges.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
+/// The largest body taken: far above what etcd's own memory limits allow in practice.
+const BODY: usize = 512 << 20;
+
+/// A client for every member.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    authorization: Option<HeaderValue>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) endpoint: String,
+    pub(super) status: StatusCode,
+    pub(super) about: About,
+    pub(super) body: Vec<u8>,
+}
+
+/// What the head of an answer says of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    /// `X-Etcd-Index`.
+    pub(super) index: Option<u64>,
+    /// `X-Etcd-Cluster-Id`.
+    pub(super) cluster: Option<Box<str>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The request was not sent, so another member may be asked even to write.
+    Unsent(StoreError),
+    /// It may have been sent.
+    Unknown(StoreError),
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unsent(error) | Fault::Unknown(error) => error,
+        }
+    }
+}
+
+impl Http {
+    pub(super) fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_keepalive(Some(Duration::from_secs(4)));
+        tcp.set_keepalive_interval(Some(Duration::from_secs(2)));
+        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::client_config(settings)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(2).build(connector);
+        Ok(Self { client, authorization: authorization(settings)? })
+    }
+
+    /// One request and its whole answer.
+    pub(super) async fn ask(&self, method: Method, url: &str, form: Option<&str>) -> Result<Answer, Fault> {
+        let response = self.send(method, url, form).await?;
+        let (status, about) = (response.status(), About::of(response.headers()));
+        let body = read(response, Some(PIECE)).await.map_err(|why| unknown(url, &why))?;
+        Ok(Answer { endpoint: endpoint_of(url), status, about, body })
+    }
+
+    /// A long poll: the head has a deadline, the body comes when it comes.
+    pub(super) async fn poll(&self, url: &str) -> Result<Answer, Fault> {
+        let response = self.send(Method::GET, url, None).await?;
+        let (status, about) = (response.status(), About::of(response.headers()));
+        let body = read(response, None).await.map_err(|why| unknown(url, &why))?;
+        Ok(Answer { endpoint: endpoint_of(url), status, about, body })
+    }
+
+    async fn send(&self, method: Method, url: &str, form: Option<&str>) -> Result<Response<Incoming>, Fault> {
+        let mut request = Request::builder().method(method).uri(url);
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        if form.is_some() {
+            request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        }
+        let body = Full::new(Bytes::from(form.unwrap_or_default().to_owned()));
+        let request = request.body(body).map_err(|error| {
+            Fault::Unsent(StoreError::BadSettings { what: format!("--store: {url} is not a URL: {error}") })
+        })?;
+        match timeout(HEAD, self.client.request(request)).await {
+            Err(_) => Err(unknown(url, "no answer in time")),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_connect() => Err(Fault::Unsent(unreachable(url, &chain(&error)))),
+            Ok(Err(error)) => Err(unknown(url, &chain(&error))),
+        }
+    }
+}
+
+impl About {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        Self {
+            index: text("x-etcd-index").and_then(|value| value.parse().ok()),
+            cluster: text("x-etcd-cluster-id").map(Box::from),
+        }
+    }
+}
+
+async fn read(response: Response<Incoming>, piece: Option<Duration>) -> Result<Vec<u8>, String> {
+    let mut body = response.into_body();
+    let mut bytes = Vec::new();
+    loop {
+        let next = match piece {
+            Some(limit) => timeout(limit, body.frame()).await.map_err(|_| "the answer stopped half way")?,
+            None => body.frame().await,
+        };
+        match next {
+            None => return Ok(bytes),
+            Some(Err(error)) => return Err(chain(&error)),
+            Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+        }
+        if bytes.len() > BODY {
+            return Err(format!("the answer is larger than {} MiB", BODY >> 20));
+        }
+    }
+}
+
+fn authorization(settings: &StoreSettings) -> Result<Option<HeaderValue>, StoreError> {
+    let Some((user, password)) = &settings.user else {
+        return Ok(None);
+    };
+    let token = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::try_from(format!("Basic {token}"))
+        .map_err(|error| StoreError::BadSettings { what: format!("--etcd-user: {error}") })?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn unknown(url: &str, why: &str) -> Fault {
+    Fault::Unknown(unreachable(url, why))
+}
+
+fn unreachable(url: &str, why: &str) -> StoreError {
+    StoreError::Unreachable { endpoint: endpoint_of(url), why: why.to_owned() }
+}
+
+/// The endpoint that a request's URL began with.
+pub(super) fn endpoint_of(url: &str) -> String {
+    url.split("/v2/").next().unwrap_or(url).to_owned()
+}

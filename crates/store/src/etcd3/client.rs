@@ -1,0 +1,283 @@
+//! One connected, authenticated client of one endpoint: typed calls in, replies or errors that say whose fault out.
+//! Renews its token; never retries for any other reason.
+
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::messages::{
+    AuthenticateRequest, KEEP_ALIVE, KeepAliveRequest, KeepAliveResponse, Method, StatusRequest, StatusResponse, WATCH,
+    WatchCreate, WatchRequest, WatchResponse,
+};
+use super::transport::{Endpoint, Transport};
+use crate::error::{StoreError, chain};
+
+/// For the first words on a new connection: a frozen endpoint is left soon.
+const HELLO: Duration = Duration::from_secs(3);
+/// For any other call, a page of a thousand keys included.
+const CALL: Duration = Duration::from_secs(10);
+/// One answer at most: 1,000 keys of a page or one event, of at most 1.5 MiB each by etcd's default, hardly ever near it.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// A client on one connection.
+pub(super) struct Client {
+    endpoint: String,
+    grpc: Grpc<Transport>,
+    transport: Transport,
+    user: Option<(String, String)>,
+    token: Mutex<Option<MetadataValue<Ascii>>>,
+    version: String,
+}
+
+impl Client {
+    /// Connects, authenticates, and makes sure that a member with a leader answers in our language.
+    pub(super) async fn connect(endpoint: &Endpoint, user: Option<(String, String)>) -> Result<Self, StoreError> {
+        let transport = endpoint.dial().await?;
+        let grpc = Grpc::with_origin(transport.clone(), endpoint.origin().clone());
+        let mut client = Self {
+            endpoint: endpoint.url(),
+            grpc: grpc.max_decoding_message_size(LARGEST_ANSWER),
+            transport,
+            user,
+            token: Mutex::new(None),
+            version: String::new(),
+        };
+        client.version = client.greet().await?;
+        client.authenticate().await?;
+        Ok(client)
+    }
+
+    /// URL of the endpoint.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The server's version, or `unknown` where it keeps that to itself.
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether the connection is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.transport.is_closed()
+    }
+
+    /// Calls a method, with a new token if the old one is no longer accepted.
+    pub(super) async fn call<M: Method + Clone>(&self, message: M) -> Result<M::Reply, StoreError> {
+        self.signed(|| self.attempt(message.clone(), CALL)).await
+    }
+
+    /// Renews a lease: how many seconds it has from now, 0 if there is none of this id.
+    pub(super) async fn keep_alive(&self, id: i64, within: Duration) -> Result<i64, StoreError> {
+        let renew = || async { timeout(within, self.keep_alive_once(id)).await.unwrap_or_else(|_| Err(late(within))) };
+        Ok(self.signed(renew).await?.ttl)
+    }
+
+    /// One request on a stream of its own: a stream kept open would be one more thing that can silently break.
+    async fn keep_alive_once(&self, id: i64) -> Result<KeepAliveResponse, Status> {
+        let mut request = Request::new(stream::iter([KeepAliveRequest { id }]));
+        self.sign(request.metadata_mut());
+        let path = PathAndQuery::from_static(KEEP_ALIVE);
+        let answer = self.ready().await?.streaming(request, path, ProstCodec::default()).await?;
+        let answer = answer.into_inner().message().await?;
+        answer.ok_or_else(|| Status::unavailable("it renewed nothing"))
+    }
+
+    /// Does something once more with a new token if the old one is no longer accepted.
+    async fn signed<T, F: Future<Output = Result<T, Status>>>(&self, call: impl Fn() -> F) -> Result<T, StoreError> {
+        match call().await {
+            Err(status) if self.user.is_some() && token_is_stale(&status) => {
+                self.authenticate().await?;
+                call().await.map_err(|status| self.fault(&status))
+            }
+            other => other.map_err(|status| self.fault(&status)),
+        }
+    }
+
+    /// Opens a watch, and waits for its first response.
+    pub(super) async fn watch(&self, create: WatchCreate) -> Result<(WatchResponse, Watch), StoreError> {
+        let open = async {
+            let mut watch = self.open(create).await.map_err(|status| self.fault(&status))?;
+            Ok((self.next(&mut watch).await?, watch))
+        };
+        timeout(CALL, open).await.unwrap_or_else(|_| Err(self.fault(&late(CALL))))
+    }
+
+    async fn open(&self, create: WatchCreate) -> Result<Watch, Status> {
+        // A request stream that ends is a wish to end the watch: it ends with the watch, and not before. One that never
+        // ended would keep the watch, and the connection, open for good: nobody reads it, and etcd still sends.
+        let (open, closed) = oneshot::channel::<Infallible>();
+        let requests = stream::iter([WatchRequest { create: Some(create) }]).chain(stream::pending());
+        let mut request = Request::new(requests.take_until(closed));
+        self.sign(request.metadata_mut());
+        let path = PathAndQuery::from_static(WATCH);
+        let answer = self.ready().await?.streaming(request, path, ProstCodec::default()).await?;
+        Ok(Watch { responses: answer.into_inner(), _open: open })
+    }
+
+    /// The next response of a watch.
+    pub(super) async fn next(&self, watch: &mut Watch) -> Result<WatchResponse, StoreError> {
+        let response = watch.responses.message().await.map_err(|status| self.fault(&status))?;
+        response.ok_or_else(|| self.failed("it ended the watch".to_owned()))
+    }
+
+    /// An error of this endpoint that is neither the network's nor a refusal.
+    pub(super) fn failed(&self, why: String) -> StoreError {
+        StoreError::Failed { endpoint: self.endpoint.clone(), why }
+    }
+
+    /// An answer of this endpoint that breaks the protocol.
+    pub(super) fn nonsense(&self, why: &str) -> StoreError {
+        StoreError::BadAnswer { endpoint: self.endpoint.clone(), why: why.to_owned() }
+    }
+
+    async fn greet(&self) -> Result<String, StoreError> {
+        match self.attempt(StatusRequest {}, HELLO).await {
+            Ok(StatusResponse { leader: 0, .. }) => Err(self.failed("its cluster has no leader".to_owned())),
+            Ok(StatusResponse { version, .. }) => Ok(version),
+            Err(status) if speaks_grpc(&status) => match status.code() {
+                Code::Unimplemented => Err(self.not_supported(&status)),
+                Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument => Ok("unknown".to_owned()),
+                _ => Err(self.fault(&status)),
+            },
+            Err(status) if cause::<h2::Error>(&status).is_some_and(|error| error.reason().is_some()) => {
+                Err(self.not_supported(&status))
+            }
+            Err(status) if cause::<hyper::Error>(&status).is_some() => Err(self.hung_up(&status)),
+            Err(status) => Err(self.fault(&status)),
+        }
+    }
+
+    /// Fetches a token, if we have a user and the server wants one.
+    async fn authenticate(&self) -> Result<(), StoreError> {
+        let Some((name, password)) = self.user.clone() else {
+            return Ok(());
+        };
+        // Without the old token: etcd refuses even this call for a stale one.
+        let token = match self.send(Request::new(AuthenticateRequest { name, password }), HELLO).await {
+            Ok(reply) => Some(reply.token.parse().map_err(|_| self.nonsense("a token that is not plain text"))?),
+            Err(status) if status.message().contains("authentication is not enabled") => None,
+            Err(status) if status.code() == Code::InvalidArgument => {
+                return Err(self.refused(&status));
+            }
+            Err(status) => return Err(self.fault(&status)),
+        };
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        Ok(())
+    }
+
+    async fn attempt<M: Method>(&self, message: M, within: Duration) -> Result<M::Reply, Status> {
+        let mut request = Request::new(message);
+        self.sign(request.metadata_mut());
+        self.send(request, within).await
+    }
+
+    async fn send<M: Method>(&self, request: Request<M>, within: Duration) -> Result<M::Reply, Status> {
+        let path = PathAndQuery::from_static(M::PATH);
+        let call = async { self.ready().await?.unary(request, path, ProstCodec::default()).await };
+        let reply = timeout(within, call).await.unwrap_or_else(|_| Err(late(within)))?;
+        Ok(reply.into_inner())
+    }
+
+    async fn ready(&self) -> Result<Grpc<Transport>, Status> {
+        let mut grpc = self.grpc.clone();
+        grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+        Ok(grpc)
+    }
+
+    /// Adds what every call carries: our token, and the wish to hear of a lost leader rather than wait for one.
+    fn sign(&self, metadata: &mut MetadataMap) {
+        metadata.insert("hasleader", MetadataValue::from_static("true"));
+        if let Some(token) = &*self.token.lock().unwrap_or_else(PoisonError::into_inner) {
+            metadata.insert("token", token.clone());
+        }
+    }
+
+    /// Whose fault a failed call is.
+    fn fault(&self, status: &Status) -> StoreError {
+        let endpoint = self.endpoint.clone();
+        let why = said(status);
+        match status.code() {
+            Code::OutOfRange if why.contains("compacted") => StoreError::Compacted { endpoint },
+            Code::NotFound if why.contains("lease not found") => StoreError::LeaseEnded { endpoint },
+            Code::Unauthenticated | Code::PermissionDenied => StoreError::Refused { endpoint, why },
+            Code::InvalidArgument if why.contains("user name is empty") => StoreError::Refused { endpoint, why },
+            _ if speaks_grpc(status) => StoreError::Failed { endpoint, why },
+            _ => StoreError::Unreachable { endpoint, why },
+        }
+    }
+
+    fn refused(&self, status: &Status) -> StoreError {
+        StoreError::Refused { endpoint: self.endpoint.clone(), why: said(status) }
+    }
+
+    /// What a server says before it hangs up, such as a TLS alert, is often lost to the reset; so guess aloud.
+    fn hung_up(&self, status: &Status) -> StoreError {
+        let guess = match self.endpoint.starts_with("https:") {
+            true => "does it want a certificate of ours (--etcd-cert, --etcd-key)?",
+            false => "is this its port for clients, and without TLS (else https://)?",
+        };
+        let why = format!("it hung up on our first words ({}); {guess}", said(status));
+        StoreError::Unreachable { endpoint: self.endpoint.clone(), why }
+    }
+
+    fn not_supported(&self, status: &Status) -> StoreError {
+        StoreError::NotSupported {
+            endpoint: self.endpoint.clone(),
+            api: "v3",
+            why: said(status),
+            hint: "try --etcd-api 2, another port, or https:// if etcd serves TLS",
+        }
+    }
+}
+
+/// An open watch.
+pub(super) struct Watch {
+    responses: Streaming<WatchResponse>,
+    /// Ends the requests when dropped.
+    _open: oneshot::Sender<Infallible>,
+}
+
+/// Tokens die with the server, with idleness (5 min for simple ones) and with any change to users or roles.
+fn token_is_stale(status: &Status) -> bool {
+    const SIGNS: [&str; 3] = ["invalid auth token", "revision of auth store is old", "user name is empty"];
+    status.code() == Code::Unauthenticated || SIGNS.iter().any(|sign| status.message().contains(sign))
+}
+
+/// Whether the status came from etcd itself: what tonic makes of a broken connection has a cause.
+fn speaks_grpc(status: &Status) -> bool {
+    std::error::Error::source(status).is_none()
+}
+
+/// The error of that type among a status's causes.
+fn cause<E: std::error::Error + 'static>(status: &Status) -> Option<&E> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn late(limit: Duration) -> Status {
+    Status::from_error(format!("no answer within {limit:?}").into())
+}
+
+fn said(status: &Status) -> String {
+    let said = status.message().trim_start_matches("etcdserver: ");
+    match std::error::Error::source(status) {
+        Some(cause) => chain(cause),
+        None => said.to_owned(),
+    }
+}

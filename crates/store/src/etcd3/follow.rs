@@ -1,0 +1,283 @@
+//! Follows a prefix for ever: connect, list or resume, watch, audit, and again. The only place here that waits to retry.
+//!
+//! ```text
+//!   connect ─> same history? ─yes─> watch from revision + 1 ─> changes ... ─error─> next endpoint, backoff, connect
+//!                  │no                    ▲       │compacted, or the audit finds a difference
+//!                  └──> list, Reset ──────┘<──────┘
+//! ```
+//!
+//! The history is the same if the cluster's id is, and its revision, read through the leader so that a member's lag
+//! does not count, has not gone back. A data directory replaced by an older copy that has since grown past us keeps
+//! both; so a resumed watch is audited at once.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use super::Etcd3;
+use super::audit::{Delivered, Fingerprinter, Fingerprints, Verdict};
+use super::client::Client;
+use super::keys::Folder;
+use super::list::{Moment, list, moment};
+use super::messages::WatchCreate;
+use super::transport::Endpoint;
+use super::watch::{Revision, Step, Watching};
+use crate::backoff::{Backoff, jitter};
+use crate::error::StoreError;
+use crate::{Condition, Update};
+
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// Low, so that an etcd that returns is found soon.
+const LAST_RETRY: Duration = Duration::from_secs(2);
+/// A session that lasted this long was a good one: the next retry is quick again.
+const GOOD_SESSION: Duration = Duration::from_secs(5);
+/// From a resumed watch to its audit.
+const AUDIT_RESUMED: Duration = Duration::from_millis(300);
+/// From an audit that found a suspect, or failed, to the next.
+const AUDIT_AGAIN: Duration = Duration::from_secs(1);
+/// From an audit's list to its comparison, so that the watch has said what the list has seen.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What is known of the store, kept over connections.
+struct Known {
+    seen: Moment,
+    delivered: Delivered,
+}
+
+/// The following of one prefix.
+pub(super) struct Follower<'a> {
+    store: &'a Etcd3,
+    updates: mpsc::Sender<Update>,
+    reporter: Reporter,
+    rng: fastrand::Rng,
+    backoff: Backoff,
+    known: Option<Known>,
+}
+
+impl<'a> Follower<'a> {
+    pub(super) fn new(store: &'a Etcd3, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) -> Self {
+        Self {
+            store,
+            updates,
+            reporter: Reporter { condition },
+            rng: fastrand::Rng::new(),
+            backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
+            known: None,
+        }
+    }
+
+    /// Ends only when nobody takes updates any more.
+    pub(super) async fn run(mut self) {
+        let updates = self.updates.clone();
+        tokio::select! {
+            () = updates.closed() => {}
+            () = self.sessions() => {}
+        }
+    }
+
+    /// One endpoint after the other, beginning anywhere; a pause after each whole round of failures.
+    async fn sessions(&mut self) {
+        let endpoints = &self.store.endpoints;
+        let mut turn = self.rng.usize(..endpoints.len());
+        let mut failures = 0;
+        loop {
+            let started = Instant::now();
+            let Err(error) = self.session(&endpoints[turn]).await;
+            self.reporter.failed(&error);
+            if started.elapsed() >= GOOD_SESSION {
+                self.backoff.reset();
+                failures = 0;
+            }
+            failures += 1;
+            turn = (turn + 1) % endpoints.len();
+            if failures % endpoints.len() == 0 {
+                sleep(self.backoff.next(&mut self.rng)).await;
+            }
+        }
+    }
+
+    /// All that can be done on one connection.
+    async fn session(&mut self, endpoint: &Endpoint) -> Result<Infallible, StoreError> {
+        let client = Client::connect(endpoint, self.store.user.clone()).await?;
+        self.trust(moment(&client, &self.store.folder).await?);
+        let mut relists = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        loop {
+            let (mut known, audit_in) = match self.known.take() {
+                Some(known) => (known, jitter(AUDIT_RESUMED, 0.5..1.5, &mut self.rng)),
+                None => (self.relist(&client).await?, self.audit_pause()),
+            };
+            match self.watch(&client, &mut known, audit_in).await {
+                Ok(why) => warn!("etcd at {}: {why}; reading everything again", client.endpoint()),
+                Err(error) => {
+                    self.known = Some(known);
+                    return Err(error);
+                }
+            }
+            sleep(relists.next(&mut self.rng)).await;
+        }
+    }
+
+    /// Forgets what is known if the store's present cannot have come of it.
+    fn trust(&mut self, now: Moment) {
+        let Some(Known { seen, .. }) = &self.known else {
+            return;
+        };
+        if now.cluster != seen.cluster {
+            warn!("another etcd cluster answers, with revision {}; reading everything again", now.revision);
+            self.known = None;
+        } else if now.revision < seen.revision {
+            warn!(
+                "etcd went back from revision {} to {}: restored; reading everything again",
+                seen.revision, now.revision
+            );
+            self.known = None;
+        }
+    }
+
+    async fn relist(&mut self, client: &Client) -> Result<Known, StoreError> {
+        let folder = &self.store.folder;
+        let (seen, entries) = list(client, folder, self.store.page, |entries: &mut Vec<_>, kv| {
+            entries.extend(folder.relative_or_say(&kv.key).map(|key| (key, kv.value.into_boxed_slice())));
+        })
+        .await?;
+        let mut delivered = Delivered::default();
+        delivered.reset(&entries);
+        self.send(Update::Reset { revision: seen.revision, entries }).await;
+        Ok(Known { seen, delivered })
+    }
+
+    /// Watches until the connection fails (an error) or everything must be read again (the reason).
+    async fn watch(&mut self, client: &Client, known: &mut Known, audit_in: Duration) -> Result<String, StoreError> {
+        let store = self.store;
+        let (first, mut watch) = client.watch(creation(&store.folder, known.seen.revision + 1)).await?;
+        let mut watching = Watching::new(store.folder.clone(), known.seen);
+        let mut step;
+        (watching, step) = watching.step(first);
+        let audit = survey(store, client, known.delivered.maker(), audit_in);
+        tokio::pin!(audit);
+        loop {
+            match step {
+                Step::Created => self.reporter.watching(client, &store.folder, known.seen.revision),
+                Step::Changes(revisions) => self.deliver(&mut known.delivered, revisions).await,
+                Step::Relist(why) => return Ok(why),
+                Step::Retry(why) => return Err(client.failed(why)),
+            }
+            known.seen = watching.seen;
+            step = tokio::select! {
+                response = client.next(&mut watch) => {
+                    let step;
+                    (watching, step) = watching.step(response?);
+                    step
+                }
+                listed = &mut audit => match self.judge(known, listed) {
+                    Ok(pause) => {
+                        audit.set(survey(store, client, known.delivered.maker(), pause));
+                        Step::Changes(Vec::new())
+                    }
+                    Err(why) => Step::Relist(why),
+                },
+            };
+        }
+    }
+
+    async fn deliver(&mut self, delivered: &mut Delivered, revisions: Vec<Revision>) {
+        for Revision { number: revision, changes } in revisions {
+            changes.iter().for_each(|change| delivered.change(change));
+            if !changes.is_empty() {
+                self.send(Update::Changes { revision, changes }).await;
+            }
+        }
+    }
+
+    /// When to audit next, or why everything must be read again.
+    fn judge(
+        &mut self,
+        known: &mut Known,
+        listed: Result<(Moment, Fingerprints), StoreError>,
+    ) -> Result<Duration, String> {
+        let again = jitter(AUDIT_AGAIN, 0.8..1.2, &mut self.rng);
+        match listed {
+            Err(error) => {
+                debug!("audit: {error}");
+                Ok(again)
+            }
+            Ok((now, _)) if now.cluster != known.seen.cluster => Err("another cluster answers".to_owned()),
+            Ok((_, listed)) => match known.delivered.compare(&listed) {
+                Verdict::Sound => Ok(self.audit_pause()),
+                Verdict::Suspect => Ok(again),
+                Verdict::Lost(keys) => {
+                    Err(format!("the watch has missed changes of {keys} keys, or the store was replaced"))
+                }
+            },
+        }
+    }
+
+    fn audit_pause(&mut self) -> Duration {
+        jitter(self.store.audit, 0.8..1.2, &mut self.rng)
+    }
+
+    /// Waits for room. If nobody takes updates any more it waits to be ended by [`Follower::run`].
+    async fn send(&self, update: Update) {
+        if self.updates.send(update).await.is_err() {
+            pending::<()>().await;
+        }
+    }
+}
+
+/// A watch that says where it is from time to time, and splits an answer that is too long for one message.
+fn creation(folder: &Folder, from: u64) -> WatchCreate {
+    WatchCreate {
+        key: folder.start(),
+        range_end: folder.end(),
+        start_revision: from.cast_signed(),
+        progress_notify: true,
+        fragment: true,
+    }
+}
+
+/// After `pause`, what etcd lists, as fingerprints.
+async fn survey(
+    store: &Etcd3,
+    client: &Client,
+    maker: Fingerprinter,
+    pause: Duration,
+) -> Result<(Moment, Fingerprints), StoreError> {
+    sleep(pause).await;
+    let listed = list(client, &store.folder, store.page, |prints: &mut Fingerprints, kv| {
+        if let Some(key) = store.folder.relative(&kv.key) {
+            maker.add(prints, &key, &kv.value);
+        }
+    })
+    .await;
+    sleep(SETTLE).await;
+    listed
+}
+
+/// Tells how it stands to whoever watches the condition, and logs it.
+struct Reporter {
+    condition: watch::Sender<Condition>,
+}
+
+impl Reporter {
+    fn watching(&mut self, client: &Client, folder: &Folder, revision: u64) {
+        let via = format!("etcd v3 at {}", client.endpoint());
+        debug!("watching {} in {via} ({}) from revision {revision}", folder.name(), client.version());
+        self.condition.send_replace(Condition::Watching { via });
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        debug!("store: {error}");
+        let was_in_reach = !matches!(*self.condition.borrow(), Condition::Connecting { .. });
+        let error = error.to_string();
+        let next = if was_in_reach { Condition::Lost { error } } else { Condition::Connecting { error: Some(error) } };
+        self.condition.send_if_modified(|condition| {
+            let changed = *condition != next;
+            *condition = next;
+            changed
+        });
+    }
+}

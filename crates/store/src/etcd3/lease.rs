@@ -1,0 +1,230 @@
+//! A lease of etcd v3. What an edit may touch is decided by etcd itself, in one transaction: only a key that is not there
+//! or has this lease, and only while this process is the owner.
+//!
+//! Source: etcd `api/etcdserverpb/rpc.proto` (Lease, Txn); comparing leases needs etcd 3.3.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use super::client::Client;
+use super::keys::{full, raw};
+use super::list::Moment;
+use super::messages::{
+    Compare, CompareTarget, DeleteRangeRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, Operation,
+    OperationResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+use super::{Etcd3, check_key};
+use crate::error::StoreError;
+use crate::lease::{self, Claim, Edit, Grip, Owner};
+
+/// Edits under way at once: etcd writes what comes together to its log as one.
+const AT_ONCE: usize = 64;
+/// For a renewal, at most: another endpoint is to have its turn before the lease ends.
+const RENEWAL: Duration = Duration::from_secs(3);
+
+/// A lease and its owner.
+pub(crate) struct Lease<'a> {
+    store: &'a Etcd3,
+    id: i64,
+    /// The key that says which process is the owner.
+    fence: Vec<u8>,
+    session: Vec<u8>,
+    ttl: Duration,
+}
+
+impl<'a> Lease<'a> {
+    pub(crate) async fn grant(
+        store: &'a Etcd3,
+        owner: &Owner,
+        ttl: Duration,
+        claim: Claim,
+    ) -> Result<Option<Self>, StoreError> {
+        let id = owner.id.cast_signed();
+        let mut lease = Self { store, id, fence: raw(&owner.place()), session: owner.session.clone().into(), ttl };
+        let client = store.client().await?;
+        let granted = lease.grant_on(&client, claim).await;
+        Ok(forget_broken(store, granted).await?.then_some(lease))
+    }
+
+    async fn grant_on(&mut self, client: &Client, claim: Claim) -> Result<bool, StoreError> {
+        // Before anything is renewed: that owner may be dead, and its keys about to end.
+        if claim == Claim::Again && self.is_anothers(client).await? {
+            return Ok(false);
+        }
+        let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX).max(1);
+        let granted = match client.keep_alive(self.id, RENEWAL).await? {
+            0 => client.call(LeaseGrantRequest { ttl: seconds, id: self.id }).await?.ttl,
+            granted => granted,
+        };
+        self.ttl = Duration::from_secs(u64::try_from(granted).unwrap_or(0).max(1));
+        let fence = put(self.fence.clone(), self.session.clone(), self.id);
+        let compare = match claim {
+            Claim::First => Vec::new(),
+            Claim::Again => vec![absent(self.fence.clone())],
+        };
+        let txn = TxnRequest { compare, success: vec![fence], failure: vec![self.ask_fence()] };
+        let reply = client.call(txn).await?;
+        Ok(reply.succeeded || said(&reply.responses) == Some(&*self.session))
+    }
+
+    async fn is_anothers(&self, client: &Client) -> Result<bool, StoreError> {
+        let reply = client.call(RangeRequest { key: self.fence.clone(), ..RangeRequest::default() }).await?;
+        Ok(value(&reply).is_some_and(|session| session != self.session))
+    }
+
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
+        let client = self.store.client().await?;
+        let renewed = async {
+            if client.keep_alive(self.id, RENEWAL.min(self.ttl)).await? == 0 {
+                return Ok(Grip::Ended);
+            }
+            // What one member knows is enough while that is us: a later owner is found at the next renewal, and until
+            // then etcd refuses our edits. A member that is behind may not know of us yet, so the cluster has the last word.
+            match self.look(&client, true).await? {
+                Grip::Done(_) => Ok(Grip::Done(0)),
+                _ => self.look(&client, false).await,
+            }
+        };
+        forget_broken(self.store, renewed.await).await
+    }
+
+    /// Whose the lease is, as the member says or as the cluster does.
+    async fn look(&self, client: &Client, serializable: bool) -> Result<Grip, StoreError> {
+        let request = RangeRequest { key: self.fence.clone(), serializable, ..RangeRequest::default() };
+        let reply = client.call(request).await?;
+        Ok(self.judge(value(&reply), Grip::Done(0)))
+    }
+
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+        let client = match self.store.client().await {
+            Ok(client) => client,
+            Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let all = stream::iter(edits.iter().map(|edit| self.edit(client.clone(), edit)));
+        all.buffered(AT_ONCE).collect().await
+    }
+
+    async fn edit(&self, client: Arc<Client>, edit: &Edit) -> Result<Grip, StoreError> {
+        check_key(edit.key())?;
+        let key = raw(edit.key());
+        let done = match client.call(self.guarded(key, edit)).await {
+            Err(StoreError::LeaseEnded { .. }) => Ok(Grip::Ended),
+            Err(error) => Err(error),
+            Ok(reply) => self.outcome(&client, &reply),
+        };
+        forget_broken(self.store, done).await
+    }
+
+    /// The edit, if this process is the owner and the key is ours; else, for a put, if there is no such key.
+    fn guarded(&self, key: Vec<u8>, edit: &Edit) -> TxnRequest {
+        let ours = Compare {
+            target: CompareTarget::Lease.into(),
+            key: key.clone(),
+            lease: Some(self.id),
+            ..Compare::default()
+        };
+        let (success, failure) = match edit {
+            Edit::Put { value, .. } => {
+                let put = put(key.clone(), value.clone(), self.id);
+                let fresh = TxnRequest {
+                    compare: vec![self.is_owner(), absent(key)],
+                    success: vec![put.clone()],
+                    failure: vec![self.ask_fence()],
+                };
+                (put, Operation { txn: Some(Box::new(fresh)), ..Operation::default() })
+            }
+            Edit::Delete { .. } => {
+                let delete = DeleteRangeRequest { key, range_end: Vec::new() };
+                (Operation { delete: Some(delete), ..Operation::default() }, self.ask_fence())
+            }
+        };
+        TxnRequest { compare: vec![self.is_owner(), ours], success: vec![success], failure: vec![failure] }
+    }
+
+    fn outcome(&self, client: &Client, reply: &TxnResponse) -> Result<Grip, StoreError> {
+        let done = Grip::Done(Moment::read(client, reply.header)?.revision);
+        let inner = reply.responses.first().and_then(|response| response.txn.as_deref());
+        Ok(match (reply.succeeded, inner) {
+            (true, _) => done,
+            (false, Some(inner)) if inner.succeeded => done,
+            (false, Some(inner)) => self.judge(said(&inner.responses), Grip::Taken),
+            (false, None) => self.judge(said(&reply.responses), Grip::Taken),
+        })
+    }
+
+    /// What it means that the fence says this; `otherwise` if it names us.
+    fn judge(&self, fence: Option<&[u8]>, otherwise: Grip) -> Grip {
+        match fence {
+            Some(session) if session == self.session => otherwise,
+            Some(_) => Grip::Replaced,
+            None => Grip::Ended,
+        }
+    }
+
+    fn is_owner(&self) -> Compare {
+        Compare {
+            target: CompareTarget::Value.into(),
+            key: self.fence.clone(),
+            value: Some(self.session.clone()),
+            ..Compare::default()
+        }
+    }
+
+    fn ask_fence(&self) -> Operation {
+        let range = RangeRequest { key: self.fence.clone(), ..RangeRequest::default() };
+        Operation { range: Some(range), ..Operation::default() }
+    }
+
+    pub(crate) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+        let client = self.store.client().await?;
+        let about = client.call(LeaseTimeToLiveRequest { id: self.id, keys: true }).await;
+        let keys = forget_broken(self.store, about).await?.keys;
+        let keys = keys.into_iter().filter(|key| *key != self.fence).filter_map(|key| full(&key)).collect();
+        lease::values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
+    }
+
+    /// Deletes the keys, and lets the lease end by itself: by its id it would be revoked for a process that has just taken
+    /// it over, too.
+    pub(crate) async fn release(&self) -> Result<(), StoreError> {
+        let keys = self.held().await?.into_keys();
+        let edits: Vec<_> = keys.map(|key| Edit::Delete { key }).collect();
+        self.apply(&edits).await.into_iter().try_for_each(|done| done.map(|_| ()))?;
+        let client = self.store.client().await?;
+        let delete = DeleteRangeRequest { key: self.fence.clone(), range_end: Vec::new() };
+        let delete = Operation { delete: Some(delete), ..Operation::default() };
+        let txn = TxnRequest { compare: vec![self.is_owner()], success: vec![delete], failure: Vec::new() };
+        client.call(txn).await.map(|_| ())
+    }
+}
+
+fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> Operation {
+    Operation { put: Some(PutRequest { key, value, lease, ignore_lease: false }), ..Operation::default() }
+}
+
+fn absent(key: Vec<u8>) -> Compare {
+    Compare { target: CompareTarget::Create.into(), key, create_revision: Some(0), ..Compare::default() }
+}
+
+/// The value that a range of one key found, in the first response.
+fn said(responses: &[OperationResponse]) -> Option<&[u8]> {
+    value(responses.first()?.range.as_ref()?)
+}
+
+fn value(range: &RangeResponse) -> Option<&[u8]> {
+    range.kvs.first().map(|kv| &*kv.value)
+}
+
+/// The member may be cut off from its cluster: whoever asks again is to reach another one.
+async fn forget_broken<T>(store: &Etcd3, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    if matches!(done, Err(StoreError::Unreachable { .. } | StoreError::Failed { .. } | StoreError::BadAnswer { .. })) {
+        *store.client.lock().await = None;
+    }
+    done
+}

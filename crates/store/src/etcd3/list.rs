@@ -1,0 +1,97 @@
+//! Every key below a folder at one revision, page by page. Never watches.
+
+use super::client::Client;
+use super::keys::Folder;
+use super::messages::{KeyValue, RangeRequest, ResponseHeader};
+use crate::error::StoreError;
+
+/// A list that takes longer than etcd keeps its revision is begun again, this often.
+const ATTEMPTS: usize = 3;
+
+/// What a store holds at one moment of one cluster's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// Which cluster: another id is another history.
+    pub(super) cluster: u64,
+    /// How far it has come.
+    pub(super) revision: u64,
+}
+
+impl Moment {
+    /// From the header that every answer carries.
+    pub(super) fn new(header: Option<ResponseHeader>) -> Option<Self> {
+        let ResponseHeader { cluster_id, revision } = header?;
+        Some(Self { cluster: cluster_id, revision: u64::try_from(revision).ok()? })
+    }
+
+    /// The same, of an answer that must have a header.
+    pub(super) fn read(client: &Client, header: Option<ResponseHeader>) -> Result<Self, StoreError> {
+        Self::new(header).ok_or_else(|| client.nonsense("no header"))
+    }
+}
+
+/// The present moment, agreed on by the cluster: a lagging member waits until it has caught up.
+pub(super) async fn moment(client: &Client, folder: &Folder) -> Result<Moment, StoreError> {
+    Ok(glance(client, folder).await?.0)
+}
+
+/// The present moment, and whether the folder holds any key.
+pub(super) async fn glance(client: &Client, folder: &Folder) -> Result<(Moment, bool), StoreError> {
+    let request = RangeRequest {
+        key: folder.start(),
+        range_end: folder.end(),
+        limit: 1,
+        keys_only: true,
+        ..RangeRequest::default()
+    };
+    let reply = client.call(request).await?;
+    Ok((Moment::read(client, reply.header)?, !reply.kvs.is_empty()))
+}
+
+/// Reads all pages of one revision into what `fold` makes of each key, beginning with `C::default()`.
+pub(super) async fn list<C: Default>(
+    client: &Client,
+    folder: &Folder,
+    page: u32,
+    fold: impl Fn(&mut C, KeyValue),
+) -> Result<(Moment, C), StoreError> {
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match pages(client, folder, page, &fold).await {
+            Err(StoreError::Compacted { .. }) if left > 0 => continue,
+            other => return other,
+        }
+    }
+}
+
+async fn pages<C: Default>(
+    client: &Client,
+    folder: &Folder,
+    page: u32,
+    fold: &impl Fn(&mut C, KeyValue),
+) -> Result<(Moment, C), StoreError> {
+    let mut all = C::default();
+    let mut first: Option<Moment> = None;
+    let mut key = folder.start();
+    loop {
+        let revision = first.map_or(0, |moment| moment.revision.cast_signed());
+        let request =
+            RangeRequest { key, range_end: folder.end(), limit: i64::from(page), revision, ..RangeRequest::default() };
+        let reply = client.call(request).await?;
+        let moment = Moment::read(client, reply.header)?;
+        let moment = *first.get_or_insert(moment);
+        let last = reply.kvs.last().map(|last| last.key.clone());
+        reply.kvs.into_iter().for_each(|kv| fold(&mut all, kv));
+        match last {
+            Some(last) if reply.more => key = after(last),
+            _ => return Ok((moment, all)),
+        }
+    }
+}
+
+/// The first key that can follow.
+fn after(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
