@@ -62,60 +62,75 @@ pub(crate) enum Fault {
     TooManyConnections,
 }
 
-impl Fault {
+/// What the engine knows of a kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
     /// The status that answers it, if an answer can still be given. `None`: nobody is there to read it.
-    pub(crate) fn status(self) -> Option<u16> {
-        Some(match self {
-            Self::BadRequest(bad) => bad.status(),
-            Self::BadRequestBody(_) => 400,
-            Self::HeadTimeout | Self::BodyTimeout => 408,
-            Self::ClientGone => return None,
-            Self::NoRoute | Self::NoInstance | Self::Full | Self::Exhausted | Self::TooManyConnections => 503,
-            Self::ConnectRefused
-            | Self::NoAnswer
-            | Self::BadResponse(_)
-            | Self::BadResponseBody
-            | Self::UnaskedSwitch => 502,
-            Self::ConnectTimeout | Self::ServerTimeout | Self::Removed => 504,
-        })
-    }
-
+    pub(crate) status: Option<u16>,
     /// The name in metrics and logs.
-    pub(crate) fn name(self) -> &'static str {
-        NAMES[self.index()]
-    }
-
+    pub(crate) name: &'static str,
+    /// Whose fault it is.
+    pub(crate) side: Side,
+    /// Whether the request may be sent again.
+    pub(crate) repeat: Repeat,
     /// Position in [`NAMES`] and in counters.
-    pub(crate) fn index(self) -> usize {
-        match self {
-            Self::BadRequest(_) => 0,
-            Self::BadRequestBody(_) => 1,
-            Self::HeadTimeout => 2,
-            Self::BodyTimeout => 3,
-            Self::ClientGone => 4,
-            Self::NoRoute => 5,
-            Self::NoInstance => 6,
-            Self::Full => 7,
-            Self::Exhausted => 8,
-            Self::ConnectRefused => 9,
-            Self::ConnectTimeout => 10,
-            Self::NoAnswer => 11,
-            Self::ServerTimeout => 12,
-            Self::BadResponse(_) => 13,
-            Self::BadResponseBody => 14,
-            Self::TooManyConnections => 15,
-            Self::UnaskedSwitch => 16,
-            Self::Removed => 17,
-        }
-    }
+    pub(crate) index: usize,
+}
 
-    /// Whether the instance is to blame for not taking the connection: three in a row take it out of rotation.
-    pub(crate) fn blames_instance(self) -> bool {
-        matches!(self, Self::ConnectRefused | Self::ConnectTimeout)
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client's.
+    Client,
+    /// The instance's.
+    Instance,
+    /// The keys': no service or no instance takes the request, or their limits are reached.
+    Keys,
+    /// Ours, or this machine's.
+    Us,
+}
+
+/// Whether a request that met a fault may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// No.
+    Never,
+    /// Yes, to another instance: nothing of it was sent.
+    Elsewhere,
+    /// Only if nothing came back and a second copy does no harm (RFC 9110 §9.2.2).
+    Unanswered,
+}
+
+impl Fault {
+    /// Everything that depends on the kind of fault, in one map.
+    pub(crate) fn facts(self) -> Facts {
+        use Repeat::{Elsewhere, Never, Unanswered};
+        use Side::{Client, Instance, Keys, Us};
+        let (index, status, side, repeat) = match self {
+            Self::BadRequest(bad) => (0, Some(bad.status()), Client, Never),
+            Self::BadRequestBody(_) => (1, Some(400), Client, Never),
+            Self::HeadTimeout => (2, Some(408), Client, Never),
+            Self::BodyTimeout => (3, Some(408), Client, Never),
+            Self::ClientGone => (4, None, Client, Never),
+            Self::NoRoute => (5, Some(503), Keys, Never),
+            Self::NoInstance => (6, Some(503), Keys, Never),
+            Self::Full => (7, Some(503), Keys, Never),
+            Self::Exhausted => (8, Some(503), Us, Never),
+            Self::ConnectRefused => (9, Some(502), Instance, Elsewhere),
+            Self::ConnectTimeout => (10, Some(504), Instance, Elsewhere),
+            Self::NoAnswer => (11, Some(502), Instance, Unanswered),
+            Self::ServerTimeout => (12, Some(504), Instance, Never),
+            Self::BadResponse(_) => (13, Some(502), Instance, Never),
+            Self::BadResponseBody => (14, Some(502), Instance, Never),
+            Self::TooManyConnections => (15, Some(503), Keys, Never),
+            Self::UnaskedSwitch => (16, Some(502), Instance, Never),
+            Self::Removed => (17, Some(504), Keys, Never),
+        };
+        Facts { status, name: NAMES[index], side, repeat, index }
     }
 }
 
-/// Names in metrics and logs, in the order of [`Fault::index`].
+/// Names in metrics and logs, in the order of [`Facts::index`].
 pub const NAMES: &[&str] = &[
     "bad_request",
     "bad_request_body",
@@ -149,12 +164,49 @@ mod tests {
         }
     }
 
+    /// Every fault, one of each kind.
+    const ALL: [Fault; 18] = [
+        Fault::BadRequest(BadRequest::Connect),
+        Fault::BadRequestBody(BadBody::ChunkSize),
+        Fault::HeadTimeout,
+        Fault::BodyTimeout,
+        Fault::ClientGone,
+        Fault::NoRoute,
+        Fault::NoInstance,
+        Fault::Full,
+        Fault::Exhausted,
+        Fault::ConnectRefused,
+        Fault::ConnectTimeout,
+        Fault::NoAnswer,
+        Fault::ServerTimeout,
+        Fault::BadResponse(BadResponse::Status),
+        Fault::BadResponseBody,
+        Fault::TooManyConnections,
+        Fault::UnaskedSwitch,
+        Fault::Removed,
+    ];
+
     #[test]
-    fn every_fault_has_a_name_of_its_own() {
-        let faults = [Fault::ClientGone, Fault::NoRoute, Fault::Full, Fault::Removed, Fault::TooManyConnections];
-        for (fault, name) in faults.iter().zip(["client_gone", "no_route", "full", "removed", "too_many_connections"]) {
-            assert_eq!(fault.name(), name);
+    fn every_fault_has_a_place_of_its_own() {
+        let places: Vec<_> = ALL.iter().map(|fault| fault.facts().index).collect();
+        assert_eq!(places, (0..NAMES.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_status_says_whose_fault_it_is() {
+        for fault in ALL {
+            let Facts { status, side, name, .. } = fault.facts();
+            let Some(status) = status else { continue };
+            assert!((400..600).contains(&status), "{name}: {status}");
+            assert!(status >= 500 || side == Side::Client, "{name}: {status} blames the client");
         }
-        assert_eq!(Fault::Removed.index() + 1, NAMES.len());
+    }
+
+    #[test]
+    fn nothing_is_repeated_that_an_instance_may_have_acted_on() {
+        for fault in ALL {
+            let Facts { repeat, side, name, .. } = fault.facts();
+            assert!(repeat == Repeat::Never || side == Side::Instance, "{name}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One connection of a TCP service: an instance is leased, then bytes go both ways.
+//! One connection of a TCP service: an instance is checked out, then bytes go both ways.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -6,47 +6,49 @@ use std::time::Instant;
 
 use pointsman_table::Balance;
 
-use crate::net::relay::{End, Relay};
+use crate::net::deadline::Deadline;
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
-use crate::pool::checkout::{Lease, Reuse, Want, lease};
+use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::{Tried, key_of_address};
-use crate::view::ServiceLive;
+use crate::pool::view::ServiceLive;
+use crate::record::Record;
+use crate::relay::{End, Relay};
 use crate::worker::{Counted, Worker};
 
 /// Relays a client's connection to an instance of the service until both sides are done.
 pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr, live: Rc<ServiceLive>) {
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
-    let started = Instant::now();
+    let peer = Peer::new(address);
+    let mut record = Record::new(Instant::now());
+    record.service = Some(Rc::clone(&live));
     let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(address));
     let want = Want { key, reuse: Reuse::Never };
-    let mut tried = Tried::default();
-    let mut leased = match lease(worker, &live, want, &mut tried, &deadline).await {
-        Ok(leased) => leased,
-        Err(fault) => {
-            live.unserved().requests.add(1);
-            worker.stats().fault(fault.index());
-            return client.reset_on_close();
+    match checkout(&worker.home, &live, want, &mut Tried::default(), &deadline).await {
+        Ok(mut checked_out) => {
+            record.taken(checked_out.instance());
+            relay(worker, &live, &mut client, &mut checked_out, &deadline).await;
         }
-    };
-    leased.instance().counters().requests.add(1);
-    let end = relay(worker, &live, &mut client, &mut leased, &deadline).await;
-    if end == End::Broken {
-        client.reset_on_close();
-        leased.stream.reset_on_close();
+        Err(fault) => {
+            record.fault = Some(fault);
+            client.reset_on_close();
+        }
     }
-    live.latency().record(started.elapsed());
+    record.finish_connection(worker, &peer);
 }
 
 async fn relay(
     worker: &Worker,
     live: &ServiceLive,
     client: &mut Stream,
-    leased: &mut Lease,
-    deadline: &crate::net::deadline::Deadline,
-) -> End {
-    let (instance_stream, instance) = leased.parts();
-    let idle = live.service.timeouts.tunnel;
-    let relay = Relay { pool: &worker.buffers, deadline, instance, idle };
-    relay.run(client, &[], instance_stream, &[]).await
+    checked_out: &mut Checkout,
+    deadline: &Deadline,
+) {
+    let (Link::Http1(stream), instance) = checked_out.parts();
+    let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
+    if relay.run(client, &[], stream, &[]).await == End::Broken {
+        client.reset_on_close();
+        stream.reset_on_close();
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pointsman_table::{InstanceName, Protocol, Service, ServiceName, Target};
+use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName, Target};
 
 pub use health::{Health, Room, Slots};
 use snapshot::Addressed;
@@ -144,7 +144,8 @@ impl WorkerStats {
 }
 
 type ServiceKey = (Protocol, ServiceName);
-type InstanceKey = (Protocol, ServiceName, InstanceName, Target);
+/// The same instance at another address, or over TLS now, is as healthy as its connections there are.
+type InstanceKey = (Protocol, ServiceName, InstanceName, (Target, bool));
 
 /// Everything that is counted, and what is known of instances.
 #[derive(Debug)]
@@ -218,12 +219,13 @@ impl Registry {
         self.lock().services.entry(key).or_insert_with(|| Kept::new(shared())).take()
     }
 
-    /// What is shared of an instance at this address, made when it is first asked for.
-    pub fn instance(&self, service: &Service, name: &InstanceName, target: &Target) -> Arc<InstanceShared> {
+    /// What is shared of an instance reached this way, made when it is first asked for.
+    pub fn instance(&self, service: &Service, instance: &Instance) -> Arc<InstanceShared> {
         let workers = self.workers.len();
         let shared =
             || InstanceShared { workers: per_worker(workers), health: Health::default(), slots: Slots::default() };
-        let key = (service.protocol, service.name.clone(), name.clone(), target.clone());
+        let way = (instance.target.clone(), instance.tls);
+        let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
         self.lock().instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
     }
 
@@ -283,7 +285,7 @@ impl Registry {
 impl Known {
     fn stats(&self, clock: u64) -> Vec<ServiceStats> {
         let mut by_service: HashMap<ServiceKey, Vec<Addressed>> = HashMap::new();
-        for ((protocol, service, name, target), kept) in &self.instances {
+        for ((protocol, service, name, (target, _)), kept) in &self.instances {
             let stats = InstanceStats::read(name, target, &kept.shared, clock);
             let addressed = Addressed { in_use: Arc::strong_count(&kept.shared) > 1, stats };
             by_service.entry((*protocol, service.clone())).or_default().push(addressed);

@@ -1,10 +1,29 @@
-//! One request and its response: lease an instance, send, answer. The whole request is sent first where it is there;
-//! otherwise its body goes up while the response may already come down.
+//! One request and its response, whatever versions of HTTP the two sides speak.
+//!
+//! ```text
+//! Request ─┬─ Forward(Plan) ─> attempts ─> checkout ─> send what is held ─┬─ Up    rest of the body ─> instance
+//!          │                      ^                                      └─ Down  client <─ head, body
+//!          │                      └── once more: nothing came back, no harm in a second copy
+//!          └─ Health, Refuse ─> local reply
+//! every path ─> Record::finish: the only place that counts
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `context` | the snapshot that a request is served with |
+//! | `decide` | what is to be done with a request: its plan |
+//! | `sides` | client and instance, whatever version of HTTP they speak |
+//! | `progress` | how far both directions have come |
+//! | `up`, `down` | the two directions |
+//! | `local` | responses of our own |
 
-pub(crate) mod plan;
-pub(crate) mod progress;
-pub(crate) mod response;
-pub(crate) mod upload;
+pub(crate) mod context;
+pub(crate) mod decide;
+mod down;
+mod local;
+mod progress;
+pub(crate) mod sides;
+mod up;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -12,151 +31,159 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use pointsman_wire::{BodyLength, BodyReader};
+use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
-use crate::exchange::plan::{ClientSide, Plan};
-use crate::exchange::progress::{Answered, Progress};
-use crate::exchange::response::Response;
-use crate::exchange::upload::Upload;
-use crate::fault::Fault;
-use crate::http1::client::{After, Client};
+use self::context::Cx;
+use self::decide::{Decision, Plan, Request};
+use self::down::{Answered, Down};
+use self::local::{refuse, say};
+use self::progress::{Answer, Progress};
+use self::sides::{Downstream, split_link};
+use self::up::Up;
+use crate::fault::{Fault, Repeat};
+use crate::http1::client::After;
 use crate::net::buffer::Input;
-use crate::net::relay::{End, Relay};
 use crate::net::send::send;
-use crate::pool::checkout::{Lease, Reuse, Want, lease};
+use crate::pool::checkout::{Checkout, Link, Reuse, checkout};
 use crate::pool::pick::Tried;
-use pointsman_engine::live::Counter;
+use crate::record::Meter;
+use crate::relay::{End, Relay};
 
-/// How a try ended.
-#[derive(Debug)]
-enum Outcome {
-    /// The whole response was sent.
+/// How an attempt ended that met no fault.
+enum Done {
+    /// The whole response was sent. `reusable`: the instance's connection may take another request.
     Complete { after: After, reusable: bool },
-    /// The instance closed without a byte of an answer.
-    Unanswered,
-    /// Nothing was sent to the client yet: it gets a fault's answer.
-    Fault(Fault),
-    /// A part of the response was sent: all that is left is to cut it.
-    Cut(Fault),
     /// It became a tunnel, and that is over.
     Tunnel(End),
 }
 
 /// Serves one request, whatever happens to it.
-pub(crate) async fn exchange(client: &mut Client, mut plan: Box<Plan>) -> After {
-    let after = attempts(client, &mut plan).await;
-    client.worker.buffers.give(std::mem::take(&mut plan.forward));
+pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: Downstream<'_>) -> After {
+    let Request { decision, whole } = request;
+    let after = match decision {
+        Decision::Forward(mut plan) => {
+            cx.record.service = Some(Rc::clone(&plan.live));
+            let after = attempts(&mut cx, &plan, &mut downstream, whole).await;
+            cx.worker.buffers.give(std::mem::take(&mut plan.held));
+            after
+        }
+        Decision::Health => say(&mut cx, &mut downstream, (200, Some("ok\n")), whole).await,
+        Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
+    };
+    cx.record.finish(cx.worker, cx.peer);
     after
 }
 
 /// Tries once, and once more when the first connection closed without a byte of an answer and nothing was lost by it.
-async fn attempts(client: &mut Client, plan: &mut Plan) -> After {
-    let live = Rc::clone(&plan.live);
+async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
+    let progress = Progress::new(whole);
     let mut tried = Tried::default();
-    let mut want = Want { key: plan.key, reuse: plan.reuse() };
-    let mut retried = false;
+    let mut want = plan.want(progress.sent());
     loop {
-        let leased = lease(&client.worker, &live, want, &mut tried, &client.deadline).await;
-        let mut leased = match leased {
-            Ok(leased) => leased,
+        let checked_out = checkout(&cx.worker.home, &plan.live, want, &mut tried, cx.deadline).await;
+        let repeated = cx.record.repeated.is_some();
+        let mut checked_out = match checked_out {
+            Ok(checked_out) => checked_out,
             // The only instance left takes no new work: what is to be told is how the one that was tried failed.
-            Err(Fault::NoInstance) if retried => return unserved(client, plan, Fault::NoAnswer).await,
-            Err(fault) => return unserved(client, plan, fault).await,
+            Err(Fault::NoInstance) if repeated => return unserved(cx, downstream, Fault::NoAnswer, &progress).await,
+            Err(fault) => return unserved(cx, downstream, fault, &progress).await,
         };
-        match attempt(client, plan, &mut leased).await {
-            Outcome::Unanswered if !retried && plan.may_repeat() => {
-                retried = true;
-                leased.instance().counters().retries.add(1);
-                if !leased.reused && live.instances.len() > 1 {
-                    tried.add(leased.index());
+        progress.attempt(cx.deadline.now());
+        match attempt(cx, plan, downstream, &mut checked_out, &progress).await {
+            Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
+                cx.record.repeated = Some(Rc::clone(checked_out.instance()));
+                if !checked_out.reused && plan.live.instances.len() > 1 {
+                    tried.add(checked_out.index());
                 }
                 want.reuse = Reuse::Never;
             }
-            outcome => return settle(client, plan, leased, outcome).await,
+            outcome => return settle(cx, downstream, checked_out, outcome, &progress).await,
         }
+    }
+}
+
+/// Whether the request may be sent again after this fault.
+fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress) -> bool {
+    match fault.facts().repeat {
+        Repeat::Unanswered => progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan),
+        // A checkout goes on to the next instance by itself.
+        Repeat::Never | Repeat::Elsewhere => false,
     }
 }
 
 /// Answers a request that no instance saw.
-async fn unserved(client: &mut Client, plan: &Plan, fault: Fault) -> After {
-    let counters = plan.live.unserved();
-    counters.requests.add(1);
-    count_status(&counters.responses, fault);
-    client.answer(fault, refusal_side(plan)).await
+async fn unserved(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, progress: &Progress) -> After {
+    refuse(cx, downstream, fault, progress.sent().is_whole()).await
 }
 
-/// Counts how it ended, and says what the client is still owed.
-async fn settle(client: &mut Client, plan: &Plan, leased: Lease, outcome: Outcome) -> After {
-    leased.instance().counters().requests.add(1);
-    plan.live.latency().record(plan.started.elapsed());
+/// Notes how it ended, and says what the client is still owed.
+async fn settle(
+    cx: &mut Cx<'_>,
+    downstream: &mut Downstream<'_>,
+    checked_out: Checkout,
+    outcome: Result<Done, Fault>,
+    progress: &Progress,
+) -> After {
+    cx.record.instance = Some(Rc::clone(checked_out.instance()));
+    if let Answer::Begun(status) = progress.answer() {
+        cx.record.status = Some(status);
+    }
     match outcome {
-        Outcome::Complete { after, reusable } => {
+        Ok(Done::Complete { after, reusable }) => {
             if reusable {
-                leased.keep(&client.worker, client.deadline.now());
+                checked_out.keep(&cx.worker.home, cx.deadline.now());
             }
             after
         }
-        Outcome::Unanswered => refuse(client, plan, &leased, Fault::NoAnswer).await,
-        Outcome::Fault(fault) => refuse(client, plan, &leased, fault).await,
-        Outcome::Cut(fault) => {
-            client.worker.stats().fault(fault.index());
+        Ok(Done::Tunnel(End::Done)) => After::Close,
+        Ok(Done::Tunnel(End::Broken)) => After::Reset,
+        Err(fault) if progress.begun() => {
+            cx.record.fault = Some(fault);
             After::Reset
         }
-        Outcome::Tunnel(End::Done) => After::Close,
-        Outcome::Tunnel(End::Broken) => After::Reset,
+        Err(fault) => refuse(cx, downstream, fault, progress.sent().is_whole()).await,
     }
 }
 
-async fn refuse(client: &mut Client, plan: &Plan, leased: &Lease, fault: Fault) -> After {
-    count_status(&leased.instance().counters().responses, fault);
-    client.answer(fault, refusal_side(plan)).await
-}
-
-/// An answer of ours keeps the connection only if nothing of the request is left to come.
-fn refusal_side(plan: &Plan) -> ClientSide {
-    ClientSide { keep_alive: plan.client.keep_alive && plan.complete, ..plan.client }
-}
-
-fn count_status(responses: &[Counter; 5], fault: Fault) {
-    if let Some(status) = fault.status() {
-        responses[usize::from(status / 100).clamp(1, 5) - 1].add(1);
-    }
-}
-
-/// One try on one connection.
-async fn attempt(client: &mut Client, plan: &mut Plan, leased: &mut Lease) -> Outcome {
+/// One attempt on one connection.
+async fn attempt(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &mut Downstream<'_>,
+    checked_out: &mut Checkout,
+    progress: &Progress,
+) -> Result<Done, Fault> {
     let server = plan.live.service.timeouts.server;
-    match send(&client.deadline, server, &mut leased.stream, &plan.forward).await {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            return Outcome::Fault(Fault::ServerTimeout);
-        }
+    let (Link::Http1(stream), instance) = checked_out.parts();
+    match send(cx.deadline, server, stream, &plan.held).await {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Fault::ServerTimeout),
         // It may have answered before it closed: what it said is read below.
         Ok(()) | Err(_) => {}
     }
-    leased.instance().counters().bytes_in.add(plan.forward.len() as u64);
+    Meter::of(instance).up(plan.held.len());
     let mut input = Input::default();
-    let answered = if plan.complete {
-        answer_only(client, plan, leased, &mut input).await
+    let answered = if progress.sent().is_whole() {
+        response_only(cx, plan, downstream, checked_out, &mut input, progress).await
     } else {
-        both_ways(client, plan, leased, &mut input).await
+        both_ways(cx, plan, downstream, checked_out, &mut input, progress).await
     };
-    let outcome = match answered {
-        Answered::Switched => Outcome::Tunnel(tunnel(client, plan, leased, &input).await),
-        Answered::Complete { keep_client, keep_instance } => Outcome::Complete {
-            after: after(client, plan, keep_client),
-            reusable: keep_instance && plan.complete && input.unread().is_empty(),
-        },
-        Answered::Nothing => Outcome::Unanswered,
-        Answered::Fault(fault) => Outcome::Fault(fault),
-        Answered::Cut(fault) => Outcome::Cut(fault),
+    let done = match answered {
+        Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &input).await)),
+        Ok(Answered::Complete { keep_client, keep_instance }) => {
+            let whole = progress.sent().is_whole();
+            let reusable = keep_instance && whole && input.unread().is_empty();
+            Ok(Done::Complete { after: after(downstream, keep_client, whole), reusable })
+        }
+        Err(fault) => Err(fault),
     };
-    input.discard(&client.worker.buffers);
-    outcome
+    input.discard(&cx.worker.buffers);
+    done
 }
 
 /// A client that asked for the close sends nothing more; any other may be about to.
-fn after(client: &Client, plan: &Plan, keep: bool) -> After {
-    match (keep, plan.client.keep_alive || !plan.complete || !client.input.unread().is_empty()) {
+fn after(downstream: &Downstream<'_>, keep: bool, whole: bool) -> After {
+    let Downstream::Http1(client) = downstream;
+    match (keep, client.side.keep_alive || !whole || !client.input.unread().is_empty()) {
         (true, _) => After::Keep,
         (false, true) => After::Linger,
         (false, false) => After::Close,
@@ -164,50 +191,49 @@ fn after(client: &Client, plan: &Plan, keep: bool) -> After {
 }
 
 /// The request is sent: only the response moves.
-async fn answer_only(client: &mut Client, plan: &Plan, leased: &mut Lease, input: &mut Input) -> Answered {
-    let (stream, instance) = leased.parts();
-    let progress = Progress::new(client.deadline.now(), true);
-    let (mut from, _) = stream.split();
-    let (_, mut to) = client.stream.split();
-    let response = Response::new(&client.worker, plan, instance, &client.deadline, &progress);
-    response.run(&mut from, input, &mut to).await
+async fn response_only(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &mut Downstream<'_>,
+    checked_out: &mut Checkout,
+    input: &mut Input,
+    progress: &Progress,
+) -> Result<Answered, Fault> {
+    let none = BodyWriter::new(BodyLength::None);
+    let mut body = BodyReader::new(BodyLength::None, 0);
+    let (link, instance) = checked_out.parts();
+    let (source, _) = split_link(link, input, &mut body, none);
+    let side = downstream.side();
+    let (_, sink) = downstream.split(none);
+    Down { cx, plan, instance, progress, side, source, sink }.run().await
 }
 
 /// The rest of the request's body goes up while the response may already come down.
-async fn both_ways(client: &mut Client, plan: &mut Plan, leased: &mut Lease, input: &mut Input) -> Answered {
-    let Client { worker, stream, input: from_client, deadline, .. } = client;
-    let (instance_stream, instance) = leased.parts();
-    let progress = Progress::new(deadline.now(), false);
-    let upload_deadline = worker.timers.deadline();
-    let mut body = std::mem::replace(&mut plan.body, BodyReader::new(BodyLength::None, 0));
-    let answered = {
-        let (mut client_read, mut client_write) = stream.split();
-        let (mut instance_read, mut instance_write) = instance_stream.split();
-        let upload = Upload {
-            worker,
-            plan,
-            body: &mut body,
-            counters: instance.counters(),
-            deadline: &upload_deadline,
-            progress: &progress,
-        };
-        let up = upload.run(&mut client_read, from_client, &mut instance_write);
-        let response = Response::new(worker, plan, instance, deadline, &progress);
-        let down = response.run(&mut instance_read, input, &mut client_write);
-        race(Box::pin(up), down, &progress).await
-    };
-    plan.streamed |= progress.streamed.get();
-    plan.body = body;
-    plan.complete = progress.uploaded.get();
-    answered
+async fn both_ways(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &mut Downstream<'_>,
+    checked_out: &mut Checkout,
+    input: &mut Input,
+    progress: &Progress,
+) -> Result<Answered, Fault> {
+    let mut body = BodyReader::new(BodyLength::None, 0);
+    let (link, instance) = checked_out.parts();
+    let (from_instance, to_instance) = split_link(link, input, &mut body, plan.writer);
+    let side = downstream.side();
+    let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
+    let deadline = cx.worker.timers.deadline();
+    let meter = Meter::of(instance);
+    let up = Up { cx, plan, meter, deadline: &deadline, progress, source: from_client, sink: to_instance };
+    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client };
+    race(Box::pin(up.run()), down.run()).await
 }
 
 /// Ends with the response, or when the client fails to deliver its request.
 async fn race(
     up: impl Future<Output = Result<(), Fault>> + Unpin,
-    down: impl Future<Output = Answered>,
-    progress: &Progress,
-) -> Answered {
+    down: impl Future<Output = Result<Answered, Fault>>,
+) -> Result<Answered, Fault> {
     let mut up = Some(up);
     let mut down = pin!(down);
     poll_fn(|context| {
@@ -216,7 +242,7 @@ async fn race(
         {
             up = None;
             if let Err(fault) = uploaded {
-                return Poll::Ready(progress.failed(fault));
+                return Poll::Ready(Err(fault));
             }
         }
         down.as_mut().poll(context)
@@ -225,18 +251,20 @@ async fn race(
 }
 
 /// After 101: bytes both ways until both sides are done.
-async fn tunnel(client: &mut Client, plan: &Plan, leased: &mut Lease, from_instance: &Input) -> End {
-    let (instance_stream, instance) = leased.parts();
-    let relay = Relay {
-        pool: &client.worker.buffers,
-        deadline: &client.deadline,
-        instance,
-        idle: plan.live.service.timeouts.tunnel,
-    };
-    let run = relay.run(&mut client.stream, client.input.unread(), instance_stream, from_instance.unread());
-    let end = Box::pin(run).await;
+async fn tunnel(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &mut Downstream<'_>,
+    checked_out: &mut Checkout,
+    from_instance: &Input,
+) -> End {
+    let Downstream::Http1(client) = downstream;
+    let (Link::Http1(stream), instance) = checked_out.parts();
+    let idle = plan.live.service.timeouts.tunnel;
+    let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
+    let end = Box::pin(relay.run(&mut client.stream, client.input.unread(), stream, from_instance.unread())).await;
     if end == End::Broken {
-        instance_stream.reset_on_close();
+        stream.reset_on_close();
     }
     end
 }

@@ -1,54 +1,82 @@
-//! How far an exchange has come, for both of its directions to see. Moves nothing itself.
+//! How far an exchange has come: one state, seen by both of its directions. Moves nothing itself.
 
 use std::cell::Cell;
 
-use crate::fault::Fault;
+use super::decide::Sent;
 
-/// How far request and response have come, for the other direction to see.
+/// How far request and response have come.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// The whole request is sent.
-    pub(crate) uploaded: Cell<bool>,
-    /// Body bytes were taken from the client that nobody has any more.
-    pub(crate) streamed: Cell<bool>,
-    /// A part of the response was sent to the client.
-    pub(crate) begun: Cell<bool>,
+    sent: Cell<Sent>,
+    answer: Cell<Answer>,
     /// When the request last moved, coarse time: an instance that still reads is not late with its answer.
-    pub(crate) moved: Cell<u64>,
+    moved: Cell<u64>,
+}
+
+/// How far the response has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing came from the instance.
+    Awaited,
+    /// Something came from it; the client was sent nothing that is incomplete.
+    Heard,
+    /// A part of an interim (1xx) response was sent to the client.
+    Interim,
+    /// A part of the response with this status was sent to the client.
+    Begun(u16),
 }
 
 impl Progress {
-    /// What is left to do after a fault: answer it, or cut what was begun.
-    pub(crate) fn failed(&self, fault: Fault) -> Answered {
-        if self.begun.get() { Answered::Cut(fault) } else { Answered::Fault(fault) }
+    pub(crate) fn new(whole: bool) -> Self {
+        let sent = Cell::new(Sent::Held { whole });
+        Self { sent, answer: Cell::new(Answer::Awaited), moved: Cell::new(0) }
     }
 
-    pub(crate) fn new(now: u64, uploaded: bool) -> Self {
-        Self {
-            uploaded: Cell::new(uploaded),
-            streamed: Cell::new(false),
-            begun: Cell::new(false),
-            moved: Cell::new(now),
+    /// A connection to an instance is there: its answer is awaited from now on.
+    pub(crate) fn attempt(&self, now: u64) {
+        self.answer.set(Answer::Awaited);
+        self.moved.set(now);
+    }
+
+    pub(crate) fn sent(&self) -> Sent {
+        self.sent.get()
+    }
+
+    /// Body bytes were taken from the client that nobody has any more.
+    pub(crate) fn streamed(&self) {
+        if let Sent::Held { .. } = self.sent.get() {
+            self.sent.set(Sent::Partly);
         }
     }
-}
 
-/// How answering ended.
-#[derive(Debug)]
-pub(crate) enum Answered {
-    /// The whole response is sent.
-    Complete {
-        /// The client may send its next request.
-        keep_client: bool,
-        /// The instance keeps its connection.
-        keep_instance: bool,
-    },
-    /// 101 is sent: from here on it is a tunnel.
-    Switched,
-    /// The instance closed without a byte of an answer.
-    Nothing,
-    /// Nothing was sent to the client.
-    Fault(Fault),
-    /// A part was sent to the client.
-    Cut(Fault),
+    /// The last byte of the request was sent.
+    pub(crate) fn uploaded(&self) {
+        self.sent.set(match self.sent.get() {
+            Sent::Held { .. } => Sent::Held { whole: true },
+            Sent::Partly | Sent::Whole => Sent::Whole,
+        });
+    }
+
+    pub(crate) fn answer(&self) -> Answer {
+        self.answer.get()
+    }
+
+    pub(crate) fn set_answer(&self, answer: Answer) {
+        self.answer.set(answer);
+    }
+
+    /// Whether what the client was sent would be incomplete if nothing followed.
+    pub(crate) fn begun(&self) -> bool {
+        matches!(self.answer.get(), Answer::Interim | Answer::Begun(_))
+    }
+
+    /// When the request last moved, coarse time; `u64::MAX` while the client is awaited.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.get()
+    }
+
+    /// The request moved, or the client is awaited (`u64::MAX`): meanwhile the instance owes nothing.
+    pub(crate) fn set_moved(&self, now: u64) {
+        self.moved.set(now);
+    }
 }

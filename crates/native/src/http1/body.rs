@@ -4,9 +4,9 @@ use pointsman_wire::{BadBody, BodyReader, BodyWriter, Step};
 
 use crate::net::buffer::Input;
 
-/// How far a body has come.
+/// How far a body has moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum Moved {
     /// All of it has been taken.
     Done,
     /// More input is needed.
@@ -22,23 +22,23 @@ pub(crate) fn transcode(
     input: &mut Input,
     output: &mut Vec<u8>,
     room: usize,
-) -> Result<Progress, BadBody> {
+) -> Result<Moved, BadBody> {
     while output.len() < room {
-        let (used, progress) = match reader.step(input.unread())? {
+        let (used, moved) = match reader.step(input.unread())? {
             Step::Data { bytes, used } => {
                 writer.data(bytes, output);
                 (used, None)
             }
-            Step::More { used } => (used, Some(Progress::More)),
+            Step::More { used } => (used, Some(Moved::More)),
             Step::End { used, trailers } => {
                 writer.end(&trailers, output);
-                (used, Some(Progress::Done))
+                (used, Some(Moved::Done))
             }
         };
         input.consume(used);
-        if let Some(progress) = progress {
-            return Ok(progress);
+        if let Some(moved) = moved {
+            return Ok(moved);
         }
     }
-    Ok(Progress::Full)
+    Ok(Moved::Full)
 }

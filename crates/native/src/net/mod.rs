@@ -1,7 +1,15 @@
-//! Connections, buffers, deadlines and relays: what moves bytes, whatever they mean.
+//! Connections as bytes: what they run over, buffers, deadlines. Knows no protocol and no service.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `stream` | a connection, whole or as two halves |
+//! | `buffer` | buffers from a pool; bytes read and not used yet |
+//! | `deadline` | coarse deadlines for thousands of waiting tasks |
+//! | `send` | sending with a limit on every step |
+//! | `peer` | the client at the other end |
 
 pub(crate) mod buffer;
 pub(crate) mod deadline;
-pub(crate) mod relay;
+pub(crate) mod peer;
 pub(crate) mod send;
 pub(crate) mod stream;

@@ -1,28 +1,22 @@
-//! Leases: an instance with a connection to it, for one request or one TCP connection. Picks, waits for room, reuses or
-//! connects, and goes to another instance when one does not take the connection.
+//! Checks out an instance with a connection to it, for one request or one TCP connection. Picks, waits for room, reuses
+//! or connects, and goes to another instance when one does not take the connection.
 
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pointsman_table::{Protocol, Target};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use pointsman_engine::live::Room;
+use tracing::{info, warn};
 
-use crate::fault::Fault;
+use super::connect::{Connected, connect};
+use super::connections::Pool;
+use super::pick::{Tried, pick};
+use super::view::{Home, InstanceLive, ServiceLive};
+use crate::fault::{Fault, Repeat};
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
-use crate::pool::pick::{Tried, pick};
-use crate::view::{InstanceLive, ServiceLive};
-use crate::worker::Worker;
-use pointsman_engine::live::Room;
 
 /// How many instances a request may try.
 const TRIES: u32 = 4;
-/// How long an address of a host name is used before it is looked up again, milliseconds.
-const NAME_HOLDS: u64 = 5_000;
 /// A request that must not be repeated only reuses a connection that was idle for less, milliseconds: one idle for
 /// longer may be closing right now, and its loss could not be told from the request's.
 const FRESH: u64 = 500;
@@ -31,11 +25,20 @@ const ANY_AGE: u64 = u64::MAX;
 
 /// An instance at work for us, with the connection to it. The instance's numbers are settled on drop.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct Checkout {
     hold: Hold,
-    pub(crate) stream: Stream,
+    pub(crate) link: Link,
+    /// Where the connection may be kept.
+    pool: Rc<Pool>,
     /// The connection has answered a request before: it may turn out to be closed.
     pub(crate) reused: bool,
+}
+
+/// A connection to an instance.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// All of it is ours: HTTP/1, or the bytes of a TCP service.
+    Http1(Stream),
 }
 
 /// An instance counted as at work.
@@ -57,14 +60,14 @@ impl Drop for Hold {
     }
 }
 
-impl Lease {
+impl Checkout {
     /// The connection and the instance.
-    pub(crate) fn parts(&mut self) -> (&mut Stream, &InstanceLive) {
-        (&mut self.stream, &self.hold.instance)
+    pub(crate) fn parts(&mut self) -> (&mut Link, &InstanceLive) {
+        (&mut self.link, &self.hold.instance)
     }
 
     /// The instance.
-    pub(crate) fn instance(&self) -> &InstanceLive {
+    pub(crate) fn instance(&self) -> &Rc<InstanceLive> {
         &self.hold.instance
     }
 
@@ -74,13 +77,13 @@ impl Lease {
     }
 
     /// Ends the work and keeps the connection for the next request.
-    pub(crate) fn keep(self, worker: &Worker, now: u64) {
-        let Self { hold, stream, .. } = self;
-        hold.instance.keep_idle(&worker.home, stream, now);
+    pub(crate) fn keep(self, home: &Home, now: u64) {
+        let Self { link: Link::Http1(stream), pool, .. } = self;
+        home.pools.keep(&pool, stream, now);
     }
 }
 
-/// What a lease is wanted for.
+/// What a checkout is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want {
     /// What hashing balances go by.
@@ -92,7 +95,7 @@ pub(crate) struct Want {
 /// Which idle connections will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
-    /// None: TCP relays, and the second try after a reused connection failed.
+    /// None: TCP services, and the second try after a reused connection failed.
     Never,
     /// Only one that was idle for a moment: requests that must not be repeated.
     Fresh,
@@ -100,24 +103,24 @@ pub(crate) enum Reuse {
     Any,
 }
 
-/// Leases an instance of the service.
+/// Checks out an instance of the service.
 ///
 /// # Errors
-/// [`Fault::NoInstance`], [`Fault::Full`], or what the last instance tried said.
-pub(crate) async fn lease(
-    worker: &Worker,
+/// [`Fault::NoInstance`], [`Fault::Full`], or the fault of the last instance tried.
+pub(crate) async fn checkout(
+    home: &Home,
     live: &ServiceLive,
     want: Want,
     tried: &mut Tried,
     deadline: &Deadline,
-) -> Result<Lease, Fault> {
+) -> Result<Checkout, Fault> {
     let mut last = Fault::NoInstance;
     while tried.count() < TRIES {
-        let Some(hold) = hold(worker, live, want.key, *tried, deadline).await? else { break };
+        let Some(hold) = hold(home, live, want.key, *tried, deadline).await? else { break };
         let index = hold.index;
-        match lease_held(worker, live, hold, want.reuse, deadline).await {
-            Ok(lease) => return Ok(lease),
-            Err(fault) if fault.blames_instance() => {
+        match with_connection(home, live, hold, want.reuse, deadline).await {
+            Ok(checkout) => return Ok(checkout),
+            Err(fault) if fault.facts().repeat == Repeat::Elsewhere => {
                 tried.add(index);
                 last = fault;
             }
@@ -127,54 +130,78 @@ pub(crate) async fn lease(
     Err(last)
 }
 
-/// A connection to an instance that is held.
-async fn lease_held(
-    worker: &Worker,
+/// A pooled or new connection to an instance that is held.
+async fn with_connection(
+    home: &Home,
     live: &ServiceLive,
     hold: Hold,
     reuse: Reuse,
     deadline: &Deadline,
-) -> Result<Lease, Fault> {
-    if let Some(stream) = idle(worker, &hold.instance, reuse, deadline.now()) {
-        return Ok(Lease { hold, stream, reused: true });
+) -> Result<Checkout, Fault> {
+    if let Some((stream, pool)) = pooled(home, &hold.instance, reuse, deadline.now()) {
+        return Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: true });
     }
-    let connected = match connect(live, &hold, deadline).await {
+    let connected = match new_connection(home, live, &hold, deadline).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
-            worker.home.pools.clear();
-            connect(live, &hold, deadline).await
+            home.pools.clear();
+            new_connection(home, live, &hold, deadline).await
         }
         connected => connected,
     };
     match connected {
-        Ok(stream) => {
-            worker.connected(live, hold.index);
-            Ok(Lease { hold, stream, reused: false })
+        Ok((stream, pool)) => {
+            connected_to(live, hold.index);
+            Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: false })
         }
         Err(fault) => {
-            worker.connect_failed(live, hold.index, fault);
+            connect_failed(live, hold.index, fault, deadline.now());
             Err(fault)
         }
     }
 }
 
-fn idle(worker: &Worker, instance: &InstanceLive, reuse: Reuse, now: u64) -> Option<Stream> {
+fn pooled(home: &Home, instance: &InstanceLive, reuse: Reuse, now: u64) -> Option<Connected> {
     match reuse {
         Reuse::Never => None,
-        Reuse::Fresh => instance.take_idle(&worker.home, now, FRESH),
-        Reuse::Any => instance.take_idle(&worker.home, now, ANY_AGE),
+        Reuse::Fresh => instance.take_idle(home, now, FRESH),
+        Reuse::Any => instance.take_idle(home, now, ANY_AGE),
+    }
+}
+
+async fn new_connection(home: &Home, live: &ServiceLive, hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
+    let instance = &live.service.instances[hold.index];
+    connect(home, instance, &hold.instance, live.service.timeouts.connect, deadline).await
+}
+
+/// An instance took a connection.
+fn connected_to(live: &ServiceLive, index: usize) {
+    if live.instances[index].shared.health.succeeded() {
+        info!("{} takes connections again", live.describe(index));
+    }
+}
+
+/// An instance did not take a connection.
+fn connect_failed(live: &ServiceLive, index: usize, fault: Fault, now: u64) {
+    let instance = &live.instances[index];
+    instance.counters().connect_failures.add(1);
+    if fault.facts().repeat != Repeat::Elsewhere {
+        return;
+    }
+    if let Some(out) = instance.shared.health.failed(now) {
+        warn!("{} is out of rotation for {} s: {fault}", live.describe(index), out.as_secs());
     }
 }
 
 /// Picks an instance and counts it as at work, after waiting while all are at their `maxconn`. `None`: there is none.
 async fn hold(
-    worker: &Worker,
+    home: &Home,
     live: &ServiceLive,
     key: Option<u64>,
     tried: Tried,
     deadline: &Deadline,
 ) -> Result<Option<Hold>, Fault> {
-    let look = || match hold_now(worker, live, key, tried, deadline.now()) {
+    let look = || match hold_now(home, live, key, tried, deadline.now()) {
         Held::Full => None,
         Held::One(hold) => Some(Some(hold)),
         Held::None => Some(None),
@@ -188,15 +215,15 @@ async fn hold(
     waited.ok().flatten().ok_or(Fault::Full)
 }
 
-/// What there is to be had without waiting.
+/// The outcome of a pick without queueing.
 enum Held {
     One(Hold),
     Full,
     None,
 }
 
-fn hold_now(worker: &Worker, live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64) -> Held {
-    let Some(index) = worker.with_rng(|rng| pick(live, key, tried, now, rng)) else { return Held::None };
+fn hold_now(home: &Home, live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64) -> Held {
+    let Some(index) = home.with_rng(|rng| pick(live, key, tried, now, rng)) else { return Held::None };
     let limit = live.service.instances[index].max_connections;
     let instance = Rc::clone(&live.instances[index]);
     if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
@@ -204,85 +231,4 @@ fn hold_now(worker: &Worker, live: &ServiceLive, key: Option<u64>, tried: Tried,
     }
     instance.counters().active.add(1);
     Held::One(Hold { instance, index, room: limit.map(|_| Arc::clone(live.room())) })
-}
-
-async fn connect(live: &ServiceLive, hold: &Hold, deadline: &Deadline) -> Result<Stream, Fault> {
-    let limit = live.service.timeouts.connect;
-    let target = &live.service.instances[hold.index].target;
-    hold.instance.shared.health.approach(deadline.now(), u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    let connected = deadline.within(limit, open(&hold.instance, target, limit, deadline.now())).await;
-    connected.map_err(|_| Fault::ConnectTimeout)?.map_err(|error| fault_of(target, &error))
-}
-
-async fn open(live: &InstanceLive, target: &Target, limit: Duration, now: u64) -> io::Result<Stream> {
-    match target {
-        Target::Socket(address) => open_tcp(*address).await,
-        Target::Name(name, port) => open_named(live, name, *port, limit, now).await,
-        Target::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-    }
-}
-
-async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(Stream::Tcp(stream))
-}
-
-/// Each address in turn, each with its share of the time; the one that took the connection goes first next time.
-async fn open_named(live: &InstanceLive, name: &str, port: u16, limit: Duration, now: u64) -> io::Result<Stream> {
-    let addresses = resolve(live, name, port, now).await?;
-    let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (place, address) in addresses.iter().enumerate() {
-        match timeout(share, open_tcp(*address)).await {
-            Ok(Ok(stream)) => {
-                prefer(live, place);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::Error::from_raw_os_error(libc::ETIMEDOUT),
-        }
-    }
-    live.resolved.take();
-    Err(last)
-}
-
-fn prefer(live: &InstanceLive, place: usize) {
-    let addresses = &mut live.resolved.borrow_mut().1;
-    if place < addresses.len() {
-        addresses.swap(0, place);
-    }
-}
-
-async fn resolve(live: &InstanceLive, name: &str, port: u16, now: u64) -> io::Result<Box<[SocketAddr]>> {
-    let (until, known) = live.resolved.borrow().clone();
-    if now < until {
-        return Ok(known);
-    }
-    let addresses: Box<[SocketAddr]> = tokio::net::lookup_host((name, port)).await?.collect();
-    *live.resolved.borrow_mut() = (now + NAME_HOLDS, addresses.clone());
-    Ok(addresses)
-}
-
-/// Whose fault a failed connect is: ours when the machine has nothing left to connect with. `EAGAIN` is that for TCP,
-/// but for a Unix socket it is the instance's full queue (unix(7)).
-fn fault_of(target: &Target, error: &io::Error) -> Fault {
-    match (error.raw_os_error(), target) {
-        (Some(libc::EAGAIN), Target::Unix(_)) => Fault::ConnectRefused,
-        (Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN), _) => {
-            Fault::Exhausted
-        }
-        (Some(libc::ETIMEDOUT), _) => Fault::ConnectTimeout,
-        _ => Fault::ConnectRefused,
-    }
-}
-
-/// What to say of an instance in logs: `http service shop instance web-1 (10.0.0.1:80)`.
-pub(crate) fn describe(live: &ServiceLive, index: usize) -> String {
-    let instance = &live.service.instances[index];
-    let kind = match live.service.protocol {
-        Protocol::Http => "service",
-        Protocol::Tcp => "tcp service",
-    };
-    format!("{kind} {} instance {} ({})", live.service.name, instance.name, instance.target)
 }

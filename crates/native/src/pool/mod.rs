@@ -1,5 +1,17 @@
-//! Which instance, and a connection to it.
+//! Which instance, and a connection to it: picking, waiting for room, pooled and new connections.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `via` | what makes two connections interchangeable |
+//! | `connections` | idle connections, pooled by `Via` |
+//! | `view` | a table beside this worker's state for it |
+//! | `pick` | which instance |
+//! | `connect` | a new connection, names resolved |
+//! | `checkout` | an instance with a connection to it, for one request |
 
 pub(crate) mod checkout;
-pub(crate) mod idle;
+pub(crate) mod connect;
+pub(crate) mod connections;
 pub(crate) mod pick;
+pub(crate) mod via;
+pub(crate) mod view;

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use foldhash::quality::FixedState;
 use pointsman_table::{Balance, Instance};
 
-use crate::view::ServiceLive;
+use super::view::ServiceLive;
 
 /// Which instances a request has tried. More than 128 are not remembered: no request tries that many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,8 +194,8 @@ mod tests {
     use pointsman_table::{Limits, Mirror, compile};
 
     use super::*;
-    use crate::pool::idle::Pools;
-    use crate::view::{Home, View};
+    use crate::pool::connections::Pools;
+    use crate::pool::view::{Home, View};
     use pointsman_engine::live::Registry;
 
     /// A service with these keys, and nothing at work.
@@ -205,7 +205,7 @@ mod tests {
         mirror.reset(1, keys.iter().chain(&[("default", "true")]).map(entry));
         let compiled = compile(&mirror, None, &Limits::default());
         assert_eq!(compiled.problems, []);
-        let home = Home { id: 0, registry: Arc::new(Registry::new(1, crate::FAULTS)), pools: Pools::new(0) };
+        let home = Home::new(0, Arc::new(Registry::new(1, crate::FAULTS)), Pools::new(0));
         let view = View::empty().next(compiled.table, &home, 0);
         let live = Rc::clone(view.service(0, &home).unwrap());
         live.turn.set(0);

@@ -2,14 +2,14 @@
 //! State is carried from view to view; nothing here decides anything.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pointsman_table::{Instance, Service, Table};
+use pointsman_table::{Config, Instance, Protocol, Service, Table};
 
+use super::connections::{Pool, Pools};
+use super::via::Via;
 use crate::net::stream::Stream;
-use crate::pool::idle::{Pool, Pools};
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 
 /// What a worker's state hangs on, the same from view to view.
@@ -18,12 +18,31 @@ pub(crate) struct Home {
     pub(crate) id: usize,
     pub(crate) registry: Arc<Registry>,
     pub(crate) pools: Pools,
+    rng: RefCell<fastrand::Rng>,
+}
+
+impl Home {
+    pub(crate) fn new(id: usize, registry: Arc<Registry>, pools: Pools) -> Self {
+        Self { id, registry, pools, rng: RefCell::default() }
+    }
+
+    pub(crate) fn with_rng<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        use_it(&mut self.rng.borrow_mut())
+    }
+}
+
+/// What a request keeps of its table from beginning to end: never the whole table, which a tunnel of an hour would keep
+/// alive.
+#[derive(Debug)]
+pub(crate) struct Globals {
+    pub(crate) config: Arc<Config>,
 }
 
 /// One table, and this worker's state for its services.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) table: Arc<Table>,
+    pub(crate) globals: Rc<Globals>,
     services: Box<[OnceCell<Rc<ServiceLive>>]>,
 }
 
@@ -47,19 +66,28 @@ pub(crate) struct ServiceLive {
 pub(crate) struct InstanceLive {
     worker: usize,
     pub(crate) shared: Arc<InstanceShared>,
-    pool: Rc<Pool>,
+    /// The ways to it.
+    ways: RefCell<Ways>,
     /// When its work must end, coarse time: `u64::MAX` while it is in the table.
     expires: Cell<u64>,
     /// The newest table gives it no new work.
     idle: Cell<bool>,
-    /// Addresses of a host name, and until when they hold, coarse time.
-    pub(crate) resolved: RefCell<(u64, Box<[SocketAddr]>)>,
+}
+
+/// The ways to an instance: one for a fixed address, one for each address of a host name. The one that took the last
+/// connection goes first.
+#[derive(Debug, Default)]
+struct Ways {
+    pools: Rc<[Rc<Pool>]>,
+    /// Until when they hold, coarse time.
+    until: u64,
 }
 
 impl View {
     /// The first view, of an empty table.
     pub(crate) fn empty() -> Rc<Self> {
-        Rc::new(Self { table: Table::empty(), services: Box::default() })
+        let table = Table::empty();
+        Rc::new(Self { globals: Globals::of(&table), table, services: Box::default() })
     }
 
     /// The view of the next table. State of services and instances that stay is carried over; work of those that do
@@ -76,7 +104,7 @@ impl View {
             services.push(carried(before.and_then(|(_, live)| live.get()), service, home, expires));
         }
         old.for_each(|(_, gone)| retire(gone, home, expires));
-        Rc::new(Self { services: services.into(), table })
+        Rc::new(Self { services: services.into(), globals: Globals::of(&table), table })
     }
 
     /// A service and this worker's state for it, made at its first work.
@@ -84,6 +112,12 @@ impl View {
         let index = index as usize;
         let service = self.table.services().get(index)?;
         Some(self.services.get(index)?.get_or_init(|| Rc::new(ServiceLive::new(service, home, None))))
+    }
+}
+
+impl Globals {
+    fn of(table: &Table) -> Rc<Self> {
+        Rc::new(Self { config: Arc::clone(table.config()) })
     }
 }
 
@@ -139,10 +173,22 @@ impl ServiceLive {
         Rc::new(next)
     }
 
-    /// The state of an instance of the same name and address.
+    /// The state of an instance of the same name that is reached the same way.
     fn find(&self, wanted: &Instance) -> Option<Rc<InstanceLive>> {
         let index = self.service.instances.binary_search_by(|instance| instance.name.cmp(&wanted.name)).ok()?;
-        (self.service.instances[index].target == wanted.target).then(|| Rc::clone(&self.instances[index]))
+        let before = &self.service.instances[index];
+        let same = (&before.target, before.tls) == (&wanted.target, wanted.tls);
+        same.then(|| Rc::clone(&self.instances[index]))
+    }
+
+    /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
+    pub(crate) fn describe(&self, index: usize) -> String {
+        let instance = &self.service.instances[index];
+        let kind = match self.service.protocol {
+            Protocol::Http => "service",
+            Protocol::Tcp => "tcp service",
+        };
+        format!("{kind} {} instance {} ({})", self.service.name, instance.name, instance.target)
     }
 
     /// This worker's latency histogram of the service.
@@ -165,18 +211,54 @@ impl InstanceLive {
     fn new(service: &Service, instance: &Instance, home: &Home) -> Self {
         Self {
             worker: home.id,
-            shared: home.registry.instance(service, &instance.name, &instance.target),
-            pool: home.pools.join(&instance.target),
+            shared: home.registry.instance(service, instance),
+            ways: RefCell::new(Ways::fixed(instance, home)),
             expires: Cell::new(u64::MAX),
             idle: Cell::new(false),
-            resolved: RefCell::default(),
         }
     }
 
     fn retire(&self, home: &Home, expires: u64) {
         self.expires.set(expires);
         self.idle.set(true);
-        home.pools.leave(&self.pool);
+        self.ways.borrow().pools.iter().for_each(|pool| home.pools.leave(pool));
+    }
+
+    /// The ways to it that are known and still hold. `None`: its name is to be resolved.
+    pub(crate) fn ways(&self, now: u64) -> Option<Rc<[Rc<Pool>]>> {
+        let ways = self.ways.borrow();
+        (now < ways.until).then(|| Rc::clone(&ways.pools))
+    }
+
+    /// The way to try first.
+    pub(crate) fn first_way(&self) -> Option<Rc<Pool>> {
+        self.ways.borrow().pools.first().cloned()
+    }
+
+    /// Takes the addresses that its name resolved to, to hold until then, coarse time.
+    pub(crate) fn resolved(&self, home: &Home, vias: impl Iterator<Item = Via>, until: u64) -> Rc<[Rc<Pool>]> {
+        let gone = self.expires.get() < u64::MAX;
+        let pools: Rc<[_]> = vias.map(|via| if gone { Pool::unused(via) } else { home.pools.join(via) }).collect();
+        let old = self.ways.replace(Ways { pools: Rc::clone(&pools), until });
+        if !gone {
+            old.pools.iter().for_each(|pool| home.pools.leave(pool));
+        }
+        pools
+    }
+
+    /// The way at this place took a connection: it goes first from now on.
+    pub(crate) fn prefer(&self, place: usize) {
+        let mut ways = self.ways.borrow_mut();
+        if (1..ways.pools.len()).contains(&place) {
+            let mut pools = ways.pools.to_vec();
+            pools.swap(0, place);
+            ways.pools = pools.into();
+        }
+    }
+
+    /// No address of its name took a connection: it is resolved anew next time.
+    pub(crate) fn unresolve(&self) {
+        self.ways.borrow_mut().until = 0;
     }
 
     /// When its work must end, coarse time.
@@ -189,13 +271,18 @@ impl InstanceLive {
         &self.shared.workers[self.worker]
     }
 
-    /// An idle connection, idle for at most `limit` milliseconds.
-    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<Stream> {
-        home.pools.take(&self.pool, now, limit)
+    /// A connection that was idle for at most `limit` milliseconds, and the pool that it came from.
+    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<(Stream, Rc<Pool>)> {
+        let ways = self.ways.borrow();
+        ways.pools.iter().find_map(|pool| Some((home.pools.take(pool, now, limit)?, Rc::clone(pool))))
     }
+}
 
-    /// Keeps a connection for the next request.
-    pub(crate) fn keep_idle(&self, home: &Home, stream: Stream, now: u64) {
-        home.pools.keep(&self.pool, stream, now);
+impl Ways {
+    fn fixed(instance: &Instance, home: &Home) -> Self {
+        match Via::fixed(instance) {
+            Some(via) => Self { pools: [home.pools.join(via)].into(), until: u64::MAX },
+            None => Self::default(),
+        }
     }
 }

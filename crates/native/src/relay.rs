@@ -10,8 +10,8 @@ use tokio::io::AsyncWriteExt as _;
 use crate::net::buffer::{Buffers, Input};
 use crate::net::deadline::Deadline;
 use crate::net::stream::{ReadHalf, Stream, WriteHalf};
-use crate::view::InstanceLive;
-use pointsman_engine::live::Counter;
+use crate::pool::view::InstanceLive;
+use crate::record::Meter;
 
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +42,12 @@ impl Relay<'_> {
         instance: &mut Stream,
         from_instance: &[u8],
     ) -> End {
-        let counters = self.instance.counters();
+        let meter = Meter::of(self.instance);
         let last = Cell::new(self.deadline.now());
         let (client_read, client_write) = client.split();
         let (instance_read, instance_write) = instance.split();
-        let (counted_in, counted_out) = (&counters.bytes_in, &counters.bytes_out);
-        let up = self.one_way(client_read, from_client, instance_write, &last, counted_in);
-        let down = self.one_way(instance_read, from_instance, client_write, &last, counted_out);
+        let up = self.one_way(client_read, from_client, instance_write, &last, |count| meter.up(count));
+        let down = self.one_way(instance_read, from_instance, client_write, &last, |count| meter.down(count));
         let both = async { tokio::try_join!(up, down) };
         let ends = || self.deadline.later(last.get(), self.idle).min(self.instance.expires());
         match self.deadline.watched(ends, both).await {
@@ -63,18 +62,18 @@ impl Relay<'_> {
         first: &[u8],
         mut to: WriteHalf<'_>,
         last: &Cell<u64>,
-        counter: &Counter,
+        count: impl Fn(usize),
     ) -> io::Result<()> {
-        counter.add(first.len() as u64);
+        count(first.len());
         to.write_all(first).await?;
         let mut input = Input::default();
         loop {
-            let count = input.fill(&mut from, self.pool).await?;
+            let read = input.fill(&mut from, self.pool).await?;
             last.set(self.deadline.now());
-            counter.add(count as u64);
+            count(read);
             write_moving(&mut to, input.unread(), last, self.deadline).await?;
             input.discard(self.pool);
-            if count == 0 {
+            if read == 0 {
                 // Fails only when the other side is gone already, which its own direction reports.
                 let _ = to.shutdown().await;
                 return Ok(());

@@ -1,11 +1,11 @@
-//! Idle connections to instances, by address: services that share an address share its connections. Opens none itself.
+//! Idle connections to instances, pooled by [`Via`]: services whose connections are interchangeable share them. Opens
+//! none.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pointsman_table::Target;
-
+use super::via::Via;
 use crate::net::stream::Stream;
 
 /// How long an idle connection is kept, milliseconds.
@@ -14,18 +14,26 @@ const IDLE_FOR: u64 = 30_000;
 /// A worker's idle connections.
 #[derive(Debug)]
 pub(crate) struct Pools {
-    by_target: RefCell<HashMap<Target, Rc<Pool>, foldhash::fast::RandomState>>,
+    by_via: RefCell<HashMap<Via, Rc<Pool>, foldhash::fast::RandomState>>,
     kept: Cell<usize>,
     /// How many may be kept: what descriptors leave.
     allowed: Cell<usize>,
 }
 
-/// Idle connections to one address.
-#[derive(Debug, Default)]
+/// Interchangeable idle connections.
+#[derive(Debug)]
 pub(crate) struct Pool {
+    pub(crate) via: Via,
     idle: RefCell<Vec<Idle>>,
-    /// How many instances of the table have this address.
+    /// How many instances of the table are reached this way.
     users: Cell<usize>,
+}
+
+impl Pool {
+    /// A pool that keeps nothing: the way to an instance that left the table.
+    pub(crate) fn unused(via: Via) -> Rc<Self> {
+        Rc::new(Self { via, idle: RefCell::default(), users: Cell::new(0) })
+    }
 }
 
 #[derive(Debug)]
@@ -36,7 +44,7 @@ struct Idle {
 
 impl Pools {
     pub(crate) fn new(allowed: usize) -> Self {
-        Self { by_target: RefCell::default(), kept: Cell::new(0), allowed: Cell::new(allowed) }
+        Self { by_via: RefCell::default(), kept: Cell::new(0), allowed: Cell::new(allowed) }
     }
 
     /// Says how many connections may be kept from now on.
@@ -44,18 +52,15 @@ impl Pools {
         self.allowed.set(count);
     }
 
-    /// The pool of an address, for one more instance that has it.
-    pub(crate) fn join(&self, target: &Target) -> Rc<Pool> {
-        let mut pools = self.by_target.borrow_mut();
-        let pool = match pools.get(target) {
-            Some(pool) => Rc::clone(pool),
-            None => Rc::clone(pools.entry(target.clone()).or_default()),
-        };
+    /// The pool of connections of this kind, for one more instance.
+    pub(crate) fn join(&self, via: Via) -> Rc<Pool> {
+        let mut pools = self.by_via.borrow_mut();
+        let pool = Rc::clone(pools.entry(via).or_insert_with_key(|via| Pool::unused(via.clone())));
         pool.users.set(pool.users.get() + 1);
         pool
     }
 
-    /// An instance of this address left the table: with the last one its connections are closed.
+    /// An instance left the table or resolved to other addresses: with the last one the connections are closed.
     pub(crate) fn leave(&self, pool: &Pool) {
         pool.users.set(pool.users.get() - 1);
         if pool.users.get() == 0 {
@@ -78,7 +83,7 @@ impl Pools {
         }
     }
 
-    /// Keeps a connection for the next request, if there is room and its address is still in use.
+    /// Keeps a connection for the next request, if there is room and an instance is still reached this way.
     pub(crate) fn keep(&self, pool: &Pool, stream: Stream, now: u64) {
         if pool.users.get() > 0 && self.kept.get() < self.allowed.get() {
             self.kept.set(self.kept.get() + 1);
@@ -88,7 +93,7 @@ impl Pools {
 
     /// Closes connections that were idle too long or that the instance has closed.
     pub(crate) fn sweep(&self, now: u64) {
-        let mut pools = self.by_target.borrow_mut();
+        let mut pools = self.by_via.borrow_mut();
         for pool in pools.values() {
             self.retain(pool, |idle| now.saturating_sub(idle.since) < IDLE_FOR && idle.stream.is_quiet());
         }
@@ -97,7 +102,7 @@ impl Pools {
 
     /// Closes all of them: the machine has no descriptors left.
     pub(crate) fn clear(&self) {
-        self.by_target.borrow().values().for_each(|pool| self.retain(pool, |_| false));
+        self.by_via.borrow().values().for_each(|pool| self.retain(pool, |_| false));
     }
 
     fn retain(&self, pool: &Pool, stays: impl Fn(&Idle) -> bool) {
@@ -114,9 +119,10 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
+    use crate::pool::via::Endpoint;
 
-    fn target(port: u16) -> Target {
-        Target::Socket(([127, 0, 0, 1], port).into())
+    fn via(tls: bool) -> Via {
+        Via { endpoint: Endpoint::Socket(([127, 0, 0, 1], 1).into()), tls }
     }
 
     /// A connection, and the other end that keeps it open.
@@ -128,7 +134,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn the_youngest_is_reused_and_the_old_are_replaced() {
         let pools = Pools::new(10);
-        let pool = pools.join(&target(1));
+        let pool = pools.join(via(false));
         let (one, _far) = stream();
         pools.keep(&pool, one, 0);
         let taken = pools.take(&pool, 400, 500).unwrap();
@@ -140,7 +146,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn closed_with_the_last_instance_of_the_address() {
         let pools = Pools::new(10);
-        let (pool, same) = (pools.join(&target(1)), pools.join(&target(1)));
+        let (pool, same) = (pools.join(via(false)), pools.join(via(false)));
         assert!(Rc::ptr_eq(&pool, &same));
         let (one, _far) = stream();
         pools.keep(&pool, one, 0);
@@ -152,13 +158,23 @@ mod tests {
         pools.keep(&pool, late, 0);
         assert_eq!(pools.kept.get(), 0, "nobody would use it");
         pools.sweep(0);
-        assert!(pools.by_target.borrow().is_empty());
+        assert!(pools.by_via.borrow().is_empty());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_connection_in_plain_text_is_never_given_to_one_who_wants_tls() {
+        let pools = Pools::new(10);
+        let (plain, tls) = (pools.join(via(false)), pools.join(via(true)));
+        let (one, _far) = stream();
+        pools.keep(&plain, one, 0);
+        assert!(pools.take(&tls, 0, 500).is_none());
+        assert!(pools.take(&plain, 0, 500).is_some());
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn no_more_than_allowed() {
         let pools = Pools::new(1);
-        let pool = pools.join(&target(1));
+        let pool = pools.join(via(false));
         let ends: Vec<_> = (0..3).map(|_| stream()).collect();
         let (streams, _far): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0));
@@ -170,7 +186,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn one_that_the_instance_closed_is_not_reused() {
         let pools = Pools::new(1);
-        let pool = pools.join(&target(1));
+        let pool = pools.join(via(false));
         let (mut one, far) = stream();
         drop(far);
         assert_eq!(one.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);

@@ -1,0 +1,215 @@
+//! One worker's thread: takes orders, accepts connections and starts a task for each, ends when drained. Reads no byte
+//! of a connection.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pointsman_engine::live::Registry;
+use pointsman_table::{Bind, Table};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::fault::Fault;
+use crate::net::deadline::TICK;
+use crate::net::stream::Stream;
+use crate::pool::view::ServiceLive;
+use crate::worker::{Counted, Limits, Worker};
+use crate::{record, serve, tcp};
+
+/// How long accepting pauses when the machine has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many clients are told at once that there is no room; beyond, connections are reset.
+const TOLD: u64 = 64;
+/// How often idle connections to instances are looked at, in ticks.
+const SWEEP_EVERY: u32 = 10;
+
+/// What the engine tells a worker.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Take this table into use, and these listeners for its TCP services; listeners that it lacks are closed.
+    Table { table: Arc<Table>, open: Vec<(Bind, StdListener)> },
+    /// Accept HTTP connections here.
+    Http(StdListener),
+    /// Accept no more, finish what runs.
+    Drain,
+}
+
+/// What a worker tells the engine.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The table of this revision is in use.
+    Applied { revision: u64 },
+}
+
+/// What a listener's connections are.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Http,
+    Tcp(Bind),
+}
+
+/// Runs a worker until it is drained or its orders end.
+pub(crate) async fn run(
+    id: usize,
+    registry: Arc<Registry>,
+    limits: Limits,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    reports: mpsc::UnboundedSender<(usize, Report)>,
+) {
+    let worker = Worker::new(id, registry, limits);
+    let mut listeners = Listeners::default();
+    let clock = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Table { table, open } => {
+                let revision = table.revision();
+                take_into_use(&worker, &mut listeners, table, open);
+                // The engine is gone only when the program ends.
+                let _ = reports.send((id, Report::Applied { revision }));
+            }
+            Order::Http(listener) => listeners.http.extend(open_listener(&worker, listener, Kind::Http)),
+            Order::Drain => break,
+        }
+    }
+    drain(&worker, listeners).await;
+    clock.abort();
+}
+
+/// Takes a table into use, and opens and closes listeners as it says.
+fn take_into_use(worker: &Rc<Worker>, listeners: &mut Listeners, table: Arc<Table>, open: Vec<(Bind, StdListener)>) {
+    worker.take(Arc::clone(&table));
+    listeners.tcp.retain(|bind, accepting| {
+        let stays = table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok();
+        if !stays {
+            accepting.close.notify_one();
+        }
+        stays
+    });
+    for (bind, listener) in open {
+        if let Some(accepting) = open_listener(worker, listener, Kind::Tcp(bind)) {
+            listeners.tcp.insert(bind, accepting);
+        }
+    }
+}
+
+/// Accepts no more, and waits until the last connection is gone.
+async fn drain(worker: &Worker, listeners: Listeners) {
+    worker.begin_drain();
+    for accepting in listeners.http.into_iter().chain(listeners.tcp.into_values()) {
+        accepting.close.notify_one();
+        // A task that was cancelled or panicked accepts no more either.
+        let _ = accepting.task.await;
+    }
+    worker.drained().await;
+}
+
+/// The worker's coarse clock.
+async fn tick(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for count in 0u32.. {
+        interval.tick().await;
+        worker.tick(Instant::now());
+        if count % SWEEP_EVERY == 0 {
+            worker.sweep_connections();
+        }
+    }
+}
+
+/// The worker's listeners, each accepted from by its own task.
+#[derive(Debug, Default)]
+struct Listeners {
+    http: Vec<Accepting>,
+    tcp: BTreeMap<Bind, Accepting>,
+}
+
+#[derive(Debug)]
+struct Accepting {
+    close: Rc<Notify>,
+    task: JoinHandle<()>,
+}
+
+fn open_listener(worker: &Rc<Worker>, listener: StdListener, kind: Kind) -> Option<Accepting> {
+    let listener = TcpListener::from_std(listener)
+        .inspect_err(|error| warn!("a listening socket cannot be used: {error}"))
+        .ok()?;
+    let close = Rc::new(Notify::new());
+    let task = tokio::task::spawn_local(accept_all(Rc::clone(worker), listener, kind, Rc::clone(&close)));
+    Some(Accepting { close, task })
+}
+
+/// Accepts until told to close; then takes what already waits, so that no client that was let in is lost.
+async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close: Rc<Notify>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = close.notified() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => begin(&worker, stream, peer.ip(), kind),
+                Err(error) => accept_failed(&worker, &error).await,
+            },
+        }
+    }
+    let waiting =
+        listener.into_std().into_iter().flat_map(|listener| std::iter::from_fn(move || listener.accept().ok()));
+    for (stream, peer) in waiting {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            begin(&worker, stream, peer.ip(), kind);
+        }
+    }
+}
+
+/// A connection that its client gave up is nothing; one for which there is no descriptor stays in the queue.
+async fn accept_failed(worker: &Worker, error: &io::Error) {
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
+        worker.home.pools.clear();
+        warn!("cannot accept connections for {} ms: {error}", ACCEPT_PAUSE.as_millis());
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn begin(worker: &Rc<Worker>, stream: TcpStream, address: IpAddr, kind: Kind) {
+    let counted = Counted::new(worker);
+    let stream = Stream::Tcp(stream);
+    let excess = worker.excess();
+    if excess > 0 {
+        return refuse(worker, stream, address, kind, counted, excess);
+    }
+    match kind {
+        Kind::Http => spawn(serve::serve(counted, stream, address)),
+        Kind::Tcp(bind) => match tcp_service(worker, bind) {
+            Some(live) => spawn(tcp::serve(counted, stream, address, live)),
+            None => stream.reset_on_close(),
+        },
+    }
+}
+
+/// The task ends with its connection, or with the worker.
+fn spawn(serve: impl Future<Output = ()> + 'static) {
+    drop(tokio::task::spawn_local(serve));
+}
+
+/// The service that listens here in the table in use.
+fn tcp_service(worker: &Worker, bind: Bind) -> Option<Rc<ServiceLive>> {
+    let view = worker.view();
+    let index = view.table.tcp().binary_search_by(|(known, _)| known.cmp(&bind)).ok()?;
+    worker.service(&view, view.table.tcp()[index].1)
+}
+
+/// Tells an HTTP client that there is no room, as long as few are being told; any other sees a reset.
+fn refuse(worker: &Rc<Worker>, stream: Stream, address: IpAddr, kind: Kind, counted: Counted, excess: u64) {
+    worker.stats().refused.add(1);
+    match kind {
+        Kind::Http if excess <= TOLD => spawn(serve::turn_away(counted, stream, address)),
+        Kind::Http | Kind::Tcp(_) => {
+            record::connection_refused(worker, Fault::TooManyConnections);
+            stream.reset_on_close();
+        }
+    }
+}

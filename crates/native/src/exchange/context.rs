@@ -1,0 +1,19 @@
+//! What one request is served with. Decides nothing.
+
+use std::rc::Rc;
+
+use crate::net::deadline::Deadline;
+use crate::net::peer::Peer;
+use crate::pool::view::Globals;
+use crate::record::Record;
+use crate::worker::Worker;
+
+/// The snapshot that a request sees from beginning to end, and its record.
+#[derive(Debug)]
+pub(crate) struct Cx<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) globals: Rc<Globals>,
+    pub(crate) peer: &'a Peer,
+    pub(crate) deadline: &'a Deadline,
+    pub(crate) record: Record,
+}

@@ -1,0 +1,165 @@
+//! What is to be done with a request, decided from its head in one step. Never waits, never sends.
+
+use std::rc::Rc;
+
+use pointsman_table::{Balance, Config};
+use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead};
+
+use crate::fault::Fault;
+use crate::net::peer::Peer;
+use crate::pool::checkout::{Reuse, Want};
+use crate::pool::pick::{key_of_address, key_of_bytes};
+use crate::pool::view::{ServiceLive, View};
+use crate::worker::Worker;
+
+/// What a head leads to.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It goes to an instance.
+    Forward(Box<Plan>),
+    /// It is answered by us: the health page.
+    Health,
+    /// It is answered by a fault.
+    Refuse(Fault),
+}
+
+/// A request whose head was judged.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) decision: Decision,
+    /// Nothing of it is left to come from the client.
+    pub(crate) whole: bool,
+}
+
+impl Request {
+    /// One that is answered by a fault, and that may not be complete.
+    pub(crate) fn refused(fault: Fault) -> Self {
+        Self { decision: Decision::Refuse(fault), whole: false }
+    }
+}
+
+/// A request on its way: what to send, and to which service. Does not change while it is sent.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) live: Rc<ServiceLive>,
+    /// What hashing balances go by.
+    key: Option<u64>,
+    /// It may be sent again when nobody can know whether it was acted on (RFC 9110 §9.2.2).
+    repeatable: bool,
+    /// It asks to switch protocols.
+    pub(crate) upgrade: bool,
+    /// The head for the instance, and body bytes that came with it.
+    pub(crate) held: Vec<u8>,
+    /// Bytes of `held` that are the head.
+    head: usize,
+    /// The body's framing towards the instance.
+    pub(crate) writer: BodyWriter,
+}
+
+/// How much of a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Nothing but what [`Plan::held`] holds. `whole`: no more of it is to come from the client.
+    Held { whole: bool },
+    /// Body bytes beyond that were sent and are gone; more are to come.
+    Partly,
+    /// All of it, a part of which is gone.
+    Whole,
+}
+
+impl Sent {
+    /// Whether nothing of the request is left to come from the client.
+    pub(crate) fn is_whole(self) -> bool {
+        matches!(self, Self::Whole | Self::Held { whole: true })
+    }
+
+    /// Whether the request may be sent again after an instance closed without a byte of an answer: it is all held, and
+    /// does no harm twice, or its body has not begun, so that nobody can have acted on it.
+    pub(crate) fn may_repeat(self, plan: &Plan) -> bool {
+        match self {
+            Self::Held { whole } => plan.repeatable || (!whole && plan.held.len() == plan.head),
+            Self::Partly | Self::Whole => false,
+        }
+    }
+
+    /// Which pooled connections the request may be sent on: any, if it can be sent again should the connection turn out
+    /// to be closed.
+    fn reuse(self, plan: &Plan) -> Reuse {
+        if plan.repeatable && self == (Self::Held { whole: true }) { Reuse::Any } else { Reuse::Fresh }
+    }
+}
+
+impl Plan {
+    /// What the first checkout is for.
+    pub(crate) fn want(&self, sent: Sent) -> Want {
+        Want { key: self.key, reuse: sent.reuse(self) }
+    }
+}
+
+/// The limits of a head, as the configuration has them.
+pub(crate) fn head_limits(config: &Config) -> HeadLimits {
+    HeadLimits { bytes: config.head_bytes, headers: config.headers }
+}
+
+/// Decides what is to be done with a request.
+pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
+    if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(head.target)) {
+        return Decision::Health;
+    }
+    let Some(route) = view.table.route(head.host, head.target) else {
+        return Decision::Refuse(Fault::NoRoute);
+    };
+    let Some(live) = worker.service(view, route.service) else {
+        return Decision::Refuse(Fault::NoRoute);
+    };
+    let mut held = worker.buffers.take_head();
+    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto: "http" }, &mut held);
+    Decision::Forward(Box::new(Plan {
+        key: key(&live.service.balance, head, peer),
+        live,
+        repeatable: head.repeatable(),
+        upgrade: head.upgrade.is_some(),
+        head: held.len(),
+        held,
+        writer: BodyWriter::new(head.body),
+    }))
+}
+
+fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
+    match balance {
+        Balance::Source => Some(key_of_address(peer.address)),
+        Balance::Uri => Some(key_of_bytes(path(head.target).as_bytes())),
+        Balance::Header(name) => head.header(name).map(key_of_bytes),
+        Balance::UrlParam(name) => url_param(head.target, name).map(|value| key_of_bytes(value.as_bytes())),
+        Balance::RoundRobin
+        | Balance::StaticRoundRobin
+        | Balance::LeastConnections
+        | Balance::First
+        | Balance::Random
+        | Balance::PowerOfTwo => None,
+    }
+}
+
+fn path(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+fn url_param<'t>(target: &'t str, name: &str) -> Option<&'t str> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_params() {
+        let check = |target, expected| assert_eq!(url_param(target, "user"), expected, "{target}");
+        check("/x?user=7", Some("7"));
+        check("/x?a=b&user=7&c=d", Some("7"));
+        check("/x?users=7", None);
+        check("/user=7", None);
+        check("/x?user", None);
+    }
+}

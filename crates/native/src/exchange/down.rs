@@ -1,0 +1,222 @@
+//! The response, from the instance to the client: head judged and written anew, body moved in the client's framing.
+
+use pointsman_wire::{
+    BodyLength, BodyReader, BodyWriter, HeadProgress, HeaderSpace, MAX_HEADERS, Reply, ResponseHead, Version,
+    parse_response,
+};
+
+use super::context::Cx;
+use super::decide::{Plan, head_limits};
+use super::progress::{Answer, Progress};
+use super::sides::{Sink, Source, pump};
+use crate::fault::Fault;
+use crate::http1::body::Moved;
+use crate::http1::client::ClientSide;
+use crate::pool::view::InstanceLive;
+use crate::record::Meter;
+
+/// How many interim (1xx) responses may come before the final one.
+const INTERIM: usize = 32;
+
+/// A response on its way down.
+#[derive(Debug)]
+pub(crate) struct Down<'a> {
+    pub(crate) cx: &'a Cx<'a>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) instance: &'a InstanceLive,
+    pub(crate) progress: &'a Progress,
+    /// What the client is to be told, and how.
+    pub(crate) side: ClientSide,
+    pub(crate) source: Source<'a>,
+    pub(crate) sink: Sink<'a>,
+}
+
+/// How a response ended that was not cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answered {
+    /// The whole response is sent.
+    Complete {
+        /// The client may send its next request.
+        keep_client: bool,
+        /// The instance keeps its connection.
+        keep_instance: bool,
+    },
+    /// 101 is sent: from here on it is a tunnel.
+    Switched,
+}
+
+/// What a judged head leads to; its bytes for the client are in the sink.
+enum Judged {
+    Partial,
+    Interim,
+    Switch,
+    Final(Final),
+}
+
+/// What came from the instance.
+enum Read {
+    Bytes,
+    /// It has said all it has to say.
+    Closed,
+    /// The connection broke.
+    Broken,
+}
+
+/// A final head's consequences.
+#[derive(Clone, Copy)]
+struct Final {
+    status: u16,
+    keep_client: bool,
+    keep_instance: bool,
+}
+
+impl Down<'_> {
+    /// Moves the response.
+    ///
+    /// # Errors
+    /// The instance's faults, and [`Fault::ClientGone`]. [`Progress::answer`] tells what the client got before.
+    pub(crate) async fn run(mut self) -> Result<Answered, Fault> {
+        let answered = match self.head().await {
+            Ok(Some(head)) => self.body(head).await,
+            Ok(None) => self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched),
+            Err(fault) => Err(fault),
+        };
+        self.sink.release(&self.cx.worker.buffers);
+        answered
+    }
+
+    /// Reads until the final head is in the sink. `None`: it is 101.
+    async fn head(&mut self) -> Result<Option<Final>, Fault> {
+        let limits = head_limits(&self.cx.globals.config);
+        let mut interim = 0;
+        let mut progress = HeadProgress::default();
+        loop {
+            let Source::Http1 { input, .. } = &self.source;
+            let ready = progress.ready(input.unread(), limits);
+            match if ready { self.judge()? } else { Judged::Partial } {
+                Judged::Partial => match self.read().await? {
+                    Read::Bytes => self.progress.set_answer(Answer::Heard),
+                    Read::Closed | Read::Broken => return Err(Fault::NoAnswer),
+                },
+                Judged::Interim if interim == INTERIM => return Err(Fault::NoAnswer),
+                Judged::Interim => {
+                    interim += 1;
+                    self.pass_on(Answer::Interim).await?;
+                    // It is whole: a fault may still be answered.
+                    self.progress.set_answer(Answer::Heard);
+                    self.progress.set_moved(self.cx.deadline.now());
+                    progress = HeadProgress::default();
+                }
+                Judged::Switch => return Ok(None),
+                Judged::Final(head) => return Ok(Some(head)),
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Read, Fault> {
+        let Self { cx, plan, instance, progress, source, .. } = self;
+        let (deadline, server) = (cx.deadline, plan.live.service.timeouts.server);
+        let read = source.fill(&cx.worker.buffers);
+        let late = || deadline.later(progress.moved(), server).min(instance.expires());
+        match deadline.watched(late, read).await {
+            Ok(Ok(0)) => Ok(Read::Closed),
+            Ok(Ok(_)) => Ok(Read::Bytes),
+            Ok(Err(_)) => Ok(Read::Broken),
+            Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
+            Err(_) => Err(Fault::ServerTimeout),
+        }
+    }
+
+    /// Judges a head and writes it anew. The sink gets its memory here, when there is something to put in it.
+    fn judge(&mut self) -> Result<Judged, Fault> {
+        let limits = head_limits(&self.cx.globals.config);
+        let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+        let Source::Http1 { input, body, .. } = &mut self.source;
+        if input.unread().is_empty() {
+            return Ok(Judged::Partial);
+        }
+        let parsed = parse_response(input.unread(), self.side.head_request, limits, &mut space);
+        let Some(head) = parsed.map_err(Fault::BadResponse)? else {
+            return Ok(Judged::Partial);
+        };
+        self.sink.prepare(&self.cx.worker.buffers);
+        let judged = match head.status {
+            101 if self.plan.upgrade => {
+                interim(&head, &mut self.sink);
+                Judged::Switch
+            }
+            101 => return Err(Fault::UnaskedSwitch),
+            100..=199 => {
+                // Interim responses are not for HTTP/1.0 (RFC 9110 §15.2).
+                if self.side.version == Version::Http11 {
+                    interim(&head, &mut self.sink);
+                }
+                Judged::Interim
+            }
+            _ => {
+                **body = BodyReader::new(head.body, limits.bytes);
+                let whole = self.progress.sent().is_whole();
+                Judged::Final(begin(&head, self.side, whole && !self.cx.worker.is_draining(), &mut self.sink))
+            }
+        };
+        let length = head.len;
+        input.consume(length);
+        Ok(judged)
+    }
+
+    /// Moves the body, the head in front of its first bytes.
+    async fn body(&mut self, mut head: Final) -> Result<Answered, Fault> {
+        loop {
+            let mut moved = pump(&mut self.source, &mut self.sink).map_err(|_| Fault::BadResponseBody)?;
+            if moved == Moved::More && self.sink.is_empty() {
+                moved = self.more(&mut head).await?;
+            }
+            self.pass_on(Answer::Begun(head.status)).await?;
+            if moved == Moved::Done {
+                return Ok(Answered::Complete { keep_client: head.keep_client, keep_instance: head.keep_instance });
+            }
+        }
+    }
+
+    /// Reads more of the body. A close ends it only where its framing says so.
+    async fn more(&mut self, head: &mut Final) -> Result<Moved, Fault> {
+        self.source.grow_for_bulk(&self.cx.worker.buffers);
+        self.progress.set_moved(self.cx.deadline.now());
+        match self.read().await? {
+            Read::Bytes => Ok(Moved::More),
+            Read::Closed if self.source.may_close() => {
+                self.sink.end_body();
+                head.keep_instance = false;
+                Ok(Moved::Done)
+            }
+            Read::Closed | Read::Broken => Err(Fault::BadResponseBody),
+        }
+    }
+
+    /// Sends what is in the sink to the client.
+    async fn pass_on(&mut self, answer: Answer) -> Result<(), Fault> {
+        if self.sink.is_empty() {
+            return Ok(());
+        }
+        self.progress.set_answer(answer);
+        let (count, sent) = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client).await;
+        Meter::of(self.instance).down(count);
+        sent.map_err(|_| Fault::ClientGone)
+    }
+}
+
+/// Writes a head that no body follows: an interim one, or that of a tunnel.
+fn interim(head: &ResponseHead<'_, '_>, sink: &mut Sink<'_>) {
+    let Sink::Http1 { output, .. } = sink;
+    head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
+}
+
+/// Writes the head of the response. `may_keep`: nothing on our side speaks against another request.
+fn begin(head: &ResponseHead<'_, '_>, side: ClientSide, may_keep: bool, sink: &mut Sink<'_>) -> Final {
+    let Sink::Http1 { output, body, .. } = sink;
+    let framing = head.body_for(side.version);
+    let keep_client = side.keep_alive && framing != BodyLength::UntilClose && may_keep;
+    head.write(&Reply { version: side.version, keep_alive: keep_client, body: framing }, output);
+    *body = BodyWriter::new(framing);
+    Final { status: head.status, keep_client, keep_instance: head.keep_alive }
+}

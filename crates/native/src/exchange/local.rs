@@ -1,0 +1,43 @@
+//! Local replies: responses that we give ourselves, for want of an instance's. Decides nothing.
+
+use pointsman_wire::{Answer, Version};
+
+use super::context::Cx;
+use super::sides::Downstream;
+use crate::fault::Fault;
+use crate::http1::client::After;
+use crate::net::send::send;
+
+/// Answers with a fault's status. `whole`: nothing of the request is left to come.
+pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, whole: bool) -> After {
+    cx.record.fault = Some(fault);
+    let Some(status) = fault.facts().status else {
+        return After::Reset;
+    };
+    let globals = std::rc::Rc::clone(&cx.globals);
+    let own = globals.config.errors.iter().find(|(of, _)| *of == status);
+    say(cx, downstream, (status, own.map(|(_, body)| &**body)), whole).await
+}
+
+/// Sends a status and a body; without one, a short page that names the status. `whole`: nothing of the request is left
+/// to come, so that the connection may be kept.
+pub(crate) async fn say(
+    cx: &mut Cx<'_>,
+    downstream: &mut Downstream<'_>,
+    (status, body): (u16, Option<&str>),
+    whole: bool,
+) -> After {
+    cx.record.status = Some(status);
+    let Downstream::Http1(client) = downstream;
+    let side = client.side;
+    let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
+    let mut answer = cx.worker.buffers.take();
+    Answer { status, body, keep_alive, head_request: side.head_request }.write(&mut answer);
+    let sent = send(cx.deadline, cx.globals.config.timeouts.client, &mut client.stream, &answer).await;
+    cx.worker.buffers.give(answer);
+    match (sent, keep_alive) {
+        (Ok(()), true) => After::Keep,
+        (Ok(()), false) => After::Linger,
+        (Err(_), _) => After::Close,
+    }
+}

@@ -1,0 +1,147 @@
+//! The two sides of an exchange, whatever version of HTTP each speaks: the client's, where requests come from and
+//! responses go to, and the instance's. One `match` a step of up to 64 KiB; no byte is copied for it.
+//!
+//! ```text
+//! Downstream (client) ── Source ─> Sink ── Link (instance)       up
+//!                     <── Sink <── Source ──                     down
+//! ```
+
+use std::io;
+use std::time::Duration;
+
+use pointsman_wire::{BadBody, BodyReader, BodyWriter, Trailers};
+
+use crate::http1::body::{Moved, transcode};
+use crate::http1::client::{Client, ClientSide};
+use crate::net::buffer::{Buffers, Input};
+use crate::net::deadline::Deadline;
+use crate::net::send::send;
+use crate::net::stream::{ReadHalf, WriteHalf};
+use crate::pool::checkout::Link;
+
+/// How much is taken before it is sent on, bytes.
+const ROOM: usize = 64 * 1024;
+
+/// The client of an exchange.
+#[derive(Debug)]
+pub(crate) enum Downstream<'c> {
+    /// Its HTTP/1 connection.
+    Http1(&'c mut Client),
+}
+
+/// Where a message comes from.
+#[derive(Debug)]
+pub(crate) enum Source<'a> {
+    /// An HTTP/1 connection.
+    Http1 { from: ReadHalf<'a>, input: &'a mut Input, body: &'a mut BodyReader },
+}
+
+/// Where a message goes to.
+#[derive(Debug)]
+pub(crate) enum Sink<'a> {
+    /// An HTTP/1 connection, and bytes in its framing that were not sent yet.
+    Http1 { to: WriteHalf<'a>, body: BodyWriter, output: Vec<u8> },
+}
+
+impl Downstream<'_> {
+    /// What a response must respect.
+    pub(crate) fn side(&self) -> ClientSide {
+        let Self::Http1(client) = self;
+        client.side
+    }
+
+    /// Where the request's body comes from, and where the response goes to. `body`: replaced when a response begins.
+    pub(crate) fn split(&mut self, body: BodyWriter) -> (Source<'_>, Sink<'_>) {
+        let Self::Http1(client) = self;
+        let (from, to) = client.stream.split();
+        let source = Source::Http1 { from, input: &mut client.input, body: &mut client.body };
+        (source, Sink::Http1 { to, body, output: Vec::new() })
+    }
+}
+
+/// An instance's connection as the two ends of an exchange. `body`: replaced when a response begins.
+pub(crate) fn split_link<'a>(
+    link: &'a mut Link,
+    input: &'a mut Input,
+    body: &'a mut BodyReader,
+    writer: BodyWriter,
+) -> (Source<'a>, Sink<'a>) {
+    let Link::Http1(stream) = link;
+    let (from, to) = stream.split();
+    (Source::Http1 { from, input, body }, Sink::Http1 { to, body: writer, output: Vec::new() })
+}
+
+impl Source<'_> {
+    /// Whether bytes are there that were not used yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        let Self::Http1 { input, .. } = self;
+        !input.unread().is_empty()
+    }
+
+    /// Reads once. 0 bytes is the end of the stream.
+    pub(crate) async fn fill(&mut self, buffers: &Buffers) -> io::Result<usize> {
+        let Self::Http1 { from, input, .. } = self;
+        input.fill(from, buffers).await
+    }
+
+    /// Before the next read of a long body: a larger buffer makes fewer reads.
+    pub(crate) fn grow_for_bulk(&mut self, buffers: &Buffers) {
+        let Self::Http1 { input, .. } = self;
+        input.grow_for_bulk(buffers);
+    }
+
+    /// Whether the end of the stream may end the body.
+    pub(crate) fn may_close(&self) -> bool {
+        let Self::Http1 { body, .. } = self;
+        body.may_close()
+    }
+}
+
+impl Sink<'_> {
+    /// Takes the memory that the first bytes need.
+    pub(crate) fn prepare(&mut self, buffers: &Buffers) {
+        let Self::Http1 { output, .. } = self;
+        if output.capacity() == 0 {
+            *output = buffers.take();
+        }
+    }
+
+    /// Whether everything was sent.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self::Http1 { output, .. } = self;
+        output.is_empty()
+    }
+
+    /// Ends a body whose source ended it by a close.
+    pub(crate) fn end_body(&mut self) {
+        let Self::Http1 { body, output, .. } = self;
+        body.end(&Trailers::default(), output);
+    }
+
+    /// Sends what is there, each step within `limit`, and says how much that was.
+    pub(crate) async fn flush(&mut self, deadline: &Deadline, limit: Duration) -> (usize, io::Result<()>) {
+        let Self::Http1 { to, output, .. } = self;
+        let sent = send(deadline, limit, to, output).await;
+        let count = output.len();
+        output.clear();
+        (count, sent)
+    }
+
+    /// Gives the memory back.
+    pub(crate) fn release(&mut self, buffers: &Buffers) {
+        let Self::Http1 { output, .. } = self;
+        buffers.give(std::mem::take(output));
+    }
+}
+
+/// Moves body bytes that are there from one side's framing into the other's.
+///
+/// # Errors
+/// The source's framing is malformed.
+pub(crate) fn pump(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Moved, BadBody> {
+    match (source, sink) {
+        (Source::Http1 { input, body, .. }, Sink::Http1 { body: writer, output, .. }) => {
+            transcode(body, writer, input, output, ROOM)
+        }
+    }
+}

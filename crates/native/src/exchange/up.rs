@@ -1,0 +1,90 @@
+//! The rest of a request's body, from the client to the instance, as the instance takes it.
+
+use std::io;
+
+use super::context::Cx;
+use super::decide::Plan;
+use super::progress::Progress;
+use super::sides::{Sink, Source, pump};
+use crate::fault::Fault;
+use crate::http1::body::Moved;
+use crate::net::deadline::Deadline;
+use crate::record::Meter;
+
+/// A body on its way up.
+#[derive(Debug)]
+pub(crate) struct Up<'a> {
+    pub(crate) cx: &'a Cx<'a>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) meter: Meter<'a>,
+    /// Its own: the response waits at the same time.
+    pub(crate) deadline: &'a Deadline,
+    pub(crate) progress: &'a Progress,
+    pub(crate) source: Source<'a>,
+    pub(crate) sink: Sink<'a>,
+}
+
+impl Up<'_> {
+    /// Moves the body until its end, or until the instance takes no more: what it has to say is its answer.
+    ///
+    /// # Errors
+    /// The client's faults: [`Fault::BadRequestBody`], [`Fault::BodyTimeout`], [`Fault::ClientGone`]; and
+    /// [`Fault::ServerTimeout`] when the instance stopped reading.
+    pub(crate) async fn run(mut self) -> Result<(), Fault> {
+        let buffers = &self.cx.worker.buffers;
+        self.sink.prepare(buffers);
+        let moved = self.move_all().await;
+        self.sink.release(buffers);
+        moved
+    }
+
+    async fn move_all(&mut self) -> Result<(), Fault> {
+        loop {
+            if self.source.has_unread() {
+                self.progress.streamed();
+            }
+            let moved = pump(&mut self.source, &mut self.sink).map_err(Fault::BadRequestBody)?;
+            if !self.pass_on().await? {
+                return Ok(());
+            }
+            match moved {
+                Moved::Done => {
+                    self.progress.uploaded();
+                    return Ok(());
+                }
+                Moved::Full => {}
+                Moved::More => self.read().await?,
+            }
+        }
+    }
+
+    /// `false`: the instance takes no more.
+    async fn pass_on(&mut self) -> Result<bool, Fault> {
+        let (count, sent) = self.sink.flush(self.deadline, self.plan.live.service.timeouts.server).await;
+        self.meter.up(count);
+        self.progress.set_moved(self.deadline.now());
+        match sent {
+            Ok(()) => Ok(true),
+            // One that answers already may leave the rest of the body unread.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !self.progress.begun() => {
+                Err(Fault::ServerTimeout)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Fault> {
+        let buffers = &self.cx.worker.buffers;
+        self.source.grow_for_bulk(buffers);
+        let read = self.source.fill(buffers);
+        // While the client is awaited, the instance owes nothing.
+        self.progress.set_moved(u64::MAX);
+        let read = self.deadline.within(self.cx.globals.config.timeouts.client, read).await;
+        self.progress.set_moved(self.deadline.now());
+        match read {
+            Ok(Ok(1..)) => Ok(()),
+            Ok(Ok(0) | Err(_)) => Err(Fault::ClientGone),
+            Err(_) => Err(Fault::BodyTimeout),
+        }
+    }
+}

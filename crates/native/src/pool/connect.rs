@@ -1,0 +1,117 @@
+//! A new connection to an instance: names resolved, every address tried in its turn. Picks nothing, keeps nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use pointsman_table::{Instance, Target};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::connections::Pool;
+use super::via::{Endpoint, Via};
+use super::view::{Home, InstanceLive};
+use crate::fault::Fault;
+use crate::net::deadline::Deadline;
+use crate::net::stream::Stream;
+
+/// How long an address of a host name is used before it is looked up again, milliseconds.
+const NAME_HOLDS: u64 = 5_000;
+
+/// A new connection, and the pool that it may be kept in.
+pub(crate) type Connected = (Stream, Rc<Pool>);
+
+/// Connects within `limit`.
+///
+/// # Errors
+/// [`Fault::ConnectRefused`], [`Fault::ConnectTimeout`], [`Fault::Exhausted`].
+pub(crate) async fn connect(
+    home: &Home,
+    instance: &Instance,
+    live: &InstanceLive,
+    limit: Duration,
+    deadline: &Deadline,
+) -> Result<Connected, Fault> {
+    let now = deadline.now();
+    live.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    let connected = deadline.within(limit, any(home, instance, live, limit, now)).await;
+    connected.map_err(|_| Fault::ConnectTimeout)?.map_err(|error| fault_of(&instance.target, &error))
+}
+
+async fn any(
+    home: &Home,
+    instance: &Instance,
+    live: &InstanceLive,
+    limit: Duration,
+    now: u64,
+) -> io::Result<Connected> {
+    match &instance.target {
+        Target::Socket(_) | Target::Unix(_) => {
+            let way = live.first_way().ok_or(io::ErrorKind::NotFound)?;
+            Ok((open(&way.via).await?, way))
+        }
+        Target::Name(name, port) => {
+            let ways = match live.ways(now) {
+                Some(ways) => ways,
+                None => resolve(home, instance, live, (name, *port), now).await?,
+            };
+            in_turn(live, &ways, limit).await
+        }
+    }
+}
+
+/// Each address in turn, each with its share of the time; the one that took the connection goes first next time.
+async fn in_turn(live: &InstanceLive, ways: &[Rc<Pool>], limit: Duration) -> io::Result<Connected> {
+    let share = limit / u32::try_from(ways.len().max(1)).unwrap_or(u32::MAX);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (place, way) in ways.iter().enumerate() {
+        match timeout(share, open(&way.via)).await {
+            Ok(Ok(stream)) => {
+                live.prefer(place);
+                return Ok((stream, Rc::clone(way)));
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::from_raw_os_error(libc::ETIMEDOUT),
+        }
+    }
+    live.unresolve();
+    Err(last)
+}
+
+async fn resolve(
+    home: &Home,
+    instance: &Instance,
+    live: &InstanceLive,
+    name: (&str, u16),
+    now: u64,
+) -> io::Result<Rc<[Rc<Pool>]>> {
+    let addresses = tokio::net::lookup_host(name).await?;
+    Ok(live.resolved(home, addresses.map(|address| Via::resolved(instance, address)), now + NAME_HOLDS))
+}
+
+async fn open(via: &Via) -> io::Result<Stream> {
+    match &via.endpoint {
+        Endpoint::Socket(address) => open_tcp(*address).await,
+        Endpoint::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+    }
+}
+
+async fn open_tcp(address: SocketAddr) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(Stream::Tcp(stream))
+}
+
+/// Whose fault a failed connect is: ours when the machine has nothing left to connect with. `EAGAIN` is that for TCP,
+/// but for a Unix socket it is the instance's full queue (unix(7)).
+fn fault_of(target: &Target, error: &io::Error) -> Fault {
+    match (error.raw_os_error(), target) {
+        (Some(libc::EAGAIN), Target::Unix(_)) => Fault::ConnectRefused,
+        (Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN), _) => {
+            Fault::Exhausted
+        }
+        (Some(libc::ETIMEDOUT), _) => Fault::ConnectTimeout,
+        _ => Fault::ConnectRefused,
+    }
+}

@@ -1,0 +1,104 @@
+//! What happened to a request or a connection, and the one place that counts it. Decides nothing, sends nothing.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use pointsman_engine::live::Counters;
+use tracing::debug;
+
+use crate::fault::Fault;
+use crate::net::peer::Peer;
+use crate::pool::view::{InstanceLive, ServiceLive};
+use crate::worker::Worker;
+
+/// What happened to one request, or to one connection of a TCP service: filled in while it goes on, counted at its end.
+#[derive(Debug)]
+pub(crate) struct Record {
+    started: Instant,
+    /// The service that took it.
+    pub(crate) service: Option<Rc<ServiceLive>>,
+    /// The instance that it was sent to, the last one if there were several.
+    pub(crate) instance: Option<Rc<InstanceLive>>,
+    /// The instance that closed without an answer, so that the request was sent again.
+    pub(crate) repeated: Option<Rc<InstanceLive>>,
+    /// The status of the response that the client was sent, whole or in part.
+    pub(crate) status: Option<u16>,
+    /// What went wrong.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Record {
+    /// A record of what begins now.
+    pub(crate) fn new(started: Instant) -> Self {
+        Self { started, service: None, instance: None, repeated: None, status: None, fault: None }
+    }
+
+    /// Counts a connection of a TCP service when an instance takes it: it may last for days.
+    pub(crate) fn taken(&mut self, instance: &Rc<InstanceLive>) {
+        instance.counters().requests.add(1);
+        self.instance = Some(Rc::clone(instance));
+    }
+
+    /// The end of an HTTP request, however it came.
+    pub(crate) fn finish(self, worker: &Worker, peer: &Peer) {
+        let counters = self.instance.as_ref().map(|instance| instance.counters());
+        let unserved = || self.service.as_ref().map(|service| service.unserved());
+        if let Some(counters) = counters.or_else(unserved) {
+            counters.requests.add(1);
+            count_status(counters, self.status);
+        }
+        self.settle(worker, peer);
+    }
+
+    /// The end of a connection of a TCP service, whose taking was counted before if an instance took it.
+    pub(crate) fn finish_connection(self, worker: &Worker, peer: &Peer) {
+        if let (None, Some(service)) = (&self.instance, &self.service) {
+            service.unserved().requests.add(1);
+        }
+        self.settle(worker, peer);
+    }
+
+    fn settle(self, worker: &Worker, peer: &Peer) {
+        if let Some(instance) = &self.repeated {
+            instance.counters().retries.add(1);
+        }
+        if let (Some(_), Some(service)) = (&self.instance, &self.service) {
+            service.latency().record(self.started.elapsed());
+        }
+        if let Some(fault) = self.fault {
+            worker.stats().fault(fault.facts().index);
+            debug!("client {}: {}: {fault}", peer.text, fault.facts().name);
+        }
+    }
+}
+
+/// Counts a connection that was refused before anything of it was read.
+pub(crate) fn connection_refused(worker: &Worker, fault: Fault) {
+    worker.stats().fault(fault.facts().index);
+}
+
+fn count_status(counters: &Counters, status: Option<u16>) {
+    if let Some(status) = status {
+        counters.responses[usize::from(status / 100).clamp(1, 5) - 1].add(1);
+    }
+}
+
+/// Bytes of an instance's requests and responses, counted as they move: a stream may last for days.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meter<'a>(&'a Counters);
+
+impl<'a> Meter<'a> {
+    pub(crate) fn of(instance: &'a InstanceLive) -> Self {
+        Self(instance.counters())
+    }
+
+    /// Bytes from the client went to the instance.
+    pub(crate) fn up(self, count: usize) {
+        self.0.bytes_in.add(count as u64);
+    }
+
+    /// Bytes from the instance went to the client.
+    pub(crate) fn down(self, count: usize) {
+        self.0.bytes_out.add(count as u64);
+    }
+}

@@ -1,0 +1,165 @@
+//! One HTTP/1 client connection: requests one after another until either side is done. Holds no buffer while idle.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pointsman_wire::{BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, parse_request};
+
+use crate::exchange::context::Cx;
+use crate::exchange::decide::{Decision, Plan, Request, decide, head_limits};
+use crate::exchange::exchange;
+use crate::exchange::sides::Downstream;
+use crate::fault::Fault;
+use crate::http1::body::{Moved, transcode};
+use crate::http1::client::{After, Client, ClientSide};
+use crate::net::deadline::Deadline;
+use crate::net::peer::Peer;
+use crate::net::stream::Stream;
+use crate::pool::view::{Globals, View};
+use crate::record::Record;
+use crate::worker::{Counted, Worker};
+
+/// How long an idle connection may still bring a request after draining began.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// How much of a body is sent with the head, bytes: what can be sent again if it must be.
+const FIRST_BODY: usize = 32 * 1024;
+
+/// Serves a client's connection until it is over.
+pub(crate) async fn serve(counted: Counted, stream: Stream, address: IpAddr) {
+    let mut connection = Connection::new(&counted, stream, address);
+    let mut after = connection.next(true).await;
+    while after == After::Keep {
+        after = connection.next(false).await;
+    }
+    connection.end(after).await;
+}
+
+/// Tells a client that there is no room for it.
+pub(crate) async fn turn_away(counted: Counted, stream: Stream, address: IpAddr) {
+    let mut connection = Connection::new(&counted, stream, address);
+    let after = connection.exchange(Request::refused(Fault::TooManyConnections)).await;
+    connection.end(after).await;
+}
+
+/// A client's connection, and what outlives its requests.
+struct Connection<'w> {
+    worker: &'w Rc<Worker>,
+    client: Client,
+    peer: Peer,
+    deadline: Deadline,
+    /// What the last request was served by; the waits between requests go by it too.
+    globals: Rc<Globals>,
+}
+
+impl<'w> Connection<'w> {
+    fn new(counted: &'w Counted, stream: Stream, address: IpAddr) -> Self {
+        let worker = counted.worker();
+        Self {
+            worker,
+            client: Client::new(stream),
+            peer: Peer::new(address),
+            deadline: worker.timers.deadline(),
+            globals: Rc::clone(&worker.view().globals),
+        }
+    }
+
+    /// Serves the next request.
+    async fn next(&mut self, first: bool) -> After {
+        match self.request(first).await {
+            Some(request) => self.exchange(request).await,
+            None => After::Close,
+        }
+    }
+
+    async fn exchange(&mut self, request: Request) -> After {
+        self.client.input.release(&self.worker.buffers);
+        let cx = Cx {
+            worker: self.worker,
+            globals: Rc::clone(&self.globals),
+            peer: &self.peer,
+            deadline: &self.deadline,
+            record: Record::new(Instant::now()),
+        };
+        exchange(cx, request, Downstream::Http1(&mut self.client)).await
+    }
+
+    async fn end(&mut self, after: After) {
+        self.client.end(after, &self.worker.buffers, &self.deadline).await;
+    }
+
+    /// Waits for a head and judges it. `None`: the client is done, or brought nothing in time.
+    ///
+    /// The request sees the newest table of the moment in which its head is complete.
+    async fn request(&mut self, first: bool) -> Option<Request> {
+        let came = self.deadline.now();
+        self.client.side = ClientSide::UNKNOWN;
+        if self.client.input.unread().is_empty() && !self.wait(first).await {
+            return None;
+        }
+        let mut view = self.worker.view();
+        let began = if first { came } else { self.deadline.now() };
+        let by = self.deadline.later(began, view.globals.config.timeouts.head);
+        let mut progress = HeadProgress::default();
+        loop {
+            if progress.ready(self.client.input.unread(), head_limits(&view.globals.config))
+                && let Some(request) = self.judge(&view)
+            {
+                return Some(request);
+            }
+            let (mut from, _) = self.client.stream.split();
+            let read = self.client.input.fill(&mut from, &self.worker.buffers);
+            match self.deadline.until(by, read).await {
+                Ok(Ok(1..)) => view = self.worker.view(),
+                Ok(Ok(0) | Err(_)) => return None,
+                Err(_) => return Some(Request::refused(Fault::HeadTimeout)),
+            }
+        }
+    }
+
+    /// Waits for the first bytes of a request. A client that sends none is not told anything.
+    async fn wait(&mut self, first: bool) -> bool {
+        self.client.input.release(&self.worker.buffers);
+        let timeouts = self.globals.config.timeouts;
+        let at = self.deadline.after(if first { timeouts.head } else { timeouts.keep_alive });
+        let until = || match self.worker.drain_began() {
+            Some(began) => at.min(began + DRAIN_GRACE.as_millis() as u64),
+            None => at,
+        };
+        let (mut from, _) = self.client.stream.split();
+        let read = self.client.input.fill(&mut from, &self.worker.buffers);
+        matches!(self.deadline.watched(until, read).await, Ok(Ok(1..)))
+    }
+
+    /// Judges what was read so far; takes a complete head, and the body bytes behind it, out of the input. `None`: the
+    /// head is not complete yet.
+    fn judge(&mut self, view: &View) -> Option<Request> {
+        let limits = head_limits(&view.globals.config);
+        let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+        let parsed = parse_request(self.client.input.unread(), limits, &mut space).transpose()?;
+        self.globals = Rc::clone(&view.globals);
+        let head = match parsed {
+            Ok(head) => head,
+            Err(bad) => return Some(Request::refused(Fault::BadRequest(bad))),
+        };
+        let decision = decide(self.worker, view, &head, &self.peer);
+        let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));
+        self.client.side = ClientSide::of(&head);
+        self.client.body = BodyReader::new(head.body, limits.bytes);
+        let length = head.len;
+        self.client.input.consume(length);
+        Some(match decision {
+            Decision::Forward(plan) => self.with_body(plan),
+            decision => Request { decision, whole: no_body },
+        })
+    }
+
+    /// Takes the body bytes that came with the head. Malformed ones are found before anything is sent.
+    fn with_body(&mut self, mut plan: Box<Plan>) -> Request {
+        let Client { body, input, .. } = &mut self.client;
+        match transcode(body, &plan.writer, input, &mut plan.held, FIRST_BODY) {
+            Ok(moved) => Request { decision: Decision::Forward(plan), whole: moved == Moved::Done },
+            Err(bad) => Request::refused(Fault::BadRequestBody(bad)),
+        }
+    }
+}

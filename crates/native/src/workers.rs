@@ -1,0 +1,199 @@
+//! The worker threads, and the ports that they listen on together. Serves nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pointsman_engine::Applied;
+use pointsman_engine::live::Registry;
+use pointsman_engine::sockets::{Claim, listen};
+use pointsman_table::{Bind, Problem, Table};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::accept::{self, Order, Report};
+use crate::worker::Limits;
+
+/// For how long a port that was closed may still be closing.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The workers, and the ports that they listen on together.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    workers: Vec<Member>,
+    /// HTTP sockets not yet given to the workers.
+    waiting: Vec<Vec<TcpListener>>,
+    table: Arc<Table>,
+    open: BTreeSet<Bind>,
+    /// Ports that left the table a moment ago.
+    closing: BTreeMap<Bind, Instant>,
+    /// Ports that could not be opened, and why.
+    closed: BTreeMap<Bind, String>,
+    /// What was last told to the control loop.
+    reported: Option<(u64, Vec<Problem>)>,
+}
+
+#[derive(Debug)]
+struct Member {
+    orders: mpsc::UnboundedSender<Order>,
+    thread: JoinHandle<()>,
+    applied: Option<u64>,
+}
+
+/// New sockets of one worker.
+type Opened = Vec<(Bind, TcpListener)>;
+pub(crate) type Reports = mpsc::UnboundedReceiver<(usize, Report)>;
+
+impl Workers {
+    /// Starts a worker for each set of sockets.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(crate) fn start(
+        sockets: Vec<Vec<TcpListener>>,
+        limits: Limits,
+        registry: &Arc<Registry>,
+    ) -> anyhow::Result<(Self, Reports)> {
+        let (report, reports) = mpsc::unbounded_channel();
+        let count = sockets.len();
+        let workers =
+            (0..count).map(|id| Member::start(id, registry, limits, report.clone())).collect::<io::Result<_>>();
+        let started = Self {
+            workers: workers.context("cannot start a worker thread")?,
+            waiting: sockets,
+            table: Table::empty(),
+            open: BTreeSet::new(),
+            closing: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            reported: None,
+        };
+        Ok((started, reports))
+    }
+
+    /// Whether HTTP clients still wait for the first table.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn accept_http(&mut self) {
+        for (member, sockets) in self.workers.iter().zip(self.waiting.drain(..)) {
+            sockets.into_iter().for_each(|socket| member.order(Order::Http(socket)));
+        }
+    }
+
+    pub(crate) fn apply(&mut self, table: Arc<Table>) {
+        let now = Instant::now();
+        let (stay, go) = std::mem::take(&mut self.open).into_iter().partition(|bind| is_wanted(&table, bind));
+        self.open = stay;
+        self.closing.extend(go.into_iter().map(|bind: Bind| (bind, now)));
+        self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
+        self.closed.retain(|bind, _| is_wanted(&table, bind));
+        self.table = table;
+        let new = self.table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !self.open.contains(bind)).collect();
+        let opened = self.open_ports(new);
+        self.hand_out(opened);
+        self.accept_http();
+    }
+
+    pub(crate) fn has_closed_ports(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Tries the ports again that could not be opened.
+    pub(crate) fn retry(&mut self) {
+        let closed = self.closed.keys().copied().collect();
+        let opened = self.open_ports(closed);
+        if opened.iter().any(|sockets| !sockets.is_empty()) {
+            self.hand_out(opened);
+        }
+    }
+
+    /// Opens ports: for each worker, its sockets.
+    fn open_ports(&mut self, wanted: Vec<Bind>) -> Vec<Opened> {
+        let count = self.workers.len();
+        let mut opened: Vec<Opened> = (0..count).map(|_| Vec::new()).collect();
+        for bind in wanted {
+            let claim = if self.closing.contains_key(&bind) { Claim::BesideOurs } else { Claim::Alone };
+            match listen(SocketAddr::new(bind.address, bind.port), count, claim) {
+                Ok(sockets) => {
+                    self.closed.remove(&bind);
+                    self.open.insert(bind);
+                    opened.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push((bind, socket)));
+                }
+                Err(error) => drop(self.closed.insert(bind, error.to_string())),
+            }
+        }
+        opened
+    }
+
+    /// Gives every worker the table and its new sockets.
+    fn hand_out(&self, opened: Vec<Opened>) {
+        for (member, open) in self.workers.iter().zip(opened) {
+            member.order(Order::Table { table: Arc::clone(&self.table), open });
+        }
+    }
+
+    /// Notes that a worker uses a table; says so to the control loop once all do and there is something new to say.
+    pub(crate) fn acknowledge(&mut self, worker: usize, revision: u64) -> Option<Applied> {
+        self.workers.get_mut(worker)?.applied = Some(revision);
+        let current = self.table.revision();
+        if self.workers.iter().any(|member| member.applied != Some(current)) {
+            return None;
+        }
+        let news = (current, self.problems());
+        if self.reported.as_ref() == Some(&news) {
+            return None;
+        }
+        self.reported = Some(news.clone());
+        Some(Applied { revision: news.0, problems: news.1 })
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        self.closed.iter().filter_map(|(bind, error)| self.table.listen_problem(*bind, error)).collect()
+    }
+
+    /// Waits until every worker has finished.
+    pub(crate) async fn drain(self) {
+        for member in &self.workers {
+            member.order(Order::Drain);
+        }
+        for member in self.workers {
+            let joined = tokio::task::spawn_blocking(|| member.thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("a worker did not end in order");
+            }
+        }
+    }
+}
+
+impl Member {
+    fn start(
+        id: usize,
+        registry: &Arc<Registry>,
+        limits: Limits,
+        reports: mpsc::UnboundedSender<(usize, Report)>,
+    ) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let registry = Arc::clone(registry);
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || match runtime() {
+            Ok(runtime) => runtime.block_on(accept::run(id, registry, limits, inbox, reports)),
+            Err(error) => tracing::error!("worker {id} cannot start its runtime: {error}"),
+        })?;
+        Ok(Self { orders, thread, applied: None })
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            tracing::error!("a worker ended and takes no orders");
+        }
+    }
+}
+
+fn is_wanted(table: &Table, bind: &Bind) -> bool {
+    table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok()
+}
