@@ -1,4 +1,5 @@
-//! Reads single values. Pure; every error says what is wrong and what is expected, and leaves the flag's name to the caller.
+//! Reads single values. Pure; every error says what is wrong and what is expected, and never names the flag: the caller
+//! does.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
