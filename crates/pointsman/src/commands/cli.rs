@@ -31,12 +31,13 @@ Or keep the keys in a folder, here for a server on port 9000:
   pointsman set services/shop/web-1 127.0.0.1:9000
   curl -H 'Host: shop.test' http://127.0.0.1:8080/
 
-Every flag --x-y is also the environment variable POINTSMAN_X_Y and the key x-y in the file of --config.
+Every flag --x-y is also the environment variable POINTSMAN_X_Y and the key x-y in the file of
+--config.
 
 Exit codes:
   0  done, or yes
-  1  no: `check` found problems, no service takes the URL, there is no such key, not every balancer serves the change
-     in time
+  1  no: `check` found problems, no service takes the URL, there is no such key, or not every
+     balancer serves the change in time
   2  failed: wrong usage or settings, the store is unreachable, an address is taken";
 
 /// The commands.
@@ -70,7 +71,7 @@ Ends and removes its folder at INT (Ctrl-C), TERM, USR1 or HUP.")]
 
     /// Set a key
     #[command(after_help = "\
-A KEY without a leading slash is below the prefix. If the value is wrong, it is written all the same, with a warning.
+A KEY without a leading slash is below the prefix. A bad value is written too, with a warning.
 
 Examples:
   pointsman set services/shop/domain shop.test
@@ -159,7 +160,8 @@ Examples:
 
     /// Wait until every live balancer serves a revision; exit 1 after --timeout, with a list of those that do not
     #[command(after_help = "\
-A balancer without a status for 10 s no longer counts. If one disappears during the wait, the wait fails and names it.
+A balancer without a status for 10 s does not count. If one disappears during the wait, the wait
+fails and names it.
 
 Examples:
   pointsman wait
@@ -177,7 +179,8 @@ Examples:
 
     /// Drain an instance: it takes no new work and finishes its open requests
     #[command(after_help = "\
-Adds the word `drain` to the instance's value. --wait also waits until the instance has no open request or connection.
+Adds the word `drain` to the instance's value. --wait also waits until no balancer has a request or
+connection open to the instance.
 
 Examples:
   pointsman drain shop/web-1 --wait && systemctl restart web && pointsman undrain shop/web-1
@@ -201,9 +204,9 @@ Examples:
 
     /// Write keys for this machine's Docker containers into the store, and follow every change of them
     #[command(after_help = "\
-A container becomes an instance by labels such as pointsman.service=shop and pointsman.domain=shop.test, or by Kontena's
-labels and environment (docs/agent.md). If this process stops or dies, its keys stay for --ttl; an agent that restarts
-within that time keeps them.
+Labels such as pointsman.service=shop and pointsman.domain=shop.test make a container an instance;
+so do Kontena's labels and environment (docs/agent.md). If this process stops or dies, its keys stay
+for --ttl; an agent that restarts within that time keeps them.
 
 Signals:
   TERM, INT   stop; containers keep running
@@ -218,13 +221,14 @@ Examples:
 
     /// Run a command, and register it as an instance while its check passes
     #[command(after_help = "\
-The instance is registered when its check passes. It takes no new work while the check fails, and its key ends within
---ttl if this process or the machine dies. TERM, INT or QUIT drains it first: balancers send it no new requests, and
-when they are done with it, or after --drain, the command gets the signal. A second signal skips the wait. Other signals
-are passed on. The exit status is the command's, or 128 plus the number of the signal that ended it.
+The instance is registered when its check passes. It takes no new work while the check fails, and its
+key ends within --ttl if this process or the machine dies. TERM, INT or QUIT drains it first:
+balancers send it no new requests, and when they are done with it, or after --drain, the command gets
+the signal. A second signal skips the wait. Other signals are passed on. The exit status is the
+command's, or 128 plus the number of the signal that ended it.
 
-Without a command, the key is written once, when the check passes, and stays until `pointsman register --remove`: for
-ExecStartPost and ExecStop of a systemd unit.
+Without a command, the key is written once, when the check passes, and stays until
+`pointsman register --remove`: for ExecStartPost and ExecStop of a systemd unit.
 
 Examples:
   pointsman register shop --port 9000 -- node server.js
@@ -239,8 +243,8 @@ Examples:
 
     /// Print the haproxy.cfg and the maps of the HAProxy engine
     #[command(after_help = "\
-Compiles the keys once, as `check` does, for the HAProxy engine, whatever --engine is. Writes for the installed HAProxy;
-without one for 2.4, which later versions accept too. Problems go to stderr.
+Compiles the keys once, as `check` does, for the HAProxy engine, whatever --engine is. Writes for the
+installed HAProxy; without one for 2.4, which later versions accept too. Problems go to stderr.
 
 Examples:
   pointsman render
@@ -255,7 +259,7 @@ Examples:
 
     /// Ask the balancer on --admin whether it is ready; exit 1 if not
     #[command(after_help = "\
-Prints the balancer's answer. Of the settings it reads --admin only, so it works whatever settings `run` has.
+Prints the balancer's answer. Reads only --admin of the settings, so it works whatever `run` has.
 
 Exit codes:
   0  ready: a table is served
@@ -410,7 +414,12 @@ mod tests {
     fn drain_says_that_it_waits_for_open_requests() {
         for (command, expected) in [("drain", true), ("undrain", false), ("set", false)] {
             let help = parse(["pointsman", command, "--help"].map(OsString::from)).unwrap_err().to_string();
-            assert_eq!(help.contains("has no request or connection open"), expected, "{help}");
+            let words: Vec<_> = help.split_whitespace().collect();
+            assert_eq!(
+                words.join(" ").contains("no request or connection open to the instance, for"),
+                expected,
+                "{help}"
+            );
         }
     }
 

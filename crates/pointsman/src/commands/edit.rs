@@ -165,11 +165,10 @@ pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) ->
 fn warning(prefix: &str, problem: &Problem) -> String {
     let Problem { key, value, kind, advice, .. } = problem;
     let key = key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/');
-    let what = match (kind, value) {
-        (ProblemKind::UnknownKey, _) => "it".to_owned(),
-        (_, Some(value)) => format!("{value:?}"),
-        // Secret.
-        (_, None) => "the value".to_owned(),
+    let what = match value {
+        Some(value) if *kind != ProblemKind::UnknownKey => format!("{value:?}"),
+        // The value is secret, or of no interest.
+        Some(_) | None => "it".to_owned(),
     };
     let article = if *kind == ProblemKind::UnknownKey { "an" } else { "a" };
     format!("warning: {key} was written, but {what} is {article} {kind}: {advice}")
@@ -366,8 +365,8 @@ mod tests {
             "warning: services/shop/a was written, but \"a:99999\" is a bad instance: ",
         );
         check("/p/config/x", "1", "warning: config/x was written, but it is an unknown key: ");
-        let secret = "warning: services/shop/basic_auth_secrets was written, but the value is a bad value: ";
-        check("/p/services/shop/basic_auth_secrets", "hunter2", secret);
+        let secret = Problem { value: None, ..doubt("/p", "/p/services/shop/port", b"x").unwrap() };
+        assert!(warning("/p", &secret).starts_with("warning: services/shop/port was written, but it is a bad value: "));
     }
 
     #[test]
