@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds the program to be handed out, and prints where it is. The profile `dist` in Cargo.toml says how.
+# Builds the program that we ship, with the profile `dist` of Cargo.toml, and prints its path.
 #
-#   packaging/binary.sh static     for the image: needs nothing around it, not even a C library
-#   packaging/binary.sh            for the package: looks names up as the machine does, by its own C library
+#   packaging/binary.sh static     for the image: needs no C library
+#   packaging/binary.sh            for the package: resolves names with the machine's C library
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,10 +10,10 @@ folder=${CARGO_TARGET_DIR:-target}
 set -- ${1:-dynamic}
 case $1 in
     static)
-        # Named though it is the default, so that the flags are for the program only, and not for what builds it.
+        # The default target, named so that the flags apply to the program only, not to build scripts.
         target=$(rustc -vV | sed -n 's/^host: //p')
         folder=$folder/$target
-        # Packed relocations are 0.7 MB less. The program relocates itself, so there is no old loader to mind.
+        # Packed relocations save 0.7 MB. The program relocates itself, so no old loader has to understand them.
         RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
         export RUSTFLAGS
         set -- --target "$target"

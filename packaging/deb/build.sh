@@ -3,7 +3,7 @@
 #
 #   packaging/deb/build.sh [--binary FILE] [--version VERSION] [--fast] [FOLDER]
 #
-# FILE is built here unless given. --fast packs less tightly. Needs dpkg-dev.
+# Builds FILE unless it is given. --fast compresses less. Needs dpkg-dev.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 
@@ -13,7 +13,7 @@ while [ $# -gt 0 ]; do
         --binary) binary=$(realpath "$2") && shift 2 ;;
         --version) version=$2 && shift 2 ;;
         --fast) pack=gzip && shift ;;
-        -*) echo "$0: $1 is no option" >&2 && exit 2 ;;
+        -*) echo "$0: unknown option $1" >&2 && exit 2 ;;
         *) break ;;
     esac
 done
@@ -28,19 +28,19 @@ trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 docs=$tree/usr/share/doc/pointsman
 
-# The umask of whoever builds it is not to be seen in it.
+# The package must not depend on the builder's umask.
 umask 022
 install -D -m 755 "$binary" "$tree/usr/bin/pointsman"
 strip --strip-unneeded --remove-section=.comment "$tree/usr/bin/pointsman"
 install -D -m 644 -t "$tree/usr/lib/systemd/system" packaging/systemd/*.service
-# May hold passwords.
+# It may hold passwords.
 install -D -m 640 packaging/default/pointsman "$tree/etc/default/pointsman"
 install -D -m 644 -t "$docs" docs/*.md README.md
 install -m 644 CHANGELOG.md "$docs"
 gzip -9n "$docs/README.md" "$docs/CHANGELOG.md"
 install -m 644 packaging/deb/copyright "$docs/copyright"
 
-# Which C library the binary needs.
+# The C library that the binary needs.
 mkdir "$work/debian"
 printf 'Source: pointsman\n\nPackage: pointsman\nArchitecture: any\n' >"$work/debian/control"
 libraries=$(cd "$work" && dpkg-shlibdeps -O -e"$tree/usr/bin/pointsman" | sed -n 's/^shlibs:Depends=//p')

@@ -1,4 +1,4 @@
-//! `pointsman agent`: this machine's containers in the store. Starts the loop, and ends it when told to.
+//! `pointsman agent`: starts the agent's loop, and ends it on a signal. Writes no key itself.
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,7 +10,7 @@ use crate::notify;
 use crate::settings::Settings;
 use pointsman_store::Location;
 
-/// Runs until told to end. `placed`: the prefix of the settings was given, and is for containers that name no balancer.
+/// Runs until stopped. `placed`: the prefix was given, and applies to containers that name no balancer.
 ///
 /// # Errors
 /// The store's settings cannot be used.
@@ -36,7 +36,7 @@ pub async fn agent(settings: &Settings, placed: bool, mut reload: Reload) -> any
         () = heed => {}
         () = notify::watchdog() => {}
     }
-    info!("stopping; the keys stay for {:?}, unless an agent comes back for them", settings.agent.ttl);
+    info!("stopping; the keys end after {:?} unless an agent takes them over", settings.agent.ttl);
     notify::stopping("stopping");
     Ok(())
 }

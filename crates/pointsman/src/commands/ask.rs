@@ -1,4 +1,4 @@
-//! Asks a running balancer's admin pages. Knows nothing of what they say.
+//! Asks a running balancer's admin pages. Does not interpret them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,25 +13,25 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// To connect: the address is on this machine or near.
+/// Time limit to connect: the address is on this machine or near.
 const CONNECT: Duration = Duration::from_secs(1);
-/// For the whole answer.
+/// Time limit for the whole answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Longest answer, bytes: some 100,000 services.
 const LONGEST: usize = 256 * 1024 * 1024;
 
-/// What came of asking.
+/// The result of asking.
 pub(super) enum Answer<T> {
-    /// The balancer says.
+    /// The balancer's answer.
     Running(T),
-    /// Nobody listens there, so the store must be asked.
+    /// Nothing listens there: ask the store.
     Nobody,
 }
 
 /// Asks for a JSON page.
 ///
 /// # Errors
-/// Somebody answers, but not with such a page.
+/// Something answers, but not with such a page.
 pub(super) async fn ask<T: DeserializeOwned>(admin: Option<SocketAddr>, path: &str) -> anyhow::Result<Answer<T>> {
     let (status, body) = match page(admin, path).await? {
         Answer::Running(answer) => answer,
@@ -42,14 +42,14 @@ pub(super) async fn ask<T: DeserializeOwned>(admin: Option<SocketAddr>, path: &s
         bail!("--admin: asked the balancer on {at}: {status}: {}", String::from_utf8_lossy(&body).trim());
     }
     let read = serde_json::from_slice(&body);
-    let page = read.with_context(|| format!("--admin: what answers on {at} is no balancer of this version"))?;
+    let page = read.with_context(|| format!("--admin: the server on {at} is not a balancer of this version"))?;
     Ok(Answer::Running(page))
 }
 
-/// Asks for a page of whatever kind and status.
+/// Asks for a page of any kind and status.
 ///
 /// # Errors
-/// Somebody takes the connection, and answers with no HTTP or not in time.
+/// Something accepts the connection, but does not answer with HTTP in time.
 pub(super) async fn page(admin: Option<SocketAddr>, path: &str) -> anyhow::Result<Answer<(StatusCode, Bytes)>> {
     let Some(admin) = admin else {
         return Ok(Answer::Nobody);
@@ -61,7 +61,7 @@ pub(super) async fn page(admin: Option<SocketAddr>, path: &str) -> anyhow::Resul
     Ok(Answer::Running(answer.with_context(|| format!("--admin: asked the balancer on {admin}"))?))
 }
 
-/// Where a client finds a listener that takes every address.
+/// The address for a client: loopback for a listener on every address.
 pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_reached_by_loopback() {
+    fn listeners_on_every_address_are_reached_by_loopback() {
         for (listening, expected) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
         {
             assert_eq!(reachable(listening.parse().unwrap()).to_string(), expected);

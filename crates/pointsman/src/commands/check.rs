@@ -9,12 +9,12 @@ use crate::control::{plural, serving};
 use crate::settings::{Engine, Settings};
 use pointsman_store::Location;
 
-/// Lists problems on `out`, one a line, and sums up on `note`.
+/// Lists problems on `out`, one per line, and writes a summary to `note`.
 ///
 /// # Errors
-/// The store is out of reach, or `out` is closed.
+/// The store is unreachable, or `out` is closed.
 pub async fn check(settings: &Settings, out: &mut dyn Write, note: &mut dyn Write) -> anyhow::Result<Outcome> {
-    // `run` makes the folder. Here a slip of the finger must not pass for an empty store without problems.
+    // `run` creates the folder. Here a typo must not pass for an empty store without problems.
     if let Location::Directory(folder) = &settings.store.location
         && !folder.is_dir()
     {

@@ -1,4 +1,4 @@
-//! The command line: commands by derive, flags from the one list of settings. Never runs anything.
+//! The command line: commands by derive, flags from the one list of settings. Runs nothing.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 #[derive(Debug, Parser)]
 #[command(name = "pointsman", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -22,32 +22,33 @@ const AFTER_HELP: &str = "\
 Try it:
   pointsman demo
 
-Serve what etcd says, for the keys below /haproxy-haproxy-1:
+Serve the keys below /haproxy-haproxy-1 in etcd:
   pointsman run --store http://127.0.0.1:2379 --id haproxy-1
 
-Or keep the keys in a folder, here for something that listens on port 9000:
+Or keep the keys in a folder, here for a server on port 9000:
   pointsman run --http :8080 &
   pointsman set services/shop/domain shop.test
   pointsman set services/shop/web-1 127.0.0.1:9000
   curl -H 'Host: shop.test' http://127.0.0.1:8080/
 
-Every flag --x-y is also the environment variable POINTSMAN_X_Y and the key x-y in the file of --config.
+Every flag --x-y is also the environment variable POINTSMAN_X_Y and the key x-y in the file of
+--config.
 
 Exit codes:
-  0  done; or the answer is yes
-  1  the answer is no: `check` found problems, no service takes the URL, there is no such key, not every balancer is
-     where it was waited for
-  2  it could not be done: wrong usage or settings, the store is out of reach, an address is taken";
+  0  done, or yes
+  1  no: `check` found problems, no service takes the URL, there is no such key, or not every
+     balancer serves the change in time
+  2  failed: wrong usage or settings, the store is unreachable, an address is taken";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve what the keys in the store say, and follow every change of them
+    /// Serve the services in the store, and follow every change of their keys
     #[command(after_help = "\
 Signals:
-  TERM, USR1  take no new connections, finish what runs (config/timeout/drain, 60 s), exit
-  INT         the same; a second one stops at once
-  HUP         read the settings again: --log is taken up, for anything else the log says to restart
+  TERM, USR1  accept no new connections, finish open requests (config/timeout/drain, 60 s), exit
+  INT         the same; a second INT stops at once
+  HUP         read the settings again: only --log takes effect without a restart
 
 Examples:
   pointsman run --http :8080
@@ -58,19 +59,19 @@ Examples:
       the same, from a container's environment")]
     Run,
 
-    /// Serve two sample backends from a temporary folder, and print what to try
+    /// Serve two sample backends from a temporary folder, and print commands to try
     #[command(after_help = "\
-Takes 127.0.0.1:8080 and 127.0.0.1:8404, or free ports where these are taken.
-Ends, and removes its folder, at INT (Ctrl-C), TERM, USR1 or HUP.")]
+Listens on 127.0.0.1:8080 and 127.0.0.1:8404, or on free ports if these are taken.
+Ends and removes its folder at INT (Ctrl-C), TERM, USR1 or HUP.")]
     Demo,
 
     /// Compile the keys once and list every problem; exit 1 if there is one
-    #[command(after_help = "One problem a line on stdout, the summary on stderr. Nothing is served or changed.")]
+    #[command(after_help = "Prints one problem per line on stdout, the summary on stderr. Serves and changes nothing.")]
     Check,
 
     /// Set a key
     #[command(after_help = "\
-A KEY without a leading slash is below the prefix.
+A KEY without a leading slash is below the prefix. A bad value is written too, with a warning.
 
 Examples:
   pointsman set services/shop/domain shop.test
@@ -82,7 +83,7 @@ Examples:
         /// The value; - reads it from standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
-        /// Whether to wait for the balancers.
+        /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
     },
@@ -96,17 +97,17 @@ Examples:
     /// List keys
     #[command(after_help = "\
 Examples:
-  pointsman ls                      what is at the top, below the prefix
+  pointsman ls                      the top level below the prefix
   pointsman ls services/shop        one service
-  pointsman ls -r --values          everything, and what it says")]
+  pointsman ls -r --values          all keys and their values")]
     Ls {
-        /// Only what is below this key
+        /// List only the keys below this key
         #[arg(default_value = "")]
         key: String,
-        /// All levels below it
+        /// List all levels
         #[arg(long, short)]
         recursive: bool,
-        /// Values too
+        /// Print the values too
         #[arg(long)]
         values: bool,
     },
@@ -115,28 +116,28 @@ Examples:
     Rm {
         /// The key
         key: String,
-        /// And everything below it
+        /// Remove everything below it too
         #[arg(long, short)]
         recursive: bool,
-        /// Whether to wait for the balancers.
+        /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
     },
 
-    /// Make a directory, where the store has such (etcd v2, a folder)
+    /// Create a directory (etcd v2 or a folder; etcd v3 has none)
     Mkdir {
         /// The key
         key: String,
     },
 
-    /// Show the table in use: of the balancer on --admin, else compiled from the store
+    /// Show the table of the balancer on --admin; if nothing answers there, compile the store's keys
     Routes {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
 
-    /// Say which service and instances a URL gets, and why; exit 1 if none
+    /// Show the service and the instances that take a URL, and why; exit 1 if none
     #[command(after_help = "\
 Examples:
   pointsman explain http://shop.test/cart
@@ -144,40 +145,42 @@ Examples:
     Explain {
         /// `http://shop.test/cart`, `shop.test/cart` or `/cart`
         url: String,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
 
-    /// List the balancers of an id: what each serves, its problems, and who still has work that gets no new; exit 1 if
-    /// none is live
+    /// List the balancers of an id: what each serves, its problems, and which drained instances still have open
+    /// requests; exit 1 if no balancer is live
     Status {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
 
-    /// Wait until every live balancer serves a revision; exit 1, and say who does not, after the time given
+    /// Wait until every live balancer serves a revision; exit 1 after --timeout, with a list of those that do not
     #[command(after_help = "\
-A balancer that is not heard of for 10 s no longer counts; one that vanishes while it is waited for is named.
+A balancer without a status for 10 s does not count. If one disappears during the wait, the wait
+fails and names it.
 
 Examples:
   pointsman wait
-      whatever the store holds now
+      everything that the store holds now
   pointsman wait --revision 845 --timeout 5s
-      a revision that another edit has told, such as that of `etcdctl put -w json`")]
+      a revision from elsewhere, such as from `etcdctl put -w json`")]
     Wait {
-        /// The store's revision; without it, that of now
+        /// The store's revision [default: the current one]
         #[arg(long, value_name = "R")]
         revision: Option<u64>,
-        /// For how long at most
+        /// The longest wait
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = settings::duration)]
         timeout: Duration,
     },
 
-    /// Give an instance no new work, and let it finish what it has
+    /// Drain an instance: it takes no new work and finishes its open requests
     #[command(after_help = "\
-Adds the word `drain` to the instance's value. --wait also waits until no balancer has work for it any more.
+Adds the word `drain` to the instance's value. --wait also waits until no balancer has a request or
+connection open to the instance.
 
 Examples:
   pointsman drain shop/web-1 --wait && systemctl restart web && pointsman undrain shop/web-1
@@ -185,46 +188,47 @@ Examples:
     Drain {
         /// SERVICE/INSTANCE, or the instance's key
         instance: String,
-        /// Whether to wait for the balancers.
+        /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
     },
 
-    /// Take back `drain`
+    /// Undo `drain`
     Undrain {
         /// SERVICE/INSTANCE, or the instance's key
         instance: String,
-        /// Whether to wait for the balancers.
+        /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
     },
 
-    /// Write this machine's Docker containers into the store, and follow every change of them
+    /// Write keys for this machine's Docker containers into the store, and follow every change of them
     #[command(after_help = "\
-Containers ask for it with labels such as pointsman.service=shop and pointsman.domain=shop.test; Kontena's labels and
-environment do too (docs/agent.md). Their keys end within --ttl if this process or the machine dies; they stay for as
-long if it is stopped, so that one that starts again leaves no gap.
+Labels such as pointsman.service=shop and pointsman.domain=shop.test make a container an instance;
+so do Kontena's labels and environment (docs/agent.md). If this process stops or dies, its keys stay
+for --ttl; an agent that restarts within that time keeps them.
 
 Signals:
-  TERM, INT   stop; containers stay as they are
-  HUP         read the settings again: --log is taken up, for anything else the log says to restart
+  TERM, INT   stop; containers keep running
+  HUP         read the settings again: only --log takes effect without a restart
 
 Examples:
   pointsman agent --store http://10.0.0.1:2379 --id haproxy-1
-      containers by their own addresses
+      balancers reach containers by the containers' own addresses
   pointsman agent --store http://10.0.0.1:2379 --id haproxy-1 --host 10.0.0.7
-      containers by this machine's address and the ports that they publish")]
+      balancers reach containers by this machine's address and the published ports")]
     Agent,
 
-    /// Run a command, and keep it registered as an instance while it is ready
+    /// Run a command, and register it as an instance while its check passes
     #[command(after_help = "\
-The instance is registered when its check passes, out of rotation while that fails, and gone within --ttl if this
-process or the machine dies. At TERM, INT or QUIT it is drained first: balancers give it no new work, and when they are
-done with it, or after --drain, the command gets the signal. A second signal ends the waiting. Other signals are passed
-on as they are; the exit status is the command's, 128 and the signal where one ended it.
+The instance is registered when its check passes. It takes no new work while the check fails, and its
+key ends within --ttl if this process or the machine dies. TERM, INT or QUIT drains it first:
+balancers send it no new requests, and when they are done with it, or after --drain, the command gets
+the signal. A second signal skips the wait. Other signals are passed on. The exit status is the
+command's, or 128 plus the number of the signal that ended it.
 
-Without a command the key is written once, when the check passes, and stays until `pointsman register --remove`, for
-ExecStartPost and ExecStop of a systemd unit.
+Without a command, the key is written once, when the check passes, and stays until
+`pointsman register --remove`: for ExecStartPost and ExecStop of a systemd unit.
 
 Examples:
   pointsman register shop --port 9000 -- node server.js
@@ -232,35 +236,35 @@ Examples:
   pointsman register shop --port 9000 --check /health --timeout 20s
   pointsman register shop --port 9000 --remove")]
     Register {
-        /// What to register
+        /// The instance to register
         #[command(flatten)]
         request: register::Request,
     },
 
-    /// Print the haproxy.cfg and the maps that the HAProxy engine would run
+    /// Print the haproxy.cfg and the maps of the HAProxy engine
     #[command(after_help = "\
-Compiles the keys once, as `check` does, for the HAProxy engine whatever --engine says, and for the HAProxy found here,
-else for 2.4: later ones take that too. Problems go to stderr.
+Compiles the keys once, as `check` does, for the HAProxy engine, whatever --engine is. Writes for the
+installed HAProxy; without one for 2.4, which later versions accept too. Problems go to stderr.
 
 Examples:
   pointsman render
-      haproxy.cfg, and the maps behind it as comments
+      haproxy.cfg, followed by the maps as comments
   pointsman render --output out && haproxy -c -f out/haproxy.cfg
-      all files in a folder, certificates with their keys among them")]
+      all files in a folder, including certificates with their keys")]
     Render {
-        /// Write all files into this folder instead
+        /// Write all files into this folder
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
 
     /// Ask the balancer on --admin whether it is ready; exit 1 if not
     #[command(after_help = "\
-Prints what it says. Nothing but --admin is read of the settings, so that it works beside whatever `run` was given.
+Prints the balancer's answer. Reads only --admin of the settings, so it works whatever `run` has.
 
 Exit codes:
   0  ready: a table is served
-  1  not ready: the store was not read yet, or it is draining
-  2  nobody answers there
+  1  not ready: the store was not read yet, or the balancer is draining
+  2  nothing answers on --admin
 
 Examples:
   HEALTHCHECK CMD [\"/pointsman\", \"health\"]
@@ -273,30 +277,34 @@ Examples:
     Version,
 }
 
-/// Waiting for every balancer.
+/// Waiting for all balancers.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Wait {
-    /// Wait until every live balancer serves it, for 30 s or for the time given; exit 1 if not
+    /// Wait until every live balancer serves the change, for at most 30 s or TIME; exit 1 if not
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
           value_parser = settings::duration)]
     wait: Option<Duration>,
 }
 
 impl Wait {
-    /// For how long, if at all.
+    /// The longest wait, if there is one.
     pub fn patience(self) -> Option<Duration> {
         self.wait
     }
 }
 
 impl Command {
-    /// Whether it serves, and so logs what it does.
+    /// Whether it runs until it is stopped, and so logs at level info.
     pub fn serves(&self) -> bool {
         matches!(self, Self::Run | Self::Demo | Self::Agent | Self::Register { .. })
     }
 }
 
-/// Whether a command, by its name, takes this flag.
+/// Help of `drain --wait`, which waits for more than [`Wait`] says.
+const DRAIN_WAIT: &str = "Wait until every live balancer serves the change and has no request or connection open to the \
+                          instance, for at most 30 s or TIME; exit 1 if not";
+
+/// Whether the command of this name takes this flag.
 fn takes(command: &str, flag: &Flag) -> bool {
     match command {
         "health" => flag.name == "admin" || flag.group == Group::General,
@@ -304,7 +312,7 @@ fn takes(command: &str, flag: &Flag) -> bool {
     }
 }
 
-/// Which groups of flags a command takes, by its name.
+/// The groups of flags that the command of this name takes.
 fn groups(command: &str) -> &'static [Group] {
     match command {
         "run" | "check" | "routes" | "explain" | "render" => {
@@ -320,7 +328,8 @@ fn groups(command: &str) -> &'static [Group] {
 /// The whole command line, with the flags each command takes.
 pub fn command() -> clap::Command {
     let names: Vec<String> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    names.iter().fold(Cli::command(), |command, name| {
+    let command = Cli::command().mut_subcommand("drain", |drain| drain.mut_arg("wait", |wait| wait.help(DRAIN_WAIT)));
+    names.iter().fold(command, |command, name| {
         let flags = FLAGS.iter().filter(|flag| takes(name, flag));
         command.mut_subcommand(name, |sub| sub.args(flags.map(argument)))
     })
@@ -334,7 +343,7 @@ fn argument(flag: &'static Flag) -> Arg {
         .value_name(flag.value)
         .help_heading(flag.group.heading())
         .help(format!("{}{default}\n[env: {}{older}]", flag.help, flag.variable()))
-        // Even for a single one: giving it twice is for the settings to judge, in their own words.
+        // Even for a single value: the settings report a repeated flag in their own words.
         .action(ArgAction::Append)
         .allow_hyphen_values(false)
 }
@@ -342,7 +351,7 @@ fn argument(flag: &'static Flag) -> Arg {
 /// Reads the arguments: the command, and the flags given with it.
 ///
 /// # Errors
-/// Wrong usage, or a question for help or the version: the error prints what is to be said.
+/// Wrong usage, or a request for help or the version: the error prints the text.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, CommandLine), clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
@@ -398,6 +407,19 @@ mod tests {
             ("pointsman nonsense", "unrecognized subcommand"),
         ] {
             check(line, expected);
+        }
+    }
+
+    #[test]
+    fn drain_says_that_it_waits_for_open_requests() {
+        for (command, expected) in [("drain", true), ("undrain", false), ("set", false)] {
+            let help = parse(["pointsman", command, "--help"].map(OsString::from)).unwrap_err().to_string();
+            let words: Vec<_> = help.split_whitespace().collect();
+            assert_eq!(
+                words.join(" ").contains("no request or connection open to the instance, for"),
+                expected,
+                "{help}"
+            );
         }
     }
 

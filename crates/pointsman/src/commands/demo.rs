@@ -1,4 +1,4 @@
-//! `pointsman demo`: serves sample backends from a temporary folder and prints what to try. Leaves nothing behind.
+//! `pointsman demo`: serves sample backends from a temporary folder and prints commands to try. Leaves nothing behind.
 
 use std::fs;
 use std::io::Write;
@@ -13,19 +13,19 @@ use super::run::{Addresses, Reload, run};
 use super::samples;
 use crate::settings::{Chosen, CommandLine, Settings};
 
-/// The temporary store. Gone when dropped.
+/// The temporary store, removed when dropped.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes a new folder that only this user can read.
+    /// Creates a folder that only this user can read.
     ///
     /// # Errors
     /// The machine's folder for temporary files cannot be written.
     pub fn new() -> anyhow::Result<Self> {
         let name = format!("pointsman-demo-{:08x}", fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
-        // Fails where something of that name exists: it would not be ours.
+        // Fails if the name exists: then the folder is somebody else's.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("making the folder {}", path.display()))?;
         Ok(Self(path))
@@ -41,12 +41,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Nothing can be done about a failure here, and the folder is one for temporary files.
+        // A failure has no remedy here, and the folder is in the place for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// The settings of a demo as if they had been given: this folder, and ports that are free, unless others were chosen.
+/// Adds the settings of a demo to the command line: this folder, and free ports unless others were chosen.
 pub fn arrange(folder: &Folder, given: &mut CommandLine, chosen: &Chosen) {
     let mut set = |name, value: String| given.insert(name, vec![value]);
     set("store", folder.0.display().to_string());
@@ -58,7 +58,7 @@ pub fn arrange(folder: &Folder, given: &mut CommandLine, chosen: &Chosen) {
     }
 }
 
-/// The port if nobody has it, else 0: any.
+/// The port if it is free, else 0: any.
 fn free_or_any(port: u16) -> SocketAddr {
     let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match TcpListener::bind(wanted) {
@@ -67,19 +67,19 @@ fn free_or_any(port: u16) -> SocketAddr {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free just now.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Where the samples are.
+/// The addresses of the samples.
 struct Samples {
     web: [SocketAddr; 3],
     shop: SocketAddr,
     tcp: SocketAddr,
 }
 
-/// Serves until told to end; prints what to try on `out` once it can be tried.
+/// Serves until stopped; prints commands to try on `out` once they work.
 ///
 /// # Errors
 /// The folder cannot be written, or as [`run`].
@@ -109,7 +109,7 @@ pub async fn demo(
 }
 
 fn keys(samples: &Samples, http: SocketAddr) -> Vec<(&'static str, String)> {
-    // As curl names it in `Host` when it is given the address alone.
+    // The `Host` that curl sends for a bare address.
     let host = reachable(http).to_string();
     let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
     vec![
@@ -136,18 +136,18 @@ Try this in another terminal. Two instances take turns:
 
   curl http://{http}/
 
-Put in a third, take out the first, and ask again:
+Add a third, remove the first, and repeat the request:
 
   {program} set {store} services/hello/web-3 {third}
   {program} rm {store} services/hello/web-1
 
-Add a service, found by its host name:
+Add a service with its own host name:
 
   {program} set {store} services/shop/domain shop.test
   {program} set {store} services/shop/shop-1 {shop}
   curl -H 'Host: shop.test' http://{http}/cart
 
-A TCP service on a port of its own:
+A TCP service on its own port:
 
   curl http://{tcp}/
 {admin}
@@ -171,7 +171,7 @@ Look inside:
     )
 }
 
-/// As a shell reads one word.
+/// Quotes a word for the shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,5 +1,5 @@
-//! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: one edit of the store each. Refuses no key and no value for its meaning:
-//! `set` only says when one cannot mean anything.
+//! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: one access to the store each. Never refuses a key or value for its
+//! meaning: `set` only warns.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -12,21 +12,21 @@ use super::patience::{full, within};
 use super::{Outcome, fleet};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
 
-/// What `ls` shows.
+/// The options of `ls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// All levels, not only the first.
+    /// Show all levels, not only the first.
     pub recursive: bool,
-    /// Values too, as `key = value`.
+    /// Show values too, as `key = value`.
     pub values: bool,
 }
 
-/// Sets a key. A value of `-` is read from standard input, to its end, less one final newline. Says on `note` when the
-/// balancer that reads this prefix could make nothing of it. With `wait`, waits for so long until every balancer serves
-/// it; that they do not is [`Outcome::No`].
+/// Sets a key. For the value `-`, reads standard input to its end, without one final newline. Warns on `note` if a
+/// balancer of this prefix could not use the key. `wait` is the longest wait until every balancer serves the change; if
+/// one does not, the outcome is [`Outcome::No`].
 ///
 /// # Errors
-/// The store is out of reach, or refuses.
+/// The store is unreachable, or refuses.
 pub async fn set(
     settings: &StoreSettings,
     key: &str,
@@ -41,13 +41,13 @@ pub async fn set(
     let key = full(&settings.prefix, key);
     expect_readers(&settings.prefix, &key, wait)?;
     let revision = within(Store::open(settings)?.put(&key, &value)).await?;
-    if let Some(advice) = doubt(&settings.prefix, &key, &value) {
-        writeln!(note, "{key} is set, but {advice}")?;
+    if let Some(problem) = doubt(&settings.prefix, &key, &value) {
+        writeln!(note, "{}", warning(&settings.prefix, &problem))?;
     }
     served(settings, revision, wait, note).await
 }
 
-/// Waits, if that is wished, until every balancer serves what was just written.
+/// Waits, if asked to, until every balancer serves what was just written.
 async fn served(
     settings: &StoreSettings,
     revision: u64,
@@ -60,7 +60,7 @@ async fn served(
     }
 }
 
-/// No balancer of this prefix reads a key that is elsewhere: there would be nothing to wait for.
+/// Balancers of this prefix do not read a key outside it: there would be nothing to wait for.
 fn expect_readers(prefix: &str, key: &str, wait: Option<Duration>) -> anyhow::Result<()> {
     let is_read = key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
     if wait.is_some() && !is_read {
@@ -72,7 +72,7 @@ fn expect_readers(prefix: &str, key: &str, wait: Option<Duration>) -> anyhow::Re
 /// Prints a key's value and a newline.
 ///
 /// # Errors
-/// The store is out of reach, or the key is a directory. No such key is [`Outcome::No`], with a line on `note`.
+/// The store is unreachable, or the key is a directory. No such key is [`Outcome::No`], with a line on `note`.
 pub async fn get(
     settings: &StoreSettings,
     key: &str,
@@ -89,11 +89,11 @@ pub async fn get(
     Ok(Outcome::Yes)
 }
 
-/// Lists what is below a key, a directory with a slash at its end; a key itself if it has nothing below it.
-/// Keys are printed as they can be given to the next command: below the prefix, unless `key` began with a slash.
+/// Lists the keys below a key, directories with a final slash; the key itself if there are none below it.
+/// Keys are printed in the form that the next command takes: below the prefix, unless `key` began with a slash.
 ///
 /// # Errors
-/// The store is out of reach. No such key is [`Outcome::No`], with a line on `note`.
+/// The store is unreachable. No such key is [`Outcome::No`], with a line on `note`.
 pub async fn ls(
     settings: &StoreSettings,
     key: &str,
@@ -117,17 +117,17 @@ pub async fn ls(
             out.flush()?;
             Ok(Outcome::Yes)
         }
-        // An empty one.
+        // An empty directory.
         Err(error) if is_bad_key(&error) => Ok(Outcome::Yes),
         Err(error) => Err(error),
     }
 }
 
-/// Removes a key, or a directory with all below it if `recursive`; `wait` is as with [`set`].
+/// Removes a key; with `recursive`, a directory and everything below it. `wait` is as in [`set`].
 ///
 /// # Errors
-/// The store is out of reach, or it is a directory and `recursive` is not set. No such key is [`Outcome::No`], with a
-/// line on `note`.
+/// The store is unreachable, or the key is a directory and `recursive` is not set. No such key is [`Outcome::No`], with
+/// a line on `note`.
 pub async fn rm(
     settings: &StoreSettings,
     key: &str,
@@ -135,9 +135,9 @@ pub async fn rm(
     wait: Option<Duration>,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    // `rm -r "$key"` with nothing in the variable must not remove every service.
+    // `rm -r "$key"` with an empty variable must not remove every service.
     if key.trim_matches('/').is_empty() {
-        bail!("rm of everything is not done: name a key");
+        bail!("name a key: rm does not remove everything");
     }
     let key = full(&settings.prefix, key);
     expect_readers(&settings.prefix, &key, wait)?;
@@ -149,23 +149,36 @@ pub async fn rm(
     }
 }
 
-/// Makes a directory where the store has such a thing, and says so on `note` where it has not.
+/// Creates a directory. Says on `note` if the store has none.
 ///
 /// # Errors
-/// The store is out of reach, or refuses.
+/// The store is unreachable, or refuses.
 pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) -> anyhow::Result<()> {
     let key = full(&settings.prefix, key);
     if within(Store::open(settings)?.mkdir(&key)).await? == Made::Nothing {
-        writeln!(note, "{key}: nothing to make: in etcd v3 a directory is there when a key is below it")?;
+        writeln!(note, "{key}: nothing to create: etcd v3 has no directories")?;
     }
     Ok(())
 }
 
-/// What is wrong with a key whatever other keys there are.
-fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Box<str>> {
+/// `warning: services/shop/port was written, but "80x" is a bad value: expected a port between 1 and 65535`.
+fn warning(prefix: &str, problem: &Problem) -> String {
+    let Problem { key, value, kind, advice, .. } = problem;
+    let key = key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/');
+    let what = match value {
+        Some(value) if *kind != ProblemKind::UnknownKey => format!("{value:?}"),
+        // The value is secret, or of no interest.
+        Some(_) | None => "it".to_owned(),
+    };
+    let article = if *kind == ProblemKind::UnknownKey { "an" } else { "a" };
+    format!("warning: {key} was written, but {what} is {article} {kind}: {advice}")
+}
+
+/// The problem of a key that other keys cannot solve.
+fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Problem> {
     let relative = key.strip_prefix(prefix)?.strip_prefix('/')?;
     let mut alone = Mirror::default();
-    // Without a rule by which it can be reached, a service's instances are not judged. The key itself comes last.
+    // Instances of a service without a rule are not checked. The key itself comes last.
     let rule = rule_beside(relative).map(|(rule, value)| (rule.into(), value.as_bytes().into()));
     alone.reset(1, rule.into_iter().chain([(relative.into(), value.into())]));
     let limits = Limits { prefix: prefix.into(), ..Limits::default() };
@@ -173,7 +186,7 @@ fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Box<str>> {
         use ProblemKind::{BadInstance, BadValue, UnknownKey};
         *problem.key == *key && matches!(problem.kind, UnknownKey | BadValue | BadInstance)
     };
-    compile(&alone, None, &limits).problems.into_iter().find(of_this_key).map(|problem| problem.advice)
+    compile(&alone, None, &limits).problems.into_iter().find(of_this_key)
 }
 
 fn rule_beside(relative: &str) -> Option<(String, &'static str)> {
@@ -238,7 +251,7 @@ mod tests {
     use super::*;
     use pointsman_store::{Api, Location};
 
-    /// Runs one command line, its words, on a directory store; what it prints, then `!` and what it says beside that.
+    /// Runs one command line on a directory store; returns its output, notes and error.
     async fn run(settings: &StoreSettings, line: &str) -> String {
         let (mut out, mut note) = (Vec::new(), Vec::new());
         let words: Vec<&str> = line.split(' ').collect();
@@ -303,8 +316,8 @@ mod tests {
             ("rm services/a", "! --recursive removes a directory: /p/services/a: is a directory"),
             ("rm services/a/1", ""),
             ("rm services/a -r", ""),
-            ("rm / -r", "! rm of everything is not done: name a key"),
-            ("rm  -r", "! rm of everything is not done: name a key"),
+            ("rm / -r", "! name a key: rm does not remove everything"),
+            ("rm  -r", "! name a key: rm does not remove everything"),
             ("ls /../etc", "! /../etc: not a key: it starts with a slash and no part of it is empty, . or .."),
             ("ls -r", "services/ services/b/ "),
         ] {
@@ -332,6 +345,28 @@ mod tests {
         check("/p/config/timeout/connect", "soon", true);
         check("/p/config/timeout/conect", "5s", true);
         check("/elsewhere/a", "b", false);
+    }
+
+    #[test]
+    fn warnings() {
+        let check = |key: &str, value: &str, want: &str| {
+            let problem = doubt("/p", key, value.as_bytes()).unwrap();
+            let warning = warning("/p", &problem);
+            assert!(warning.starts_with(want), "{warning}");
+        };
+        check(
+            "/p/services/shop/port",
+            "80x",
+            "warning: services/shop/port was written, but \"80x\" is a bad value: expe",
+        );
+        check(
+            "/p/services/shop/a",
+            "a:99999",
+            "warning: services/shop/a was written, but \"a:99999\" is a bad instance: ",
+        );
+        check("/p/config/x", "1", "warning: config/x was written, but it is an unknown key: ");
+        let secret = Problem { value: None, ..doubt("/p", "/p/services/shop/port", b"x").unwrap() };
+        assert!(warning("/p", &secret).starts_with("warning: services/shop/port was written, but it is a bad value: "));
     }
 
     #[test]

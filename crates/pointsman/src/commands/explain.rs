@@ -1,4 +1,4 @@
-//! `pointsman explain URL`: which service and instances a URL gets, and why. Sends no request.
+//! `pointsman explain URL`: shows the service and the instances that take a URL, and why. Sends no request to them.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -10,10 +10,10 @@ use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
 
-/// Prints the answer on `out`; `note` says whose it is.
+/// Prints the answer on `out`; a line on `note` says if it comes from the store.
 ///
 /// # Errors
-/// The URL is none, neither a balancer nor the store can be reached, or `out` is closed.
+/// The URL is not valid, neither a balancer nor the store can be reached, or `out` is closed.
 pub async fn explain(
     settings: &Settings,
     url: &str,
@@ -24,7 +24,7 @@ pub async fn explain(
     let view = match ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await? {
         Answer::Running(view) => view,
         Answer::Nobody => {
-            writeln!(note, "no balancer answers on --admin: this is what the store's keys would give")?;
+            writeln!(note, "no balancer answers on --admin; this answer comes from the keys in the store")?;
             let table = once::compiled(settings).await?.table;
             ExplainView::new(&table, &Snapshot::default(), url).map_err(anyhow::Error::msg)?
         }
@@ -41,11 +41,11 @@ fn text(view: &ExplainView) -> String {
     let host = if view.host.is_empty() { "(no host)" } else { &view.host };
     let mut text = format!("{host} {}\n", view.target);
     match &view.chosen {
-        None => text.push_str("  503: no service takes it, and none is the default\n"),
+        None => text.push_str("  503: no service matches, and there is no default service\n"),
         Some(chosen) => text.push_str(&format!("  service {}: {}\n", chosen.service, chosen.rule)),
     }
     if view.strip > 0 {
-        let _ = writeln!(text, "  goes on as {}", stripped(&view.target, view.strip));
+        let _ = writeln!(text, "  forwarded as {}", stripped(&view.target, view.strip));
     }
     text.extend(view.service.iter().map(service_lines));
     text.extend(view.passed_over.iter().map(passed_over_line));
@@ -54,7 +54,7 @@ fn text(view: &ExplainView) -> String {
 
 fn service_lines(service: &ServiceView) -> String {
     match service.instances.as_slice() {
-        [] => "  503: it has no instances\n".to_owned(),
+        [] => "  503: the service has no instances\n".to_owned(),
         some => {
             format!("  balance {}, one of\n{}", service.balance, some.iter().map(instance_line).collect::<String>())
         }
@@ -69,7 +69,7 @@ fn passed_over_line(choice: &ChoiceView) -> String {
     format!("  not {}: {}; {}\n", choice.service, choice.rule, choice.reason)
 }
 
-/// What is left of the target, with a slash in front.
+/// The rest of the target, with a leading slash.
 fn stripped(target: &str, strip: u32) -> String {
     let rest = target.get(strip as usize..).unwrap_or_default();
     if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_who_and_why() {
+    fn shows_the_service_and_why() {
         let choice = |service: &str, reason: &str| ChoiceView {
             service: service.to_owned(),
             rule: format!("host {service}.test"),
@@ -95,9 +95,9 @@ mod tests {
             service: None,
         };
         let expected =
-            "a.test /api/x\n  service a: host a.test\n  goes on as /x\n  not b: host b.test; lower priority\n";
+            "a.test /api/x\n  service a: host a.test\n  forwarded as /x\n  not b: host b.test; lower priority\n";
         assert_eq!(text(&view), expected);
         view.chosen = None;
-        assert!(text(&view).contains("503: no service takes it"));
+        assert!(text(&view).contains("503: no service matches"));
     }
 }

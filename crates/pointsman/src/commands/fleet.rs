@@ -1,5 +1,5 @@
-//! `pointsman status`, `wait`, `drain`, `undrain`, and `--wait` of the edits: what every balancer of an id serves, and
-//! whether an instance is idle everywhere.
+//! `pointsman status`, `wait`, `drain`, `undrain`, and `--wait` of the edits: shows what every balancer of an id serves,
+//! and waits for it. Edits nothing except the word `drain` of an instance.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::control::plural;
 use crate::fleet::{self, Call, Leaving, Member, Point, Stage, Wish};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
-/// A change was made, and the store says so at this revision (0 where it has none): waits until every balancer serves it.
+/// Waits until every balancer serves the change that the store made at this revision (0 if the store has none).
 ///
 /// # Errors
-/// The store is out of reach.
+/// The store is unreachable.
 pub async fn served(
     settings: &StoreSettings,
     revision: u64,
@@ -32,10 +32,10 @@ pub async fn served(
     wait_for(settings, &Wish { point, idle: None }, patience, note).await
 }
 
-/// Waits until every balancer serves this revision, or, without one, whatever the store holds now.
+/// Waits until every balancer serves this revision; without one, everything that the store holds now.
 ///
 /// # Errors
-/// The store is out of reach; a revision was given for a store that has none.
+/// The store is unreachable; a revision was given for a store that has none.
 pub async fn wait(
     settings: &StoreSettings,
     revision: Option<u64>,
@@ -45,7 +45,7 @@ pub async fn wait(
     let is_folder = matches!(settings.location, Location::Directory(_));
     let point = match revision {
         Some(_) if is_folder => {
-            bail!("--revision: a folder has no revisions; `pointsman wait` alone waits for what it holds")
+            bail!("--revision: a folder has no revisions; give none to wait for everything that it holds")
         }
         Some(revision) => Point::Revision(revision),
         None => within(fleet::barrier(settings)).await?,
@@ -76,7 +76,7 @@ fn say(
     let what = match (&wish.point, &wish.idle) {
         (_, Some((_, service, instance))) => format!("done with {service}/{instance}"),
         (Point::Revision(revision), None) => format!("at revision {revision}"),
-        (Point::Barrier(_), None) => "at the change".to_owned(),
+        (Point::Barrier(_), None) => "up to date".to_owned(),
     };
     match outcome {
         fleet::Outcome::All(count) => {
@@ -88,13 +88,13 @@ fn say(
             writeln!(note, "no balancer of {} is live, as far as the store knows", shown(&settings.prefix))?;
         }
         fleet::Outcome::Late(late) => {
-            writeln!(note, "after {patience:?} not every balancer is {what}:")?;
+            writeln!(note, "after {patience:?}, not every balancer is {what}:")?;
             late.iter().try_for_each(|line| writeln!(note, "  {line}"))?;
         }
         fleet::Outcome::Lost(names) => {
-            writeln!(note, "not heard of any more, and perhaps serving old keys: {}", names.join(", "))?;
+            writeln!(note, "disappeared without signing off, may still serve old keys: {}", names.join(", "))?;
         }
-        fleet::Outcome::Unknown(why) => bail!("cannot know whether every balancer is {what}: {why}"),
+        fleet::Outcome::Unknown(why) => bail!("cannot tell whether every balancer is {what}: {why}"),
     }
     Ok(Outcome::No)
 }
@@ -103,20 +103,20 @@ fn shown(prefix: &str) -> &str {
     if prefix.is_empty() { "/" } else { prefix }
 }
 
-/// Whether an instance is to get new work.
+/// Whether to drain an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {
-    /// No.
+    /// It takes no new work.
     On,
-    /// Yes.
+    /// It takes new work.
     Off,
 }
 
-/// Marks an instance so that it takes no new work, or takes the mark away; waits for so long, if at all, until every
-/// balancer serves that and, for a drain, has no work left for it.
+/// Adds the word `drain` to an instance, or removes it. With `patience`, waits until every balancer serves the change and,
+/// for a drain, has no request or connection open to the instance.
 ///
 /// # Errors
-/// There is no such instance, or the store is out of reach.
+/// There is no such instance, or the store is unreachable.
 pub async fn drain(
     settings: &StoreSettings,
     instance: &str,
@@ -155,9 +155,9 @@ struct Found {
     name: String,
 }
 
-/// `shop/web-1`, or a key such as `tcp-services/db/db-1` where both trees have one of that name.
+/// Finds `shop/web-1`, or a key such as `tcp-services/db/db-1` if both trees have a service of that name.
 async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow::Result<Option<Found>> {
-    let wrong = "an instance is SERVICE/INSTANCE, or its key: tcp-services/SERVICE/INSTANCE";
+    let wrong = "not an instance; write SERVICE/INSTANCE or its key, such as tcp-services/SERVICE/INSTANCE";
     let parts: Vec<&str> = instance.split('/').filter(|part| !part.is_empty()).collect();
     let (trees, service, name) = match parts.as_slice() {
         [tree @ ("services" | "tcp-services"), service, name]
@@ -167,7 +167,7 @@ async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow
     };
     let mut found = Vec::new();
     for tree in trees {
-        // Straight below the service, a name that is a key is a setting.
+        // Directly below the service, a known name is a setting.
         let is_setting = KNOWN_KEYS.iter().any(|key| key.name == name);
         for below in ["upstreams/", ""].into_iter().take(if is_setting { 1 } else { 2 }) {
             let key = full(&settings.prefix, &format!("{tree}/{service}/{below}{name}"));
@@ -179,12 +179,12 @@ async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow
         }
     }
     match found.as_slice() {
-        [one, other] => bail!("{instance} is both {} and {}; name one of these keys", one.key, other.key),
+        [one, other] => bail!("{instance}: both {} and {} exist; give one of these keys", one.key, other.key),
         _ => Ok(found.pop()),
     }
 }
 
-/// The value with or without the word; `None` where it is so already.
+/// The value with or without the word `drain`; `None` if nothing changes.
 fn marked(value: &[u8], drain: Drain) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(value);
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -204,7 +204,7 @@ fn marked(value: &[u8], drain: Drain) -> Option<Vec<u8>> {
     }
 }
 
-/// One balancer, as `status --json` has it.
+/// One balancer in the output of `status --json`.
 #[derive(Serialize)]
 struct Line<'a> {
     name: &'a str,
@@ -215,7 +215,7 @@ struct Line<'a> {
 /// Lists the live balancers of the prefix.
 ///
 /// # Errors
-/// The store is out of reach, or `out` is closed. None being live is [`Outcome::No`], with a line on `note`.
+/// The store is unreachable, or `out` is closed. No live balancer is [`Outcome::No`], with a line on `note`.
 pub async fn status(
     settings: &StoreSettings,
     json: bool,
@@ -259,8 +259,9 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
     }
     for member in members {
         for Leaving { protocol, service, instance, active } in &member.leaving {
-            let tree = if protocol == "tcp" { "tcp-services" } else { "services" };
-            writeln!(out, "{}: {tree}/{service}/{instance} gets no new work, {active} running", member.name)?;
+            let (tree, work) = if protocol == "tcp" { ("tcp-services", "connection") } else { ("services", "request") };
+            let open = plural(usize::try_from(*active).unwrap_or(usize::MAX), work);
+            writeln!(out, "{}: {tree}/{service}/{instance} takes no new work, {open} open", member.name)?;
         }
     }
     for member in members {

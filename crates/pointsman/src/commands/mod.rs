@@ -1,4 +1,5 @@
-//! One file a command. Each takes settings and says how it ended; what it prints is written to the `out` it is given.
+//! One file per command. Each takes settings, writes to the `out` that it is given, and returns its outcome. None
+//! decides the exit code.
 
 pub mod agent;
 mod ask;
@@ -17,13 +18,13 @@ pub mod routes;
 pub mod run;
 mod samples;
 
-/// How a command ended, when it could be done at all.
+/// The outcome of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done; the answer is yes.
+    /// Done, or yes.
     Yes,
-    /// The answer is no: problems were found, nothing takes the URL.
+    /// No: problems were found, no service takes the URL.
     No,
-    /// A command that was run ended with this status.
+    /// The exit status of a program that the command ran.
     Status(u8),
 }

@@ -1,4 +1,4 @@
-//! Reads the store once and compiles it, for commands that answer and end. Publishes nothing.
+//! Reads the store once and compiles the keys, for commands that answer and exit. Publishes nothing.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The keys at one revision, compiled as `run` would.
 ///
 /// # Errors
-/// The store is out of reach.
+/// The store is unreachable.
 pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     let store = Store::open(&settings.store)?;
     let answer = timeout(PATIENCE, store.list(&settings.store.prefix)).await;

@@ -1,4 +1,4 @@
-//! What the commands that edit the store share: how long they wait for it, and what a key given to them means.
+//! Shared by the commands that edit the store: how long they wait for it, and the full key of an argument. Edits nothing.
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) async fn within<T>(work: impl Future<Output = Result<T, StoreError>>)
     Ok(done.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
 }
 
-/// The full key: one without a leading slash is below the prefix. Slashes at the end are of no account.
+/// The full key: a key without a leading slash is below the prefix. Final slashes are ignored.
 pub(super) fn full(prefix: &str, key: &str) -> String {
     let trimmed = key.trim_end_matches('/');
     match key {

@@ -1,4 +1,4 @@
-//! `pointsman register`: an instance in the store, for as long as a command runs or until it is removed.
+//! `pointsman register`: keeps an instance in the store while a command runs, or until it is removed. Serves nothing.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -17,23 +17,23 @@ use crate::register::{self, Registration};
 use crate::{settings, sys};
 use pointsman_store::{Location, Store, StoreError, StoreSettings};
 
-/// Between two checks, where there is no command whose end would be noticed.
+/// Pause between two checks without a command.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What `register` is given.
+/// The arguments of `register`.
 #[derive(Clone, Debug, Args)]
 pub struct Request {
-    /// The service
+    /// The service's name
     pub service: String,
-    /// A TCP service
+    /// It is a TCP service
     #[arg(long)]
     tcp: bool,
-    /// Where balancers reach it; an address, a host name, or unix:/path
-    /// [default: this machine's address on the way to the store; 127.0.0.1 with a folder]
+    /// The address at which balancers reach the instance: an IP address, a host name, or unix:/path
+    /// [default: this machine's address on the route to the store; 127.0.0.1 with a folder]
     #[arg(long, value_name = "A")]
     address: Option<String>,
-    /// Its port
-    /// [default: the service's]
+    /// The instance's port
+    /// [default: the service's port]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
     /// The instance's name
@@ -43,32 +43,32 @@ pub struct Request {
     /// Options of the instance, such as 'weight=2 maxconn=100'
     #[arg(long, value_name = "WORDS")]
     options: Option<String>,
-    /// When it is ready: http://HOST:PORT/PATH, /PATH, tcp://HOST:PORT, tcp or none
-    /// [default: tcp where there is a port]
+    /// The check that must pass: http://HOST:PORT/PATH, /PATH, tcp://HOST:PORT, tcp or none
+    /// [default: tcp if there is a port, else none]
     #[arg(long, value_name = "URL")]
     check: Option<String>,
-    /// How long the key stays when this process is gone without a word
+    /// How long the key stays if this process dies without signing off
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = settings::ttl)]
     ttl: Duration,
-    /// How long balancers may take to finish its work before it is told to end
+    /// How long balancers may take to finish open requests before the command gets the signal
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = settings::duration)]
     drain: Duration,
-    /// Without a command: how long it may take to become ready
+    /// Without a command: how long the check may take to pass
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = settings::duration)]
     timeout: Duration,
-    /// Without a command: drain it, and take it out of the store
+    /// Without a command: drain the instance, and remove its key
     #[arg(long, conflicts_with = "command")]
     remove: bool,
-    /// The command, and its arguments
+    /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
 impl Request {
-    /// Reads what depends on the store and the machine.
+    /// The registration on this machine, for this store.
     ///
     /// # Errors
-    /// A name or a check that is none.
+    /// A name or a check is not valid.
     fn registration(&self, settings: &StoreSettings) -> anyhow::Result<Registration> {
         let address = match &self.address {
             Some(address) => address.clone(),
@@ -100,7 +100,7 @@ impl Request {
     }
 }
 
-/// The address by which this machine reaches the store: others on the way reach it there too.
+/// This machine's address on the route to the store: balancers, which reach the store too, can reach it there.
 fn own_address(settings: &StoreSettings) -> IpAddr {
     let towards = |url: &String| {
         let uri: http::Uri = url.parse().ok()?;
@@ -122,7 +122,7 @@ fn own_address(settings: &StoreSettings) -> IpAddr {
 /// Registers.
 ///
 /// # Errors
-/// What was given is of no use; the command cannot be started; without a command: the store is out of reach.
+/// An argument is wrong; the command cannot be started; without a command: the store is unreachable.
 pub async fn register(settings: &StoreSettings, request: &Request, note: &mut dyn Write) -> anyhow::Result<Outcome> {
     let registration = request.registration(settings)?;
     if request.remove {
@@ -131,7 +131,7 @@ pub async fn register(settings: &StoreSettings, request: &Request, note: &mut dy
     if request.command.is_empty() {
         return once(settings, &registration, request.timeout, note).await;
     }
-    // What cannot work is said before anything runs.
+    // Report wrong settings before the command starts.
     Store::open(settings)?;
     let mut child = match Child::start(&request.command) {
         Ok(child) => child,
@@ -144,7 +144,7 @@ pub async fn register(settings: &StoreSettings, request: &Request, note: &mut dy
     Ok(Outcome::Status(status))
 }
 
-/// Writes the key when it is ready, without a lease: somebody else sees to its end.
+/// Writes the key when the check passes, without a lease: `--remove` deletes it.
 async fn once(
     settings: &StoreSettings,
     registration: &Registration,
@@ -154,7 +154,11 @@ async fn once(
     let start = Instant::now();
     while let Err(error) = registration.check.ask().await {
         if start.elapsed() >= patience {
-            writeln!(note, "not registered: after {patience:?} the check {} fails: {error:#}", registration.check)?;
+            writeln!(
+                note,
+                "not registered: the check {} still fails after {patience:?}: {error:#}",
+                registration.check
+            )?;
             return Ok(Outcome::No);
         }
         sleep(PAUSE).await;
@@ -162,11 +166,11 @@ async fn once(
     let key = full(&settings.prefix, &registration.key());
     let store = Store::open(settings)?;
     within(store.put(&key, registration.value.as_bytes())).await?;
-    writeln!(note, "registered {key} = {}; it stays until `pointsman register --remove`", registration.value)?;
+    writeln!(note, "registered {key} = {}; the key stays until `pointsman register --remove`", registration.value)?;
     Ok(Outcome::Yes)
 }
 
-/// Drains it and deletes its key. One that is not there is removed already.
+/// Drains the instance and deletes its key. A missing key counts as removed.
 async fn remove(
     settings: &StoreSettings,
     registration: &Registration,
@@ -178,10 +182,10 @@ async fn remove(
         writeln!(note, "{key} is not registered")?;
         return Ok(Outcome::Yes);
     }
-    // Whether they are all done or not, it is about to end.
+    // Delete the key even if the drain fails: the program is about to stop.
     let drained = fleet::drain(settings, &relative, fleet::Drain::On, Some(registration.drain), note);
     if let Err(error) = Box::pin(drained).await {
-        writeln!(note, "{error:#}; removed all the same")?;
+        writeln!(note, "{error:#}; removing the key without waiting")?;
     }
     match within(store.delete(&key, false)).await {
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => Ok(Outcome::Yes),
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_the_store_says_the_address() {
+    fn the_route_to_the_store_gives_the_address() {
         let address = own_address(&settings(Location::Etcd(vec!["http://127.0.0.1:2379".to_owned()])));
         assert_eq!(address, IpAddr::from(Ipv4Addr::LOCALHOST));
     }

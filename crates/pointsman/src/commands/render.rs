@@ -1,5 +1,5 @@
-//! `pointsman render`: what the HAProxy engine would run for the keys as they are now. Starts no HAProxy but to ask for
-//! its version, and writes nothing outside of the folder it is given.
+//! `pointsman render`: prints the HAProxy engine's configuration for the current keys. Starts HAProxy only to ask for its
+//! version, and writes nothing outside the folder that it is given.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -20,14 +20,14 @@ use pointsman_haproxy::render::{File, Rendered, render as render_all};
 use pointsman_haproxy::shape::{Listen, Shape};
 use pointsman_haproxy::version::Version;
 
-/// What is written for where no HAProxy is found: every later one takes it too.
+/// The version to write for if no HAProxy is found: every later one accepts it too.
 const PORTABLE: Version =
     Version { major: Version::OLDEST.0, minor: Version::OLDEST.1, patch: 0, pcre: true, tls: true };
 
 /// Prints haproxy.cfg on `out`, or writes all files into `output`. Problems go to `note`.
 ///
 /// # Errors
-/// The store is out of reach, the template is wrong, the folder cannot be written, or `out` is closed.
+/// The store is unreachable, the template is wrong, the folder cannot be written, or `out` is closed.
 pub async fn render(
     settings: &Settings,
     output: Option<&Path>,
@@ -41,19 +41,19 @@ pub async fn render(
     for problem in compiled.problems.iter().chain(&problems) {
         writeln!(note, "{problem}")?;
     }
-    ensure!(!desired.frame.is_empty(), "--haproxy-template: there is no configuration without it");
+    ensure!(!desired.frame.is_empty(), "--haproxy-template: it is wrong, so there is no configuration");
     let rendered = render_all(&desired, &shape);
     match output {
         None => print(&rendered, out)?,
         Some(_) => {
             write(&rendered, &folder)?;
-            writeln!(note, "{} and {} in {}", CONFIG, plural(rendered.files.len(), "file"), folder.display())?;
+            writeln!(note, "wrote {} and {} to {}", CONFIG, plural(rendered.files.len(), "file"), folder.display())?;
         }
     }
     Ok(Outcome::Yes)
 }
 
-/// What the HAProxy engine would find wrong with a table that compiles.
+/// The problems that the HAProxy engine would find in a table that compiles.
 ///
 /// # Errors
 /// The template cannot be read.
@@ -71,11 +71,11 @@ fn folder(settings: &Settings, output: Option<&Path>) -> anyhow::Result<PathBuf>
     let folder = std::path::absolute(&folder).with_context(|| folder.display().to_string())?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+@-".contains(c);
     let holds = folder.to_str().is_some_and(|folder| folder.chars().all(plain));
-    ensure!(holds, "{}: HAProxy wants a path of letters, digits and any of / . _ + @ -", folder.display());
+    ensure!(holds, "{}: HAProxy needs a path of letters, digits and any of / . _ + @ -", folder.display());
     Ok(folder)
 }
 
-/// The version of the HAProxy here, if there is one.
+/// The version of the installed HAProxy, or [`PORTABLE`].
 async fn version(settings: &Settings, note: &mut dyn Write) -> anyhow::Result<Version> {
     match program::find(settings.haproxy.program.as_deref()).await {
         Ok(program) => Ok(program.version),
@@ -110,7 +110,7 @@ fn read_template(path: &Path) -> anyhow::Result<Box<str>> {
     Ok(text.into())
 }
 
-/// The configuration, and the maps behind it as comments: all of it is still a haproxy.cfg.
+/// Prints the configuration, followed by the maps as comments: the whole is still a haproxy.cfg.
 fn print(rendered: &Rendered, out: &mut dyn Write) -> anyhow::Result<()> {
     out.write_all(rendered.config.as_bytes())?;
     for map in rendered.files.iter().filter(|file| file.name.ends_with(".map")) {
@@ -123,7 +123,7 @@ fn print(rendered: &Rendered, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each file is there whole or not at all, and haproxy.cfg comes last.
+/// Writes each file whole or not at all, haproxy.cfg last.
 fn write(rendered: &Rendered, folder: &Path) -> anyhow::Result<()> {
     for file in &rendered.files {
         put(folder, file)?;
@@ -140,7 +140,7 @@ fn put(folder: &Path, file: &File) -> anyhow::Result<()> {
     let draft = folder.join(format!("{}.new", file.name));
     let written = write_new(&draft, file).and_then(|()| fs::rename(&draft, &path));
     if written.is_err() {
-        // The error that matters is the one before.
+        // The error to report is the one before.
         let _ = fs::remove_file(&draft);
     }
     written.map_err(place)
@@ -148,7 +148,7 @@ fn put(folder: &Path, file: &File) -> anyhow::Result<()> {
 
 fn write_new(path: &Path, file: &File) -> io::Result<()> {
     let mode = if file.secret { 0o600 } else { 0o644 };
-    // A draft that a crash left may have another mode.
+    // A draft left by a crash may have another mode.
     let _ = fs::remove_file(path);
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(&file.bytes)
 }

@@ -1,4 +1,4 @@
-//! `pointsman routes`: the table in use, in aligned columns. Asks the running balancer, else compiles the store.
+//! `pointsman routes`: prints the table in use, from the running balancer or compiled from the store. Changes nothing.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use super::{Outcome, once};
 use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView};
 use crate::settings::Settings;
 
-/// Prints the table on `out`; `note` says whose it is.
+/// Prints the table on `out`; a line on `note` says if it comes from the store.
 ///
 /// # Errors
 /// Neither a balancer nor the store can be reached, or `out` is closed.
@@ -20,7 +20,7 @@ pub async fn routes(
     let view = match ask::<TableView>(settings.admin, "/api/table").await? {
         Answer::Running(view) => view,
         Answer::Nobody => {
-            writeln!(note, "no balancer answers on --admin: this is what the store's keys would give")?;
+            writeln!(note, "no balancer answers on --admin; this table comes from the keys in the store")?;
             TableView::new(&once::compiled(settings).await?.table, &settings.http)
         }
     };
@@ -38,7 +38,7 @@ fn table(view: &TableView) -> String {
     format!("revision {}\n{}", view.revision, aligned(std::iter::once(head).chain(rows).collect()))
 }
 
-/// One row an instance; the service is named in the first.
+/// One row per instance; the first names the service.
 fn service_rows(service: &ServiceView) -> Vec<[String; 6]> {
     let tree = if service.protocol == "tcp" { "tcp-services" } else { "services" };
     let first = [format!("{tree}/{}", service.name), rule_words(&service.rule)];
@@ -79,7 +79,7 @@ pub(super) fn rule_words(rule: &RuleView) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// Columns as wide as their widest cell, two spaces between, none at the end of a line.
+/// Columns as wide as their widest cell, two spaces apart, no space at the end of a line.
 fn aligned<const N: usize>(rows: Vec<[String; N]>) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);

@@ -1,4 +1,4 @@
-//! `pointsman run`: binds, starts what serves and what controls it, and ends them in order. Decides nothing in between.
+//! `pointsman run`: binds, starts the engine and the control side, and stops them in order. Decides nothing in between.
 //!
 //! ```text
 //! store.follow -> control::run -> tables -> native::run (its own threads) -> applied -> control::run
@@ -30,12 +30,12 @@ use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, NativeSettings};
 use pointsman_store::{Condition, Store};
 
-/// Updates from the store that may wait for the control loop.
+/// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
-/// Answers from the engine that may wait for the control loop.
+/// Most answers from the engine that may queue for the control loop.
 const APPLIED: usize = 64;
 
-/// The addresses in use, with the ports the machine chose where 0 was asked for.
+/// The addresses in use, with the ports that the system chose for port 0.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     /// Where HTTP services are served.
@@ -44,7 +44,7 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
 }
 
-/// Serves until told to end. `ready` is called once the first table is in use.
+/// Serves until stopped. `ready` is called once the first table is in use.
 ///
 /// # Errors
 /// The store's settings cannot be used, an address cannot be listened on, or the engine fails.
@@ -106,7 +106,7 @@ impl Bound {
         }
     }
 
-    /// Where the engine's figures come from. The native engine needs the registry itself, too.
+    /// The source of the engine's figures. The native engine needs the registry itself too.
     fn figures(&self, workers: usize) -> Figures {
         match self {
             Self::Native(_) => Figures::Native(Arc::new(Registry::new(workers, native::FAULTS))),
@@ -115,7 +115,7 @@ impl Bound {
     }
 }
 
-/// The engine, until its end.
+/// Runs the engine to its end.
 async fn serve_with(
     bound: Bound,
     figures: Figures,
@@ -130,7 +130,7 @@ async fn serve_with(
     }
 }
 
-/// What is open and ready to be connected.
+/// The opened parts, not yet connected.
 struct Parts {
     store: Store,
     bound: Bound,
@@ -141,7 +141,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Connects everything and waits for the engine's end. The rest has none of its own.
+    /// Connects the parts and runs until the engine ends; no other part ends by itself.
     async fn serve(
         self,
         world: World,
@@ -188,7 +188,7 @@ impl Parts {
             ended.send_replace(true);
             result
         };
-        // The last word of the status is said when the engine has ended, so the store is needed for a moment more.
+        // The final status is written after the engine has ended, so the store is needed until then.
         let serving = async { tokio::join!(serving, Box::pin(keeping)).0 };
         tokio::select! {
             result = serving => result,
@@ -197,7 +197,7 @@ impl Parts {
     }
 }
 
-/// Two balancers on one machine have different ports.
+/// The default name: the port distinguishes two balancers on one machine.
 fn usual_name(addresses: &Addresses) -> String {
     let port = addresses.http.first().map(|address| format!(":{}", address.port()));
     format!("{}{}", sys::host_name(), port.unwrap_or_default())
@@ -213,7 +213,7 @@ fn announce(addresses: &Addresses) {
     }
 }
 
-/// Settings that do nothing should not pass for ones that do.
+/// Warns of settings that have no effect.
 fn warn_of_idle(engine: Engine, chosen: &Chosen) {
     let idle = FLAGS.iter().filter(|flag| flag.group == Group::Haproxy && chosen.has(flag.name));
     for flag in idle.filter(|_| engine == Engine::Native) {
@@ -250,7 +250,7 @@ async fn once_served(mut status: watch::Receiver<Status>, ready: impl FnOnce()) 
     }
 }
 
-/// The signals that mean something to us.
+/// The signals that the balancer handles.
 struct Signals {
     terminate: Signal,
     user: Signal,
@@ -286,7 +286,7 @@ impl Signals {
             if *phase.borrow() < wanted {
                 match wanted {
                     Phase::Halt => info!("stopping at once"),
-                    _ => info!("draining: finishing what runs, then exiting"),
+                    _ => info!("draining: finishing open requests and connections, then exiting"),
                 }
                 status.send_modify(|status| status.phase = wanted);
                 phase.send_replace(wanted);
@@ -295,7 +295,7 @@ impl Signals {
     }
 }
 
-/// The first interrupt drains; one more while draining stops.
+/// The first interrupt drains; a second one stops at once.
 fn interrupted(phase: Phase) -> Phase {
     match phase {
         Phase::Serve => Phase::Drain,
@@ -303,26 +303,26 @@ fn interrupted(phase: Phase) -> Phase {
     }
 }
 
-/// What it takes to read the settings again.
+/// What is needed to read the settings again.
 pub struct Reload {
-    /// The command line, which stays.
+    /// The command line, which does not change.
     pub given: CommandLine,
-    /// The environment, which stays.
+    /// The environment, which does not change.
     pub environment: Environment,
     /// The machine.
     pub host: Host,
-    /// What was chosen at the start.
+    /// The settings chosen at start.
     pub chosen: Chosen,
-    /// The log, whose filter can change.
+    /// The log; its filter can change.
     pub logging: Logging,
     /// The filter when none is given.
     pub default_log: &'static str,
-    /// Whether somebody sits before it: then HUP is the terminal's end, and ours.
+    /// Interactive: HUP means that the terminal closed; exit.
     pub attended: bool,
 }
 
 impl Reload {
-    /// Reads the settings again, and takes up what can change while serving.
+    /// Reads the settings again, and applies those that can change while serving.
     pub(super) fn again(&mut self) {
         match self.read() {
             Ok(()) => {}
@@ -336,8 +336,8 @@ impl Reload {
         self.logging.change(settings.log.as_deref().unwrap_or(self.default_log))?;
         let later: Vec<_> = self.chosen.differences(&chosen).into_iter().filter(|name| *name != "log").collect();
         match later.as_slice() {
-            [] => info!("read the settings again; only log can change while serving"),
-            some => warn!("read the settings again; {} will change at the next start", some.join(", ")),
+            [] => info!("read the settings again; nothing needs a restart"),
+            some => warn!("read the settings again; restart to apply {}", some.join(", ")),
         }
         Ok(())
     }

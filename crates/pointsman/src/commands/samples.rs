@@ -1,4 +1,4 @@
-//! Sample HTTP servers for the demo: each answers with its name and the request as it arrived.
+//! Sample HTTP servers for the demo: each answers with its name and the request as it arrived. Knows no balancer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,10 +6,10 @@ use axum::Router;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::net::TcpListener;
 
-/// Starts a sample on a free port of this machine's own address. It runs as long as the runtime.
+/// Starts a sample on a free loopback port. It runs as long as the runtime.
 ///
 /// # Errors
-/// The machine has no port left.
+/// No port is free.
 pub(super) async fn start(name: &'static str) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;

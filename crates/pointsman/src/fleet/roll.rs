@@ -10,6 +10,7 @@ use std::fmt;
 use pointsman_table::Change;
 
 use super::member::{Member, Stage};
+use crate::control::plural;
 use pointsman_store::Update;
 
 /// What is wished of every balancer.
@@ -110,7 +111,7 @@ impl Roll {
             return Verdict::Lost(self.lost.iter().cloned().collect());
         }
         let late = self.members.values().filter_map(|member| Some((member, lag(member, wish)?)));
-        let late = late.map(|(member, lag)| format!("{}: {lag}", member.name));
+        let late = late.map(|(member, lag)| format!("{} {lag}", member.name));
         let late: Vec<_> = late.collect();
         match late.is_empty() && self.called && !self.members.is_empty() {
             true => Verdict::All(self.members.len()),
@@ -125,8 +126,8 @@ enum Lag<'w> {
     Revision(u64),
     /// It does not serve the value of `barrier`.
     Barrier,
-    /// It works for this instance of this service on so many.
-    Work(&'w str, &'w str, u64),
+    /// It has so many requests or connections open to this instance.
+    Work { protocol: &'w str, service: &'w str, instance: &'w str, active: u64 },
     /// It is ending, and may still begin something.
     Begins,
     /// It has more to tell of than it can.
@@ -136,11 +137,14 @@ enum Lag<'w> {
 impl fmt::Display for Lag<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Revision(revision) => write!(f, "serves revision {revision}"),
+            Self::Revision(revision) => write!(f, "is still at revision {revision}"),
             Self::Barrier => write!(f, "does not serve the change yet"),
-            Self::Work(service, instance, active) => write!(f, "{service}/{instance} still works on {active} for it"),
-            Self::Begins => write!(f, "is ending, and may still begin a request"),
-            Self::Unsure => write!(f, "works with more instances than it can tell of"),
+            Self::Work { protocol, service, instance, active } => {
+                let noun = if *protocol == "tcp" { "connection" } else { "request" };
+                write!(f, "still has {} to {service}/{instance}", plural(*active as usize, noun))
+            }
+            Self::Begins => write!(f, "is draining, and its open connections may still send requests"),
+            Self::Unsure => write!(f, "has more drained instances than its status can list"),
         }
     }
 }
@@ -162,7 +166,7 @@ fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
         0 if member.begins => Some(Lag::Begins),
         0 if member.is_unsure() => Some(Lag::Unsure),
         0 => None,
-        active => Some(Lag::Work(service, instance, active)),
+        active => Some(Lag::Work { protocol, service, instance, active }),
     }
 }
 
@@ -223,7 +227,7 @@ mod tests {
         let five = Wish { point: Point::Revision(5), idle: None };
         check("", &five, "not ");
         check("a r=5, b r=6", &five, "all 2");
-        check("a r=5, b r=4", &five, "not b: serves revision 4");
+        check("a r=5, b r=4", &five, "not b is still at revision 4");
         check("a r=5, b r=4; b r=5", &five, "all 2");
         check("a r=5, b r=4 stage=draining", &five, "all 2");
         check("a r=5, b r=4; -b", &five, "lost b");
@@ -233,11 +237,15 @@ mod tests {
         check("a r=5, c/x r=1", &five, "all 1");
         check("a r=4; -a", &five, "lost a");
         let barrier = Wish { point: Point::Barrier(7), idle: None };
-        check("a r=1 b=8, b r=9 b=6", &barrier, "not b: does not serve the change yet");
+        check("a r=1 b=8, b r=9 b=6", &barrier, "not b does not serve the change yet");
         let idle = Wish { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
         check("a r=5 web-1=0, b r=5 web-2=3", &idle, "all 2");
-        check("a r=5, b r=4 stage=draining begins=1", &idle, "not b: is ending, and may still begin a request");
-        check("a r=5 web-1=2, b r=5", &idle, "not a: shop/web-1 still works on 2 for it");
-        check("a r=4 web-1=2, b r=4 stage=draining web-1=1; a r=5", &idle, "not b: shop/web-1 still works on 1 for it");
+        check(
+            "a r=5, b r=4 stage=draining begins=1",
+            &idle,
+            "not b is draining, and its open connections may still send requests",
+        );
+        check("a r=5 web-1=2, b r=5", &idle, "not a still has 2 requests to shop/web-1");
+        check("a r=4 web-1=2, b r=4 stage=draining web-1=1; a r=5", &idle, "not b still has 1 request to shop/web-1");
     }
 }

@@ -1,5 +1,5 @@
 //! The one home of every setting: its flag, help, default, older names and reader. The environment variable and the
-//! file key follow from the flag's name. Never looks at where a value came from, beyond naming it.
+//! file key follow from the flag's name. Knows the source of a value only to name it in errors.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub enum Group {
     Store,
     /// How to serve: `run`, and the commands that ask a running balancer.
     Serve,
-    /// How to serve through HAProxy: as [`Group::Serve`], without effect on the native engine.
+    /// The HAProxy engine: as [`Group::Serve`], without effect on the native engine.
     Haproxy,
     /// Which containers, and how balancers reach them.
     Agent,
@@ -40,7 +40,7 @@ impl Group {
 pub struct Flag {
     /// The long flag without its dashes; also the key in the file.
     pub name: &'static str,
-    /// What stands for the value in help.
+    /// The placeholder of the value in help.
     pub value: &'static str,
     /// Which commands take it.
     pub group: Group,
@@ -52,9 +52,9 @@ pub struct Flag {
     pub many: bool,
     /// Whether its value must never be printed.
     pub secret: bool,
-    /// Environment variables of the systems that Pointsman replaces, first one first. They lose to everything else.
+    /// Environment variables of the systems that Pointsman replaces, in order. Every other source beats them.
     pub legacy: &'static [&'static str],
-    /// Reads the value into the draft. The error says what is wrong and what would be right.
+    /// Reads the value into the draft. The error says what is wrong and what is expected.
     pub(super) read: fn(&mut Draft, &Choice) -> Result<(), String>,
 }
 
@@ -83,8 +83,8 @@ pub static FLAGS: &[Flag] = &[
         name: "store",
         value: "URL[,URL...]|DIR",
         group: Group::Store,
-        help: "Where the keys are: etcd's URLs (http or https, port 2379 unless given), or a folder whose files are \
-               the keys",
+        help: "Where the keys are: etcd's URLs (http or https, default port 2379), or a folder whose files are the \
+               keys",
         default: "the folder `store` below --state",
         legacy: &["ETCD_NODE", "ETCDCTL_ENDPOINTS"],
         read: |draft, choice| {
@@ -97,8 +97,8 @@ pub static FLAGS: &[Flag] = &[
         name: "id",
         value: "ID",
         group: Group::Store,
-        help: "Which balancer this is: its keys are below /haproxy-ID",
-        default: "a folder is read from its top; etcd needs --id or --prefix",
+        help: "This balancer's id: its keys are below /haproxy-ID",
+        default: "none for a folder, which is read from its top; etcd needs --id or --prefix",
         legacy: &["HAPROXY-ID", "HAPROXY_ID"],
         read: |draft, choice| {
             draft.id = Some((parse::id(choice.text())?, choice.origin.rank()));
@@ -110,8 +110,8 @@ pub static FLAGS: &[Flag] = &[
         name: "prefix",
         value: "PREFIX",
         group: Group::Store,
-        help: "Where the keys begin, instead of /haproxy-ID: /kontena/haproxy/lb, or / for the top",
-        default: "/haproxy-ID where an id is given",
+        help: "The prefix of the keys, instead of /haproxy-ID: /kontena/haproxy/lb, or / for the top",
+        default: "/haproxy-ID if an id is given",
         read: |draft, choice| {
             draft.prefix = Some((parse::prefix(choice.text())?, choice.origin.rank()));
             Ok(())
@@ -122,7 +122,7 @@ pub static FLAGS: &[Flag] = &[
         name: "etcd-api",
         value: "auto|2|3",
         group: Group::Store,
-        help: "Which of etcd's APIs to speak; auto takes 3 where the server has it, unless only 2 holds the prefix",
+        help: "The etcd API to use; auto takes 3 if the server has it, unless only 2 holds the prefix",
         default: "auto",
         read: |draft, choice| {
             draft.api = match choice.text() {
@@ -165,7 +165,7 @@ pub static FLAGS: &[Flag] = &[
         name: "etcd-cert",
         value: "FILE",
         group: Group::Store,
-        help: "PEM file of our certificate for etcd; goes with --etcd-key",
+        help: "PEM file of this client's certificate for etcd; goes with --etcd-key",
         read: |draft, choice| {
             draft.cert = Some(PathBuf::from(choice.text()));
             Ok(())
@@ -176,7 +176,7 @@ pub static FLAGS: &[Flag] = &[
         name: "etcd-key",
         value: "FILE",
         group: Group::Store,
-        help: "PEM file of the key of --etcd-cert",
+        help: "PEM file of the private key of --etcd-cert",
         read: |draft, choice| {
             draft.key = Some(PathBuf::from(choice.text()));
             Ok(())
@@ -187,8 +187,8 @@ pub static FLAGS: &[Flag] = &[
         name: "http",
         value: "ADDR",
         group: Group::Serve,
-        help: "Where HTTP services are served: IP:PORT, or :PORT for every IPv4 address. May be given more than once. \
-               TCP services listen where their keys say",
+        help: "Listening address of HTTP services: IP:PORT, or :PORT for every IPv4 address. May be given more than \
+               once. TCP services listen on the ports in their keys",
         default: "0.0.0.0:80",
         many: true,
         read: |draft, choice| {
@@ -201,7 +201,8 @@ pub static FLAGS: &[Flag] = &[
         name: "admin",
         value: "ADDR|off",
         group: Group::Serve,
-        help: "Where health, metrics and the table are shown. Whoever reaches it can read every key but secrets",
+        help: "Listening address of the admin pages: health, metrics and the table. Anyone who can reach it can read \
+               every key except secrets",
         default: "127.0.0.1:8404",
         read: |draft, choice| {
             draft.admin = match choice.text() {
@@ -216,7 +217,7 @@ pub static FLAGS: &[Flag] = &[
         name: "engine",
         value: "native|haproxy",
         group: Group::Serve,
-        help: "What moves the bytes: the native engine in this process, or a real HAProxy that is started and driven",
+        help: "The proxy engine: native, in this process, or a real HAProxy, started and driven by Pointsman",
         default: "native",
         read: |draft, choice| {
             draft.engine = match choice.text() {
@@ -232,7 +233,7 @@ pub static FLAGS: &[Flag] = &[
         name: "name",
         value: "NAME",
         group: Group::Serve,
-        help: "The name of this balancer among those of its id, in `pointsman status`",
+        help: "This balancer's name in `pointsman status`, unique within its id",
         default: "the host's name and the first --http port",
         read: |draft, choice| {
             draft.name = Some(parse::name(choice.text())?);
@@ -244,8 +245,8 @@ pub static FLAGS: &[Flag] = &[
         name: "workers",
         value: "N",
         group: Group::Serve,
-        help: "How many threads serve",
-        default: "one a core",
+        help: "Number of worker threads",
+        default: "one per core",
         read: |draft, choice| {
             draft.workers = Some(parse::workers(choice.text())?);
             Ok(())
@@ -256,7 +257,7 @@ pub static FLAGS: &[Flag] = &[
         name: "health-uri",
         value: "PATH",
         group: Group::Serve,
-        help: "Path that the balancer itself answers with 200; the key config/health_uri goes before it",
+        help: "A path that the balancer itself answers with 200; the key config/health_uri overrides it",
         legacy: &["KONTENA_LB_HEALTH_URI"],
         read: |draft, choice| {
             draft.health_uri = Some(parse::health_uri(choice.text())?);
@@ -268,7 +269,7 @@ pub static FLAGS: &[Flag] = &[
         name: "https",
         value: "ADDR",
         group: Group::Haproxy,
-        help: "Where HTTP services are served over TLS too, with the certificates below certs/. May be given more than \
+        help: "Listening address of HTTP services over TLS, with the certificates below certs/. May be given more than \
                once",
         many: true,
         read: |draft, choice| {
@@ -293,8 +294,8 @@ pub static FLAGS: &[Flag] = &[
         name: "haproxy-template",
         value: "FILE",
         group: Group::Haproxy,
-        help: "Your own haproxy.cfg, a template: {{ global }}, {{ defaults }}, {{ frontends }} and {{ backends }} are \
-               what would be written without it",
+        help: "Your own haproxy.cfg as a template; {{ global }}, {{ defaults }}, {{ frontends }} and {{ backends }} \
+               insert what Pointsman writes without a template",
         read: |draft, choice| {
             draft.haproxy.template = Some(PathBuf::from(choice.text()));
             Ok(())
@@ -341,7 +342,7 @@ pub static FLAGS: &[Flag] = &[
         name: "haproxy-reload-every",
         value: "WAIT",
         group: Group::Haproxy,
-        help: "Least time between two reloads; changes that need none are not held up",
+        help: "Least time between two reloads; changes that need no reload do not wait",
         default: "1s",
         read: |draft, choice| {
             draft.haproxy.reload_every = parse::wait(choice.text())?;
@@ -353,7 +354,7 @@ pub static FLAGS: &[Flag] = &[
         name: "docker",
         value: "URL",
         group: Group::Agent,
-        help: "Where the Docker daemon is: unix:///PATH or tcp://HOST:PORT",
+        help: "Address of the Docker daemon: unix:///PATH or tcp://HOST:PORT",
         default: "unix:///var/run/docker.sock",
         legacy: &["DOCKER_HOST"],
         read: |draft, choice| {
@@ -366,8 +367,8 @@ pub static FLAGS: &[Flag] = &[
         name: "node",
         value: "NAME",
         group: Group::Agent,
-        help: "This machine's name, in front of its containers' in the names of instances",
-        default: "the name that Docker knows it by",
+        help: "This machine's name: the prefix of its instances' names",
+        default: "the name that Docker has for the machine",
         read: |draft, choice| {
             draft.agent.node = Some(parse::name(choice.text())?);
             Ok(())
@@ -378,8 +379,8 @@ pub static FLAGS: &[Flag] = &[
         name: "host",
         value: "IP",
         group: Group::Agent,
-        help: "This machine's address as balancers see it: containers are reached there, by the ports they publish",
-        default: "containers are reached by their own addresses",
+        help: "This machine's address as balancers see it: they reach containers there, by the published ports",
+        default: "balancers reach containers by the containers' own addresses",
         read: |draft, choice| {
             let wrong = |_| format!("{:?} is not an address; write one such as 10.0.0.7", choice.text());
             draft.agent.host = Some(choice.text().parse().map_err(wrong)?);
@@ -402,7 +403,7 @@ pub static FLAGS: &[Flag] = &[
         name: "ttl",
         value: "TIME",
         group: Group::Agent,
-        help: "How long the keys stay when the agent is gone",
+        help: "How long the keys stay after the agent has stopped or died",
         default: "15s",
         read: |draft, choice| {
             draft.agent.ttl = parse::ttl(choice.text())?;
@@ -413,7 +414,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         name: "state",
         value: "DIR",
-        help: "Folder for what the balancer keeps: its own store, if --store names none",
+        help: "Folder for the balancer's own files: HAProxy's, and the store if --store is not given",
         default: "/var/lib/pointsman for root, else pointsman in $XDG_STATE_HOME or ~/.local/state",
         read: |draft, choice| {
             draft.state = Some(PathBuf::from(choice.text()));
@@ -424,8 +425,8 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         name: "log",
         value: "LEVEL",
-        help: "What is logged: error, warn, info, debug or trace; or a filter such as info,pointsman::store=debug",
-        default: "info for run and demo, else warn",
+        help: "Log level: error, warn, info, debug or trace; or a filter such as info,pointsman::store=debug",
+        default: "info for run, demo, agent and register, else warn",
         read: |draft, choice| {
             draft.log = Some(parse::log(choice.text())?);
             Ok(())
@@ -435,8 +436,8 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         name: "config",
         value: "FILE",
-        help: "TOML file of settings: a key is a flag without its dashes, such as etcd-api = \"3\". A flag goes \
-               before the environment, the environment before the file",
+        help: "TOML file of settings: a key is a flag without its dashes, such as etcd-api = \"3\". A flag beats the \
+               environment, the environment beats the file",
         ..PLAIN
     },
 ];

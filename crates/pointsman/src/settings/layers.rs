@@ -1,4 +1,4 @@
-//! Which source has the say for a setting: flag, environment, file, older environment. Never reads a value's meaning.
+//! Chooses the source of each setting: flag, environment, file, older variable. Never interprets a value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ pub type CommandLine = BTreeMap<&'static str, Vec<String>>;
 /// Environment variables. An empty one counts as not set.
 pub type Environment = BTreeMap<String, String>;
 
-/// Where a value came from. Shown in errors: `--http`, `POINTSMAN_HTTP`, `/etc/pointsman.toml: http`, `ETCD_NODE`.
+/// The source of a value, shown in errors: `--http`, `POINTSMAN_HTTP`, `/etc/pointsman.toml: http`, `ETCD_NODE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The command line.
@@ -38,7 +38,7 @@ impl Origin {
         }
     }
 
-    /// Whether the looser forms of the older variables are meant.
+    /// Whether it is an older variable, which allows looser forms.
     pub fn is_legacy(&self) -> bool {
         matches!(self, Self::Legacy(_))
     }
@@ -55,12 +55,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What was chosen for one setting, as text. Not `Debug`: it may be a password.
+/// The text chosen for one setting. Not `Debug`: it may be a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Choice {
     /// At least one, none empty.
     pub(super) values: Vec<String>,
-    /// Who said so.
+    /// Its source.
     pub(super) origin: Origin,
 }
 
@@ -71,7 +71,7 @@ impl Choice {
     }
 }
 
-/// The file of `--config`, read but not yet judged.
+/// The file of `--config`, read but not interpreted.
 #[derive(Default)]
 struct File {
     path: PathBuf,
@@ -81,7 +81,7 @@ struct File {
 /// Chooses a source for every setting that has one.
 ///
 /// # Errors
-/// The file of `--config` cannot be read, is not TOML, or has a key that is no setting; a single setting is given twice.
+/// The file of `--config` cannot be read, is not TOML, or has an unknown key; a single setting is given twice.
 pub(super) fn choose(
     given: &CommandLine,
     environment: &Environment,
@@ -157,7 +157,7 @@ fn read_file(choice: &Choice) -> Result<File, SettingsError> {
 }
 
 fn parse_file(text: &str) -> Result<BTreeMap<&'static str, Vec<String>>, String> {
-    // The parser's message would quote the line, and the line may hold a password.
+    // Not the parser's whole message: it quotes the line, which may hold a password.
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         format!("line {line}: {}", error.message())
@@ -182,6 +182,6 @@ fn texts(key: &str, value: toml::Value) -> Result<Vec<String>, String> {
             let each = values.into_iter().map(|value| texts(key, value)).collect::<Result<Vec<_>, _>>()?;
             Ok(each.concat())
         }
-        _ => Err(format!("{key}: it is neither a text nor a number; write {key} = \"...\"")),
+        _ => Err(format!("{key}: expected a text or a number; write {key} = \"...\"")),
     }
 }

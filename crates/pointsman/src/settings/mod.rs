@@ -1,9 +1,9 @@
-//! Flags, environment, file: parsed once into what the rest takes. Never reads the process's own environment or
-//! touches the machine beyond the file of `--config`: both are arguments.
+//! Flags, environment and file, parsed once into [`Settings`]. Reads only the file of `--config`: the environment and
+//! the machine's facts are arguments.
 //!
 //! ```text
-//! FLAGS (one home of each setting) -> layers: flag > POINTSMAN_x > file > older variable -> Choice (text, origin)
-//!                                  -> Draft (values, read one by one) -> Settings (rules between values)
+//! FLAGS (the one home of every setting) -> layers: flag > POINTSMAN_x > file > older variable -> Choice (text, origin)
+//!                                      -> Draft (values, read one by one) -> Settings (rules between values)
 //! ```
 
 mod docker_host;
@@ -27,7 +27,7 @@ pub use docker_host::DockerHost;
 pub use flags::{FLAGS, Flag, Group};
 pub use layers::{Choice, CommandLine, Environment, Origin};
 
-/// How often the store is listed again and compared with what was watched.
+/// How often the store is listed in full and compared with the watched keys.
 const AUDIT: Duration = Duration::from_secs(180);
 
 /// A setting that cannot be used.
@@ -36,11 +36,11 @@ const AUDIT: Duration = Duration::from_secs(180);
 pub struct SettingsError {
     /// The flag, variable or file key.
     pub origin: String,
-    /// What is wrong and what would be right.
+    /// What is wrong and what is expected.
     pub what: String,
 }
 
-/// What moves the bytes.
+/// The proxy engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
     /// The native engine, in this process.
@@ -51,7 +51,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Its word in settings.
+    /// Its name in settings.
     pub fn word(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -59,7 +59,7 @@ impl Engine {
         }
     }
 
-    /// What of the keys it honours.
+    /// The keys' features that it supports.
     pub fn abilities(self) -> Abilities {
         match self {
             Self::Native => Abilities::default(),
@@ -68,7 +68,7 @@ impl Engine {
     }
 }
 
-/// How to follow Docker, and what to say of its containers. Without effect on a balancer.
+/// How to follow Docker and to write its containers' keys. Without effect on a balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSettings {
     /// Where the daemon is.
@@ -77,7 +77,7 @@ pub struct AgentSettings {
     pub node: Option<String>,
     /// This machine's address as balancers see it.
     pub host: Option<IpAddr>,
-    /// The network that is chosen where there are several.
+    /// The network to use for containers that are in several.
     pub network: Option<String>,
     /// How long the keys outlive the agent.
     pub ttl: Duration,
@@ -90,41 +90,41 @@ impl Default for AgentSettings {
     }
 }
 
-/// What the machine and its user are like, as far as defaults depend on it.
+/// The facts about the machine and its user that defaults depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     /// Whether the user is root.
     pub root: bool,
-    /// How many threads can run at once.
+    /// The number of threads that can run at once.
     pub cores: NonZeroUsize,
 }
 
-/// Everything the program needs to know to start.
+/// Everything that the program needs to start.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the keys are.
     pub store: StoreSettings,
     /// Where HTTP services are served.
     pub http: Vec<SocketAddr>,
-    /// Where they are served over TLS too.
+    /// Where HTTP services are served over TLS too.
     pub https: Vec<SocketAddr>,
-    /// Where the admin pages are; `None` for nowhere.
+    /// Where the admin pages are; `None`: nowhere.
     pub admin: Option<SocketAddr>,
-    /// What moves the bytes.
+    /// The proxy engine.
     pub engine: Engine,
     /// How to run HAProxy.
     pub haproxy: HaproxySettings,
     /// How to follow Docker.
     pub agent: AgentSettings,
-    /// Where the balancer keeps what is its own; `None`: nothing that was asked for needs it, and there is no place.
+    /// The folder for the balancer's own files; `None`: nothing needs it, and there is no default place for it.
     pub state: Option<PathBuf>,
     /// This balancer's name, if one was given.
     pub name: Option<String>,
-    /// How many threads serve.
+    /// The number of worker threads.
     pub workers: NonZeroUsize,
-    /// Path answered 200 by the balancer itself, unless the keys name one.
+    /// The path that the balancer itself answers with 200, unless the keys name one.
     pub health_uri: Option<Box<str>>,
-    /// The log filter asked for, if any.
+    /// The log filter, if one was given.
     pub log: Option<String>,
 }
 
@@ -177,7 +177,7 @@ impl Default for Draft {
     }
 }
 
-/// The text chosen for each setting, kept to see what a later reading changes.
+/// The text chosen for each setting, kept to find what a later reading changes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Chosen(BTreeMap<&'static str, Choice>);
 
@@ -190,7 +190,7 @@ impl Chosen {
         layers::choose(given, environment).map(Self)
     }
 
-    /// Whether any source has something to say on this setting.
+    /// Whether any source has this setting.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -200,10 +200,10 @@ impl Chosen {
         FLAGS.iter().map(|flag| flag.name).filter(|name| self.0.get(name) != other.0.get(name)).collect()
     }
 
-    /// Where the admin pages are, whatever the other settings say.
+    /// Where the admin pages are, even if other settings are wrong.
     ///
     /// # Errors
-    /// It is no address. The error names where it came from.
+    /// It is not an address. The error names the source.
     pub fn admin(&self) -> Result<Option<SocketAddr>, SettingsError> {
         let mut draft = Draft::default();
         FLAGS.iter().filter(|flag| flag.name == "admin").try_for_each(|flag| self.read(flag, &mut draft))?;
@@ -221,7 +221,7 @@ impl Chosen {
     /// Reads every value and applies the rules between them.
     ///
     /// # Errors
-    /// A value cannot be used, alone or beside the others. The error names where it came from.
+    /// A value is wrong, alone or beside the others. The error names the source.
     pub fn settings(&self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
         let mut draft = Draft::default();
         for flag in FLAGS {
@@ -263,10 +263,10 @@ impl Draft {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
             (None, None) => None,
             (Some(_), None) => {
-                return Err(rule("--etcd-cert", "it goes with a key; give --etcd-key too"));
+                return Err(rule("--etcd-cert", "a certificate needs its key; give --etcd-key too"));
             }
             (None, Some(_)) => {
-                return Err(rule("--etcd-key", "it goes with a certificate; give --etcd-cert too"));
+                return Err(rule("--etcd-key", "a key needs its certificate; give --etcd-cert too"));
             }
         };
         Ok(StoreSettings {
@@ -280,7 +280,7 @@ impl Draft {
         })
     }
 
-    /// Id and prefix say the same thing: the stronger source wins, and the prefix among equals.
+    /// Id and prefix name the same thing: the stronger source wins, or the prefix if both have the same.
     fn key_prefix(&self, location: &Location) -> Result<String, SettingsError> {
         match (&self.prefix, &self.id, location) {
             (Some((prefix, rank)), Some((_, weaker)), _) if rank <= weaker => Ok(prefix.clone()),
@@ -289,24 +289,24 @@ impl Draft {
             (None, None, Location::Directory(_)) => Ok(String::new()),
             (None, None, Location::Etcd(_)) => Err(rule(
                 "--id",
-                "etcd holds more than our keys; give --id ID for those below /haproxy-ID, or --prefix PREFIX",
+                "etcd also holds other keys; give --id ID for those below /haproxy-ID, or --prefix PREFIX",
             )),
         }
     }
 }
 
-/// A wait such as `500ms`, `5s`, `2m` or `1h`, for what is given to a command and is no setting.
+/// A duration such as `500ms`, `5s`, `2m` or `1h`: an argument of a command.
 ///
 /// # Errors
-/// It is none; the error says what would be right.
+/// It is not a duration; the error says what is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
     parse::wait(text)
 }
 
-/// The same, for how long keys outlive their owner.
+/// A time to live: how long keys outlive their owner.
 ///
 /// # Errors
-/// It is none, or too short to be renewed in time.
+/// It is not a duration, or too short to be renewed in time.
 pub fn ttl(text: &str) -> Result<Duration, String> {
     parse::ttl(text)
 }
@@ -316,7 +316,7 @@ fn rule(origin: &str, what: &str) -> SettingsError {
 }
 
 fn state_folder(given: Option<&Path>, environment: &Environment, host: Host) -> Result<PathBuf, SettingsError> {
-    // XDG Base Directory: a relative path in the variable is to be ignored.
+    // XDG Base Directory: ignore a relative path in the variable.
     let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     match given {
         Some(given) => return Ok(given.to_owned()),
@@ -325,7 +325,7 @@ fn state_folder(given: Option<&Path>, environment: &Environment, host: Host) -> 
     }
     let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
     let state = state.map(|state| state.join("pointsman"));
-    state.ok_or_else(|| rule("--state", "there is no home folder to put it in; give --state DIR or --store DIR"))
+    state.ok_or_else(|| rule("--state", "there is no home folder for it; give --state DIR or --store DIR"))
 }
 
 #[cfg(test)]

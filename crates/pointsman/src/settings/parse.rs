@@ -1,4 +1,5 @@
-//! Reads single values. Pure; every error says what is wrong and what would be right, without naming the flag.
+//! Reads single values. Pure; every error says what is wrong and what is expected, and never names the flag: the caller
+//! does.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -9,10 +10,10 @@ use pointsman_store::Location;
 
 const ETCD_PORT: u16 = 2379;
 const MOST_WORKERS: usize = 1024;
-/// It is renewed three times in its life, over a network.
+/// A lease is renewed three times within it, over a network.
 const SHORTEST_TTL: Duration = Duration::from_secs(2);
 
-/// `IP:PORT`, `:PORT` or `PORT`; the last two are every IPv4 address, as is HAProxy's `*:PORT`.
+/// `IP:PORT`, `:PORT` or `PORT`; the last two mean every IPv4 address, like HAProxy's `*:PORT`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix("*:").or_else(|| text.strip_prefix(':')).unwrap_or(text);
     if let Ok(address) = text.parse() {
@@ -24,12 +25,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// A port in plain digits: `u16::from_str` alone would take `+80`.
+/// A port in plain digits: `u16::from_str` alone accepts `+80`.
 fn decimal(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Etcd's URLs or a folder. The older variables may also say `host:port` or only a host.
+/// Etcd's URLs or a folder. The older variables may also hold `host:port` or a bare host.
 pub(super) fn store(text: &str, legacy: bool) -> Result<Location, String> {
     let is_url = |text: &str| text.contains("://");
     if !legacy && !is_url(text) {
@@ -43,12 +44,12 @@ pub(super) fn store(text: &str, legacy: bool) -> Result<Location, String> {
     });
     let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
     if endpoints.is_empty() {
-        return Err("no endpoint in it; write http://HOST:2379".to_owned());
+        return Err("it has no endpoint; write http://HOST:2379".to_owned());
     }
     Ok(Location::Etcd(endpoints))
 }
 
-/// A bare IPv6 address needs brackets before it can stand in a URL.
+/// A bare IPv6 address needs brackets in a URL.
 fn bracketed(host: &str) -> String {
     match host.parse::<Ipv6Addr>() {
         Ok(address) => format!("[{address}]"),
@@ -68,11 +69,11 @@ fn folder(text: &str) -> Result<Location, String> {
     Ok(Location::Directory(PathBuf::from(text)))
 }
 
-/// `http[s]://HOST[:PORT]`, with etcd's port where none is given.
+/// `http[s]://HOST[:PORT]`, with etcd's port by default.
 fn endpoint(text: &str) -> Result<String, String> {
     if text.contains('@') {
         // The value may hold a password, so it is not repeated.
-        return Err("a URL with a user in it; write the URL alone and give --etcd-user".to_owned());
+        return Err("the URL has a user; write it without the user and give --etcd-user".to_owned());
     }
     let wrong = || format!("{text:?} is not an endpoint of etcd; write http://HOST:2379 or https://HOST:2379");
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
@@ -81,7 +82,7 @@ fn endpoint(text: &str) -> Result<String, String> {
     if uri.path() != "/" && !uri.path().is_empty() || uri.query().is_some() {
         return Err(format!("{text:?} has a path; write {scheme}://{host}:2379 and give the path as --prefix"));
     }
-    // A port out of range is no port to `Uri`; it must not become the default one.
+    // `Uri` has no port if it is out of range; the default port must not replace it.
     let given = uri.authority().is_some_and(|authority| authority.as_str().len() > host.len());
     match uri.port_u16() {
         Some(port) => Ok(format!("{scheme}://{host}:{port}")),
@@ -120,12 +121,12 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
 pub(super) fn user(text: &str) -> Result<(String, String), String> {
     let (name, password) = text.split_once(':').unwrap_or((text, ""));
     match name.is_empty() {
-        true => Err("no user name in it; write USER or USER:PASSWORD".to_owned()),
+        true => Err("it has no user name; write USER or USER:PASSWORD".to_owned()),
         false => Ok((name.to_owned(), password.to_owned())),
     }
 }
 
-/// A count of threads.
+/// A number of threads.
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
     let count = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= MOST_WORKERS);
     count.ok_or_else(|| format!("{text:?} is not a number of threads; write 1 to {MOST_WORKERS}"))
@@ -137,7 +138,7 @@ pub(super) fn health_uri(text: &str) -> Result<Box<str>, String> {
     good.then(|| text.into()).ok_or_else(|| format!("{text:?} is not a path; write it like /health"))
 }
 
-/// A wait such as `500ms`, `5s`, `2m` or `1h`.
+/// A duration such as `500ms`, `5s`, `2m` or `1h`.
 pub(super) fn wait(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration; write it like 500ms, 5s, 2m or 1h");
     let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
@@ -150,7 +151,7 @@ pub(super) fn wait(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     match Duration::from_millis(u64::from(number) * milliseconds) {
-        Duration::ZERO => Err(format!("{text:?} is no time at all; write it like 500ms, 5s, 2m or 1h")),
+        Duration::ZERO => Err(format!("{text:?} is zero; write a longer time, like 500ms, 5s, 2m or 1h")),
         wait => Ok(wait),
     }
 }
@@ -169,7 +170,7 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
 pub(super) fn log(text: &str) -> Result<String, String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |text: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(text));
-    // A lone word that is no level would be taken for a module's name, and everything would fall silent.
+    // The filter would take a single unknown word for a module's name, and log nothing.
     let is_filter = text.contains(['=', ',']) && text.parse::<tracing_subscriber::EnvFilter>().is_ok();
     match is_level(text) || is_filter {
         true => Ok(text.to_owned()),
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn waits() {
         for (text, expected) in
-            [("500ms", "500ms"), ("5s", "5s"), ("10m", "600s"), ("1h", "3600s"), ("0s", "no time at all")]
+            [("500ms", "500ms"), ("5s", "5s"), ("10m", "600s"), ("1h", "3600s"), ("0s", "\"0s\" is zero")]
         {
             check(&wait(text), expected);
         }
@@ -240,7 +241,7 @@ mod tests {
             ("http://a:99999", false, "is not an endpoint"),
             ("http://a/v2/keys", false, "has a path; write http://a:2379"),
             ("http://", false, "is not an endpoint"),
-            (",", true, "no endpoint"),
+            (",", true, "it has no endpoint"),
         ] {
             check(&store(text, legacy), expected);
         }
@@ -268,7 +269,7 @@ mod tests {
     fn single_words() {
         check(&user("root:a:b"), r#"("root", "a:b")"#);
         check(&user("root"), r#"("root", "")"#);
-        check(&user(":x"), "no user name");
+        check(&user(":x"), "it has no user name");
         check(&workers("4"), "4");
         check(&workers("0"), "write 1 to 1024");
         check(&health_uri("/up"), "/up");

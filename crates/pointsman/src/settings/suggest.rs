@@ -1,8 +1,8 @@
-//! Finds the word that was probably meant.
+//! Suggests the word that was probably meant.
 
 use pointsman_table::distance;
 
-/// The candidate nearest to the word, if one is near enough to be a slip of the finger.
+/// The candidate nearest to the word, if it is near enough to be a typo.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('_', "-");
     let most = word.len().div_ceil(3).min(3);

@@ -100,7 +100,7 @@ fn the_stronger_of_id_and_prefix_wins() {
         ("id=b", "POINTSMAN_PREFIX=/a", "prefix: \"/haproxy-b\""),
         ("prefix=/", "HAPROXY_ID=b", "prefix: \"\""),
         ("", "HAPROXY-ID=one HAPROXY_ID=two", "prefix: \"/haproxy-one\""),
-        ("", "", "--id: etcd holds more than our keys; give --id ID"),
+        ("", "", "--id: etcd also holds other keys; give --id ID"),
     ] {
         let variables: &'static str = format!("{etcd} {variables}").leak();
         check(&Row { flags, variables, file: "" }, expected);
@@ -109,7 +109,7 @@ fn the_stronger_of_id_and_prefix_wins() {
 }
 
 #[test]
-fn errors_name_the_source_and_what_would_be_right() {
+fn errors_name_the_source_and_what_is_expected() {
     for (row, expected) in [
         (
             Row { flags: "http=80x", ..Row::default() },
@@ -120,7 +120,7 @@ fn errors_name_the_source_and_what_would_be_right() {
         (Row { file: "htpt = \":80\"", ..Row::default() }, "htpt: there is no such setting; did you mean http?"),
         (Row { file: "etcd_api = 3", ..Row::default() }, "did you mean etcd-api?"),
         (Row { file: "config = \"x\"", ..Row::default() }, "config: there is no such setting"),
-        (Row { file: "log = true", ..Row::default() }, "log: it is neither a text nor a number"),
+        (Row { file: "log = true", ..Row::default() }, "log: expected a text or a number"),
         (Row { file: "id = \"a\"\nlog = ", ..Row::default() }, "line 2: "),
         (Row { flags: "config=/nowhere/x.toml", ..Row::default() }, "--config: /nowhere/x.toml: No such file"),
         (Row { flags: "engine=nginx", ..Row::default() }, "--engine: \"nginx\" is not an engine; write native or"),
@@ -131,7 +131,7 @@ fn errors_name_the_source_and_what_would_be_right() {
         (Row { flags: "haproxy-hard-stop=5", ..Row::default() }, "--haproxy-hard-stop: \"5\" is not a duration; write"),
         (Row { flags: "id=a id=b", ..Row::default() }, "--id: it is given more than once"),
         (Row { flags: "store=", ..Row::default() }, "--store: it is empty"),
-        (Row { flags: "etcd-cert=a", ..Row::default() }, "--etcd-cert: it goes with a key"),
+        (Row { flags: "etcd-cert=a", ..Row::default() }, "--etcd-cert: a certificate needs its key"),
         (Row { variables: "HOME=relative", ..Row::default() }, "--state: there is no home folder"),
         (Row { variables: "ETCD_NODE=ftp://x", ..Row::default() }, "ETCD_NODE: \"ftp://x\" is not an endpoint"),
     ] {

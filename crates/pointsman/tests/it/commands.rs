@@ -130,7 +130,7 @@ fn health_says_whether_traffic_should_come() {
     let health = |arguments: &[&str]| run(&[&["health"], arguments].concat());
     let finished = health(&["--admin", &free_address().to_string()]);
     assert_eq!(finished.code, Some(2), "{}", finished.stderr);
-    assert!(finished.stderr.contains("nobody answers on 127.0.0.1:"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("nothing answers on 127.0.0.1:"), "{}", finished.stderr);
     assert_eq!(health(&["--admin", "off"]).code, Some(2));
 
     let waiting = Launch::new().args(&["--store", &format!("http://{}", free_address()), "--id", "h"]).start();
@@ -148,7 +148,7 @@ fn health_says_whether_traffic_should_come() {
     let stranger = Raw::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Then::Close);
     let finished = health(&["--admin", &stranger.instance()]);
     assert_eq!(finished.code, Some(2), "{}", finished.stderr);
-    assert!(finished.stderr.contains("is no balancer: 404"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("is not a balancer: 404"), "{}", finished.stderr);
 }
 
 #[test]

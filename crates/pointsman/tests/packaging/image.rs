@@ -105,7 +105,7 @@ fn ends_in_order(docker: &Docker, container: &Thing<'_>) {
     docker.run(&["stop", "--time", "10", &container.name]);
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert_eq!(container.inspect("{{.State.ExitCode}}"), "0");
-    assert!(container.log().contains("draining: finishing what runs, then exiting"));
+    assert!(container.log().contains("draining: finishing open requests and connections, then exiting"));
 }
 
 #[test]
