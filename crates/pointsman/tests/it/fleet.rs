@@ -144,7 +144,7 @@ fn an_instance_is_drained_everywhere() {
         store.run("rm services/shop/other --wait").ok();
         let said = || store.run("status").stdout;
         wait("work of one that is gone", || said().contains("gets no new work, 1 running"));
-        web.let_go();
+        [&web, &other].iter().for_each(|backend| backend.let_go());
         assert!(download.response("GET").expect("the whole download").trailer("x-total").is_some());
         wait("its end", || !said().contains("running"));
     }
