@@ -1,5 +1,6 @@
 #!/bin/sh
 # Everything that must pass before a change lands. Installs what the tests need from Debian, if it is missing.
+# POINTSMAN_LONG=1 runs the long forms; docs/testing.md says what these are.
 set -eu
 cd "$(dirname "$0")"
 
@@ -42,32 +43,47 @@ if [ -n "$missing" ]; then
     install
 fi
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 # What tests of packaging could not do here: said at the end, whatever becomes of the rest.
-POINTSMAN_TEST_SKIPPED=$(mktemp)
+POINTSMAN_TEST_SKIPPED=$work/skipped
 export POINTSMAN_TEST_SKIPPED
-building=
-trap 'cat "$POINTSMAN_TEST_SKIPPED" >&2; rm -f "$POINTSMAN_TEST_SKIPPED"; [ -z "$building" ] || kill "$building" 2>/dev/null || true' EXIT
+: >"$POINTSMAN_TEST_SKIPPED"
+failed=$work/failed
+: >"$failed"
+# Tests wait more than they compute, so more of them run at once than there are cores.
+cores=$(nproc)
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((cores > 6 ? cores : 6))}"
 
-# The image's program takes longest to build, much of it on one core: it is built beside all that is no test. Its own test
-# builds it again, and so says what went wrong, if anything does.
-if command -v dockerd >/dev/null 2>&1; then
-    nice -n 19 packaging/binary.sh static >/dev/null 2>&1 &
-    building=$!
-fi
+# Runs a step, whatever became of those before it. What failed is kept: the step, its tests, or the compiler's first words.
+step() {
+    name=$1
+    shift
+    say "$name"
+    { "$@" 2>&1 && echo 0 >"$work/status" || echo $? >"$work/status"; } | tee "$work/log"
+    grep '^test result: ' "$work/log" >>"$work/results" || true
+    [ "$(cat "$work/status")" = 0 ] && return
+    echo "$name" >>"$failed"
+    sed -n 's/^test \(.*\) \.\.\. FAILED$/    \1/p' "$work/log" | head -n 30 >>"$failed"
+    sed -n 's/^error/    error/p' "$work/log" | head -n 5 >>"$failed"
+}
 
-say "formatting"
-cargo fmt --all --check
-say "lints"
-cargo clippy --workspace --all-targets -- -D warnings
-say "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-say "tests"
-cargo test --workspace --no-run
-[ -z "$building" ] || wait "$building" || true
-building=
-cargo test --workspace
-say "tests, with the HAProxy engine"
+# The order is that of what can be used again: documentation needs what was checked for lints, tests what was built for
+# tests. Everywhere the whole workspace, and its tests too, so that no dependency is built again with other features.
+step "formatting" cargo fmt --all --check
+step "lints" cargo clippy --workspace --all-targets -- -D warnings
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet --lib --bins --examples
+step "tests" cargo test --workspace --no-fail-fast
 # What names its engines itself has run already, and so has what starts none.
-POINTSMAN_TEST_ENGINE=haproxy cargo test -p pointsman --test it -- \
+step "tests, with the HAProxy engine" env POINTSMAN_TEST_ENGINE=haproxy cargo test --workspace --test it -- \
     --skip tidy:: --skip control:: --skip engines --skip haproxy --skip commands:: --skip readme:: \
     --skip fleet::twenty --skip register::it_ends --skip register::a_store --skip register::the_key
+
+cat "$work/results" 2>/dev/null || true
+cat "$POINTSMAN_TEST_SKIPPED" >&2
+if [ -s "$failed" ]; then
+    say "FAILED:"
+    cat "$failed" >&2
+    exit 1
+fi
+say "all of it passed"

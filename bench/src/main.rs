@@ -7,12 +7,15 @@
 //! | `scale` | the same at 10 and 10,000 services, and memory there |
 //! | `table` | lookups and compiling, in this process |
 //! | `haproxy` | a HAProxy that we drive, against confd's way: CPU, changes, reloads |
+//! | `burst` | 200 services written back to back: how soon each of them answers |
 //! | `fleet` | many balancers on one etcd: what they cost it, and how soon all of them serve a change |
 //! | `peers` | the proxies, each started alone on one core |
 //! | `drive` | wrk, and what a process has cost |
 //! | `relay`, `responder`, `sys` | the floor to measure against, and a backend that is never the bottleneck |
+//! | `talk` | one kept connection: a request, then its answer |
 //! | `report` | figures, targets, verdicts |
 
+mod burst;
 mod drive;
 mod fleet;
 mod haproxy;
@@ -25,6 +28,7 @@ mod responder;
 mod scale;
 mod sys;
 mod table;
+mod talk;
 
 use std::process::ExitCode;
 
@@ -53,6 +57,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Memory => scale::measure_memory(options, &mut report),
             options::Group::Table => table::measure(options, &mut report),
             options::Group::Haproxy => haproxy::measure(options, &mut report),
+            options::Group::Burst => burst::measure(options, &mut report),
             options::Group::Fleet => fleet::measure(options, &mut report),
         }
     }

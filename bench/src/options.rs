@@ -10,7 +10,7 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3]
 
-groups: all (default), http, scale, memory, table, haproxy, fleet
+groups: all (default), http, scale, memory, table, haproxy, burst, fleet
 
   --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
   --seconds S       length of one turn (default 2; of a fleet's idling, 20)
@@ -54,11 +54,14 @@ pub(crate) enum Group {
     Table,
     /// A HAProxy that we drive.
     Haproxy,
+    /// Many services written at once.
+    Burst,
     /// Many balancers on one etcd.
     Fleet,
 }
 
-const ALL: [Group; 6] = [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy, Group::Fleet];
+const ALL: [Group; 7] =
+    [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy, Group::Burst, Group::Fleet];
 
 /// How to measure.
 pub(crate) struct Options {
@@ -137,6 +140,7 @@ impl Options {
                 "memory" => groups.push(Group::Memory),
                 "table" => groups.push(Group::Table),
                 "haproxy" => groups.push(Group::Haproxy),
+                "burst" => groups.push(Group::Burst),
                 "fleet" => groups.push(Group::Fleet),
                 other => return Err(format!("`{other}` is not a group or an option")),
             }

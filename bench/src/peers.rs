@@ -218,7 +218,15 @@ pub(crate) fn nginx(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
 /// When it does not come up.
 pub(crate) fn pointsman(name: &'static str, program: &Path, keys: &Path) -> io::Result<Peer> {
     let store = ["--store", &keys.to_string_lossy(), "--prefix", "/"];
-    Ok(run(name, program, &keys.with_extension("state"), &store)?.0)
+    pointsman_of(name, program, &keys.with_extension("state"), &store)
+}
+
+/// Pointsman on a store that these flags name.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn pointsman_of(name: &'static str, program: &Path, state: &Path, store: &[&str]) -> io::Result<Peer> {
+    Ok(run(name, program, state, store)?.0)
 }
 
 /// Pointsman with the HAProxy engine, and where its admin pages are.

@@ -44,14 +44,15 @@ impl<'s> Command<'s> {
         })
     }
 
-    /// Sets it, and waits until so many balancers, which are all, serve that; how long both took.
-    pub(super) fn set_and_wait(&self, key: &str, value: &str, balancers: usize) -> io::Result<Duration> {
+    /// Sets it, and waits until so many balancers, which are all, serve that; when it began, had set it, and was over.
+    pub(super) fn set_and_wait(&self, key: &str, value: &str, balancers: usize) -> io::Result<[Instant; 3]> {
         let start = Instant::now();
         self.runtime.block_on(async {
             let revision = self.put(key, value).await?;
-            self.served(revision, balancers).await
-        })?;
-        Ok(start.elapsed())
+            let set = Instant::now();
+            self.served(revision, balancers).await?;
+            Ok([start, set, Instant::now()])
+        })
     }
 
     /// Waits until so many balancers, which are all, serve this revision.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
 use pointsman::control::{self, Defaults, Ends, Status, World};
@@ -28,10 +29,35 @@ enum Order {
     Kill(usize),
 }
 
+/// What has happened to all of them together.
+struct Tally {
+    begun: Instant,
+    /// Updates that followers of the prefix were told.
+    delivered: AtomicU64,
+    /// When the last of them was told its last update, and when it served that: microseconds.
+    told: AtomicU64,
+    served: AtomicU64,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let [delivered, told, served] = [const { AtomicU64::new(0) }; 3];
+        Self { begun: Instant::now(), delivered, told, served }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn at(&self, moment: &AtomicU64) -> Instant {
+        self.begun + Duration::from_micros(moment.load(Ordering::Relaxed))
+    }
+}
+
 /// Balancers, until dropped.
 pub(super) struct Crowd {
     orders: Option<mpsc::UnboundedSender<Order>>,
-    delivered: Arc<AtomicU64>,
+    tally: Arc<Tally>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,13 +65,13 @@ impl Crowd {
     /// Nobody yet.
     pub(super) fn new(settings: StoreSettings) -> Self {
         let (orders, heard) = mpsc::unbounded_channel();
-        let delivered = Arc::new(AtomicU64::new(0));
-        let counter = delivered.clone();
+        let tally = Arc::new(Tally::new());
+        let shared = tally.clone();
         let thread = std::thread::spawn(move || {
             let runtime = super::command::runtime().expect("threads have runtimes");
-            LocalSet::new().block_on(&runtime, obey(heard, settings, counter));
+            LocalSet::new().block_on(&runtime, obey(heard, settings, shared));
         });
-        Self { orders: Some(orders), delivered, thread: Some(thread) }
+        Self { orders: Some(orders), tally, thread: Some(thread) }
     }
 
     /// So many more come up at once.
@@ -64,7 +90,12 @@ impl Crowd {
 
     /// Updates that followers of the prefix were told, all together.
     pub(super) fn delivered(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
+        self.tally.delivered.load(Ordering::Relaxed)
+    }
+
+    /// When the last of them was told the last update, and when it served that.
+    pub(super) fn last(&self) -> (Instant, Instant) {
+        (self.tally.at(&self.tally.told), self.tally.at(&self.tally.served))
     }
 }
 
@@ -75,13 +106,13 @@ impl Drop for Crowd {
     }
 }
 
-async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, settings: StoreSettings, delivered: Arc<AtomicU64>) {
+async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, settings: StoreSettings, tally: Arc<Tally>) {
     let mut living: Vec<AbortHandle> = Vec::new();
     while let Some(order) = orders.recv().await {
         match order {
             Order::Start(count) => {
                 let numbers = living.len()..living.len() + count;
-                let start = |number| tokio::task::spawn_local(live(number, settings.clone(), delivered.clone()));
+                let start = |number| tokio::task::spawn_local(live(number, settings.clone(), tally.clone()));
                 living.extend(numbers.map(|number| start(number).abort_handle()));
             }
             Order::Kill(count) => living.drain(living.len().saturating_sub(count)..).for_each(|one| one.abort()),
@@ -90,7 +121,7 @@ async fn obey(mut orders: mpsc::UnboundedReceiver<Order>, settings: StoreSetting
 }
 
 /// One balancer.
-async fn live(number: usize, settings: StoreSettings, delivered: Arc<AtomicU64>) {
+async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     let Ok(store) = Store::open(&settings) else { return };
     let (told, heard) = mpsc::channel(UPDATES);
     let (updates, control_updates) = mpsc::channel(UPDATES);
@@ -119,22 +150,24 @@ async fn live(number: usize, settings: StoreSettings, delivered: Arc<AtomicU64>)
         Box::pin(store.follow(told, condition)),
         Box::pin(control::run(world, ends)),
         Box::pin(keeper::keep(&store, about, status, figures, end)),
-        count(heard, updates, &delivered),
-        serve(engine_tables, applied),
+        count(heard, updates, &tally),
+        serve(engine_tables, applied, &tally),
     );
 }
 
-async fn count(mut heard: mpsc::Receiver<Update>, updates: mpsc::Sender<Update>, delivered: &AtomicU64) {
+async fn count(mut heard: mpsc::Receiver<Update>, updates: mpsc::Sender<Update>, tally: &Tally) {
     while let Some(update) = heard.recv().await {
-        delivered.fetch_add(1, Ordering::Relaxed);
+        tally.delivered.fetch_add(1, Ordering::Relaxed);
+        tally.told.store(tally.now(), Ordering::Relaxed);
         let _ = updates.send(update).await;
     }
 }
 
 /// The engine: every table is in use at once.
-async fn serve(mut tables: watch::Receiver<Arc<Table>>, applied: mpsc::Sender<Applied>) {
+async fn serve(mut tables: watch::Receiver<Arc<Table>>, applied: mpsc::Sender<Applied>, tally: &Tally) {
     while tables.changed().await.is_ok() {
         let revision = tables.borrow_and_update().revision();
+        tally.served.store(tally.now(), Ordering::Relaxed);
         let _ = applied.send(Applied { revision, problems: Vec::new() }).await;
     }
 }

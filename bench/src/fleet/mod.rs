@@ -5,12 +5,14 @@
 //! | `crowd` | the balancers: everything that a real one has but an engine, all of them in one thread |
 //! | `phases` | what is done to them, one thing after another, and the figures of each |
 //! | `command` | what `set --wait` does, in a runtime of its own |
+//! | `program` | `set --wait` with programs instead: the command and twenty balancers |
 //! | `gauge` | what etcd says of itself, and what the kernel says of it |
 
 mod command;
 mod crowd;
 mod gauge;
 mod phases;
+mod program;
 
 use std::io;
 
@@ -31,6 +33,9 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
         if let Err(error) = measure_at(balancers, options, report) {
             report.fail(&format!("fleet of {balancers}"), &error);
         }
+    }
+    if let Err(error) = program::measure(options, report) {
+        report.fail("set --wait", &error);
     }
 }
 

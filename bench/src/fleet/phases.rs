@@ -25,6 +25,13 @@ const BURST: u32 = 50;
 const SETTLE: Duration = Duration::from_secs(4);
 /// For a fleet to come up, at most.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The parts of a change that is waited for, one after another.
+const PARTS: [&str; 4] = [
+    "until etcd has the change",
+    "from there until the last balancer is told",
+    "from there until it serves",
+    "from there until that is known",
+];
 /// The key that changes.
 const KEY: &str = "services/shop/shop-1";
 
@@ -105,10 +112,18 @@ impl Fleet<'_> {
     /// `set --wait`, again and again.
     fn barrier(&mut self, idle: &Spent) -> io::Result<()> {
         let (before, delivered) = (Reading::take(self.etcd)?, self.crowd.delivered());
-        let (mut times, mut failed) = (Vec::new(), 0_u32);
+        let (mut times, mut parts, mut failed) = (Vec::new(), [const { Vec::new() }; 4], 0_u32);
         for number in 1..=CHANGES {
             match self.command.set_and_wait(KEY, &address(number), self.balancers) {
-                Ok(took) => times.push(took.as_secs_f64() * 1e3),
+                Ok([start, set, over]) => {
+                    let (told, served) = self.crowd.last();
+                    times.push(millis(start, over));
+                    for (part, [from, to]) in
+                        parts.iter_mut().zip([[start, set], [set, told], [told, served], [served, over]])
+                    {
+                        part.push(millis(from, to));
+                    }
+                }
                 Err(error) => {
                     eprintln!("change {number}: {error}");
                     failed += 1;
@@ -123,6 +138,9 @@ impl Fleet<'_> {
         self.note("barrier: etcd's threads waited for a core, a change", spent.waited / f64::from(CHANGES), "ms");
         self.note("barrier: median", quantile(times.clone(), 0.5), "ms");
         self.note("barrier: p99", quantile(times, 0.99), "ms");
+        for (what, part) in PARTS.into_iter().zip(parts) {
+            self.note(&format!("barrier: {what}, median"), quantile(part, 0.5), "ms");
+        }
         self.note(
             "barrier: CPU of etcd for a change",
             net(spent.cpu, &spent, idle, idle.cpu) / f64::from(CHANGES),
@@ -169,6 +187,11 @@ impl Fleet<'_> {
 /// What is left of a cost when that of idling for as long is taken off.
 fn net(cost: f64, spent: &Spent, idle: &Spent, idle_cost: f64) -> f64 {
     cost - idle_cost / idle.seconds * spent.seconds
+}
+
+/// Milliseconds from one moment to another, which may be before it.
+fn millis(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64() * 1e3 - from.saturating_duration_since(to).as_secs_f64() * 1e3
 }
 
 fn address(number: u32) -> String {

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 
 const PEM: &str = include_str!("support/shop.test.pem");
 /// Longest wait for HAProxy to listen, and for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An instance that answers every request with its own name and the request's head.
 fn instance(name: &'static str) -> SocketAddr {

@@ -23,7 +23,7 @@ mod tables;
 use tables::{REQUEST_HOSTS, TARGETS, services, table};
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A HAProxy that answers each request with its route, one socket a table.
 struct HaProxy {

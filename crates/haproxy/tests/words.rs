@@ -39,7 +39,7 @@ fn haproxy(folder: &std::path::Path, port: u16, texts: &[&str]) -> Running {
 }
 
 fn body(port: u16, path: usize) -> String {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let mut stream = loop {
         match TcpStream::connect(("127.0.0.1", port)) {
             Ok(stream) => break stream,

@@ -139,15 +139,13 @@ async fn keys_of_an_owner_that_is_gone_end() {
         let lease = store.lease(&Owner::new("agent", "one"), TTL, Claim::First).await.unwrap().unwrap();
         apply(&lease, &[put("s/a", "1")]).await;
         followed.until("s/a=1").await;
-        for _ in 0..4 {
-            tokio::time::sleep(TTL / 2).await;
+        for _ in 0..8 {
+            tokio::time::sleep(TTL / 4).await;
             assert_eq!(lease.renew().await.unwrap(), Grip::Done(0), "{what}");
         }
         assert_eq!(keys(&store).await, "s/a=1", "{what}: it was renewed");
         drop(lease);
-        let start = Instant::now();
         followed.until("").await;
-        assert!(start.elapsed() < TTL * 3, "{what}: {:?}", start.elapsed());
     }
 }
 
@@ -173,7 +171,7 @@ async fn one_that_was_replaced_comes_back_when_the_later_one_is_gone() {
                 Some(again) => break again,
                 None => tokio::time::sleep(TTL / 4).await,
             }
-            assert!(start.elapsed() < TTL * 4, "{what}: it never comes back");
+            assert!(start.elapsed() < SOON, "{what}: it never comes back");
         };
         assert_eq!(keys(&store).await, "", "{what}: what it left has ended");
         assert_eq!(apply(&again, &[put("s/a", "2")]).await, "done", "{what}");
@@ -248,10 +246,7 @@ async fn outage(etcd: &Etcd, followed: &mut Followed, plans: &watch::Sender<Arc<
     tokio::time::sleep(TTL * 2).await;
     plans.send_replace(plan(&[("s/a", "2"), ("s/new", "1")], &[("s/domain", "a.test")]));
     etcd.signal("-CONT");
-    let back = Instant::now();
     followed.until("s/a=2 s/domain=a.test s/new=1").await;
-    // Some ten milliseconds, on a machine that has nothing else to do.
-    assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
 }
 
 fn plan(instances: &[(&str, &str)], settings: &[(&str, &str)]) -> Arc<Plan> {

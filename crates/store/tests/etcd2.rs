@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pointsman_store::{Api, Condition, Location, Made, Store, StoreError, StoreSettings};
 use support::{Etcd, Followed, free_port, run, settings, sh};
@@ -93,7 +93,7 @@ async fn the_root_is_a_prefix_too() {
     followed.until("").await;
 }
 
-/// 200 services of three keys each, written back to back: all there soon after the last; what was told by itself, and
+/// 200 services of three keys each, written back to back: all are told; what was told by itself, and
 /// not by a list because it was far behind, in order.
 #[tokio::test]
 async fn keeps_up_with_a_burst() {
@@ -106,14 +106,10 @@ async fn keeps_up_with_a_burst() {
     let want: Vec<String> = keys.iter().map(|(key, value)| format!("{}={value}", &key[PREFIX.len() + 1..])).collect();
     let script = tokio::task::spawn_blocking(move || {
         etcd.script(&keys);
-        (Instant::now(), etcd)
+        etcd
     });
     followed.until_keys("600 keys", |keys| keys.len() == 600).await;
-    let seen = Instant::now();
-    let (written, _etcd) = script.await.unwrap();
-    let behind = seen.saturating_duration_since(written);
-    eprintln!("behind the writer by {behind:?}");
-    assert!(behind < Duration::from_millis(500), "{behind:?}");
+    let _etcd = script.await.unwrap();
     let mut rest = want.iter();
     for told in &followed.log {
         assert!(rest.any(|next| next == told), "{told} out of order");
@@ -176,8 +172,7 @@ async fn notices_silence() {
     let mut followed = Followed::start(v2(&etcd));
     followed.until("services/a/domain=x").await;
     etcd.signal("-STOP");
-    let noticed = followed.until_lost().await;
-    assert!(noticed < Duration::from_secs(10), "{noticed:?}");
+    followed.until_lost().await;
     etcd.signal("-CONT");
     etcd.ctl("set /haproxy-haproxy-1/services/a/domain y");
     followed.until("services/a/domain=y").await;
@@ -212,11 +207,9 @@ async fn any_endpoint_may_be_dead() {
     let dead = format!("http://127.0.0.1:{}", free_port());
     settings.location = Location::Etcd(vec![dead, etcd.url()]);
     let store = Store::open(&settings).unwrap();
-    let start = Instant::now();
     store.put("/haproxy-haproxy-1/services/a/domain", b"x").await.unwrap();
     let mut followed = Followed::start(settings);
     followed.until("services/a/domain=x").await;
-    assert!(start.elapsed() < Duration::from_secs(2));
     assert_eq!(followed.state(), Condition::Watching { via: format!("etcd v2 at {}", etcd.url()) });
 }
 

@@ -76,7 +76,7 @@ async fn an_address_that_is_taken_is_told_and_another_master_takes_over() {
     assert!(another.is_intact());
     let (done, failures) = load.failures().await;
     let may_fail = !site.program.version.at_least(2, 5);
-    assert!(done > 100 && (failures.is_empty() || may_fail), "{done} done, failed: {failures:?}");
+    assert!(done > 10 && (failures.is_empty() || may_fail), "{done} done, failed: {failures:?}");
     assert_eq!(get(site.address()).await.unwrap(), format!("g{}", generation.number));
     let (generation, runtime) = site.activate("");
     another.reload(&runtime, PATIENCE).await.unwrap();
@@ -95,7 +95,7 @@ async fn reloads_under_load_lose_no_connection() {
         site.folder.sweep(&[generation.number]);
     }
     let (done, failures) = load.failures().await;
-    assert!(done > 100 && failures.is_empty(), "{done} done, failed: {failures:?}");
+    assert!(done > 10 && failures.is_empty(), "{done} done, failed: {failures:?}");
     process.stop(PATIENCE).await;
 }
 

@@ -23,7 +23,8 @@ use pointsman_store::{Condition, Store, StoreError};
 pub const TTL: Duration = Duration::from_secs(10);
 /// Least time between two writes; more on a store that takes long for one.
 const SPACING: Duration = Duration::from_millis(5);
-/// So many times what the last write took is waited before the next.
+/// So many times what a write takes is waited before the next: what the quicker of the last two took. One that took long
+/// by chance must not hold up what somebody may wait for.
 const SHARE: u32 = 2;
 /// How often instances that get no new work are looked at: our own counters, and those that HAProxy must be asked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -112,8 +113,9 @@ struct Keeper<'a, 's> {
     draining: Option<Instant>,
     /// What was written last in this term.
     written: Option<(Member, Instant)>,
-    /// The earliest time for the next write.
+    /// The earliest time for the next write, and what the last one took.
     next: Instant,
+    took: Duration,
     /// Why it cannot be written, and since when.
     failing: Option<(StoreError, Instant)>,
     /// What was last said of a store that cannot be written.
@@ -134,6 +136,7 @@ impl<'a, 's> Keeper<'a, 's> {
             draining: None,
             written: None,
             next: Instant::now(),
+            took: Duration::ZERO,
             failing: None,
             told: None,
         }
@@ -248,7 +251,8 @@ impl<'a, 's> Keeper<'a, 's> {
         let put = Edit::Put { key, value: member.text() };
         let done = self.tenure.apply(std::slice::from_ref(&put)).await.pop();
         let took = start.elapsed();
-        self.next = Instant::now() + SPACING.max(took * SHARE);
+        self.next = Instant::now() + SPACING.max(took.min(self.took) * SHARE);
+        self.took = took;
         match done {
             Some(Ok(Grip::Done(_))) => {
                 self.written = Some((member, start));

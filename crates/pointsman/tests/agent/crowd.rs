@@ -1,13 +1,11 @@
 //! Many containers at once.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::harness::{alone, long};
-use crate::place::{Place, TTL, each_in_turn};
+use crate::harness::long;
+use crate::place::{Place, TTL, each};
 
-/// At rest, this long after the last container came or went.
-const REST: Duration = Duration::from_secs(3);
 const WORKERS: usize = 4;
 
 /// Starts so many containers as fast as it goes and kills two of three; the names of those that are left.
@@ -27,8 +25,7 @@ fn churn(place: &Place, worker: usize, count: usize) -> Vec<String> {
 
 #[test]
 fn the_store_has_those_that_run() {
-    alone();
-    each_in_turn(|place| {
+    each(|place| {
         let mut agent = place.agent();
         let (all, start) = (if long() { 200 } else { 60 }, Instant::now());
         let place = &*place;
@@ -37,10 +34,8 @@ fn the_store_has_those_that_run() {
                 (0..WORKERS).map(|worker| scope.spawn(move || churn(place, worker, all / WORKERS))).collect();
             workers.into_iter().flat_map(|worker| worker.join().expect("no worker panics")).collect()
         });
-        let took = start.elapsed();
         let instances = left.iter().map(|name| format!(", services/crowd/upstreams/{name}=80")).collect::<String>();
-        let rest = place.wait_keys_within(&format!("services/crowd/domain=crowd.test{instances}"), REST);
-        println!("{:?}: {all} containers in {took:?}, {} left, at rest after {rest:?}", place.api, left.len());
+        place.wait_keys(&format!("services/crowd/domain=crowd.test{instances}"));
         crate::harness::holds("at rest", TTL, || place.keys().is_some_and(|keys| keys.ends_with(&instances)));
         assert!(agent.is_running());
         let said = agent.log().lines().filter(|line| line.contains("keeping ")).count();

@@ -46,11 +46,6 @@ pub(crate) fn each_own(test: impl Fn(&mut Place) + Sync) {
     both(|api| with(Docker::own(), api, &test));
 }
 
-/// The test, with one API of etcd after the other: for one that has the machine to itself.
-pub(crate) fn each_in_turn(test: impl Fn(&mut Place)) {
-    [Api::V2, Api::V3].into_iter().for_each(|api| with(Docker::get(), api, &test));
-}
-
 fn both(test: impl Fn(Api) + Sync) {
     std::thread::scope(|scope| {
         scope.spawn(|| test(Api::V2));
@@ -172,39 +167,26 @@ impl Place {
         format!("/haproxy-{}", self.id())
     }
 
+    /// Waits until the balancer's keys are these.
     #[track_caller]
     pub(crate) fn wait_keys(&self, expected: &str) {
-        self.wait_keys_within(expected, PATIENCE);
+        self.wait_settled(expected, Duration::ZERO);
     }
 
-    /// Waits until the balancer's keys are these, and says how long it took.
+    /// Waits until the balancer's keys are these, and have been for so long.
     #[track_caller]
-    pub(crate) fn wait_keys_within(&self, expected: &str, within: Duration) -> Duration {
-        let start = Instant::now();
+    pub(crate) fn wait_settled(&self, expected: &str, span: Duration) {
+        let (start, mut since) = (Instant::now(), None);
         loop {
             let keys = self.keys();
-            if keys.as_deref() == Some(expected) {
-                return start.elapsed();
-            }
-            assert!(start.elapsed() < within, "{:?}: after {within:?} {keys:?}, not {expected:?}", self.api);
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// When, from now on, the balancer's keys were last not these, during this span.
-    #[track_caller]
-    pub(crate) fn last_without(&self, expected: &str, span: Duration) -> Duration {
-        let (start, mut last, mut seen) = (Instant::now(), Duration::ZERO, String::new());
-        while start.elapsed() < span {
-            let keys = self.keys();
             if keys.as_deref() != Some(expected) {
-                last = start.elapsed();
-                seen = keys.unwrap_or_default();
+                since = None;
+                assert!(start.elapsed() < PATIENCE, "{:?}: after {PATIENCE:?} {keys:?}, not {expected:?}", self.api);
+            } else if since.get_or_insert_with(Instant::now).elapsed() >= span {
+                return;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert!(last + Duration::from_millis(500) < span, "{:?}: still {seen:?}, not {expected:?}", self.api);
-        last
     }
 
     /// Whatever happens to the balancer's keys from now on.

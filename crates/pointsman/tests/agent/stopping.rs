@@ -20,14 +20,14 @@ fn one_that_is_told_to_stop_finishes_its_work() {
         }
         holds("HUP is no end", Duration::from_millis(500), || place.keys().as_deref() == Some(alone));
         let mut slow = balancer.connect();
-        slow.send("GET /slow?ms=6000 HTTP/1.1\r\nHost: shop.test\r\n\r\n").expect("open");
+        slow.send("GET /slow?ms=9000 HTTP/1.1\r\nHost: shop.test\r\n\r\n").expect("open");
         place.docker.wait_web(&web);
         let settings = "services/shop/domain=shop.test, services/shop/upstreams/other=80, services/shop/upstreams/web";
         place.container("other", "service=shop domain=shop.test", &[]);
         place.wait_keys(&format!("{settings}=80"));
         balancer.wait_answer("shop.test", "/", 200, "other");
         let mut stop = place.docker.command();
-        let mut stop = stop.args(["stop", "-t", "10", &web]).stdout(Stdio::null()).spawn().expect("docker is there");
+        let mut stop = stop.args(["stop", "-t", "30", &web]).stdout(Stdio::null()).spawn().expect("docker is there");
         place.wait_keys(&format!("{settings}=80 weight=0"));
         // The balancer has it a moment later. Whoever asks meanwhile is answered by either.
         let answer = || get_ok(balancer.http, "shop.test", "/").text();

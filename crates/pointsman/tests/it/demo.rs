@@ -1,8 +1,6 @@
 //! `pointsman demo`: what it prints to try, tried as printed.
 
-use std::time::Duration;
-
-use crate::harness::{Process, alone, demo, shell, wait};
+use crate::harness::{PATIENCE, Process, alone, demo, shell, wait};
 
 /// A running demo and the lines that it tells to try, in order.
 fn started() -> (Process, Vec<String>) {
@@ -25,7 +23,7 @@ fn its_lines_work_as_printed() {
         try_line(line);
     }
     process.signal("INT");
-    assert_eq!(process.wait_exit(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
 }
 
 /// A curl line may need a moment for what was set just before; a command must work at once.
@@ -68,7 +66,7 @@ fn it_leaves_nothing_behind() {
         let curl = log.lines().find(|line| line.starts_with("  curl ")).expect("a first curl");
         shell(&curl.replacen("curl", "curl -gsS --fail", 1)).ok();
         process.signal(signal);
-        assert_eq!(process.wait_exit(Duration::from_secs(10)).code(), Some(0), "{signal}");
+        assert_eq!(process.wait_exit(PATIENCE).code(), Some(0), "{signal}");
         assert!(!std::path::Path::new(&folder).exists(), "{folder} after {signal}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Connection, Pointsman, Site, get, pattern, wait, wait_within};
+use crate::harness::{Backend, Connection, PATIENCE, Pointsman, Site, get, pattern, wait};
 
 fn scene(more: &[(&str, &str)]) -> (Pointsman, Backend, Site) {
     let backend = Backend::naming("one");
@@ -43,7 +43,7 @@ fn finishes_what_runs(signal: &str) {
     assert!(idle.is_closed(), "an idle connection is closed");
     let response = download.response("GET").expect("the whole download");
     assert!(response.body == pattern(0, response.body.len()) && response.trailer("x-total").is_some());
-    assert_eq!(running.process.wait_exit(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(running.process.wait_exit(PATIENCE).code(), Some(0));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn readiness_goes_before_the_listeners_do() {
     let _download = downloading(&running, 3000);
     running.process.signal("TERM");
     wait("readiness to go", || get(running.admin, "admin", "/readyz").map_or(true, |answer| answer.status == 503));
-    running.process.wait_exit(Duration::from_secs(15));
+    running.process.wait_exit(PATIENCE);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_deadline_ends_what_does_not_finish() {
     let _download = downloading(&running, 600_000);
     let start = Instant::now();
     running.process.signal("TERM");
-    assert_eq!(running.process.wait_exit(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(running.process.wait_exit(PATIENCE).code(), Some(0));
     assert!(start.elapsed() > Duration::from_millis(800), "{:?}", start.elapsed());
 }
 
@@ -71,10 +71,9 @@ fn a_second_int_stops_at_once() {
     let _download = downloading(&running, 600_000);
     running.process.signal("INT");
     wait("new connections to be refused", || Connection::try_open(running.http).is_err());
-    let start = Instant::now();
     running.process.signal("INT");
-    running.process.wait_exit(Duration::from_secs(5));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // Sooner than the time for draining ends, which is a minute.
+    running.process.wait_exit(PATIENCE);
 }
 
 #[test]
@@ -82,7 +81,7 @@ fn idle_connections_do_not_hold_up_the_end() {
     let (mut running, _backend, _site) = scene(&[]);
     let _silent: Vec<_> = (0..10).map(|_| running.connect()).collect();
     running.process.signal("TERM");
-    assert_eq!(running.process.wait_exit(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(running.process.wait_exit(PATIENCE).code(), Some(0));
 }
 
 #[test]
@@ -101,8 +100,6 @@ fn a_killed_instance_of_the_program_leaves_its_port_free() {
     let address = running.http;
     running.process.kill();
     let again = crate::harness::Launch::on(&site).args(&["--http", &address.to_string()]).start();
-    wait_within("the same port", Duration::from_secs(10), || {
-        get(address, "a.test", "/").is_ok_and(|answer| answer.status == 200).then_some(())
-    });
+    wait("the same port", || get(address, "a.test", "/").is_ok_and(|answer| answer.status == 200));
     drop((again, backend));
 }

@@ -6,13 +6,12 @@ pub(crate) mod rows;
 pub(crate) mod stage;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use answer::Answer;
 use rows::{Action, Ask, Check, Expected, Who};
 use stage::{Cast, Scene};
 
-use crate::harness::{ENGINES, Engine, wait, wait_within};
+use crate::harness::{ENGINES, Engine, wait};
 
 /// Files of rows.
 pub(crate) const FILES: &[(&str, &str)] = &[
@@ -167,7 +166,7 @@ impl Stage {
             scene.settle();
             // A listening port is the machine's as well: it may close a moment later.
             let what = format!("{expected} from {:?}", scene.engine);
-            wait_within(&what, Duration::from_secs(5), || (scene.connect(port, send) == expected).then_some(()));
+            wait(&what, || scene.connect(port, send) == expected);
         }
         Vec::new()
     }

@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Backend, Connection, Engine, Launch, Load, Pointsman, Site, echo_tcp, free_address, free_port, get, get_ok, holds,
-    is_haproxy, paced, run, shell, wait, wait_within,
+    Backend, Connection, Engine, Launch, Load, PATIENCE, Pointsman, Site, echo_tcp, free_address, free_port, get,
+    get_ok, holds, is_haproxy, paced, run, shell, wait, wait_within,
 };
+
+/// HAProxy's state is looked at every so often, and mended.
+const MENDING: Duration = Duration::from_secs(60);
 
 /// HAProxy in front of one service; fields drop in order, the program first.
 struct Scene {
@@ -47,7 +50,7 @@ fn three_hundred_instance_changes_need_no_reload_and_lose_nothing() {
     site.remove("services/a/two");
     running.wait_backend("a.test", "/", "three");
     let tally = load.finish();
-    tally.assert_served(1000);
+    tally.assert_served(200);
     assert_eq!(tally.closed, 0);
     assert_eq!(running.reloads() - before, 0.0);
 }
@@ -64,7 +67,7 @@ fn thirty_reloads_lose_nothing() {
     }
     let done = load.done();
     wait("the load to go on", || load.done() > done + 100 || load.has_failed());
-    load.finish().assert_served(1000);
+    load.finish().assert_served(200);
 }
 
 #[test]
@@ -86,14 +89,15 @@ fn new_services_need_no_reload() {
 #[test]
 fn what_reloads_is_coalesced() {
     let Scene { running, backend: _one, site } = scene(&[]);
-    let before = running.reloads();
+    let (before, start) = (running.reloads(), Instant::now());
     paced(Duration::from_secs(3), 100, |number| {
         site.put("config/timeout/server", format!("{}s", 20 + number));
     });
     site.put("config/errors/503", "the last change");
     running.wait_answer("nobody.test", "/", 503, "the last change");
     let reloads = running.reloads() - before;
-    assert!((1.0..=6.0).contains(&reloads), "{reloads} reloads for 100 changes in 3 s");
+    let most = start.elapsed().as_secs_f64() + 2.0;
+    assert!((1.0..=most).contains(&reloads), "{reloads} reloads for 100 changes, at most {most} at one a second");
 }
 
 #[test]
@@ -152,16 +156,16 @@ fn what_somebody_changes_by_hand_is_mended() {
     let server = format!("{}/{}", words[1], words[3]);
     let port = other.address().port();
     meddle(&format!("set server {server} addr 127.0.0.1 port {port}"));
-    wait_within("the address to be mended", Duration::from_secs(60), || serves(&running, "b.test", "two"));
+    wait_within("the address to be mended", MENDING, || serves(&running, "b.test", "two"));
     meddle(&format!("set server {server} state maint"));
     assert_eq!(serves(&running, "b.test", "two"), None);
-    wait_within("the state to be mended", Duration::from_secs(60), || serves(&running, "b.test", "two"));
+    wait_within("the state to be mended", MENDING, || serves(&running, "b.test", "two"));
     let maps = meddle("show map");
     let hosts = maps.lines().find(|line| line.contains("hosts.map")).expect("it is there");
     let hosts = hosts.split_once('(').and_then(|(_, rest)| rest.split_once(')')).expect("a path in brackets").0;
     meddle(&format!("del map {hosts} b.test"));
     assert_eq!(serves(&running, "b.test", "two"), None);
-    wait_within("the map to be mended", Duration::from_secs(60), || serves(&running, "b.test", "two"));
+    wait_within("the map to be mended", MENDING, || serves(&running, "b.test", "two"));
     drop(other);
 }
 
@@ -200,7 +204,7 @@ fn term_drains_and_leaves_nothing() {
     wait("new connections to be refused", || Connection::try_open(running.http).is_err());
     let response = download.response("GET").expect("the whole download");
     assert!(response.trailer("x-total").is_some());
-    assert_eq!(running.process.wait_exit(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(running.process.wait_exit(PATIENCE).code(), Some(0));
     wait("every HAProxy to end", || !all.iter().any(|id| is_haproxy(*id)));
 }
 

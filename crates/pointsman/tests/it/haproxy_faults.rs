@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::harness::{
-    Backend, Engine, Launch, Load, Pointsman, Site, free_port, get, get_ok, is_haproxy, signal, wait, wait_within,
+    Backend, Engine, Launch, Load, PATIENCE, Pointsman, Site, free_port, get, get_ok, is_haproxy, signal, wait,
+    wait_within,
 };
 
 /// How long it may take until all is well again after a fault of HAProxy itself.
@@ -262,7 +263,7 @@ fn one_that_is_too_old_or_not_there_is_refused_at_start() {
     for texts in [["--haproxy", "haproxy-wrapper"], ["2.2.9", "2.4"]] {
         let launch = Launch::engine(Engine::HaProxy).store(&site).arg("--haproxy").arg(&path);
         let mut process = launch.start_process();
-        assert_eq!(process.wait_exit(Duration::from_secs(10)).code(), Some(2));
+        assert_eq!(process.wait_exit(PATIENCE).code(), Some(2));
         wait(&format!("{texts:?}"), || texts.iter().all(|text| process.log().contains(text)));
         write_program(&path, TOO_OLD);
     }

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Backend, Launch, Pointsman, Raw, Site, Then, echo_tcp, engine, free_port, get, holds, paced, wait,
+    Backend, Launch, PATIENCE, Pointsman, Raw, Site, Then, echo_tcp, engine, free_port, get, holds, is_timeout, paced,
+    wait,
 };
 
 fn serving(keys: &[(&str, &str)]) -> (Pointsman, Site) {
@@ -66,7 +67,7 @@ fn in_pieces(pieces: &'static [&'static str], apart: Duration) -> SocketAddr {
 fn an_instance_that_says_it_is_at_work_is_not_silent() {
     const WAIT: &str = "HTTP/1.1 102 Processing\r\n\r\n";
     let pieces = &[WAIT, WAIT, WAIT, WAIT, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok"];
-    let slow = in_pieces(pieces, Duration::from_millis(500)).to_string();
+    let slow = in_pieces(pieces, Duration::from_millis(300)).to_string();
     let (running, _site) = serving(&[("services/a/one", &slow), ("services/a/timeout/server", "1s")]);
     let mut connection = running.connect();
     connection.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
@@ -79,7 +80,7 @@ fn an_instance_that_answers_without_reading_the_body_is_heard_out() {
     let limit = if engine().differs("deaf-instance") { "10s" } else { "1s" };
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n";
     let pieces = &[HEAD, "1", "2", "3", "4", "5", "6"];
-    let deaf = in_pieces(pieces, Duration::from_millis(400)).to_string();
+    let deaf = in_pieces(pieces, Duration::from_millis(250)).to_string();
     let (running, _site) = serving(&[("services/a/one", &deaf), ("services/a/timeout/server", limit)]);
     let mut connection = running.connect();
     let size = 50_000_000;
@@ -110,20 +111,21 @@ fn who_waits_for_room_takes_the_first_that_is_free() {
     let (running, _site) = serving(&[
         ("services/a/quick", &format!("{} maxconn=1", quick.instance())),
         ("services/a/slow", &format!("{} maxconn=1", slow.instance())),
-        ("services/a/timeout/connect", "5s"),
+        ("services/a/timeout/connect", "30s"),
     ]);
-    let start = Instant::now();
+    let mut held = running.connect();
+    held.send("GET /hold HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
+    wait("one instance at work", || running.metric("pointsman_active", &["\"a\""]) >= 1.0);
     std::thread::scope(|scope| {
-        let ask = |target: &'static str| scope.spawn(move || get(running.http, "a.test", target).map(|r| r.status));
-        let held = ask("/wait/4000");
-        wait("one instance at work", || running.metric("pointsman_active", &["\"a\""]) >= 1.0);
-        let rest: Vec<_> = (0..6).map(|_| ask("/wait/100")).collect();
+        let http = running.http;
+        let rest: Vec<_> = (0..6).map(|_| scope.spawn(move || get(http, "a.test", "/wait/100"))).collect();
         for answer in rest {
-            assert_eq!(answer.join().expect("asked").expect("answered"), 200);
+            assert_eq!(answer.join().expect("asked").expect("answered").status, 200);
         }
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-        assert_eq!(held.join().expect("asked").expect("answered"), 200);
     });
+    // All of them by the other one: this one is still at work.
+    [&quick, &slow].iter().for_each(|backend| backend.let_go());
+    assert!(held.response("GET").expect("the whole answer").trailer("x-total").is_some());
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn a_port_that_another_balancer_has_is_not_shared_in_silence() {
         .args(&["--store", &site.folder().to_string_lossy(), "--http", &running.http.to_string()])
         .args(&["--admin", "127.0.0.1:0"])
         .start_process();
-    let status = second.wait_exit(Duration::from_secs(10));
+    let status = second.wait_exit(PATIENCE);
     assert!(!status.success());
     assert!(second.log().contains(&format!("--http {}", running.http)), "{}", second.log());
 }
@@ -175,15 +177,15 @@ fn work_of_a_removed_service_ends_with_its_drain_time() {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     wait("the port", || TcpStream::connect(address).is_ok());
     let mut stream = TcpStream::connect(address).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(15))).expect("open");
+    stream.set_read_timeout(Some(PATIENCE)).expect("open");
     stream.write_all(b"a").expect("open");
     stream.read_exact(&mut [0]).expect("relayed");
-    site.remove("tcp-services/t");
     let start = Instant::now();
+    site.remove("tcp-services/t");
     let ended = stream.read(&mut [0]);
-    assert!(!matches!(ended, Ok(1)), "{ended:?}");
+    assert!(!matches!(ended, Ok(1)) && !is_timeout(&ended), "{ended:?}");
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(9), "{took:?}");
+    assert!(took > Duration::from_millis(900), "{took:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Etcd, Launch, Load, Pointsman, Process, Site, free_port, get, program_folder, run, wait, wait_within,
+    Etcd, Launch, Load, PATIENCE, Pointsman, Process, Site, free_port, get, program_folder, run, wait,
 };
 
 /// A server that takes a while to listen, answers /slow late, and ends with 7 at TERM.
@@ -103,9 +103,7 @@ impl Scene {
 
     #[track_caller]
     fn wait_key(&self, value: Option<&str>) {
-        wait_within(&format!("the key to be {value:?}"), Duration::from_secs(20), || {
-            (self.key().as_deref() == value).then_some(())
-        });
+        wait(&format!("the key to be {value:?}"), || self.key().as_deref() == value);
     }
 
     fn address(&self) -> String {
@@ -129,7 +127,7 @@ fn a_command_is_registered_when_it_is_ready_and_drained_before_it_ends() {
         scene.wait_key(Some(&format!("{} weight=0", scene.address())));
         scene.balancer.wait_gone("shop.test", "/");
         assert_eq!(request.join().expect("no panic").expect("an answer").status, 200);
-        let status = wrapper.wait_exit(Duration::from_secs(10));
+        let status = wrapper.wait_exit(PATIENCE);
         assert_eq!(status.code(), Some(7), "{}", wrapper.log());
         assert!(slow.elapsed() >= Duration::from_millis(1500) && wrapper.log().contains("told TERM"));
         scene.wait_key(None);
@@ -160,7 +158,7 @@ fn a_second_signal_ends_the_waiting() {
     wrapper.wait_log("draining");
     wrapper.signal("TERM");
     wrapper.wait_log("told TERM");
-    assert_eq!(wrapper.wait_exit(Duration::from_secs(5)).code(), Some(7));
+    assert_eq!(wrapper.wait_exit(PATIENCE).code(), Some(7));
     scene.wait_key(None);
 }
 
@@ -179,9 +177,7 @@ fn the_key_of_one_that_dies_ends_and_one_that_starts_anew_takes_over() {
             std::thread::sleep(Duration::from_millis(50));
         }
         kill_all(&mut again);
-        let start = Instant::now();
         scene.wait_key(None);
-        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     }
 }
 
@@ -225,11 +221,9 @@ fn a_store_that_is_away_is_waited_for() {
         std::thread::sleep(Duration::from_secs(5));
         etcd.resume();
         etcd.wait_up();
-        let back = Instant::now();
         scene.wait_key(Some(&scene.address()));
-        println!("v{api}: registered again {:?} after the store was back", back.elapsed());
         wrapper.signal("TERM");
-        assert_eq!(wrapper.wait_exit(Duration::from_secs(20)).code(), Some(7), "{}", wrapper.log());
+        assert_eq!(wrapper.wait_exit(PATIENCE).code(), Some(7), "{}", wrapper.log());
     }
 }
 

@@ -30,7 +30,7 @@ fn instance(site: &Site, number: usize, row: &Row) -> Raw {
 fn check(running: &Pointsman, number: usize, row: &Row) -> Result<(), String> {
     let mut connection = running.connect();
     // An instance that never gets to the point is no more than one row's wait.
-    connection.stream().set_read_timeout(Some(Duration::from_secs(3))).expect("open");
+    connection.stream().set_read_timeout(Some(Duration::from_secs(10))).expect("open");
     let request = format!("{} / HTTP/1.1\r\nHost: row-{number}.test\r\nContent-Length: 0\r\n\r\n", row.method);
     for turn in 1..=2 {
         let sent = connection.send(&request);

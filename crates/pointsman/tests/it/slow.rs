@@ -4,7 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Load, Pointsman, Site, engine, get, paced, pattern, wait, wait_within, websocket};
+use crate::harness::{
+    Backend, Load, PATIENCE, Pointsman, Site, engine, get, is_timeout, paced, pattern, wait, websocket,
+};
 
 fn served(backend: &Backend, more: &[(&str, &str)]) -> (Site, Pointsman) {
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", &backend.instance())]);
@@ -20,7 +22,6 @@ fn heads_that_come_byte_by_byte_run_into_their_deadline() {
     let backend = Backend::naming("one");
     let (_site, running) = served(&backend, &[("config/timeout/head", "1s")]);
     let before = running.process.resident();
-    let start = Instant::now();
     let mut slow: Vec<_> = (0..300).map(|_| TcpStream::connect(running.http).expect("room")).collect();
     let load = Load::new().keep_alive(2, running.http, "a.test");
     let head = b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -32,12 +33,12 @@ fn heads_that_come_byte_by_byte_run_into_their_deadline() {
     let grown = running.process.resident().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes for 300 slow clients");
     for stream in &mut slow {
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("open");
+        stream.set_read_timeout(Some(PATIENCE)).expect("open");
         let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest);
+        let end = stream.read_to_end(&mut rest);
+        assert!(!is_timeout(&end), "it is still open");
         assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&rest));
     }
-    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(backend.connections(), backend.received().iter().filter(|bytes| !bytes.is_empty()).count());
     load.finish().assert_clean(100);
 }
@@ -57,12 +58,12 @@ fn a_silent_client_is_closed_in_time() {
         ("a head and half a body", "POST /count HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nhalf"),
         ("a request, then nothing", "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"),
     ] {
+        let start = Instant::now();
         let mut connection = running.connect();
         connection.send(bytes).expect("open");
-        let start = Instant::now();
         connection.read_rest();
         let took = start.elapsed();
-        assert!(took > Duration::from_millis(500) && took < Duration::from_secs(8), "{case}: {took:?}");
+        assert!(took > Duration::from_millis(500), "{case}: {took:?}");
     }
 }
 
@@ -124,10 +125,9 @@ fn big_bodies_both_ways_arrive_whole() {
 fn an_instance_that_takes_too_long_is_a_504() {
     let backend = Backend::naming("one");
     let (_site, running) = served(&backend, &[("services/a/timeout/server", "300ms")]);
-    let start = Instant::now();
-    let response = get(running.http, "a.test", "/wait/5000").expect("an answer");
+    // It would answer, in its own time.
+    let response = get(running.http, "a.test", "/wait/15000").expect("an answer");
     assert_eq!(response.status, 504);
-    assert!(start.elapsed() < Duration::from_secs(4));
     running.wait_backend("a.test", "/", "one");
 }
 
@@ -135,10 +135,10 @@ fn an_instance_that_takes_too_long_is_a_504() {
 fn an_idle_tunnel_is_closed_in_time() {
     let backend = Backend::naming("one");
     let (_site, running) = served(&backend, &[("services/a/timeout/tunnel", "500ms")]);
+    let start = Instant::now();
     let mut connection = running.connect();
     connection.send(websocket("/", "a.test")).expect("open");
     assert!(connection.read_head().expect("a head").starts_with("HTTP/1.1 101 "));
-    let start = Instant::now();
-    wait_within("the end of the tunnel", Duration::from_secs(8), || connection.is_closed().then_some(()));
+    wait("the end of the tunnel", || connection.is_closed());
     assert!(start.elapsed() > Duration::from_millis(250));
 }

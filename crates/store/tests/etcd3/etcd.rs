@@ -123,7 +123,7 @@ impl Etcd {
 
     fn spawn(&mut self) {
         let mut command = Command::new("etcd");
-        command.args(&self.args).arg("--data-dir").arg(self.data());
+        command.args(&self.args).arg("--unsafe-no-fsync").arg("--data-dir").arg(self.data());
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     }
 

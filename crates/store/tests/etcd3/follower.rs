@@ -10,6 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+/// For anything that has to happen.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
 /// What the control loop would know.
 pub(crate) struct Follower {
     pub(crate) keys: BTreeMap<String, String>,
@@ -50,43 +53,38 @@ impl Follower {
     }
 
     /// Takes updates until the keys are as wanted.
-    pub(crate) async fn until(&mut self, what: &str, seconds: u64, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + SOON;
         while !holds(self) {
             match tokio::time::timeout_at(deadline, self.incoming.recv()).await {
                 Ok(update) => self.take(update.expect("follow() never ends")),
-                Err(_) => panic!("{what}: not within {seconds} s; {:?}; {:?}", self.condition.borrow(), self.keys),
+                Err(_) => panic!("{what}: not within {SOON:?}; {:?}; {:?}", self.condition.borrow(), self.keys),
             }
         }
     }
 
     /// Takes updates until the key has the value.
     pub(crate) async fn sees(&mut self, key: &str, value: &str) {
-        self.until(&format!("{key}={value}"), 15, |it| it.keys.get(key).is_some_and(|it| it == value)).await;
+        self.until(&format!("{key}={value}"), |it| it.keys.get(key).is_some_and(|it| it == value)).await;
     }
 
     /// Takes no updates, and waits for a condition.
-    pub(crate) async fn condition(
-        &mut self,
-        what: &str,
-        seconds: u64,
-        holds: impl Fn(&Condition) -> bool,
-    ) -> Condition {
+    pub(crate) async fn condition(&mut self, what: &str, holds: impl Fn(&Condition) -> bool) -> Condition {
         let wait = self.condition.wait_for(|condition| holds(condition));
-        match timeout(Duration::from_secs(seconds), wait).await {
+        match timeout(SOON, wait).await {
             Ok(found) => found.unwrap().clone(),
-            Err(_) => panic!("{what}: not within {seconds} s"),
+            Err(_) => panic!("{what}: not within {SOON:?}"),
         }
     }
 
     /// Waits until the watch stands.
     pub(crate) async fn watching(&mut self) {
-        self.condition("watching", 15, |condition| matches!(condition, Condition::Watching { .. })).await;
+        self.condition("watching", |condition| matches!(condition, Condition::Watching { .. })).await;
     }
 
     /// Waits until the store is found lost.
-    pub(crate) async fn lost(&mut self, seconds: u64) {
-        self.condition("lost", seconds, |condition| matches!(condition, Condition::Lost { .. })).await;
+    pub(crate) async fn lost(&mut self) {
+        self.condition("lost", |condition| matches!(condition, Condition::Lost { .. })).await;
     }
 
     fn take(&mut self, update: Update) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pointsman_store::etcd3::Etcd3;
 
 use crate::etcd::Etcd;
-use crate::follower::{Follower, change_count, settings};
+use crate::follower::{Follower, SOON, change_count, settings};
 
 #[tokio::test]
 async fn lists_in_pages_and_watches_on() {
@@ -16,13 +16,13 @@ async fn lists_in_pages_and_watches_on() {
     }
     etcd.ctl(&["put", "/x1/services/other", "no"]);
     let mut follower = Follower::with(Etcd3::new(&settings(&[&etcd.url])).unwrap().paged(40));
-    follower.until("the list", 15, |it| it.resets == 1).await;
+    follower.until("the list", |it| it.resets == 1).await;
     assert_eq!(follower.keys.len(), 2500);
     assert_eq!(follower.revision, 27);
     etcd.ctl(&["put", "/x/many/0000", "new"]);
     follower.sees("many/0000", "new").await;
     etcd.ctl(&["del", "/x/many/", "--prefix"]);
-    follower.until("all gone", 15, |it| it.keys.is_empty()).await;
+    follower.until("all gone", |it| it.keys.is_empty()).await;
     assert_eq!(follower.updates.len(), 3, "a delete of a whole range is one update");
 }
 
@@ -30,7 +30,7 @@ async fn lists_in_pages_and_watches_on() {
 async fn an_empty_store_is_an_empty_list() {
     let etcd = Etcd::start();
     let mut follower = Follower::start(&[&etcd.url]);
-    follower.until("the list", 15, |it| it.resets == 1).await;
+    follower.until("the list", |it| it.resets == 1).await;
     assert!(follower.keys.is_empty());
     etcd.ctl(&["put", "/x/services/shop/domain", "shop.test"]);
     follower.sees("services/shop/domain", "shop.test").await;
@@ -65,7 +65,7 @@ async fn a_burst_arrives_whole_and_in_order() {
     for write in writes {
         write.await.unwrap().unwrap();
     }
-    follower.until("500 keys", 15, |it| it.keys.len() == 500).await;
+    follower.until("500 keys", |it| it.keys.len() == 500).await;
     assert_eq!(follower.resets, 1);
 }
 
@@ -109,7 +109,7 @@ async fn a_reader_that_stops_for_long_loses_nothing() {
     }
     // Longer than the keep-alive's interval and answer together: a full queue must not look like a dead peer.
     tokio::time::sleep(Duration::from_secs(11)).await;
-    follower.until("100 keys", 15, |it| it.keys.len() == 100).await;
+    follower.until("100 keys", |it| it.keys.len() == 100).await;
     assert_eq!(follower.resets, 1);
     assert_eq!(follower.updates.len(), 101);
 }
@@ -122,7 +122,7 @@ async fn who_follows_no_more_leaves_no_watch_behind() {
         follower.watching().await;
         assert!(etcd.watches() >= 1);
     }
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + SOON;
     while etcd.watches() > 0 {
         assert!(Instant::now() < deadline, "{} watches are still open", etcd.watches());
         tokio::time::sleep(Duration::from_millis(20)).await;

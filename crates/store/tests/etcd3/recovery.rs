@@ -7,7 +7,7 @@ use pointsman_store::Condition;
 use pointsman_store::etcd3::Etcd3;
 
 use crate::etcd::{Etcd, Plan, copy};
-use crate::follower::{Follower, change_count, settings};
+use crate::follower::{Follower, SOON, change_count, settings};
 use crate::ports::free_port;
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn waits_for_a_server_that_is_not_there_yet() {
     etcd.ctl(&["put", "/x/a", "1"]);
     etcd.kill();
     let mut follower = Follower::start(&[&etcd.url]);
-    let said = follower.condition("an error", 5, |it| matches!(it, Condition::Connecting { error: Some(_) })).await;
+    let said = follower.condition("an error", |it| matches!(it, Condition::Connecting { error: Some(_) })).await;
     assert!(format!("{said:?}").contains(&etcd.url), "{said:?}");
     etcd.restart();
     follower.sees("a", "1").await;
@@ -30,7 +30,7 @@ async fn resumes_after_a_restart_without_reading_everything() {
     etcd.ctl(&["put", "/x/a", "1"]);
     follower.sees("a", "1").await;
     etcd.kill();
-    follower.lost(5).await;
+    follower.lost().await;
     etcd.restart();
     etcd.ctl(&["put", "/x/b", "2"]);
     follower.sees("b", "2").await;
@@ -49,7 +49,7 @@ async fn reads_everything_after_a_compaction() {
     follower.sees("gone", "1").await;
     follower.watching().await;
     etcd.kill();
-    follower.lost(5).await;
+    follower.lost().await;
     let home = etcd.port();
     etcd.restart_at(free_port());
     etcd.ctl(&["del", "/x/gone"]);
@@ -70,7 +70,7 @@ async fn transactions_stay_whole_in_a_long_answer() {
     let mut follower = Follower::start(&[&etcd.url]);
     follower.watching().await;
     etcd.kill();
-    follower.lost(5).await;
+    follower.lost().await;
     let home = etcd.port();
     etcd.restart_at(free_port());
     for n in 0..20 {
@@ -89,10 +89,8 @@ async fn notices_a_frozen_server_and_goes_on_when_it_thaws() {
     let etcd = Etcd::start();
     let mut follower = Follower::start(&[&etcd.url]);
     follower.watching().await;
-    let frozen = Instant::now();
     etcd.signal("STOP");
-    follower.lost(12).await;
-    assert!(frozen.elapsed() < Duration::from_millis(10_500), "{:?}", frozen.elapsed());
+    follower.lost().await;
     etcd.signal("CONT");
     etcd.ctl(&["put", "/x/a", "1"]);
     follower.sees("a", "1").await;
@@ -144,7 +142,7 @@ async fn an_older_backup_that_has_grown_past_us_is_found_by_the_audit() {
     follower.sees("forgotten", "1").await;
     follower.watching().await;
     etcd.kill();
-    follower.lost(5).await;
+    follower.lost().await;
     let home = etcd.port();
     fs::remove_dir_all(etcd.data()).unwrap();
     copy(&backup.path().join("data"), &etcd.data());
@@ -156,7 +154,7 @@ async fn an_older_backup_that_has_grown_past_us_is_found_by_the_audit() {
     etcd.kill();
     etcd.restart_at(home);
     follower.sees("same", "elsewhere").await;
-    follower.until("the truth", 10, |it| it.keys.len() == 3 && it.keys["kept"] == "old").await;
+    follower.until("the truth", |it| it.keys.len() == 3 && it.keys["kept"] == "old").await;
     etcd.ctl(&["put", "/x/later", "1"]);
     follower.sees("later", "1").await;
 }
@@ -169,14 +167,14 @@ async fn another_cluster_is_read_whole() {
     follower.sees("a", "1").await;
     follower.watching().await;
     etcd.kill();
-    follower.lost(5).await;
+    follower.lost().await;
     fs::remove_dir_all(etcd.data()).unwrap();
     etcd.restart_with("--initial-cluster-token=another");
     for n in 0..5 {
         etcd.ctl(&["put", "/x/b", &n.to_string()]);
     }
     follower.sees("b", "4").await;
-    follower.until("the new cluster's keys", 10, |it| it.keys.len() == 1).await;
+    follower.until("the new cluster's keys", |it| it.keys.len() == 1).await;
 }
 
 #[tokio::test]
@@ -194,7 +192,7 @@ async fn a_cluster_that_loses_its_leader_loses_no_change() {
         follower.sees("a", round).await;
         members[leader].restart();
     }
-    follower.until("both keys", 10, |it| it.keys.len() == 1).await;
+    follower.until("both keys", |it| it.keys.len() == 1).await;
 }
 
 #[tokio::test]
@@ -241,7 +239,7 @@ fn follower_member(members: &[Etcd]) -> usize {
 
 async fn put_when_possible(url: &str, value: &str) {
     let store = Etcd3::new(&settings(&[url])).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + SOON;
     while let Err(error) = store.put("/x/a", value.as_bytes()).await {
         assert!(Instant::now() < deadline, "{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;

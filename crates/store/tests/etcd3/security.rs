@@ -55,7 +55,7 @@ async fn a_user_reads_what_its_role_permits() {
     check(user(&etcd.url, "reader", "wrong"), "/x/a", "authentication failed").await;
     check(settings(&[&etcd.url]), "/x/a", "user name is empty").await;
     let mut refused = Follower::with(Etcd3::new(&user(&etcd.url, "reader", "wrong")).unwrap());
-    let said = refused.condition("refusal", 5, |it| matches!(it, Condition::Connecting { error: Some(_) })).await;
+    let said = refused.condition("refusal", |it| matches!(it, Condition::Connecting { error: Some(_) })).await;
     assert!(format!("{said:?}").contains("--etcd-user"), "{said:?}");
 }
 
@@ -87,7 +87,7 @@ async fn tokens_are_renewed() {
     store.put("/x/a", b"3").await.unwrap();
     follower.sees("a", "3").await;
     etcd.kill();
-    follower.lost(5).await;
+    follower.lost().await;
     etcd.restart();
     store.put("/x/a", b"4").await.unwrap();
     follower.sees("a", "4").await;

@@ -20,7 +20,7 @@ pub(crate) use ports::free_port;
 use tokio::time::timeout;
 
 /// For anything that has to happen.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn settings(location: Location, api: Api, prefix: &str) -> StoreSettings {
     StoreSettings {

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::answer::Answer;
 use super::rows::{Ask, Body};
 use crate::harness::{
-    Backend, Connection, Engine, Launch, Pointsman, Raw, Site, Then, echo_tcp, free_address, free_port, wait,
+    Backend, Connection, Engine, Launch, PATIENCE, Pointsman, Raw, Site, Then, echo_tcp, free_address, free_port, wait,
 };
 
 /// Instances by name, started when they are first named.
@@ -166,7 +165,7 @@ pub(crate) fn mark(site: &Site, number: u32) -> String {
 }
 
 fn through(mut stream: TcpStream, send: &str) -> io::Result<String> {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(send.as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut text = String::new();

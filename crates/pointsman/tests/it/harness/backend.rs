@@ -5,6 +5,7 @@
 //! | `/head` | the request head as it arrived |
 //! | `/bytes/N`, `/chunks/N` | N bytes of [`pattern`], by length or chunked with a trailer |
 //! | `/drip/MS` | chunks of the pattern, one every 5 ms |
+//! | `/hold` | the same, until [`Backend::let_go`] |
 //! | `/wait/MS` | its name, that much later |
 //! | `/status/CODE` | that status |
 //! | `/count` | how many bytes of body came, and whether they are the pattern |
@@ -42,6 +43,8 @@ struct Shared {
     bytes: AtomicUsize,
     /// Requests read to the end of their bodies.
     whole: AtomicUsize,
+    /// How many times held answers were let go.
+    let_go: AtomicUsize,
 }
 
 struct Peer {
@@ -96,6 +99,11 @@ impl Backend {
     /// How many requests have come whole, bodies included.
     pub(crate) fn whole(&self) -> usize {
         self.shared.whole.load(Ordering::Acquire)
+    }
+
+    /// Ends every answer to `/hold`, in good order.
+    pub(crate) fn let_go(&self) {
+        self.shared.let_go.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Closes every connection it has, as an instance that tires of idle ones.
@@ -237,13 +245,20 @@ impl Exchange<'_> {
         match path {
             "/bytes" => self.sized(method, 200, &pattern(0, count(number))),
             "/chunks" => self.chunks(count(number)),
-            "/drip" => self.drip(Duration::from_millis(number)),
+            "/drip" => {
+                let start = Instant::now();
+                self.drip(|| start.elapsed() >= Duration::from_millis(number))
+            }
             "/status" => {
                 self.sized(method, number as u16, if [204, 304].contains(&number) { b"" } else { b"as asked\n" })
             }
             "/wait" => {
                 std::thread::sleep(Duration::from_millis(number));
                 self.named(method, target)
+            }
+            _ if target == "/hold" => {
+                let (shared, before) = (self.shared, self.shared.let_go.load(Ordering::Acquire));
+                self.drip(|| shared.let_go.load(Ordering::Acquire) > before)
             }
             _ if target == "/head" => self.sized(method, 200, head.as_bytes()),
             _ if target == "/count" => self.sized(method, 200, format!("{} {}\n", body.count, body.intact).as_bytes()),
@@ -288,10 +303,10 @@ impl Exchange<'_> {
         self.output.write_all(format!("0\r\nX-Total: {total}\r\n\r\n").as_bytes())
     }
 
-    fn drip(&mut self, span: Duration) -> io::Result<()> {
+    fn drip(&mut self, is_over: impl Fn() -> bool) -> io::Result<()> {
         self.chunked_head()?;
-        let (start, mut sent) = (Instant::now(), 0);
-        while start.elapsed() < span {
+        let mut sent = 0;
+        while !is_over() {
             self.chunk(&pattern(sent, DRIP))?;
             sent += DRIP;
             std::thread::sleep(Duration::from_millis(5));

@@ -11,7 +11,7 @@ use super::process::is_called;
 use super::wait_within;
 
 /// How long a socket may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Whether it is a HAProxy that runs.
 pub(crate) fn is_haproxy(id: u32) -> bool {

@@ -33,7 +33,7 @@ pub(crate) use tools::{h2load, nginx, node_client, node_server, python_client, p
 pub(crate) use turn::alone;
 
 /// How long a condition that must come true may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Polls until the probe gives a value; fails the test at the deadline, naming what was awaited.
 #[track_caller]
@@ -81,6 +81,12 @@ pub(crate) fn long() -> bool {
 /// The usual span, or the long one when asked for.
 pub(crate) fn span(usual: u64, long_form: u64) -> Duration {
     Duration::from_secs(if long() { long_form } else { usual })
+}
+
+/// Whether reading ended because nothing came for so long, and not because it was over.
+pub(crate) fn is_timeout<T>(read: &std::io::Result<T>) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    read.as_ref().is_err_and(|error| matches!(error.kind(), TimedOut | WouldBlock))
 }
 
 /// An address of loopback that nothing listens on.
