@@ -9,10 +9,12 @@
 //! | `haproxy` | a HAProxy that we drive, against confd's way: CPU, changes, reloads |
 //! | `fleet` | many balancers on one etcd: what they cost it, and how soon all of them serve a change |
 //! | `peers` | the proxies, each started alone on one core |
+//! | `admin` | pages over HTTP, such as Pointsman's own |
 //! | `drive` | wrk, and what a process has cost |
 //! | `relay`, `responder`, `sys` | the floor to measure against, and a backend that is never the bottleneck |
 //! | `report` | figures, targets, verdicts |
 
+mod admin;
 mod drive;
 mod fleet;
 mod haproxy;
