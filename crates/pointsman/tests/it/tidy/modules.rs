@@ -141,9 +141,11 @@ impl<'t> Modules<'t> {
             (End::Item(_), _) | (End::Module(_), None) => vec![end],
             (End::Module(id), Some((&"super", rest))) => self.onward(End::Module(self.all[id].parent), rest, hops),
             (End::Module(id), Some((name, rest))) => {
-                let found = self.named(id, name, hops);
+                let mut found = self.named(id, name, hops);
                 // A name that is nowhere to be seen comes from a macro of that file.
-                let found = if found.is_empty() { vec![End::Item(id)] } else { found };
+                if found.is_empty() && !self.all[id].imports.iter().any(|import| import.name == *name) {
+                    found.push(End::Item(id));
+                }
                 found.into_iter().flat_map(|end| self.onward(end, rest, hops)).collect()
             }
         }
