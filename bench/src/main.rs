@@ -10,11 +10,13 @@
 //! | `burst` | 200 services written back to back: how soon each of them answers |
 //! | `fleet` | many balancers on one etcd: what they cost it, and how soon all of them serve a change |
 //! | `peers` | the proxies, each started alone on one core |
+//! | `admin` | pages over HTTP, such as Pointsman's own |
 //! | `drive` | wrk, and what a process has cost |
 //! | `relay`, `responder`, `sys` | the floor to measure against, and a backend that is never the bottleneck |
 //! | `talk` | one kept connection: a request, then its answer |
 //! | `report` | figures, targets, verdicts |
 
+mod admin;
 mod burst;
 mod drive;
 mod fleet;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{drive, sys};
+use crate::{admin, sys};
 
 /// The core that the proxy under test has to itself.
 const PROXY_CORE: &str = "0";
@@ -246,7 +246,7 @@ fn run(name: &'static str, program: &Path, state: &Path, flags: &[&str]) -> io::
     let (http, pages) = (address.to_string(), admin.to_string());
     let command = [&*program, "run", "--workers", "1", "--state", &state, "--http", &http, "--admin", &pages];
     let peer = Peer::start(name, address, PROXY_CORE, &[&command, flags].concat())?;
-    drive::wait_ready(admin)?;
+    admin::wait_ready(admin)?;
     Ok((peer, admin))
 }
 

@@ -11,7 +11,7 @@ pub(crate) const SMALL: usize = 12;
 /// Bytes of body in a large answer, which `/large` gets.
 pub(crate) const LARGE: usize = 1 << 20;
 
-struct Peer {
+struct Client {
     stream: TcpStream,
     /// How much of `\r\n\r\n` the last bytes were.
     matched: usize,
@@ -23,7 +23,7 @@ struct Peer {
 struct Responder {
     epoll: Epoll,
     /// By descriptor number.
-    peers: Vec<Option<Peer>>,
+    peers: Vec<Option<Client>>,
     buffer: Vec<u8>,
     small: Vec<u8>,
     large: Vec<u8>,
@@ -63,7 +63,7 @@ impl Responder {
             if self.peers.len() <= fd {
                 self.peers.resize_with(fd + 1, || None);
             }
-            self.peers[fd] = Some(Peer { stream, matched: 0, large: false, pending: Vec::new() });
+            self.peers[fd] = Some(Client { stream, matched: 0, large: false, pending: Vec::new() });
         }
     }
 
@@ -83,7 +83,7 @@ impl Responder {
     }
 }
 
-impl Peer {
+impl Client {
     /// Reads once and answers every head that ends in what was read; `false` when the connection is over.
     fn read(&mut self, buffer: &mut [u8], small: &[u8], large: &[u8]) -> bool {
         let count = match self.stream.read(buffer) {

@@ -16,12 +16,12 @@ pub(super) fn runtime() -> io::Result<Runtime> {
 }
 
 /// Commands, one after another.
-pub(super) struct Command<'s> {
+pub(super) struct SetCommand<'s> {
     runtime: Runtime,
     settings: &'s StoreSettings,
 }
 
-impl<'s> Command<'s> {
+impl<'s> SetCommand<'s> {
     /// Of this store and prefix.
     pub(super) fn new(settings: &'s StoreSettings) -> io::Result<Self> {
         Ok(Self { runtime: runtime()?, settings })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::admin::ask;
 use crate::drive;
 use crate::peers::Peer;
 
@@ -41,7 +42,7 @@ impl Reading {
     /// Now.
     pub(super) fn take(etcd: &Peer) -> io::Result<Self> {
         // HTTP/1.0: an answer in chunks would have their sizes between its lines.
-        let page = drive::ask(etcd.address, "GET /metrics HTTP/1.0\r\nHost: etcd\r\n\r\n")?;
+        let page = ask(etcd.address, "GET /metrics HTTP/1.0\r\nHost: etcd\r\n\r\n")?;
         let mut metrics = BTreeMap::new();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let Some((name, value)) = line.rsplit_once(' ') else { continue };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pointsman::fleet::keeper::TTL;
 use pointsman_store::{Api, StoreSettings};
 
-use super::command::Command;
+use super::command::SetCommand;
 use super::crowd::Crowd;
 use super::gauge::{Reading, Spent};
 use crate::drive::{self, resident};
@@ -39,7 +39,7 @@ const KEY: &str = "services/shop/shop-1";
 struct Fleet<'f> {
     balancers: usize,
     crowd: Crowd,
-    command: Command<'f>,
+    command: SetCommand<'f>,
     etcd: &'f Peer,
     api: Api,
     report: &'f mut Report,
@@ -53,7 +53,7 @@ pub(super) fn run(
     options: &Options,
     report: &mut Report,
 ) -> io::Result<()> {
-    let command = Command::new(settings)?;
+    let command = SetCommand::new(settings)?;
     command.set("services/shop/domain", "shop.test")?;
     command.set(KEY, &address(0))?;
     let crowd = Crowd::new(settings.clone());

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::confd::Confd;
 use super::cost::wait_reloads;
 use super::store::{Store, instance_key};
-use crate::drive::{self, Background, Load, Told};
+use crate::admin::metric;
+use crate::drive::{Background, Load, Told};
 use crate::options::Options;
 use crate::peers::{self, Peer, Workplace};
 use crate::report::Report;
@@ -65,9 +66,9 @@ fn driven(
     let told = under_load(peer.address, script, || (0..CHANGES).try_for_each(|n| put(&store, n, backends[1].address)))?;
     report.note("300 changed instances: requests meanwhile", told.requests as f64, "");
     report.hold("300 changed instances: failed requests", told.failed as f64, "", 0.0);
-    let reloads = drive::metric(admin, "pointsman_haproxy_reloads_total")?;
+    let reloads = metric(admin, "pointsman_haproxy_reloads_total")?;
     report.hold("300 changed instances: reloads", reloads, "", 0.0);
-    report.note("300 changed instances: commands", drive::metric(admin, "pointsman_haproxy_commands_total")?, "");
+    report.note("300 changed instances: commands", metric(admin, "pointsman_haproxy_commands_total")?, "");
     let told = under_load(peer.address, script, || {
         (0..RELOADS).try_for_each(|n| {
             store.put(&[(format!("services/s{n}/timeout/server"), OTHER.to_owned())])?;

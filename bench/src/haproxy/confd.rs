@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::host;
+use super::store::host;
 use crate::peers::{self, Peer, Workplace};
 
 /// What of a service the template writes.

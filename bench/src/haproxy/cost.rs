@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::confd::Confd;
 use super::store::Store;
-use crate::drive::{self, Load, resident, turn};
+use crate::admin::metric;
+use crate::drive::{Load, resident, turn};
 use crate::http::micros;
 use crate::options::Options;
 use crate::peers::{self, Peer, Workplace};
@@ -32,7 +33,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> io::Result<()> 
     report.note("10,000 services: HAProxy's memory, confd", worker_memory(confd.peer())?, "MB");
     store.put(&[("services/s5000/timeout/server".to_owned(), "30s".to_owned())])?;
     wait_reloads(admin, 1.0)?;
-    report.note("10,000 services: a reload", drive::metric(admin, "pointsman_haproxy_reload_seconds")?, "s");
+    report.note("10,000 services: a reload", metric(admin, "pointsman_haproxy_reload_seconds")?, "s");
     Ok(())
 }
 
@@ -63,7 +64,7 @@ fn worker_memory(peer: &Peer) -> io::Result<f64> {
 pub(super) fn wait_reloads(admin: SocketAddr, times: f64) -> io::Result<()> {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        if drive::metric(admin, "pointsman_haproxy_reloads_total")? >= times {
+        if metric(admin, "pointsman_haproxy_reloads_total")? >= times {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));

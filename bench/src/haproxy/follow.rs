@@ -5,8 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::confd::Confd;
-use super::host;
-use super::store::{Store, instance_key};
+use super::store::{Store, host, instance_key};
 use crate::options::Options;
 use crate::peers::{self, Peer, Workplace};
 use crate::report::{Report, median};

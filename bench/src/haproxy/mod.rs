@@ -32,8 +32,3 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
 }
 
 type Measure = fn(&Options, &mut Report) -> std::io::Result<()>;
-
-/// The host of a service by its number, as the scripts for wrk have it.
-fn host(number: usize) -> String {
-    format!("s{number}.test")
-}

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::host;
-use crate::drive;
+use crate::admin::ask;
 use crate::peers::{self, Peer, Workplace};
 
 /// Where the keys begin in etcd.
@@ -97,6 +96,11 @@ fn transact(etcd: SocketAddr, keys: &[(String, String)], what: &str) -> io::Resu
     let length = body.len();
     let head =
         format!("POST /v3/kv/txn HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
-    let answer = drive::ask(etcd, &(head + &body))?;
+    let answer = ask(etcd, &(head + &body))?;
     if answer.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(io::Error::other(format!("etcd: {answer}"))) }
+}
+
+/// The host of a service by its number, as the scripts for wrk have it.
+pub(super) fn host(number: usize) -> String {
+    format!("s{number}.test")
 }

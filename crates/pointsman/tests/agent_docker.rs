@@ -12,24 +12,24 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use docker::{Docker, wait};
-use pointsman::agent::docker::{DockerSettings, View, follow};
-use pointsman::agent::{Container, Defaults, Health, State, wanted};
+use pointsman::agent::docker::{Containers, DockerSettings, follow};
+use pointsman::agent::{AgentDefaults, Container, Health, State, wanted};
 use pointsman::settings::DockerHost;
 use pointsman_store::Condition;
 use tokio::sync::watch;
 
 /// Follows a daemon in a thread of its own, until the receiver is dropped.
-fn followed(docker: &Docker) -> watch::Receiver<View> {
+fn followed(docker: &Docker) -> watch::Receiver<Containers> {
     followed_at(docker.host())
 }
 
-fn followed_at(host: &str) -> watch::Receiver<View> {
+fn followed_at(host: &str) -> watch::Receiver<Containers> {
     let settings = DockerSettings {
         deadline: Duration::from_secs(2),
         ping: Duration::from_millis(300),
         ..DockerSettings::new(DockerHost::parse(host).unwrap())
     };
-    let (out, view) = watch::channel(View::default());
+    let (out, view) = watch::channel(Containers::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::spawn(move || runtime.block_on(follow(settings, out)));
     wait("the daemon is followed", || matches!(view.borrow().condition, Condition::Watching { .. }));
@@ -37,7 +37,7 @@ fn followed_at(host: &str) -> watch::Receiver<View> {
 }
 
 /// The test's containers: name without the test's own, state, and `weight=0` for one that takes no new work.
-fn seen(docker: &Docker, view: &watch::Receiver<View>) -> String {
+fn seen(docker: &Docker, view: &watch::Receiver<Containers>) -> String {
     let describe = |container: &Container| {
         let name = container.name.strip_prefix(&format!("{}-", docker.run)).unwrap_or(&container.name).to_owned();
         let state = match (container.state, container.health) {
@@ -57,7 +57,7 @@ fn seen(docker: &Docker, view: &watch::Receiver<View>) -> String {
 }
 
 #[track_caller]
-fn wait_seen(docker: &Docker, view: &watch::Receiver<View>, expected: &str) {
+fn wait_seen(docker: &Docker, view: &watch::Receiver<Containers>, expected: &str) {
     let begin = Instant::now();
     while seen(docker, view) != expected {
         assert!(begin.elapsed() < Duration::from_secs(20), "seen: {}; expected: {expected}", seen(docker, view));
@@ -157,7 +157,7 @@ fn networks_ports_and_labels_become_keys() {
     let web = run(&docker, &image, "web", &["--env", "KONTENA_LB_BALANCE=first", "--publish", "127.0.0.1::80"]);
     let name = format!("{}-web", docker.run);
     wait_seen(&docker, &view, "web");
-    let keys = |defaults: &Defaults| {
+    let keys = |defaults: &AgentDefaults| {
         let view = view.borrow();
         let ours = view.containers.values().filter(|container| container.name == name);
         let (wanted, complaints) = wanted(ours, defaults);
@@ -166,18 +166,18 @@ fn networks_ports_and_labels_become_keys() {
         lines.extend(complaints.iter().map(ToString::to_string));
         lines.join("\n")
     };
-    let defaults = Defaults { prefix: Some(String::new()), node: "n".to_owned(), ..Defaults::default() };
+    let defaults = AgentDefaults { prefix: Some(String::new()), node: "n".to_owned(), ..AgentDefaults::default() };
     let key = format!("services/shop/upstreams/n-{name}");
     assert_eq!(keys(&defaults), format!("{key}={}:80", docker.ip(&web, None)));
     assert_eq!(view.borrow().containers[&web].env["KONTENA_LB_BALANCE"], "first");
     let published = docker.docker(&["port", &web, "80/tcp"]);
     let host = Some("127.0.0.1".parse().unwrap());
-    assert_eq!(keys(&Defaults { host, ..defaults.clone() }), format!("{key}={published}"));
+    assert_eq!(keys(&AgentDefaults { host, ..defaults.clone() }), format!("{key}={published}"));
     let host = Some("192.0.2.1".parse().unwrap());
-    assert!(keys(&Defaults { host, ..defaults.clone() }).contains("no address"), "{}", keys(&defaults));
+    assert!(keys(&AgentDefaults { host, ..defaults.clone() }).contains("no address"), "{}", keys(&defaults));
     docker.docker(&["network", "connect", &network, &web]);
     wait("two networks", || keys(&defaults).contains("no address: it is attached to"));
-    let named = Defaults { network: Some(network.clone()), ..defaults.clone() };
+    let named = AgentDefaults { network: Some(network.clone()), ..defaults.clone() };
     assert_eq!(keys(&named), format!("{key}={}:80", docker.ip(&web, Some(&network))));
     docker.docker(&["network", "disconnect", "bridge", &web]);
     wait("one network", || keys(&defaults) == format!("{key}={}:80", docker.ip(&web, Some(&network))));
@@ -294,11 +294,11 @@ fn the_daemon_may_be_away() {
 fn a_daemon_that_is_not_there_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let host = format!("unix://{}", folder.path().join("no.sock").display());
-    let (out, view) = watch::channel(View::default());
+    let (out, view) = watch::channel(Containers::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = DockerSettings::new(DockerHost::parse(&host).unwrap());
     let follower = std::thread::spawn(move || runtime.block_on(follow(settings, out)));
-    let error = |view: &View| match &view.condition {
+    let error = |view: &Containers| match &view.condition {
         Condition::Connecting { error: Some(error) } => error.clone(),
         _ => String::new(),
     };

@@ -7,9 +7,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::backoff::Backoff;
-use super::etcd2::Holding;
-use super::{Api, Chosen, Condition, Etcd2, Etcd3, StoreError, StoreSettings, Update};
+use crate::backoff::Backoff;
+use crate::chosen::Chosen;
+use crate::error::StoreError;
+use crate::etcd2::{Etcd2, Holding};
+use crate::etcd3::Etcd3;
+use crate::model::{Api, Condition, StoreSettings, Update};
 
 /// How often the other API is looked at while the one in use holds nothing.
 const LOOK: Duration = Duration::from_secs(1);
@@ -54,7 +57,7 @@ impl Auto {
     }
 
     /// The API that an edit should go to.
-    pub(super) async fn choose(&self) -> Result<Chosen<'_>, StoreError> {
+    pub(crate) async fn choose(&self) -> Result<Chosen<'_>, StoreError> {
         let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let choice = match followed {
             Some(choice) => choice,
@@ -67,7 +70,7 @@ impl Auto {
     }
 
     /// The API that is followed, if one is.
-    pub(super) fn followed(&self) -> Option<Api> {
+    pub(crate) fn followed(&self) -> Option<Api> {
         let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         followed.map(|choice| match choice {
             Choice::V2 => Api::V2,

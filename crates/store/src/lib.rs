@@ -1,343 +1,43 @@
 //! The stores: followed by the balancer, edited by the commands. Nothing here knows what a key means.
+//!
+//! ```text
+//! Store ─> Auto ─> etcd3 | etcd2      follow: Update{Reset | Changes} and Condition
+//!      └─> directory                  lease ─> tenure: keys that live as long as their owner
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `model` | the words that stores and their users share |
+//! | `error` | what can go wrong, and whose fault it is |
+//! | `backoff`, `tls`, `values` | pauses between tries; certificates; values asked for one by one |
+//! | `known` | what a follower has told so far |
+//! | `etcd3`, `etcd2`, `directory` | the stores, each followed and edited |
+//! | `chosen`, `auto` | one of them; which etcd API holds the prefix |
+//! | `store` | all of them behind one face |
+//! | `lease` | keys that live as long as somebody renews them |
+//! | `tenure` | a lease, held for as long as its owner runs |
 
 mod auto;
 pub mod backoff;
+mod chosen;
 pub mod directory;
 pub mod error;
 pub mod etcd2;
 pub mod etcd3;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod known;
 pub mod lease;
+mod model;
+mod store;
 pub mod tenure;
 pub mod tls;
+mod values;
 
 pub use auto::Auto;
 pub use directory::Directory;
 pub use error::StoreError;
 pub use etcd2::Etcd2;
 pub use etcd3::Etcd3;
-
-use std::path::PathBuf;
-use std::time::Duration;
-
-use pointsman_table::Change;
-use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
-use tracing::warn;
-
-/// Below this is what balancers and agents keep for themselves and each other, such as their status: nothing that is
-/// followed as keys, whatever the prefix, so that it never wakes a balancer. Its keys are in etcd v3 without the slash in
-/// front, in v2 hidden by their underscore, in a folder below `.pointsman`.
-pub const ASIDE: &str = "/_pointsman";
-/// How often a value is read and written again because somebody else wrote it meanwhile.
-const AMENDMENTS: usize = 8;
-/// Between two tries to find out which API a store speaks.
-const SETTLE: Duration = Duration::from_millis(500);
-
-/// One of the stores, ready to be followed or edited.
-pub enum Store {
-    /// etcd, whichever API holds the prefix.
-    Auto(Auto),
-    /// etcd v2.
-    Etcd2(Etcd2),
-    /// etcd v3.
-    Etcd3(Etcd3),
-    /// A folder.
-    Directory(Directory),
-}
-
-impl Store {
-    /// Takes the settings. Opens nothing: an unreachable store is found out, and waited for, by what comes next.
-    pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
-        Ok(match (&settings.location, settings.api) {
-            (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
-            (Location::Etcd(_), Api::Auto) => Self::Auto(Auto::new(settings)?),
-            (Location::Etcd(_), Api::V2) => Self::Etcd2(Etcd2::new(settings)?),
-            (Location::Etcd(_), Api::V3) => Self::Etcd3(Etcd3::new(settings)?),
-        })
-    }
-
-    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
-    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
-        match self {
-            Self::Auto(store) => Box::pin(store.follow(updates, condition)).await,
-            Self::Etcd2(store) => Box::pin(store.follow(updates, condition)).await,
-            Self::Etcd3(store) => Box::pin(store.follow(updates, condition)).await,
-            Self::Directory(store) => Box::pin(store.follow(updates, condition)).await,
-        }
-    }
-
-    /// Everything below a full key, which need not exist; of the whole store for the empty one.
-    pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        if !prefix.is_empty() {
-            check_key(prefix)?;
-        }
-        match self.resolve().await? {
-            Chosen::Etcd2(store) => store.list(prefix).await,
-            Chosen::Etcd3(store) => Box::pin(store.list(prefix)).await,
-            Chosen::Directory(store) => store.list(prefix).await,
-        }
-    }
-
-    /// The value of a full key, if it has one. A directory is an error.
-    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.resolve().await? {
-            Chosen::Etcd2(store) => store.get(key).await,
-            Chosen::Etcd3(store) => Box::pin(store.get(key)).await,
-            Chosen::Directory(store) => store.get(key).await,
-        }
-    }
-
-    /// Sets a full key; the answer is the store's revision afterwards (0 for a directory, which has none).
-    pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
-        check_key(key)?;
-        match self.resolve().await? {
-            Chosen::Etcd2(store) => store.put(key, value).await,
-            Chosen::Etcd3(store) => Box::pin(store.put(key, value)).await,
-            Chosen::Directory(store) => store.put(key, value).await,
-        }
-    }
-
-    /// Deletes a full key, with everything below it if `recursive`; the answer is the store's revision afterwards (0 for
-    /// a directory). A key that is not there is an error, and so is a directory that is not deleted as one.
-    pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
-        match self.resolve().await? {
-            Chosen::Etcd2(store) => store.delete(key, recursive).await,
-            Chosen::Etcd3(store) => Box::pin(delete_v3(store, key, recursive)).await,
-            Chosen::Directory(store) => store.delete(key, recursive).await.map(|()| 0),
-        }
-    }
-
-    /// Replaces the value of a full key by what `change` makes of it, `None` for leaving it as it is. Whose the key is
-    /// and when it ends stay as they are.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSuchKey`]; whatever keeps the store from answering.
-    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Amended, StoreError> {
-        for _ in 0..AMENDMENTS {
-            let amended = match self.resolve().await? {
-                Chosen::Etcd2(store) => store.amend(key, &change).await?,
-                Chosen::Etcd3(store) => Box::pin(store.amend(key, &change)).await?,
-                Chosen::Directory(store) => store.amend(key, &change).await?,
-            };
-            if let Some(amended) = amended {
-                return Ok(amended);
-            }
-        }
-        Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
-    }
-
-    /// Writes something else to a key that nobody reads; what tells whether a follower has seen that.
-    ///
-    /// # Errors
-    /// Whatever keeps the store from answering.
-    pub async fn advance(&self, key: &str) -> Result<Moment, StoreError> {
-        check_key(key)?;
-        let value = format!("{:016x}", fastrand::u64(..));
-        Ok(match self.resolve().await? {
-            Chosen::Etcd2(store) => Moment::Revision(store.put(key, value.as_bytes()).await?),
-            Chosen::Etcd3(store) => Moment::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
-            Chosen::Directory(store) => Moment::Count(store.count(key).await?),
-        })
-    }
-
-    /// Makes a directory, with its parents, where the store has such a thing.
-    pub async fn mkdir(&self, key: &str) -> Result<Made, StoreError> {
-        match self.resolve().await? {
-            Chosen::Etcd2(store) => store.mkdir(key).await.map(|_| Made::Directory),
-            Chosen::Etcd3(_) => Ok(Made::Nothing),
-            Chosen::Directory(store) => store.mkdir(key).await.map(|()| Made::Directory),
-        }
-    }
-
-    /// The same settings with nothing left to find out: which API holds the prefix is decided, for other prefixes too.
-    ///
-    /// # Errors
-    /// Whatever keeps the store from answering.
-    pub async fn settle(&self, settings: &StoreSettings) -> Result<StoreSettings, StoreError> {
-        let api = match self.resolve().await? {
-            Chosen::Etcd2(_) => Api::V2,
-            Chosen::Etcd3(_) => Api::V3,
-            Chosen::Directory(_) => Api::Auto,
-        };
-        Ok(StoreSettings { api, ..settings.clone() })
-    }
-
-    /// As [`Store::settle`], once the store answers; what keeps it from that is said when it is news.
-    pub async fn settled(&self, settings: &StoreSettings) -> StoreSettings {
-        let mut told = None;
-        loop {
-            match self.settle(settings).await {
-                Ok(settled) => return settled,
-                Err(error) if told.as_ref() != Some(&error) => {
-                    warn!("waiting for the store: {error}");
-                    told = Some(error);
-                }
-                Err(_) => {}
-            }
-            sleep(SETTLE).await;
-        }
-    }
-
-    /// The API that is followed, where that was found out and may change.
-    fn in_use(&self) -> Option<Api> {
-        match self {
-            Self::Auto(store) => store.followed(),
-            Self::Etcd2(_) | Self::Etcd3(_) | Self::Directory(_) => None,
-        }
-    }
-
-    async fn resolve(&self) -> Result<Chosen<'_>, StoreError> {
-        match self {
-            Self::Auto(store) => Box::pin(store.choose()).await,
-            Self::Etcd2(store) => Ok(Chosen::Etcd2(store)),
-            Self::Etcd3(store) => Ok(Chosen::Etcd3(store)),
-            Self::Directory(store) => Ok(Chosen::Directory(store)),
-        }
-    }
-}
-
-/// In v3 a directory is only a shared beginning of keys: deleting it without all below it finds nothing.
-async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<u64, StoreError> {
-    match store.delete(key, recursive).await {
-        Err(StoreError::NoSuchKey { key }) if !recursive && !store.list(&key).await?.entries.is_empty() => {
-            Err(StoreError::BadKey { key, why: "is a directory".to_owned() })
-        }
-        other => other,
-    }
-}
-
-/// A store with nothing left to find out.
-enum Chosen<'a> {
-    Etcd2(&'a Etcd2),
-    Etcd3(&'a Etcd3),
-    Directory(&'a Directory),
-}
-
-/// A moment of a store that a follower can tell to be past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// The store's revision.
-    Revision(u64),
-    /// The number in the key that was written, in a store without revisions: it only grows.
-    Count(u64),
-}
-
-/// What `amend` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amended {
-    /// The value is another one, and the store shows it at this revision (0 where it has none).
-    At(u64),
-    /// Nothing: the value is as it should be.
-    Same,
-}
-
-/// What `mkdir` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// The directory is there.
-    Directory,
-    /// Nothing: in etcd v3 a directory is only a shared beginning of keys.
-    Nothing,
-}
-
-/// Everything below a key at one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// The store's revision.
-    pub revision: u64,
-    /// Keys relative to what was listed, and values; ordered by key.
-    pub entries: Vec<(Box<str>, Box<[u8]>)>,
-    /// Directories relative to what was listed, in stores where a directory is a real node.
-    pub directories: Vec<Box<str>>,
-}
-
-/// What a store tells the control loop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// All keys at one revision: replaces everything known, whole. The revision may be lower than the last one.
-    Reset {
-        /// The store's revision.
-        revision: u64,
-        /// Keys relative to the prefix, and values.
-        entries: Vec<(Box<str>, Box<[u8]>)>,
-    },
-    /// Everything that changed at one revision, in order: an etcd transaction is one of these.
-    Changes {
-        /// The store's revision after them.
-        revision: u64,
-        /// The changes.
-        changes: Vec<Change>,
-    },
-}
-
-/// How it stands with the store; watched by admin and logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// Not reached yet since the start.
-    Connecting {
-        /// What the last try said.
-        error: Option<String>,
-    },
-    /// Listed and watched.
-    Watching {
-        /// Which one, in words: `etcd v3 at http://127.0.0.1:2379`.
-        via: String,
-    },
-    /// Was watched, is out of reach; what was last read is served on.
-    Lost {
-        /// What the last try said.
-        error: String,
-    },
-}
-
-/// Where keys are and how to get at them.
-#[derive(Clone, Debug)]
-pub struct StoreSettings {
-    /// Which store.
-    pub location: Location,
-    /// Which etcd API.
-    pub api: Api,
-    /// `/haproxy-haproxy-1`, no slash at the end; empty for `/`.
-    pub prefix: String,
-    /// User name and password for etcd.
-    pub user: Option<(String, String)>,
-    /// PEM file of the certificate authority that signs etcd's certificate.
-    pub ca: Option<PathBuf>,
-    /// PEM files of our certificate and key for etcd.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// How often the tree is listed again and compared (default 3 min, jittered).
-    pub audit: Duration,
-}
-
-/// Which store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// etcd, by URLs (`http://` or `https://`, port included, no path).
-    Etcd(Vec<String>),
-    /// Files as keys below this folder; the prefix is a sub-folder path, as in etcd.
-    Directory(PathBuf),
-}
-
-/// Which etcd API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Api {
-    /// v3 where the server has it, unless only v2 holds the prefix.
-    Auto,
-    /// v2 over HTTP.
-    V2,
-    /// v3 over gRPC.
-    V3,
-}
-
-/// A full key is `/` and segments that mean the same in every store: none of them empty, `.` or `..`.
-pub(crate) fn check_key(key: &str) -> Result<(), StoreError> {
-    let proper = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains('\0');
-    match key.strip_prefix('/') {
-        Some(rest) if rest.split('/').all(proper) => Ok(()),
-        _ => Err(StoreError::BadKey {
-            key: key.to_owned(),
-            why: "not a key: it starts with a slash and no part of it is empty, . or ..".to_owned(),
-        }),
-    }
-}
+pub use model::{ASIDE, Amended, Api, Condition, Listing, Location, Made, Moment, StoreSettings, Update};
+pub use store::Store;

@@ -15,9 +15,10 @@ use tokio::sync::{Notify, RwLock, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::backoff::{Backoff, jitter};
-use super::lease::{Claim, Edit, Grip, Lease, Owner};
-use super::{Store, StoreError};
+use crate::backoff::{Backoff, jitter};
+use crate::error::StoreError;
+use crate::lease::{Claim, Edit, Grip, Lease, Owner};
+use crate::store::Store;
 
 /// A lease is renewed so many times in its life.
 const RENEWALS: u32 = 3;
@@ -35,9 +36,9 @@ pub enum Standing {
         /// What the last try said.
         error: Option<StoreError>,
     },
-    /// Granted for the so manieth time. With each new term, what was kept under it may be gone.
+    /// Granted. With each new term, what was kept under it may be gone.
     Held {
-        /// From 1.
+        /// Counts grants, from 1.
         term: u64,
     },
     /// Another process has taken over the owner's name: this one keeps nothing.

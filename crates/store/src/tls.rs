@@ -8,8 +8,8 @@ use rustls::{ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::StoreSettings;
-use super::error::StoreError;
+use crate::error::StoreError;
+use crate::model::StoreSettings;
 
 /// How to speak TLS to the store: `--etcd-ca` or the system's roots, and our certificate if there is one.
 ///

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::head::{BodyLength, HeadLimits, HeadProgress, push_digits};
+use crate::refusal::BadBody;
 use crate::trailers::Trailers;
 
 /// Decodes a body as its bytes come. A step looks at the unread bytes and says what the first of them are.
@@ -55,33 +56,6 @@ pub enum Step<'b> {
         /// The trailer section, empty for most.
         trailers: Trailers<'b>,
     },
-}
-
-/// Why a body is refused; the connection it came on is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BadBody {
-    /// A chunk size that is not plain hex digits, is too long, or overflows.
-    #[error("a chunk size is malformed")]
-    ChunkSize,
-    /// A chunk extension with a control byte in it, or no semicolon before it.
-    #[error("a chunk extension is malformed")]
-    ChunkExtension,
-    /// More chunk extensions than the data is worth.
-    #[error("the chunk extensions are out of proportion to the data")]
-    ChunkOverhead,
-    /// Chunk data that is not followed by CRLF.
-    #[error("a chunk does not end where its size says")]
-    ChunkEnd,
-    /// A trailer line that is not a header line.
-    #[error("the trailer section is malformed")]
-    Trailers,
-    /// A trailer section longer than the limit for a head.
-    #[error("the trailer section is longer than the limit")]
-    TrailersTooLong,
-    /// More trailer lines than any message needs.
-    #[error("there are too many trailers")]
-    TooManyTrailers,
 }
 
 /// 64 bits.

@@ -6,6 +6,16 @@
 //! bytes -> BodyReader::step -> Data.. End -> BodyWriter           -> bytes for the other side
 //! Answer -> Answer::write -> bytes for the client
 //! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
+//! | `refusal` | why a request or a body is refused |
+//! | `target` | request targets and authorities |
+//! | `request`, `response` | heads parsed, judged, written anew |
+//! | `trailers`, `body` | bodies between framings |
+//! | `answer` | responses of our own |
+//!
 //! Heads are parsed, judged and written anew; what two readers could read two ways is refused, never guessed.
 //!
 //! # Where the RFCs leave a choice
@@ -26,15 +36,17 @@ mod body;
 mod fields;
 mod framing;
 mod head;
+mod refusal;
 mod request;
 mod response;
 mod target;
 mod trailers;
 
 pub use answer::{Answer, reason};
-pub use body::{BadBody, BodyReader, BodyWriter, Step};
+pub use body::{BodyReader, BodyWriter, Step};
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
-pub use request::{BadRequest, Forward, RequestHead, parse_request};
+pub use refusal::{BadBody, BadRequest};
+pub use request::{Forward, RequestHead, parse_request};
 pub use response::{BadResponse, Reply, ResponseHead, parse_response};
 pub use trailers::Trailers;

@@ -3,11 +3,12 @@
 use httparse::Status;
 
 use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, classify};
-use crate::framing::{BadFraming, declared};
+use crate::framing::declared;
 use crate::head::{
     BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
     diagnose_name, push_framing, push_header,
 };
+use crate::refusal::BadRequest;
 use crate::target::{Authority, Target};
 
 /// A request head that has only one reading.
@@ -36,75 +37,6 @@ pub struct RequestHead<'h, 'b> {
     /// Headers that `write` leaves out.
     left_out: Positions,
     forwarded_for: bool,
-}
-
-/// Why a request is refused. Every one closes the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BadRequest {
-    /// Head longer than the limit: 431.
-    #[error("the request head is longer than the limit")]
-    HeadTooLong,
-    /// Request line longer than the limit for the whole head: 414.
-    #[error("the request line is longer than the limit")]
-    TargetTooLong,
-    /// More header lines than the limit: 431.
-    #[error("there are more headers than the limit")]
-    TooManyHeaders,
-    /// More than two empty lines before the request line (RFC 9112 §2.2 asks for one to be ignored).
-    #[error("there are too many empty lines before the request")]
-    EmptyLines,
-    /// Not `method SP target SP version CRLF`.
-    #[error("the request line is malformed")]
-    RequestLine,
-    /// A version that is well written but neither 1.0 nor 1.1: 505.
-    #[error("the HTTP version is not supported")]
-    Version,
-    /// A method longer than any in use: 501 (RFC 9112 §3).
-    #[error("the method is too long")]
-    MethodTooLong,
-    /// CONNECT: 405. There is no forward proxy here.
-    #[error("CONNECT is not allowed")]
-    Connect,
-    /// A target that is not a path, an http or https URL, or `*` with OPTIONS.
-    #[error("the request target has no form that is served")]
-    TargetForm,
-    /// A byte beyond ASCII in the target, or a backslash in its path.
-    #[error("the request target holds a byte that must be encoded")]
-    TargetByte,
-    /// A `#` in the target.
-    #[error("the request target has a fragment")]
-    Fragment,
-    /// HTTP/1.1 without Host (RFC 9112 §3.2).
-    #[error("there is no Host header")]
-    NoHost,
-    /// More than one Host, even if they agree.
-    #[error("there are several Host headers")]
-    SeveralHosts,
-    /// A Host that is not `host[:port]`.
-    #[error("the Host header is not a host and port")]
-    Host,
-    /// Target and Host name different places.
-    #[error("the Host header differs from the request target")]
-    HostMismatch,
-    /// A header line that is malformed.
-    #[error(transparent)]
-    Line(#[from] BadLine),
-    /// Framing headers that have no reading, or more than one: 400, or 501 for a coding that is not supported.
-    #[error(transparent)]
-    Framing(#[from] BadFraming),
-    /// `Content_Length` and the like, which a CGI backend reads as `Content-Length`.
-    #[error("a header could be taken for Content-Length or Transfer-Encoding")]
-    FramingLookAlike,
-    /// Connection nominates Host, Content-Length or Transfer-Encoding.
-    #[error("the Connection header names a header that tells where the request goes or ends")]
-    ConnectionOption,
-    /// Connection has too many options.
-    #[error("the Connection header has too many options")]
-    TooManyOptions,
-    /// An expectation other than `100-continue`: 417 (RFC 9110 §10.1.1).
-    #[error("the expectation is not supported")]
-    Expectation,
 }
 
 /// What is added or changed on the way to the instance.
@@ -302,34 +234,6 @@ pub(crate) fn passable_protocol(value: &[u8]) -> Option<&str> {
 
 fn is_protocol_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'+')
-}
-
-impl BadRequest {
-    /// The status that answers it: 400, 405, 414, 417, 431, 501 or 505.
-    pub fn status(self) -> u16 {
-        match self {
-            BadRequest::HeadTooLong | BadRequest::TooManyHeaders => 431,
-            BadRequest::TargetTooLong => 414,
-            BadRequest::Version => 505,
-            BadRequest::MethodTooLong => 501,
-            BadRequest::Connect => 405,
-            BadRequest::Expectation => 417,
-            BadRequest::Line(line) => line.status(),
-            BadRequest::Framing(framing) => framing.status(),
-            BadRequest::EmptyLines
-            | BadRequest::RequestLine
-            | BadRequest::TargetForm
-            | BadRequest::TargetByte
-            | BadRequest::Fragment
-            | BadRequest::NoHost
-            | BadRequest::SeveralHosts
-            | BadRequest::Host
-            | BadRequest::HostMismatch
-            | BadRequest::FramingLookAlike
-            | BadRequest::ConnectionOption
-            | BadRequest::TooManyOptions => 400,
-        }
-    }
 }
 
 impl RequestHead<'_, '_> {

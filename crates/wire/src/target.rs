@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use memchr::{memchr, memchr2};
 
-use crate::request::BadRequest;
+use crate::refusal::BadRequest;
 
 /// A target taken apart.
 #[derive(Debug)]

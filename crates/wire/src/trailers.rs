@@ -3,9 +3,9 @@
 
 use httparse::Status;
 
-use crate::body::BadBody;
 use crate::fields::{Field, classify, folds_into};
 use crate::head::{Header, check_line_ends, push_header};
+use crate::refusal::BadBody;
 
 /// A parsed trailer section, without fields that must not be trailers (RFC 9110 §6.5.1).
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use pointsman_table::{InstanceName, Protocol, Target};
 
-use super::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
+use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
 
 /// Everything counted, at one moment.
 #[derive(Clone, Debug, Default)]

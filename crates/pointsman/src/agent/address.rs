@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::complaint::{Complaint, ComplaintKind};
 use super::container::Container;
-use super::wanted::Defaults;
+use super::offer::AgentDefaults;
 
 /// The label that names a network.
 const NETWORK: &str = "pointsman.network";
@@ -12,7 +12,7 @@ const NETWORK: &str = "pointsman.network";
 /// Where the container's `port` is reached. `network` is the label that names one, and its value.
 pub(super) fn of(
     container: &Container,
-    defaults: &Defaults,
+    defaults: &AgentDefaults,
     network: Option<(&str, &str)>,
     port: u16,
 ) -> Result<SocketAddr, Complaint> {
@@ -41,7 +41,7 @@ pub(super) fn of(
 }
 
 /// A container in the machine's own network is reached where the machine is.
-fn on_the_host(defaults: &Defaults, network: Option<&str>, port: u16) -> Result<SocketAddr, String> {
+fn on_the_host(defaults: &AgentDefaults, network: Option<&str>, port: u16) -> Result<SocketAddr, String> {
     if network.is_some_and(|name| name != "host") {
         return Err("it has the machine's own network (--network host) and no other; leave the label out".to_owned());
     }
@@ -100,7 +100,7 @@ mod tests {
     /// `facts` are words: `host` (the machine's network), `NET=IP`, `NET=` and `PORT>IP:PORT` of the container,
     /// `label=NET`, `--host=IP` and `--network=NET`. The port inside is 80.
     fn check(facts: &str, expected: &str) {
-        let (mut container, mut defaults, mut label) = (Container::default(), Defaults::default(), None);
+        let (mut container, mut defaults, mut label) = (Container::default(), AgentDefaults::default(), None);
         for fact in facts.split_whitespace() {
             match fact.split_once(['=', '>']) {
                 None => container.host_network = true,

@@ -15,7 +15,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// What was told last.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(super) struct AgentJournal {
     wrong: BTreeSet<String>,
     kept: Option<(usize, Instant)>,
     /// When another number of keys is to be told.
@@ -23,7 +23,7 @@ pub(super) struct Journal {
     error: Option<String>,
 }
 
-impl Journal {
+impl AgentJournal {
     /// What is new: in what is wrong with containers, and in what the registrar says.
     pub(super) fn report(&mut self, complaints: &[String], report: &Report, now: Instant) -> Vec<Line> {
         let mut lines = Vec::new();
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn each_thing_is_told_when_it_comes_and_when_it_goes() {
-        let (mut journal, start) = (Journal::default(), Instant::now());
+        let (mut journal, start) = (AgentJournal::default(), Instant::now());
         let mut check = |millis, complaints: &[&str], keys, expected: &[&str]| {
             let complaints: Vec<_> = complaints.iter().map(|text| (*text).to_owned()).collect();
             let report = Report { settled: keys > 0, keys, ..Report::default() };

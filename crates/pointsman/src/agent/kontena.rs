@@ -8,8 +8,8 @@ use pointsman_table::Protocol;
 
 use super::complaint::{Complaint, ComplaintKind};
 use super::container::Container;
+use super::offer::{AgentDefaults, Offer};
 use super::options::{self, Options};
-use super::wanted::{Defaults, Offer};
 use super::{address, name, port};
 
 /// The balancer that a container is linked to: `lb`, or `stack/lb`.
@@ -32,7 +32,7 @@ const BALANCE: &str = "roundrobin";
 const EXTERNAL_PORT: &str = "5000";
 
 /// What Kontena's labels offer: one service at most.
-pub(super) fn offer(container: &Container, defaults: &Defaults, complaints: &mut Vec<Complaint>) -> Option<Offer> {
+pub(super) fn offer(container: &Container, defaults: &AgentDefaults, complaints: &mut Vec<Complaint>) -> Option<Offer> {
     // A service's volumes are a container of their own, with the same labels.
     let volumes = container.label(TYPE) == Some("volume");
     let balancer = container.labels.get(BALANCER).filter(|_| !volumes)?;
@@ -109,7 +109,7 @@ fn instance(container: &Container) -> Result<String, Complaint> {
 }
 
 /// In Kontena's own network, if it has an address there.
-fn socket(container: &Container, defaults: &Defaults) -> Result<SocketAddr, Complaint> {
+fn socket(container: &Container, defaults: &AgentDefaults) -> Result<SocketAddr, Complaint> {
     let port = match either(container, PORT) {
         Some((label, value)) => port::given(container, label, value)?,
         None => port::USUAL,

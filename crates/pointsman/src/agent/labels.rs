@@ -7,15 +7,15 @@ use pointsman_table::Protocol;
 use super::complaint::{Complaint, ComplaintKind};
 use super::container::Container;
 use super::known::{self, OF_CONTAINER};
+use super::offer::{AgentDefaults, Offer};
 use super::options::{self, Options};
-use super::wanted::{Defaults, Offer};
 use super::{address, name, port};
 
 /// Labels by their key: the label's own name, and its value without white space at its ends.
-type Labels<'a> = BTreeMap<&'static str, (&'a str, &'a str)>;
+type OwnLabels<'a> = BTreeMap<&'static str, (&'a str, &'a str)>;
 
 /// What our labels offer.
-pub(super) fn offers(container: &Container, defaults: &Defaults, complaints: &mut Vec<Complaint>) -> Vec<Offer> {
+pub(super) fn offers(container: &Container, defaults: &AgentDefaults, complaints: &mut Vec<Complaint>) -> Vec<Offer> {
     let mut services = group(container, complaints);
     let everywhere = take_everywhere(&mut services);
     match flag(container, &everywhere, "enable", true) {
@@ -36,8 +36,8 @@ pub(super) fn offers(container: &Container, defaults: &Defaults, complaints: &mu
 }
 
 /// The labels of each service, by the name that the labels have for it; of the one without, by the empty one.
-fn group<'a>(container: &'a Container, complaints: &mut Vec<Complaint>) -> BTreeMap<&'a str, Labels<'a>> {
-    let mut services: BTreeMap<&str, Labels<'_>> = BTreeMap::new();
+fn group<'a>(container: &'a Container, complaints: &mut Vec<Complaint>) -> BTreeMap<&'a str, OwnLabels<'a>> {
+    let mut services: BTreeMap<&str, OwnLabels<'_>> = BTreeMap::new();
     for (label, value) in &container.labels {
         let Some(rest) = label.strip_prefix(known::PREFIX) else { continue };
         match known::split(rest) {
@@ -75,10 +75,10 @@ fn unknown(container: &Container, label: &str, value: &str, rest: &str, dotted: 
 
 /// Takes out the labels that are for every service: those about the container that name no service. What else names
 /// none is one more service, as those are if there is no other.
-fn take_everywhere<'a>(services: &mut BTreeMap<&'a str, Labels<'a>>) -> Labels<'a> {
+fn take_everywhere<'a>(services: &mut BTreeMap<&'a str, OwnLabels<'a>>) -> OwnLabels<'a> {
     let named = services.keys().any(|handle| !handle.is_empty());
-    let Some(plain) = services.get_mut("") else { return Labels::new() };
-    let everywhere: Labels<'a> =
+    let Some(plain) = services.get_mut("") else { return OwnLabels::new() };
+    let everywhere: OwnLabels<'a> =
         plain.iter().filter(|(key, _)| OF_CONTAINER.contains(key)).map(|(key, label)| (*key, *label)).collect();
     plain.retain(|key, _| !OF_CONTAINER.contains(key));
     if plain.is_empty() && named {
@@ -88,14 +88,14 @@ fn take_everywhere<'a>(services: &mut BTreeMap<&'a str, Labels<'a>>) -> Labels<'
 }
 
 /// The value of a label that is `true` or `false`.
-fn flag(container: &Container, labels: &Labels<'_>, key: &str, default: bool) -> Result<bool, Complaint> {
+fn flag(container: &Container, labels: &OwnLabels<'_>, key: &str, default: bool) -> Result<bool, Complaint> {
     judged(container, labels, key, options::boolean).map(|value| value.unwrap_or(default))
 }
 
 /// The value of a label, judged.
 fn judged<T>(
     container: &Container,
-    labels: &Labels<'_>,
+    labels: &OwnLabels<'_>,
     key: &str,
     judge: impl Fn(&str) -> Result<T, &'static str>,
 ) -> Result<Option<T>, Complaint> {
@@ -107,10 +107,10 @@ fn judged<T>(
 /// One service on one container.
 struct Place<'a> {
     container: &'a Container,
-    defaults: &'a Defaults,
+    defaults: &'a AgentDefaults,
     /// The labels' name for it; empty where they have none.
     handle: &'a str,
-    labels: Labels<'a>,
+    labels: OwnLabels<'a>,
 }
 
 impl Place<'_> {

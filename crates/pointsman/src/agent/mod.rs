@@ -1,8 +1,8 @@
 //! The agent: what the containers of this machine want in the store.
 //!
 //! ```text
-//! Docker daemon ──docker::follow──> View (containers as facts)
-//!                                     └──wanted(containers, &Defaults)──> Wanted by prefix ──> registrar
+//! Docker daemon ──docker::follow──> Containers (containers as facts)
+//!                                     └──wanted(containers, &AgentDefaults)──> Wanted by prefix ──> registrar
 //!                                                                    └──> complaints ──> log
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! | `docker` | the daemon, followed |
 //! | `container` | what is known of one container |
 //! | `wanted` | from containers to what is wanted in the store |
+//! | `offer` | what holds for all of them; one instance that one of them offers |
 //! | `labels`, `known` | our labels, and which there are |
 //! | `kontena` | Kontena's labels and environment |
 //! | `address`, `port`, `options`, `name` | an instance's address, port, options and name |
@@ -29,6 +30,7 @@ mod kontena;
 mod labels;
 mod moment;
 mod name;
+mod offer;
 mod options;
 mod port;
 mod run;
@@ -39,5 +41,6 @@ mod wanted;
 
 pub use complaint::{Complaint, ComplaintKind};
 pub use container::{Container, Health, State};
+pub use offer::{AgentDefaults, Offer};
 pub use run::run;
-pub use wanted::{Defaults, Offer, offers, wanted};
+pub use wanted::{offers, wanted};

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::docker::{self, DockerSettings, View};
-use super::journal::Journal;
-use super::wanted::{Defaults, wanted};
+use super::docker::{self, Containers, DockerSettings};
+use super::journal::AgentJournal;
+use super::offer::AgentDefaults;
+use super::wanted::wanted;
 use crate::logging::Line;
 use crate::notify;
 use crate::registrar::{self, Plan, Report};
@@ -29,7 +30,7 @@ pub async fn run(
     store: &StoreSettings,
     prefix: Option<&str>,
 ) -> Result<Infallible, StoreError> {
-    let (sender, mut views) = watch::channel(View::default());
+    let (sender, mut views) = watch::channel(Containers::default());
     let work = async {
         let store = Store::open(store)?.settled(store).await;
         loop {
@@ -51,12 +52,12 @@ struct Post<'a> {
     store: &'a StoreSettings,
     prefix: Option<&'a str>,
     /// What the daemon showed first.
-    view: View,
+    view: Containers,
 }
 
 impl Post<'_> {
     /// Until another daemon is in its place: then what this one's containers wanted is left to end by itself.
-    async fn keep(&self, views: &mut watch::Receiver<View>) -> Result<(), StoreError> {
+    async fn keep(&self, views: &mut watch::Receiver<Containers>) -> Result<(), StoreError> {
         let store = Store::open(self.store)?;
         let defaults = self.defaults();
         // Daemons of one data directory, or copied with their machine, share an id: the name tells them apart.
@@ -65,7 +66,8 @@ impl Post<'_> {
         let (plan, complaints) = wanted(self.view.containers.values(), &defaults);
         let (plans, wanted_plans) = watch::channel(Arc::new(plan));
         let (report, mut reports) = watch::channel(Report::default());
-        let mut clerk = Clerk { defaults, journal: Journal::default(), complaints: said(&complaints), ready: false };
+        let mut clerk =
+            Clerk { defaults, journal: AgentJournal::default(), complaints: said(&complaints), ready: false };
         let desk = async {
             loop {
                 clerk.tell(&reports.borrow_and_update().clone());
@@ -91,9 +93,9 @@ impl Post<'_> {
         Ok(())
     }
 
-    fn defaults(&self) -> Defaults {
+    fn defaults(&self) -> AgentDefaults {
         let AgentSettings { node, host, network, .. } = self.settings;
-        Defaults {
+        AgentDefaults {
             prefix: self.prefix.map(str::to_owned),
             node: node.clone().unwrap_or_else(|| self.view.node.replace('/', "-")),
             host: *host,
@@ -147,14 +149,14 @@ fn said(complaints: &[super::Complaint]) -> Vec<String> {
 
 /// Turns views into plans, and says what came of them.
 struct Clerk {
-    defaults: Defaults,
-    journal: Journal,
+    defaults: AgentDefaults,
+    journal: AgentJournal,
     complaints: Vec<String>,
     ready: bool,
 }
 
 impl Clerk {
-    fn plan(&mut self, view: &View, plans: &watch::Sender<Arc<Plan>>) {
+    fn plan(&mut self, view: &Containers, plans: &watch::Sender<Arc<Plan>>) {
         if matches!(view.condition, Condition::Connecting { .. }) {
             return;
         }

@@ -39,7 +39,7 @@ fn insert(map: &mut std::collections::BTreeMap<String, String>, text: &str) -> O
 }
 
 /// Keys and values, then complaints with `!` in front, in order.
-fn said(containers: &[&str], defaults: &Defaults) -> Vec<String> {
+fn said(containers: &[&str], defaults: &AgentDefaults) -> Vec<String> {
     let containers: Vec<_> = containers.iter().map(|facts| container(facts)).collect();
     let (wanted, complaints) = wanted(&containers, defaults);
     let mut lines = Vec::new();
@@ -55,7 +55,7 @@ fn said(containers: &[&str], defaults: &Defaults) -> Vec<String> {
 /// may be a part of the complaint.
 #[track_caller]
 fn check_all(containers: &[&str], expected: &[&str]) {
-    let defaults = Defaults { prefix: Some("/p".to_owned()), node: "n".to_owned(), ..Defaults::default() };
+    let defaults = AgentDefaults { prefix: Some("/p".to_owned()), node: "n".to_owned(), ..AgentDefaults::default() };
     compare(&said(containers, &defaults), expected);
 }
 
@@ -232,7 +232,7 @@ fn the_port_inside() {
 fn options_of_the_instance() {
     let value = |facts: &str| {
         let (offers, complaints) =
-            offers(&container(facts), &Defaults { prefix: Some(String::new()), ..<_>::default() });
+            offers(&container(facts), &AgentDefaults { prefix: Some(String::new()), ..<_>::default() });
         assert_eq!(complaints, []);
         offers[0].value.clone()
     };
@@ -298,10 +298,10 @@ fn a_slip_is_told() {
 
 #[test]
 fn somebody_must_name_the_balancer() {
-    let nobody = Defaults { node: "n".to_owned(), ..Defaults::default() };
+    let nobody = AgentDefaults { node: "n".to_owned(), ..AgentDefaults::default() };
     compare(&said(&["pointsman.port=80"], &nobody), &["! pointsman.id: no id: no balancer is named"]);
     compare(&said(&["pointsman.id=x"], &nobody), &["/haproxy-x/services/web-1/upstreams/n-web-1=10.0.0.7:80"]);
-    let top = Defaults { prefix: Some(String::new()), ..Defaults::default() };
+    let top = AgentDefaults { prefix: Some(String::new()), ..AgentDefaults::default() };
     compare(&said(&["pointsman.port=80"], &top), &["/services/web-1/upstreams/web-1=10.0.0.7:80"]);
     check("pointsman.id=x", &["/haproxy-x/services/web-1/upstreams/n-web-1=10.0.0.7:80"]);
 }
@@ -528,7 +528,7 @@ proptest::proptest! {
     #[test]
     fn no_label_makes_a_bad_key(labels in proptest::collection::vec(label(), 0..8)) {
         let made = Container { labels: labels.into_iter().collect(), ..container("") };
-        let defaults = Defaults { prefix: Some("/p".to_owned()), node: "n".to_owned(), ..Defaults::default() };
+        let defaults = AgentDefaults { prefix: Some("/p".to_owned()), node: "n".to_owned(), ..AgentDefaults::default() };
         let (wanted, complaints) = wanted([&made], &defaults);
         for (prefix, wanted) in wanted {
             for (key, value) in &wanted.instances {

@@ -6,68 +6,15 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-use pointsman_table::Protocol;
 
 use super::complaint::{Complaint, ComplaintKind};
 use super::container::{Container, State};
+use super::offer::{AgentDefaults, Offer};
 use super::{kontena, labels};
 use crate::registrar::Wanted;
 
-/// What holds for containers whose labels say nothing else.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Defaults {
-    /// The balancer's prefix, `/haproxy-haproxy-1`; empty for the top of the store.
-    pub prefix: Option<String>,
-    /// This machine's name, in front of containers' names; empty for none.
-    pub node: String,
-    /// By which address other machines reach this one.
-    pub host: Option<IpAddr>,
-    /// Which of a container's networks balancers are in.
-    pub network: Option<String>,
-}
-
-impl Defaults {
-    /// The name of the container's instances: `node-1-web`.
-    pub(super) fn instance(&self, container: &Container) -> String {
-        match self.node.as_str() {
-            "" => container.name.clone(),
-            node => format!("{node}-{}", container.name),
-        }
-    }
-}
-
-/// One instance of one service, and the settings that its container asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Below which keys are: `/haproxy-haproxy-1`.
-    pub prefix: String,
-    /// HTTP or TCP.
-    pub protocol: Protocol,
-    /// The service's name, one segment.
-    pub service: String,
-    /// The instance's name, one segment.
-    pub instance: String,
-    /// The instance's value: `10.0.0.7:8080 weight=2`.
-    pub value: String,
-    /// The service's keys, below its name, and their values.
-    pub settings: BTreeMap<String, String>,
-}
-
-impl Offer {
-    /// The service's key below the prefix: `services/shop`.
-    fn folder(&self) -> String {
-        format!("{}/{}", self.protocol.tree(), self.service)
-    }
-
-    fn instance_key(&self) -> String {
-        format!("{}/upstreams/{}", self.folder(), self.instance)
-    }
-}
-
 /// What one container offers. One that does not run offers nothing, and what is wrong with it does not matter.
-pub fn offers(container: &Container, defaults: &Defaults) -> (Vec<Offer>, Vec<Complaint>) {
+pub fn offers(container: &Container, defaults: &AgentDefaults) -> (Vec<Offer>, Vec<Complaint>) {
     let (mut offers, mut complaints) = (Vec::new(), Vec::new());
     if container.state == State::Stopped || is_left_out(container) {
         return (offers, complaints);
@@ -87,7 +34,7 @@ fn is_left_out(container: &Container) -> bool {
 /// the older keeps it, and the other gives nothing.
 pub fn wanted<'a>(
     containers: impl IntoIterator<Item = &'a Container>,
-    defaults: &Defaults,
+    defaults: &AgentDefaults,
 ) -> (BTreeMap<String, Wanted>, Vec<Complaint>) {
     let mut containers: Vec<_> = containers.into_iter().collect();
     containers.sort_unstable_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::folder;
+use super::member::folder;
 use super::roll::{Roll, Verdict, Wish};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings};
 

@@ -1,5 +1,6 @@
-//! What a balancer says of itself, as its status key has it. Plain data.
+//! What a balancer says of itself, as its status key has it, and where these keys are. Plain data.
 
+use pointsman_store::ASIDE;
 use serde::{Deserialize, Serialize};
 
 /// Problems that are told in full; the rest is a number.
@@ -8,6 +9,11 @@ const MOST_PROBLEMS: usize = 20;
 const LONGEST_PROBLEM: usize = 400;
 /// Instances with work of which numbers are told.
 const MOST_LEAVING: usize = 1000;
+
+/// The folder of the status keys of the balancers that read this prefix.
+pub fn folder(prefix: &str) -> String {
+    format!("{ASIDE}{prefix}/balancers")
+}
 
 /// How far a balancer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,17 +11,12 @@ pub mod keeper;
 mod member;
 mod roll;
 
-use pointsman_store::{ASIDE, Moment, Store, StoreError, StoreSettings};
+use pointsman_store::{Moment, Store, StoreError, StoreSettings};
 use pointsman_table::BARRIER;
 
 pub use call::{Call, Outcome};
-pub use member::{Leaving, Member, Stage};
+pub use member::{Leaving, Member, Stage, folder};
 pub use roll::{Point, Roll, Wish};
-
-/// The folder of the status keys of the balancers that read this prefix.
-pub fn folder(prefix: &str) -> String {
-    format!("{ASIDE}{prefix}/balancers")
-}
 
 /// A moment from which on everything that is in the store now is served: that of a key which nobody reads.
 ///

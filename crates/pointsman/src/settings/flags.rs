@@ -3,10 +3,12 @@
 
 use std::path::PathBuf;
 
-use super::DockerHost;
-use super::layers::Choice;
-use super::{Draft, Engine, parse};
 use pointsman_store::Api;
+
+use super::choice::Choice;
+use super::docker_host::DockerHost;
+use super::model::{Draft, Engine};
+use super::parse;
 
 /// Which commands take a flag; also its heading in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,177 +5,39 @@
 //! FLAGS (the one home of every setting) -> layers: flag > POINTSMAN_x > file > older variable -> Choice (text, origin)
 //!                                      -> Draft (values, read one by one) -> Settings (rules between values)
 //! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `model` | what settings are |
+//! | `choice` | where a value comes from |
+//! | `parse`, `docker_host` | single values |
+//! | `flags` | the one home of every setting |
+//! | `layers` | which source has the say |
+//! | `suggest` | the name that was meant |
 
+mod choice;
 mod docker_host;
 mod flags;
 mod layers;
+mod model;
 mod parse;
 pub(crate) mod suggest;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pointsman_haproxy::HaproxySettings;
-use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::Abilities;
-use thiserror::Error;
+use pointsman_store::{Location, StoreSettings};
 
+pub use choice::{Choice, CommandLine, Environment, Origin};
 pub use docker_host::DockerHost;
 pub use flags::{FLAGS, Flag, Group};
-pub use layers::{Choice, CommandLine, Environment, Origin};
+use model::Draft;
+pub use model::{AgentSettings, Engine, Host, Settings, SettingsError};
 
 /// How often the store is listed in full and compared with the watched keys.
 const AUDIT: Duration = Duration::from_secs(180);
-
-/// A setting that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{origin}: {what}")]
-pub struct SettingsError {
-    /// The flag, variable or file key.
-    pub origin: String,
-    /// What is wrong and what is expected.
-    pub what: String,
-}
-
-/// The proxy engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
-    /// The native engine, in this process.
-    #[default]
-    Native,
-    /// A real HAProxy, started and driven.
-    Haproxy,
-}
-
-impl Engine {
-    /// Its name in settings.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Haproxy => "haproxy",
-        }
-    }
-
-    /// The keys' features that it supports.
-    pub fn abilities(self) -> Abilities {
-        match self {
-            Self::Native => Abilities::default(),
-            Self::Haproxy => Abilities::haproxy(),
-        }
-    }
-}
-
-/// How to follow Docker and to write its containers' keys. Without effect on a balancer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentSettings {
-    /// Where the daemon is.
-    pub docker: DockerHost,
-    /// This machine's name; `None`: the daemon's.
-    pub node: Option<String>,
-    /// This machine's address as balancers see it.
-    pub host: Option<IpAddr>,
-    /// The network to use for containers that are in several.
-    pub network: Option<String>,
-    /// How long the keys outlive the agent.
-    pub ttl: Duration,
-}
-
-impl Default for AgentSettings {
-    fn default() -> Self {
-        let (docker, ttl) = (DockerHost::default(), Duration::from_secs(15));
-        Self { docker, node: None, host: None, network: None, ttl }
-    }
-}
-
-/// The facts about the machine and its user that defaults depend on.
-#[derive(Clone, Copy, Debug)]
-pub struct Host {
-    /// Whether the user is root.
-    pub root: bool,
-    /// The number of threads that can run at once.
-    pub cores: NonZeroUsize,
-}
-
-/// Everything that the program needs to start.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where the keys are.
-    pub store: StoreSettings,
-    /// Where HTTP services are served.
-    pub http: Vec<SocketAddr>,
-    /// Where HTTP services are served over TLS too.
-    pub https: Vec<SocketAddr>,
-    /// Where the admin pages are; `None`: nowhere.
-    pub admin: Option<SocketAddr>,
-    /// The proxy engine.
-    pub engine: Engine,
-    /// How to run HAProxy.
-    pub haproxy: HaproxySettings,
-    /// How to follow Docker.
-    pub agent: AgentSettings,
-    /// The folder for the balancer's own files; `None`: nothing needs it, and there is no default place for it.
-    pub state: Option<PathBuf>,
-    /// This balancer's name, if one was given.
-    pub name: Option<String>,
-    /// The number of worker threads.
-    pub workers: NonZeroUsize,
-    /// The path that the balancer itself answers with 200, unless the keys name one.
-    pub health_uri: Option<Box<str>>,
-    /// The log filter, if one was given.
-    pub log: Option<String>,
-}
-
-/// Values as read, before the rules between them.
-struct Draft {
-    store: Option<Location>,
-    id: Option<(String, u8)>,
-    prefix: Option<(String, u8)>,
-    api: Api,
-    user: Option<(String, String)>,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-    http: Vec<SocketAddr>,
-    https: Vec<SocketAddr>,
-    admin: Option<SocketAddr>,
-    engine: Engine,
-    haproxy: HaproxySettings,
-    agent: AgentSettings,
-    name: Option<String>,
-    workers: Option<NonZeroUsize>,
-    health_uri: Option<Box<str>>,
-    state: Option<PathBuf>,
-    log: Option<String>,
-}
-
-impl Default for Draft {
-    fn default() -> Self {
-        Self {
-            store: None,
-            id: None,
-            prefix: None,
-            api: Api::Auto,
-            user: None,
-            ca: None,
-            cert: None,
-            key: None,
-            http: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))],
-            https: Vec::new(),
-            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
-            engine: Engine::Native,
-            haproxy: HaproxySettings::default(),
-            agent: AgentSettings::default(),
-            name: None,
-            workers: None,
-            health_uri: None,
-            state: None,
-            log: None,
-        }
-    }
-}
 
 /// The text chosen for each setting, kept to find what a later reading changes.
 #[derive(Clone, PartialEq, Eq)]

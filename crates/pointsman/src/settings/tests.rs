@@ -1,5 +1,7 @@
 //! Rows: sources in, settings or the error out.
 
+use std::num::NonZeroUsize;
+
 use super::*;
 
 const HOST: Host = Host { root: false, cores: NonZeroUsize::MIN };

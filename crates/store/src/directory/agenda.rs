@@ -32,7 +32,7 @@ pub(super) struct Agenda {
 
 /// What is to be read now.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Work {
+pub(super) struct Due {
     /// At and below these paths.
     pub(super) paths: BTreeSet<PathBuf>,
     /// Everything, with new watches: some events are lost.
@@ -74,9 +74,9 @@ impl Agenda {
     }
 
     /// What is to be done by now.
-    pub(super) fn take(&mut self, now: Instant) -> Work {
+    pub(super) fn take(&mut self, now: Instant) -> Due {
         if self.due().is_none_or(|due| due > now) {
-            return Work::default();
+            return Due::default();
         }
         let over: Vec<PathBuf> =
             self.written.iter().filter(|(_, until)| **until <= now).map(|(path, _)| path.clone()).collect();
@@ -93,7 +93,7 @@ impl Agenda {
         let written = &self.written;
         let mut paths = std::mem::take(&mut self.changed);
         paths.retain(|path| !written.contains_key(path));
-        Work { paths, everything }
+        Due { paths, everything }
     }
 
     fn change(&mut self, path: PathBuf, now: Instant) {
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(got, want, "{steps:?}");
     }
 
-    fn describe(work: &Work) -> String {
+    fn describe(work: &Due) -> String {
         let paths: Vec<_> = work.paths.iter().map(|path| path.to_string_lossy()).collect();
         format!("{}{}", if work.everything { "!" } else { "" }, paths.join(","))
     }

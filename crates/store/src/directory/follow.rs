@@ -12,15 +12,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::agenda::{Agenda, FRESH, Work};
+use super::agenda::{Agenda, Due, FRESH};
 use super::files::Content;
 use super::lease::Sweeper;
 use super::scan::{Identity, Place, Reading, Scan, Stock, scan};
+use super::store::{Directory, blocking};
 use super::watches::{self, Eyes, Sight, Watches};
-use super::{Directory, blocking};
 use crate::backoff::jitter;
 use crate::known::Known;
-use crate::{Condition, Update};
+use crate::model::{Condition, Update};
 
 /// How often we see whether the store's folder is still there, the same, and what happens where nothing is watched.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,8 +38,16 @@ enum Root {
     Away(Identity),
 }
 
+impl Directory {
+    /// Sends the prefix's keys and then every change, even if the folder is away for a while, until the receiver is
+    /// gone. Revisions are our own, from 1.
+    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
+        DirectoryFollower::new(self, updates, condition).run().await;
+    }
+}
+
 /// Follows one folder.
-pub(super) struct Follower {
+pub(super) struct DirectoryFollower {
     store: Directory,
     sweeper: Sweeper,
     place: Place,
@@ -63,7 +71,7 @@ pub(super) struct Follower {
     next_audit: Instant,
 }
 
-impl Follower {
+impl DirectoryFollower {
     pub(super) fn new(store: &Directory, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) -> Self {
         let folder = store.path(&store.prefix);
         let now = Instant::now();
@@ -99,7 +107,7 @@ impl Follower {
             let now = Instant::now();
             let work = self.agenda.take(now);
             // Before any deletion is told: is it perhaps the whole store that has gone?
-            if now >= self.next_tick || work != Work::default() {
+            if now >= self.next_tick || work != Due::default() {
                 self.tick(now).await?;
             }
             match self.root {

@@ -17,18 +17,18 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::files;
 use super::files::Content;
-use super::{Directory, blocking, failed, files, replace_in_folder};
-use crate::ASIDE;
+use super::store::{Directory, blocking, failed, replace_in_folder};
 use crate::error::StoreError;
-use crate::lease::{Edit, Grip, Owner, is_same};
+use crate::model::{ASIDE, Edit, Grip, Owner, is_same};
 
 /// Folders above a deleted key that are removed if they are empty now: `upstreams`, and the service's.
 const EMPTIED: usize = 2;
 
 /// What the file says.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Record {
+struct Holdings {
     /// How long the keys outlive their owner, milliseconds.
     ttl: u64,
     /// Full keys, and what the owner has written there: one value, or two while it is being replaced. A file that says
@@ -37,14 +37,14 @@ struct Record {
 }
 
 /// A lease and its owner.
-pub(crate) struct Lease {
+pub(crate) struct DirectoryLease {
     store: Directory,
     file: Arc<File>,
     path: PathBuf,
     ttl: Duration,
 }
 
-impl Lease {
+impl DirectoryLease {
     pub(crate) async fn grant(store: &Directory, owner: &Owner, ttl: Duration) -> Result<Self, StoreError> {
         let path = store.path(&owner.place());
         let lease = {
@@ -80,8 +80,8 @@ impl Lease {
         .await
     }
 
-    fn work(&self) -> Work {
-        Work { store: self.store.clone(), file: self.file.clone(), path: self.path.clone(), ttl: self.ttl }
+    fn work(&self) -> Errand {
+        Errand { store: self.store.clone(), file: self.file.clone(), path: self.path.clone(), ttl: self.ttl }
     }
 
     pub(crate) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
@@ -106,14 +106,14 @@ impl Lease {
 }
 
 /// What is done with a lease where waiting for a disk is allowed.
-struct Work {
+struct Errand {
     store: Directory,
     file: Arc<File>,
     path: PathBuf,
     ttl: Duration,
 }
 
-impl Work {
+impl Errand {
     fn edit(&self, edit: &Edit) -> Result<Grip, StoreError> {
         if !is_at(&self.file, &self.path) {
             return Ok(Grip::Ended);
@@ -148,7 +148,7 @@ impl Work {
         Ok(Grip::Done(0))
     }
 
-    fn record(&self) -> Result<Record, StoreError> {
+    fn record(&self) -> Result<Holdings, StoreError> {
         read(&self.file).map_err(failed(&self.path))
     }
 
@@ -236,7 +236,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn read(file: &File) -> io::Result<Record> {
+fn read(file: &File) -> io::Result<Holdings> {
     let mut text = Vec::new();
     let mut at = 0;
     loop {
@@ -253,7 +253,7 @@ fn read(file: &File) -> io::Result<Record> {
 
 /// In place, as a file renamed to here would be another one, without the lock. The tail of a longer text before it is
 /// cut off last.
-fn write(file: &File, record: &Record) -> io::Result<()> {
+fn write(file: &File, record: &Holdings) -> io::Result<()> {
     let mut text = serde_json::to_vec(record)?;
     text.push(b'\n');
     let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
@@ -267,7 +267,7 @@ fn write(file: &File, record: &Record) -> io::Result<()> {
 }
 
 /// Removes the keys, then the file, while it is locked.
-fn end(store: &Directory, path: &Path, record: &Record) -> io::Result<()> {
+fn end(store: &Directory, path: &Path, record: &Holdings) -> io::Result<()> {
     for (key, written) in &record.keys {
         let file = store.path(key);
         let is_ours = matches!(files::read(&file), Ok(Content::Value(value)) if is_written(&value, written));
@@ -295,7 +295,7 @@ pub(super) fn orphaned(store: &Directory) -> BTreeSet<String> {
 }
 
 /// The leases that nobody holds: path, locked file, what it says. The locks end with the files.
-fn free(store: &Directory) -> Vec<(PathBuf, File, Record)> {
+fn free(store: &Directory) -> Vec<(PathBuf, File, Holdings)> {
     let folder = store.path(&format!("{ASIDE}/leases"));
     let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let free = paths.filter_map(|path| {
@@ -333,7 +333,7 @@ impl Sweeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Api, Location, StoreSettings};
+    use crate::model::{Api, Location, StoreSettings};
 
     fn store(root: &Path) -> Directory {
         let location = Location::Directory(root.to_owned());
@@ -352,19 +352,19 @@ mod tests {
         let store = store(folder.path());
         let owner = || Owner::new("agent", "one");
         let ttl = Duration::from_secs(10);
-        let lease = Lease::grant(&store, &owner(), ttl).await.unwrap();
+        let lease = DirectoryLease::grant(&store, &owner(), ttl).await.unwrap();
         store.put("/p/mine", b"x").await.unwrap();
         let edits = [put("/p/s/a/upstreams/1", "10.0.0.1"), put("/p/mine", "y")];
         let done: Vec<_> = lease.apply(&edits).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(done, [Grip::Done(0), Grip::Taken]);
-        assert!(matches!(Lease::grant(&store, &owner(), ttl).await, Err(StoreError::LeaseHeld { .. })));
+        assert!(matches!(DirectoryLease::grant(&store, &owner(), ttl).await, Err(StoreError::LeaseHeld { .. })));
         let (start, mut sweeper) = (Instant::now(), Sweeper::default());
         sweeper.sweep(&store, start + ttl * 2);
         drop(lease);
         assert_eq!(orphaned(&store).len(), 1);
         sweeper.sweep(&store, start + ttl * 3);
         // It comes back within its time: nothing is lost, and the time begins anew.
-        let lease = Lease::grant(&store, &owner(), ttl).await.unwrap();
+        let lease = DirectoryLease::grant(&store, &owner(), ttl).await.unwrap();
         assert_eq!(lease.held().await.unwrap().len(), 1);
         sweeper.sweep(&store, start + ttl * 4);
         drop(lease);
@@ -381,7 +381,7 @@ mod tests {
     async fn a_released_lease_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
-        let lease = Lease::grant(&store, &Owner::new("agent", "one"), Duration::from_secs(1)).await.unwrap();
+        let lease = DirectoryLease::grant(&store, &Owner::new("agent", "one"), Duration::from_secs(1)).await.unwrap();
         lease.apply(&[put("/p/a", "1"), put("/p/b", "2")]).await;
         lease.apply(&[Edit::Delete { key: "/p/a".to_owned() }]).await;
         assert_eq!(lease.held().await.unwrap().len(), 1);

@@ -7,7 +7,7 @@ use pointsman_table::Change;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::Listing;
+use crate::model::Listing;
 
 /// Deeper than any key that is read; below, nodes are skipped so that nobody's deep tree makes a listing fail.
 const DEPTH: usize = 24;
@@ -95,19 +95,19 @@ impl Event {
     pub(super) fn change(&self, prefix: &str) -> Option<Change> {
         let place = place(&self.node.key, prefix);
         match (self.action, place) {
-            (_, Place::Elsewhere) | (Action::Get, _) => None,
+            (_, Relation::Elsewhere) | (Action::Get, _) => None,
             (Action::Delete | Action::CompareAndDelete | Action::Expire, place) => Some(self.removal(place)),
-            (_, Place::Below(key)) => self.write(key),
-            (_, Place::Above) => None,
+            (_, Relation::Below(key)) => self.write(key),
+            (_, Relation::Above) => None,
         }
     }
 
-    fn removal(&self, place: Place<'_>) -> Change {
+    fn removal(&self, place: Relation<'_>) -> Change {
         match place {
-            Place::Below(key) if !self.node.dir => Change::Delete { key: key.into() },
-            Place::Below(key) => Change::DeleteTree { key: key.into() },
+            Relation::Below(key) if !self.node.dir => Change::Delete { key: key.into() },
+            Relation::Below(key) => Change::DeleteTree { key: key.into() },
             // The prefix itself or a directory around it is gone.
-            Place::Above | Place::Elsewhere => Change::DeleteTree { key: "".into() },
+            Relation::Above | Relation::Elsewhere => Change::DeleteTree { key: "".into() },
         }
     }
 
@@ -123,7 +123,7 @@ impl Event {
 }
 
 /// Where a key is, seen from the prefix.
-enum Place<'a> {
+enum Relation<'a> {
     /// Below it: the relative key.
     Below(&'a str),
     /// The prefix itself or a directory around it.
@@ -131,13 +131,13 @@ enum Place<'a> {
     Elsewhere,
 }
 
-fn place<'a>(key: &'a str, prefix: &str) -> Place<'a> {
+fn place<'a>(key: &'a str, prefix: &str) -> Relation<'a> {
     let key = key.trim_end_matches('/');
     match key.strip_prefix(prefix) {
-        Some("") => Place::Above,
-        Some(rest) if rest.starts_with('/') => Place::Below(&rest[1..]),
-        _ if prefix.strip_prefix(key).is_some_and(|rest| rest.starts_with('/')) => Place::Above,
-        _ => Place::Elsewhere,
+        Some("") => Relation::Above,
+        Some(rest) if rest.starts_with('/') => Relation::Below(&rest[1..]),
+        _ if prefix.strip_prefix(key).is_some_and(|rest| rest.starts_with('/')) => Relation::Above,
+        _ => Relation::Elsewhere,
     }
 }
 
@@ -189,12 +189,12 @@ impl Part<'_> {
 
     fn add(&mut self, key: &str, value: Option<Box<str>>, dir: bool) {
         match (place(key, self.prefix), dir) {
-            (Place::Below(key), true) => self.listing.directories.push(key.into()),
-            (Place::Below(key), false) => {
+            (Relation::Below(key), true) => self.listing.directories.push(key.into()),
+            (Relation::Below(key), false) => {
                 let value = value.unwrap_or_default().into_boxed_bytes();
                 self.listing.entries.push((key.into(), value));
             }
-            (Place::Above | Place::Elsewhere, _) => {}
+            (Relation::Above | Relation::Elsewhere, _) => {}
         }
     }
 }

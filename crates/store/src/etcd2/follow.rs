@@ -14,10 +14,11 @@ use tracing::{debug, warn};
 
 use super::event::Event;
 use super::http::About;
-use super::{Etcd2, Got, LIST, event_of, got, listing, url};
+use super::store::{Etcd2, Got, LIST, event_of, got, listing, url};
 use crate::backoff::{Backoff, jitter};
+use crate::error::StoreError;
 use crate::known::Known;
-use crate::{Condition, Listing, StoreError, Update};
+use crate::model::{Condition, Listing, Update};
 
 /// A poll says nothing while nothing happens, so another request asks every so often whether the member lives:
 /// with its own 5 s deadline, silence is noticed within 8 s.
@@ -57,8 +58,15 @@ enum Next {
     List,
 }
 
+impl Etcd2 {
+    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
+    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
+        Etcd2Follower::new(self, updates, condition).run().await;
+    }
+}
+
 /// Everything known between sessions.
-pub(super) struct Follower<'a> {
+pub(super) struct Etcd2Follower<'a> {
     store: &'a Etcd2,
     updates: mpsc::Sender<Update>,
     condition: watch::Sender<Condition>,
@@ -71,7 +79,7 @@ pub(super) struct Follower<'a> {
     lost: Option<StoreError>,
 }
 
-impl<'a> Follower<'a> {
+impl<'a> Etcd2Follower<'a> {
     pub(super) fn new(store: &'a Etcd2, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) -> Self {
         Self {
             store,

@@ -15,7 +15,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
 use crate::error::{StoreError, chain};
-use crate::{StoreSettings, tls};
+use crate::model::StoreSettings;
+use crate::tls;
 
 /// To a connection.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::event::{Event, Node};
-use super::{Etcd2, Got, encode, event_of, got};
+use super::store::{Etcd2, Got, bad_key, encode, event_of, got};
 use crate::error::StoreError;
-use crate::lease::{self, Claim, Edit, Grip, Owner};
+use crate::model::{Claim, Edit, Grip, Owner, is_same};
+use crate::values::values;
 
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
@@ -31,7 +32,7 @@ struct Record {
 }
 
 /// A lease and its owner.
-pub(crate) struct Lease<'a> {
+pub(crate) struct Etcd2Lease<'a> {
     store: &'a Etcd2,
     /// The key of the record.
     place: String,
@@ -71,7 +72,7 @@ enum Written {
     Missing,
 }
 
-impl<'a> Lease<'a> {
+impl<'a> Etcd2Lease<'a> {
     pub(crate) async fn grant(
         store: &'a Etcd2,
         owner: &Owner,
@@ -157,8 +158,7 @@ impl<'a> Lease<'a> {
         let Some(event) = self.store.event_at(key).await? else { return Ok(None) };
         let (index, ends) = (event.index(), event.ttl().is_some());
         let is_ours = |value: &str| {
-            lease::is_same(value, &own.value)
-                || own.before.as_deref().is_some_and(|before| lease::is_same(value, before))
+            is_same(value, &own.value) || own.before.as_deref().is_some_and(|before| is_same(value, before))
         };
         let says = matches!(event.into_node(), Node::Value(value) if is_ours(&value));
         Ok((ends && says).then_some(index))
@@ -236,8 +236,7 @@ impl<'a> Lease<'a> {
     async fn edit(&self, edit: &Edit, known: Option<&Own>) -> Result<Grip, StoreError> {
         match edit {
             Edit::Put { key, value } => {
-                let value =
-                    std::str::from_utf8(value).map_err(|_| super::bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+                let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
                 let form = format!("value={}&ttl={}", encode(value), self.seconds());
                 self.write(Method::PUT, key, Some(&form), known).await
             }
@@ -310,7 +309,7 @@ impl<'a> Lease<'a> {
 
     pub(crate) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         let keys: Vec<_> = self.state.lock().await.keys.keys().cloned().collect();
-        lease::values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
+        values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
     }
 
     pub(crate) async fn release(&self) -> Result<(), StoreError> {

@@ -18,17 +18,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::Etcd3;
 use super::audit::{Delivered, Fingerprinter, Fingerprints, Verdict};
 use super::client::Client;
 use super::keys::Folder;
-use super::list::{Moment, list, moment};
+use super::list::{Position, list, position};
 use super::messages::WatchCreate;
+use super::store::Etcd3;
 use super::transport::Endpoint;
 use super::watch::{Revision, Step, Watching};
 use crate::backoff::{Backoff, jitter};
 use crate::error::StoreError;
-use crate::{Condition, Update};
+use crate::model::{Condition, Update};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Low, so that an etcd that returns is found soon.
@@ -43,22 +43,30 @@ const AUDIT_AGAIN: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// What is known of the store, kept over connections.
-struct Known {
-    seen: Moment,
+struct Resumable {
+    seen: Position,
     delivered: Delivered,
 }
 
+impl Etcd3 {
+    /// Follows the prefix until the future is dropped or nobody takes updates. Every failure is retried, and reported
+    /// through `condition`. A transaction is one update; a list comes whole.
+    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
+        Etcd3Follower::new(self, updates, condition).run().await;
+    }
+}
+
 /// The following of one prefix.
-pub(super) struct Follower<'a> {
+pub(super) struct Etcd3Follower<'a> {
     store: &'a Etcd3,
     updates: mpsc::Sender<Update>,
     reporter: Reporter,
     rng: fastrand::Rng,
     backoff: Backoff,
-    known: Option<Known>,
+    known: Option<Resumable>,
 }
 
-impl<'a> Follower<'a> {
+impl<'a> Etcd3Follower<'a> {
     pub(super) fn new(store: &'a Etcd3, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) -> Self {
         Self {
             store,
@@ -103,7 +111,7 @@ impl<'a> Follower<'a> {
     /// All that can be done on one connection.
     async fn session(&mut self, endpoint: &Endpoint) -> Result<Infallible, StoreError> {
         let client = Client::connect(endpoint, self.store.user.clone()).await?;
-        self.trust(moment(&client, &self.store.folder).await?);
+        self.trust(position(&client, &self.store.folder).await?);
         let mut relists = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
             let (mut known, audit_in) = match self.known.take() {
@@ -122,8 +130,8 @@ impl<'a> Follower<'a> {
     }
 
     /// Forgets what is known if the store's present cannot have come of it.
-    fn trust(&mut self, now: Moment) {
-        let Some(Known { seen, .. }) = &self.known else {
+    fn trust(&mut self, now: Position) {
+        let Some(Resumable { seen, .. }) = &self.known else {
             return;
         };
         if now.cluster != seen.cluster {
@@ -138,7 +146,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    async fn relist(&mut self, client: &Client) -> Result<Known, StoreError> {
+    async fn relist(&mut self, client: &Client) -> Result<Resumable, StoreError> {
         let folder = &self.store.folder;
         let (seen, entries) = list(client, folder, self.store.page, |entries: &mut Vec<_>, kv| {
             entries.extend(folder.relative_or_say(&kv.key).map(|key| (key, kv.value.into_boxed_slice())));
@@ -147,11 +155,16 @@ impl<'a> Follower<'a> {
         let mut delivered = Delivered::default();
         delivered.reset(&entries);
         self.send(Update::Reset { revision: seen.revision, entries }).await;
-        Ok(Known { seen, delivered })
+        Ok(Resumable { seen, delivered })
     }
 
     /// Watches until the connection fails (an error) or everything must be read again (the reason).
-    async fn watch(&mut self, client: &Client, known: &mut Known, audit_in: Duration) -> Result<String, StoreError> {
+    async fn watch(
+        &mut self,
+        client: &Client,
+        known: &mut Resumable,
+        audit_in: Duration,
+    ) -> Result<String, StoreError> {
         let store = self.store;
         let (first, mut watch) = client.watch(creation(&store.folder, known.seen.revision + 1)).await?;
         let mut watching = Watching::new(store.folder.clone(), known.seen);
@@ -196,8 +209,8 @@ impl<'a> Follower<'a> {
     /// When to audit next, or why everything must be read again.
     fn judge(
         &mut self,
-        known: &mut Known,
-        listed: Result<(Moment, Fingerprints), StoreError>,
+        known: &mut Resumable,
+        listed: Result<(Position, Fingerprints), StoreError>,
     ) -> Result<Duration, String> {
         let again = jitter(AUDIT_AGAIN, 0.8..1.2, &mut self.rng);
         match listed {
@@ -220,7 +233,7 @@ impl<'a> Follower<'a> {
         jitter(self.store.audit, 0.8..1.2, &mut self.rng)
     }
 
-    /// Waits for room. If nobody takes updates any more it waits to be ended by [`Follower::run`].
+    /// Waits for room. If nobody takes updates any more it waits to be ended by [`Etcd3Follower::run`].
     async fn send(&self, update: Update) {
         if self.updates.send(update).await.is_err() {
             pending::<()>().await;
@@ -245,7 +258,7 @@ async fn survey(
     client: &Client,
     maker: Fingerprinter,
     pause: Duration,
-) -> Result<(Moment, Fingerprints), StoreError> {
+) -> Result<(Position, Fingerprints), StoreError> {
     sleep(pause).await;
     let listed = list(client, &store.folder, store.page, |prints: &mut Fingerprints, kv| {
         if let Some(key) = store.folder.relative(&kv.key) {

@@ -1,6 +1,6 @@
 //! Which keys are ours: a prefix as a range of etcd's key space, and full keys as relative ones.
 
-use crate::ASIDE;
+use crate::model::ASIDE;
 
 /// A full key as etcd's bytes. Keys of [`ASIDE`] lose their slash, so that no prefix, not even `/`, has them in its
 /// range: who follows one never hears of them.

@@ -11,14 +11,15 @@ use futures_util::{StreamExt, stream};
 
 use super::client::Client;
 use super::keys::{full, raw};
-use super::list::Moment;
+use super::list::Position;
 use super::messages::{
     Compare, CompareTarget, DeleteRangeRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, Operation,
     OperationResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
-use super::{Etcd3, check_key};
+use super::store::Etcd3;
 use crate::error::StoreError;
-use crate::lease::{self, Claim, Edit, Grip, Owner};
+use crate::model::{Claim, Edit, Grip, Owner, check_key};
+use crate::values::values;
 
 /// Edits under way at once: etcd writes what comes together to its log as one.
 const AT_ONCE: usize = 64;
@@ -26,7 +27,7 @@ const AT_ONCE: usize = 64;
 const RENEWAL: Duration = Duration::from_secs(3);
 
 /// A lease and its owner.
-pub(crate) struct Lease<'a> {
+pub(crate) struct Etcd3Lease<'a> {
     store: &'a Etcd3,
     id: i64,
     /// The key that says which process is the owner.
@@ -35,7 +36,7 @@ pub(crate) struct Lease<'a> {
     ttl: Duration,
 }
 
-impl<'a> Lease<'a> {
+impl<'a> Etcd3Lease<'a> {
     pub(crate) async fn grant(
         store: &'a Etcd3,
         owner: &Owner,
@@ -149,7 +150,7 @@ impl<'a> Lease<'a> {
     }
 
     fn outcome(&self, client: &Client, reply: &TxnResponse) -> Result<Grip, StoreError> {
-        let done = Grip::Done(Moment::read(client, reply.header)?.revision);
+        let done = Grip::Done(Position::read(client, reply.header)?.revision);
         let inner = reply.responses.first().and_then(|response| response.txn.as_deref());
         Ok(match (reply.succeeded, inner) {
             (true, _) => done,
@@ -187,7 +188,7 @@ impl<'a> Lease<'a> {
         let about = client.call(LeaseTimeToLiveRequest { id: self.id, keys: true }).await;
         let keys = forget_broken(self.store, about).await?.keys;
         let keys = keys.into_iter().filter(|key| *key != self.fence).filter_map(|key| full(&key)).collect();
-        lease::values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
+        values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
     }
 
     /// Deletes the keys, and lets the lease end by itself: by its id it would be revoked for a process that has just taken

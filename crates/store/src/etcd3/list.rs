@@ -8,16 +8,16 @@ use crate::error::StoreError;
 /// A list that takes longer than etcd keeps its revision is begun again, this often.
 const ATTEMPTS: usize = 3;
 
-/// What a store holds at one moment of one cluster's history.
+/// A position in one cluster's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(super) struct Position {
     /// Which cluster: another id is another history.
     pub(super) cluster: u64,
     /// How far it has come.
     pub(super) revision: u64,
 }
 
-impl Moment {
+impl Position {
     /// From the header that every answer carries.
     pub(super) fn new(header: Option<ResponseHeader>) -> Option<Self> {
         let ResponseHeader { cluster_id, revision } = header?;
@@ -30,13 +30,13 @@ impl Moment {
     }
 }
 
-/// The present moment, agreed on by the cluster: a lagging member waits until it has caught up.
-pub(super) async fn moment(client: &Client, folder: &Folder) -> Result<Moment, StoreError> {
+/// The present position, agreed on by the cluster: a lagging member waits until it has caught up.
+pub(super) async fn position(client: &Client, folder: &Folder) -> Result<Position, StoreError> {
     Ok(glance(client, folder).await?.0)
 }
 
-/// The present moment, and whether the folder holds any key.
-pub(super) async fn glance(client: &Client, folder: &Folder) -> Result<(Moment, bool), StoreError> {
+/// The present position, and whether the folder holds any key.
+pub(super) async fn glance(client: &Client, folder: &Folder) -> Result<(Position, bool), StoreError> {
     let request = RangeRequest {
         key: folder.start(),
         range_end: folder.end(),
@@ -45,7 +45,7 @@ pub(super) async fn glance(client: &Client, folder: &Folder) -> Result<(Moment, 
         ..RangeRequest::default()
     };
     let reply = client.call(request).await?;
-    Ok((Moment::read(client, reply.header)?, !reply.kvs.is_empty()))
+    Ok((Position::read(client, reply.header)?, !reply.kvs.is_empty()))
 }
 
 /// Reads all pages of one revision into what `fold` makes of each key, beginning with `C::default()`.
@@ -54,7 +54,7 @@ pub(super) async fn list<C: Default>(
     folder: &Folder,
     page: u32,
     fold: impl Fn(&mut C, KeyValue),
-) -> Result<(Moment, C), StoreError> {
+) -> Result<(Position, C), StoreError> {
     let mut left = ATTEMPTS;
     loop {
         left -= 1;
@@ -70,22 +70,22 @@ async fn pages<C: Default>(
     folder: &Folder,
     page: u32,
     fold: &impl Fn(&mut C, KeyValue),
-) -> Result<(Moment, C), StoreError> {
+) -> Result<(Position, C), StoreError> {
     let mut all = C::default();
-    let mut first: Option<Moment> = None;
+    let mut first: Option<Position> = None;
     let mut key = folder.start();
     loop {
-        let revision = first.map_or(0, |moment| moment.revision.cast_signed());
+        let revision = first.map_or(0, |position| position.revision.cast_signed());
         let request =
             RangeRequest { key, range_end: folder.end(), limit: i64::from(page), revision, ..RangeRequest::default() };
         let reply = client.call(request).await?;
-        let moment = Moment::read(client, reply.header)?;
-        let moment = *first.get_or_insert(moment);
+        let position = Position::read(client, reply.header)?;
+        let position = *first.get_or_insert(position);
         let last = reply.kvs.last().map(|last| last.key.clone());
         reply.kvs.into_iter().for_each(|kv| fold(&mut all, kv));
         match last {
             Some(last) if reply.more => key = after(last),
-            _ => return Ok((moment, all)),
+            _ => return Ok((position, all)),
         }
     }
 }

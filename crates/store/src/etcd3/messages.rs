@@ -315,11 +315,11 @@ pub(super) struct WatchResponse {
     #[prost(bool, tag = "7")]
     pub fragment: bool,
     #[prost(message, repeated, tag = "11")]
-    pub events: Vec<Event>,
+    pub events: Vec<WatchEvent>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Event {
+pub(super) struct WatchEvent {
     #[prost(enumeration = "EventKind", tag = "1")]
     pub kind: i32,
     #[prost(message, optional, tag = "2")]

@@ -2,6 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | `store` | the cluster, and single calls to it |
 //! | `follow` | the loop that never gives up: connect, list or resume, watch, audit |
 //! | `watch` | pure: a watch's responses to changes, revision by revision |
 //! | `audit` | pure: what was delivered against what etcd lists |
@@ -15,225 +16,19 @@
 mod audit;
 mod client;
 mod follow;
+#[cfg(any(test, feature = "fuzz"))]
+mod fuzz;
 mod keys;
 mod lease;
 mod list;
 mod messages;
+mod store;
 mod transport;
 mod watch;
 
-use std::fmt;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-
-use tokio::sync::{Mutex, mpsc};
-
-use self::client::Client;
-use self::follow::Follower;
-use self::keys::{Folder, raw};
-pub(super) use self::lease::Lease;
-use self::list::Moment;
-use self::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest};
-use self::transport::Endpoint;
-use super::{Amended, Condition, Listing, Location, StoreError, StoreSettings, Update, check_key, tls};
-
-/// Keys asked for at once.
-const PAGE: u32 = 1000;
-
-/// An etcd cluster, by its v3 API.
-pub struct Etcd3 {
-    endpoints: Vec<Endpoint>,
-    user: Option<(String, String)>,
-    folder: Folder,
-    audit: Duration,
-    page: u32,
-    /// For single calls; a follower has its own.
-    client: Mutex<Option<Arc<Client>>>,
-}
-
-/// What a first look at a store shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// The server's version, or `unknown`.
-    pub version: String,
-    /// Whether any key is below the prefix.
-    pub holds_prefix: bool,
-}
-
-impl fmt::Debug for Etcd3 {
-    /// Without the password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<_> = self.endpoints.iter().map(Endpoint::url).collect();
-        f.debug_struct("Etcd3").field("endpoints", &urls).field("folder", &self.folder).finish_non_exhaustive()
-    }
-}
-
-impl Etcd3 {
-    /// Checks the settings and reads the PEM files. Connects to nothing yet.
-    ///
-    /// # Errors
-    /// [`StoreError::BadSettings`].
-    pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let urls = match &settings.location {
-            Location::Etcd(urls) if !urls.is_empty() => urls,
-            _ => {
-                return Err(StoreError::BadSettings { what: "--store: etcd needs at least one URL".to_owned() });
-            }
-        };
-        let shared = OnceLock::new();
-        let tls = || shared.get_or_init(|| http2_tls(settings)).clone();
-        Ok(Self {
-            endpoints: urls.iter().map(|url| Endpoint::new(url, tls)).collect::<Result<_, _>>()?,
-            user: settings.user.clone(),
-            folder: Folder::new(&settings.prefix),
-            audit: settings.audit,
-            page: PAGE,
-            client: Mutex::new(None),
-        })
-    }
-
-    /// The same, asking for so many keys at once instead of 1,000.
-    #[must_use]
-    pub fn paged(mut self, keys: u32) -> Self {
-        self.page = keys.max(1);
-        self
-    }
-
-    /// Follows the prefix until the future is dropped or nobody takes updates. Every failure is retried, and reported
-    /// through `condition`. A transaction is one update; a list comes whole.
-    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: tokio::sync::watch::Sender<Condition>) {
-        Follower::new(self, updates, condition).run().await;
-    }
-
-    /// Whether a v3 server is there, and whether it holds the prefix.
-    ///
-    /// # Errors
-    /// [`StoreError::NotSupported`] where something answers that is not etcd's v3 API.
-    pub async fn probe(&self) -> Result<Probe, StoreError> {
-        let client = self.client().await?;
-        match list::glance(&client, &self.folder).await {
-            Ok((_, holds_prefix)) => Ok(Probe { version: client.version().to_owned(), holds_prefix }),
-            Err(error) => {
-                // The member may have lost its cluster: whoever asks again is to reach another one.
-                *self.client.lock().await = None;
-                Err(error)
-            }
-        }
-    }
-
-    /// Everything below the folder `prefix_full`, at one revision, under keys relative to it.
-    ///
-    /// # Errors
-    /// Whatever keeps the store from answering.
-    pub async fn list(&self, prefix_full: &str) -> Result<Listing, StoreError> {
-        let folder = Folder::new(prefix_full);
-        let client = self.client().await?;
-        let (moment, entries) = list::list(&client, &folder, self.page, |entries: &mut Vec<_>, kv| {
-            entries.extend(folder.relative_or_say(&kv.key).map(|key| (key, kv.value.into_boxed_slice())));
-        })
-        .await?;
-        Ok(Listing { revision: moment.revision, entries, directories: Vec::new() })
-    }
-
-    /// The value of a full key, if it has one.
-    ///
-    /// # Errors
-    /// Whatever keeps the store from answering.
-    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        check_key(key)?;
-        let request = RangeRequest { key: raw(key), ..RangeRequest::default() };
-        let reply = self.client().await?.call(request).await?;
-        Ok(reply.kvs.into_iter().next().map(|kv| kv.value))
-    }
-
-    /// Sets a full key, and says the revision that shows it.
-    ///
-    /// # Errors
-    /// [`StoreError::BadKey`], and whatever keeps the store from answering.
-    pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
-        check_key(key)?;
-        let client = self.client().await?;
-        let reply = client.call(PutRequest { key: raw(key), value: value.into(), ..PutRequest::default() }).await?;
-        Ok(Moment::read(&client, reply.header)?.revision)
-    }
-
-    /// Deletes a full key, with `recursive` everything below it too, and says the revision that shows it.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSuchKey`] if there is nothing to delete, and whatever keeps the store from answering.
-    pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
-        check_key(key)?;
-        let client = self.client().await?;
-        let folder = Folder::new(key);
-        let below = DeleteRangeRequest { key: folder.start(), range_end: folder.end() };
-        let itself = DeleteRangeRequest { key: raw(key), range_end: Vec::new() };
-        let mut last = None;
-        for request in recursive.then_some(below).into_iter().chain([itself]) {
-            let reply = client.call(request).await?;
-            if reply.deleted > 0 {
-                last = Some(Moment::read(&client, reply.header)?.revision);
-            }
-        }
-        last.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })
-    }
-
-    /// Replaces a value by what `change` makes of it, without touching the key's lease. If the key changes meanwhile,
-    /// nothing is done and the answer is `None`.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSuchKey`], and whatever keeps the store from answering.
-    pub async fn amend(
-        &self,
-        key: &str,
-        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<Option<Amended>, StoreError> {
-        check_key(key)?;
-        let client = self.client().await?;
-        let reply = client.call(RangeRequest { key: raw(key), ..RangeRequest::default() }).await?;
-        let kv = reply.kvs.into_iter().next().ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
-        let Some(value) = change(&kv.value) else {
-            return Ok(Some(Amended::Same));
-        };
-        let unchanged = Compare {
-            target: CompareTarget::Mod.into(),
-            key: raw(key),
-            mod_revision: Some(kv.mod_revision),
-            ..Compare::default()
-        };
-        let put = PutRequest { key: raw(key), value, lease: 0, ignore_lease: true };
-        let put = Operation { put: Some(put), ..Operation::default() };
-        let txn = TxnRequest { compare: vec![unchanged], success: vec![put], failure: Vec::new() };
-        let reply = client.call(txn).await?;
-        let revision = Moment::read(&client, reply.header)?.revision;
-        Ok(reply.succeeded.then_some(Amended::At(revision)))
-    }
-
-    /// The connection for single calls: the last one, or the first endpoint that answers.
-    async fn client(&self) -> Result<Arc<Client>, StoreError> {
-        let mut kept = self.client.lock().await;
-        if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(client.clone());
-        }
-        let client = Arc::new(self.first_that_answers().await?);
-        *kept = Some(client.clone());
-        Ok(client)
-    }
-
-    async fn first_that_answers(&self) -> Result<Client, StoreError> {
-        let mut last = None;
-        for endpoint in &self.endpoints {
-            match Client::connect(endpoint, self.user.clone()).await {
-                Ok(client) => return Ok(client),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.expect("new() takes no empty list of endpoints"))
-    }
-}
-
-/// TLS as gRPC wants it: newer servers insist on the protocol's name.
-fn http2_tls(settings: &StoreSettings) -> Result<Arc<rustls::ClientConfig>, StoreError> {
-    let mut config = tls::client_config(settings)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
-}
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use fuzz::fuzz;
+#[cfg(test)]
+pub(crate) use fuzz::seeds;
+pub(super) use lease::Etcd3Lease;
+pub use store::{Etcd3, Probe};

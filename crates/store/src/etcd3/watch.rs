@@ -10,14 +10,14 @@
 use pointsman_table::Change;
 
 use super::keys::Folder;
-use super::list::Moment;
-use super::messages::{Event, EventKind, KeyValue, WatchResponse};
+use super::list::Position;
+use super::messages::{EventKind, KeyValue, WatchEvent, WatchResponse};
 
 /// How far a watch has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watching {
     /// Everything up to here has been seen.
-    pub(super) seen: Moment,
+    pub(super) seen: Position,
     folder: Folder,
     /// A revision of which more fragments may follow.
     held: Option<Revision>,
@@ -45,13 +45,13 @@ pub(super) enum Step {
 
 impl Watching {
     /// A watch of `folder` that has seen everything up to `seen`.
-    pub(super) fn new(folder: Folder, seen: Moment) -> Self {
+    pub(super) fn new(folder: Folder, seen: Position) -> Self {
         Self { seen, folder, held: None }
     }
 
     /// Takes the next response.
     pub(super) fn step(mut self, response: WatchResponse) -> (Self, Step) {
-        let step = match Moment::new(response.header) {
+        let step = match Position::new(response.header) {
             Some(now) if now.cluster != self.seen.cluster => Step::Relist("another cluster answers".to_owned()),
             _ if response.canceled => canceled(&response),
             _ if response.created => Step::Created,
@@ -86,7 +86,7 @@ impl Watching {
 
 /// The event's revision and change; the change is none for a key that is not one of ours.
 /// Nothing for an event seen before: etcd has been known to repeat them after a reconnect.
-fn read(folder: &Folder, seen: Moment, event: Event) -> Option<(u64, Option<Change>)> {
+fn read(folder: &Folder, seen: Position, event: WatchEvent) -> Option<(u64, Option<Change>)> {
     let KeyValue { key, mod_revision, value, .. } = event.kv?;
     let number = u64::try_from(mod_revision).ok().filter(|number| *number > seen.revision)?;
     let change = folder.relative_or_say(&key).map(|key| match EventKind::try_from(event.kind) {
@@ -111,21 +111,21 @@ mod tests {
     use super::super::messages::ResponseHeader;
     use super::*;
 
-    fn put(revision: i64, key: &str) -> Event {
+    fn put(revision: i64, key: &str) -> WatchEvent {
         let kv = KeyValue { key: key.into(), mod_revision: revision, value: b"v".to_vec(), lease: 0 };
-        Event { kind: EventKind::Put.into(), kv: Some(kv) }
+        WatchEvent { kind: EventKind::Put.into(), kv: Some(kv) }
     }
 
-    fn delete(revision: i64, key: &str) -> Event {
-        Event { kind: EventKind::Delete.into(), ..put(revision, key) }
+    fn delete(revision: i64, key: &str) -> WatchEvent {
+        WatchEvent { kind: EventKind::Delete.into(), ..put(revision, key) }
     }
 
-    fn response(revision: i64, events: Vec<Event>) -> WatchResponse {
+    fn response(revision: i64, events: Vec<WatchEvent>) -> WatchResponse {
         let header = Some(ResponseHeader { cluster_id: 1, revision });
         WatchResponse { header, events, ..WatchResponse::default() }
     }
 
-    fn fragment(events: Vec<Event>) -> WatchResponse {
+    fn fragment(events: Vec<WatchEvent>) -> WatchResponse {
         WatchResponse { fragment: true, ..response(99, events) }
     }
 
@@ -148,7 +148,7 @@ mod tests {
 
     /// Feeds responses to a watch of `/x` that has seen cluster 1 up to revision 10.
     fn check(responses: Vec<WatchResponse>, want: &[&str], seen: u64) {
-        let mut watching = Watching::new(Folder::new("/x"), Moment { cluster: 1, revision: 10 });
+        let mut watching = Watching::new(Folder::new("/x"), Position { cluster: 1, revision: 10 });
         let mut got = Vec::new();
         for response in responses {
             let step;
@@ -185,7 +185,7 @@ mod tests {
         check(vec![response(11, vec![put(9, "/x/a"), put(10, "/x/a"), put(11, "/x/b")])], &["11[+b]"], 11);
         check(vec![response(11, vec![put(11, "/x//"), put(11, "/x/b")])], &["11[+b]"], 11);
         check(vec![response(11, vec![put(11, "/x//")])], &["11[]"], 11);
-        check(vec![response(11, vec![Event::default()])], &[""], 10);
+        check(vec![response(11, vec![WatchEvent::default()])], &[""], 10);
     }
 
     #[test]

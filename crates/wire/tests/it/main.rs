@@ -3,5 +3,6 @@
 #[path = "../../vectors/rows.rs"]
 mod rows;
 
+mod fuzz;
 mod properties;
 mod vectors;

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::event;
-use super::roster::{Answer, Event, Job, has_labels};
+use super::roster::{Inspection, Job, RosterEvent, has_labels};
 use crate::agent::container::Container;
 use crate::agent::moment;
 use crate::settings::DockerHost;
@@ -101,14 +101,14 @@ impl Client {
     }
 
     /// Does one job. That the daemon has no answer about one container is not the end; that it has no list is.
-    pub(super) async fn run(self, job: Job) -> Result<Event, String> {
+    pub(super) async fn run(self, job: Job) -> Result<RosterEvent, String> {
         match job {
             Job::List => self.list().await,
             Job::Inspect(id) => Ok(self.inspect(id).await),
         }
     }
 
-    async fn list(&self) -> Result<Event, String> {
+    async fn list(&self) -> Result<RosterEvent, String> {
         let answer = within(self.deadline, self.docker.list_containers(None)).await.map_err(|failure| failure.why)?;
         let (mut ours, mut strangers) = (Vec::new(), BTreeSet::new());
         for summary in answer {
@@ -118,19 +118,19 @@ impl Client {
                 false => drop(strangers.insert(id)),
             }
         }
-        Ok(Event::Listed { ours, strangers })
+        Ok(RosterEvent::Listed { ours, strangers })
     }
 
-    async fn inspect(&self, id: String) -> Event {
+    async fn inspect(&self, id: String) -> RosterEvent {
         let answer = match within(self.deadline, self.docker.inspect_container(&id, None)).await {
-            Ok(answer) => Answer::Is(Box::new(Container::from_inspect(answer))),
-            Err(failure) if failure.gone => Answer::Gone,
+            Ok(answer) => Inspection::Is(Box::new(Container::from_inspect(answer))),
+            Err(failure) if failure.gone => Inspection::Gone,
             Err(failure) => {
                 warn!(container = %id, "Docker does not say how a container is: {}", failure.why);
-                Answer::Failed
+                Inspection::Failed
             }
         };
-        Event::Inspected(id, answer)
+        RosterEvent::Inspected(id, answer)
     }
 }
 

@@ -5,10 +5,11 @@
 //! | `roster` | what is known and what is to be asked: pure |
 //! | `event` | what the daemon's events mean: pure |
 //! | `client` | questions and answers |
-//! | `host` | where the daemon is |
 
 mod client;
 mod event;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod roster;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tracing::{info, warn};
 
 use self::client::{Client, Daemon, Events};
-use self::roster::{Event, Roster};
+use self::roster::{Roster, RosterEvent};
 use super::container::Container;
 use crate::settings::DockerHost;
 use pointsman_store::Condition;
@@ -50,7 +51,7 @@ impl DockerSettings {
 
 /// What is known of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct Containers {
     /// Its id, which stays the same for as long as it keeps its data; empty before it was first seen whole.
     pub daemon: String,
     /// Its machine's name.
@@ -62,7 +63,7 @@ pub struct View {
     pub condition: Condition,
 }
 
-impl Default for View {
+impl Default for Containers {
     fn default() -> Self {
         Self {
             daemon: String::new(),
@@ -87,7 +88,7 @@ enum End {
 }
 
 /// Follows the daemon through any outage, until the receivers are gone. The first view with containers has all of them.
-pub async fn follow(settings: DockerSettings, out: watch::Sender<View>) {
+pub async fn follow(settings: DockerSettings, out: watch::Sender<Containers>) {
     let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     let follower = Follower {
         settings,
@@ -104,7 +105,7 @@ pub async fn follow(settings: DockerSettings, out: watch::Sender<View>) {
 
 struct Follower {
     settings: DockerSettings,
-    out: watch::Sender<View>,
+    out: watch::Sender<Containers>,
     backoff: Backoff,
     rng: fastrand::Rng,
     /// The daemon that the roster is of.
@@ -169,7 +170,7 @@ impl Follower {
             (self.roster, self.since) = (Roster::default(), None);
             self.daemon.clone_from(&daemon.id);
         }
-        self.roster.step(Event::Connected);
+        self.roster.step(RosterEvent::Connected);
         self.catch_up(&client, &daemon).await;
         // Events are asked for from a time before the list is made, so that none falls in between: the daemon's answer
         // does not tell when it began to listen for them. Those that come twice do no harm.
@@ -185,7 +186,7 @@ impl Follower {
         let since = self.since.unwrap_or(now.saturating_sub(STOPS_WITHIN));
         match client.history(since, now).await {
             Ok(past) => {
-                past.into_iter().filter_map(event::read).for_each(|past| self.roster.step(Event::Happened(past)))
+                past.into_iter().filter_map(event::read).for_each(|past| self.roster.step(RosterEvent::Happened(past)))
             }
             Err(why) => warn!("Docker does not say what happened before: {why}"),
         }
@@ -205,7 +206,7 @@ impl Follower {
                 message = events.next() => match message {
                     Some(Ok(message)) => {
                         self.since = self.since.max(message.time_nano);
-                        event::read(message).map(Event::Happened)
+                        event::read(message).map(RosterEvent::Happened)
                     }
                     Some(Err(error)) => return End::Lost(chain(&error)),
                     None => return End::Lost("it ended the stream of events".to_owned()),
@@ -216,8 +217,8 @@ impl Follower {
                     Err(error) => return End::Lost(error.to_string()),
                 },
                 why = &mut heartbeat => return End::Lost(why),
-                _ = tick.tick() => Some(Event::Tick),
-                _ = audit.tick() => Some(Event::Audit),
+                _ = tick.tick() => Some(RosterEvent::Tick),
+                _ = audit.tick() => Some(RosterEvent::Audit),
                 () = self.out.closed() => return End::Unheard,
             };
             event.into_iter().for_each(|event| self.roster.step(event));
@@ -238,7 +239,7 @@ impl Follower {
             self.said = None;
         }
         let condition = Condition::Watching { via: format!("Docker at {}", self.settings.host) };
-        let view = View { daemon: daemon.id.clone(), node: daemon.node.clone(), containers, condition };
+        let view = Containers { daemon: daemon.id.clone(), node: daemon.node.clone(), containers, condition };
         self.out.send_if_modified(|now| std::mem::replace(now, view.clone()) != view);
     }
 }

@@ -75,7 +75,7 @@ pub(super) enum Job {
 
 /// What moves the roster.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum RosterEvent {
     /// A new connection to the same daemon: what was being asked will not be answered.
     Connected,
     /// The daemon told of something.
@@ -88,7 +88,7 @@ pub(super) enum Event {
         strangers: BTreeSet<String>,
     },
     /// The answer to [`Job::Inspect`].
-    Inspected(String, Answer),
+    Inspected(String, Inspection),
     /// A few seconds have passed.
     Tick,
     /// A few minutes have passed: events may get lost, the list is the truth.
@@ -97,7 +97,7 @@ pub(super) enum Event {
 
 /// What the daemon says of one container.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Inspection {
     /// This.
     Is(Box<Container>),
     /// There is none.
@@ -108,17 +108,17 @@ pub(super) enum Answer {
 
 impl Roster {
     /// Takes note of an event.
-    pub(super) fn step(&mut self, event: Event) {
+    pub(super) fn step(&mut self, event: RosterEvent) {
         match event {
-            Event::Connected => {
+            RosterEvent::Connected => {
                 self.due.extend(std::mem::take(&mut self.busy).into_keys());
                 (self.listing, self.seen) = (Listing::Due, Seen::Unlisted);
             }
-            Event::Happened(happening) => self.happened(happening),
-            Event::Listed { ours, strangers } => self.listed(ours, strangers),
-            Event::Inspected(id, answer) => self.inspected(id, answer),
-            Event::Tick => self.due.append(&mut self.failed),
-            Event::Audit => self.listing = Listing::Due,
+            RosterEvent::Happened(happening) => self.happened(happening),
+            RosterEvent::Listed { ours, strangers } => self.listed(ours, strangers),
+            RosterEvent::Inspected(id, answer) => self.inspected(id, answer),
+            RosterEvent::Tick => self.due.append(&mut self.failed),
+            RosterEvent::Audit => self.listing = Listing::Due,
         }
     }
 
@@ -209,18 +209,18 @@ impl Roster {
         self.see(None);
     }
 
-    fn inspected(&mut self, id: String, answer: Answer) {
+    fn inspected(&mut self, id: String, answer: Inspection) {
         if self.busy.remove(&id) == Some(true) {
             self.due.insert(id.clone());
         }
         match answer {
-            Answer::Is(container) if !is_ours(&container) => {
+            Inspection::Is(container) if !is_ours(&container) => {
                 self.forget(&id);
                 self.strangers.insert(id.clone());
             }
-            Answer::Is(container) if container.state != State::Stopped => self.is(id.clone(), *container),
-            Answer::Is(_) | Answer::Gone => self.forget(&id),
-            Answer::Failed => drop(self.failed.insert(id.clone())),
+            Inspection::Is(container) if container.state != State::Stopped => self.is(id.clone(), *container),
+            Inspection::Is(_) | Inspection::Gone => self.forget(&id),
+            Inspection::Failed => drop(self.failed.insert(id.clone())),
         }
         self.see(Some(&id));
     }

@@ -38,28 +38,28 @@ fn known(roster: &mut Roster) -> String {
     format!("{{{}}}", names.collect::<Vec<_>>().join(" "))
 }
 
-fn event(word: &str) -> Event {
+fn event(word: &str) -> RosterEvent {
     let (kind, rest) = word.split_once(':').unwrap_or((word, ""));
     let (subject, at) = rest.split_once('@').unwrap_or((rest, "0"));
     let (id, number) = subject.split_once('=').unwrap_or((subject, "15"));
     let (id, at, signal) = (id.to_owned(), at.parse().unwrap(), number.parse().unwrap());
-    let happened = |what| Event::Happened(Happening { id: id.clone(), at, what });
+    let happened = |what| RosterEvent::Happened(Happening { id: id.clone(), at, what });
     let answer = |state, label: &str| {
         let labels = [(label.to_owned(), String::new())].into();
         let started = at;
         let container = Container { started, state, labels, stop_signal: signal, ..Container::default() };
-        Event::Inspected(id.clone(), Answer::Is(Box::new(container)))
+        RosterEvent::Inspected(id.clone(), Inspection::Is(Box::new(container)))
     };
     match kind {
-        "connect" => Event::Connected,
-        "tick" => Event::Tick,
-        "audit" => Event::Audit,
+        "connect" => RosterEvent::Connected,
+        "tick" => RosterEvent::Tick,
+        "audit" => RosterEvent::Audit,
         "list" => {
             let (ours, strangers) = rest.split_once('/').unwrap_or((rest, ""));
             let names = |text: &str| -> Vec<String> {
                 text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
             };
-            Event::Listed { ours: names(ours), strangers: names(strangers).into_iter().collect() }
+            RosterEvent::Listed { ours: names(ours), strangers: names(strangers).into_iter().collect() }
         }
         "kill" => happened(What::Signal(signal)),
         "die" => happened(What::Died),
@@ -68,8 +68,8 @@ fn event(word: &str) -> Event {
         "paused" => answer(State::Paused, "pointsman.id"),
         "ended" => answer(State::Stopped, "pointsman.id"),
         "other" => answer(State::Running, "app"),
-        "gone" => Event::Inspected(id, Answer::Gone),
-        "failed" => Event::Inspected(id, Answer::Failed),
+        "gone" => RosterEvent::Inspected(id, Inspection::Gone),
+        "failed" => RosterEvent::Inspected(id, Inspection::Failed),
         _ => panic!("{word} is no step"),
     }
 }
@@ -202,15 +202,15 @@ struct World {
     running: BTreeMap<String, i64>,
     /// The time at which each was told to stop, until it starts again.
     told: BTreeMap<String, i64>,
-    events: std::collections::VecDeque<Event>,
+    events: std::collections::VecDeque<RosterEvent>,
     /// Answers on their way, as things were when the question came.
-    answers: Vec<Event>,
+    answers: Vec<RosterEvent>,
 }
 
 impl World {
     fn happen(&mut self, id: &str, what: What) {
         self.now += 1;
-        self.events.push_back(Event::Happened(Happening { id: id.to_owned(), at: self.now, what }));
+        self.events.push_back(RosterEvent::Happened(Happening { id: id.to_owned(), at: self.now, what }));
     }
 
     fn start(&mut self, id: &str) {
@@ -235,12 +235,14 @@ impl World {
         }
     }
 
-    fn answer(&self, job: Job) -> Event {
+    fn answer(&self, job: Job) -> RosterEvent {
         match job {
-            Job::List => Event::Listed { ours: self.running.keys().cloned().collect(), strangers: BTreeSet::new() },
+            Job::List => {
+                RosterEvent::Listed { ours: self.running.keys().cloned().collect(), strangers: BTreeSet::new() }
+            }
             Job::Inspect(id) => match self.running.get(&id) {
                 Some(started) => event(&format!("is:{id}@{started}")),
-                None => Event::Inspected(id, Answer::Gone),
+                None => RosterEvent::Inspected(id, Inspection::Gone),
             },
         }
     }
@@ -285,9 +287,9 @@ proptest::proptest! {
                 // The connection is lost, and with it the answers; the events are told again, or come late.
                 8 if which == 0 => {
                     world.answers.clear();
-                    roster.step(Event::Connected);
+                    roster.step(RosterEvent::Connected);
                 }
-                _ => roster.step(if which == 0 { Event::Audit } else { Event::Tick }),
+                _ => roster.step(if which == 0 { RosterEvent::Audit } else { RosterEvent::Tick }),
             }
         }
         world.settle(&mut roster);

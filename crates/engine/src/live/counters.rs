@@ -1,0 +1,139 @@
+//! What is counted, of whom. Each worker writes only its own cache lines; readers add them up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use pointsman_table::{InstanceName, Protocol, ServiceName, Target};
+
+use super::health::{Health, Room, Slots};
+
+/// Upper bounds of the latency histogram's buckets, microseconds.
+pub(super) const BUCKETS: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+/// How many kinds of faults an engine may have.
+pub const MAX_FAULTS: usize = 64;
+
+/// A number that one worker writes and anyone reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds, by the one writer. Not a read-modify-write: no bus lock.
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Takes away, by the one writer.
+    pub fn sub(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
+    }
+
+    /// The number now, for any reader.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What is counted of an instance, or of a service where no instance was reached; one a worker, on its own lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Requests, or TCP connections, that ended.
+    pub requests: Counter,
+    /// Responses to clients by class, 1xx first.
+    pub responses: [Counter; 5],
+    /// Bytes from clients.
+    pub bytes_in: Counter,
+    /// Bytes to clients.
+    pub bytes_out: Counter,
+    /// At work now.
+    pub active: Counter,
+    /// Connections that were not taken.
+    pub connect_failures: Counter,
+    /// Requests sent again.
+    pub retries: Counter,
+}
+
+/// A latency histogram; one a worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Latency {
+    pub(super) buckets: [Counter; BUCKETS.len() + 1],
+    pub(super) micros: Counter,
+}
+
+impl Latency {
+    /// Adds one request that took this long.
+    pub fn record(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS.iter().position(|bound| micros <= *bound).unwrap_or(BUCKETS.len());
+        self.buckets[bucket].add(1);
+        self.micros.add(micros);
+    }
+}
+
+/// What all workers know of one service.
+#[derive(Debug)]
+pub struct ServiceShared {
+    /// Latencies, one histogram a worker.
+    pub latency: Box<[Latency]>,
+    /// Requests of which no instance saw anything: answered by a fault of ours.
+    pub unserved: Box<[Counters]>,
+    /// Where requests wait while every instance is at its `maxconn`.
+    pub room: Arc<Room>,
+}
+
+/// What all workers know of one instance.
+#[derive(Debug)]
+pub struct InstanceShared {
+    /// Counters, one set a worker.
+    pub workers: Box<[Counters]>,
+    /// Whether it takes connections.
+    pub health: Health,
+    /// How much of its `maxconn` is used.
+    pub slots: Slots,
+}
+
+impl InstanceShared {
+    /// Requests or connections that it works on now, all workers together.
+    pub fn active(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.active.get()).sum()
+    }
+}
+
+/// What a worker counts of itself.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerStats {
+    /// Client connections open now.
+    pub open: Counter,
+    /// Client connections accepted.
+    pub accepted: Counter,
+    /// Client connections refused for `limit/connections`.
+    pub refused: Counter,
+    pub(super) faults: [Counter; MAX_FAULTS],
+}
+
+/// Nothing counted yet.
+impl Default for WorkerStats {
+    fn default() -> Self {
+        let [open, accepted, refused] = std::array::from_fn(|_| Counter::default());
+        Self { open, accepted, refused, faults: std::array::from_fn(|_| Counter::default()) }
+    }
+}
+
+impl WorkerStats {
+    /// Counts a fault, by its place among the names that the registry was given.
+    pub fn fault(&self, place: usize) {
+        if let Some(counter) = self.faults.get(place) {
+            counter.add(1);
+        }
+    }
+}
+
+pub(super) type ServiceKey = (Protocol, ServiceName);
+/// With its target goes whether it speaks TLS: over either it may be as healthy as its connections there are.
+pub(super) type InstanceKey = (Protocol, ServiceName, InstanceName, (Target, bool));

@@ -1,0 +1,177 @@
+//! All counters and all health: handed to workers, kept from table to table, added up for readers. Its lock is taken when
+//! a table is taken into use, never per request.
+
+#![expect(clippy::disallowed_types, reason = "the one lock of all workers: taken for a new table, never for a request")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
+
+use super::counters::{InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
+use super::health::{Health, Slots};
+use super::snapshot::{Addressed, InstanceStats, ServiceStats, Snapshot, Working};
+
+/// How long counters of something that left the table are kept.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// Everything that is counted, and what is known of instances.
+#[derive(Debug)]
+pub struct Registry {
+    epoch: Instant,
+    faults: &'static [&'static str],
+    workers: Box<[WorkerStats]>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    services: HashMap<ServiceKey, Kept<ServiceShared>, foldhash::fast::RandomState>,
+    instances: HashMap<InstanceKey, Kept<InstanceShared>, foldhash::fast::RandomState>,
+}
+
+/// Something shared with workers, and when no worker was seen to hold it any more.
+#[derive(Debug)]
+struct Kept<T> {
+    shared: Arc<T>,
+    left: Option<Instant>,
+}
+
+impl<T> Kept<T> {
+    fn new(shared: T) -> Self {
+        Self { shared: Arc::new(shared), left: None }
+    }
+
+    fn take(&mut self) -> Arc<T> {
+        self.left = None;
+        Arc::clone(&self.shared)
+    }
+
+    fn is_worth_keeping(&mut self, now: Instant) -> bool {
+        if Arc::strong_count(&self.shared) > 1 {
+            self.left = None;
+            return true;
+        }
+        now.saturating_duration_since(*self.left.get_or_insert(now)) < FORGET_AFTER
+    }
+}
+
+impl Registry {
+    /// A registry for this many workers of an engine with these faults, [`MAX_FAULTS`] at most.
+    #[expect(clippy::disallowed_methods, reason = "time begins here")]
+    pub fn new(workers: usize, faults: &'static [&'static str]) -> Self {
+        debug_assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
+        Self { epoch: Instant::now(), faults, workers: per_worker(workers), known: Mutex::default() }
+    }
+
+    /// When it began: the zero of every coarse clock.
+    pub fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    /// What one worker counts of itself.
+    pub fn worker(&self, worker: usize) -> &WorkerStats {
+        &self.workers[worker]
+    }
+
+    /// Open client connections, all workers together.
+    pub fn open(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.open.get()).sum()
+    }
+
+    /// What is shared of a service, made when it is first asked for.
+    pub fn service(&self, service: &Service) -> Arc<ServiceShared> {
+        let workers = self.workers.len();
+        let shared =
+            || ServiceShared { latency: per_worker(workers), unserved: per_worker(workers), room: Arc::default() };
+        let key = (service.protocol, service.name.clone());
+        self.lock().services.entry(key).or_insert_with(|| Kept::new(shared())).take()
+    }
+
+    /// What is shared of an instance reached this way, made when it is first asked for.
+    pub fn instance(&self, service: &Service, instance: &Instance) -> Arc<InstanceShared> {
+        let workers = self.workers.len();
+        let shared =
+            || InstanceShared { workers: per_worker(workers), health: Health::default(), slots: Slots::default() };
+        let way = (instance.target.clone(), instance.tls);
+        let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
+        self.lock().instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what left the table more than ten minutes ago.
+    #[expect(clippy::disallowed_methods, reason = "asked for once a minute")]
+    pub fn forget(&self) {
+        let now = Instant::now();
+        let mut known = self.lock();
+        known.services.retain(|_, kept| kept.is_worth_keeping(now));
+        known.instances.retain(|_, kept| kept.is_worth_keeping(now));
+    }
+
+    /// All counters now.
+    #[expect(clippy::disallowed_methods, reason = "a reader's moment")]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let clock = u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
+        let known = self.lock();
+        Snapshot {
+            services: known.stats(clock),
+            connections_open: self.open(),
+            connections_total: self.workers.iter().map(|worker| worker.accepted.get()).sum(),
+            connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
+            faults: self.faults(),
+        }
+    }
+
+    /// The instances that have work now, in whichever table they are or were.
+    pub fn working(&self) -> Vec<Working> {
+        let known = self.lock();
+        let mut sums: HashMap<(Protocol, &ServiceName, &InstanceName), u64> = HashMap::new();
+        for ((protocol, service, instance, _), kept) in &known.instances {
+            match kept.shared.active() {
+                0 => {}
+                active => *sums.entry((*protocol, service, instance)).or_default() += active,
+            }
+        }
+        let working = sums.into_iter().map(|((protocol, service, instance), active)| Working {
+            protocol,
+            service: service.to_string(),
+            instance: instance.to_string(),
+            active,
+        });
+        let mut working: Vec<_> = working.collect();
+        working.sort_unstable();
+        working
+    }
+
+    fn faults(&self) -> Vec<(&'static str, u64)> {
+        let count = |index: usize| self.workers.iter().map(|worker| worker.faults[index].get()).sum();
+        self.faults.iter().enumerate().map(|(index, name)| (*name, count(index))).collect()
+    }
+}
+
+impl Known {
+    fn stats(&self, clock: u64) -> Vec<ServiceStats> {
+        let mut by_service: HashMap<ServiceKey, Vec<Addressed>> = HashMap::new();
+        for ((protocol, service, name, (target, _)), kept) in &self.instances {
+            let stats = InstanceStats::read(name, target, &kept.shared, clock);
+            let addressed = Addressed { in_use: Arc::strong_count(&kept.shared) > 1, stats };
+            by_service.entry((*protocol, service.clone())).or_default().push(addressed);
+        }
+        let mut services: Vec<_> = self
+            .services
+            .iter()
+            .map(|(key, kept)| ServiceStats::read(key, &kept.shared, by_service.remove(key).unwrap_or_default()))
+            .collect();
+        services.sort_unstable_by(|a, b| (a.protocol, &a.service).cmp(&(b.protocol, &b.service)));
+        services
+    }
+}
+
+fn per_worker<T: Default>(workers: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(workers).collect()
+}

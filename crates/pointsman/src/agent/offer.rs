@@ -1,0 +1,59 @@
+//! What containers of this machine have in common, and one instance that one of them offers. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use pointsman_table::Protocol;
+
+use super::container::Container;
+
+/// What holds for containers whose labels say nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentDefaults {
+    /// The balancer's prefix, `/haproxy-haproxy-1`; empty for the top of the store.
+    pub prefix: Option<String>,
+    /// This machine's name, in front of containers' names; empty for none.
+    pub node: String,
+    /// By which address other machines reach this one.
+    pub host: Option<IpAddr>,
+    /// Which of a container's networks balancers are in.
+    pub network: Option<String>,
+}
+
+impl AgentDefaults {
+    /// The name of the container's instances: `node-1-web`.
+    pub(super) fn instance(&self, container: &Container) -> String {
+        match self.node.as_str() {
+            "" => container.name.clone(),
+            node => format!("{node}-{}", container.name),
+        }
+    }
+}
+
+/// One instance of one service, and the settings that its container asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Below which keys are: `/haproxy-haproxy-1`.
+    pub prefix: String,
+    /// HTTP or TCP.
+    pub protocol: Protocol,
+    /// The service's name, one segment.
+    pub service: String,
+    /// The instance's name, one segment.
+    pub instance: String,
+    /// The instance's value: `10.0.0.7:8080 weight=2`.
+    pub value: String,
+    /// The service's keys, below its name, and their values.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Offer {
+    /// The service's key below the prefix: `services/shop`.
+    pub(super) fn folder(&self) -> String {
+        format!("{}/{}", self.protocol.tree(), self.service)
+    }
+
+    pub(super) fn instance_key(&self) -> String {
+        format!("{}/upstreams/{}", self.folder(), self.instance)
+    }
+}

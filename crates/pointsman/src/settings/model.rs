@@ -1,0 +1,161 @@
+//! The types of settings: those that the rest of the program takes, and the draft that flags are read into. Reads
+//! nothing.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pointsman_haproxy::HaproxySettings;
+use pointsman_store::{Api, Location, StoreSettings};
+use pointsman_table::Abilities;
+use thiserror::Error;
+
+use super::docker_host::DockerHost;
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{origin}: {what}")]
+pub struct SettingsError {
+    /// The flag, variable or file key.
+    pub origin: String,
+    /// What is wrong and what is expected.
+    pub what: String,
+}
+
+/// The proxy engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// The native engine, in this process.
+    #[default]
+    Native,
+    /// A real HAProxy, started and driven.
+    Haproxy,
+}
+
+impl Engine {
+    /// Its name in settings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Haproxy => "haproxy",
+        }
+    }
+
+    /// The keys' features that it supports.
+    pub fn abilities(self) -> Abilities {
+        match self {
+            Self::Native => Abilities::default(),
+            Self::Haproxy => Abilities::haproxy(),
+        }
+    }
+}
+
+/// How to follow Docker and to write its containers' keys. Without effect on a balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Where the daemon is.
+    pub docker: DockerHost,
+    /// This machine's name; `None`: the daemon's.
+    pub node: Option<String>,
+    /// This machine's address as balancers see it.
+    pub host: Option<IpAddr>,
+    /// The network to use for containers that are in several.
+    pub network: Option<String>,
+    /// How long the keys outlive the agent.
+    pub ttl: Duration,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        let (docker, ttl) = (DockerHost::default(), Duration::from_secs(15));
+        Self { docker, node: None, host: None, network: None, ttl }
+    }
+}
+
+/// The facts about the machine and its user that defaults depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Whether the user is root.
+    pub root: bool,
+    /// The number of threads that can run at once.
+    pub cores: NonZeroUsize,
+}
+
+/// Everything that the program needs to start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the keys are.
+    pub store: StoreSettings,
+    /// Where HTTP services are served.
+    pub http: Vec<SocketAddr>,
+    /// Where HTTP services are served over TLS too.
+    pub https: Vec<SocketAddr>,
+    /// Where the admin pages are; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// The proxy engine.
+    pub engine: Engine,
+    /// How to run HAProxy.
+    pub haproxy: HaproxySettings,
+    /// How to follow Docker.
+    pub agent: AgentSettings,
+    /// The folder for the balancer's own files; `None`: nothing needs it, and there is no default place for it.
+    pub state: Option<PathBuf>,
+    /// This balancer's name, if one was given.
+    pub name: Option<String>,
+    /// The number of worker threads.
+    pub workers: NonZeroUsize,
+    /// The path that the balancer itself answers with 200, unless the keys name one.
+    pub health_uri: Option<Box<str>>,
+    /// The log filter, if one was given.
+    pub log: Option<String>,
+}
+
+/// Values as read, before the rules between them.
+pub(super) struct Draft {
+    pub(super) store: Option<Location>,
+    pub(super) id: Option<(String, u8)>,
+    pub(super) prefix: Option<(String, u8)>,
+    pub(super) api: Api,
+    pub(super) user: Option<(String, String)>,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) http: Vec<SocketAddr>,
+    pub(super) https: Vec<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+    pub(super) engine: Engine,
+    pub(super) haproxy: HaproxySettings,
+    pub(super) agent: AgentSettings,
+    pub(super) name: Option<String>,
+    pub(super) workers: Option<NonZeroUsize>,
+    pub(super) health_uri: Option<Box<str>>,
+    pub(super) state: Option<PathBuf>,
+    pub(super) log: Option<String>,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            store: None,
+            id: None,
+            prefix: None,
+            api: Api::Auto,
+            user: None,
+            ca: None,
+            cert: None,
+            key: None,
+            http: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))],
+            https: Vec::new(),
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
+            engine: Engine::Native,
+            haproxy: HaproxySettings::default(),
+            agent: AgentSettings::default(),
+            name: None,
+            workers: None,
+            health_uri: None,
+            state: None,
+            log: None,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What operators meet (flags, keys, problems, metrics, differences between engines) stands in its page.
+
+use std::collections::BTreeSet;
+
+use super::{none, read, sources};
+
+/// The text between quotes after each of these marks.
+fn quoted_after<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = &'t str> {
+    quoted_after_with(text, mark, '"')
+}
+
+fn quoted_after_with<'t>(text: &'t str, mark: &'t str, quote: char) -> impl Iterator<Item = &'t str> {
+    text.split(mark).skip(1).filter_map(move |rest| rest.split(quote).next())
+}
+
+#[track_caller]
+fn documented<'n>(page: &str, names: impl Iterator<Item = &'n str>, form: impl Fn(&str) -> String) {
+    let (text, mut count) = (read(page), 0);
+    let missing = names.inspect(|_| count += 1).filter(|name| !text.contains(&form(name))).map(str::to_owned).collect();
+    none(&format!("not in {page}"), missing);
+    assert!(count > 0, "nothing was found that {page} should document");
+}
+
+#[test]
+fn every_flag_is_documented() {
+    let flags = read("crates/pointsman/src/settings/flags.rs");
+    documented("docs/settings.md", quoted_after(&flags, "name: \"").filter(|name| !name.is_empty()), |name| {
+        format!("`--{name}")
+    });
+}
+
+#[test]
+fn every_key_is_documented() {
+    let names = pointsman_table::KNOWN_KEYS.iter().map(|key| key.name);
+    // `config/timeout/connect`, `head`, `client`: keys of one folder may share its name on the page.
+    let last = names.filter_map(|name| name.rsplit('/').next()).filter(|name| !name.starts_with('<'));
+    documented("docs/keys.md", last, |name| format!("{name}`"));
+}
+
+#[test]
+fn every_problem_is_documented() {
+    let problems = read("crates/table/src/problem.rs");
+    documented("docs/keys.md", quoted_after(&problems, " => \""), |name| format!("`{name}`"));
+}
+
+#[test]
+fn every_complaint_is_documented() {
+    let complaints = read("crates/pointsman/src/agent/complaint.rs");
+    documented("docs/agent.md", quoted_after(&complaints, " => \""), |name| format!("`{name}`"));
+}
+
+#[test]
+fn every_label_of_the_agent_is_documented() {
+    let labels = ["enable", "id", "network", "name", "weight", "maxconn", "backup", "tls", "service", "mode"];
+    let known = read("crates/pointsman/src/agent/known.rs");
+    assert!(labels.iter().all(|name| known.contains(&format!("\"{name}\""))));
+    documented("docs/agent.md", labels.into_iter(), |name| format!("`pointsman.{name}`"));
+    let kontena = read("crates/pointsman/src/agent/kontena.rs");
+    let names = ["\"KONTENA_LB_", "\"io.kontena."];
+    for mark in names {
+        let found: Vec<_> = quoted_after(&kontena, mark).filter(|name| !name.starts_with("container.type")).collect();
+        documented("docs/agent.md", found.into_iter(), |name| format!("`{}{name}`", &mark[1..]));
+    }
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let source = read("crates/pointsman/src/admin/metrics.rs");
+    let marks = ["counter(\"", "gauge(\"", "name: \""];
+    let names = marks.iter().flat_map(|mark| quoted_after(&source, mark)).filter(|name| name.starts_with("pointsman_"));
+    documented("docs/metrics.md", names, |name| format!("`{name}`"));
+}
+
+#[test]
+fn every_difference_between_engines_is_documented_and_used() {
+    let page = read("docs/engines.md");
+    let (_, table) = page.split_once("## What differs").expect("a section of that name");
+    let listed: BTreeSet<_> = quoted_after_with(table, "\n| `", '`').collect();
+    let mut used = BTreeSet::new();
+    let tests = sources(&["crates/pointsman/tests/it"]);
+    for source in &tests {
+        used.extend(quoted_after(&source.text, ".differs(\"").filter(|name| !name.contains('\\')));
+    }
+    for (_, rows) in crate::engines::FILES {
+        used.extend(rows.split(" ~").skip(1).filter_map(|rest| rest.split_whitespace().next()));
+    }
+    let missing = used.difference(&listed).map(|name| format!("{name}: not in docs/engines.md"));
+    let idle = listed.difference(&used).map(|name| format!("{name}: in docs/engines.md, and no test needs it"));
+    none("differences between engines", missing.chain(idle).collect());
+    assert!(listed.len() > 10);
+}

@@ -1,0 +1,61 @@
+//! Reads and edits that mind leases: listing without the keys of owners that have ended, editing while no owner does.
+
+use super::files::{self, Content};
+use super::lease;
+use super::store::{Directory, blocking};
+use crate::error::StoreError;
+use crate::model::{ASIDE, Amended, Listing};
+
+impl Directory {
+    /// Everything below a full key; nothing where there is no such folder. Of what is kept aside, keys whose owner has
+    /// ended are left out.
+    pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let folder = self.path(prefix);
+        let mut found = blocking(move || files::walk(&folder, "", &mut |_| {})).await;
+        if prefix.starts_with(ASIDE) {
+            let store = self.clone();
+            let orphaned = blocking(move || lease::orphaned(&store)).await;
+            found.files.retain(|(key, _)| !orphaned.contains(&format!("{prefix}/{key}")));
+        }
+        let mut listing = Listing { revision: 0, entries: Vec::new(), directories: found.folders };
+        for (key, content) in found.files {
+            match content {
+                Content::Value(value) => listing.entries.push((key, value)),
+                Content::Fresh => listing.entries.push((key, Box::default())),
+                Content::Unreadable(why) => {
+                    return Err(StoreError::Files { path: self.path(&format!("{prefix}/{key}")), why });
+                }
+            }
+        }
+        // The listed path itself may be a file: a key, not something below one.
+        listing.entries.retain(|(key, _)| !key.is_empty());
+        listing.entries.sort_unstable();
+        listing.directories.sort_unstable();
+        Ok(listing)
+    }
+
+    /// Replaces a value by what `change` makes of it, while nobody edits under a lease.
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
+        let store = self.clone();
+        let _alone = blocking(move || lease::alone(&store)).await?;
+        let value = self.get(key).await?.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
+        match change(&value) {
+            None => Ok(Some(Amended::Same)),
+            Some(value) => self.put(key, &value).await.map(|revision| Some(Amended::At(revision))),
+        }
+    }
+
+    /// Counts the number in a key up by one; the answer is what it is now.
+    pub async fn count(&self, key: &str) -> Result<u64, StoreError> {
+        let store = self.clone();
+        let _alone = blocking(move || lease::alone(&store)).await?;
+        let before = self.get(key).await?.and_then(|value| String::from_utf8(value).ok()?.trim().parse::<u64>().ok());
+        let next = before.unwrap_or(0) + 1;
+        self.put(key, next.to_string().as_bytes()).await?;
+        Ok(next)
+    }
+}

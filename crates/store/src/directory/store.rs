@@ -1,0 +1,144 @@
+//! Single files read and edited. What minds the leases of others is in `beside`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::files::{self, Content};
+use crate::error::StoreError;
+use crate::model::{ASIDE, Location, StoreSettings, check_key};
+
+/// The folder of what is kept aside.
+const HIDDEN: &str = ".pointsman";
+
+/// A folder as a store.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    pub(super) root: PathBuf,
+    pub(super) prefix: String,
+    pub(super) audit: Duration,
+}
+
+impl Directory {
+    /// Takes the settings. Touches no file.
+    pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let Location::Directory(root) = &settings.location else {
+            return Err(StoreError::BadSettings { what: "a directory store needs the path of a folder".to_owned() });
+        };
+        let root = std::path::absolute(root).map_err(failed(root))?;
+        Ok(Self { root, prefix: settings.prefix.clone(), audit: settings.audit })
+    }
+
+    /// The value of a full key, if it has one.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.file(key)?;
+        let key = key.to_owned();
+        blocking(move || match files::read(&path) {
+            Ok(Content::Value(value)) => Ok(Some(value.into_vec())),
+            Ok(Content::Fresh) => Ok(Some(Vec::new())),
+            Ok(Content::Unreadable(why)) => Err(StoreError::Files { path, why }),
+            Err(error) if files::is_missing(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(is_directory(&key)),
+            Err(error) => Err(failed(&path)(error)),
+        })
+        .await
+    }
+
+    /// Sets a full key: readers see the old value or the new one, never a part of it. The answer is always 0.
+    pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+        let path = self.file(key)?;
+        if path.is_dir() {
+            return Err(is_directory(key));
+        }
+        let line = [value, b"\n"].concat();
+        blocking(move || replace(&path, &line).map_err(failed(&path))).await?;
+        Ok(0)
+    }
+
+    /// Deletes a full key, with everything below it if `recursive`.
+    pub async fn delete(&self, key: &str, recursive: bool) -> Result<(), StoreError> {
+        let path = self.file(key)?;
+        let key = key.to_owned();
+        blocking(move || remove(&path, &key, recursive)).await
+    }
+
+    /// Makes a folder, with its parents.
+    pub async fn mkdir(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.file(key)?;
+        blocking(move || fs::create_dir_all(&path).map_err(failed(&path))).await
+    }
+
+    /// What is kept aside is in a folder whose name no follower of keys looks at.
+    pub(super) fn path(&self, key: &str) -> PathBuf {
+        match key.strip_prefix(ASIDE).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Some(rest) => self.root.join(HIDDEN).join(rest.trim_matches('/')),
+            None => self.root.join(key.trim_matches('/')),
+        }
+    }
+
+    /// The path of a key that can be edited: none of its parts is a name that is passed over when reading.
+    pub(super) fn file(&self, key: &str) -> Result<PathBuf, StoreError> {
+        check_key(key)?;
+        match key.split('/').find(|part| files::is_passing(part)) {
+            None => Ok(self.path(key)),
+            Some(part) => Err(bad_key(key, &format!("a file named {part} is taken for an editor's and never read"))),
+        }
+    }
+}
+
+/// Runs what waits for a disk where waiting is allowed.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("file work does not panic")
+}
+
+/// Writes a file, with the folders around it.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    replace_in_folder(path, content)
+}
+
+/// Writes a file in a folder that is there.
+pub(super) fn replace_in_folder(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let passing = folder.join(format!(".{name}.tmp-{}", std::process::id()));
+    let written = write(&passing, content).and_then(|()| fs::rename(&passing, path));
+    if written.is_err() {
+        // What is left is passed over by readers in any case.
+        let _ = fs::remove_file(&passing);
+        return written;
+    }
+    File::open(folder)?.sync_all()
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn remove(path: &Path, key: &str, recursive: bool) -> Result<(), StoreError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(about) if about.is_dir() && !recursive => return Err(is_directory(key)),
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if files::is_missing(&error) => Err(StoreError::NoSuchKey { key: key.to_owned() }),
+        other => other.map_err(failed(path)),
+    }
+}
+
+pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    move |error| StoreError::Files { path: path.to_owned(), why: error.to_string() }
+}
+
+fn is_directory(key: &str) -> StoreError {
+    bad_key(key, "is a directory")
+}
+
+fn bad_key(key: &str, why: &str) -> StoreError {
+    StoreError::BadKey { key: key.to_owned(), why: why.to_owned() }
+}

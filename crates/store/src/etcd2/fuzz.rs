@@ -1,0 +1,14 @@
+//! What is read of an answer of etcd v2, on any bytes.
+
+use super::event::{Event, Refusal, listing};
+
+/// Reads it in each way that it could be meant.
+pub(crate) fn fuzz(input: &[u8], prefix: &str) {
+    if let Ok(event) = serde_json::from_slice::<Event>(input) {
+        let _ = (event.index(), event.ttl(), event.change(prefix), event.into_node());
+    }
+    if let Ok(listing) = listing(input, prefix) {
+        assert!(listing.entries.is_sorted());
+    }
+    let _ = serde_json::from_slice::<Refusal>(input);
+}

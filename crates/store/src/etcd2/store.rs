@@ -1,0 +1,284 @@
+//! etcd by its v2 API: single requests over any member that answers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::event::{
+    self, COMPARE_FAILED, DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NODE_EXISTS, NOT_A_FILE,
+    Node, Refusal,
+};
+use super::http::{About, Answer, Fault, Http};
+use crate::error::StoreError;
+use crate::model::{Amended, Listing, Location, StoreSettings, check_key};
+use ::http::{Method, StatusCode};
+
+/// etcd v2.
+#[derive(Debug)]
+pub struct Etcd2 {
+    pub(super) http: Http,
+    pub(super) endpoints: Vec<String>,
+    pub(super) prefix: String,
+    pub(super) audit: Duration,
+    /// How many keys the follower has told; `usize::MAX` before it has listed.
+    pub(super) told: AtomicUsize,
+}
+
+/// What the server holds at the prefix in v2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The server has no v2 API.
+    Unsupported,
+    /// Nothing, not even a directory.
+    Absent,
+    /// A directory, with or without keys in it.
+    Directory,
+}
+
+/// What was got, or why not.
+pub(super) enum Got {
+    Some(Answer),
+    /// `errorCode` 100.
+    NotFound(About),
+    /// `errorCode` 101 or 105: the key is not as the edit asked for.
+    Differs,
+    /// `errorCode` 401.
+    Cleared,
+}
+
+impl Etcd2 {
+    /// Takes the settings. Opens no connection.
+    pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let Location::Etcd(urls) = &settings.location else {
+            return Err(StoreError::BadSettings { what: "etcd v2 needs the URL of an etcd server".into() });
+        };
+        if urls.is_empty() {
+            return Err(StoreError::BadSettings { what: "--store names no etcd endpoint".into() });
+        }
+        let endpoints = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        Ok(Self {
+            http: Http::new(settings)?,
+            endpoints,
+            prefix: settings.prefix.clone(),
+            audit: settings.audit,
+            told: AtomicUsize::new(usize::MAX),
+        })
+    }
+
+    /// Whether the prefix was listed by `follow` and has no key now.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.told.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is at the prefix.
+    pub async fn probe(&self) -> Result<Holding, StoreError> {
+        let answer = self.read(&self.prefix, "?quorum=true").await?;
+        if answer.status == StatusCode::NOT_FOUND && refusal(&answer).error_code == 0 {
+            return Ok(Holding::Unsupported);
+        }
+        Ok(match got(answer)? {
+            Got::Some(_) => Holding::Directory,
+            Got::NotFound(_) | Got::Differs | Got::Cleared => Holding::Absent,
+        })
+    }
+
+    /// Everything below a full key; nothing where there is no such directory.
+    pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let answer = self.read(prefix, LIST).await?;
+        Ok(listing(answer, prefix)?.0)
+    }
+
+    /// The value of a full key, if it has one.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.node(key).await? {
+            None => Ok(None),
+            Some(Node::Value(value)) => Ok(Some(value.into_string().into_bytes())),
+            Some(Node::Directory) => Err(bad_key(key, "is a directory")),
+        }
+    }
+
+    /// Sets a full key; the answer is its index.
+    pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+        let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+        self.write(Method::PUT, key, "", Some(&format!("value={}", encode(value)))).await
+    }
+
+    /// Deletes a full key, with everything below it if `recursive`; the answer is the index of the deletion.
+    pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
+        self.write(Method::DELETE, key, if recursive { "?recursive=true" } else { "" }, None).await
+    }
+
+    /// Makes a directory with its parents; one that is there already is as good. The answer is its index,
+    /// or 0 if it was there.
+    pub async fn mkdir(&self, key: &str) -> Result<u64, StoreError> {
+        match self.node(key).await? {
+            Some(Node::Directory) => return Ok(0),
+            Some(Node::Value(_)) => return Err(bad_key(key, "is a key, not a directory")),
+            None => {}
+        }
+        self.write(Method::PUT, key, "?dir=true", Some("")).await
+    }
+
+    /// Replaces a value by what `change` makes of it; a key that ends by itself goes on doing so. If the key changes
+    /// meanwhile, nothing is done and the answer is `None`.
+    pub async fn amend(
+        &self,
+        key: &str,
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<Amended>, StoreError> {
+        let Some(event) = self.event_at(key).await? else {
+            return Err(StoreError::NoSuchKey { key: key.to_owned() });
+        };
+        let (index, ttl) = (event.index(), event.ttl());
+        let Node::Value(value) = event.into_node() else {
+            return Err(bad_key(key, "is a directory"));
+        };
+        let Some(value) = change(value.as_bytes()) else {
+            return Ok(Some(Amended::Same));
+        };
+        let value = String::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+        let ttl = ttl.map(|seconds| format!("&ttl={}", seconds.max(1))).unwrap_or_default();
+        let form = format!("value={}{ttl}", encode(&value));
+        match got(self.send(Method::PUT, key, &format!("?prevIndex={index}"), Some(&form)).await?)? {
+            Got::Some(answer) => Ok(Some(Amended::At(event_of(&answer)?.index()))),
+            Got::NotFound(_) => Err(StoreError::NoSuchKey { key: key.to_owned() }),
+            Got::Differs | Got::Cleared => Ok(None),
+        }
+    }
+
+    async fn node(&self, key: &str) -> Result<Option<Node>, StoreError> {
+        Ok(self.event_at(key).await?.map(Event::into_node))
+    }
+
+    pub(super) async fn event_at(&self, key: &str) -> Result<Option<Event>, StoreError> {
+        check_key(key)?;
+        match got(self.read(key, "?quorum=true").await?)? {
+            Got::Some(answer) => event_of(&answer).map(Some),
+            Got::NotFound(_) | Got::Differs | Got::Cleared => Ok(None),
+        }
+    }
+
+    /// Asks one member after the other until one can answer: one without a leader is there, and cannot.
+    async fn read(&self, key: &str, query: &str) -> Result<Answer, StoreError> {
+        let mut last = None;
+        for endpoint in &self.endpoints {
+            let asked = self.http.ask(Method::GET, &url(endpoint, key, query), None).await;
+            match asked.map_err(StoreError::from) {
+                Ok(answer) if !answer.status.is_server_error() => return Ok(answer),
+                other => last = Some(other),
+            }
+        }
+        last.expect("there is at least one endpoint")
+    }
+
+    /// As `read`, but a request that may have arrived is not repeated.
+    async fn write(&self, method: Method, key: &str, query: &str, form: Option<&str>) -> Result<u64, StoreError> {
+        written(self.send(method, key, query, form).await?, key)
+    }
+
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        key: &str,
+        query: &str,
+        form: Option<&str>,
+    ) -> Result<Answer, StoreError> {
+        check_key(key)?;
+        let mut error = None;
+        for endpoint in &self.endpoints {
+            match self.http.ask(method.clone(), &url(endpoint, key, query), form).await {
+                Ok(answer) => return Ok(answer),
+                Err(Fault::Unsent(unsent)) => error = Some(unsent),
+                Err(Fault::Unknown(unknown)) => return Err(unknown),
+            }
+        }
+        Err(error.expect("there is at least one endpoint"))
+    }
+}
+
+/// A consistent read of a whole directory: through the raft log, so that no member that lags answers.
+pub(super) const LIST: &str = "?recursive=true&quorum=true";
+
+fn written(answer: Answer, key: &str) -> Result<u64, StoreError> {
+    match got(answer)? {
+        Got::Some(answer) => Ok(event_of(&answer)?.index()),
+        Got::NotFound(_) | Got::Differs | Got::Cleared => Err(StoreError::NoSuchKey { key: key.to_owned() }),
+    }
+}
+
+pub(super) fn listing(answer: Answer, prefix: &str) -> Result<(Listing, About), StoreError> {
+    let endpoint = answer.endpoint.clone();
+    let (mut listing, about) = match got(answer)? {
+        Got::Some(answer) => {
+            let listing = event::listing(&answer.body, prefix).map_err(|error| bad_answer(&endpoint, &error))?;
+            (listing, answer.about)
+        }
+        Got::NotFound(about) => (Listing::default(), about),
+        Got::Differs | Got::Cleared => return Err(bad_answer(&endpoint, &"no list")),
+    };
+    listing.revision = about.index.ok_or_else(|| bad_answer(&endpoint, &"no X-Etcd-Index"))?;
+    Ok((listing, about))
+}
+
+pub(super) fn got(answer: Answer) -> Result<Got, StoreError> {
+    if answer.status.is_success() {
+        return Ok(Got::Some(answer));
+    }
+    let refusal = refusal(&answer);
+    match refusal.error_code {
+        KEY_NOT_FOUND => Ok(Got::NotFound(answer.about)),
+        COMPARE_FAILED | NODE_EXISTS => Ok(Got::Differs),
+        EVENT_INDEX_CLEARED => Ok(Got::Cleared),
+        NOT_A_FILE => Err(bad_key(&refusal.cause, "is a directory")),
+        DIRECTORY_NOT_EMPTY => Err(bad_key(&refusal.cause, "is a directory that is not empty")),
+        _ => Err(refused(answer, &refusal)),
+    }
+}
+
+fn refused(answer: Answer, refusal: &Refusal) -> StoreError {
+    let Answer { endpoint, status, .. } = answer;
+    let why = match (refusal.message.as_str(), refusal.cause.as_str()) {
+        ("", _) => format!("it answers {status}"),
+        (message, "") => message.to_owned(),
+        (message, cause) => format!("{message}: {cause}"),
+    };
+    match status {
+        StatusCode::UNAUTHORIZED => StoreError::Refused { endpoint, why },
+        StatusCode::NOT_FOUND => {
+            StoreError::NotSupported { endpoint, api: "v2", why, hint: "try --etcd-api 3, or etcd --enable-v2" }
+        }
+        _ => StoreError::Failed { endpoint, why },
+    }
+}
+
+fn refusal(answer: &Answer) -> Refusal {
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+pub(super) fn event_of(answer: &Answer) -> Result<Event, StoreError> {
+    serde_json::from_slice(&answer.body).map_err(|error| bad_answer(&answer.endpoint, &error))
+}
+
+fn bad_answer(endpoint: &str, why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::BadAnswer { endpoint: endpoint.to_owned(), why: why.to_string() }
+}
+
+pub(super) fn bad_key(key: &str, why: &str) -> StoreError {
+    StoreError::BadKey { key: key.to_owned(), why: why.to_owned() }
+}
+
+pub(super) fn url(endpoint: &str, key: &str, query: &str) -> String {
+    let path: Vec<String> = key.split('/').map(encode).collect();
+    format!("{endpoint}/v2/keys{}{query}", path.join("/"))
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+pub(super) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

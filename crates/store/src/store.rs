@@ -1,0 +1,193 @@
+//! One of the stores, behind one face: following it, and single reads and edits. What a lease makes of it is in `lease`.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::auto::Auto;
+use crate::chosen::Chosen;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::etcd2::Etcd2;
+use crate::etcd3::Etcd3;
+use crate::model::{Amended, Api, Condition, Listing, Location, Made, Moment, StoreSettings, Update, check_key};
+
+/// How often a value is read and written again because somebody else wrote it meanwhile.
+const AMENDMENTS: usize = 8;
+/// Between two tries to find out which API a store speaks.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// One of the stores, ready to be followed or edited.
+pub enum Store {
+    /// etcd, whichever API holds the prefix.
+    Auto(Auto),
+    /// etcd v2.
+    Etcd2(Etcd2),
+    /// etcd v3.
+    Etcd3(Etcd3),
+    /// A folder.
+    Directory(Directory),
+}
+
+impl Store {
+    /// Takes the settings. Opens nothing: an unreachable store is found out, and waited for, by what comes next.
+    pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        Ok(match (&settings.location, settings.api) {
+            (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
+            (Location::Etcd(_), Api::Auto) => Self::Auto(Auto::new(settings)?),
+            (Location::Etcd(_), Api::V2) => Self::Etcd2(Etcd2::new(settings)?),
+            (Location::Etcd(_), Api::V3) => Self::Etcd3(Etcd3::new(settings)?),
+        })
+    }
+
+    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
+    pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
+        match self {
+            Self::Auto(store) => Box::pin(store.follow(updates, condition)).await,
+            Self::Etcd2(store) => Box::pin(store.follow(updates, condition)).await,
+            Self::Etcd3(store) => Box::pin(store.follow(updates, condition)).await,
+            Self::Directory(store) => Box::pin(store.follow(updates, condition)).await,
+        }
+    }
+
+    /// Everything below a full key, which need not exist; of the whole store for the empty one.
+    pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        if !prefix.is_empty() {
+            check_key(prefix)?;
+        }
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.list(prefix).await,
+            Chosen::Etcd3(store) => Box::pin(store.list(prefix)).await,
+            Chosen::Directory(store) => store.list(prefix).await,
+        }
+    }
+
+    /// The value of a full key, if it has one. A directory is an error.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.get(key).await,
+            Chosen::Etcd3(store) => Box::pin(store.get(key)).await,
+            Chosen::Directory(store) => store.get(key).await,
+        }
+    }
+
+    /// Sets a full key; the answer is the store's revision afterwards (0 for a directory, which has none).
+    pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+        check_key(key)?;
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.put(key, value).await,
+            Chosen::Etcd3(store) => Box::pin(store.put(key, value)).await,
+            Chosen::Directory(store) => store.put(key, value).await,
+        }
+    }
+
+    /// Deletes a full key, with everything below it if `recursive`; the answer is the store's revision afterwards (0 for
+    /// a directory). A key that is not there is an error, and so is a directory that is not deleted as one.
+    pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.delete(key, recursive).await,
+            Chosen::Etcd3(store) => Box::pin(delete_v3(store, key, recursive)).await,
+            Chosen::Directory(store) => store.delete(key, recursive).await.map(|()| 0),
+        }
+    }
+
+    /// Replaces the value of a full key by what `change` makes of it, `None` for leaving it as it is. Whose the key is
+    /// and when it ends stay as they are.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchKey`]; whatever keeps the store from answering.
+    pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Amended, StoreError> {
+        for _ in 0..AMENDMENTS {
+            let amended = match self.resolve().await? {
+                Chosen::Etcd2(store) => store.amend(key, &change).await?,
+                Chosen::Etcd3(store) => Box::pin(store.amend(key, &change)).await?,
+                Chosen::Directory(store) => store.amend(key, &change).await?,
+            };
+            if let Some(amended) = amended {
+                return Ok(amended);
+            }
+        }
+        Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
+    }
+
+    /// Writes something else to a key that nobody reads; what tells whether a follower has seen that.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    pub async fn advance(&self, key: &str) -> Result<Moment, StoreError> {
+        check_key(key)?;
+        let value = format!("{:016x}", fastrand::u64(..));
+        Ok(match self.resolve().await? {
+            Chosen::Etcd2(store) => Moment::Revision(store.put(key, value.as_bytes()).await?),
+            Chosen::Etcd3(store) => Moment::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
+            Chosen::Directory(store) => Moment::Count(store.count(key).await?),
+        })
+    }
+
+    /// Makes a directory, with its parents, where the store has such a thing.
+    pub async fn mkdir(&self, key: &str) -> Result<Made, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.mkdir(key).await.map(|_| Made::Directory),
+            Chosen::Etcd3(_) => Ok(Made::Nothing),
+            Chosen::Directory(store) => store.mkdir(key).await.map(|()| Made::Directory),
+        }
+    }
+
+    /// The same settings with nothing left to find out: which API holds the prefix is decided, for other prefixes too.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    pub async fn settle(&self, settings: &StoreSettings) -> Result<StoreSettings, StoreError> {
+        let api = match self.resolve().await? {
+            Chosen::Etcd2(_) => Api::V2,
+            Chosen::Etcd3(_) => Api::V3,
+            Chosen::Directory(_) => Api::Auto,
+        };
+        Ok(StoreSettings { api, ..settings.clone() })
+    }
+
+    /// As [`Store::settle`], once the store answers; what keeps it from that is said when it is news.
+    pub async fn settled(&self, settings: &StoreSettings) -> StoreSettings {
+        let mut told = None;
+        loop {
+            match self.settle(settings).await {
+                Ok(settled) => return settled,
+                Err(error) if told.as_ref() != Some(&error) => {
+                    warn!("waiting for the store: {error}");
+                    told = Some(error);
+                }
+                Err(_) => {}
+            }
+            sleep(SETTLE).await;
+        }
+    }
+
+    /// The API that is followed, where that was found out and may change.
+    pub(crate) fn in_use(&self) -> Option<Api> {
+        match self {
+            Self::Auto(store) => store.followed(),
+            Self::Etcd2(_) | Self::Etcd3(_) | Self::Directory(_) => None,
+        }
+    }
+
+    pub(crate) async fn resolve(&self) -> Result<Chosen<'_>, StoreError> {
+        match self {
+            Self::Auto(store) => Box::pin(store.choose()).await,
+            Self::Etcd2(store) => Ok(Chosen::Etcd2(store)),
+            Self::Etcd3(store) => Ok(Chosen::Etcd3(store)),
+            Self::Directory(store) => Ok(Chosen::Directory(store)),
+        }
+    }
+}
+
+/// In v3 a directory is only a shared beginning of keys: deleting it without all below it finds nothing.
+async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<u64, StoreError> {
+    match store.delete(key, recursive).await {
+        Err(StoreError::NoSuchKey { key }) if !recursive && !store.list(&key).await?.entries.is_empty() => {
+            Err(StoreError::BadKey { key, why: "is a directory".to_owned() })
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,4 @@
+//! Keys of the store.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| pointsman_fuzz::keys(input));
