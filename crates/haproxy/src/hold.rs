@@ -182,14 +182,14 @@ fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem 
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::{Abilities, Limits, Mirror, compile};
+    use pointsman_table::{Abilities, KeySet, Limits, compile};
 
     use super::*;
 
     fn table(keys: &[(&str, &str)]) -> Arc<Table> {
-        let mut mirror = Mirror::default();
-        mirror.reset(1, keys.iter().map(|(key, value)| (format!("services/{key}").into(), value.as_bytes().into())));
-        compile(&mirror, None, &Limits { abilities: Abilities::haproxy(), ..Limits::default() }).table
+        let mut key_set = KeySet::default();
+        key_set.reset(1, keys.iter().map(|(key, value)| (format!("services/{key}").into(), value.as_bytes().into())));
+        compile(&key_set, None, &Limits { abilities: Abilities::haproxy(), ..Limits::default() }).table
     }
 
     fn served(table: &Arc<Table>) -> Served {

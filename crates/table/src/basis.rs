@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::certs::{self, Certs};
 use crate::compile::Limits;
 use crate::config;
-use crate::mirror::Mirror;
+use crate::key_set::KeySet;
 use crate::model::Config;
 use crate::problem::Problem;
 use crate::raw::RawKeys;
@@ -22,11 +22,11 @@ pub(crate) struct Basis {
 }
 
 impl Basis {
-    pub(crate) fn new(mirror: &Mirror, old: &Self, limits: &Limits) -> Self {
+    pub(crate) fn new(keys: &KeySet, old: &Self, limits: &Limits) -> Self {
         let stale = *old.limits != *limits;
         let limits = if stale { Arc::new(limits.clone()) } else { old.limits.clone() };
-        let config = old.config.next(mirror.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
-        let certs = old.certs.next(mirror.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
+        let config = old.config.next(keys.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
+        let certs = old.certs.next(keys.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
         Self { limits, config, certs, stale }
     }
 

@@ -1,13 +1,13 @@
 //! Keys in, an immutable routing table out. Pure: no clock, files, sockets or async runtime.
 //!
 //! ```text
-//! Change -> Mirror (raw keys at one revision) -> compile(&Mirror, previous, &Limits) -> Compiled { table, problems }
+//! Change -> KeySet (raw keys at one revision) -> compile(&KeySet, previous, &Limits) -> Compiled { table, problems }
 //!                                                                  Table::route(host, target) -> Route -> Service
 //! ```
 //!
 //! | module | owns |
 //! |---|---|
-//! | `mirror`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
+//! | `key_set`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
 //! | `model`, `extras`, `display` | what a table is made of: services, rules, instances, configuration; and how it reads |
 //! | `problem` | what is wrong with a key, and what would be right |
 //! | `keys` | which keys there are, and what a key is |
@@ -41,9 +41,9 @@ mod host_map;
 mod index;
 mod index_build;
 mod instance;
+mod key_set;
 mod keys;
 mod literals;
-mod mirror;
 mod model;
 mod pattern;
 mod pattern_set;
@@ -63,8 +63,8 @@ mod words;
 pub use abilities::Abilities;
 pub use compile::{Compiled, Limits, compile};
 pub use explain::{Explanation, Verdict};
+pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance};
-pub use mirror::{Change, Mirror};
 pub use model::*;
 pub use problem::{Problem, ProblemKind};
 pub use table::{Route, Table};

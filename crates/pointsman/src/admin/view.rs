@@ -319,17 +319,17 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::{Abilities, Limits, Mirror, compile};
+    use pointsman_table::{Abilities, KeySet, Limits, compile};
 
     use super::{TableView, split};
 
     #[test]
     fn services_that_share_a_port() {
         let keys = [("a/port", "1"), ("b/ports", "1,2"), ("b/sni", "b.test"), ("c/port", "1"), ("c/sni", "c.test")];
-        let mut mirror = Mirror::default();
-        mirror.reset(1, keys.map(|(key, value)| (format!("tcp-services/{key}").into(), value.as_bytes().into())));
+        let mut key_set = KeySet::default();
+        key_set.reset(1, keys.map(|(key, value)| (format!("tcp-services/{key}").into(), value.as_bytes().into())));
         let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
-        let view = TableView::new(&compile(&mirror, None, &limits).table, &[]);
+        let view = TableView::new(&compile(&key_set, None, &limits).table, &[]);
         let listeners = view.listeners.iter().map(|l| format!("{} {}", l.address, l.service.as_deref().unwrap()));
         assert_eq!(listeners.collect::<Vec<_>>(), ["0.0.0.0:1 a", "0.0.0.0:1 b", "0.0.0.0:1 c", "0.0.0.0:2 b"]);
         assert_eq!(view.services[1].rule.hosts, ["b.test"]);

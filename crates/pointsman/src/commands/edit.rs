@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use pointsman_table::{Limits, Mirror, Problem, ProblemKind, compile};
+use pointsman_table::{KeySet, Limits, Problem, ProblemKind, compile};
 
 use super::patience::{full, within};
 use super::{Outcome, fleet};
@@ -164,7 +164,7 @@ pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) ->
 /// What is wrong with a key whatever other keys there are.
 fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Box<str>> {
     let relative = key.strip_prefix(prefix)?.strip_prefix('/')?;
-    let mut alone = Mirror::default();
+    let mut alone = KeySet::default();
     // Without a rule by which it can be reached, a service's instances are not judged. The key itself comes last.
     let rule = rule_beside(relative).map(|(rule, value)| (rule.into(), value.as_bytes().into()));
     alone.reset(1, rule.into_iter().chain([(relative.into(), value.into())]));

@@ -33,7 +33,7 @@ pub enum Change {
 /// Keys of one service share an `Arc` that is replaced when one of them changes, so that whoever holds an earlier one
 /// sees by its address which services stayed the same. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Mirror {
+pub struct KeySet {
     revision: u64,
     http: Services,
     tcp: Services,
@@ -58,7 +58,7 @@ enum Place<'a> {
     Ignored,
 }
 
-impl Mirror {
+impl KeySet {
     /// Replaces everything. Services whose keys did not change keep their identity, so the next compile is cheap.
     pub fn reset(&mut self, revision: u64, entries: impl IntoIterator<Item = (Box<str>, Box<[u8]>)>) {
         let fresh = Sorted::collect(entries);
@@ -82,7 +82,7 @@ impl Mirror {
         }
     }
 
-    /// The store's revision that this mirror shows.
+    /// The store's revision that this set shows.
     pub fn revision(&self) -> u64 {
         self.revision
     }
