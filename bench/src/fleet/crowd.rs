@@ -134,7 +134,7 @@ async fn count(mut heard: mpsc::Receiver<Update>, updates: mpsc::Sender<Update>,
 /// The engine: every table is in use at once.
 async fn serve(mut tables: watch::Receiver<Arc<Table>>, applied: mpsc::Sender<Applied>) {
     while tables.changed().await.is_ok() {
-        let revision = tables.borrow_and_update().revision();
-        let _ = applied.send(Applied { revision, problems: Vec::new() }).await;
+        let table = Arc::clone(&tables.borrow_and_update());
+        let _ = applied.send(Applied::new(&table, Vec::new())).await;
     }
 }

@@ -117,8 +117,8 @@ pub async fn run(
                 let table = Arc::clone(&tables.borrow_and_update());
                 fleet.apply(table);
             }
-            Some((worker, Report::Applied { revision })) = reports.recv() => {
-                if let Some(report) = fleet.acknowledge(worker, revision) {
+            Some((worker, Report::Applied { generation })) = reports.recv() => {
+                if let Some(report) = fleet.acknowledge(worker, generation) {
                     // The control loop ends only with the program.
                     let _ = applied.send(report).await;
                 }
@@ -155,7 +155,7 @@ struct Fleet {
     closing: BTreeMap<Bind, Instant>,
     /// Ports that could not be opened, and why.
     closed: BTreeMap<Bind, String>,
-    /// What was last told to the control loop.
+    /// What was last told to the control loop: the table's generation, and problems.
     reported: Option<(u64, Vec<Problem>)>,
 }
 
@@ -163,6 +163,7 @@ struct Fleet {
 struct Member {
     orders: mpsc::UnboundedSender<Order>,
     thread: JoinHandle<()>,
+    /// The generation of the table that it uses.
     applied: Option<u64>,
 }
 
@@ -253,9 +254,9 @@ impl Fleet {
     }
 
     /// Notes that a worker uses a table; says so to the control loop once all do and there is something new to say.
-    fn acknowledge(&mut self, worker: usize, revision: u64) -> Option<Applied> {
-        self.workers.get_mut(worker)?.applied = Some(revision);
-        let current = self.table.revision();
+    fn acknowledge(&mut self, worker: usize, generation: u64) -> Option<Applied> {
+        self.workers.get_mut(worker)?.applied = Some(generation);
+        let current = self.table.generation();
         if self.workers.iter().any(|member| member.applied != Some(current)) {
             return None;
         }
@@ -264,7 +265,7 @@ impl Fleet {
             return None;
         }
         self.reported = Some(news.clone());
-        Some(Applied { revision: news.0, problems: news.1 })
+        Some(Applied::new(&self.table, news.1))
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -52,7 +52,8 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     let routing = Routing::new(&drafts, &old.routing, &basis.limits, &difference);
     let forms = finish(drafts, old, &basis, &routing);
     let problems = problems(keys, &basis, &routing, &forms);
-    Compiled { table: Arc::new(Table::new(keys.revision(), basis, routing, forms)), problems }
+    let table = Table::new(old.generation() + 1, keys.revision(), basis, routing, forms);
+    Compiled { table: Arc::new(table), problems }
 }
 
 /// All services, their settings judged, ordered by protocol and name.

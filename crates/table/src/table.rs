@@ -13,6 +13,7 @@ use crate::routing::Routing;
 /// An immutable routing table: one revision of the keys, compiled.
 #[derive(Debug, Default)]
 pub struct Table {
+    generation: u64,
     revision: u64,
     services: Box<[Arc<Service>]>,
     pub(crate) routing: Routing,
@@ -31,18 +32,24 @@ pub struct Route {
 }
 
 impl Table {
-    /// A table of no services at revision 0, as before the first listing.
+    /// A table of no services, of generation and revision 0, as before the first listing.
     pub fn empty() -> Arc<Self> {
         static EMPTY: LazyLock<Arc<Table>> = LazyLock::new(Arc::default);
         EMPTY.clone()
     }
 
-    pub(crate) fn new(revision: u64, basis: Basis, routing: Routing, forms: Box<[Arc<Form>]>) -> Self {
+    pub(crate) fn new(generation: u64, revision: u64, basis: Basis, routing: Routing, forms: Box<[Arc<Form>]>) -> Self {
         let services = forms.iter().filter_map(|form| form.service.clone()).collect();
-        Self { revision, services, routing, basis, forms }
+        Self { generation, revision, services, routing, basis, forms }
     }
 
-    /// The store's revision it was compiled from.
+    /// Which compile of this process made it: one more than the table before it, 0 for the empty table. Engines
+    /// acknowledge this, as the keys at one revision may make different tables.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The store's revision it was compiled from: what users see.
     pub fn revision(&self) -> u64 {
         self.revision
     }

@@ -165,9 +165,9 @@ impl Control {
     fn applied(&mut self, applied: Applied) {
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
-            let current = status.table.as_ref().is_some_and(|table| table.revision() == applied.revision);
-            // Only the empty table before the first has revision 0. Under constant change the newest is always ahead.
-            status.served |= current || applied.revision > 0;
+            // Only the empty table before the first has generation 0. Under constant change the newest is always ahead.
+            status.served |= applied.generation > 0;
+            status.generation = applied.generation;
             status.applied = applied.revision;
             status.barrier_served = match status.barrier {
                 Some((number, revision)) if revision <= applied.revision => Some(number),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{Compiled, KeySet, compile};
+use pointsman_table::{Compiled, KeySet, Table, compile};
 
 use crate::{changes, entries, key_set, limits, same_services};
 
@@ -55,6 +55,7 @@ fn a_reset_to_the_same_keys_changes_nothing() {
     assert_eq!(same_services(&before.table, &after.table).len(), 4);
     assert!(Arc::ptr_eq(before.table.config(), after.table.config()));
     assert_eq!(after.table.revision(), 9);
+    assert_eq!([Table::empty().generation(), before.table.generation(), after.table.generation()], [0, 1, 2]);
 }
 
 #[test]
