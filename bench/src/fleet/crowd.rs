@@ -12,7 +12,7 @@ use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
 use pointsman_store::{Condition, Store, StoreSettings, Update};
-use pointsman_table::{Abilities, Table};
+use pointsman_table::{Capabilities, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -103,7 +103,7 @@ async fn live(number: usize, settings: StoreSettings, delivered: Arc<AtomicU64>)
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
-        abilities: Abilities::default(),
+        capabilities: Capabilities::NATIVE,
         defaults: Defaults::default(),
     };
     let ends = Ends {

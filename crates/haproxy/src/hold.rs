@@ -172,7 +172,9 @@ impl Refusals {
 
 /// Instances of a service that is held back may change: HAProxy did not refuse those.
 fn same_but_instances(a: &Service, b: &Service) -> bool {
-    a.entry == b.entry && a.balance == b.balance && a.timeouts == b.timeouts && a.extras == b.extras
+    (&a.entry, &a.balance, a.timeouts) == (&b.entry, &b.balance, b.timeouts)
+        && (&a.policy, &a.dns) == (&b.policy, &b.dns)
+        && (&a.health_check, &a.custom_settings) == (&b.health_check, &b.custom_settings)
 }
 
 fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem {
@@ -182,14 +184,14 @@ fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem 
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::{Abilities, KeySet, Limits, compile};
+    use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
     use super::*;
 
     fn table(keys: &[(&str, &str)]) -> Arc<Table> {
         let mut key_set = KeySet::default();
         key_set.reset(1, keys.iter().map(|(key, value)| (format!("services/{key}").into(), value.as_bytes().into())));
-        compile(&key_set, None, &Limits { abilities: Abilities::haproxy(), ..Limits::default() }).table
+        compile(&key_set, None, &Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() }).table
     }
 
     fn served(table: &Arc<Table>) -> Served {
@@ -205,7 +207,7 @@ mod tests {
     /// What serves of the one service: its custom settings and its instances.
     fn serving(refusals: &Refusals, table: &Table) -> Option<String> {
         let held = refusals.held(table).services.into_values().next()?;
-        let form = held.map(|form| format!("{:?} {}", form.extras.custom_settings, form.instances.len()));
+        let form = held.map(|form| format!("{:?} {}", form.custom_settings, form.instances.len()));
         Some(form.unwrap_or_else(|| "nothing".to_owned()))
     }
 

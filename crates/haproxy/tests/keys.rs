@@ -20,7 +20,7 @@ use pointsman_haproxy::desire::desire;
 use pointsman_haproxy::model::{Addresses, Held};
 use pointsman_haproxy::render::render;
 use pointsman_haproxy::shape::{Listen, Shape};
-use pointsman_table::{Abilities, KeySet, Limits, compile};
+use pointsman_table::{Capabilities, KeySet, Limits, compile};
 use tempfile::TempDir;
 
 const PEM: &str = include_str!("support/shop.test.pem");
@@ -90,7 +90,7 @@ impl World {
             (Box::<str>::from(key), Box::<[u8]>::from(filled(value).as_bytes()))
         };
         key_set.reset(1, keys.iter().map(pair));
-        let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
+        let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
         let compiled = compile(&key_set, None, &limits);
         assert_eq!(compiled.problems, []);
         let folder = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ use pointsman_haproxy::frame::STATES;
 use pointsman_haproxy::model::{Addresses, Desired, Held, Owner};
 use pointsman_haproxy::render::{Rendered, render};
 use pointsman_haproxy::shape::{Listen, Shape};
-use pointsman_table::{Abilities, Compiled, KeySet, Limits, Problem, Table, Tree, compile};
+use pointsman_table::{Capabilities, Compiled, KeySet, Limits, Problem, Table, Tree, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -47,7 +47,7 @@ fn compiled(keys: &[(&str, &str)]) -> Compiled {
     let entry = |&(key, value): &(&str, &str)| -> (Box<str>, Box<[u8]>) { (key.into(), value.as_bytes().into()) };
     let mut key_set = KeySet::default();
     key_set.reset(7, keys.iter().chain([&cert]).map(entry));
-    let limits = Limits { prefix: "/p".into(), abilities: Abilities::haproxy(), ..Limits::default() };
+    let limits = Limits { prefix: "/p".into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
     compile(&key_set, None, &limits)
 }
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::certs::{self, Certs};
-use crate::compile::Limits;
 use crate::config;
 use crate::key_set::KeySet;
+use crate::limits::Limits;
 use crate::model::Config;
 use crate::problem::Problem;
 use crate::raw::RawKeys;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
-use crate::compile::Limits;
+use crate::limits::Limits;
 use crate::pem;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
@@ -41,7 +41,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Certs, limits: &Limits) -> (Certs, Box
 }
 
 fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (ProblemKind, String)> {
-    if !limits.abilities.certs {
+    if !limits.capabilities.honours("certs") {
         let advice = "this engine does not serve TLS yet; the certificate is not used";
         return Err((ProblemKind::Unsupported, advice.into()));
     }
@@ -65,14 +65,14 @@ fn unchanged(pem: Box<str>, last: Option<&Arc<str>>) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abilities::Abilities;
+    use crate::capabilities::Capabilities;
 
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAMAAAA=\n-----END CERTIFICATE-----\n";
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMAAAA=\n-----END PRIVATE KEY-----\n";
 
     /// Judges one key, and says which names are there and what is wrong.
     fn step(last: &mut Certs, name: &str, value: &str) -> String {
-        let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
+        let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
         let raw = RawKeys::collect(vec![(name.into(), value.as_bytes().into())]);
         let (certs, problems) = judge(&raw, last, &limits);
         *last = certs;

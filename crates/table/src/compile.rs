@@ -1,29 +1,15 @@
 //! From keys to a table and its problems. Never fails: one service's bad keys touch no other.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::abilities::Abilities;
 use crate::basis::Basis;
 use crate::form::{Draft, Form, World};
 use crate::key_set::KeySet;
-use crate::model::Protocol;
+use crate::limits::Limits;
+use crate::names::Protocol;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::routing::{Difference, Routing};
 use crate::table::Table;
-
-/// What compile must know of the world besides the keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// The prefix, `/haproxy-haproxy-1`, for the full keys in problems. No slash at the end.
-    pub prefix: Box<str>,
-    /// Our own HTTP and admin addresses: an instance there is a loop, a TCP service there is a taken port.
-    pub own: Box<[SocketAddr]>,
-    /// This machine's addresses, to know what `0.0.0.0` stands for.
-    pub local: Box<[IpAddr]>,
-    /// What the engine can honour.
-    pub abilities: Abilities,
-}
 
 /// The outcome: always a table, and all that is wrong with the keys.
 #[derive(Clone, Debug)]
@@ -48,7 +34,7 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     };
     let basis = Basis::new(keys, &old.basis, limits);
     let drafts = drafts(keys, old, &basis.limits, basis.stale);
-    let difference = Difference::between(&drafts, old, basis.stale);
+    let difference = Difference::between(&drafts, &old.forms, basis.stale);
     let routing = Routing::new(&drafts, &old.routing, &basis.limits, &difference);
     let forms = finish(drafts, old, &basis, &routing);
     let problems = problems(keys, &basis, &routing, &forms);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::address::Bind;
 use crate::form::Form;
-use crate::model::{Bind, Protocol, ServiceName};
+use crate::names::{Protocol, ServiceName};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::routing::key_of_bind;

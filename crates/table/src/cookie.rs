@@ -1,8 +1,8 @@
 //! Parses `cookie`: the arguments of HAProxy's directive, as 2.4 knows them.
 
+use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
-use crate::extras::{Cookie, CookieFlag, CookieMode};
 use crate::value::{self, Parsed};
 use crate::words::words;
 
@@ -10,6 +10,119 @@ use crate::words::words;
 const LONGEST: usize = 256;
 /// Longest life of a cookie, seconds: browsers keep none for longer than 400 days (RFC 6265bis §5.5).
 const LONGEST_LIFE: u64 = 400 * 24 * 3600;
+
+/// How clients stick to instances, in HAProxy's words (Configuration Manual, `cookie`). No word of it needs quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// The cookie's name.
+    pub name: Box<str>,
+    /// Who sets the cookie; `None`: the instance does, and we only read it.
+    pub mode: Option<CookieMode>,
+    /// What else was asked for, each once.
+    pub flags: Box<[CookieFlag]>,
+    /// `domain`s, in order.
+    pub domains: Box<[Box<str>]>,
+    /// `maxidle`, whole seconds.
+    pub max_idle: Option<Duration>,
+    /// `maxlife`, whole seconds.
+    pub max_life: Option<Duration>,
+    /// `attr`s, in order: `SameSite=Strict`.
+    pub attributes: Box<[Box<str>]>,
+}
+
+/// What the balancer does with the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieMode {
+    /// Sets one of its own.
+    Insert,
+    /// Puts the instance in front of the value that the instance set.
+    Prefix,
+    /// Replaces the value that the instance set.
+    Rewrite,
+}
+
+/// A word of a cookie line that takes no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieFlag {
+    /// Not set again for a client that has it; not passed to the instance.
+    Indirect,
+    /// Responses that set it are not to be cached.
+    NoCache,
+    /// Set in responses to POST only.
+    PostOnly,
+    /// Kept if the instance sets it itself.
+    Preserve,
+    /// Out of scripts' reach.
+    HttpOnly,
+    /// Sent over TLS only.
+    Secure,
+    /// Values made of the instance's address and a key, `dynamic-cookie-key` among the custom settings.
+    Dynamic,
+}
+
+impl CookieMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Insert, Self::Prefix, Self::Rewrite];
+
+    /// HAProxy's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Prefix => "prefix",
+            Self::Rewrite => "rewrite",
+        }
+    }
+}
+
+impl CookieFlag {
+    /// Every flag.
+    pub const ALL: [Self; 7] =
+        [Self::Indirect, Self::NoCache, Self::PostOnly, Self::Preserve, Self::HttpOnly, Self::Secure, Self::Dynamic];
+
+    /// HAProxy's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Indirect => "indirect",
+            Self::NoCache => "nocache",
+            Self::PostOnly => "postonly",
+            Self::Preserve => "preserve",
+            Self::HttpOnly => "httponly",
+            Self::Secure => "secure",
+            Self::Dynamic => "dynamic",
+        }
+    }
+}
+
+/// What Kontena's load balancer does for an empty value.
+impl Default for Cookie {
+    fn default() -> Self {
+        Self {
+            name: "KONTENA_SERVERID".into(),
+            mode: Some(CookieMode::Insert),
+            flags: [CookieFlag::Indirect, CookieFlag::NoCache].into(),
+            domains: Box::default(),
+            max_idle: None,
+            max_life: None,
+            attributes: Box::default(),
+        }
+    }
+}
+
+/// The arguments of HAProxy's `cookie`: `KONTENA_SERVERID insert indirect nocache`.
+impl Display for Cookie {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(&self.name)?;
+        let mode = self.mode.map(CookieMode::as_str);
+        mode.into_iter()
+            .chain(self.flags.iter().map(|flag| flag.as_str()))
+            .try_for_each(|word| write!(f, " {word}"))?;
+        self.domains.iter().try_for_each(|domain| write!(f, " domain {domain}"))?;
+        let waits = [("maxidle", self.max_idle), ("maxlife", self.max_life)];
+        let mut waits = waits.into_iter().filter_map(|(word, wait)| Some((word, wait?.as_secs())));
+        waits.try_for_each(|(word, seconds)| write!(f, " {word} {seconds}s"))?;
+        self.attributes.iter().try_for_each(|attribute| write!(f, " attr {attribute}"))
+    }
+}
 
 /// Parses one line, with or without the word `cookie` in front. An empty one is the usual cookie.
 pub(crate) fn parse(text: &str) -> Parsed<Cookie> {

@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::host::{HostBuffer, parents};
-use crate::index::{Found, HostMatch, NO_RULE};
+use crate::index::{Found, HostMatch};
 use crate::index_build;
-use crate::model::{HttpEntry, Service, ServiceName};
+use crate::leaf::NO_RULE;
+use crate::model::{HttpEntry, Service};
+use crate::names::ServiceName;
 
 /// The answer to "who takes this request, and why".
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::compile::Limits;
-use crate::instance;
+use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
-use crate::model::{Instance, Protocol, Service, ServiceName, Timeouts};
+use crate::limits::Limits;
+use crate::model::{Service, Timeouts};
+use crate::names::{Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
@@ -181,7 +182,10 @@ fn service(
         instances,
         balance: settings.balance.clone(),
         timeouts: settings.timeouts(timeouts),
-        extras: settings.extras.clone(),
+        policy: settings.policy.clone(),
+        dns: settings.dns.clone(),
+        health_check: settings.health_check.clone(),
+        custom_settings: settings.custom_settings.clone(),
     }
 }
 
@@ -226,7 +230,7 @@ impl<'a> Instances<'a> {
     }
 
     fn admit(&mut self, key: &str, text: &str, instance: Instance) {
-        if instance.tls && !self.world.limits.abilities.tls_instances {
+        if instance.tls && !self.world.limits.capabilities.honours("tls") {
             let advice = "this engine does not speak TLS to instances yet; the instance is left out";
             return self.report.add(ProblemKind::Unsupported, key, Some(text), advice);
         }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::address::HostPattern;
 use crate::host_map::{HostKey, HostMap, HostRules};
-use crate::index::{HttpIndex, Leaf, NO_RULE, Numbered, PathRules, PatternSets, Patterns, Shadow, ShadowedRule};
-use crate::model::{HostPattern, HttpEntry, PathRule};
+use crate::index::{HttpIndex, Numbered, PathRules, PatternSets, Patterns, Shadow, ShadowedRule};
+use crate::leaf::{Leaf, NO_RULE};
+use crate::model::{HttpEntry, PathRule};
 use crate::pattern::Pattern;
 use crate::pattern_set::PatternSet;
 use crate::prefixes::{Prefix, Prefixes};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Protocol, ServiceName};
+use crate::names::{Protocol, ServiceName};
 use crate::raw::RawKeys;
 
 /// One change to the keys below the prefix. Keys are relative to it: `services/shop/domain`, no slash at either end.

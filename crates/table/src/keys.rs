@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::Protocol;
+use crate::names::Protocol;
 
 /// A key that the table reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

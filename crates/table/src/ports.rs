@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::compile::Limits;
-use crate::model::{Bind, HostPattern, ServiceName, Target};
+use crate::address::{Bind, HostPattern};
+use crate::instance::Target;
+use crate::limits::Limits;
+use crate::names::ServiceName;
 
 /// What a TCP service asks for.
 pub(crate) struct Claim<'a> {

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result};
 
 use crate::keys::{Tree, resembling};
-use crate::model::{Protocol, ServiceName};
+use crate::names::{Protocol, ServiceName};
 
 /// Longest value shown, in bytes: a problem is one line, and there may be thousands.
 const LONGEST_VALUE: usize = 256;

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::compile::Limits;
-use crate::form::Draft;
+use crate::address::{self, Bind, HostPattern};
+use crate::form::{Draft, Form};
 use crate::index::{HttpIndex, Shadow, ShadowedRule};
 use crate::index_build;
-use crate::model::{Bind, HostPattern, Protocol};
+use crate::limits::Limits;
+use crate::names::Protocol;
 use crate::ports::{Allotment, Claim, Listening, Refusal, SniShadow, allot};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::settings::{BIND_KEYS, HOST_KEYS, key_that_names};
-use crate::table::Table;
-use crate::value;
 
 /// What is not as it was in the old table.
 pub(crate) struct Difference {
@@ -24,17 +23,18 @@ pub(crate) struct Difference {
 }
 
 impl Difference {
-    pub(crate) fn between(drafts: &[Draft<'_>], old: &Table, stale: bool) -> Self {
-        let judged = stale || drafts.len() != old.forms.len() || drafts.iter().any(Draft::is_judged_anew);
+    /// `old`: the forms of the old table.
+    pub(crate) fn between(drafts: &[Draft<'_>], old: &[Arc<Form>], stale: bool) -> Self {
+        let judged = stale || drafts.len() != old.len() || drafts.iter().any(Draft::is_judged_anew);
         Self { judged, http: judged && !same_http(drafts, old) }
     }
 }
 
 /// Whether the same HTTP services are reached by the same rules as before.
-fn same_http(drafts: &[Draft<'_>], old: &Table) -> bool {
+fn same_http(drafts: &[Draft<'_>], old: &[Arc<Form>]) -> bool {
     let http = drafts.iter().filter(|draft| draft.protocol == Protocol::Http);
     let served = http.clone().filter(|draft| draft.settings().is_some()).count();
-    let was_served = old.services().iter().filter(|service| service.protocol == Protocol::Http).count();
+    let was_served = old.iter().filter(|form| form.protocol == Protocol::Http && form.service.is_some()).count();
     served == was_served && { http }.all(Draft::same_entry)
 }
 
@@ -102,11 +102,11 @@ fn http_index(web: &[&Draft<'_>], old: &HttpIndex) -> HttpIndex {
 }
 
 fn claim<'a>(draft: &'a Draft<'_>) -> Claim<'a> {
-    let settings = draft.settings();
+    let entry = draft.settings().and_then(|settings| settings.tcp());
     Claim {
         name: draft.name,
-        binds: settings.map(|settings| settings.binds()).unwrap_or_default(),
-        sni: settings.map(|settings| &*settings.extras.sni).unwrap_or_default(),
+        binds: entry.map(|entry| &*entry.binds).unwrap_or_default(),
+        sni: entry.map(|entry| &*entry.sni).unwrap_or_default(),
     }
 }
 
@@ -206,14 +206,14 @@ fn shadowed_rule(loser: &Draft<'_>, shadow: &Shadow) -> (&'static str, String) {
 }
 
 fn host_key(loser: &Draft<'_>, shadow: &Shadow) -> &'static str {
-    let host = shadow.host.as_ref().and_then(|host| value::host_pattern(host).ok());
-    let key = host.and_then(|host: HostPattern| key_that_names(loser.raw, HOST_KEYS, &host, value::host_pattern));
+    let host = shadow.host.as_ref().and_then(|host| address::host_pattern(host).ok());
+    let key = host.and_then(|host: HostPattern| key_that_names(loser.raw, HOST_KEYS, &host, address::host_pattern));
     key.unwrap_or(HOST_KEYS[0])
 }
 
 /// Which key of a service names this bind.
 pub(crate) fn key_of_bind(raw: &RawKeys, bind: Bind) -> &'static str {
-    key_that_names(raw, BIND_KEYS, &bind, value::bind).unwrap_or(BIND_KEYS[0])
+    key_that_names(raw, BIND_KEYS, &bind, address::bind).unwrap_or(BIND_KEYS[0])
 }
 
 fn problem(draft: &Draft<'_>, limits: &Limits, kind: ProblemKind, key: &str, advice: String) -> Box<[Problem]> {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use crate::address::{Bind, HostPattern};
 use crate::basis::Basis;
 use crate::explain::{self, Explanation};
 use crate::form::Form;
 use crate::index::Found;
-use crate::model::{Bind, Config, HostPattern, Protocol, Service};
+use crate::model::{Config, Service};
+use crate::names::Protocol;
 use crate::routing::Routing;
 
 /// An immutable routing table: one revision of the keys, compiled.

@@ -1,11 +1,79 @@
 //! Parses `basic_auth_secrets`: the lines of a HAProxy user list. What it says of them never holds any of them.
 
-use crate::extras::{Group, Password, User, UserList};
+use std::fmt::{Debug, Formatter, Result};
+
 use crate::value::Parsed;
 use crate::words::words;
 
 const SHAPE: &str = "expected lines such as: user NAME password HASH, user NAME insecure-password WORD groups A,B, or \
                      group NAME users A,B";
+
+/// Who may come in: HAProxy's user list (Configuration Manual, `userlist`). Names and passwords hold no control
+/// character, but anything else, quotes and white space too; every group and user that is named is there.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UserList {
+    /// Groups, in order.
+    pub groups: Box<[Group]>,
+    /// Users, in order, at least one. Of two with one name the first counts.
+    pub users: Box<[User]>,
+}
+
+/// A group of users.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its users, as far as the group's own line names them.
+    pub users: Box<[Box<str>]>,
+}
+
+/// A user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: Box<str>,
+    /// What proves it.
+    pub password: Password,
+    /// Groups, as far as the user's own line names them.
+    pub groups: Box<[Box<str>]>,
+}
+
+/// A password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// `password`: hashed as crypt(3) does.
+    Hash(Box<str>),
+    /// `insecure-password`: as it is.
+    Plain(Box<str>),
+}
+
+/// Nothing of it is ever printed.
+impl Debug for UserList {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
+
+/// Nothing of it is ever printed.
+impl Debug for Group {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
+
+/// Nothing of it is ever printed.
+impl Debug for User {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
+
+/// Nothing of it is ever printed.
+impl Debug for Password {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
 
 /// Parses the lines. Anything else than users and groups is refused, as it would not be what its author meant.
 pub(crate) fn parse(text: &str) -> Parsed<UserList> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pointsman_table::{Abilities, KeySet, Limits, compile};
+use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
 use super::super::model::{Address, Owner};
 use super::super::render::{Rendered, render, spare};
@@ -46,7 +46,7 @@ impl World {
         let entry = |(key, value): &(String, String)| (key.as_str().into(), value.as_bytes().into());
         let mut key_set = KeySet::default();
         key_set.reset(self.revision, self.keys.iter().map(entry));
-        let limits = Limits { prefix: "/p".into(), abilities: Abilities::haproxy(), ..Limits::default() };
+        let limits = Limits { prefix: "/p".into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
         compile(&key_set, None, &limits).table
     }
 

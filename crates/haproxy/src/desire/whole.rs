@@ -1,6 +1,6 @@
 //! One small configuration as a whole, as its readers see it; and many in a row, as the engine makes them.
 
-use pointsman_table::{Abilities, Change, KeySet, Limits, compile};
+use pointsman_table::{Capabilities, Change, KeySet, Limits, compile};
 
 use super::tests::World;
 use super::*;
@@ -37,7 +37,7 @@ fn a_small_one_whole() {
 fn a_memory_is_only_faster() {
     let (mut key_set, mut memory, mut table) = (KeySet::default(), Memory::default(), Table::empty());
     let (mut world, mut last) = (World::default(), BTreeMap::new());
-    let limits = Limits { prefix: "/p".into(), abilities: Abilities::haproxy(), ..Limits::default() };
+    let limits = Limits { prefix: "/p".into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
     for (step, shared) in [
         ("services/web/domain = shop.test", ""),
         ("services/web/a = 10.0.0.1", ""),

@@ -210,7 +210,7 @@ impl RuleView {
         match &service.entry {
             Entry::Http(http) => Self::http(http),
             Entry::Tcp(tcp) => Self {
-                hosts: service.extras.sni.iter().map(ToString::to_string).collect(),
+                hosts: tcp.sni.iter().map(ToString::to_string).collect(),
                 listen: tcp.binds.iter().map(ToString::to_string).collect(),
                 ..Self::default()
             },
@@ -319,7 +319,7 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::{Abilities, KeySet, Limits, compile};
+    use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
     use super::{TableView, split};
 
@@ -328,7 +328,7 @@ mod tests {
         let keys = [("a/port", "1"), ("b/ports", "1,2"), ("b/sni", "b.test"), ("c/port", "1"), ("c/sni", "c.test")];
         let mut key_set = KeySet::default();
         key_set.reset(1, keys.map(|(key, value)| (format!("tcp-services/{key}").into(), value.as_bytes().into())));
-        let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
+        let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
         let view = TableView::new(&compile(&key_set, None, &limits).table, &[]);
         let listeners = view.listeners.iter().map(|l| format!("{} {}", l.address, l.service.as_deref().unwrap()));
         assert_eq!(listeners.collect::<Vec<_>>(), ["0.0.0.0:1 a", "0.0.0.0:1 b", "0.0.0.0:1 c", "0.0.0.0:2 b"]);

@@ -29,7 +29,7 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
         prefix: settings.store.prefix.as_str().into(),
         own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
         local: local::addresses().into(),
-        abilities: settings.engine.abilities(),
+        capabilities: settings.engine.capabilities(),
     };
     Ok(compile(&key_set, None, &limits))
 }

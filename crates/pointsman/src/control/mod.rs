@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Instant as Clock, SystemTime};
 
 use pointsman_engine::Applied;
-use pointsman_table::{Abilities, BARRIER, Change, KeySet, Limits, Table, compile};
+use pointsman_table::{BARRIER, Capabilities, Change, KeySet, Limits, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -40,7 +40,7 @@ pub struct World {
     /// Reads this machine's addresses; asked at every full listing, as they may change.
     pub local: fn() -> Vec<IpAddr>,
     /// What the engine can honour.
-    pub abilities: Abilities,
+    pub capabilities: Capabilities,
     /// Keys that count as set when the store has none.
     pub defaults: Defaults,
 }
@@ -109,7 +109,12 @@ impl Control {
     fn new(world: World, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
         Self {
             keys: KeySet::default(),
-            limits: Limits { prefix: world.prefix, own: world.own, local: Box::default(), abilities: world.abilities },
+            limits: Limits {
+                prefix: world.prefix,
+                own: world.own,
+                local: Box::default(),
+                capabilities: world.capabilities,
+            },
             local: world.local,
             defaults: world.defaults,
             barrier: None,

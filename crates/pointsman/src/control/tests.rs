@@ -29,7 +29,7 @@ fn bench() -> Bench {
         prefix: "/p".into(),
         own: Box::default(),
         local: Vec::new,
-        abilities: Abilities::default(),
+        capabilities: Capabilities::NATIVE,
         defaults: Defaults::new(Some("/up")),
     };
     Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(world, ends)) }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::Abilities;
+use pointsman_table::Capabilities;
 use thiserror::Error;
 
 pub use docker_host::DockerHost;
@@ -59,11 +59,11 @@ impl Engine {
         }
     }
 
-    /// What of the keys it honours.
-    pub fn abilities(self) -> Abilities {
+    /// Which keys it honours.
+    pub fn capabilities(self) -> Capabilities {
         match self {
-            Self::Native => Abilities::default(),
-            Self::Haproxy => Abilities::haproxy(),
+            Self::Native => Capabilities::NATIVE,
+            Self::Haproxy => Capabilities::HAPROXY,
         }
     }
 }

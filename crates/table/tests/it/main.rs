@@ -11,7 +11,7 @@ mod sharing;
 
 use std::sync::Arc;
 
-use pointsman_table::{Abilities, Change, Compiled, KeySet, Limits, Table, compile};
+use pointsman_table::{Capabilities, Change, Compiled, KeySet, Limits, Table, compile};
 
 /// The prefix that all tests use.
 const PREFIX: &str = "/haproxy-x";
@@ -27,7 +27,7 @@ fn limits() -> Limits {
 
 /// The same for an engine that honours everything.
 fn able_limits() -> Limits {
-    Limits { abilities: Abilities::haproxy(), ..limits() }
+    Limits { capabilities: Capabilities::HAPROXY, ..limits() }
 }
 
 /// Keys written as `services/shop/domain = shop.test`, one a line.
