@@ -9,7 +9,7 @@ use crate::pem;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 
-/// Longest name, bytes: engines write it as a file's, whose limit is 255, each byte as three at worst.
+/// Longest name, in bytes: engines escape it, to three times its length at worst, into a file name of at most 255.
 const LONGEST_NAME: usize = 80;
 
 /// Certificates by name, each a chain and its key in PEM.
@@ -23,7 +23,7 @@ impl Debug for Certs {
     }
 }
 
-/// Judges all certificates, with `last` for the bad ones.
+/// Judges all certificates. A bad one keeps its form in `last`.
 pub(crate) fn judge(raw: &RawKeys, last: &Certs, limits: &Limits) -> (Certs, Box<[Problem]>) {
     let mut report = Report::of_tree(&limits.prefix, "certs").hiding_values();
     let mut certs = Certs::default();
@@ -50,14 +50,14 @@ fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (Pro
     }
     if name.len() > LONGEST_NAME {
         let advice =
-            format!("expected a certificate's name of at most {LONGEST_NAME} bytes; the certificate is not used");
+            format!("expected a certificate name of at most {LONGEST_NAME} bytes; the certificate is not used");
         return Err((ProblemKind::UnknownKey, advice));
     }
     let text = std::str::from_utf8(value).map_err(|_| "expected UTF-8 text".to_owned());
     text.and_then(pem::chain_and_key).map_err(|advice| (ProblemKind::BadValue, advice))
 }
 
-/// What comes out the same keeps its identity.
+/// A certificate that is equal keeps its `Arc`.
 fn unchanged(pem: Box<str>, last: Option<&Arc<str>>) -> Arc<str> {
     last.filter(|last| ***last == *pem).cloned().unwrap_or_else(|| pem.into())
 }

@@ -11,18 +11,18 @@ use crate::problem::{Problem, ProblemKind, Report};
 use crate::routing::{Difference, Routing};
 use crate::table::Table;
 
-/// The outcome: always a table, and all that is wrong with the keys.
+/// The outcome: always a table, and every problem with the keys.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// What to serve.
     pub table: Arc<Table>,
-    /// Everything wrong, ordered by key.
+    /// All problems, ordered by key.
     pub problems: Vec<Problem>,
 }
 
-/// Compiles the keys. `previous` gives last good forms and whatever can be shared.
+/// Compiles the keys. `previous` gives last good forms and everything that did not change.
 ///
-/// Costs in proportion to what changed, a glance at every service, and a new index if rules changed.
+/// The cost: a pointer comparison a service, compiling the services that changed, and a new index if rules changed.
 pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Compiled {
     let nothing;
     let old = match previous {

@@ -18,14 +18,14 @@ use crate::prefixes::Prefixes;
 #[derive(Debug, Default)]
 pub(crate) struct HttpIndex {
     pub(crate) exact: HostMap,
-    /// By the text behind `*.`.
+    /// By the text after `*.`.
     pub(crate) wildcard: HostMap,
     /// What the hosts point into: hosts of the same services share one.
     pub(crate) rules: Box<[PathRules]>,
     /// Of services that take any host.
     pub(crate) any: PathRules,
     pub(crate) default: Option<Leaf>,
-    /// Kept so that the next index need not build the same again.
+    /// Kept so that the next index need not build them again.
     pub(crate) sets: PatternSets,
     /// Rules that never win because another service has the same.
     pub(crate) shadows: Box<[Shadow]>,
@@ -54,7 +54,7 @@ pub(crate) struct Patterns {
     pub(crate) leaves: Box<[Leaf]>,
 }
 
-/// How a service was reached by host; later is better.
+/// How a rule matched the host. Later variants rank higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostMatch {
     /// It takes what no other service takes.

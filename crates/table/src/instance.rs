@@ -10,7 +10,7 @@ use crate::value::{self, Parsed};
 
 const SHAPE: &str = "expected ADDRESS[:PORT] with an IPv4 address, [IPv6], a host name, or unix:/path";
 
-/// One place that does the work.
+/// One instance of a service: where its requests or connections go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Its name within the service.
@@ -21,7 +21,7 @@ pub struct Instance {
     pub weight: u16,
     /// Most connections at once.
     pub max_connections: Option<NonZeroU32>,
-    /// Only used when no other instance is.
+    /// Serves when all others are down, not when they are full.
     pub backup: bool,
     /// Takes no new work and finishes what it has.
     pub drain: bool,
@@ -57,7 +57,7 @@ impl Display for Target {
     }
 }
 
-/// Parses one; `port` is that of a value that names none.
+/// Parses a value. `port` is used if it names none.
 pub(crate) fn parse(name: &str, text: &str, port: u16) -> Parsed<Instance> {
     let mut words = text.split_ascii_whitespace();
     let address = words.next().ok_or(SHAPE)?;
@@ -139,7 +139,7 @@ fn named(host: &str, port: u16) -> Parsed<Target> {
     let name = value::host_name(value::without_dot(host)).map_err(|_| SHAPE)?;
     // RFC 1123 §2.1: a name's last label is never all digits, so this was meant to be an IPv4 address.
     match name.rsplit('.').next() {
-        Some(last) if last.bytes().all(|b| b.is_ascii_digit()) => Err(format!("{SHAPE}; this is no IPv4 address")),
+        Some(last) if last.bytes().all(|b| b.is_ascii_digit()) => Err(format!("{SHAPE}; this is not an IPv4 address")),
         _ => Ok(Target::Name(name, port)),
     }
 }

@@ -81,7 +81,7 @@ impl Service {
     }
 }
 
-/// How work reaches a service.
+/// How requests or connections reach a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// An HTTP service's rules.
@@ -172,7 +172,7 @@ pub struct ServiceTimeouts {
 pub struct Config {
     /// Waits.
     pub timeouts: Timeouts,
-    /// Open client connections; `None`: what file descriptors allow.
+    /// Most open client connections; `None`: as many as file descriptors allow.
     pub max_connections: Option<NonZeroU32>,
     /// Longest head, bytes.
     pub head_bytes: usize,
@@ -199,7 +199,7 @@ pub struct Timeouts {
     pub server: Duration,
     /// Idle tunnel or TCP relay: 1 h.
     pub tunnel: Duration,
-    /// To finish work after a removal or TERM: 60 s.
+    /// To finish requests and connections after a removal or TERM: 60 s.
     pub drain: Duration,
 }
 

@@ -28,7 +28,7 @@ pub struct Policy {
 /// `scheme`: how clients reach a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
-    /// As they like: nothing is redirected.
+    /// Over plain HTTP: nothing is redirected.
     #[default]
     Http,
     /// Over HTTPS: plain HTTP is redirected there.

@@ -39,18 +39,18 @@ pub(crate) struct Settings {
     tunnel: Option<Duration>,
 }
 
-/// What one service's settings came to.
+/// The outcome of judging one service's settings.
 #[derive(Debug)]
 pub(crate) struct Judged {
     /// `None`: some key is bad, or there is no rule.
     pub(crate) settings: Option<Arc<Settings>>,
-    /// Must not be served, good or not.
+    /// The service must not be served, even if its settings are good.
     pub(crate) held_back: bool,
     pub(crate) problems: Box<[Problem]>,
 }
 
 impl Settings {
-    /// The waits, with the configuration's for those that the service does not set.
+    /// The service's waits, and the configuration's where it sets none.
     pub(crate) fn timeouts(&self, defaults: &Timeouts) -> ServiceTimeouts {
         ServiceTimeouts {
             connect: self.connect.unwrap_or(defaults.connect),
@@ -73,7 +73,7 @@ impl Settings {
         }
     }
 
-    /// The compiled expression, if this is the same.
+    /// The compiled expression of this text, if there is one.
     fn pattern(&self, text: &str) -> Option<&Arc<Pattern>> {
         self.http()?.paths.iter().find_map(|rule| match rule {
             PathRule::Pattern(pattern) if pattern.as_str() == text => Some(pattern),
@@ -82,14 +82,14 @@ impl Settings {
     }
 }
 
-/// Whether two sets of raw keys differ in nothing but instances.
+/// Whether two sets of raw keys differ in instances only.
 pub(crate) fn same_settings(protocol: Protocol, a: &RawKeys, b: &RawKeys) -> bool {
     let counts =
         |&(key, value): &(&str, &[u8])| matches!(classify(protocol, key, value), Part::Setting | Part::Unknown(_));
     a.iter().filter(counts).eq(b.iter().filter(counts))
 }
 
-/// Judges the settings of one service. `old` lends its compiled expression.
+/// Judges the settings of one service. A compiled expression is taken from `old` if it is the same.
 pub(crate) fn judge(
     (protocol, name): (Protocol, &ServiceName),
     raw: &RawKeys,
@@ -117,11 +117,11 @@ fn unknown_advice(protocol: Protocol, key: &str, meant: Option<&str>) -> String 
     match meant {
         Some(meant) if key.contains('/') => format!("nobody reads this key; did you mean {meant}?"),
         Some(meant) => {
-            format!("did you mean {meant}? An instance of this name goes below upstreams/")
+            format!("did you mean {meant}? If this is an instance, write it below upstreams/")
         }
-        None if key.is_empty() => "a service is a directory: its keys go below it".into(),
+        None if key.is_empty() => "a service is a directory; write its keys below it".into(),
         None if key.contains('/') => "nobody reads this key".into(),
-        None => format!("no key of {protocol}/; an instance of this name goes below upstreams/"),
+        None => format!("{protocol}/ has no such key; if this is an instance, write it below upstreams/"),
     }
 }
 
@@ -289,7 +289,7 @@ fn distinct<T: PartialEq>(items: Vec<T>) -> Box<[T]> {
     kept.into()
 }
 
-/// Which of several keys with one meaning names this, for problems with it.
+/// Which of several keys with the same meaning holds this item: the key that its problem is reported under.
 pub(crate) fn key_that_names<T: PartialEq>(
     raw: &RawKeys,
     keys: &[&'static str],

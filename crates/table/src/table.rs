@@ -61,8 +61,8 @@ impl Table {
         &self.basis.config.value
     }
 
-    /// Certificates by name, as far as the engine serves them: each a chain and its private key in PEM, its blocks and
-    /// nothing else, no empty line. Secret. A name is any one path segment, so it makes no file name as it is.
+    /// Certificates by name, if the engine honours `certs/`: each is a chain and its private key, as PEM blocks without
+    /// anything between them. Secret. A name is any path segment: escape it before it becomes a file name.
     pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<str>> {
         &self.basis.certs.value.0
     }
@@ -78,15 +78,15 @@ impl Table {
         self.services.binary_search_by(key).ok().map(|at| &self.services[at])
     }
 
-    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. Where services
-    /// share an address, this is the one that takes what none of [`Table::sni`] matches; where all of them have `sni`,
-    /// the first of them, and nobody takes what does not match.
+    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. If services share
+    /// an address, this is the one that takes connections that no name of [`Table::sni`] matches. If all of them have
+    /// `sni`, this is the first, and nobody takes such connections.
     pub fn tcp(&self) -> &[(Bind, u32)] {
         &self.routing.tcp
     }
 
     /// The TLS server names that choose a service on this address, and its index into [`Table::services`]. Ordered, each
-    /// name once; empty where one service takes whatever comes. An exact name goes before the longest wildcard.
+    /// name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
     pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
         self.routing.sni.get(&bind).map(|names| &**names).unwrap_or_default()
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 /// A value, or one sentence on what would be right.
 pub(crate) type Parsed<T> = Result<T, String>;
 
-/// Longest DNS name (RFC 1035 §2.3.4), less the root's dot.
+/// Longest DNS name (RFC 1035 §2.3.4), without the root's dot.
 pub(crate) const LONGEST_NAME: usize = 253;
 /// Longest prefix that a path rule may have.
 const LONGEST_PREFIX: usize = 2048;
-/// No wait that anyone means is longer.
+/// Longest wait: 30 days.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 pub(crate) fn port(text: &str) -> Parsed<u16> {
@@ -82,7 +82,7 @@ pub(crate) fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// A host name in lower case. Underscores are let through: people have them.
+/// A host name in lower case. Underscores are allowed: such names exist.
 pub(crate) fn host_name(text: &str) -> Parsed<Box<str>> {
     let label = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
@@ -120,7 +120,7 @@ pub(crate) fn segments(text: &str) -> Parsed<Box<str>> {
     }
 }
 
-/// A path that we ask for or answer.
+/// The path of a health check, an instance's or ours.
 pub(crate) fn uri(text: &str) -> Parsed<Box<str>> {
     prefix(text).map_err(|_| "expected a path that starts with /".into())
 }
