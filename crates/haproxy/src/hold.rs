@@ -172,9 +172,23 @@ impl Refusals {
 
 /// Instances of a service that is held back may change: HAProxy did not refuse those.
 fn same_but_instances(a: &Service, b: &Service) -> bool {
-    (&a.entry, &a.balance, a.timeouts) == (&b.entry, &b.balance, b.timeouts)
-        && (&a.policy, &a.dns) == (&b.policy, &b.dns)
-        && (&a.health_check, &a.custom_settings) == (&b.health_check, &b.custom_settings)
+    // Every field is named, so that one that comes later is not forgotten here.
+    let Service {
+        protocol: _,
+        name: _,
+        port: _,
+        instances: _,
+        entry,
+        balance,
+        timeouts,
+        policy,
+        dns,
+        health_check,
+        custom_settings,
+    } = a;
+    (entry, balance, timeouts) == (&b.entry, &b.balance, &b.timeouts)
+        && (policy, dns) == (&b.policy, &b.dns)
+        && (health_check, custom_settings) == (&b.health_check, &b.custom_settings)
 }
 
 fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem {

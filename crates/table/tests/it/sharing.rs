@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{Compiled, KeySet, Table, compile};
+use pointsman_table::{Compiled, KeySet, Service, Table, compile};
 
 use crate::{changes, entries, key_set, limits, same_services};
 
@@ -67,4 +67,10 @@ fn other_limits_are_heeded() {
     let after = compile(&key_set, Some(&before.table), &moved);
     assert_eq!(after.problems.len(), 1);
     assert_eq!(same_services(&before.table, &after.table).join(" "), "b c t");
+}
+
+/// There may be many services: what few of them have goes behind a pointer, such as the policy.
+#[test]
+fn a_service_stays_small() {
+    assert!(size_of::<Service>() <= 232, "{} bytes", size_of::<Service>());
 }
