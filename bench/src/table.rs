@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pointsman_table::{Change, Limits, Mirror, Table, compile};
+use pointsman_table::{Change, KeySet, Limits, Table, compile};
 
 use crate::options::Options;
 use crate::report::{Report, median};
@@ -53,16 +53,16 @@ fn patterns(options: &Options, report: &mut Report) {
 }
 
 fn compiling(options: &Options, report: &mut Report) {
-    let mut mirror = mirror(&hosts(10_000));
-    let all = (0..options.rounds).map(|_| millis(|| compile(&mirror, None, &limits())).1).collect();
+    let mut key_set = key_set(&hosts(10_000));
+    let all = (0..options.rounds).map(|_| millis(|| compile(&key_set, None, &limits())).1).collect();
     report.hold("compile all of 10,000 services of 3 instances", median(all), "ms", 300.0);
-    let mut current = compile(&mirror, None, &limits()).table;
+    let mut current = compile(&key_set, None, &limits()).table;
     let mut costs = Vec::new();
     for round in 0..options.rounds.max(5) {
         let value = format!("10.1.1.{}:8080", round + 1);
         let key = "services/s5000/s5000-1".into();
-        mirror.apply(100 + round as u64, [Change::Put { key, value: value.into_bytes().into() }]);
-        let (compiled, cost) = millis(|| compile(&mirror, Some(&current), &limits()));
+        key_set.apply(100 + round as u64, [Change::Put { key, value: value.into_bytes().into() }]);
+        let (compiled, cost) = millis(|| compile(&key_set, Some(&current), &limits()));
         current = compiled.table;
         costs.push(cost);
     }
@@ -87,15 +87,15 @@ fn service(number: usize, rule: &str, value: &str) -> Keys {
 }
 
 /// All their keys.
-pub(crate) fn mirror(services: &[Keys]) -> Mirror {
-    let mut mirror = Mirror::default();
+pub(crate) fn key_set(services: &[Keys]) -> KeySet {
+    let mut key_set = KeySet::default();
     let keys = services.iter().flatten();
-    mirror.reset(1, keys.map(|(key, value)| (key.as_str().into(), value.as_bytes().into())));
-    mirror
+    key_set.reset(1, keys.map(|(key, value)| (key.as_str().into(), value.as_bytes().into())));
+    key_set
 }
 
 fn table(services: &[Keys]) -> Arc<Table> {
-    let compiled = compile(&mirror(services), None, &limits());
+    let compiled = compile(&key_set(services), None, &limits());
     assert!(compiled.problems.is_empty(), "the bench's own keys: {:?}", compiled.problems.first());
     compiled.table
 }

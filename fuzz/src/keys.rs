@@ -1,6 +1,6 @@
 //! Any set of keys makes a table, the same one step by step as at once, and every lookup in it has a reason.
 
-use pointsman_table::{Abilities, Change, Compiled, Limits, Mirror, compile};
+use pointsman_table::{Capabilities, Change, Compiled, KeySet, Limits, compile};
 
 /// More keys than this find nothing new, and take longer.
 const MOST_KEYS: usize = 40;
@@ -10,17 +10,17 @@ const REQUESTS: &[(&str, &str)] =
 
 /// Lines of `key = value`; `- key` deletes one, and `-r key` all below it.
 pub(crate) fn run(input: &[u8]) {
-    for abilities in [Abilities::default(), Abilities::haproxy()] {
+    for capabilities in [Capabilities::NATIVE, Capabilities::HAPROXY] {
         let limits =
-            Limits { prefix: "/p".into(), own: [([0, 0, 0, 0], 80).into()].into(), abilities, ..Limits::default() };
-        let (mut mirror, mut last) = (Mirror::default(), None::<Compiled>);
+            Limits { prefix: "/p".into(), own: [([0, 0, 0, 0], 80).into()].into(), capabilities, ..Limits::default() };
+        let (mut key_set, mut last) = (KeySet::default(), None::<Compiled>);
         for (revision, line) in (1..).zip(input.split(|byte| *byte == b'\n').take(MOST_KEYS)) {
-            mirror.apply(revision, [change(line)]);
-            let step = compile(&mirror, last.as_ref().map(|last| &*last.table), &limits);
+            key_set.apply(revision, [change(line)]);
+            let step = compile(&key_set, last.as_ref().map(|last| &*last.table), &limits);
             look(&step);
             last = Some(step);
         }
-        let whole = compile(&mirror, None, &limits);
+        let whole = compile(&key_set, None, &limits);
         look(&whole);
         if let Some(last) = last.filter(|last| !has_history(last)) {
             assert_eq!(picture(&last), picture(&whole));

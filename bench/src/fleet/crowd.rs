@@ -13,7 +13,7 @@ use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
 use pointsman_store::{Condition, Store, StoreSettings, Update};
-use pointsman_table::{Abilities, Table};
+use pointsman_table::{Capabilities, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -134,7 +134,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
-        abilities: Abilities::default(),
+        capabilities: Capabilities::NATIVE,
         defaults: Defaults::default(),
     };
     let ends = Ends {
@@ -166,8 +166,8 @@ async fn count(mut heard: mpsc::Receiver<Update>, updates: mpsc::Sender<Update>,
 /// The engine: every table is in use at once.
 async fn serve(mut tables: watch::Receiver<Arc<Table>>, applied: mpsc::Sender<Applied>, tally: &Tally) {
     while tables.changed().await.is_ok() {
-        let revision = tables.borrow_and_update().revision();
+        let table = Arc::clone(&tables.borrow_and_update());
         tally.served.store(tally.now(), Ordering::Relaxed);
-        let _ = applied.send(Applied { revision, problems: Vec::new() }).await;
+        let _ = applied.send(Applied::new(&table, Vec::new())).await;
     }
 }

@@ -27,8 +27,8 @@ pub(super) fn measure(options: &Options, report: &mut Report) {
 }
 
 fn measure_at(services: usize, target: f64, options: &Options, report: &mut Report) {
-    let (mut mirror, shape) = (table::mirror(&table::hosts(services)), shape());
-    let mut current = compile(&mirror, None, &table::limits()).table;
+    let (mut key_set, shape) = (table::key_set(&table::hosts(services)), shape());
+    let mut current = compile(&key_set, None, &table::limits()).table;
     let mut memory = Memory::default();
     let (first, all) = table::millis(|| desired(&mut memory, &current, &shape));
     report.note(format!("{services} services: table to configuration, all"), all, "ms");
@@ -40,8 +40,8 @@ fn measure_at(services: usize, target: f64, options: &Options, report: &mut Repo
     for round in 0..options.rounds.max(5) {
         let value = format!("10.1.1.{}:8080", round + 1);
         let key = format!("services/s{}/s{0}-1", services / 2).into();
-        mirror.apply(100 + round as u64, [Change::Put { key, value: value.into_bytes().into() }]);
-        current = compile(&mirror, Some(&current), &table::limits()).table;
+        key_set.apply(100 + round as u64, [Change::Put { key, value: value.into_bytes().into() }]);
+        current = compile(&key_set, Some(&current), &table::limits()).table;
         let (desired, cost) = table::millis(|| desired(&mut memory, &current, &shape));
         desiring.push(cost);
         let (plan, cost) = table::millis(|| plan(&mut running, &desired));

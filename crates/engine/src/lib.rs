@@ -9,15 +9,24 @@
 pub mod live;
 pub mod sockets;
 
-use pointsman_table::Problem;
+use pointsman_table::{Problem, Table};
 
 /// What an engine says after it took a table into use.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
-    /// The table's revision.
+    /// The table's generation: says which table it is, as several tables may have one revision.
+    pub generation: u64,
+    /// The table's revision: what users see.
     pub revision: u64,
     /// What the engine could not do with it, such as a port in use.
     pub problems: Vec<Problem>,
+}
+
+impl Applied {
+    /// `table` is in use, except for these problems.
+    pub fn new(table: &Table, problems: Vec<Problem>) -> Self {
+        Self { generation: table.generation(), revision: table.revision(), problems }
+    }
 }
 
 /// How far the program's end has come. Watched by everything that serves.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_table::{Balance, Config, CookieFlag, Password, PathRule, Protocol, Service, UserList};
+use pointsman_table::{Balance, Config, CookieFlag, Dns, Password, PathRule, Protocol, Scheme, Service, UserList};
 
 use super::model::{Addresses, Backend, BackendName, Owner, Part, Server};
 use super::shape::Shape;
@@ -111,11 +111,10 @@ impl<'a> Yard<'a> {
     /// Guide, `add server`).
     fn is_elastic(&self, service: &Service, servers: &[Server], raw: &[&str]) -> bool {
         use super::model::Address;
-        let extras = &service.extras;
         self.shape.version.has_dynamic_servers()
             && service.balance != Balance::StaticRoundRobin
-            && extras.cookie.is_none()
-            && extras.dns.is_none()
+            && service.cookie().is_none()
+            && service.dns.is_none()
             && servers.iter().all(|server| !matches!(server.address, Address::Name(..)))
             && !confine::mentions(raw, RIGID)
     }
@@ -123,8 +122,8 @@ impl<'a> Yard<'a> {
 
 /// HAProxy tells names of SRV records by their first byte.
 fn records(service: &Service) -> Result<(), Vec<Refusal>> {
-    match service.extras.dns.as_deref().and_then(|name| name.strip_prefix("srv:")) {
-        Some(name) if !name.starts_with('_') => {
+    match &service.dns {
+        Some(Dns::Srv(name)) if !name.starts_with('_') => {
             Err(vec![("dns", "expected a name that begins with _, such as srv:_http._tcp.shop.test".to_owned())])
         }
         _ => Ok(()),
@@ -132,7 +131,7 @@ fn records(service: &Service) -> Result<(), Vec<Refusal>> {
 }
 
 fn raw_lines(service: &Service) -> Result<Vec<&str>, Vec<Refusal>> {
-    let text = service.extras.custom_settings.as_deref().unwrap_or_default();
+    let text = service.custom_settings.as_deref().unwrap_or_default();
     confine::lines(text).map_err(|bad| bad.into_iter().map(|advice| ("custom_settings", advice)).collect())
 }
 
@@ -218,11 +217,11 @@ impl Lines<'_> {
     }
 
     fn cookie(&mut self) {
-        let Some(cookie) = &self.service.extras.cookie else {
+        let Some(cookie) = self.service.cookie() else {
             return;
         };
         let mut text = format!("    cookie {cookie}");
-        if self.service.extras.dns.is_some() {
+        if self.service.dns.is_some() {
             // Servers made from a template have no cookie of their own: it is made from this and their address.
             let already = cookie.flags.contains(&CookieFlag::Dynamic);
             text.push_str(if already { "" } else { " dynamic" });
@@ -233,7 +232,7 @@ impl Lines<'_> {
     }
 
     fn health(&mut self) {
-        let Some(uri) = self.service.extras.health_check_uri.as_deref() else {
+        let Some(uri) = self.service.health_check.uri.as_deref() else {
             return;
         };
         let host = self.service.http().and_then(|entry| entry.hosts.first()).map_or("localhost", |host| host.name());
@@ -249,14 +248,14 @@ impl Lines<'_> {
 
     /// The header is the frontend's own word, whatever the client sent.
     fn schemes(&mut self) {
-        if self.service.extras.scheme.as_deref() == Some("https") {
+        if self.service.scheme() == Scheme::Https {
             let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { req.hdr(x-forwarded-proto) https }\n";
             self.add("scheme", redirect.to_owned());
         }
     }
 
     fn auth(&mut self) {
-        if self.service.extras.basic_auth_secrets.is_some() {
+        if self.service.basic_auth().is_some() {
             let realm = names::server(self.service.name.as_str());
             let auth = format!("    http-request auth realm {realm} unless {{ http_auth({}) }}\n", self.name);
             self.add("basic_auth_secrets", auth);
@@ -294,14 +293,14 @@ impl Lines<'_> {
     }
 
     fn dns(&mut self) {
-        let Some(name) = self.service.extras.dns.as_deref() else {
+        let Some(dns) = &self.service.dns else {
             return;
         };
         let check = format!(" {}", server::check(self.service));
         let prefix = self.unused_prefix();
-        let target = match name.strip_prefix("srv:") {
-            Some(record) => record.to_owned(),
-            None => format!("{name}:{}", self.service.port),
+        let target = match dns {
+            Dns::Srv(record) => record.to_string(),
+            Dns::Name(name) => format!("{name}:{}", self.service.port),
         };
         self.add(
             "dns",
@@ -323,7 +322,7 @@ impl Lines<'_> {
 
 /// The user list of a service that has one.
 fn sections(service: &Service, name: &str) -> Arc<[Part]> {
-    let Some(users) = &service.extras.basic_auth_secrets else {
+    let Some(users) = service.basic_auth() else {
         return Arc::from([]);
     };
     let owner = Owner::Service(service.protocol, service.name.clone(), "basic_auth_secrets");

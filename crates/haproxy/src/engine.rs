@@ -535,11 +535,11 @@ impl Engine {
         problems.extend(self.trouble.iter().cloned());
         problems.sort();
         problems.dedup();
-        let news = (self.served.table.revision(), problems);
+        let news = (self.served.table.generation(), problems);
         if self.reported.as_ref() != Some(&news) {
             self.reported = Some(news.clone());
             // The control loop ends only with the program.
-            let _ = self.applied.send(Applied { revision: news.0, problems: news.1 }).await;
+            let _ = self.applied.send(Applied::new(&self.served.table, news.1)).await;
         }
     }
 

@@ -52,7 +52,7 @@ pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape) -> Frame {
     let global = with_raw(global(config, shape), "haproxy-global-settings", &shape.global_settings, &mut problems);
     let pages = pages(table, shape, &mut problems);
     let mut defaults = vec![Part::ours(&http_errors(&pages))];
-    if services.iter().any(|service| service.extras.dns.is_some()) {
+    if services.iter().any(|service| service.dns.is_some()) {
         defaults.push(Part::ours(&format!("resolvers {RESOLVERS}\n    parse-resolv-conf\n\n")));
     }
     let section = self::defaults(config, shape);

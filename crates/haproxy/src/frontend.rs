@@ -158,7 +158,7 @@ impl Tcp<'_> {
     fn part(&self, bind: Bind, first: u32) -> Option<Part> {
         let names = self.table.sni(bind);
         // Where all services of an address have names, nobody takes what none of them matches.
-        let takes_all = self.service(first).is_some_and(|service| names.is_empty() || service.extras.sni.is_empty());
+        let takes_all = self.service(first).is_some_and(|service| names.is_empty() || service.sni().is_empty());
         let rest = self.backend(first).filter(|_| takes_all);
         let chosen = names.iter().any(|(_, service)| self.service(*service).is_some());
         if rest.is_none() && !chosen {
@@ -207,7 +207,7 @@ fn kept_ports<'a>(table: &'a Table, held: &'a Held) -> impl Iterator<Item = (Bin
     let binds = |service: &'a Service| service.tcp().into_iter().flat_map(|entry| entry.binds.iter().copied());
     let waits = move |kept: &&Service| {
         let now = table.service(Protocol::Tcp, kept.name.as_str());
-        kept.extras.sni.is_empty() && now.is_some_and(|now| binds(now).any(|bind| held.closed.contains(&bind)))
+        kept.sni().is_empty() && now.is_some_and(|now| binds(now).any(|bind| held.closed.contains(&bind)))
     };
     let kept = held.services.values().flatten().map(|kept| &**kept).filter(waits);
     let kept = kept.flat_map(move |service| binds(service).map(move |bind| (bind, service)));

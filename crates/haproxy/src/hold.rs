@@ -172,7 +172,23 @@ impl Refusals {
 
 /// Instances of a service that is held back may change: HAProxy did not refuse those.
 fn same_but_instances(a: &Service, b: &Service) -> bool {
-    a.entry == b.entry && a.balance == b.balance && a.timeouts == b.timeouts && a.extras == b.extras
+    // Every field is named, so that one that comes later is not forgotten here.
+    let Service {
+        protocol: _,
+        name: _,
+        port: _,
+        instances: _,
+        entry,
+        balance,
+        timeouts,
+        policy,
+        dns,
+        health_check,
+        custom_settings,
+    } = a;
+    (entry, balance, timeouts) == (&b.entry, &b.balance, &b.timeouts)
+        && (policy, dns) == (&b.policy, &b.dns)
+        && (health_check, custom_settings) == (&b.health_check, &b.custom_settings)
 }
 
 fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem {
@@ -182,14 +198,14 @@ fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem 
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::{Abilities, Limits, Mirror, compile};
+    use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
     use super::*;
 
     fn table(keys: &[(&str, &str)]) -> Arc<Table> {
-        let mut mirror = Mirror::default();
-        mirror.reset(1, keys.iter().map(|(key, value)| (format!("services/{key}").into(), value.as_bytes().into())));
-        compile(&mirror, None, &Limits { abilities: Abilities::haproxy(), ..Limits::default() }).table
+        let mut key_set = KeySet::default();
+        key_set.reset(1, keys.iter().map(|(key, value)| (format!("services/{key}").into(), value.as_bytes().into())));
+        compile(&key_set, None, &Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() }).table
     }
 
     fn served(table: &Arc<Table>) -> Served {
@@ -205,7 +221,7 @@ mod tests {
     /// What serves of the one service: its custom settings and its instances.
     fn serving(refusals: &Refusals, table: &Table) -> Option<String> {
         let held = refusals.held(table).services.into_values().next()?;
-        let form = held.map(|form| format!("{:?} {}", form.extras.custom_settings, form.instances.len()));
+        let form = held.map(|form| format!("{:?} {}", form.custom_settings, form.instances.len()));
         Some(form.unwrap_or_else(|| "nothing".to_owned()))
     }
 

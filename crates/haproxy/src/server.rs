@@ -37,7 +37,7 @@ impl Server {
         options.extend(instance.backup.then_some(Cow::Borrowed("backup")));
         options.push(Cow::Owned(check(service)));
         options.extend(instance.tls.then(|| Cow::Owned(tls(service.protocol, &instance.target))));
-        options.extend(service.extras.cookie.is_some().then(|| Cow::Owned(format!("cookie {name}"))));
+        options.extend(service.cookie().is_some().then(|| Cow::Owned(format!("cookie {name}"))));
         let unresolved = if driven { RESOLVED_BY_US } else { RESOLVED_AT_START };
         options.extend(matches!(address, Address::Name(..)).then_some(Cow::Borrowed(unresolved)));
         Self {
@@ -128,8 +128,7 @@ pub fn refusal(instance: &Instance, version: Version) -> Option<&'static str> {
 
 /// How the instances of a service are checked. However many they are: an instance that comes must not change the others.
 pub fn check(service: &Service) -> String {
-    let extras = &service.extras;
-    match (extras.health_check_port, &extras.health_check_uri) {
+    match (service.health_check.port, &service.health_check.uri) {
         (Some(port), _) => format!("{ACTIVE} port {port}"),
         (None, Some(_)) => ACTIVE.to_owned(),
         (None, None) => PASSIVE.to_owned(),

@@ -20,7 +20,7 @@ use pointsman_haproxy::desire::desire;
 use pointsman_haproxy::model::{Addresses, Held};
 use pointsman_haproxy::render::render;
 use pointsman_haproxy::shape::{Listen, Shape};
-use pointsman_table::{Abilities, Limits, Mirror, compile};
+use pointsman_table::{Capabilities, KeySet, Limits, compile};
 use tempfile::TempDir;
 
 const PEM: &str = include_str!("support/shop.test.pem");
@@ -84,14 +84,14 @@ impl World {
             let text = text.replace("PORT", &tcp.to_string()).replace("HTTPS", &format!("127.0.0.1:{https}"));
             text.replace("{A}", &a).replace("{B}", &b).replace("\\n", "\n")
         };
-        let mut mirror = Mirror::default();
+        let mut key_set = KeySet::default();
         let pair = |row: &&str| {
             let (key, value) = row.split_once(" = ").unwrap();
             (Box::<str>::from(key), Box::<[u8]>::from(filled(value).as_bytes()))
         };
-        mirror.reset(1, keys.iter().map(pair));
-        let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
-        let compiled = compile(&mirror, None, &limits);
+        key_set.reset(1, keys.iter().map(pair));
+        let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
+        let compiled = compile(&key_set, None, &limits);
         assert_eq!(compiled.problems, []);
         let folder = tempfile::tempdir().unwrap();
         let shape = shape(folder.path(), http, https);

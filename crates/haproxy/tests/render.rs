@@ -17,7 +17,7 @@ use pointsman_haproxy::frame::STATES;
 use pointsman_haproxy::model::{Addresses, Desired, Held, Owner};
 use pointsman_haproxy::render::{Rendered, render};
 use pointsman_haproxy::shape::{Listen, Shape};
-use pointsman_table::{Abilities, Compiled, Limits, Mirror, Problem, Table, Tree, compile};
+use pointsman_table::{Capabilities, Compiled, KeySet, Limits, Problem, Table, Tree, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -45,10 +45,10 @@ fn table(keys: &[(&str, &str)]) -> Arc<Table> {
 fn compiled(keys: &[(&str, &str)]) -> Compiled {
     let cert = ("certs/shop test", include_str!("support/shop.test.pem"));
     let entry = |&(key, value): &(&str, &str)| -> (Box<str>, Box<[u8]>) { (key.into(), value.as_bytes().into()) };
-    let mut mirror = Mirror::default();
-    mirror.reset(7, keys.iter().chain([&cert]).map(entry));
-    let limits = Limits { prefix: "/p".into(), abilities: Abilities::haproxy(), ..Limits::default() };
-    compile(&mirror, None, &limits)
+    let mut key_set = KeySet::default();
+    key_set.reset(7, keys.iter().chain([&cert]).map(entry));
+    let limits = Limits { prefix: "/p".into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
+    compile(&key_set, None, &limits)
 }
 
 /// Names that are known, so that HAProxy need not ask.

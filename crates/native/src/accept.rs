@@ -43,8 +43,8 @@ pub(crate) enum Order {
 /// What a worker tells the engine.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The table of this revision is in use.
-    Applied { revision: u64 },
+    /// The table of this generation is in use.
+    Applied { generation: u64 },
 }
 
 /// What a listener's connections are.
@@ -68,10 +68,10 @@ pub(crate) async fn run(
     while let Some(order) = orders.recv().await {
         match order {
             Order::Table { table, open } => {
-                let revision = table.revision();
+                let generation = table.generation();
                 take_into_use(&worker, &mut listeners, table, open);
                 // The engine is gone only when the program ends.
-                let _ = reports.send((id, Report::Applied { revision }));
+                let _ = reports.send((id, Report::Applied { generation }));
             }
             Order::Http(listener) => listeners.http.extend(open_listener(&worker, listener, Kind::Http)),
             Order::Drain => break,

@@ -135,8 +135,8 @@ pub async fn run(
                 let table = Arc::clone(&tables.borrow_and_update());
                 workers.apply(table);
             }
-            Some((worker, Report::Applied { revision })) = reports.recv() => {
-                if let Some(report) = workers.acknowledge(worker, revision) {
+            Some((worker, Report::Applied { generation })) = reports.recv() => {
+                if let Some(report) = workers.acknowledge(worker, generation) {
                     // The control loop ends only with the program.
                     let _ = applied.send(report).await;
                 }

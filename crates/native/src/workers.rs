@@ -33,7 +33,7 @@ pub(crate) struct Workers {
     closing: BTreeMap<Bind, Instant>,
     /// Ports that could not be opened, and why.
     closed: BTreeMap<Bind, String>,
-    /// What was last told to the control loop.
+    /// What was last told to the control loop: the table's generation, and problems.
     reported: Option<(u64, Vec<Problem>)>,
 }
 
@@ -41,6 +41,7 @@ pub(crate) struct Workers {
 struct Member {
     orders: mpsc::UnboundedSender<Order>,
     thread: JoinHandle<()>,
+    /// The generation of the table that it uses.
     applied: Option<u64>,
 }
 
@@ -138,9 +139,9 @@ impl Workers {
     }
 
     /// Notes that a worker uses a table; says so to the control loop once all do and there is something new to say.
-    pub(crate) fn acknowledge(&mut self, worker: usize, revision: u64) -> Option<Applied> {
-        self.workers.get_mut(worker)?.applied = Some(revision);
-        let current = self.table.revision();
+    pub(crate) fn acknowledge(&mut self, worker: usize, generation: u64) -> Option<Applied> {
+        self.workers.get_mut(worker)?.applied = Some(generation);
+        let current = self.table.generation();
         if self.workers.iter().any(|member| member.applied != Some(current)) {
             return None;
         }
@@ -149,7 +150,7 @@ impl Workers {
             return None;
         }
         self.reported = Some(news.clone());
-        Some(Applied { revision: news.0, problems: news.1 })
+        Some(Applied::new(&self.table, news.1))
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -1,36 +1,36 @@
-//! What all services are judged by: limits, configuration and certificates, kept from table to table while their keys
-//! stay the same.
+//! What all services share: limits, configuration and certificates. Kept from table to table while their keys stay the
+//! same.
 
 use std::sync::Arc;
 
 use crate::certs::{self, Certs};
-use crate::compile::Limits;
 use crate::config;
-use crate::mirror::Mirror;
+use crate::key_set::KeySet;
+use crate::limits::Limits;
 use crate::model::Config;
 use crate::problem::Problem;
 use crate::raw::RawKeys;
 
-/// What all services are judged by.
+/// What all services share.
 #[derive(Debug, Default)]
 pub(crate) struct Basis {
     pub(crate) limits: Arc<Limits>,
     pub(crate) config: Tree<Config>,
     pub(crate) certs: Tree<Certs>,
-    /// Whether the old table was made under other limits.
+    /// Whether the limits changed since the old table.
     pub(crate) stale: bool,
 }
 
 impl Basis {
-    pub(crate) fn new(mirror: &Mirror, old: &Self, limits: &Limits) -> Self {
+    pub(crate) fn new(keys: &KeySet, old: &Self, limits: &Limits) -> Self {
         let stale = *old.limits != *limits;
         let limits = if stale { Arc::new(limits.clone()) } else { old.limits.clone() };
-        let config = old.config.next(mirror.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
-        let certs = old.certs.next(mirror.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
+        let config = old.config.next(keys.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
+        let certs = old.certs.next(keys.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
         Self { limits, config, certs, stale }
     }
 
-    /// Whether services that set no waits of their own have others now.
+    /// Whether the default waits of services changed.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
         let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
         (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
@@ -42,7 +42,7 @@ impl Basis {
     }
 }
 
-/// One tree's keys and what was made of them.
+/// One tree's keys and what they compiled to.
 #[derive(Debug)]
 pub(crate) struct Tree<T> {
     pub(crate) raw: Arc<RawKeys>,
@@ -57,7 +57,7 @@ impl<T: Default> Default for Tree<T> {
 }
 
 impl<T: PartialEq> Tree<T> {
-    /// Judges the keys if they are not the same, or `stale`. What comes out equal keeps its identity.
+    /// Judges the keys if they changed, or if the limits did (`stale`). A value that is equal keeps its `Arc`.
     fn next(&self, raw: &Arc<RawKeys>, stale: bool, judge: impl FnOnce(&RawKeys, &T) -> (T, Box<[Problem]>)) -> Self {
         if !stale && Arc::ptr_eq(&self.raw, raw) {
             return Self { raw: raw.clone(), value: self.value.clone(), problems: self.problems.clone() };

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
-use crate::compile::Limits;
+use crate::limits::Limits;
 use crate::pem;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 
-/// Longest name, bytes: engines write it as a file's, whose limit is 255, each byte as three at worst.
+/// Longest name, in bytes: engines escape it, to three times its length at worst, into a file name of at most 255.
 const LONGEST_NAME: usize = 80;
 
 /// Certificates by name, each a chain and its key in PEM.
@@ -23,7 +23,7 @@ impl Debug for Certs {
     }
 }
 
-/// Judges all certificates, with `last` for the bad ones.
+/// Judges all certificates. A bad one keeps its form in `last`.
 pub(crate) fn judge(raw: &RawKeys, last: &Certs, limits: &Limits) -> (Certs, Box<[Problem]>) {
     let mut report = Report::of_tree(&limits.prefix, "certs").hiding_values();
     let mut certs = Certs::default();
@@ -41,7 +41,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Certs, limits: &Limits) -> (Certs, Box
 }
 
 fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (ProblemKind, String)> {
-    if !limits.abilities.certs {
+    if !limits.capabilities.honours("certs") {
         let advice = "this engine does not serve TLS yet; the certificate is not used";
         return Err((ProblemKind::Unsupported, advice.into()));
     }
@@ -50,14 +50,14 @@ fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (Pro
     }
     if name.len() > LONGEST_NAME {
         let advice =
-            format!("expected a certificate's name of at most {LONGEST_NAME} bytes; the certificate is not used");
+            format!("expected a certificate name of at most {LONGEST_NAME} bytes; the certificate is not used");
         return Err((ProblemKind::UnknownKey, advice));
     }
     let text = std::str::from_utf8(value).map_err(|_| "expected UTF-8 text".to_owned());
     text.and_then(pem::chain_and_key).map_err(|advice| (ProblemKind::BadValue, advice))
 }
 
-/// What comes out the same keeps its identity.
+/// A certificate that is equal keeps its `Arc`.
 fn unchanged(pem: Box<str>, last: Option<&Arc<str>>) -> Arc<str> {
     last.filter(|last| ***last == *pem).cloned().unwrap_or_else(|| pem.into())
 }
@@ -65,14 +65,14 @@ fn unchanged(pem: Box<str>, last: Option<&Arc<str>>) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abilities::Abilities;
+    use crate::capabilities::Capabilities;
 
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAMAAAA=\n-----END CERTIFICATE-----\n";
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMAAAA=\n-----END PRIVATE KEY-----\n";
 
     /// Judges one key, and says which names are there and what is wrong.
     fn step(last: &mut Certs, name: &str, value: &str) -> String {
-        let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
+        let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
         let raw = RawKeys::collect(vec![(name.into(), value.as_bytes().into())]);
         let (certs, problems) = judge(&raw, last, &limits);
         *last = certs;

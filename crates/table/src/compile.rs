@@ -1,43 +1,29 @@
 //! From keys to a table and its problems. Never fails: one service's bad keys touch no other.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::abilities::Abilities;
 use crate::basis::Basis;
 use crate::form::{Draft, Form, World};
-use crate::mirror::Mirror;
-use crate::model::Protocol;
+use crate::key_set::KeySet;
+use crate::limits::Limits;
+use crate::names::Protocol;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::routing::{Difference, Routing};
 use crate::table::Table;
 
-/// What compile must know of the world besides the keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// The prefix, `/haproxy-haproxy-1`, for the full keys in problems. No slash at the end.
-    pub prefix: Box<str>,
-    /// Our own HTTP and admin addresses: an instance there is a loop, a TCP service there is a taken port.
-    pub own: Box<[SocketAddr]>,
-    /// This machine's addresses, to know what `0.0.0.0` stands for.
-    pub local: Box<[IpAddr]>,
-    /// What the engine can honour.
-    pub abilities: Abilities,
-}
-
-/// The outcome: always a table, and all that is wrong with the keys.
+/// The outcome: always a table, and every problem with the keys.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// What to serve.
     pub table: Arc<Table>,
-    /// Everything wrong, ordered by key.
+    /// All problems, ordered by key.
     pub problems: Vec<Problem>,
 }
 
-/// Compiles the keys. `previous` gives last good forms and whatever can be shared.
+/// Compiles the keys. `previous` gives last good forms and everything that did not change.
 ///
-/// Costs in proportion to what changed, a glance at every service, and a new index if rules changed.
-pub fn compile(mirror: &Mirror, previous: Option<&Table>, limits: &Limits) -> Compiled {
+/// The cost: a pointer comparison a service, compiling the services that changed, and a new index if rules changed.
+pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Compiled {
     let nothing;
     let old = match previous {
         Some(table) => table,
@@ -46,21 +32,22 @@ pub fn compile(mirror: &Mirror, previous: Option<&Table>, limits: &Limits) -> Co
             &nothing
         }
     };
-    let basis = Basis::new(mirror, &old.basis, limits);
-    let drafts = drafts(mirror, old, &basis.limits, basis.stale);
-    let difference = Difference::between(&drafts, old, basis.stale);
+    let basis = Basis::new(keys, &old.basis, limits);
+    let drafts = drafts(keys, old, &basis.limits, basis.stale);
+    let difference = Difference::between(&drafts, &old.forms, basis.stale);
     let routing = Routing::new(&drafts, &old.routing, &basis.limits, &difference);
     let forms = finish(drafts, old, &basis, &routing);
-    let problems = problems(mirror, &basis, &routing, &forms);
-    Compiled { table: Arc::new(Table::new(mirror.revision(), basis, routing, forms)), problems }
+    let problems = problems(keys, &basis, &routing, &forms);
+    let table = Table::new(old.generation() + 1, keys.revision(), basis, routing, forms);
+    Compiled { table: Arc::new(table), problems }
 }
 
 /// All services, their settings judged, ordered by protocol and name.
-fn drafts<'a>(mirror: &'a Mirror, old: &'a Table, limits: &Limits, stale: bool) -> Vec<Draft<'a>> {
+fn drafts<'a>(keys: &'a KeySet, old: &'a Table, limits: &Limits, stale: bool) -> Vec<Draft<'a>> {
     let mut forms = old.forms.iter().peekable();
     let mut drafts = Vec::with_capacity(old.forms.len());
     for protocol in [Protocol::Http, Protocol::Tcp] {
-        for (name, raw) in mirror.services(protocol) {
+        for (name, raw) in keys.services(protocol) {
             while forms.next_if(|form| (form.protocol, &form.name) < (protocol, name)).is_some() {}
             let form = forms.next_if(|form| (form.protocol, &form.name) == (protocol, name));
             drafts.extend(Draft::new((protocol, name), raw, form, limits, stale));
@@ -80,18 +67,18 @@ fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, routing: &Routing)
     drafts.into_iter().map(|draft| draft.finish(&world)).collect()
 }
 
-fn problems(mirror: &Mirror, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]) -> Vec<Problem> {
+fn problems(keys: &KeySet, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]) -> Vec<Problem> {
     let of_services = forms.iter().flat_map(|form| &form.problems);
     let of_all = of_services.chain(basis.problems()).chain(&*routing.clashes);
-    let mut problems: Vec<_> = of_all.cloned().chain(elsewhere(mirror, &basis.limits)).collect();
+    let mut problems: Vec<_> = of_all.cloned().chain(elsewhere(keys, &basis.limits)).collect();
     problems.sort();
     problems
 }
 
 /// Problems with keys below a service without a name.
-fn elsewhere(mirror: &Mirror, limits: &Limits) -> Box<[Problem]> {
+fn elsewhere(keys: &KeySet, limits: &Limits) -> Box<[Problem]> {
     let mut strays = Report::of_tree(&limits.prefix, "").hiding_values();
-    for (key, _) in mirror.strays().iter().filter(|(_, value)| !value.trim_ascii().is_empty()) {
+    for (key, _) in keys.strays().iter().filter(|(_, value)| !value.trim_ascii().is_empty()) {
         strays.add(ProblemKind::UnknownKey, key, None, "the service has no name; expected <tree>/<service>/<key>");
     }
     strays.finish()

@@ -2,28 +2,28 @@
 
 use std::sync::Arc;
 
+use crate::address::Bind;
 use crate::form::Form;
-use crate::model::{Bind, Protocol, ServiceName};
+use crate::names::{Protocol, ServiceName};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::routing::key_of_bind;
 use crate::table::Table;
 
 impl Table {
-    /// The problem that the machine refuses a listening address, under the key that names it. `None`: no service of
-    /// this table listens there.
+    /// The problem that a listening address cannot be bound, under the key that names it. `None`: no service of this
+    /// table listens there.
     pub fn listen_problem(&self, bind: Bind, why: &str) -> Option<Problem> {
         let at = self.tcp().binary_search_by(|(have, _)| have.cmp(&bind)).ok()?;
         let service = self.services().get(self.tcp()[at].1 as usize)?;
         let form = self.form(service.protocol, &service.name)?;
-        let advice =
-            format!("cannot listen on {bind}: {why}; free the port or choose another, it is tried every second");
+        let advice = format!("cannot listen on {bind}: {why}; free the port or choose another (retried every second)");
         let key = key_of_bind(&form.raw, bind);
         Some(self.key_problem(ProblemKind::Listen, service.protocol, &service.name, key, advice))
     }
 
-    /// A problem with a key of a service, with its value as written unless that is secret. `key` is below the service,
-    /// `timeout/connect`; empty for the service as a whole. The service need not be served.
+    /// A problem with a key of a service, with its value as written unless it is secret. `key` is relative to the
+    /// service: `timeout/connect`; empty for the service as a whole. The service need not be served.
     pub fn key_problem(
         &self,
         kind: ProblemKind,
@@ -37,8 +37,8 @@ impl Table {
         one(report, kind, (key, form.map(|form| &*form.raw)), advice)
     }
 
-    /// A problem with a key of no service: `config/errors/503`, `certs/shop`; empty for the prefix, that is, with no
-    /// key in particular. Values of `config/` alone are shown.
+    /// A problem with a key outside of services: `config/errors/503`, `certs/shop`; empty for no key in particular. Only
+    /// values of `config/` are shown.
     pub fn tree_problem(&self, kind: ProblemKind, key: &str, advice: impl Into<Box<str>>) -> Problem {
         let prefix = &self.basis.limits.prefix;
         match key.split_once('/') {

@@ -11,7 +11,7 @@ use crate::raw::RawKeys;
 use crate::reader::Reader;
 use crate::value::{self, Parsed};
 
-/// Judges the configuration, with `last` for the values of bad keys.
+/// Judges the configuration. A bad key keeps its value in `last`.
 pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<[Problem]>) {
     let mut reader = Reader::new(raw, Report::of_tree(prefix, "config"));
     let fallback = Config::default();
@@ -68,7 +68,7 @@ impl Keys<'_, '_> {
         }
     }
 
-    /// The value if the key is set, and whether it is good.
+    /// The value, if the key is set: `Err` if it is bad.
     fn attempt<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Option<Result<T, ()>> {
         self.reader.bad = false;
         match self.reader.read(key, parse) {

@@ -1,17 +1,130 @@
-//! Parses `cookie`: the arguments of HAProxy's directive, as 2.4 knows them.
+//! `cookie`: the arguments of HAProxy's directive, as 2.4 knows them. Parses and prints them; picks no instance.
 
+use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
-use crate::extras::{Cookie, CookieFlag, CookieMode};
 use crate::value::{self, Parsed};
 use crate::words::words;
 
-/// Longest name and attribute that anyone means.
+/// Longest name and attribute.
 const LONGEST: usize = 256;
 /// Longest life of a cookie, seconds: browsers keep none for longer than 400 days (RFC 6265bis §5.5).
 const LONGEST_LIFE: u64 = 400 * 24 * 3600;
 
-/// Parses one line, with or without the word `cookie` in front. An empty one is the usual cookie.
+/// How clients stick to instances, in HAProxy's words (Configuration Manual, `cookie`). No word of it needs quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// The cookie's name.
+    pub name: Box<str>,
+    /// How the cookie is set; `None`: the instance sets it, and we only read it.
+    pub mode: Option<CookieMode>,
+    /// Options without a value, each once.
+    pub flags: Box<[CookieFlag]>,
+    /// `domain`s, in order.
+    pub domains: Box<[Box<str>]>,
+    /// `maxidle`, whole seconds.
+    pub max_idle: Option<Duration>,
+    /// `maxlife`, whole seconds.
+    pub max_life: Option<Duration>,
+    /// `attr`s, in order: `SameSite=Strict`.
+    pub attributes: Box<[Box<str>]>,
+}
+
+/// How the balancer sets the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieMode {
+    /// Sets one of its own.
+    Insert,
+    /// Puts the instance in front of the value that the instance set.
+    Prefix,
+    /// Replaces the value that the instance set.
+    Rewrite,
+}
+
+/// A word of a cookie line that takes no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieFlag {
+    /// Not set again for a client that has it, and not passed to the instance.
+    Indirect,
+    /// Responses that set it are not to be cached.
+    NoCache,
+    /// Set in responses to POST only.
+    PostOnly,
+    /// Kept if the instance sets it itself.
+    Preserve,
+    /// Hidden from scripts.
+    HttpOnly,
+    /// Sent over TLS only.
+    Secure,
+    /// Its value is made of the instance's address and `dynamic-cookie-key`, which goes into `custom_settings`.
+    Dynamic,
+}
+
+impl CookieMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Insert, Self::Prefix, Self::Rewrite];
+
+    /// HAProxy's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Prefix => "prefix",
+            Self::Rewrite => "rewrite",
+        }
+    }
+}
+
+impl CookieFlag {
+    /// Every flag.
+    pub const ALL: [Self; 7] =
+        [Self::Indirect, Self::NoCache, Self::PostOnly, Self::Preserve, Self::HttpOnly, Self::Secure, Self::Dynamic];
+
+    /// HAProxy's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Indirect => "indirect",
+            Self::NoCache => "nocache",
+            Self::PostOnly => "postonly",
+            Self::Preserve => "preserve",
+            Self::HttpOnly => "httponly",
+            Self::Secure => "secure",
+            Self::Dynamic => "dynamic",
+        }
+    }
+}
+
+/// The cookie that Kontena's load balancer uses for an empty value.
+impl Default for Cookie {
+    fn default() -> Self {
+        Self {
+            name: "KONTENA_SERVERID".into(),
+            mode: Some(CookieMode::Insert),
+            flags: [CookieFlag::Indirect, CookieFlag::NoCache].into(),
+            domains: Box::default(),
+            max_idle: None,
+            max_life: None,
+            attributes: Box::default(),
+        }
+    }
+}
+
+/// The arguments of HAProxy's `cookie`: `KONTENA_SERVERID insert indirect nocache`.
+impl Display for Cookie {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(&self.name)?;
+        let mode = self.mode.map(CookieMode::as_str);
+        mode.into_iter()
+            .chain(self.flags.iter().map(|flag| flag.as_str()))
+            .try_for_each(|word| write!(f, " {word}"))?;
+        self.domains.iter().try_for_each(|domain| write!(f, " domain {domain}"))?;
+        let waits = [("maxidle", self.max_idle), ("maxlife", self.max_life)];
+        let mut waits = waits.into_iter().filter_map(|(word, wait)| Some((word, wait?.as_secs())));
+        waits.try_for_each(|(word, seconds)| write!(f, " {word} {seconds}s"))?;
+        self.attributes.iter().try_for_each(|attribute| write!(f, " attr {attribute}"))
+    }
+}
+
+/// Parses one line, with or without the word `cookie` in front. An empty line is the default cookie.
 pub(crate) fn parse(text: &str) -> Parsed<Cookie> {
     if text.lines().nth(1).is_some() {
         return Err("expected one line; further lines go into custom_settings".into());
@@ -46,21 +159,21 @@ fn flag(word: &str) -> Option<CookieFlag> {
 
 fn name(word: &str) -> Parsed<Box<str>> {
     if mode(word).is_some() || flag(word).is_some() {
-        return Err(format!("expected a cookie's name before {word}"));
+        return Err(format!("expected a cookie name before {word}"));
     }
-    // RFC 6265 §4.1.1, less what HAProxy would want in quotes.
+    // RFC 6265 §4.1.1, without the characters that HAProxy wants in quotes.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"!%&*+-.^_`|~".contains(&b);
     match (1..=LONGEST).contains(&word.len()) && word.bytes().all(plain) {
         true => Ok(word.into()),
-        false => Err("expected a cookie's name of letters, digits, - and _".into()),
+        false => Err("expected a cookie name of letters, digits, - and _".into()),
     }
 }
 
-/// A word with a value behind it.
+/// An option with a value.
 fn option(cookie: &mut Cookie, word: &str, value: Option<&str>) -> Parsed<()> {
     let known = matches!(word, "domain" | "maxidle" | "maxlife" | "attr");
     let value = value.filter(|_| known).ok_or_else(|| match known {
-        true => format!("expected a value behind {word}"),
+        true => format!("expected a value after {word}"),
         false => "expected NAME and then insert, prefix or rewrite, indirect, nocache, postonly, preserve, httponly, \
                   secure, dynamic, domain NAME, maxidle TIME, maxlife TIME, attr VALUE"
             .into(),
@@ -80,7 +193,7 @@ fn push(list: &mut Box<[Box<str>]>, item: Box<str>) {
 
 fn domain(text: &str) -> Parsed<Box<str>> {
     let name = value::host_name(text.strip_prefix('.').unwrap_or(text));
-    name.map(|_| text.into()).map_err(|_| "expected domain and a host name".into())
+    name.map(|_| text.into()).map_err(|_| "expected a host name after domain".into())
 }
 
 /// HAProxy refuses control characters and semicolons; the others here would need quotes.
@@ -88,13 +201,13 @@ fn attribute(text: &str) -> Parsed<Box<str>> {
     let plain = |b: u8| b.is_ascii_graphic() && !b";\"'\\#$".contains(&b);
     match (1..=LONGEST).contains(&text.len()) && text.bytes().all(plain) {
         true => Ok(text.into()),
-        false => Err("expected attr and one attribute such as SameSite=Strict, without ; and quotes".into()),
+        false => Err("expected one attribute after attr, such as SameSite=Strict, without ; or quotes".into()),
     }
 }
 
 /// HAProxy's time, seconds where no unit is given.
 fn seconds(text: &str) -> Parsed<Duration> {
-    let wrong = || "expected a time of at least a second and at most 400 days, such as 1800, 30m, 8h or 30d".to_owned();
+    let wrong = || "expected a time from 1 second to 400 days, such as 1800, 30m, 8h or 30d".to_owned();
     let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..unit].parse().map_err(|_| wrong())?;
     let factor = match &text[unit..] {
@@ -116,7 +229,7 @@ fn compatible(cookie: Cookie) -> Parsed<Cookie> {
         return Err("expected rewrite or indirect, not both".into());
     }
     if has(CookieFlag::Preserve) && !inserts && !has(CookieFlag::Indirect) {
-        return Err("expected insert or indirect beside preserve".into());
+        return Err("expected preserve with insert or indirect".into());
     }
     Ok(cookie)
 }
@@ -156,26 +269,26 @@ mod tests {
     #[test]
     fn bad_lines() {
         for (text, expected) in [
-            ("insert", "expected a cookie's name before insert"),
-            ("cookie indirect", "expected a cookie's name before indirect"),
-            ("a;b insert", "expected a cookie's name of letters"),
-            ("$X insert", "expected a cookie's name of letters"),
+            ("insert", "expected a cookie name before insert"),
+            ("cookie indirect", "expected a cookie name before indirect"),
+            ("a;b insert", "expected a cookie name of letters"),
+            ("$X insert", "expected a cookie name of letters"),
             ("\"$X\" insert", "expected a cookie line, but it uses a variable"),
             ("SRV insert rewrite", "expected one of insert, prefix and rewrite"),
             ("SRV rewrite indirect", "expected rewrite or indirect"),
-            ("SRV preserve", "expected insert or indirect beside preserve"),
+            ("SRV preserve", "expected preserve with insert or indirect"),
             ("SRV insert forever", "expected NAME and then insert"),
             ("SRV insert expires 5", "expected NAME and then insert"),
-            ("SRV insert domain", "expected a value behind domain"),
-            ("SRV insert domain a/b", "expected domain and a host name"),
-            ("SRV insert maxidle 5x", "expected a time of at least a second"),
+            ("SRV insert domain", "expected a value after domain"),
+            ("SRV insert domain a/b", "expected a host name after domain"),
+            ("SRV insert maxidle 5x", "expected a time from 1 second"),
             ("SRV insert maxidle 0", "expected a time"),
             ("SRV insert maxlife 401d", "expected a time"),
             ("SRV insert maxlife 99999999999999999999d", "expected a time"),
-            ("SRV insert attr a;b", "expected attr and one attribute"),
-            ("SRV insert attr 'a b'", "expected attr and one attribute"),
+            ("SRV insert attr a;b", "expected one attribute after attr"),
+            ("SRV insert attr 'a b'", "expected one attribute after attr"),
             ("SRV insert\noption x", "expected one line"),
-            ("SRV insert\u{1}", "expected a cookie line, but it holds a control character"),
+            ("SRV insert\u{1}", "expected a cookie line, but it has a control character"),
         ] {
             check(text, &format!("error: {expected}"));
         }

@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::host::{HostBuffer, parents};
-use crate::index::{Found, HostMatch, NO_RULE};
+use crate::index::{Found, HostMatch};
 use crate::index_build;
-use crate::model::{HttpEntry, Service, ServiceName};
+use crate::leaf::NO_RULE;
+use crate::model::{HttpEntry, Service};
+use crate::names::ServiceName;
 
 /// The answer to "who takes this request, and why".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,22 +84,22 @@ impl Match<'_> {
         let (ours, theirs) = (&self.found, &winner.found);
         if ours.host == HostMatch::Default {
             return match theirs.host {
-                HostMatch::Default => format!("{} is the default and its name comes first", winner.service.name),
-                _ => "the default takes only what nobody else takes".into(),
+                HostMatch::Default => format!("{} is a default too, and its name comes first", winner.service.name),
+                _ => "the default takes only what no other service takes".into(),
             };
         }
         if ours.leaf.priority != theirs.leaf.priority {
             return format!("its priority {} is lower than {}", ours.leaf.priority, theirs.leaf.priority);
         }
         if ours.host != theirs.host {
-            return format!("its host rule is less exact than that of {}", winner.service.name);
+            return format!("its host rule is less specific than that of {}", winner.service.name);
         }
         match (ours.leaf.closeness, theirs.leaf.closeness) {
             (ours, theirs) if ours == theirs => {
                 format!("the name {} comes first", winner.service.name)
             }
             (0, _) => "it has no path rule that matches".into(),
-            (1, _) => "an expression comes after a prefix".into(),
+            (1, _) => "a prefix goes before an expression".into(),
             _ => "its prefix is shorter".into(),
         }
     }

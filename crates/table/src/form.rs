@@ -1,11 +1,12 @@
-//! One service: what its keys came to, its last good settings, and the form in which it is served.
+//! One service: its judged keys, its last good settings, and the form in which it is served.
 
 use std::sync::Arc;
 
-use crate::compile::Limits;
-use crate::instance;
+use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
-use crate::model::{Instance, Protocol, Service, ServiceName, Timeouts};
+use crate::limits::Limits;
+use crate::model::{Service, Timeouts};
+use crate::names::{Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
@@ -14,7 +15,7 @@ use crate::settings::{Judged, Settings, judge, same_settings};
 /// Stands in for the port of instances that are judged and not used.
 const ANY_PORT: u16 = 1;
 
-/// A service's keys and all that was made of them. Kept from table to table while nothing changes.
+/// A service's keys and everything compiled from them. Kept from table to table while nothing changes.
 #[derive(Debug)]
 pub(crate) struct Form {
     pub(crate) protocol: Protocol,
@@ -26,7 +27,7 @@ pub(crate) struct Form {
     pub(crate) service: Option<Arc<Service>>,
     /// All problems with its keys.
     pub(crate) problems: Box<[Problem]>,
-    /// Whether an instance was left out because it is ourselves.
+    /// Whether an instance was left out because it leads back to us.
     has_loop: bool,
 }
 
@@ -35,9 +36,9 @@ pub(crate) struct World<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) listening: &'a Listening,
     pub(crate) timeouts: &'a Timeouts,
-    /// Where we listen is not what it was.
+    /// Whether our listening addresses changed.
     pub(crate) moved: bool,
-    /// The default waits are not what they were.
+    /// Whether the default waits changed.
     pub(crate) retimed: bool,
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) name: &'a ServiceName,
     pub(crate) raw: &'a Arc<RawKeys>,
     pub(crate) old: Option<&'a Arc<Form>>,
-    /// `None`: nothing changed, the old form's stand.
+    /// `None`: nothing changed; the old form's settings stand.
     fresh: Option<Fresh>,
 }
 
@@ -57,8 +58,7 @@ struct Fresh {
 }
 
 impl<'a> Draft<'a> {
-    /// Judges the settings, as far as they are not what they were. `stale`: what was made under other limits.
-    /// `None`: no key is set.
+    /// Judges the settings if they changed, or if the limits did (`stale`). `None`: no key is set.
     pub(crate) fn new(
         (protocol, name): (Protocol, &'a ServiceName),
         raw: &'a Arc<RawKeys>,
@@ -75,7 +75,7 @@ impl<'a> Draft<'a> {
         (!is_unset).then(|| Self { protocol, name, raw, old, fresh: fresh() })
     }
 
-    /// Whether its settings are not the very ones of the old form.
+    /// Whether its settings were judged again.
     pub(crate) fn is_judged_anew(&self) -> bool {
         match (&self.fresh, self.old) {
             (Some(fresh), Some(old)) => !Arc::ptr_eq(&fresh.judged, &old.judged),
@@ -91,7 +91,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether requests or connections reach it as they did before.
+    /// Whether its rules are the same as in the old form.
     pub(crate) fn same_entry(&self) -> bool {
         let old = self.old.and_then(|old| old.settings.as_ref());
         match (&self.fresh, old, self.settings()) {
@@ -116,7 +116,7 @@ impl<'a> Draft<'a> {
 }
 
 impl Form {
-    /// Whether the same keys make something else in this world.
+    /// Whether the same keys compile to something else in this world.
     fn is_touched_by(&self, world: &World<'_>) -> bool {
         world.retimed || (world.moved && (self.has_loop || self.now_loops(world.listening)))
     }
@@ -153,7 +153,7 @@ fn form(
     Fresh { judged, settings }: Fresh,
     world: &World<'_>,
 ) -> Form {
-    // Judged even if the service is not served, so that one typo does not hide others.
+    // Instances are judged even if the service is not served, so that one typo does not hide others.
     let port = settings.as_ref().map_or(ANY_PORT, |settings| settings.port);
     let (instances, mut problems) = Instances::judge((protocol, name), raw, port, world);
     let has_loop = problems.iter().any(|problem| problem.kind == ProblemKind::Loop);
@@ -161,7 +161,7 @@ fn form(
         problems = judged.problems.iter().chain(&problems).cloned().collect();
     }
     let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.timeouts));
-    // Nothing new to serve keeps its identity, whatever the keys look like.
+    // A service that is equal keeps its `Arc`, even if its keys changed.
     let had = old.and_then(|old| old.service.as_ref()).filter(|had| Some(&***had) == service.as_ref());
     let service = had.cloned().or_else(|| service.map(Arc::new));
     Form { protocol, name: name.clone(), raw: raw.clone(), judged, settings, service, problems, has_loop }
@@ -181,7 +181,10 @@ fn service(
         instances,
         balance: settings.balance.clone(),
         timeouts: settings.timeouts(timeouts),
-        extras: settings.extras.clone(),
+        policy: settings.policy.clone(),
+        dns: settings.dns.clone(),
+        health_check: settings.health_check.clone(),
+        custom_settings: settings.custom_settings.clone(),
     }
 }
 
@@ -226,7 +229,7 @@ impl<'a> Instances<'a> {
     }
 
     fn admit(&mut self, key: &str, text: &str, instance: Instance) {
-        if instance.tls && !self.world.limits.abilities.tls_instances {
+        if instance.tls && !self.world.limits.capabilities.honours("tls") {
             let advice = "this engine does not speak TLS to instances yet; the instance is left out";
             return self.report.add(ProblemKind::Unsupported, key, Some(text), advice);
         }
@@ -238,7 +241,7 @@ impl<'a> Instances<'a> {
     }
 
     fn report_twice(&mut self, key: &str, value: &[u8]) {
-        let advice = "the same name is below upstreams/, which goes first; rename one of the two";
+        let advice = "upstreams/ has an instance of the same name, which is used instead; rename one of the two";
         self.report.add(ProblemKind::BadInstance, key, Some(&String::from_utf8_lossy(value)), advice);
     }
 }

@@ -1,4 +1,4 @@
-//! A request's host in the form that rules are kept in. Judges nothing: what cannot be a name matches no name.
+//! Brings a request's host into the form of the rules. Judges nothing: an invalid host matches no rule.
 
 use crate::value::LONGEST_NAME;
 

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 
 use crate::host::{HostBuffer, parents};
 use crate::host_map::{HostMap, HostRules};
+use crate::leaf::Leaf;
 use crate::model::HttpEntry;
 use crate::pattern::Pattern;
 use crate::pattern_set::PatternSet;
@@ -17,14 +18,14 @@ use crate::prefixes::Prefixes;
 #[derive(Debug, Default)]
 pub(crate) struct HttpIndex {
     pub(crate) exact: HostMap,
-    /// By the text behind `*.`.
+    /// By the text after `*.`.
     pub(crate) wildcard: HostMap,
     /// What the hosts point into: hosts of the same services share one.
     pub(crate) rules: Box<[PathRules]>,
     /// Of services that take any host.
     pub(crate) any: PathRules,
     pub(crate) default: Option<Leaf>,
-    /// Kept so that the next index need not build the same again.
+    /// Kept so that the next index need not build them again.
     pub(crate) sets: PatternSets,
     /// Rules that never win because another service has the same.
     pub(crate) shadows: Box<[Shadow]>,
@@ -53,23 +54,7 @@ pub(crate) struct Patterns {
     pub(crate) leaves: Box<[Leaf]>,
 }
 
-/// Where a rule leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Leaf {
-    pub(crate) priority: i64,
-    /// How closely it looks at the path: 0 not at all, 1 by expression, else 2 and a prefix's length.
-    pub(crate) closeness: u32,
-    pub(crate) service: u32,
-    /// Which of the service's path rules; `NO_RULE` for none.
-    pub(crate) rule: u32,
-    /// Bytes of the target to take off.
-    pub(crate) strip: u32,
-}
-
-/// Stands for "no path rule".
-pub(crate) const NO_RULE: u32 = u32::MAX;
-
-/// How a service was reached by host; later is better.
+/// How a rule matched the host. Later variants rank higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostMatch {
     /// It takes what no other service takes.
@@ -114,18 +99,6 @@ impl Found {
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         let Leaf { priority, closeness, service, .. } = self.leaf;
         (self.host != HostMatch::Default, priority, self.host, closeness, Reverse(service))
-    }
-}
-
-impl Leaf {
-    /// A rule for any path, of the usual priority.
-    pub(crate) fn plain(service: u32) -> Self {
-        Self { priority: 0, closeness: 0, service, rule: NO_RULE, strip: 0 }
-    }
-
-    /// Precedence among rules for one host.
-    pub(crate) fn rank(&self) -> impl Ord + use<> {
-        (self.priority, self.closeness, Reverse(self.service), self.strip)
     }
 }
 

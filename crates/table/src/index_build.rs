@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::address::HostPattern;
 use crate::host_map::{HostKey, HostMap, HostRules};
-use crate::index::{HttpIndex, Leaf, NO_RULE, Numbered, PathRules, PatternSets, Patterns, Shadow, ShadowedRule};
-use crate::model::{HostPattern, HttpEntry, PathRule};
+use crate::index::{HttpIndex, Numbered, PathRules, PatternSets, Patterns, Shadow, ShadowedRule};
+use crate::leaf::{Leaf, NO_RULE};
+use crate::model::{HttpEntry, PathRule};
 use crate::pattern::Pattern;
 use crate::pattern_set::PatternSet;
 use crate::prefixes::{Prefix, Prefixes};
@@ -67,11 +69,11 @@ struct Owners<'a> {
     lists: Vec<(&'a HostPattern, Vec<u32>)>,
 }
 
-/// Whose a host is, by position.
+/// The services that name a host, by position.
 #[derive(Clone, Copy)]
 enum Owner {
     One(u32),
-    /// Those of this list.
+    /// The services of this list.
     Several(usize),
 }
 
@@ -95,7 +97,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// Whose path rules are meant.
+/// Which services' path rules are meant.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
     /// Those of services that have this host; `None`: of one service, whatever its hosts.
@@ -117,7 +119,7 @@ struct Builder<'a> {
     services: &'a [Numbered<'a>],
     old: Option<&'a PatternSets>,
     rules: Vec<PathRules>,
-    /// Which of `rules` is that of these services.
+    /// Position in `rules`, by the services that share it.
     known: HashMap<Box<[u32]>, u32, RandomState>,
     sets: PatternSets,
     shadows: Vec<Shadow>,
@@ -156,7 +158,7 @@ impl<'a> Builder<'a> {
         HostRules::Paths(self.shared_rules(&[at], None))
     }
 
-    /// The number of these services' rules, which are built when they are first asked for.
+    /// The position of these services' rules, built on first use.
     fn shared_rules(&mut self, list: &[u32], host: Option<&HostPattern>) -> u32 {
         if let Some(&at) = self.known.get(list) {
             return at;
@@ -300,7 +302,7 @@ enum Kind {
 }
 
 impl Rule<'_> {
-    /// A plain prefix takes all that the same prefix by whole segments would.
+    /// A plain prefix matches everything that the same prefix by whole segments matches.
     fn without_segments(self) -> Self {
         let kind = if self.kind == Kind::Segments { Kind::Prefix } else { self.kind };
         Self { kind, ..self }
@@ -314,7 +316,7 @@ fn shadowed(leaf: Leaf) -> ShadowedRule {
     }
 }
 
-/// How much a rule takes off. Taking off a lone `/` would leave what it was.
+/// How many bytes a rule takes off. Taking off a lone `/` would change nothing.
 fn strip(rule: &PathRule) -> u32 {
     match rule {
         PathRule::Virtual(text) if text.len() > 1 => {

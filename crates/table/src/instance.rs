@@ -1,15 +1,63 @@
-//! Parses an instance's value: `ADDRESS[:PORT] [weight=N] [maxconn=N] [backup] [drain] [tls]`.
+//! An instance, and its value: `ADDRESS[:PORT] [weight=N] [maxconn=N] [backup] [drain] [tls]`.
 
+use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use crate::model::{Instance, InstanceName, Target};
+use crate::names::InstanceName;
 use crate::value::{self, Parsed};
 
 const SHAPE: &str = "expected ADDRESS[:PORT] with an IPv4 address, [IPv6], a host name, or unix:/path";
 
-/// Parses one; `port` is that of a value that names none.
+/// One instance of a service: where its requests or connections go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name within the service.
+    pub name: InstanceName,
+    /// Where it is.
+    pub target: Target,
+    /// 0..=256, default 1; 0 takes no new work.
+    pub weight: u16,
+    /// Most connections at once.
+    pub max_connections: Option<NonZeroU32>,
+    /// Serves when all others are down, not when they are full.
+    pub backup: bool,
+    /// Takes no new work and finishes what it has.
+    pub drain: bool,
+    /// Speaks TLS. Only in tables for an engine that honours it.
+    pub tls: bool,
+}
+
+impl Instance {
+    /// Whether its keys give it new work.
+    pub fn takes_work(&self) -> bool {
+        self.weight > 0 && !self.drain
+    }
+}
+
+/// An instance's address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// An address and port.
+    Socket(SocketAddr),
+    /// A host name to resolve, and a port.
+    Name(Box<str>, u16),
+    /// A Unix socket.
+    Unix(Box<Path>),
+}
+
+impl Display for Target {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(address) => Display::fmt(address, f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Parses a value. `port` is used if it names none.
 pub(crate) fn parse(name: &str, text: &str, port: u16) -> Parsed<Instance> {
     let mut words = text.split_ascii_whitespace();
     let address = words.next().ok_or(SHAPE)?;
@@ -88,10 +136,10 @@ fn named(host: &str, port: u16) -> Parsed<Target> {
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
         return Ok(socket(IpAddr::V4(ip), port));
     }
-    let name = value::host_name(host.strip_suffix('.').unwrap_or(host)).map_err(|_| SHAPE)?;
+    let name = value::host_name(value::without_dot(host)).map_err(|_| SHAPE)?;
     // RFC 1123 §2.1: a name's last label is never all digits, so this was meant to be an IPv4 address.
     match name.rsplit('.').next() {
-        Some(last) if last.bytes().all(|b| b.is_ascii_digit()) => Err(format!("{SHAPE}; this is no IPv4 address")),
+        Some(last) if last.bytes().all(|b| b.is_ascii_digit()) => Err(format!("{SHAPE}; this is not an IPv4 address")),
         _ => Ok(Target::Name(name, port)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::Protocol;
+use crate::names::Protocol;
 
 /// A key that the table reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct KnownKey {
     pub meaning: &'static str,
 }
 
-/// The key below the prefix by which a store without revisions is asked how far a balancer has come. Nobody reads it as a
+/// The marker key below the prefix. In a store without revisions it tells which changes a balancer has seen; it is no
 /// setting.
 pub const BARRIER: &str = "barrier";
 
@@ -110,7 +110,7 @@ pub(crate) enum Part<'a> {
     Direct(&'a str),
     /// An instance below `upstreams/`.
     Upstream(&'a str),
-    /// Nobody reads it; perhaps this one was meant.
+    /// Unknown; perhaps this key was meant.
     Unknown(Option<&'static str>),
 }
 
@@ -163,19 +163,19 @@ pub(crate) fn is_known(tree: Tree, key: &str) -> bool {
     names(tree).any(|name| name == key) && !key.contains('<')
 }
 
-/// Names that are keys somewhere, so that they mean one thing everywhere.
+/// Names of keys in some tree: they are instances in none, so that a name means one thing everywhere.
 fn is_reserved(key: &str) -> bool {
     matches!(key, "upstreams" | "timeout") || is_known(Tree::Http, key) || is_known(Tree::Tcp, key)
 }
 
-/// The known key that a misspelt one was likely meant to be.
+/// The known key that a misspelt one most likely stands for.
 pub(crate) fn resembling(tree: Tree, key: &str) -> Option<&'static str> {
     let close = |name: &&str| distance_within(key, name, tolerance(name));
     let plain = names(tree).filter(|name| !name.contains('<'));
     plain.filter(close).min_by_key(|name| name.len().abs_diff(key.len()))
 }
 
-/// How many slips still mean this key. Short ones allow none: `db1` is an instance, not a misspelt `dns`.
+/// How many typing errors still mean this key. Short names allow none: `db1` is an instance, not a misspelt `dns`.
 fn tolerance(name: &str) -> usize {
     match name.len() {
         0..=3 => 0,
@@ -184,7 +184,7 @@ fn tolerance(name: &str) -> usize {
     }
 }
 
-/// Whether two names are at most so many letters added, left out, changed or swapped apart.
+/// Whether two names differ by at most `most` letters: added, left out, changed or swapped.
 fn distance_within(a: &str, b: &str, most: usize) -> bool {
     if most == 0 || a.len().abs_diff(b.len()) > most {
         return false;
@@ -192,8 +192,8 @@ fn distance_within(a: &str, b: &str, most: usize) -> bool {
     distance(a, b) <= most
 }
 
-/// How many slips of the finger apart two words are, in bytes: optimal string alignment, that is, Levenshtein's distance,
-/// and a swap of neighbours is one step.
+/// The edit distance of two words, in bytes: optimal string alignment, which is Levenshtein's distance with a swap of
+/// neighbours as one step.
 pub fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut before: Vec<usize> = Vec::new();

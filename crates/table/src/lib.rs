@@ -1,53 +1,58 @@
 //! Keys in, an immutable routing table out. Pure: no clock, files, sockets or async runtime.
 //!
 //! ```text
-//! Change -> Mirror (raw keys at one revision) -> compile(&Mirror, previous, &Limits) -> Compiled { table, problems }
+//! Change -> KeySet (raw keys at one revision) -> compile(&KeySet, previous, &Limits) -> Compiled { table, problems }
 //!                                                                  Table::route(host, target) -> Route -> Service
 //! ```
 //!
 //! | module | owns |
 //! |---|---|
-//! | `mirror`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
-//! | `model`, `extras`, `display` | what a table is made of: services, rules, instances, configuration; and how it reads |
+//! | `key_set`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
+//! | `model`, `names` | what a table is made of: services, rules, configuration |
 //! | `problem` | what is wrong with a key, and what would be right |
 //! | `keys` | which keys there are, and what a key is |
-//! | `value`, `instance`, `pattern` | single values: numbers, hosts, prefixes, addresses, expressions |
-//! | `cookie`, `userlist`, `words` | values in HAProxy's own language |
+//! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
+//! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
-//! | `abilities` | what an engine honours, and what becomes of services that ask for more |
+//! | `capabilities`, `limits` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `ports` | who listens where, and which instances would be ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
-//! | `index`, `index_build`, `host`, `host_map`, `prefixes`, `pattern_set`, `literals` | from a request to its service; owns precedence |
+//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals` | from a request to its service; owns precedence |
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
 //! | `explain` | why a request goes where it goes |
 
-mod abilities;
+mod address;
+mod balance;
 mod basis;
+mod capabilities;
 mod certs;
 mod compile;
 mod complaint;
 mod config;
 mod cookie;
-mod display;
+mod discovery;
 mod explain;
-mod extras;
 mod form;
 mod host;
 mod host_map;
 mod index;
 mod index_build;
 mod instance;
+mod key_set;
 mod keys;
+mod leaf;
+mod limits;
 mod literals;
-mod mirror;
 mod model;
+mod names;
 mod pattern;
 mod pattern_set;
 mod pem;
+mod policy;
 mod ports;
 mod prefixes;
 mod problem;
@@ -60,11 +65,21 @@ mod userlist;
 mod value;
 mod words;
 
-pub use abilities::Abilities;
-pub use compile::{Compiled, Limits, compile};
+pub use address::{Bind, HostPattern};
+pub use balance::Balance;
+pub use capabilities::Capabilities;
+pub use compile::{Compiled, compile};
+pub use cookie::{Cookie, CookieFlag, CookieMode};
+pub use discovery::{Dns, HealthCheck};
 pub use explain::{Explanation, Verdict};
+pub use instance::{Instance, Target};
+pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance};
-pub use mirror::{Change, Mirror};
-pub use model::*;
+pub use limits::Limits;
+pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
+pub use names::{InstanceName, Protocol, ServiceName};
+pub use pattern::Pattern;
+pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind};
 pub use table::{Route, Table};
+pub use userlist::{Group, Password, User, UserList};

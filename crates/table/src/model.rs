@@ -1,61 +1,19 @@
 //! What a table is made of. Every value here is already judged: later code cannot doubt it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt::{Display, Formatter};
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::extras::{Cookie, CookieFlag, CookieMode, Extras, Group, Password, User, UserList};
-pub use crate::pattern::Pattern;
-
-/// A service's name: one path segment, never empty.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceName(pub(crate) Arc<str>);
-
-impl ServiceName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// So that a map by name can be asked with a plain `str`.
-impl std::borrow::Borrow<str> for ServiceName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An instance's name within its service: one path segment, never empty.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceName(pub(crate) Box<str>);
-
-impl InstanceName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Which tree a service lives in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// Below `services/`.
-    Http,
-    /// Below `tcp-services/`.
-    Tcp,
-}
-
-impl Protocol {
-    /// The tree that holds its services: `services`, `tcp-services`.
-    pub fn tree(self) -> &'static str {
-        match self {
-            Self::Http => "services",
-            Self::Tcp => "tcp-services",
-        }
-    }
-}
+use crate::address::{Bind, HostPattern};
+use crate::balance::Balance;
+use crate::cookie::Cookie;
+use crate::discovery::{Dns, HealthCheck};
+use crate::instance::Instance;
+use crate::names::{Protocol, ServiceName};
+use crate::pattern::Pattern;
+use crate::policy::{Policy, Scheme};
+use crate::userlist::UserList;
 
 /// A service in its compiled form, shared between tables while its keys stay the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +24,7 @@ pub struct Service {
     pub name: ServiceName,
     /// How requests reach it: rules for HTTP, listening ports for TCP.
     pub entry: Entry,
-    /// Port of what `dns` resolves to, as of instances that name none.
+    /// Port of instances whose value names none, and of the addresses of a [`Dns::Name`].
     pub port: u16,
     /// Its instances, ordered by name. Instances that were bad are not here.
     pub instances: Box<[Instance]>,
@@ -74,8 +32,15 @@ pub struct Service {
     pub balance: Balance,
     /// Waits, with the configuration's defaults already in.
     pub timeouts: ServiceTimeouts,
-    /// Keys that another engine honours and the native one reports; parsed, not acted on.
-    pub extras: Extras,
+    /// What is done with its requests; `None` in most services.
+    pub policy: Option<Arc<Policy>>,
+    /// More instances, from a name.
+    pub dns: Option<Dns>,
+    /// How its instances are checked.
+    pub health_check: HealthCheck,
+    /// `custom_settings`, HAProxy's own lines, for HAProxy to judge: lines as written, a line feed between them, no
+    /// other control character but the tabulator. Only in tables for an engine that honours it.
+    pub custom_settings: Option<Box<str>>,
 }
 
 impl Service {
@@ -94,9 +59,29 @@ impl Service {
             Entry::Http(_) => None,
         }
     }
+
+    /// The TLS server names that choose it, when it is a TCP service; empty: whatever comes.
+    pub fn sni(&self) -> &[HostPattern] {
+        self.tcp().map(|entry| &*entry.sni).unwrap_or_default()
+    }
+
+    /// How clients reach it.
+    pub fn scheme(&self) -> Scheme {
+        self.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default()
+    }
+
+    /// Who may come in; `None`: everybody.
+    pub fn basic_auth(&self) -> Option<&UserList> {
+        self.policy.as_ref()?.basic_auth.as_ref()
+    }
+
+    /// How clients stick to its instances, if they do.
+    pub fn cookie(&self) -> Option<&Cookie> {
+        self.policy.as_ref()?.cookie.as_ref()
+    }
 }
 
-/// How work reaches a service.
+/// How requests or connections reach a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// An HTTP service's rules.
@@ -122,38 +107,13 @@ pub struct HttpEntry {
     pub keep_virtual_path: bool,
 }
 
-/// Ports of one TCP service.
+/// How connections reach one TCP service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpEntry {
     /// Where it asks to listen; [`crate::Table::tcp`] says what it got.
     pub binds: Box<[Bind]>,
-}
-
-/// A listening address: `PORT` is every IPv4 address, as HAProxy's `bind *:PORT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bind {
-    /// The address; `0.0.0.0` for a bare port.
-    pub address: IpAddr,
-    /// The port, never 0.
-    pub port: u16,
-}
-
-/// A host rule, in lower case, without port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum HostPattern {
-    /// This very name.
-    Exact(Box<str>),
-    /// `*.example.org`: every name below; the text kept is `example.org`.
-    Wildcard(Box<str>),
-}
-
-impl HostPattern {
-    /// The name, or the part behind `*.`.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Exact(name) | Self::Wildcard(name) => name,
-        }
-    }
+    /// The TLS server names that it takes there; empty: whatever comes.
+    pub sni: Box<[HostPattern]>,
 }
 
 /// A path rule.
@@ -189,66 +149,11 @@ impl PathRule {
     }
 }
 
-/// How an instance is picked, in HAProxy's words (Configuration Manual, `balance`), and `p2c`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// Turns, weighted, dynamic.
-    RoundRobin,
-    /// Turns, weighted, fixed.
-    StaticRoundRobin,
-    /// Fewest open connections per weight.
-    LeastConnections,
-    /// The first with room.
-    First,
-    /// By client address.
-    Source,
-    /// By path.
-    Uri,
-    /// By a request header.
-    Header(Box<str>),
-    /// By a query parameter.
-    UrlParam(Box<str>),
-    /// By chance, weighted.
-    Random,
-    /// The less busy of two taken by chance.
-    PowerOfTwo,
-}
-
-/// One place that does the work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// Its name within the service.
-    pub name: InstanceName,
-    /// Where it is.
-    pub target: Target,
-    /// 0..=256, default 1; 0 takes no new work.
-    pub weight: u16,
-    /// Most connections at once.
-    pub max_connections: Option<NonZeroU32>,
-    /// Only used when no other instance is.
-    pub backup: bool,
-    /// Takes no new work and finishes what it has.
-    pub drain: bool,
-    /// Speaks TLS. Only in tables for an engine with [`crate::Abilities::tls_instances`].
-    pub tls: bool,
-}
-
-impl Instance {
-    /// Whether its keys give it new work.
-    pub fn takes_work(&self) -> bool {
-        self.weight > 0 && !self.drain
+/// The key and its value: `url_beg /api`.
+impl Display for PathRule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.key(), self.text())
     }
-}
-
-/// An instance's address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    /// An address and port.
-    Socket(SocketAddr),
-    /// A host name to resolve, and a port.
-    Name(Box<str>, u16),
-    /// A Unix socket.
-    Unix(Box<Path>),
 }
 
 /// Waits that a service may override.
@@ -267,7 +172,7 @@ pub struct ServiceTimeouts {
 pub struct Config {
     /// Waits.
     pub timeouts: Timeouts,
-    /// Open client connections; `None`: what file descriptors allow.
+    /// Most open client connections; `None`: as many as file descriptors allow.
     pub max_connections: Option<NonZeroU32>,
     /// Longest head, bytes.
     pub head_bytes: usize,
@@ -294,7 +199,7 @@ pub struct Timeouts {
     pub server: Duration,
     /// Idle tunnel or TCP relay: 1 h.
     pub tunnel: Duration,
-    /// To finish work after a removal or TERM: 60 s.
+    /// To finish requests and connections after a removal or TERM: 60 s.
     pub drain: Duration,
 }
 

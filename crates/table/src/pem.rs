@@ -1,5 +1,5 @@
-//! Judges PEM (RFC 7468) as far as that goes without cryptography: whole blocks, whole base64, whole DER, a certificate
-//! and one key without a passphrase. Nothing of a text is ever in what is said about it: it is secret.
+//! Judges PEM (RFC 7468) without cryptography: complete blocks, valid base64, complete DER, a certificate and one key
+//! without a passphrase. Its errors never quote the text: it is secret.
 
 use crate::value::Parsed;
 
@@ -10,7 +10,7 @@ struct Block<'a> {
     body: String,
 }
 
-/// A certificate chain and its key, rewritten: its blocks and nothing else, no empty line, a line feed behind each line.
+/// A certificate chain and its key, rewritten: its blocks only, no empty line, a line feed after each line.
 pub(crate) fn chain_and_key(text: &str) -> Parsed<Box<str>> {
     let blocks = blocks(text)?;
     for (number, block) in (1..).zip(&blocks) {
@@ -25,7 +25,7 @@ pub(crate) fn chain_and_key(text: &str) -> Parsed<Box<str>> {
     }
 }
 
-/// The blocks of a text; what stands between them is explanatory (RFC 7468 §2).
+/// The blocks of a text; text between them is explanatory (RFC 7468 §2).
 fn blocks(text: &str) -> Parsed<Vec<Block<'_>>> {
     let mut lines = text.lines().map(str::trim);
     let mut blocks = Vec::new();
@@ -60,14 +60,14 @@ impl<'a> Block<'a> {
     }
 
     fn judge(&self) -> Result<(), &'static str> {
-        // PKCS #8 says it in the label, the older form (RFC 1421) in a header.
+        // PKCS #8 says so in the label, the older form (RFC 1421) in a header.
         if self.is_key() && (self.label.starts_with("ENCRYPTED") || self.body.contains("ENCRYPTED")) {
-            return Err("is a private key with a passphrase, and nobody is there to give it; take the passphrase off");
+            return Err("is a private key with a passphrase; remove the passphrase");
         }
         let bytes = decoded(&self.body).ok_or("is not base64")?;
         // Parameters (`EC PARAMETERS`) are of many forms; certificates and keys are sequences.
         if (self.is_key() || self.label == "CERTIFICATE") && !is_one_sequence(&bytes) {
-            return Err("is cut short, or is no certificate or key in DER");
+            return Err("is truncated, or is no certificate or key in DER");
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ fn sextet(digit: u8) -> Option<u8> {
     })
 }
 
-/// Whether these bytes are a DER sequence, whole and nothing more (X.690 §8.1).
+/// Whether these bytes are exactly one complete DER sequence (X.690 §8.1).
 fn is_one_sequence(bytes: &[u8]) -> bool {
     let [0x30, first, rest @ ..] = bytes else {
         return false;
@@ -191,11 +191,11 @@ mod tests {
             (both(&block("CERTIFICATE", ""), &key), "expected PEM, but block 1 is not base64"),
             (both(&block("CERTIFICATE", "MAMAAAA"), &key), "expected PEM, but block 1 is not base64"),
             (both(&block("CERTIFICATE", "MAMA=AA="), &key), "expected PEM, but block 1 is not base64"),
-            (both(&block("CERTIFICATE", "MAMAAA=="), &key), "expected PEM, but block 1 is cut short"),
-            (both(&certificate, &block("PRIVATE KEY", "b3BlbnNzaC1r")), "expected PEM, but block 2 is cut short"),
+            (both(&block("CERTIFICATE", "MAMAAA=="), &key), "expected PEM, but block 1 is truncated"),
+            (both(&certificate, &block("PRIVATE KEY", "b3BlbnNzaC1r")), "expected PEM, but block 2 is truncated"),
             (
                 both(&block("CERTIFICATE", &long().replacen("AAAA", "", 1)), &key),
-                "expected PEM, but block 1 is cut short",
+                "expected PEM, but block 1 is truncated",
             ),
             (
                 both(&certificate, &block("ENCRYPTED PRIVATE KEY", SHORT)),

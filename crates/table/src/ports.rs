@@ -1,10 +1,12 @@
-//! Who listens where: which TCP service gets a port, and which instances would be ourselves. Opens nothing.
+//! Which TCP service gets which port, and which instances lead back to us. Opens nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::compile::Limits;
-use crate::model::{Bind, HostPattern, ServiceName, Target};
+use crate::address::{Bind, HostPattern};
+use crate::instance::Target;
+use crate::limits::Limits;
+use crate::names::ServiceName;
 
 /// What a TCP service asks for.
 pub(crate) struct Claim<'a> {
@@ -14,7 +16,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) sni: &'a [HostPattern],
 }
 
-/// Who got what. Services are named by their claim's position.
+/// Who got what. A service is named by the position of its claim.
 #[derive(Debug, Default)]
 pub(crate) struct Allotment {
     pub(crate) shares: BTreeMap<Bind, Share>,
@@ -26,7 +28,7 @@ pub(crate) struct Allotment {
 /// Who is behind one listening address.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
-    /// Who takes whatever no name matches.
+    /// The service that takes connections that no name matches.
     rest: Option<usize>,
     pub(crate) names: BTreeMap<HostPattern, usize>,
 }
@@ -48,8 +50,8 @@ pub(crate) struct SniShadow {
     pub(crate) name: HostPattern,
 }
 
-/// Gives each port to whom claims it first; one who takes names only leaves room for others who do, and for one who
-/// takes the rest.
+/// Gives each port to the first service that claims it. Services with server names share a port: with each other, and
+/// with one service that takes the rest.
 pub(crate) fn allot(claims: &[Claim<'_>], limits: &Limits) -> Allotment {
     let mut by_port = HashMap::<u16, Vec<Bind>, foldhash::fast::RandomState>::default();
     let mut all = Allotment::default();
@@ -72,7 +74,7 @@ pub(crate) fn allot(claims: &[Claim<'_>], limits: &Limits) -> Allotment {
 }
 
 impl Allotment {
-    /// Why a claim cannot have this bind, beside those that others have on its port.
+    /// Why a claim cannot have this bind, if another service on the same port is in its way.
     fn obstacle(&self, bind: Bind, same_port: &[Bind], claims: &[Claim<'_>], claim: usize) -> Option<String> {
         if let Some(share) = self.shares.get(&bind) {
             let rest = share.rest.filter(|_| claims[claim].sni.is_empty())?;
@@ -97,10 +99,10 @@ impl Allotment {
 }
 
 impl Share {
-    /// Who takes the rest, else who came first.
+    /// The service that takes the rest, else the one that claimed first.
     pub(crate) fn first(&self) -> usize {
         let first = || self.names.values().min().copied();
-        self.rest.or_else(first).expect("whoever has a share takes the rest or names")
+        self.rest.or_else(first).expect("every share has names or a service that takes the rest")
     }
 }
 
@@ -113,7 +115,7 @@ fn held_by(bind: Bind, holder: &Claim<'_>) -> String {
     format!("tcp service {} already listens on {bind}; choose another port", holder.name)
 }
 
-/// Whether one machine cannot listen on both with one port.
+/// Whether one machine cannot listen on both addresses with the same port.
 fn overlaps(a: IpAddr, b: IpAddr) -> bool {
     a == b || a.is_unspecified() || b.is_unspecified()
 }
@@ -139,7 +141,7 @@ impl Listening {
         Self { sockets: sockets.into(), local }
     }
 
-    /// The address of ours that a connection to this target would reach.
+    /// Our own address, if a connection to this target would reach one.
     pub(crate) fn reached_by(&self, target: &Target) -> Option<SocketAddr> {
         let (address, port) = endpoint(target)?;
         let first = self.sockets.partition_point(|&(have, _)| have < port);
@@ -160,7 +162,7 @@ impl Listening {
     }
 }
 
-/// Where a target leads, as far as that is known without asking anyone. RFC 6761 §6.3: `localhost` is loopback.
+/// A target's IP address and port, if they are known without resolving. RFC 6761 §6.3: `localhost` is loopback.
 fn endpoint(target: &Target) -> Option<(IpAddr, u16)> {
     match target {
         Target::Socket(socket) => Some((socket.ip().to_canonical(), socket.port())),

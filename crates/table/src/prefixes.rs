@@ -1,6 +1,6 @@
 //! Finds the longest path prefix that wins. Sorted once; a lookup is one binary search, whatever the rules.
 
-use crate::index::Leaf;
+use crate::leaf::Leaf;
 
 /// Prefixes with what wins below each, sorted by text.
 ///

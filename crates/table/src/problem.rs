@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result};
 
 use crate::keys::{Tree, resembling};
-use crate::model::{Protocol, ServiceName};
+use crate::names::{Protocol, ServiceName};
 
 /// Longest value shown, in bytes: a problem is one line, and there may be thousands.
 const LONGEST_VALUE: usize = 256;
@@ -36,11 +36,11 @@ impl Problem {
 pub enum ProblemKind {
     /// A key that nobody reads.
     UnknownKey,
-    /// A value that cannot be what its key asks for; the service keeps its last good form or is not started.
+    /// A value that its key does not allow. The service keeps its last good form; without one, it is not served.
     BadValue,
     /// An instance that cannot be used; it is left out.
     BadInstance,
-    /// No rule by which the service could be reached.
+    /// The service has no rule: no request can reach it.
     NoRule,
     /// Another service has the same rule and goes first.
     Shadowed,
@@ -48,13 +48,13 @@ pub enum ProblemKind {
     PortTaken,
     /// The instance is one of our own listening or admin addresses.
     Loop,
-    /// A key whose behaviour this engine does not have.
+    /// A key that this engine does not honour.
     Unsupported,
-    /// The machine refuses the listening address (found by the engine, retried).
+    /// The listening address cannot be bound. Found by the engine, which retries.
     Listen,
-    /// HAProxy refuses what the key asks for; the service keeps the form that it accepted, or is not served.
+    /// HAProxy rejects the key's value. The service keeps the form that HAProxy accepted, or is not served.
     Rejected,
-    /// The engine cannot take a table into use: HAProxy dead or too old, its template wrong, the disk full.
+    /// The engine cannot use a table: HAProxy is dead or too old, its template is wrong, the disk is full.
     Engine,
 }
 
@@ -97,7 +97,7 @@ impl Display for Problem {
     }
 }
 
-/// Collects the problems of one service or tree: knows where its keys are, so that callers name only what is below.
+/// Collects the problems of one service or tree. Knows its path, so that callers give relative keys.
 pub(crate) struct Report<'a> {
     prefix: &'a str,
     place: Place<'a>,
@@ -106,7 +106,7 @@ pub(crate) struct Report<'a> {
     problems: Vec<Problem>,
 }
 
-/// What the keys are below.
+/// Where the keys are.
 enum Place<'a> {
     Service(Protocol, &'a ServiceName),
     /// The tree's name; empty for the prefix itself.
@@ -143,13 +143,13 @@ impl<'a> Report<'a> {
         self.problems.push(Problem { key, value, kind, service, advice: advice.into() });
     }
 
-    /// What was collected.
+    /// The collected problems.
     pub(crate) fn finish(self) -> Box<[Problem]> {
         self.problems.into()
     }
 }
 
-/// Whether a key's value may be a secret, be it only because the key is misspelt.
+/// Whether a key's value may be a secret, even if the key is misspelt.
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["secret", "auth", "passw"].iter().any(|word| key.contains(word))

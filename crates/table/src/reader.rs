@@ -1,4 +1,4 @@
-//! Reads values out of raw keys and reports the bad ones. Knows no key by name, except what is secret.
+//! Reads values of raw keys and reports the bad ones. Knows no key by name.
 
 use crate::problem::{ProblemKind, Report};
 use crate::raw::RawKeys;

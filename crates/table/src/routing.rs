@@ -1,40 +1,40 @@
-//! How requests and connections find their service, and what becomes of services that want the same.
+//! How requests and connections find their service, and what comes of services that claim the same rule, port or name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::compile::Limits;
-use crate::form::Draft;
+use crate::address::{self, Bind, HostPattern};
+use crate::form::{Draft, Form};
 use crate::index::{HttpIndex, Shadow, ShadowedRule};
 use crate::index_build;
-use crate::model::{Bind, HostPattern, Protocol};
+use crate::limits::Limits;
+use crate::names::Protocol;
 use crate::ports::{Allotment, Claim, Listening, Refusal, SniShadow, allot};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::settings::{BIND_KEYS, HOST_KEYS, key_that_names};
-use crate::table::Table;
-use crate::value;
 
-/// What is not as it was in the old table.
+/// What changed since the old table.
 pub(crate) struct Difference {
     /// Some service's settings were judged again.
     judged: bool,
-    /// Rules or names of HTTP services.
+    /// The rules or the names of HTTP services changed.
     http: bool,
 }
 
 impl Difference {
-    pub(crate) fn between(drafts: &[Draft<'_>], old: &Table, stale: bool) -> Self {
-        let judged = stale || drafts.len() != old.forms.len() || drafts.iter().any(Draft::is_judged_anew);
+    /// `old`: the forms of the old table.
+    pub(crate) fn between(drafts: &[Draft<'_>], old: &[Arc<Form>], stale: bool) -> Self {
+        let judged = stale || drafts.len() != old.len() || drafts.iter().any(Draft::is_judged_anew);
         Self { judged, http: judged && !same_http(drafts, old) }
     }
 }
 
-/// Whether the same HTTP services are reached by the same rules as before.
-fn same_http(drafts: &[Draft<'_>], old: &Table) -> bool {
+/// Whether there are the same HTTP services with the same rules as before.
+fn same_http(drafts: &[Draft<'_>], old: &[Arc<Form>]) -> bool {
     let http = drafts.iter().filter(|draft| draft.protocol == Protocol::Http);
     let served = http.clone().filter(|draft| draft.settings().is_some()).count();
-    let was_served = old.services().iter().filter(|service| service.protocol == Protocol::Http).count();
+    let was_served = old.iter().filter(|form| form.protocol == Protocol::Http && form.service.is_some()).count();
     served == was_served && { http }.all(Draft::same_entry)
 }
 
@@ -45,11 +45,11 @@ pub(crate) struct Routing {
     pub(crate) tcp: Arc<[(Bind, u32)]>,
     pub(crate) sni: Arc<SniNames>,
     pub(crate) listening: Arc<Listening>,
-    /// Problems of services with each other.
+    /// Problems between services.
     pub(crate) clashes: Arc<[Problem]>,
 }
 
-/// For each listening address that has some, the server names and who takes them, ordered.
+/// Server names and their services, ordered, for each listening address that has some.
 type SniNames = BTreeMap<Bind, Box<[(HostPattern, u32)]>>;
 
 impl Default for Routing {
@@ -102,15 +102,15 @@ fn http_index(web: &[&Draft<'_>], old: &HttpIndex) -> HttpIndex {
 }
 
 fn claim<'a>(draft: &'a Draft<'_>) -> Claim<'a> {
-    let settings = draft.settings();
+    let entry = draft.settings().and_then(|settings| settings.tcp());
     Claim {
         name: draft.name,
-        binds: settings.map(|settings| settings.binds()).unwrap_or_default(),
-        sni: settings.map(|settings| &*settings.extras.sni).unwrap_or_default(),
+        binds: entry.map(|entry| &*entry.binds).unwrap_or_default(),
+        sni: entry.map(|entry| &*entry.sni).unwrap_or_default(),
     }
 }
 
-/// Who listens where, by the services' numbers; `first` is that of the first TCP service.
+/// Which service listens where, by number. `first` is the number of the first TCP service.
 fn numbered(ports: &Allotment, first: usize) -> (Arc<[(Bind, u32)]>, SniNames) {
     let number = |claim: usize| u32::try_from(first + claim).expect("2^32 services do not fit in memory");
     let tcp = ports.shares.iter().map(|(bind, share)| (*bind, number(share.first())));
@@ -122,7 +122,7 @@ fn numbered(ports: &Allotment, first: usize) -> (Arc<[(Bind, u32)]>, SniNames) {
     (tcp.collect(), names.collect())
 }
 
-/// Services that want the same.
+/// Services that claim the same rule, port or server name.
 struct Clashes<'a> {
     web: &'a [&'a Draft<'a>],
     tcp: &'a [&'a Draft<'a>],
@@ -157,7 +157,7 @@ impl Clashes<'_> {
     }
 }
 
-/// How many others there are of what one was named.
+/// ` (and 2 more)` after one of three.
 fn and_more(count: usize) -> String {
     match count {
         0 | 1 => String::new(),
@@ -165,7 +165,7 @@ fn and_more(count: usize) -> String {
     }
 }
 
-/// A rule that never wins, by the key that sets it.
+/// A rule that never wins, and the key that sets it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Lost<'a> {
     loser: u32,
@@ -180,7 +180,7 @@ impl Lost<'_> {
         Self { loser: shadow.loser, winner: shadow.winner, key, rule }
     }
 
-    /// One problem for this rule and others under the same key that lose to the same service.
+    /// One problem for this rule and all others of its key that lose to the same service.
     fn problem(&self, web: &[&Draft<'_>], rules: usize, limits: &Limits) -> Box<[Problem]> {
         let more = and_more(rules);
         let winner = web[self.winner as usize].name;
@@ -206,14 +206,14 @@ fn shadowed_rule(loser: &Draft<'_>, shadow: &Shadow) -> (&'static str, String) {
 }
 
 fn host_key(loser: &Draft<'_>, shadow: &Shadow) -> &'static str {
-    let host = shadow.host.as_ref().and_then(|host| value::host_pattern(host).ok());
-    let key = host.and_then(|host: HostPattern| key_that_names(loser.raw, HOST_KEYS, &host, value::host_pattern));
+    let host = shadow.host.as_ref().and_then(|host| address::host_pattern(host).ok());
+    let key = host.and_then(|host: HostPattern| key_that_names(loser.raw, HOST_KEYS, &host, address::host_pattern));
     key.unwrap_or(HOST_KEYS[0])
 }
 
-/// Which key of a service names this bind.
+/// The key of a service that names this bind.
 pub(crate) fn key_of_bind(raw: &RawKeys, bind: Bind) -> &'static str {
-    key_that_names(raw, BIND_KEYS, &bind, value::bind).unwrap_or(BIND_KEYS[0])
+    key_that_names(raw, BIND_KEYS, &bind, address::bind).unwrap_or(BIND_KEYS[0])
 }
 
 fn problem(draft: &Draft<'_>, limits: &Limits, kind: ProblemKind, key: &str, advice: String) -> Box<[Problem]> {

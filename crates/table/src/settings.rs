@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::abilities::{Abilities, Consequence};
-use crate::compile::Limits;
-use crate::cookie;
+use crate::address::{self, HostPattern};
+use crate::balance::{self, Balance};
+use crate::capabilities::{Capabilities, Consequence};
+use crate::discovery::{Dns, HealthCheck};
 use crate::keys::{Part, classify};
-use crate::model::{
-    Balance, Bind, Cookie, Entry, Extras, HostPattern, HttpEntry, PathRule, Pattern, Protocol, ServiceName,
-    ServiceTimeouts, TcpEntry, Timeouts, UserList,
-};
+use crate::limits::Limits;
+use crate::model::{Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
+use crate::names::{Protocol, ServiceName};
+use crate::pattern::Pattern;
+use crate::policy::{Policy, Scheme};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::reader::Reader;
-use crate::userlist;
 use crate::value::{self, Parsed};
 
 /// Keys that name hosts, in order.
@@ -29,24 +30,27 @@ pub(crate) struct Settings {
     /// Port of instances whose value names none.
     pub(crate) port: u16,
     pub(crate) balance: Balance,
-    pub(crate) extras: Extras,
+    pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) dns: Option<Dns>,
+    pub(crate) health_check: HealthCheck,
+    pub(crate) custom_settings: Option<Box<str>>,
     connect: Option<Duration>,
     server: Option<Duration>,
     tunnel: Option<Duration>,
 }
 
-/// What one service's settings came to.
+/// The outcome of judging one service's settings.
 #[derive(Debug)]
 pub(crate) struct Judged {
     /// `None`: some key is bad, or there is no rule.
     pub(crate) settings: Option<Arc<Settings>>,
-    /// Must not be served, good or not.
+    /// The service must not be served, even if its settings are good.
     pub(crate) held_back: bool,
     pub(crate) problems: Box<[Problem]>,
 }
 
 impl Settings {
-    /// The waits, with the configuration's for those that the service does not set.
+    /// The service's waits, and the configuration's where it sets none.
     pub(crate) fn timeouts(&self, defaults: &Timeouts) -> ServiceTimeouts {
         ServiceTimeouts {
             connect: self.connect.unwrap_or(defaults.connect),
@@ -62,14 +66,14 @@ impl Settings {
         }
     }
 
-    pub(crate) fn binds(&self) -> &[Bind] {
+    pub(crate) fn tcp(&self) -> Option<&TcpEntry> {
         match &self.entry {
-            Entry::Http(_) => &[],
-            Entry::Tcp(entry) => &entry.binds,
+            Entry::Tcp(entry) => Some(entry),
+            Entry::Http(_) => None,
         }
     }
 
-    /// The compiled expression, if this is the same.
+    /// The compiled expression of this text, if there is one.
     fn pattern(&self, text: &str) -> Option<&Arc<Pattern>> {
         self.http()?.paths.iter().find_map(|rule| match rule {
             PathRule::Pattern(pattern) if pattern.as_str() == text => Some(pattern),
@@ -78,14 +82,14 @@ impl Settings {
     }
 }
 
-/// Whether two sets of raw keys differ in nothing but instances.
+/// Whether two sets of raw keys differ in instances only.
 pub(crate) fn same_settings(protocol: Protocol, a: &RawKeys, b: &RawKeys) -> bool {
     let counts =
         |&(key, value): &(&str, &[u8])| matches!(classify(protocol, key, value), Part::Setting | Part::Unknown(_));
     a.iter().filter(counts).eq(b.iter().filter(counts))
 }
 
-/// Judges the settings of one service. `old` lends its compiled expression.
+/// Judges the settings of one service. A compiled expression is taken from `old` if it is the same.
 pub(crate) fn judge(
     (protocol, name): (Protocol, &ServiceName),
     raw: &RawKeys,
@@ -94,9 +98,8 @@ pub(crate) fn judge(
 ) -> Judged {
     let mut reader = Reader::new(raw, Report::of_service(&limits.prefix, protocol, name));
     report_unknown(&mut reader, protocol);
-    let (extras, protected) = extras(&mut reader, protocol, limits.abilities);
-    let held_back = report_unmet(&mut reader, protocol, &extras, limits.abilities) || !protected;
-    let settings = settings(&mut reader, protocol, extras, old);
+    let (settings, is_protected) = settings(&mut reader, protocol, old, limits.capabilities);
+    let held_back = report_unmet(&mut reader, protocol, &settings, limits.capabilities) || !is_protected;
     let settings = (!reader.bad).then(|| Arc::new(settings));
     Judged { settings, held_back, problems: reader.report.finish() }
 }
@@ -114,39 +117,81 @@ fn unknown_advice(protocol: Protocol, key: &str, meant: Option<&str>) -> String 
     match meant {
         Some(meant) if key.contains('/') => format!("nobody reads this key; did you mean {meant}?"),
         Some(meant) => {
-            format!("did you mean {meant}? An instance of this name goes below upstreams/")
+            format!("did you mean {meant}? If this is an instance, write it below upstreams/")
         }
-        None if key.is_empty() => "a service is a directory: its keys go below it".into(),
+        None if key.is_empty() => "a service is a directory; write its keys below it".into(),
         None if key.contains('/') => "nobody reads this key".into(),
-        None => format!("no key of {protocol}/; an instance of this name goes below upstreams/"),
+        None => format!("{protocol}/ has no such key; if this is an instance, write it below upstreams/"),
     }
 }
 
-fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, extras: &Extras, abilities: Abilities) -> bool {
+/// Reports keys that the engine does not honour, and says whether the service must not be served for want of them.
+fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings, capabilities: Capabilities) -> bool {
     let mut held_back = false;
-    let raw = reader.raw;
-    for unmet in abilities.unmet(extras, |key| is_set(raw, protocol, key)) {
-        held_back |= unmet.consequence == Consequence::HeldBack;
-        let value = reader.raw.get(unmet.key).map(String::from_utf8_lossy);
-        reader.report.add(ProblemKind::Unsupported, unmet.key, value.as_deref(), unmet.advice());
+    for (key, is_asked, consequence) in wishes(reader.raw, protocol, settings) {
+        if is_asked && !capabilities.honours(key) {
+            held_back |= consequence == Consequence::HeldBack;
+            let value = reader.raw.get(key).map(String::from_utf8_lossy);
+            reader.report.add(ProblemKind::Unsupported, key, value.as_deref(), consequence.advice());
+        }
     }
     held_back
 }
 
-fn settings(reader: &mut Reader<'_>, protocol: Protocol, extras: Extras, old: Option<&Settings>) -> Settings {
-    let (entry, port, balance) = match protocol {
-        Protocol::Http => http(reader, old),
-        Protocol::Tcp => tcp(reader),
+/// Keys that some engine does not honour: whether the service asks for them, and what comes of it where they are not
+/// honoured. Some are only read for an engine that honours them: of those it counts whether they are set.
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 8] {
+    use Consequence::{HeldBack, Without};
+    let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
+    let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
+    [
+        ("dns", settings.dns.is_some(), Without),
+        ("cookie", is_set("cookie"), Without),
+        ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
+        ("health_check_uri", settings.health_check.uri.is_some(), Without),
+        ("health_check_port", settings.health_check.port.is_some(), Without),
+        ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
+        ("sni", settings.tcp().is_some_and(|entry| !entry.sni.is_empty()), HeldBack),
+        ("custom_settings", is_set("custom_settings"), Without),
+    ]
+}
+
+/// The settings, and whether the service has all the protection that it asks for.
+fn settings(
+    reader: &mut Reader<'_>,
+    protocol: Protocol,
+    old: Option<&Settings>,
+    capabilities: Capabilities,
+) -> (Settings, bool) {
+    let ((entry, port, balance), (policy, is_protected)) = match protocol {
+        Protocol::Http => (http(reader, old), Policy::read(reader, capabilities)),
+        Protocol::Tcp => (tcp(reader), (None, true)),
     };
-    Settings {
+    let settings = Settings {
         entry,
         port,
-        balance: reader.read("balance", |text| value::balance(protocol, text)).unwrap_or(balance),
-        extras,
+        balance: reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance),
+        policy,
+        dns: reader.read("dns", Dns::parse),
+        health_check: health_check(reader, protocol),
+        custom_settings: match capabilities.honours("custom_settings") {
+            true => reader.read("custom_settings", lines),
+            false => None,
+        },
         connect: reader.read("timeout/connect", value::duration),
         server: reader.read("timeout/server", value::duration),
         tunnel: reader.read("timeout/tunnel", value::duration),
-    }
+    };
+    (settings, is_protected)
+}
+
+/// Connections to a TCP service cannot be checked with a path.
+fn health_check(reader: &mut Reader<'_>, protocol: Protocol) -> HealthCheck {
+    let uri = match protocol {
+        Protocol::Http => reader.read("health_check_uri", value::uri),
+        Protocol::Tcp => None,
+    };
+    HealthCheck { uri, port: reader.read("health_check_port", value::port) }
 }
 
 /// The rules, the instances' port and the default balance of an HTTP service.
@@ -172,7 +217,7 @@ fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, u16, Balance
 fn hosts(reader: &mut Reader<'_>) -> Box<[HostPattern]> {
     let mut hosts = Vec::new();
     for key in HOST_KEYS {
-        hosts.extend(reader.read(key, |text| value::list(text, value::host_pattern)).unwrap_or_default());
+        hosts.extend(reader.read(key, |text| value::list(text, address::host_pattern)).unwrap_or_default());
     }
     distinct(hosts)
 }
@@ -207,52 +252,21 @@ fn tcp(reader: &mut Reader<'_>) -> (Entry, u16, Balance) {
     let was_bad = reader.bad;
     let mut binds = Vec::new();
     for key in BIND_KEYS {
-        binds.extend(reader.read(key, |text| value::list(text, value::bind)).unwrap_or_default());
+        binds.extend(reader.read(key, |text| value::list(text, address::bind)).unwrap_or_default());
     }
     if reader.bad == was_bad && binds.is_empty() {
         no_rule(reader, "this service has no port to listen on; set port");
     }
     let first = binds.first().map_or(0, |bind| bind.port);
     let port = reader.read("internal_port", value::port).unwrap_or(first);
-    (Entry::Tcp(TcpEntry { binds: distinct(binds) }), port, Balance::LeastConnections)
+    let sni = reader.read("sni", |text| value::list(text, address::server_name)).unwrap_or_default();
+    let entry = TcpEntry { binds: distinct(binds), sni: distinct(sni) };
+    (Entry::Tcp(entry), port, Balance::LeastConnections)
 }
 
 fn no_rule(reader: &mut Reader<'_>, advice: &str) {
     reader.bad = true;
     reader.report.add(ProblemKind::NoRule, "", None, advice);
-}
-
-/// Keys that engines honour or not, see [`Abilities`]; and whether the service has the protection that it asks for.
-fn extras(reader: &mut Reader<'_>, protocol: Protocol, abilities: Abilities) -> (Extras, bool) {
-    let both = Extras {
-        dns: reader.read("dns", dns),
-        health_check_port: reader.read("health_check_port", value::port),
-        custom_settings: if abilities.custom_settings { reader.read("custom_settings", lines) } else { None },
-        ..Extras::default()
-    };
-    match protocol {
-        Protocol::Tcp => {
-            let sni = reader.read("sni", |text| value::list(text, value::server_name)).unwrap_or_default();
-            (Extras { sni: distinct(sni), ..both }, true)
-        }
-        Protocol::Http => {
-            let users = if abilities.basic_auth { users(reader) } else { Ok(None) };
-            let protected = users.is_ok();
-            let extras = Extras {
-                cookie: if abilities.cookie { cookie(reader) } else { None },
-                basic_auth_secrets: users.ok().flatten(),
-                health_check_uri: reader.read("health_check_uri", value::uri),
-                scheme: reader.read("scheme", scheme).flatten(),
-                ..both
-            };
-            (extras, protected)
-        }
-    }
-}
-
-/// Whether a service's own key is set.
-fn is_set(raw: &RawKeys, protocol: Protocol, key: &str) -> bool {
-    raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting)
 }
 
 /// Lines for HAProxy: what they say is for HAProxy to judge.
@@ -261,36 +275,6 @@ fn lines(text: &str) -> Parsed<Box<str>> {
     match text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
         true => Err("expected lines of text without control characters".into()),
         false => Ok(text.into()),
-    }
-}
-
-fn dns(text: &str) -> Parsed<Box<str>> {
-    let name = text.strip_prefix("srv:").unwrap_or(text);
-    value::host_name(name.strip_suffix('.').unwrap_or(name))
-        .map_err(|_| "expected a host name, or srv: and a name".to_owned())?;
-    Ok(text.into())
-}
-
-/// The one key whose empty value means something.
-fn cookie(reader: &mut Reader<'_>) -> Option<Cookie> {
-    reader.raw.get("cookie")?;
-    Some(reader.read("cookie", cookie::parse).unwrap_or_default())
-}
-
-/// Who may come in. An error is a problem, and more than a bad value: a service that asks for protection is held back,
-/// not served in its last, perhaps unprotected form.
-fn users(reader: &mut Reader<'_>) -> Result<Option<UserList>, ()> {
-    let was_bad = std::mem::replace(&mut reader.bad, false);
-    let users = reader.read("basic_auth_secrets", userlist::parse);
-    let is_bad = std::mem::replace(&mut reader.bad, was_bad);
-    if is_bad { Err(()) } else { Ok(users) }
-}
-
-fn scheme(text: &str) -> Parsed<Option<Box<str>>> {
-    match text {
-        "http" => Ok(None),
-        "https" | "http-and-https" => Ok(Some(text.into())),
-        _ => Err("expected http, https or http-and-https".into()),
     }
 }
 
@@ -305,7 +289,7 @@ fn distinct<T: PartialEq>(items: Vec<T>) -> Box<[T]> {
     kept.into()
 }
 
-/// Which of several keys with one meaning names this, for problems with it.
+/// Which of several keys with the same meaning holds this item: the key that its problem is reported under.
 pub(crate) fn key_that_names<T: PartialEq>(
     raw: &RawKeys,
     keys: &[&'static str],

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use crate::address::{Bind, HostPattern};
 use crate::basis::Basis;
 use crate::explain::{self, Explanation};
 use crate::form::Form;
 use crate::index::Found;
-use crate::model::{Bind, Config, HostPattern, Protocol, Service};
+use crate::model::{Config, Service};
+use crate::names::Protocol;
 use crate::routing::Routing;
 
 /// An immutable routing table: one revision of the keys, compiled.
 #[derive(Debug, Default)]
 pub struct Table {
+    generation: u64,
     revision: u64,
     services: Box<[Arc<Service>]>,
     pub(crate) routing: Routing,
@@ -31,18 +34,24 @@ pub struct Route {
 }
 
 impl Table {
-    /// A table of no services at revision 0, as before the first listing.
+    /// A table of no services, of generation and revision 0, as before the first listing.
     pub fn empty() -> Arc<Self> {
         static EMPTY: LazyLock<Arc<Table>> = LazyLock::new(Arc::default);
         EMPTY.clone()
     }
 
-    pub(crate) fn new(revision: u64, basis: Basis, routing: Routing, forms: Box<[Arc<Form>]>) -> Self {
+    pub(crate) fn new(generation: u64, revision: u64, basis: Basis, routing: Routing, forms: Box<[Arc<Form>]>) -> Self {
         let services = forms.iter().filter_map(|form| form.service.clone()).collect();
-        Self { revision, services, routing, basis, forms }
+        Self { generation, revision, services, routing, basis, forms }
     }
 
-    /// The store's revision it was compiled from.
+    /// Which compile of this process made it: one more than the table before it, 0 for the empty table. Engines
+    /// acknowledge this, as the keys at one revision may make different tables.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The store's revision it was compiled from: what users see.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -52,8 +61,8 @@ impl Table {
         &self.basis.config.value
     }
 
-    /// Certificates by name, as far as the engine serves them: each a chain and its private key in PEM, its blocks and
-    /// nothing else, no empty line. Secret. A name is any one path segment, so it makes no file name as it is.
+    /// Certificates by name, if the engine honours `certs/`: each is a chain and its private key, as PEM blocks without
+    /// anything between them. Secret. A name is any path segment: escape it before it becomes a file name.
     pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<str>> {
         &self.basis.certs.value.0
     }
@@ -69,15 +78,15 @@ impl Table {
         self.services.binary_search_by(key).ok().map(|at| &self.services[at])
     }
 
-    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. Where services
-    /// share an address, this is the one that takes what none of [`Table::sni`] matches; where all of them have `sni`,
-    /// the first of them, and nobody takes what does not match.
+    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. If services share
+    /// an address, this is the one that takes connections that no name of [`Table::sni`] matches. If all of them have
+    /// `sni`, this is the first, and nobody takes such connections.
     pub fn tcp(&self) -> &[(Bind, u32)] {
         &self.routing.tcp
     }
 
     /// The TLS server names that choose a service on this address, and its index into [`Table::services`]. Ordered, each
-    /// name once; empty where one service takes whatever comes. An exact name goes before the longest wildcard.
+    /// name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
     pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
         self.routing.sni.get(&bind).map(|names| &**names).unwrap_or_default()
     }

@@ -1,13 +1,81 @@
-//! Parses `basic_auth_secrets`: the lines of a HAProxy user list. What it says of them never holds any of them.
+//! `basic_auth_secrets`: the lines of a HAProxy user list. Parses them. Its errors never quote them: they are secret.
 
-use crate::extras::{Group, Password, User, UserList};
+use std::fmt::{Debug, Formatter, Result};
+
 use crate::value::Parsed;
 use crate::words::words;
 
 const SHAPE: &str = "expected lines such as: user NAME password HASH, user NAME insecure-password WORD groups A,B, or \
                      group NAME users A,B";
 
-/// Parses the lines. Anything else than users and groups is refused, as it would not be what its author meant.
+/// Who may come in: HAProxy's user list (Configuration Manual, `userlist`). Names and passwords may hold any character
+/// but control characters. Every user and group that is named is in the list.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UserList {
+    /// Groups, in order.
+    pub groups: Box<[Group]>,
+    /// Users, in order, at least one. If two have the same name, the first counts.
+    pub users: Box<[User]>,
+}
+
+/// A group of users.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: Box<str>,
+    /// The users that the group's own line names.
+    pub users: Box<[Box<str>]>,
+}
+
+/// A user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: Box<str>,
+    /// The password.
+    pub password: Password,
+    /// The groups that the user's own line names.
+    pub groups: Box<[Box<str>]>,
+}
+
+/// A password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Password {
+    /// `password`: hashed as crypt(3) does.
+    Hash(Box<str>),
+    /// `insecure-password`: as it is.
+    Plain(Box<str>),
+}
+
+/// Nothing of it is ever printed.
+impl Debug for UserList {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
+
+/// Nothing of it is ever printed.
+impl Debug for Group {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
+
+/// Nothing of it is ever printed.
+impl Debug for User {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
+
+/// Nothing of it is ever printed.
+impl Debug for Password {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("hidden")
+    }
+}
+
+/// Parses the lines. Any line but users and groups is refused: to ignore it would not be what its author meant.
 pub(crate) fn parse(text: &str) -> Parsed<UserList> {
     let (mut users, mut groups) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
@@ -32,13 +100,13 @@ fn user(name: &str, options: &[&str]) -> Parsed<User> {
             ["password", hash] if !hash.is_empty() => password.replace(Password::Hash(hash.into())).is_some(),
             ["insecure-password", word] => password.replace(Password::Plain(word.into())).is_some(),
             ["groups", list] => groups.replace(names(list)?).is_some(),
-            _ => return Err("has something behind the user's name that is no password and no groups".into()),
+            _ => return Err("has an unknown option after the user's name".into()),
         };
         if twice {
-            return Err("says something twice of its user".into());
+            return Err("has an option twice".into());
         }
     }
-    let password = password.ok_or("has no password for its user")?;
+    let password = password.ok_or("has no password")?;
     Ok(User { name: self::name(name)?, password, groups: groups.unwrap_or_default() })
 }
 
@@ -46,7 +114,7 @@ fn group(name: &str, options: &[&str]) -> Parsed<Group> {
     let users = match *options {
         [] => Box::default(),
         ["users", list] => names(list)?,
-        _ => return Err("has something behind the group's name that is no users".into()),
+        _ => return Err("has an unknown option after the group's name".into()),
     };
     Ok(Group { name: self::name(name)?, users })
 }
@@ -60,18 +128,18 @@ fn names(list: &str) -> Parsed<Box<[Box<str>]>> {
     names.collect::<Parsed<Vec<_>>>().map(Into::into)
 }
 
-/// Somebody may come in, and whoever is named is there.
+/// There is a user, and every user and group that is named is in the list.
 fn whole(list: &UserList) -> Parsed<()> {
     let has_user = |name: &str| list.users.iter().any(|user| *user.name == *name);
     let has_group = |name: &str| list.groups.iter().any(|group| *group.name == *name);
     if list.users.is_empty() {
-        return Err(format!("{SHAPE}; there is no user"));
+        return Err(format!("{SHAPE}; no line is a user"));
     }
     if !list.users.iter().flat_map(|user| &user.groups).all(|name| has_group(name)) {
-        return Err(format!("{SHAPE}; a user is in a group that is not there"));
+        return Err(format!("{SHAPE}; a user names a group that has no line"));
     }
     if !list.groups.iter().flat_map(|group| &group.users).all(|name| has_user(name)) {
-        return Err(format!("{SHAPE}; a group has a user that is not there"));
+        return Err(format!("{SHAPE}; a group names a user that has no line"));
     }
     Ok(())
 }
@@ -114,24 +182,24 @@ mod tests {
     #[test]
     fn anything_else_is_refused_and_not_repeated() {
         for (text, expected) in [
-            ("", "there is no user"),
-            ("# hunter2", "there is no user"),
+            ("", "no line is a user"),
+            ("# hunter2", "no line is a user"),
             ("hunter2", "line 1 is neither a user nor a group"),
             ("user hunter2", "line 1 has no password"),
             ("user", "line 1 is neither"),
-            ("user a insecure-password", "line 1 has something behind the user's name"),
-            ("user a password ''", "line 1 has something behind"),
-            ("user a insecure-password hunter2 hunter2", "line 1 has something behind"),
-            ("user a insecure-password hunter2 password hunter2", "line 1 says something twice"),
+            ("user a insecure-password", "line 1 has an unknown option after the user's name"),
+            ("user a password ''", "line 1 has an unknown option"),
+            ("user a insecure-password hunter2 hunter2", "line 1 has an unknown option"),
+            ("user a insecure-password hunter2 password hunter2", "line 1 has an option twice"),
             ("user '' insecure-password hunter2", "line 1 has an empty name"),
             ("user a insecure-password b\nacl hunter2", "line 2 is neither"),
-            ("user a insecure-password hunter2 groups g", "a user is in a group that is not there"),
-            ("group g users hunter2\nuser a password x", "a group has a user that is not there"),
-            ("group g hunter2 a", "line 1 has something behind the group's name"),
+            ("user a insecure-password hunter2 groups g", "a user names a group that has no line"),
+            ("group g users hunter2\nuser a password x", "a group names a user that has no line"),
+            ("group g hunter2 a", "line 1 has an unknown option after the group's name"),
             ("user a insecure-password \"$hunter2\"", "line 1 uses a variable"),
-            ("user a insecure-password hunter2\u{7}", "line 1 holds a control character"),
-            ("user a insecure-password 'hunter2", "line 1 has a quote that is not closed"),
-            ("user a insecure-password hunter2\u{b}\nbackend x", "line 1 holds a control character"),
+            ("user a insecure-password hunter2\u{7}", "line 1 has a control character"),
+            ("user a insecure-password 'hunter2", "line 1 has an unclosed quote"),
+            ("user a insecure-password hunter2\u{b}\nbackend x", "line 1 has a control character"),
         ] {
             let advice = parse(text).expect_err(text);
             assert!(advice.contains(expected), "{text}: {advice}");

@@ -1,9 +1,9 @@
-//! Takes a line of HAProxy's configuration apart into words, as HAProxy does (Configuration Manual, section 2.2). Knows
-//! no word. What it says of a line never holds any of it: it may be secret.
+//! Splits a line of HAProxy's configuration into words, as HAProxy does (Configuration Manual, section 2.2). Knows no
+//! keyword. Its errors never quote the line: it may be secret.
 
 use crate::value::Parsed;
 
-/// The words of a line; none for an empty line or a comment. Variables and coded characters are refused.
+/// The words of a line; none for an empty line or a comment. Variables and escape sequences are refused.
 pub(crate) fn words(line: &str) -> Parsed<Vec<String>> {
     let mut splitter = Splitter { rest: line.chars().peekable(), words: Vec::new(), word: None };
     splitter.run()?;
@@ -13,7 +13,7 @@ pub(crate) fn words(line: &str) -> Parsed<Vec<String>> {
 struct Splitter<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
     words: Vec<String>,
-    /// The word that is not over yet.
+    /// The word being read.
     word: Option<String>,
 }
 
@@ -35,20 +35,20 @@ impl Splitter<'_> {
 
     fn add(&mut self, character: char) -> Parsed<()> {
         if character.is_control() {
-            return Err("holds a control character".into());
+            return Err("has a control character".into());
         }
         self.word.get_or_insert_default().push(character);
         Ok(())
     }
 
-    /// Up to the next single quote, all as it is.
+    /// Up to the next single quote, without escapes.
     fn strong(&mut self) -> Parsed<()> {
         self.word.get_or_insert_default();
         loop {
             match self.rest.next() {
                 Some('\'') => return Ok(()),
                 Some(other) => self.add(other)?,
-                None => return Err("has a quote that is not closed".into()),
+                None => return Err("has an unclosed quote".into()),
             }
         }
     }
@@ -62,15 +62,15 @@ impl Splitter<'_> {
                 Some('\\') => self.escaped(" #'\"$")?,
                 Some('$') => return Err("uses a variable; write its value out, or use single quotes".into()),
                 Some(other) => self.add(other)?,
-                None => return Err("has a quote that is not closed".into()),
+                None => return Err("has an unclosed quote".into()),
             }
         }
     }
 
-    /// What follows a backslash: some characters stand for themselves, in front of others it is one itself.
+    /// After a backslash: `themselves` lose their special meaning; before any other character it is a plain backslash.
     fn escaped(&mut self, themselves: &str) -> Parsed<()> {
         match self.rest.peek() {
-            Some('r' | 'n' | 't' | 'x') => Err("has a coded character after a backslash; write it as it is".into()),
+            Some('r' | 'n' | 't' | 'x') => Err("has an escape sequence; write the character itself".into()),
             Some(&next) if next == '\\' || themselves.contains(next) => {
                 self.rest.next();
                 self.add(next)
@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn refused() {
         for (line, expected) in [
-            ("'a", "a quote that is not closed"),
-            ("\"a", "a quote that is not closed"),
+            ("'a", "an unclosed quote"),
+            ("\"a", "an unclosed quote"),
             ("\"$HOME\"", "uses a variable"),
-            (r"a\x41", "a coded character"),
-            (r#""\n""#, "a coded character"),
+            (r"a\x41", "an escape sequence"),
+            (r#""\n""#, "an escape sequence"),
             ("a\u{1}", "a control character"),
             ("'\u{0}'", "a control character"),
         ] {

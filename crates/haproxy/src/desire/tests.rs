@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pointsman_table::{Abilities, Limits, Mirror, compile};
+use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
 use super::super::model::{Address, Owner};
 use super::super::render::{Rendered, render, spare};
@@ -44,10 +44,10 @@ impl World {
 
     fn table(&self) -> Arc<Table> {
         let entry = |(key, value): &(String, String)| (key.as_str().into(), value.as_bytes().into());
-        let mut mirror = Mirror::default();
-        mirror.reset(self.revision, self.keys.iter().map(entry));
-        let limits = Limits { prefix: "/p".into(), abilities: Abilities::haproxy(), ..Limits::default() };
-        compile(&mirror, None, &limits).table
+        let mut key_set = KeySet::default();
+        key_set.reset(self.revision, self.keys.iter().map(entry));
+        let limits = Limits { prefix: "/p".into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
+        compile(&key_set, None, &limits).table
     }
 
     fn desired(&self) -> (Desired, Vec<String>) {

@@ -1,6 +1,6 @@
 //! One small configuration as a whole, as its readers see it; and many in a row, as the engine makes them.
 
-use pointsman_table::{Abilities, Change, Limits, Mirror, compile};
+use pointsman_table::{Capabilities, Change, KeySet, Limits, compile};
 
 use super::tests::World;
 use super::*;
@@ -35,9 +35,9 @@ fn a_small_one_whole() {
 /// not change share what was made of them.
 #[test]
 fn a_memory_is_only_faster() {
-    let (mut mirror, mut memory, mut table) = (Mirror::default(), Memory::default(), Table::empty());
+    let (mut key_set, mut memory, mut table) = (KeySet::default(), Memory::default(), Table::empty());
     let (mut world, mut last) = (World::default(), BTreeMap::new());
-    let limits = Limits { prefix: "/p".into(), abilities: Abilities::haproxy(), ..Limits::default() };
+    let limits = Limits { prefix: "/p".into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
     for (step, shared) in [
         ("services/web/domain = shop.test", ""),
         ("services/web/a = 10.0.0.1", ""),
@@ -67,10 +67,10 @@ fn a_memory_is_only_faster() {
             "free" => world.held.services.clear(),
             row => {
                 let (key, value) = row.split_once(" = ").unwrap();
-                mirror.apply(1, [Change::Put { key: key.into(), value: value.as_bytes().into() }]);
+                key_set.apply(1, [Change::Put { key: key.into(), value: value.as_bytes().into() }]);
             }
         }
-        table = compile(&mirror, Some(&table), &limits).table;
+        table = compile(&key_set, Some(&table), &limits).table;
         let (desired, problems) = desire_again(&mut memory, &table, &world.held, &world.addresses, &world.shape);
         let same = |(name, backend): &(&BackendName, &Arc<Backend>)| {
             last.get(*name).is_some_and(|last| Arc::ptr_eq(last, backend))

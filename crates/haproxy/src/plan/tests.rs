@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pointsman_table::{Limits, Mirror, Protocol, compile};
+use pointsman_table::{KeySet, Limits, Protocol, compile};
 
 use super::*;
 use crate::model::{Part, Route};
@@ -62,9 +62,9 @@ fn server(text: &str) -> Server {
 }
 
 fn service_name() -> pointsman_table::ServiceName {
-    let mut mirror = Mirror::default();
-    mirror.reset(1, [("services/x/domain".into(), b"x.test".as_slice().into())]);
-    compile(&mirror, None, &Limits::default()).table.services()[0].name.clone()
+    let mut key_set = KeySet::default();
+    key_set.reset(1, [("services/x/domain".into(), b"x.test".as_slice().into())]);
+    compile(&key_set, None, &Limits::default()).table.services()[0].name.clone()
 }
 
 fn running(services: &str, spares: usize) -> Running {

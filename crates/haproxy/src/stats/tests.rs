@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{Limits, Mirror, Table, compile};
+use pointsman_table::{KeySet, Limits, Table, compile};
 
 use super::*;
 
@@ -15,9 +15,9 @@ const REAL: &str = include_str!("haproxy-2.6.csv");
 fn table() -> Arc<Table> {
     let http = ["a", "b", "c", "d", "e"].map(|name| (format!("services/{name}/domain"), "x.test"));
     let keys = http.into_iter().chain([("tcp-services/t/port".to_owned(), "1")]);
-    let mut mirror = Mirror::default();
-    mirror.reset(1, keys.map(|(key, value)| (key.into(), value.as_bytes().into())));
-    compile(&mirror, None, &Limits::default()).table
+    let mut key_set = KeySet::default();
+    key_set.reset(1, keys.map(|(key, value)| (key.into(), value.as_bytes().into())));
+    compile(&key_set, None, &Limits::default()).table
 }
 
 /// Reads with backends named as the engine names them, and `spare:1` given to the service of that name.

@@ -59,14 +59,14 @@ struct View<'a> {
     balance: String,
     instances: Vec<Place<'a>>,
     timeouts: Waits,
-    dns: Option<&'a str>,
+    dns: Option<String>,
     cookie: Option<String>,
     /// Whether requests must bring a name and password.
     protected: bool,
     health_check_uri: Option<&'a str>,
     health_check_port: Option<u16>,
     /// `http`, `https` or `http-and-https`.
-    scheme: &'a str,
+    scheme: &'static str,
     custom_settings: Option<&'a str>,
 }
 
@@ -127,7 +127,7 @@ struct AllWaits {
 
 impl<'a> View<'a> {
     fn new(service: &'a Service) -> Self {
-        let (entry, extras) = (service.http(), &service.extras);
+        let entry = service.http();
         let hosts = entry.map(|entry| &*entry.hosts).unwrap_or_default();
         let waits = service.timeouts;
         Self {
@@ -140,7 +140,7 @@ impl<'a> View<'a> {
             default: entry.is_some_and(|entry| entry.default),
             either: entry.is_some_and(|entry| entry.either),
             binds: service.tcp().iter().flat_map(|entry| &entry.binds).map(ToString::to_string).collect(),
-            sni: texts(&extras.sni),
+            sni: texts(service.sni()),
             balance: service.balance.to_string(),
             instances: service.instances.iter().map(Place::new).collect(),
             timeouts: Waits {
@@ -148,13 +148,13 @@ impl<'a> View<'a> {
                 server: waits.server.as_millis(),
                 tunnel: waits.tunnel.as_millis(),
             },
-            dns: extras.dns.as_deref(),
-            cookie: extras.cookie.as_ref().map(ToString::to_string),
-            protected: extras.basic_auth_secrets.is_some(),
-            health_check_uri: extras.health_check_uri.as_deref(),
-            health_check_port: extras.health_check_port,
-            scheme: extras.scheme.as_deref().unwrap_or("http"),
-            custom_settings: extras.custom_settings.as_deref(),
+            dns: service.dns.as_ref().map(ToString::to_string),
+            cookie: service.cookie().map(ToString::to_string),
+            protected: service.basic_auth().is_some(),
+            health_check_uri: service.health_check.uri.as_deref(),
+            health_check_port: service.health_check.port,
+            scheme: service.scheme().as_str(),
+            custom_settings: service.custom_settings.as_deref(),
         }
     }
 }

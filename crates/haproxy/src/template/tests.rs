@@ -1,6 +1,6 @@
 //! Rows: a template in, what it comes to or what is wrong with it.
 
-use pointsman_table::{Limits, Mirror, compile};
+use pointsman_table::{KeySet, Limits, compile};
 
 use super::*;
 
@@ -12,10 +12,10 @@ fn table() -> Arc<Table> {
         ("services/x\ny/upstreams/a b", "[::1]:81"),
         ("tcp-services/db/port", "5432"),
     ];
-    let mut mirror = Mirror::default();
+    let mut key_set = KeySet::default();
     let entry = |(key, value): (&str, &str)| (key.into(), value.as_bytes().into());
-    mirror.reset(7, keys.map(entry));
-    compile(&mirror, None, &Limits::default()).table
+    key_set.reset(7, keys.map(entry));
+    compile(&key_set, None, &Limits::default()).table
 }
 
 fn sections() -> Sections {

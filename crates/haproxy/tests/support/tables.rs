@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{Limits, Mirror, Table, compile};
+use pointsman_table::{KeySet, Limits, Table, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -136,8 +136,8 @@ pub(crate) fn services() -> impl Strategy<Value = Keys> {
 
 /// The table of these keys below `services/`.
 pub(crate) fn table<'a>(keys: impl IntoIterator<Item = (&'a str, &'a str)>) -> Arc<Table> {
-    let mut mirror = Mirror::default();
+    let mut key_set = KeySet::default();
     let entry = |(key, value): (&str, &str)| (format!("services/{key}").into(), value.as_bytes().into());
-    mirror.reset(1, keys.into_iter().map(entry));
-    compile(&mirror, None, &Limits::default()).table
+    key_set.reset(1, keys.into_iter().map(entry));
+    compile(&key_set, None, &Limits::default()).table
 }

@@ -191,7 +191,7 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Arc;
 
-    use pointsman_table::{Limits, Mirror, compile};
+    use pointsman_table::{KeySet, Limits, compile};
 
     use super::*;
     use crate::pool::connections::Pools;
@@ -200,10 +200,10 @@ mod tests {
 
     /// A service with these keys, and nothing at work.
     fn service(keys: &[(&str, &str)]) -> Rc<ServiceLive> {
-        let mut mirror = Mirror::default();
+        let mut key_set = KeySet::default();
         let entry = |(key, value): &(&str, &str)| (format!("services/s/{key}").into(), value.as_bytes().into());
-        mirror.reset(1, keys.iter().chain(&[("default", "true")]).map(entry));
-        let compiled = compile(&mirror, None, &Limits::default());
+        key_set.reset(1, keys.iter().chain(&[("default", "true")]).map(entry));
+        let compiled = compile(&key_set, None, &Limits::default());
         assert_eq!(compiled.problems, []);
         let home = Home::new(0, Arc::new(Registry::new(1, crate::FAULTS)), Pools::new(0));
         let view = View::empty().next(compiled.table, &home, 0);

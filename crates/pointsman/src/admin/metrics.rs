@@ -365,7 +365,7 @@ const KINDS: &[ProblemKind] = &[
 mod tests {
     use std::sync::Arc;
 
-    use pointsman_table::{Limits, Mirror, Table, compile};
+    use pointsman_table::{KeySet, Limits, Table, compile};
 
     use super::*;
     use pointsman_engine::live::{Histogram, Totals};
@@ -377,9 +377,9 @@ mod tests {
         let entry = |key: &str, value: &[u8]| (format!("services/{SERVICE}/{key}").into(), value.into());
         let address = &b"127.0.0.1:1"[..];
         let keys = [("domain", &b"a.test"[..]), ("one", address), ("down", address), ("fresh", address)];
-        let mut mirror = Mirror::default();
-        mirror.reset(7, keys.map(|(key, value)| entry(key, value)));
-        compile(&mirror, None, &Limits::default()).table
+        let mut key_set = KeySet::default();
+        key_set.reset(7, keys.map(|(key, value)| entry(key, value)));
+        compile(&key_set, None, &Limits::default()).table
     }
 
     fn totals(requests: u64, responses: [u64; 5]) -> Totals {

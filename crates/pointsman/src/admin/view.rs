@@ -210,7 +210,7 @@ impl RuleView {
         match &service.entry {
             Entry::Http(http) => Self::http(http),
             Entry::Tcp(tcp) => Self {
-                hosts: service.extras.sni.iter().map(ToString::to_string).collect(),
+                hosts: tcp.sni.iter().map(ToString::to_string).collect(),
                 listen: tcp.binds.iter().map(ToString::to_string).collect(),
                 ..Self::default()
             },
@@ -319,17 +319,17 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::{Abilities, Limits, Mirror, compile};
+    use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
     use super::{TableView, split};
 
     #[test]
     fn services_that_share_a_port() {
         let keys = [("a/port", "1"), ("b/ports", "1,2"), ("b/sni", "b.test"), ("c/port", "1"), ("c/sni", "c.test")];
-        let mut mirror = Mirror::default();
-        mirror.reset(1, keys.map(|(key, value)| (format!("tcp-services/{key}").into(), value.as_bytes().into())));
-        let limits = Limits { abilities: Abilities::haproxy(), ..Limits::default() };
-        let view = TableView::new(&compile(&mirror, None, &limits).table, &[]);
+        let mut key_set = KeySet::default();
+        key_set.reset(1, keys.map(|(key, value)| (format!("tcp-services/{key}").into(), value.as_bytes().into())));
+        let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
+        let view = TableView::new(&compile(&key_set, None, &limits).table, &[]);
         let listeners = view.listeners.iter().map(|l| format!("{} {}", l.address, l.service.as_deref().unwrap()));
         assert_eq!(listeners.collect::<Vec<_>>(), ["0.0.0.0:1 a", "0.0.0.0:1 b", "0.0.0.0:1 c", "0.0.0.0:2 b"]);
         assert_eq!(view.services[1].rule.hosts, ["b.test"]);

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use pointsman_table::{Limits, Mirror, Problem, ProblemKind, compile};
+use pointsman_table::{KeySet, Limits, Problem, ProblemKind, compile};
 
 use super::patience::{full, within};
 use super::{Outcome, fleet};
@@ -177,7 +177,7 @@ fn warning(prefix: &str, problem: &Problem) -> String {
 /// The problem of a key that other keys cannot solve.
 fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Problem> {
     let relative = key.strip_prefix(prefix)?.strip_prefix('/')?;
-    let mut alone = Mirror::default();
+    let mut alone = KeySet::default();
     // Instances of a service without a rule are not checked. The key itself comes last.
     let rule = rule_beside(relative).map(|(rule, value)| (rule.into(), value.as_bytes().into()));
     alone.reset(1, rule.into_iter().chain([(relative.into(), value.into())]));

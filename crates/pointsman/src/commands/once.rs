@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pointsman_table::{Compiled, Limits, Mirror, compile};
+use pointsman_table::{Compiled, KeySet, Limits, compile};
 use tokio::time::timeout;
 
 use crate::control::{Defaults, local};
@@ -23,13 +23,13 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     let listing = answer.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
     let mut entries = listing.entries;
     Defaults::new(settings.health_uri.as_deref()).fill(&mut entries);
-    let mut mirror = Mirror::default();
-    mirror.reset(listing.revision, entries);
+    let mut key_set = KeySet::default();
+    key_set.reset(listing.revision, entries);
     let limits = Limits {
         prefix: settings.store.prefix.as_str().into(),
         own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
         local: local::addresses().into(),
-        abilities: settings.engine.abilities(),
+        capabilities: settings.engine.capabilities(),
     };
-    Ok(compile(&mirror, None, &limits))
+    Ok(compile(&key_set, None, &limits))
 }

@@ -233,7 +233,7 @@ fn world(settings: &Settings, addresses: &Addresses) -> World {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
         local: local::addresses,
-        abilities: settings.engine.abilities(),
+        capabilities: settings.engine.capabilities(),
         defaults: Defaults::new(settings.health_uri.as_deref()),
     }
 }

@@ -1,7 +1,7 @@
 //! The one loop from a store's updates to a published table. Never touches a request, never waits for an engine.
 //!
 //! ```text
-//! Update -> Mirror -> (burst ends: 5 ms quiet, 10 to 50 ms at most) -> compile -> watch<Arc<Table>> -> engine
+//! Update -> KeySet -> (burst ends: 5 ms quiet, 10 to 50 ms at most) -> compile -> watch<Arc<Table>> -> engine
 //!                                                                        -> watch<Status>     -> admin
 //! Applied, Condition ----------------------------------------------------^      Journal       -> log
 //! ```
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Instant as Clock, SystemTime};
 
 use pointsman_engine::Applied;
-use pointsman_table::{Abilities, BARRIER, Change, Limits, Mirror, Table, compile};
+use pointsman_table::{BARRIER, Capabilities, Change, KeySet, Limits, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -40,7 +40,7 @@ pub struct World {
     /// Reads this machine's addresses; asked at every full listing, as they may change.
     pub local: fn() -> Vec<IpAddr>,
     /// What the engine can honour.
-    pub abilities: Abilities,
+    pub capabilities: Capabilities,
     /// Keys that count as set when the store has none.
     pub defaults: Defaults,
 }
@@ -93,7 +93,7 @@ pub async fn run(world: World, mut ends: Ends) {
 }
 
 struct Control {
-    mirror: Mirror,
+    keys: KeySet,
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     defaults: Defaults,
@@ -108,8 +108,13 @@ struct Control {
 impl Control {
     fn new(world: World, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
         Self {
-            mirror: Mirror::default(),
-            limits: Limits { prefix: world.prefix, own: world.own, local: Box::default(), abilities: world.abilities },
+            keys: KeySet::default(),
+            limits: Limits {
+                prefix: world.prefix,
+                own: world.own,
+                local: Box::default(),
+                capabilities: world.capabilities,
+            },
             local: world.local,
             defaults: world.defaults,
             barrier: None,
@@ -137,9 +142,9 @@ impl Control {
         match self.defaults.complete(update) {
             Update::Reset { revision, entries } => {
                 self.limits.local = (self.local)().into();
-                self.mirror.reset(revision, entries);
+                self.keys.reset(revision, entries);
             }
-            Update::Changes { revision, changes } => self.mirror.apply(revision, changes),
+            Update::Changes { revision, changes } => self.keys.apply(revision, changes),
         }
         self.burst.add(Instant::now());
     }
@@ -147,7 +152,7 @@ impl Control {
     fn publish(&mut self) {
         let previous = self.status.borrow().table.clone();
         let start = Clock::now();
-        let compiled = compile(&self.mirror, previous.as_deref(), &self.limits);
+        let compiled = compile(&self.keys, previous.as_deref(), &self.limits);
         let took = start.elapsed();
         self.burst.end(took);
         self.tables.send_replace(compiled.table.clone());
@@ -165,9 +170,9 @@ impl Control {
     fn applied(&mut self, applied: Applied) {
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
-            let current = status.table.as_ref().is_some_and(|table| table.revision() == applied.revision);
-            // Only the empty table before the first has revision 0. Under constant change the newest is always ahead.
-            status.served |= current || applied.revision > 0;
+            // Only the empty table before the first has generation 0. Under constant change the newest is always ahead.
+            status.served |= applied.generation > 0;
+            status.generation = applied.generation;
             status.applied = applied.revision;
             status.barrier_served = match status.barrier {
                 Some((number, revision)) if revision <= applied.revision => Some(number),

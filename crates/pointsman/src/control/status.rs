@@ -17,8 +17,10 @@ pub struct Status {
     pub found: Arc<[Problem]>,
     /// What the engine could not do.
     pub refused: Arc<[Problem]>,
-    /// The revision that the engine has taken into use.
+    /// The revision of the table that the engine has taken into use: what users see.
     pub applied: u64,
+    /// The generation of that table: tells it from other tables of the same revision.
+    pub generation: u64,
     /// Whether the engine ever took a table from the store into use.
     pub served: bool,
     /// The number in the key `barrier`, and the first revision of a table that shows it.
@@ -47,6 +49,7 @@ impl Status {
             found: Arc::default(),
             refused: Arc::default(),
             applied: 0,
+            generation: 0,
             served: false,
             barrier: None,
             barrier_served: None,

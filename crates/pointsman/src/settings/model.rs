@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::Abilities;
+use pointsman_table::Capabilities;
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
@@ -42,11 +42,11 @@ impl Engine {
         }
     }
 
-    /// The keys' features that it supports.
-    pub fn abilities(self) -> Abilities {
+    /// The keys that it honours.
+    pub fn capabilities(self) -> Capabilities {
         match self {
-            Self::Native => Abilities::default(),
-            Self::Haproxy => Abilities::haproxy(),
+            Self::Native => Capabilities::NATIVE,
+            Self::Haproxy => Capabilities::HAPROXY,
         }
     }
 }

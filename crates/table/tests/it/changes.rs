@@ -1,19 +1,19 @@
-//! Changes over time: last good forms, deletions, and what a mirror makes of each.
+//! Changes over time: last good forms, deletions, and what a key set makes of each.
 
-use pointsman_table::{Compiled, Limits, Mirror, compile};
+use pointsman_table::{Compiled, KeySet, Limits, compile};
 
 use crate::{able_limits, answer, changes, limits, problem_lines};
 
 /// Applies each step, compiles, and asks.
 struct Story {
-    mirror: Mirror,
+    keys: KeySet,
     last: Option<Compiled>,
     limits: Limits,
 }
 
 impl Story {
     fn new() -> Self {
-        Self { mirror: Mirror::default(), last: None, limits: limits() }
+        Self { keys: KeySet::default(), last: None, limits: limits() }
     }
 
     /// Of an engine that honours everything.
@@ -23,8 +23,8 @@ impl Story {
 
     /// `expected` is what the request gets, then what the problems contain, separated by `|`.
     fn step(&mut self, lines: &str, request: &str, expected: &str) {
-        self.mirror.apply(self.mirror.revision() + 1, changes(lines));
-        let compiled = compile(&self.mirror, self.last.as_ref().map(|last| &*last.table), &self.limits);
+        self.keys.apply(self.keys.revision() + 1, changes(lines));
+        let compiled = compile(&self.keys, self.last.as_ref().map(|last| &*last.table), &self.limits);
         let route = answer(&compiled.table, request);
         let instances = compiled.table.services().iter().map(|service| service.instances.len()).sum::<usize>();
         let found = format!("{route} instances={instances}");
@@ -121,7 +121,7 @@ fn bad_configuration_keeps_its_last_good_value() {
 }
 
 #[test]
-fn the_mirror_follows() {
+fn the_key_set_follows() {
     let keys =
         "services/a/domain = a\nservices/a/upstreams/x = 1\nservices/a/upstreams/y = 1\nservices/a/upstreamsz = 1
         services/b/domain = b\ntcp-services/a/port = 1\nconfig/health_uri = /\ncerts/c = x\nservices//d = x\nnotes = x";
@@ -143,8 +143,8 @@ fn the_mirror_follows() {
         ("-r notes", 9),
         ("-r", 0),
     ] {
-        let mut mirror = crate::mirror(keys);
-        mirror.apply(7, changes(change));
-        assert_eq!((mirror.len(), mirror.is_empty(), mirror.revision()), (left, left == 0, 7), "{change}");
+        let mut keys = crate::key_set(keys);
+        keys.apply(7, changes(change));
+        assert_eq!((keys.len(), keys.is_empty(), keys.revision()), (left, left == 0, 7), "{change}");
     }
 }

@@ -102,7 +102,7 @@ fn check_sni(keys: &str, expected: &str) {
     let name = |at: u32| &table.services()[at as usize].name;
     let of_bind = |&(bind, at): &(_, u32)| {
         let names = table.sni(bind).iter().map(|(pattern, at)| format!(" {pattern}={}", name(*at)));
-        let takes_rest = table.services()[at as usize].extras.sni.is_empty();
+        let takes_rest = table.services()[at as usize].sni().is_empty();
         let rest = if takes_rest { format!(" -={}", name(at)) } else { String::new() };
         format!("{bind}{}{rest}", names.collect::<String>())
     };
@@ -146,24 +146,22 @@ fn keys_for_other_engines_reach_the_model_when_honoured() {
         tcp-services/t/sni = *.t.test";
     let compiled = compiled_for_haproxy(keys);
     assert_eq!(compiled.problems, []);
-    let said = format!("{:?} {:?}", compiled.table.services()[0].extras, compiled.table.services()[1].extras);
+    let [http, tcp] = compiled.table.services() else { panic!("{:?}", compiled.table.services()) };
+    let said = format!("{http:?} {tcp:?}");
     for expected in [
-        "srv:_http._tcp.s.test",
+        "Srv(\"_http._tcp.s.test\")",
         "KONTENA_SERVERID",
         "/up",
         "Some(81)",
-        "https",
+        "scheme: Https",
         "option httpchk",
         "Wildcard(\"t.test\")",
     ] {
         assert!(said.contains(expected), "{said} lacks {expected}");
     }
-    let extras = &compiled.table.services()[0].extras;
-    assert_eq!(
-        extras.cookie.as_ref().map(ToString::to_string).as_deref(),
-        Some("KONTENA_SERVERID insert indirect nocache")
-    );
-    assert_eq!(extras.basic_auth_secrets.as_ref().map(|list| list.users.len()), Some(1));
+    assert_eq!(http.cookie().map(ToString::to_string).as_deref(), Some("KONTENA_SERVERID insert indirect nocache"));
+    assert_eq!(http.basic_auth().map(|list| list.users.len()), Some(1));
+    assert_eq!(tcp.policy, None);
     assert!(!said.contains("hunter2"), "{said}");
 }
 

@@ -11,7 +11,7 @@ mod sharing;
 
 use std::sync::Arc;
 
-use pointsman_table::{Abilities, Change, Compiled, Limits, Mirror, Table, compile};
+use pointsman_table::{Capabilities, Change, Compiled, KeySet, Limits, Table, compile};
 
 /// The prefix that all tests use.
 const PREFIX: &str = "/haproxy-x";
@@ -27,7 +27,7 @@ fn limits() -> Limits {
 
 /// The same for an engine that honours everything.
 fn able_limits() -> Limits {
-    Limits { abilities: Abilities::haproxy(), ..limits() }
+    Limits { capabilities: Capabilities::HAPROXY, ..limits() }
 }
 
 /// Keys written as `services/shop/domain = shop.test`, one a line.
@@ -40,18 +40,18 @@ fn entries(keys: &str) -> Vec<(Box<str>, Box<[u8]>)> {
     lines.map(entry).collect()
 }
 
-fn mirror(keys: &str) -> Mirror {
-    let mut mirror = Mirror::default();
-    mirror.reset(1, entries(keys));
-    mirror
+fn key_set(keys: &str) -> KeySet {
+    let mut key_set = KeySet::default();
+    key_set.reset(1, entries(keys));
+    key_set
 }
 
 fn compiled(keys: &str) -> Compiled {
-    compile(&mirror(keys), None, &limits())
+    compile(&key_set(keys), None, &limits())
 }
 
 fn compiled_for_haproxy(keys: &str) -> Compiled {
-    compile(&mirror(keys), None, &able_limits())
+    compile(&key_set(keys), None, &able_limits())
 }
 
 fn put(key: &str, value: &str) -> Change {

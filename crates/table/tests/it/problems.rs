@@ -116,7 +116,7 @@ fn bad_instances_are_left_out() {
          services/s/upstreams/a = 10.0.0.2:80",
         "good s",
         &[
-            "services/s/a = \"10.0.0.1:80\": bad instance: the same name is below upstreams/",
+            "services/s/a = \"10.0.0.1:80\": bad instance: upstreams/ has an instance of the same name",
             "services/s/b = \"10.0.0.300\": bad instance: expected ADDRESS[:PORT]",
             "services/s/upstreams/c = \"10.0.0.1 weight=300\": bad instance: expected a weight from 0 to 256",
         ],
@@ -143,8 +143,12 @@ fn unknown_keys() {
         ("services/s/upstreams/a/b", "10.0.0.1", "nobody reads this key; did you mean upstreams/<instance>?"),
         ("services/s/timeout/conect", "5s", "nobody reads this key; did you mean timeout/connect?"),
         ("services/s/x/y", "1", "nobody reads this key"),
-        ("services/s/external_port", "80", "no key of services/; an instance of this name goes below upstreams/"),
-        ("services/s/upstreams", "10.0.0.1", "no key of services/"),
+        (
+            "services/s/external_port",
+            "80",
+            "services/ has no such key; if this is an instance, write it below upstreams/",
+        ),
+        ("services/s/upstreams", "10.0.0.1", "services/ has no such key"),
         ("services/s", "x", "a service is a directory"),
         ("config/limits/headers", "1", "nobody reads this key; did you mean limit/headers?"),
         ("config/colour", "red", "nobody reads this key"),

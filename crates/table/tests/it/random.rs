@@ -1,6 +1,6 @@
 //! Properties over random keys: nothing panics, changes add up, and lookups agree with the naive reference.
 
-use pointsman_table::{Change, Compiled, Mirror, compile};
+use pointsman_table::{Change, Compiled, KeySet, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -87,21 +87,21 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_bytes_are_judged_without_panic(entries in prop::collection::vec((".{0,20}", prop::collection::vec(any::<u8>(), 0..20)), 0..20)) {
-        let mut mirror = Mirror::default();
-        mirror.reset(1, entries.into_iter().map(|(key, value)| (format!("services/s/{key}").into(), value.into())));
-        compile(&mirror, None, &limits());
-        compile(&mirror, None, &able_limits());
+        let mut key_set = KeySet::default();
+        key_set.reset(1, entries.into_iter().map(|(key, value)| (format!("services/s/{key}").into(), value.into())));
+        compile(&key_set, None, &limits());
+        compile(&key_set, None, &able_limits());
     }
 
     #[test]
     fn changes_one_by_one_make_the_same_table_as_all_at_once(changes in prop::collection::vec(any_change(), 1..60), able: bool) {
         let limits = if able { able_limits() } else { limits() };
-        let mut mirror = Mirror::default();
+        let mut key_set = KeySet::default();
         let mut last: Option<Compiled> = None;
         for (revision, change) in (1..).zip(changes) {
-            mirror.apply(revision, [change]);
-            let step = compile(&mirror, last.as_ref().map(|last| &*last.table), &limits);
-            let whole = compile(&mirror, None, &limits);
+            key_set.apply(revision, [change]);
+            let step = compile(&key_set, last.as_ref().map(|last| &*last.table), &limits);
+            let whole = compile(&key_set, None, &limits);
             prop_assert_eq!(crate::problem_lines(&step).len() >= crate::problem_lines(&whole).len(), true);
             if !has_history(&step) {
                 prop_assert_eq!(picture(&step), picture(&whole));
@@ -117,11 +117,11 @@ proptest! {
         more in good_services(),
         hosts in prop::collection::vec(select(&["a.test", "B.test:80", "x.a.test.", "y.x.a.test", "test", "", "q.test", ".a.test"][..]), 1..8),
     ) {
-        let mut mirror = Mirror::default();
-        mirror.apply(1, keys.iter().map(|(key, value)| put(key, value)));
-        let first = compile(&mirror, None, &limits());
-        mirror.apply(2, more.iter().map(|(key, value)| put(key, value)));
-        let second = compile(&mirror, Some(&first.table), &limits());
+        let mut key_set = KeySet::default();
+        key_set.apply(1, keys.iter().map(|(key, value)| put(key, value)));
+        let first = compile(&key_set, None, &limits());
+        key_set.apply(2, more.iter().map(|(key, value)| put(key, value)));
+        let second = compile(&key_set, Some(&first.table), &limits());
         for table in [&first.table, &second.table] {
             for host in &hosts {
                 for target in TARGETS {

@@ -271,10 +271,10 @@ fn explains_who_lost_and_why() {
         [
             "exact: its priority 0 is lower than 1",
             "short: its prefix is shorter",
-            "regex: an expression comes after a prefix",
+            "regex: a prefix goes before an expression",
             "regex2: the name regex comes first",
-            "wild: its host rule is less exact than that of regex2",
-            "rest: the default takes only what nobody else takes",
+            "wild: its host rule is less specific than that of regex2",
+            "rest: the default takes only what no other service takes",
         ]
     );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Protocol, ServiceName};
+use crate::names::{Protocol, ServiceName};
 use crate::raw::RawKeys;
 
 /// One change to the keys below the prefix. Keys are relative to it: `services/shop/domain`, no slash at either end.
@@ -28,12 +28,12 @@ pub enum Change {
     },
 }
 
-/// All keys below the prefix at one revision of the store. Keys that nobody reads are not kept.
+/// All keys below the prefix at one revision of the store. Keys outside the known trees are not kept.
 ///
-/// Keys of one service share an `Arc` that is replaced when one of them changes, so that whoever holds an earlier one
-/// sees by its address which services stayed the same. Cloning is cheap.
+/// Keys of one service share an `Arc` that is replaced when one of them changes: comparing pointers tells which services
+/// stayed the same. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Mirror {
+pub struct KeySet {
     revision: u64,
     http: Services,
     tcp: Services,
@@ -53,13 +53,13 @@ enum Place<'a> {
     Service(Protocol, &'a str, &'a str),
     Config(&'a str),
     Certs(&'a str),
-    /// A service without a name, and the whole key.
+    /// The whole key of a service without a name.
     Stray(&'a str),
     Ignored,
 }
 
-impl Mirror {
-    /// Replaces everything. Services whose keys did not change keep their identity, so the next compile is cheap.
+impl KeySet {
+    /// Replaces everything. Services whose keys did not change keep their `Arc`, so the next compile is cheap.
     pub fn reset(&mut self, revision: u64, entries: impl IntoIterator<Item = (Box<str>, Box<[u8]>)>) {
         let fresh = Sorted::collect(entries);
         self.revision = revision;
@@ -82,7 +82,7 @@ impl Mirror {
         }
     }
 
-    /// The store's revision that this mirror shows.
+    /// The store's revision of these keys.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -151,7 +151,7 @@ impl Mirror {
         }
     }
 
-    /// Changes the keys at a place, if there is anything to change; a service without keys is gone.
+    /// Changes the keys at a place, if `concerns` finds any. A service without keys is removed.
     fn change(&mut self, place: Place<'_>, concerns: fn(&RawKeys, &str) -> bool, change: fn(&mut RawKeys, &str)) {
         let (keys, rest) = match place {
             Place::Service(protocol, name, rest) => match self.services_mut(protocol).get_mut(name) {
@@ -178,7 +178,7 @@ impl Mirror {
         }
     }
 
-    /// The keys that a key is kept with, made if need be.
+    /// The keys that this key belongs to, made if missing, and its name among them.
     fn slot<'a>(&mut self, key: &'a str) -> Option<(&mut Arc<RawKeys>, &'a str)> {
         match place(key) {
             Place::Service(protocol, name, rest) => {
@@ -260,7 +260,7 @@ fn add(services: &mut BTreeMap<Box<str>, Entries>, name: &str, rest: &str, value
     }
 }
 
-/// The new services, under their old identity where nothing changed.
+/// The new services. One whose keys did not change keeps its `Arc`.
 fn adopt(old: &Services, fresh: BTreeMap<Box<str>, Entries>) -> Services {
     let same = |name: &str, keys: &RawKeys| {
         old.get_key_value(name).map(|(name, have)| (name.clone(), (**have == *keys).then(|| have.clone())))

@@ -1,0 +1,75 @@
+//! Which keys an engine honours, and what comes of a key that it does not. Knows no service.
+
+/// What an engine honours: every key, except those that it lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Keys of services, an instance's option `tls`, and `certs` for the whole tree.
+    lacks: &'static [&'static str],
+}
+
+impl Capabilities {
+    /// The native engine's.
+    pub const NATIVE: Self = Self {
+        lacks: &[
+            "basic_auth_secrets",
+            "certs",
+            "cookie",
+            "custom_settings",
+            "dns",
+            "health_check_port",
+            "health_check_uri",
+            "scheme",
+            "sni",
+            "tls",
+        ],
+    };
+    /// The HAProxy engine's.
+    pub const HAPROXY: Self = Self { lacks: &[] };
+
+    /// Whether the engine honours this key, option or tree.
+    pub(crate) fn honours(self, key: &str) -> bool {
+        !self.lacks.contains(&key)
+    }
+}
+
+/// The native engine's: what every engine can do.
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self::NATIVE
+    }
+}
+
+/// What comes of a key that the engine does not honour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consequence {
+    /// The service is served as if the key were not set.
+    Without,
+    /// The service is not served: its operator asked for protection that it would not have.
+    HeldBack,
+}
+
+impl Consequence {
+    /// What an operator is told.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::Without => "this engine does not honour it yet; the service is served without it",
+            Self::HeldBack => {
+                "this engine does not honour it yet; the service is not served, as it would lack the protection asked for"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::KNOWN_KEYS;
+
+    #[test]
+    fn what_is_lacking_exists() {
+        for word in Capabilities::NATIVE.lacks {
+            let is_key = KNOWN_KEYS.iter().any(|key| key.name == *word);
+            assert!(is_key || ["certs", "tls"].contains(word), "{word} is no key");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What is done with a service's requests, as data. Reads its keys; does nothing with a request itself.
+
+use std::fmt::{Display, Formatter};
+use std::sync::Arc;
+
+use crate::capabilities::Capabilities;
+use crate::cookie::{self, Cookie};
+use crate::reader::Reader;
+use crate::userlist::{self, UserList};
+use crate::value::Parsed;
+
+/// What is done with a service's requests. Its fields are steps: engines take them in this order.
+///
+/// The order of all steps is fixed, and a new key becomes a field at its place in it: `scheme`, `allow` and `deny`,
+/// `rate_limit`, `max_body`, `basic_auth_secrets`, `redirect`, `rewrite`, `request_headers` and `response_headers`,
+/// `compress`, `forward_auth`, `cors`, `maintenance`, `errors/<status>`, `timeout/request`, `abort`, and last what
+/// chooses the instance: `cookie`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// `scheme`. First, so that no client is asked for a password before it is redirected to HTTPS.
+    pub scheme: Scheme,
+    /// `basic_auth_secrets`. Only in tables for an engine that honours it.
+    pub basic_auth: Option<UserList>,
+    /// `cookie`. Only in tables for an engine that honours it.
+    pub cookie: Option<Cookie>,
+}
+
+/// `scheme`: how clients reach a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Over plain HTTP: nothing is redirected.
+    #[default]
+    Http,
+    /// Over HTTPS: plain HTTP is redirected there.
+    Https,
+    /// Over both: nothing is redirected.
+    HttpAndHttps,
+}
+
+impl Scheme {
+    /// The key's value: `http-and-https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::HttpAndHttps => "http-and-https",
+        }
+    }
+
+    fn parse(text: &str) -> Parsed<Self> {
+        let known = [Self::Http, Self::Https, Self::HttpAndHttps];
+        let found = known.into_iter().find(|scheme| scheme.as_str() == text);
+        found.ok_or_else(|| "expected http, https or http-and-https".into())
+    }
+}
+
+impl Display for Scheme {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Policy {
+    /// Reads the policy of an HTTP service: `None` if it asks for nothing. Also says whether the policy has all the
+    /// protection that the keys ask for.
+    pub(crate) fn read(reader: &mut Reader<'_>, capabilities: Capabilities) -> (Option<Arc<Self>>, bool) {
+        let users = if capabilities.honours("basic_auth_secrets") { users(reader) } else { Ok(None) };
+        let is_protected = users.is_ok();
+        let policy = Self {
+            scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
+            basic_auth: users.ok().flatten(),
+            cookie: if capabilities.honours("cookie") { cookie(reader) } else { None },
+        };
+        ((policy != Self::default()).then(|| Arc::new(policy)), is_protected)
+    }
+}
+
+/// A user list that is bad is more than a bad value: its service must not be served in its last good form, which may
+/// lack the protection asked for.
+fn users(reader: &mut Reader<'_>) -> Result<Option<UserList>, ()> {
+    let was_bad = std::mem::replace(&mut reader.bad, false);
+    let users = reader.read("basic_auth_secrets", userlist::parse);
+    let is_bad = std::mem::replace(&mut reader.bad, was_bad);
+    if is_bad { Err(()) } else { Ok(users) }
+}
+
+/// The one key whose empty value means something.
+fn cookie(reader: &mut Reader<'_>) -> Option<Cookie> {
+    reader.raw.get("cookie")?;
+    Some(reader.read("cookie", cookie::parse).unwrap_or_default())
+}
