@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::answers::{self, Refusal, refusal};
-use super::command::{Command, MapName};
+use super::command::Command;
 use super::drift;
-use super::model::BackendName;
+use super::maps::MapName;
+use super::names::BackendName;
 use super::render::cert_file;
 use super::running::Running;
 use super::runtime::{Fault, Runtime, with_payload};

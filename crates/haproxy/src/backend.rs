@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use pointsman_table::{Balance, Config, CookieFlag, Password, PathRule, Protocol, Service, UserList};
 
-use super::model::{Addresses, Backend, BackendName, Owner, Part, Server};
+use super::model::{Addresses, Backend, Owner, Part, Server};
+use super::names::{self, BackendName};
 use super::shape::Shape;
 use super::words::{quote, time};
-use super::{confine, names, routing, server};
+use super::{confine, routing, server};
 
 /// How many instances of a `dns` name can serve at once.
 const DNS_SLOTS: usize = 32;

@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::model::{BackendName, Server};
+use super::maps::MapName;
+use super::model::Server;
+use super::names::BackendName;
 use super::runtime::word;
 
 /// One change that a worker can take while it runs.
@@ -32,40 +34,6 @@ pub enum Command {
     ReplaceMap(MapName, Vec<(Box<str>, String)>),
     /// Another certificate under the same name.
     SetCertificate(Box<str>, std::sync::Arc<str>),
-}
-
-/// The maps, by file name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MapName {
-    /// `hosts.map`.
-    Hosts,
-    /// `wildcards.map`.
-    Wildcards,
-    /// `paths.map`.
-    Paths,
-    /// `patterns.map`.
-    Patterns,
-    /// `rest.map`.
-    Rest,
-    /// `sni.map`.
-    Sni,
-}
-
-impl MapName {
-    /// All of them, in the order in which a request meets them, last first: who is led to must be there before who leads.
-    pub const ALL: [Self; 6] = [Self::Sni, Self::Rest, Self::Patterns, Self::Paths, Self::Wildcards, Self::Hosts];
-
-    /// The file's name.
-    pub fn file(self) -> &'static str {
-        match self {
-            Self::Hosts => "hosts.map",
-            Self::Wildcards => "wildcards.map",
-            Self::Paths => "paths.map",
-            Self::Patterns => "patterns.map",
-            Self::Rest => "rest.map",
-            Self::Sni => "sni.map",
-        }
-    }
 }
 
 impl Command {

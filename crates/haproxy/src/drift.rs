@@ -6,8 +6,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::answers::ServerState;
-use super::command::{Command, MapName};
-use super::model::{Address, BackendName, Server};
+use super::command::Command;
+use super::maps::MapName;
+use super::model::{Address, Server};
+use super::names::BackendName;
 use super::running::{Pool, Running};
 
 /// Servers as a worker sees them, by backend and name.

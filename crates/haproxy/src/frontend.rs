@@ -8,7 +8,9 @@ use pointsman_table::{Bind, Config, HostPattern, Protocol, Service, Table};
 
 use super::backend::PAGES;
 use super::frame::{page, path};
-use super::model::{BackendName, FOLDER, Held, Maps, Owner, Part};
+use super::maps::Maps;
+use super::model::{FOLDER, Held, Owner, Part};
+use super::names::BackendName;
 use super::routing::{self, Steps};
 use super::shape::{Listen, Shape};
 use super::version::Version;

@@ -24,6 +24,7 @@ pub mod hold;
 mod inherit;
 pub mod ledger;
 pub mod leftover;
+pub mod maps;
 pub mod master;
 pub mod model;
 pub mod names;

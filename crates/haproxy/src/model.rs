@@ -13,11 +13,8 @@ use std::sync::Arc;
 
 use pointsman_table::{Bind, Protocol, Service, ServiceName};
 
-use super::command::MapName;
-use super::routing;
-
-/// A backend's name in HAProxy: `services:web`, `tcp-services:db`, or a spare's, `spare:7`.
-pub type BackendName = Arc<str>;
+use super::maps::Maps;
+use super::names::BackendName;
 
 /// Who a part of the configuration comes from, so that HAProxy's complaints about it find their key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,51 +138,4 @@ pub enum Address {
     Name(Box<str>, u16),
     /// A Unix socket.
     Unix(Box<Path>),
-}
-
-/// Where a request goes: the value in a map, `services:web|5|0`; see `routing::value`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The backend.
-    pub backend: BackendName,
-    /// Bytes to take off the front of path and query.
-    pub strip: u32,
-    /// The service's priority. Not its rank among the others, which would change with them.
-    pub level: i64,
-}
-
-/// The maps, entry by entry. See `routing` for what each holds and how a request is looked up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Maps {
-    /// `hosts.map`: a host to its scope.
-    pub hosts: BTreeMap<Box<str>, Arc<str>>,
-    /// `wildcards.map`: a domain to the scope of the names below it.
-    pub wildcards: BTreeMap<Box<str>, Arc<str>>,
-    /// `paths.map`: a scope and a prefix to a route; the longest prefix wins.
-    pub paths: BTreeMap<Box<str>, Route>,
-    /// `patterns.map`: expressions over a scope and a target, best first.
-    pub patterns: Vec<(Box<str>, Route)>,
-    /// `rest.map`: a scope to who takes any path there, where expressions go before it.
-    pub rest: BTreeMap<Box<str>, Route>,
-    /// `sni.map`: a listening address and a TLS server name to a TCP service's backend.
-    pub sni: BTreeMap<Box<str>, BackendName>,
-}
-
-impl Maps {
-    /// One map's entries, in the order in which they are tried.
-    pub fn entries(&self, name: MapName) -> Vec<(&str, String)> {
-        routing::entries(self, name.file(), &BackendName::clone)
-    }
-
-    /// Whether one map is the same in both.
-    pub fn is_same(&self, other: &Self, name: MapName) -> bool {
-        match name {
-            MapName::Hosts => self.hosts == other.hosts,
-            MapName::Wildcards => self.wildcards == other.wildcards,
-            MapName::Paths => self.paths == other.paths,
-            MapName::Patterns => self.patterns == other.patterns,
-            MapName::Rest => self.rest == other.rest,
-            MapName::Sni => self.sni == other.sni,
-        }
-    }
 }

@@ -3,10 +3,12 @@
 //! HAProxy's names may hold letters, digits and `_ . - :`. A colon is our escape: any other byte is `:` and two hex digits; `:-2` is an instance's second server.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use pointsman_table::Protocol;
 
-use super::model::BackendName;
+/// The name of a backend in HAProxy: `services:web`, `tcp-services:db`, or a spare's, `spare:7`.
+pub type BackendName = Arc<str>;
 
 /// The backend of a service: `services:web`.
 pub fn backend(protocol: Protocol, service: &str) -> BackendName {

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::answers::{Session, sessions};
 use super::census::Tenants;
 use super::master::Master;
-use super::model::BackendName;
+use super::names::BackendName;
 
 /// How many sessions of a replaced worker are cut before anything else has its turn.
 const MOST_CUT: usize = 100;

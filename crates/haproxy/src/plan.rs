@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 
-use super::command::{Command, MapName};
-use super::model::{Address, Backend, BackendName, Desired, Maps, Server};
-use super::names;
+use super::command::Command;
+use super::maps::{MapName, Maps};
+use super::model::{Address, Backend, Desired, Server};
+use super::names::{self, BackendName};
 use super::reach::reachable;
 use super::running::{Pool, Running};
 

@@ -23,7 +23,8 @@ use super::frame::STATES;
 use super::hold::{Blame, Refusals, Served};
 use super::ledger::Ledger;
 use super::master::Master;
-use super::model::{Addresses, BackendName, Desired, Held, Owner};
+use super::model::{Addresses, Desired, Held, Owner};
+use super::names::{self, BackendName};
 use super::ports::Closed;
 use super::process::{self, Launch, Process, ProcessFault};
 use super::program::Program;
@@ -31,7 +32,7 @@ use super::render::{self, Rendered, render};
 use super::running::Running;
 use super::runtime::Runtime;
 use super::shape::Shape;
-use super::{names, states};
+use super::states;
 
 /// How often services are held back and HAProxy asked again before giving up.
 const MOST_ROUNDS: usize = 16;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::model::{Maps, Route};
+use super::maps::{Maps, Route};
 use super::pattern;
 use super::running::Running;
 

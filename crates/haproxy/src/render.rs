@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::backend;
 use super::frontend::CERT_LIST;
-use super::model::{Backend, BackendName, Desired, FOLDER, Owner, Part, SOCKET};
+use super::maps::MapName;
+use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
+use super::names;
 use super::shape::Shape;
-use super::{names, routing};
 
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Text {
 
 fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
     let plain = |name: &str, text: String| File { name: name.into(), bytes: text.into_bytes().into(), secret: false };
-    let maps = routing::FILES.iter().map(|name| plain(name, routing::text(&desired.maps, name, &BackendName::clone)));
+    let maps = MapName::ALL.iter().rev().map(|name| plain(name.file(), desired.maps.text(*name)));
     let mut files: Vec<_> = maps.collect();
     let pages = desired.files.iter();
     files.extend(pages.map(|(name, bytes)| File { name: name.clone(), bytes: bytes.clone(), secret: false }));

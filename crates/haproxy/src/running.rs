@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::model::{Backend, BackendName, Desired, Maps, Part, Server};
+use super::maps::Maps;
+use super::model::{Backend, Desired, Part, Server};
+use super::names::BackendName;
 
 /// What the current worker runs, as far as it is known.
 #[derive(Clone, Debug, Default)]

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::model::{Address, BackendName, Desired, Server};
-use super::names;
+use super::model::{Address, Desired, Server};
+use super::names::{self, BackendName};
 
 /// What the next worker may read of what its predecessor answered to `show servers state`. `moved` are services that
 /// live in spare backends, by the names of their own.

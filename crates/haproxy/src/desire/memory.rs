@@ -10,7 +10,9 @@ use std::vec::IntoIter;
 use pointsman_table::{Service, Timeouts};
 
 use super::super::backend::Yard;
-use super::super::model::{Addresses, Backend, BackendName, Maps};
+use super::super::maps::Maps;
+use super::super::model::{Addresses, Backend};
+use super::super::names::BackendName;
 use super::super::routing;
 use super::super::version::Version;
 

@@ -15,7 +15,8 @@ use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Tabl
 use super::backend::{Refusal, Yard};
 use super::frame::{Frame, frame};
 use super::frontend::{self, Tcp};
-use super::model::{Addresses, BACKENDS, Backend, BackendName, Desired, Held, Part};
+use super::model::{Addresses, BACKENDS, Backend, Desired, Held, Part};
+use super::names::BackendName;
 use super::server;
 use super::shape::Shape;
 use super::template::{self, Sections};

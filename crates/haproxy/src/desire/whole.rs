@@ -23,7 +23,7 @@ fn a_small_one_whole() {
     for file in rendered.files.iter().filter(|file| file.name.ends_with(".map")) {
         all.push_str(&format!("# {}\n{}", file.name, String::from_utf8_lossy(&file.bytes)));
     }
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/haproxy/desire/small.cfg");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/desire/small.cfg");
     if std::env::var_os("POINTSMAN_BLESS").is_some() {
         std::fs::write(golden, &all).unwrap();
     }

@@ -13,7 +13,6 @@
 //! several is `@` and their first host (`@.a.test` for `*.a.test`), that of any host is `@` alone. A step is taken only
 //! if nothing was found before, or to put a route of a higher priority in its place.
 
-mod entries;
 mod rules;
 mod scope;
 #[cfg(test)]
@@ -26,18 +25,11 @@ use foldhash::fast::RandomState;
 use pointsman_table::{HostPattern, HttpEntry, PathRule, Pattern, Service};
 
 use self::scope::Scope;
-use super::model::{BackendName, Maps, Route};
+use super::maps::{ANY_HOST, DEFAULT, HAS_PATTERNS, Maps, Route};
+use super::names::BackendName;
 use super::{names, pattern};
 
-pub use self::entries::{Alias, FILES, entries, text, value};
 pub use self::rules::{Steps, rules};
-
-/// Marks the ids of scopes that have expressions.
-const HAS_PATTERNS: char = '~';
-/// Whose key in `hosts.map` leads to the scope of services that take any host.
-const ANY_HOST: &str = "*";
-/// The key in `rest.map` of the service that takes what nobody else does. No scope's: those there end with `~`.
-const DEFAULT: &str = "@default";
 
 /// The maps for these services, ordered as in the table. Leaves `sni` empty, and out what [`unsupported`] names.
 pub fn maps(services: &[Arc<Service>]) -> Maps {

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::super::model::Maps;
-use super::{ANY_HOST, DEFAULT, HAS_PATTERNS};
+use super::super::maps::{ANY_HOST, DEFAULT, HAS_PATTERNS, Maps};
 
 /// What the rules depend on. While it stays the same, changes of the maps are all that a change of the keys needs; rules
 /// that do more than they must find the same.

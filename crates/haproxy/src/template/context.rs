@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::model::{BACKENDS, FOLDER, Part};
 use super::super::names;
 use super::super::shape::{Listen, Shape};
-use super::Sections;
+use super::sections::Sections;
 
 /// All variables of a template.
 pub(super) fn context(table: &Table, services: &[Arc<Service>], shape: &Shape, sections: &Sections) -> Value {

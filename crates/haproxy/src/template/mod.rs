@@ -5,6 +5,7 @@
 //! can end a line; `| safe` prints it as it is. Our own sections are safe already.
 
 mod context;
+mod sections;
 #[cfg(test)]
 mod tests;
 
@@ -18,19 +19,7 @@ use super::model::{BACKENDS, Owner, Part};
 use super::shape::Shape;
 use super::words::quote;
 
-/// Our own text, section by section.
-pub struct Sections {
-    /// `global`.
-    pub global: Vec<Part>,
-    /// `defaults`, and what stands with it.
-    pub defaults: Vec<Part>,
-    /// Frontends of HTTP services.
-    pub http: Vec<Part>,
-    /// Frontends of TCP services.
-    pub tcp: Vec<Part>,
-    /// The lines that find a request's backend.
-    pub rules: String,
-}
+pub use self::sections::Sections;
 
 /// Whose everything is that the template itself says.
 const TEMPLATE: Owner = Owner::Setting("haproxy-template");
@@ -119,12 +108,4 @@ fn cut(text: &str, sections: &Sections) -> Vec<Part> {
 
 fn lines(text: &str, owner: Option<Owner>) -> Option<Part> {
     (!text.is_empty()).then(|| Part { text: text.into(), owner })
-}
-
-impl Sections {
-    /// Parts that are somebody's.
-    fn owned(&self) -> impl Iterator<Item = &Part> {
-        let all = [&self.global, &self.defaults, &self.http, &self.tcp];
-        all.into_iter().flatten().filter(|part| part.owner.is_some())
-    }
 }
