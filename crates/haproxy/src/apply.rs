@@ -37,14 +37,14 @@ pub enum Failure {
 
 /// One worker's socket, and the folder that its maps and certificates are named by.
 #[derive(Clone, Debug)]
-pub struct Hand<'a> {
+pub struct Applier<'a> {
     /// The socket.
     pub runtime: &'a Runtime,
     /// The folder.
     pub folder: &'a Path,
 }
 
-impl Hand<'_> {
+impl Applier<'_> {
     /// Sends commands in order, then reads back what they touched. Returns how many lines were sent.
     ///
     /// # Errors

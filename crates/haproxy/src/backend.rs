@@ -39,7 +39,7 @@ const RIGID: &[&str] = &[
 pub type Refusal = (&'static str, String);
 
 /// What all backends of a table share.
-pub struct Yard<'a> {
+pub struct BackendBuilder<'a> {
     /// The defaults that services' waits are compared with.
     pub config: &'a Config,
     /// What was resolved of instances' names.
@@ -58,7 +58,7 @@ pub fn plain() -> Arc<[Part]> {
 /// Before HAProxy finds out by itself: its own 503 also stands for a refused connection, which is a 502 to us.
 const NO_INSTANCE: &str = "    http-request return status 503 errorfiles pointsman if { nbsrv eq 0 } !{ stopping }\n";
 
-impl<'a> Yard<'a> {
+impl<'a> BackendBuilder<'a> {
     /// For backends of one table.
     pub fn new(config: &'a Config, addresses: &'a Addresses, shape: &'a Shape) -> Self {
         Self { config, addresses, shape, plain: plain() }
@@ -68,7 +68,7 @@ impl<'a> Yard<'a> {
     ///
     /// # Errors
     /// Keys that HAProxy must not be given, each with the reason.
-    pub fn backend(&self, service: &Service) -> Result<(BackendName, Backend), Vec<Refusal>> {
+    pub fn build(&self, service: &Service) -> Result<(BackendName, Backend), Vec<Refusal>> {
         let name = names::backend(service.protocol, service.name.as_str());
         let raw = raw_lines(service)?;
         self.patterns(service)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::complaint::{self, Complaint, Report};
-use super::program::{self, Errand, Program, Said};
+use super::program::{self, Program, RunFault, RunOutput};
 
 /// How long a check may take unless the caller says otherwise: 10,000 services take well below a second.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,13 +37,13 @@ pub async fn check(
 ) -> Result<Vec<Complaint>, CheckFault> {
     let arguments = ["-c".as_ref(), "-f".as_ref(), config.as_os_str()];
     match program::run(&program.path, arguments, sockets, deadline).await {
-        Err(Errand::CannotStart(error)) => Err(CheckFault::CannotStart(error)),
-        Err(Errand::Hung) => Err(CheckFault::Hung(deadline)),
+        Err(RunFault::CannotStart(error)) => Err(CheckFault::CannotStart(error)),
+        Err(RunFault::Hung) => Err(CheckFault::Hung(deadline)),
         Ok(said) => Ok(judge(&said, config)),
     }
 }
 
-fn judge(said: &Said, config: &Path) -> Vec<Complaint> {
+fn judge(said: &RunOutput, config: &Path) -> Vec<Complaint> {
     let report = complaint::read(&said.output, config);
     for warning in &report.warnings {
         tracing::debug!(line = warning.line, "HAProxy warns of its configuration: {}", warning.words);

@@ -9,7 +9,6 @@
 pub mod answers;
 pub mod apply;
 pub mod backend;
-pub mod census;
 pub mod check;
 pub mod command;
 pub mod complaint;
@@ -17,6 +16,7 @@ pub mod confine;
 pub mod desire;
 pub mod drift;
 mod engine;
+pub mod exclude;
 pub mod folder;
 pub mod frame;
 pub mod frontend;
@@ -28,21 +28,21 @@ pub mod maps;
 pub mod master;
 pub mod model;
 pub mod names;
-mod old;
 mod output;
 pub mod pace;
 pub mod pattern;
 pub mod plan;
-pub mod plant;
 pub mod ports;
 pub mod process;
 pub mod program;
 mod reach;
+pub mod reloader;
 pub mod render;
 pub mod resolve;
 pub mod routing;
 pub mod running;
 pub mod runtime;
+pub mod scrape;
 pub mod server;
 mod settings;
 pub mod shape;
@@ -68,10 +68,10 @@ use tracing::info;
 use engine::Engine;
 use folder::Folder;
 use ledger::Ledger;
-use plant::Plant;
 use pointsman_engine::sockets::{Claim, listen};
 use pointsman_engine::{Applied, Phase};
 use program::Program;
+use reloader::Reloader;
 pub use settings::HaproxySettings;
 use shape::{Listen, Shape};
 
@@ -184,11 +184,12 @@ pub async fn run(
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
     let every = bound.settings.haproxy.reload_every;
-    Engine::new(plant(bound), every, tables, applied, phase).run().await;
+    let reloader = reloader(bound);
+    Engine::new(every, reloader.ledger.clone(), tables, applied, phase).run(reloader).await;
     Ok(())
 }
 
-fn plant(bound: Bound) -> Plant {
+fn reloader(bound: Bound) -> Reloader {
     let Bound { settings, program, folder, template, http, https, ledger, .. } = bound;
     let EngineSettings { threads, haproxy, .. } = settings;
     let shape = Shape {
@@ -204,12 +205,11 @@ fn plant(bound: Bound) -> Plant {
         version: program.version,
         spares: if program.version.has_dynamic_servers() { SPARES } else { 0 },
     };
-    Plant {
+    Reloader {
         program: Arc::new(program),
         folder,
         sockets: http.into_iter().chain(https).collect(),
         shape,
-        process: None,
         current: None,
         ledger,
         grace: haproxy.hard_stop,

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::resolve::AGAIN;
-
 /// The longest pause after failures.
 const LONGEST: Duration = Duration::from_secs(30);
 /// The first pause before HAProxy is started again, after it died.
@@ -20,7 +18,7 @@ pub const RETRY: Duration = Duration::from_secs(1);
 /// How often what HAProxy runs is compared with what it should.
 pub const AUDIT: Duration = Duration::from_secs(10);
 /// How long HAProxy waits for the first table before it is started without one.
-const FIRST_TABLE: Duration = Duration::from_secs(2);
+pub const FIRST_TABLE: Duration = Duration::from_secs(2);
 
 /// When what comes again and again comes next.
 #[derive(Clone, Copy, Debug)]
@@ -29,16 +27,12 @@ pub struct Due {
     pub retry: Instant,
     /// What HAProxy runs, compared with what it should.
     pub audit: Instant,
-    /// Names of instances.
-    pub names: Instant,
-    /// A start without a table, if none has come by then.
-    pub first_table: Instant,
 }
 
 impl Due {
     /// All of it, counted from now.
     pub fn after(now: Instant) -> Self {
-        Self { retry: now + RETRY, audit: now + AUDIT, names: now + AGAIN, first_table: now + FIRST_TABLE }
+        Self { retry: now + RETRY, audit: now + AUDIT }
     }
 }
 

@@ -13,9 +13,9 @@ use super::model::Held;
 
 /// Ports that cannot be opened, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Closed(BTreeMap<Bind, String>);
+pub struct ClosedPorts(BTreeMap<Bind, String>);
 
-impl Closed {
+impl ClosedPorts {
     /// Tries every port of the table that is not `open` already.
     pub fn probe(table: &Table, open: &BTreeSet<Bind>) -> Self {
         let new = table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !open.contains(bind));

@@ -105,8 +105,8 @@ fn is_executable(file: &Path) -> bool {
 
 async fn examine(path: PathBuf) -> Result<Program, NoProgram> {
     let said = match run(&path, ["-vv"], &[], DEADLINE).await {
-        Err(Errand::CannotStart(error)) => return Err(NoProgram::NotExecutable { path, error }),
-        Err(Errand::Hung) => return Err(NoProgram::Hung { path, after: DEADLINE }),
+        Err(RunFault::CannotStart(error)) => return Err(NoProgram::NotExecutable { path, error }),
+        Err(RunFault::Hung) => return Err(NoProgram::Hung { path, after: DEADLINE }),
         Ok(said) => said,
     };
     let (Some(version), Some(release)) = (Version::parse(&said.output), release(&said.output)) else {
@@ -121,14 +121,14 @@ async fn examine(path: PathBuf) -> Result<Program, NoProgram> {
 }
 
 /// What came of a short run.
-pub(super) struct Said {
+pub(super) struct RunOutput {
     pub(super) status: ExitStatus,
     /// Both of its outputs, up to 1 MiB.
     pub(super) output: String,
 }
 
 /// Why a short run came to nothing.
-pub(super) enum Errand {
+pub(super) enum RunFault {
     CannotStart(io::Error),
     /// It was killed at its deadline.
     Hung,
@@ -140,28 +140,28 @@ pub(super) async fn run<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
     sockets: &[TcpListener],
     deadline: Duration,
-) -> Result<Said, Errand> {
+) -> Result<RunOutput, RunFault> {
     let mut command = Command::new(program);
     // A group of its own, so that what it starts ends with it.
     command.args(arguments).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = inherit::spawn(&mut command, sockets).map_err(Errand::CannotStart)?;
+    let mut child = inherit::spawn(&mut command, sockets).map_err(RunFault::CannotStart)?;
     match timeout(deadline, finish(&mut child)).await {
-        Ok(said) => said.map_err(Errand::CannotStart),
+        Ok(said) => said.map_err(RunFault::CannotStart),
         Err(_) => {
             kill_group(&child);
             // Killed: it is gone at once, unless the system hangs, which is not waited for.
             let _ = timeout(Duration::from_secs(1), child.wait()).await;
-            Err(Errand::Hung)
+            Err(RunFault::Hung)
         }
     }
 }
 
-async fn finish(child: &mut Child) -> io::Result<Said> {
+async fn finish(child: &mut Child) -> io::Result<RunOutput> {
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let (first, second) = tokio::join!(read(stdout.as_mut()), read(stderr.as_mut()));
     let output = String::from_utf8_lossy(&[first, second].concat()).into_owned();
-    Ok(Said { status: child.wait().await?, output })
+    Ok(RunOutput { status: child.wait().await?, output })
 }
 
 /// Reads to the end, so that nobody blocks on writing, and keeps the beginning.

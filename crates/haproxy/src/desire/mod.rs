@@ -1,7 +1,7 @@
 //! From a table to everything that HAProxy is to run. Pure: the same table, holds, addresses and shape give the same
 //! answer. Never talks to HAProxy, so it cannot know what HAProxy will refuse; see `Held`.
 
-mod memory;
+mod cache;
 #[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
-use super::backend::{Refusal, Yard};
+use super::backend::{BackendBuilder, Refusal};
 use super::frame::{Frame, frame};
 use super::frontend::{self, Tcp};
 use super::model::{Addresses, BACKENDS, Backend, Desired, Held, Part};
@@ -20,32 +20,32 @@ use super::names::BackendName;
 use super::server;
 use super::shape::Shape;
 use super::template::{self, Sections};
-use memory::Made;
+use cache::Made;
 
-pub use memory::Memory;
+pub use cache::Cache;
 
 /// Everything that HAProxy is to run, and what of the keys it cannot.
 ///
 /// A service with keys that must not reach HAProxy is served in its form in `held`, else not at all. Where the template
 /// fails, [`Desired::frame`] is empty: what ran before should go on.
 pub fn desire(table: &Table, held: &Held, addresses: &Addresses, shape: &Shape) -> (Desired, Vec<Problem>) {
-    desire_again(&mut Memory::default(), table, held, addresses, shape)
+    desire_cached(&mut Cache::default(), table, held, addresses, shape)
 }
 
 /// The same, where much of it was made before: what did not change is shared with what was made then.
-pub fn desire_again(
-    memory: &mut Memory,
+pub fn desire_cached(
+    cache: &mut Cache,
     table: &Table,
     held: &Held,
     addresses: &Addresses,
     shape: &Shape,
 ) -> (Desired, Vec<Problem>) {
-    let yard = Yard::new(table.config(), addresses, shape);
+    let builder = BackendBuilder::new(table.config(), addresses, shape);
     let mut problems = Vec::new();
-    let served = serve(memory, table, held, &yard, &mut problems);
+    let served = serve(cache, table, held, &builder, &mut problems);
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
     let tcp = Tcp { table, served: &is_served, held };
-    let maps = memory.maps(&served.services, &tcp.names());
+    let maps = cache.maps(&served.services, &tcp.names());
     let certs = certs(table, held, shape, &mut problems);
     let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape);
     problems.extend(found);
@@ -95,33 +95,40 @@ struct Served {
     backends: BTreeMap<BackendName, Arc<Backend>>,
 }
 
-fn serve(memory: &mut Memory, table: &Table, held: &Held, yard: &Yard<'_>, problems: &mut Vec<Problem>) -> Served {
-    let (mut served, mut recall) = (Served::default(), memory.recall(yard));
+fn serve(
+    cache: &mut Cache,
+    table: &Table,
+    held: &Held,
+    builder: &BackendBuilder<'_>,
+    problems: &mut Vec<Problem>,
+) -> Served {
+    let (mut served, mut cached) = (Served::default(), cache.take(builder));
     let (mut made, mut backends) = (Vec::new(), Vec::new());
     for service in table.services() {
-        let new = || make(service, yard).map_err(|refusals| report(table, service, refusals, problems)).ok();
-        let newest = recall.of(service).or_else(new);
+        let new = || make(service, builder).map_err(|refusals| report(table, service, refusals, problems)).ok();
+        let newest = cached.of(service).or_else(new);
         made.extend(newest.clone());
         let serving = match held_form(held, service) {
             None => newest,
-            Some(form) => form.and_then(|form| make(form, yard).ok()),
+            Some(form) => form.and_then(|form| make(form, builder).ok()),
         };
         let Some(Made { service, name, backend }) = serving else {
             served.left_out.insert((service.protocol, service.name.clone()));
             continue;
         };
-        problems.extend(service.instances.iter().filter_map(|instance| unreachable(table, &service, instance, yard)));
+        problems
+            .extend(service.instances.iter().filter_map(|instance| unreachable(table, &service, instance, builder)));
         served.services.push(service);
         backends.push((name, backend));
     }
-    memory.keep(made);
+    cache.keep(made);
     // All at once, which is faster than one by one where most are in order.
     served.backends = backends.into_iter().collect();
     served
 }
 
-fn make(service: &Arc<Service>, yard: &Yard<'_>) -> Result<Made, Vec<Refusal>> {
-    let (name, backend) = yard.backend(service)?;
+fn make(service: &Arc<Service>, builder: &BackendBuilder<'_>) -> Result<Made, Vec<Refusal>> {
+    let (name, backend) = builder.build(service)?;
     Ok(Made { service: service.clone(), name, backend: Arc::new(backend) })
 }
 
@@ -147,9 +154,9 @@ fn unreachable(
     table: &Table,
     service: &Service,
     instance: &pointsman_table::Instance,
-    yard: &Yard<'_>,
+    builder: &BackendBuilder<'_>,
 ) -> Option<Problem> {
-    let why = server::refusal(instance, yard.shape.version)?;
+    let why = server::refusal(instance, builder.shape.version)?;
     let problem = |key: &str| table.key_problem(ProblemKind::Unsupported, service.protocol, &service.name, key, why);
     let below = problem(&format!("upstreams/{}", instance.name));
     Some(if below.value.is_some() { below } else { problem(instance.name.as_str()) })

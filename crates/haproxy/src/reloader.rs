@@ -1,8 +1,8 @@
-//! The HAProxy at work and everything it takes to replace what it runs: a configuration that it accepts is found, written,
-//! moved in and loaded. Knows nothing of pace, and keeps no table.
+//! Finds a configuration that HAProxy accepts, writes it and has it loaded, by a reload or a start. Never decides when;
+//! keeps no table and no running HAProxy: both come with each attempt.
 //!
 //! ```text
-//! desire ─> render ─> write ─> haproxy -c ─> move in ─> reload, or start
+//! desire ─> render ─> write ─> haproxy -c ─> activate ─> reload, or start
 //!   ^                              │                        │
 //!   └── hold back who is to blame ─┴────────────────────────┘
 //! ```
@@ -14,54 +14,62 @@ use std::time::Duration;
 
 use pointsman_table::{Bind, Problem, ProblemKind, Table};
 
-use super::census::Census;
 use super::check::{self, CheckFault, check};
 use super::complaint::Complaint;
 use super::desire::desire;
+use super::exclude::Excluded;
 use super::folder::{Folder, FolderFault, Generation};
 use super::frame::STATES;
-use super::hold::{Blame, Refusals, Served};
+use super::hold::{Blame, Served};
 use super::ledger::Ledger;
-use super::master::Master;
 use super::model::{Addresses, Desired, Held, Owner};
 use super::names::{self, BackendName};
-use super::ports::Closed;
 use super::process::{self, Launch, Process, ProcessFault};
 use super::program::Program;
 use super::render::{self, Rendered, render};
 use super::running::Running;
 use super::runtime::Runtime;
+use super::scrape::Scrape;
 use super::shape::Shape;
 use super::states;
 
-/// How often services are held back and HAProxy asked again before giving up.
+/// How often an attempt excludes what was refused and asks HAProxy again before it gives up.
 const MOST_ROUNDS: usize = 16;
 
-/// What is to be run.
+/// What to load.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// The table.
     pub table: Arc<Table>,
-    /// What HAProxy serves now: what is held back serves on in that form.
+    /// What HAProxy serves now: services that are held back keep this form.
     pub served: Served,
-    /// What is known to be refused.
-    pub refusals: Refusals,
+    /// What is held back; the attempt adds to it.
+    pub excluded: Excluded,
     /// Addresses of names.
     pub addresses: Addresses,
-    /// Ports that the worker has already.
-    pub open: BTreeSet<Bind>,
-    /// The socket of the worker that is to be replaced.
-    pub old: Option<Runtime>,
-    /// Services that live in spare backends of that worker, by the names of their own.
-    pub moved: BTreeMap<BackendName, BackendName>,
-    /// All workers, to be asked a last time before they are replaced.
-    pub census: Option<Census>,
+    /// The worker that serves now; `None` at a start.
+    pub current: Option<Current>,
 }
 
-/// What runs now.
+/// What the next worker takes over from the current one.
+#[derive(Clone, Debug)]
+pub struct Current {
+    /// The ports that it has open.
+    pub open: BTreeSet<Bind>,
+    /// Its socket.
+    pub runtime: Runtime,
+    /// Backend name → the spare backend that serves it.
+    pub moved: BTreeMap<BackendName, BackendName>,
+    /// Asks all workers for their figures a last time before they are replaced.
+    pub scrape: Scrape,
+}
+
+/// A worker that serves the order.
 #[derive(Debug)]
-pub struct Fresh {
-    /// What the new worker was started with.
+pub struct Loaded {
+    /// HAProxy, reloaded or started.
+    pub process: Process,
+    /// What the worker was started with.
     pub running: Running,
     /// Its shape.
     pub shape: Shape,
@@ -69,30 +77,28 @@ pub struct Fresh {
     pub runtime: Runtime,
     /// Its process.
     pub pid: u32,
-    /// Where its master takes commands.
-    pub master: Master,
     /// What it serves.
     pub served: Served,
-    /// What of the keys it does not.
+    /// What it could not take of the keys.
     pub problems: Vec<Problem>,
 }
 
-/// Why what ran before runs on.
+/// Why an attempt failed. What ran before stays in force.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// Nothing can be made of the keys, for reasons that are among the problems.
+pub enum ReloadFault {
+    /// The template fails, for reasons that are among the problems.
     #[error("{}", in_words(.0))]
     Template(Vec<Problem>),
-    /// HAProxy refuses it, and none of the keys is to blame.
+    /// HAProxy refuses the configuration, and no service is to blame.
     #[error("HAProxy refuses its configuration: {}", complaints_in_words(.0))]
     Refused(Vec<(Option<Owner>, Complaint)>),
-    /// HAProxy cannot be asked.
+    /// HAProxy could not check it.
     #[error(transparent)]
     Check(#[from] CheckFault),
     /// Files cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderFault),
-    /// HAProxy does not start or does not take it.
+    /// HAProxy did not start or did not load it.
     #[error(transparent)]
     Process(ProcessFault),
 }
@@ -105,8 +111,8 @@ fn complaints_in_words(complaints: &[(Option<Owner>, Complaint)]) -> String {
     complaints.iter().map(|(_, complaint)| complaint.words.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-impl Trouble {
-    /// As problems, under the settings that are to blame.
+impl ReloadFault {
+    /// The problems, under the settings that are to blame.
     pub fn problems(&self, table: &Table) -> Vec<Problem> {
         let whole = || table.tree_problem(ProblemKind::Engine, "", format!("{self}; what ran before runs on"));
         let Self::Refused(complaints) = self else {
@@ -127,28 +133,26 @@ impl Trouble {
     }
 }
 
-/// HAProxy, its files and its listening sockets.
+/// What every attempt needs: the program, its files and its listening sockets.
 #[derive(Debug)]
-pub struct Plant {
+pub struct Reloader {
     /// The program.
     pub program: Arc<Program>,
     /// Its folder.
     pub folder: Folder,
     /// The sockets that it inherits.
     pub sockets: Arc<[TcpListener]>,
-    /// What does not depend on the keys; folder and socket are those of each generation.
+    /// What does not depend on the keys; each generation has its own folder and socket.
     pub shape: Shape,
-    /// HAProxy, while it runs.
-    pub process: Option<Process>,
-    /// The generation that serves.
+    /// The last generation that served: the one to start again.
     pub current: Option<Generation>,
-    /// Where everything is counted.
+    /// Where figures go.
     pub ledger: Arc<Ledger>,
-    /// For how long work that is on its way may go on when a whole HAProxy is replaced.
+    /// How long a HAProxy that is replaced as a whole may finish its work.
     pub grace: Duration,
 }
 
-/// A configuration that HAProxy says it accepts.
+/// A configuration, written out.
 struct Candidate {
     generation: Generation,
     shape: Shape,
@@ -158,43 +162,42 @@ struct Candidate {
     problems: Vec<Problem>,
 }
 
-impl Plant {
-    /// Finds a configuration that HAProxy accepts, and has it run. What is refused on the way is held back, in `order`;
-    /// so are ports that cannot be opened, in `closed`.
+impl Reloader {
+    /// Finds a configuration that HAProxy accepts and loads it into `process`, or starts HAProxy. What is refused on the
+    /// way is held back in `order`. `process` is taken on success, and after a fault holds what still runs.
     ///
     /// # Errors
-    /// See [`Trouble`]. What ran before runs on.
-    pub async fn renew(&mut self, order: &mut Order, closed: &mut Closed) -> Result<Fresh, Trouble> {
+    /// See [`ReloadFault`]. What ran before stays in force.
+    pub async fn attempt(&mut self, process: &mut Option<Process>, order: &mut Order) -> Result<Loaded, ReloadFault> {
         for _ in 0..MOST_ROUNDS {
-            *closed = Closed::probe(&order.table, &order.open);
-            let Some(candidate) = self.candidate(order, closed)? else { continue };
-            let complaints = self.judge(&candidate).await?;
+            let open = order.current.as_ref().map(|current| current.open.clone()).unwrap_or_default();
+            order.excluded.probe(&order.table, &open);
+            let Some(candidate) = self.candidate(order)? else { continue };
+            let mut complaints = self.check(&candidate).await?;
             if complaints.is_empty() {
-                match self.load(&candidate, order).await {
-                    Ok((pid, master)) => return Ok(taken(candidate, order, pid, master)),
-                    Err(ProcessFault::Refused(complaints)) => self.blame(order, &candidate, complaints)?,
-                    Err(fault) => return Err(Trouble::Process(fault)),
+                match self.load(process, &candidate, order).await {
+                    Ok((process, pid)) => return Ok(loaded(candidate, order, process, pid)),
+                    Err(ProcessFault::Refused(refused)) => complaints = refused,
+                    Err(fault) => return Err(ReloadFault::Process(fault)),
                 }
-            } else {
-                self.blame(order, &candidate, complaints)?;
             }
+            blame(order, &candidate, complaints)?;
         }
-        Err(Trouble::Refused(Vec::new()))
+        Err(ReloadFault::Refused(Vec::new()))
     }
 
     /// The next candidate, written out; `None` if more had to be held back, so that it must be made again.
-    fn candidate(&mut self, order: &mut Order, closed: &Closed) -> Result<Option<Candidate>, Trouble> {
-        let mut held = order.refusals.held(&order.table);
-        closed.hold(&order.table, &order.served, &mut held);
+    fn candidate(&mut self, order: &mut Order) -> Result<Option<Candidate>, ReloadFault> {
+        let held = order.excluded.held(&order.table, &order.served);
         let generation = self.folder.next_generation();
         let shape =
             Shape { folder: generation.folder.clone(), socket: Some(generation.socket.clone()), ..self.shape.clone() };
         let (desired, problems) = desire(&order.table, &held, &order.addresses, &shape);
-        if order.refusals.confine(&order.table, &order.served, &problems) {
+        if order.excluded.refusals.confine(&order.table, &order.served, &problems) {
             return Ok(None);
         }
         if desired.frame.is_empty() {
-            return Err(Trouble::Template(problems));
+            return Err(ReloadFault::Template(problems));
         }
         let rendered = render(&desired, &shape);
         let config = [(super::folder::CONFIG, rendered.config.as_bytes(), true)];
@@ -204,21 +207,26 @@ impl Plant {
         Ok(Some(Candidate { generation, shape, desired, rendered, held, problems }))
     }
 
-    async fn judge(&self, candidate: &Candidate) -> Result<Vec<Complaint>, Trouble> {
+    async fn check(&self, candidate: &Candidate) -> Result<Vec<Complaint>, ReloadFault> {
         Ok(check(&self.program, &candidate.generation.config(), &self.sockets, check::DEADLINE).await?)
     }
 
-    /// Has a configuration run, by a reload or by starting another HAProxy.
-    async fn load(&mut self, candidate: &Candidate, order: &Order) -> Result<(u32, Master), ProcessFault> {
-        keep_states(candidate, order).await;
-        if let Some(census) = &order.census {
-            census.take(&self.ledger).await;
+    /// Loads an accepted configuration. Returns HAProxy and the worker's process.
+    async fn load(
+        &mut self,
+        process: &mut Option<Process>,
+        candidate: &Candidate,
+        order: &Order,
+    ) -> Result<(Process, u32), ProcessFault> {
+        keep_states(candidate, order.current.as_ref()).await;
+        if let Some(current) = &order.current {
+            current.scrape.run(&self.ledger).await;
         }
         self.folder.activate(&candidate.generation).map_err(cannot_start)?;
-        let loaded = self.reload_or_start(&Runtime::new(&candidate.generation.socket)).await;
+        let loaded = self.reload_or_start(process, &Runtime::new(&candidate.generation.socket)).await;
         match (&loaded, &self.current) {
             (Ok(_), _) => self.current = Some(candidate.generation.clone()),
-            // A HAProxy that is started again later must find what worked.
+            // A HAProxy that is started again later must find the files that worked.
             (Err(_), Some(current)) => self.folder.activate(current).map_err(cannot_start)?,
             (Err(_), None) => {}
         }
@@ -226,36 +234,26 @@ impl Plant {
         loaded
     }
 
-    /// The worker's process, and where its master takes commands.
-    async fn reload_or_start(&mut self, runtime: &Runtime) -> Result<(u32, Master), ProcessFault> {
-        match self.process.take() {
-            Some(process) if process.is_intact() => self.reload(process, runtime).await,
-            worn => {
-                let started = self.start(runtime).await;
-                match started {
-                    Ok((process, pid)) => {
-                        // Both listen meanwhile, so that nobody is turned away.
-                        worn.into_iter().for_each(|worn| drop(tokio::spawn(worn.stop(self.grace))));
-                        let master = process.master().clone();
-                        self.process = Some(process);
-                        Ok((pid, master))
-                    }
-                    Err(fault) => {
-                        self.process = worn;
-                        Err(fault)
-                    }
-                }
+    async fn reload_or_start(
+        &mut self,
+        process: &mut Option<Process>,
+        runtime: &Runtime,
+    ) -> Result<(Process, u32), ProcessFault> {
+        let worn = match process.take() {
+            Some(intact) if intact.is_intact() => return reload(intact, process, runtime).await,
+            worn => worn,
+        };
+        match self.start(runtime).await {
+            Ok(started) => {
+                // Both listen meanwhile, so that no client is turned away.
+                worn.into_iter().for_each(|worn| drop(tokio::spawn(worn.stop(self.grace))));
+                Ok(started)
+            }
+            Err(fault) => {
+                *process = worn;
+                Err(fault)
             }
         }
-    }
-
-    async fn reload(&mut self, mut process: Process, runtime: &Runtime) -> Result<(u32, Master), ProcessFault> {
-        let verdict = process.reload(runtime, process::DEADLINE).await;
-        let master = process.master().clone();
-        if !matches!(verdict, Err(ProcessFault::Died { .. })) {
-            self.process = Some(process);
-        }
-        Ok((verdict?.pid, master))
     }
 
     async fn start(&mut self, runtime: &Runtime) -> Result<(Process, u32), ProcessFault> {
@@ -277,33 +275,48 @@ impl Plant {
         }
     }
 
-    /// Finds out who is to blame and holds them back.
-    fn blame(&self, order: &mut Order, candidate: &Candidate, complaints: Vec<Complaint>) -> Result<(), Trouble> {
-        let owned: Vec<_> =
-            complaints.into_iter().map(|told| (owner(&candidate.rendered, &told, order), told)).collect();
-        let blame = |(owner, told): &(Option<Owner>, Complaint)| {
-            Some(Blame { owner: owner.clone()?, words: told.words.as_str().into() })
-        };
-        let blames: Vec<_> = owned.iter().filter_map(blame).collect();
-        if order.refusals.blame(&order.table, &order.served, &blames) { Ok(()) } else { Err(Trouble::Refused(owned)) }
-    }
-
     /// Removes the files of all generations but the one that serves.
     fn sweep(&self) {
         self.folder.sweep(&self.current.iter().map(|current| current.number).collect::<Vec<_>>());
     }
 }
 
-fn taken(candidate: Candidate, order: &Order, pid: u32, master: Master) -> Fresh {
+/// Reloads HAProxy; if that fails and it still runs, it stays in `kept`.
+async fn reload(
+    mut process: Process,
+    kept: &mut Option<Process>,
+    runtime: &Runtime,
+) -> Result<(Process, u32), ProcessFault> {
+    match process.reload(runtime, process::DEADLINE).await {
+        Ok(info) => Ok((process, info.pid)),
+        Err(fault) => {
+            *kept = Some(process).filter(|_| !matches!(fault, ProcessFault::Died { .. }));
+            Err(fault)
+        }
+    }
+}
+
+/// Finds the services that the complaints are about and holds them back.
+fn blame(order: &mut Order, candidate: &Candidate, complaints: Vec<Complaint>) -> Result<(), ReloadFault> {
+    let owned: Vec<_> = complaints.into_iter().map(|told| (owner(&candidate.rendered, &told, order), told)).collect();
+    let blame = |(owner, told): &(Option<Owner>, Complaint)| {
+        Some(Blame { owner: owner.clone()?, words: told.words.as_str().into() })
+    };
+    let blames: Vec<_> = owned.iter().filter_map(blame).collect();
+    let new = order.excluded.refusals.blame(&order.table, &order.served, &blames);
+    if new { Ok(()) } else { Err(ReloadFault::Refused(owned)) }
+}
+
+fn loaded(candidate: Candidate, order: &Order, process: Process, pid: u32) -> Loaded {
     let Candidate { generation, shape, desired, held, problems, .. } = candidate;
     let spares = (1..=shape.spares).map(|number| render::spare_name(number).into()).collect();
     let spares = if desired.has_backends() { spares } else { Vec::new() };
-    Fresh {
+    Loaded {
+        process,
         running: Running::rendered(&desired, spares, &render::spare()),
         shape,
         runtime: Runtime::new(generation.socket),
         pid,
-        master,
         served: Served { table: order.table.clone(), held },
         problems,
     }
@@ -313,7 +326,7 @@ fn cannot_start(fault: FolderFault) -> ProcessFault {
     ProcessFault::CannotStart(std::io::Error::other(fault))
 }
 
-/// Whose a complaint is: by its line, by the certificate or by the proxy that it names.
+/// The owner of what a complaint is about: by its line, the certificate or the proxy that it names.
 fn owner(rendered: &Rendered, told: &Complaint, order: &Order) -> Option<Owner> {
     if let Some(owner) = told.line.and_then(|line| rendered.owner(line)) {
         return Some(owner.clone());
@@ -326,16 +339,20 @@ fn owner(rendered: &Rendered, told: &Complaint, order: &Order) -> Option<Owner> 
     Some(Owner::Service(protocol, service.name.clone(), ""))
 }
 
-/// Health goes over to the next worker. Without it that starts with every server up, as at the first start.
-async fn keep_states(candidate: &Candidate, order: &Order) {
+/// Hands the health of servers to the next worker. Without it that starts with every server up, as at the first start.
+async fn keep_states(candidate: &Candidate, current: Option<&Current>) {
     let path = candidate.generation.folder.join(STATES);
-    let shown = match &order.old {
-        Some(old) => old.ask_one("show servers state").await.map_err(|fault| fault.to_string()),
-        None => Ok(String::new()),
+    let states = match current {
+        Some(current) => {
+            let shown = current.runtime.ask_one("show servers state").await;
+            shown
+                .map(|shown| states::carry(&shown, &candidate.desired, &current.moved))
+                .map_err(|fault| fault.to_string())
+        }
+        None => Ok(states::carry("", &candidate.desired, &BTreeMap::new())),
     };
-    let carried = shown.map(|shown| states::carry(&shown, &candidate.desired, &order.moved));
-    let kept = carried.and_then(|states| std::fs::write(&path, states).map_err(|error| error.to_string()));
+    let kept = states.and_then(|states| std::fs::write(&path, states).map_err(|error| error.to_string()));
     if let Err(error) = kept {
-        tracing::warn!("the states of servers do not survive this reload: {error}");
+        tracing::warn!("the health of servers is lost at this reload: {error}");
     }
 }

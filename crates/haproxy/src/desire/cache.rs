@@ -9,7 +9,7 @@ use std::vec::IntoIter;
 
 use pointsman_table::{Service, Timeouts};
 
-use super::super::backend::Yard;
+use super::super::backend::BackendBuilder;
 use super::super::maps::Maps;
 use super::super::model::{Addresses, Backend};
 use super::super::names::BackendName;
@@ -18,7 +18,7 @@ use super::super::version::Version;
 
 /// What was made last.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Cache {
     /// What backends depend on beside their services.
     basis: Option<(Timeouts, Addresses, Version)>,
     /// Ordered as in the table.
@@ -35,18 +35,18 @@ pub(super) struct Made {
     pub(super) backend: Arc<Backend>,
 }
 
-impl Memory {
+impl Cache {
     /// What was made of services that nothing but themselves has changed for; it is forgotten, to be told anew.
-    pub(super) fn recall(&mut self, yard: &Yard<'_>) -> Recall {
+    pub(super) fn take(&mut self, builder: &BackendBuilder<'_>) -> Cached {
         let same = self.basis.as_ref().is_some_and(|(timeouts, addresses, version)| {
-            *timeouts == yard.config.timeouts && addresses == yard.addresses && *version == yard.shape.version
+            *timeouts == builder.config.timeouts && addresses == builder.addresses && *version == builder.shape.version
         });
         let mut made = std::mem::take(&mut self.backends);
         if !same {
             made.clear();
-            self.basis = Some((yard.config.timeouts, yard.addresses.clone(), yard.shape.version));
+            self.basis = Some((builder.config.timeouts, builder.addresses.clone(), builder.shape.version));
         }
-        Recall(made.into_iter().peekable())
+        Cached(made.into_iter().peekable())
     }
 
     /// Keeps what was made, in the table's order.
@@ -82,9 +82,9 @@ fn order(one: &Service, other: &Service) -> Ordering {
 }
 
 /// What was made before, service by service.
-pub(super) struct Recall(Peekable<IntoIter<Made>>);
+pub(super) struct Cached(Peekable<IntoIter<Made>>);
 
-impl Recall {
+impl Cached {
     /// What was made of this very service. To be asked in the table's order.
     pub(super) fn of(&mut self, service: &Arc<Service>) -> Option<Made> {
         while let Some(made) = self.0.peek() {

@@ -1,0 +1,38 @@
+//! What the engine tells the control loop: the revision that is served, and every problem. Finds none itself.
+
+use pointsman_engine::Applied;
+use pointsman_table::Problem;
+use tokio::sync::mpsc;
+
+/// The problems of now, and what was told last.
+pub(super) struct Reporter {
+    applied: mpsc::Sender<Applied>,
+    last: Option<(u64, Vec<Problem>)>,
+    /// Keys that HAProxy cannot honour.
+    pub(super) unsupported: Vec<Problem>,
+    /// Why the newest configuration is not in force.
+    pub(super) failed: Vec<Problem>,
+}
+
+impl Reporter {
+    pub(super) fn new(applied: mpsc::Sender<Applied>) -> Self {
+        Self { applied, last: None, unsupported: Vec::new(), failed: Vec::new() }
+    }
+
+    /// Tells what is served and what is not, if that is news.
+    pub(super) async fn report(&mut self, revision: u64, excluded: impl Iterator<Item = Problem>) {
+        let mut problems: Vec<_> = excluded.chain(self.unsupported.iter().chain(&self.failed).cloned()).collect();
+        problems.sort();
+        problems.dedup();
+        let news = (revision, problems);
+        if self.last.as_ref() != Some(&news) {
+            self.last = Some(news.clone());
+            self.send(news.0, news.1).await;
+        }
+    }
+
+    async fn send(&self, revision: u64, problems: Vec<Problem>) {
+        // The control loop ends only with the program.
+        let _ = self.applied.send(Applied { revision, problems }).await;
+    }
+}
