@@ -1,5 +1,5 @@
-//! Figures of HAProxy and of the engine: the engine writes them, the admin pages read them. Never asks HAProxy itself: a
-//! page that needs fresh figures says so and waits a moment for the engine.
+//! Figures of HAProxy and of the engine: the engine writes them, the admin pages read them. Never asks HAProxy itself:
+//! a page that needs fresh figures says so and waits a moment for the engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

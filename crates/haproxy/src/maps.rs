@@ -65,8 +65,8 @@ impl Route {
     }
 }
 
-/// A priority as text that sorts like the number: HAProxy's `sub` is wrong about negative numbers (in 2.6, -1 minus 2 is
-/// the largest number), its `strcmp` is right.
+/// A priority as text that sorts like the number: HAProxy's `sub` is wrong about negative numbers (in 2.6, -1 minus 2
+/// is the largest number), its `strcmp` is right.
 fn level(priority: i64) -> String {
     match priority {
         0 => "0".into(),

@@ -114,7 +114,9 @@ fn complaints_in_words(complaints: &[(Option<Owner>, Complaint)]) -> String {
 impl ReloadFault {
     /// The problems, under the settings that are to blame.
     pub fn problems(&self, table: &Table) -> Vec<Problem> {
-        let whole = || table.tree_problem(ProblemKind::Engine, "", format!("{self}; what ran before runs on"));
+        let whole = || {
+            table.tree_problem(ProblemKind::Engine, "", format!("{self}; the previous configuration stays in force"))
+        };
         let Self::Refused(complaints) = self else {
             return match self {
                 Self::Template(problems) => problems.clone(),
@@ -123,7 +125,8 @@ impl ReloadFault {
         };
         let setting = |(owner, complaint): &(Option<Owner>, Complaint)| match owner {
             Some(Owner::Setting(name)) => {
-                let advice = format!("HAProxy refuses it: {}; what ran before runs on", complaint.words);
+                let advice =
+                    format!("HAProxy refuses it: {}; the previous configuration stays in force", complaint.words);
                 Some(Problem::of_setting(ProblemKind::Engine, name, advice))
             }
             _ => None,
@@ -163,8 +166,8 @@ struct Candidate {
 }
 
 impl Reloader {
-    /// Finds a configuration that HAProxy accepts and loads it into `process`, or starts HAProxy. What is refused on the
-    /// way is held back in `order`. `process` is taken on success, and after a fault holds what still runs.
+    /// Finds a configuration that HAProxy accepts and loads it into `process`, or starts HAProxy. What is refused on
+    /// the way is held back in `order`. `process` is taken on success, and after a fault holds what still runs.
     ///
     /// # Errors
     /// See [`ReloadFault`]. What ran before stays in force.

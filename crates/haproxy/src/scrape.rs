@@ -1,5 +1,5 @@
-//! Asks every worker for its statistics, those that finish their connections too, and enters them in the ledger. Changes
-//! nothing in HAProxy.
+//! Asks every worker for its statistics, those that finish their connections too, and enters them in the ledger.
+//! Changes nothing in HAProxy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

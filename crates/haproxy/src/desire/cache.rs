@@ -1,5 +1,5 @@
-//! What was made of services before, so that only what changed is made again. Decides nothing: with a memory or without,
-//! the same comes out.
+//! Keeps the backends and maps of the last table, so that only what changed is made again. Decides nothing: the result
+//! is the same without it.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -16,18 +16,18 @@ use super::super::names::BackendName;
 use super::super::routing;
 use super::super::version::Version;
 
-/// What was made last.
+/// Everything made for the last table.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// What backends depend on beside their services.
+    /// What every backend depends on besides its service.
     basis: Option<(Timeouts, Addresses, Version)>,
     /// Ordered as in the table.
     backends: Vec<Made>,
-    /// The maps, and the services that they were made of.
+    /// The maps, and the services that they were made from.
     maps: Option<(Vec<Arc<Service>>, Arc<Maps>)>,
 }
 
-/// A service, and what was made of it.
+/// A service and its backend.
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     pub(super) service: Arc<Service>,
@@ -36,7 +36,7 @@ pub(super) struct Made {
 }
 
 impl Cache {
-    /// What was made of services that nothing but themselves has changed for; it is forgotten, to be told anew.
+    /// Takes the backends out, if what all of them depend on is unchanged. [`Cache::keep`] puts the next ones in.
     pub(super) fn take(&mut self, builder: &BackendBuilder<'_>) -> Cached {
         let same = self.basis.as_ref().is_some_and(|(timeouts, addresses, version)| {
             *timeouts == builder.config.timeouts && addresses == builder.addresses && *version == builder.shape.version
@@ -49,7 +49,7 @@ impl Cache {
         Cached(made.into_iter().peekable())
     }
 
-    /// Keeps what was made, in the table's order.
+    /// Keeps these backends, in the table's order.
     pub(super) fn keep(&mut self, made: Vec<Made>) {
         self.backends = made;
     }
@@ -81,11 +81,11 @@ fn order(one: &Service, other: &Service) -> Ordering {
     (one.protocol, &one.name).cmp(&(other.protocol, &other.name))
 }
 
-/// What was made before, service by service.
+/// The last backends, service by service.
 pub(super) struct Cached(Peekable<IntoIter<Made>>);
 
 impl Cached {
-    /// What was made of this very service. To be asked in the table's order.
+    /// The backend of this very service. Ask in the table's order.
     pub(super) fn of(&mut self, service: &Arc<Service>) -> Option<Made> {
         while let Some(made) = self.0.peek() {
             if Arc::ptr_eq(&made.service, service) {

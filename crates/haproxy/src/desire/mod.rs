@@ -1,5 +1,5 @@
-//! From a table to everything that HAProxy is to run. Pure: the same table, holds, addresses and shape give the same
-//! answer. Never talks to HAProxy, so it cannot know what HAProxy will refuse; see `Held`.
+//! Turns a table into everything that HAProxy should run. Pure: the same table, `held`, addresses and shape give the
+//! same answer. Never talks to HAProxy, so it cannot know what HAProxy will refuse; see `Held`.
 
 mod cache;
 #[cfg(test)]
@@ -24,15 +24,15 @@ use cache::Made;
 
 pub use cache::Cache;
 
-/// Everything that HAProxy is to run, and what of the keys it cannot.
+/// Everything that HAProxy should run, and the problems of keys that it cannot honour.
 ///
-/// A service with keys that must not reach HAProxy is served in its form in `held`, else not at all. Where the template
-/// fails, [`Desired::frame`] is empty: what ran before should go on.
+/// A service whose keys must not reach HAProxy is served in its form in `held`, else not at all. If the template fails,
+/// [`Desired::frame`] is empty: the previous configuration should stay in force.
 pub fn desire(table: &Table, held: &Held, addresses: &Addresses, shape: &Shape) -> (Desired, Vec<Problem>) {
     desire_cached(&mut Cache::default(), table, held, addresses, shape)
 }
 
-/// The same, where much of it was made before: what did not change is shared with what was made then.
+/// The same, faster: what did not change since the last call is shared with it.
 pub fn desire_cached(
     cache: &mut Cache,
     table: &Table,
@@ -69,14 +69,14 @@ pub fn desire_cached(
 }
 
 impl Desired {
-    /// Whether the configuration has a place for backends: a template may have written its own.
+    /// Whether the configuration has a place for our backends: a template may write its own.
     pub fn has_backends(&self) -> bool {
         self.frame.iter().any(Part::is_backends)
     }
 }
 
 impl Part {
-    /// Whether it stands for the backends.
+    /// Whether it is the placeholder of the backends.
     pub fn is_backends(&self) -> bool {
         self.owner.is_none() && &*self.text == BACKENDS
     }
@@ -87,7 +87,7 @@ fn plain_frame(sections: Sections) -> Vec<Part> {
     [global, defaults, http, tcp, vec![Part::ours(BACKENDS)]].into_iter().flatten().collect()
 }
 
-/// What of the table is served.
+/// The services of the table that are served.
 #[derive(Default)]
 struct Served {
     services: Vec<Arc<Service>>,
@@ -122,7 +122,7 @@ fn serve(
         backends.push((name, backend));
     }
     cache.keep(made);
-    // All at once, which is faster than one by one where most are in order.
+    // All at once: faster than one by one, as most are in order.
     served.backends = backends.into_iter().collect();
     served
 }
@@ -132,9 +132,9 @@ fn make(service: &Arc<Service>, builder: &BackendBuilder<'_>) -> Result<Made, Ve
     Ok(Made { service: service.clone(), name, backend: Arc::new(backend) })
 }
 
-/// The form in which a service serves that is held back; `Some(None)`: it does not.
+/// The form that serves in place of a held-back service; `Some(None)`: none does. `None`: it is not held back.
 fn held_form<'a>(held: &'a Held, service: &Service) -> Option<Option<&'a Arc<Service>>> {
-    // Nothing is, most of the time: no need to ask for each service.
+    // The usual case, without a lookup for each service.
     if held.services.is_empty() {
         return None;
     }
@@ -149,7 +149,7 @@ fn report(table: &Table, service: &Service, refusals: Vec<Refusal>, problems: &m
     problems.extend(refusals.into_iter().map(problem));
 }
 
-/// The problem of an instance that HAProxy cannot be given, under whichever key it was written.
+/// The problem of an instance that HAProxy cannot have, under the key that it was written to.
 fn unreachable(
     table: &Table,
     service: &Service,
@@ -180,7 +180,7 @@ fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>)
     BTreeMap::new()
 }
 
-/// The form of a certificate that is to be served.
+/// The form of a certificate to serve.
 fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a Arc<str>> {
     match held.certs.get(name) {
         Some(kept) => kept.as_ref(),

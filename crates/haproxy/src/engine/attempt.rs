@@ -1,5 +1,5 @@
-//! One attempt to load a configuration, beside the engine's loop: it takes the reloader and HAProxy along and brings both
-//! back. Decides nothing.
+//! One attempt to load a configuration, beside the engine's loop: it takes the reloader and HAProxy along and brings
+//! both back. Decides nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

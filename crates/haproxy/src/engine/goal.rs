@@ -1,5 +1,5 @@
-//! What HAProxy is to serve: the newest table without what is held back, and the table that it serves so far. Asks HAProxy
-//! nothing.
+//! What HAProxy is to serve: the newest table without what is held back, and the table that it serves so far. Asks
+//! HAProxy nothing.
 
 use std::sync::Arc;
 

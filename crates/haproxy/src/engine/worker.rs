@@ -111,8 +111,8 @@ impl Worker {
         self.reasons.insert(Reason::Unknown);
     }
 
-    /// Deletes servers that are in maintenance, as far as nothing uses them any more. Sessions that still run on a server
-    /// `limit` after it was taken out are ended.
+    /// Deletes servers that are in maintenance, as far as nothing uses them any more. Sessions that still run on a
+    /// server `limit` after it was taken out are ended.
     pub(super) async fn delete_leaving(&mut self, limit: Duration) {
         let now = Instant::now();
         let pools = self.running.backends.iter();

@@ -1,4 +1,5 @@
-//! The maps against the table: a naive reading of them, step by step as HAProxy takes them, must find what the table does.
+//! The maps against the table: a naive reading of them, step by step as HAProxy takes them, must find what the table
+//! does.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
