@@ -113,7 +113,7 @@ fn global(config: &Config, shape: &Shape) -> String {
     section("global", &lines)
 }
 
-/// A whole head has to fit into a buffer, beside what is added to it and eight bytes a header of bookkeeping.
+/// A buffer must hold a whole head, the additions to it, and eight bytes of bookkeeping for each header.
 fn buffer(config: &Config, shape: &Shape) -> usize {
     let least = if shape.has_https() { HTTP2_BUFFER } else { 0 };
     (config.head_bytes + REWRITE + 8 * config.headers).max(least)

@@ -79,7 +79,7 @@ pub struct Loaded {
     pub pid: u32,
     /// What it serves.
     pub served: Served,
-    /// What it could not take of the keys.
+    /// Keys that it cannot honour.
     pub problems: Vec<Problem>,
 }
 

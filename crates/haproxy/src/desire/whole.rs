@@ -32,7 +32,7 @@ fn a_small_one_whole() {
 }
 
 /// One table after another, as in the program. With a cache the same comes out, and services that did
-/// not change share what was made of them.
+/// not change share their backends.
 #[test]
 fn a_cache_is_only_faster() {
     let (mut mirror, mut cache, mut table) = (Mirror::default(), Cache::default(), Table::empty());

@@ -23,7 +23,7 @@ pub(super) struct Attempt {
     pub(super) took: Duration,
 }
 
-/// What came of it.
+/// Its outcome.
 pub(super) enum Outcome {
     /// Another worker serves.
     Loaded(Box<Loaded>),

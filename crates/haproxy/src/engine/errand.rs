@@ -10,7 +10,7 @@ pub(super) enum Errand<T> {
     /// Nothing is under way.
     #[default]
     Idle,
-    /// The answer is to come.
+    /// The answer is yet to come.
     Running(JoinHandle<T>),
 }
 
@@ -41,5 +41,22 @@ pub(super) async fn answer<T>(task: &mut JoinHandle<T>) -> T {
     match task.await {
         Ok(answer) => answer,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_errand_is_idle_again_after_its_answer() {
+        let mut errand = Errand::default();
+        assert!(errand.is_idle());
+        for answer in 1..3 {
+            errand.start(async move { answer });
+            assert!(!errand.is_idle());
+            assert_eq!(errand.finished().await, answer);
+            assert!(errand.is_idle());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What HAProxy is to serve: the newest table without what is held back, and the table that it serves so far. Asks
+//! What HAProxy should serve: the newest table without what is held back, and the table that it serves so far. Asks
 //! HAProxy nothing.
 
 use std::sync::Arc;

@@ -278,7 +278,7 @@ impl Engine {
 
     fn note_failure(&mut self, fault: &ReloadFault) {
         self.figures.ledger.note(|facts| facts.failed_reloads += 1);
-        warn!("HAProxy did not take the newest configuration: {fault}");
+        warn!("HAProxy did not load the newest configuration: {fault}");
         self.pace.failed(Instant::now());
         self.reporter.failed = fault.problems(&self.goal.table);
     }

@@ -36,3 +36,31 @@ impl Reporter {
         let _ = self.applied.send(Applied { revision, problems }).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::iter::{empty, once};
+
+    use pointsman_table::ProblemKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_news_is_told() {
+        let (applied, mut told) = mpsc::channel(8);
+        let mut reporter = Reporter::new(applied);
+        let problem = || Problem::of_setting(ProblemKind::Engine, "haproxy-template", "line 1".to_owned());
+        reporter.report(1, empty()).await;
+        reporter.report(1, empty()).await;
+        reporter.report(1, once(problem())).await;
+        reporter.failed.push(problem());
+        reporter.report(1, once(problem())).await;
+        reporter.report(2, once(problem())).await;
+        drop(reporter);
+        let mut news = Vec::new();
+        while let Some(Applied { revision, problems, .. }) = told.recv().await {
+            news.push((revision, problems.len()));
+        }
+        assert_eq!(news, [(1, 0), (1, 1), (2, 1)]);
+    }
+}

@@ -1,5 +1,5 @@
-//! The addresses of instances that are given by name: looked up for a moment when a table brings a new name, and again
-//! and again beside the loop. Tells nobody.
+//! The addresses of instances that are given by name: waits a moment for new names of a table, and looks all names up
+//! periodically beside the loop. Never changes what is served.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ impl Resolver {
     pub(super) async fn first(&mut self, table: &Table, now: Instant) {
         let mut names = resolve::names(table);
         let asked = std::mem::replace(&mut self.asked, names.keys().cloned().collect());
-        // Once a name: one that nobody knows must not hold up every later change.
+        // Once for each name: an unknown one must not hold up every later change.
         names.retain(|name, _| !asked.contains(name));
         self.addresses.extend(resolve::first(&names, &self.addresses).await);
         if names.keys().any(|name| !self.addresses.contains_key(name)) {

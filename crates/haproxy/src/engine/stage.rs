@@ -27,7 +27,7 @@ use crate::reloader::Reloader;
 pub(super) enum Stage {
     /// No table has come yet.
     Waiting(Waiting),
-    /// HAProxy does not run, and is to be started.
+    /// HAProxy does not run; a start is due.
     Down(Down),
     /// HAProxy is being started.
     Starting(Starting),

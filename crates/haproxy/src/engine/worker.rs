@@ -22,7 +22,7 @@ use crate::runtime::Runtime;
 use crate::scrape::{Scrape, ServiceLookup};
 use crate::shape::Shape;
 
-/// Spares run short when fewer than one in so many is free.
+/// Spares are short when fewer than one in this many is free.
 const FEW_SPARES: usize = 4;
 /// Most servers deleted in one go: the loop waits for it.
 const MOST_DELETED: usize = 500;
