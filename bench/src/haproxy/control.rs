@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pointsman_haproxy::desire::{Memory, desire_again};
+use pointsman_haproxy::desire::{Cache, desire_cached};
 use pointsman_haproxy::model::{Addresses, Desired, Held};
 use pointsman_haproxy::plan::plan;
 use pointsman_haproxy::render::{render, spare, spare_name};
@@ -29,8 +29,8 @@ pub(super) fn measure(options: &Options, report: &mut Report) {
 fn measure_at(services: usize, target: f64, options: &Options, report: &mut Report) {
     let (mut key_set, shape) = (table::key_set(&table::hosts(services)), shape());
     let mut current = compile(&key_set, None, &table::limits()).table;
-    let mut memory = Memory::default();
-    let (first, all) = table::millis(|| desired(&mut memory, &current, &shape));
+    let mut cache = Cache::default();
+    let (first, all) = table::millis(|| desired(&mut cache, &current, &shape));
     report.note(format!("{services} services: table to configuration, all"), all, "ms");
     let (_, written) = table::millis(|| render(&first, &shape));
     report.note(format!("{services} services: configuration to text"), written, "ms");
@@ -42,7 +42,7 @@ fn measure_at(services: usize, target: f64, options: &Options, report: &mut Repo
         let key = format!("services/s{}/s{0}-1", services / 2).into();
         key_set.apply(100 + round as u64, [Change::Put { key, value: value.into_bytes().into() }]);
         current = compile(&key_set, Some(&current), &table::limits()).table;
-        let (desired, cost) = table::millis(|| desired(&mut memory, &current, &shape));
+        let (desired, cost) = table::millis(|| desired(&mut cache, &current, &shape));
         desiring.push(cost);
         let (plan, cost) = table::millis(|| plan(&mut running, &desired));
         planning.push(cost);
@@ -54,8 +54,8 @@ fn measure_at(services: usize, target: f64, options: &Options, report: &mut Repo
     report.hold(format!("{services} services: one changed instance, both"), desiring + planning, "ms", target);
 }
 
-fn desired(memory: &mut Memory, table: &Table, shape: &Shape) -> Desired {
-    desire_again(memory, table, &Held::default(), &Addresses::new(), shape).0
+fn desired(cache: &mut Cache, table: &Table, shape: &Shape) -> Desired {
+    desire_cached(cache, table, &Held::default(), &Addresses::new(), shape).0
 }
 
 fn shape() -> Shape {

@@ -1,4 +1,4 @@
-//! What HAProxy's answers on its command sockets mean. Pure: text in, values out, of every version from 2.4 on.
+//! Reads HAProxy's answers on its command sockets. Pure: text in, values out, for every version from 2.4 on.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ pub enum Refusal {
     /// There is no backend of that name.
     #[error("no such backend")]
     NoSuchBackend,
-    /// A server of that name is there already.
+    /// The backend already has a server of that name.
     #[error("a server of that name is there already")]
     ServerExists,
-    /// A server may be deleted only in maintenance, and once nothing uses it: connections of its own or idle ones.
+    /// The server is not in maintenance, or has connections, busy or idle: it cannot be deleted yet.
     #[error("the server is still in use: {0}")]
     ServerInUse(Box<str>),
-    /// No map was read from that file.
+    /// There is no map of that file.
     #[error("no such map")]
     NoSuchMap,
     /// The map has no such key.
     #[error("no such key in the map")]
     NoSuchKey,
-    /// This HAProxy does not know the command, or not yet fully.
+    /// This HAProxy does not know the command, or calls it experimental.
     #[error("HAProxy does not know the command: {0}")]
     Unknown(Box<str>),
     /// Anything else, in HAProxy's words.
@@ -31,7 +31,7 @@ pub enum Refusal {
     Other(Box<str>),
 }
 
-/// Why a command that changes something was refused, judged from its answer. `None`: it was done.
+/// The refusal in the answer to a command that changes something. `None`: the command succeeded.
 pub fn refusal(answer: &str) -> Option<Refusal> {
     let words = answer.trim();
     if is_consent(words) {
@@ -53,7 +53,7 @@ pub fn refusal(answer: &str) -> Option<Refusal> {
 /// `del map`, `set map` by key, `set map` by number.
 const NO_KEY: [&str; 3] = ["Key not found", "entry not found", "key or pattern not found"];
 
-/// Commands that change something say nothing on success, but for these.
+/// Success. Commands that change something answer nothing then, except for these.
 fn is_consent(words: &str) -> bool {
     const LEADS: [&str; 7] = [
         "New server registered",
@@ -79,7 +79,7 @@ fn one_line(words: &str) -> Box<str> {
     words.split_whitespace().collect::<Vec<_>>().join(" ").into()
 }
 
-/// One server, as `show servers state` tells it.
+/// One server in `show servers state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerState {
     /// The backend's name.
@@ -90,19 +90,19 @@ pub struct ServerState {
     pub address: Box<str>,
     /// Its port.
     pub port: u16,
-    /// The name that it resolves, if it is one.
+    /// The host name that HAProxy resolves for it, if any.
     pub name: Option<Box<str>>,
     /// The weight in force, 0 to 256.
     pub weight: u16,
     /// The weight of the configuration.
     pub initial_weight: u16,
-    /// Whether it is up, judging from checks and traffic.
+    /// Its health, by checks and traffic.
     pub operation: Operation,
-    /// In maintenance: takes nothing and is not checked.
+    /// In maintenance: gets no work and no checks.
     pub maintenance: bool,
-    /// Takes no new work.
+    /// Draining: gets no new work.
     pub drain: bool,
-    /// How long it has been so.
+    /// Time since the last change of state.
     pub since: Duration,
 }
 
@@ -111,15 +111,15 @@ pub struct ServerState {
 pub enum Operation {
     /// It failed its checks, or is in maintenance.
     Down,
-    /// It is back and warms up (`slowstart`).
+    /// Recovered and warming up (`slowstart`).
     Starting,
-    /// It works.
+    /// It is up.
     Up,
-    /// It says that it is about to stop.
+    /// It announced that it will stop.
     Stopping,
 }
 
-/// The servers in an answer to `show servers state`. Lines that make no sense are left out.
+/// The servers in an answer to `show servers state`. Malformed lines are skipped.
 pub fn servers(answer: &str) -> Vec<ServerState> {
     let Some(header) = answer.lines().find_map(|line| line.strip_prefix("# ")) else { return Vec::new() };
     let columns = Columns::of(header);
@@ -127,7 +127,7 @@ pub fn servers(answer: &str) -> Vec<ServerState> {
     lines.filter_map(|line| columns.server(line)).collect()
 }
 
-/// Where the columns of `show servers state` are: versions append some.
+/// The columns of `show servers state`: later versions append some.
 struct Columns<'a>(Vec<&'a str>);
 
 impl<'a> Columns<'a> {
@@ -157,10 +157,10 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Bits of `srv_admin_state` (management guide, "show servers state"): forced, inherited, for want of an address. Not 4,
-/// which says that the configuration has it `disabled`, and stays when it is enabled.
+/// Bits of `srv_admin_state` for maintenance (management guide, "show servers state"): forced, inherited, no address.
+/// Not 4, `disabled` in the configuration: that bit stays after the server was enabled.
 const MAINTENANCE: u32 = 0x01 | 0x02 | 0x20;
-/// Forced, inherited.
+/// Bits for draining: forced, inherited.
 const DRAIN: u32 = 0x08 | 0x10;
 
 fn operation(code: u32) -> Option<Operation> {
@@ -181,10 +181,10 @@ pub fn entries(answer: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// A request, or a connection of a TCP service, that is under way.
+/// A request, or a connection of a TCP service, in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session<'a> {
-    /// What `shutdown session` knows it by.
+    /// Its id for `shutdown session`.
     pub id: &'a str,
     /// Its backend.
     pub backend: &'a str,
@@ -201,7 +201,7 @@ pub fn sessions(answer: &str) -> impl Iterator<Item = Session<'_>> {
     })
 }
 
-/// What `show info` tells of a worker.
+/// A worker's answer to `show info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Its process.
@@ -210,13 +210,13 @@ pub struct Info {
     pub version: Box<str>,
     /// How long it has run.
     pub uptime: Duration,
-    /// It was told to end, and finishes what it has.
+    /// It was told to stop and finishes its work.
     pub stopping: bool,
     /// Open connections.
     pub connections: u64,
 }
 
-/// The answer to `show info`. `None`: it is not one.
+/// Reads an answer to `show info`. `None`: it is something else.
 pub fn info(answer: &str) -> Option<Info> {
     let field = |name: &str| {
         let mut lines = answer.lines().filter_map(|line| line.split_once(": "));
@@ -232,12 +232,12 @@ pub fn info(answer: &str) -> Option<Info> {
     })
 }
 
-/// What `show proc` on the master's socket tells.
+/// A master's answer to `show proc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
     /// How often the master was reloaded.
     pub reloads: u32,
-    /// How many reloads failed since the last that did not; `None` before 2.5, which does not say.
+    /// Failed reloads since the last good one; `None` before 2.5, which does not tell.
     pub failed: Option<u32>,
     /// Every worker, the youngest first.
     pub workers: Vec<Worker>,
@@ -248,19 +248,19 @@ pub struct Processes {
 pub struct Worker {
     /// Its process.
     pub pid: u32,
-    /// How many reloads it has lived through: also those that failed.
+    /// Reloads since it started, failed ones included.
     pub reloads: u32,
     /// How long it has run.
     pub uptime: Duration,
-    /// A younger one has taken over: it finishes what it has.
+    /// Replaced by a younger one: it finishes its work.
     pub old: bool,
 }
 
-/// The answer to `show proc`. `None`: it is not one.
+/// Reads an answer to `show proc`. `None`: it is something else.
 pub fn processes(answer: &str) -> Option<Processes> {
     let mut found = Processes::default();
     let mut lines = answer.lines();
-    // 2.4 has a column more, before the reloads.
+    // 2.4 has one more column, before the reloads.
     let reloads_at = if lines.find(|line| line.starts_with("#<PID>"))?.contains("<relative PID>") { 3 } else { 2 };
     for line in lines.filter(|line| !line.starts_with('#')) {
         let line = line.replace("[failed: ", "[failed:").replace("[was: ", "[was:");
@@ -272,7 +272,7 @@ pub fn processes(answer: &str) -> Option<Processes> {
             _ => {}
         }
     }
-    // A reload that failed leaves the worker that serves among the old ones, or not, as the version has it.
+    // After a failed reload, some versions list the serving worker among the old ones.
     found.workers.sort_by_key(|worker| worker.reloads);
     let youngest = found.workers.first().map_or(0, |worker| worker.reloads);
     found.workers.iter_mut().for_each(|worker| worker.old = worker.reloads > youngest);

@@ -1,21 +1,23 @@
-//! Sends commands to a worker and reads back what came of them. Decides nothing: `plan` and `drift` say what to send.
+//! Sends commands to a worker and reads back their effect. Decides nothing: `plan` and `drift` say what to send.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::answers::{self, Refusal, refusal};
-use super::command::{Command, MapName};
+use super::command::Command;
 use super::drift;
-use super::model::BackendName;
+use super::maps::MapName;
+use super::names::BackendName;
 use super::render::cert_file;
 use super::running::Running;
 use super::runtime::{Fault, Runtime, with_payload};
 
-/// Bytes of payload in one command: it must fit into a buffer, which `limit/head_bytes` may make 2 KiB and a little.
+/// Most payload bytes in one command: it must fit into a buffer, and `limit/head_bytes` may shrink that to just over 2
+/// KiB.
 const PAYLOAD: usize = 2 * 1024;
 
-/// Why commands did not go in.
+/// Why commands failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// HAProxy refused one.
@@ -23,31 +25,31 @@ pub enum Failure {
     Refused {
         /// The command.
         command: Box<str>,
-        /// Its reason.
+        /// The reason.
         refusal: Refusal,
     },
     /// The socket did not answer.
     #[error(transparent)]
     Socket(#[from] Fault),
-    /// They were taken, but what HAProxy says that it runs is something else.
-    #[error("HAProxy took the commands, but does not run what they say: {0}")]
+    /// HAProxy accepted them, but its state does not show their effect.
+    #[error("HAProxy accepted the commands, but they had no effect: {0}")]
     Ineffective(Box<str>),
 }
 
-/// One worker's socket, and the folder that its maps and certificates are named by.
+/// One worker's socket, and the folder in the names of its maps and certificates.
 #[derive(Clone, Debug)]
-pub struct Hand<'a> {
+pub struct Applier<'a> {
     /// The socket.
     pub runtime: &'a Runtime,
     /// The folder.
     pub folder: &'a Path,
 }
 
-impl Hand<'_> {
-    /// Sends commands in order, then reads back what they touched. Returns how many lines were sent.
+impl Applier<'_> {
+    /// Sends commands in order, then reads back the servers that they changed. Returns how many lines were sent.
     ///
     /// # Errors
-    /// See [`Failure`]. What was sent before stays in force.
+    /// See [`Failure`]. Commands sent before the failure stay in force.
     pub async fn apply(&self, commands: &[Command], running: &Running) -> Result<usize, Failure> {
         let sent = self.send(commands).await?;
         let amiss = self.read_back(commands, running).await?;
@@ -83,7 +85,7 @@ impl Hand<'_> {
         Ok(lines.len())
     }
 
-    /// Exchanges all entries of a map at once (Management Guide, `prepare map` and `commit map`).
+    /// Replaces all entries of a map at once (Management Guide, `prepare map` and `commit map`).
     async fn replace(&self, name: MapName, entries: &[(Box<str>, String)]) -> Result<usize, Failure> {
         let map = self.folder.join(name.file());
         let prepare = format!("prepare map {}", map.display());
@@ -104,7 +106,7 @@ impl Hand<'_> {
         let file = self.folder.join(cert_file(name));
         let set =
             with_payload(&format!("set ssl cert {}", file.display()), pem.lines().filter(|line| !line.is_empty()));
-        // Both answer with sentences of their own, which say "Success" or "Transaction".
+        // Both answer in sentences; success says "Success" or "Transaction".
         for command in [set, format!("commit ssl cert {}", file.display())] {
             let answer = self.runtime.ask_one(command).await?;
             if !["Success", "Transaction"].iter().any(|word| answer.contains(word)) {
@@ -115,7 +117,7 @@ impl Hand<'_> {
         Ok(2)
     }
 
-    /// What is not as the commands meant it to be.
+    /// Commands that would repair what these commands did not achieve.
     async fn read_back(&self, commands: &[Command], running: &Running) -> Result<Vec<Command>, Failure> {
         let backends: BTreeSet<_> = commands.iter().filter_map(backend_of).collect();
         let pools: Vec<_> = backends.iter().filter_map(|name| running.backends.get_key_value(*name)).collect();
@@ -125,7 +127,7 @@ impl Hand<'_> {
         Ok(drift::servers_of(pools.into_iter(), &states).0)
     }
 
-    /// Everything in which the worker is not as it should be: commands that mend it, backends that only a reload can.
+    /// Compares the worker with what it should run: the commands that repair it, and backends that need a reload.
     ///
     /// # Errors
     /// The socket does not answer.
@@ -166,7 +168,7 @@ fn backend_of(command: &Command) -> Option<&BackendName> {
     }
 }
 
-/// Lines in pieces that fit into a command.
+/// Splits lines into pieces that fit into one command each.
 fn pieces(lines: &[String]) -> impl Iterator<Item = &[String]> {
     let mut rest = lines;
     std::iter::from_fn(move || {

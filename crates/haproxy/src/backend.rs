@@ -1,4 +1,4 @@
-//! One service as a backend of HAProxy. Pure: settings in, lines out; never decides which services are served.
+//! One service as a backend of HAProxy. Pure: a service in, lines out; never decides which services are served.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use pointsman_table::{Balance, Config, CookieFlag, Dns, Password, PathRule, Protocol, Scheme, Service, UserList};
 
-use super::model::{Addresses, Backend, BackendName, Owner, Part, Server};
+use super::model::{Addresses, Backend, Owner, Part, Server};
+use super::names::{self, BackendName};
 use super::shape::Shape;
 use super::words::{quote, time};
-use super::{confine, names, routing, server};
+use super::{confine, routing, server};
 
-/// How many instances of a `dns` name can serve at once.
+/// Most addresses of a `dns` name that serve at once.
 const DNS_SLOTS: usize = 32;
-/// The section that says how names are resolved.
+/// The section that configures DNS.
 pub const RESOLVERS: &str = "pointsman";
-/// The section that holds our own pages.
+/// The section of our own error pages.
 pub const PAGES: &str = "pointsman";
 
-/// Raw lines that begin with one of these may change how servers are told apart or picked, or bring servers of their
-/// own: then nothing is done to the backend at run time.
+/// Operators' lines that begin with one of these may change how servers are named or picked, or add servers: such a
+/// backend is never changed at run time.
 const RIGID: &[&str] = &[
     "balance",
     "cookie",
@@ -37,27 +38,27 @@ const RIGID: &[&str] = &[
 /// A service's key that cannot be honoured, and why.
 pub type Refusal = (&'static str, String);
 
-/// What all backends of a table share.
-pub struct Yard<'a> {
-    /// The defaults that services' waits are compared with.
+/// Makes the backends of one table, from what they share.
+pub struct BackendBuilder<'a> {
+    /// The defaults: a service's timeouts are written only where they differ.
     pub config: &'a Config,
-    /// What was resolved of instances' names.
+    /// Resolved names of instances.
     pub addresses: &'a Addresses,
-    /// What HAProxy can do.
+    /// What does not depend on the keys.
     pub shape: &'a Shape,
-    /// The lines of a backend without anything special, shared by all of them.
+    /// The lines of a backend without special settings, shared by all such backends.
     pub plain: Arc<[Part]>,
 }
 
-/// The lines of a backend without anything special, and of every spare. They name no backend and no service.
+/// The lines of a backend without special settings, and of every spare. They name no backend and no service.
 pub fn plain() -> Arc<[Part]> {
     Arc::from([Part::ours(NO_INSTANCE)])
 }
 
-/// Before HAProxy finds out by itself: its own 503 also stands for a refused connection, which is a 502 to us.
+/// Answers before HAProxy does: its own 503 would also be sent for a refused connection, which must be a 502.
 const NO_INSTANCE: &str = "    http-request return status 503 errorfiles pointsman if { nbsrv eq 0 } !{ stopping }\n";
 
-impl<'a> Yard<'a> {
+impl<'a> BackendBuilder<'a> {
     /// For backends of one table.
     pub fn new(config: &'a Config, addresses: &'a Addresses, shape: &'a Shape) -> Self {
         Self { config, addresses, shape, plain: plain() }
@@ -67,7 +68,7 @@ impl<'a> Yard<'a> {
     ///
     /// # Errors
     /// Keys that HAProxy must not be given, each with the reason.
-    pub fn backend(&self, service: &Service) -> Result<(BackendName, Backend), Vec<Refusal>> {
+    pub fn build(&self, service: &Service) -> Result<(BackendName, Backend), Vec<Refusal>> {
         let name = names::backend(service.protocol, service.name.as_str());
         let raw = raw_lines(service)?;
         self.patterns(service)?;
@@ -91,7 +92,7 @@ impl<'a> Yard<'a> {
         Ok((name, backend))
     }
 
-    /// An expression that HAProxy cannot have would leave requests to other services.
+    /// Refuses expressions that HAProxy cannot match: their requests would reach other services.
     fn patterns(&self, service: &Service) -> Result<(), Vec<Refusal>> {
         let unsupported = routing::unsupported(service);
         let mut refusals: Vec<_> = unsupported.into_iter().map(|(_, why)| ("url_reg", why)).collect();
@@ -102,7 +103,7 @@ impl<'a> Yard<'a> {
         if refusals.is_empty() { Ok(()) } else { Err(refusals) }
     }
 
-    /// Most backends are plain, and share their lines.
+    /// Most backends have no special settings and share their lines.
     fn shared(&self, parts: Vec<Part>) -> Arc<[Part]> {
         if *parts == *self.plain { self.plain.clone() } else { parts.into() }
     }
@@ -120,7 +121,7 @@ impl<'a> Yard<'a> {
     }
 }
 
-/// HAProxy tells names of SRV records by their first byte.
+/// HAProxy recognizes names of SRV records by their first byte.
 fn records(service: &Service) -> Result<(), Vec<Refusal>> {
     match &service.dns {
         Some(Dns::Srv(name)) if !name.starts_with('_') => {
@@ -135,7 +136,7 @@ fn raw_lines(service: &Service) -> Result<Vec<&str>, Vec<Refusal>> {
     confine::lines(text).map_err(|bad| bad.into_iter().map(|advice| ("custom_settings", advice)).collect())
 }
 
-/// Writes the lines of one backend, in the order in which HAProxy acts on them.
+/// Writes the lines of one backend, in the order in which HAProxy applies them.
 struct Lines<'a> {
     service: &'a Service,
     name: &'a str,
@@ -168,14 +169,14 @@ impl Lines<'_> {
         self.parts.push(Part { text: text.into(), owner: Some(owner) });
     }
 
-    /// Waits that are not as the defaults section has them.
+    /// Timeouts that differ from the defaults section.
     fn waits(&mut self) {
         let (own, all) = (self.service.timeouts, self.config.timeouts);
         if self.service.protocol == Protocol::Tcp {
             self.ours("    mode tcp\n");
         }
         if own.connect != all.connect {
-            // A request that waits for room waits no longer than one that waits for a connection.
+            // Queueing has the same limit as connecting.
             self.wait("timeout/connect", &["connect", "queue"], own.connect);
         }
         match self.service.protocol {
@@ -187,7 +188,7 @@ impl Lines<'_> {
                     self.wait("timeout/tunnel", &["tunnel"], own.tunnel);
                 }
             }
-            // All of a TCP connection is a tunnel.
+            // A TCP connection is a tunnel from beginning to end.
             Protocol::Tcp => self.wait("timeout/tunnel", &["server", "tunnel"], own.tunnel),
         }
     }
@@ -210,7 +211,7 @@ impl Lines<'_> {
             Balance::Header(name) => (quote(&format!("hdr({name})")).into_owned(), hash),
             Balance::UrlParam(name) => (format!("url_param {}", quote(name)), hash),
             Balance::Random => ("random(1)".to_owned(), ""),
-            // Two taken by chance, the less busy one of them.
+            // The less busy of two random servers.
             Balance::PowerOfTwo => ("random(2)".to_owned(), ""),
         };
         self.add("balance", format!("    balance {balance}{hash}\n"));
@@ -222,7 +223,8 @@ impl Lines<'_> {
         };
         let mut text = format!("    cookie {cookie}");
         if self.service.dns.is_some() {
-            // Servers made from a template have no cookie of their own: it is made from this and their address.
+            // Servers of a `server-template` have no cookie of their own: HAProxy derives it from this key and their
+            // address.
             let already = cookie.flags.contains(&CookieFlag::Dynamic);
             text.push_str(if already { "" } else { " dynamic" });
             write!(text, "\n    dynamic-cookie-key {}", self.name).expect("a String takes whatever is written");
@@ -246,7 +248,7 @@ impl Lines<'_> {
         );
     }
 
-    /// The header is the frontend's own word, whatever the client sent.
+    /// The frontend sets this header itself; the client's is overwritten.
     fn schemes(&mut self) {
         if self.service.scheme() == Scheme::Https {
             let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { req.hdr(x-forwarded-proto) https }\n";
@@ -262,7 +264,7 @@ impl Lines<'_> {
         }
     }
 
-    /// Before the path is cut, so that these lines see what the client asked for.
+    /// Stands before the path is cut, so that these lines see the path that the client sent.
     fn raw(&mut self, lines: &[&str]) {
         if lines.is_empty() {
             return;
@@ -276,7 +278,7 @@ impl Lines<'_> {
         self.add("custom_settings", text);
     }
 
-    /// One line for each length that a `virtual_path` of this service has.
+    /// One line for each length of this service's `virtual_path`s.
     fn strips(&mut self) {
         let Some(entry) = self.service.http().filter(|entry| !entry.keep_virtual_path) else {
             return;
@@ -310,7 +312,7 @@ impl Lines<'_> {
         );
     }
 
-    /// The beginning of the names of servers that stand for a name's addresses. No instance's name begins like it.
+    /// The prefix of the servers' names in a `server-template`. No instance's name begins with it.
     fn unused_prefix(&self) -> String {
         let mut prefix = "dns_".to_owned();
         while self.service.instances.iter().any(|instance| instance.name.as_str().starts_with(&prefix)) {

@@ -1,4 +1,4 @@
-//! Asks HAProxy whether it would take a configuration (`haproxy -c`). Starts nothing that serves, changes nothing.
+//! Asks HAProxy whether it accepts a configuration (`haproxy -c`). Starts nothing that serves, changes nothing.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::complaint::{self, Complaint, Report};
-use super::program::{self, Errand, Program, Said};
+use super::program::{self, Program, RunFault, RunOutput};
 
 /// How long a check may take unless the caller says otherwise: 10,000 services take well below a second.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -25,7 +25,7 @@ pub enum CheckFault {
     CannotStart(io::Error),
 }
 
-/// Checks the configuration at this path, with the sockets that it names (`bind fd@N`). No complaints: it is good.
+/// Checks the configuration at this path, with the sockets that it names (`bind fd@N`). No complaints: it is accepted.
 ///
 /// # Errors
 /// See [`CheckFault`].
@@ -37,21 +37,21 @@ pub async fn check(
 ) -> Result<Vec<Complaint>, CheckFault> {
     let arguments = ["-c".as_ref(), "-f".as_ref(), config.as_os_str()];
     match program::run(&program.path, arguments, sockets, deadline).await {
-        Err(Errand::CannotStart(error)) => Err(CheckFault::CannotStart(error)),
-        Err(Errand::Hung) => Err(CheckFault::Hung(deadline)),
+        Err(RunFault::CannotStart(error)) => Err(CheckFault::CannotStart(error)),
+        Err(RunFault::Hung) => Err(CheckFault::Hung(deadline)),
         Ok(said) => Ok(judge(&said, config)),
     }
 }
 
-fn judge(said: &Said, config: &Path) -> Vec<Complaint> {
+fn judge(said: &RunOutput, config: &Path) -> Vec<Complaint> {
     let report = complaint::read(&said.output, config);
     for warning in &report.warnings {
-        tracing::debug!(line = warning.line, "HAProxy warns of its configuration: {}", warning.words);
+        tracing::debug!(line = warning.line, "HAProxy warns about its configuration: {}", warning.words);
     }
     if said.status.success() { Vec::new() } else { complaints(report, said.status, &said.output) }
 }
 
-/// The complaints of a HAProxy that ended. There is always one, also if it had no words for it.
+/// The complaints of a HAProxy that ended: at least one, even if it printed nothing.
 pub(super) fn complaints(report: Report, status: ExitStatus, output: &str) -> Vec<Complaint> {
     if !report.complaints.is_empty() {
         return report.complaints;
@@ -61,12 +61,12 @@ pub(super) fn complaints(report: Report, status: ExitStatus, output: &str) -> Ve
     vec![Complaint { words, ..Complaint::default() }]
 }
 
-/// Whether an address could be listened on by somebody who is not there yet. To be asked about every new address before a
-/// reload: HAProxy itself stops accepting for two seconds while it tries again and again to open one that is taken, and
-/// up to 3.0 its master cannot go on after that (see [`super::process::Process::is_intact`]).
+/// Checks that a new HAProxy could listen on this address. Call it for every new address before a reload: HAProxy stops
+/// accepting for two seconds while it retries an address in use, and up to 3.0 its master cannot reload after that (see
+/// [`super::process::Process::is_intact`]).
 ///
 /// # Errors
-/// The complaint that HAProxy would have had.
+/// The complaint that HAProxy would print.
 pub fn can_listen(address: SocketAddr) -> Result<(), Complaint> {
     try_listen(address).map_err(|error| {
         let bind: Box<str> = address.to_string().into();
@@ -78,7 +78,7 @@ pub fn can_listen(address: SocketAddr) -> Result<(), Complaint> {
 fn try_listen(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Without SO_REUSEPORT, which would let it share with another program of the same user, in silence.
+    // Without SO_REUSEPORT: it would silently share the address with another program of the same user.
     socket.bind(&address.into())
 }
 

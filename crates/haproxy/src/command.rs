@@ -4,73 +4,41 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::model::{BackendName, Server};
+use super::maps::MapName;
+use super::model::Server;
+use super::names::BackendName;
 use super::runtime::word;
 
-/// One change that a worker can take while it runs.
+/// One change that a running worker can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// A new server, put to work at once.
+    /// Adds a server, which gets work at once.
     AddServer(BackendName, Box<Server>),
-    /// Where a server is.
+    /// Changes a server's address.
     SetAddress(BackendName, Box<str>, IpAddr, u16),
-    /// A server's weight; 0 takes no new work.
+    /// Changes a server's weight; with 0 it gets no new work.
     SetWeight(BackendName, Box<str>, u16),
-    /// A server's most connections; 0 is no limit.
+    /// Changes a server's connection limit; 0 is no limit.
     SetMaxConnections(BackendName, Box<str>, u32),
-    /// Takes a server out, for good: what runs there goes on.
+    /// Takes a server out of service for good; its connections go on.
     Retire(BackendName, Box<str>),
-    /// Puts a server back to work that was to leave.
+    /// Puts a server back into service that was to be deleted.
     Return(BackendName, Box<str>),
-    /// One entry of a map that was not there.
+    /// Adds an entry to a map.
     AddEntry(MapName, Box<str>, String),
-    /// Another value for an entry of a map.
+    /// Changes the value of a map's entry.
     SetEntry(MapName, Box<str>, String),
-    /// An entry of a map is gone.
+    /// Deletes an entry of a map.
     DeleteEntry(MapName, Box<str>),
-    /// All entries of a map, in order, exchanged at once.
+    /// Replaces all entries of a map at once, in this order.
     ReplaceMap(MapName, Vec<(Box<str>, String)>),
-    /// Another certificate under the same name.
+    /// Replaces the certificate of a name.
     SetCertificate(Box<str>, std::sync::Arc<str>),
 }
 
-/// The maps, by file name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MapName {
-    /// `hosts.map`.
-    Hosts,
-    /// `wildcards.map`.
-    Wildcards,
-    /// `paths.map`.
-    Paths,
-    /// `patterns.map`.
-    Patterns,
-    /// `rest.map`.
-    Rest,
-    /// `sni.map`.
-    Sni,
-}
-
-impl MapName {
-    /// All of them, in the order in which a request meets them, last first: who is led to must be there before who leads.
-    pub const ALL: [Self; 6] = [Self::Sni, Self::Rest, Self::Patterns, Self::Paths, Self::Wildcards, Self::Hosts];
-
-    /// The file's name.
-    pub fn file(self) -> &'static str {
-        match self {
-            Self::Hosts => "hosts.map",
-            Self::Wildcards => "wildcards.map",
-            Self::Paths => "paths.map",
-            Self::Patterns => "patterns.map",
-            Self::Rest => "rest.map",
-            Self::Sni => "sni.map",
-        }
-    }
-}
-
 impl Command {
-    /// The lines to send. Maps and certificates are named by their paths below the folder. Those of [`Command::ReplaceMap`]
-    /// and [`Command::SetCertificate`] are transactions, see `apply`.
+    /// The lines to send. Maps and certificates are named by their paths below the folder. None for
+    /// [`Command::ReplaceMap`] and [`Command::SetCertificate`]: those are transactions, see `apply`.
     pub fn lines(&self, folder: &Path) -> Vec<String> {
         let map = |name: &MapName| folder.join(name.file()).display().to_string();
         match self {
@@ -92,7 +60,7 @@ impl Command {
     }
 }
 
-/// A server is added in maintenance and without its checks.
+/// HAProxy adds a server in maintenance and without checks: both are switched on afterwards.
 fn add_server(backend: &BackendName, server: &Server) -> Vec<String> {
     let name = format!("{backend}/{}", server.name);
     let words: Vec<_> = server.words().iter().map(|text| word(text).into_owned()).collect();

@@ -1,10 +1,10 @@
-//! What HAProxy complains of, read from what it prints: which line, which proxy, which address, in its own words. Pure.
+//! HAProxy's complaints, read from its output: line, proxy, address and its own words. Pure.
 
 use std::path::Path;
 
-/// The most that is kept of one complaint.
+/// Longest complaint that is kept, in characters.
 const WORDS_LIMIT: usize = 600;
-/// Said after the complaints that matter: how many files, that it gives up.
+/// Summaries that HAProxy prints after the actual complaints.
 const SUMMARIES: [&str; 6] = [
     "Error(s) found in configuration file",
     "Fatal errors found in configuration",
@@ -27,16 +27,16 @@ pub struct Complaint {
     pub words: String,
 }
 
-/// What HAProxy printed.
+/// HAProxy's output, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Why it does not run: `[ALERT]`s.
+    /// Errors: `[ALERT]`s.
     pub complaints: Vec<Complaint>,
-    /// What it runs in spite of: `[WARNING]`s.
+    /// Warnings: it runs all the same.
     pub warnings: Vec<Complaint>,
 }
 
-/// How much a line that HAProxy prints matters.
+/// The severity of a line that HAProxy prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// `[ALERT]`, `[EMERG]`.
@@ -47,7 +47,7 @@ pub enum Level {
     Notice,
 }
 
-/// The level of a line and what stands behind it. `None`: it goes on with the line before it.
+/// The level of a line, and its text. `None`: it continues the line before it.
 pub fn level(line: &str) -> Option<(Level, &str)> {
     let (name, rest) = line.strip_prefix('[')?.split_once(']')?;
     let level = match name {
@@ -78,7 +78,7 @@ pub fn read(output: &str, config: &Path) -> Report {
     report
 }
 
-/// Messages, each with the lines that go on with it: HAProxy shows the text that it did not like below the complaint.
+/// Messages, each joined with its continuation lines: HAProxy quotes the offending text below the complaint.
 fn messages(output: &str) -> Vec<(Level, String)> {
     let mut messages: Vec<(Level, String)> = Vec::new();
     for line in output.lines() {
@@ -101,7 +101,7 @@ fn complaint(words: &str, config: &Path) -> Complaint {
     Complaint { line, proxy, bind, words: without_folder(&words, config) }
 }
 
-/// Takes `[/path/haproxy.cfg:18]` out, the first one with what leads to it, and says which line it is.
+/// Cuts out `[/path/haproxy.cfg:18]`, with the words that lead to it, and returns the line's number.
 fn without_place(words: &str, config: &Path) -> (Option<usize>, String) {
     let mark = format!("[{}:", config.display());
     let Some((before, rest)) = words.split_once(&mark) else { return (None, without_lead(words).into()) };
@@ -117,7 +117,7 @@ fn without_lead(words: &str) -> &str {
     words.strip_prefix("config : ").unwrap_or(words).trim_start()
 }
 
-/// One line, not too long, with paths as they are below the configuration's folder.
+/// One line of limited length, with paths relative to the configuration's folder.
 fn without_folder(words: &str, config: &Path) -> String {
     let folder = config.parent().map(|folder| format!("{}/", folder.display())).unwrap_or_default();
     let words = if folder.len() > 1 { words.replace(&folder, "") } else { words.to_owned() };
@@ -126,7 +126,7 @@ fn without_folder(words: &str, config: &Path) -> String {
     words.char_indices().nth(WORDS_LIMIT).map_or(words, |(end, _)| &words[..end]).to_owned()
 }
 
-/// The proxy that is named: `proxy 'x'`, `backend 'x'`, `Starting frontend x:`, `for proxy x:`, `server x/y`.
+/// The proxy in `proxy 'x'`, `backend 'x'`, `Starting frontend x:`, `for proxy x:` or `server x/y`.
 fn proxy(words: &str) -> Option<&str> {
     const KINDS: [&str; 4] = ["proxy", "frontend", "backend", "listen"];
     let mut tokens = words.split_whitespace().peekable();

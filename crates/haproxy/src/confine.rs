@@ -1,9 +1,9 @@
-//! Operators' raw lines, kept within the section that they are written into. Never judges what else they say: that is
-//! for HAProxy, which names the line.
+//! Keeps operators' raw lines within the section that they are written into. Judges nothing else in them: HAProxy does,
+//! and names the line.
 
 use super::words;
 
-/// What begins a section, in any version of HAProxy from 2.4 on. A line that begins with one would end ours.
+/// Words that begin a section, in any HAProxy from 2.4 on. A line that begins with one would end our section.
 const SECTIONS: &[&str] = &[
     "acme",
     "backend",
@@ -31,7 +31,7 @@ const SECTIONS: &[&str] = &[
 /// The lines, trimmed, without empty ones.
 ///
 /// # Errors
-/// What is wrong with each line that cannot be used, with its number from 1.
+/// One sentence for each line that cannot be used, with its number from 1.
 pub fn lines(text: &str) -> Result<Vec<&str>, Vec<String>> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
@@ -51,7 +51,7 @@ fn judge(line: &str) -> Result<(), String> {
         word if SECTIONS.contains(&word) => {
             Err(format!("begins a section ({word}); only lines that belong into one section can be used"))
         }
-        // Conditions reach beyond the lines they stand in (§2.4).
+        // Conditions such as `.if` affect the lines behind them (§2.4).
         word if word.starts_with('.') => Err(format!("is a directive ({word}); these cannot be used here")),
         _ => Ok(()),
     }

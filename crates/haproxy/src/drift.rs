@@ -1,19 +1,22 @@
-//! What a worker says it runs against what it should: the commands that mend the difference. Pure; asks and sends nothing.
+//! Compares what a worker reports with what it should run, and makes the commands that repair it. Pure; asks and sends
+//! nothing.
 //!
-//! Somebody may have changed a server by hand, a worker may have restored an older state, a command may have come to
-//! nothing. The worker's own word is the truth; what we believe is for speed.
+//! Somebody may have changed a server by hand, a worker may have restored an older state, a command may have had no
+//! effect. The worker's report counts; our own record only saves asking.
 
 use std::collections::{HashMap, HashSet};
 
 use super::answers::ServerState;
-use super::command::{Command, MapName};
-use super::model::{Address, BackendName, Server};
+use super::command::Command;
+use super::maps::MapName;
+use super::model::{Address, Server};
+use super::names::BackendName;
 use super::running::{Pool, Running};
 
 /// Servers as a worker sees them, by backend and name.
 type Seen<'a> = HashMap<(&'a str, &'a str), &'a ServerState>;
 
-/// Commands that bring the servers back to what they should be, and the backends that only a reload can.
+/// Commands that repair the servers, and the backends that need a reload.
 pub fn servers(running: &Running, states: &[ServerState]) -> (Vec<Command>, Vec<BackendName>) {
     let all = running.backends.iter();
     servers_of(all, states)
@@ -53,7 +56,7 @@ fn mend(backend: &BackendName, pool: &Pool, server: &Server, seen: &ServerState)
         let (backend, name) = name();
         commands.push(Command::SetWeight(backend, name, server.effective_weight()));
     }
-    // A name that HAProxy resolves may be out for want of an address.
+    // HAProxy itself puts a server into maintenance while its name has no address.
     if (seen.maintenance || seen.drain) && !matches!(server.address, Address::Name(..)) {
         let (backend, server) = name();
         commands.push(Command::Return(backend, server));
@@ -61,8 +64,8 @@ fn mend(backend: &BackendName, pool: &Pool, server: &Server, seen: &ServerState)
     commands
 }
 
-/// Servers that nobody asked for are taken out of work, where servers come and go by our commands alone: elsewhere they
-/// may be the operator's own, from `custom_settings`, or HAProxy's, from a `server-template`.
+/// Commands that retire servers which are not in the table. Only in `elastic` backends, where all servers are ours:
+/// elsewhere they may come from `custom_settings` or a `server-template`.
 pub fn strangers(running: &Running, states: &[ServerState]) -> Vec<Command> {
     let stranger = |state: &&ServerState| {
         let pool = running.backends.get(&*state.backend);

@@ -1,12 +1,12 @@
 //! The files that HAProxy reads, below the state folder. Each generation is a folder of its own, written once and never
-//! changed; `haproxy.cfg` is a link to the newest that was moved in, replaced in one step. So nobody sees half of a
-//! change: not a HAProxy that loads, not one that a crash left, not one whose disk is full.
+//! changed; `haproxy.cfg` is a link to the active one, replaced in one step. So no HAProxy ever reads half of a change,
+//! even after a crash or on a full disk.
 //!
 //! ```text
 //! STATE/haproxy/haproxy.cfg -> 7/haproxy.cfg          what the master loads
 //!               6/  7/                                 haproxy.cfg, maps, certs/, errors/
-//!               6.sock  7.sock  master-1.sock          where workers and masters take commands, unless the path is too long
-//!               master-1.pid                           which process a master is
+//!               6.sock  7.sock  master-1.sock          command sockets, unless their paths are too long
+//!               master-1.pid                           the process of a master
 //! ```
 
 use std::ffi::OsStr;
@@ -20,12 +20,13 @@ use rustix::process::geteuid;
 
 /// The configuration's name, in each generation and above them.
 pub const CONFIG: &str = "haproxy.cfg";
-/// `sun_path` holds 108 bytes with the zero at the end, and HAProxy opens a socket as `PATH.PID.tmp` before it renames it.
+/// `sun_path` holds 108 bytes with the zero at the end, and HAProxy opens a socket as `PATH.PID.tmp` before it renames
+/// it.
 const SOCKET_PATH_LIMIT: usize = 107 - ".4194304.tmp".len();
 /// The longest name of a socket of ours.
 const SOCKET_NAME_LIMIT: usize = "/master-9999999.sock".len();
 
-/// Why files cannot be written. What HAProxy serves stays as it is.
+/// Why files cannot be written. HAProxy serves on unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderFault {
     /// The system's: no space, no permission, read-only.
@@ -42,7 +43,7 @@ pub enum FolderFault {
         /// The folder.
         path: PathBuf,
     },
-    /// Somebody else's: the folder for sockets is not ours alone.
+    /// Somebody else's: other users could reach the folder for sockets.
     #[error("{path} belongs to somebody else or is open to others: remove it, or choose a shorter --state")]
     NotOurs {
         /// The folder.
@@ -72,12 +73,12 @@ pub struct Generation {
     pub number: u64,
     /// Its folder: `Shape::folder`.
     pub folder: PathBuf,
-    /// Where its worker takes commands: `Shape::socket`.
+    /// The command socket of its worker: `Shape::socket`.
     pub socket: PathBuf,
 }
 
 impl Generation {
-    /// Its configuration, to be checked before it is moved in.
+    /// Its configuration, to be checked before it is activated.
     pub fn config(&self) -> PathBuf {
         self.folder.join(CONFIG)
     }
@@ -99,7 +100,7 @@ impl Folder {
         Ok(Self { sockets: sockets_for(&root)?, root, newest, masters: 0 })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.root
     }
@@ -109,14 +110,14 @@ impl Folder {
         self.root.join(CONFIG)
     }
 
-    /// Where another master takes commands, and the file that notes which process it is.
+    /// The command socket and the pid file for another master.
     pub fn master(&mut self) -> (PathBuf, PathBuf) {
         self.masters += 1;
         let name = format!("master-{}", self.masters);
         (self.sockets.join(format!("{name}.sock")), self.root.join(format!("{name}.pid")))
     }
 
-    /// The next generation. Nothing of it is there yet.
+    /// The next generation. Nothing of it is written yet.
     pub fn next_generation(&mut self) -> Generation {
         self.newest += 1;
         let number = self.newest;
@@ -124,7 +125,7 @@ impl Folder {
         Generation { number, folder: self.root.join(number.to_string()), socket }
     }
 
-    /// Writes a generation's files: name, bytes, and whether they are secret. On failure none of it stays.
+    /// Writes a generation's files: name, bytes, and whether they are secret. On failure all of it is removed.
     ///
     /// # Errors
     /// See [`FolderFault`].
@@ -143,7 +144,7 @@ impl Folder {
         written
     }
 
-    /// Makes this generation what the master loads, in one step.
+    /// Makes the master's next load read this generation, in one step.
     ///
     /// # Errors
     /// See [`FolderFault`].
@@ -155,8 +156,8 @@ impl Folder {
         fs::rename(&link, &config).map_err(at(&config))
     }
 
-    /// Removes all generations but these, and the sockets of their workers. A worker reads files only when it starts: an
-    /// old one needs none, but its socket is how it is asked.
+    /// Removes all generations except these, with the sockets of their workers. A worker reads its files only when it
+    /// starts, and old workers are asked through their master.
     pub fn sweep(&self, keep: &[u64]) {
         let numbers = numbers(&self.root).unwrap_or_default();
         numbers.into_iter().filter(|number| !keep.contains(number)).for_each(|number| self.remove(number));
@@ -174,7 +175,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> FolderFault + '_ {
     |error| FolderFault::CannotWrite { path: path.to_owned(), error }
 }
 
-/// What needs no quotes in the configuration, ends no word on a command line and no list of options.
+/// Bytes that need no quotes in the configuration and end no word of a command or option list.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/._+@-".contains(&byte)
 }
@@ -194,14 +195,14 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8], secret: bool) -> Result<(
     file.write_all(bytes).map_err(at(&path))
 }
 
-/// The generations that are there.
+/// The generations in the folder.
 fn numbers(root: &Path) -> io::Result<Vec<u64>> {
     let names = fs::read_dir(root)?.map(|entry| Ok(entry?.file_name()));
     let names = names.collect::<io::Result<Vec<_>>>()?;
     Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
-/// The folder for sockets: the same, or a short one if their paths would be too long.
+/// The folder for sockets: `root`, or a short one elsewhere if their paths would be too long.
 fn sockets_for(root: &Path) -> Result<PathBuf, FolderFault> {
     if root.as_os_str().len() + SOCKET_NAME_LIMIT <= SOCKET_PATH_LIMIT {
         return Ok(root.to_owned());
@@ -212,7 +213,7 @@ fn sockets_for(root: &Path) -> Result<PathBuf, FolderFault> {
     let folder = runtime_folder(std::env::var_os("XDG_RUNTIME_DIR").as_deref()).join(name);
     make_private(&folder)?;
     let found = fs::symlink_metadata(&folder).map_err(at(&folder))?;
-    // Everybody may make folders in /tmp: somebody else's must not get our sockets.
+    // Anybody may make folders in /tmp: our sockets must not go into somebody else's.
     if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
         return Err(FolderFault::NotOurs { path: folder });
     }

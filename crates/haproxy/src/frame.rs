@@ -1,4 +1,4 @@
-//! The sections that stand before any frontend: global, our own pages, resolvers, defaults. Knows no service.
+//! The sections before any frontend: global, error pages, resolvers, defaults. Knows no service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,40 +12,40 @@ use super::model::{FOLDER, Owner, Part, SOCKET};
 use super::shape::Shape;
 use super::words::time;
 
-/// Room that HAProxy keeps in a buffer for what it adds to a head, bytes.
+/// Bytes of a buffer that HAProxy reserves for what it adds to a head.
 const REWRITE: usize = 1024;
 /// Smallest buffer that HTTP/2 works with (RFC 9113 §4.2: a frame may have 16 KiB).
 const HTTP2_BUFFER: usize = 16 * 1024 + REWRITE;
-/// Pages of ours have this many headers and more.
+/// Least limit of headers: our own error pages need it.
 const LEAST_HEADERS: usize = 16;
-/// More connections than any HAProxy serves: it makes room for all of them at its start.
+/// Limit of `maxconn`: HAProxy allocates for all of them at its start.
 const MOST_CONNECTIONS: u32 = 1_000_000;
-/// Most descriptors that HAProxy sizes itself for where the machine sets no limit.
+/// Most descriptors that HAProxy sizes itself for if the machine sets no limit.
 const MOST_DESCRIPTORS: u32 = 1 << 20;
 
-/// Statuses that HAProxy answers with by itself, as far as every version from 2.4 on has a page for them.
+/// Statuses of HAProxy's own answers that every version from 2.4 on has a page for.
 const STATUSES: &[u16] = &[400, 401, 403, 404, 405, 407, 408, 410, 425, 429, 500, 501, 502, 503, 504];
-/// Those of them that get a page of ours if the configuration names none.
+/// Those of them that get our own page if the keys have none.
 const OURS: &[u16] = &[400, 403, 405, 408, 500, 501, 502, 503, 504];
-/// The page for connections that no instance takes.
+/// The page for connections that no instance accepts.
 const REFUSED: &str = "errors/refused.http";
 
-/// Where the states of servers are written before a reload, to be read by the next worker.
+/// The file that hands the states of servers to the next worker.
 pub const STATES: &str = "servers.state";
 
 /// The sections, and the files that they name.
 pub struct Frame {
     /// `global`.
     pub global: Vec<Part>,
-    /// `http-errors`, `resolvers` where they are needed, `defaults`.
+    /// `http-errors`, `resolvers` if needed, `defaults`.
     pub defaults: Vec<Part>,
     /// Error pages by name.
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,
-    /// What could not be used.
+    /// Settings that could not be used.
     pub problems: Vec<Problem>,
 }
 
-/// Makes the sections. `services` are those to be served.
+/// Makes the sections for these services.
 pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape) -> Frame {
     let config = table.config();
     let mut problems = Vec::new();
@@ -60,12 +60,12 @@ pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape) -> Frame {
     Frame { global, defaults, files: pages.files, problems }
 }
 
-/// The page of a status, by its name among the files.
+/// The file of a status's error page.
 pub fn page(status: u16) -> String {
     format!("errors/{status}.http")
 }
 
-/// A file below the folder.
+/// The path of a file below the folder.
 pub fn path(name: &str) -> String {
     format!("{FOLDER}/{name}")
 }
@@ -105,7 +105,7 @@ fn global(config: &Config, shape: &Shape) -> String {
     }
     lines.push(format!("tune.bufsize {}", buffer(config, shape)));
     lines.push(format!("tune.maxrewrite {REWRITE}"));
-    // HAProxy counts the end of the head as one more.
+    // HAProxy counts the end of the head as one more header.
     lines.push(format!("tune.http.maxhdr {}", (config.headers + 1).max(LEAST_HEADERS)));
     if shape.version.tls {
         lines.push("ssl-default-bind-options ssl-min-ver TLSv1.2".to_owned());
@@ -113,7 +113,7 @@ fn global(config: &Config, shape: &Shape) -> String {
     section("global", &lines)
 }
 
-/// A whole head has to fit into a buffer, beside what is added to it and eight bytes a header of bookkeeping.
+/// A buffer must hold a whole head, the additions to it, and eight bytes of bookkeeping for each header.
 fn buffer(config: &Config, shape: &Shape) -> usize {
     let least = if shape.has_https() { HTTP2_BUFFER } else { 0 };
     (config.head_bytes + REWRITE + 8 * config.headers).max(least)
@@ -135,7 +135,7 @@ fn defaults(config: &Config, shape: &Shape) -> String {
         "option redispatch 1".to_owned(),
         "option allbackups".to_owned(),
         format!("errorfiles {PAGES}"),
-        "# what HAProxy calls 503 here is a connection that no instance took".to_owned(),
+        "# HAProxy's own 503 here means that no instance accepted the connection".to_owned(),
         format!("errorfile 503 {}", path(REFUSED)),
     ];
     if shape.socket.is_some() {
@@ -149,7 +149,7 @@ fn section(name: &str, lines: &[String]) -> String {
     format!("{name}\n{lines}")
 }
 
-/// Pages of our own.
+/// Our own error pages.
 struct Pages {
     statuses: Vec<u16>,
     files: BTreeMap<Box<str>, Arc<[u8]>>,

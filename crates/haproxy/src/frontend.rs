@@ -1,4 +1,4 @@
-//! Where HAProxy listens, and what it does with a request before its backend has it. Knows listening addresses, not
+//! Frontends: where HAProxy listens, and the rules before a request reaches its backend. Knows listening addresses, not
 //! instances; how a request finds its backend is `routing`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,9 @@ use pointsman_table::{Bind, Config, HostPattern, Protocol, Service, Table};
 
 use super::backend::PAGES;
 use super::frame::{page, path};
-use super::model::{BackendName, FOLDER, Held, Maps, Owner, Part};
+use super::maps::Maps;
+use super::model::{FOLDER, Held, Owner, Part};
+use super::names::BackendName;
 use super::routing::{self, Steps};
 use super::shape::{Listen, Shape};
 use super::version::Version;
@@ -17,11 +19,11 @@ use super::words::{quote, time};
 /// The list of certificates of HTTPS listeners.
 pub const CERT_LIST: &str = "certs.list";
 
-/// Headers that end here (RFC 9110 §7.6.1), what CGI would take for a variable of its own, and names that some
-/// readers take for `X-Forwarded-For` and `-Proto`. HAProxy sees to `Connection` and framing itself.
+/// Hop-by-hop headers (RFC 9110 §7.6.1), `Proxy`, which CGI would turn into `HTTP_PROXY`, and names that some servers
+/// read as `X-Forwarded-For` and `-Proto`. HAProxy itself handles `Connection` and framing.
 const HOP_BY_HOP: &str = "^(te|proxy|keep-alive|http2-settings|proxy-(connection|authenticate|authorization)|\
                           x([^-]forwarded.|.forwarded[^-])(for|proto))$";
-/// Protocols that would hide requests from us, or are not ours to agree to (RFC 9110 §7.8).
+/// Upgrades that would hide requests from us, or that a proxy must not agree to (RFC 9110 §7.8).
 const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
 
 /// The frontends of HTTP services, with [`request_rules`].
@@ -52,7 +54,7 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
     http-request set-uri %[pathq] if !origin_form {{ path_beg / }}
     http-request set-uri * if !origin_form METH_OPTIONS
     http-request set-uri / if !origin_form
-{health}    # the request's host and target lead to a route: backend|bytes to take off|priority
+{health}    # the request's host and target lead to a route: backend|bytes to cut off|priority
 {rules}    http-request return status 503 errorfiles {PAGES} unless {{ var(txn.route) -m found }}
 ",
         unavailable = path(&page(503)),
@@ -62,9 +64,9 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
 }
 
 const IDLE_CLOSE: &str =
-    "    # after a reload, idle clients are told with their next answer\n    option idle-close-on-response\n";
+    "    # after a reload, idle connections close with their next response\n    option idle-close-on-response\n";
 
-/// Whether a worker that stops can close idle connections with their next response, not under a request that comes.
+/// Whether a stopping worker can close idle connections with their next response instead of under a new request.
 /// The option came to 2.4 and 2.5 in these patches.
 fn closes_with_a_response(version: Version) -> bool {
     match (version.major, version.minor) {
@@ -81,10 +83,10 @@ fn health_rule(uri: &str) -> String {
     )
 }
 
-/// What is changed of a request that has a backend.
+/// Changes to a request that has a backend.
 fn passing_rules(proto: &str) -> String {
     format!(
-        "    # nobody can know whether a request was acted on: only those that do no harm twice go out again (RFC 9110 §9.2.2)
+        "    # whether a request was processed is unknown: only idempotent ones are sent again (RFC 9110 §9.2.2)
     http-request disable-l7-retry unless {{ method GET HEAD OPTIONS TRACE PUT DELETE }}
     http-request del-header '{HOP_BY_HOP}' -m reg
     http-request del-header upgrade if {{ req.hdr(upgrade) -i -m reg '{REFUSED_UPGRADES}' }}
@@ -102,7 +104,7 @@ fn bind(listen: &Listen, options: &str) -> String {
     }
 }
 
-/// Without a certificate nobody can be served, and `strict-sni` lets HAProxy start all the same.
+/// Without a certificate, `strict-sni` lets HAProxy start; it can serve no TLS client then.
 fn tls(has_certs: bool) -> String {
     let strict = if has_certs { "" } else { " strict-sni" };
     format!(" ssl crt-list {}{strict} alpn h2,http/1.1", path(CERT_LIST))
@@ -110,11 +112,11 @@ fn tls(has_certs: bool) -> String {
 
 /// The frontends of TCP services, one for each listening address.
 pub struct Tcp<'a> {
-    /// Who listens where.
+    /// The listening addresses and their services.
     pub table: &'a Table,
     /// Whether a service is served.
     pub served: &'a dyn Fn(&Service) -> bool,
-    /// What is held back.
+    /// The services that are held back.
     pub held: &'a Held,
 }
 
@@ -127,7 +129,7 @@ impl Tcp<'_> {
         kept.chain(open).collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// A port that a service keeps until it gets the one that it wants.
+    /// A port that a service keeps until its new one can be opened.
     fn kept(&self, bind: Bind, service: &Service) -> Part {
         let backend = super::names::backend(Protocol::Tcp, service.name.as_str());
         let text = format!("{}    default_backend {backend}\n\n", self.head(bind));
@@ -157,7 +159,7 @@ impl Tcp<'_> {
 
     fn part(&self, bind: Bind, first: u32) -> Option<Part> {
         let names = self.table.sni(bind);
-        // Where all services of an address have names, nobody takes what none of them matches.
+        // If all services of an address have server names, a connection that matches none has no backend.
         let takes_all = self.service(first).is_some_and(|service| names.is_empty() || service.sni().is_empty());
         let rest = self.backend(first).filter(|_| takes_all);
         let chosen = names.iter().any(|(_, service)| self.service(*service).is_some());
@@ -175,7 +177,7 @@ impl Tcp<'_> {
         Some(Part { text: text.into(), owner: Some(Owner::Bind(bind)) })
     }
 
-    /// An exact name, else the longest wildcard. What is no TLS, or names no server, goes on at once.
+    /// An exact name, else the longest wildcard. Connections without TLS or a server name do not wait.
     fn sni_rules(&self, bind: Bind, names: &[(HostPattern, u32)]) -> String {
         let map = format!("\"{}\"", path("sni.map"));
         let wait = time(self.table.config().timeouts.head);
@@ -202,7 +204,7 @@ pub fn ports(table: &Table, held: &Held) -> BTreeSet<Bind> {
     open.chain(kept_ports(table, held).map(|(bind, _)| bind)).collect()
 }
 
-/// Ports of services that wait for another, which cannot be opened. Not of those that share a port by TLS server names.
+/// Old ports of services whose new port cannot be opened. Not for services that share a port by TLS server names.
 fn kept_ports<'a>(table: &'a Table, held: &'a Held) -> impl Iterator<Item = (Bind, &'a Service)> {
     let binds = |service: &'a Service| service.tcp().into_iter().flat_map(|entry| entry.binds.iter().copied());
     let waits = move |kept: &&Service| {
@@ -219,7 +221,7 @@ pub fn name(bind: Bind) -> String {
     format!("tcp:{}:{}", bind.address, bind.port)
 }
 
-/// How many labels the wildcards have, most first.
+/// Numbers of labels in the wildcards, highest first.
 fn wildcard_labels(names: &[(HostPattern, u32)]) -> Vec<usize> {
     let labels = names.iter().filter_map(|(name, _)| match name {
         HostPattern::Exact(_) => None,

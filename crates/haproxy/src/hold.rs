@@ -1,6 +1,7 @@
-//! Services that HAProxy refuses: which, why, and the form that it still serves. Asks nobody; `check` says who it was.
+//! Services and certificates that HAProxy refuses: which, why, and the form that serves on. Never asks HAProxy: the
+//! `reloader` reports refusals.
 //!
-//! A service stays held back until its keys change. The form that HAProxy accepted last serves on meanwhile; a service
+//! A service stays held back until its keys change. Meanwhile the form that HAProxy accepted last serves on; a service
 //! that it never accepted is not served.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,14 +11,14 @@ use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Tabl
 
 use super::model::{Held, Owner};
 
-/// What HAProxy refuses.
+/// All refusals.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals {
     services: BTreeMap<(Protocol, ServiceName), Refused>,
     certs: BTreeMap<Box<str>, RefusedCert>,
 }
 
-/// A certificate that HAProxy refuses: secret.
+/// A refused certificate: secret.
 #[derive(Clone)]
 struct RefusedCert {
     newest: Arc<str>,
@@ -36,12 +37,12 @@ impl std::fmt::Debug for RefusedCert {
 struct Refused {
     /// The form that was refused.
     newest: Arc<Service>,
-    /// The form that HAProxy still serves.
+    /// The form that serves on.
     kept: Option<Arc<Service>>,
     problems: BTreeSet<Problem>,
 }
 
-/// What HAProxy serves: a table, but for what was held back of it.
+/// What HAProxy serves: a table, except for what was held back.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The table.
@@ -51,7 +52,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// Nothing, as before the first table.
+    /// Nothing: before the first table.
     pub fn nothing() -> Self {
         Self { table: Table::empty(), held: Held::new() }
     }
@@ -75,10 +76,10 @@ impl Served {
     }
 }
 
-/// A complaint of HAProxy's, and whose it is.
+/// A complaint of HAProxy, and what it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blame {
-    /// Whose.
+    /// What it is about.
     pub owner: Owner,
     /// HAProxy's own words.
     pub words: Box<str>,
@@ -93,7 +94,7 @@ impl Refused {
 }
 
 impl Refusals {
-    /// Gives every service another try whose keys have changed since it was refused.
+    /// Forgets refusals of services and certificates that have changed since: they get another try.
     pub fn review(&mut self, table: &Table) {
         self.services.retain(|(protocol, name), refused| {
             table.service(*protocol, name.as_str()).is_some_and(|now| same_but_instances(now, &refused.newest))
@@ -101,15 +102,15 @@ impl Refusals {
         self.certs.retain(|name, refused| table.certs().get(name) == Some(&refused.newest));
     }
 
-    /// What is held back. What serves on has the table's instances: those HAProxy did not refuse.
+    /// What is held back. A form that serves on has the table's instances: HAProxy did not refuse those.
     pub fn held(&self, table: &Table) -> Held {
         let services = self.services.iter().map(|(key, refused)| (key.clone(), refused.serving(table)));
         let certs = self.certs.iter().map(|(name, refused)| (name.clone(), refused.kept.clone()));
         Held { services: services.collect(), certs: certs.collect(), ..Held::default() }
     }
 
-    /// Holds back the services that are to blame; what is `served` of them serves on. Whether anything new is held back:
-    /// if not, it is no use to ask HAProxy again.
+    /// Holds back the services to blame; their `served` form serves on. Returns whether anything new is held back: if
+    /// not, there is no use in asking HAProxy again.
     pub fn blame(&mut self, table: &Table, served: &Served, blames: &[Blame]) -> bool {
         let before: BTreeSet<_> = self.services.keys().cloned().collect();
         let mut found = false;
@@ -139,12 +140,12 @@ impl Refusals {
         true
     }
 
-    /// The form that served on is refused now too: nothing is left to serve.
+    /// The form that served on is refused too: the service is no longer served.
     fn give_up(&mut self, protocol: Protocol, name: &ServiceName) -> bool {
         self.services.get_mut(&(protocol, name.clone())).is_some_and(|refused| refused.kept.take().is_some())
     }
 
-    /// Holds back the services of problems that were found before HAProxy was asked. Whether any is new.
+    /// Holds back the services of problems found before HAProxy was asked. Returns whether any is new.
     pub fn confine(&mut self, table: &Table, served: &Served, problems: &[Problem]) -> bool {
         let mut found = false;
         for problem in problems.iter().filter(|problem| problem.kind == ProblemKind::Rejected) {
@@ -163,14 +164,14 @@ impl Refusals {
         self.services.entry(name).or_insert_with(new).problems.insert(problem)
     }
 
-    /// What is wrong, under the keys that it came from.
+    /// The problems, under the keys that caused them.
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
         let services = self.services.values().flat_map(|refused| refused.problems.iter().cloned());
         services.chain(self.certs.values().map(|refused| refused.problem.clone()))
     }
 }
 
-/// Instances of a service that is held back may change: HAProxy did not refuse those.
+/// Whether only instances differ: those may change while a service is held back.
 fn same_but_instances(a: &Service, b: &Service) -> bool {
     // Every field is named, so that one that comes later is not forgotten here.
     let Service {

@@ -1,5 +1,5 @@
-//! What is counted of HAProxy and of driving it, between the engine, which writes, and the admin pages, which read. Asks
-//! HAProxy nothing itself: a page that wants figures of now says so, and waits a moment for the engine.
+//! Figures of HAProxy and of the engine: the engine writes them, the admin pages read them. Never asks HAProxy itself:
+//! a page that needs fresh figures says so and waits a moment for the engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,23 +11,23 @@ use tokio::time::timeout;
 use super::stats::{Names, Tally, Unreadable};
 use pointsman_engine::live::Snapshot;
 
-/// How long a page waits for figures of now; then it shows those that there are.
+/// How long a page waits for fresh figures; then it shows the last ones.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Counters of HAProxy, and what is known of it.
+/// Counters and facts of one HAProxy.
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: Mutex<Entries>,
     wanted: Notify,
-    /// How many censuses have begun.
+    /// How many scrapes have begun.
     begun: AtomicU64,
-    renewals: watch::Sender<Renewal>,
+    ended: watch::Sender<EndedScrape>,
 }
 
-/// A census that has ended.
+/// A round of questions to all workers that has ended.
 #[derive(Clone, Copy, Debug, Default)]
-struct Renewal {
-    /// The how manieth it was to begin.
+struct EndedScrape {
+    /// Its sequence number.
     number: u64,
     /// Every worker answered.
     complete: bool,
@@ -39,40 +39,40 @@ struct Entries {
     facts: Facts,
 }
 
-/// What is known of the HAProxy that we drive.
+/// Facts about the HAProxy that the engine drives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// `2.6.12`; empty before it is known.
+    /// Its version, such as `2.6.12`; empty until known.
     pub version: String,
     /// Whether a worker takes connections.
     pub serving: bool,
-    /// Workers of earlier configurations that finish their connections.
+    /// Old workers that still finish their connections.
     pub old_workers: u64,
-    /// Reloads after which the new configuration was served.
+    /// Reloads that succeeded.
     pub reloads: u64,
-    /// Reloads that HAProxy refused or did not answer; it served on as before.
+    /// Reloads that HAProxy refused or did not answer; the old configuration stayed in force.
     pub failed_reloads: u64,
     /// How long the last reload took, from writing the files to HAProxy's verdict.
     pub last_reload: Duration,
-    /// Commands that changed something while it ran.
+    /// Commands that changed a running worker.
     pub commands: u64,
 }
 
 impl Ledger {
-    /// Changes what is known.
+    /// Changes the facts.
     pub fn note(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.entries().facts);
     }
 
-    /// What is known.
+    /// The facts.
     pub fn facts(&self) -> Facts {
         self.entries().facts.clone()
     }
 
-    /// Takes up a worker's statistics, see [`Tally::read`].
+    /// Enters a worker's statistics, see [`Tally::read`].
     ///
     /// # Errors
-    /// The text is no statistics.
+    /// The text is not HAProxy's statistics.
     pub fn read(&self, pid: u32, text: &str, names: &Names<'_>) -> Result<(), Unreadable> {
         self.entries().tally.read(pid, text, names, Instant::now())
     }
@@ -82,34 +82,34 @@ impl Ledger {
         self.entries().tally.gone(pid);
     }
 
-    /// All figures as of the last time that workers were asked.
+    /// All figures as of the last scrape.
     pub fn snapshot(&self) -> Snapshot {
         self.entries().tally.snapshot()
     }
 
-    /// For pages: waits until the workers were asked again, or for a second. Whether all that is shown now was asked
-    /// after the call; to a page, figures that are a little old are better than none.
+    /// For pages: waits for a new scrape, at most a second. Returns whether every worker answered; if not, a page shows
+    /// the last figures, which are better than none.
     pub async fn fresh(&self) -> bool {
         let before = self.begun.load(Ordering::Acquire);
-        let mut renewed = self.renewals.subscribe();
+        let mut ended = self.ended.subscribe();
         self.wanted.notify_one();
-        let later = timeout(PATIENCE, renewed.wait_for(|renewal| renewal.number > before)).await;
-        later.is_ok_and(|renewal| renewal.is_ok_and(|renewal| renewal.complete))
+        let later = timeout(PATIENCE, ended.wait_for(|scrape| scrape.number > before)).await;
+        later.is_ok_and(|scrape| scrape.is_ok_and(|scrape| scrape.complete))
     }
 
-    /// For the engine: until a page wants figures of now.
+    /// For the engine: waits until a page wants fresh figures.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
     }
 
-    /// For the engine: the workers are about to be asked. The number of this census.
-    pub fn begin(&self) -> u64 {
+    /// For the engine: a scrape begins. Returns its number.
+    pub fn begin_scrape(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// For the engine: this census is over; whether every worker answered.
-    pub fn renewed(&self, number: u64, complete: bool) {
-        self.renewals.send_replace(Renewal { number, complete });
+    /// For the engine: a scrape has ended; `complete` if every worker answered.
+    pub fn end_scrape(&self, number: u64, complete: bool) {
+        self.ended.send_replace(EndedScrape { number, complete });
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -137,10 +137,10 @@ mod tests {
             async move {
                 for total in 1.. {
                     ledger.wanted().await;
-                    let number = ledger.begin();
+                    let number = ledger.begin_scrape();
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     ledger.read(1, &connections(total), &NAMES).unwrap();
-                    ledger.renewed(number, true);
+                    ledger.end_scrape(number, true);
                 }
             }
         });

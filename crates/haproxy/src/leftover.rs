@@ -10,9 +10,9 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-/// How long it may take to end before it is killed, and after that before we give up.
+/// How long it may take to end before it is killed, and once more before we give up.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often it is looked for meanwhile.
+/// How often to look whether it has ended.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Why a start would not be safe.
@@ -26,7 +26,7 @@ pub enum LeftoverFault {
         /// The other's process.
         owner: i32,
     },
-    /// A HAProxy of an earlier run does not end.
+    /// A HAProxy of an earlier run cannot be ended.
     #[error("a HAProxy of an earlier run (process {pid}) cannot be ended")]
     Undying {
         /// Its process.
@@ -42,7 +42,7 @@ pub enum LeftoverFault {
     },
 }
 
-/// A running HAProxy and the Pointsman that started it. Numbers of processes are used again: the times tell them apart.
+/// A running HAProxy and the Pointsman that started it. Process numbers are reused: start times tell them apart.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     pid: i32,
@@ -53,12 +53,12 @@ struct Note {
     owner_started: u64,
 }
 
-/// The note about a HAProxy of ours. Dropping it takes the note away.
+/// The pid file of a HAProxy of ours, removed on drop.
 #[derive(Debug)]
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// A note that cannot be written is no reason not to serve: the log says so.
+    /// Writes it. A failure is only logged: HAProxy serves all the same.
     pub(super) fn write(path: &Path, pid: Pid, config: &Path) -> Self {
         let pid = pid.as_raw_nonzero().get();
         let owner = getpid().as_raw_nonzero().get();
@@ -69,7 +69,7 @@ impl PidFile {
         let written = serde_json::to_vec(&note).map_err(io::Error::from).and_then(|note| fs::write(path, note));
         if let Err(error) = written {
             let file = path.display();
-            tracing::warn!(%file, %error, "cannot note which process HAProxy is: after a crash nobody will end it");
+            tracing::warn!(%file, %error, "cannot write the pid file: after a crash, HAProxy must be ended by hand");
         }
         Self(path.to_owned())
     }
@@ -77,13 +77,13 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // If it stays, the next start finds that nobody answers to it.
+        // If it stays, the next start finds that the process is gone.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Ends every HAProxy that an earlier run left in this folder (its `*.pid` files), and says which. To be called before
-/// addresses are opened: it would still hold them.
+/// Ends every HAProxy that an earlier run left in this folder, by its `*.pid` files; returns their processes. Call it
+/// before opening addresses: such a HAProxy still holds them.
 ///
 /// # Errors
 /// See [`LeftoverFault`].
@@ -102,7 +102,7 @@ pub async fn end_leftovers(folder: &Path) -> Result<Vec<u32>, LeftoverFault> {
 async fn end_noted(folder: &Path, file: &Path) -> Result<Vec<u32>, LeftoverFault> {
     let note = fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
     let Some(note) = note else {
-        tracing::warn!(file = %file.display(), "a pid file that makes no sense is removed");
+        tracing::warn!(file = %file.display(), "removing an unreadable pid file");
         let _ = fs::remove_file(file);
         return Ok(Vec::new());
     };
@@ -124,10 +124,10 @@ async fn end(note: &Note) -> Result<Vec<u32>, LeftoverFault> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    tracing::warn!(processes = ?found, "a HAProxy of an earlier run is still there: it is ended");
+    tracing::warn!(processes = ?found, "ending a HAProxy of an earlier run");
     for signal in [Signal::TERM, Signal::KILL] {
         for pid in living(note).into_iter().filter_map(Pid::from_raw) {
-            // Gone meanwhile is as good.
+            // It may have ended by itself.
             let _ = kill_process(pid, signal);
         }
         if gone(note).await {
@@ -148,8 +148,8 @@ async fn gone(note: &Note) -> bool {
     true
 }
 
-/// The master and its workers, as far as they live and are surely those that were noted: they started no earlier, run the
-/// same program, and with the configuration in our folder. The group says nothing: workers of 3.1 have their own.
+/// The master and its workers that still run. To be sure, each must have started no earlier than noted and run the same
+/// program with the configuration in our folder. The process group does not tell: workers of 3.1 have their own.
 fn living(note: &Note) -> Vec<i32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -162,7 +162,7 @@ fn is_noted(pid: i32, note: &Note) -> bool {
     same && !stat.zombie && program(pid).as_ref() == Some(&note.program) && runs(pid, &note.config)
 }
 
-/// The file that the process executes, even if it was replaced since, as an upgrade of the package does.
+/// The file that the process executes, even if a package upgrade has replaced it since.
 fn program(pid: i32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let name = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
@@ -175,7 +175,7 @@ fn runs(pid: i32, config: &Path) -> bool {
     arguments.split(|byte| *byte == 0).any(|argument| argument == config.as_os_str().as_encoded_bytes())
 }
 
-/// What the kernel says of a process (proc_pid_stat(5)).
+/// Facts about a process from the kernel (proc_pid_stat(5)).
 struct Stat {
     zombie: bool,
     /// In clock ticks since the system's start.
@@ -184,7 +184,7 @@ struct Stat {
 
 fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold spaces and brackets of its own. Behind it stands field 3.
+    // The name stands in brackets and may hold spaces and brackets itself. Field 3 follows.
     let (_, fields) = text.rsplit_once(") ")?;
     let fields: Vec<_> = fields.split(' ').collect();
     Some(Stat { zombie: *fields.first()? == "Z", started: fields.get(19)?.parse().ok()? })

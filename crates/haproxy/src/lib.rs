@@ -1,15 +1,14 @@
-//! The HAProxy engine: a real HAProxy, started, watched and changed so that it serves the table. Takes tables, gives back
-//! what it could do with them; never touches a byte of traffic.
+//! The HAProxy engine: a real HAProxy, started, watched and changed so that it serves the table. Takes tables, reports
+//! what is served and what is not; never touches a byte of traffic.
 //!
 //! ```text
 //! table -> desire -> Desired -> plan -> commands on the runtime socket, read back
-//!                                   \-> reload: render -> haproxy -c -> moved in -> master reloads -> verdict
+//!                                   \-> reload: render -> haproxy -c -> activate -> master reloads -> verdict
 //! ```
 
 pub mod answers;
 pub mod apply;
 pub mod backend;
-pub mod census;
 pub mod check;
 pub mod command;
 pub mod complaint;
@@ -17,6 +16,7 @@ pub mod confine;
 pub mod desire;
 pub mod drift;
 mod engine;
+pub mod exclude;
 pub mod folder;
 pub mod frame;
 pub mod frontend;
@@ -24,24 +24,25 @@ pub mod hold;
 mod inherit;
 pub mod ledger;
 pub mod leftover;
+pub mod maps;
 pub mod master;
 pub mod model;
 pub mod names;
-mod old;
 mod output;
 pub mod pace;
 pub mod pattern;
 pub mod plan;
-pub mod plant;
 pub mod ports;
 pub mod process;
 pub mod program;
 mod reach;
+pub mod reloader;
 pub mod render;
 pub mod resolve;
 pub mod routing;
 pub mod running;
 pub mod runtime;
+pub mod scrape;
 pub mod server;
 mod settings;
 pub mod shape;
@@ -67,24 +68,24 @@ use tracing::info;
 use engine::Engine;
 use folder::Folder;
 use ledger::Ledger;
-use plant::Plant;
 use pointsman_engine::sockets::{Claim, listen};
 use pointsman_engine::{Applied, Phase};
 use program::Program;
+use reloader::Reloader;
 pub use settings::HaproxySettings;
 use shape::{Listen, Shape};
 
-/// How long the addresses of a HAProxy that was just ended may still be in use.
+/// How long a HAProxy that was just ended may keep its addresses.
 const LEFTOVERS: Duration = Duration::from_secs(3);
-/// How many spare backends wait for services to come.
+/// How many spare backends wait for new services.
 const SPARES: usize = 256;
 
-/// What the HAProxy engine is told at start.
+/// The engine's settings.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Where HTTP clients connect.
+    /// Listening addresses for HTTP.
     pub http: Vec<SocketAddr>,
-    /// Where they connect over TLS.
+    /// Listening addresses for HTTPS.
     pub https: Vec<SocketAddr>,
     /// HAProxy's threads.
     pub threads: usize,
@@ -94,7 +95,7 @@ pub struct EngineSettings {
     pub haproxy: HaproxySettings,
 }
 
-/// Sockets that are open, and a HAProxy that is there to be started.
+/// Open listening sockets, and a HAProxy to start.
 #[derive(Debug)]
 pub struct Bound {
     settings: EngineSettings,
@@ -108,17 +109,17 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Where clients connect, with real ports where 0 was asked for: HTTP first, then HTTPS.
+    /// The listening addresses with their real ports: HTTP first, then HTTPS.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Those of them for plain HTTP.
+    /// The listening addresses for plain HTTP.
     pub fn http_addresses(&self) -> &[SocketAddr] {
         &self.addresses[..self.http.len()]
     }
 
-    /// Where everything is counted.
+    /// The figures of this engine.
     pub fn ledger(&self) -> Arc<Ledger> {
         self.ledger.clone()
     }
@@ -127,7 +128,7 @@ impl Bound {
 /// Finds HAProxy, ends one that an earlier run may have left, and opens the addresses.
 ///
 /// # Errors
-/// What cannot be used, with what would help.
+/// The setting that cannot be used, with advice.
 pub async fn bind(settings: EngineSettings) -> anyhow::Result<Bound> {
     let program = program::find(settings.haproxy.program.as_deref()).await.context("--haproxy")?;
     info!("HAProxy {} is {}", program.release, program.path.display());
@@ -137,7 +138,7 @@ pub async fn bind(settings: EngineSettings) -> anyhow::Result<Bound> {
     let folder = Folder::open(&settings.state).context("--state")?;
     let left = leftover::end_leftovers(folder.path()).await.context("--state")?;
     left.iter().for_each(|pid| info!("ended a HAProxy that an earlier run left (process {pid})"));
-    // Its workers hold the addresses for a moment longer than it lives.
+    // Workers hold the addresses for a moment after their master has ended.
     let patience = if left.is_empty() { Duration::ZERO } else { LEFTOVERS };
     let http = open("--http", &settings.http, patience).await?;
     let https = open("--https", &settings.https, patience).await?;
@@ -158,7 +159,7 @@ async fn open(flag: &str, addresses: &[SocketAddr], patience: Duration) -> anyho
     Ok(sockets)
 }
 
-/// Opens an address, and tries again for this long while it is in use.
+/// Opens an address; while it is in use, retries for this long.
 async fn open_one(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
     let start = Instant::now();
     loop {
@@ -171,11 +172,11 @@ async fn open_one(address: SocketAddr, patience: Duration) -> io::Result<TcpList
     }
 }
 
-/// Serves the tables that come until `phase` says otherwise: on [`Phase::Drain`] HAProxy finishes what runs, within the
-/// configuration's `timeout/drain`; on [`Phase::Halt`] it ends at once.
+/// Serves the tables that come until `phase` says otherwise: on [`Phase::Drain`] HAProxy finishes its work, within
+/// `timeout/drain` of the keys; on [`Phase::Halt`] it ends at once.
 ///
 /// # Errors
-/// None that a later table could not mend: those are problems.
+/// None: whatever a later table could repair is a problem.
 pub async fn run(
     bound: Bound,
     tables: watch::Receiver<Arc<Table>>,
@@ -183,11 +184,12 @@ pub async fn run(
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
     let every = bound.settings.haproxy.reload_every;
-    Engine::new(plant(bound), every, tables, applied, phase).run().await;
+    let reloader = reloader(bound);
+    Engine::new(every, reloader.ledger.clone(), tables, applied, phase).run(reloader).await;
     Ok(())
 }
 
-fn plant(bound: Bound) -> Plant {
+fn reloader(bound: Bound) -> Reloader {
     let Bound { settings, program, folder, template, http, https, ledger, .. } = bound;
     let EngineSettings { threads, haproxy, .. } = settings;
     let shape = Shape {
@@ -203,12 +205,11 @@ fn plant(bound: Bound) -> Plant {
         version: program.version,
         spares: if program.version.has_dynamic_servers() { SPARES } else { 0 },
     };
-    Plant {
+    Reloader {
         program: Arc::new(program),
         folder,
         sockets: http.into_iter().chain(https).collect(),
         shape,
-        process: None,
         current: None,
         ledger,
         grace: haproxy.hard_stop,

@@ -1,5 +1,5 @@
-//! HAProxy's master, through its own socket: which workers there are, and loading the configuration again. The socket is
-//! away for a moment at every start and reload, when the master executes itself anew: that is waited out here.
+//! HAProxy's master, through its own socket: lists workers, passes on commands, reloads. At every start and reload the
+//! master re-executes itself and its socket is missing for a moment: that is waited out here.
 
 use std::future::pending;
 use std::path::Path;
@@ -11,9 +11,9 @@ use tokio::time::{sleep, timeout};
 use super::answers::{Processes, processes};
 use super::runtime::{Fault, Runtime, shorten};
 
-/// How long the master may be away.
+/// How long the master's socket may be missing.
 const AWAY: Duration = Duration::from_secs(5);
-/// How often it is tried meanwhile.
+/// How often to try it meanwhile.
 const TICK: Duration = Duration::from_millis(10);
 
 /// The master's socket.
@@ -23,11 +23,11 @@ pub struct Master {
     pid: Pid,
 }
 
-/// What a master says to a reload.
+/// A master's answer to `reload`.
 pub(super) enum Verdict {
     /// The new worker has taken over.
     Loaded,
-    /// It has not, and why: HAProxy's output.
+    /// The old worker stays; HAProxy's output says why.
     Refused(String),
 }
 
@@ -36,7 +36,7 @@ impl Master {
         Self { socket: Runtime::new(path), pid }
     }
 
-    /// Every worker. Comes back only once the master can be told something: if it then is told to reload, it will.
+    /// Every worker. Returns only once the master takes commands, so that a `reload` sent next is not lost.
     ///
     /// # Errors
     /// It does not answer.
@@ -50,7 +50,7 @@ impl Master {
         })
     }
 
-    /// Asks one worker by way of its master: one that was replaced has no socket of its own any more.
+    /// Asks one worker through the master: an old worker has no socket of its own any more.
     ///
     /// # Errors
     /// The master does not answer.
@@ -58,11 +58,11 @@ impl Master {
         self.socket.ask_to_the_end(&format!("@!{pid} {command};quit")).await
     }
 
-    /// Has it load its configuration again. It says how that went from 2.7 on; before that this waits for ever.
+    /// Tells it to load its configuration again. From 2.7 on it answers how that went; before, this waits for ever.
     pub(super) async fn reload(&self, deadline: Duration) -> Result<Verdict, Fault> {
-        // A command that is sent while it executes itself is lost.
+        // A command sent while it re-executes itself is lost.
         if let Err(fault) = self.processes().await {
-            tracing::warn!(%fault, "HAProxy's master cannot be asked to reload: it gets a signal");
+            tracing::warn!(%fault, "HAProxy's master does not answer; sending it SIGUSR2 to reload");
             return match kill_process(self.pid, Signal::USR2) {
                 Ok(()) => pending().await,
                 Err(_) => Err(fault),
@@ -72,13 +72,13 @@ impl Master {
         match socket.ask_to_the_end("reload").await {
             Ok(answer) if answer.starts_with("Success=1") => Ok(Verdict::Loaded),
             Ok(answer) if answer.starts_with("Success=0") => Ok(Verdict::Refused(answer)),
-            // It executes itself without a word, or broke off: what comes of it shows elsewhere.
+            // It re-executes itself without an answer: the caller sees the outcome elsewhere.
             Ok(_) | Err(Fault::Closed { .. }) => pending().await,
             Err(fault) => Err(fault),
         }
     }
 
-    /// Asks again while it is away.
+    /// Asks again while the socket is missing.
     async fn insist(&self, line: &str) -> Result<String, Fault> {
         let mut last = None;
         let answered = timeout(AWAY, async {

@@ -1,5 +1,5 @@
-//! What HAProxy is to run, as data: the one value that rendering writes out, planning compares and applying reaches.
-//! Knows no socket, file or clock.
+//! What HAProxy should run, as data: `render` writes it out, `plan` compares it with what runs. Knows no socket, file
+//! or clock.
 //!
 //! ```text
 //! Table, Held, Addresses, Shape -> desire() -> Desired -> render() -> files        (at a reload)
@@ -13,13 +13,10 @@ use std::sync::Arc;
 
 use pointsman_table::{Bind, Protocol, Service, ServiceName};
 
-use super::command::MapName;
-use super::routing;
+use super::maps::Maps;
+use super::names::BackendName;
 
-/// A backend's name in HAProxy: `services:web`, `tcp-services:db`, or a spare's, `spare:7`.
-pub type BackendName = Arc<str>;
-
-/// Who a part of the configuration comes from, so that HAProxy's complaints about it find their key.
+/// The key or setting that a part of the configuration comes from: HAProxy's complaints are reported under it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// A key of a service: `custom_settings`, `cookie`; empty for the service as a whole.
@@ -32,10 +29,10 @@ pub enum Owner {
     Setting(&'static str),
 }
 
-/// What was resolved of names of instances. A name that is not here is left to HAProxy, which asks once at its start.
+/// Resolved names of instances. HAProxy itself resolves a name that is missing here, once, at its start.
 pub type Addresses = BTreeMap<Box<str>, IpAddr>;
 
-/// What HAProxy refuses in its newest form, and the form that it still serves, if there is one.
+/// What is held back, each with the form that serves on meanwhile, if there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     /// Services.
@@ -47,35 +44,35 @@ pub struct Held {
 }
 
 impl Held {
-    /// Nothing is refused.
+    /// Nothing is held back.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-/// Everything that HAProxy is to run.
+/// Everything that HAProxy should run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// The table's revision.
     pub revision: u64,
-    /// All of the configuration but the backends, in order: a change of any needs a reload.
+    /// The configuration except the backends, in order: any change needs a reload.
     pub frame: Vec<Part>,
     /// Backends by their names, without spares.
     pub backends: BTreeMap<BackendName, Arc<Backend>>,
-    /// How requests find their backends.
+    /// The maps that requests are routed by.
     pub maps: Arc<Maps>,
     /// Certificates by name, PEM: secret.
     pub certs: BTreeMap<Box<str>, Arc<str>>,
-    /// Other files that the configuration names, such as error pages: a change of any needs a reload.
+    /// Other files that the configuration names, such as error pages: any change needs a reload.
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,
 }
 
-/// Lines of the configuration, and whose they are.
+/// Lines of the configuration, and their owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Whole lines. In a template's output, [`BACKENDS`] stands on a line of its own where the backends go.
     pub text: Arc<str>,
-    /// Whose they are; `None`: ours.
+    /// Their owner; `None`: ours.
     pub owner: Option<Owner>,
 }
 
@@ -86,45 +83,45 @@ impl Part {
     }
 }
 
-/// The line that stands for the backends within [`Desired::frame`].
+/// The placeholder line of the backends within [`Desired::frame`].
 pub const BACKENDS: &str = "# pointsman: backends\n";
 
-/// The word that stands for the worker's runtime socket within [`Desired::frame`]: the socket is another at every
-/// reload, and no reason for one.
+/// The placeholder of the worker's runtime socket within [`Desired::frame`]: its path changes at every reload, and must
+/// not be a reason for one.
 pub const SOCKET: &str = "pointsman:runtime-socket";
 
-/// The word that stands for the folder of the files, which is another at every reload too.
+/// The placeholder of the files' folder, which changes at every reload too.
 pub const FOLDER: &str = "pointsman:folder";
 
 /// One backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// Whose it is.
+    /// The service's protocol.
     pub protocol: Protocol,
-    /// Whose it is.
+    /// The service.
     pub service: ServiceName,
-    /// Its lines without servers, and whose each is. The same as a spare's: it may move into one without a reload.
+    /// Its lines without servers. If they equal a spare's, a spare can serve it without a reload.
     pub options: Arc<[Part]>,
     /// Its servers, in order.
     pub servers: Box<[Server]>,
-    /// Sections that it needs beside it, such as a user list.
+    /// Sections that it refers to, such as a user list.
     pub sections: Arc<[Part]>,
-    /// Servers may be added and removed while it runs.
+    /// Servers can be added and removed at run time.
     pub elastic: bool,
 }
 
-/// One server, an instance to HAProxy.
+/// One server: HAProxy's word for an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Its name, encoded as HAProxy wants it.
+    /// Its name, encoded by `names`.
     pub name: Box<str>,
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     /// 0 to 256.
     pub weight: u16,
-    /// Most connections; 0 is no limit.
+    /// Its connection limit; 0 is none.
     pub max_connections: u32,
-    /// Takes no new work.
+    /// Draining: gets no new work.
     pub drain: bool,
     /// The rest of its line (`backup`, `check ...`, `ssl ...`, `cookie ...`): a change needs a new server.
     pub options: Box<str>,
@@ -132,60 +129,13 @@ pub struct Server {
     pub check: bool,
 }
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An IP address and port.
     Socket(IpAddr, u16),
-    /// A name that HAProxy is to resolve at its start, and a port.
+    /// A name that HAProxy resolves at its start, and a port.
     Name(Box<str>, u16),
     /// A Unix socket.
     Unix(Box<Path>),
-}
-
-/// Where a request goes: the value in a map, `services:web|5|0`; see `routing::value`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The backend.
-    pub backend: BackendName,
-    /// Bytes to take off the front of path and query.
-    pub strip: u32,
-    /// The service's priority. Not its rank among the others, which would change with them.
-    pub level: i64,
-}
-
-/// The maps, entry by entry. See `routing` for what each holds and how a request is looked up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Maps {
-    /// `hosts.map`: a host to its scope.
-    pub hosts: BTreeMap<Box<str>, Arc<str>>,
-    /// `wildcards.map`: a domain to the scope of the names below it.
-    pub wildcards: BTreeMap<Box<str>, Arc<str>>,
-    /// `paths.map`: a scope and a prefix to a route; the longest prefix wins.
-    pub paths: BTreeMap<Box<str>, Route>,
-    /// `patterns.map`: expressions over a scope and a target, best first.
-    pub patterns: Vec<(Box<str>, Route)>,
-    /// `rest.map`: a scope to who takes any path there, where expressions go before it.
-    pub rest: BTreeMap<Box<str>, Route>,
-    /// `sni.map`: a listening address and a TLS server name to a TCP service's backend.
-    pub sni: BTreeMap<Box<str>, BackendName>,
-}
-
-impl Maps {
-    /// One map's entries, in the order in which they are tried.
-    pub fn entries(&self, name: MapName) -> Vec<(&str, String)> {
-        routing::entries(self, name.file(), &BackendName::clone)
-    }
-
-    /// Whether one map is the same in both.
-    pub fn is_same(&self, other: &Self, name: MapName) -> bool {
-        match name {
-            MapName::Hosts => self.hosts == other.hosts,
-            MapName::Wildcards => self.wildcards == other.wildcards,
-            MapName::Paths => self.paths == other.paths,
-            MapName::Patterns => self.patterns == other.patterns,
-            MapName::Rest => self.rest == other.rest,
-            MapName::Sni => self.sni == other.sni,
-        }
-    }
 }

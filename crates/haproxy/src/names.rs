@@ -1,12 +1,15 @@
-//! Names of services and instances as HAProxy takes them, and back. Reversible; knows nothing of what they name.
+//! Encodes names of services and instances for HAProxy, and decodes them. Reversible; knows nothing else of either.
 //!
-//! HAProxy's names may hold letters, digits and `_ . - :`. A colon is our escape: any other byte is `:` and two hex digits; `:-2` is an instance's second server.
+//! HAProxy's names may hold letters, digits and `_ . - :`. The colon is our escape: any other byte is `:` and two hex
+//! digits; `:-2` is an instance's second server.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use pointsman_table::Protocol;
 
-use super::model::BackendName;
+/// The name of a backend in HAProxy: `services:web`, `tcp-services:db`, or a spare's, `spare:7`.
+pub type BackendName = Arc<str>;
 
 /// The backend of a service: `services:web`.
 pub fn backend(protocol: Protocol, service: &str) -> BackendName {
@@ -27,12 +30,12 @@ pub fn server(instance: &str) -> Box<str> {
     encode(instance).into()
 }
 
-/// The server of an instance that was another server before: `web-1:-2` for its second, counted from 1.
+/// The later servers of an instance: `web-1:-2` is its second, counted from 1.
 pub fn again(server: &str, turn: usize) -> Box<str> {
     if turn <= 1 { server.into() } else { format!("{server}:-{turn}").into() }
 }
 
-/// The first name of an instance's server, and which one it is, counted from 1.
+/// The name of an instance's first server, and this one's number, counted from 1.
 pub fn turn_of(server: &str) -> (&str, usize) {
     let split = server.rsplit_once(":-").and_then(|(first, turn)| Some((first, turn.parse().ok()?)));
     split.unwrap_or((server, 1))
@@ -43,7 +46,7 @@ pub fn instance_of(server: &str) -> Option<String> {
     decode(turn_of(server).0)
 }
 
-/// Text as part of a name.
+/// Encodes a text as part of a name.
 pub(super) fn encode(text: &str) -> String {
     let mut name = String::with_capacity(text.len());
     encode_onto(&mut name, text);
@@ -63,7 +66,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
-/// Takes only what encoding makes, so that two names never mean the same.
+/// Accepts only what [`encode`] makes, so that two names never mean the same.
 fn decode(name: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.bytes();

@@ -1,5 +1,5 @@
-//! What a running HAProxy prints, line by line: into our log, and the last lines kept for whoever asks why it failed.
-//! Bounded in line length, in lines kept and in lines logged a second.
+//! Reads what a running HAProxy prints: logs each line, and keeps the last ones to tell why it failed. Bounded in line
+//! length, in lines kept and in lines logged a second; never judges them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +12,16 @@ use tokio::time::timeout;
 
 use super::complaint::{Level, level};
 
-/// The most that is kept of a line.
+/// Longest line that is kept.
 const LINE_LIMIT: usize = 4 << 10;
 /// How many lines are kept.
 const LINES_KEPT: usize = 500;
 /// How many lines are logged a second.
 const LINES_PER_SECOND: u32 = 50;
-/// How long an ended process's last words are waited for.
+/// How long to wait for the last lines of a process that has ended.
 const END_PATIENCE: Duration = Duration::from_millis(500);
-/// What HAProxy says at every reload, some of it for each proxy, and of what we told it to do: nothing to act on.
+/// Routine messages: printed at every reload, some once a proxy, or in answer to our own commands. Not kept, and logged
+/// at debug level only.
 const ROUTINE: [&str; 15] = [
     " stopped (cumulated conns",
     "Stopping frontend ",
@@ -33,7 +34,7 @@ const ROUTINE: [&str; 15] = [
     "leaving forced maintenance",
     "going DOWN for maintenance",
     "now enters maintenance",
-    // It was said before that the last one went down.
+    // Follows a message that the last server went down.
     "has no server available",
     "Exiting Master process",
     "All workers exited",
@@ -48,14 +49,14 @@ pub(super) struct Output(Arc<Shared>);
 struct Shared {
     lines: Mutex<Lines>,
     printed: Notify,
-    /// How many are still open.
+    /// Streams that are still open.
     streams: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     kept: VecDeque<Box<str>>,
-    /// How many there were before those.
+    /// How many lines came before those.
     gone: usize,
 }
 
@@ -71,14 +72,14 @@ impl Output {
         });
     }
 
-    /// Waits until all streams have ended: all is said. Not for long, as an orphan may hold one open.
+    /// Waits until all streams have ended. Not for long: an orphan may hold one open.
     pub(super) async fn ended(&self) {
         let ended = async {
             while self.0.streams.load(Ordering::Relaxed) > 0 {
                 self.printed().await;
             }
         };
-        // Late words are not worth more.
+        // Late lines are not worth a longer wait.
         let _ = timeout(END_PATIENCE, ended).await;
     }
 
@@ -141,7 +142,7 @@ impl Output {
     }
 }
 
-/// Our log, no more than so many lines a second.
+/// Our log, limited to [`LINES_PER_SECOND`].
 #[derive(Default)]
 struct Log {
     second: Option<Instant>,
@@ -172,10 +173,10 @@ impl Log {
         }
     }
 
-    /// Says how many lines were left out.
+    /// Logs how many lines were skipped.
     fn count(&mut self) {
         if self.skipped > 0 {
-            tracing::warn!(target: "haproxy", lines = self.skipped, "HAProxy printed more than is logged");
+            tracing::warn!(target: "haproxy", lines = self.skipped, "HAProxy printed too many lines; some were not logged");
             self.skipped = 0;
         }
     }

@@ -4,41 +4,35 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::resolve::AGAIN;
-
 /// The longest pause after failures.
 const LONGEST: Duration = Duration::from_secs(30);
 /// The first pause before HAProxy is started again, after it died.
 const FIRST_START: Duration = Duration::from_millis(100);
 /// The longest pause before HAProxy is started again.
 const LONGEST_START: Duration = Duration::from_secs(10);
-/// A HAProxy that lived this long died of something else than the one before it.
+/// The pauses begin anew after a HAProxy that lived this long.
 const GOOD_LIFE: Duration = Duration::from_secs(60);
 
-/// How often ports that are taken are tried again, and servers that left are deleted.
+/// How often closed ports are tried again, and servers that were taken out are deleted.
 pub const RETRY: Duration = Duration::from_secs(1);
-/// How often what HAProxy runs is compared with what it should.
+/// How often HAProxy is audited: what it runs is compared with what it should run.
 pub const AUDIT: Duration = Duration::from_secs(10);
-/// How long HAProxy waits for the first table before it is started without one.
-const FIRST_TABLE: Duration = Duration::from_secs(2);
+/// How long to wait for the first table before HAProxy is started without one.
+pub const FIRST_TABLE: Duration = Duration::from_secs(2);
 
-/// When what comes again and again comes next.
+/// When each periodic task is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
-    /// Ports that are taken, servers that leave.
+    /// Closed ports, and servers that were taken out.
     pub retry: Instant,
-    /// What HAProxy runs, compared with what it should.
+    /// The audit.
     pub audit: Instant,
-    /// Names of instances.
-    pub names: Instant,
-    /// A start without a table, if none has come by then.
-    pub first_table: Instant,
 }
 
 impl Due {
-    /// All of it, counted from now.
+    /// The first time for each, counted from now.
     pub fn after(now: Instant) -> Self {
-        Self { retry: now + RETRY, audit: now + AUDIT, names: now + AGAIN, first_table: now + FIRST_TABLE }
+        Self { retry: now + RETRY, audit: now + AUDIT }
     }
 }
 
@@ -51,7 +45,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// At most one reload in this time.
+    /// At most one reload within `every`.
     pub fn new(every: Duration) -> Self {
         Self { every, next: None, failures: 0 }
     }
@@ -66,19 +60,19 @@ impl Pace {
         self.next = Some(now + self.every);
     }
 
-    /// It went in.
+    /// The reload succeeded.
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    /// It did not: each failure in a row doubles the pause.
+    /// The reload failed. Each failure in a row doubles the pause.
     pub fn failed(&mut self, now: Instant) {
         let pause = self.every.max(Duration::from_millis(100)) * 2_u32.saturating_pow(self.failures.min(10));
         self.failures += 1;
         self.next = Some(now + pause.min(LONGEST));
     }
 
-    /// Something changed: what failed may go in now.
+    /// The keys changed: what failed may succeed now.
     pub fn changed(&mut self, now: Instant) {
         if self.failures > 0 {
             self.failures = 0;
@@ -95,7 +89,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// It died after this long.
+    /// It died, after this long.
     pub fn died(&mut self, now: Instant, lived: Duration) {
         if lived >= GOOD_LIFE {
             self.deaths = 0;

@@ -1,8 +1,8 @@
-//! Writes a `url_reg` as a line of a map that HAProxy matches with PCRE: what the table's own matcher finds, and nothing
-//! else. Never matches anything.
+//! Translates a `url_reg` into PCRE for a map of HAProxy, so that it matches exactly what the table's own matcher does.
+//! Never matches anything itself.
 //!
-//! The text holds no white space, and of the characters that mean something to PCRE only those that are meant: any other
-//! byte but letters and digits is `\xNN`. Targets hold neither line ends nor bytes beyond ASCII: HAProxy refuses both.
+//! The text holds no white space. Every byte of a literal except letters and digits is written as `\xNN`, so that PCRE
+//! takes none for an operator. Targets hold neither line ends nor bytes beyond ASCII: HAProxy refuses both.
 
 use std::fmt::Write;
 
@@ -11,9 +11,9 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look, LookSet, Repetition};
 
 /// Largest count of a repetition (pcre2limits).
 const MOST_REPEATS: u32 = 65_535;
-/// Largest expression in PCRE's compiled form, less some room (pcre2limits: 64 KiB where links take two bytes).
+/// Largest compiled expression, with a margin (pcre2limits: 64 KiB where links take two bytes).
 const LARGEST: usize = 60_000;
-/// Longest text: lines of maps and commands must fit HAProxy's smallest usual buffer, 16 KiB, twice.
+/// Longest text: it must fit twice into HAProxy's smallest usual buffer, 16 KiB.
 const LONGEST: usize = 8000;
 
 /// An expression that PCRE takes.
@@ -27,7 +27,7 @@ impl Expression {
     }
 }
 
-/// What every expression over this scope begins with, and over no other.
+/// The beginning of every expression over this scope, and of no other.
 pub fn lead(scope: &str) -> String {
     let mut writer = Writer::default();
     writer.push_str("\\A");
@@ -36,7 +36,7 @@ pub fn lead(scope: &str) -> String {
     writer.text
 }
 
-/// The expression in PCRE's dialect, or one sentence on why HAProxy cannot have it.
+/// The expression for PCRE, or one sentence on why HAProxy cannot have it.
 pub fn translate(pattern: &Pattern) -> Result<Expression, String> {
     translate_hir(&pattern.hir())
 }
@@ -54,13 +54,13 @@ fn translate_hir(hir: &Hir) -> Result<Expression, String> {
     }
 }
 
-/// Looks that hold nowhere but at a target's start: it has no line ends within.
+/// Whether the expression matches at a target's start only. Line starts count: a target has no line ends.
 fn starts(hir: &Hir) -> bool {
     let first: LookSet = hir.properties().look_set_prefix();
     [Look::Start, Look::StartLF, Look::StartCRLF].into_iter().any(|look| first.contains(look))
 }
 
-/// The parts of an expression, without the look for the start where it stands in front.
+/// The parts of an expression, without a leading anchor.
 fn after_start(hir: &Hir) -> &[Hir] {
     match hir.kind() {
         HirKind::Concat(parts) if matches!(parts[0].kind(), HirKind::Look(Look::Start)) => &parts[1..],
@@ -74,7 +74,7 @@ struct Writer {
 }
 
 impl Writer {
-    // As deep as the parser let the expression nest.
+    // Recursion is bounded: the parser limits nesting.
     fn write(&mut self, hir: &Hir) -> Result<(), String> {
         match hir.kind() {
             HirKind::Empty => {}
@@ -164,7 +164,7 @@ fn is_one_byte(hir: &Hir) -> bool {
     }
 }
 
-/// A class's ranges of bytes, of Unicode those that a target can hold.
+/// The byte ranges of a class; of a Unicode class, only those that a target can hold.
 fn ranges(class: &Class) -> Vec<(u8, u8)> {
     match class {
         Class::Bytes(class) => class.ranges().iter().map(|range| (range.start(), range.end())).collect(),
@@ -175,8 +175,8 @@ fn ranges(class: &Class) -> Vec<(u8, u8)> {
     }
 }
 
-/// Where there are no line ends within, those of a line are those of the target; `$` would also be before a line end.
-/// In ASCII, words are the same with Unicode and without.
+/// A target has no line ends, so a line's start and end are the target's; not `$`, which also matches before a final
+/// line end. In ASCII, word boundaries are the same with Unicode and without.
 fn look_text(look: Look) -> &'static str {
     match look {
         Look::Start | Look::StartLF | Look::StartCRLF => "(?<=\\n)",
@@ -190,7 +190,7 @@ fn look_text(look: Look) -> &'static str {
     }
 }
 
-/// At most what PCRE needs for it, in bytes: it copies groups that are counted.
+/// Upper bound of PCRE's compiled size in bytes: it copies groups with a count.
 fn size(hir: &Hir) -> usize {
     match hir.kind() {
         HirKind::Empty => 0,

@@ -1,46 +1,47 @@
-//! The least that has to happen for a worker to serve another table: commands, or a reload. Pure; asks and sends nothing.
+//! The smallest change that makes a worker serve another table: commands, or a reload. Pure; asks and sends nothing.
 //!
 //! ```text
-//! servers that come or change -> entries that lead to them -> entries that go -> servers that go
+//! new and changed servers -> map entries that point to them -> entries to delete -> servers to retire
 //! ```
-//! In this order nobody is ever led to a backend that is not ready. What only a reload can bring is left as it is until
-//! then, and everything else goes in at once.
+//! In this order no request is ever routed to a backend that is not ready. What needs a reload stays as it is until
+//! then, and everything else changes at once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 
-use super::command::{Command, MapName};
-use super::model::{Address, Backend, BackendName, Desired, Maps, Server};
-use super::names;
+use super::command::Command;
+use super::maps::{MapName, Maps};
+use super::model::{Address, Backend, Desired, Server};
+use super::names::{self, BackendName};
 use super::reach::reachable;
 use super::running::{Pool, Running};
 
-/// What has to happen.
+/// The steps to take.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Commands, in order.
     pub commands: Vec<Command>,
-    /// Why the rest needs a reload; empty if it does not.
+    /// Why the rest needs a reload; empty if there is no rest.
     pub reload: BTreeSet<Reason>,
 }
 
-/// What a worker cannot take while it runs.
+/// A change that a running worker cannot take.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Listeners, global settings, defaults or the template's own text.
     Frame,
     /// An error page or another file.
     Files,
-    /// A certificate came or went.
+    /// A certificate was added or removed.
     Certificates,
-    /// A backend that no spare can stand in for.
+    /// A new backend that no spare can serve.
     NewBackend(BackendName),
     /// Another option of a backend.
     Options(BackendName),
-    /// Servers of a backend that is fixed.
+    /// Servers of a backend that is not `elastic`.
     Servers(BackendName),
-    /// Commands came to nothing: what the worker runs is not known.
+    /// Commands failed: nobody knows what the worker runs.
     Unknown,
     /// Few spare backends are left.
     Spares,
@@ -56,13 +57,13 @@ impl Display for Reason {
             Self::NewBackend(name) => write!(f, "the new backend {name}"),
             Self::Options(name) => write!(f, "the options of {name}"),
             Self::Servers(name) => write!(f, "the servers of {name}"),
-            Self::Unknown => f.write_str("commands that came to nothing"),
+            Self::Unknown => f.write_str("commands that failed"),
             Self::Spares => f.write_str("few spare backends are left"),
         }
     }
 }
 
-/// Plans the way from what runs to what is desired. `running` becomes what runs after the commands.
+/// Plans the way from what runs to what is desired. Changes `running` to what will run after the commands.
 pub fn plan(running: &mut Running, desired: &Desired) -> Plan {
     let mut planner = Planner { running, plan: Plan::default(), last: Vec::new() };
     planner.frame(desired);
@@ -73,8 +74,8 @@ pub fn plan(running: &mut Running, desired: &Desired) -> Plan {
     planner.plan
 }
 
-/// Plans for a worker that is about to be replaced: only changes of servers that are there. What else it took would be
-/// gone again for a moment, until its successor, which was made without it, has caught up.
+/// Plans for a worker that is about to be replaced: only changes of servers in backends that it has. Anything else
+/// would disappear for a moment: its successor was made without it and has to catch up.
 pub fn plan_for_last_moments(running: &mut Running, desired: &Desired) -> Vec<Command> {
     let mut planner = Planner { running, plan: Plan::default(), last: Vec::new() };
     for (name, backend) in changed(&planner.running.planned.backends, &desired.backends) {
@@ -89,7 +90,7 @@ pub fn plan_for_last_moments(running: &mut Running, desired: &Desired) -> Vec<Co
 struct Planner<'a> {
     running: &'a mut Running,
     plan: Plan,
-    /// Commands that come after everything else: servers that go.
+    /// Commands after all others: servers to retire.
     last: Vec<Command>,
 }
 
@@ -132,7 +133,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Brings one backend to what is wanted, and notes whether that was all.
+    /// Changes one backend as far as commands can, and notes whether that was all.
     fn backend(&mut self, name: BackendName, backend: Arc<Backend>) {
         let real = self.running.name_of(&name).clone();
         let reasons = self.plan.reload.len();
@@ -144,7 +145,7 @@ impl Planner<'_> {
         self.running.planned.backends.insert(name, done.then_some(backend));
     }
 
-    /// Finds a spare for a service that is new to the worker.
+    /// Gives a new service a spare backend, if one fits.
     fn settle(&mut self, name: &BackendName, backend: &Backend) {
         let fits = |pool: &Pool| pool.options == backend.options && backend.elastic && backend.sections.is_empty();
         let spare = self.running.free.last().filter(|spare| self.running.backends.get(*spare).is_some_and(fits));
@@ -173,9 +174,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Brings a backend's servers to what is wanted, as far as commands can. Servers come and go only where both what runs
-    /// and what is wanted are `elastic`: HAProxy would refuse a server with a cookie, after those that it was to replace
-    /// had gone.
+    /// Changes a backend's servers as far as commands can. Servers are added and removed only if it is `elastic` before
+    /// and after: HAProxy would refuse a server with a cookie once the one that it replaces was gone.
     fn servers(&mut self, real: &BackendName, wanted: &[Server], elastic: bool) {
         let Some(mut pool) = self.running.backends.remove(real) else { return };
         let before = std::mem::replace(&mut pool.elastic, elastic);
@@ -199,12 +199,12 @@ impl Planner<'_> {
         if has.is_like(wanted) || !pool.elastic || !wanted.is_literal() {
             return self.keep(real, pool, has, wanted);
         }
-        // Clients that have a connection to the old address would go on using it, however often the address changed.
+        // Not a changed address: connections to the old one would go on being used.
         self.leave(real, pool, has);
         self.add(real, pool, wanted);
     }
 
-    /// Keeps a server that is in place; what could not be changed needs a reload.
+    /// Keeps a server; whatever commands cannot change in it needs a reload.
     fn keep(&mut self, real: &BackendName, pool: &mut Pool, mut has: Server, wanted: &Server) {
         if let (Address::Socket(..), &Address::Socket(ip, port)) = (&has.address, &wanted.address)
             && has.address != wanted.address
@@ -218,7 +218,7 @@ impl Planner<'_> {
         pool.servers.insert(wanted.name.clone(), has);
     }
 
-    /// Adds a server, or takes back one that was to leave.
+    /// Adds a server, or puts back one that was to be deleted.
     fn add(&mut self, real: &BackendName, pool: &mut Pool, wanted: &Server) {
         let same = |server: &&Server| server.address == wanted.address && server.options == wanted.options;
         let left = pool.leaving.values().filter(|server| names::turn_of(&server.name).0 == &*wanted.name);
@@ -240,12 +240,12 @@ impl Planner<'_> {
         pool.servers.insert(wanted.name.clone(), server);
     }
 
-    /// Changes what can be changed of a server where it is.
+    /// Changes weight and limit of a server in place.
     fn adjust(&mut self, real: &BackendName, elastic: bool, has: &mut Server, wanted: &Server) {
         let name = (real.clone(), has.name.clone());
         let weight = wanted.effective_weight();
         let same = has.effective_weight() == weight;
-        // Fixed balances take no weights at run time.
+        // A backend that is not elastic takes no weights at run time.
         if !same && elastic {
             self.order(Command::SetWeight(name.0.clone(), name.1.clone(), weight));
         }
@@ -264,13 +264,13 @@ impl Planner<'_> {
         }
     }
 
-    /// Takes a server out: what runs there goes on.
+    /// Takes a server out of service; its connections go on.
     fn leave(&mut self, real: &BackendName, pool: &mut Pool, server: Server) {
         self.last.push(Command::Retire(real.clone(), server.name.clone()));
         pool.leaving.insert(server.name.clone(), server);
     }
 
-    /// Empties a backend whose service is gone. It stays, without work, until the next reload.
+    /// Empties a backend whose service is gone. It stays, unused, until the next reload.
     fn empty(&mut self, name: &BackendName) {
         let real = self.running.name_of(name).clone();
         self.servers(&real, &[], false);
@@ -304,7 +304,7 @@ impl Planner<'_> {
         }
         let wanted = wanted.entries(name);
         if name == MapName::Patterns {
-            // Expressions are tried in order, so their map is exchanged whole.
+            // Expressions are tried in order, so their map is replaced as a whole.
             let all = wanted.into_iter().map(|(key, value)| (key.into(), value)).collect();
             return self.order(Command::ReplaceMap(name, all));
         }
@@ -329,8 +329,7 @@ impl Planner<'_> {
     }
 }
 
-/// Backends that are wanted otherwise than they were, or are not as wanted yet. Those that are the same are passed over
-/// without a look at them.
+/// Backends that changed since the last plan, or that it could not finish. Unchanged ones are recognized by pointer.
 fn changed(
     planned: &BTreeMap<BackendName, Option<Arc<Backend>>>,
     desired: &BTreeMap<BackendName, Arc<Backend>>,
@@ -345,7 +344,7 @@ fn changed(
     changed.map(|(name, backend)| (name.clone(), backend.clone())).collect()
 }
 
-/// Backends that were wanted and are no more.
+/// Backends of the last plan that are no longer wanted.
 fn gone(
     planned: &BTreeMap<BackendName, Option<Arc<Backend>>>,
     desired: &BTreeMap<BackendName, Arc<Backend>>,
@@ -355,7 +354,7 @@ fn gone(
     if same { Vec::new() } else { gone.cloned().collect() }
 }
 
-/// The servers are those that are wanted.
+/// Whether the servers are exactly those wanted.
 fn same_servers(pool: &Pool, wanted: &[Server]) -> bool {
     pool.servers.len() == wanted.len()
         && wanted.iter().all(|server| pool.servers.get(&server.name).is_some_and(|has| has.is_like(server)))

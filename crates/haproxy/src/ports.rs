@@ -1,5 +1,5 @@
-//! Ports of TCP services that HAProxy could not open, found before it is asked: it would refuse everything for one of
-//! them. Opens and closes sockets, keeps none.
+//! Finds ports of TCP services that HAProxy could not open, before a reload: for one such port HAProxy would refuse the
+//! whole configuration. Opens and closes sockets, keeps none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,10 +13,10 @@ use super::model::Held;
 
 /// Ports that cannot be opened, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Closed(BTreeMap<Bind, String>);
+pub struct ClosedPorts(BTreeMap<Bind, String>);
 
-impl Closed {
-    /// Tries every port of the table that is not `open` already.
+impl ClosedPorts {
+    /// Tries every port of the table that is not already `open`.
     pub fn probe(table: &Table, open: &BTreeSet<Bind>) -> Self {
         let new = table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !open.contains(bind));
         Self(new.filter_map(|bind| Some((bind, refused(bind)?))).collect())
@@ -27,7 +27,7 @@ impl Closed {
         self.0.is_empty()
     }
 
-    /// Holds back the services that listen there: what `served` has of them serves on.
+    /// Holds back the services that listen on these ports: their `served` form serves on.
     pub fn hold(&self, table: &Table, served: &Served, held: &mut Held) {
         held.closed.extend(self.0.keys());
         for (bind, index) in table.tcp().iter().filter(|(bind, _)| self.0.contains_key(bind)) {
@@ -40,17 +40,17 @@ impl Closed {
         }
     }
 
-    /// What is wrong, under the keys that name the ports.
+    /// The problems, under the keys that name the ports.
     pub fn problems(&self, table: &Table) -> Vec<Problem> {
         self.0.iter().filter_map(|(bind, why)| table.listen_problem(*bind, why)).collect()
     }
 }
 
-/// Why the machine refuses this address; `None` if it does not. Never listens, so that no client is let in and lost.
+/// Why this address cannot be bound; `None` if it can. Only binds: listening would accept clients and lose them.
 fn refused(bind: Bind) -> Option<String> {
     let attempt = || {
         let socket = Socket::new(Domain::for_address(SocketAddr::new(bind.address, bind.port)), Type::STREAM, None)?;
-        // As HAProxy does: a port whose last connections are just ending is free.
+        // As HAProxy does: a port counts as free while its last connections end.
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::new(bind.address, bind.port).into())
     };

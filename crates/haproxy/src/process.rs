@@ -1,10 +1,10 @@
-//! One running HAProxy: a master in the foreground as our child, its workers below it. Starts, reloads and ends it, and
-//! tells how that went; when to start one anew is for the engine to decide.
+//! One running HAProxy: a master in the foreground as our child, with its workers. Starts, reloads and ends it, and
+//! reports the outcome; never decides when.
 //!
 //! ```text
 //! start ─> ready ─> reload ─> reload ─> ... ─> stop
-//!            │         ├─ refused, intact: the worker before serves on, and the next reload may go in
-//!            │         └─ refused, not intact: the worker before serves on, but the next configuration needs a new Process
+//!            │         ├─ refused, intact: the old worker serves on, and the next reload may succeed
+//!            │         └─ refused, not intact: the old worker serves on; the next load needs a new Process
 //!            └─ died: exited() says how
 //! ```
 
@@ -33,15 +33,15 @@ use super::runtime::{Fault, Runtime};
 
 /// How long a start or a reload may take unless the caller says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(30);
-/// How often a runtime socket is asked whether it is there yet.
+/// How often to try a runtime socket that is not there yet.
 const TICK: Duration = Duration::from_millis(5);
-/// How long idle clients may still send a request to a HAProxy that is to end.
+/// How long idle clients may still send a request to a stopping HAProxy.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
-/// How often it is asked whether anything runs then.
+/// How often to ask a stopping HAProxy whether anything still runs.
 const IDLE_TICK: Duration = Duration::from_millis(100);
-/// How long a HAProxy that was told to end at once may take before it is killed.
+/// How long a HAProxy may take after SIGTERM before it is killed.
 const LAST_GRACE: Duration = Duration::from_secs(2);
-/// What a master says of a reload that failed: 2.4, 2.5 to 3.0, 3.1 and later.
+/// A master's words for a failed reload: 2.4, 2.5 to 3.0, 3.1 and later.
 const FAILURES: [&str; 3] = ["in waitpid mode", "Loading failure", "Failed to load worker"];
 
 /// What to start.
@@ -51,15 +51,15 @@ pub struct Launch<'a> {
     pub program: &'a Program,
     /// Its configuration: the same path for every reload.
     pub config: &'a Path,
-    /// Where the master shall listen for commands.
+    /// The path of the master's command socket.
     pub master: &'a Path,
-    /// Where to note which process it is, for [`super::leftover::end_leftovers`].
+    /// The pid file, for [`super::leftover::end_leftovers`].
     pub pid_file: &'a Path,
     /// The sockets that the configuration names (`bind fd@N`), this time and at every reload.
     pub sockets: &'a [TcpListener],
 }
 
-/// Why HAProxy does not run as it should. Whoever served before serves on.
+/// Why HAProxy did not start or reload. The old worker serves on, unless HAProxy ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessFault {
     /// The program could not be started.
@@ -73,13 +73,13 @@ pub enum ProcessFault {
     Died {
         /// How.
         status: ExitStatus,
-        /// What it said last; at least one.
+        /// Its last complaints; at least one.
         complaints: Vec<Complaint>,
     },
-    /// It neither took nor refused the configuration in time.
+    /// It neither accepted nor refused the configuration in time.
     #[error("HAProxy did not load its configuration within {0:?}")]
     Silent(Duration),
-    /// Its master cannot be told anything.
+    /// Its master does not take commands.
     #[error("{0}")]
     Master(Fault),
 }
@@ -118,8 +118,7 @@ impl Process {
         Ok(Self { child, pid, config, master, output, sockets, _pid_file: pid_file })
     }
 
-    /// Waits until it serves: its worker answers on the runtime socket that the configuration gives it, and the master can
-    /// be told to reload.
+    /// Waits until it serves: its worker answers on the configuration's runtime socket, and the master takes commands.
     ///
     /// # Errors
     /// [`ProcessFault::Died`], [`ProcessFault::Silent`], [`ProcessFault::Master`].
@@ -134,8 +133,8 @@ impl Process {
         timeout(deadline, outcome).await.unwrap_or(Err(ProcessFault::Silent(deadline)))
     }
 
-    /// Has the master load its configuration again, and waits for the verdict: the new worker answers on its runtime
-    /// socket, which must be at another path than before, or the master says that it failed. Then the worker from before
+    /// Has the master load its configuration again, and waits for the verdict: either the new worker answers on its
+    /// runtime socket, which must have a new path, or the master says that the reload failed. Then the old worker
     /// serves on.
     ///
     /// # Errors
@@ -152,21 +151,21 @@ impl Process {
         };
         let outcome = timeout(deadline, outcome).await.unwrap_or(Err(ProcessFault::Silent(deadline)));
         if let Err(ProcessFault::Refused(_)) = outcome {
-            // The master executes itself anew. If it does not come back from that, the next reload will say so.
+            // The master re-executes itself. If it does not return from that, the next reload will find out.
             let _ = master.processes().await;
         }
         outcome.map_err(|fault| with_complaints(fault, || output.since(mark), config))
     }
 
-    /// Whether the master still holds the sockets that were passed on. Up to 3.0 it closes them when a new worker cannot
-    /// open an address: it serves on, but no later reload can succeed. Then start another beside it, wait until that is
+    /// Whether the master still holds the inherited sockets. Up to 3.0 it closes them when a new worker cannot open an
+    /// address: it serves on, but no later reload can succeed. Then start another process beside it, wait until that is
     /// ready, and [`Process::stop`] this one: both listen on the same sockets meanwhile, and no connection is lost.
     pub fn is_intact(&self) -> bool {
         let holder = self.pid.to_string();
         self.sockets.iter().all(|socket| identity(&holder, socket.0).as_ref() == Some(socket))
     }
 
-    /// Where the master takes commands.
+    /// The master.
     pub fn master(&self) -> &Master {
         &self.master
     }
@@ -184,18 +183,18 @@ impl Process {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Waits for its end, however it comes. May be dropped and called again.
+    /// Waits until it ends. May be dropped and called again.
     ///
     /// # Errors
-    /// The system does not know it, which means that somebody else waited for it.
+    /// The system does not know the process: somebody else has waited for it.
     pub async fn exited(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Ends it: it stops accepting at once and may finish what it has within this time. Clients that are idle have a second
-    /// to send one more request.
+    /// Ends it: it stops accepting at once and may finish its work within `grace`. Idle clients have a second to send
+    /// one more request.
     pub async fn stop(mut self, grace: Duration) {
-        // Gone already is as good.
+        // It may have ended by itself.
         let _ = kill_process(self.pid, Signal::USR1);
         let Self { child, master, .. } = &mut self;
         let finished = async {
@@ -217,12 +216,12 @@ impl Process {
     /// Kills it and its workers.
     pub async fn kill(mut self) {
         kill_group(&self.child);
-        // Killed: it is gone at once, unless the system hangs, which is not waited for.
+        // A killed process ends at once, unless the system hangs; that is not waited for.
         let _ = timeout(LAST_GRACE, self.child.wait()).await;
     }
 }
 
-/// Workers notice that their master is gone only once they run again.
+/// Kills the group: stopped workers would not notice that their master is gone.
 impl Drop for Process {
     fn drop(&mut self) {
         kill_group(&self.child);
@@ -234,18 +233,18 @@ fn command(launch: &Launch<'_>) -> Command {
     let mut socket = launch.master.as_os_str().to_owned();
     socket.push(",mode,600,level,admin");
     command.args(["-W", "-db", "-S"]).arg(socket).arg("-f").arg(launch.config);
-    // A group of its own: a Ctrl-C at a terminal is for us, and we decide how HAProxy ends.
+    // A group of its own: a Ctrl-C at the terminal must reach only us, as we decide how HAProxy ends.
     command.process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// Which socket a process holds under that number, as the kernel calls it.
+/// The kernel's name for the socket that a process holds under this number.
 fn identity(process: &str, socket: i32) -> Option<(i32, PathBuf)> {
     Some((socket, fs::read_link(format!("/proc/{process}/fd/{socket}")).ok()?))
 }
 
-/// Comes back once a worker answers there.
+/// Returns once a worker answers there.
 async fn answers(runtime: &Runtime) -> Info {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -257,14 +256,14 @@ async fn answers(runtime: &Runtime) -> Info {
     }
 }
 
-/// Comes back once a worker answers there and the master is there to be told.
+/// Returns once a worker answers there and the master takes commands.
 async fn serves(runtime: &Runtime, master: &Master) -> Result<Info, ProcessFault> {
     let info = answers(runtime).await;
     master.processes().await.map_err(ProcessFault::Master)?;
     Ok(info)
 }
 
-/// Tells the master to reload. Comes back once the new worker serves, or the master answers that it failed.
+/// Tells the master to reload. Returns once the new worker serves, or the master answers that the reload failed.
 async fn loads(runtime: &Runtime, master: &Master, config: &Path, deadline: Duration) -> Result<Info, ProcessFault> {
     let told = async {
         match master.reload(deadline).await {
@@ -275,12 +274,13 @@ async fn loads(runtime: &Runtime, master: &Master, config: &Path, deadline: Dura
     };
     tokio::select! {
         refused = told => Err(refused),
-        // The master may still be away; the next reload waits for it. The new worker is to catch up at once.
+        // The master's socket may still be missing, but the new worker must catch up at once. The next reload waits for
+        // it.
         info = answers(runtime) => Ok(info),
     }
 }
 
-/// Comes back once no worker has a request or a connection of a TCP service under way.
+/// Returns once no worker has a request or a TCP connection in progress.
 async fn idle(master: &Master) {
     sleep(IDLE_GRACE).await;
     let mut ticks = interval(IDLE_TICK);
@@ -289,7 +289,7 @@ async fn idle(master: &Master) {
         let Ok(found) = master.processes().await else { continue };
         let mut busy = found.workers.is_empty();
         for worker in &found.workers {
-            // What is idle is in no session, and the question itself is in one that did not come over TCP.
+            // An idle connection has no session, and this question's own session does not use TCP.
             let sessions = master.ask_worker(worker.pid, "show sess").await;
             busy |= sessions.is_ok_and(|sessions| sessions.contains(" proto=tcp"));
         }
@@ -299,7 +299,7 @@ async fn idle(master: &Master) {
     }
 }
 
-/// Comes back once the master has said that a reload failed.
+/// Returns once the master has printed that a reload failed.
 async fn failure(output: &Output, mark: usize) {
     while !FAILURES.iter().any(|words| output.since(mark).contains(words)) {
         output.printed().await;
@@ -311,13 +311,13 @@ async fn died(ended: io::Result<ExitStatus>, output: &Output, mark: usize, confi
         Ok(status) => status,
         Err(error) => return ProcessFault::CannotStart(error),
     };
-    // Its last words may still be in the pipe.
+    // Its last lines may still be in the pipe.
     output.ended().await;
     let words = output.since(mark);
     ProcessFault::Died { status, complaints: complaints(complaint::read(&words, config), status, &words) }
 }
 
-/// A refusal with the master's words, where its answer had none.
+/// Adds the master's printed complaints to a refusal that has none.
 fn with_complaints(fault: ProcessFault, words: impl FnOnce() -> String, config: &Path) -> ProcessFault {
     match fault {
         ProcessFault::Refused(told) if told.is_empty() => {

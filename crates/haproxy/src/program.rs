@@ -1,5 +1,5 @@
-//! The HAProxy to run: found in the file system, asked for its version. Also runs it for short errands, each within a
-//! deadline and with bounded output; the one that serves is `process`.
+//! The HAProxy to run: finds it and asks for its version. Also runs it for short tasks, each with a deadline and
+//! bounded output; never the one that serves, which is `process`'s.
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,9 +19,9 @@ use super::version::{Version, release};
 
 /// How long `haproxy -vv` may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The most that is kept of the output of an errand.
+/// Most bytes that are kept of a short run's output.
 const OUTPUT_LIMIT: u64 = 1 << 20;
-/// Where it is installed, whatever PATH says: services often run without the folders for administrators.
+/// Folders to search besides PATH: that of a service often lacks `sbin`.
 const USUAL_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin"];
 
 /// A HAProxy that this engine can drive.
@@ -31,14 +31,14 @@ pub struct Program {
     pub path: PathBuf,
     /// What it can do.
     pub version: Version,
-    /// Its version in its own words: `2.6.12-1+deb12u4`.
+    /// Its full version: `2.6.12-1+deb12u4`.
     pub release: Box<str>,
 }
 
-/// Why there is no HAProxy to run: the operator's to mend.
+/// Why there is no HAProxy to run: for the operator to repair.
 #[derive(Debug, thiserror::Error)]
 pub enum NoProgram {
-    /// It is not installed, or nowhere we look.
+    /// It is in none of the folders.
     #[error(
         "no {name} in PATH, /usr/sbin or /usr/local/sbin: install HAProxy (`apt install haproxy`) or say where it is with --haproxy"
     )]
@@ -62,7 +62,7 @@ pub enum NoProgram {
         /// Its version.
         release: Box<str>,
     },
-    /// It does not come back.
+    /// It does not end.
     #[error("{path} -vv did not end within {after:?}")]
     Hung {
         /// The file.
@@ -82,7 +82,8 @@ pub enum NoProgram {
     },
 }
 
-/// Finds HAProxy: the file given, or by its name (usually `haproxy`) in PATH and the folders where it is usually installed.
+/// Finds HAProxy: the file given, or by its name (usually `haproxy`) in PATH and the folders where it is usually
+/// installed.
 ///
 /// # Errors
 /// See [`NoProgram`].
@@ -105,8 +106,8 @@ fn is_executable(file: &Path) -> bool {
 
 async fn examine(path: PathBuf) -> Result<Program, NoProgram> {
     let said = match run(&path, ["-vv"], &[], DEADLINE).await {
-        Err(Errand::CannotStart(error)) => return Err(NoProgram::NotExecutable { path, error }),
-        Err(Errand::Hung) => return Err(NoProgram::Hung { path, after: DEADLINE }),
+        Err(RunFault::CannotStart(error)) => return Err(NoProgram::NotExecutable { path, error }),
+        Err(RunFault::Hung) => return Err(NoProgram::Hung { path, after: DEADLINE }),
         Ok(said) => said,
     };
     let (Some(version), Some(release)) = (Version::parse(&said.output), release(&said.output)) else {
@@ -120,15 +121,15 @@ async fn examine(path: PathBuf) -> Result<Program, NoProgram> {
     Ok(Program { path, version, release })
 }
 
-/// What came of a short run.
-pub(super) struct Said {
+/// The outcome of a short run.
+pub(super) struct RunOutput {
     pub(super) status: ExitStatus,
     /// Both of its outputs, up to 1 MiB.
     pub(super) output: String,
 }
 
-/// Why a short run came to nothing.
-pub(super) enum Errand {
+/// Why a short run failed.
+pub(super) enum RunFault {
     CannotStart(io::Error),
     /// It was killed at its deadline.
     Hung,
@@ -140,31 +141,31 @@ pub(super) async fn run<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
     sockets: &[TcpListener],
     deadline: Duration,
-) -> Result<Said, Errand> {
+) -> Result<RunOutput, RunFault> {
     let mut command = Command::new(program);
-    // A group of its own, so that what it starts ends with it.
+    // A group of its own, so that its children end with it.
     command.args(arguments).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = inherit::spawn(&mut command, sockets).map_err(Errand::CannotStart)?;
+    let mut child = inherit::spawn(&mut command, sockets).map_err(RunFault::CannotStart)?;
     match timeout(deadline, finish(&mut child)).await {
-        Ok(said) => said.map_err(Errand::CannotStart),
+        Ok(said) => said.map_err(RunFault::CannotStart),
         Err(_) => {
             kill_group(&child);
-            // Killed: it is gone at once, unless the system hangs, which is not waited for.
+            // A killed process ends at once, unless the system hangs; that is not waited for.
             let _ = timeout(Duration::from_secs(1), child.wait()).await;
-            Err(Errand::Hung)
+            Err(RunFault::Hung)
         }
     }
 }
 
-async fn finish(child: &mut Child) -> io::Result<Said> {
+async fn finish(child: &mut Child) -> io::Result<RunOutput> {
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let (first, second) = tokio::join!(read(stdout.as_mut()), read(stderr.as_mut()));
     let output = String::from_utf8_lossy(&[first, second].concat()).into_owned();
-    Ok(Said { status: child.wait().await?, output })
+    Ok(RunOutput { status: child.wait().await?, output })
 }
 
-/// Reads to the end, so that nobody blocks on writing, and keeps the beginning.
+/// Reads to the end, so that the writer never blocks, and keeps the beginning.
 async fn read(stream: Option<&mut (impl AsyncRead + Unpin)>) -> Vec<u8> {
     let Some(stream) = stream else { return Vec::new() };
     let mut kept = Vec::new();
@@ -174,7 +175,7 @@ async fn read(stream: Option<&mut (impl AsyncRead + Unpin)>) -> Vec<u8> {
     kept
 }
 
-/// Kills the process and all of its group. Gone already is as good.
+/// Kills the process and all of its group, if they still run.
 pub(super) fn kill_group(child: &Child) {
     let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
     let _ = pid.map(|group| kill_process_group(group, Signal::KILL));

@@ -1,18 +1,19 @@
-//! Which entries of the maps a worker can have before it is reloaded. Pure; `plan` says what else has to happen.
+//! The map entries that a worker can have before its reload. Pure; `plan` decides everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::model::{Maps, Route};
+use super::maps::{Maps, Route};
 use super::pattern;
 use super::running::Running;
 
-/// The maps with HAProxy's names. What leads to a backend that the worker does not have yet stays as it runs.
+/// The maps, with spares in place of the backends they serve. Scopes with a route to a backend that the worker lacks
+/// stay as they are.
 pub(super) fn reachable(running: &Running, desired: &Maps) -> Maps {
     let missing = |route: &Route| !running.backends.contains_key(running.name_of(&route.backend));
     let blocked = blocked(desired, missing);
     let stays = |scope: &str| blocked.contains(scope);
-    // A host that stays leads to the scope that it has now, whose routes stay with it.
+    // A host that stays points to its current scope, whose routes must stay too.
     let leads = [(&running.maps.hosts, &desired.hosts), (&running.maps.wildcards, &desired.wildcards)];
     let leads =
         leads.into_iter().flat_map(|(has, wanted)| wanted.iter().map(move |(key, scope)| (has.get(key), scope)));
@@ -27,7 +28,7 @@ pub(super) fn reachable(running: &Running, desired: &Maps) -> Maps {
         let free = wanted.iter().filter(|(key, _)| !blocked.contains(scope_of(key)));
         let new = free.map(|(key, route)| (key.clone(), translated(running, route)));
         let kept = has.iter().filter(|(key, _)| blocked.contains(scope_of(key)) || held.contains(scope_of(key)));
-        // Of a scope that is held, and wanted for other hosts too, what is wanted counts.
+        // A held scope that other hosts want as well gets the wanted routes.
         kept.map(|(key, route)| (key.clone(), route.clone())).chain(new).collect()
     };
     let marks: Vec<_> = blocked.iter().chain(&held).map(|scope| pattern::lead(scope)).collect();

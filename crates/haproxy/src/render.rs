@@ -1,13 +1,14 @@
-//! From what HAProxy is to run to the files it reads, and back from a line to whose it is. Pure; writes nothing to disk.
+//! Renders the files that HAProxy reads, and finds the owner of a line. Pure; writes nothing to disk.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::backend;
 use super::frontend::CERT_LIST;
-use super::model::{Backend, BackendName, Desired, FOLDER, Owner, Part, SOCKET};
+use super::maps::MapName;
+use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
+use super::names;
 use super::shape::Shape;
-use super::{names, routing};
 
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Rendered {
     pub config: String,
     /// Maps, error pages, certificates.
     pub files: Vec<File>,
-    /// From which line on, counted from 1, whose it is: ordered, each up to the next.
+    /// Owners by their first line, counted from 1: ordered, each up to the next.
     owners: Vec<(usize, Option<Owner>)>,
 }
 
@@ -25,9 +26,9 @@ pub struct Rendered {
 pub struct File {
     /// Its name below the folder: `hosts.map`, `errors/503.http`.
     pub name: Box<str>,
-    /// What is in it.
+    /// Its content.
     pub bytes: Arc<[u8]>,
-    /// Nobody else may read it.
+    /// Only we and HAProxy may read it.
     pub secret: bool,
 }
 
@@ -39,14 +40,14 @@ impl std::fmt::Debug for File {
 }
 
 impl Rendered {
-    /// Whose a line of `config` is, counted from 1; `None`: ours, or there is no such line.
+    /// The owner of a line of `config`, counted from 1; `None`: ours, or there is no such line.
     pub fn owner(&self, line: usize) -> Option<&Owner> {
         let at = self.owners.partition_point(|(first, _)| *first <= line).checked_sub(1)?;
         self.owners[at].1.as_ref()
     }
 }
 
-/// Writes it all out.
+/// Renders all files.
 pub fn render(desired: &Desired, shape: &Shape) -> Rendered {
     let mut text = Text::default();
     let head = format!(
@@ -63,7 +64,7 @@ pub fn render(desired: &Desired, shape: &Shape) -> Rendered {
     Rendered { config: text.text, files: files(desired, shape), owners: text.owners }
 }
 
-/// The options of a spare backend: those of any service with nothing special about it.
+/// The options of a spare backend: those of a service without special settings.
 pub fn spare() -> Arc<[Part]> {
     backend::plain()
 }
@@ -121,7 +122,7 @@ impl Text {
         }
     }
 
-    /// Lines without an owner of their own are the service's, for HAProxy's complaints are about what they were made of.
+    /// Lines without an owner of their own are the service's: HAProxy's complaints about them are reported under it.
     fn backend(&mut self, name: &str, backend: &Backend) {
         let service = Owner::Service(backend.protocol, backend.service.clone(), "");
         for section in &*backend.sections {
@@ -141,7 +142,7 @@ impl Text {
 
 fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
     let plain = |name: &str, text: String| File { name: name.into(), bytes: text.into_bytes().into(), secret: false };
-    let maps = routing::FILES.iter().map(|name| plain(name, routing::text(&desired.maps, name, &BackendName::clone)));
+    let maps = MapName::ALL.iter().rev().map(|name| plain(name.file(), desired.maps.text(*name)));
     let mut files: Vec<_> = maps.collect();
     let pages = desired.files.iter();
     files.extend(pages.map(|(name, bytes)| File { name: name.clone(), bytes: bytes.clone(), secret: false }));

@@ -1,5 +1,6 @@
-//! Addresses of instances that are given by name. HAProxy would ask once, at its start; here names are asked again and
-//! again, as the native engine does, and a change becomes a command. Keeps the last answer when there is none.
+//! Looks up names of instances. HAProxy would do so once, at its start; here every name is looked up periodically, as
+//! in the native engine, so that a change becomes a command. A failed lookup keeps the last address; nothing is stored
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -23,10 +24,10 @@ const CONNECT: Duration = Duration::from_millis(300);
 /// Most names looked up at once.
 const AT_ONCE: usize = 64;
 
-/// Names of instances, each with a port that it is used with.
+/// Names of instances, each with one of its ports.
 pub type Names = BTreeMap<Box<str>, u16>;
 
-/// The names that a table's instances have.
+/// The names in a table.
 pub fn names(table: &Table) -> Names {
     let instances = table.services().iter().flat_map(|service| &service.instances);
     let name = |target: &Target| match target {
@@ -36,7 +37,7 @@ pub fn names(table: &Table) -> Names {
     instances.filter_map(|instance| name(&instance.target)).collect()
 }
 
-/// Addresses of names that are not known yet, as far as they can be had at once.
+/// Addresses of the names that are not `known`, as far as they are found within a moment.
 pub async fn first(names: &Names, known: &Addresses) -> Addresses {
     let new: Names =
         names.iter().filter(|(name, _)| !known.contains_key(*name)).map(|(n, p)| (n.clone(), *p)).collect();
@@ -46,7 +47,7 @@ pub async fn first(names: &Names, known: &Addresses) -> Addresses {
     }
 }
 
-/// Addresses of all these names. What cannot be looked up keeps the address it had.
+/// Addresses of all these names. A failed lookup keeps the known address.
 pub async fn again(names: &Names, known: &Addresses) -> Addresses {
     let mut found = Addresses::new();
     let names: Vec<_> = names.iter().collect();
@@ -69,7 +70,8 @@ async fn look_up(name: &str, port: u16, had: Option<IpAddr>) -> Option<IpAddr> {
     }
 }
 
-/// Of several addresses one that accepts a connection, the one in use first; the first if none does.
+/// The first address that accepts a connection, beginning with the one in use; if none does, that one, or else the
+/// first.
 async fn reachable(addresses: BTreeSet<IpAddr>, port: u16, had: Option<IpAddr>) -> IpAddr {
     let first = had.filter(|had| addresses.contains(had)).or(addresses.first().copied());
     let others = addresses.iter().copied().filter(|address| Some(*address) != first);

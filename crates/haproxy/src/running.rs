@@ -1,37 +1,39 @@
-//! What the current worker runs: what the last reload gave it and what commands have changed since. Asks nobody.
+//! What the current worker runs, by our own record: its configuration, and the commands since. Never asks HAProxy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::model::{Backend, BackendName, Desired, Maps, Part, Server};
+use super::maps::Maps;
+use super::model::{Backend, Desired, Part, Server};
+use super::names::BackendName;
 
-/// What the current worker runs, as far as it is known.
+/// What the current worker runs.
 #[derive(Clone, Debug, Default)]
 pub struct Running {
-    /// All of the configuration but the backends, and the files that it names.
+    /// The configuration except the backends.
     pub frame: Vec<Part>,
     /// Other files that the configuration names.
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,
     /// Certificates.
     pub certs: BTreeMap<Box<str>, Arc<str>>,
-    /// Backends by the names that HAProxy knows them by, spares among them.
+    /// Backends by their names in HAProxy, spares included.
     pub backends: BTreeMap<BackendName, Pool>,
-    /// The maps, with HAProxy's names.
+    /// The maps, with the backends' names in HAProxy.
     pub maps: Maps,
-    /// What was planned for last, so that what is still the same is passed over.
+    /// The input of the last plan: whatever is still the same needs no planning.
     pub planned: Planned,
-    /// Services that live in a spare backend: from their own backend's name to the spare's.
+    /// Backend name → the spare backend that serves it.
     pub moved: BTreeMap<BackendName, BackendName>,
-    /// Spares that nobody lives in; the last one is taken first.
+    /// Free spares; the last one is taken first.
     pub free: Vec<BackendName>,
 }
 
-/// What was planned for last.
+/// The input of the last plan.
 #[derive(Clone, Debug, Default)]
 pub struct Planned {
-    /// The backends that were wanted, by their own names, with what they are now like; `None`: not yet as wanted.
+    /// The wanted backends by their own names; `None`: commands could not finish it.
     pub backends: BTreeMap<BackendName, Option<Arc<Backend>>>,
-    /// What [`Running::maps`] was made from, as long as it would be made the same again.
+    /// The maps that [`Running::maps`] was made from; `None`: they must be planned again.
     pub maps: Option<Arc<Maps>>,
 }
 
@@ -40,13 +42,13 @@ pub struct Planned {
 pub struct Pool {
     /// Its lines without servers.
     pub options: Arc<[Part]>,
-    /// Sections that it needs beside it.
+    /// Sections that it refers to.
     pub sections: Arc<[Part]>,
-    /// Servers may be added and removed while it runs.
+    /// Servers can be added and removed at run time.
     pub elastic: bool,
-    /// Servers that are wanted, by name.
+    /// Servers in service, by name.
     pub servers: BTreeMap<Box<str>, Server>,
-    /// Servers that are in maintenance and to be deleted once nothing runs there.
+    /// Servers in maintenance, to be deleted once nothing uses them.
     pub leaving: BTreeMap<Box<str>, Server>,
 }
 
@@ -63,7 +65,7 @@ impl Pool {
         }
     }
 
-    /// A backend that waits for a service.
+    /// A spare.
     fn spare(options: &Arc<[Part]>) -> Self {
         let (sections, servers, leaving) = (Arc::default(), BTreeMap::new(), BTreeMap::new());
         Self { options: options.clone(), sections, elastic: true, servers, leaving }
@@ -71,7 +73,7 @@ impl Pool {
 }
 
 impl Running {
-    /// What a worker runs that was just started from this, with spares of these options.
+    /// What a worker runs that was just started with this configuration and spares of these options.
     pub fn rendered(desired: &Desired, spares: Vec<BackendName>, options: &Arc<[Part]>) -> Self {
         let own = desired.backends.iter().map(|(name, backend)| (name.clone(), Pool::rendered(backend)));
         let waiting = spares.iter().map(|name| (name.clone(), Pool::spare(options)));
@@ -94,7 +96,7 @@ impl Running {
         }
     }
 
-    /// The name that HAProxy knows a service's backend by.
+    /// The name in HAProxy of a service's backend: a spare's, if one serves it.
     pub fn name_of<'a>(&'a self, backend: &'a BackendName) -> &'a BackendName {
         self.moved.get(backend).unwrap_or(backend)
     }

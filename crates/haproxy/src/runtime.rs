@@ -1,8 +1,8 @@
 //! A conversation on HAProxy's command socket: commands in, answers out, one for one. Knows how words are escaped and
-//! where an answer ends; never what an answer means (that is `answers`).
+//! where an answer ends; never what it means (that is `answers`).
 //!
-//! The socket is used in its interactive mode: there the prompt tells where an answer ends. Without it answers end in an
-//! empty line, but not all of HAProxy's do, and an empty answer is an empty line itself.
+//! The socket is used in interactive mode, where a prompt marks the end of an answer. In the other mode an empty line
+//! does, but not every answer of HAProxy ends with one, and an empty answer is an empty line itself.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,19 @@ use tokio::time::{sleep, timeout};
 
 /// How long HAProxy may take for one command.
 pub const DEADLINE: Duration = Duration::from_secs(2);
-/// How long to wait before trying again where connections queue.
+/// How long to wait before connecting again to a socket whose queue is full.
 const TURN: Duration = Duration::from_millis(10);
-/// The most that one answer may hold: 100 times what 10,000 services make.
+/// Longest answer: 100 times that for 10,000 services.
 const ANSWER_LIMIT: usize = 256 << 20;
-/// What is read at once.
+/// Bytes read at once.
 const CHUNK: usize = 64 << 10;
-/// What HAProxy sends once it waits for the next command.
+/// HAProxy's prompt for the next command.
 const PROMPT: &[u8] = b"\n> ";
 
-/// Why a command went without an answer. All but [`Fault::Malformed`] are about the socket as a whole.
+/// Why a command got no answer. All except [`Fault::Malformed`] concern the socket as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// Nobody listens there: HAProxy has not started yet, or is gone.
+    /// Nothing listens there: HAProxy has not started yet, or has ended.
     #[error("cannot reach HAProxy at {path}: {error}")]
     Unreachable {
         /// The socket.
@@ -34,14 +34,14 @@ pub enum Fault {
         /// What the system said.
         error: std::io::Error,
     },
-    /// HAProxy took the command and said nothing in time.
+    /// HAProxy did not answer in time.
     #[error("HAProxy at {path} gave no answer to {command:?} within {after:?}")]
     Silent {
         /// The socket.
         path: PathBuf,
         /// The command, shortened.
         command: Box<str>,
-        /// How long was waited.
+        /// The deadline.
         after: Duration,
     },
     /// The connection ended before the answer did: HAProxy is ending, or the command is longer than its buffer
@@ -52,16 +52,16 @@ pub enum Fault {
         path: PathBuf,
         /// The command, shortened.
         command: Box<str>,
-        /// What there was of an answer, shortened.
+        /// The answer so far, shortened.
         answer: Box<str>,
     },
-    /// The answer is longer than anything we ask for can be.
+    /// The answer is longer than any that we expect.
     #[error("HAProxy's answer to {command:?} is longer than 256 MiB")]
     TooLong {
         /// The command, shortened.
         command: Box<str>,
     },
-    /// Ours: it is not one command, so that its answers could not be told apart.
+    /// Our own error: it is not exactly one command, so that answers and commands would no longer match.
     #[error("not one command: {command:?}")]
     Malformed {
         /// The command, shortened.
@@ -77,7 +77,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The one at this path. Connects only when asked something.
+    /// The socket at this path. Connects only for commands.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), deadline: DEADLINE }
     }
@@ -88,13 +88,13 @@ impl Runtime {
         Self { deadline, ..self }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Sends commands one after another, each once the one before it was answered, and gives back their answers without
-    /// the line ends behind them. What a command changed stays changed if a later one fails.
+    /// Sends commands one after another, each after the answer to the one before, and returns the answers without
+    /// trailing line ends. If a command fails, the effects of earlier ones stay.
     ///
     /// # Errors
     /// See [`Fault`]. HAProxy's own refusals are answers, not errors: see `answers::refusal`.
@@ -119,7 +119,7 @@ impl Runtime {
         Ok(answers.pop().unwrap_or_default())
     }
 
-    /// Sends one line and takes all that comes until HAProxy closes: for the master's socket, whose prompt is another.
+    /// Sends one line and reads until HAProxy closes: for the master's socket, which has another prompt.
     pub(super) async fn ask_to_the_end(&self, line: &str) -> Result<String, Fault> {
         let mut conversation = self.connect().await?;
         let (path, deadline) = (&self.path, self.deadline);
@@ -149,7 +149,7 @@ impl Runtime {
     }
 }
 
-/// A Unix socket whose queue of connections is full, as that of a HAProxy that hangs is, asks to try again.
+/// Connects. While the socket's queue is full, as with a HAProxy that hangs, tries again.
 async fn connect_in_turn(path: &Path) -> std::io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {
@@ -188,8 +188,8 @@ impl Conversation<'_> {
         Ok(answer.trim_end_matches('\n').to_owned())
     }
 
-    /// HAProxy may close before it has read a command that is too long, with the reason already sent: a failed write is
-    /// not yet the end.
+    /// If a command is too long, HAProxy sends the reason and closes before it has read all of it: after a failed write
+    /// there may still be an answer to read.
     async fn send(&mut self, command: &str) -> Result<(), Fault> {
         let line = [command.as_bytes(), b"\n"].concat();
         match self.stream.write_all(&line).await {
@@ -214,8 +214,8 @@ impl Conversation<'_> {
     }
 }
 
-/// A word as the command line wants it: a space would end it, a `;` would end the command, `<<` would begin a payload.
-/// Words with a line feed or a NUL cannot be said at all: [`Fault::Malformed`] when asked.
+/// Escapes a word for the command line: a space would end it, a `;` would end the command, `<<` would begin a payload.
+/// Words with a line feed or a NUL cannot be sent at all: [`Fault::Malformed`].
 pub fn word(word: &str) -> Cow<'_, str> {
     const SPECIAL: [char; 5] = [' ', '\t', ';', '\\', '<'];
     if !word.contains(SPECIAL) {
@@ -231,8 +231,8 @@ pub fn word(word: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A command with lines of payload, such as entries for `add map FILE`. The lines are taken as they are, without escapes,
-/// and none may be empty. All together must fit into HAProxy's buffer (`tune.bufsize`).
+/// A command with lines of payload, such as entries for `add map FILE`. The lines need no escapes, and none may be
+/// empty. Together they must fit into HAProxy's buffer (`tune.bufsize`).
 pub fn with_payload<'a>(command: &str, lines: impl IntoIterator<Item = &'a str>) -> String {
     let mut whole = format!("{command} <<\n");
     for line in lines {
@@ -242,7 +242,7 @@ pub fn with_payload<'a>(command: &str, lines: impl IntoIterator<Item = &'a str>)
     whole
 }
 
-/// Whether HAProxy gives exactly one prompt for it.
+/// Whether HAProxy answers it with exactly one prompt.
 fn is_one_command(command: &str) -> bool {
     let (line, payload) = command.split_once('\n').map_or((command, None), |(line, rest)| (line, Some(rest)));
     let ended = payload.is_none_or(|lines| {
@@ -262,7 +262,7 @@ fn has_bare(line: &str, wanted: char) -> bool {
     })
 }
 
-/// Before 3.2, each line of a payload is answered with a prompt of its own.
+/// Before 3.2, HAProxy prompts for each line of a payload.
 fn without_payload_prompts(answer: &str) -> &str {
     answer.trim_start_matches("+ ")
 }

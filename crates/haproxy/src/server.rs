@@ -1,5 +1,5 @@
-//! One instance as a server of HAProxy: its line in the configuration, which is also what `add server` takes. Decides
-//! what a server is; never which of them a backend has.
+//! One instance as a server of HAProxy: its line in the configuration, and the same words for `add server`. Never
+//! decides which servers a backend has.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Formatter};
@@ -10,26 +10,26 @@ use super::model::{Address, Addresses, Server};
 use super::version::Version;
 use super::{names, words};
 
-/// Health as traffic tells it: three failures in a row take an
-/// instance out, and a connection a second brings it back. HAProxy gives an instance back only by a check, hence the
-/// probe that runs while all is well, once a minute.
+/// Health by traffic: three failures in a row eject an instance, and a check that connects, once a second, brings it
+/// back. HAProxy needs a check for that, so one also runs once a minute while all is well.
 const PASSIVE: &str =
     "check inter 60s fastinter 1s downinter 1s rise 1 fall 3 observe layer4 error-limit 3 on-error mark-down";
-/// Health as asked for with `health_check_uri` or `health_check_port`.
+/// Active checks, for `health_check_uri` and `health_check_port`.
 const ACTIVE: &str = "check inter 2s fall 3 rise 2";
-/// Instances are encrypted to, not verified: certificates of instances are rarely signed by anyone the machine knows.
+/// TLS without verification: certificates of instances are rarely signed by an authority that the machine trusts.
 const TLS: &str = "ssl verify none alpn http/1.1";
-/// A name that cannot be resolved must not keep HAProxy from starting: its server is down until the next reload.
+/// HAProxy starts even if a name cannot be resolved: its server is down until the next reload.
 const RESOLVED_AT_START: &str = "init-addr last,libc,none";
-/// We look names up ourselves. HAProxy would do so one after another, and a resolver that is silent would hold up every
-/// check and every start by some five seconds a name.
+/// HAProxy must not look up names: it does so one after another, and with a silent resolver every check and start would
+/// take some five seconds longer for each name. We look them up ourselves.
 const RESOLVED_BY_US: &str = "init-addr last,none";
 
-/// HAProxy's numbers of connections are signed 32 bit.
+/// HAProxy's connection limits are signed 32-bit numbers.
 const MOST_CONNECTIONS: u32 = i32::MAX as u32;
 
 impl Server {
-    /// The server of an instance. Names without an address are left to HAProxy only where nobody drives it.
+    /// The server of an instance. HAProxy resolves names that have no address here, unless it is `driven` by the
+    /// engine.
     pub fn new(service: &Service, instance: &Instance, addresses: &Addresses, driven: bool) -> Self {
         let name = names::server(instance.name.as_str());
         let address = Address::new(&instance.target, addresses);
@@ -51,12 +51,12 @@ impl Server {
         }
     }
 
-    /// Its weight in force: one that drains keeps what it has and gets nothing new, as with weight 0.
+    /// Its weight in force: 0 while it drains, so that it keeps its work and gets no more.
     pub fn effective_weight(&self) -> u16 {
         if self.drain { 0 } else { self.weight }
     }
 
-    /// Whether it is the same but for its name: one instance may be several servers, one after another.
+    /// Whether only the names differ: one instance may be several servers, one after another.
     pub fn is_like(&self, other: &Self) -> bool {
         self.address == other.address
             && (self.effective_weight(), self.max_connections) == (other.effective_weight(), other.max_connections)
@@ -68,7 +68,7 @@ impl Server {
         !matches!(self.address, Address::Name(..))
     }
 
-    /// The words behind `server <name>`, each as HAProxy is to read it: to be quoted by whoever writes them.
+    /// The words behind `server <name>`, unquoted.
     pub fn words(&self) -> Vec<Cow<'_, str>> {
         let mut words = vec![Cow::Owned(self.address.to_string())];
         let mut pair = |word: &'static str, number: u32| words.extend([Cow::Borrowed(word), number.to_string().into()]);
@@ -90,7 +90,7 @@ impl Server {
 }
 
 impl Address {
-    /// Where a target is, by its IP address where that is known.
+    /// The address of a target, with names resolved as far as known.
     pub fn new(target: &Target, addresses: &Addresses) -> Self {
         match target {
             Target::Socket(socket) => Self::Socket(socket.ip(), socket.port()),
@@ -117,7 +117,7 @@ impl Display for Address {
 /// Why HAProxy cannot be given this instance, if it cannot.
 pub fn refusal(instance: &Instance, version: Version) -> Option<&'static str> {
     match &instance.target {
-        // HAProxy replaces variables in addresses, and knows no escape for it there.
+        // HAProxy expands variables in addresses, and has no escape there.
         Target::Unix(path) if path.to_string_lossy().contains('$') => {
             Some("HAProxy takes a $ in an address for a variable; rename the socket. The instance is left out")
         }
@@ -126,7 +126,7 @@ pub fn refusal(instance: &Instance, version: Version) -> Option<&'static str> {
     }
 }
 
-/// How the instances of a service are checked. However many they are: an instance that comes must not change the others.
+/// The checks of a service's instances. Independent of their number: a new instance must not change the others.
 pub fn check(service: &Service) -> String {
     match (service.health_check.port, &service.health_check.uri) {
         (Some(port), _) => format!("{ACTIVE} port {port}"),
@@ -135,7 +135,7 @@ pub fn check(service: &Service) -> String {
     }
 }
 
-/// The server name sent is that of the instance, or else the host that was asked for.
+/// TLS options. The server name sent is the instance's name, or else the requested host.
 fn tls(protocol: Protocol, target: &Target) -> String {
     match (target, protocol) {
         (Target::Name(name, _), _) => format!("{TLS} sni str({name}) check-sni {name}"),

@@ -1,9 +1,9 @@
-//! How HAProxy is run: what the program passes in. Reads no flag and no key.
+//! The settings for running HAProxy, as the program passes them in. Reads no flag and no key.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How to run HAProxy. Without effect on the native engine.
+/// How to run HAProxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaproxySettings {
     /// The program; `None`: the one in `PATH`.

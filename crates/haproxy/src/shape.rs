@@ -1,4 +1,4 @@
-//! What does not depend on the keys: where HAProxy listens, where its files are, what its version can do. Reads nothing.
+//! Everything about a HAProxy that does not depend on the keys: listening addresses, files, version. Reads nothing.
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -16,18 +16,18 @@ pub struct Listen {
     pub socket: Option<RawFd>,
 }
 
-/// Everything about the HAProxy to run that the keys do not say.
+/// Everything about a HAProxy that does not depend on the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Where HTTP services are served.
+    /// Listening addresses for HTTP services.
     pub http: Vec<Listen>,
-    /// Where HTTPS services are served.
+    /// Listening addresses for HTTP services over TLS.
     pub https: Vec<Listen>,
     /// HAProxy's threads (`nbthread`).
     pub threads: usize,
     /// The folder of `haproxy.cfg`, the maps, error pages and certificates. Paths in the configuration are below it.
     pub folder: PathBuf,
-    /// The worker's runtime socket (`stats socket`), a new path for every reload; `None`: none, for people to read.
+    /// The worker's runtime socket (`stats socket`), a new path for every reload; `None`: no engine will drive it.
     pub socket: Option<PathBuf>,
     /// How long an old worker may live after a reload (`hard-stop-after`).
     pub hard_stop: Duration,
@@ -39,7 +39,7 @@ pub struct Shape {
     pub template: Option<Box<str>>,
     /// What this HAProxy can do.
     pub version: Version,
-    /// How many spare backends wait for services to come.
+    /// How many spare backends wait for new services.
     pub spares: usize,
 }
 

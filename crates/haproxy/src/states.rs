@@ -1,17 +1,17 @@
-//! The states of servers that go over from one worker to the next: health, and addresses that HAProxy resolved itself.
-//! Nothing else: HAProxy would put an old port, an old weight or an old maintenance before what is configured. Pure.
+//! Carries the states of servers from one worker to the next: health, and addresses that HAProxy resolved itself.
+//! Nothing else: HAProxy would prefer an old port, weight or maintenance to the configured one. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::model::{Address, BackendName, Desired, Server};
-use super::names;
+use super::model::{Address, Desired, Server};
+use super::names::{self, BackendName};
 
-/// What the next worker may read of what its predecessor answered to `show servers state`. `moved` are services that
-/// live in spare backends, by the names of their own.
+/// The next worker's state file, from the current worker's answer to `show servers state`. `moved` maps a backend's
+/// name to the spare backend that serves it.
 pub fn carry(shown: &str, desired: &Desired, moved: &BTreeMap<BackendName, BackendName>) -> String {
     let homes: HashMap<&str, &str> = moved.iter().map(|(own, spare)| (&**spare, &**own)).collect();
     let (mut kept, mut columns) = (FORMAT.to_owned(), None);
-    // Of a format that we do not know HAProxy gets nothing.
+    // Nothing is carried from an unknown format.
     for line in shown.strip_prefix(FORMAT).unwrap_or_default().lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         match (&columns, fields.as_slice()) {
@@ -29,7 +29,7 @@ pub fn carry(shown: &str, desired: &Desired, moved: &BTreeMap<BackendName, Backe
 /// The version of the format, a line of its own before the names of the columns.
 const FORMAT: &str = "1\n";
 
-/// Where what matters is: versions append columns.
+/// The columns that matter: later versions append some.
 struct Columns {
     backend: usize,
     server: usize,
@@ -58,10 +58,10 @@ impl Columns {
         let field = |at: usize| fields.get(at).copied();
         let backend = homes.get(field(self.backend)?).copied().or(field(self.backend))?;
         let pool = desired.backends.get(backend)?;
-        // An instance that moved is under its first name again.
+        // After a reload, an instance's server has its first name again.
         let shown = field(self.server)?;
         let server = pool.servers.iter().find(|server| &*server.name == names::turn_of(shown).0);
-        // A server that HAProxy resolves is in maintenance while it has no address; its address is worth keeping.
+        // Addresses that HAProxy resolved are kept; without one, such a server would be in maintenance.
         let resolved = field(self.name)? != "-" && field(self.address)? != "-";
         let same = server.is_some_and(|server| self.is_at(fields, server)) && field(self.admin)? == "0";
         if !same && !resolved {

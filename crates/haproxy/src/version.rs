@@ -1,17 +1,17 @@
-//! Which HAProxy it is and what it can do, read from the output of `haproxy -vv`. Starts nothing.
+//! HAProxy's version and features, read from the output of `haproxy -vv`. Starts nothing.
 
-/// A version of HAProxy, with what was built into it.
+/// A version of HAProxy, with its build options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     /// `2` of 2.6.12.
     pub major: u16,
     /// `6` of 2.6.12.
     pub minor: u16,
-    /// `12` of 2.6.12; 0 where the version has none.
+    /// `12` of 2.6.12; 0 if there is none.
     pub patch: u16,
     /// Built with PCRE or PCRE2: POSIX expressions cannot express every `url_reg`.
     pub pcre: bool,
-    /// Built with OpenSSL or a relative.
+    /// Built with OpenSSL or a compatible library.
     pub tls: bool,
 }
 
@@ -34,7 +34,7 @@ impl Version {
         self.at_least(2, 7)
     }
 
-    /// Reads the output of `haproxy -vv`, or of `haproxy -v`, which does not tell what was built in.
+    /// Reads the output of `haproxy -vv`, or of `haproxy -v`, which lists no build options.
     pub fn parse(text: &str) -> Option<Self> {
         let numbers = release(text)?.split(['-', '+', '~', ' ']).next()?;
         let mut numbers = numbers.split('.').map(str::parse);
@@ -56,7 +56,7 @@ pub fn release(text: &str) -> Option<&str> {
     rest.split_whitespace().next()
 }
 
-/// The feature list says `+PCRE2` or `-PCRE2`; the line of options, all that some builds have, says `USE_PCRE2=1`.
+/// The feature list has `+PCRE2` or `-PCRE2`; some builds have only the line of options, with `USE_PCRE2=1`.
 fn is_built_in(text: &str, feature: &str) -> bool {
     text.split_whitespace().any(|word| {
         word.strip_prefix('+') == Some(feature)

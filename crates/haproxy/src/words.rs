@@ -1,17 +1,17 @@
-//! Words of HAProxy's configuration: how a text becomes one, and how HAProxy reads the first of a line (Configuration
-//! Manual §2.2, `parse_line` in its sources). Knows no section and no keyword.
+//! Words of HAProxy's configuration: quotes a text as one word, and reads the first word of a line as HAProxy does
+//! (Configuration Manual §2.2, `parse_line` in its sources). Knows no section and no keyword.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Longest wait that HAProxy's 32-bit timers can hold, some 24.8 days.
+/// Longest timeout of HAProxy's 32-bit timers, some 24.8 days.
 const LONGEST: u128 = i32::MAX as u128;
 
 /// The text as one word, wherever a word may stand outside quotes.
 ///
-/// Every byte that could mean anything else is escaped, so that HAProxy reads this very text. A dollar means something
-/// between double quotes only, and elsewhere a backslash before it would stay.
+/// Every byte with a special meaning is escaped, so that HAProxy reads exactly this text. A dollar is special only
+/// between double quotes; elsewhere a backslash before it would stay.
 pub fn quote(text: &str) -> Cow<'_, str> {
     if text.is_empty() {
         return Cow::Borrowed("\"\"");
@@ -36,7 +36,7 @@ fn is_plain(byte: u8) -> bool {
     !byte.is_ascii_control() && !matches!(byte, b' ' | b'#' | b'\\' | b'\'' | b'"')
 }
 
-/// A wait as HAProxy writes it: `5s`, `1500ms`. Longer ones than it can hold become the longest.
+/// A duration as HAProxy writes it: `5s`, `1500ms`. One that is too long becomes the longest.
 pub fn time(wait: Duration) -> String {
     match wait.as_millis().clamp(1, LONGEST) {
         milliseconds if milliseconds % 1000 == 0 => format!("{}s", milliseconds / 1000),
@@ -64,7 +64,7 @@ pub enum Unreadable {
 /// The first word of a line as HAProxy reads it; empty for a comment or an empty line.
 ///
 /// # Errors
-/// The line holds what HAProxy would not read, or not as one line with a known beginning.
+/// HAProxy would refuse the line, or its first word cannot be known.
 pub fn first(line: &str) -> Result<Vec<u8>, Unreadable> {
     if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
         return Err(Unreadable::Control);

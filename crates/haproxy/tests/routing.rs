@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use pointsman_haproxy::maps::MapName;
 use pointsman_haproxy::names;
-use pointsman_haproxy::routing::{self, FILES, Steps};
+use pointsman_haproxy::routing::{self, Steps};
 use pointsman_table::{Protocol, Table};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -77,8 +78,8 @@ fn frontend(folder: &Path, at: usize, table: &Table) -> String {
     let maps = routing::maps(table.services());
     let maps_folder = folder.join(format!("maps, of {at}"));
     fs::create_dir(&maps_folder).expect("a new folder");
-    for file in FILES {
-        fs::write(maps_folder.join(file), routing::text(&maps, file, &Clone::clone)).expect("a new file");
+    for name in MapName::ALL {
+        fs::write(maps_folder.join(name.file()), maps.text(name)).expect("a new file");
     }
     let mut section = format!("frontend f{at}\n    bind unix@{}/{at}.sock\n", folder.display());
     section += &routing::rules(&Steps::of(&maps), maps_folder.to_str().expect("UTF-8"));

@@ -1,7 +1,7 @@
-//! From a table to everything that HAProxy is to run. Pure: the same table, holds, addresses and shape give the same
-//! answer. Never talks to HAProxy, so it cannot know what HAProxy will refuse; see `Held`.
+//! Turns a table into everything that HAProxy should run. Pure: the same table, `held`, addresses and shape give the
+//! same answer. Never talks to HAProxy, so it cannot know what HAProxy will refuse; see `Held`.
 
-mod memory;
+mod cache;
 #[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
@@ -12,39 +12,40 @@ use std::sync::Arc;
 
 use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
-use super::backend::{Refusal, Yard};
+use super::backend::{BackendBuilder, Refusal};
 use super::frame::{Frame, frame};
 use super::frontend::{self, Tcp};
-use super::model::{Addresses, BACKENDS, Backend, BackendName, Desired, Held, Part};
+use super::model::{Addresses, BACKENDS, Backend, Desired, Held, Part};
+use super::names::BackendName;
 use super::server;
 use super::shape::Shape;
 use super::template::{self, Sections};
-use memory::Made;
+use cache::Made;
 
-pub use memory::Memory;
+pub use cache::Cache;
 
-/// Everything that HAProxy is to run, and what of the keys it cannot.
+/// Everything that HAProxy should run, and the problems of keys that it cannot honour.
 ///
-/// A service with keys that must not reach HAProxy is served in its form in `held`, else not at all. Where the template
-/// fails, [`Desired::frame`] is empty: what ran before should go on.
+/// A service whose keys must not reach HAProxy is served in its form in `held`, else not at all. If the template fails,
+/// [`Desired::frame`] is empty: the previous configuration should stay in force.
 pub fn desire(table: &Table, held: &Held, addresses: &Addresses, shape: &Shape) -> (Desired, Vec<Problem>) {
-    desire_again(&mut Memory::default(), table, held, addresses, shape)
+    desire_cached(&mut Cache::default(), table, held, addresses, shape)
 }
 
-/// The same, where much of it was made before: what did not change is shared with what was made then.
-pub fn desire_again(
-    memory: &mut Memory,
+/// The same, faster: what did not change since the last call is shared with it.
+pub fn desire_cached(
+    cache: &mut Cache,
     table: &Table,
     held: &Held,
     addresses: &Addresses,
     shape: &Shape,
 ) -> (Desired, Vec<Problem>) {
-    let yard = Yard::new(table.config(), addresses, shape);
+    let builder = BackendBuilder::new(table.config(), addresses, shape);
     let mut problems = Vec::new();
-    let served = serve(memory, table, held, &yard, &mut problems);
+    let served = serve(cache, table, held, &builder, &mut problems);
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
     let tcp = Tcp { table, served: &is_served, held };
-    let maps = memory.maps(&served.services, &tcp.names());
+    let maps = cache.maps(&served.services, &tcp.names());
     let certs = certs(table, held, shape, &mut problems);
     let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape);
     problems.extend(found);
@@ -68,14 +69,14 @@ pub fn desire_again(
 }
 
 impl Desired {
-    /// Whether the configuration has a place for backends: a template may have written its own.
+    /// Whether the configuration has a place for our backends: a template may write its own.
     pub fn has_backends(&self) -> bool {
         self.frame.iter().any(Part::is_backends)
     }
 }
 
 impl Part {
-    /// Whether it stands for the backends.
+    /// Whether it is the placeholder of the backends.
     pub fn is_backends(&self) -> bool {
         self.owner.is_none() && &*self.text == BACKENDS
     }
@@ -86,7 +87,7 @@ fn plain_frame(sections: Sections) -> Vec<Part> {
     [global, defaults, http, tcp, vec![Part::ours(BACKENDS)]].into_iter().flatten().collect()
 }
 
-/// What of the table is served.
+/// The services of the table that are served.
 #[derive(Default)]
 struct Served {
     services: Vec<Arc<Service>>,
@@ -94,39 +95,46 @@ struct Served {
     backends: BTreeMap<BackendName, Arc<Backend>>,
 }
 
-fn serve(memory: &mut Memory, table: &Table, held: &Held, yard: &Yard<'_>, problems: &mut Vec<Problem>) -> Served {
-    let (mut served, mut recall) = (Served::default(), memory.recall(yard));
+fn serve(
+    cache: &mut Cache,
+    table: &Table,
+    held: &Held,
+    builder: &BackendBuilder<'_>,
+    problems: &mut Vec<Problem>,
+) -> Served {
+    let (mut served, mut cached) = (Served::default(), cache.take(builder));
     let (mut made, mut backends) = (Vec::new(), Vec::new());
     for service in table.services() {
-        let new = || make(service, yard).map_err(|refusals| report(table, service, refusals, problems)).ok();
-        let newest = recall.of(service).or_else(new);
+        let new = || make(service, builder).map_err(|refusals| report(table, service, refusals, problems)).ok();
+        let newest = cached.of(service).or_else(new);
         made.extend(newest.clone());
         let serving = match held_form(held, service) {
             None => newest,
-            Some(form) => form.and_then(|form| make(form, yard).ok()),
+            Some(form) => form.and_then(|form| make(form, builder).ok()),
         };
         let Some(Made { service, name, backend }) = serving else {
             served.left_out.insert((service.protocol, service.name.clone()));
             continue;
         };
-        problems.extend(service.instances.iter().filter_map(|instance| unreachable(table, &service, instance, yard)));
+        problems
+            .extend(service.instances.iter().filter_map(|instance| unreachable(table, &service, instance, builder)));
         served.services.push(service);
         backends.push((name, backend));
     }
-    memory.keep(made);
-    // All at once, which is faster than one by one where most are in order.
+    cache.keep(made);
+    // All at once: faster than one by one, as most are in order.
     served.backends = backends.into_iter().collect();
     served
 }
 
-fn make(service: &Arc<Service>, yard: &Yard<'_>) -> Result<Made, Vec<Refusal>> {
-    let (name, backend) = yard.backend(service)?;
+fn make(service: &Arc<Service>, builder: &BackendBuilder<'_>) -> Result<Made, Vec<Refusal>> {
+    let (name, backend) = builder.build(service)?;
     Ok(Made { service: service.clone(), name, backend: Arc::new(backend) })
 }
 
-/// The form in which a service serves that is held back; `Some(None)`: it does not.
+/// The form that serves in place of a held-back service; `Some(None)`: none does. `None`: it is not held back.
 fn held_form<'a>(held: &'a Held, service: &Service) -> Option<Option<&'a Arc<Service>>> {
-    // Nothing is, most of the time: no need to ask for each service.
+    // The usual case, without a lookup for each service.
     if held.services.is_empty() {
         return None;
     }
@@ -141,14 +149,14 @@ fn report(table: &Table, service: &Service, refusals: Vec<Refusal>, problems: &m
     problems.extend(refusals.into_iter().map(problem));
 }
 
-/// The problem of an instance that HAProxy cannot be given, under whichever key it was written.
+/// The problem of an instance that HAProxy cannot have, under the key that it was written to.
 fn unreachable(
     table: &Table,
     service: &Service,
     instance: &pointsman_table::Instance,
-    yard: &Yard<'_>,
+    builder: &BackendBuilder<'_>,
 ) -> Option<Problem> {
-    let why = server::refusal(instance, yard.shape.version)?;
+    let why = server::refusal(instance, builder.shape.version)?;
     let problem = |key: &str| table.key_problem(ProblemKind::Unsupported, service.protocol, &service.name, key, why);
     let below = problem(&format!("upstreams/{}", instance.name));
     Some(if below.value.is_some() { below } else { problem(instance.name.as_str()) })
@@ -172,7 +180,7 @@ fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>)
     BTreeMap::new()
 }
 
-/// The form of a certificate that is to be served.
+/// The form of a certificate to serve.
 fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a Arc<str>> {
     match held.certs.get(name) {
         Some(kept) => kept.as_ref(),

@@ -23,7 +23,7 @@ fn a_small_one_whole() {
     for file in rendered.files.iter().filter(|file| file.name.ends_with(".map")) {
         all.push_str(&format!("# {}\n{}", file.name, String::from_utf8_lossy(&file.bytes)));
     }
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/haproxy/desire/small.cfg");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/desire/small.cfg");
     if std::env::var_os("POINTSMAN_BLESS").is_some() {
         std::fs::write(golden, &all).unwrap();
     }
@@ -31,11 +31,11 @@ fn a_small_one_whole() {
     assert_eq!(all, expected, "if it is better so, run once with POINTSMAN_BLESS=1");
 }
 
-/// One table after another, as in the program. With a memory of those before the same comes out, and services that did
-/// not change share what was made of them.
+/// One table after another, as in the program. With a cache the same comes out, and services that did
+/// not change share their backends.
 #[test]
-fn a_memory_is_only_faster() {
-    let (mut key_set, mut memory, mut table) = (KeySet::default(), Memory::default(), Table::empty());
+fn a_cache_is_only_faster() {
+    let (mut key_set, mut cache, mut table) = (KeySet::default(), Cache::default(), Table::empty());
     let (mut world, mut last) = (World::default(), BTreeMap::new());
     let limits = Limits { prefix: "/p".into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
     for (step, shared) in [
@@ -71,7 +71,7 @@ fn a_memory_is_only_faster() {
             }
         }
         table = compile(&key_set, Some(&table), &limits).table;
-        let (desired, problems) = desire_again(&mut memory, &table, &world.held, &world.addresses, &world.shape);
+        let (desired, problems) = desire_cached(&mut cache, &table, &world.held, &world.addresses, &world.shape);
         let same = |(name, backend): &(&BackendName, &Arc<Backend>)| {
             last.get(*name).is_some_and(|last| Arc::ptr_eq(last, backend))
         };

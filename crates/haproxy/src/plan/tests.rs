@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pointsman_table::{KeySet, Limits, Protocol, compile};
 
 use super::*;
-use crate::model::{Part, Route};
+use crate::maps::Route;
+use crate::model::Part;
 
 /// `web=one@10.0.0.1:80,two@10.0.0.2:80/drain` and so on; a service whose name begins with `odd` is not plain, one
 /// that begins with `fixed` is not elastic. Each is led to by the host of its name.

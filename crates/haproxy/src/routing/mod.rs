@@ -1,19 +1,18 @@
-//! How HAProxy finds the backend of a request: maps made from the services' rules, and the rules that look them up. Owns
-//! the form of both; which rule wins is what the table's own index says. Pure.
+//! How HAProxy finds the backend of a request: maps made from the services' rules, and the rules that look them up.
+//! Owns what the maps hold and the rules' text; precedence is as in the table's own index. Pure.
 //!
 //! ```text
 //! host          -> hosts.map; wildcards.map for each number of labels; `*` in hosts.map -> scope
-//! scope|target# -> paths.map, longest key     -> route    prefixes, and who takes any path
+//! scope|target# -> paths.map, longest key     -> route    prefixes, and services that take any path
 //! scope\ntarget -> patterns.map, first match  -> route    expressions, in scopes whose id ends with `~`
-//! scope         -> rest.map                   -> route    who takes any path in such a scope
-//! @default      -> rest.map                   -> route    who takes what nobody else does
+//! scope         -> rest.map                   -> route    services that take any path, in such a scope
+//! @default      -> rest.map                   -> route    the service for everything else
 //! ```
 //!
-//! A *scope* is a set of services that share a host. Most hosts are one service's, whose encoded name is the id; that of
-//! several is `@` and their first host (`@.a.test` for `*.a.test`), that of any host is `@` alone. A step is taken only
-//! if nothing was found before, or to put a route of a higher priority in its place.
+//! A *scope* is a set of services that share a host. Its id is the service's encoded name if there is only one; `@` and
+//! the first host of several (`@.a.test` for `*.a.test`); `@` alone for any host. A step is taken only if no route was
+//! found before, or to replace it by one of a higher priority.
 
-mod entries;
 mod rules;
 mod scope;
 #[cfg(test)]
@@ -26,20 +25,13 @@ use foldhash::fast::RandomState;
 use pointsman_table::{HostPattern, HttpEntry, PathRule, Pattern, Service};
 
 use self::scope::Scope;
-use super::model::{BackendName, Maps, Route};
+use super::maps::{ANY_HOST, DEFAULT, HAS_PATTERNS, Maps, Route};
+use super::names::BackendName;
 use super::{names, pattern};
 
-pub use self::entries::{Alias, FILES, entries, text, value};
 pub use self::rules::{Steps, rules};
 
-/// Marks the ids of scopes that have expressions.
-const HAS_PATTERNS: char = '~';
-/// Whose key in `hosts.map` leads to the scope of services that take any host.
-const ANY_HOST: &str = "*";
-/// The key in `rest.map` of the service that takes what nobody else does. No scope's: those there end with `~`.
-const DEFAULT: &str = "@default";
-
-/// The maps for these services, ordered as in the table. Leaves `sni` empty, and out what [`unsupported`] names.
+/// The maps for these services, ordered as in the table. `sni` is empty, and [`unsupported`] expressions are left out.
 pub fn maps(services: &[Arc<Service>]) -> Maps {
     let candidates: Vec<_> = services.iter().filter_map(|service| Candidate::new(service)).collect();
     let mut builder =
@@ -51,7 +43,7 @@ pub fn maps(services: &[Arc<Service>]) -> Maps {
     builder.maps
 }
 
-/// The expressions of a service that HAProxy cannot have, each with one sentence on what would be right.
+/// The expressions of a service that HAProxy cannot match, each with one sentence of advice.
 pub fn unsupported(service: &Service) -> Vec<(&Pattern, String)> {
     let paths = service.http().map(|entry| &*entry.paths).unwrap_or_default();
     let patterns = paths.iter().filter_map(|path| match path {
@@ -61,7 +53,7 @@ pub fn unsupported(service: &Service) -> Vec<(&Pattern, String)> {
     patterns.filter_map(|pattern| Some((pattern, pattern::translate(pattern).err()?))).collect()
 }
 
-/// An HTTP service that may get a request.
+/// An HTTP service, to be routed to.
 struct Candidate<'a> {
     service: &'a Service,
     entry: &'a HttpEntry,
@@ -81,7 +73,7 @@ impl<'a> Candidate<'a> {
 
 struct Builder<'a> {
     candidates: &'a [Candidate<'a>],
-    /// The scopes that were built, by their services.
+    /// Scopes built so far, by their services.
     ids: HashMap<Box<[u32]>, Arc<str>, RandomState>,
     /// Sorted at the end, all at once.
     paths: Vec<(Box<str>, Route)>,
@@ -105,7 +97,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The scope of these services, which all have this host.
+    /// The scope of these services, all of which have this host.
     fn scope_of(&mut self, host: &HostPattern, services: Box<[u32]>) -> Arc<str> {
         if let Some(id) = self.ids.get(&services) {
             return id.clone();
@@ -156,7 +148,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The id of a scope of several services, after the first of their hosts.
+/// The id of a scope of several services, made from the first of their hosts.
 fn shared_name(host: &HostPattern) -> String {
     match host {
         HostPattern::Exact(name) => format!("@{name}"),

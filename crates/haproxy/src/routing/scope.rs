@@ -1,4 +1,4 @@
-//! The rules of the services that share a host, settled: what each key of a map leads to. Knows no maps and no HAProxy.
+//! Settles the rules of services that share a host: the route of each key of a map. Knows no maps and no HAProxy.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -8,15 +8,15 @@ use pointsman_table::{HttpEntry, PathRule};
 
 use super::super::pattern::{Expression, translate};
 
-/// Where a rule leads.
+/// The target of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leaf {
     pub(super) priority: i64,
-    /// How closely it looks at the path: 0 not at all, 1 by expression, else 2 and a prefix's length.
+    /// How specific its path is: 0 for any path, 1 for an expression, else 2 plus the prefix's length.
     closeness: usize,
     /// The service's place among all.
     pub(super) service: u32,
-    /// Bytes of the target to take off.
+    /// Bytes of the target to cut off.
     pub(super) strip: u32,
 }
 
@@ -27,20 +27,20 @@ impl Leaf {
     }
 }
 
-/// A prefix that a lookup string may have, and where it leads.
+/// A prefix of lookup strings, and its target.
 type Key<'a> = (Cow<'a, str>, Leaf);
 
 /// Rules for one host, or for any.
 #[derive(Default)]
 pub(super) struct Scope<'a> {
-    /// The best of those that take any path.
+    /// The best rule for any path.
     bare: Option<Leaf>,
     prefixes: Vec<Key<'a>>,
     patterns: Vec<(Expression, Leaf)>,
 }
 
 impl<'a> Scope<'a> {
-    /// Adds a service's rules; one that takes any path does so only where its host matched.
+    /// Adds a service's rules. The rule for any path counts only where its host matched.
     pub(super) fn add(&mut self, service: u32, entry: &'a HttpEntry, host_matched: bool) {
         let leaf = Leaf { priority: entry.priority, closeness: 0, service, strip: 0 };
         if host_matched && (entry.either || entry.paths.is_empty()) {
@@ -59,7 +59,7 @@ impl<'a> Scope<'a> {
         let leaf = Leaf { closeness: 2 + text.len(), ..leaf };
         match path {
             _ if !may_begin_target(text) => {}
-            // A segment ends at a slash, at the query, and where the target does, which `#` stands for.
+            // A segment ends at a slash, at the query, or at the target's end, which is marked by `#`.
             PathRule::Segments(_) if text != "/" => {
                 self.prefixes.extend(['/', '?', '#'].map(|end| (format!("{text}{end}").into(), leaf)));
             }
@@ -71,7 +71,7 @@ impl<'a> Scope<'a> {
         !self.patterns.is_empty()
     }
 
-    /// Who takes any path after the expressions had their turn.
+    /// The rule for any path, if expressions are tried before it.
     pub(super) fn rest(&self) -> Option<Leaf> {
         self.bare.filter(|_| self.has_patterns())
     }
@@ -85,20 +85,20 @@ impl<'a> Scope<'a> {
         patterns.into_iter().map(|(expression, leaf)| (expression.over(id).into(), *leaf)).collect()
     }
 
-    /// Prefixes of lookup strings, behind the scope's id, and where the longest that matches leads.
+    /// Prefixes of lookup strings, without the scope's id, each with its target: the longest that matches wins.
     pub(super) fn paths(self) -> Vec<Key<'a>> {
         let bare = self.bare.filter(|_| self.patterns.is_empty());
         settle(self.prefixes.into_iter().chain(bare.map(|leaf| ("".into(), leaf))).collect())
     }
 }
 
-/// Gives each key the best rule of all keys that it starts with: those match whatever it matches. Keys that then lead
-/// where a shorter one does anyway are left out.
+/// Gives each key the best rule of all its prefixes, as those match whatever it matches. Keys that a shorter one then
+/// makes redundant are left out.
 fn settle(mut keys: Vec<Key<'_>>) -> Vec<Key<'_>> {
     keys.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| right.rank().cmp(&left.rank())));
     keys.dedup_by(|later, kept| later.0 == kept.0);
     let mut settled: Vec<Key<'_>> = Vec::with_capacity(keys.len());
-    // Positions of the keys that the current one starts with, each starting with the one before.
+    // Positions of the keys that are prefixes of the current one, shortest first.
     let mut around: Vec<usize> = Vec::new();
     for (text, leaf) in keys {
         while around.pop_if(|at| !text.starts_with(&*settled[*at].0)).is_some() {}
@@ -111,12 +111,12 @@ fn settle(mut keys: Vec<Key<'_>>) -> Vec<Key<'_>> {
     settled
 }
 
-/// Whether a target can begin like this: HAProxy refuses all others, and `#` ends our lookup strings.
+/// Whether a target can have this prefix: HAProxy refuses any other target, and `#` ends our lookup strings.
 fn may_begin_target(prefix: &str) -> bool {
     prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
-/// How much a rule takes off. Taking off a lone `/` would leave what it was.
+/// How many bytes a rule cuts off. Cutting off a lone `/` would change nothing.
 fn strip(path: &PathRule, keep: bool) -> u32 {
     match path {
         PathRule::Virtual(text) if text.len() > 1 && !keep => {

@@ -1,4 +1,5 @@
-//! The maps against the table: a naive reading of them, step by step as HAProxy takes them, must find what the table does.
+//! The maps against the table: a naive reading of them, step by step as HAProxy takes them, must find what the table
+//! does.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -9,6 +10,7 @@ use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use super::*;
+use crate::maps::MapName;
 
 #[path = "../../tests/support/tables.rs"]
 mod tables;
@@ -94,7 +96,7 @@ fn maps_of(keys: &str) -> Maps {
 }
 
 fn all_text(maps: &Maps) -> String {
-    FILES.iter().map(|file| text(maps, file, &Clone::clone)).collect()
+    MapName::ALL.iter().rev().map(|name| maps.text(*name)).collect()
 }
 
 #[track_caller]
@@ -142,13 +144,6 @@ fn expressions_go_before_who_takes_any_path() {
 }
 
 #[test]
-fn a_service_in_a_spare_backend() {
-    let maps = maps_of("web/domain = a.test\n web/path = /");
-    let alias = |_: &BackendName| BackendName::from("spare:3");
-    assert_eq!(text(&maps, "paths.map", &alias), "web|/ spare:3|0|0\n");
-}
-
-#[test]
 fn steps_that_are_needed() {
     let check = |keys: &str, labels: &[usize], wildcard_patterns, priorities| {
         let expected = Steps { labels: labels.iter().copied().collect(), wildcard_patterns, priorities };
@@ -179,10 +174,10 @@ fn one_service_changes_few_entries() {
     let all = |extra: &str| {
         let keys: String = (0..50).map(|n| format!("s{n}/domain = s{n}.test\n s{n}/url_reg = ^/{n}[a-z]/\n")).collect();
         let maps = maps_of(&(keys + extra));
-        let entries = |file: &&str| {
-            entries(&maps, file, &Clone::clone).into_iter().map(|(k, v)| (format!("{file} {k}"), v)).collect::<Vec<_>>()
+        let entries = |name: &MapName| {
+            maps.entries(*name).into_iter().map(|(k, v)| (format!("{name:?} {k}"), v)).collect::<Vec<_>>()
         };
-        FILES.iter().flat_map(entries).collect::<BTreeMap<_, _>>()
+        MapName::ALL.iter().flat_map(entries).collect::<BTreeMap<_, _>>()
     };
     let check = |extra: &str, most: usize| {
         let (old, new) = (all(""), all(extra));

@@ -1,22 +1,22 @@
-//! Reads HAProxy's CSV statistics (Management Guide, section 9.1). Columns go by their names, so that versions with more,
-//! fewer or others read the same.
+//! Reads HAProxy's CSV statistics (Management Guide, section 9.1). Columns are found by name, as they differ between
+//! versions. Sums nothing up.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// An answer that is no statistics.
+/// Why an answer is not statistics.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unreadable {
     /// It does not begin as statistics do.
     #[error("HAProxy answered {0:?} instead of statistics")]
     NoHeader(String),
-    /// A column without which no row means anything.
+    /// A required column is missing.
     #[error("HAProxy's statistics have no column {0}")]
     NoColumn(&'static str),
 }
 
-/// What a row is about.
+/// The subject of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Frontend,
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 /// A counter, by the place of its column's name in [`COUNTERS`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Field {
-    /// Of a server: every attempt to give it one.
+    /// For a server: every attempt to send it work.
     Sessions,
     Requests,
     BytesIn,
@@ -50,7 +50,7 @@ const COUNTERS: [&str; 17] = [
     "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx",
 ];
 
-/// One row's counters. What a version does not count is 0.
+/// One row's counters; 0 where a version has no such column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts([u64; COUNTERS.len()]);
 
@@ -72,7 +72,7 @@ impl Counts {
         self.0.iter_mut().zip(new.0).for_each(|(sum, new)| *sum += new);
     }
 
-    /// What is new. A counter that is less than before began again: a server was taken out and came back.
+    /// The increase since `before`. If a counter fell, all began again: the server was deleted and added anew.
     pub(super) fn since(&self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return *self };
         let began_again = self.0.iter().zip(before.0).any(|(now, before)| *now < before);
@@ -91,7 +91,7 @@ pub(super) struct Row<'a> {
     pub(super) address: Cow<'a, str>,
     /// Sessions now.
     pub(super) current: u64,
-    /// In rotation, as far as a server is concerned.
+    /// For a server: it gets work.
     pub(super) up: bool,
     pub(super) counts: Counts,
 }
@@ -111,7 +111,7 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row<'_>>, Unreadable> {
     Ok(rows)
 }
 
-/// Where each column is.
+/// The place of each column.
 struct Columns {
     proxy: usize,
     server: usize,
@@ -137,7 +137,7 @@ impl Columns {
         })
     }
 
-    /// `None`: an empty line, or a row about something else.
+    /// `None`: an empty line, or another kind of row.
     fn row<'a>(&self, mut fields: Vec<Cow<'a, str>>) -> Option<Row<'a>> {
         let kind = match fields.get(self.kind).map(|kind| &**kind) {
             Some("0") => Kind::Frontend,
@@ -167,7 +167,7 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }
 
-/// One record, and what comes after it.
+/// Splits one record off.
 fn record(text: &str) -> (Vec<Cow<'_, str>>, &str) {
     let mut fields = Vec::new();
     let mut rest = text;
@@ -181,7 +181,7 @@ fn record(text: &str) -> (Vec<Cow<'_, str>>, &str) {
     }
 }
 
-/// One field, and what comes after it. In quotes a quote is doubled, and anything else stands for itself (RFC 4180 §2).
+/// Splits one field off. Within quotes a quote is doubled, and any other byte stands for itself (RFC 4180 §2).
 fn field(text: &str) -> (Cow<'_, str>, &str) {
     let Some(mut rest) = text.strip_prefix('"') else {
         let (field, after) = text.split_at(text.find([',', '\n']).unwrap_or(text.len()));

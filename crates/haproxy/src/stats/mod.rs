@@ -1,8 +1,8 @@
-//! HAProxy's statistics as the figures that every engine has: counters that only grow, over reloads and with old workers
-//! still counting. Pure: who asks HAProxy, and when, is elsewhere.
+//! Turns HAProxy's statistics into the figures that every engine has: counters that only grow, across reloads and while
+//! old workers still count. Pure: `scrape` asks the workers.
 //!
 //! ```text
-//! `show stat` of each worker -> csv -> what is new since its last time -> sums by service and instance -> Snapshot
+//! `show stat` of each worker -> csv -> increase since its last answer -> sums by service and instance -> Snapshot
 //! ```
 
 mod csv;
@@ -16,13 +16,14 @@ pub use csv::Unreadable;
 use csv::{Counts, Field, Kind, Row, rows};
 use pointsman_engine::live::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals};
 
-/// What to ask a worker: everything but single listeners (Management Guide, `show stat`).
+/// The command for a worker's statistics, without single listeners (Management Guide, `show stat`).
 pub const COMMAND: &str = "show stat -1 7 -1";
 
-/// How long counters of something that no worker shows any more are kept.
+/// How long counters are kept that no worker reports any more.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// Whose the backends and servers of one worker are now. Two workers may have one spare for different services.
+/// Finds the service of a worker's backend and the instance of its server. For each worker: in two workers, the same
+/// spare may serve different services.
 pub struct Names<'a> {
     /// The service that a backend serves.
     pub service: &'a dyn Fn(&str) -> Option<(Protocol, ServiceName)>,
@@ -30,36 +31,36 @@ pub struct Names<'a> {
     pub instance: &'a dyn Fn(&str) -> Option<Box<str>>,
 }
 
-/// Everything counted so far.
+/// All counters so far.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// The newest is the last.
     workers: Vec<Worker>,
     services: BTreeMap<ServiceKey, ServiceSum>,
     frontends: Counts,
-    /// All backends, those that are nobody's too.
+    /// All backends, also those without a service.
     backends: Counts,
-    /// 5xx of frontends alone, never less than it was.
+    /// 5xx answers of frontends themselves; never falls.
     unrouted: u64,
 }
 
 type ServiceKey = (Protocol, ServiceName);
 
-/// What one worker said last.
+/// One worker's last answer.
 #[derive(Debug)]
 struct Worker {
     pid: u32,
-    /// Counters by what kind of row, proxy and server.
+    /// Counters by kind of row, proxy and server.
     rows: HashMap<(Kind, Box<str>, Box<str>), Counts>,
     services: HashMap<ServiceKey, Now>,
     open: u64,
 }
 
-/// How a service is in one worker.
+/// A service's state in one worker.
 #[derive(Debug, Default)]
 struct Now {
     active: u64,
-    /// By instance: how much it has to do, and whether it is in rotation.
+    /// By instance: sessions now, and whether it gets work.
     instances: HashMap<Box<str>, (u64, bool)>,
 }
 
@@ -75,17 +76,17 @@ struct ServiceSum {
 #[derive(Debug)]
 struct InstanceSum {
     counts: Counts,
-    /// Never less than it was: a request counts before it is known whether the instance took it.
+    /// Never falls: a request counts before it is known whether the instance accepted it.
     requests: u64,
     target: Box<str>,
     seen: Instant,
 }
 
 impl Tally {
-    /// Takes up what a worker answered to [`COMMAND`]. A worker that was not heard of before is the newest.
+    /// Enters a worker's answer to [`COMMAND`]. A worker that is not known yet counts as the newest.
     ///
     /// # Errors
-    /// It is no answer to that; then nothing changes.
+    /// It is not an answer to that; then nothing changes.
     pub fn read(&mut self, pid: u32, text: &str, names: &Names<'_>, now: Instant) -> Result<(), Unreadable> {
         let known = self.workers.iter().position(|worker| worker.pid == pid);
         let before = known.map(|at| &self.workers[at].rows);
@@ -108,7 +109,7 @@ impl Tally {
         Ok(())
     }
 
-    /// A worker has ended. What it counted stays.
+    /// A worker has ended. Its counts stay.
     pub fn gone(&mut self, pid: u32) {
         self.workers.retain(|worker| worker.pid != pid);
     }
@@ -131,7 +132,7 @@ impl Tally {
             sum.counts.add(new);
             service.active = row.current;
         } else if let Some(instance) = (names.instance)(&row.server) {
-            // An instance that moved is two servers for a while.
+            // An instance whose address changed is two servers for a while.
             let (active, up) = service.instances.entry(instance.clone()).or_default();
             *active += row.current;
             *up |= row.up;
@@ -139,7 +140,7 @@ impl Tally {
         }
     }
 
-    /// What follows from all rows together.
+    /// Updates what depends on all rows, and forgets what no worker reports any more.
     fn settle(&mut self, now: Instant) {
         let own = self.frontends.errors().saturating_sub(self.backends.errors());
         self.unrouted = self.unrouted.max(own);
@@ -150,19 +151,19 @@ impl Tally {
         self.services.retain(|_, service| fresh(service.seen));
     }
 
-    /// All figures now. There are no latencies: HAProxy has averages, and they make no histogram.
+    /// All figures. Without latencies: HAProxy reports averages, which make no histogram.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             services: self.services.iter().map(|(key, sum)| self.service(key, sum)).collect(),
             connections_open: self.workers.iter().map(|worker| worker.open).sum(),
             connections_total: self.frontends.get(Field::Connections),
-            // HAProxy lets them wait in the listening queue.
+            // HAProxy refuses none: they wait in the listening queue.
             connections_refused: 0,
             faults: self.faults(),
         }
     }
 
-    /// Those of the native engine's faults that HAProxy tells apart.
+    /// Those faults of the native engine that HAProxy distinguishes.
     fn faults(&self) -> Vec<(&'static str, u64)> {
         let cut = self.backends.get(Field::ServerAborts);
         vec![
@@ -227,7 +228,7 @@ impl InstanceSum {
 }
 
 impl Counts {
-    /// What reads the same for services and instances.
+    /// The totals that services and instances have in common.
     fn totals(&self) -> Totals {
         Totals {
             requests: 0,
@@ -235,14 +236,14 @@ impl Counts {
             bytes_in: self.get(Field::BytesIn),
             bytes_out: self.get(Field::BytesOut),
             active: 0,
-            // A request that gave up, or left for another instance. What was tried again at the same one is in retries.
+            // Requests that gave up or went to another instance. Repeated attempts at the same one count as retries.
             connect_failures: self.get(Field::ConnectErrors) + self.get(Field::Redispatches),
             retries: self.get(Field::Retries) + self.get(Field::Redispatches),
         }
     }
 
-    /// Requests that a server took. HAProxy counts those that were answered, and every attempt: a server takes an
-    /// attempt that is neither given up, nor repeated, nor given to another.
+    /// Requests that a server accepted. HAProxy counts answered requests, and attempts; an attempt was accepted if it
+    /// was neither given up, nor repeated, nor sent to another server.
     fn taken(&self) -> u64 {
         let lost = [Field::ConnectErrors, Field::Retries, Field::Redispatches].map(|field| self.get(field));
         self.get(Field::Requests).max(self.get(Field::Sessions).saturating_sub(lost.iter().sum()))

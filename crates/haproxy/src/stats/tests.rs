@@ -6,9 +6,9 @@ use pointsman_table::{KeySet, Limits, Table, compile};
 
 use super::*;
 
-/// `show stat -1 7 -1` of HAProxy 2.6.12: four requests each to services a (fine), b (its first instance refuses), c (its
-/// only instance refuses), d (its instance closes without an answer), e (no instance), to nobody, and to a health page;
-/// and four connections to TCP service t, one of whose instances refuses.
+/// `show stat -1 7 -1` of HAProxy 2.6.12: four requests each to services a (fine), b (its first instance refuses), c
+/// (its only instance refuses), d (its instance closes without an answer), e (no instance), to nobody, and to a health
+/// page; and four connections to TCP service t, one of whose instances refuses.
 const REAL: &str = include_str!("haproxy-2.6.csv");
 
 /// A table of HTTP services a to e and TCP service t, for their names.

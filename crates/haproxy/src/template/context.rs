@@ -1,4 +1,4 @@
-//! What a template can name: the table as plain values, and our own sections as text. Holds no secret.
+//! The variables of a template: the table as plain values, and our own sections as text. Holds no secret.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::model::{BACKENDS, FOLDER, Part};
 use super::super::names;
 use super::super::shape::{Listen, Shape};
-use super::Sections;
+use super::sections::Sections;
 
 /// All variables of a template.
 pub(super) fn context(table: &Table, services: &[Arc<Service>], shape: &Shape, sections: &Sections) -> Value {
@@ -29,7 +29,7 @@ pub(super) fn context(table: &Table, services: &[Arc<Service>], shape: &Shape, s
     }
 }
 
-/// Without the line feed at the end: that is the template's.
+/// Without the line feed at the end: the template writes it.
 fn text(parts: &[Part]) -> Value {
     let text: String = parts.iter().map(|part| &*part.text).collect();
     Value::from_safe_string(text.trim_end().to_owned())
@@ -45,7 +45,7 @@ struct View<'a> {
     /// `http` or `tcp`.
     protocol: &'static str,
     name: &'a str,
-    /// The name of its backend among ours.
+    /// The name of its backend in our own sections.
     backend: String,
     hosts: Vec<String>,
     paths: Vec<Path<'a>>,
@@ -53,7 +53,7 @@ struct View<'a> {
     default: bool,
     /// Host or path is enough.
     either: bool,
-    /// Where it listens, of a TCP service.
+    /// Listening addresses of a TCP service.
     binds: Vec<String>,
     sni: Vec<String>,
     balance: String,
@@ -61,7 +61,7 @@ struct View<'a> {
     timeouts: Waits,
     dns: Option<String>,
     cookie: Option<String>,
-    /// Whether requests must bring a name and password.
+    /// Whether requests need a name and password.
     protected: bool,
     health_check_uri: Option<&'a str>,
     health_check_port: Option<u16>,
@@ -82,7 +82,7 @@ struct Path<'a> {
 #[derive(Serialize)]
 struct Place<'a> {
     name: &'a str,
-    /// Its name as a server of ours.
+    /// The name of its server in our own sections.
     server: String,
     /// `10.0.0.1:80`, `web.test:80`, `unix@/run/web.sock`: as HAProxy writes it.
     target: String,

@@ -1,10 +1,11 @@
-//! `--haproxy-template`: the operator's own haproxy.cfg, in which our text and the table's values have a place. Pure:
-//! reads no file, and a template reaches nothing but its variables.
+//! `--haproxy-template`: renders the operator's own haproxy.cfg from our sections and the table's values. Pure: reads
+//! no file, and a template has access to its variables only.
 //!
-//! A value that is printed becomes one word of HAProxy's configuration, whatever is in it, so that no key of the store
-//! can end a line; `| safe` prints it as it is. Our own sections are safe already.
+//! A printed value is escaped into one word of HAProxy's configuration, so that no key can inject a line; `| safe`
+//! prints it as it is. Our own sections need no `safe`.
 
 mod context;
+mod sections;
 #[cfg(test)]
 mod tests;
 
@@ -18,27 +19,15 @@ use super::model::{BACKENDS, Owner, Part};
 use super::shape::Shape;
 use super::words::quote;
 
-/// Our own text, section by section.
-pub struct Sections {
-    /// `global`.
-    pub global: Vec<Part>,
-    /// `defaults`, and what stands with it.
-    pub defaults: Vec<Part>,
-    /// Frontends of HTTP services.
-    pub http: Vec<Part>,
-    /// Frontends of TCP services.
-    pub tcp: Vec<Part>,
-    /// The lines that find a request's backend.
-    pub rules: String,
-}
+pub use self::sections::Sections;
 
-/// Whose everything is that the template itself says.
+/// The owner of the template's own text.
 const TEMPLATE: Owner = Owner::Setting("haproxy-template");
 
-/// The configuration without the backends, which [`BACKENDS`] stands for if the template asks for them.
+/// Renders the configuration. [`BACKENDS`] marks the place of the backends, if the template prints them.
 ///
 /// # Errors
-/// What is wrong with the template, and in which line.
+/// The template's error, with its line.
 pub fn frame(
     source: &str,
     table: &Table,
@@ -90,7 +79,7 @@ fn said(error: &Error) -> String {
     format!("{line}{}{detail}", error.kind())
 }
 
-/// Cuts the text into parts by whose they are: our own sections are found again where they were printed whole.
+/// Cuts the text into parts by owner: our own sections are found again if they were printed whole.
 fn cut(text: &str, sections: &Sections) -> Vec<Part> {
     let mut found = Vec::new();
     for part in sections.owned() {
@@ -102,7 +91,7 @@ fn cut(text: &str, sections: &Sections) -> Vec<Part> {
     found.sort_by_key(|(start, ..)| *start);
     let (mut parts, mut end) = (Vec::new(), 0);
     for (start, stop, owner) in found.into_iter().filter(|(start, stop, _)| start < stop) {
-        // Sections do not overlap unless one holds another's very text.
+        // Sections overlap only if one contains the exact text of another.
         if start < end {
             continue;
         }
@@ -119,12 +108,4 @@ fn cut(text: &str, sections: &Sections) -> Vec<Part> {
 
 fn lines(text: &str, owner: Option<Owner>) -> Option<Part> {
     (!text.is_empty()).then(|| Part { text: text.into(), owner })
-}
-
-impl Sections {
-    /// Parts that are somebody's.
-    fn owned(&self) -> impl Iterator<Item = &Part> {
-        let all = [&self.global, &self.defaults, &self.http, &self.tcp];
-        all.into_iter().flatten().filter(|part| part.owner.is_some())
-    }
 }

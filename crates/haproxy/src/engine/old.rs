@@ -1,30 +1,30 @@
-//! A worker that was replaced: whose connections it still has, and which of them have to end. Keeps no time.
+//! A worker that was replaced and still finishes its connections. Ends sessions when told to; keeps no time.
 
 use tokio::time::Instant;
 
-use super::answers::{Session, sessions};
-use super::census::Tenants;
-use super::master::Master;
-use super::model::BackendName;
+use crate::answers::{Session, sessions};
+use crate::master::Master;
+use crate::names::BackendName;
+use crate::scrape::ServiceLookup;
 
-/// How many sessions of a replaced worker are cut before anything else has its turn.
+/// Most sessions of an old worker that are ended in one go.
 const MOST_CUT: usize = 100;
 
-/// A worker that was replaced, and may still have connections.
+/// An old worker.
 pub(super) struct OldWorker {
     pub(super) pid: u32,
     pub(super) master: Master,
-    pub(super) tenants: Tenants,
-    /// Servers that nobody wants any more, and since when.
+    pub(super) services: ServiceLookup,
+    /// Servers that the table no longer has, and since when.
     pub(super) departed: Vec<(BackendName, Box<str>, Instant)>,
 }
 
 impl OldWorker {
-    /// Ends the sessions on these servers, one by one: a worker that was replaced takes no command about its servers.
-    /// Not all at once if there are many.
+    /// Ends the sessions on these servers, one by one: an old worker takes no command about its servers. A large number
+    /// takes several calls.
     ///
     /// # Errors
-    /// It could not be asked, as while its master reloads, or some are left.
+    /// The worker could not be asked, as while its master reloads, or sessions are left.
     pub(super) async fn cut(&self, departed: &[(BackendName, Box<str>, Instant)]) -> Result<(), Uncut> {
         let answer = self.master.ask_worker(self.pid, "show sess").await.map_err(|_| Uncut)?;
         let gone =
@@ -38,5 +38,5 @@ impl OldWorker {
     }
 }
 
-/// Sessions of a worker that was replaced are left to be cut.
+/// Sessions are left to be ended.
 pub(super) struct Uncut;

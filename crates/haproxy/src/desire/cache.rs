@@ -1,5 +1,5 @@
-//! What was made of services before, so that only what changed is made again. Decides nothing: with a memory or without,
-//! the same comes out.
+//! Keeps the backends and maps of the last table, so that only what changed is made again. Decides nothing: the result
+//! is the same without it.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -9,23 +9,25 @@ use std::vec::IntoIter;
 
 use pointsman_table::{Service, Timeouts};
 
-use super::super::backend::Yard;
-use super::super::model::{Addresses, Backend, BackendName, Maps};
+use super::super::backend::BackendBuilder;
+use super::super::maps::Maps;
+use super::super::model::{Addresses, Backend};
+use super::super::names::BackendName;
 use super::super::routing;
 use super::super::version::Version;
 
-/// What was made last.
+/// Everything made for the last table.
 #[derive(Debug, Default)]
-pub struct Memory {
-    /// What backends depend on beside their services.
+pub struct Cache {
+    /// What every backend depends on besides its service.
     basis: Option<(Timeouts, Addresses, Version)>,
     /// Ordered as in the table.
     backends: Vec<Made>,
-    /// The maps, and the services that they were made of.
+    /// The maps, and the services that they were made from.
     maps: Option<(Vec<Arc<Service>>, Arc<Maps>)>,
 }
 
-/// A service, and what was made of it.
+/// A service and its backend.
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     pub(super) service: Arc<Service>,
@@ -33,21 +35,21 @@ pub(super) struct Made {
     pub(super) backend: Arc<Backend>,
 }
 
-impl Memory {
-    /// What was made of services that nothing but themselves has changed for; it is forgotten, to be told anew.
-    pub(super) fn recall(&mut self, yard: &Yard<'_>) -> Recall {
+impl Cache {
+    /// Takes the backends out, if what all of them depend on is unchanged. [`Cache::keep`] puts the next ones in.
+    pub(super) fn take(&mut self, builder: &BackendBuilder<'_>) -> Cached {
         let same = self.basis.as_ref().is_some_and(|(timeouts, addresses, version)| {
-            *timeouts == yard.config.timeouts && addresses == yard.addresses && *version == yard.shape.version
+            *timeouts == builder.config.timeouts && addresses == builder.addresses && *version == builder.shape.version
         });
         let mut made = std::mem::take(&mut self.backends);
         if !same {
             made.clear();
-            self.basis = Some((yard.config.timeouts, yard.addresses.clone(), yard.shape.version));
+            self.basis = Some((builder.config.timeouts, builder.addresses.clone(), builder.shape.version));
         }
-        Recall(made.into_iter().peekable())
+        Cached(made.into_iter().peekable())
     }
 
-    /// Keeps what was made, in the table's order.
+    /// Keeps these backends, in the table's order.
     pub(super) fn keep(&mut self, made: Vec<Made>) {
         self.backends = made;
     }
@@ -79,11 +81,11 @@ fn order(one: &Service, other: &Service) -> Ordering {
     (one.protocol, &one.name).cmp(&(other.protocol, &other.name))
 }
 
-/// What was made before, service by service.
-pub(super) struct Recall(Peekable<IntoIter<Made>>);
+/// The last backends, service by service.
+pub(super) struct Cached(Peekable<IntoIter<Made>>);
 
-impl Recall {
-    /// What was made of this very service. To be asked in the table's order.
+impl Cached {
+    /// The backend of this very service. Ask in the table's order.
     pub(super) fn of(&mut self, service: &Arc<Service>) -> Option<Made> {
         while let Some(made) = self.0.peek() {
             if Arc::ptr_eq(&made.service, service) {
