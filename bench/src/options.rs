@@ -10,7 +10,7 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3]
 
-groups: all (default), http, scale, memory, table, haproxy, fleet
+groups: all (default), http, scale, memory, table, pick, haproxy, fleet
 
   --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
   --seconds S       length of one turn (default 2; of a fleet's idling, 20)
@@ -52,13 +52,16 @@ pub(crate) enum Group {
     Memory,
     /// Lookups and compiling.
     Table,
+    /// Picking instances.
+    Pick,
     /// A HAProxy that we drive.
     Haproxy,
     /// Many balancers on one etcd.
     Fleet,
 }
 
-const ALL: [Group; 6] = [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy, Group::Fleet];
+const ALL: [Group; 7] =
+    [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Pick, Group::Haproxy, Group::Fleet];
 
 /// How to measure.
 pub(crate) struct Options {
@@ -136,6 +139,7 @@ impl Options {
                 "scale" => groups.push(Group::Scale),
                 "memory" => groups.push(Group::Memory),
                 "table" => groups.push(Group::Table),
+                "pick" => groups.push(Group::Pick),
                 "haproxy" => groups.push(Group::Haproxy),
                 "fleet" => groups.push(Group::Fleet),
                 other => return Err(format!("`{other}` is not a group or an option")),

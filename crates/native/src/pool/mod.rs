@@ -9,6 +9,7 @@
 //! | `connect` | a new connection, names resolved |
 //! | `checkout` | an instance with a connection to it, for one request |
 
+pub(crate) mod bench;
 pub(crate) mod checkout;
 pub(crate) mod connect;
 pub(crate) mod connections;

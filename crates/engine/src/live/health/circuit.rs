@@ -24,15 +24,18 @@
 
 use std::time::Duration;
 
-/// Spells that are told apart. More do not last longer.
+use Circuit::{Closed, Ejected, HalfOpen};
+use ConnectEvent::{ConnectFailed, Connected, Connecting};
+
+/// Ejections in a row that are counted. Further ones last no longer.
 const MOST_SPELLS: u32 = 17;
 
-/// Whether an instance takes connections, as far as its last connections show. Times are milliseconds of one clock.
+/// Whether an instance takes connections, judged by its last ones. Times are milliseconds of one clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
-    /// It gets work; so many connects in a row have failed.
+    /// It gets work.
     Closed {
-        /// Fewer than [`EjectionRules::failures`].
+        /// Failed connects in a row, fewer than [`EjectionRules::failures`].
         failures: u32,
     },
     /// It gets no work, if another instance can have it.
@@ -54,7 +57,7 @@ pub enum Circuit {
 /// How soon an instance is ejected, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct EjectionRules {
-    /// Failed connects in a row that eject.
+    /// Failed connects in a row that eject: 63 at most.
     pub failures: u32,
     /// The first ejection, milliseconds; each further one in a row lasts twice as long.
     pub first: u64,
@@ -103,42 +106,38 @@ pub enum Flip {
 }
 
 impl Circuit {
-    /// What the event makes of it at this time.
+    /// The next state, and whether that is a flip.
     #[must_use]
     pub fn step(self, now: u64, rules: &EjectionRules, event: ConnectEvent) -> (Self, Option<Flip>) {
         match (self, event) {
-            (Self::Closed { failures }, ConnectEvent::ConnectFailed) if failures + 1 < rules.failures => {
-                (Self::Closed { failures: failures + 1 }, None)
+            (Closed { failures }, ConnectFailed) if failures + 1 < rules.failures => {
+                (Closed { failures: failures + 1 }, None)
             }
-            (Self::Closed { .. }, ConnectEvent::ConnectFailed) => Self::eject(now, rules, 0),
-            (Self::Closed { .. }, ConnectEvent::Connected) => (Self::Closed { failures: 0 }, None),
-            (Self::Ejected { until, spells }, ConnectEvent::ConnectFailed) if until <= now => {
-                Self::eject(now, rules, spells)
+            (Closed { .. }, ConnectFailed) => Self::eject(now, rules, 0),
+            (Closed { .. }, Connected) => (Closed { failures: 0 }, None),
+            (Closed { .. }, Connecting { .. }) => (self, None),
+            (Ejected { until, spells }, ConnectFailed) if until <= now => Self::eject(now, rules, spells),
+            // Connects that began before the ejection and end during it.
+            (Ejected { .. }, ConnectFailed) => (self, None),
+            (HalfOpen { spells, .. }, ConnectFailed) => Self::eject(now, rules, spells),
+            (Ejected { until, spells } | HalfOpen { until, spells }, Connecting { limit }) if until <= now => {
+                (HalfOpen { until: now.saturating_add(limit), spells }, Some(Flip::HalfOpen))
             }
-            (Self::HalfOpen { spells, .. }, ConnectEvent::ConnectFailed) => Self::eject(now, rules, spells),
-            (
-                Self::Ejected { until, spells } | Self::HalfOpen { until, spells },
-                ConnectEvent::Connecting { limit },
-            ) if until <= now => (Self::HalfOpen { until: now.saturating_add(limit), spells }, Some(Flip::HalfOpen)),
-            (Self::Ejected { .. } | Self::HalfOpen { .. }, ConnectEvent::Connected) => {
-                (Self::Closed { failures: 0 }, Some(Flip::Restored))
-            }
-            (Self::Closed { .. } | Self::HalfOpen { .. }, ConnectEvent::Connecting { .. })
-            | (Self::Ejected { .. }, _) => (self, None),
+            // When all instances are down, even an ejected one is tried.
+            (Ejected { .. } | HalfOpen { .. }, Connecting { .. }) => (self, None),
+            (Ejected { .. } | HalfOpen { .. }, Connected) => (Closed { failures: 0 }, Some(Flip::Restored)),
         }
     }
 
     fn eject(now: u64, rules: &EjectionRules, spells: u32) -> (Self, Option<Flip>) {
         let lasts = rules.lasts(spells);
-        let ejected = Self::Ejected { until: now.saturating_add(lasts), spells: (spells + 1).min(MOST_SPELLS) };
+        let ejected = Ejected { until: now.saturating_add(lasts), spells: (spells + 1).min(MOST_SPELLS) };
         (ejected, Some(Flip::Ejected(Duration::from_millis(lasts))))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Circuit::{Closed, Ejected, HalfOpen};
-    use super::ConnectEvent::{ConnectFailed, Connected, Connecting};
     use super::*;
 
     fn check(before: Circuit, event: ConnectEvent, after: Circuit, flip: Option<Flip>) {
