@@ -8,14 +8,14 @@ use crate::table::{Keys, nanos_each, table};
 
 /// Picks of one measurement.
 const PICKS: usize = 200_000;
-/// The same, where a pick looks at every instance.
+/// The same, for balances that look at every instance.
 const LONG_PICKS: usize = 5_000;
-/// Whose counters a balance adds up that goes by load.
+/// Workers, whose counters `p2c` and `leastconn` add up.
 const WORKERS: usize = 4;
-/// The time, milliseconds: nothing ends while we measure.
+/// The time, milliseconds. It stands still: no ejection ends.
 const NOW: u64 = 1_000;
 
-/// Measures picks among few and many, by balance, and what an ejection costs.
+/// Measures picks among 3 and 1,000 instances, by balance, and after a flip.
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     for (count, written, target) in [(3, "3", 100.0), (1_000, "1,000", 400.0)] {
         for balance in ["roundrobin", "random", "p2c"] {
@@ -44,7 +44,7 @@ fn linear(options: &Options, report: &mut Report) {
     }
 }
 
-/// The first pick after an instance was ejected or restored: the list of candidates is made anew.
+/// The first pick after an instance was ejected or restored: it makes the list of candidates again.
 fn flips(options: &Options, report: &mut Report) {
     let mut picker = picker(1_000, "roundrobin", "");
     let mut flip = |n: usize| {
@@ -65,7 +65,7 @@ fn cost(options: &Options, picks: usize, picker: &mut PickBench, key: impl Fn(us
 /// A service of so many instances; every third has these options.
 fn picker(count: usize, balance: &str, options: &str) -> PickBench {
     let instance = |n: usize| {
-        let options = if n % 3 == 0 { options } else { "" };
+        let options = if n.is_multiple_of(3) { options } else { "" };
         (format!("services/s/i{n}"), format!("10.0.{}.{}:8080{options}", n / 250, n % 250))
     };
     let mut keys: Keys = (0..count).map(instance).collect();

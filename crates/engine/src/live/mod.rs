@@ -296,7 +296,7 @@ impl Known {
         self.services.entry(key).or_insert_with(|| Kept::new(ServiceShared::new(workers)))
     }
 
-    /// A service is kept at least as long as its instances: their flips move its count, whoever comes back to them.
+    /// A service is kept at least as long as its instances, because their flips move its count.
     fn forget(&mut self, now: Instant) {
         self.instances.retain(|_, kept| kept.is_worth_keeping(now));
         let named: HashSet<ServiceKey> =
@@ -346,7 +346,11 @@ mod tests {
             registry.lock().forget(now + passed);
         }
         assert!(held.health.failed(0).is_none() && held.health.failed(0).is_none() && held.health.failed(0).is_some());
-        assert_eq!(registry.service(service).flips.get(), 1, "who comes back sees the flips of what was kept");
+        assert_eq!(
+            registry.service(service).flips.get(),
+            1,
+            "a service that comes back sees the flips of instances that were kept"
+        );
         drop(held);
         for passed in [1, 2] {
             registry.lock().forget(now + passed * FORGET_AFTER);

@@ -1,4 +1,4 @@
-//! Picks without an engine around them, to be measured. Nothing in the engine uses it.
+//! Picking without an engine, for the bench. The engine does not use it.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ impl PickBench {
         pick(&self.live, key, Tried::default(), now, &mut self.rng)
     }
 
-    /// Fails to connect to an instance once more.
+    /// A failed connect to an instance.
     pub fn fail(&self, index: usize, now: u64) {
         self.live.instances[index].shared.health.failed(now);
     }
 
-    /// Connects to an instance.
+    /// A connect to an instance.
     pub fn connect(&self, index: usize) {
         self.live.instances[index].shared.health.succeeded();
     }

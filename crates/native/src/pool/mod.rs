@@ -8,6 +8,7 @@
 //! | `pick` | which instance |
 //! | `connect` | a new connection, names resolved |
 //! | `checkout` | an instance with a connection to it, for one request |
+//! | `bench` | picking without an engine, for the bench |
 
 pub(crate) mod bench;
 pub(crate) mod checkout;

@@ -58,7 +58,7 @@ pub(crate) struct ServiceLive {
     pub(crate) turn: Cell<usize>,
     /// Smooth weighted turns: what each instance has saved up.
     pub(crate) credit: RefCell<Box<[i64]>>,
-    /// Which instances a pick is made from.
+    /// The instances to pick from.
     pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
     superseded: Cell<bool>,
@@ -163,7 +163,7 @@ impl ServiceLive {
         self.superseded.get()
     }
 
-    /// How often its instances have been ejected, tried again or restored, as all workers have seen it.
+    /// How often its instances were ejected, tried again or restored, by all workers.
     pub(crate) fn flips(&self) -> u64 {
         self.shared.flips.get()
     }

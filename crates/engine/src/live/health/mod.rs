@@ -35,12 +35,12 @@ impl Health {
         self.down_until() <= now
     }
 
-    /// Until when it gets no work, unless it flips before. In the past: it gets work.
+    /// When it may get work again, unless it flips before; in the past while it is up.
     pub fn down_until(&self) -> u64 {
         until(self.circuit.load(Relaxed))
     }
 
-    /// Takes the event in.
+    /// Records an event. A flip moves the service's count.
     pub fn apply(&self, now: u64, rules: &EjectionRules, event: ConnectEvent) -> Option<Flip> {
         let mut before = self.circuit.load(Relaxed);
         loop {
@@ -80,13 +80,13 @@ impl Health {
     }
 }
 
-/// How often the instances of one service have flipped. Whoever remembers which of them are up looks again when it has
-/// moved.
+/// How often the instances of one service have flipped. When it has moved, a cached list of those that are up is out of
+/// date.
 #[derive(Debug, Default)]
 pub struct FlipCount(AtomicU64);
 
 impl FlipCount {
-    /// The count now. Whoever sees it moved sees the flips that moved it.
+    /// The count now. Who sees it moved also sees the flips that moved it.
     pub fn get(&self) -> u64 {
         self.0.load(Acquire)
     }
@@ -96,8 +96,8 @@ impl FlipCount {
     }
 }
 
-/// The circuit in one word: which one in the lowest [`KIND_BITS`], then `failures` or `spells`, then `until`. Closed
-/// without a failure is 0, and closed has an `until` of 0, so that whoever asks for `until` need not ask which it is.
+/// The circuit in one word: its kind in the lowest [`KIND_BITS`], then `failures` or `spells`, then `until`. A closed
+/// circuit has an `until` of 0, so that one comparison tells who is up.
 fn pack(circuit: Circuit) -> u64 {
     let word = |kind: u64, count: u32, until: u64| {
         let count = u64::from(count).min((1 << COUNT_BITS) - 1);
@@ -210,7 +210,7 @@ mod tests {
         }
         let endless = Circuit::HalfOpen { until: u64::MAX, spells: u32::MAX };
         assert_eq!(unpack(pack(endless)), Circuit::HalfOpen { until: longest, spells: 63 });
-        assert_eq!(pack(Circuit::Closed { failures: 0 }), 0, "nothing to do at the success of a healthy instance");
+        assert_eq!(pack(Circuit::Closed { failures: 0 }), 0, "a success of a healthy instance writes nothing");
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! The ways to spread requests over candidates. Each picks among those that `fits` lets through, and changes nothing
-//! when there is none.
+//! The balances: each picks one of the candidates that fit, and changes nothing when none does.
 
 use std::hash::BuildHasher as _;
 
@@ -9,11 +8,11 @@ use pointsman_table::Balance;
 use super::candidates::Candidates;
 use crate::pool::view::ServiceLive;
 
-/// How often one is drawn by chance before the candidates are looked through: a draw finds one that fits at once,
-/// unless most of the weight is on others.
+/// Draws by chance before all candidates are looked through: the first few find one that fits, unless most of the weight
+/// is on others.
 const DRAWS: usize = 8;
 
-/// One of those that fit. `key`: for hashing balances.
+/// Picks by the service's balance. `key`: for hashing balances.
 pub(super) fn one_of(
     live: &ServiceLive,
     candidates: &Candidates,
@@ -91,7 +90,7 @@ fn by_key(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) -> b
     scores.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, index)| index)
 }
 
-/// By chance and weight. Drawing again until one fits gives each that fits its share of them.
+/// By chance and weight. Drawing until one fits keeps the shares of those that fit.
 fn by_chance(
     live: &ServiceLive,
     candidates: &Candidates,
@@ -107,7 +106,7 @@ fn by_chance(
     by_chance_among(live, candidates.all().filter(|index| fits(*index)).collect(), rng)
 }
 
-/// As [`by_chance`], with each of them looked at.
+/// As [`by_chance`], from a list of those that fit.
 fn by_chance_among(live: &ServiceLive, fitting: Vec<usize>, rng: &mut fastrand::Rng) -> Option<usize> {
     let weight = |index: &usize| u64::from(live.service.instances[*index].weight);
     let mut left = rng.u64(0..fitting.iter().map(weight).sum::<u64>().max(1));

@@ -1,27 +1,28 @@
-//! The instances that requests are spread over, as a list that is kept until it changes. Picks none of them.
+//! The instances that a service's requests are spread over: a list, cached until health changes it. Picks none of them.
 
-use crate::pool::pick::Tried;
-use crate::pool::view::ServiceLive;
 use pointsman_table::Balance;
 
-/// The eligible instances that go before all others, whatever their `maxconn` leaves.
+use super::Tried;
+use crate::pool::view::ServiceLive;
+
+/// The eligible instances of the best tier, with and without room.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
-    /// Of which count of flips the list is.
+    /// The service's count of flips when the list was made.
     flips: u64,
-    /// When an ejection ends or a trial is given up, coarse time: the list is another one then. 0: there is none yet.
+    /// When the next ejection ends, or the next trial is given up, coarse time. 0: there is no list yet.
     valid_until: u64,
     /// Their indices, ascending.
     indices: Box<[u32]>,
-    /// For balances that go by chance: the weights, each added to all before it.
+    /// Running sums of their weights, for balances that go by chance.
     sums: Box<[u64]>,
-    /// Some have a `maxconn`, and those at theirs go last.
+    /// Some have a `maxconn`: those with room go first.
     limited: bool,
     /// All instances of the service have the same weight.
     even: bool,
 }
 
-/// What divides instances for longer than a moment. Those of the lowest tier that has any are the candidates.
+/// What ranks instances until the next flip. Candidates are all of the lowest tier present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Tier {
     Ordinary,
@@ -31,17 +32,15 @@ enum Tier {
 }
 
 impl Candidates {
-    /// Brings the list up to date.
+    /// Makes the list again if it is out of date.
     pub(super) fn refresh(&mut self, live: &ServiceLive, now: u64) {
-        // Read before the instances are: a flip that comes in between is one that the list has missed.
-        let flips = live.flips();
-        if self.flips != flips || self.valid_until <= now {
-            *self = Self { flips, ..Self::among(live, |index| live.service.instances[index].takes_work(), now) };
+        if self.flips != live.flips() || self.valid_until <= now {
+            *self = Self::among(live, |index| live.service.instances[index].takes_work(), now);
         }
     }
 
-    /// The list for a request that has been elsewhere, or that came before the newest table: what it has tried is out,
-    /// and so is whatever gets no work any more, if there is anything else.
+    /// The list for a request that is repeated, or older than the newest table: without the instances that it has
+    /// tried, and without those that the newest table gives no work, unless no others are left.
     pub(super) fn left(live: &ServiceLive, tried: Tried, now: u64) -> Self {
         let eligible = |index: usize| live.service.instances[index].takes_work() && !tried.has(index);
         let current = |index: usize| eligible(index) && live.is_current(index);
@@ -50,6 +49,8 @@ impl Candidates {
     }
 
     fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Self {
+        // Read first: a flip during the scan may be missed, and then the next pick must see the count moved.
+        let flips = live.flips();
         let (instances, mut best) = (&live.service.instances, Tier::DownBackup);
         let (mut indices, mut valid_until) = (Vec::with_capacity(instances.len()), u64::MAX);
         for index in (0..instances.len()).filter(|index| eligible(*index)) {
@@ -67,23 +68,22 @@ impl Candidates {
             }
         }
         let up = best < Tier::Down;
-        let limited = up && indices.iter().any(|index| instances[*index as usize].max_connections.is_some());
         Self {
-            flips: 0,
+            flips,
             valid_until,
             sums: sums(live, &indices),
-            limited,
+            limited: up && indices.iter().any(|index| instances[*index as usize].max_connections.is_some()),
             even: instances.iter().all(|instance| instance.weight == instances[0].weight),
             indices: indices.into(),
         }
     }
 
-    /// Whether some have a `maxconn` that counts: those that are down are tried whatever theirs leaves.
+    /// Whether room counts: some have a `maxconn`, and they are up. Those that are down are tried with or without room.
     pub(super) fn are_limited(&self) -> bool {
         self.limited
     }
 
-    /// Whether turns are plain.
+    /// Whether all instances of the service have the same weight.
     pub(super) fn are_even(&self) -> bool {
         self.even
     }
@@ -93,7 +93,7 @@ impl Candidates {
         self.indices.iter().map(|index| *index as usize)
     }
 
-    /// All of them, from this index on and around.
+    /// All of them, from this instance on, then from the first. `count`: all instances of the service.
     pub(super) fn from(&self, start: usize, count: usize) -> impl Iterator<Item = usize> {
         let at = if self.indices.len() == count {
             start
@@ -125,11 +125,10 @@ fn sums(live: &ServiceLive, indices: &[u32]) -> Box<[u64]> {
     if !matches!(live.service.balance, Balance::Random | Balance::PowerOfTwo) {
         return Box::default();
     }
-    let weights = indices.iter().map(|index| u64::from(live.service.instances[*index as usize].weight));
-    weights
-        .scan(0, |sum, weight| {
-            *sum += weight;
-            Some(*sum)
-        })
-        .collect()
+    let mut sum = 0;
+    let add = |index: &u32| {
+        sum += u64::from(live.service.instances[*index as usize].weight);
+        sum
+    };
+    indices.iter().map(add).collect()
 }

@@ -8,8 +8,8 @@
 //! Of those, instances that are up go before those ejected by connect failures, ordinary ones before backups, and ones
 //! with room before those at their `maxconn`. Backups serve when all others are down, not when they are full.
 //!
-//! All of this but room changes rarely. So a worker keeps the list of candidates of each service, and makes it anew
-//! when an instance of the service flips or an ejection ends. A pick among 1,000 then costs about what one among 3 does.
+//! All of this but room changes rarely. So each worker caches the candidates of each service until an instance of the
+//! service flips or an ejection ends: taking turns among 1,000 costs what it costs among 3.
 
 mod balance;
 mod candidates;
@@ -77,7 +77,7 @@ pub(crate) fn pick(
     among(live, &candidates, key, rng)
 }
 
-/// One with room, else one that will have to be waited for.
+/// Picks one with room, or else one at its `maxconn`.
 fn among(live: &ServiceLive, candidates: &Candidates, key: Option<u64>, rng: &mut fastrand::Rng) -> Option<usize> {
     if candidates.are_limited() {
         let with_room = balance::one_of(live, candidates, |index| has_room(live, index), key, rng);

@@ -1,4 +1,4 @@
-//! Rows: who is picked. And that the list that picks go by is the list of those who should be picked.
+//! Rows of keys and the instances picked. A property: the cached list and a scan of all instances agree.
 
 use std::rc::Rc;
 use std::sync::Arc;
