@@ -6,6 +6,7 @@
 //! | `http` | CPU per request through the proxies, by number of connections |
 //! | `scale` | the same at 10 and 10,000 services, and memory there |
 //! | `table` | lookups and compiling, in this process |
+//! | `pick` | picking an instance, in this process |
 //! | `haproxy` | a HAProxy that we drive, against confd's way: CPU, changes, reloads |
 //! | `burst` | 200 services written back to back: how soon each of them answers |
 //! | `fleet` | many balancers on one etcd: what they cost it, and how soon all of them serve a change |
@@ -24,6 +25,7 @@ mod haproxy;
 mod http;
 mod options;
 mod peers;
+mod pick;
 mod relay;
 mod report;
 mod responder;
@@ -58,6 +60,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Scale => scale::measure(options, &mut report),
             options::Group::Memory => scale::measure_memory(options, &mut report),
             options::Group::Table => table::measure(options, &mut report),
+            options::Group::Pick => pick::measure(options, &mut report),
             options::Group::Haproxy => haproxy::measure(options, &mut report),
             options::Group::Burst => burst::measure(options, &mut report),
             options::Group::Fleet => fleet::measure(options, &mut report),

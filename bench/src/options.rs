@@ -10,7 +10,7 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3]
 
-groups: all (default), http, scale, memory, table, haproxy, burst, fleet
+groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet
 
   --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
   --seconds S       length of one turn (default 2; of a fleet's idling, 20)
@@ -52,6 +52,8 @@ pub(crate) enum Group {
     Memory,
     /// Lookups and compiling.
     Table,
+    /// Picking instances.
+    Pick,
     /// A HAProxy that we drive.
     Haproxy,
     /// Many services written at once.
@@ -60,8 +62,8 @@ pub(crate) enum Group {
     Fleet,
 }
 
-const ALL: [Group; 7] =
-    [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Haproxy, Group::Burst, Group::Fleet];
+const ALL: [Group; 8] =
+    [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Pick, Group::Haproxy, Group::Burst, Group::Fleet];
 
 /// How to measure.
 pub(crate) struct Options {
@@ -139,6 +141,7 @@ impl Options {
                 "scale" => groups.push(Group::Scale),
                 "memory" => groups.push(Group::Memory),
                 "table" => groups.push(Group::Table),
+                "pick" => groups.push(Group::Pick),
                 "haproxy" => groups.push(Group::Haproxy),
                 "burst" => groups.push(Group::Burst),
                 "fleet" => groups.push(Group::Fleet),

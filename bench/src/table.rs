@@ -94,7 +94,8 @@ pub(crate) fn key_set(services: &[Keys]) -> KeySet {
     key_set
 }
 
-fn table(services: &[Keys]) -> Arc<Table> {
+/// Their table.
+pub(crate) fn table(services: &[Keys]) -> Arc<Table> {
     let compiled = compile(&key_set(services), None, &limits());
     assert!(compiled.problems.is_empty(), "the bench's own keys: {:?}", compiled.problems.first());
     compiled.table
@@ -106,7 +107,8 @@ pub(crate) fn limits() -> Limits {
     Limits { prefix: "/bench".into(), own: own.into(), ..Limits::default() }
 }
 
-fn nanos_each<T>(times: usize, mut work: impl FnMut(usize) -> T) -> f64 {
+/// Nanoseconds that one of so many takes.
+pub(crate) fn nanos_each<T>(times: usize, mut work: impl FnMut(usize) -> T) -> f64 {
     let start = Instant::now();
     for n in 0..times {
         black_box(work(black_box(n)));

@@ -49,6 +49,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use accept::Report;
+#[doc(hidden)]
+pub use pool::bench::PickBench;
 use worker::Limits;
 use workers::Workers;
 

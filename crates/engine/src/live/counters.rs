@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pointsman_table::{InstanceName, Protocol, ServiceName, Target};
 
-use super::health::{Health, Room, Slots};
+use super::health::{FlipCount, Health, Room, Slots};
 
 /// Upper bounds of the latency histogram's buckets, microseconds.
 pub(super) const BUCKETS: [u64; 14] = [
@@ -84,6 +84,8 @@ pub struct ServiceShared {
     pub unserved: Box<[Counters]>,
     /// Where requests wait while every instance is at its `maxconn`.
     pub room: Arc<Room>,
+    /// Moves whenever one of its instances is ejected, tried again or restored.
+    pub flips: Arc<FlipCount>,
 }
 
 /// What all workers know of one instance.

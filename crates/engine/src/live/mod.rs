@@ -14,6 +14,6 @@ mod registry;
 mod snapshot;
 
 pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
-pub use health::{Health, Room, Slots};
+pub use health::{Circuit, ConnectEvent, EjectionRules, Flip, FlipCount, Health, Room, Slots};
 pub use registry::Registry;
 pub use snapshot::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals, Working};

@@ -3,7 +3,7 @@
 
 #![expect(clippy::disallowed_types, reason = "the one lock of all workers: taken for a new table, never for a request")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -82,21 +82,19 @@ impl Registry {
 
     /// What is shared of a service, made when it is first asked for.
     pub fn service(&self, service: &Service) -> Arc<ServiceShared> {
-        let workers = self.workers.len();
-        let shared =
-            || ServiceShared { latency: per_worker(workers), unserved: per_worker(workers), room: Arc::default() };
-        let key = (service.protocol, service.name.clone());
-        self.lock().services.entry(key).or_insert_with(|| Kept::new(shared())).take()
+        self.lock().service(service, self.workers.len()).take()
     }
 
     /// What is shared of an instance reached this way, made when it is first asked for.
     pub fn instance(&self, service: &Service, instance: &Instance) -> Arc<InstanceShared> {
         let workers = self.workers.len();
+        let mut known = self.lock();
+        let flips = Arc::clone(&known.service(service, workers).shared.flips);
         let shared =
-            || InstanceShared { workers: per_worker(workers), health: Health::default(), slots: Slots::default() };
+            || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: Slots::default() };
         let way = (instance.target.clone(), instance.tls);
         let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
-        self.lock().instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
+        known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -106,10 +104,7 @@ impl Registry {
     /// Forgets what left the table more than ten minutes ago.
     #[expect(clippy::disallowed_methods, reason = "asked for once a minute")]
     pub fn forget(&self) {
-        let now = Instant::now();
-        let mut known = self.lock();
-        known.services.retain(|_, kept| kept.is_worth_keeping(now));
-        known.instances.retain(|_, kept| kept.is_worth_keeping(now));
+        self.lock().forget(Instant::now());
     }
 
     /// All counters now.
@@ -155,6 +150,25 @@ impl Registry {
 }
 
 impl Known {
+    fn service(&mut self, service: &Service, workers: usize) -> &mut Kept<ServiceShared> {
+        let shared = || ServiceShared {
+            latency: per_worker(workers),
+            unserved: per_worker(workers),
+            room: Arc::default(),
+            flips: Arc::default(),
+        };
+        let key = (service.protocol, service.name.clone());
+        self.services.entry(key).or_insert_with(|| Kept::new(shared()))
+    }
+
+    /// A service is kept at least as long as its instances, because their flips move its count.
+    fn forget(&mut self, now: Instant) {
+        self.instances.retain(|_, kept| kept.is_worth_keeping(now));
+        let named: HashSet<ServiceKey> =
+            self.instances.keys().map(|(protocol, service, ..)| (*protocol, service.clone())).collect();
+        self.services.retain(|key, kept| kept.is_worth_keeping(now) || named.contains(key));
+    }
+
     fn stats(&self, clock: u64) -> Vec<ServiceStats> {
         let mut by_service: HashMap<ServiceKey, Vec<Addressed>> = HashMap::new();
         for ((protocol, service, name, (target, _)), kept) in &self.instances {
@@ -174,4 +188,40 @@ impl Known {
 
 fn per_worker<T: Default>(workers: usize) -> Box<[T]> {
     std::iter::repeat_with(T::default).take(workers).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_table::{KeySet, Limits, compile};
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the zero of this test's times")]
+    fn a_service_is_known_as_long_as_its_instances() {
+        let mut key_set = KeySet::default();
+        let keys = [("services/s/a", "h:1"), ("services/s/default", "true")];
+        key_set.reset(1, keys.map(|(key, value)| (key.into(), value.as_bytes().into())));
+        let table = compile(&key_set, None, &Limits::default()).table;
+        let service = &table.services()[0];
+        let registry = Registry::new(1, &[]);
+        let shared = |registry: &Registry| registry.instance(service, &service.instances[0]);
+        let held = shared(&registry);
+        let now = Instant::now();
+        for passed in [Duration::ZERO, FORGET_AFTER] {
+            registry.lock().forget(now + passed);
+        }
+        assert!(held.health.failed(0).is_none() && held.health.failed(0).is_none() && held.health.failed(0).is_some());
+        assert_eq!(
+            registry.service(service).flips.get(),
+            1,
+            "a service that comes back sees the flips of instances that were kept"
+        );
+        drop(held);
+        for passed in [1, 2] {
+            registry.lock().forget(now + passed * FORGET_AFTER);
+        }
+        assert!(registry.snapshot().services.is_empty());
+        assert_eq!(shared(&registry).health.down_until(), 0);
+    }
 }

@@ -189,7 +189,7 @@ fn connect_failed(live: &ServiceLive, index: usize, fault: Fault, now: u64) {
         return;
     }
     if let Some(out) = instance.shared.health.failed(now) {
-        warn!("{} is out of rotation for {} s: {fault}", live.describe(index), out.as_secs());
+        warn!("{} is ejected for {} s: {fault}", live.describe(index), out.as_secs());
     }
 }
 

@@ -8,7 +8,9 @@
 //! | `pick` | which instance |
 //! | `connect` | a new connection, names resolved |
 //! | `checkout` | an instance with a connection to it, for one request |
+//! | `bench` | picking without an engine, for the bench |
 
+pub(crate) mod bench;
 pub(crate) mod checkout;
 pub(crate) mod connect;
 pub(crate) mod connections;

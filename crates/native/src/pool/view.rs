@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pointsman_table::{Config, Instance, Protocol, Service, Table};
 
 use super::connections::{Pool, Pools};
+use super::pick::Candidates;
 use super::via::Via;
 use crate::net::stream::Stream;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
@@ -57,6 +58,8 @@ pub(crate) struct ServiceLive {
     pub(crate) turn: Cell<usize>,
     /// Smooth weighted turns: what each instance has saved up.
     pub(crate) credit: RefCell<Box<[i64]>>,
+    /// The instances to pick from.
+    pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
     superseded: Cell<bool>,
 }
@@ -150,8 +153,19 @@ impl ServiceLive {
             shared: home.registry.service(service),
             turn: Cell::new(before.map_or_else(|| fastrand::usize(..1 << 20), |before| before.turn.get())),
             credit: RefCell::new(vec![0; service.instances.len()].into()),
+            candidates: RefCell::default(),
             superseded: Cell::new(false),
         }
+    }
+
+    /// Whether a later table has the service in another form.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.get()
+    }
+
+    /// How often its instances were ejected, tried again or restored, by all workers.
+    pub(crate) fn flips(&self) -> u64 {
+        self.shared.flips.get()
     }
 
     /// Whether this instance still gets work by the newest table too, as far as this one can know.

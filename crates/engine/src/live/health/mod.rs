@@ -1,0 +1,231 @@
+//! Whether an instance takes connections and has room, and who waits for it. Shared by all workers, written only when
+//! that changes. Picks nothing.
+
+mod circuit;
+mod room;
+mod slots;
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::time::Duration;
+
+pub use circuit::{Circuit, ConnectEvent, EjectionRules, Flip};
+pub use room::Room;
+pub use slots::Slots;
+
+/// An instance's [`Circuit`], shared by all workers.
+///
+/// Times are milliseconds since the registry began.
+#[derive(Debug, Default)]
+pub struct Health {
+    circuit: AtomicU64,
+    flips: Arc<FlipCount>,
+}
+
+impl Health {
+    pub(super) fn new(flips: &Arc<FlipCount>) -> Self {
+        Self { circuit: AtomicU64::default(), flips: Arc::clone(flips) }
+    }
+
+    /// Whether it may get work. True again when an ejection's time is over, for the request that will try it.
+    pub fn is_up(&self, now: u64) -> bool {
+        self.down_until() <= now
+    }
+
+    /// When it may get work again, unless it flips before; in the past while it is up.
+    pub fn down_until(&self) -> u64 {
+        until(self.circuit.load(Relaxed))
+    }
+
+    /// Records an event. A flip moves the service's count.
+    pub fn apply(&self, now: u64, rules: &EjectionRules, event: ConnectEvent) -> Option<Flip> {
+        let mut before = self.circuit.load(Relaxed);
+        loop {
+            let (after, flip) = unpack(before).step(now, rules, event);
+            let after = pack(after);
+            if after == before {
+                return None;
+            }
+            match self.circuit.compare_exchange_weak(before, after, Relaxed, Relaxed) {
+                Ok(_) => {
+                    flip.inspect(|_| self.flips.add());
+                    return flip;
+                }
+                Err(other) => before = other,
+            }
+        }
+    }
+
+    /// A request is about to connect. The first one after an ejection is the trial: for `wait` milliseconds no other
+    /// request goes there.
+    pub fn approach(&self, now: u64, wait: u64) {
+        self.apply(now, &EjectionRules::default(), ConnectEvent::Connecting { limit: wait });
+    }
+
+    /// It took a connection. `true`: it was ejected before.
+    pub fn succeeded(&self) -> bool {
+        // The outcome does not depend on the time.
+        self.apply(0, &EjectionRules::default(), ConnectEvent::Connected) == Some(Flip::Restored)
+    }
+
+    /// It did not take a connection. `Some`: it is ejected now, for so long.
+    pub fn failed(&self, now: u64) -> Option<Duration> {
+        match self.apply(now, &EjectionRules::default(), ConnectEvent::ConnectFailed) {
+            Some(Flip::Ejected(lasts)) => Some(lasts),
+            Some(Flip::HalfOpen | Flip::Restored) | None => None,
+        }
+    }
+}
+
+/// How often the instances of one service have flipped. When it has moved, a cached list of those that are up is out of
+/// date.
+#[derive(Debug, Default)]
+pub struct FlipCount(AtomicU64);
+
+impl FlipCount {
+    /// The count now. Who sees it moved also sees the flips that moved it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Release);
+    }
+}
+
+/// The circuit in one word: its kind in the lowest [`KIND_BITS`], then `failures` or `spells`, then `until`. A closed
+/// circuit has an `until` of 0, so that one comparison tells who is up.
+fn pack(circuit: Circuit) -> u64 {
+    let word = |kind: u64, count: u32, until: u64| {
+        let count = u64::from(count).min((1 << COUNT_BITS) - 1);
+        until.min(u64::MAX >> UNTIL_SHIFT) << UNTIL_SHIFT | count << KIND_BITS | kind
+    };
+    match circuit {
+        Circuit::Closed { failures } => word(CLOSED, failures, 0),
+        Circuit::Ejected { until, spells } => word(EJECTED, spells, until),
+        Circuit::HalfOpen { until, spells } => word(HALF_OPEN, spells, until),
+    }
+}
+
+fn unpack(word: u64) -> Circuit {
+    let count = (word >> KIND_BITS & ((1 << COUNT_BITS) - 1)) as u32;
+    match word & ((1 << KIND_BITS) - 1) {
+        EJECTED => Circuit::Ejected { until: until(word), spells: count },
+        HALF_OPEN => Circuit::HalfOpen { until: until(word), spells: count },
+        _ => Circuit::Closed { failures: count },
+    }
+}
+
+fn until(word: u64) -> u64 {
+    word >> UNTIL_SHIFT
+}
+
+const CLOSED: u64 = 0;
+const EJECTED: u64 = 1;
+const HALF_OPEN: u64 = 2;
+const KIND_BITS: u32 = 2;
+const COUNT_BITS: u32 = 6;
+const UNTIL_SHIFT: u32 = KIND_BITS + COUNT_BITS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_failures_in_a_row_eject_an_instance_for_a_growing_while() {
+        let health = Health::default();
+        assert_eq!(health.failed(0), None);
+        assert_eq!(health.failed(0), None);
+        assert!(health.is_up(0));
+        assert_eq!(health.failed(0), Some(Duration::from_secs(1)));
+        assert!(!health.is_up(999));
+        assert!(health.is_up(1_000));
+        assert_eq!(health.failed(1_000), Some(Duration::from_secs(2)));
+        assert!(health.succeeded());
+        assert!(health.is_up(1_000));
+        assert_eq!(health.failed(1_000), None, "a success starts the count again");
+    }
+
+    #[test]
+    fn an_ejection_is_bounded() {
+        let health = Health::default();
+        let mut now = 0;
+        let longest = (0..40)
+            .filter_map(|_| {
+                now += 100_000;
+                health.failed(now)
+            })
+            .max();
+        assert_eq!(longest, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn after_an_ejection_one_request_tries_for_all() {
+        let health = Health::default();
+        assert_eq!([(); 3].map(|()| health.failed(0)), [None, None, Some(Duration::from_secs(1))]);
+        health.approach(1_000, 500);
+        assert!(!health.is_up(1_400), "the others go elsewhere while it is tried");
+        assert_eq!(health.failed(1_500), Some(Duration::from_secs(2)));
+        assert_eq!(health.failed(1_500), None, "one verdict a spell");
+        health.approach(3_500, 500);
+        assert!(health.succeeded());
+        assert!(health.is_up(3_500));
+    }
+
+    #[test]
+    fn every_change_in_who_is_up_moves_the_count() {
+        let flips = Arc::new(FlipCount::default());
+        let health = Health::new(&flips);
+        let check = |count, why| assert_eq!(flips.get(), count, "{why}");
+        assert_eq!([(); 2].map(|()| health.failed(0)), [None, None]);
+        health.approach(0, 500);
+        check(0, "two failures are no flip");
+        assert!(health.failed(0).is_some());
+        check(1, "ejected");
+        health.approach(999, 500);
+        check(1, "no trial before its time");
+        health.approach(1_000, 500);
+        check(2, "half-open");
+        assert!(health.failed(1_100).is_some());
+        check(3, "ejected again");
+        assert!(health.succeeded() && !health.succeeded());
+        check(4, "restored, once");
+    }
+
+    #[test]
+    fn a_circuit_fits_into_a_word() {
+        let longest = u64::MAX >> UNTIL_SHIFT;
+        let circuits = [
+            Circuit::Closed { failures: 0 },
+            Circuit::Closed { failures: 2 },
+            Circuit::Ejected { until: 1_000, spells: 1 },
+            Circuit::Ejected { until: longest, spells: 17 },
+            Circuit::HalfOpen { until: 1_500, spells: 17 },
+        ];
+        for circuit in circuits {
+            assert_eq!(unpack(pack(circuit)), circuit);
+        }
+        let endless = Circuit::HalfOpen { until: u64::MAX, spells: u32::MAX };
+        assert_eq!(unpack(pack(endless)), Circuit::HalfOpen { until: longest, spells: 63 });
+        assert_eq!(pack(Circuit::Closed { failures: 0 }), 0, "a success of a healthy instance writes nothing");
+    }
+
+    #[test]
+    fn of_many_that_see_it_fail_one_ejects_it_and_of_many_that_try_it_one_does() {
+        let health = Health::default();
+        let at_once = |work: &(dyn Fn() -> bool + Sync)| {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).filter(|done| *done).count()
+            })
+        };
+        assert_eq!(at_once(&|| health.failed(0).is_some()), 1);
+        assert_eq!(health.flips.get(), 1);
+        let trial = ConnectEvent::Connecting { limit: 500 };
+        let approach = || health.apply(1_000, &EjectionRules::default(), trial) == Some(Flip::HalfOpen);
+        assert_eq!(at_once(&approach), 1);
+    }
+}
