@@ -5,6 +5,19 @@
 //! table -> desire -> Desired -> plan -> commands on the runtime socket, read back
 //!                                   \-> reload: render -> haproxy -c -> activate -> master reloads -> verdict
 //! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `engine`, `pace` | the loop and its stages; when a reload is due |
+//! | `desire`, `backend`, `server`, `frontend`, `frame` | from a table to the configuration wanted, section by section |
+//! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
+//! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
+//! | `words`, `confine`, `template`, `render` | quoting; operators' own lines and templates; the files, and whose each line is |
+//! | `running`, `plan`, `reach`, `command`, `drift`, `states` | what runs; the least that leads to what is wanted; differences found |
+//! | `apply`, `runtime`, `answers`, `master` | conversations with HAProxy, and what its answers mean |
+//! | `reloader`, `hold`, `exclude`, `ports` | replacing what runs; services and ports left out of it |
+//! | `program`, `version`, `check`, `complaint`, `process`, `output`, `inherit`, `leftover`, `folder` | the program, its process and files |
+//! | `resolve`, `scrape`, `stats`, `ledger` | names of instances; figures over all workers |
 
 pub mod answers;
 pub mod apply;

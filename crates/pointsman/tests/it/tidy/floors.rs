@@ -20,21 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("pointsman", &["table", "wire", "engine", "native", "haproxy", "store"]),
 ];
 /// Circles that still exist: the crate, and every file or folder of the circle.
-const KNOWN_CIRCLES: &[(&str, &str)] = &[
-    ("crates/table", "basis.rs certs.rs compile.rs form.rs ports.rs routing.rs settings.rs table.rs"),
-    ("crates/table", "extras.rs model.rs pattern.rs value.rs"),
-    ("crates/table", "index.rs prefixes.rs"),
-    (
-        "crates/native",
-        "exchange/mod.rs exchange/plan.rs exchange/response.rs exchange/upload.rs http1/client.rs pool/checkout.rs tcp.rs worker.rs",
-    ),
-    ("crates/native", "exchange/ http1/ net/ pool/ tcp.rs view.rs worker.rs"),
-    ("crates/haproxy", "command.rs model.rs routing/entries.rs"),
-    ("crates/haproxy", "routing/mod.rs routing/rules.rs"),
-    ("crates/haproxy", "engine.rs lib.rs"),
-    ("crates/haproxy", "template/context.rs template/mod.rs"),
-    ("crates/haproxy", "command.rs model.rs names.rs routing/"),
-];
+const KNOWN_CIRCLES: &[(&str, &str)] = &[];
 
 /// What table and wire, which are pure, must never name.
 const IMPURE: &[&str] =

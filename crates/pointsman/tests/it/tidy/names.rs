@@ -9,15 +9,7 @@ use super::{CRATES, none, texts};
 /// What makes a type.
 const KINDS: &[&str] = &["struct", "enum", "union", "type", "trait"];
 /// Names that still mean two things, by crate.
-const KNOWN_TWICE: &[(&str, &[&str])] = &[
-    ("crates/table", &["Group", "Place", "Tree"]),
-    ("crates/native", &["Judged", "Progress"]),
-    (
-        "crates/haproxy",
-        &["Candidate", "Columns", "Lines", "Names", "Refusal", "Renewal", "Served", "Unreadable", "Worker"],
-    ),
-    ("crates/pointsman", &["Event", "Line", "Outcome", "Stage"]),
-];
+const KNOWN_TWICE: &[(&str, &[&str])] = &[];
 
 #[test]
 fn a_type_name_means_one_thing_in_a_crate() {
