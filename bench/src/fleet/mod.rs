@@ -18,12 +18,11 @@ use std::io;
 
 use pointsman_store::{Api, Location, StoreSettings};
 
+use self::program::PREFIX;
 use crate::options::Options;
 use crate::peers::{self, Workplace};
 use crate::report::Report;
 
-/// What the balancers read.
-const PREFIX: &str = "/haproxy-bench";
 /// As the program has it.
 const AUDIT: std::time::Duration = std::time::Duration::from_secs(180);
 

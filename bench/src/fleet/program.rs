@@ -5,11 +5,12 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::PREFIX;
 use crate::options::Options;
 use crate::peers::{self, Peer, Workplace};
 use crate::report::{Report, quantile};
 
+/// The prefix of the keys that the balancers read.
+pub(super) const PREFIX: &str = "/haproxy-bench";
 /// Balancers.
 const BALANCERS: usize = 20;
 /// Changes, back to back.

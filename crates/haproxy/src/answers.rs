@@ -122,15 +122,15 @@ pub enum Operation {
 /// The servers in an answer to `show servers state`. Malformed lines are skipped.
 pub fn servers(answer: &str) -> Vec<ServerState> {
     let Some(header) = answer.lines().find_map(|line| line.strip_prefix("# ")) else { return Vec::new() };
-    let columns = Columns::of(header);
+    let columns = StateColumns::of(header);
     let lines = answer.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| columns.server(line)).collect()
 }
 
 /// The columns of `show servers state`: later versions append some.
-struct Columns<'a>(Vec<&'a str>);
+struct StateColumns<'a>(Vec<&'a str>);
 
-impl<'a> Columns<'a> {
+impl<'a> StateColumns<'a> {
     fn of(header: &'a str) -> Self {
         Self(header.split(' ').collect())
     }
@@ -240,12 +240,12 @@ pub struct Processes {
     /// Failed reloads since the last good one; `None` before 2.5, which does not tell.
     pub failed: Option<u32>,
     /// Every worker, the youngest first.
-    pub workers: Vec<Worker>,
+    pub workers: Vec<WorkerProcess>,
 }
 
 /// A worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Worker {
+pub struct WorkerProcess {
     /// Its process.
     pub pid: u32,
     /// Reloads since it started, failed ones included.
@@ -284,9 +284,9 @@ fn failed(field: &str) -> Option<u32> {
     field.strip_prefix("[failed:")?.strip_suffix(']')?.parse().ok()
 }
 
-fn worker(fields: &[&str], reloads: u32) -> Option<Worker> {
+fn worker(fields: &[&str], reloads: u32) -> Option<WorkerProcess> {
     let uptime = fields.iter().find_map(|field| uptime(field))?;
-    Some(Worker { pid: fields[0].parse().ok()?, reloads, uptime, old: false })
+    Some(WorkerProcess { pid: fields[0].parse().ok()?, reloads, uptime, old: false })
 }
 
 /// `0d00h02m07s`.

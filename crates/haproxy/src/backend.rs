@@ -36,7 +36,7 @@ const RIGID: &[&str] = &[
 ];
 
 /// A service's key that cannot be honoured, and why.
-pub type Refusal = (&'static str, String);
+pub type UnsupportedKey = (&'static str, String);
 
 /// Makes the backends of one table, from what they share.
 pub struct BackendBuilder<'a> {
@@ -68,7 +68,7 @@ impl<'a> BackendBuilder<'a> {
     ///
     /// # Errors
     /// Keys that HAProxy must not be given, each with the reason.
-    pub fn build(&self, service: &Service) -> Result<(BackendName, Backend), Vec<Refusal>> {
+    pub fn build(&self, service: &Service) -> Result<(BackendName, Backend), Vec<UnsupportedKey>> {
         let name = names::backend(service.protocol, service.name.as_str());
         let raw = raw_lines(service)?;
         self.patterns(service)?;
@@ -93,7 +93,7 @@ impl<'a> BackendBuilder<'a> {
     }
 
     /// Refuses expressions that HAProxy cannot match: their requests would reach other services.
-    fn patterns(&self, service: &Service) -> Result<(), Vec<Refusal>> {
+    fn patterns(&self, service: &Service) -> Result<(), Vec<UnsupportedKey>> {
         let unsupported = routing::unsupported(service);
         let mut refusals: Vec<_> = unsupported.into_iter().map(|(_, why)| ("url_reg", why)).collect();
         let paths = service.http().map(|entry| &*entry.paths).unwrap_or_default();
@@ -122,7 +122,7 @@ impl<'a> BackendBuilder<'a> {
 }
 
 /// HAProxy recognizes names of SRV records by their first byte.
-fn records(service: &Service) -> Result<(), Vec<Refusal>> {
+fn records(service: &Service) -> Result<(), Vec<UnsupportedKey>> {
     match &service.dns {
         Some(Dns::Srv(name)) if !name.starts_with('_') => {
             Err(vec![("dns", "expected a name that begins with _, such as srv:_http._tcp.shop.test".to_owned())])
@@ -131,7 +131,7 @@ fn records(service: &Service) -> Result<(), Vec<Refusal>> {
     }
 }
 
-fn raw_lines(service: &Service) -> Result<Vec<&str>, Vec<Refusal>> {
+fn raw_lines(service: &Service) -> Result<Vec<&str>, Vec<UnsupportedKey>> {
     let text = service.custom_settings.as_deref().unwrap_or_default();
     confine::lines(text).map_err(|bad| bad.into_iter().map(|advice| ("custom_settings", advice)).collect())
 }

@@ -197,12 +197,12 @@ pub async fn run(
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
     let every = bound.settings.haproxy.reload_every;
-    let reloader = reloader(bound);
+    let reloader = prepare(bound);
     Engine::new(every, reloader.ledger.clone(), tables, applied, phase).run(reloader).await;
     Ok(())
 }
 
-fn reloader(bound: Bound) -> Reloader {
+fn prepare(bound: Bound) -> Reloader {
     let Bound { settings, program, folder, template, http, https, ledger, .. } = bound;
     let EngineSettings { threads, haproxy, .. } = settings;
     let shape = Shape {

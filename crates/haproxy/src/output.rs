@@ -47,14 +47,14 @@ pub(super) struct Output(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    lines: Mutex<Lines>,
+    lines: Mutex<LineBuffer>,
     printed: Notify,
     /// Streams that are still open.
     streams: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct LineBuffer {
     kept: VecDeque<Box<str>>,
     /// How many lines came before those.
     gone: usize,
@@ -101,7 +101,7 @@ impl Output {
         self.0.printed.notified().await;
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+    fn lines(&self) -> std::sync::MutexGuard<'_, LineBuffer> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -156,7 +156,7 @@ pub struct Reloader {
 }
 
 /// A configuration, written out.
-struct Candidate {
+struct WrittenConfig {
     generation: Generation,
     shape: Shape,
     desired: Desired,
@@ -190,7 +190,7 @@ impl Reloader {
     }
 
     /// The next candidate, written out; `None` if more had to be held back, so that it must be made again.
-    fn candidate(&mut self, order: &mut Order) -> Result<Option<Candidate>, ReloadFault> {
+    fn candidate(&mut self, order: &mut Order) -> Result<Option<WrittenConfig>, ReloadFault> {
         let held = order.excluded.held(&order.table, &order.served);
         let generation = self.folder.next_generation();
         let shape =
@@ -207,10 +207,10 @@ impl Reloader {
         let files = rendered.files.iter().map(|file| (&*file.name, &*file.bytes, file.secret));
         self.sweep();
         self.folder.write(&generation, config.into_iter().chain(files))?;
-        Ok(Some(Candidate { generation, shape, desired, rendered, held, problems }))
+        Ok(Some(WrittenConfig { generation, shape, desired, rendered, held, problems }))
     }
 
-    async fn check(&self, candidate: &Candidate) -> Result<Vec<Complaint>, ReloadFault> {
+    async fn check(&self, candidate: &WrittenConfig) -> Result<Vec<Complaint>, ReloadFault> {
         Ok(check(&self.program, &candidate.generation.config(), &self.sockets, check::DEADLINE).await?)
     }
 
@@ -218,7 +218,7 @@ impl Reloader {
     async fn load(
         &mut self,
         process: &mut Option<Process>,
-        candidate: &Candidate,
+        candidate: &WrittenConfig,
         order: &Order,
     ) -> Result<(Process, u32), ProcessFault> {
         keep_states(candidate, order.current.as_ref()).await;
@@ -300,7 +300,7 @@ async fn reload(
 }
 
 /// Finds the services that the complaints are about and holds them back.
-fn blame(order: &mut Order, candidate: &Candidate, complaints: Vec<Complaint>) -> Result<(), ReloadFault> {
+fn blame(order: &mut Order, candidate: &WrittenConfig, complaints: Vec<Complaint>) -> Result<(), ReloadFault> {
     let owned: Vec<_> = complaints.into_iter().map(|told| (owner(&candidate.rendered, &told, order), told)).collect();
     let blame = |(owner, told): &(Option<Owner>, Complaint)| {
         Some(Blame { owner: owner.clone()?, words: told.words.as_str().into() })
@@ -310,8 +310,8 @@ fn blame(order: &mut Order, candidate: &Candidate, complaints: Vec<Complaint>) -
     if new { Ok(()) } else { Err(ReloadFault::Refused(owned)) }
 }
 
-fn loaded(candidate: Candidate, order: &Order, process: Process, pid: u32) -> Loaded {
-    let Candidate { generation, shape, desired, held, problems, .. } = candidate;
+fn loaded(candidate: WrittenConfig, order: &Order, process: Process, pid: u32) -> Loaded {
+    let WrittenConfig { generation, shape, desired, held, problems, .. } = candidate;
     let spares = (1..=shape.spares).map(|number| render::spare_name(number).into()).collect();
     let spares = if desired.has_backends() { spares } else { Vec::new() };
     Loaded {
@@ -343,7 +343,7 @@ fn owner(rendered: &Rendered, told: &Complaint, order: &Order) -> Option<Owner> 
 }
 
 /// Hands the health of servers to the next worker. Without it that starts with every server up, as at the first start.
-async fn keep_states(candidate: &Candidate, current: Option<&Current>) {
+async fn keep_states(candidate: &WrittenConfig, current: Option<&Current>) {
     let path = candidate.generation.folder.join(STATES);
     let states = match current {
         Some(current) => {

@@ -25,10 +25,10 @@ const CONNECT: Duration = Duration::from_millis(300);
 const AT_ONCE: usize = 64;
 
 /// Names of instances, each with one of its ports.
-pub type Names = BTreeMap<Box<str>, u16>;
+pub type HostNames = BTreeMap<Box<str>, u16>;
 
 /// The names in a table.
-pub fn names(table: &Table) -> Names {
+pub fn names(table: &Table) -> HostNames {
     let instances = table.services().iter().flat_map(|service| &service.instances);
     let name = |target: &Target| match target {
         Target::Name(name, port) => Some((name.clone(), *port)),
@@ -38,8 +38,8 @@ pub fn names(table: &Table) -> Names {
 }
 
 /// Addresses of the names that are not `known`, as far as they are found within a moment.
-pub async fn first(names: &Names, known: &Addresses) -> Addresses {
-    let new: Names =
+pub async fn first(names: &HostNames, known: &Addresses) -> Addresses {
+    let new: HostNames =
         names.iter().filter(|(name, _)| !known.contains_key(*name)).map(|(n, p)| (n.clone(), *p)).collect();
     match new.is_empty() {
         true => Addresses::new(),
@@ -48,7 +48,7 @@ pub async fn first(names: &Names, known: &Addresses) -> Addresses {
 }
 
 /// Addresses of all these names. A failed lookup keeps the known address.
-pub async fn again(names: &Names, known: &Addresses) -> Addresses {
+pub async fn again(names: &HostNames, known: &Addresses) -> Addresses {
     let mut found = Addresses::new();
     let names: Vec<_> = names.iter().collect();
     for some in names.chunks(AT_ONCE) {

@@ -46,7 +46,7 @@ pub fn time(wait: Duration) -> String {
 
 /// Why a line cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum UnreadableLine {
     /// A control character other than a tab.
     #[error("a control character in it")]
     Control,
@@ -65,9 +65,9 @@ pub enum Unreadable {
 ///
 /// # Errors
 /// HAProxy would refuse the line, or its first word cannot be known.
-pub fn first(line: &str) -> Result<Vec<u8>, Unreadable> {
+pub fn first(line: &str) -> Result<Vec<u8>, UnreadableLine> {
     if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
-        return Err(Unreadable::Control);
+        return Err(UnreadableLine::Control);
     }
     let line = line.trim_start_matches([' ', '\t']);
     let mut reader = Reader { rest: line.as_bytes(), quote: None, word: Vec::new() };
@@ -84,15 +84,15 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Takes one byte or one escape; `false` at the end of the word.
-    fn step(&mut self) -> Result<bool, Unreadable> {
+    fn step(&mut self) -> Result<bool, UnreadableLine> {
         let Some(&byte) = self.rest.first() else {
-            return if self.quote.is_some() { Err(Unreadable::Quote) } else { Ok(false) };
+            return if self.quote.is_some() { Err(UnreadableLine::Quote) } else { Ok(false) };
         };
         match (byte, self.quote) {
             (b' ' | b'\t' | b'#', None) => return Ok(false),
             (b'"' | b'\'', None) => self.turn(Some(byte)),
             (_, Some(quote)) if quote == byte => self.turn(None),
-            (b'$', Some(b'"')) => return Err(Unreadable::Variable),
+            (b'$', Some(b'"')) => return Err(UnreadableLine::Variable),
             (b'\\', None | Some(b'"')) => self.escape()?,
             _ => self.take(1, byte),
         }
@@ -110,10 +110,10 @@ impl Reader<'_> {
     }
 
     /// An escape that HAProxy does not know keeps its backslash.
-    fn escape(&mut self) -> Result<(), Unreadable> {
+    fn escape(&mut self) -> Result<(), UnreadableLine> {
         match self.rest.get(1) {
             Some(b'x') => {
-                let byte = self.rest.get(2..4).and_then(hex).ok_or(Unreadable::Hex)?;
+                let byte = self.rest.get(2..4).and_then(hex).ok_or(UnreadableLine::Hex)?;
                 self.take(4, byte);
             }
             Some(b't') => self.take(2, b'\t'),
@@ -193,14 +193,14 @@ mod tests {
     #[test]
     fn unreadable_lines() {
         for (line, expected) in [
-            ("a\nfrontend x", Unreadable::Control),
-            ("a\0b", Unreadable::Control),
-            ("'a", Unreadable::Quote),
-            ("\"a 'b'", Unreadable::Quote),
-            ("a\\x4", Unreadable::Hex),
-            ("a\\x+1", Unreadable::Hex),
-            ("\"$X\" y", Unreadable::Variable),
-            ("\"${X[*]}\"", Unreadable::Variable),
+            ("a\nfrontend x", UnreadableLine::Control),
+            ("a\0b", UnreadableLine::Control),
+            ("'a", UnreadableLine::Quote),
+            ("\"a 'b'", UnreadableLine::Quote),
+            ("a\\x4", UnreadableLine::Hex),
+            ("a\\x+1", UnreadableLine::Hex),
+            ("\"$X\" y", UnreadableLine::Variable),
+            ("\"${X[*]}\"", UnreadableLine::Variable),
         ] {
             assert_eq!(first(line), Err(expected), "{line:?}");
         }

@@ -15,8 +15,8 @@ use crate::raw::RawKeys;
 #[derive(Debug, Default)]
 pub(crate) struct Basis {
     pub(crate) limits: Arc<Limits>,
-    pub(crate) config: Tree<Config>,
-    pub(crate) certs: Tree<Certs>,
+    pub(crate) config: JudgedTree<Config>,
+    pub(crate) certs: JudgedTree<Certs>,
     /// Whether the limits changed since the old table.
     pub(crate) stale: bool,
 }
@@ -44,19 +44,19 @@ impl Basis {
 
 /// One tree's keys and what they compiled to.
 #[derive(Debug)]
-pub(crate) struct Tree<T> {
+pub(crate) struct JudgedTree<T> {
     pub(crate) raw: Arc<RawKeys>,
     pub(crate) value: Arc<T>,
     problems: Arc<[Problem]>,
 }
 
-impl<T: Default> Default for Tree<T> {
+impl<T: Default> Default for JudgedTree<T> {
     fn default() -> Self {
         Self { raw: Arc::default(), value: Arc::default(), problems: Arc::from([]) }
     }
 }
 
-impl<T: PartialEq> Tree<T> {
+impl<T: PartialEq> JudgedTree<T> {
     /// Judges the keys if they changed, or if the limits did (`stale`). A value that is equal keeps its `Arc`.
     fn next(&self, raw: &Arc<RawKeys>, stale: bool, judge: impl FnOnce(&RawKeys, &T) -> (T, Box<[Problem]>)) -> Self {
         if !stale && Arc::ptr_eq(&self.raw, raw) {

@@ -18,13 +18,13 @@ const MOST_LITERALS: usize = 4096;
 /// Expressions in order of preference.
 pub(crate) struct PatternSet {
     patterns: Box<[Arc<Pattern>]>,
-    groups: Box<[Group]>,
+    groups: Box<[ScanGroup]>,
     /// Those that need no literal, or are too few for a scan: always tried.
     always: Box<[u32]>,
 }
 
 /// One scan.
-struct Group {
+struct ScanGroup {
     scan: AhoCorasick,
     /// By literal: which expressions may match where it is found, in order.
     owners: Box<[Box<[u32]>]>,
@@ -50,7 +50,7 @@ impl PatternSet {
         (best != usize::MAX).then_some(best)
     }
 
-    fn scan(&self, group: &Group, target: &[u8], best: &mut usize) {
+    fn scan(&self, group: &ScanGroup, target: &[u8], best: &mut usize) {
         let mut seen = [0u64; MOST_LITERALS / 64];
         for found in group.scan.find_overlapping_iter(target) {
             let literal = found.pattern().as_usize();
@@ -70,7 +70,7 @@ impl PatternSet {
     }
 }
 
-fn group(patterns: &[Arc<Pattern>]) -> (Box<[Group]>, Box<[u32]>) {
+fn group(patterns: &[Arc<Pattern>]) -> (Box<[ScanGroup]>, Box<[u32]>) {
     let (mut groups, mut always) = (Vec::new(), Vec::new());
     let common = frequencies(patterns);
     let mut open = Open::default();
@@ -130,7 +130,7 @@ impl<'a> Open<'a> {
     }
 
     /// The finished group; should the scan not build, its expressions are always tried.
-    fn close(self, always: &mut Vec<u32>) -> Option<Group> {
+    fn close(self, always: &mut Vec<u32>) -> Option<ScanGroup> {
         if self.owners.is_empty() {
             return None;
         }
@@ -138,7 +138,7 @@ impl<'a> Open<'a> {
         match AhoCorasick::builder().ascii_case_insensitive(true).build(literals) {
             Ok(scan) => {
                 let owners = self.owners.into_iter().map(|(_, owners)| owners.into()).collect();
-                Some(Group { scan, owners })
+                Some(ScanGroup { scan, owners })
             }
             Err(_) => {
                 always.extend(self.owners.into_iter().flat_map(|(_, owners)| owners));

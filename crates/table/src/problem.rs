@@ -100,14 +100,14 @@ impl Display for Problem {
 /// Collects the problems of one service or tree. Knows its path, so that callers give relative keys.
 pub(crate) struct Report<'a> {
     prefix: &'a str,
-    place: Place<'a>,
+    place: KeyScope<'a>,
     /// Whether no value may be shown.
     secret: bool,
     problems: Vec<Problem>,
 }
 
 /// Where the keys are.
-enum Place<'a> {
+enum KeyScope<'a> {
     Service(Protocol, &'a ServiceName),
     /// The tree's name; empty for the prefix itself.
     Tree(&'a str),
@@ -116,12 +116,12 @@ enum Place<'a> {
 impl<'a> Report<'a> {
     /// Problems with the keys of one service.
     pub(crate) fn of_service(prefix: &'a str, protocol: Protocol, name: &'a ServiceName) -> Self {
-        Self { prefix, place: Place::Service(protocol, name), secret: false, problems: Vec::new() }
+        Self { prefix, place: KeyScope::Service(protocol, name), secret: false, problems: Vec::new() }
     }
 
     /// Problems with keys that belong to no service, below `tree`; empty for the prefix itself.
     pub(crate) fn of_tree(prefix: &'a str, tree: &'a str) -> Self {
-        Self { prefix, place: Place::Tree(tree), secret: false, problems: Vec::new() }
+        Self { prefix, place: KeyScope::Tree(tree), secret: false, problems: Vec::new() }
     }
 
     /// The same, and no value is ever shown.
@@ -132,9 +132,9 @@ impl<'a> Report<'a> {
     /// Adds one; `key` is below the place, empty for the place itself; `value` is `None` when there is none.
     pub(crate) fn add(&mut self, kind: ProblemKind, key: &str, value: Option<&str>, advice: impl Into<Box<str>>) {
         let (directory, service) = match self.place {
-            Place::Service(protocol, name) => (format!("/{protocol}/{name}"), Some((protocol, name.clone()))),
-            Place::Tree("") => (String::new(), None),
-            Place::Tree(tree) => (format!("/{tree}"), None),
+            KeyScope::Service(protocol, name) => (format!("/{protocol}/{name}"), Some((protocol, name.clone()))),
+            KeyScope::Tree("") => (String::new(), None),
+            KeyScope::Tree(tree) => (format!("/{tree}"), None),
         };
         let slash = if key.is_empty() { "" } else { "/" };
         let value = value.filter(|_| !self.secret && !is_secret(key)).map(shorten);

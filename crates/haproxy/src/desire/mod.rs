@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
-use super::backend::{BackendBuilder, Refusal};
+use super::backend::{BackendBuilder, UnsupportedKey};
 use super::frame::{Frame, frame};
 use super::frontend::{self, Tcp};
 use super::model::{Addresses, BACKENDS, Backend, Desired, Held, Part};
@@ -89,7 +89,7 @@ fn plain_frame(sections: Sections) -> Vec<Part> {
 
 /// The services of the table that are served.
 #[derive(Default)]
-struct Served {
+struct ServedServices {
     services: Vec<Arc<Service>>,
     left_out: BTreeSet<(Protocol, ServiceName)>,
     backends: BTreeMap<BackendName, Arc<Backend>>,
@@ -101,8 +101,8 @@ fn serve(
     held: &Held,
     builder: &BackendBuilder<'_>,
     problems: &mut Vec<Problem>,
-) -> Served {
-    let (mut served, mut cached) = (Served::default(), cache.take(builder));
+) -> ServedServices {
+    let (mut served, mut cached) = (ServedServices::default(), cache.take(builder));
     let (mut made, mut backends) = (Vec::new(), Vec::new());
     for service in table.services() {
         let new = || make(service, builder).map_err(|refusals| report(table, service, refusals, problems)).ok();
@@ -127,7 +127,7 @@ fn serve(
     served
 }
 
-fn make(service: &Arc<Service>, builder: &BackendBuilder<'_>) -> Result<Made, Vec<Refusal>> {
+fn make(service: &Arc<Service>, builder: &BackendBuilder<'_>) -> Result<Made, Vec<UnsupportedKey>> {
     let (name, backend) = builder.build(service)?;
     Ok(Made { service: service.clone(), name, backend: Arc::new(backend) })
 }
@@ -141,8 +141,8 @@ fn held_form<'a>(held: &'a Held, service: &Service) -> Option<Option<&'a Arc<Ser
     held.services.get(&(service.protocol, service.name.clone())).map(Option::as_ref)
 }
 
-fn report(table: &Table, service: &Service, refusals: Vec<Refusal>, problems: &mut Vec<Problem>) {
-    let problem = |(key, why): Refusal| {
+fn report(table: &Table, service: &Service, refusals: Vec<UnsupportedKey>, problems: &mut Vec<Problem>) {
+    let problem = |(key, why): UnsupportedKey| {
         let advice = format!("{why}; the service keeps the form that it had, or is not served");
         table.key_problem(ProblemKind::Rejected, service.protocol, &service.name, key, advice)
     };

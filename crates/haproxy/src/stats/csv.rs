@@ -101,7 +101,7 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row<'_>>, Unreadable> {
     let text = text.trim_start();
     let no_header = || Unreadable::NoHeader(text.lines().next().unwrap_or_default().chars().take(80).collect());
     let (header, mut rest) = record(text.strip_prefix("# ").ok_or_else(no_header)?);
-    let columns = Columns::new(&header)?;
+    let columns = StatColumns::new(&header)?;
     let mut rows = Vec::new();
     while !rest.is_empty() {
         let (fields, after) = record(rest);
@@ -112,7 +112,7 @@ pub(super) fn rows(text: &str) -> Result<Vec<Row<'_>>, Unreadable> {
 }
 
 /// The place of each column.
-struct Columns {
+struct StatColumns {
     proxy: usize,
     server: usize,
     kind: usize,
@@ -122,7 +122,7 @@ struct Columns {
     counters: [Option<usize>; COUNTERS.len()],
 }
 
-impl Columns {
+impl StatColumns {
     fn new(header: &[Cow<'_, str>]) -> Result<Self, Unreadable> {
         let find = |name: &str| header.iter().position(|have| have == name);
         let must = |name: &'static str| find(name).ok_or(Unreadable::NoColumn(name));

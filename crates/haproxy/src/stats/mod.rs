@@ -35,7 +35,7 @@ pub struct Names<'a> {
 #[derive(Debug, Default)]
 pub struct Tally {
     /// The newest is the last.
-    workers: Vec<Worker>,
+    workers: Vec<WorkerAnswer>,
     services: BTreeMap<ServiceKey, ServiceSum>,
     frontends: Counts,
     /// All backends, also those without a service.
@@ -48,7 +48,7 @@ type ServiceKey = (Protocol, ServiceName);
 
 /// One worker's last answer.
 #[derive(Debug)]
-struct Worker {
+struct WorkerAnswer {
     pid: u32,
     /// Counters by kind of row, proxy and server.
     rows: HashMap<(Kind, Box<str>, Box<str>), Counts>,
@@ -90,7 +90,7 @@ impl Tally {
     pub fn read(&mut self, pid: u32, text: &str, names: &Names<'_>, now: Instant) -> Result<(), Unreadable> {
         let known = self.workers.iter().position(|worker| worker.pid == pid);
         let before = known.map(|at| &self.workers[at].rows);
-        let mut worker = Worker { pid, rows: HashMap::new(), services: HashMap::new(), open: 0 };
+        let mut worker = WorkerAnswer { pid, rows: HashMap::new(), services: HashMap::new(), open: 0 };
         let mut news = Vec::new();
         for row in rows(text)? {
             let key = (row.kind, Box::from(&*row.proxy), Box::from(&*row.server));
@@ -114,7 +114,7 @@ impl Tally {
         self.workers.retain(|worker| worker.pid != pid);
     }
 
-    fn add(&mut self, worker: &mut Worker, row: &Row<'_>, new: &Counts, names: &Names<'_>, now: Instant) {
+    fn add(&mut self, worker: &mut WorkerAnswer, row: &Row<'_>, new: &Counts, names: &Names<'_>, now: Instant) {
         match row.kind {
             Kind::Frontend => {
                 self.frontends.add(new);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `via` | what makes two connections interchangeable |
 //! | `connections` | idle connections, pooled by `Via` |
+//! | `candidates` | the instances that requests are spread over, as a list |
 //! | `view` | a table beside this worker's state for it |
 //! | `pick` | which instance |
 //! | `connect` | a new connection, names resolved |
@@ -11,6 +12,7 @@
 //! | `bench` | picking without an engine, for the bench |
 
 pub(crate) mod bench;
+pub(crate) mod candidates;
 pub(crate) mod checkout;
 pub(crate) mod connect;
 pub(crate) mod connections;

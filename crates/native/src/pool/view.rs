@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use pointsman_table::{Config, Instance, Protocol, Service, Table};
 
+use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
-use super::pick::Candidates;
 use super::via::Via;
 use crate::net::stream::Stream;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};

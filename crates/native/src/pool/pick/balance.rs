@@ -5,7 +5,7 @@ use std::hash::BuildHasher as _;
 use foldhash::quality::FixedState;
 use pointsman_table::Balance;
 
-use super::candidates::Candidates;
+use crate::pool::candidates::Candidates;
 use crate::pool::view::ServiceLive;
 
 /// Draws by chance before all candidates are looked through: the first few find one that fits, unless most of the weight

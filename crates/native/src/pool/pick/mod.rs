@@ -12,40 +12,21 @@
 //! service flips or an ejection ends: taking turns among 1,000 costs what it costs among 3.
 
 mod balance;
-mod candidates;
+mod gather;
 #[cfg(test)]
 mod tests;
+mod tried;
 
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 
-pub(crate) use candidates::Candidates;
+pub(crate) use tried::Tried;
 
-use crate::pool::view::ServiceLive;
-
-/// Which instances a request has tried. More than 128 are not remembered: no request tries that many.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tried {
-    bits: u128,
-    count: u32,
-}
-
-impl Tried {
-    pub(crate) fn add(&mut self, index: usize) {
-        self.count += 1;
-        self.bits |= 1u128.checked_shl(index as u32).unwrap_or(0);
-    }
-
-    pub(crate) fn count(self) -> u32 {
-        self.count
-    }
-
-    fn has(self, index: usize) -> bool {
-        self.bits & 1u128.checked_shl(index as u32).unwrap_or(0) != 0
-    }
-}
+use self::gather::{left, refresh};
+use super::candidates::Candidates;
+use super::view::ServiceLive;
 
 /// What a request is hashed by, for balances that want it: the same key gets the same instance.
 pub(crate) fn key_of_address(address: IpAddr) -> u64 {
@@ -70,10 +51,10 @@ pub(crate) fn pick(
         return (only.takes_work() && !tried.has(0)).then_some(0);
     }
     if tried.count() > 0 || live.is_superseded() {
-        return among(live, &Candidates::left(live, tried, now), key, rng);
+        return among(live, &left(live, tried, now), key, rng);
     }
     let mut candidates = live.candidates.borrow_mut();
-    candidates.refresh(live, now);
+    refresh(&mut candidates, live, now);
     among(live, &candidates, key, rng)
 }
 

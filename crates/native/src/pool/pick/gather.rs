@@ -1,0 +1,83 @@
+//! Gathers the candidates of a service: the eligible instances of the best tier. Picks none of them.
+
+use pointsman_table::Balance;
+
+use super::tried::Tried;
+use crate::pool::candidates::Candidates;
+use crate::pool::view::ServiceLive;
+
+/// What ranks instances until the next flip. Candidates are all of the lowest tier present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Tier {
+    Ordinary,
+    Backup,
+    Down,
+    DownBackup,
+}
+
+/// Makes the list again if it is out of date.
+pub(super) fn refresh(list: &mut Candidates, live: &ServiceLive, now: u64) {
+    if list.flips != live.flips() || list.valid_until <= now {
+        *list = among(live, |index| live.service.instances[index].takes_work(), now);
+    }
+}
+
+/// The list for a request that is repeated, or older than the newest table: without the instances that it has
+/// tried, and without those that the newest table gives no work, unless no others are left.
+pub(super) fn left(live: &ServiceLive, tried: Tried, now: u64) -> Candidates {
+    let eligible = |index: usize| live.service.instances[index].takes_work() && !tried.has(index);
+    let current = |index: usize| eligible(index) && live.is_current(index);
+    let any_current = (0..live.instances.len()).any(current);
+    among(live, |index| if any_current { current(index) } else { eligible(index) }, now)
+}
+
+fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Candidates {
+    // Read first: a flip during the scan may be missed, and then the next pick must see the count moved.
+    let flips = live.flips();
+    let (instances, mut best) = (&live.service.instances, Tier::DownBackup);
+    let (mut indices, mut valid_until) = (Vec::with_capacity(instances.len()), u64::MAX);
+    for index in (0..instances.len()).filter(|index| eligible(*index)) {
+        let down_until = live.instances[index].shared.health.down_until();
+        let tier = tier(down_until <= now, instances[index].backup);
+        if down_until > now {
+            valid_until = valid_until.min(down_until);
+        }
+        if tier < best {
+            best = tier;
+            indices.clear();
+        }
+        if tier == best {
+            indices.push(index as u32);
+        }
+    }
+    let up = best < Tier::Down;
+    Candidates {
+        flips,
+        valid_until,
+        sums: sums(live, &indices),
+        limited: up && indices.iter().any(|index| instances[*index as usize].max_connections.is_some()),
+        even: instances.iter().all(|instance| instance.weight == instances[0].weight),
+        indices: indices.into(),
+    }
+}
+
+fn tier(up: bool, backup: bool) -> Tier {
+    match (up, backup) {
+        (true, false) => Tier::Ordinary,
+        (true, true) => Tier::Backup,
+        (false, false) => Tier::Down,
+        (false, true) => Tier::DownBackup,
+    }
+}
+
+fn sums(live: &ServiceLive, indices: &[u32]) -> Box<[u64]> {
+    if !matches!(live.service.balance, Balance::Random | Balance::PowerOfTwo) {
+        return Box::default();
+    }
+    let mut sum = 0;
+    let add = |index: &u32| {
+        sum += u64::from(live.service.instances[*index as usize].weight);
+        sum
+    };
+    indices.iter().map(add).collect()
+}
