@@ -10,6 +10,7 @@
 //! | `haproxy` | a HAProxy that we drive, against confd's way: CPU, changes, reloads |
 //! | `burst` | 200 services written back to back: how soon each of them answers |
 //! | `fleet` | many balancers on one etcd: what they cost it, and how soon all of them serve a change |
+//! | `against` | this program against another build of it |
 //! | `peers` | the proxies, each started alone on one core |
 //! | `admin` | pages over HTTP, such as Pointsman's own |
 //! | `drive` | wrk, and what a process has cost |
@@ -18,6 +19,7 @@
 //! | `report` | figures, targets, verdicts |
 
 mod admin;
+mod against;
 mod burst;
 mod drive;
 mod fleet;
@@ -64,6 +66,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Haproxy => haproxy::measure(options, &mut report),
             options::Group::Burst => burst::measure(options, &mut report),
             options::Group::Fleet => fleet::measure(options, &mut report),
+            options::Group::Against => against::measure(options, &mut report),
         }
     }
     report.finish(options.json.as_deref())

@@ -8,16 +8,18 @@ use std::time::Duration;
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
-                       [--balancers N,...] [--api 2|3]
+                       [--balancers N,...] [--api 2|3] [--against FILE]
 
-groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet
+groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, against
 
   --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
   --seconds S       length of one turn (default 2; of a fleet's idling, 20)
-  --pointsman FILE  the program (default: target/release/pointsman; without it, the peers are measured alone)
+  --pointsman FILE  the program (default: target/dist/pointsman, of `cargo build --profile dist`; without it, the
+                    peers are measured alone)
   --json FILE       write the figures there as well
   --balancers N,... sizes of the fleets that share one etcd (default 20,100,1000)
   --api 2|3         the API of etcd that they use (default 3)
+  --against FILE    another build of the program, built alike, for the group `against`
 
 The proxy under test has core 0, wrk and the backend have core 1: leave both idle.";
 
@@ -60,10 +62,21 @@ pub(crate) enum Group {
     Burst,
     /// Many balancers on one etcd.
     Fleet,
+    /// Another build of the program.
+    Against,
 }
 
-const ALL: [Group; 8] =
-    [Group::Http, Group::Scale, Group::Memory, Group::Table, Group::Pick, Group::Haproxy, Group::Burst, Group::Fleet];
+const ALL: [Group; 9] = [
+    Group::Http,
+    Group::Scale,
+    Group::Memory,
+    Group::Table,
+    Group::Pick,
+    Group::Haproxy,
+    Group::Burst,
+    Group::Fleet,
+    Group::Against,
+];
 
 /// How to measure.
 pub(crate) struct Options {
@@ -79,13 +92,15 @@ pub(crate) struct Options {
     pub(crate) api: u8,
     /// The program.
     pub(crate) pointsman: PathBuf,
+    /// Another build of it.
+    pub(crate) against: Option<PathBuf>,
     /// Where figures go as JSON.
     pub(crate) json: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let pointsman = PathBuf::from("target/release/pointsman");
+        let pointsman = PathBuf::from("target/dist/pointsman");
         Self {
             rounds: 5,
             turn: Duration::from_secs(2),
@@ -93,6 +108,7 @@ impl Default for Options {
             balancers: vec![20, 100, 1000],
             api: 3,
             pointsman,
+            against: None,
             json: None,
         }
     }
@@ -135,6 +151,7 @@ impl Options {
                 }
                 "--api" => options.api = nth(&mut arguments, 0, "--api")?,
                 "--pointsman" => options.pointsman = nth(&mut arguments, 0, "--pointsman")?,
+                "--against" => options.against = Some(nth(&mut arguments, 0, "--against")?),
                 "--json" => options.json = Some(nth(&mut arguments, 0, "--json")?),
                 "all" => groups.extend(ALL),
                 "http" => groups.push(Group::Http),
@@ -145,6 +162,7 @@ impl Options {
                 "haproxy" => groups.push(Group::Haproxy),
                 "burst" => groups.push(Group::Burst),
                 "fleet" => groups.push(Group::Fleet),
+                "against" => groups.push(Group::Against),
                 other => return Err(format!("`{other}` is not a group or an option")),
             }
         }

@@ -26,8 +26,8 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
 fn compare(options: &Options, report: &mut Report) -> io::Result<()> {
     let place = Workplace::new("scale")?;
     let backend = peers::responder()?;
-    let few = started(options, &place, "10 services", 10, &[backend.address])?;
-    let many = started(options, &place, "10,000 services", MANY, &[backend.address])?;
+    let few = started(&options.pointsman, &place, "10 services", 10, &[backend.address])?;
+    let many = started(&options.pointsman, &place, "10,000 services", MANY, &[backend.address])?;
     let (script_few, script_many) = (script(&place, 10)?, script(&place, MANY)?);
     let (mut costs, mut ratios) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
@@ -46,16 +46,21 @@ fn compare(options: &Options, report: &mut Report) -> io::Result<()> {
 
 /// Resident memory at 10,000 services of three instances.
 pub(crate) fn measure_memory(options: &Options, report: &mut Report) {
-    let memory = || -> io::Result<f64> {
-        let place = Workplace::new("memory")?;
-        let instances: Vec<SocketAddr> = (1..=INSTANCES).map(address).collect();
-        let peer = started(options, &place, "memory", MANY, &instances)?;
-        Ok(resident(peer.id())? as f64 / 1e6)
-    };
-    match memory() {
+    match memory_of(&options.pointsman) {
         Ok(megabytes) => report.hold("resident memory, 10,000 services of 3 instances", megabytes, "MB", 60.0),
         Err(error) => report.fail("memory", &error),
     }
+}
+
+/// Resident memory of a program at 10,000 services of three instances, MB.
+///
+/// # Errors
+/// When it does not come up.
+pub(crate) fn memory_of(program: &Path) -> io::Result<f64> {
+    let place = Workplace::new("memory")?;
+    let instances: Vec<SocketAddr> = (1..=INSTANCES).map(address).collect();
+    let peer = started(program, &place, "memory", MANY, &instances)?;
+    Ok(resident(peer.id())? as f64 / 1e6)
 }
 
 fn address(number: usize) -> SocketAddr {
@@ -63,7 +68,7 @@ fn address(number: usize) -> SocketAddr {
 }
 
 fn started(
-    options: &Options,
+    program: &Path,
     place: &Workplace,
     name: &'static str,
     services: usize,
@@ -73,7 +78,7 @@ fn started(
     for number in 0..services {
         peers::write_service(&keys, &format!("s{number}"), &format!("s{number}.test"), instances)?;
     }
-    peers::pointsman(name, &options.pointsman, &keys)
+    peers::pointsman(name, program, &keys)
 }
 
 /// A wrk script that asks for one service after another, in an order that caches cannot guess.
