@@ -21,6 +21,7 @@
 //! | `http1` | HTTP/1 on a client's connection |
 //! | `net` | connections as bytes |
 //! | `fault` | everything that can go wrong |
+//! | `tests` | exchanges without a process: rows of data |
 
 mod accept;
 mod exchange;
@@ -32,6 +33,8 @@ mod record;
 mod relay;
 mod serve;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod worker;
 mod workers;
 

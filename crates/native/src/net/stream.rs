@@ -38,6 +38,10 @@ impl Stream {
             // Fails only on a socket that is gone already.
             let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
+        #[cfg(test)]
+        if let Self::Unix(stream) = self {
+            crate::tests::resets::note(stream);
+        }
     }
 
     /// Whether an idle connection may be used again: open, and nothing was sent unasked. No system call when

@@ -105,6 +105,12 @@ impl Pools {
         self.by_via.borrow().values().for_each(|pool| self.retain(pool, |_| false));
     }
 
+    /// How many are kept.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.get()
+    }
+
     fn retain(&self, pool: &Pool, stays: impl Fn(&Idle) -> bool) {
         let mut idle = pool.idle.borrow_mut();
         let before = idle.len();
