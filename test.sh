@@ -8,7 +8,7 @@ say() { printf '== %s\n' "$*" >&2; }
 
 # command:package, for every program that a test starts.
 needed="etcd:etcd-server etcdctl:etcd-client haproxy:haproxy nginx:nginx-light wrk:wrk h2load:nghttp2-client
-curl:curl python3:python3 node:nodejs openssl:openssl ss:iproute2 taskset:util-linux prlimit:util-linux
+curl:curl python3:python3 node:nodejs openssl:openssl ss:iproute2 valgrind:valgrind taskset:util-linux prlimit:util-linux
 dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap dpkg-shlibdeps:dpkg-dev systemd-analyze:systemd"
 
 # Debian keeps daemons where only root looks.
@@ -74,6 +74,8 @@ step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet --lib --bins --examples
 step "tests" cargo test --workspace --no-fail-fast
+step "dependencies" .ci/dependencies
+step "instructions of an exchange" bench/instructions.sh
 # What names its engines itself has run already, and so has what starts none.
 step "tests, with the HAProxy engine" env POINTSMAN_TEST_ENGINE=haproxy cargo test --workspace --test it -- \
     --skip tidy:: --skip control:: --skip engines --skip haproxy --skip commands:: --skip readme:: \
