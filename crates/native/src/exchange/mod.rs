@@ -5,7 +5,7 @@
 //!          │                      ^                                      └─ Down  client <─ head, body
 //!          │                      └── once more: nothing came back, no harm in a second copy
 //!          └─ Health, Refuse ─> local reply
-//! every path ─> Record::finish: the only place that counts
+//! every path ─> Record::finish counts the request
 //! ```
 //!
 //! | module | owns |

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use pointsman_engine::live::Registry;
-use pointsman_table::{Limits as KeyLimits, Mirror, Table, compile};
+use pointsman_table::{KeySet, Limits as KeyLimits, Table, compile};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::ledger;
@@ -105,9 +105,9 @@ impl World {
     /// takes every request if no rule is set, `t/` is a TCP service. `{a}` is the address of instance a, which listens
     /// from then on; `{stalled}` is one that neither takes a connection nor refuses it.
     pub(super) fn take(&mut self, keys: &str) {
-        let mut mirror = Mirror::default();
-        mirror.reset(self.table.revision() + 1, self.entries(keys));
-        let compiled = compile(&mirror, Some(&self.table), &KeyLimits::default());
+        let mut key_set = KeySet::default();
+        key_set.reset(self.table.revision() + 1, self.entries(keys));
+        let compiled = compile(&key_set, Some(&self.table), &KeyLimits::default());
         assert_eq!(compiled.problems, [], "{keys}");
         self.table = compiled.table;
         self.worker.take(Arc::clone(&self.table));
