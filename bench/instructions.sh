@@ -20,7 +20,7 @@ figures=bench/instructions.txt
 accept=${1-}
 command -v valgrind >/dev/null || { echo "valgrind is not installed" >&2; exit 2; }
 
-program=$(cargo test --release --package pointsman-native --lib --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*(\(.*\))$/\1/p')
+program=$(cargo test --release --package pointsman-native --lib --no-run 2>&1 | tee /dev/stderr | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
 
 counted() {
     report=$(POINTSMAN_EXCHANGES=$2 valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect="$engine" \
