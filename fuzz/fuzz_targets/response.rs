@@ -1,4 +1,4 @@
-//! A response that is accepted is written so that it has the same one reading.
+//! An accepted response keeps its meaning when rewritten.
 #![no_main]
 
 use std::mem::MaybeUninit;
