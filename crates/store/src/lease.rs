@@ -1,13 +1,13 @@
-//! Keys that live as long as somebody renews them, in whichever store, and edits that only their owner can make.
-//! Never waits to try again: that is `tenure`'s.
+//! Keys that live as long as their owner renews them, in any store, and edits that only the owner can make. Never
+//! retries; `tenure` does.
 //!
 //! ```text
 //! owner ─grant─> Lease ─renew, renew ...─> Ended (grant anew, write everything again) | Replaced (stop)
 //!                  └─apply edits: Done | Taken | Ended | Replaced
 //! ```
 //!
-//! An owner's lease has the same name at every start, so that a process that comes back finds its own keys. Whoever
-//! comes last under one name is the owner: the one before is told `Replaced`, and touches nothing any more.
+//! An owner's lease has the same name at every start, so a restarted process finds its own keys. The last process to
+//! start under a name is the owner; the one before gets `Replaced` and makes no more edits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,30 +16,29 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Api, Chosen, Store, StoreError, directory, etcd2, etcd3};
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Clone, Debug)]
 pub struct Owner {
     /// The same at every start: never 0, and positive as a signed number.
     pub(super) id: u64,
-    /// Another one for each process.
+    /// Different for each process.
     pub(super) session: String,
 }
 
 impl Owner {
-    /// An owner of this role, such as `balancer` or `agent`, and of a name that is the same at every start and nobody
-    /// else's.
+    /// An owner with this role, such as `balancer` or `agent`, and a unique name that is the same at every start.
     pub fn new(role: &str, name: &str) -> Self {
         let session = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         Self { id: fingerprint(&format!("{role}\0{name}")), session }
     }
 
-    /// The full key, or the file's, under which the store keeps the session that is the owner now.
+    /// The full key, or the file's key, where the store records the session of the current owner.
     pub(super) fn place(&self) -> String {
         format!("{}/leases/{:016x}", super::ASIDE, self.id)
     }
 }
 
-/// FNV-1a, as the number must be the same from version to version.
+/// FNV-1a: the number must be the same in every version.
 fn fingerprint(text: &str) -> u64 {
     let hash = text
         .bytes()
@@ -47,17 +46,17 @@ fn fingerprint(text: &str) -> u64 {
     (hash >> 1).max(1)
 }
 
-/// One change of a key, by its full name.
+/// One change of a key, named in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// The key is to have this value, and to end with the lease.
+    /// Set this value; the key ends with the lease.
     Put {
         /// Full key.
         key: String,
         /// Value.
         value: Vec<u8>,
     },
-    /// The key is to be gone, if it is the lease's.
+    /// Delete the key if it belongs to the lease.
     Delete {
         /// Full key.
         key: String,
@@ -73,30 +72,30 @@ impl Edit {
     }
 }
 
-/// What came of an edit or a renewal.
+/// The result of an edit or a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grip {
-    /// Done, and the store's revision that shows it (0 where it has none).
+    /// Done; the store's revision that shows it (0 if the store has none).
     Done(u64),
-    /// The key is somebody else's, and was left alone.
+    /// The key belongs to somebody else and was not changed.
     Taken,
-    /// The lease has ended, and its keys with it.
+    /// The lease and its keys have ended.
     Ended,
-    /// Another process has this owner's name now.
+    /// Another process now uses this owner's name.
     Replaced,
 }
 
-/// What an operator adds to an instance, whoever keeps it.
+/// The word that an operator appends to an instance's value, whoever wrote it.
 pub const DRAIN: &str = " drain";
 
-/// Whether a value is what its owner wrote, be it with an operator's word behind it.
+/// Whether a value is the one that its owner wrote, with or without an operator's ` drain`.
 pub(super) fn is_same(value: &str, written: &str) -> bool {
     let plain = |text: &str| text.trim().to_owned();
     plain(value.trim().strip_suffix(DRAIN).unwrap_or(value))
         == plain(written.trim().strip_suffix(DRAIN).unwrap_or(written))
 }
 
-/// Values of keys, read one by one, so many at once. Keys that are gone are left out.
+/// Reads the values of keys, one request each, `at_once` in parallel. Omits keys that no longer exist.
 pub(super) async fn values<F>(
     keys: Vec<String>,
     at_once: usize,
@@ -111,7 +110,7 @@ where
     Ok(read.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }
 
-/// A lease, granted.
+/// A granted lease.
 pub struct Lease<'a>(Held<'a>);
 
 enum Held<'a> {
@@ -120,22 +119,21 @@ enum Held<'a> {
     Directory(directory::Lease),
 }
 
-/// What a process has been to its lease before it asks for it.
+/// Whether the process held the lease before it asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It has just started, and takes over what the last process of this name had.
+    /// It has just started and takes over the keys of the last process with this name.
     First,
-    /// It had the lease: another process that has it now came later, and stays.
+    /// It held the lease before. If another process holds it now, that one started later and keeps it.
     Again,
 }
 
 impl Store {
-    /// Grants the owner's lease for `ttl`, or takes over the one that is there under its name, with its keys and for as
-    /// long as that was granted for. `None` if another process came later.
+    /// Grants the owner's lease for `ttl`, or takes over the existing one with its keys and its own time to live.
+    /// `None` if another process started later.
     ///
     /// # Errors
-    /// [`StoreError::LeaseHeld`] in a folder where the process before still runs, and whatever keeps the store from
-    /// answering.
+    /// [`StoreError::LeaseHeld`] in a folder whose previous process still runs; any error of the store.
     pub async fn lease(&self, owner: &Owner, ttl: Duration, claim: Claim) -> Result<Option<Lease<'_>>, StoreError> {
         let held = match self.resolve().await? {
             Chosen::Etcd2(store) => etcd2::Lease::grant(store, owner, ttl, claim).await?.map(Held::Etcd2),
@@ -147,7 +145,7 @@ impl Store {
 }
 
 impl Lease<'_> {
-    /// How long it lives without being renewed.
+    /// How long it lives after a renewal.
     pub fn ttl(&self) -> Duration {
         match &self.0 {
             Held::Etcd2(lease) => lease.ttl(),
@@ -156,7 +154,7 @@ impl Lease<'_> {
         }
     }
 
-    /// Whether the store still speaks the API that it is of.
+    /// Whether the store still uses this lease's API.
     pub fn is_of(&self, store: &Store) -> bool {
         match store.in_use() {
             None => true,
@@ -165,10 +163,10 @@ impl Lease<'_> {
         }
     }
 
-    /// Makes it live for another `ttl`.
+    /// Extends it by another `ttl`.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering: it may have been renewed or not.
+    /// Any error of the store. The lease may or may not have been renewed.
     pub async fn renew(&self) -> Result<Grip, StoreError> {
         match &self.0 {
             Held::Etcd2(lease) => lease.renew().await,
@@ -177,7 +175,7 @@ impl Lease<'_> {
         }
     }
 
-    /// Makes edits, in no particular order; the answers are in that of the edits.
+    /// Makes edits, in no particular order. The results are in the order of the edits.
     pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
         match &self.0 {
             Held::Etcd2(lease) => lease.apply(edits).await,
@@ -186,10 +184,10 @@ impl Lease<'_> {
         }
     }
 
-    /// The keys that are this lease's, by their full names, and their values.
+    /// The lease's keys, by full name, and their values.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         match &self.0 {
             Held::Etcd2(lease) => lease.held().await,
@@ -198,10 +196,10 @@ impl Lease<'_> {
         }
     }
 
-    /// Ends it, and with it every key that it has, at once.
+    /// Ends the lease and all its keys at once.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering: it ends by itself then.
+    /// Any error of the store. The lease then ends when its time is over.
     pub async fn release(&self) -> Result<(), StoreError> {
         match &self.0 {
             Held::Etcd2(lease) => lease.release().await,

@@ -1,4 +1,4 @@
-//! The stores: followed by the balancer, edited by the commands. Nothing here knows what a key means.
+//! The stores. The balancer follows them, the commands edit them. Does not know what a key means.
 
 mod auto;
 pub mod backoff;
@@ -25,16 +25,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::warn;
 
-/// Below this is what balancers and agents keep for themselves and each other, such as their status: nothing that is
-/// followed as keys, whatever the prefix, so that it never wakes a balancer. Its keys are in etcd v3 without the slash in
-/// front, in v2 hidden by their underscore, in a folder below `.pointsman`.
+/// Balancers and agents keep their own keys below this, such as their status. It lies outside every watched prefix, so
+/// these keys never wake a balancer: in etcd v3 they have no leading slash, in v2 the underscore hides them, in a
+/// folder they are below `.pointsman`.
 pub const ASIDE: &str = "/_pointsman";
-/// How often a value is read and written again because somebody else wrote it meanwhile.
+/// How many times `amend` retries when another client writes the value in between.
 const AMENDMENTS: usize = 8;
-/// Between two tries to find out which API a store speaks.
+/// Time between two attempts to detect the store's API.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// One of the stores, ready to be followed or edited.
+/// An open store, to follow or to edit.
 pub enum Store {
     /// etcd, whichever API holds the prefix.
     Auto(Auto),
@@ -47,7 +47,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Takes the settings. Opens nothing: an unreachable store is found out, and waited for, by what comes next.
+    /// Takes the settings. Opens nothing: later calls find out whether the store can be reached.
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         Ok(match (&settings.location, settings.api) {
             (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
@@ -57,7 +57,7 @@ impl Store {
         })
     }
 
-    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
+    /// Sends the prefix's keys and then every change, through any outage, until the receiver is dropped.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         match self {
             Self::Auto(store) => Box::pin(store.follow(updates, condition)).await,
@@ -67,7 +67,7 @@ impl Store {
         }
     }
 
-    /// Everything below a full key, which need not exist; of the whole store for the empty one.
+    /// Everything below a full key, which need not exist. The empty key lists the whole store.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         if !prefix.is_empty() {
             check_key(prefix)?;
@@ -88,7 +88,7 @@ impl Store {
         }
     }
 
-    /// Sets a full key; the answer is the store's revision afterwards (0 for a directory, which has none).
+    /// Sets a full key. Returns the store's revision afterwards (0 for a directory store, which has none).
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         check_key(key)?;
         match self.resolve().await? {
@@ -98,8 +98,8 @@ impl Store {
         }
     }
 
-    /// Deletes a full key, with everything below it if `recursive`; the answer is the store's revision afterwards (0 for
-    /// a directory). A key that is not there is an error, and so is a directory that is not deleted as one.
+    /// Deletes a full key, with everything below it if `recursive`. Returns the store's revision afterwards (0 for a
+    /// directory store). Fails if the key does not exist, or if it is a directory and `recursive` is false.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         match self.resolve().await? {
             Chosen::Etcd2(store) => store.delete(key, recursive).await,
@@ -108,11 +108,11 @@ impl Store {
         }
     }
 
-    /// Replaces the value of a full key by what `change` makes of it, `None` for leaving it as it is. Whose the key is
-    /// and when it ends stay as they are.
+    /// Replaces the value of a full key with the result of `change`; `None` leaves it unchanged. The key keeps its
+    /// owner and its lease.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchKey`]; whatever keeps the store from answering.
+    /// [`StoreError::NoSuchKey`]; any error of the store.
     pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Amended, StoreError> {
         for _ in 0..AMENDMENTS {
             let amended = match self.resolve().await? {
@@ -127,10 +127,11 @@ impl Store {
         Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
     }
 
-    /// Writes something else to a key that nobody reads; what tells whether a follower has seen that.
+    /// Writes a new value to a key that nobody reads. Returns a position; a follower that reaches it has seen all
+    /// earlier changes.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn advance(&self, key: &str) -> Result<Moment, StoreError> {
         check_key(key)?;
         let value = format!("{:016x}", fastrand::u64(..));
@@ -141,7 +142,7 @@ impl Store {
         })
     }
 
-    /// Makes a directory, with its parents, where the store has such a thing.
+    /// Makes a directory and its parents, if the store has directories.
     pub async fn mkdir(&self, key: &str) -> Result<Made, StoreError> {
         match self.resolve().await? {
             Chosen::Etcd2(store) => store.mkdir(key).await.map(|_| Made::Directory),
@@ -150,10 +151,10 @@ impl Store {
         }
     }
 
-    /// The same settings with nothing left to find out: which API holds the prefix is decided, for other prefixes too.
+    /// The same settings with the API decided: the API that holds this prefix, for other prefixes too.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn settle(&self, settings: &StoreSettings) -> Result<StoreSettings, StoreError> {
         let api = match self.resolve().await? {
             Chosen::Etcd2(_) => Api::V2,
@@ -163,7 +164,7 @@ impl Store {
         Ok(StoreSettings { api, ..settings.clone() })
     }
 
-    /// As [`Store::settle`], once the store answers; what keeps it from that is said when it is news.
+    /// As [`Store::settle`], but waits until the store answers; logs each new error once.
     pub async fn settled(&self, settings: &StoreSettings) -> StoreSettings {
         let mut told = None;
         loop {
@@ -179,7 +180,7 @@ impl Store {
         }
     }
 
-    /// The API that is followed, where that was found out and may change.
+    /// The followed API, if it was detected and may change.
     fn in_use(&self) -> Option<Api> {
         match self {
             Self::Auto(store) => store.followed(),
@@ -197,7 +198,7 @@ impl Store {
     }
 }
 
-/// In v3 a directory is only a shared beginning of keys: deleting it without all below it finds nothing.
+/// In v3 a directory is only a shared key prefix, so deleting it without `recursive` finds nothing.
 async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<u64, StoreError> {
     match store.delete(key, recursive).await {
         Err(StoreError::NoSuchKey { key }) if !recursive && !store.list(&key).await?.entries.is_empty() => {
@@ -207,37 +208,37 @@ async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<u64, Sto
     }
 }
 
-/// A store with nothing left to find out.
+/// A store with a decided API.
 enum Chosen<'a> {
     Etcd2(&'a Etcd2),
     Etcd3(&'a Etcd3),
     Directory(&'a Directory),
 }
 
-/// A moment of a store that a follower can tell to be past.
+/// A position in a store's history; a follower can tell whether it has passed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// The store's revision.
     Revision(u64),
-    /// The number in the key that was written, in a store without revisions: it only grows.
+    /// The counter in the written key, for stores without revisions; it only grows.
     Count(u64),
 }
 
-/// What `amend` did.
+/// The result of `amend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amended {
-    /// The value is another one, and the store shows it at this revision (0 where it has none).
+    /// The value was replaced at this revision (0 if the store has none).
     At(u64),
-    /// Nothing: the value is as it should be.
+    /// The value already was as it should be.
     Same,
 }
 
-/// What `mkdir` did.
+/// The result of `mkdir`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// The directory is there.
+    /// The directory exists.
     Directory,
-    /// Nothing: in etcd v3 a directory is only a shared beginning of keys.
+    /// Nothing to do: in etcd v3 a directory is only a shared key prefix.
     Nothing,
 }
 
@@ -246,59 +247,59 @@ pub enum Made {
 pub struct Listing {
     /// The store's revision.
     pub revision: u64,
-    /// Keys relative to what was listed, and values; ordered by key.
+    /// Keys relative to the listed key, and their values; ordered by key.
     pub entries: Vec<(Box<str>, Box<[u8]>)>,
-    /// Directories relative to what was listed, in stores where a directory is a real node.
+    /// Directories relative to the listed key, in stores with real directories.
     pub directories: Vec<Box<str>>,
 }
 
-/// What a store tells the control loop.
+/// A message from a store to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// All keys at one revision: replaces everything known, whole. The revision may be lower than the last one.
+    /// All keys at one revision; replaces all earlier keys. The revision may be lower than the last one.
     Reset {
         /// The store's revision.
         revision: u64,
         /// Keys relative to the prefix, and values.
         entries: Vec<(Box<str>, Box<[u8]>)>,
     },
-    /// Everything that changed at one revision, in order: an etcd transaction is one of these.
+    /// All changes of one revision, in order. An etcd transaction is one such update.
     Changes {
-        /// The store's revision after them.
+        /// The store's revision after the changes.
         revision: u64,
         /// The changes.
         changes: Vec<Change>,
     },
 }
 
-/// How it stands with the store; watched by admin and logs.
+/// The state of the connection to the store, for the admin interface and the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Not reached yet since the start.
     Connecting {
-        /// What the last try said.
+        /// The error of the last attempt.
         error: Option<String>,
     },
     /// Listed and watched.
     Watching {
-        /// Which one, in words: `etcd v3 at http://127.0.0.1:2379`.
+        /// The store's name: `etcd v3 at http://127.0.0.1:2379`.
         via: String,
     },
-    /// Was watched, is out of reach; what was last read is served on.
+    /// Was watched, now unreachable; the last keys stay in use.
     Lost {
-        /// What the last try said.
+        /// The error of the last attempt.
         error: String,
     },
 }
 
-/// Where keys are and how to get at them.
+/// The location of the keys and how to access them.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
     /// Which store.
     pub location: Location,
     /// Which etcd API.
     pub api: Api,
-    /// `/haproxy-haproxy-1`, no slash at the end; empty for `/`.
+    /// `/haproxy-haproxy-1`, without a trailing slash; empty for `/`.
     pub prefix: String,
     /// User name and password for etcd.
     pub user: Option<(String, String)>,
@@ -306,23 +307,23 @@ pub struct StoreSettings {
     pub ca: Option<PathBuf>,
     /// PEM files of our certificate and key for etcd.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// How often the tree is listed again and compared (default 3 min, jittered).
+    /// How often the keys are listed again and compared (default 3 min, jittered).
     pub audit: Duration,
 }
 
 /// Which store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// etcd, by URLs (`http://` or `https://`, port included, no path).
+    /// etcd, by URL (`http://` or `https://`, with a port, without a path).
     Etcd(Vec<String>),
-    /// Files as keys below this folder; the prefix is a sub-folder path, as in etcd.
+    /// Files in this folder are the keys; the prefix is a sub-folder path, as in etcd.
     Directory(PathBuf),
 }
 
 /// Which etcd API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
-    /// v3 where the server has it, unless only v2 holds the prefix.
+    /// v3 if the server has it, unless only v2 holds the prefix.
     Auto,
     /// v2 over HTTP.
     V2,
@@ -330,7 +331,7 @@ pub enum Api {
     V3,
 }
 
-/// A full key is `/` and segments that mean the same in every store: none of them empty, `.` or `..`.
+/// A full key is `/` and segments valid in every store: none of them is empty, `.` or `..`.
 pub(crate) fn check_key(key: &str) -> Result<(), StoreError> {
     let proper = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains('\0');
     match key.strip_prefix('/') {

@@ -1,5 +1,5 @@
-//! Follows the prefix's folder: what changed is read again and compared with what was told. Ends only when nobody
-//! receives.
+//! Follows the prefix's folder: reads changed paths again and sends the differences. Ends only when the receiver is
+//! dropped.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
@@ -22,19 +22,20 @@ use crate::backoff::jitter;
 use crate::known::Known;
 use crate::{Condition, Update};
 
-/// How often we see whether the store's folder is still there, the same, and what happens where nothing is watched.
+/// How often to check that the store's folder still exists and is the same one, and to read folders that are not
+/// watched.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Nobody receives.
+/// The receiver was dropped.
 struct Unheard;
 
-/// How it stands with the store's own folder.
+/// The state of the store's own folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Root {
     /// Never seen.
     Awaited,
     Here(Identity),
-    /// Gone; what it was.
+    /// Missing or unmounted; its last identity.
     Away(Identity),
 }
 
@@ -53,11 +54,11 @@ pub(super) struct Follower {
     /// 0 before the first listing.
     revision: u64,
     root: Root,
-    /// Why not everything is watched: then it is read every tick.
+    /// Why some folders are not watched; all are then read at every tick.
     blind: Option<String>,
-    /// What was last said of that.
+    /// The last `blind` that was logged.
     blind_told: Option<String>,
-    /// Keys that keep their last value, and why.
+    /// Keys that keep their last value, and the reason.
     unreadable: HashMap<Box<str>, String>,
     next_tick: Instant,
     next_audit: Instant,
@@ -89,7 +90,7 @@ impl Follower {
     }
 
     pub(super) async fn run(mut self) {
-        // An embedded store starts with nothing. Whether this helps is seen at the first tick.
+        // An embedded store starts empty. The first tick shows whether this worked.
         let _ = fs::create_dir_all(&self.place.root);
         let Err(Unheard) = self.turns().await;
     }
@@ -98,7 +99,7 @@ impl Follower {
         loop {
             let now = Instant::now();
             let work = self.agenda.take(now);
-            // Before any deletion is told: is it perhaps the whole store that has gone?
+            // Before any deletion is sent: check whether the whole store is missing.
             if now >= self.next_tick || work != Work::default() {
                 self.tick(now).await?;
             }
@@ -137,7 +138,7 @@ impl Follower {
         }
     }
 
-    /// Looks whether the root is there and the same; reads everything if that is due.
+    /// Checks that the root exists and is the same; reads everything if that is due.
     async fn tick(&mut self, now: Instant) -> Result<(), Unheard> {
         let (due, audit) = (now >= self.next_tick, now >= self.next_audit);
         if due {
@@ -148,7 +149,7 @@ impl Follower {
         match (blocking(move || place.look()).await, self.root) {
             (Err(why), _) => self.lose(&why),
             (Ok((seen, Stock::Empty)), Root::Here(was) | Root::Away(was)) if seen.device != was.device => {
-                self.lose("another, empty file system is there: is the right one mounted?");
+                self.lose("it is now on another file system, which is empty; is the right one mounted?");
             }
             (Ok((seen, _)), Root::Here(was)) if seen == was => match (due && audit, self.blind.is_some()) {
                 (true, true) => return self.begin_anew().await,
@@ -216,10 +217,10 @@ impl Follower {
         self.read_again(BTreeSet::from([self.place.folder.clone()])).await
     }
 
-    /// Says once that not everything is watched. From now on all is read every tick, until a new try.
+    /// Logs once that some folders are not watched. All are then read at every tick, until watching is tried again.
     fn go_blind(&mut self, why: String) {
         if self.blind_told.as_ref() != Some(&why) {
-            warn!("{why}: not every folder is watched, so all are read every second (see fs.inotify in sysctl)");
+            warn!("{why}: cannot watch every folder; reading all of them every second (see fs.inotify in sysctl)");
             self.blind_told = Some(why.clone());
         }
         self.blind = Some(why);
@@ -234,7 +235,7 @@ impl Follower {
         self.condition.send_replace(now);
     }
 
-    /// Reads these paths again and tells what differs.
+    /// Reads these paths again and sends the differences.
     async fn read_again(&mut self, paths: BTreeSet<PathBuf>) -> Result<(), Unheard> {
         if paths.is_empty() {
             return Ok(());
@@ -267,7 +268,7 @@ impl Follower {
         self.updates.send(update).await.map_err(|_| Unheard)
     }
 
-    /// Adds what a reading changes. What is there but cannot be read, or is being written, keeps its last value.
+    /// Adds the changes that a reading shows. A file that cannot be read, or is being written, keeps its last value.
     fn compare(&mut self, reading: Reading, changes: &mut Vec<Change>) {
         let Reading { key: at, found } = reading;
         let mut there = There::default();
@@ -295,7 +296,7 @@ impl Follower {
             return None;
         }
         match content {
-            // It was closed, or nobody came to fill it: it is meant to be empty.
+            // It was closed, or nobody filled it in time: it is empty.
             Content::Fresh if at == key => Some(Box::default()),
             Content::Fresh => {
                 self.agenda.hold(path, Instant::now() + FRESH);
@@ -312,15 +313,15 @@ impl Follower {
         }
     }
 
-    /// Says once why a key keeps its last value.
+    /// Logs once why a key keeps its last value.
     fn complain(&mut self, key: &str, why: String) {
         if self.unreadable.get(key) != Some(&why) {
-            warn!("{}: {why}; what was last read of it stays", self.place.path(key).display());
+            warn!("{}: {why}; keeping its last value", self.place.path(key).display());
             self.unreadable.insert(key.into(), why);
         }
     }
 
-    /// The deletions at and below a path where only these files are.
+    /// Deletions at and below a path that now holds only the files in `there`.
     fn gone(&mut self, at: &str, there: &There) -> Vec<Change> {
         let below = self.known.below(at).map(Box::<str>::from);
         let itself = self.known.contains(at).then(|| at.into());
@@ -334,7 +335,7 @@ impl Follower {
         gone.into_iter().map(|key| Change::Delete { key }).collect()
     }
 
-    /// Whether a known key is still there, or in a folder that cannot be read, or about to be written.
+    /// Whether a known key still exists, is in an unreadable folder, or is about to be written.
     fn stays(&self, key: &str, there: &There) -> bool {
         let mut folders = key.match_indices('/').map(|(end, _)| &key[..end]).chain([""]);
         there.files.contains(key)
@@ -343,11 +344,11 @@ impl Follower {
     }
 }
 
-/// What a reading found.
+/// The result of a reading.
 #[derive(Default)]
 struct There {
     files: HashSet<Box<str>>,
-    /// Those that cannot be read; they may be folders.
+    /// Unreadable ones; they may be folders.
     unread: HashSet<Box<str>>,
 }
 
@@ -358,7 +359,7 @@ fn entry(change: Change) -> Option<(Box<str>, Box<[u8]>)> {
     }
 }
 
-/// Waits for events; for ever where there is nothing to see with.
+/// Waits for events; forever if nothing is watched.
 async fn look(eyes: &mut Option<Eyes>, watches: &mut Option<Watches>) -> Vec<Sight> {
     let (Some(eyes), Some(watches)) = (eyes, watches) else {
         return std::future::pending().await;

@@ -1,9 +1,9 @@
-//! A folder as a store: a key is a file, its value the content less one final newline. Edits and reads, all at once
-//! (files are small); following is in `follow`.
+//! A folder as a store: a file is a key, its content without the final newline is the value. Reads and edits are here,
+//! following is in `follow`.
 //!
 //! ```text
-//! inotify -> which paths, and which of them are still being written -> read again -> what differs -> Changes
-//!   queue overflow, the audit, a folder that came back: read everything again, and tell what differs
+//! inotify -> changed paths, except files still being written -> read again -> differences -> Changes
+//!   queue overflow, the audit, a folder that returned: read everything again -> differences -> Changes
 //! ```
 
 mod agenda;
@@ -25,7 +25,7 @@ pub(super) use self::lease::Lease;
 use super::error::StoreError;
 use super::{ASIDE, Amended, Condition, Listing, Location, StoreSettings, Update, check_key};
 
-/// The folder of what is kept aside.
+/// The folder for the keys below [`ASIDE`].
 const HIDDEN: &str = ".pointsman";
 
 /// A folder as a store.
@@ -37,7 +37,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Takes the settings. Touches no file.
+    /// Takes the settings. Accesses no file.
     pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
         let Location::Directory(root) = &settings.location else {
             return Err(StoreError::BadSettings { what: "a directory store needs the path of a folder".to_owned() });
@@ -46,14 +46,14 @@ impl Directory {
         Ok(Self { root, prefix: settings.prefix.clone(), audit: settings.audit })
     }
 
-    /// Sends the prefix's keys and then every change, even if the folder is away for a while, until the receiver is
-    /// gone. Revisions are our own, from 1.
+    /// Sends the prefix's keys and then every change, also while the folder is missing, until the receiver is dropped.
+    /// Revisions are our own count, from 1.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         follow::Follower::new(self, updates, condition).run().await;
     }
 
-    /// Everything below a full key; nothing where there is no such folder. Of what is kept aside, keys whose owner has
-    /// ended are left out.
+    /// Everything below a full key; nothing if the folder does not exist. Below [`ASIDE`], keys whose owner has ended
+    /// are omitted.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         let folder = self.path(prefix);
         let mut found = blocking(move || files::walk(&folder, "", &mut |_| {})).await;
@@ -72,7 +72,7 @@ impl Directory {
                 }
             }
         }
-        // The listed path itself may be a file: a key, not something below one.
+        // The listed path may itself be a file; it is not below itself.
         listing.entries.retain(|(key, _)| !key.is_empty());
         listing.entries.sort_unstable();
         listing.directories.sort_unstable();
@@ -94,7 +94,7 @@ impl Directory {
         .await
     }
 
-    /// Sets a full key: readers see the old value or the new one, never a part of it. The answer is always 0.
+    /// Sets a full key: readers see the old value or the new one, never a part of it. Returns 0.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         let path = self.file(key)?;
         if path.is_dir() {
@@ -118,7 +118,7 @@ impl Directory {
         blocking(move || fs::create_dir_all(&path).map_err(failed(&path))).await
     }
 
-    /// Replaces a value by what `change` makes of it, while nobody edits under a lease.
+    /// Replaces a value with the result of `change`, under the lock for edits of leased keys.
     pub async fn amend(
         &self,
         key: &str,
@@ -133,7 +133,7 @@ impl Directory {
         }
     }
 
-    /// Counts the number in a key up by one; the answer is what it is now.
+    /// Increments the number in a key and returns it.
     pub async fn count(&self, key: &str) -> Result<u64, StoreError> {
         let store = self.clone();
         let _alone = blocking(move || lease::alone(&store)).await?;
@@ -143,7 +143,7 @@ impl Directory {
         Ok(next)
     }
 
-    /// What is kept aside is in a folder whose name no follower of keys looks at.
+    /// Keys below [`ASIDE`] are in a folder that followers of keys skip.
     fn path(&self, key: &str) -> PathBuf {
         match key.strip_prefix(ASIDE).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
             Some(rest) => self.root.join(HIDDEN).join(rest.trim_matches('/')),
@@ -151,35 +151,38 @@ impl Directory {
         }
     }
 
-    /// The path of a key that can be edited: none of its parts is a name that is passed over when reading.
+    /// The path of an editable key: no segment is a name that readers skip.
     fn file(&self, key: &str) -> Result<PathBuf, StoreError> {
         check_key(key)?;
         match key.split('/').find(|part| files::is_passing(part)) {
             None => Ok(self.path(key)),
-            Some(part) => Err(bad_key(key, &format!("a file named {part} is taken for an editor's and never read"))),
+            Some(part) => Err(bad_key(
+                key,
+                &format!("a file named {part} looks like an editor's temporary file and is never read"),
+            )),
         }
     }
 }
 
-/// Runs what waits for a disk where waiting is allowed.
+/// Runs blocking file work on a thread that may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("file work does not panic")
 }
 
-/// Writes a file, with the folders around it.
+/// Writes a file and creates its parent folders.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::create_dir_all(path.parent().unwrap_or(path))?;
     replace_in_folder(path, content)
 }
 
-/// Writes a file in a folder that is there.
+/// Writes a file in an existing folder.
 fn replace_in_folder(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let passing = folder.join(format!(".{name}.tmp-{}", std::process::id()));
     let written = write(&passing, content).and_then(|()| fs::rename(&passing, path));
     if written.is_err() {
-        // What is left is passed over by readers in any case.
+        // Readers skip the leftover in any case.
         let _ = fs::remove_file(&passing);
         return written;
     }

@@ -1,4 +1,4 @@
-//! Follows a prefix for ever: connect, list or resume, watch, audit, and again. The only place here that waits to retry.
+//! Follows a prefix forever: connect, list or resume, watch, audit, and again. The only place here that waits to retry.
 //!
 //! ```text
 //!   connect ─> same history? ─yes─> watch from revision + 1 ─> changes ... ─error─> next endpoint, backoff, connect
@@ -6,9 +6,9 @@
 //!                  └──> list, Reset ──────┘<──────┘
 //! ```
 //!
-//! The history is the same if the cluster's id is, and its revision, read through the leader so that a member's lag
-//! does not count, has not gone back. A data directory replaced by an older copy that has since grown past us keeps
-//! both; so a resumed watch is audited at once.
+//! The history is the same if the cluster id is the same and the revision has not gone back. The revision is read
+//! through the leader, so a lagging member does not matter. A data directory replaced by an older copy that has since
+//! grown past our revision passes both checks, so a resumed watch is audited at once.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -33,22 +33,22 @@ use crate::{Condition, Update};
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Low, so that an etcd that returns is found soon.
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// A session that lasted this long was a good one: the next retry is quick again.
+/// After a session of this length, the next retry is quick again.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
-/// From a resumed watch to its audit.
+/// The time from a resumed watch to its audit.
 const AUDIT_RESUMED: Duration = Duration::from_millis(300);
-/// From an audit that found a suspect, or failed, to the next.
+/// The time from an audit with a suspect or a failure to the next.
 const AUDIT_AGAIN: Duration = Duration::from_secs(1);
-/// From an audit's list to its comparison, so that the watch has said what the list has seen.
+/// The time from an audit's list to its comparison, so that the watch can catch up with the list.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What is known of the store, kept over connections.
+/// The known keys and revision, kept across connections.
 struct Known {
     seen: Moment,
     delivered: Delivered,
 }
 
-/// The following of one prefix.
+/// Follows one prefix.
 pub(super) struct Follower<'a> {
     store: &'a Etcd3,
     updates: mpsc::Sender<Update>,
@@ -70,7 +70,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Ends only when nobody takes updates any more.
+    /// Ends only when the receiver is dropped.
     pub(super) async fn run(mut self) {
         let updates = self.updates.clone();
         tokio::select! {
@@ -79,7 +79,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// One endpoint after the other, beginning anywhere; a pause after each whole round of failures.
+    /// Tries the endpoints in turn from a random one; pauses after each round of failures.
     async fn sessions(&mut self) {
         let endpoints = &self.store.endpoints;
         let mut turn = self.rng.usize(..endpoints.len());
@@ -100,7 +100,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// All that can be done on one connection.
+    /// Everything done on one connection.
     async fn session(&mut self, endpoint: &Endpoint) -> Result<Infallible, StoreError> {
         let client = Client::connect(endpoint, self.store.user.clone()).await?;
         self.trust(moment(&client, &self.store.folder).await?);
@@ -111,7 +111,7 @@ impl<'a> Follower<'a> {
                 None => (self.relist(&client).await?, self.audit_pause()),
             };
             match self.watch(&client, &mut known, audit_in).await {
-                Ok(why) => warn!("etcd at {}: {why}; reading everything again", client.endpoint()),
+                Ok(why) => warn!("etcd at {}: {why}; listing all keys again", client.endpoint()),
                 Err(error) => {
                     self.known = Some(known);
                     return Err(error);
@@ -121,17 +121,17 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Forgets what is known if the store's present cannot have come of it.
+    /// Forgets the known keys if the store's present state cannot follow from them.
     fn trust(&mut self, now: Moment) {
         let Some(Known { seen, .. }) = &self.known else {
             return;
         };
         if now.cluster != seen.cluster {
-            warn!("another etcd cluster answers, with revision {}; reading everything again", now.revision);
+            warn!("another etcd cluster answers, at revision {}; listing all keys again", now.revision);
             self.known = None;
         } else if now.revision < seen.revision {
             warn!(
-                "etcd went back from revision {} to {}: restored; reading everything again",
+                "etcd went back from revision {} to {}, so it was restored; listing all keys again",
                 seen.revision, now.revision
             );
             self.known = None;
@@ -150,7 +150,7 @@ impl<'a> Follower<'a> {
         Ok(Known { seen, delivered })
     }
 
-    /// Watches until the connection fails (an error) or everything must be read again (the reason).
+    /// Watches until the connection fails (an error) or all keys must be listed again (the reason).
     async fn watch(&mut self, client: &Client, known: &mut Known, audit_in: Duration) -> Result<String, StoreError> {
         let store = self.store;
         let (first, mut watch) = client.watch(creation(&store.folder, known.seen.revision + 1)).await?;
@@ -193,7 +193,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// When to audit next, or why everything must be read again.
+    /// The time to the next audit, or the reason to list everything again.
     fn judge(
         &mut self,
         known: &mut Known,
@@ -210,7 +210,7 @@ impl<'a> Follower<'a> {
                 Verdict::Sound => Ok(self.audit_pause()),
                 Verdict::Suspect => Ok(again),
                 Verdict::Lost(keys) => {
-                    Err(format!("the watch has missed changes of {keys} keys, or the store was replaced"))
+                    Err(format!("the watch missed changes to {keys} keys, or the store was replaced"))
                 }
             },
         }
@@ -220,7 +220,7 @@ impl<'a> Follower<'a> {
         jitter(self.store.audit, 0.8..1.2, &mut self.rng)
     }
 
-    /// Waits for room. If nobody takes updates any more it waits to be ended by [`Follower::run`].
+    /// Waits for room in the channel. If the receiver is dropped, waits to be ended by [`Follower::run`].
     async fn send(&self, update: Update) {
         if self.updates.send(update).await.is_err() {
             pending::<()>().await;
@@ -228,7 +228,7 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// A watch that says where it is from time to time, and splits an answer that is too long for one message.
+/// A watch that reports its progress and splits large responses.
 fn creation(folder: &Folder, from: u64) -> WatchCreate {
     WatchCreate {
         key: folder.start(),
@@ -239,7 +239,7 @@ fn creation(folder: &Folder, from: u64) -> WatchCreate {
     }
 }
 
-/// After `pause`, what etcd lists, as fingerprints.
+/// After `pause`, the fingerprints of the keys that etcd lists.
 async fn survey(
     store: &Etcd3,
     client: &Client,
@@ -257,7 +257,7 @@ async fn survey(
     listed
 }
 
-/// Tells how it stands to whoever watches the condition, and logs it.
+/// Publishes the condition and logs it.
 struct Reporter {
     condition: watch::Sender<Condition>,
 }

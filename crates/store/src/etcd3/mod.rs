@@ -1,15 +1,16 @@
-//! etcd by its v3 API: followed by a watch, edited by single calls. Knows keys as bytes; never judges a value.
+//! etcd through its v3 API: followed by a watch, edited by single calls. Treats keys as bytes; never interprets a
+//! value.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `follow` | the loop that never gives up: connect, list or resume, watch, audit |
-//! | `watch` | pure: a watch's responses to changes, revision by revision |
-//! | `audit` | pure: what was delivered against what etcd lists |
+//! | `watch` | pure: turns a watch's responses into changes, revision by revision |
+//! | `audit` | pure: compares the delivered keys with a listing |
 //! | `list` | all keys at one revision, in pages |
-//! | `lease` | keys that live as long as they are renewed, and edits that only their owner makes |
-//! | `client` | calls, tokens, and whose fault an error is |
+//! | `lease` | keys that live as long as their owner renews them, and edits that only the owner can make |
+//! | `client` | calls, tokens, and the party at fault for an error |
 //! | `transport` | one HTTP/2 connection |
-//! | `keys` | a prefix as a range, full keys as relative ones |
+//! | `keys` | maps a prefix to a range, full keys to relative ones |
 //! | `messages` | the gRPC messages |
 
 mod audit;
@@ -37,21 +38,21 @@ use self::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, PutR
 use self::transport::Endpoint;
 use super::{Amended, Condition, Listing, Location, StoreError, StoreSettings, Update, check_key, tls};
 
-/// Keys asked for at once.
+/// Keys per page.
 const PAGE: u32 = 1000;
 
-/// An etcd cluster, by its v3 API.
+/// An etcd cluster with its v3 API.
 pub struct Etcd3 {
     endpoints: Vec<Endpoint>,
     user: Option<(String, String)>,
     folder: Folder,
     audit: Duration,
     page: u32,
-    /// For single calls; a follower has its own.
+    /// The client for single calls; each follower has its own.
     client: Mutex<Option<Arc<Client>>>,
 }
 
-/// What a first look at a store shows.
+/// The result of a first look at a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The server's version, or `unknown`.
@@ -61,7 +62,7 @@ pub struct Probe {
 }
 
 impl fmt::Debug for Etcd3 {
-    /// Without the password.
+    /// Omits the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<_> = self.endpoints.iter().map(Endpoint::url).collect();
         f.debug_struct("Etcd3").field("endpoints", &urls).field("folder", &self.folder).finish_non_exhaustive()
@@ -69,7 +70,7 @@ impl fmt::Debug for Etcd3 {
 }
 
 impl Etcd3 {
-    /// Checks the settings and reads the PEM files. Connects to nothing yet.
+    /// Checks the settings and reads the PEM files. Does not connect.
     ///
     /// # Errors
     /// [`StoreError::BadSettings`].
@@ -92,39 +93,39 @@ impl Etcd3 {
         })
     }
 
-    /// The same, asking for so many keys at once instead of 1,000.
+    /// The same with this page size instead of 1,000 keys.
     #[must_use]
     pub fn paged(mut self, keys: u32) -> Self {
         self.page = keys.max(1);
         self
     }
 
-    /// Follows the prefix until the future is dropped or nobody takes updates. Every failure is retried, and reported
-    /// through `condition`. A transaction is one update; a list comes whole.
+    /// Follows the prefix until the future is dropped or the receiver is. Retries every failure, and reports it through
+    /// `condition`. A transaction is one update; a list is sent whole.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: tokio::sync::watch::Sender<Condition>) {
         Follower::new(self, updates, condition).run().await;
     }
 
-    /// Whether a v3 server is there, and whether it holds the prefix.
+    /// Whether the server speaks v3, and whether it holds the prefix.
     ///
     /// # Errors
-    /// [`StoreError::NotSupported`] where something answers that is not etcd's v3 API.
+    /// [`StoreError::NotSupported`] if a server answers that does not speak etcd's v3 API.
     pub async fn probe(&self) -> Result<Probe, StoreError> {
         let client = self.client().await?;
         match list::glance(&client, &self.folder).await {
             Ok((_, holds_prefix)) => Ok(Probe { version: client.version().to_owned(), holds_prefix }),
             Err(error) => {
-                // The member may have lost its cluster: whoever asks again is to reach another one.
+                // The member may be cut off from its cluster, so the next call must reach another one.
                 *self.client.lock().await = None;
                 Err(error)
             }
         }
     }
 
-    /// Everything below the folder `prefix_full`, at one revision, under keys relative to it.
+    /// Everything below the folder `prefix_full` at one revision, with keys relative to it.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn list(&self, prefix_full: &str) -> Result<Listing, StoreError> {
         let folder = Folder::new(prefix_full);
         let client = self.client().await?;
@@ -137,7 +138,7 @@ impl Etcd3 {
 
     /// The value of a full key, if it has one.
     ///
-    /// # Errors
+    /// Any error of the store.
     /// Whatever keeps the store from answering.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check_key(key)?;
@@ -146,10 +147,10 @@ impl Etcd3 {
         Ok(reply.kvs.into_iter().next().map(|kv| kv.value))
     }
 
-    /// Sets a full key, and says the revision that shows it.
+    /// Sets a full key; returns the revision that shows it.
     ///
     /// # Errors
-    /// [`StoreError::BadKey`], and whatever keeps the store from answering.
+    /// [`StoreError::BadKey`]; any error of the store.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         check_key(key)?;
         let client = self.client().await?;
@@ -157,10 +158,10 @@ impl Etcd3 {
         Ok(Moment::read(&client, reply.header)?.revision)
     }
 
-    /// Deletes a full key, with `recursive` everything below it too, and says the revision that shows it.
+    /// Deletes a full key, with everything below it if `recursive`; returns the revision that shows it.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchKey`] if there is nothing to delete, and whatever keeps the store from answering.
+    /// [`StoreError::NoSuchKey`] if there is nothing to delete; any error of the store.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         check_key(key)?;
         let client = self.client().await?;
@@ -177,11 +178,11 @@ impl Etcd3 {
         last.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })
     }
 
-    /// Replaces a value by what `change` makes of it, without touching the key's lease. If the key changes meanwhile,
-    /// nothing is done and the answer is `None`.
+    /// Replaces a value with the result of `change`; the key keeps its lease. If the key changes meanwhile, does
+    /// nothing and returns `None`.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchKey`], and whatever keeps the store from answering.
+    /// [`StoreError::NoSuchKey`]; any error of the store.
     pub async fn amend(
         &self,
         key: &str,
@@ -208,7 +209,7 @@ impl Etcd3 {
         Ok(reply.succeeded.then_some(Amended::At(revision)))
     }
 
-    /// The connection for single calls: the last one, or the first endpoint that answers.
+    /// The connection for single calls: the last one, or one to the first endpoint that answers.
     async fn client(&self) -> Result<Arc<Client>, StoreError> {
         let mut kept = self.client.lock().await;
         if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
@@ -231,7 +232,7 @@ impl Etcd3 {
     }
 }
 
-/// TLS as gRPC wants it: newer servers insist on the protocol's name.
+/// TLS with gRPC's application protocol, which newer servers require.
 fn http2_tls(settings: &StoreSettings) -> Result<Arc<rustls::ClientConfig>, StoreError> {
     let mut config = tls::client_config(settings)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
