@@ -67,7 +67,7 @@ enum Written {
     At(u64),
     /// The key does not have the expected index.
     Differs,
-    /// There is no such key.
+    /// The key does not exist.
     Missing,
 }
 
