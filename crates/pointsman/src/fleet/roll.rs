@@ -1,8 +1,8 @@
-//! Whether every live balancer is as far as is wished, and who is not. Pure: takes what a follower of the status keys
-//! tells.
+//! Whether every live balancer has reached the goal; lists those that have not. Pure: takes the updates of a follower
+//! of the status keys.
 //!
-//! A balancer that vanishes without having said that it ends may serve old keys still, cut off from the store: whoever
-//! waits for it is told so, and not that all is well.
+//! A balancer that disappears without signing off may still serve old keys, cut off from the store. The wait then fails
+//! instead of reporting success.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,16 +12,16 @@ use pointsman_table::Change;
 use super::member::{Member, Stage};
 use pointsman_store::Update;
 
-/// What is wished of every balancer.
+/// The goal for every balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// To serve at least this.
+    /// It serves at least this point.
     pub point: Point,
-    /// To have no work left for this instance: protocol, service, instance.
+    /// It has no open requests for this instance: protocol, service, instance.
     pub idle: Option<(String, String, String)>,
 }
 
-/// A moment of the keys.
+/// A point in the history of the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
     /// The store's revision.
@@ -30,7 +30,7 @@ pub enum Point {
     Barrier(u64),
 }
 
-/// Who is there, and who was.
+/// The live balancers, and those that disappeared.
 #[derive(Clone, Debug, Default)]
 pub struct Roll {
     members: BTreeMap<String, Member>,
@@ -38,19 +38,20 @@ pub struct Roll {
     called: bool,
 }
 
-/// How far they are.
+/// How far the balancers are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All of them, so many.
+    /// All have reached the goal; their number.
     All(usize),
-    /// Some are not, or nobody is there: who, and why.
+    /// Some have not, with the reason for each; empty if there are no balancers.
     Not(Vec<String>),
-    /// Some have vanished before they were: who.
+    /// Some disappeared before they had.
     Lost(Vec<String>),
 }
 
 impl Roll {
-    /// Takes what a follower of the folder of status keys tells. `wish` says whose vanishing matters.
+    /// Takes an update of a follower of the status keys. A balancer that disappears before it has reached `wish` is
+    /// lost.
     pub fn take(&mut self, update: Update, wish: &Wish) {
         match update {
             Update::Reset { entries, .. } => {
@@ -71,7 +72,7 @@ impl Roll {
         }
     }
 
-    /// A folder that lies deeper is that of another prefix.
+    /// A deeper folder belongs to another prefix.
     fn here(&mut self, name: &str, value: &[u8]) {
         if !name.contains('/') {
             self.lost.remove(name);
@@ -88,23 +89,23 @@ impl Roll {
         }
     }
 
-    /// Everybody who is there.
+    /// All live balancers.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// Whether the folder was read at all.
+    /// Whether the folder has been read.
     pub fn is_called(&self) -> bool {
         self.called
     }
 
-    /// Whether there is nothing more to wait for: all of them are, nobody is there, or some have vanished. Unlike the
-    /// verdict this names nobody, so that it may be asked whenever one of a thousand has spoken.
+    /// Whether the wait is over: all have reached the goal, there are no balancers, or some have disappeared. Cheaper
+    /// than the verdict because it lists no names, so it can run at each status of a thousand balancers.
     pub fn is_over(&self, wish: &Wish) -> bool {
         !self.lost.is_empty() || !self.members.values().any(|member| lag(member, wish).is_some())
     }
 
-    /// How far they are.
+    /// The verdict.
     pub fn verdict(&self, wish: &Wish) -> Verdict {
         if !self.lost.is_empty() {
             return Verdict::Lost(self.lost.iter().cloned().collect());
@@ -119,17 +120,17 @@ impl Roll {
     }
 }
 
-/// Why a balancer is not as far as is wished.
+/// The reason that a balancer has not reached the goal.
 enum Lag<'w> {
-    /// It serves this revision.
+    /// It serves an older revision.
     Revision(u64),
-    /// It does not serve the value of `barrier`.
+    /// It does not serve the value of `barrier` yet.
     Barrier,
-    /// It works for this instance of this service on so many.
-    Work(&'w str, &'w str, u64),
-    /// It is ending, and may still begin something.
+    /// It has open requests or connections: protocol, service, instance, number.
+    Work(&'w str, &'w str, &'w str, u64),
+    /// It is draining, and a client may still begin a request.
     Begins,
-    /// It has more to tell of than it can.
+    /// It has more instances with open requests than its status lists.
     Unsure,
 }
 
@@ -138,9 +139,17 @@ impl fmt::Display for Lag<'_> {
         match self {
             Self::Revision(revision) => write!(f, "serves revision {revision}"),
             Self::Barrier => write!(f, "does not serve the change yet"),
-            Self::Work(service, instance, active) => write!(f, "{service}/{instance} still works on {active} for it"),
+            Self::Work(protocol, service, instance, active) => {
+                let noun = match (*protocol, active) {
+                    ("tcp", 1) => "connection",
+                    ("tcp", _) => "connections",
+                    (_, 1) => "request",
+                    (_, _) => "requests",
+                };
+                write!(f, "still has {active} {noun} to {service}/{instance}")
+            }
             Self::Begins => write!(f, "is ending, and may still begin a request"),
-            Self::Unsure => write!(f, "works with more instances than it can tell of"),
+            Self::Unsure => write!(f, "has open requests for more instances than its status lists"),
         }
     }
 }
@@ -150,7 +159,7 @@ fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
         Point::Revision(revision) => member.revision >= *revision,
         Point::Barrier(barrier) => member.barrier.is_some_and(|served| served >= *barrier),
     };
-    // One that drains takes no new work and follows no keys: it only has to finish what it has.
+    // A draining balancer takes no new work and follows no keys: it only has to finish its open requests.
     if !serves && member.stage == Stage::Serving {
         return Some(match &wish.point {
             Point::Revision(_) => Lag::Revision(member.revision),
@@ -162,7 +171,7 @@ fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
         0 if member.begins => Some(Lag::Begins),
         0 if member.is_unsure() => Some(Lag::Unsure),
         0 => None,
-        active => Some(Lag::Work(service, instance, active)),
+        active => Some(Lag::Work(protocol, service, instance, active)),
     }
 }
 
@@ -192,7 +201,7 @@ mod tests {
         (name.into(), member.text().into())
     }
 
-    /// What is said after these: the first are listed, `;` separates what changes then, `-` is gone.
+    /// The verdict after these statuses: `,` separates the first listing, `;` later changes, `-` means disappeared.
     fn check(lines: &str, wish: &Wish, expected: &str) {
         let mut roll = Roll::default();
         let mut steps = lines.split(';');
@@ -237,7 +246,7 @@ mod tests {
         let idle = Wish { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
         check("a r=5 web-1=0, b r=5 web-2=3", &idle, "all 2");
         check("a r=5, b r=4 stage=draining begins=1", &idle, "not b: is ending, and may still begin a request");
-        check("a r=5 web-1=2, b r=5", &idle, "not a: shop/web-1 still works on 2 for it");
-        check("a r=4 web-1=2, b r=4 stage=draining web-1=1; a r=5", &idle, "not b: shop/web-1 still works on 1 for it");
+        check("a r=5 web-1=2, b r=5", &idle, "not a: still has 2 requests to shop/web-1");
+        check("a r=4 web-1=2, b r=4 stage=draining web-1=1; a r=5", &idle, "not b: still has 1 request to shop/web-1");
     }
 }
