@@ -300,53 +300,53 @@ fn escape(text: &str, into: &mut String) {
     }
 }
 
-const REQUESTS: Family = counter("pointsman_requests_total", "Requests, or connections of TCP services, by instance.");
-const RESPONSES: Family = counter("pointsman_responses_total", "Responses by class of status.");
+const REQUESTS: Family = counter("pointsman_requests_total", "Requests (HTTP) or connections (TCP), by instance.");
+const RESPONSES: Family = counter("pointsman_responses_total", "Responses, by status class.");
 const BYTES_IN: Family = counter("pointsman_bytes_in_total", "Bytes from clients.");
 const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients.");
 const RETRIES: Family =
-    counter("pointsman_retries_total", "Requests sent a second time; failed connects are not counted here.");
-const ACTIVE: Family = gauge("pointsman_active", "Requests, or connections of TCP services, running now.");
+    counter("pointsman_retries_total", "Requests sent a second time (failed connects are not counted here).");
+const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
 const CONNECT_FAILURES: Family =
-    counter("pointsman_connect_failures_total", "Connections to an instance that were refused or took too long.");
-const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up.");
+    counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
+const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is ejected.");
 const DURATION: Family = Family {
     name: "pointsman_request_duration_seconds",
     kind: "histogram",
-    help: "From a request's head to the end of its response.",
+    help: "Time from a request's head to the end of its response.",
 };
 const CONNECTIONS_OPEN: Family = gauge("pointsman_connections_open", "Open client connections.");
 const CONNECTIONS: Family = counter("pointsman_connections_total", "Client connections accepted.");
 const CONNECTIONS_REFUSED: Family =
-    counter("pointsman_connections_refused_total", "Client connections refused because there were too many.");
-const FAULTS: Family = counter("pointsman_faults_total", "Local error replies and cut connections, by cause.");
+    counter("pointsman_connections_refused_total", "Client connections refused because of the limit.");
+const FAULTS: Family = counter("pointsman_faults_total", "Local replies and cut connections, by fault.");
 const TABLE_REVISION: Family = gauge("pointsman_table_revision", "Store revision of the newest table.");
-const TABLE_APPLIED: Family = gauge("pointsman_table_applied_revision", "Store revision that the engine serves.");
+const TABLE_APPLIED: Family =
+    gauge("pointsman_table_applied_revision", "Store revision of the table that the engine serves.");
 const TABLE_SERVICES: Family = gauge("pointsman_table_services", "Services in the table.");
 const TABLE_INSTANCES: Family = gauge("pointsman_table_instances", "Instances in the table.");
 const LAST_CHANGE: Family =
-    gauge("pointsman_last_change_timestamp_seconds", "When the table was last replaced; 0 before the first.");
+    gauge("pointsman_last_change_timestamp_seconds", "Time of the last table change; 0 before the first.");
 const COMPILE: Family = gauge("pointsman_config_compile_seconds", "Duration of the last compile.");
 const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
 const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
 const PROBLEMS: Family = gauge("pointsman_problems", "Problems with the keys, by kind.");
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
-const STORE_INFO: Family =
-    gauge("pointsman_store_info", "State of the connection to the store, and which store it is.");
+const STORE_INFO: Family = gauge("pointsman_store_info", "State of the connection to the store, and the store's name.");
 const STATUS_KEPT: Family =
     gauge("pointsman_status_kept", "1 while the store has this balancer's status, for `pointsman status` and --wait.");
-const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "The version of the HAProxy in use.");
+const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "Version of the HAProxy in use.");
 const HAPROXY_WORKERS: Family =
-    gauge("pointsman_haproxy_workers", "Workers of HAProxy: the one that takes connections, and old ones that finish.");
+    gauge("pointsman_haproxy_workers", "HAProxy workers: `current` accepts connections, `old` ones finish theirs.");
 const HAPROXY_RELOADS: Family = counter("pointsman_haproxy_reloads_total", "Reloads of HAProxy, by result.");
 const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "Duration of the last reload.");
 const HAPROXY_COMMANDS: Family =
-    counter("pointsman_haproxy_commands_total", "Commands that changed HAProxy while it ran.");
-const BUILD_INFO: Family = gauge("pointsman_build_info", "The version.");
-const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
-const OPEN_FDS: Family = gauge("process_open_fds", "Number of open file descriptors.");
-const MAX_FDS: Family = gauge("process_max_fds", "Maximum number of open file descriptors.");
-const START_TIME: Family = gauge("process_start_time_seconds", "Start time of the process since the epoch in seconds.");
+    counter("pointsman_haproxy_commands_total", "Commands that changed the running HAProxy.");
+const BUILD_INFO: Family = gauge("pointsman_build_info", "Version of Pointsman.");
+const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
+const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
+const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");
+const START_TIME: Family = gauge("process_start_time_seconds", "Start time of the process, seconds since the epoch.");
 
 /// Kinds that are shown even at 0, so that an alert sees the first one.
 const KINDS: &[ProblemKind] = &[
