@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crate::harness::{alone, long};
 use crate::place::{Place, TTL, each_in_turn};
 
-/// At rest, this long after the last container came or went.
+/// Quiet time after the last container started or ended.
 const REST: Duration = Duration::from_secs(3);
 const WORKERS: usize = 4;
 
-/// Starts so many containers as fast as it goes and kills two of three; the names of those that are left.
+/// Starts this many containers as fast as possible and kills two of three; returns the names of the rest.
 fn churn(place: &Place, worker: usize, count: usize) -> Vec<String> {
     let mut left = Vec::new();
     for number in 0..count {

@@ -1,4 +1,4 @@
-//! The Docker daemon's own troubles: not there yet, started anew, hanging. Its containers' keys are as the containers are.
+//! Trouble of the Docker daemon: not started yet, restarted, hanging. The keys follow the containers.
 
 use std::process::Command;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn one_that_starts_anew_is_taken_as_it_is() {
         let keys = place.below(&place.prefix()).expect("etcd answers");
         assert!(keys.values().any(|key| key.value == format!("{address}:80")), "{address}: {keys:?}");
         assert!(agent.log().contains("1 container has our labels"), "{}", agent.log());
-        // As a new machine: nothing is left of it, and what the old one had ends by itself.
+        // Like a new machine: all its data is gone, and the old machine's keys expire.
         place.docker.stop();
         place.docker.start(true);
         place.wait_keys("");
@@ -55,7 +55,7 @@ fn one_that_hangs_is_caught_up_with() {
         let process = place.docker.docker(&["inspect", "--format", "{{.State.Pid}}", &dies]);
         place.docker.signal("STOP");
         assert!(Command::new("kill").args(["-KILL", &process]).status().expect("kill is there").success());
-        // Nobody says that it died.
+        // Nobody reports its death.
         holds("the keys stay", TTL * 2, || place.keys().as_deref() == Some(both));
         agent.wait_log("keeping what was last seen");
         place.docker.signal("CONT");

@@ -1,11 +1,11 @@
-//! The store is away, or the agent was: what its containers want is back within a second.
+//! The store or the agent is unavailable for a while: the keys are right again within a second.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{Process, holds, wait};
 use crate::place::{Place, TTL, each};
 
-/// From the store's first answer to the last key. Twice what is promised, for a machine that does other things, too.
+/// From the store's first answer to the last key. Twice the promised time, for a busy machine.
 const SOON: Duration = Duration::from_secs(2);
 
 const BEFORE: &str = "services/shop/domain=shop.test, services/shop/upstreams/one=80, services/shop/upstreams/two=80";
@@ -15,7 +15,7 @@ fn shop(place: &Place, name: &str) -> String {
     place.container(name, "service=shop domain=shop.test", &[])
 }
 
-/// Ends a container and starts another one while nothing can be written, for longer than keys live.
+/// Ends a container and starts another one during the outage, for longer than keys live.
 fn meanwhile(place: &Place, agent: &mut Process, one: &str) {
     let start = Instant::now();
     place.docker.docker(&["kill", one]);
@@ -24,7 +24,7 @@ fn meanwhile(place: &Place, agent: &mut Process, one: &str) {
     holds("the agent waits", left, || agent.is_running());
 }
 
-/// An outage: how it begins, and how it ends.
+/// An outage: its beginning and its end.
 fn outage(what: &str, begin: impl Fn(&mut Place) + Sync, end: impl Fn(&mut Place) + Sync) {
     each(|place| {
         let mut agent = place.agent();
@@ -73,7 +73,7 @@ fn a_store_that_is_away_when_the_agent_starts() {
     });
 }
 
-/// As on a machine that was asleep.
+/// As on a machine that was suspended.
 #[test]
 fn an_agent_that_stood_still() {
     each(|place| {
