@@ -1,9 +1,9 @@
-//! Holds a lease for as long as it runs: asks for it until it is granted, renews it in time, and asks again when it was
-//! lost. Knows nothing of what is kept under it.
+//! Holds a lease as long as it runs: asks for it until it is granted, renews it, and asks again when it is lost. Does
+//! not know which keys depend on it.
 //!
 //! ```text
-//! Awaited ─granted─> Held{term 1} ─lease ended, on a slow machine or in an outage─> Awaited ─> Held{term 2} ...
-//!                        └─another process came later─> Replaced
+//! Awaited ─granted─> Held{term 1} ─lease ended: slow machine or outage─> Awaited ─> Held{term 2} ...
+//!                        └─another process started later─> Replaced
 //! ```
 
 use std::collections::BTreeMap;
@@ -20,58 +20,58 @@ use crate::error::StoreError;
 use crate::lease::{Claim, Edit, Grip, Lease, Owner};
 use crate::store::Store;
 
-/// A lease is renewed so many times in its life.
+/// Renewals per time to live.
 const RENEWALS: u32 = 3;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Low, so that a store that returns is found within a second.
 const LAST_RETRY: Duration = Duration::from_millis(500);
-/// A wish that the store refuses for reasons that only an operator can change is repeated less often.
+/// The pause after a refusal, which only an operator can resolve.
 const REFUSED: Duration = Duration::from_secs(15);
 
-/// How it stands with a lease.
+/// The state of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Not granted, or lost.
     Awaited {
-        /// What the last try said.
+        /// The error of the last attempt.
         error: Option<StoreError>,
     },
-    /// Granted. With each new term, what was kept under it may be gone.
+    /// Granted; `term` counts grants. A new term may mean that the keys of the last one are gone.
     Held {
         /// Counts grants, from 1.
         term: u64,
     },
-    /// Another process has taken over the owner's name: this one keeps nothing.
+    /// Another process has taken over the owner's name; this one holds nothing.
     Replaced,
 }
 
-/// The holding of one owner's lease.
+/// Holds one owner's lease.
 pub struct Tenure<'a> {
     store: &'a Store,
     owner: Owner,
     ttl: Duration,
     lease: RwLock<Option<Arc<Lease<'a>>>>,
     standing: watch::Sender<Standing>,
-    /// How often it was granted.
+    /// The number of grants.
     terms: AtomicU64,
-    /// Somebody found the lease ended.
+    /// Signals that an edit found the lease ended.
     doubt: Notify,
 }
 
 impl<'a> Tenure<'a> {
-    /// Of this owner's lease, which is to outlive its last renewal by `ttl`. Does nothing before it is run.
+    /// For this owner's lease, which ends `ttl` after its last renewal. Does nothing until it is run.
     pub fn new(store: &'a Store, owner: Owner, ttl: Duration) -> Self {
         let standing = watch::Sender::new(Standing::Awaited { error: None });
         Self { store, owner, ttl, lease: RwLock::default(), standing, terms: AtomicU64::new(0), doubt: Notify::new() }
     }
 
-    /// How it stands, now and from now on.
+    /// The state of the lease, now and whenever it changes.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
 
-    /// Holds the lease until dropped, or until another process has taken over. Run again, it does not take over in turn:
-    /// it has the lease only if that process is gone.
+    /// Holds the lease until dropped, or until another process has taken over. A second run does not take it back: it
+    /// gets the lease only if that process has ended.
     pub async fn run(&self) {
         let mut rng = fastrand::Rng::new();
         while let Some(lease) = self.granted(self.claim(), &mut rng).await {
@@ -84,7 +84,7 @@ impl<'a> Tenure<'a> {
             if end == Grip::Replaced {
                 break;
             }
-            info!("the lease has ended; asking for it again");
+            info!("the lease has ended; asking for a new one");
             self.standing.send_replace(Standing::Awaited { error: None });
         }
         self.standing.send_replace(Standing::Replaced);
@@ -94,7 +94,7 @@ impl<'a> Tenure<'a> {
         if self.terms.load(Ordering::Relaxed) == 0 { Claim::First } else { Claim::Again }
     }
 
-    /// Asks until it is granted. `None`: another process came later.
+    /// Asks until it is granted. `None`: another process started later.
     async fn granted(&self, claim: Claim, rng: &mut fastrand::Rng) -> Option<Lease<'a>> {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
@@ -119,10 +119,10 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// Renews until it is over, and says how it ended.
+    /// Renews until the lease ends, and returns how it ended.
     async fn hold(&self, lease: &Lease<'a>, rng: &mut fastrand::Rng) -> Grip {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
-        // At once: what was taken over may have little time left.
+        // Renew at once: a lease taken over may have little time left.
         let mut pause = Duration::ZERO;
         loop {
             tokio::select! {
@@ -146,7 +146,7 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// Makes edits under the lease; [`Grip::Ended`] for each while there is none.
+    /// Makes edits under the lease; returns [`Grip::Ended`] for each while there is none.
     pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
         let Some(lease) = self.lease.read().await.clone() else {
             return edits.iter().map(|_| Ok(Grip::Ended)).collect();
@@ -158,10 +158,10 @@ impl<'a> Tenure<'a> {
         done
     }
 
-    /// The keys under the lease and their values; `None` while there is none.
+    /// The lease's keys and their values; `None` while there is none.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn held(&self) -> Result<Option<BTreeMap<String, Vec<u8>>>, StoreError> {
         match self.lease.read().await.clone() {
             Some(lease) => lease.held().await.map(Some),
@@ -169,13 +169,13 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// Ends the lease, and with it its keys, for so long at most: else they end by themselves.
+    /// Ends the lease and its keys. Gives up after `within`; the lease then ends when its time is over.
     pub async fn release(&self, within: Duration) {
         let Some(lease) = self.lease.write().await.take() else { return };
         match timeout(within, lease.release()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!("cannot end the lease, it ends by itself within {:?}: {error}", lease.ttl()),
-            Err(_) => warn!("cannot end the lease within {within:?}, it ends by itself within {:?}", lease.ttl()),
+            Ok(Err(error)) => warn!("cannot end the lease; it expires within {:?}: {error}", lease.ttl()),
+            Err(_) => warn!("cannot end the lease within {within:?}; it expires within {:?}", lease.ttl()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The pages through a real socket.
+//! Requests the pages through a real socket.
 
 use std::time::Duration;
 

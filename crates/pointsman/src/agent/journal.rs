@@ -1,5 +1,5 @@
-//! What an agent logs of its keys: what is kept, what is wrong, each when it comes and when it goes. Never decides
-//! anything, writes nothing itself. How it stands with Docker is told by `docker`.
+//! The log lines about an agent's keys: their number, and each mistake when it appears and when it is gone. Decides
+//! nothing, writes nothing itself. `docker` logs the state of Docker.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use crate::control::plural;
 use crate::logging::Line;
 use crate::registrar::Report;
 
-/// How many keys are kept is told once in such a time at most: containers may come and go by the dozen.
+/// The number of keys is logged at most once in this time: containers may come and go by the dozen.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What was told last.
+/// The last logged state.
 #[derive(Debug, Default)]
 pub(super) struct AgentJournal {
     wrong: BTreeSet<String>,
     kept: Option<(usize, Instant)>,
-    /// When another number of keys is to be told.
+    /// When the changed number of keys is to be logged.
     due: Option<Instant>,
     error: Option<String>,
 }
 
 impl AgentJournal {
-    /// What is new: in what is wrong with containers, and in what the registrar says.
+    /// The news: in the complaints about containers, and in the registrar's report.
     pub(super) fn report(&mut self, complaints: &[String], report: &Report, now: Instant) -> Vec<Line> {
         let mut lines = Vec::new();
         let wrong: BTreeSet<_> =
@@ -53,7 +53,7 @@ impl AgentJournal {
         Some(Line::Info(format!("keeping {}", plural(report.keys, "key"))))
     }
 
-    /// When there is more to tell of the last report.
+    /// When the rest of the last report is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(check(10, &[], 2, &[]), None);
         assert_eq!(check(2000, &["web: no_port"], 1, &["web: no_port", "keeping 1 key"]), None);
         assert_eq!(check(2500, &[], 3, &["no longer a problem: web: no_port"]), Some(Duration::from_secs(3)));
-        // Not settled: nothing to tell yet.
+        // Not settled: nothing to log yet.
         assert_eq!(check(3000, &[], 0, &[]), None);
         assert_eq!(check(3000, &[], 5, &["keeping 5 keys"]), None);
         assert_eq!(check(3100, &[], 6, &[]), Some(Duration::from_secs(4)));

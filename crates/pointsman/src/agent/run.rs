@@ -1,5 +1,5 @@
-//! The agent's loop: what Docker shows becomes what is wanted, and the registrar keeps it. Ends only when it is told to,
-//! and leaves the keys: they end by themselves unless an agent comes back for them.
+//! The agent's loop: Docker's containers become wanted keys, and the registrar keeps them in the store. Ends only when
+//! told to, and leaves the keys: they expire unless an agent returns.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use pointsman_store::lease::Owner;
 use pointsman_store::tenure::{Standing, Tenure};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings};
 
-/// Follows Docker and keeps its containers' keys until dropped. `prefix` is where keys go of containers that do not say.
+/// Follows Docker and keeps its containers' keys until dropped. `prefix` is for containers that name no balancer.
 ///
 /// # Errors
-/// The store's settings are of no use.
+/// The store's settings are invalid.
 pub async fn run(
     settings: &AgentSettings,
     store: &StoreSettings,
@@ -34,7 +34,7 @@ pub async fn run(
     let work = async {
         let store = Store::open(store)?.settled(store).await;
         loop {
-            // Before it was seen whole nothing is known of its containers, and nothing of the last agent's is removed.
+            // Before the first complete view, the containers are unknown, so no key of the last agent is removed.
             let seen = views.wait_for(|view| !matches!(view.condition, Condition::Connecting { .. }));
             let Ok(view) = seen.await.map(|view| view.clone()) else { return std::future::pending().await };
             Post { settings, store: &store, prefix, view }.keep(&mut views).await?;
@@ -51,16 +51,17 @@ struct Post<'a> {
     settings: &'a AgentSettings,
     store: &'a StoreSettings,
     prefix: Option<&'a str>,
-    /// What the daemon showed first.
+    /// The daemon's first view.
     view: Containers,
 }
 
 impl Post<'_> {
-    /// Until another daemon is in its place: then what this one's containers wanted is left to end by itself.
+    /// Runs until another daemon replaces this one; the keys of its containers then expire.
     async fn keep(&self, views: &mut watch::Receiver<Containers>) -> Result<(), StoreError> {
         let store = Store::open(self.store)?;
         let defaults = self.defaults();
-        // Daemons of one data directory, or copied with their machine, share an id: the name tells them apart.
+        // Daemons that share a data directory, or were copied with their machine, have the same id; the name
+        // distinguishes them.
         let owner = Owner::new("agent", &format!("{}\0{}", self.view.daemon, defaults.node));
         let tenure = Tenure::new(&store, owner, self.settings.ttl);
         let (plan, complaints) = wanted(self.view.containers.values(), &defaults);
@@ -78,7 +79,7 @@ impl Post<'_> {
                 }
                 let view = views.borrow_and_update().clone();
                 if view.daemon != self.view.daemon {
-                    warn!("another Docker daemon answers; what the one before wanted ends by itself");
+                    warn!("another Docker daemon answers; the keys for the previous one will expire");
                     return;
                 }
                 clerk.plan(&view, &plans);
@@ -104,7 +105,7 @@ impl Post<'_> {
     }
 }
 
-/// Holds the lease; while another agent of the same daemon has it, waits for that one's end.
+/// Holds the lease. While another agent of the same daemon has it, waits for that agent to end.
 async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
     let mut told = false;
     loop {
@@ -117,7 +118,7 @@ async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
     }
 }
 
-/// Says that the store does not grant the lease, and why; and when it does.
+/// Logs that the store does not grant the lease, and why; and when it does.
 async fn awaited(tenure: &Tenure<'_>) -> Infallible {
     let mut standing = tenure.standing();
     let mut told = None;
@@ -147,7 +148,7 @@ fn said(complaints: &[super::Complaint]) -> Vec<String> {
     complaints.iter().map(ToString::to_string).collect()
 }
 
-/// Turns views into plans, and says what came of them.
+/// Turns views into plans, and logs the results.
 struct Clerk {
     defaults: AgentDefaults,
     journal: AgentJournal,

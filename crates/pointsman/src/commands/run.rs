@@ -38,7 +38,7 @@ const APPLIED: usize = 64;
 /// The addresses in use, with the ports that the system chose for port 0.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// Where HTTP services are served.
+    /// The HTTP listeners' addresses.
     pub http: Vec<SocketAddr>,
     /// Where the admin pages are.
     pub admin: Option<SocketAddr>,

@@ -1,5 +1,5 @@
-//! What there is to log, and when: at once after a calm second, else once a second, and always the last word.
-//! Each problem is told when it appears and when it is gone. Never decides anything, writes nothing itself.
+//! Schedules the log lines: at once after a quiet second, otherwise once a second, and always the final state. Logs
+//! each problem when it appears and when it is gone. Decides nothing else, writes nothing itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use pointsman_store::Condition;
 
 /// At most one report in this time.
 const PACE: Duration = Duration::from_secs(1);
-/// At most one new reason in this time while the store is out of reach: endpoints tried in turn each have their own.
+/// While the store is unreachable, at most one new reason in this time, because each endpoint has its own.
 const REASONS: Duration = Duration::from_secs(30);
-/// Most problems told in one report; the rest is on the admin page.
+/// Most problems in one report; the admin page lists all.
 const MOST_LINES: usize = 50;
 
-/// What was told last, and what is waiting to be.
+/// The last logged state, and the pending report.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     known: BTreeSet<Problem>,
@@ -29,18 +29,18 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Something is to be reported.
+    /// Schedules a report.
     pub(super) fn changed(&mut self, now: Instant) {
         let earliest = self.reported.map_or(now, |reported| (reported + PACE).max(now));
         self.due.get_or_insert(earliest);
     }
 
-    /// When to report.
+    /// When the report is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// What is new since the last report.
+    /// The news since the last report.
     pub(super) fn report(&mut self, now: Instant, status: &Status) -> Vec<Line> {
         self.due = None;
         self.reported = Some(now);
@@ -65,7 +65,7 @@ impl Journal {
         lines
     }
 
-    /// What a change in how it stands with the store is worth.
+    /// The log line for a new state of the store, if it deserves one.
     pub(super) fn condition(&mut self, now: Instant, condition: &Condition) -> Option<Line> {
         let before = self.condition.as_ref();
         let same_kind = before.is_some_and(|(before, _)| same_kind(before, condition));
@@ -101,9 +101,7 @@ fn words(before: Option<&Condition>, condition: &Condition) -> Option<Line> {
             Line::Info(format!("the store is back: watching {via}"))
         }
         (_, Condition::Watching { via }) => Line::Info(format!("watching {via}")),
-        (_, Condition::Lost { error }) => {
-            Line::Warn(format!("lost the store, serving on with what was last read: {error}"))
-        }
+        (_, Condition::Lost { error }) => Line::Warn(format!("lost the store, serving its last keys: {error}")),
     })
 }
 
@@ -115,7 +113,7 @@ pub(crate) fn serving(table: &Table) -> String {
     format!("serving {services}, {instances} at revision {}", table.revision())
 }
 
-/// How many of what: `1 service`, `2 services`.
+/// A count with its noun: `1 service`, `2 services`.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
@@ -163,7 +161,7 @@ mod tests {
         assert!(matches!(lines.last(), Some(Line::Info(line)) if line.starts_with("950 more problems")));
     }
 
-    /// Changes at these milliseconds; the report is due at that one, if the last was at 0.
+    /// Changes at these milliseconds, and when the report is due if the last one was at 0.
     #[test]
     fn reports_have_a_pace() {
         for (changes, expected) in
@@ -193,7 +191,7 @@ mod tests {
             (32, connecting(Some("b refused")), Some("waiting for the store: b refused")),
             (33, watching(), Some("watching etcd")),
             (34, watching(), None),
-            (35, lost("reset"), Some("lost the store, serving on with what was last read: reset")),
+            (35, lost("reset"), Some("lost the store, serving its last keys: reset")),
             (36, watching(), Some("the store is back: watching etcd")),
         ] {
             let line = journal.condition(start + Duration::from_secs(second), &condition);

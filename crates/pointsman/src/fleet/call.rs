@@ -1,4 +1,4 @@
-//! Waits until every live balancer is as far as is wished, or says who is not. Changes nothing.
+//! Waits until every live balancer has reached the goal, or lists those that have not. Changes nothing.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use super::member::folder;
 use super::roll::{Roll, Verdict, Wish};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings};
 
-/// How waiting ended.
+/// The result of the wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every one of so many.
+    /// All balancers have reached it; their number.
     All(usize),
-    /// Nobody is there to be waited for.
+    /// There are no balancers.
     Nobody,
-    /// These are not, a line each, after all the time there was.
+    /// The time is over and these have not, one line each.
     Late(Vec<String>),
-    /// These vanished without a word: dead, or cut off from the store and serving old keys.
+    /// These disappeared without signing off: dead, or cut off from the store and serving old keys.
     Lost(Vec<String>),
     /// The store could not be followed in that time.
     Unknown(String),
 }
 
-/// A roll call of the balancers of a prefix, begun.
+/// A wait for the balancers of a prefix.
 pub struct Call {
     store: Store,
     roll: Roll,
 }
 
 impl Call {
-    /// Of the balancers that read the settings' prefix.
+    /// For the balancers that follow the settings' prefix.
     ///
     /// # Errors
-    /// The store's settings are of no use, or it cannot be reached.
+    /// The store's settings are invalid, or it cannot be reached.
     pub async fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
         let settled = Store::open(settings)?.settle(settings).await?;
         let store = Store::open(&StoreSettings { prefix: folder(&settings.prefix), ..settled })?;
         Ok(Self { store, roll: Roll::default() })
     }
 
-    /// Waits for so long at most.
+    /// Waits for at most `patience`.
     pub async fn wait(&mut self, wish: &Wish, patience: Duration) -> Outcome {
         let (sender, mut updates) = mpsc::channel(16);
         let (condition, state) = watch::channel(Condition::Connecting { error: None });
@@ -66,12 +66,12 @@ impl Call {
         };
         tokio::select! {
             outcome = waiting => outcome,
-            () = self.store.follow(sender, condition) => Outcome::Unknown("the store is not followed".to_owned()),
+            () = self.store.follow(sender, condition) => Outcome::Unknown("following the store ended".to_owned()),
         }
     }
 }
 
-/// What is to be said when the time is over.
+/// The result when the time is over.
 fn over(roll: &Roll, wish: &Wish, condition: &Condition) -> Outcome {
     match (condition, roll.verdict(wish)) {
         (Condition::Lost { error } | Condition::Connecting { error: Some(error) }, _) => {

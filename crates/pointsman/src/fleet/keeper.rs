@@ -1,5 +1,5 @@
-//! Keeps this balancer's status key: writes it when what it says changes, at once where somebody may wait for it, and
-//! takes it away at the end. A store that cannot be written is said once, and keeps nothing else from working.
+//! Keeps this balancer's status key: writes it when it changes, at once if somebody may be waiting for it, and removes
+//! it at the end. Logs a write failure once; a failure affects nothing else.
 
 use std::time::Duration;
 
@@ -19,41 +19,41 @@ use pointsman_store::lease::{Edit, Grip, Owner};
 use pointsman_store::tenure::{Standing, Tenure};
 use pointsman_store::{Condition, Store, StoreError};
 
-/// For how long a balancer counts as live after it was last heard of.
+/// How long a balancer counts as live after its last renewal.
 pub const TTL: Duration = Duration::from_secs(10);
-/// Least time between two writes; more on a store that takes long for one.
+/// Minimum time between two writes; longer on a store with slow writes.
 const SPACING: Duration = Duration::from_millis(5);
 /// So many times what a write takes is waited before the next: what the quicker of the last two took. One that took long
 /// by chance must not hold up what somebody may wait for.
 const SHARE: u32 = 2;
-/// How often instances that get no new work are looked at: our own counters, and those that HAProxy must be asked for.
+/// How often to check draining instances for open requests: in our own counters, or by asking HAProxy.
 const LOOK: Duration = Duration::from_millis(100);
 const LOOK_AT_HAPROXY: Duration = Duration::from_millis(500);
-/// How often numbers are written that are neither from 0 nor to 0.
+/// How often to write counts that change neither from 0 nor to 0.
 const NUMBERS: Duration = Duration::from_secs(1);
-/// After a write that failed.
+/// The pause after a failed write.
 const RETRY: Duration = Duration::from_millis(500);
-/// What is over sooner is not worth a line.
+/// Failures shorter than this are not logged.
 const LASTS: Duration = Duration::from_secs(2);
-/// Beyond the time for a request's head, for what had it in time.
+/// Added to the deadline for a request's head, for requests whose head arrived just in time.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long a name that another process of this machine has is waited for: one that ends lets go of it at once.
+/// How long to wait for a name that another process of this machine holds; a process that ends releases it at once.
 const NAME_TAKEN: Duration = Duration::from_secs(2);
-/// For the last words.
+/// Deadline for the final write.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What is known of this balancer.
+/// The identity of this balancer.
 #[derive(Clone, Debug)]
 pub struct About {
     /// Its name: one path segment.
     pub name: String,
-    /// The prefix that it reads.
+    /// The prefix that it follows.
     pub prefix: String,
     /// `native` or `haproxy`.
     pub engine: &'static str,
 }
 
-/// Keeps the status until `ended`, then takes it away.
+/// Keeps the status key until `ended`, then removes it.
 pub async fn keep(
     store: &Store,
     about: About,
@@ -78,18 +78,18 @@ pub async fn keep(
             return;
         }
         let other = format!("{}~{:04x}", about.name, fastrand::u16(..));
-        warn!("another balancer has the name {}: this one is {other} from now on; give --name", about.name);
+        warn!("another balancer has the name {}; this one is now {other}. Set --name", about.name);
         about.name = other;
     }
 }
 
-/// In a folder the process that had the name first keeps it.
+/// In a folder, the process that had the name first keeps it.
 async fn name_is_taken(tenure: &Tenure<'_>) {
     let is_taken =
         |standing: &Standing| matches!(standing, Standing::Awaited { error: Some(StoreError::LeaseHeld { .. }) });
     let mut standing = tenure.standing();
     loop {
-        // The tenure outlives this.
+        // The sender outlives this future.
         let _ = standing.wait_for(is_taken).await;
         if timeout(NAME_TAKEN, standing.wait_for(|standing| !is_taken(standing))).await.is_err() {
             return;
@@ -102,23 +102,23 @@ struct Keeper<'a, 's> {
     about: &'a About,
     status: watch::Receiver<Status>,
     figures: Figures,
-    /// Where it is said whether the status is kept.
+    /// Receives whether the status is kept.
     control: &'a watch::Sender<Status>,
-    /// Who had work when it was looked last, and in which table's time that was.
+    /// Instances with open requests at the last look, and the table revision of that look.
     working: Vec<Working>,
     looked: u64,
-    /// HAProxy did not say when it was asked last.
+    /// HAProxy did not answer the last time.
     unsure: bool,
-    /// Since when it takes no new connections.
+    /// The start of draining.
     draining: Option<Instant>,
-    /// What was written last in this term.
+    /// The last write in this term.
     written: Option<(Member, Instant)>,
     /// The earliest time for the next write, and what the last one took.
     next: Instant,
     took: Duration,
-    /// Why it cannot be written, and since when.
+    /// The current write error, and its start.
     failing: Option<(StoreError, Instant)>,
-    /// What was last said of a store that cannot be written.
+    /// The last logged write error.
     told: Option<StoreError>,
 }
 
@@ -179,7 +179,7 @@ impl<'a, 's> Keeper<'a, 's> {
         self.failing = Some((error, self.failing.take().map_or_else(Instant::now, |(_, since)| since)));
     }
 
-    /// Says that it is not kept, once that has lasted. A store that is out of reach is said by who follows it.
+    /// Logs a write failure that lasts. The follower logs an unreachable store.
     fn complain(&mut self) {
         let is_followed = matches!(self.status.borrow().condition, Condition::Watching { .. });
         let Some((error, since)) = &mut self.failing else { return };
@@ -189,7 +189,7 @@ impl<'a, 's> Keeper<'a, 's> {
         let is_news = self.told.as_ref() != Some(error) && !matches!(error, StoreError::Unreachable { .. });
         if is_news && since.elapsed() >= LASTS {
             warn!(
-                "the status of this balancer cannot be written, so `pointsman status` and --wait do not know of it: {error}"
+                "the status of this balancer cannot be written, so `pointsman status` and --wait do not see it: {error}"
             );
             self.told = Some(error.clone());
         }
@@ -206,7 +206,7 @@ impl<'a, 's> Keeper<'a, 's> {
         }
     }
 
-    /// Whether somebody may still have work who is to have none, as far as is known.
+    /// Whether a draining instance may still have open requests.
     fn is_look_due(&self) -> bool {
         let is_open = |member: &Member| !member.leaving.is_empty() || self.looked < member.revision;
         let written = self.written.as_ref();
@@ -218,11 +218,11 @@ impl<'a, 's> Keeper<'a, 's> {
         if !status.served {
             return;
         }
-        // HAProxy is only asked before it is said what is served if somebody may wait for the answer: it takes time.
+        // Asking HAProxy takes time, so ask before reporting a new revision only if somebody may wait for the answer.
         let asks = matches!(self.figures, Figures::Native(_)) || look || status.table.as_deref().is_none_or(has_idle);
         if asks || status.phase != Phase::Serve {
             let Some(working) = self.figures.working().await else {
-                // What is served now must not be told with figures of before.
+                // The new revision must not be reported with old counts.
                 self.unsure = true;
                 return;
             };
@@ -231,7 +231,7 @@ impl<'a, 's> Keeper<'a, 's> {
         let mut member = self.about.member(&status, &self.working);
         if status.phase != Phase::Serve {
             let since = *self.draining.get_or_insert_with(Instant::now);
-            // Who has connected already may still be sending his request.
+            // A connected client may still be sending its request.
             let head = status.table.as_deref().map_or(Duration::ZERO, |table| table.config().timeouts.head);
             member.begins = since.elapsed() < head + GRACE;
         }
@@ -263,7 +263,7 @@ impl<'a, 's> Keeper<'a, 's> {
                 }
             }
             Some(Ok(Grip::Taken)) => {
-                let why = "this key is not a balancer's; remove it".to_owned();
+                let why = "this key was not written by a balancer; remove it".to_owned();
                 let key = put.key().to_owned();
                 self.written = None;
                 self.failed(StoreError::BadKey { key, why });
@@ -276,7 +276,7 @@ impl<'a, 's> Keeper<'a, 's> {
         }
     }
 
-    /// The last word: it ends of its own will.
+    /// The final write: this balancer ends as intended.
     async fn farewell(&mut self) {
         let Some((mut member, _)) = self.written.take() else { return };
         member.stage = Stage::Stopped;
@@ -316,7 +316,7 @@ fn has_idle(table: &Table) -> bool {
     table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
 }
 
-/// Instances that get no new work: by their keys, or because they are gone and still have some.
+/// Instances that get no new work: drained by their keys, or removed but with open requests.
 fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
     let active = |protocol: Protocol, service: &str, instance: &str| {
         let same = |one: &&Working| one.protocol == protocol && one.service == service && one.instance == instance;
@@ -351,13 +351,13 @@ impl From<&Working> for Leaving {
     }
 }
 
-/// How much a status differs from the one before.
+/// How much a status differs from the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     None,
-    /// Somebody works on more or less, but still works.
+    /// Only counts of open requests changed, none from or to 0.
     Numbers,
-    /// Anything that somebody may wait for.
+    /// A change that somebody may wait for.
     News,
 }
 

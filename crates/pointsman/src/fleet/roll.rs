@@ -1,8 +1,8 @@
-//! Whether every live balancer is as far as is wished, and who is not. Pure: takes what a follower of the status keys
-//! tells.
+//! Whether every live balancer has reached the goal; lists those that have not. Pure: takes the updates of a follower
+//! of the status keys.
 //!
-//! A balancer that vanishes without having said that it ends may serve old keys still, cut off from the store: whoever
-//! waits for it is told so, and not that all is well.
+//! A balancer that disappears without signing off may still serve old keys, cut off from the store. The wait then fails
+//! instead of reporting success.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,16 +13,16 @@ use super::member::{Member, Stage};
 use crate::control::plural;
 use pointsman_store::Update;
 
-/// What is wished of every balancer.
+/// The goal for every balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// To serve at least this.
+    /// It serves at least this point.
     pub point: Point,
-    /// To have no work left for this instance: protocol, service, instance.
+    /// It has no open requests for this instance: protocol, service, instance.
     pub idle: Option<(String, String, String)>,
 }
 
-/// A moment of the keys.
+/// A point in the history of the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
     /// The store's revision.
@@ -31,7 +31,7 @@ pub enum Point {
     Barrier(u64),
 }
 
-/// Who is there, and who was.
+/// The live balancers, and those that disappeared.
 #[derive(Clone, Debug, Default)]
 pub struct Roll {
     members: BTreeMap<String, Member>,
@@ -39,19 +39,20 @@ pub struct Roll {
     called: bool,
 }
 
-/// How far they are.
+/// How far the balancers are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All of them, so many.
+    /// All have reached the goal; their number.
     All(usize),
-    /// Some are not, or nobody is there: who, and why.
+    /// Some have not, with the reason for each; empty if there are no balancers.
     Not(Vec<String>),
-    /// Some have vanished before they were: who.
+    /// Some disappeared before they had.
     Lost(Vec<String>),
 }
 
 impl Roll {
-    /// Takes what a follower of the folder of status keys tells. `wish` says whose vanishing matters.
+    /// Takes an update of a follower of the status keys. A balancer that disappears before it has reached `wish` is
+    /// lost.
     pub fn take(&mut self, update: Update, wish: &Wish) {
         match update {
             Update::Reset { entries, .. } => {
@@ -72,7 +73,7 @@ impl Roll {
         }
     }
 
-    /// A folder that lies deeper is that of another prefix.
+    /// A deeper folder belongs to another prefix.
     fn here(&mut self, name: &str, value: &[u8]) {
         if !name.contains('/') {
             self.lost.remove(name);
@@ -89,23 +90,23 @@ impl Roll {
         }
     }
 
-    /// Everybody who is there.
+    /// All live balancers.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// Whether the folder was read at all.
+    /// Whether the folder has been read.
     pub fn is_called(&self) -> bool {
         self.called
     }
 
-    /// Whether there is nothing more to wait for: all of them are, nobody is there, or some have vanished. Unlike the
-    /// verdict this names nobody, so that it may be asked whenever one of a thousand has spoken.
+    /// Whether the wait is over: all have reached the goal, there are no balancers, or some have disappeared. Cheaper
+    /// than the verdict because it lists no names, so it can run at each status of a thousand balancers.
     pub fn is_over(&self, wish: &Wish) -> bool {
         !self.lost.is_empty() || !self.members.values().any(|member| lag(member, wish).is_some())
     }
 
-    /// How far they are.
+    /// The verdict.
     pub fn verdict(&self, wish: &Wish) -> Verdict {
         if !self.lost.is_empty() {
             return Verdict::Lost(self.lost.iter().cloned().collect());
@@ -120,17 +121,17 @@ impl Roll {
     }
 }
 
-/// Why a balancer is not as far as is wished.
+/// The reason that a balancer has not reached the goal.
 enum Lag<'w> {
-    /// It serves this revision.
+    /// It serves an older revision.
     Revision(u64),
-    /// It does not serve the value of `barrier`.
+    /// It does not serve the value of `barrier` yet.
     Barrier,
-    /// It has so many requests or connections open to this instance.
+    /// It has this many open requests or connections to the instance.
     Work { protocol: &'w str, service: &'w str, instance: &'w str, active: u64 },
-    /// It is ending, and may still begin something.
+    /// It is draining, and a client may still begin a request.
     Begins,
-    /// It has more to tell of than it can.
+    /// It has more instances with open requests than its status lists.
     Unsure,
 }
 
@@ -154,7 +155,7 @@ fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
         Point::Revision(revision) => member.revision >= *revision,
         Point::Barrier(barrier) => member.barrier.is_some_and(|served| served >= *barrier),
     };
-    // One that drains takes no new work and follows no keys: it only has to finish what it has.
+    // A draining balancer takes no new work and follows no keys: it only has to finish its open requests.
     if !serves && member.stage == Stage::Serving {
         return Some(match &wish.point {
             Point::Revision(_) => Lag::Revision(member.revision),
@@ -196,7 +197,7 @@ mod tests {
         (name.into(), member.text().into())
     }
 
-    /// What is said after these: the first are listed, `;` separates what changes then, `-` is gone.
+    /// The verdict after these statuses: `,` separates the first listing, `;` later changes, `-` means disappeared.
     fn check(lines: &str, wish: &Wish, expected: &str) {
         let mut roll = Roll::default();
         let mut steps = lines.split(';');

@@ -1,8 +1,8 @@
-//! `pointsman register`: an instance in the store for as long as a command runs. Registered when it is ready, out of
-//! rotation while it is not, drained before it is told to end.
+//! `pointsman register`: an instance in the store as long as a command runs. Registered when it is ready, without new
+//! work while its check fails, drained before the command is told to end.
 //!
 //! ```text
-//! start ─check passes─> registered ─TERM─> weight=0 ─every balancer done with it, or no more time─> removed ─> TERM
+//! start ─check passes─> registered ─TERM─> weight=0 ─drained on every balancer, or timeout─> removed ─> TERM
 //!                         └─check fails─> weight=0 ─passes─> registered        command ends: removed at once
 //! ```
 
@@ -28,16 +28,16 @@ use pointsman_store::lease::Owner;
 use pointsman_store::tenure::Tenure;
 use pointsman_store::{Store, StoreSettings};
 
-/// Between two checks before it is ready.
+/// Interval between checks before the command is ready.
 const EAGER: Duration = Duration::from_millis(200);
-/// Between two checks afterwards.
+/// Interval between checks afterwards.
 const CALM: Duration = Duration::from_secs(2);
-/// So many failures in a row take it out of rotation.
+/// This many failures in a row stop new work.
 const FAILURES: u32 = 3;
-/// For writing to a store that should answer.
+/// Deadline for writing to a store that should answer.
 const WRITE: Duration = Duration::from_secs(2);
 
-/// What is to be registered.
+/// The instance to register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// HTTP or TCP.
@@ -48,11 +48,11 @@ pub struct Registration {
     pub name: String,
     /// The instance's value.
     pub value: String,
-    /// When it is ready.
+    /// The readiness check.
     pub check: Check,
-    /// How long its key outlives us.
+    /// How long the key lives after its last renewal.
     pub ttl: Duration,
-    /// How long balancers may take to finish its work.
+    /// How long balancers may take to finish open requests.
     pub drain: Duration,
 }
 
@@ -74,21 +74,21 @@ impl Registration {
     }
 }
 
-/// Whether balancers are to give it work.
+/// Whether balancers give the instance new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rotation {
-    /// There is no key.
+    /// No key in the store.
     Absent,
-    /// They are.
+    /// New work.
     In,
-    /// They are not, and may finish what they have.
+    /// No new work; open requests may finish.
     Out,
 }
 
-/// Runs beside the command until it ends; the answer is its exit status. A store that is out of reach is waited for.
+/// Runs beside the command until it ends; returns its exit status. If the store is unreachable, waits for it.
 ///
 /// # Errors
-/// The store's settings are of no use.
+/// The store's settings are invalid.
 pub async fn run(settings: &StoreSettings, registration: &Registration, child: &mut Child) -> anyhow::Result<u8> {
     let store = Store::open(settings)?;
     let settings = tokio::select! {
@@ -96,7 +96,7 @@ pub async fn run(settings: &StoreSettings, registration: &Registration, child: &
         status = gone(child) => return Ok(status),
     };
     let store = Store::open(&settings)?;
-    // The same address is the same instance: one that was started anew takes over at once.
+    // The same address is the same instance, so a restarted process takes over at once.
     let identity = format!("{}\0{}\0{}", settings.prefix, registration.key(), registration.value);
     let tenure = Tenure::new(&store, Owner::new("register", &identity), registration.ttl);
     let (plans, wanted) = watch::channel(registration.plan(&settings.prefix, Rotation::Absent));
@@ -121,14 +121,14 @@ async fn gone(child: &mut Child) -> u8 {
     }
 }
 
-/// Holds the lease. When another process has taken it over, the command is left alone all the same.
+/// Holds the lease. If another process takes it over, the command keeps running anyway.
 async fn serve_out(tenure: &Tenure<'_>) -> u8 {
     tenure.run().await;
-    warn!("another process has registered the same instance; this one no longer keeps the key");
+    warn!("another process has registered the same instance, so this one no longer keeps the key");
     std::future::pending().await
 }
 
-/// Where the command's life meets the store's.
+/// Connects the command's life to the store.
 struct Desk<'a> {
     settings: &'a StoreSettings,
     registration: &'a Registration,
@@ -137,7 +137,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Until the command has ended.
+    /// Runs until the command has ended.
     async fn attend(&self, child: &mut Child) -> u8 {
         let stop = tokio::select! {
             event = child.next() => event,
@@ -152,15 +152,15 @@ impl Desk<'_> {
             () = Box::pin(self.drain()) => {}
             event = child.next() => match event {
                 Event::Ended(status) => return status,
-                // Whoever says it twice does not want to wait.
-                Event::Stop(again) => info!("told to end again ({}): not waiting any more", name(again)),
+                // A second signal means: do not wait.
+                Event::Stop(again) => info!("got a second stop signal ({}): not waiting any longer", name(again)),
             },
         }
         child.signal(signal);
         gone(child).await
     }
 
-    /// Registers it when it is ready, and takes it out while it is not.
+    /// Registers the instance when it is ready, and stops new work while it is not.
     async fn watch(&self) {
         let check = &self.registration.check;
         let mut failures = FAILURES;
@@ -181,7 +181,7 @@ impl Desk<'_> {
         }
     }
 
-    /// Whether that is news.
+    /// Sets the rotation; returns whether it changed.
     fn put(&self, rotation: Rotation) -> bool {
         let plan = self.registration.plan(&self.settings.prefix, rotation);
         self.plans.send_if_modified(|now| {
@@ -191,7 +191,7 @@ impl Desk<'_> {
         })
     }
 
-    /// Says what came of it.
+    /// Logs the results.
     async fn tell(&self) {
         let mut reports = self.reports.clone();
         let mut said = String::new();
@@ -224,19 +224,19 @@ impl Desk<'_> {
         }
     }
 
-    /// Takes it out of rotation, and waits until every balancer is done with it; then removes it.
+    /// Stops new work, waits until every balancer has finished its requests, then removes the key.
     async fn drain(&self) {
         if *self.plans.borrow() == self.registration.plan(&self.settings.prefix, Rotation::Absent) {
             return;
         }
-        info!("draining: no new work, finishing what runs");
+        info!("draining: no new work, finishing open requests");
         if let Some(point) = self.settle(Rotation::Out).await {
             self.finish(point).await;
         }
         self.settle(Rotation::Absent).await;
     }
 
-    /// Waits until the store says so; a moment that shows it.
+    /// Waits until the store has it; returns a point that shows it.
     async fn settle(&self, rotation: Rotation) -> Option<Point> {
         self.put(rotation);
         let plan = self.registration.plan(&self.settings.prefix, rotation);
@@ -245,7 +245,9 @@ impl Desk<'_> {
         match timeout(WRITE, settled).await {
             Ok(Ok(report)) => Some(Point::Revision(report.revision)),
             Ok(Err(_)) | Err(_) => {
-                warn!("the store does not take it, so balancers cannot know: not waiting for them");
+                warn!(
+                    "cannot write to the store, so no balancer knows that this instance is draining; not waiting for them"
+                );
                 None
             }
         }
@@ -267,9 +269,9 @@ impl Desk<'_> {
         };
         match outcome {
             Outcome::All(_) | Outcome::Nobody => {}
-            Outcome::Late(late) => warn!("after {drain:?} not every balancer is done: {}", late.join("; ")),
-            Outcome::Lost(names) => warn!("not heard of any more: {}", names.join(", ")),
-            Outcome::Unknown(why) => warn!("cannot know whether the balancers are done: {why}"),
+            Outcome::Late(late) => warn!("some balancers are not done after {drain:?}: {}", late.join("; ")),
+            Outcome::Lost(names) => warn!("these balancers disappeared without signing off: {}", names.join(", ")),
+            Outcome::Unknown(why) => warn!("cannot tell whether the balancers are done: {why}"),
         }
     }
 }

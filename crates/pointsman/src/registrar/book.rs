@@ -1,14 +1,15 @@
-//! What is wanted, what is ours and what the store shows, and the edits that bring them together. Pure: no store, no
-//! clock.
+//! Compares the wanted keys, our keys and the store's keys, and computes the edits that make them match. Pure: no
+//! store, no clock.
 //!
 //! ```text
 //! wanted ──┐
 //! ours   ──┼─ edits ─> lease ─ settled ─> ours
-//! seen   ──┘                                ^── saw: a follower's updates
+//! seen   ──┘                                ^── saw: updates of followers
 //! ```
 //!
-//! What takes no new work for our own reasons (a container that is paused, unhealthy or stopping) has `weight=0`; the
-//! word `drain` is the operator's (`pointsman drain`). So both can be told apart, and his survives whatever we write.
+//! `weight=0` is ours: for an instance that takes no new work for our own reasons (its container is paused, unhealthy
+//! or stopping). The word `drain` is the operator's (`pointsman drain`). So the two stay distinct, and our writes keep
+//! the operator's word.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,34 +22,34 @@ use super::wanted::Plan;
 use pointsman_store::Update;
 use pointsman_store::lease::{DRAIN, Edit, Grip};
 
-/// How long a key that somebody else has is left alone, unless it goes.
+/// How long to leave a key of somebody else alone before trying again; earlier if the key is deleted.
 const LATER: Duration = Duration::from_secs(5);
 
 /// A key under our lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ours {
-    /// As we wrote it, without the operator's word.
+    /// As we wrote it, without the operator's ` drain`.
     value: Box<str>,
     /// The operator drains it.
     drained: bool,
-    /// The store's revision of our last write. What a follower tells of earlier ones is of no account.
+    /// The store's revision of our last write. Watch events of earlier revisions are ignored.
     revision: u64,
 }
 
-/// Everything known, by full key.
+/// All known keys, by full name.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     instances: BTreeMap<String, Box<str>>,
     settings: BTreeMap<String, Box<str>>,
     ours: BTreeMap<String, Ours>,
-    /// What the store shows of keys that are not ours.
+    /// Keys in the store that are not ours.
     seen: BTreeMap<String, Box<[u8]>>,
-    /// Keys that somebody else has, and when to try again.
+    /// Wanted keys that belong to somebody else, and when to try again.
     taken: BTreeMap<String, Instant>,
 }
 
 impl Book {
-    /// Something else is wanted from now on.
+    /// Replaces the wanted keys.
     pub(super) fn want(&mut self, plan: &Plan) {
         (self.instances, self.settings) = (BTreeMap::new(), BTreeMap::new());
         for (prefix, wanted) in plan {
@@ -59,13 +60,13 @@ impl Book {
         self.taken.retain(|key, _| self.instances.contains_key(key));
     }
 
-    /// A new term of the lease: this is what it has.
+    /// Starts a new term of the lease with the keys that it holds.
     pub(super) fn begin(&mut self, held: BTreeMap<String, Vec<u8>>) {
         self.taken.clear();
         self.ours = held.into_iter().map(|(key, value)| Ours::of(key, &value)).collect();
     }
 
-    /// A follower of this prefix has something new.
+    /// Takes an update of a follower of this prefix.
     pub(super) fn saw(&mut self, prefix: &str, update: Update) {
         match update {
             Update::Reset { revision, entries } => self.reset(prefix, revision, entries),
@@ -101,7 +102,7 @@ impl Book {
         if read.value == ours.value {
             ours.drained = read.drained;
         } else {
-            // Somebody has written something else over it: it is his.
+            // Somebody has overwritten it, so it is no longer ours.
             self.ours.remove(&key);
             self.seen.insert(key, value);
         }
@@ -125,7 +126,7 @@ impl Book {
         entries.into_iter().for_each(|(key, value)| self.put(key, value, revision));
     }
 
-    /// What is to be done now.
+    /// The edits to make now.
     pub(super) fn edits(&self, now: Instant) -> Vec<Edit> {
         let free = |key: &str| self.taken.get(key).is_none_or(|until| *until <= now);
         let instances = self.instances.iter().filter(|(key, _)| self.ours.contains_key(*key) || free(key));
@@ -147,7 +148,7 @@ impl Book {
         Some(Edit::Put { key: key.to_owned(), value: format!("{value}{word}").into_bytes() })
     }
 
-    /// What came of an edit.
+    /// Takes the result of an edit.
     pub(super) fn settled(&mut self, edit: &Edit, grip: Grip, now: Instant) {
         match (edit, grip) {
             (Edit::Put { key, value }, Grip::Done(revision)) => {
@@ -167,22 +168,22 @@ impl Book {
         }
     }
 
-    /// When a key that somebody else has is to be tried again.
+    /// When to try a key of somebody else again.
     pub(super) fn due(&self) -> Option<Instant> {
         self.taken.values().min().copied()
     }
 
-    /// How many keys are ours.
+    /// The number of our keys.
     pub(super) fn len(&self) -> usize {
         self.ours.len()
     }
 
-    /// Whether everything wanted is in the store, by us or, of settings, by others.
+    /// Whether every wanted key is in the store: instances written by us, settings by anyone.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.taken.is_empty() && self.edits(now).is_empty()
     }
 
-    /// What others have that we want.
+    /// Wanted keys that belong to somebody else.
     pub(super) fn conflicts(&self) -> Vec<Conflict> {
         let taken = self.taken.keys().map(|key| Conflict::taken(key, self.text(key)));
         let differ = self.settings.iter().filter_map(|(key, value)| {
@@ -198,7 +199,7 @@ impl Book {
 }
 
 impl Ours {
-    /// What a key says. Only instances are drained.
+    /// Reads a key's value. Only instances can be drained.
     fn of(key: String, value: &[u8]) -> (String, Self) {
         let text = String::from_utf8_lossy(value);
         let (value, drained) = match text.trim().strip_suffix(DRAIN) {
@@ -215,7 +216,7 @@ mod tests {
     use super::super::Wanted;
     use super::*;
 
-    /// A book that wants these instances and settings below `/p`.
+    /// A book with these wanted instances and settings below `/p`.
     fn wanting(book: &mut Book, instances: &[(&str, &str)], settings: &[(&str, &str)]) {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         book.want(&[("/p".to_owned(), Wanted { instances: map(instances), settings: map(settings) })].into());
@@ -230,7 +231,7 @@ mod tests {
         book.saw("/p", Update::Changes { revision, changes: changes.collect() });
     }
 
-    /// Makes the edits, which all come out like this; says what they were.
+    /// Makes the edits, all with this result, and describes them.
     fn make(book: &mut Book, now: Instant, grip: Grip) -> String {
         let edits = book.edits(now);
         edits.iter().for_each(|edit| book.settled(edit, grip, now));
@@ -250,7 +251,7 @@ mod tests {
         assert!(book.is_settled(now));
         wanting(&mut book, &[("a", "3")], &[]);
         assert_eq!(make(&mut book, now, Grip::Done(7)), "-/p/b, -/p/s, /p/a=3");
-        // Echoes of what was before change nothing.
+        // Late watch events of earlier revisions change nothing.
         saw(&mut book, 5, "a=1, b=2");
         assert_eq!(make(&mut book, now, Grip::Done(8)), "");
     }
@@ -266,7 +267,7 @@ mod tests {
             saw(&mut book, revision, line);
             assert_eq!(make(&mut book, now, Grip::Done(revision)), expected, "{line}");
         }
-        // The lease ended and another was granted.
+        // The lease ended and a new one was granted.
         book.begin(BTreeMap::new());
         assert_eq!(make(&mut book, now, Grip::Done(10)), "/p/b=1, /p/x/a=1");
         book.begin([("/p/b".to_owned(), b"1".to_vec()), ("/q/c".to_owned(), b"1".to_vec())].into());
@@ -283,7 +284,7 @@ mod tests {
         let said: Vec<_> = book.conflicts().iter().map(ToString::to_string).collect();
         assert!(said[0].contains("/p/a") && said[1].contains("/p/t") && said.len() == 2, "{said:?}");
         assert_eq!(make(&mut book, now + LATER, Grip::Taken), "/p/a=1");
-        // When they leave, it is ours.
+        // When the others leave, the key becomes ours.
         saw(&mut book, 2, "a, s");
         assert_eq!(make(&mut book, now, Grip::Done(3)), "/p/a=1, /p/s=x");
         // An operator who writes another address means it.

@@ -1,10 +1,10 @@
-//! Keeps keys in the store under a lease, for as long as somebody wants them there: instances, and settings of services
-//! that several share. Never touches a key that is somebody else's.
+//! Keeps keys in the store under a lease as long as they are wanted: instances, and settings of services that several
+//! writers share. Never touches a key of somebody else.
 //!
 //! ```text
-//! Plan (what is wanted) ─┐
+//! Plan (wanted keys) ────┐
 //! followers of prefixes ─┼─> Book ─edits─> Tenure (one lease) ─> store
-//! terms of the lease ────┘     └─> Report (what is kept, what others have)
+//! terms of the lease ────┘     └─> Report (our keys, conflicts)
 //! ```
 
 mod book;
@@ -31,31 +31,31 @@ use pointsman_store::lease::Grip;
 use pointsman_store::tenure::{Standing, Tenure};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings, Update};
 
-/// Updates of all followers that may wait.
+/// Capacity for updates of all followers.
 const UPDATES: usize = 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_millis(500);
-/// After an edit that the store refuses for good.
+/// The pause after a permanent refusal of an edit.
 const REFUSED: Duration = Duration::from_secs(15);
-/// A store without revisions may not show a change that was undone at once: what is ours is read again after this.
+/// A store without revisions may not show a change that was undone at once, so our keys are read again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How far the store is what is wanted.
+/// How far the store matches the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// All that can be done was done once: what is missing is somebody else's, or refused.
+    /// Every possible edit was tried once: missing keys belong to somebody else, or were refused.
     pub tried: bool,
-    /// Everything wanted is there.
+    /// Every wanted key is in the store.
     pub settled: bool,
-    /// The plan that this is about is the last one given.
+    /// The plan that this report is about: the latest one.
     pub plan: Option<Arc<Plan>>,
     /// Keys under the lease.
     pub keys: usize,
-    /// The store's revision that shows the last edit, 0 where it has none.
+    /// The store's revision that shows the last edit; 0 if it has none.
     pub revision: u64,
-    /// What others have.
+    /// Keys that belong to others.
     pub conflicts: Vec<Conflict>,
-    /// Why the last edits could not be made, or why there is no lease.
+    /// The reason that the last edits failed, or that there is no lease.
     pub error: Option<StoreError>,
 }
 
@@ -67,8 +67,8 @@ enum Event {
     Stop,
 }
 
-/// Keeps the store as it is wanted until nobody wants anything any more, that is, until the sender of plans is gone. The
-/// settings name the store, with its API settled; the tenure is run by the caller.
+/// Keeps the wanted keys in the store until the sender of plans is dropped. The settings name the store, with its API
+/// decided; the caller runs the tenure.
 pub async fn run(
     settings: &StoreSettings,
     tenure: &Tenure<'_>,
@@ -106,15 +106,15 @@ pub async fn run(
     }
 }
 
-/// Whether it may be otherwise in a moment.
+/// Whether the error may go away by itself.
 fn is_passing(error: &StoreError) -> bool {
     !matches!(error, StoreError::Refused { .. } | StoreError::BadKey { .. })
 }
 
-/// Passes on everything that a follower of this prefix tells.
+/// Forwards the updates of a follower of this prefix.
 async fn follow(settings: &StoreSettings, prefix: String, updates: mpsc::Sender<(String, Update)>) {
     let settings = StoreSettings { prefix: prefix.clone(), ..settings.clone() };
-    // Only the prefix is another one: what was good for the tenure's store is good here.
+    // Only the prefix differs from the tenure's store, whose settings were valid.
     let Ok(store) = Store::open(&settings) else { return };
     let (sender, mut receiver) = mpsc::channel(1);
     let (condition, _) = watch::channel(Condition::Connecting { error: None });
@@ -144,10 +144,10 @@ struct Registrar<'a, 's> {
     book: Book,
     plan: Arc<Plan>,
     followed: BTreeSet<String>,
-    /// Whether what the lease has was read in this term.
+    /// Whether the lease's keys were read in this term.
     begun: bool,
     held: bool,
-    /// Why there is no lease.
+    /// The reason that there is no lease.
     waiting: Option<StoreError>,
     backoff: Backoff,
     rng: fastrand::Rng,
@@ -175,7 +175,7 @@ impl<'a, 's> Registrar<'a, 's> {
         }
     }
 
-    /// Takes a plan; says which prefixes are new in it. One that was followed once is followed on: there are few.
+    /// Takes a plan; returns its new prefixes. A prefix stays followed even if it leaves the plan: there are few.
     fn want(&mut self, plan: Arc<Plan>) -> Vec<String> {
         self.book.want(&plan);
         self.plan = plan;
@@ -194,7 +194,7 @@ impl<'a, 's> Registrar<'a, 's> {
     }
 
     fn due(&self) -> Option<Instant> {
-        // What failed is tried again in its own time, whatever else is due.
+        // A failed edit has its own retry time, whatever else is due.
         match (self.again, self.held) {
             (Some(again), _) => Some(again),
             (None, true) => self.look_again.into_iter().chain(self.book.due()).min(),
@@ -202,7 +202,7 @@ impl<'a, 's> Registrar<'a, 's> {
         }
     }
 
-    /// Makes what edits there are to be made, and says how it stands.
+    /// Makes the due edits, and publishes a report.
     async fn settle(&mut self) {
         self.again = None;
         let failed = match self.held {
@@ -214,7 +214,7 @@ impl<'a, 's> Registrar<'a, 's> {
                 debug!("registrar: {error}");
                 let pause = match error {
                     error if is_passing(error) => self.backoff.next(&mut self.rng),
-                    // Only an operator can change that.
+                    // Only an operator can resolve this.
                     _ => jitter(REFUSED, 0.8..1.2, &mut self.rng),
                 };
                 self.again = Some(Instant::now() + pause);
@@ -256,7 +256,7 @@ impl<'a, 's> Registrar<'a, 's> {
         let mut failed = Ok(());
         for (edit, outcome) in edits.iter().zip(done) {
             match outcome {
-                // A new term will come, or it was a misunderstanding.
+                // Either a new term begins, or the error was temporary.
                 Ok(Grip::Ended | Grip::Replaced) => {
                     self.again = Some(now + self.backoff.next(&mut self.rng));
                 }

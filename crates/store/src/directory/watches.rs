@@ -1,4 +1,4 @@
-//! inotify: which folders are watched, and what the kernel says of them as sights. Reads no file's content.
+//! inotify: which folders are watched, and the kernel's events as file events. Reads no file contents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,41 +11,41 @@ use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, Watc
 
 use super::files::is_passing;
 
-/// Room for a few hundred events a read.
+/// Room for a few hundred events per read.
 const BUFFER: usize = 32 << 10;
-/// How many sights one look returns, about.
+/// The approximate number of file events returned per look.
 const AT_ONCE: usize = 4096;
 
-/// What was seen.
+/// A file event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
-    /// Complete: written and closed, moved here, removed, made as a folder or a link.
+    /// Complete: written and closed, moved here, removed, or made as a folder or link.
     Changed(PathBuf),
-    /// Something about it, while it may or may not be being written.
+    /// Any other event; the file may or may not be open for writing.
     Touched(PathBuf),
-    /// Written to and not closed yet.
+    /// Written to, not closed yet.
     Written(PathBuf),
-    /// About to be written: just made, or renamed to a backup as editors do before they write it anew.
+    /// About to be written: just made, or renamed to a backup as editors do before they write the new version.
     Expected(PathBuf),
-    /// The kernel's queue was full: anything may have happened.
+    /// The kernel's queue overflowed: events were lost.
     Overflow,
 }
 
-/// The kernel's side: where events come from.
+/// The source of kernel events.
 pub(super) struct Eyes {
     events: EventStream<Box<[u8]>>,
 }
 
-/// Our side: which folder each watch is on.
+/// The watched folders, by watch.
 pub(super) struct Watches {
     kernel: inotify::Watches,
     paths: HashMap<WatchDescriptor, PathBuf>,
     folders: BTreeMap<PathBuf, WatchDescriptor>,
-    /// A rename shows as two events; this is the first of them.
+    /// The first of the two events of a rename.
     moved: Option<(u32, PathBuf)>,
 }
 
-/// A new pair with nothing watched.
+/// A new pair without watches.
 pub(super) fn open() -> io::Result<(Eyes, Watches)> {
     let inotify = Inotify::init()?;
     let kernel = inotify.watches();
@@ -55,7 +55,7 @@ pub(super) fn open() -> io::Result<(Eyes, Watches)> {
 }
 
 impl Eyes {
-    /// Waits for an event, and returns what it and those that are there as well say.
+    /// Waits for an event, and returns the file events of it and of all others that are ready.
     pub(super) async fn look(&mut self, watches: &mut Watches) -> Vec<Sight> {
         let mut sights = Vec::new();
         take(self.events.next().await, watches, &mut sights);
@@ -72,14 +72,14 @@ impl Eyes {
 fn take(event: Option<io::Result<EventOwned>>, watches: &mut Watches, sights: &mut Vec<Sight>) {
     match event {
         Some(Ok(event)) => watches.see(&event, sights),
-        // What cannot be seen may be anything.
+        // An unreadable event may mean anything.
         Some(Err(_)) | None => sights.push(Sight::Overflow),
     }
 }
 
 impl Watches {
-    /// Watches a folder, from now on under this path. One that has vanished meanwhile is no error. One that is
-    /// reached by two links is watched under the last; what changes under the other is left to the audit.
+    /// Watches a folder under this path. A folder that has vanished is not an error. A folder reached through two links
+    /// is watched under the last one; the audit finds changes under the other.
     pub(super) fn add(&mut self, folder: &Path) -> io::Result<()> {
         let mask = WatchMask::CREATE
             | WatchMask::MODIFY
@@ -107,7 +107,7 @@ impl Watches {
         }
     }
 
-    /// Ends the watches at and below a path that is no folder any more, or another one.
+    /// Removes the watches at and below a path that is no longer a folder, or is another one.
     pub(super) fn forget(&mut self, path: &Path) {
         let gone: Vec<PathBuf> = self
             .folders
@@ -123,11 +123,11 @@ impl Watches {
         }
     }
 
-    /// Unless the same folder is watched under a new path by now.
+    /// Except if the same folder is now watched under a new path.
     fn drop_watch(&mut self, watch: WatchDescriptor, folder: &Path) {
         if self.paths.get(&watch).is_some_and(|path| path == folder) {
             self.paths.remove(&watch);
-            // The kernel has dropped it already if the folder was deleted.
+            // The kernel has removed it already if the folder was deleted.
             let _ = self.kernel.remove(watch);
         }
     }
@@ -178,13 +178,13 @@ impl Watches {
         if let Some((_, from)) = self.moved.take_if(|(cookie, _)| *cookie == event.cookie) {
             return (from.parent() == Some(&folder)).then_some(Sight::Expected(from));
         }
-        // A link of such a name may be what links in this folder lead through, as in a mounted ConfigMap.
+        // Such a name may be the target of links in this folder, as in a mounted ConfigMap.
         let is_link = fs::symlink_metadata(&path).is_ok_and(|about| about.is_symlink());
         is_link.then_some(Sight::Touched(folder))
     }
 }
 
-/// A new file is open for writing, except if it is a link, hard or symbolic: those are complete at once.
+/// A new file is open for writing, except a hard or symbolic link, which is complete at once.
 fn will_be_closed(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|about| about.is_file() && about.nlink() == 1)
 }

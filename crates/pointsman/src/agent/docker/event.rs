@@ -1,4 +1,4 @@
-//! What the daemon's events mean to us. Pure.
+//! Interprets the daemon's events. Pure.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,8 @@ use bollard::models::{EventMessage, EventMessageTypeEnum};
 
 use crate::agent::signal;
 
-/// Events that may change what we know of a container. Others are not asked for: health checks alone make two or three
-/// each time they run.
+/// Events that may change what we know of a container. We do not subscribe to others: each run of a health check alone
+/// causes two or three.
 const CONTAINER: &[&str] = &[
     "start",
     "die",
@@ -22,37 +22,37 @@ const CONTAINER: &[&str] = &[
     "restart",
     "oom",
 ];
-/// The same of a network.
+/// The same for networks.
 const NETWORK: &[&str] = &["connect", "disconnect"];
 
-/// Something happened to a container.
+/// An event of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Happening {
     /// The container's id.
     pub(super) id: String,
-    /// When, nanoseconds since 1970 on the daemon's clock.
+    /// Its time, in nanoseconds since 1970 on the daemon's clock.
     pub(super) at: i64,
     pub(super) what: What,
 }
 
-/// What happened.
+/// The kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// A signal was sent to it.
+    /// A signal was sent to the container.
     Signal(u8),
-    /// Its process ended.
+    /// The container's process ended.
     Died,
-    /// Something else, about which the daemon is to be asked.
+    /// Something else changed; inspect the container.
     Changed,
 }
 
-/// What to ask the daemon for.
+/// The filters for the daemon's event stream.
 pub(super) fn filters() -> HashMap<&'static str, Vec<&'static str>> {
     let events = CONTAINER.iter().chain(NETWORK).copied().collect();
     HashMap::from([("type", vec!["container", "network"]), ("event", events)])
 }
 
-/// Reads an event; nothing for one that is about no container.
+/// Reads an event; `None` if it is not about a container.
 pub(super) fn read(message: EventMessage) -> Option<Happening> {
     let at = message.time_nano.or(message.time.map(|seconds| seconds.saturating_mul(1_000_000_000)))?;
     let actor = message.actor.unwrap_or_default();
