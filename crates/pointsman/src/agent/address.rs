@@ -151,9 +151,9 @@ mod tests {
     fn a_port_published_for_others_is_not_used() {
         check(
             "a=10.0.0.1 --host=192.0.2.1 80>127.0.0.1:8080",
-            "pointsman.network: no address: its port 80 is published at 127",
+            "pointsman.network: no address: its port 80 is published only at 127",
         );
-        check("a=10.0.0.1 --host=192.0.2.1 80>[::]:8080", "published at [::]:8080 only");
+        check("a=10.0.0.1 --host=192.0.2.1 80>[::]:8080", "published only at [::]:8080");
         check("a=10.0.0.1 --network=a --host=192.0.2.1 80>127.0.0.1:8080", "10.0.0.1:80");
         check("a=10.0.0.1 --network=b --host=192.0.2.1 80>127.0.0.1:8080", "no address");
     }
@@ -174,7 +174,7 @@ mod tests {
     fn the_machines_network_is_where_the_machine_is() {
         check("host host= --host=192.0.2.1", "192.0.2.1:80");
         check("host host= label=host --host=192.0.2.1", "192.0.2.1:80");
-        check("host host=", "with --host");
+        check("host host=", "set the agent's --host");
         check("host host= label=a --host=192.0.2.1", "leave the label out");
     }
 }

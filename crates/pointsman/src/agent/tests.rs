@@ -224,7 +224,7 @@ fn the_port_inside() {
         "pointsman.port=0 ; pointsman.weight=x",
         &["! pointsman.port = \"0\": bad label", "! pointsman.weight = \"x\": bad label"],
     );
-    check("pointsman.port=1 ; pointsman.internal_port=2", &["! which pointsman.port is too"]);
+    check("pointsman.port=1 ; pointsman.internal_port=2", &["! mean the same port"]);
     check("pointsman.a.domain=x ; expose:1 ; expose:2", &["! pointsman.a.port: no port"]);
 }
 

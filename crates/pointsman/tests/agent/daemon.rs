@@ -62,6 +62,6 @@ fn one_that_hangs_is_caught_up_with() {
         place.docker.run(&["--name", &place.named("stranger"), &place.image]);
         place.container("new", "service=shop", &[]);
         place.wait_keys("services/shop/upstreams/new=80, services/shop/upstreams/stays=80");
-        wait("the daemon followed", || agent.log().matches("is followed").count() >= 2);
+        wait("the daemon followed", || agent.log().matches("following Docker at").count() >= 2);
     });
 }
