@@ -62,12 +62,12 @@ fn unknown(container: &Container, label: &str, value: &str, rest: &str, dotted: 
                         such as pointsman.shop.service=shop.example"
                 .to_owned()
         }
-        Some(meant) => format!("nobody reads this label; did you mean {}{meant}?", known::PREFIX),
+        Some(meant) => format!("no such label; did you mean {}{meant}?", known::PREFIX),
         None => match handle.zip(known::nearest(word)) {
             Some((handle, meant)) => {
-                format!("nobody reads this label; did you mean {}{handle}.{meant}?", known::PREFIX)
+                format!("no such label; did you mean {}{handle}.{meant}?", known::PREFIX)
             }
-            None => "nobody reads this label".to_owned(),
+            None => "no such label".to_owned(),
         },
     };
     Complaint::new(ComplaintKind::UnknownLabel, container, label, Some(value), advice)

@@ -270,19 +270,19 @@ fn a_slip_is_told() {
     let value = "/p/services/web-1/upstreams/n-web-1=10.0.0.7:80";
     check(
         "pointsman.domian=a.test",
-        &["! pointsman.domian = \"a.test\": unknown label: nobody reads this label; did you mean pointsman.domain?"],
+        &["! pointsman.domian = \"a.test\": unknown label: no such label; did you mean pointsman.domain?"],
     );
     check(
         "pointsman.banana=1 ; pointsman.port=80",
-        &[value, "! pointsman.banana = \"1\": unknown label: nobody reads this label"],
+        &[value, "! pointsman.banana = \"1\": unknown label: no such label"],
     );
     check("pointsman.timeout.conect=1s", &["! did you mean pointsman.timeout.connect?"]);
     check("pointsman.shop.domian=1s", &["! did you mean pointsman.shop.domain?"]);
-    check("pointsman.=1", &["! unknown label: nobody reads this label"]);
+    check("pointsman.=1", &["! unknown label: no such label"]);
     check(
         "pointsman.basic_auth_secret=user a insecure-password b",
         &[
-            "! web-1: pointsman.basic_auth_secret: unknown label: nobody reads this label; did you mean pointsman.basic_auth_secrets?",
+            "! web-1: pointsman.basic_auth_secret: unknown label: no such label; did you mean pointsman.basic_auth_secrets?",
         ],
     );
     check("pointsman.external_port=80 ; pointsman.port=80", &[value, "! is pointsman.mode=tcp missing?"]);
