@@ -39,14 +39,14 @@ impl Logging {
 
 /// A log line, made in one place and written in another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum LogLine {
     /// Normal.
     Info(String),
     /// Needs attention.
     Warn(String),
 }
 
-impl Line {
+impl LogLine {
     /// Writes it.
     pub(crate) fn write(&self) {
         match self {

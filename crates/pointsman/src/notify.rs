@@ -18,13 +18,13 @@ const PACE: Duration = Duration::from_secs(1);
 
 /// The state that the manager acts on; the status line is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum ManagerState {
     Starting,
     Ready,
     Stopping,
 }
 
-impl Stage {
+impl ManagerState {
     fn of(status: &Status) -> Self {
         match status.phase {
             Phase::Drain | Phase::Halt => Self::Stopping,
@@ -36,11 +36,11 @@ impl Stage {
 
 /// Follows a balancer: ready once its first table is in use, stopping once it drains, always with a status line.
 pub async fn follow(mut status: watch::Receiver<Status>) {
-    let mut said = (Stage::Starting, String::new());
+    let mut said = (ManagerState::Starting, String::new());
     loop {
         let now = {
             let status = status.borrow_and_update();
-            (Stage::of(&status), words(&status))
+            (ManagerState::of(&status), words(&status))
         };
         if now == said {
             if status.changed().await.is_err() {
@@ -50,14 +50,14 @@ pub async fn follow(mut status: watch::Receiver<Status>) {
         }
         let change = now.0 > said.0;
         let state = match now.0 {
-            Stage::Ready if change => Some(NotifyState::Ready),
-            Stage::Stopping if change => Some(NotifyState::Stopping),
-            Stage::Starting | Stage::Ready | Stage::Stopping => None,
+            ManagerState::Ready if change => Some(NotifyState::Ready),
+            ManagerState::Stopping if change => Some(NotifyState::Stopping),
+            ManagerState::Starting | ManagerState::Ready | ManagerState::Stopping => None,
         };
         tell(state.into_iter().chain([NotifyState::Status(&now.1)]));
         said = now;
         // The loop's next turn notices a closed channel.
-        let _ = timeout(PACE, status.wait_for(|status| Stage::of(status) != said.0)).await;
+        let _ = timeout(PACE, status.wait_for(|status| ManagerState::of(status) != said.0)).await;
     }
 }
 
@@ -92,7 +92,7 @@ pub fn stopping(words: &str) {
 
 /// Whether the manager has been told, or will be at once, that the balancer is ready, and nothing worse since.
 pub fn is_ready(status: &Status) -> bool {
-    Stage::of(status) == Stage::Ready
+    ManagerState::of(status) == ManagerState::Ready
 }
 
 /// Handles HUP and reports when that begins and ends. Call it only when ready, because its end reports ready again.
@@ -143,22 +143,30 @@ mod tests {
             advice: "write a number".into(),
         };
         for (status, stage, expected) in [
-            (Status::new(), Stage::Starting, "waiting for the store"),
-            (Status { condition: lost(), ..Status::new() }, Stage::Starting, "waiting for the store: reset READY=1"),
-            (Status { served: false, ..serving() }, Stage::Starting, "serving 0 services, 0 instances at revision 0"),
-            (serving(), Stage::Ready, "serving 0 services, 0 instances at revision 0"),
+            (Status::new(), ManagerState::Starting, "waiting for the store"),
+            (
+                Status { condition: lost(), ..Status::new() },
+                ManagerState::Starting,
+                "waiting for the store: reset READY=1",
+            ),
+            (
+                Status { served: false, ..serving() },
+                ManagerState::Starting,
+                "serving 0 services, 0 instances at revision 0",
+            ),
+            (serving(), ManagerState::Ready, "serving 0 services, 0 instances at revision 0"),
             (
                 Status { condition: lost(), found: [problem].into(), ..serving() },
-                Stage::Ready,
+                ManagerState::Ready,
                 "serving 0 services, 0 instances at revision 0, 1 problem; the store is out of reach",
             ),
             (
                 Status { phase: Phase::Drain, ..serving() },
-                Stage::Stopping,
+                ManagerState::Stopping,
                 "draining: finishing what runs, then exiting",
             ),
         ] {
-            assert_eq!((Stage::of(&status), words(&status).as_str()), (stage, expected));
+            assert_eq!((ManagerState::of(&status), words(&status).as_str()), (stage, expected));
         }
     }
 }

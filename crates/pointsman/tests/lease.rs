@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pointsman::registrar::{self, Plan, Report, Wanted};
-use pointsman_store::lease::{Claim, Edit, Grip, Owner};
-use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::lease::{Claim, Edit, LeaseOutcome, Owner};
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Api, Location, Store, StoreSettings};
 use support::{Etcd, Followed, SOON, settings};
 use tempfile::TempDir;
@@ -50,10 +50,10 @@ fn delete(key: &str) -> Edit {
 
 async fn apply(lease: &pointsman_store::lease::Lease<'_>, edits: &[Edit]) -> String {
     let done = lease.apply(edits).await.into_iter().map(|done| match done.unwrap() {
-        Grip::Done(_) => "done",
-        Grip::Taken => "taken",
-        Grip::Ended => "ended",
-        Grip::Replaced => "replaced",
+        LeaseOutcome::Done(_) => "done",
+        LeaseOutcome::Taken => "taken",
+        LeaseOutcome::Ended => "ended",
+        LeaseOutcome::Replaced => "replaced",
     });
     done.collect::<Vec<_>>().join(" ")
 }
@@ -88,7 +88,7 @@ async fn only_its_owner_edits_a_key() {
             }
         }
         assert_eq!(keys(&store).await, "s/a=3 s/b=4 s/by-hand=1 s/c=5", "{what}");
-        assert_eq!(one.renew().await.unwrap(), Grip::Done(0), "{what}");
+        assert_eq!(one.renew().await.unwrap(), LeaseOutcome::Done(0), "{what}");
         // A value that an operator edits keeps its owner.
         store.amend(&format!("{PREFIX}/s/a"), |value| Some([value, b" drain"].concat())).await.unwrap();
         one.renew().await.unwrap();
@@ -120,12 +120,12 @@ async fn a_process_that_comes_back_finds_its_own_and_the_one_before_is_told() {
         assert_eq!(lease.held().await.unwrap().len(), 2, "{what}");
         assert_eq!(apply(&lease, &[put("s/a", "2"), delete("s/b")]).await, "done done", "{what}");
         if let Some(before) = before {
-            assert_eq!(before.renew().await.unwrap(), Grip::Replaced, "{what}");
+            assert_eq!(before.renew().await.unwrap(), LeaseOutcome::Replaced, "{what}");
             assert_eq!(apply(&before, &[put("s/c", "1")]).await, "replaced", "{what}");
             before.release().await.unwrap();
         }
         assert_eq!(keys(&store).await, "s/a=2", "{what}");
-        assert_eq!(lease.renew().await.unwrap(), Grip::Done(0), "{what}");
+        assert_eq!(lease.renew().await.unwrap(), LeaseOutcome::Done(0), "{what}");
     }
 }
 
@@ -141,7 +141,7 @@ async fn keys_of_an_owner_that_is_gone_end() {
         followed.until("s/a=1").await;
         for _ in 0..8 {
             tokio::time::sleep(TTL / 4).await;
-            assert_eq!(lease.renew().await.unwrap(), Grip::Done(0), "{what}");
+            assert_eq!(lease.renew().await.unwrap(), LeaseOutcome::Done(0), "{what}");
         }
         assert_eq!(keys(&store).await, "s/a=1", "{what}: it was renewed");
         drop(lease);
@@ -163,7 +163,7 @@ async fn one_that_was_replaced_comes_back_when_the_later_one_is_gone() {
         let before = store.lease(&one, TTL, Claim::First).await.unwrap().unwrap();
         apply(&before, &[put("s/a", "1")]).await;
         let later = store.lease(&two, TTL, Claim::First).await.unwrap().unwrap();
-        assert_eq!(before.renew().await.unwrap(), Grip::Replaced, "{what}");
+        assert_eq!(before.renew().await.unwrap(), LeaseOutcome::Replaced, "{what}");
         drop(later);
         let start = Instant::now();
         let again = loop {
@@ -200,7 +200,7 @@ async fn registrars_keep_what_is_wanted() {
         let store = Store::open(&settings).unwrap();
         let mut followed = Followed::start(settings.clone());
         let (one, two) =
-            (Tenure::new(&store, Owner::new("a", "1"), TTL), Tenure::new(&store, Owner::new("a", "2"), TTL));
+            (LeaseHolder::new(&store, Owner::new("a", "1"), TTL), LeaseHolder::new(&store, Owner::new("a", "2"), TTL));
         let (plan_one, plans_one) = watch::channel(plan(&[("s/a", "1"), ("s/x", "1")], &[("s/domain", "a.test")]));
         let (plan_two, plans_two) = watch::channel(plan(&[("s/b", "1")], &[("s/domain", "a.test")]));
         let (report, reports) = watch::channel(Report::default());
@@ -234,7 +234,7 @@ async fn registrars_keep_what_is_wanted() {
             () = registrar::run(&settings, &one, plans_one, &report) => panic!("ended"),
             () = registrar::run(&settings, &two, plans_two, &other) => panic!("ended"),
         }
-        assert!(matches!(*one.standing().borrow(), Standing::Held { .. }));
+        assert!(matches!(*one.state().borrow(), LeaseState::Held { .. }));
         one.release(SOON).await;
         followed.until("").await;
     }

@@ -18,7 +18,7 @@ use crate::error::StoreError;
 use crate::etcd2::Etcd2Lease;
 use crate::etcd3::Etcd3Lease;
 use crate::model::Api;
-pub use crate::model::{Claim, DRAIN, Edit, Grip, Owner};
+pub use crate::model::{Claim, DRAIN, Edit, LeaseOutcome, Owner};
 use crate::store::Store;
 
 /// A granted lease.
@@ -69,7 +69,7 @@ impl Lease<'_> {
     ///
     /// # Errors
     /// Any error of the store. The lease may or may not have been renewed.
-    pub async fn renew(&self) -> Result<Grip, StoreError> {
+    pub async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         match &self.0 {
             Held::Etcd2(lease) => lease.renew().await,
             Held::Etcd3(lease) => lease.renew().await,
@@ -78,7 +78,7 @@ impl Lease<'_> {
     }
 
     /// Makes edits, in no particular order. The results are in the order of the edits.
-    pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         match &self.0 {
             Held::Etcd2(lease) => lease.apply(edits).await,
             Held::Etcd3(lease) => Box::pin(lease.apply(edits)).await,

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 pub const ASIDE: &str = "/_pointsman";
 /// A position in a store's history; a follower can tell whether it has passed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum HistoryPoint {
     /// The store's revision.
     Revision(u64),
     /// The counter in the written key, for stores without revisions; it only grows.
@@ -198,7 +198,7 @@ impl Edit {
 
 /// The result of an edit or a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grip {
+pub enum LeaseOutcome {
     /// Done; the store's revision that shows it (0 if the store has none).
     Done(u64),
     /// The key belongs to somebody else and was not changed.

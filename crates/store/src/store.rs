@@ -12,7 +12,7 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::etcd2::Etcd2;
 use crate::etcd3::Etcd3;
-use crate::model::{Amended, Api, Condition, Listing, Location, Made, Moment, StoreSettings, Update, check_key};
+use crate::model::{Amended, Api, Condition, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key};
 
 /// How many times `amend` retries when another client writes the value in between.
 const AMENDMENTS: usize = 8;
@@ -117,13 +117,13 @@ impl Store {
     ///
     /// # Errors
     /// Any error of the store.
-    pub async fn advance(&self, key: &str) -> Result<Moment, StoreError> {
+    pub async fn advance(&self, key: &str) -> Result<HistoryPoint, StoreError> {
         check_key(key)?;
         let value = format!("{:016x}", fastrand::u64(..));
         Ok(match self.resolve().await? {
-            Chosen::Etcd2(store) => Moment::Revision(store.put(key, value.as_bytes()).await?),
-            Chosen::Etcd3(store) => Moment::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
-            Chosen::Directory(store) => Moment::Count(store.count(key).await?),
+            Chosen::Etcd2(store) => HistoryPoint::Revision(store.put(key, value.as_bytes()).await?),
+            Chosen::Etcd3(store) => HistoryPoint::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
+            Chosen::Directory(store) => HistoryPoint::Count(store.count(key).await?),
         })
     }
 

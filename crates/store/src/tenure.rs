@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::backoff::{Backoff, jitter};
 use crate::error::StoreError;
-use crate::lease::{Claim, Edit, Grip, Lease, Owner};
+use crate::lease::{Claim, Edit, Lease, LeaseOutcome, Owner};
 use crate::store::Store;
 
 /// Renewals per time to live.
@@ -30,7 +30,7 @@ const REFUSED: Duration = Duration::from_secs(15);
 
 /// The state of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LeaseState {
     /// Not granted, or lost.
     Awaited {
         /// The error of the last attempt.
@@ -46,28 +46,28 @@ pub enum Standing {
 }
 
 /// Holds one owner's lease.
-pub struct Tenure<'a> {
+pub struct LeaseHolder<'a> {
     store: &'a Store,
     owner: Owner,
     ttl: Duration,
     lease: RwLock<Option<Arc<Lease<'a>>>>,
-    standing: watch::Sender<Standing>,
+    state: watch::Sender<LeaseState>,
     /// The number of grants.
     terms: AtomicU64,
     /// Signals that an edit found the lease ended.
     doubt: Notify,
 }
 
-impl<'a> Tenure<'a> {
+impl<'a> LeaseHolder<'a> {
     /// For this owner's lease, which ends `ttl` after its last renewal. Does nothing until it is run.
     pub fn new(store: &'a Store, owner: Owner, ttl: Duration) -> Self {
-        let standing = watch::Sender::new(Standing::Awaited { error: None });
-        Self { store, owner, ttl, lease: RwLock::default(), standing, terms: AtomicU64::new(0), doubt: Notify::new() }
+        let state = watch::Sender::new(LeaseState::Awaited { error: None });
+        Self { store, owner, ttl, lease: RwLock::default(), state, terms: AtomicU64::new(0), doubt: Notify::new() }
     }
 
     /// The state of the lease, now and whenever it changes.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    pub fn state(&self) -> watch::Receiver<LeaseState> {
+        self.state.subscribe()
     }
 
     /// Holds the lease until dropped, or until another process has taken over. A second run does not take it back: it
@@ -78,16 +78,16 @@ impl<'a> Tenure<'a> {
             let term = self.terms.fetch_add(1, Ordering::Relaxed) + 1;
             let lease = Arc::new(lease);
             *self.lease.write().await = Some(lease.clone());
-            self.standing.send_replace(Standing::Held { term });
+            self.state.send_replace(LeaseState::Held { term });
             let end = self.hold(&lease, &mut rng).await;
             *self.lease.write().await = None;
-            if end == Grip::Replaced {
+            if end == LeaseOutcome::Replaced {
                 break;
             }
             info!("the lease has ended; asking for a new one");
-            self.standing.send_replace(Standing::Awaited { error: None });
+            self.state.send_replace(LeaseState::Awaited { error: None });
         }
-        self.standing.send_replace(Standing::Replaced);
+        self.state.send_replace(LeaseState::Replaced);
     }
 
     fn claim(&self) -> Claim {
@@ -113,14 +113,14 @@ impl<'a> Tenure<'a> {
 
     fn failed(&self, error: StoreError) {
         debug!("lease: {error}");
-        let is_news = !matches!(&*self.standing.borrow(), Standing::Awaited { error: Some(known) } if *known == error);
+        let is_news = !matches!(&*self.state.borrow(), LeaseState::Awaited { error: Some(known) } if *known == error);
         if is_news {
-            self.standing.send_replace(Standing::Awaited { error: Some(error) });
+            self.state.send_replace(LeaseState::Awaited { error: Some(error) });
         }
     }
 
     /// Renews until the lease ends, and returns how it ended.
-    async fn hold(&self, lease: &Lease<'a>, rng: &mut fastrand::Rng) -> Grip {
+    async fn hold(&self, lease: &Lease<'a>, rng: &mut fastrand::Rng) -> LeaseOutcome {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         // Renew at once: a lease taken over may have little time left.
         let mut pause = Duration::ZERO;
@@ -130,11 +130,11 @@ impl<'a> Tenure<'a> {
                 () = self.doubt.notified() => {}
             }
             if !lease.is_of(self.store) {
-                return Grip::Ended;
+                return LeaseOutcome::Ended;
             }
             pause = match lease.renew().await {
-                Ok(end @ (Grip::Ended | Grip::Replaced)) => return end,
-                Ok(Grip::Done(_) | Grip::Taken) => {
+                Ok(end @ (LeaseOutcome::Ended | LeaseOutcome::Replaced)) => return end,
+                Ok(LeaseOutcome::Done(_) | LeaseOutcome::Taken) => {
                     backoff.reset();
                     jitter(lease.ttl() / RENEWALS, 0.8..1.0, rng)
                 }
@@ -146,13 +146,13 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// Makes edits under the lease; returns [`Grip::Ended`] for each while there is none.
-    pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    /// Makes edits under the lease; returns [`LeaseOutcome::Ended`] for each while there is none.
+    pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let Some(lease) = self.lease.read().await.clone() else {
-            return edits.iter().map(|_| Ok(Grip::Ended)).collect();
+            return edits.iter().map(|_| Ok(LeaseOutcome::Ended)).collect();
         };
         let done = lease.apply(edits).await;
-        if done.iter().any(|done| matches!(done, Ok(Grip::Ended | Grip::Replaced))) {
+        if done.iter().any(|done| matches!(done, Ok(LeaseOutcome::Ended | LeaseOutcome::Replaced))) {
             self.doubt.notify_one();
         }
         done

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::control::plural;
-use crate::logging::Line;
+use crate::logging::LogLine;
 use crate::registrar::Report;
 
 /// The number of keys is logged at most once in this time: containers may come and go by the dozen.
@@ -25,23 +25,23 @@ pub(super) struct AgentJournal {
 
 impl AgentJournal {
     /// The news: in the complaints about containers, and in the registrar's report.
-    pub(super) fn report(&mut self, complaints: &[String], report: &Report, now: Instant) -> Vec<Line> {
+    pub(super) fn report(&mut self, complaints: &[String], report: &Report, now: Instant) -> Vec<LogLine> {
         let mut lines = Vec::new();
         let wrong: BTreeSet<_> =
             complaints.iter().cloned().chain(report.conflicts.iter().map(ToString::to_string)).collect();
-        lines.extend(wrong.difference(&self.wrong).cloned().map(Line::Warn));
-        lines.extend(self.wrong.difference(&wrong).map(|gone| Line::Info(format!("no longer a problem: {gone}"))));
+        lines.extend(wrong.difference(&self.wrong).cloned().map(LogLine::Warn));
+        lines.extend(self.wrong.difference(&wrong).map(|gone| LogLine::Info(format!("no longer a problem: {gone}"))));
         self.wrong = wrong;
         let error = report.error.as_ref().map(ToString::to_string);
         if error != self.error {
-            lines.extend(error.iter().map(|error| Line::Warn(format!("cannot write to the store: {error}"))));
+            lines.extend(error.iter().map(|error| LogLine::Warn(format!("cannot write to the store: {error}"))));
             self.error = error;
         }
         lines.extend(self.keeping(report, now));
         lines
     }
 
-    fn keeping(&mut self, report: &Report, now: Instant) -> Option<Line> {
+    fn keeping(&mut self, report: &Report, now: Instant) -> Option<LogLine> {
         self.due = match self.kept {
             _ if !report.settled => None,
             Some((keys, _)) if keys == report.keys => None,
@@ -50,7 +50,7 @@ impl AgentJournal {
         };
         self.due.take_if(|due| *due <= now)?;
         self.kept = Some((report.keys, now));
-        Some(Line::Info(format!("keeping {}", plural(report.keys, "key"))))
+        Some(LogLine::Info(format!("keeping {}", plural(report.keys, "key"))))
     }
 
     /// When the rest of the last report is due.
@@ -70,7 +70,7 @@ mod tests {
             let complaints: Vec<_> = complaints.iter().map(|text| (*text).to_owned()).collect();
             let report = Report { settled: keys > 0, keys, ..Report::default() };
             let lines = journal.report(&complaints, &report, start + Duration::from_millis(millis));
-            let said: Vec<_> = lines.iter().map(|(Line::Info(text) | Line::Warn(text))| text.as_str()).collect();
+            let said: Vec<_> = lines.iter().map(|(LogLine::Info(text) | LogLine::Warn(text))| text.as_str()).collect();
             assert_eq!(said, expected, "after {millis} ms");
             journal.due().map(|due| due - start)
         };

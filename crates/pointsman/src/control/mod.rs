@@ -27,12 +27,12 @@ use journal::Journal;
 pub(crate) use journal::{plural, serving};
 pub use status::Status;
 
-use crate::logging::Line;
+use crate::logging::LogLine;
 use pointsman_store::{Condition, Update};
 
 /// The loop's fixed inputs.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct ControlInputs {
     /// The prefix, for full keys in problems.
     pub prefix: Box<str>,
     /// Our own HTTP and admin addresses.
@@ -47,7 +47,7 @@ pub struct World {
 
 /// The loop's channels.
 #[derive(Debug)]
-pub struct Ends {
+pub struct ControlChannels {
     /// From the store.
     pub updates: mpsc::Receiver<Update>,
     /// The state of the store.
@@ -61,7 +61,7 @@ pub struct Ends {
 }
 
 /// An input of the loop.
-enum Event {
+enum ControlEvent {
     /// An update from the store.
     Update(Update),
     /// The burst is over: compile.
@@ -77,17 +77,17 @@ enum Event {
 }
 
 /// Runs until the store's channel is closed; publishes pending changes first.
-pub async fn run(world: World, mut ends: Ends) {
-    ends.condition.mark_changed();
-    let mut control = Control::new(world, ends.tables.clone(), ends.status.clone());
+pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
+    channels.condition.mark_changed();
+    let mut control = Control::new(inputs, channels.tables.clone(), channels.status.clone());
     loop {
-        match control.next(&mut ends).await {
-            Event::Update(update) => control.take(update),
-            Event::Quiet => control.publish(),
-            Event::Report => control.report(),
-            Event::Applied(applied) => control.applied(applied),
-            Event::Condition(condition) => control.condition(condition),
-            Event::Stop => return control.stop(),
+        match control.next(&mut channels).await {
+            ControlEvent::Update(update) => control.take(update),
+            ControlEvent::Quiet => control.publish(),
+            ControlEvent::Report => control.report(),
+            ControlEvent::Applied(applied) => control.applied(applied),
+            ControlEvent::Condition(condition) => control.condition(condition),
+            ControlEvent::Stop => return control.stop(),
         }
     }
 }
@@ -106,17 +106,17 @@ struct Control {
 }
 
 impl Control {
-    fn new(world: World, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
+    fn new(inputs: ControlInputs, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
         Self {
             keys: KeySet::default(),
             limits: Limits {
-                prefix: world.prefix,
-                own: world.own,
+                prefix: inputs.prefix,
+                own: inputs.own,
                 local: Box::default(),
-                capabilities: world.capabilities,
+                capabilities: inputs.capabilities,
             },
-            local: world.local,
-            defaults: world.defaults,
+            local: inputs.local,
+            defaults: inputs.defaults,
             barrier: None,
             burst: Burst::default(),
             journal: Journal::default(),
@@ -126,14 +126,14 @@ impl Control {
     }
 
     /// Due work goes first, so that a store that never pauses cannot delay its own changes.
-    async fn next(&self, ends: &mut Ends) -> Event {
+    async fn next(&self, channels: &mut ControlChannels) -> ControlEvent {
         tokio::select! {
             biased;
-            () = until(self.burst.due()) => Event::Quiet,
-            () = until(self.journal.due()) => Event::Report,
-            Some(applied) = ends.applied.recv() => Event::Applied(applied),
-            Ok(()) = ends.condition.changed() => Event::Condition(ends.condition.borrow_and_update().clone()),
-            update = ends.updates.recv() => update.map_or(Event::Stop, Event::Update),
+            () = until(self.burst.due()) => ControlEvent::Quiet,
+            () = until(self.journal.due()) => ControlEvent::Report,
+            Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
+            Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
+            update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
         }
     }
 
@@ -186,7 +186,7 @@ impl Control {
     }
 
     fn condition(&mut self, condition: Condition) {
-        self.journal.condition(Instant::now(), &condition).iter().for_each(Line::write);
+        self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| status.condition = condition);
     }
 
@@ -198,7 +198,7 @@ impl Control {
     }
 
     fn report(&mut self) {
-        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(Line::write);
+        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(LogLine::write);
     }
 }
 

@@ -24,15 +24,21 @@ fn bench() -> Bench {
     let (applied, from_engine) = mpsc::channel(8);
     let (to_engine, tables) = watch::channel(Table::empty());
     let (to_admin, status) = watch::channel(Status::new());
-    let ends = Ends { updates: from_store, condition: told, applied: from_engine, tables: to_engine, status: to_admin };
-    let world = World {
+    let channels = ControlChannels {
+        updates: from_store,
+        condition: told,
+        applied: from_engine,
+        tables: to_engine,
+        status: to_admin,
+    };
+    let inputs = ControlInputs {
         prefix: "/p".into(),
         own: Box::default(),
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
         defaults: Defaults::new(Some("/up")),
     };
-    Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(world, ends)) }
+    Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(inputs, channels)) }
 }
 
 fn entry(key: &str, value: &str) -> (Box<str>, Box<[u8]>) {

@@ -15,8 +15,8 @@ use crate::admin::view::protocol_word;
 use crate::control::Status;
 use pointsman_engine::Phase;
 use pointsman_engine::live::Working;
-use pointsman_store::lease::{Edit, Grip, Owner};
-use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Condition, Store, StoreError};
 
 /// How long a balancer counts as live after its last renewal.
@@ -64,17 +64,17 @@ pub async fn keep(
     let mut about = about;
     loop {
         let owner = Owner::new("balancer", &format!("{}\0{}", about.prefix, about.name));
-        let tenure = Tenure::new(store, owner, TTL);
-        let mut keeper = Keeper::new(&tenure, &about, &status, figures.clone());
+        let holder = LeaseHolder::new(store, owner, TTL);
+        let mut keeper = Keeper::new(&holder, &about, &status, figures.clone());
         let replaced = tokio::select! {
-            () = tenure.run() => true,
-            () = name_is_taken(&tenure) => true,
+            () = holder.run() => true,
+            () = name_is_taken(&holder) => true,
             () = keeper.run() => false,
             _ = ended.wait_for(|ended| *ended) => false,
         };
         if !replaced {
             keeper.farewell().await;
-            tenure.release(FAREWELL).await;
+            holder.release(FAREWELL).await;
             return;
         }
         let other = format!("{}~{:04x}", about.name, fastrand::u16(..));
@@ -84,10 +84,10 @@ pub async fn keep(
 }
 
 /// In a folder, the process that had the name first keeps it.
-async fn name_is_taken(tenure: &Tenure<'_>) {
+async fn name_is_taken(holder: &LeaseHolder<'_>) {
     let is_taken =
-        |standing: &Standing| matches!(standing, Standing::Awaited { error: Some(StoreError::LeaseHeld { .. }) });
-    let mut standing = tenure.standing();
+        |standing: &LeaseState| matches!(standing, LeaseState::Awaited { error: Some(StoreError::LeaseHeld { .. }) });
+    let mut standing = holder.state();
     loop {
         // The sender outlives this future.
         let _ = standing.wait_for(is_taken).await;
@@ -98,7 +98,7 @@ async fn name_is_taken(tenure: &Tenure<'_>) {
 }
 
 struct Keeper<'a, 's> {
-    tenure: &'a Tenure<'s>,
+    holder: &'a LeaseHolder<'s>,
     about: &'a About,
     status: watch::Receiver<Status>,
     figures: Figures,
@@ -123,9 +123,14 @@ struct Keeper<'a, 's> {
 }
 
 impl<'a, 's> Keeper<'a, 's> {
-    fn new(tenure: &'a Tenure<'s>, about: &'a About, control: &'a watch::Sender<Status>, figures: Figures) -> Self {
+    fn new(
+        holder: &'a LeaseHolder<'s>,
+        about: &'a About,
+        control: &'a watch::Sender<Status>,
+        figures: Figures,
+    ) -> Self {
         Self {
-            tenure,
+            holder,
             about,
             status: control.subscribe(),
             figures,
@@ -144,7 +149,7 @@ impl<'a, 's> Keeper<'a, 's> {
 
     /// Never ends.
     async fn run(&mut self) {
-        let mut standing = self.tenure.standing();
+        let mut standing = self.holder.state();
         standing.mark_changed();
         loop {
             let (pause, look_due) = (self.pause(), self.is_look_due());
@@ -160,17 +165,17 @@ impl<'a, 's> Keeper<'a, 's> {
             };
             self.complain();
             sleep_until(self.next).await;
-            if matches!(*standing.borrow(), Standing::Held { .. }) {
+            if matches!(*standing.borrow(), LeaseState::Held { .. }) {
                 self.update(look).await;
             }
         }
     }
 
-    fn stand(&mut self, standing: Standing) {
+    fn stand(&mut self, standing: LeaseState) {
         self.written = None;
         match standing {
-            Standing::Awaited { error: Some(error) } => self.failed(error),
-            Standing::Awaited { error: None } | Standing::Held { .. } | Standing::Replaced => {}
+            LeaseState::Awaited { error: Some(error) } => self.failed(error),
+            LeaseState::Awaited { error: None } | LeaseState::Held { .. } | LeaseState::Replaced => {}
         }
     }
 
@@ -249,12 +254,12 @@ impl<'a, 's> Keeper<'a, 's> {
         let start = Instant::now();
         let key = format!("{}/{}", folder(&self.about.prefix), self.about.name);
         let put = Edit::Put { key, value: member.text() };
-        let done = self.tenure.apply(std::slice::from_ref(&put)).await.pop();
+        let done = self.holder.apply(std::slice::from_ref(&put)).await.pop();
         let took = start.elapsed();
         self.next = Instant::now() + SPACING.max(took.min(self.took) * SHARE);
         self.took = took;
         match done {
-            Some(Ok(Grip::Done(_))) => {
+            Some(Ok(LeaseOutcome::Done(_))) => {
                 self.written = Some((member, start));
                 self.note(true);
                 self.failing = None;
@@ -262,7 +267,7 @@ impl<'a, 's> Keeper<'a, 's> {
                     info!("the status of this balancer is written again");
                 }
             }
-            Some(Ok(Grip::Taken)) => {
+            Some(Ok(LeaseOutcome::Taken)) => {
                 let why = "this key was not written by a balancer; remove it".to_owned();
                 let key = put.key().to_owned();
                 self.written = None;
@@ -272,7 +277,7 @@ impl<'a, 's> Keeper<'a, 's> {
                 self.written = None;
                 self.failed(error);
             }
-            Some(Ok(Grip::Ended | Grip::Replaced)) | None => self.written = None,
+            Some(Ok(LeaseOutcome::Ended | LeaseOutcome::Replaced)) | None => self.written = None,
         }
     }
 

@@ -11,12 +11,12 @@ pub mod keeper;
 mod member;
 mod roll;
 
-use pointsman_store::{Moment, Store, StoreError, StoreSettings};
+use pointsman_store::{HistoryPoint, Store, StoreError, StoreSettings};
 use pointsman_table::BARRIER;
 
-pub use call::{Call, Outcome};
+pub use call::{FleetWait, WaitOutcome};
 pub use member::{Leaving, Member, Stage, folder};
-pub use roll::{Point, Roll, Wish};
+pub use roll::{Balancers, Goal, Point};
 
 /// Writes the key `barrier`, which nobody reads. A balancer that has reached the returned point serves everything that
 /// is in the store now.
@@ -26,7 +26,7 @@ pub use roll::{Point, Roll, Wish};
 pub async fn barrier(settings: &StoreSettings) -> Result<Point, StoreError> {
     let key = format!("{}/{BARRIER}", settings.prefix);
     Ok(match Store::open(settings)?.advance(&key).await? {
-        Moment::Revision(revision) => Point::Revision(revision),
-        Moment::Count(number) => Point::Barrier(number),
+        HistoryPoint::Revision(revision) => Point::Revision(revision),
+        HistoryPoint::Count(number) => Point::Barrier(number),
     })
 }

@@ -15,7 +15,7 @@ use pointsman_store::Update;
 
 /// The goal for every balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct Goal {
     /// It serves at least this point.
     pub point: Point,
     /// It has no open requests for this instance: protocol, service, instance.
@@ -33,7 +33,7 @@ pub enum Point {
 
 /// The live balancers, and those that disappeared.
 #[derive(Clone, Debug, Default)]
-pub struct Roll {
+pub struct Balancers {
     members: BTreeMap<String, Member>,
     lost: BTreeSet<String>,
     called: bool,
@@ -50,24 +50,24 @@ pub enum Verdict {
     Lost(Vec<String>),
 }
 
-impl Roll {
+impl Balancers {
     /// Takes an update of a follower of the status keys. A balancer that disappears before it has reached `wish` is
     /// lost.
-    pub fn take(&mut self, update: Update, wish: &Wish) {
+    pub fn take(&mut self, update: Update, goal: &Goal) {
         match update {
             Update::Reset { entries, .. } => {
                 self.called = true;
                 let now: BTreeSet<_> = entries.iter().map(|(name, _)| name.to_string()).collect();
                 let gone: Vec<_> = self.members.keys().filter(|name| !now.contains(*name)).cloned().collect();
-                gone.iter().for_each(|name| self.gone(name, wish));
+                gone.iter().for_each(|name| self.gone(name, goal));
                 entries.iter().for_each(|(name, value)| self.here(name, value));
             }
             Update::Changes { changes, .. } => changes.into_iter().for_each(|change| match change {
                 Change::Put { key, value } => self.here(&key, &value),
-                Change::Delete { key } => self.gone(&key, wish),
+                Change::Delete { key } => self.gone(&key, goal),
                 Change::DeleteTree { .. } => {
                     let all: Vec<_> = self.members.keys().cloned().collect();
-                    all.iter().for_each(|name| self.gone(name, wish));
+                    all.iter().for_each(|name| self.gone(name, goal));
                 }
             }),
         }
@@ -81,10 +81,10 @@ impl Roll {
         }
     }
 
-    fn gone(&mut self, name: &str, wish: &Wish) {
+    fn gone(&mut self, name: &str, goal: &Goal) {
         if let Some(member) = self.members.remove(name)
             && member.stage == Stage::Serving
-            && lag(&member, wish).is_some()
+            && lag(&member, goal).is_some()
         {
             self.lost.insert(name.to_owned());
         }
@@ -102,16 +102,16 @@ impl Roll {
 
     /// Whether the wait is over: all have reached the goal, there are no balancers, or some have disappeared. Cheaper
     /// than the verdict because it lists no names, so it can run at each status of a thousand balancers.
-    pub fn is_over(&self, wish: &Wish) -> bool {
-        !self.lost.is_empty() || !self.members.values().any(|member| lag(member, wish).is_some())
+    pub fn is_over(&self, goal: &Goal) -> bool {
+        !self.lost.is_empty() || !self.members.values().any(|member| lag(member, goal).is_some())
     }
 
     /// The verdict.
-    pub fn verdict(&self, wish: &Wish) -> Verdict {
+    pub fn verdict(&self, goal: &Goal) -> Verdict {
         if !self.lost.is_empty() {
             return Verdict::Lost(self.lost.iter().cloned().collect());
         }
-        let late = self.members.values().filter_map(|member| Some((member, lag(member, wish)?)));
+        let late = self.members.values().filter_map(|member| Some((member, lag(member, goal)?)));
         let late = late.map(|(member, lag)| format!("{} {lag}", member.name));
         let late: Vec<_> = late.collect();
         match late.is_empty() && self.called && !self.members.is_empty() {
@@ -150,19 +150,19 @@ impl fmt::Display for Lag<'_> {
     }
 }
 
-fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
-    let serves = match &wish.point {
+fn lag<'w>(member: &Member, goal: &'w Goal) -> Option<Lag<'w>> {
+    let serves = match &goal.point {
         Point::Revision(revision) => member.revision >= *revision,
         Point::Barrier(barrier) => member.barrier.is_some_and(|served| served >= *barrier),
     };
     // A draining balancer takes no new work and follows no keys: it only has to finish its open requests.
     if !serves && member.stage == Stage::Serving {
-        return Some(match &wish.point {
+        return Some(match &goal.point {
             Point::Revision(_) => Lag::Revision(member.revision),
             Point::Barrier(_) => Lag::Barrier,
         });
     }
-    let (protocol, service, instance) = wish.idle.as_ref()?;
+    let (protocol, service, instance) = goal.idle.as_ref()?;
     match member.active(protocol, service, instance) {
         0 if member.begins => Some(Lag::Begins),
         0 if member.is_unsure() => Some(Lag::Unsure),
@@ -198,11 +198,11 @@ mod tests {
     }
 
     /// The verdict after these statuses: `,` separates the first listing, `;` later changes, `-` means disappeared.
-    fn check(lines: &str, wish: &Wish, expected: &str) {
-        let mut roll = Roll::default();
+    fn check(lines: &str, goal: &Goal, expected: &str) {
+        let mut balancers = Balancers::default();
         let mut steps = lines.split(';');
         let entries = steps.next().unwrap_or_default().split(',').filter(|line| !line.trim().is_empty());
-        roll.take(Update::Reset { revision: 1, entries: entries.map(member).collect() }, wish);
+        balancers.take(Update::Reset { revision: 1, entries: entries.map(member).collect() }, goal);
         for step in steps {
             let change = match step.trim().strip_prefix('-') {
                 Some(name) => Change::Delete { key: name.into() },
@@ -211,21 +211,21 @@ mod tests {
                     Change::Put { key, value }
                 }
             };
-            roll.take(Update::Changes { revision: 2, changes: vec![change] }, wish);
+            balancers.take(Update::Changes { revision: 2, changes: vec![change] }, goal);
         }
-        let said = match roll.verdict(wish) {
+        let said = match balancers.verdict(goal) {
             Verdict::All(count) => format!("all {count}"),
             Verdict::Not(late) => format!("not {}", late.join(", ")),
             Verdict::Lost(names) => format!("lost {}", names.join(", ")),
         };
         assert_eq!(said, expected, "{lines}");
-        let is_open = matches!(roll.verdict(wish), Verdict::Not(late) if !late.is_empty());
-        assert_eq!(roll.is_over(wish), !is_open, "{lines}");
+        let is_open = matches!(balancers.verdict(goal), Verdict::Not(late) if !late.is_empty());
+        assert_eq!(balancers.is_over(goal), !is_open, "{lines}");
     }
 
     #[test]
     fn verdicts() {
-        let five = Wish { point: Point::Revision(5), idle: None };
+        let five = Goal { point: Point::Revision(5), idle: None };
         check("", &five, "not ");
         check("a r=5, b r=6", &five, "all 2");
         check("a r=5, b r=4", &five, "not b is still at revision 4");
@@ -237,9 +237,9 @@ mod tests {
         check("a r=5, b r=4; b r=4 stage=draining; -b", &five, "all 1");
         check("a r=5, c/x r=1", &five, "all 1");
         check("a r=4; -a", &five, "lost a");
-        let barrier = Wish { point: Point::Barrier(7), idle: None };
+        let barrier = Goal { point: Point::Barrier(7), idle: None };
         check("a r=1 b=8, b r=9 b=6", &barrier, "not b does not serve the change yet");
-        let idle = Wish { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
+        let idle = Goal { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
         check("a r=5 web-1=0, b r=5 web-2=3", &idle, "all 2");
         check(
             "a r=5, b r=4 stage=draining begins=1",

@@ -13,7 +13,7 @@ const STOPS: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
 /// An event of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ChildEvent {
     /// It has ended, with this shell exit status.
     Ended(u8),
     /// We received this signal, so the command is to be drained and ended with it.
@@ -69,16 +69,16 @@ impl Child {
 
     /// The next event. Meanwhile forwards other signals and reaps orphans. Cancel-safe: dropping the future loses
     /// nothing.
-    pub async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> ChildEvent {
         loop {
             // It may have ended before this call.
             if let Some(status) = self.bury() {
-                return Event::Ended(status);
+                return ChildEvent::Ended(status);
             }
             tokio::select! {
                 _ = self.reaped.recv() => {}
                 signal = any(&mut self.passed_on) => self.signal(signal),
-                signal = any(&mut self.stops) => return Event::Stop(signal),
+                signal = any(&mut self.stops) => return ChildEvent::Stop(signal),
             }
         }
     }

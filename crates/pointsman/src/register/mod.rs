@@ -18,14 +18,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use check::Check;
-use child::{Child, Event};
+use child::{Child, ChildEvent};
 use rustix::process::Signal;
 
 use crate::admin::view::protocol_word;
-use crate::fleet::{self, Call, Outcome, Point, Wish};
+use crate::fleet::{self, FleetWait, Goal, Point, WaitOutcome};
 use crate::registrar::{self, Plan, Report, Wanted};
 use pointsman_store::lease::Owner;
-use pointsman_store::tenure::Tenure;
+use pointsman_store::tenure::LeaseHolder;
 use pointsman_store::{Store, StoreSettings};
 
 /// Interval between checks before the command is ready.
@@ -62,11 +62,11 @@ impl Registration {
         format!("{}/{}/upstreams/{}", self.protocol.tree(), self.service, self.name)
     }
 
-    fn plan(&self, prefix: &str, rotation: Rotation) -> Arc<Plan> {
-        let value = match rotation {
-            Rotation::Absent => None,
-            Rotation::In => Some(self.value.clone()),
-            Rotation::Out => Some(format!("{} weight=0", self.value)),
+    fn plan(&self, prefix: &str, availability: Availability) -> Arc<Plan> {
+        let value = match availability {
+            Availability::Absent => None,
+            Availability::Serving => Some(self.value.clone()),
+            Availability::Draining => Some(format!("{} weight=0", self.value)),
         };
         let mut wanted = Wanted::default();
         wanted.instances.extend(value.map(|value| (self.key().into(), value.into())));
@@ -76,13 +76,13 @@ impl Registration {
 
 /// Whether balancers give the instance new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rotation {
+enum Availability {
     /// No key in the store.
     Absent,
     /// New work.
-    In,
+    Serving,
     /// No new work; open requests may finish.
-    Out,
+    Draining,
 }
 
 /// Runs beside the command until it ends; returns its exit status. If the store is unreachable, waits for it.
@@ -98,16 +98,16 @@ pub async fn run(settings: &StoreSettings, registration: &Registration, child: &
     let store = Store::open(&settings)?;
     // The same address is the same instance, so a restarted process takes over at once.
     let identity = format!("{}\0{}\0{}", settings.prefix, registration.key(), registration.value);
-    let tenure = Tenure::new(&store, Owner::new("register", &identity), registration.ttl);
-    let (plans, wanted) = watch::channel(registration.plan(&settings.prefix, Rotation::Absent));
+    let holder = LeaseHolder::new(&store, Owner::new("register", &identity), registration.ttl);
+    let (plans, wanted) = watch::channel(registration.plan(&settings.prefix, Availability::Absent));
     let (report, reports) = watch::channel(Report::default());
-    let desk = Desk { settings: &settings, registration, plans: &plans, reports };
+    let supervisor = Supervisor { settings: &settings, registration, plans: &plans, reports };
     let status = tokio::select! {
-        status = Box::pin(desk.attend(child)) => status,
-        () = Box::pin(registrar::run(&settings, &tenure, wanted, &report)) => unreachable!("the plans' sender is here"),
-        never = serve_out(&tenure) => never,
+        status = Box::pin(supervisor.attend(child)) => status,
+        () = Box::pin(registrar::run(&settings, &holder, wanted, &report)) => unreachable!("the plans' sender is here"),
+        never = serve_out(&holder) => never,
     };
-    tenure.release(WRITE).await;
+    holder.release(WRITE).await;
     Ok(status)
 }
 
@@ -115,28 +115,28 @@ pub async fn run(settings: &StoreSettings, registration: &Registration, child: &
 async fn gone(child: &mut Child) -> u8 {
     loop {
         match child.next().await {
-            Event::Ended(status) => return status,
-            Event::Stop(signal) => child.signal(signal),
+            ChildEvent::Ended(status) => return status,
+            ChildEvent::Stop(signal) => child.signal(signal),
         }
     }
 }
 
 /// Holds the lease. If another process takes it over, the command keeps running anyway.
-async fn serve_out(tenure: &Tenure<'_>) -> u8 {
-    tenure.run().await;
+async fn serve_out(holder: &LeaseHolder<'_>) -> u8 {
+    holder.run().await;
     warn!("another process has registered the same instance, so this one no longer keeps the key");
     std::future::pending().await
 }
 
 /// Connects the command's life to the store.
-struct Desk<'a> {
+struct Supervisor<'a> {
     settings: &'a StoreSettings,
     registration: &'a Registration,
     plans: &'a watch::Sender<Arc<Plan>>,
     reports: watch::Receiver<Report>,
 }
 
-impl Desk<'_> {
+impl Supervisor<'_> {
     /// Runs until the command has ended.
     async fn attend(&self, child: &mut Child) -> u8 {
         let stop = tokio::select! {
@@ -145,15 +145,15 @@ impl Desk<'_> {
             () = self.tell() => unreachable!("reports go on for ever"),
         };
         let signal = match stop {
-            Event::Ended(status) => return status,
-            Event::Stop(signal) => signal,
+            ChildEvent::Ended(status) => return status,
+            ChildEvent::Stop(signal) => signal,
         };
         tokio::select! {
             () = Box::pin(self.drain()) => {}
             event = child.next() => match event {
-                Event::Ended(status) => return status,
+                ChildEvent::Ended(status) => return status,
                 // A second signal means: do not wait.
-                Event::Stop(again) => info!("got a second stop signal ({}): not waiting any longer", name(again)),
+                ChildEvent::Stop(again) => info!("got a second stop signal ({}): not waiting any longer", name(again)),
             },
         }
         child.signal(signal);
@@ -168,11 +168,11 @@ impl Desk<'_> {
             match check.ask().await {
                 Ok(()) => {
                     failures = 0;
-                    self.put(Rotation::In);
+                    self.put(Availability::Serving);
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == FAILURES && self.put(Rotation::Out) {
+                    if failures == FAILURES && self.put(Availability::Draining) {
                         warn!("the check {check} fails: {error:#}; no new work until it passes");
                     }
                 }
@@ -182,8 +182,8 @@ impl Desk<'_> {
     }
 
     /// Sets the rotation; returns whether it changed.
-    fn put(&self, rotation: Rotation) -> bool {
-        let plan = self.registration.plan(&self.settings.prefix, rotation);
+    fn put(&self, availability: Availability) -> bool {
+        let plan = self.registration.plan(&self.settings.prefix, availability);
         self.plans.send_if_modified(|now| {
             let changed = *now != plan;
             *now = plan;
@@ -226,20 +226,20 @@ impl Desk<'_> {
 
     /// Stops new work, waits until every balancer has finished its requests, then removes the key.
     async fn drain(&self) {
-        if *self.plans.borrow() == self.registration.plan(&self.settings.prefix, Rotation::Absent) {
+        if *self.plans.borrow() == self.registration.plan(&self.settings.prefix, Availability::Absent) {
             return;
         }
         info!("draining: no new work, finishing open requests");
-        if let Some(point) = self.settle(Rotation::Out).await {
+        if let Some(point) = self.settle(Availability::Draining).await {
             self.finish(point).await;
         }
-        self.settle(Rotation::Absent).await;
+        self.settle(Availability::Absent).await;
     }
 
     /// Waits until the store has it; returns a point that shows it.
-    async fn settle(&self, rotation: Rotation) -> Option<Point> {
-        self.put(rotation);
-        let plan = self.registration.plan(&self.settings.prefix, rotation);
+    async fn settle(&self, availability: Availability) -> Option<Point> {
+        self.put(availability);
+        let plan = self.registration.plan(&self.settings.prefix, availability);
         let mut reports = self.reports.clone();
         let settled = reports.wait_for(|report| report.settled && report.plan.as_ref() == Some(&plan));
         match timeout(WRITE, settled).await {
@@ -262,16 +262,16 @@ impl Desk<'_> {
             },
             point => point,
         };
-        let wish = Wish { point, idle: Some((protocol_word(*protocol).to_owned(), service.clone(), name.clone())) };
-        let outcome = match Call::new(self.settings).await {
-            Ok(mut call) => call.wait(&wish, *drain).await,
-            Err(error) => Outcome::Unknown(error.to_string()),
+        let goal = Goal { point, idle: Some((protocol_word(*protocol).to_owned(), service.clone(), name.clone())) };
+        let outcome = match FleetWait::new(self.settings).await {
+            Ok(mut call) => call.wait(&goal, *drain).await,
+            Err(error) => WaitOutcome::Unknown(error.to_string()),
         };
         match outcome {
-            Outcome::All(_) | Outcome::Nobody => {}
-            Outcome::Late(late) => warn!("some balancers are not done after {drain:?}: {}", late.join("; ")),
-            Outcome::Lost(names) => warn!("these balancers disappeared without signing off: {}", names.join(", ")),
-            Outcome::Unknown(why) => warn!("cannot tell whether the balancers are done: {why}"),
+            WaitOutcome::All(_) | WaitOutcome::Nobody => {}
+            WaitOutcome::Late(late) => warn!("some balancers are not done after {drain:?}: {}", late.join("; ")),
+            WaitOutcome::Lost(names) => warn!("these balancers disappeared without signing off: {}", names.join(", ")),
+            WaitOutcome::Unknown(why) => warn!("cannot tell whether the balancers are done: {why}"),
         }
     }
 }

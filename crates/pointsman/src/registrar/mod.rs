@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Plan (wanted keys) ────┐
-//! followers of prefixes ─┼─> Book ─edits─> Tenure (one lease) ─> store
+//! followers of prefixes ─┼─> Reconciler ─edits─> LeaseHolder ─> store
 //! terms of the lease ────┘     └─> Report (our keys, conflicts)
 //! ```
 
@@ -22,13 +22,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use book::Book;
+use book::Reconciler;
 pub use conflict::Conflict;
 pub use wanted::{Plan, Wanted};
 
 use pointsman_store::backoff::{Backoff, jitter};
-use pointsman_store::lease::Grip;
-use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::lease::LeaseOutcome;
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings, Update};
 
 /// Capacity for updates of all followers.
@@ -59,10 +59,10 @@ pub struct Report {
     pub error: Option<StoreError>,
 }
 
-enum Event {
+enum RegistrarEvent {
     Wanted,
     Saw(String, Update),
-    Standing(Standing),
+    Lease(LeaseState),
     Retry,
     Stop,
 }
@@ -71,36 +71,36 @@ enum Event {
 /// decided; the caller runs the tenure.
 pub async fn run(
     settings: &StoreSettings,
-    tenure: &Tenure<'_>,
+    holder: &LeaseHolder<'_>,
     mut plans: watch::Receiver<Arc<Plan>>,
     report: &watch::Sender<Report>,
 ) {
     let (updates, mut seen) = mpsc::channel(UPDATES);
-    let mut standing = tenure.standing();
+    let mut standing = holder.state();
     standing.mark_changed();
     plans.mark_changed();
-    let mut registrar = Registrar::new(tenure, report);
+    let mut registrar = Registrar::new(holder, report);
     let mut followers = FuturesUnordered::new();
     loop {
         let retry = registrar.due();
         let event = tokio::select! {
-            changed = plans.changed() => if changed.is_ok() { Event::Wanted } else { Event::Stop },
-            Ok(()) = standing.changed() => Event::Standing(standing.borrow_and_update().clone()),
-            Some((prefix, update)) = seen.recv() => Event::Saw(prefix, update),
-            () = until(retry) => Event::Retry,
+            changed = plans.changed() => if changed.is_ok() { RegistrarEvent::Wanted } else { RegistrarEvent::Stop },
+            Ok(()) = standing.changed() => RegistrarEvent::Lease(standing.borrow_and_update().clone()),
+            Some((prefix, update)) = seen.recv() => RegistrarEvent::Saw(prefix, update),
+            () = until(retry) => RegistrarEvent::Retry,
             Some(()) = followers.next() => continue,
         };
         match event {
-            Event::Wanted => {
+            RegistrarEvent::Wanted => {
                 let plan = plans.borrow_and_update().clone();
                 for prefix in registrar.want(plan) {
                     followers.push(follow(settings, prefix, updates.clone()));
                 }
             }
-            Event::Saw(prefix, update) => registrar.book.saw(&prefix, update),
-            Event::Standing(standing) => registrar.stand(&standing),
-            Event::Retry => {}
-            Event::Stop => return,
+            RegistrarEvent::Saw(prefix, update) => registrar.reconciler.saw(&prefix, update),
+            RegistrarEvent::Lease(standing) => registrar.stand(&standing),
+            RegistrarEvent::Retry => {}
+            RegistrarEvent::Stop => return,
         }
         registrar.settle().await;
     }
@@ -139,9 +139,9 @@ async fn until(moment: Option<Instant>) {
 }
 
 struct Registrar<'a, 's> {
-    tenure: &'a Tenure<'s>,
+    holder: &'a LeaseHolder<'s>,
     report: &'a watch::Sender<Report>,
-    book: Book,
+    reconciler: Reconciler,
     plan: Arc<Plan>,
     followed: BTreeSet<String>,
     /// Whether the lease's keys were read in this term.
@@ -157,11 +157,11 @@ struct Registrar<'a, 's> {
 }
 
 impl<'a, 's> Registrar<'a, 's> {
-    fn new(tenure: &'a Tenure<'s>, report: &'a watch::Sender<Report>) -> Self {
+    fn new(holder: &'a LeaseHolder<'s>, report: &'a watch::Sender<Report>) -> Self {
         Self {
-            tenure,
+            holder,
             report,
-            book: Book::default(),
+            reconciler: Reconciler::default(),
             plan: Arc::default(),
             followed: BTreeSet::new(),
             begun: false,
@@ -177,19 +177,19 @@ impl<'a, 's> Registrar<'a, 's> {
 
     /// Takes a plan; returns its new prefixes. A prefix stays followed even if it leaves the plan: there are few.
     fn want(&mut self, plan: Arc<Plan>) -> Vec<String> {
-        self.book.want(&plan);
+        self.reconciler.want(&plan);
         self.plan = plan;
         let new: Vec<_> = self.plan.keys().filter(|prefix| !self.followed.contains(*prefix)).cloned().collect();
         self.followed.extend(new.iter().cloned());
         new
     }
 
-    fn stand(&mut self, standing: &Standing) {
-        self.held = matches!(standing, Standing::Held { .. });
+    fn stand(&mut self, standing: &LeaseState) {
+        self.held = matches!(standing, LeaseState::Held { .. });
         self.begun = false;
         self.waiting = match standing {
-            Standing::Awaited { error } => error.clone(),
-            Standing::Held { .. } | Standing::Replaced => None,
+            LeaseState::Awaited { error } => error.clone(),
+            LeaseState::Held { .. } | LeaseState::Replaced => None,
         };
     }
 
@@ -197,7 +197,7 @@ impl<'a, 's> Registrar<'a, 's> {
         // A failed edit has its own retry time, whatever else is due.
         match (self.again, self.held) {
             (Some(again), _) => Some(again),
-            (None, true) => self.look_again.into_iter().chain(self.book.due()).min(),
+            (None, true) => self.look_again.into_iter().chain(self.reconciler.due()).min(),
             (None, false) => None,
         }
     }
@@ -224,11 +224,11 @@ impl<'a, 's> Registrar<'a, 's> {
         }
         let report = Report {
             tried: self.begun && failed.as_ref().is_none_or(|error| !is_passing(error)),
-            settled: self.begun && self.book.is_settled(Instant::now()),
+            settled: self.begun && self.reconciler.is_settled(Instant::now()),
             plan: Some(self.plan.clone()),
-            keys: self.book.len(),
+            keys: self.reconciler.len(),
             revision: self.revision,
-            conflicts: self.book.conflicts(),
+            conflicts: self.reconciler.conflicts(),
             error: failed.or_else(|| self.waiting.clone()),
         };
         self.report.send_if_modified(|last| {
@@ -243,31 +243,31 @@ impl<'a, 's> Registrar<'a, 's> {
             self.begun = false;
         }
         if !self.begun {
-            let Some(held) = self.tenure.held().await? else { return Ok(()) };
-            self.book.begin(held);
+            let Some(held) = self.holder.held().await? else { return Ok(()) };
+            self.reconciler.begin(held);
             self.begun = true;
         }
-        let edits = self.book.edits(Instant::now());
+        let edits = self.reconciler.edits(Instant::now());
         if edits.is_empty() {
             return Ok(());
         }
-        let done = self.tenure.apply(&edits).await;
+        let done = self.holder.apply(&edits).await;
         let now = Instant::now();
         let mut failed = Ok(());
         for (edit, outcome) in edits.iter().zip(done) {
             match outcome {
                 // Either a new term begins, or the error was temporary.
-                Ok(Grip::Ended | Grip::Replaced) => {
+                Ok(LeaseOutcome::Ended | LeaseOutcome::Replaced) => {
                     self.again = Some(now + self.backoff.next(&mut self.rng));
                 }
-                Ok(grip) => {
-                    if let Grip::Done(revision) = grip {
+                Ok(outcome) => {
+                    if let LeaseOutcome::Done(revision) = outcome {
                         self.revision = self.revision.max(revision);
                     }
-                    if grip == Grip::Done(0) {
+                    if outcome == LeaseOutcome::Done(0) {
                         self.look_again.get_or_insert(now + LOOK_AGAIN);
                     }
-                    self.book.settled(edit, grip, now);
+                    self.reconciler.settled(edit, outcome, now);
                 }
                 Err(error) => failed = Err(error),
             }

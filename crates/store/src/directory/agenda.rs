@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::watches::Sight;
+use super::watches::FileEvent;
 
 /// Events that arrive together are handled together: after this much quiet,
 const QUIET: Duration = Duration::from_millis(2);
@@ -22,7 +22,7 @@ pub(super) const FRESH: Duration = Duration::from_millis(500);
 
 /// The paths to read again.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct ReadSchedule {
     changed: BTreeSet<PathBuf>,
     /// Do not read before this time, unless the file is closed first.
     written: BTreeMap<PathBuf, Instant>,
@@ -40,18 +40,18 @@ pub(super) struct Due {
     pub(super) everything: bool,
 }
 
-impl Agenda {
+impl ReadSchedule {
     /// Records a file event.
-    pub(super) fn note(&mut self, sight: Sight, now: Instant) {
-        match sight {
-            Sight::Changed(path) => {
+    pub(super) fn note(&mut self, event: FileEvent, now: Instant) {
+        match event {
+            FileEvent::Changed(path) => {
                 self.written.remove(&path);
                 self.change(path, now);
             }
-            Sight::Touched(path) => self.change(path, now),
-            Sight::Written(path) => self.hold(path, now + UNCLOSED),
-            Sight::Expected(path) => self.hold(path, now + EXPECTED),
-            Sight::Overflow => {
+            FileEvent::Touched(path) => self.change(path, now),
+            FileEvent::Written(path) => self.hold(path, now + UNCLOSED),
+            FileEvent::Expected(path) => self.hold(path, now + EXPECTED),
+            FileEvent::Overflow => {
                 self.overflow = true;
                 self.stamp(now);
             }
@@ -116,18 +116,18 @@ mod tests {
     /// touched, `!` overflow, `?` take the work. `want` lists the work of each `?`.
     fn check(steps: &[(u64, &str)], want: &[&str]) {
         let start = Instant::now();
-        let mut agenda = Agenda::default();
+        let mut schedule = ReadSchedule::default();
         let mut got = Vec::new();
         for (at, step) in steps {
             let now = start + Duration::from_millis(*at);
             let path = PathBuf::from(&step[1..]);
             match &step[..1] {
-                "+" => agenda.note(Sight::Changed(path), now),
-                "~" => agenda.note(Sight::Written(path), now),
-                "^" => agenda.note(Sight::Expected(path), now),
-                "." => agenda.note(Sight::Touched(path), now),
-                "!" => agenda.note(Sight::Overflow, now),
-                _ => got.push(describe(&agenda.take(now))),
+                "+" => schedule.note(FileEvent::Changed(path), now),
+                "~" => schedule.note(FileEvent::Written(path), now),
+                "^" => schedule.note(FileEvent::Expected(path), now),
+                "." => schedule.note(FileEvent::Touched(path), now),
+                "!" => schedule.note(FileEvent::Overflow, now),
+                _ => got.push(describe(&schedule.take(now))),
             }
         }
         assert_eq!(got, want, "{steps:?}");

@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::agenda::{Agenda, Due, FRESH};
+use super::agenda::{Due, FRESH, ReadSchedule};
 use super::files::Content;
 use super::lease::Sweeper;
-use super::scan::{Identity, Place, Reading, Scan, Stock, scan};
+use super::scan::{Contents, Identity, Place, Reading, Scan, scan};
 use super::store::{Directory, blocking};
-use super::watches::{self, Eyes, Sight, Watches};
+use super::watches::{self, EventSource, FileEvent, Watches};
 use crate::backoff::jitter;
 use crate::known::Known;
 use crate::model::{Condition, Update};
@@ -27,7 +27,7 @@ use crate::model::{Condition, Update};
 const TICK: Duration = Duration::from_secs(1);
 
 /// The receiver was dropped.
-struct Unheard;
+struct ReceiverDropped;
 
 /// The state of the store's own folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,9 @@ pub(super) struct DirectoryFollower {
     audit: Duration,
     updates: mpsc::Sender<Update>,
     condition: watch::Sender<Condition>,
-    eyes: Option<Eyes>,
+    source: Option<EventSource>,
     watches: Option<Watches>,
-    agenda: Agenda,
+    schedule: ReadSchedule,
     known: Known,
     /// 0 before the first listing.
     revision: u64,
@@ -83,9 +83,9 @@ impl DirectoryFollower {
             audit: store.audit,
             updates,
             condition,
-            eyes: None,
+            source: None,
             watches: None,
-            agenda: Agenda::default(),
+            schedule: ReadSchedule::default(),
             known: Known::default(),
             revision: 0,
             root: Root::Awaited,
@@ -100,13 +100,13 @@ impl DirectoryFollower {
     pub(super) async fn run(mut self) {
         // An embedded store starts empty. The first tick shows whether this worked.
         let _ = fs::create_dir_all(&self.place.root);
-        let Err(Unheard) = self.turns().await;
+        let Err(ReceiverDropped) = self.turns().await;
     }
 
-    async fn turns(&mut self) -> Result<Infallible, Unheard> {
+    async fn turns(&mut self) -> Result<Infallible, ReceiverDropped> {
         loop {
             let now = Instant::now();
-            let work = self.agenda.take(now);
+            let work = self.schedule.take(now);
             // Before any deletion is sent: check whether the whole store is missing.
             if now >= self.next_tick || work != Due::default() {
                 self.tick(now).await?;
@@ -120,34 +120,34 @@ impl DirectoryFollower {
         }
     }
 
-    async fn wait(&mut self) -> Result<(), Unheard> {
-        let until = self.agenda.due().map_or(self.next_tick, |due| due.min(self.next_tick));
+    async fn wait(&mut self) -> Result<(), ReceiverDropped> {
+        let until = self.schedule.due().map_or(self.next_tick, |due| due.min(self.next_tick));
         tokio::select! {
-            sights = look(&mut self.eyes, &mut self.watches) => self.note(sights),
+            events = look(&mut self.source, &mut self.watches) => self.note(events),
             () = sleep_until(until) => {}
-            () = self.updates.closed() => return Err(Unheard),
+            () = self.updates.closed() => return Err(ReceiverDropped),
         }
         Ok(())
     }
 
-    fn note(&mut self, sights: Vec<Sight>) {
+    fn note(&mut self, events: Vec<FileEvent>) {
         let now = Instant::now();
-        for sight in sights {
-            let seen = match sight {
-                Sight::Changed(path) => self.place.concerns(&path).map(Sight::Changed),
-                Sight::Touched(path) => self.place.concerns(&path).map(Sight::Touched),
-                Sight::Written(path) => self.place.concerns(&path).map(Sight::Written),
-                Sight::Expected(path) => self.place.concerns(&path).map(Sight::Expected),
-                Sight::Overflow => Some(Sight::Overflow),
+        for event in events {
+            let seen = match event {
+                FileEvent::Changed(path) => self.place.concerns(&path).map(FileEvent::Changed),
+                FileEvent::Touched(path) => self.place.concerns(&path).map(FileEvent::Touched),
+                FileEvent::Written(path) => self.place.concerns(&path).map(FileEvent::Written),
+                FileEvent::Expected(path) => self.place.concerns(&path).map(FileEvent::Expected),
+                FileEvent::Overflow => Some(FileEvent::Overflow),
             };
-            if let Some(sight) = seen {
-                self.agenda.note(sight, now);
+            if let Some(event) = seen {
+                self.schedule.note(event, now);
             }
         }
     }
 
     /// Checks that the root exists and is the same; reads everything if that is due.
-    async fn tick(&mut self, now: Instant) -> Result<(), Unheard> {
+    async fn tick(&mut self, now: Instant) -> Result<(), ReceiverDropped> {
         let (due, audit) = (now >= self.next_tick, now >= self.next_audit);
         if due {
             self.sweep().await;
@@ -156,7 +156,7 @@ impl DirectoryFollower {
         let place = self.place.clone();
         match (blocking(move || place.look()).await, self.root) {
             (Err(why), _) => self.lose(&why),
-            (Ok((seen, Stock::Empty)), Root::Here(was) | Root::Away(was)) if seen.device != was.device => {
+            (Ok((seen, Contents::Empty)), Root::Here(was) | Root::Away(was)) if seen.device != was.device => {
                 self.lose("it is now on another file system, which is empty; is the right one mounted?");
             }
             (Ok((seen, _)), Root::Here(was)) if seen == was => match (due && audit, self.blind.is_some()) {
@@ -202,10 +202,10 @@ impl DirectoryFollower {
     }
 
     /// Reads everything with new watches.
-    async fn begin_anew(&mut self) -> Result<(), Unheard> {
+    async fn begin_anew(&mut self) -> Result<(), ReceiverDropped> {
         self.blind = None;
-        (self.eyes, self.watches) = match watches::open() {
-            Ok((eyes, watches)) => (Some(eyes), Some(watches)),
+        (self.source, self.watches) = match watches::open() {
+            Ok((source, watches)) => (Some(source), Some(watches)),
             Err(error) => {
                 self.go_blind(error.to_string());
                 (None, None)
@@ -216,12 +216,12 @@ impl DirectoryFollower {
         Ok(())
     }
 
-    async fn audit(&mut self) -> Result<(), Unheard> {
+    async fn audit(&mut self) -> Result<(), ReceiverDropped> {
         self.next_audit = Instant::now() + jitter(self.audit, 0.8..1.2, &mut fastrand::Rng::new());
         self.read_everything().await
     }
 
-    async fn read_everything(&mut self) -> Result<(), Unheard> {
+    async fn read_everything(&mut self) -> Result<(), ReceiverDropped> {
         self.read_again(BTreeSet::from([self.place.folder.clone()])).await
     }
 
@@ -244,7 +244,7 @@ impl DirectoryFollower {
     }
 
     /// Reads these paths again and sends the differences.
-    async fn read_again(&mut self, paths: BTreeSet<PathBuf>) -> Result<(), Unheard> {
+    async fn read_again(&mut self, paths: BTreeSet<PathBuf>) -> Result<(), ReceiverDropped> {
         if paths.is_empty() {
             return Ok(());
         }
@@ -262,7 +262,7 @@ impl DirectoryFollower {
         self.tell(changes).await
     }
 
-    async fn tell(&mut self, changes: Vec<Change>) -> Result<(), Unheard> {
+    async fn tell(&mut self, changes: Vec<Change>) -> Result<(), ReceiverDropped> {
         let first = self.revision == 0;
         if !first && changes.is_empty() {
             return Ok(());
@@ -273,7 +273,7 @@ impl DirectoryFollower {
             true => Update::Reset { revision, entries: changes.into_iter().filter_map(entry).collect() },
             false => Update::Changes { revision, changes },
         };
-        self.updates.send(update).await.map_err(|_| Unheard)
+        self.updates.send(update).await.map_err(|_| ReceiverDropped)
     }
 
     /// Adds the changes that a reading shows. A file that cannot be read, or is being written, keeps its last value.
@@ -300,14 +300,14 @@ impl DirectoryFollower {
 
     fn judge(&mut self, at: &str, key: &str, content: Content) -> Option<Box<[u8]>> {
         let path = self.place.path(key);
-        if self.agenda.holds(&path) {
+        if self.schedule.holds(&path) {
             return None;
         }
         match content {
             // It was closed, or nobody filled it in time: it is empty.
             Content::Fresh if at == key => Some(Box::default()),
             Content::Fresh => {
-                self.agenda.hold(path, Instant::now() + FRESH);
+                self.schedule.hold(path, Instant::now() + FRESH);
                 None
             }
             Content::Unreadable(why) => {
@@ -348,7 +348,7 @@ impl DirectoryFollower {
         let mut folders = key.match_indices('/').map(|(end, _)| &key[..end]).chain([""]);
         there.files.contains(key)
             || folders.any(|folder| there.unread.contains(folder))
-            || self.agenda.holds(&self.place.path(key))
+            || self.schedule.holds(&self.place.path(key))
     }
 }
 
@@ -368,9 +368,9 @@ fn entry(change: Change) -> Option<(Box<str>, Box<[u8]>)> {
 }
 
 /// Waits for events; forever if nothing is watched.
-async fn look(eyes: &mut Option<Eyes>, watches: &mut Option<Watches>) -> Vec<Sight> {
-    let (Some(eyes), Some(watches)) = (eyes, watches) else {
+async fn look(source: &mut Option<EventSource>, watches: &mut Option<Watches>) -> Vec<FileEvent> {
+    let (Some(source), Some(watches)) = (source, watches) else {
         return std::future::pending().await;
     };
-    eyes.look(watches).await
+    source.look(watches).await
 }

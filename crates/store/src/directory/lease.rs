@@ -21,7 +21,7 @@ use super::files;
 use super::files::Content;
 use super::store::{Directory, blocking, failed, replace_in_folder};
 use crate::error::StoreError;
-use crate::model::{ASIDE, Edit, Grip, Owner, is_same};
+use crate::model::{ASIDE, Edit, LeaseOutcome, Owner, is_same};
 
 /// Parent folders of a deleted key that are removed if they are empty: `upstreams`, and the service's folder.
 const EMPTIED: usize = 2;
@@ -63,11 +63,11 @@ impl DirectoryLease {
     }
 
     /// The lock keeps the lease alive, so this only checks that the file still exists.
-    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
-        Ok(if is_at(&self.file, &self.path) { Grip::Done(0) } else { Grip::Ended })
+    pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
+        Ok(if is_at(&self.file, &self.path) { LeaseOutcome::Done(0) } else { LeaseOutcome::Ended })
     }
 
-    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let (edits, work) = (edits.to_vec(), self.work());
         blocking(move || {
             // The ownership check and the edit happen under one lock.
@@ -114,9 +114,9 @@ struct Errand {
 }
 
 impl Errand {
-    fn edit(&self, edit: &Edit) -> Result<Grip, StoreError> {
+    fn edit(&self, edit: &Edit) -> Result<LeaseOutcome, StoreError> {
         if !is_at(&self.file, &self.path) {
-            return Ok(Grip::Ended);
+            return Ok(LeaseOutcome::Ended);
         }
         let (path, key) = (self.store.file(edit.key())?, edit.key().to_owned());
         let written = self.record()?.keys.remove(&key).unwrap_or_default();
@@ -127,7 +127,7 @@ impl Errand {
         };
         if is_taken {
             self.update(|keys| drop(keys.remove(&key)))?;
-            return Ok(Grip::Taken);
+            return Ok(LeaseOutcome::Taken);
         }
         match edit {
             Edit::Put { value, .. } => {
@@ -139,13 +139,13 @@ impl Errand {
                 made.and_then(|()| replace_in_folder(&path, &line)).map_err(failed(&path))?;
                 self.update(|keys| drop(keys.insert(key, vec![now])))?;
             }
-            Edit::Delete { .. } if written.is_empty() => return Ok(Grip::Taken),
+            Edit::Delete { .. } if written.is_empty() => return Ok(LeaseOutcome::Taken),
             Edit::Delete { .. } => {
                 remove(&path).map_err(failed(&path))?;
                 self.update(|keys| drop(keys.remove(&key)))?;
             }
         }
-        Ok(Grip::Done(0))
+        Ok(LeaseOutcome::Done(0))
     }
 
     fn record(&self) -> Result<Holdings, StoreError> {
@@ -355,7 +355,7 @@ mod tests {
         store.put("/p/mine", b"x").await.unwrap();
         let edits = [put("/p/s/a/upstreams/1", "10.0.0.1"), put("/p/mine", "y")];
         let done: Vec<_> = lease.apply(&edits).await.into_iter().map(Result::unwrap).collect();
-        assert_eq!(done, [Grip::Done(0), Grip::Taken]);
+        assert_eq!(done, [LeaseOutcome::Done(0), LeaseOutcome::Taken]);
         assert!(matches!(DirectoryLease::grant(&store, &owner(), ttl).await, Err(StoreError::LeaseHeld { .. })));
         let (start, mut sweeper) = (Instant::now(), Sweeper::default());
         sweeper.sweep(&store, start + ttl * 2);

@@ -26,7 +26,7 @@ pub(super) struct Identity {
 
 /// Whether a folder is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stock {
+pub(super) enum Contents {
     Empty,
     Some,
 }
@@ -50,7 +50,7 @@ pub(super) struct Scan {
 impl Place {
     /// The root's current identity, and whether the prefix's folder is empty; otherwise the reason why there is no
     /// root.
-    pub(super) fn look(&self) -> Result<(Identity, Stock), String> {
+    pub(super) fn look(&self) -> Result<(Identity, Contents), String> {
         let about = fs::metadata(&self.root).map_err(|error| error.to_string())?;
         if !about.is_dir() {
             return Err("not a folder".to_owned());
@@ -59,9 +59,9 @@ impl Place {
         let is_key = |entry: io::Result<fs::DirEntry>| {
             entry.is_ok_and(|entry| !files::is_passing(&entry.file_name().to_string_lossy()))
         };
-        let stocked = fs::read_dir(&self.folder).is_ok_and(|mut entries| entries.any(is_key));
+        let holds_keys = fs::read_dir(&self.folder).is_ok_and(|mut entries| entries.any(is_key));
         let identity = Identity { device: about.dev(), inode: about.ino() };
-        Ok((identity, if stocked { Stock::Some } else { Stock::Empty }))
+        Ok((identity, if holds_keys { Contents::Some } else { Contents::Empty }))
     }
 
     /// The path to read after an event at this path: the path itself if it is below the prefix, the whole prefix if it

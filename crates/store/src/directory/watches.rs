@@ -18,7 +18,7 @@ const AT_ONCE: usize = 4096;
 
 /// A file event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum FileEvent {
     /// Complete: written and closed, moved here, removed, or made as a folder or link.
     Changed(PathBuf),
     /// Any other event; the file may or may not be open for writing.
@@ -32,7 +32,7 @@ pub(super) enum Sight {
 }
 
 /// The source of kernel events.
-pub(super) struct Eyes {
+pub(super) struct EventSource {
     events: EventStream<Box<[u8]>>,
 }
 
@@ -46,34 +46,34 @@ pub(super) struct Watches {
 }
 
 /// A new pair without watches.
-pub(super) fn open() -> io::Result<(Eyes, Watches)> {
+pub(super) fn open() -> io::Result<(EventSource, Watches)> {
     let inotify = Inotify::init()?;
     let kernel = inotify.watches();
     let watches = Watches { kernel, paths: HashMap::new(), folders: BTreeMap::new(), moved: None };
     let events = inotify.into_event_stream(vec![0; BUFFER].into())?;
-    Ok((Eyes { events }, watches))
+    Ok((EventSource { events }, watches))
 }
 
-impl Eyes {
+impl EventSource {
     /// Waits for an event, and returns the file events of it and of all others that are ready.
-    pub(super) async fn look(&mut self, watches: &mut Watches) -> Vec<Sight> {
-        let mut sights = Vec::new();
-        take(self.events.next().await, watches, &mut sights);
+    pub(super) async fn look(&mut self, watches: &mut Watches) -> Vec<FileEvent> {
+        let mut events = Vec::new();
+        take(self.events.next().await, watches, &mut events);
         for _ in 1..AT_ONCE {
             let Some(event) = self.events.next().now_or_never() else {
                 break;
             };
-            take(event, watches, &mut sights);
+            take(event, watches, &mut events);
         }
-        sights
+        events
     }
 }
 
-fn take(event: Option<io::Result<EventOwned>>, watches: &mut Watches, sights: &mut Vec<Sight>) {
+fn take(event: Option<io::Result<EventOwned>>, watches: &mut Watches, events: &mut Vec<FileEvent>) {
     match event {
-        Some(Ok(event)) => watches.see(&event, sights),
+        Some(Ok(event)) => watches.see(&event, events),
         // An unreadable event may mean anything.
-        Some(Err(_)) | None => sights.push(Sight::Overflow),
+        Some(Err(_)) | None => events.push(FileEvent::Overflow),
     }
 }
 
@@ -132,9 +132,9 @@ impl Watches {
         }
     }
 
-    fn see(&mut self, event: &EventOwned, sights: &mut Vec<Sight>) {
+    fn see(&mut self, event: &EventOwned, events: &mut Vec<FileEvent>) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
-            sights.push(Sight::Overflow);
+            events.push(FileEvent::Overflow);
         }
         if event.mask.contains(EventMask::IGNORED) {
             if let Some(folder) = self.paths.remove(&event.wd) {
@@ -146,41 +146,41 @@ impl Watches {
             return;
         };
         match &event.name {
-            None => sights.push(Sight::Touched(folder)),
+            None => events.push(FileEvent::Touched(folder)),
             Some(name) => {
                 let path = folder.join(name);
                 let passing = name.to_str().is_none_or(is_passing);
-                sights.extend(if passing { self.passing(event, folder, path) } else { self.named(event, path) });
+                events.extend(if passing { self.passing(event, folder, path) } else { self.named(event, path) });
             }
         }
     }
 
-    fn named(&mut self, event: &EventOwned, path: PathBuf) -> Option<Sight> {
+    fn named(&mut self, event: &EventOwned, path: PathBuf) -> Option<FileEvent> {
         let mask = event.mask;
         if mask.contains(EventMask::MOVED_FROM) {
             self.moved = Some((event.cookie, path.clone()));
         }
         if mask.contains(EventMask::MODIFY) {
-            Some(Sight::Written(path))
+            Some(FileEvent::Written(path))
         } else if mask.contains(EventMask::ATTRIB) {
-            Some(Sight::Touched(path))
+            Some(FileEvent::Touched(path))
         } else if mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR) && will_be_closed(&path) {
-            Some(Sight::Expected(path))
+            Some(FileEvent::Expected(path))
         } else {
-            Some(Sight::Changed(path))
+            Some(FileEvent::Changed(path))
         }
     }
 
-    fn passing(&mut self, event: &EventOwned, folder: PathBuf, path: PathBuf) -> Option<Sight> {
+    fn passing(&mut self, event: &EventOwned, folder: PathBuf, path: PathBuf) -> Option<FileEvent> {
         if !event.mask.intersects(EventMask::MOVED_TO | EventMask::CREATE) {
             return None;
         }
         if let Some((_, from)) = self.moved.take_if(|(cookie, _)| *cookie == event.cookie) {
-            return (from.parent() == Some(&folder)).then_some(Sight::Expected(from));
+            return (from.parent() == Some(&folder)).then_some(FileEvent::Expected(from));
         }
         // Such a name may be the target of links in this folder, as in a mounted ConfigMap.
         let is_link = fs::symlink_metadata(&path).is_ok_and(|about| about.is_symlink());
-        is_link.then_some(Sight::Touched(folder))
+        is_link.then_some(FileEvent::Touched(folder))
     }
 }
 

@@ -41,7 +41,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// The reason that a session with a member ended.
 enum End {
     /// The receiver was dropped.
-    Unheard,
+    ReceiverDropped,
     /// The member does not answer, or gives a wrong answer.
     Lost(StoreError),
 }
@@ -103,7 +103,7 @@ impl<'a> Etcd2Follower<'a> {
             let began = Instant::now();
             match self.session(endpoint).await {
                 Ok(never) => match never {},
-                Err(End::Unheard) => return,
+                Err(End::ReceiverDropped) => return,
                 Err(End::Lost(error)) => self.report(error),
             }
             // A member that answers lists but cuts every poll must not be listed in a tight loop.
@@ -128,7 +128,7 @@ impl<'a> Etcd2Follower<'a> {
         tokio::select! {
             end = self.poll_on(endpoint) => end,
             error = silence(store, endpoint) => Err(End::Lost(error)),
-            () = updates.closed() => Err(End::Unheard),
+            () = updates.closed() => Err(End::ReceiverDropped),
         }
     }
 
@@ -255,7 +255,7 @@ impl<'a> Etcd2Follower<'a> {
     /// Waits for room before `known` changes. An audit or a silent member may cancel the wait, and a change that is in
     /// `known` but was never sent would stay unnoticed.
     async fn room(&self) -> Result<OwnedPermit<Update>, End> {
-        self.updates.clone().reserve_owned().await.map_err(|_| End::Unheard)
+        self.updates.clone().reserve_owned().await.map_err(|_| End::ReceiverDropped)
     }
 
     fn send(&self, room: OwnedPermit<Update>, update: Update) {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::event::{Event, Node};
 use super::store::{Etcd2, Got, bad_key, encode, event_of, got};
 use crate::error::StoreError;
-use crate::model::{Claim, Edit, Grip, Owner, is_same};
+use crate::model::{Claim, Edit, LeaseOutcome, Owner, is_same};
 use crate::values::values;
 
 /// Maximum concurrent requests.
@@ -108,10 +108,10 @@ impl<'a> Etcd2Lease<'a> {
         self.ttl
     }
 
-    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
+    pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         let mut state = self.state.lock().await;
         match self.announce(&mut state, &BTreeMap::new()).await? {
-            Grip::Done(_) => {}
+            LeaseOutcome::Done(_) => {}
             lost => return Ok(lost),
         }
         let refreshed = stream::iter(state.keys.clone().into_iter().map(|(key, own)| async move {
@@ -119,7 +119,7 @@ impl<'a> Etcd2Lease<'a> {
             (key, index)
         }));
         let mut refreshed = refreshed.buffer_unordered(AT_ONCE);
-        let mut done = Ok(Grip::Done(0));
+        let mut done = Ok(LeaseOutcome::Done(0));
         while let Some((key, index)) = refreshed.next().await {
             match index {
                 Ok(Some(index)) => {
@@ -164,11 +164,11 @@ impl<'a> Etcd2Lease<'a> {
         Ok((ends && says).then_some(index))
     }
 
-    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let mut state = self.state.lock().await;
         let new: BTreeMap<_, _> = edits.iter().filter_map(|edit| new_value(edit, &state.keys)).collect();
         match self.announce(&mut state, &new).await {
-            Ok(Grip::Done(_)) => {}
+            Ok(LeaseOutcome::Done(_)) => {}
             other => return edits.iter().map(|_| other.clone()).collect(),
         }
         let known = state.keys.clone();
@@ -188,16 +188,16 @@ impl<'a> Etcd2Lease<'a> {
 
     /// Checks that this process is the owner, and lists new keys in the record before they are written, so that no key
     /// is left behind unrecorded.
-    async fn announce(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<Grip, StoreError> {
+    async fn announce(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<LeaseOutcome, StoreError> {
         if state.ended {
-            return Ok(Grip::Ended);
+            return Ok(LeaseOutcome::Ended);
         }
         let done = self.announced(state, new).await;
-        state.ended = matches!(done, Ok(Grip::Ended));
+        state.ended = matches!(done, Ok(LeaseOutcome::Ended));
         done
     }
 
-    async fn announced(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<Grip, StoreError> {
+    async fn announced(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<LeaseOutcome, StoreError> {
         let form = if new.is_empty() && !state.dirty {
             self.refresh()
         } else {
@@ -209,18 +209,18 @@ impl<'a> Etcd2Lease<'a> {
             match self.put(&self.place, &format!("?prevIndex={}", state.index), &form).await? {
                 Written::At(index) => {
                     (state.index, state.dirty) = (index, false);
-                    return Ok(Grip::Done(0));
+                    return Ok(LeaseOutcome::Done(0));
                 }
-                Written::Missing => return Ok(Grip::Ended),
+                Written::Missing => return Ok(LeaseOutcome::Ended),
                 Written::Differs => match self.look().await? {
                     // Our own write, whose answer was lost.
                     Some((session, index)) if session == self.session => state.index = index,
-                    Some(_) => return Ok(Grip::Replaced),
-                    None => return Ok(Grip::Ended),
+                    Some(_) => return Ok(LeaseOutcome::Replaced),
+                    None => return Ok(LeaseOutcome::Ended),
                 },
             }
         }
-        Ok(Grip::Replaced)
+        Ok(LeaseOutcome::Replaced)
     }
 
     /// The session of the record's owner now, and the record's index.
@@ -233,7 +233,7 @@ impl<'a> Etcd2Lease<'a> {
         })
     }
 
-    async fn edit(&self, edit: &Edit, known: Option<&Own>) -> Result<Grip, StoreError> {
+    async fn edit(&self, edit: &Edit, known: Option<&Own>) -> Result<LeaseOutcome, StoreError> {
         match edit {
             Edit::Put { key, value } => {
                 let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
@@ -242,12 +242,12 @@ impl<'a> Etcd2Lease<'a> {
             }
             Edit::Delete { key } if known.is_some() => {
                 let gone = self.write(Method::DELETE, key, None, known).await;
-                if let Ok(Grip::Done(_)) = gone {
+                if let Ok(LeaseOutcome::Done(_)) = gone {
                     self.prune(key).await;
                 }
                 gone
             }
-            Edit::Delete { .. } => Ok(Grip::Taken),
+            Edit::Delete { .. } => Ok(LeaseOutcome::Taken),
         }
     }
 
@@ -258,26 +258,26 @@ impl<'a> Etcd2Lease<'a> {
         key: &str,
         form: Option<&str>,
         known: Option<&Own>,
-    ) -> Result<Grip, StoreError> {
+    ) -> Result<LeaseOutcome, StoreError> {
         let mut query = match known {
             Some(own) => format!("?prevIndex={}", own.index.max(1)),
             None => "?prevExist=false".to_owned(),
         };
         for _ in 0..3 {
             match self.send(method.clone(), key, &query, form).await? {
-                Written::At(index) => return Ok(Grip::Done(index)),
-                Written::Missing if method == Method::DELETE => return Ok(Grip::Done(0)),
+                Written::At(index) => return Ok(LeaseOutcome::Done(index)),
+                Written::Missing if method == Method::DELETE => return Ok(LeaseOutcome::Done(0)),
                 Written::Missing => "?prevExist=false".clone_into(&mut query),
                 Written::Differs => {
-                    let Some(own) = known else { return Ok(Grip::Taken) };
+                    let Some(own) = known else { return Ok(LeaseOutcome::Taken) };
                     match self.adopted(key, own).await? {
                         Some(index) => query = format!("?prevIndex={index}"),
-                        None => return Ok(Grip::Taken),
+                        None => return Ok(LeaseOutcome::Taken),
                     }
                 }
             }
         }
-        Ok(Grip::Taken)
+        Ok(LeaseOutcome::Taken)
     }
 
     /// Removes empty directories; etcd refuses to remove others.
@@ -352,9 +352,9 @@ fn new_value(edit: &Edit, known: &BTreeMap<String, Own>) -> Option<(String, Stri
 }
 
 /// Updates our keys after an edit.
-fn note(keys: &mut BTreeMap<String, Own>, edit: &Edit, outcome: &Result<Grip, StoreError>) {
+fn note(keys: &mut BTreeMap<String, Own>, edit: &Edit, outcome: &Result<LeaseOutcome, StoreError>) {
     match (edit, outcome) {
-        (Edit::Put { key, value }, Ok(Grip::Done(index))) => {
+        (Edit::Put { key, value }, Ok(LeaseOutcome::Done(index))) => {
             let value = String::from_utf8_lossy(value).into_owned();
             keys.insert(key.clone(), Own { index: *index, value, before: None });
         }
@@ -365,7 +365,7 @@ fn note(keys: &mut BTreeMap<String, Own>, edit: &Edit, outcome: &Result<Grip, St
             keys.insert(key.clone(), Own { index: 0, value, before });
         }
         (Edit::Delete { key }, Ok(_)) => drop(keys.remove(key)),
-        (_, Ok(Grip::Taken)) => drop(keys.remove(edit.key())),
+        (_, Ok(LeaseOutcome::Taken)) => drop(keys.remove(edit.key())),
         (_, Ok(_) | Err(_)) => {}
     }
 }

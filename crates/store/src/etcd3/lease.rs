@@ -18,7 +18,7 @@ use super::messages::{
 };
 use super::store::Etcd3;
 use crate::error::StoreError;
-use crate::model::{Claim, Edit, Grip, Owner, check_key};
+use crate::model::{Claim, Edit, LeaseOutcome, Owner, check_key};
 use crate::values::values;
 
 /// Maximum concurrent edits; etcd writes edits that arrive together to its log at once.
@@ -80,16 +80,16 @@ impl<'a> Etcd3Lease<'a> {
         self.ttl
     }
 
-    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
+    pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         let client = self.store.client().await?;
         let renewed = async {
             if client.keep_alive(self.id, RENEWAL.min(self.ttl)).await? == 0 {
-                return Ok(Grip::Ended);
+                return Ok(LeaseOutcome::Ended);
             }
             // A local read of one member is enough while it names us: the next renewal finds a later owner, and until
             // then etcd refuses our edits. A lagging member may not know us yet, so the cluster decides.
             match self.look(&client, true).await? {
-                Grip::Done(_) => Ok(Grip::Done(0)),
+                LeaseOutcome::Done(_) => Ok(LeaseOutcome::Done(0)),
                 _ => self.look(&client, false).await,
             }
         };
@@ -97,13 +97,13 @@ impl<'a> Etcd3Lease<'a> {
     }
 
     /// The owner of the lease, as one member sees it (`serializable`) or as the cluster does.
-    async fn look(&self, client: &Client, serializable: bool) -> Result<Grip, StoreError> {
+    async fn look(&self, client: &Client, serializable: bool) -> Result<LeaseOutcome, StoreError> {
         let request = RangeRequest { key: self.fence.clone(), serializable, ..RangeRequest::default() };
         let reply = client.call(request).await?;
-        Ok(self.judge(value(&reply), Grip::Done(0)))
+        Ok(self.judge(value(&reply), LeaseOutcome::Done(0)))
     }
 
-    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let client = match self.store.client().await {
             Ok(client) => client,
             Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
@@ -112,11 +112,11 @@ impl<'a> Etcd3Lease<'a> {
         all.buffered(AT_ONCE).collect().await
     }
 
-    async fn edit(&self, client: Arc<Client>, edit: &Edit) -> Result<Grip, StoreError> {
+    async fn edit(&self, client: Arc<Client>, edit: &Edit) -> Result<LeaseOutcome, StoreError> {
         check_key(edit.key())?;
         let key = raw(edit.key());
         let done = match client.call(self.guarded(key, edit)).await {
-            Err(StoreError::LeaseEnded { .. }) => Ok(Grip::Ended),
+            Err(StoreError::LeaseEnded { .. }) => Ok(LeaseOutcome::Ended),
             Err(error) => Err(error),
             Ok(reply) => self.outcome(&client, &reply),
         };
@@ -149,23 +149,23 @@ impl<'a> Etcd3Lease<'a> {
         TxnRequest { compare: vec![self.is_owner(), ours], success: vec![success], failure: vec![failure] }
     }
 
-    fn outcome(&self, client: &Client, reply: &TxnResponse) -> Result<Grip, StoreError> {
-        let done = Grip::Done(Position::read(client, reply.header)?.revision);
+    fn outcome(&self, client: &Client, reply: &TxnResponse) -> Result<LeaseOutcome, StoreError> {
+        let done = LeaseOutcome::Done(Position::read(client, reply.header)?.revision);
         let inner = reply.responses.first().and_then(|response| response.txn.as_deref());
         Ok(match (reply.succeeded, inner) {
             (true, _) => done,
             (false, Some(inner)) if inner.succeeded => done,
-            (false, Some(inner)) => self.judge(said(&inner.responses), Grip::Taken),
-            (false, None) => self.judge(said(&reply.responses), Grip::Taken),
+            (false, Some(inner)) => self.judge(said(&inner.responses), LeaseOutcome::Taken),
+            (false, None) => self.judge(said(&reply.responses), LeaseOutcome::Taken),
         })
     }
 
     /// The result for this value of the fence; `otherwise` if it names us.
-    fn judge(&self, fence: Option<&[u8]>, otherwise: Grip) -> Grip {
+    fn judge(&self, fence: Option<&[u8]>, otherwise: LeaseOutcome) -> LeaseOutcome {
         match fence {
             Some(session) if session == self.session => otherwise,
-            Some(_) => Grip::Replaced,
-            None => Grip::Ended,
+            Some(_) => LeaseOutcome::Replaced,
+            None => LeaseOutcome::Ended,
         }
     }
 

@@ -79,11 +79,11 @@ impl Default for Containers {
 const STOPS_WITHIN: i64 = 600_000_000_000;
 
 /// The receivers were dropped.
-struct Unheard;
+struct ReceiverDropped;
 
 /// The reason that a connection ended.
 enum End {
-    Unheard,
+    ReceiverDropped,
     Lost(String),
 }
 
@@ -100,7 +100,7 @@ pub async fn follow(settings: DockerSettings, out: watch::Sender<Containers>) {
         since: None,
         said: None,
     };
-    let Err(Unheard) = follower.run().await;
+    let Err(ReceiverDropped) = follower.run().await;
 }
 
 struct Follower {
@@ -118,16 +118,16 @@ struct Follower {
 }
 
 impl Follower {
-    async fn run(mut self) -> Result<std::convert::Infallible, Unheard> {
+    async fn run(mut self) -> Result<std::convert::Infallible, ReceiverDropped> {
         loop {
             match Box::pin(self.connection()).await {
-                End::Unheard => return Err(Unheard),
+                End::ReceiverDropped => return Err(ReceiverDropped),
                 End::Lost(why) => self.lose(why),
             }
             let pause = self.backoff.next(&mut self.rng);
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.out.closed() => return Err(Unheard),
+                () = self.out.closed() => return Err(ReceiverDropped),
             }
         }
     }
@@ -155,7 +155,7 @@ impl Follower {
         let out = self.out.clone();
         let opened = tokio::select! {
             opened = self.open() => opened,
-            () = out.closed() => return End::Unheard,
+            () = out.closed() => return End::ReceiverDropped,
         };
         match opened {
             Ok((client, daemon, events)) => self.watch(client, &daemon, events).await,
@@ -219,7 +219,7 @@ impl Follower {
                 why = &mut heartbeat => return End::Lost(why),
                 _ = tick.tick() => Some(RosterEvent::Tick),
                 _ = audit.tick() => Some(RosterEvent::Audit),
-                () = self.out.closed() => return End::Unheard,
+                () = self.out.closed() => return End::ReceiverDropped,
             };
             event.into_iter().for_each(|event| self.roster.step(event));
         }

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{Happening, What};
+use super::event::{ContainerChange, ContainerEvent};
 use crate::agent::container::{Container, State};
 use crate::agent::{known, kontena, signal};
 
@@ -79,7 +79,7 @@ pub(super) enum RosterEvent {
     /// A new connection to the same daemon; pending requests will not be answered.
     Connected,
     /// The daemon reported an event.
-    Happened(Happening),
+    Happened(ContainerEvent),
     /// The answer to [`Job::List`].
     Listed {
         /// Containers with labels of ours.
@@ -159,24 +159,24 @@ impl Roster {
         Some(marked.collect())
     }
 
-    fn happened(&mut self, Happening { id, at, what }: Happening) {
+    fn happened(&mut self, ContainerEvent { id, at, what }: ContainerEvent) {
         if self.strangers.contains(&id) {
             return;
         }
         match what {
-            What::Signal(signal) => {
+            ContainerChange::Signal(signal) => {
                 let last = self.signals.entry(id.clone()).or_default().entry(signal).or_default();
                 *last = (*last).max(at);
                 self.changed = true;
             }
-            What::Died => {
+            ContainerChange::Died => {
                 let last = self.deaths.entry(id.clone()).or_default();
                 *last = (*last).max(at);
                 if self.containers.get(&id).is_some_and(|container| container.started <= at) {
                     self.remove(&id);
                 }
             }
-            What::Changed => {}
+            ContainerChange::Changed => {}
         }
         match self.busy.get_mut(&id) {
             Some(again) => *again = true,

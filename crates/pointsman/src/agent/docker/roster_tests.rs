@@ -43,7 +43,7 @@ fn event(word: &str) -> RosterEvent {
     let (subject, at) = rest.split_once('@').unwrap_or((rest, "0"));
     let (id, number) = subject.split_once('=').unwrap_or((subject, "15"));
     let (id, at, signal) = (id.to_owned(), at.parse().unwrap(), number.parse().unwrap());
-    let happened = |what| RosterEvent::Happened(Happening { id: id.clone(), at, what });
+    let happened = |what| RosterEvent::Happened(ContainerEvent { id: id.clone(), at, what });
     let answer = |state, label: &str| {
         let labels = [(label.to_owned(), String::new())].into();
         let started = at;
@@ -61,9 +61,9 @@ fn event(word: &str) -> RosterEvent {
             };
             RosterEvent::Listed { ours: names(ours), strangers: names(strangers).into_iter().collect() }
         }
-        "kill" => happened(What::Signal(signal)),
-        "die" => happened(What::Died),
-        "event" => happened(What::Changed),
+        "kill" => happened(ContainerChange::Signal(signal)),
+        "die" => happened(ContainerChange::Died),
+        "event" => happened(ContainerChange::Changed),
         "is" => answer(State::Running, "pointsman.id"),
         "paused" => answer(State::Paused, "pointsman.id"),
         "ended" => answer(State::Stopped, "pointsman.id"),
@@ -208,9 +208,9 @@ struct World {
 }
 
 impl World {
-    fn happen(&mut self, id: &str, what: What) {
+    fn happen(&mut self, id: &str, what: ContainerChange) {
         self.now += 1;
-        self.events.push_back(RosterEvent::Happened(Happening { id: id.to_owned(), at: self.now, what }));
+        self.events.push_back(RosterEvent::Happened(ContainerEvent { id: id.to_owned(), at: self.now, what }));
     }
 
     fn start(&mut self, id: &str) {
@@ -218,20 +218,20 @@ impl World {
             self.now += 1;
             self.running.insert(id.to_owned(), self.now);
             self.told.remove(id);
-            self.happen(id, What::Changed);
+            self.happen(id, ContainerChange::Changed);
         }
     }
 
     fn kill(&mut self, id: &str) {
         if self.running.contains_key(id) {
-            self.happen(id, What::Signal(signal::TERM));
+            self.happen(id, ContainerChange::Signal(signal::TERM));
             self.told.insert(id.to_owned(), self.now);
         }
     }
 
     fn die(&mut self, id: &str) {
         if self.running.remove(id).is_some() {
-            self.happen(id, What::Died);
+            self.happen(id, ContainerChange::Died);
         }
     }
 
@@ -277,7 +277,7 @@ proptest::proptest! {
                 0 | 1 => world.start(id),
                 2 => world.kill(id),
                 3 => world.die(id),
-                4 => world.happen(id, What::Changed),
+                4 => world.happen(id, ContainerChange::Changed),
                 5 => world.events.pop_front().into_iter().for_each(|event| roster.step(event)),
                 6 => {
                     let asked: Vec<_> = roster.next_job().map(|job| world.answer(job)).into_iter().collect();
