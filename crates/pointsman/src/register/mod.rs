@@ -181,7 +181,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Sets the rotation; returns whether it changed.
+    /// Sets the availability; returns whether it changed.
     fn put(&self, availability: Availability) -> bool {
         let plan = self.registration.plan(&self.settings.prefix, availability);
         self.plans.send_if_modified(|now| {
