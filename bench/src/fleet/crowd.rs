@@ -23,9 +23,9 @@ const APPLIED: usize = 64;
 
 /// What the bench wants of them.
 enum Order {
-    /// So many more.
+    /// Starts this many more.
     Start(usize),
-    /// So many die without a word.
+    /// Kills this many, without signing off.
     Kill(usize),
 }
 

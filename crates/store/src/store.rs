@@ -112,7 +112,7 @@ impl Store {
         Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
     }
 
-    /// Writes a new value to a key that nobody reads. Returns a position; a follower that reaches it has seen all
+    /// Writes a new value to a marker key. Returns a position; a follower that reaches it has seen all
     /// earlier changes.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 //! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
-//! | `request`, `response` | heads parsed, judged, written anew |
+//! | `request`, `response` | heads: parsing, checking, rewriting |
 //! | `trailers`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
 //!

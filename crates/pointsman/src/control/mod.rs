@@ -170,7 +170,7 @@ impl Control {
     fn applied(&mut self, applied: Applied) {
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
-            // Only the empty table before the first one has generation 0. Under constant change, the newest is always ahead.
+            // Only the empty table before the first has generation 0. Under constant change, the newest is always ahead.
             status.served |= applied.generation > 0;
             status.generation = applied.generation;
             status.applied = applied.revision;

@@ -23,8 +23,8 @@ use pointsman_store::{Condition, Store, StoreError};
 pub const TTL: Duration = Duration::from_secs(10);
 /// Minimum time between two writes; longer on a store with slow writes.
 const SPACING: Duration = Duration::from_millis(5);
-/// So many times what a write takes is waited before the next: what the quicker of the last two took. One that took long
-/// by chance must not hold up what somebody may wait for.
+/// The next write waits this many times the duration of a write: of the quicker of the last two, so that one write that
+/// is slow by chance does not delay a change that somebody waits for.
 const SHARE: u32 = 2;
 /// How often to check draining instances for open requests: in our own counters, or by asking HAProxy.
 const LOOK: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! The store is away, or the agent was: what its containers want is back, and stays.
+//! The store or the agent is unavailable for a while: the keys are right again, and stay right.
 
 use std::time::Instant;
 

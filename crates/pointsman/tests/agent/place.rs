@@ -167,13 +167,13 @@ impl Place {
         format!("/haproxy-{}", self.id())
     }
 
-    /// Waits until the balancer's keys are these.
+    /// Waits until the balancer's keys are as expected.
     #[track_caller]
     pub(crate) fn wait_keys(&self, expected: &str) {
         self.wait_settled(expected, Duration::ZERO);
     }
 
-    /// Waits until the balancer's keys are these, and have been for so long.
+    /// Waits until the balancer's keys are as expected, and have been for this long.
     #[track_caller]
     pub(crate) fn wait_settled(&self, expected: &str, span: Duration) {
         let (start, mut since) = (Instant::now(), None);

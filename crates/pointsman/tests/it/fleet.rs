@@ -159,7 +159,7 @@ fn a_balancer_that_ends_no_longer_counts() {
     one.process.wait_exit(PATIENCE);
     store.wait_members(1);
     store.run("set services/a/domain a.test --wait").ok();
-    // Without a word it is missed, as it may serve on without the store.
+    // One that disappears without signing off fails the wait: it may still serve without the store.
     two.process.kill();
     assert_no(&store.run("set services/a/domain b.test --wait"), &["disappeared without signing off", "two"]);
     assert_no(&store.run("wait"), &["no balancer"]);
