@@ -4,10 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Waits until Pointsman's admin page says that a table is served.
+/// Waits until Pointsman's admin page reports ready.
 ///
 /// # Errors
-/// When it does not within a minute.
+/// If it does not within a minute.
 pub(crate) fn wait_ready(admin: SocketAddr) -> io::Result<()> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(60) {
@@ -27,10 +27,10 @@ fn page(admin: SocketAddr, path: &str) -> io::Result<String> {
     ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"))
 }
 
-/// Sends one request, and takes all that comes until the other side closes.
+/// Sends one request, and reads until the other side closes.
 ///
 /// # Errors
-/// Those of the connection.
+/// Errors of the connection.
 pub(crate) fn ask(address: SocketAddr, request: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(request.as_bytes())?;
@@ -42,7 +42,7 @@ pub(crate) fn ask(address: SocketAddr, request: &str) -> io::Result<String> {
 /// The sum of a metric's samples.
 ///
 /// # Errors
-/// Those of the connection.
+/// Errors of the connection.
 pub(crate) fn metric(admin: SocketAddr, name: &str) -> io::Result<f64> {
     let page = page(admin, "/metrics")?;
     let samples = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));

@@ -1,4 +1,4 @@
-//! wrk, and what a process has cost while wrk ran.
+//! Runs wrk, and measures what it cost a process.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,30 +10,30 @@ use std::time::Duration;
 use crate::peers::{HOST, OTHER_CORE, Peer};
 use crate::sys;
 
-/// What wrk is asked to do.
+/// A load for wrk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load<'l> {
-    /// Connections at once.
+    /// Concurrent connections.
     pub(crate) connections: usize,
-    /// The path asked for.
+    /// The requested path.
     pub(crate) path: &'l str,
-    /// A new connection for every request.
+    /// Opens a new connection for every request.
     pub(crate) close: bool,
-    /// A script that makes the requests.
+    /// A script that generates the requests.
     pub(crate) script: Option<&'l Path>,
 }
 
-/// Runs wrk against a proxy, and tells the CPU time that a request cost it.
+/// Runs wrk against a proxy, and returns the proxy's CPU time per request.
 ///
 /// # Errors
-/// When wrk cannot run, or any request failed: a proxy that refuses work is cheap.
+/// If wrk cannot run, or any request failed: a proxy that refuses work is cheap.
 pub(crate) fn turn(peer: &Peer, load: &Load<'_>, span: Duration) -> io::Result<Duration> {
     wrk(peer.address, load, Duration::from_secs(1).min(span))?;
     let before = cpu_time(peer)?;
     let requests = wrk(peer.address, load, span)?;
     let spent = cpu_time(peer)? - before;
     let requests = u32::try_from(requests).map_err(io::Error::other)?;
-    spent.checked_div(requests).ok_or_else(|| io::Error::other("not one request"))
+    spent.checked_div(requests).ok_or_else(|| io::Error::other("no requests"))
 }
 
 fn wrk(address: SocketAddr, load: &Load<'_>, span: Duration) -> io::Result<u64> {
@@ -57,12 +57,12 @@ fn command(address: SocketAddr, load: &Load<'_>, span: Duration) -> Command {
     command
 }
 
-/// What wrk counted.
+/// wrk's counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// Requests that were answered.
+    /// Successful requests.
     pub(crate) requests: u64,
-    /// Those that were not, or not well.
+    /// Failed requests.
     pub(crate) failed: u64,
 }
 
@@ -78,14 +78,14 @@ fn told(report: &str) -> Option<Told> {
     Some(Told { requests, failed })
 }
 
-/// wrk, at it until it is told to stop.
+/// wrk in the background, until it is stopped.
 pub(crate) struct Background(Child);
 
 impl Background {
     /// Starts it, and lets it warm up.
     ///
     /// # Errors
-    /// When it cannot run.
+    /// If it cannot run.
     pub(crate) fn start(address: SocketAddr, load: &Load<'_>) -> io::Result<Self> {
         let mut command = command(address, load, Duration::from_secs(3600));
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
@@ -96,12 +96,12 @@ impl Background {
     /// Stops it.
     ///
     /// # Errors
-    /// When it says nothing that makes sense.
+    /// If its report is invalid.
     pub(crate) fn stop(mut self) -> io::Result<Told> {
         sys::interrupt(self.0.id());
         let mut report = String::new();
-        self.0.stdout.take().ok_or_else(|| io::Error::other("no output of wrk"))?.read_to_string(&mut report)?;
-        told(&report).ok_or_else(|| io::Error::other(format!("wrk said {report}")))
+        self.0.stdout.take().ok_or_else(|| io::Error::other("wrk printed nothing"))?.read_to_string(&mut report)?;
+        told(&report).ok_or_else(|| io::Error::other(format!("invalid report of wrk: {report}")))
     }
 }
 
@@ -112,10 +112,10 @@ impl Drop for Background {
     }
 }
 
-/// CPU time of all threads of those who do a proxy's work, to the nanosecond.
+/// CPU time of all threads of a proxy's worker processes, in nanosecond resolution.
 ///
 /// # Errors
-/// When one of them is gone.
+/// If one of them has ended.
 pub(crate) fn cpu_time(peer: &Peer) -> io::Result<Duration> {
     peer.workers()?.into_iter().map(cpu_time_of).sum()
 }
@@ -123,15 +123,15 @@ pub(crate) fn cpu_time(peer: &Peer) -> io::Result<Duration> {
 /// CPU time of all threads of a process.
 ///
 /// # Errors
-/// When it is gone.
+/// If it has ended.
 pub(crate) fn cpu_time_of(id: u32) -> io::Result<Duration> {
     schedule_of(id, 0)
 }
 
-/// For how long threads of a process could have run and had no core, added up.
+/// The total time that threads of a process were runnable without a core.
 ///
 /// # Errors
-/// When it is gone.
+/// If it has ended.
 pub(crate) fn wait_time_of(id: u32) -> io::Result<Duration> {
     schedule_of(id, 1)
 }
@@ -149,7 +149,7 @@ fn schedule_of(id: u32, field: usize) -> io::Result<Duration> {
 /// Resident memory of a process in bytes.
 ///
 /// # Errors
-/// When the process is gone.
+/// If it has ended.
 pub(crate) fn resident(id: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,4 +1,4 @@
-//! CPU per request through each proxy, taken in turns, so that whatever the machine does, it does to all.
+//! CPU per request through each proxy, in alternating turns, so that disturbances of the machine affect all alike.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::peers::{self, HOST, Peer, Workplace};
 use crate::report::{Report, median};
 use crate::responder::LARGE;
 
-/// A case: what wrk does, and what Pointsman may cost relative to each peer.
+/// A case: the load, and Pointsman's maximum cost relative to each peer.
 struct Case {
     name: &'static str,
     load: Load<'static>,
@@ -58,7 +58,7 @@ fn prepare(options: &Options) -> io::Result<(Workplace, Peer, Vec<Peer>)> {
 }
 
 fn measure_case(case: &Case, peers: &[Peer], options: &Options, report: &mut Report) -> io::Result<()> {
-    // A relay cannot tell one request from the next, so closing is the client's own affair there.
+    // A relay cannot tell requests apart, so the client alone decides when to close.
     let peers: Vec<_> = peers.iter().filter(|peer| !(case.load.close && peer.name == "relay")).collect();
     let rounds = rounds(&peers, &case.load, options.rounds, options.turn)?;
     for (column, peer) in peers.iter().enumerate() {
@@ -87,7 +87,7 @@ fn measure_case(case: &Case, peers: &[Peer], options: &Options, report: &mut Rep
 /// One row per round, one column per proxy.
 ///
 /// # Errors
-/// When any turn fails.
+/// If any turn fails.
 pub(crate) fn rounds(
     peers: &[&Peer],
     load: &Load<'_>,
@@ -97,7 +97,7 @@ pub(crate) fn rounds(
     (0..rounds).map(|_| peers.iter().map(|peer| turn(peer, load, span)).collect()).collect()
 }
 
-/// CPU of one request in microseconds.
+/// CPU per request in microseconds.
 pub(crate) fn micros(cost: Duration) -> f64 {
     cost.as_secs_f64() * 1e6
 }

@@ -1,20 +1,20 @@
-//! Measures Pointsman against its peers. Every figure is a ratio, or a bound, taken in one run on one machine.
+//! Measures Pointsman against its peers. Every figure is a ratio or has a bound, measured in one run on one machine.
 //!
 //! | module | owns |
 //! |---|---|
 //! | `options` | the command line |
 //! | `http` | CPU per request through the proxies, by number of connections |
-//! | `scale` | the same at 10 and 10,000 services, and memory there |
+//! | `scale` | the same with 10 and 10,000 services, and memory |
 //! | `table` | lookups and compiling, in this process |
 //! | `pick` | picking an instance, in this process |
-//! | `haproxy` | a HAProxy that we drive, against confd's way: CPU, changes, reloads |
+//! | `haproxy` | HAProxy driven by Pointsman, compared with confd: CPU, changes, reloads |
 //! | `burst` | 200 services written back to back: how soon each of them answers |
-//! | `fleet` | many balancers on one etcd: what they cost it, and how soon all of them serve a change |
+//! | `fleet` | many balancers on one etcd: their cost to etcd, and how soon all of them serve a change |
 //! | `against` | this program against another build of it |
 //! | `peers` | the proxies, each started alone on one core |
 //! | `admin` | pages over HTTP, such as Pointsman's own |
-//! | `drive` | wrk, and what a process has cost |
-//! | `relay`, `responder`, `sys` | the floor to measure against, and a backend that is never the bottleneck |
+//! | `drive` | runs wrk, and measures the cost of a process |
+//! | `relay`, `responder`, `sys` | a lower bound for proxies, and a backend that is never the bottleneck |
 //! | `talk` | one kept connection: a request, then its answer |
 //! | `report` | figures, targets, verdicts |
 

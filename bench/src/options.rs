@@ -1,44 +1,44 @@
-//! The command line. Knows what can be asked; measures nothing.
+//! The command line. Parses it; measures nothing.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What `--help` says.
+/// The text of `--help`.
 pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3] [--against FILE]
 
 groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, against
 
-  --rounds N        rounds of which the median counts, each round one turn of every proxy (default 5)
-  --seconds S       length of one turn (default 2; of a fleet's idling, 20)
-  --pointsman FILE  the program (default: target/dist/pointsman, of `cargo build --profile dist`; without it, the
-                    peers are measured alone)
-  --json FILE       write the figures there as well
+  --rounds N        rounds, each with one turn of every proxy; the median counts (default 5)
+  --seconds S       length of one turn (default 2); for a fleet, how long it idles (default 20)
+  --pointsman FILE  the program (default: target/dist/pointsman, of `cargo build --profile dist`); if missing,
+                    only the peers are measured
+  --json FILE       also write the figures to this file
   --balancers N,... sizes of the fleets that share one etcd (default 20,100,1000)
-  --api 2|3         the API of etcd that they use (default 3)
+  --api 2|3         the etcd API that they use (default 3)
   --against FILE    another build of the program, built alike, for the group `against`
 
-The proxy under test has core 0, wrk and the backend have core 1: leave both idle.";
+The proxy under test runs on core 0, wrk and the backend on core 1. Keep both otherwise idle.";
 
-/// What to do.
+/// The action to take.
 pub(crate) enum Command {
-    /// Measure these.
+    /// Measure these groups.
     Measure(Vec<Group>),
-    /// Be the plain relay.
+    /// Run as the plain relay.
     Relay {
-        /// Where to listen.
+        /// The listening address.
         listen: SocketAddr,
-        /// Where everything goes.
+        /// The target address.
         to: SocketAddr,
     },
-    /// Be the backend.
+    /// Run as the backend.
     Responder {
-        /// Where to listen.
+        /// The listening address.
         listen: SocketAddr,
-        /// What its answers are made of, by which it is told from others.
+        /// The byte that its responses consist of; identifies the backend.
         name: u8,
     },
 }
@@ -56,7 +56,7 @@ pub(crate) enum Group {
     Table,
     /// Picking instances.
     Pick,
-    /// A HAProxy that we drive.
+    /// HAProxy driven by Pointsman.
     Haproxy,
     /// Many services written at once.
     Burst,
@@ -80,21 +80,21 @@ const ALL: [Group; 9] = [
 
 /// How to measure.
 pub(crate) struct Options {
-    /// Rounds of which the median counts.
+    /// Rounds; the median counts.
     pub(crate) rounds: usize,
     /// Length of one turn.
     pub(crate) turn: Duration,
-    /// How long a fleet is left alone.
+    /// How long a fleet idles.
     pub(crate) idle: Duration,
     /// Sizes of fleets.
     pub(crate) balancers: Vec<usize>,
-    /// The API of etcd that they use.
+    /// The etcd API that they use.
     pub(crate) api: u8,
     /// The program.
     pub(crate) pointsman: PathBuf,
     /// Another build of it.
     pub(crate) against: Option<PathBuf>,
-    /// Where figures go as JSON.
+    /// The file for the figures as JSON.
     pub(crate) json: Option<PathBuf>,
 }
 
@@ -115,10 +115,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Reads the arguments.
+    /// Parses the arguments.
     ///
     /// # Errors
-    /// What is wrong with them, for the user.
+    /// The mistake, for the user.
     pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<(Command, Self), String> {
         let mut arguments = arguments.peekable();
         match arguments.peek().map(String::as_str) {
@@ -163,7 +163,7 @@ impl Options {
                 "burst" => groups.push(Group::Burst),
                 "fleet" => groups.push(Group::Fleet),
                 "against" => groups.push(Group::Against),
-                other => return Err(format!("`{other}` is not a group or an option")),
+                other => return Err(format!("`{other}` is neither a group nor an option")),
             }
         }
         if groups.is_empty() {
@@ -175,5 +175,5 @@ impl Options {
 
 fn nth<T: FromStr>(arguments: &mut impl Iterator<Item = String>, skip: usize, of: &str) -> Result<T, String> {
     let text = arguments.nth(skip).ok_or_else(|| format!("`{of}` needs a value"))?;
-    text.parse().map_err(|_| format!("`{of}` cannot take `{text}`"))
+    text.parse().map_err(|_| format!("`{of}`: invalid value `{text}`"))
 }

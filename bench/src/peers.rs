@@ -1,4 +1,4 @@
-//! The proxies, each started as one thread on core 0, with the settings an expert would give it.
+//! The proxies, each started as one thread on core 0, with an expert's settings.
 
 use std::fs;
 use std::io;
@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 
 use crate::{admin, sys};
 
-/// The core that the proxy under test has to itself.
+/// The core reserved for the proxy under test.
 const PROXY_CORE: &str = "0";
 /// The core of wrk and the backend.
 pub(crate) const OTHER_CORE: &str = "1";
-/// The host name that requests ask for.
+/// The host name in requests.
 pub(crate) const HOST: &str = "bench.test";
 
 /// A process of the bench, ended by its id on drop.
 pub(crate) struct Peer {
-    /// What it is called in the report.
+    /// Its name in the report.
     pub(crate) name: &'static str,
-    /// Where it takes requests.
+    /// Its address for requests.
     pub(crate) address: SocketAddr,
     child: Child,
-    /// Whether it has others do the work, which end with it only if it is asked to end.
+    /// Whether it has worker processes, which end with it only if it is asked to end.
     drives: bool,
 }
 
@@ -33,10 +33,10 @@ impl Peer {
         self.child.id()
     }
 
-    /// The processes that do its work.
+    /// Its worker processes, or itself.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If it has ended.
     pub(crate) fn workers(&self) -> io::Result<Vec<u32>> {
         if self.drives { sys::descendants(self.id()) } else { Ok(vec![self.id()]) }
     }
@@ -58,7 +58,7 @@ impl Peer {
         let start = Instant::now();
         while TcpStream::connect(self.address).is_err() {
             if self.child.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(20) {
-                return Err(io::Error::other(format!("{} does not come up", self.name)));
+                return Err(io::Error::other(format!("{} does not start", self.name)));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -69,7 +69,7 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         let asked = Instant::now();
-        // The second time is an order to end at once.
+        // A second signal makes it end at once.
         while self.drives && !self.has_ended() && asked.elapsed() < Duration::from_secs(5) {
             sys::interrupt(self.id());
             std::thread::sleep(Duration::from_millis(50));
@@ -83,17 +83,17 @@ impl Drop for Peer {
 pub(crate) struct Workplace(PathBuf);
 
 impl Workplace {
-    /// A new, empty one.
+    /// A new, empty folder.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// If the folder cannot be made.
     pub(crate) fn new(purpose: &str) -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("pointsman-bench-{purpose}-{}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
@@ -108,15 +108,15 @@ impl Drop for Workplace {
 /// The backend, on the other core.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn responder() -> io::Result<Peer> {
     responder_named("x")
 }
 
-/// A backend that is told from others by its answers.
+/// A backend that its responses identify.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn responder_named(name: &str) -> io::Result<Peer> {
     let address = free_address()?;
     let bench = std::env::current_exe()?;
@@ -127,7 +127,7 @@ pub(crate) fn responder_named(name: &str) -> io::Result<Peer> {
 /// The plain epoll relay.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn relay(to: SocketAddr) -> io::Result<Peer> {
     let address = free_address()?;
     let bench = std::env::current_exe()?;
@@ -138,7 +138,7 @@ pub(crate) fn relay(to: SocketAddr) -> io::Result<Peer> {
 /// Debian's HAProxy.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn haproxy(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
     let address = free_address()?;
     let text = format!(
@@ -153,10 +153,10 @@ pub(crate) fn haproxy(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
     haproxy_with(address, &file, &[])
 }
 
-/// Debian's HAProxy with any configuration that listens there.
+/// Debian's HAProxy with the given configuration, which listens on this address.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn haproxy_with(address: SocketAddr, file: &Path, arguments: &[&str]) -> io::Result<Peer> {
     let file = file.to_string_lossy();
     let command = [&["haproxy", "-db", "-f", &file], arguments].concat();
@@ -166,7 +166,7 @@ pub(crate) fn haproxy_with(address: SocketAddr, file: &Path, arguments: &[&str])
 /// etcd with both of its APIs, on the other core.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn etcd(place: &Workplace) -> io::Result<Peer> {
     let (address, peers) = (free_address()?, format!("http://{}", free_address()?));
     let (url, data) = (format!("http://{address}"), place.path().join("etcd"));
@@ -192,7 +192,7 @@ pub(crate) fn etcd(place: &Workplace) -> io::Result<Peer> {
 /// Debian's nginx.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn nginx(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
     let address = free_address()?;
     let home = place.path().display();
@@ -215,7 +215,7 @@ pub(crate) fn nginx(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
 /// Pointsman on a folder of keys, with no prefix.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn pointsman(name: &'static str, program: &Path, keys: &Path) -> io::Result<Peer> {
     let store = ["--store", &keys.to_string_lossy(), "--prefix", "/"];
     pointsman_of(name, program, &keys.with_extension("state"), &store)
@@ -224,15 +224,15 @@ pub(crate) fn pointsman(name: &'static str, program: &Path, keys: &Path) -> io::
 /// Pointsman on a store that these flags name.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn pointsman_of(name: &'static str, program: &Path, state: &Path, store: &[&str]) -> io::Result<Peer> {
     Ok(run(name, program, state, store)?.0)
 }
 
-/// Pointsman with the HAProxy engine, and where its admin pages are.
+/// Pointsman with the HAProxy engine, and the address of its admin pages.
 ///
 /// # Errors
-/// When it does not come up.
+/// If it does not start.
 pub(crate) fn driven(program: &Path, state: &Path, store: &[&str]) -> io::Result<(Peer, SocketAddr)> {
     let flags = [&["--engine", "haproxy", "--haproxy-reload-every", "200ms"], store].concat();
     let (mut peer, admin) = run("HAProxy driven by Pointsman", program, state, &flags)?;
@@ -253,7 +253,7 @@ fn run(name: &'static str, program: &Path, state: &Path, flags: &[&str]) -> io::
 /// Writes an HTTP service's keys: a host and its instances.
 ///
 /// # Errors
-/// When the folder cannot be written.
+/// If the folder cannot be written.
 pub(crate) fn write_service(keys: &Path, name: &str, host: &str, instances: &[SocketAddr]) -> io::Result<()> {
     let folder = keys.join("services").join(name);
     fs::create_dir_all(&folder)?;
@@ -264,10 +264,10 @@ pub(crate) fn write_service(keys: &Path, name: &str, host: &str, instances: &[So
     Ok(())
 }
 
-/// An address of loopback that is free now.
+/// A free loopback address.
 ///
 /// # Errors
-/// When there is none.
+/// If there is none.
 pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -1,4 +1,5 @@
-//! The floor: a relay on bare epoll that parses nothing. One thread, one upstream connection per client connection.
+//! The lower bound for proxies: a relay on bare epoll that parses nothing. One thread, one upstream connection per
+//! client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use crate::sys::{self, Epoll, Interest};
 struct Side {
     stream: TcpStream,
     other: usize,
-    /// Bytes for this side that did not fit into its socket.
+    /// Bytes that did not fit into this side's socket yet.
     pending: Vec<u8>,
 }
 
@@ -91,7 +92,7 @@ impl Relay {
         }
     }
 
-    /// Stops reading a side until the other has taken what it was sent.
+    /// Stops reading from a side until the other has accepted its bytes.
     fn pause(&mut self, fd: usize) {
         if let Some(Some(side)) = self.sides.get(fd) {
             let _ = self.epoll.remove(&side.stream);

@@ -1,4 +1,4 @@
-//! Figures, their targets, and whether they are met.
+//! Figures, targets, and verdicts.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
-    /// At most this, if there is a target.
+    /// The maximum, if there is a target.
     target: Option<f64>,
 }
 
@@ -21,17 +21,17 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A figure for information.
+    /// Adds a figure for information.
     pub(crate) fn note(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         self.add(name.into(), value, unit, None);
     }
 
-    /// A figure that must be at most the target.
+    /// Adds a figure that must not exceed the target.
     pub(crate) fn hold(&mut self, name: impl Into<String>, value: f64, unit: &'static str, target: f64) {
         self.add(name.into(), value, unit, Some(target));
     }
 
-    /// Something that could not be measured, and why.
+    /// Adds a failed measurement and its reason.
     pub(crate) fn fail(&mut self, what: &str, error: &std::io::Error) {
         eprintln!("{what}: {error}");
         self.failures.push(format!("{what}: {error}"));
@@ -39,13 +39,13 @@ impl Report {
 
     fn add(&mut self, name: String, value: f64, unit: &'static str, target: Option<f64>) {
         let figure = Figure { name, value, unit, target };
-        // As they come, for a run of minutes.
+        // Printed at once, because a run takes minutes.
         eprintln!("{}", figure.line());
         self.figures.push(figure);
     }
 
     #[allow(clippy::print_stdout, reason = "the figures are what stdout is for")]
-    /// Prints the table, writes the JSON if asked, and says whether every target is met.
+    /// Prints the table, writes the JSON if requested, and returns whether every target is met.
     pub(crate) fn finish(&self, json: Option<&Path>) -> ExitCode {
         println!("\n{:<58} {:>12} {:>10}  verdict", "figure", "measured", "at most");
         self.figures.iter().for_each(|figure| println!("{}", figure.line()));
@@ -92,12 +92,12 @@ impl Figure {
     }
 }
 
-/// The middle value; of an even number, the lower middle.
+/// The middle value; the lower middle if the number is even.
 pub(crate) fn median(values: Vec<f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The least value that this share of them does not exceed.
+/// The smallest value that at least this share of the values does not exceed.
 pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() as f64 * share).ceil() as usize;

@@ -1,4 +1,4 @@
-//! A backend that costs next to nothing: answers every request head it sees the end of. Requests must have no body.
+//! A backend with negligible cost: answers as soon as a request head ends. Requests must have no body.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,16 +6,16 @@ use std::os::fd::AsRawFd;
 
 use crate::sys::{self, Epoll, Interest};
 
-/// Bytes of body in any other answer.
+/// Body bytes of a normal response.
 pub(crate) const SMALL: usize = 12;
-/// Bytes of body in a large answer, which `/large` gets.
+/// Body bytes of a large response, at `/large`.
 pub(crate) const LARGE: usize = 1 << 20;
 
 struct Client {
     stream: TcpStream,
-    /// How much of `\r\n\r\n` the last bytes were.
+    /// How many bytes of `\r\n\r\n` the input has matched.
     matched: usize,
-    /// Whether the head being read asks for the large answer.
+    /// Whether the current request is for the large response.
     large: bool,
     pending: Vec<u8>,
 }
@@ -29,7 +29,7 @@ struct Responder {
     large: Vec<u8>,
 }
 
-/// Answers until killed, with bodies of nothing but its name.
+/// Answers until killed, with bodies that repeat its name.
 pub(crate) fn run(listen: SocketAddr, name: u8) {
     let listener = sys::listen(listen).expect("the bench chose a free port");
     let epoll = Epoll::new().expect("the kernel has epoll");
@@ -84,7 +84,7 @@ impl Responder {
 }
 
 impl Client {
-    /// Reads once and answers every head that ends in what was read; `false` when the connection is over.
+    /// Reads once and answers every head that ends in the input; `false` when the connection is over.
     fn read(&mut self, buffer: &mut [u8], small: &[u8], large: &[u8]) -> bool {
         let count = match self.stream.read(buffer) {
             Ok(0) => return false,
@@ -105,7 +105,7 @@ impl Client {
         self.flush()
     }
 
-    /// Writes what the socket takes; `false` when the connection is over.
+    /// Writes as much as the socket accepts; `false` when the connection is over.
     fn flush(&mut self) -> bool {
         if self.pending.is_empty() {
             return true;

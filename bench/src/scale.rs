@@ -1,4 +1,4 @@
-//! What 10,000 services cost over 10: CPU per request, and memory.
+//! The cost of 10,000 services compared with 10: CPU per request, and memory.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,10 @@ use crate::report::{Report, median};
 
 /// Services of the large table.
 const MANY: usize = 10_000;
-/// Instances of each service where memory is measured.
+/// Instances per service for the memory figure.
 const INSTANCES: usize = 3;
 
-/// CPU per request at 64 connections, with requests spread over every service there is.
+/// CPU per request at 64 connections, with requests spread over all services.
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     if let Err(error) = compare(options, report) {
         report.fail("scale", &error);
@@ -44,7 +44,7 @@ fn compare(options: &Options, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Resident memory at 10,000 services of three instances.
+/// Resident memory with 10,000 services of three instances.
 pub(crate) fn measure_memory(options: &Options, report: &mut Report) {
     match memory_of(&options.pointsman) {
         Ok(megabytes) => report.hold("resident memory, 10,000 services of 3 instances", megabytes, "MB", 60.0),
@@ -81,10 +81,10 @@ fn started(
     peers::pointsman(name, program, &keys)
 }
 
-/// A wrk script that asks for one service after another, in an order that caches cannot guess.
+/// A wrk script that requests the services in an order that caches cannot predict.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn script(place: &Workplace, services: usize) -> io::Result<PathBuf> {
     let path = place.path().join(format!("spread-{services}.lua"));
     let lua = format!(

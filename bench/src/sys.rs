@@ -1,4 +1,4 @@
-//! epoll, a deep backlog, signals and who started whom, in as little unsafe code as it takes. Sockets stay std's.
+//! epoll, a deep backlog, signals and child processes, with as little unsafe code as possible. Sockets stay std's.
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// What to be told of.
+/// The events to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
     /// Bytes to read, or the end.
@@ -25,7 +25,7 @@ impl Epoll {
     /// A new one.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Errors of the kernel.
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: no pointer is passed, and the result is checked before it is owned.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -40,15 +40,15 @@ impl Epoll {
     /// Starts watching a descriptor.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Errors of the kernel.
     pub(crate) fn add(&self, fd: &impl AsRawFd, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), interest)
     }
 
-    /// Changes what is watched for.
+    /// Changes the watched events.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Errors of the kernel.
     pub(crate) fn change(&self, fd: &impl AsRawFd, interest: Interest) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), interest)
     }
@@ -56,7 +56,7 @@ impl Epoll {
     /// Stops watching a descriptor.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Errors of the kernel.
     pub(crate) fn remove(&self, fd: &impl AsRawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), Interest::Read)
     }
@@ -73,10 +73,10 @@ impl Epoll {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits, without end, for something to happen; gives the descriptors that it happened to.
+    /// Waits without a timeout for events; returns the ready descriptors.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Errors of the kernel.
     pub(crate) fn wait(&mut self, ready: &mut Vec<usize>) -> io::Result<()> {
         let room = i32::try_from(self.events.len()).map_err(io::Error::other)?;
         // SAFETY: the kernel writes at most `room` events into the buffer of that length.
@@ -90,10 +90,10 @@ impl Epoll {
     }
 }
 
-/// A listener that never blocks, with room for thousands of clients that come at once; std's own has room for 128.
+/// A non-blocking listener with a backlog for thousands of clients that connect at once; std's own holds 128.
 ///
 /// # Errors
-/// What the kernel says.
+/// Errors of the kernel.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -105,15 +105,15 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Sends SIGINT.
 pub(crate) fn interrupt(id: u32) {
     if let Ok(id) = i32::try_from(id) {
-        // SAFETY: no pointer is passed. The process is a child that was not waited for, so its id is nobody else's.
+        // SAFETY: no pointer is passed. The process is a child that was not waited for, so no other process has its id.
         unsafe { libc::kill(id, libc::SIGINT) };
     }
 }
 
-/// All processes that this one started, those that they started, and so on.
+/// All descendants of a process.
 ///
 /// # Errors
-/// When `/proc` cannot be read.
+/// If `/proc` cannot be read.
 pub(crate) fn descendants(id: u32) -> io::Result<Vec<u32>> {
     let ids = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let parents: Vec<(u32, u32)> = ids.filter_map(|id| Some((id, parent(id)?))).collect();
@@ -127,7 +127,7 @@ pub(crate) fn descendants(id: u32) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Field 4 of proc_pid_stat(5), two behind the name in brackets.
+/// Field 4 of proc_pid_stat(5), the second after the name in brackets.
 fn parent(id: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()

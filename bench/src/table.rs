@@ -10,7 +10,7 @@ use pointsman_table::{Change, KeySet, Limits, Table, compile};
 use crate::options::Options;
 use crate::report::{Report, median};
 
-/// Lookups of one measurement.
+/// Lookups per measurement.
 const LOOKUPS: usize = 200_000;
 
 /// Measures lookups by number of services, and compiling at 10,000.
@@ -32,11 +32,11 @@ fn lookups(options: &Options, report: &mut Report) {
     for ((services, _), costs) in tables.iter().zip(costs) {
         report.hold(format!("lookup by host, {services} services"), median(costs), "ns", 250.0);
     }
-    // The same steps, but each in memory that no cache holds: what is left of flat is the price of the memory itself.
+    // The same steps, but in memory that is not cached: the deviation from 1 is the cost of memory itself.
     report.note("lookup by host, 100,000 services / 10", median(flat), "x");
 }
 
-/// Nanoseconds a lookup, over all hosts in an order that caches cannot guess.
+/// Nanoseconds per lookup, over all hosts in an order that caches cannot predict.
 fn lookup(table: &Table, services: usize) -> f64 {
     let names: Vec<String> = (0..services.min(10_000)).map(|n| format!("s{}.test", n * 7919 % services)).collect();
     nanos_each(LOOKUPS, |n| table.route(&names[n % names.len()], "/cart?id=7"))
@@ -72,7 +72,7 @@ fn compiling(options: &Options, report: &mut Report) {
 /// The keys of one service.
 pub(crate) type Keys = Vec<(String, String)>;
 
-/// Services of three instances, each with a host of its own.
+/// Services of three instances, each with its own host.
 pub(crate) fn hosts(services: usize) -> Vec<Keys> {
     (0..services).map(|n| service(n, "domain", &format!("s{n}.test"))).collect()
 }
@@ -101,7 +101,7 @@ pub(crate) fn table(services: &[Keys]) -> Arc<Table> {
     compiled.table
 }
 
-/// Those of a program at port 80.
+/// The limits of a program at port 80.
 pub(crate) fn limits() -> Limits {
     let own: [SocketAddr; 1] = [([127, 0, 0, 1], 80).into()];
     Limits { prefix: "/bench".into(), own: own.into(), ..Limits::default() }
@@ -116,7 +116,7 @@ pub(crate) fn nanos_each<T>(times: usize, mut work: impl FnMut(usize) -> T) -> f
     start.elapsed().as_secs_f64() * 1e9 / times as f64
 }
 
-/// What the work gives, and how many milliseconds it took.
+/// The result of the work, and its duration in milliseconds.
 pub(crate) fn millis<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let start = Instant::now();
     let result = work();

@@ -14,7 +14,7 @@ impl Talk {
     /// Opens one.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// Errors of the connection.
     pub(crate) fn to(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;

@@ -1,10 +1,10 @@
-//! A chunked body gives the same data whole and byte by byte, and what is written of it is read back.
+//! A chunked body gives the same data whole and byte by byte, and a rewritten body reads back the same.
 
 use pointsman_wire::{BadBody, BodyLength, BodyReader, BodyWriter, Step};
 
 const HEAD_BYTES: usize = 1024;
 
-/// The data, and the body written anew if it came to its end.
+/// The data, and the rewritten body if the input was complete.
 fn read(input: &[u8], step: usize) -> Result<(Vec<u8>, Option<Vec<u8>>), BadBody> {
     let (mut reader, writer) = (BodyReader::new(BodyLength::Chunked, HEAD_BYTES), BodyWriter::new(BodyLength::Chunked));
     let (mut data, mut out, mut taken, mut end) = (Vec::new(), Vec::new(), 0, 0);
@@ -36,7 +36,7 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     assert_eq!(data, same);
-    // Trailers are spaced anew and may take a little more room than they came in.
+    // Trailers are rewritten with standard spacing and may become a little longer.
     if let Ok((again, end)) = read(&written, usize::MAX) {
         assert!(end.is_some());
         assert_eq!(data, again);

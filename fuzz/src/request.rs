@@ -1,4 +1,4 @@
-//! A request that is accepted is written so that it has the same one reading.
+//! An accepted request keeps its meaning when rewritten.
 
 use std::mem::MaybeUninit;
 

@@ -1,4 +1,4 @@
-//! A response that is accepted is written so that it has the same one reading.
+//! An accepted response keeps its meaning when rewritten.
 
 use std::mem::MaybeUninit;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use pointsman::fleet::{self, Call, Outcome, Point, Wish};
+use pointsman::fleet::{self, FleetWait, Goal, Point, WaitOutcome};
 use pointsman_store::{Store, StoreSettings};
 use tokio::runtime::{Builder, Runtime};
 
@@ -85,11 +85,11 @@ impl<'s> SetCommand<'s> {
     }
 
     async fn served(&self, revision: u64, balancers: usize) -> io::Result<()> {
-        let wish = Wish { point: Point::Revision(revision), idle: None };
-        let mut call = Call::new(self.settings).await.map_err(io::Error::other)?;
-        match Box::pin(call.wait(&wish, PATIENCE)).await {
-            Outcome::All(all) if all == balancers => Ok(()),
-            Outcome::Late(late) => Err(io::Error::other(format!("{} are late", late.len()))),
+        let goal = Goal { point: Point::Revision(revision), idle: None };
+        let mut call = FleetWait::new(self.settings).await.map_err(io::Error::other)?;
+        match Box::pin(call.wait(&goal, PATIENCE)).await {
+            WaitOutcome::All(all) if all == balancers => Ok(()),
+            WaitOutcome::Late(late) => Err(io::Error::other(format!("{} are late", late.len()))),
             other => Err(io::Error::other(format!("of {balancers}: {other:?}"))),
         }
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, Defaults, Ends, Status, World};
+use pointsman::control::{self, ControlChannels, ControlInputs, Defaults, Status};
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
@@ -23,9 +23,9 @@ const APPLIED: usize = 64;
 
 /// What the bench wants of them.
 enum Order {
-    /// So many more.
+    /// Starts this many more.
     Start(usize),
-    /// So many die without a word.
+    /// Kills this many, without signing off.
     Kill(usize),
 }
 
@@ -130,14 +130,14 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     let (applied, control_applied) = mpsc::channel(APPLIED);
     let status = watch::Sender::new(Status::new());
     let (_ended, end) = watch::channel(false);
-    let world = World {
+    let inputs = ControlInputs {
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
         defaults: Defaults::default(),
     };
-    let ends = Ends {
+    let channels = ControlChannels {
         updates: control_updates,
         condition: control_condition,
         applied: control_applied,
@@ -148,7 +148,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     let figures = Figures::Native(Arc::new(Registry::new(1, &[])));
     tokio::join!(
         Box::pin(store.follow(told, condition)),
-        Box::pin(control::run(world, ends)),
+        Box::pin(control::run(inputs, channels)),
         Box::pin(keeper::keep(&store, about, status, figures, end)),
         count(heard, updates, &tally),
         serve(engine_tables, applied, &tally),

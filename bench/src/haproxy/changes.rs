@@ -1,5 +1,5 @@
-//! Requests that fail while clients open and close connections as fast as they can: while instances come, move and go, and
-//! while HAProxy has to be reloaded.
+//! Requests that fail while clients open and close connections as fast as they can: while instances are added, moved
+//! and removed, and while HAProxy reloads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,27 +18,27 @@ use crate::scale;
 
 /// Services.
 const SERVICES: usize = 1_000;
-/// Changes of instances.
+/// Changes to instances.
 const CHANGES: usize = 300;
 /// Changes that need a reload.
 const RELOADS: usize = 30;
-/// Between two changes of instances.
+/// The pause between two changes.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A timeout that no service has.
+/// A timeout that differs from the default.
 const OTHER: &str = "45s";
 
-/// What one change does to an instance.
+/// One change of an instance.
 #[derive(Clone, Copy)]
 enum Change {
-    /// A second instance comes.
+    /// A second instance is added.
     Come,
-    /// The first is elsewhere.
+    /// The first instance moves to another address.
     Move,
-    /// The second goes.
+    /// The second instance is removed.
     Go,
 }
 
-/// Three changes to every service that has any.
+/// Each changed service gets three changes in turn.
 fn change(number: usize) -> (usize, Change) {
     (number / 3 * 7919 % SERVICES, [Change::Come, Change::Move, Change::Go][number % 3])
 }
@@ -118,7 +118,7 @@ fn confd(place: &Workplace, backends: &[Peer; 2], script: &Path, report: &mut Re
     Ok(())
 }
 
-/// Does the work while clients come and go.
+/// Does the work under load.
 fn under_load(address: SocketAddr, script: &Path, work: impl FnOnce() -> io::Result<()>) -> io::Result<Told> {
     let load = Load { connections: 16, path: "/", close: true, script: Some(script) };
     let load = Background::start(address, &load)?;

@@ -1,5 +1,5 @@
-//! confd's way with HAProxy: the whole configuration from a template with one ACL a service, checked, and another HAProxy
-//! that takes over (`-sf`). confd's own watching and rendering is left out, so it is measured as faster than it is.
+//! confd's way with HAProxy: the whole configuration from a template with one ACL per service, a check, and a new
+//! HAProxy that takes over (`-sf`). confd's own watching and rendering is omitted, so the figures favour confd.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,18 +11,18 @@ use std::process::{Command, Stdio};
 use super::store::host;
 use crate::peers::{self, Peer, Workplace};
 
-/// What of a service the template writes.
+/// The template's data for a service.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     /// Its instances.
     pub(super) instances: Vec<SocketAddr>,
-    /// A timeout of its own.
+    /// Its own timeout, if any.
     pub(super) timeout: Option<&'static str>,
 }
 
-/// HAProxy, and those before it that still finish.
+/// HAProxy, and older processes that still finish.
 pub(super) struct Confd {
-    /// What is to be served; the number is the name.
+    /// The services; the index is the name.
     pub(super) services: Vec<Service>,
     address: SocketAddr,
     file: PathBuf,
@@ -31,7 +31,7 @@ pub(super) struct Confd {
 }
 
 impl Confd {
-    /// Serves as many services, each of one instance.
+    /// Serves this many services, each with one instance.
     pub(super) fn start(place: &Workplace, services: usize, instance: SocketAddr) -> io::Result<Self> {
         let service = Service { instances: vec![instance], timeout: None };
         let (address, file) = (peers::free_address()?, place.path().join("confd.cfg"));
@@ -40,12 +40,12 @@ impl Confd {
         Ok(confd)
     }
 
-    /// The HAProxy that serves.
+    /// The serving HAProxy.
     pub(super) fn peer(&self) -> &Peer {
-        self.started.last().expect("one was started")
+        self.started.last().expect("at least one was started")
     }
 
-    /// Serves what `services` are now.
+    /// Applies the current `services`.
     pub(super) fn apply(&mut self) -> io::Result<()> {
         fs::write(&self.file, self.text())?;
         let check = Command::new("haproxy").args(["-c", "-q", "-f"]).arg(&self.file).stderr(Stdio::null()).status()?;

@@ -1,4 +1,4 @@
-//! What it costs the control side to bring one change of the keys to HAProxy, in this process: no socket, no HAProxy.
+//! The control side's cost of bringing one change of the keys to HAProxy, in this process: no socket, no HAProxy.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::report::{Report, median};
 use crate::table;
 
-/// Spare backends, as many as the engine has.
+/// Spare backends, as many as in the engine.
 const SPARES: usize = 256;
 
 /// Measures a whole table, and one changed instance.

@@ -1,4 +1,5 @@
-//! CPU per request at 10,000 services, requests spread over all of them evenly; and what a reload takes there, and memory.
+//! CPU per request with 10,000 services and requests spread evenly over them; also the duration of a reload, and
+//! memory.
 
 use std::io;
 use std::net::SocketAddr;
@@ -54,13 +55,13 @@ fn compare(driven: &Peer, confd: &Peer, place: &Workplace, options: &Options, re
     Ok(())
 }
 
-/// Memory of the largest process: the one that serves.
+/// Memory of the largest process: the serving one.
 fn worker_memory(peer: &Peer) -> io::Result<f64> {
     let all = peer.workers()?.into_iter().filter_map(|id| resident(id).ok());
     Ok(all.max().unwrap_or_default() as f64 / 1e6)
 }
 
-/// Waits until HAProxy was reloaded so many times since its start.
+/// Waits until HAProxy has reloaded this many times since its start.
 pub(super) fn wait_reloads(admin: SocketAddr, times: f64) -> io::Result<()> {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
@@ -69,5 +70,5 @@ pub(super) fn wait_reloads(admin: SocketAddr, times: f64) -> io::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Err(io::Error::other(format!("HAProxy was not reloaded {times} times")))
+    Err(io::Error::other(format!("HAProxy did not reload {times} times")))
 }

@@ -1,4 +1,5 @@
-//! How soon traffic follows: from the moment before an instance's key is written to the first answer from where it says.
+//! How soon traffic follows a change: from just before an instance's key is written to the first response from its new
+//! address.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,11 +16,11 @@ use crate::responder::SMALL;
 const SERVICES: usize = 1_000;
 /// Changes, over services in an order without neighbours.
 const CHANGES: usize = 300;
-/// The same for confd, whose every change takes long.
+/// Fewer changes for confd, because each takes long.
 const CONFD_CHANGES: usize = 30;
-/// How long a change may take.
+/// Deadline for a change to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks.
+/// The pause between two probes.
 const PAUSE: Duration = Duration::from_micros(200);
 
 pub(super) fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
@@ -46,7 +47,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> io::Result<()> 
     Ok(())
 }
 
-/// Moves one service after another from the first backend to the second; how long each took in milliseconds.
+/// Moves one service after another from the first backend to the second; returns the duration of each in milliseconds.
 fn waits(
     changes: usize,
     proxy: SocketAddr,
@@ -71,7 +72,7 @@ fn percentile(mut values: Vec<f64>, percent: usize) -> f64 {
     values.get((values.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// A connection that asks again and again who answers.
+/// A connection that probes which backend answers.
 struct Probe {
     proxy: SocketAddr,
     stream: Option<TcpStream>,

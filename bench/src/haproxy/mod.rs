@@ -1,11 +1,11 @@
-//! HAProxy driven by Pointsman against HAProxy driven as confd drives it, both on one machine in one run.
+//! HAProxy driven by Pointsman, compared with HAProxy driven by confd, both on one machine in one run.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `cost` | CPU per request at 10,000 services; what a reload and the memory come to there |
+//! | `cost` | CPU per request with 10,000 services; duration of a reload, memory |
 //! | `follow` | how soon traffic follows a changed instance |
 //! | `changes` | requests that fail while instances change and while HAProxy is reloaded |
-//! | `control` | what a change costs before HAProxy hears of it, in this process |
+//! | `control` | the cost of a change before it reaches HAProxy, in this process |
 //! | `confd` | confd's way |
 //! | `store` | stores to write keys to |
 
@@ -19,7 +19,7 @@ mod store;
 use crate::options::Options;
 use crate::report::Report;
 
-/// Measures all of it.
+/// Measures everything.
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     control::measure(options, report);
     for (what, measure) in

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use crate::admin::ask;
 use crate::peers::{self, Peer, Workplace};
 
-/// Where the keys begin in etcd.
+/// The prefix of the keys in etcd.
 const PREFIX: &str = "/bench";
-/// Most keys in one transaction of etcd.
+/// Maximum keys per etcd transaction.
 const TRANSACTION: usize = 120;
 
 /// A store of our own.
@@ -37,7 +37,7 @@ impl Store {
         Ok(Self::Etcd(peers::etcd(place)?))
     }
 
-    /// The flags that have Pointsman read it.
+    /// The flags that make Pointsman read it.
     pub(super) fn flags(&self) -> [String; 4] {
         let (store, prefix) = match self {
             Self::Folder(folder) => (folder.display().to_string(), "/"),
@@ -58,7 +58,7 @@ impl Store {
     pub(super) fn put(&self, keys: &[(String, String)]) -> io::Result<()> {
         match self {
             Self::Folder(folder) => keys.iter().try_for_each(|(key, value)| {
-                // Written beside and renamed, so that no half of it is ever read.
+                // Written to another file and renamed, so that readers never see a partial one.
                 let (file, new) = (folder.join(key), folder.join(".new"));
                 fs::create_dir_all(file.parent().unwrap_or(folder))?;
                 fs::write(&new, value)?;
@@ -77,7 +77,7 @@ impl Store {
     }
 }
 
-/// The key of an instance, by the numbers of its service and its own.
+/// The key of an instance, by the numbers of its service and of itself.
 pub(super) fn instance_key(service: usize, number: usize) -> String {
     format!("services/s{service}/s{service}-{number}")
 }
@@ -100,7 +100,7 @@ fn transact(etcd: SocketAddr, keys: &[(String, String)], what: &str) -> io::Resu
     if answer.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(io::Error::other(format!("etcd: {answer}"))) }
 }
 
-/// The host of a service by its number, as the scripts for wrk have it.
+/// The host of a service by its number, as in wrk's scripts.
 pub(super) fn host(number: usize) -> String {
     format!("s{number}.test")
 }

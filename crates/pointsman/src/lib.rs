@@ -3,17 +3,17 @@
 //! | module | owns |
 //! |---|---|
 //! | `program` | from the command line to the exit code |
-//! | `settings` | flags, environment, file: parsed once into what the rest takes |
-//! | `commands` | the command line, and one file a command |
-//! | `control` | the one loop from a store's updates to a published table |
-//! | `fleet` | what the balancers of one prefix say of themselves, and waiting for all of them |
+//! | `settings` | flags, environment, file: parsed once into typed settings |
+//! | `commands` | the command line, and one file per command |
+//! | `control` | the loop that turns a store's updates into published tables |
+//! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
-//! | `register` | an instance in the store for as long as a command runs |
-//! | `agent` | what the containers of this machine want in the store |
+//! | `register` | an instance in the store as long as a command runs |
+//! | `agent` | registers this machine's containers in the store |
 //! | `registrar` | keys kept in the store under a lease |
-//! | `logging` | where the log goes and what is in it |
-//! | `notify` | what the service manager is told |
-//! | `sys` | what we ask of the operating system beyond files and sockets |
+//! | `logging` | the log |
+//! | `notify` | reports to the service manager |
+//! | `sys` | calls to the operating system beyond files and sockets |
 
 pub mod admin;
 pub mod agent;

@@ -1,4 +1,4 @@
-//! Where the log goes and what is in it: plain lines on stderr. Writes nothing to stdout.
+//! The log: plain lines on stderr. Writes nothing to stdout.
 
 use std::io::IsTerminal;
 
@@ -9,17 +9,18 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
-/// Lets the filter be changed while the program runs.
+/// Changes the filter while the program runs.
 #[derive(Clone, Debug)]
 pub struct Logging(reload::Handle<EnvFilter, Registry>);
 
-/// Starts the log. Only once in a process.
+/// Starts the log. Call only once per process.
 ///
 /// # Errors
-/// The filter is none, or a log was started before.
+/// The filter is invalid, or a log was started before.
 pub fn start(filter: &str) -> anyhow::Result<Logging> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
-    // A line that cannot be written is lost: the layer would tell it to stderr too, and panic when that fails as well.
+    // A line that cannot be written is lost. Otherwise the layer would report that on stderr too, and panic if that
+    // fails.
     let lines = fmt::layer().log_internal_errors(false).with_writer(std::io::stderr);
     let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(filter).with(lines).try_init().context("starting the log")?;
@@ -27,25 +28,25 @@ pub fn start(filter: &str) -> anyhow::Result<Logging> {
 }
 
 impl Logging {
-    /// Changes what is logged from now on.
+    /// Changes the filter from now on.
     ///
     /// # Errors
-    /// The filter is none.
+    /// The filter is invalid.
     pub fn change(&self, filter: &str) -> anyhow::Result<()> {
         self.0.reload(parse(filter)?).context("changing the log")
     }
 }
 
-/// A line that is made in one place and written in another.
+/// A log line, made in one place and written in another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
-    /// As it should be.
+pub(crate) enum LogLine {
+    /// Normal.
     Info(String),
-    /// Somebody should look.
+    /// Needs attention.
     Warn(String),
 }
 
-impl Line {
+impl LogLine {
     /// Writes it.
     pub(crate) fn write(&self) {
         match self {

@@ -1,4 +1,4 @@
-//! The program. Does nothing but call [`pointsman::program`]: what is made of generic code is made once, in the library.
+//! The program's entry point. Only calls [`pointsman::program`], so that generic code is compiled once, in the library.
 
 use std::process::ExitCode;
 

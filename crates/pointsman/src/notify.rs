@@ -1,5 +1,5 @@
-//! Tells the service manager how it stands, as sd_notify(3) has it: ready, reading the settings again, stopping, a line
-//! on what is served, and signs of life. Says nothing where `NOTIFY_SOCKET` is unset; never fails the program.
+//! Reports to the service manager by sd_notify(3): ready, reloading, stopping, a status line, and watchdog signals.
+//! Does nothing if `NOTIFY_SOCKET` is unset; never fails the program.
 
 use std::future::pending;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use crate::control::{Status, plural, serving};
 use pointsman_engine::Phase;
 use pointsman_store::Condition;
 
-/// Least time between two lines of status that differ in their words only.
+/// Minimum time between two status lines that differ only in their text.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What the manager does something about; all else is words.
+/// The state that the manager acts on; the status line is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum ManagerState {
     Starting,
     Ready,
     Stopping,
 }
 
-impl Stage {
+impl ManagerState {
     fn of(status: &Status) -> Self {
         match status.phase {
             Phase::Drain | Phase::Halt => Self::Stopping,
@@ -34,13 +34,13 @@ impl Stage {
     }
 }
 
-/// Follows a balancer: ready once its first table is in use, stopping once it drains, and always a line of status.
+/// Follows a balancer: ready once its first table is in use, stopping once it drains, always with a status line.
 pub async fn follow(mut status: watch::Receiver<Status>) {
-    let mut said = (Stage::Starting, String::new());
+    let mut said = (ManagerState::Starting, String::new());
     loop {
         let now = {
             let status = status.borrow_and_update();
-            (Stage::of(&status), words(&status))
+            (ManagerState::of(&status), words(&status))
         };
         if now == said {
             if status.changed().await.is_err() {
@@ -50,18 +50,18 @@ pub async fn follow(mut status: watch::Receiver<Status>) {
         }
         let change = now.0 > said.0;
         let state = match now.0 {
-            Stage::Ready if change => Some(NotifyState::Ready),
-            Stage::Stopping if change => Some(NotifyState::Stopping),
-            Stage::Starting | Stage::Ready | Stage::Stopping => None,
+            ManagerState::Ready if change => Some(NotifyState::Ready),
+            ManagerState::Stopping if change => Some(NotifyState::Stopping),
+            ManagerState::Starting | ManagerState::Ready | ManagerState::Stopping => None,
         };
         tell(state.into_iter().chain([NotifyState::Status(&now.1)]));
         said = now;
-        // Its end is no concern here: the next turn finds the same.
-        let _ = timeout(PACE, status.wait_for(|status| Stage::of(status) != said.0)).await;
+        // The loop's next turn notices a closed channel.
+        let _ = timeout(PACE, status.wait_for(|status| ManagerState::of(status) != said.0)).await;
     }
 }
 
-/// One line, as `systemctl status` shows it.
+/// The status line, as `systemctl status` shows it.
 fn words(status: &Status) -> String {
     let text = match (&status.table, status.phase, &status.condition) {
         (_, Phase::Drain | Phase::Halt, _) => status.unready().unwrap_or_default().to_owned(),
@@ -76,41 +76,41 @@ fn words(status: &Status) -> String {
             format!("{}{problems}{}", serving(table), if lost { "; the store is out of reach" } else { "" })
         }
     };
-    // A line break would begin another message.
+    // A line break would start another message.
     text.replace(char::is_control, " ")
 }
 
-/// Says that we are ready, in our own words: for what serves no table.
+/// Reports ready with this status line, for commands that serve no table.
 pub fn ready(words: &str) {
     tell([NotifyState::Ready, NotifyState::Status(words)]);
 }
 
-/// Says that we are stopping.
+/// Reports stopping.
 pub fn stopping(words: &str) {
     tell([NotifyState::Stopping, NotifyState::Status(words)]);
 }
 
-/// Whether the manager was told, or is about to be, that the balancer is ready, and nothing worse since.
+/// Whether the manager has been told, or will be at once, that the balancer is ready, and nothing worse since.
 pub fn is_ready(status: &Status) -> bool {
-    Stage::of(status) == Stage::Ready
+    ManagerState::of(status) == ManagerState::Ready
 }
 
-/// Does what HUP asks for, and says when that begins and ends. Only for who is ready: the end says so again.
+/// Handles HUP and reports when that begins and ends. Call it only when ready, because its end reports ready again.
 pub fn reloading(read: impl FnOnce()) {
-    // From 253 on systemd asks for the time, to know which signal this answers.
+    // From version 253 on, systemd requires the time to match the reload with its signal.
     let begins = NotifyState::monotonic_usec_now().map(|time| [NotifyState::Reloading, time]);
     begins.into_iter().for_each(tell);
     read();
     tell([NotifyState::Ready]);
 }
 
-/// Gives signs of life twice as often as the manager wants them, if it does. They come from the thread that reads the
-/// store and publishes tables.
+/// Sends watchdog signals at twice the rate that the manager requires, if it does. They come from the thread that reads
+/// the store and publishes tables.
 pub async fn watchdog() {
     let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero()) else {
         return pending().await;
     };
-    info!("signs of life for the service manager, which waits {patience:?} for one");
+    info!("sending watchdog signals to the service manager, which waits {patience:?} for each");
     let mut ticks = interval(patience / 2);
     loop {
         ticks.tick().await;
@@ -143,22 +143,30 @@ mod tests {
             advice: "write a number".into(),
         };
         for (status, stage, expected) in [
-            (Status::new(), Stage::Starting, "waiting for the store"),
-            (Status { condition: lost(), ..Status::new() }, Stage::Starting, "waiting for the store: reset READY=1"),
-            (Status { served: false, ..serving() }, Stage::Starting, "serving 0 services, 0 instances at revision 0"),
-            (serving(), Stage::Ready, "serving 0 services, 0 instances at revision 0"),
+            (Status::new(), ManagerState::Starting, "waiting for the store"),
+            (
+                Status { condition: lost(), ..Status::new() },
+                ManagerState::Starting,
+                "waiting for the store: reset READY=1",
+            ),
+            (
+                Status { served: false, ..serving() },
+                ManagerState::Starting,
+                "serving 0 services, 0 instances at revision 0",
+            ),
+            (serving(), ManagerState::Ready, "serving 0 services, 0 instances at revision 0"),
             (
                 Status { condition: lost(), found: [problem].into(), ..serving() },
-                Stage::Ready,
+                ManagerState::Ready,
                 "serving 0 services, 0 instances at revision 0, 1 problem; the store is out of reach",
             ),
             (
                 Status { phase: Phase::Drain, ..serving() },
-                Stage::Stopping,
+                ManagerState::Stopping,
                 "draining: finishing what runs, then exiting",
             ),
         ] {
-            assert_eq!((Stage::of(&status), words(&status).as_str()), (stage, expected));
+            assert_eq!((ManagerState::of(&status), words(&status).as_str()), (stage, expected));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The program from its beginning to its end: reads the command line, runs the one command, says how it ended. Does
-//! nothing else itself.
+//! The program from start to end: reads the command line, runs the command, reports how it ended. Does nothing else
+//! itself.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -17,10 +17,10 @@ use crate::commands::{Outcome, agent, check, demo, edit, explain, fleet, health,
 use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use crate::{logging, sys};
 
-/// Longest wait at the end for what cannot be interrupted, such as a name being resolved.
+/// How long to wait at the end for work that cannot be interrupted, such as name resolution.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
-/// Runs the command that was given.
+/// Runs the command on the command line.
 pub fn main() -> ExitCode {
     let (command, given) = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
@@ -30,10 +30,10 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Status(status)) => ExitCode::from(status),
-        // `pointsman ls | head`: the reader has what it wanted.
+        // `pointsman ls | head`: the reader has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to tell it to if this fails too.
+            // If this fails too, there is nobody left to tell.
             let _ = writeln!(io::stderr(), "pointsman: {error:#}");
             ExitCode::from(2)
         }
@@ -68,7 +68,7 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
     }
     let placed = chosen.has("id") || chosen.has("prefix");
     if let (Command::Agent, false) = (&command, placed) {
-        // Containers may all say themselves whose they are.
+        // Each container may name its own balancer.
         given.insert("prefix", vec!["/".to_owned()]);
         chosen = Chosen::gather(&given, &environment)?;
     }
@@ -133,14 +133,14 @@ async fn dispatch(
         }
         Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
         Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
-        // Answered already, without the settings that these have no use for.
+        // Handled above; these need no settings.
         Command::Health | Command::Version => {}
     }
     out.flush()?;
     Ok(Outcome::Yes)
 }
 
-/// Variables whose name or value is no text are not ours.
+/// Omits variables whose name or value is not UTF-8.
 fn environment() -> Environment {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     std::env::vars_os().filter_map(text).collect()
@@ -150,7 +150,7 @@ fn host() -> Host {
     Host { root: sys::is_root(), cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) }
 }
 
-/// The program as it was called, for lines to copy.
+/// The program's name as it was called, for command lines to copy.
 fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "pointsman".to_owned())
 }

@@ -1,4 +1,4 @@
-//! What we ask of the operating system beyond files and sockets. Safe wrappers only.
+//! Calls to the operating system beyond files and sockets. Safe wrappers only.
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use rustix::system::uname;
@@ -8,7 +8,7 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Raises the limit on open files to the most this process may have, and says how many that is.
+/// Raises this process's limit on open files to its maximum, and returns it.
 ///
 /// # Errors
 /// The system refuses.
@@ -18,12 +18,12 @@ pub fn raise_open_files() -> std::io::Result<u64> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// The limit on open files in force.
+/// The current limit on open files.
 pub fn open_files_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The name of this machine, or of this container.
+/// The host name of this machine or container.
 pub fn host_name() -> String {
     let name = uname().nodename().to_string_lossy().replace('/', "-");
     if name.is_empty() { "localhost".to_owned() } else { name }

@@ -1,4 +1,4 @@
-//! The agent against a real Docker daemon: what it sees of containers, and of the daemon's own troubles.
+//! The agent against a real Docker daemon: its view of the containers, and trouble of the daemon.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may end the test")]
 
@@ -18,7 +18,7 @@ use pointsman::settings::DockerHost;
 use pointsman_store::Condition;
 use tokio::sync::watch;
 
-/// Follows a daemon in a thread of its own, until the receiver is dropped.
+/// Follows a daemon on its own thread, until the receiver is dropped.
 fn followed(docker: &Docker) -> watch::Receiver<Containers> {
     followed_at(docker.host())
 }
@@ -36,7 +36,7 @@ fn followed_at(host: &str) -> watch::Receiver<Containers> {
     view
 }
 
-/// The test's containers: name without the test's own, state, and `weight=0` for one that takes no new work.
+/// The test's containers: name without the test's prefix, state, and `weight=0` for a container without new work.
 fn seen(docker: &Docker, view: &watch::Receiver<Containers>) -> String {
     let describe = |container: &Container| {
         let name = container.name.strip_prefix(&format!("{}-", docker.run)).unwrap_or(&container.name).to_owned();
@@ -65,7 +65,7 @@ fn wait_seen(docker: &Docker, view: &watch::Receiver<Containers>, expected: &str
     }
 }
 
-/// A container of `web` with a label of ours, by its name.
+/// Starts a container of `web` with one of our labels; returns its name.
 #[track_caller]
 fn run(docker: &Docker, image: &str, name: &str, args: &[&str]) -> String {
     let name = format!("{}-{name}", docker.run);
@@ -107,7 +107,7 @@ fn one_that_is_told_to_stop_takes_no_new_work() {
     let other = run(&docker, &image, "other", &["--stop-signal", "SIGWINCH"]);
     wait_seen(&docker, &view, "other, web");
     docker.wait_web(&web);
-    // Its work goes on for a while.
+    // Keeps a request open for a while.
     let mut work = TcpStream::connect((docker.ip(&web, None), 80)).unwrap();
     std::io::Write::write_all(&mut work, b"GET /slow?ms=2000 HTTP/1.1\r\n\r\n").unwrap();
     for signal in ["HUP", "USR1", "WINCH"] {
@@ -117,13 +117,13 @@ fn one_that_is_told_to_stop_takes_no_new_work() {
     assert_eq!(seen(&docker, &view), "other, web");
     let stop = docker.command().args(["stop", "-t", "10", &web]).stdout(Stdio::null()).spawn().unwrap();
     wait_seen(&docker, &view, "other, web stopping");
-    // An agent that starts now knows, too.
+    // An agent that starts now knows it too.
     assert_eq!(seen(&docker, &followed(&docker)), "other, web stopping");
     assert!(stop.wait_with_output().unwrap().status.success());
     wait_seen(&docker, &view, "other");
     docker.docker(&["start", &web]);
     wait_seen(&docker, &view, "other, web");
-    // Which signal that is, the container says.
+    // The container defines its own stop signal.
     docker.docker(&["kill", "--signal", "WINCH", &other]);
     wait_seen(&docker, &view, "other stopping, web");
 }
@@ -209,7 +209,7 @@ fn one_that_is_gone_at_once_leaves_nothing() {
     });
 }
 
-/// Passes bytes between TCP and the daemon's socket; the address, and the connections, which can be cut.
+/// Relays bytes between TCP and the daemon's socket; returns the address, and the connections, which can be cut.
 fn relay(docker: &Docker) -> (String, Arc<Mutex<Vec<TcpStream>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -250,7 +250,7 @@ fn a_connection_may_be_cut() {
             .unwrap()
             .drain(..)
             .for_each(|connection| drop(connection.shutdown(std::net::Shutdown::Both)));
-        // What happens in between is seen afterwards.
+        // Changes during the interruption are seen afterwards.
         docker.docker(&[["kill", "start", "pause"][round], &web]);
         wait_seen(&docker, &view, ["other", "other, web", "other, web paused"][round]);
         wait("it is followed again", || matches!(view.borrow().condition, Condition::Watching { .. }));
@@ -268,21 +268,21 @@ fn the_daemon_may_be_away() {
     assert_eq!(view.borrow().node, docker.docker(&["info", "--format", "{{.Name}}"]));
     run(&docker, &image, "web", &["--restart", "always"]);
     wait_seen(&docker, &view, "web");
-    // Frozen: it takes connections, and answers nothing.
+    // Frozen: accepts connections but answers nothing.
     docker.signal("STOP");
     wait("a frozen daemon is noticed", || matches!(view.borrow().condition, Condition::Lost { .. }));
     assert_eq!(seen(&docker, &view), "web");
     docker.signal("CONT");
     wait("it is back", || matches!(view.borrow().condition, Condition::Watching { .. }));
     assert_eq!(seen(&docker, &view), "web");
-    // Ended, and with it its containers. They are started again by the daemon.
+    // Ended, with its containers. The daemon starts them again.
     docker.stop();
     wait("an ended daemon is noticed", || matches!(view.borrow().condition, Condition::Lost { .. }));
     docker.start(false);
     wait("it is back", || matches!(view.borrow().condition, Condition::Watching { .. }));
     wait_seen(&docker, &view, "web");
     assert_eq!(view.borrow().daemon, id);
-    // Another one at the same place.
+    // Another daemon at the same address.
     docker.stop();
     docker.start(true);
     wait("another daemon is another", || !["", &id].contains(&view.borrow().daemon.as_str()));

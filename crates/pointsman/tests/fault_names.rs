@@ -1,4 +1,4 @@
-//! Both engines name a fault alike, so that metrics and alerts hold whichever one serves.
+//! Both engines use the same names of faults, so that metrics and alerts work with either.
 
 use pointsman_haproxy::stats::Tally;
 

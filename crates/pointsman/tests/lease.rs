@@ -1,4 +1,4 @@
-//! Leases on a real etcd, by both of its APIs, and in a folder: the same edits, the same answers.
+//! Leases on a real etcd, through both of its APIs, and in a folder: the same edits give the same results.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may end the test")]
 
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pointsman::registrar::{self, Plan, Report, Wanted};
-use pointsman_store::lease::{Claim, Edit, Grip, Owner};
-use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::lease::{Claim, Edit, LeaseOutcome, Owner};
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Api, Location, Store, StoreSettings};
 use support::{Etcd, Followed, SOON, settings};
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 const PREFIX: &str = "/haproxy-haproxy-1";
 const TTL: Duration = Duration::from_secs(2);
 
-/// A store of one kind, running.
+/// A running store.
 struct Place {
     settings: StoreSettings,
     etcd: Option<Etcd>,
@@ -50,10 +50,10 @@ fn delete(key: &str) -> Edit {
 
 async fn apply(lease: &pointsman_store::lease::Lease<'_>, edits: &[Edit]) -> String {
     let done = lease.apply(edits).await.into_iter().map(|done| match done.unwrap() {
-        Grip::Done(_) => "done",
-        Grip::Taken => "taken",
-        Grip::Ended => "ended",
-        Grip::Replaced => "replaced",
+        LeaseOutcome::Done(_) => "done",
+        LeaseOutcome::Taken => "taken",
+        LeaseOutcome::Ended => "ended",
+        LeaseOutcome::Replaced => "replaced",
     });
     done.collect::<Vec<_>>().join(" ")
 }
@@ -88,8 +88,8 @@ async fn only_its_owner_edits_a_key() {
             }
         }
         assert_eq!(keys(&store).await, "s/a=3 s/b=4 s/by-hand=1 s/c=5", "{what}");
-        assert_eq!(one.renew().await.unwrap(), Grip::Done(0), "{what}");
-        // An operator's edit of a value leaves the key its owner's.
+        assert_eq!(one.renew().await.unwrap(), LeaseOutcome::Done(0), "{what}");
+        // A value that an operator edits keeps its owner.
         store.amend(&format!("{PREFIX}/s/a"), |value| Some([value, b" drain"].concat())).await.unwrap();
         one.renew().await.unwrap();
         assert_eq!(apply(&one, &[put("s/a", "6")]).await, "done", "{what}");
@@ -120,12 +120,12 @@ async fn a_process_that_comes_back_finds_its_own_and_the_one_before_is_told() {
         assert_eq!(lease.held().await.unwrap().len(), 2, "{what}");
         assert_eq!(apply(&lease, &[put("s/a", "2"), delete("s/b")]).await, "done done", "{what}");
         if let Some(before) = before {
-            assert_eq!(before.renew().await.unwrap(), Grip::Replaced, "{what}");
+            assert_eq!(before.renew().await.unwrap(), LeaseOutcome::Replaced, "{what}");
             assert_eq!(apply(&before, &[put("s/c", "1")]).await, "replaced", "{what}");
             before.release().await.unwrap();
         }
         assert_eq!(keys(&store).await, "s/a=2", "{what}");
-        assert_eq!(lease.renew().await.unwrap(), Grip::Done(0), "{what}");
+        assert_eq!(lease.renew().await.unwrap(), LeaseOutcome::Done(0), "{what}");
     }
 }
 
@@ -134,14 +134,14 @@ async fn keys_of_an_owner_that_is_gone_end() {
     for Place { settings, etcd: _etcd, _folder } in places() {
         let what = format!("{:?}", settings.api);
         let store = Store::open(&settings).unwrap();
-        // In a folder, whoever follows it does the sweeping.
+        // In a folder, a follower removes expired keys.
         let mut followed = Followed::start(settings);
         let lease = store.lease(&Owner::new("agent", "one"), TTL, Claim::First).await.unwrap().unwrap();
         apply(&lease, &[put("s/a", "1")]).await;
         followed.until("s/a=1").await;
         for _ in 0..8 {
             tokio::time::sleep(TTL / 4).await;
-            assert_eq!(lease.renew().await.unwrap(), Grip::Done(0), "{what}");
+            assert_eq!(lease.renew().await.unwrap(), LeaseOutcome::Done(0), "{what}");
         }
         assert_eq!(keys(&store).await, "s/a=1", "{what}: it was renewed");
         drop(lease);
@@ -149,11 +149,11 @@ async fn keys_of_an_owner_that_is_gone_end() {
     }
 }
 
-/// The one before stands by, and does not keep alive what the later one has left.
+/// The replaced process stands by, and does not renew what the later one has left.
 #[tokio::test]
 async fn one_that_was_replaced_comes_back_when_the_later_one_is_gone() {
     for Place { settings, etcd, _folder } in places() {
-        // In a folder the first one stays, as its lock does.
+        // In a folder the first process stays the owner, because it holds the lock.
         if etcd.is_none() {
             continue;
         }
@@ -163,7 +163,7 @@ async fn one_that_was_replaced_comes_back_when_the_later_one_is_gone() {
         let before = store.lease(&one, TTL, Claim::First).await.unwrap().unwrap();
         apply(&before, &[put("s/a", "1")]).await;
         let later = store.lease(&two, TTL, Claim::First).await.unwrap().unwrap();
-        assert_eq!(before.renew().await.unwrap(), Grip::Replaced, "{what}");
+        assert_eq!(before.renew().await.unwrap(), LeaseOutcome::Replaced, "{what}");
         drop(later);
         let start = Instant::now();
         let again = loop {
@@ -178,7 +178,7 @@ async fn one_that_was_replaced_comes_back_when_the_later_one_is_gone() {
     }
 }
 
-/// An operator who writes over a key has it, in every store.
+/// A key that an operator overwrites belongs to the operator, in every store.
 #[tokio::test]
 async fn what_is_written_over_is_its_writers() {
     for Place { settings, etcd: _etcd, _folder } in places() {
@@ -193,26 +193,26 @@ async fn what_is_written_over_is_its_writers() {
     }
 }
 
-/// Two registrars, as two agents are.
+/// Two registrars, like two agents.
 #[tokio::test]
 async fn registrars_keep_what_is_wanted() {
     for Place { settings, etcd, _folder } in places() {
         let store = Store::open(&settings).unwrap();
         let mut followed = Followed::start(settings.clone());
         let (one, two) =
-            (Tenure::new(&store, Owner::new("a", "1"), TTL), Tenure::new(&store, Owner::new("a", "2"), TTL));
+            (LeaseHolder::new(&store, Owner::new("a", "1"), TTL), LeaseHolder::new(&store, Owner::new("a", "2"), TTL));
         let (plan_one, plans_one) = watch::channel(plan(&[("s/a", "1"), ("s/x", "1")], &[("s/domain", "a.test")]));
         let (plan_two, plans_two) = watch::channel(plan(&[("s/b", "1")], &[("s/domain", "a.test")]));
         let (report, reports) = watch::channel(Report::default());
         let script = async {
             followed.until("s/a=1 s/b=1 s/domain=a.test s/x=1").await;
-            // By hand: what goes comes back. One change too quick to be seen is none.
+            // A manually deleted key is written again. A change too short to be seen does not count.
             store.delete(&format!("{PREFIX}/s/b"), false).await.unwrap();
             while keys(&store).await != "s/a=1 s/b=1 s/domain=a.test s/x=1" {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             followed.until("s/a=1 s/b=1 s/domain=a.test s/x=1").await;
-            // Whoever of the two wrote the domain, the other one takes it over.
+            // The registrar that wrote the domain gives it up, and the other one takes it over.
             plan_one.send_replace(plan(&[], &[]));
             followed.until("s/b=1 s/domain=a.test").await;
             plan_one.send_replace(plan(&[("s/a", "2")], &[("s/domain", "a.test")]));
@@ -234,13 +234,13 @@ async fn registrars_keep_what_is_wanted() {
             () = registrar::run(&settings, &one, plans_one, &report) => panic!("ended"),
             () = registrar::run(&settings, &two, plans_two, &other) => panic!("ended"),
         }
-        assert!(matches!(*one.standing().borrow(), Standing::Held { .. }));
+        assert!(matches!(*one.state().borrow(), LeaseState::Held { .. }));
         one.release(SOON).await;
         followed.until("").await;
     }
 }
 
-/// A store that stands still for longer than the lease lives.
+/// Stops the store for longer than the lease lives.
 async fn outage(etcd: &Etcd, followed: &mut Followed, plans: &watch::Sender<Arc<Plan>>) {
     etcd.signal("-STOP");
     tokio::time::sleep(TTL * 2).await;

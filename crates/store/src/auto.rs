@@ -1,4 +1,4 @@
-//! Finds out which etcd API holds the prefix, and goes on doing so while the one in use is empty. Reads no keys.
+//! Detects which etcd API holds the prefix, and checks again while the one in use is empty. Reads no keys.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::etcd2::{Etcd2, Holding};
 use crate::etcd3::Etcd3;
 use crate::model::{Api, Condition, StoreSettings, Update};
 
-/// How often the other API is looked at while the one in use holds nothing.
+/// How often the other API is checked while the one in use holds nothing.
 const LOOK: Duration = Duration::from_secs(1);
-/// Every so many of these, v3 is looked at while v2 is in use: whoever writes there should know.
+/// While v2 is in use, v3 is checked at every 15th of these, to warn a user who writes to v3.
 const LOOKS_BESIDE: u32 = 15;
 
-/// etcd, by whichever API holds the prefix: v3 where the server has it, unless only v2 holds the prefix.
+/// etcd with an automatic choice of API: v3 if the server has it, unless only v2 holds the prefix.
 pub struct Auto {
     v2: Etcd2,
     v3: Etcd3,
-    /// What is followed, if it is followed: edits go there too.
+    /// The followed API, if any. Edits go there too.
     followed: Mutex<Option<Choice>>,
 }
 
-/// One of the two.
+/// One of the two APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
     V2,
@@ -40,7 +40,7 @@ impl Auto {
         Ok(Self { v2: Etcd2::new(settings)?, v3: Etcd3::new(settings)?, followed: Mutex::new(None) })
     }
 
-    /// Follows the chosen API, and the other one from when it alone holds the prefix.
+    /// Follows the chosen API; switches when only the other one holds the prefix.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         let mut before = None;
         let Some(mut choice) = self.first_choice(&updates, &condition).await else {
@@ -56,7 +56,7 @@ impl Auto {
         }
     }
 
-    /// The API that an edit should go to.
+    /// The API for edits.
     pub(crate) async fn choose(&self) -> Result<Chosen<'_>, StoreError> {
         let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let choice = match followed {
@@ -69,7 +69,7 @@ impl Auto {
         })
     }
 
-    /// The API that is followed, if one is.
+    /// The followed API, if any.
     pub(crate) fn followed(&self) -> Option<Api> {
         let followed = *self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         followed.map(|choice| match choice {
@@ -85,7 +85,7 @@ impl Auto {
         }
     }
 
-    /// Tries until a server answers, or nobody receives.
+    /// Retries until a server answers or the receiver is dropped.
     async fn first_choice(
         &self,
         updates: &mpsc::Sender<Update>,
@@ -101,7 +101,7 @@ impl Auto {
             };
             condition.send_replace(Condition::Connecting { error: Some(error.to_string()) });
             if told.as_ref() != Some(&error) {
-                debug!("store: {error}; trying until it answers");
+                debug!("store: {error}; retrying");
                 told = Some(error);
             }
             tokio::select! {
@@ -150,16 +150,16 @@ impl Auto {
     }
 }
 
-/// A key or two in v3 must not make a whole tree in v2 vanish while it is served; at the next start v3 goes first.
+/// A few keys in v3 must not hide a whole tree in v2 while it is being served. v3 has priority at the next start.
 fn warn_of_both() {
     warn!(
-        "keys are below the prefix in both APIs of etcd; v2 is followed, and the next start, and every edit, takes v3: \
-         give --etcd-api 2 or 3"
+        "both APIs of etcd hold keys below the prefix. Pointsman follows v2 now, but the next start and all edits use v3: \
+         set --etcd-api to 2 or 3"
     );
 }
 
 fn announce(choice: Choice, before: Option<Choice>) {
-    let why = if before.is_some() { "the other API no longer holds the prefix, this one does" } else { "chosen" };
+    let why = if before.is_some() { "now only this API holds the prefix" } else { "chosen" };
     match choice {
         Choice::V2 => info!("etcd API v2: {why}"),
         Choice::V3 => info!("etcd API v3: {why}"),

@@ -1,8 +1,9 @@
-//! How long to wait before the next try. Never waits itself.
+//! Computes the wait before the next attempt. Never waits itself.
 
 use std::time::Duration;
 
-/// Exponential, with full jitter on the upper half: a thousand balancers that lost one etcd do not return as one.
+/// Exponential backoff with jitter on the upper half, so that a thousand balancers do not reconnect to etcd at the same
+/// moment.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -16,14 +17,14 @@ impl Backoff {
         Self { first, cap, next: first }
     }
 
-    /// The next wait: between half of the step and all of it.
+    /// The next wait: between half a step and a full step.
     pub fn next(&mut self, rng: &mut fastrand::Rng) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(self.cap);
         jitter(step, 0.5..1.0, rng)
     }
 
-    /// Things went well: begin anew.
+    /// Success: start again from `first`.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

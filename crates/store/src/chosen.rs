@@ -1,4 +1,4 @@
-//! A store with nothing left to find out.
+//! A store with a decided API.
 
 use crate::directory::Directory;
 use crate::etcd2::Etcd2;

@@ -1,103 +1,103 @@
-//! What can go wrong with a store: each variant says whose fault it is, each message what would be right.
+//! Errors of a store. Each variant names the party at fault, each message the remedy.
 
 use std::path::PathBuf;
 
-/// Why a store could not be read, followed or changed.
+/// The reason that a store could not be read, followed or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The operator's: a setting that cannot work, found before anything is connected.
+    /// Operator: a setting that cannot work, detected before connecting.
     #[error("{what}")]
     BadSettings {
-        /// The flag, and what would be right.
+        /// The flag, and a correct value.
         what: String,
     },
-    /// The network's, or nobody is there: worth another try, and another endpoint.
+    /// Network, or nothing listens there: worth a retry, and another endpoint.
     #[error("cannot reach etcd at {endpoint}: {why}")]
     Unreachable {
         /// URL.
         endpoint: String,
-        /// What the system said.
+        /// The system's error.
         why: String,
     },
-    /// The operator's: the store knows us not, or does not let us.
-    #[error("etcd at {endpoint} refuses us: {why}; check --etcd-user and what its roles permit")]
+    /// Operator: etcd does not know our user, or the user lacks permission.
+    #[error("etcd at {endpoint} denies access: {why}; check --etcd-user and its roles")]
     Refused {
         /// URL.
         endpoint: String,
-        /// What the store said.
+        /// The store's error.
         why: String,
     },
-    /// The operator's: something answers there, but not with this API.
+    /// Operator: a server answers, but not with this API.
     #[error("{endpoint} does not speak the etcd {api} API ({why}); {hint}")]
     NotSupported {
         /// URL.
         endpoint: String,
         /// `v2` or `v3`.
         api: &'static str,
-        /// How that showed.
+        /// The evidence.
         why: String,
-        /// What to try.
+        /// The remedy.
         hint: &'static str,
     },
-    /// The store's: it is there and says that it cannot, such as a member without a leader.
+    /// Store: it answers, but cannot serve, such as a member without a leader.
     #[error("etcd at {endpoint} cannot answer: {why}")]
     Failed {
         /// URL.
         endpoint: String,
-        /// What the store said.
+        /// The store's error.
         why: String,
     },
-    /// Nobody's: the history that was asked for is no longer kept. Read everything again.
-    #[error("etcd at {endpoint} no longer keeps the revision asked for")]
+    /// Nobody: the requested history is compacted. List everything again.
+    #[error("etcd at {endpoint} has compacted the requested revision")]
     Compacted {
         /// URL.
         endpoint: String,
     },
-    /// Nobody's: a lease was not renewed in time, and is gone with its keys. Grant it anew.
-    #[error("at {endpoint} the lease has ended")]
+    /// Nobody: a lease was not renewed in time and ended with its keys. Grant a new one.
+    #[error("the lease at {endpoint} has ended")]
     LeaseEnded {
         /// URL.
         endpoint: String,
     },
-    /// The operator's: a lease that only one process can hold is held by another.
-    #[error("{}: another process that is still running holds this lease", path.display())]
+    /// Operator: another process holds this lease, which only one process can hold.
+    #[error("{}: another running process holds this lease", path.display())]
     LeaseHeld {
         /// The lease's file.
         path: PathBuf,
     },
-    /// The store's: an answer that breaks its own protocol.
-    #[error("etcd at {endpoint} gave an answer that makes no sense: {why}")]
+    /// Store: an answer that violates its own protocol.
+    #[error("etcd at {endpoint} gave an invalid answer: {why}")]
     BadAnswer {
         /// URL.
         endpoint: String,
-        /// What is wrong with it.
+        /// The violation.
         why: String,
     },
-    /// The operator's: a text that is no key, or an edit that this key does not allow.
+    /// Operator: an invalid key, or an edit that this key does not allow.
     #[error("{key}: {why}")]
     BadKey {
         /// The full key.
         key: String,
-        /// What is wrong, and what would be right.
+        /// The mistake, and the remedy.
         why: String,
     },
-    /// Nobody's: there is no such key.
+    /// Nobody: the key does not exist.
     #[error("{key}: there is no such key")]
     NoSuchKey {
         /// The full key.
         key: String,
     },
-    /// The machine's: a file or folder that cannot be read or written.
+    /// Machine: a file or folder that cannot be read or written.
     #[error("{}: {why}", path.display())]
     Files {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         why: String,
     },
 }
 
-/// An error and everything below it on one line: the outermost rarely says what to do.
+/// An error and its causes on one line: the outermost error rarely tells what to do.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! What a follower has told so far, as one fingerprint a key: enough to see whether a new listing differs.
-//! Holds no values, does no IO.
+//! The keys that a follower has sent so far, with one fingerprint per value: enough to detect that a new listing
+//! differs. Stores no values, does no IO.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -8,7 +8,7 @@ use std::ops::Bound;
 use foldhash::fast::RandomState;
 use pointsman_table::Change;
 
-/// The keys told so far and a fingerprint of each value.
+/// The keys sent so far and a fingerprint of each value.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     hasher: RandomState,
@@ -16,27 +16,27 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether this listing says anything else than what was told.
+    /// Whether this listing differs from the keys sent so far.
     pub(super) fn differs(&self, entries: &[(Box<str>, Box<[u8]>)]) -> bool {
         entries.len() != self.prints.len() || entries.iter().any(|(key, value)| !self.has(key, value))
     }
 
-    /// Whether this key was told with this value.
+    /// Whether this key was sent with this value.
     pub(super) fn has(&self, key: &str, value: &[u8]) -> bool {
         self.prints.get(key) == Some(&self.print(value))
     }
 
-    /// Whether this key was told at all.
+    /// Whether this key was sent with any value.
     pub(super) fn contains(&self, key: &str) -> bool {
         self.prints.contains_key(key)
     }
 
-    /// Forgets everything and takes this listing.
+    /// Replaces all keys with this listing.
     pub(super) fn reset(&mut self, entries: &[(Box<str>, Box<[u8]>)]) {
         self.prints = entries.iter().map(|(key, value)| (key.clone(), self.print(value))).collect();
     }
 
-    /// Takes a change.
+    /// Applies a change.
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
             Change::Put { key, value } => {
@@ -50,7 +50,7 @@ impl Known {
         }
     }
 
-    /// The keys strictly below a directory; all of them for the empty one.
+    /// The keys strictly below a directory; all keys for the empty directory.
     pub(super) fn below(&self, directory: &str) -> impl Iterator<Item = &str> {
         let start = if directory.is_empty() { String::new() } else { format!("{directory}/") };
         self.prints
@@ -59,7 +59,7 @@ impl Known {
             .take_while(move |key| key.starts_with(&start))
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.prints.len()
     }

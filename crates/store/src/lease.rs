@@ -1,13 +1,13 @@
-//! Keys that live as long as somebody renews them, in whichever store, and edits that only their owner can make.
-//! Never waits to try again: that is `tenure`'s.
+//! Keys that live as long as their owner renews them, in any store, and edits that only the owner can make. Never
+//! retries; `tenure` does.
 //!
 //! ```text
 //! owner ─grant─> Lease ─renew, renew ...─> Ended (grant anew, write everything again) | Replaced (stop)
 //!                  └─apply edits: Done | Taken | Ended | Replaced
 //! ```
 //!
-//! An owner's lease has the same name at every start, so that a process that comes back finds its own keys. Whoever
-//! comes last under one name is the owner: the one before is told `Replaced`, and touches nothing any more.
+//! An owner's lease has the same name at every start, so a restarted process finds its own keys. The last process to
+//! start under a name is the owner; the one before gets `Replaced` and makes no more edits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::error::StoreError;
 use crate::etcd2::Etcd2Lease;
 use crate::etcd3::Etcd3Lease;
 use crate::model::Api;
-pub use crate::model::{Claim, DRAIN, Edit, Grip, Owner};
+pub use crate::model::{Claim, DRAIN, Edit, LeaseOutcome, Owner};
 use crate::store::Store;
 
-/// A lease, granted.
+/// A granted lease.
 pub struct Lease<'a>(Held<'a>);
 
 enum Held<'a> {
@@ -31,12 +31,11 @@ enum Held<'a> {
 }
 
 impl Store {
-    /// Grants the owner's lease for `ttl`, or takes over the one that is there under its name, with its keys and for as
-    /// long as that was granted for. `None` if another process came later.
+    /// Grants the owner's lease for `ttl`, or takes over the existing one with its keys and its own time to live.
+    /// `None` if another process started later.
     ///
     /// # Errors
-    /// [`StoreError::LeaseHeld`] in a folder where the process before still runs, and whatever keeps the store from
-    /// answering.
+    /// [`StoreError::LeaseHeld`] in a folder whose previous process still runs; any error of the store.
     pub async fn lease(&self, owner: &Owner, ttl: Duration, claim: Claim) -> Result<Option<Lease<'_>>, StoreError> {
         let held = match self.resolve().await? {
             Chosen::Etcd2(store) => Etcd2Lease::grant(store, owner, ttl, claim).await?.map(Held::Etcd2),
@@ -48,7 +47,7 @@ impl Store {
 }
 
 impl Lease<'_> {
-    /// How long it lives without being renewed.
+    /// How long it lives after a renewal.
     pub fn ttl(&self) -> Duration {
         match &self.0 {
             Held::Etcd2(lease) => lease.ttl(),
@@ -57,7 +56,7 @@ impl Lease<'_> {
         }
     }
 
-    /// Whether the store still speaks the API that it is of.
+    /// Whether the store still uses this lease's API.
     pub fn is_of(&self, store: &Store) -> bool {
         match store.in_use() {
             None => true,
@@ -66,11 +65,11 @@ impl Lease<'_> {
         }
     }
 
-    /// Makes it live for another `ttl`.
+    /// Extends it by another `ttl`.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering: it may have been renewed or not.
-    pub async fn renew(&self) -> Result<Grip, StoreError> {
+    /// Any error of the store. The lease may or may not have been renewed.
+    pub async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         match &self.0 {
             Held::Etcd2(lease) => lease.renew().await,
             Held::Etcd3(lease) => lease.renew().await,
@@ -78,8 +77,8 @@ impl Lease<'_> {
         }
     }
 
-    /// Makes edits, in no particular order; the answers are in that of the edits.
-    pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    /// Makes edits, in no particular order. The results are in the order of the edits.
+    pub async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         match &self.0 {
             Held::Etcd2(lease) => lease.apply(edits).await,
             Held::Etcd3(lease) => Box::pin(lease.apply(edits)).await,
@@ -87,10 +86,10 @@ impl Lease<'_> {
         }
     }
 
-    /// The keys that are this lease's, by their full names, and their values.
+    /// The lease's keys, by full name, and their values.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         match &self.0 {
             Held::Etcd2(lease) => lease.held().await,
@@ -99,10 +98,10 @@ impl Lease<'_> {
         }
     }
 
-    /// Ends it, and with it every key that it has, at once.
+    /// Ends the lease and all its keys at once.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering: it ends by itself then.
+    /// Any error of the store. The lease then ends when its time is over.
     pub async fn release(&self) -> Result<(), StoreError> {
         match &self.0 {
             Held::Etcd2(lease) => lease.release().await,

@@ -1,4 +1,4 @@
-//! The stores: followed by the balancer, edited by the commands. Nothing here knows what a key means.
+//! The stores. The balancer follows them, the commands edit them. Does not know what a key means.
 //!
 //! ```text
 //! Store ─> Auto ─> etcd3 | etcd2      follow: Update{Reset | Changes} and Condition
@@ -7,15 +7,15 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `model` | the words that stores and their users share |
-//! | `error` | what can go wrong, and whose fault it is |
-//! | `backoff`, `tls`, `values` | pauses between tries; certificates; values asked for one by one |
-//! | `known` | what a follower has told so far |
-//! | `etcd3`, `etcd2`, `directory` | the stores, each followed and edited |
-//! | `chosen`, `auto` | one of them; which etcd API holds the prefix |
-//! | `store` | all of them behind one face |
-//! | `lease` | keys that live as long as somebody renews them |
-//! | `tenure` | a lease, held for as long as its owner runs |
+//! | `model` | types that stores and their users share |
+//! | `error` | the errors, and whose fault they are |
+//! | `backoff`, `tls`, `values` | pauses between retries; certificates; values requested one by one |
+//! | `known` | the keys that a follower has reported |
+//! | `etcd3`, `etcd2`, `directory` | the stores: following and editing |
+//! | `chosen`, `auto` | one store; detects which etcd API holds the prefix |
+//! | `store` | one interface to all of them |
+//! | `lease` | keys that live as long as their owner renews them |
+//! | `tenure` | holds a lease while its owner runs |
 
 mod auto;
 pub mod backoff;
@@ -39,5 +39,5 @@ pub use directory::Directory;
 pub use error::StoreError;
 pub use etcd2::Etcd2;
 pub use etcd3::Etcd3;
-pub use model::{ASIDE, Amended, Api, Condition, Listing, Location, Made, Moment, StoreSettings, Update};
+pub use model::{ASIDE, Amended, Api, Condition, HistoryPoint, Listing, Location, Made, StoreSettings, Update};
 pub use store::Store;

@@ -1,4 +1,4 @@
-//! The words that every store and its users share: where keys are, what is told of them, what an owner's edits come to.
+//! The types that every store and its users share: locations, updates, results of edits.
 //! Does nothing: no IO, no waiting.
 
 use std::path::PathBuf;
@@ -8,34 +8,34 @@ use pointsman_table::Change;
 
 use crate::error::StoreError;
 
-/// Below this is what balancers and agents keep for themselves and each other, such as their status: nothing that is
-/// followed as keys, whatever the prefix, so that it never wakes a balancer. Its keys are in etcd v3 without the slash in
-/// front, in v2 hidden by their underscore, in a folder below `.pointsman`.
+/// Balancers and agents keep their own keys below this, such as their status. It lies outside every watched prefix, so
+/// these keys never wake a balancer: in etcd v3 they have no leading slash, in v2 the underscore hides them, in a
+/// folder they are below `.pointsman`.
 pub const ASIDE: &str = "/_pointsman";
-/// A moment of a store that a follower can tell to be past.
+/// A position in a store's history; a follower can tell whether it has passed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum HistoryPoint {
     /// The store's revision.
     Revision(u64),
-    /// The number in the key that was written, in a store without revisions: it only grows.
+    /// The counter in the written key, for stores without revisions; it only grows.
     Count(u64),
 }
 
-/// What `amend` did.
+/// The result of `amend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amended {
-    /// The value is another one, and the store shows it at this revision (0 where it has none).
+    /// The value was replaced at this revision (0 if the store has none).
     At(u64),
-    /// Nothing: the value is as it should be.
+    /// The value already was as it should be.
     Same,
 }
 
-/// What `mkdir` did.
+/// The result of `mkdir`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// The directory is there.
+    /// The directory exists.
     Directory,
-    /// Nothing: in etcd v3 a directory is only a shared beginning of keys.
+    /// Nothing to do: in etcd v3 a directory is only a shared key prefix.
     Nothing,
 }
 
@@ -44,59 +44,59 @@ pub enum Made {
 pub struct Listing {
     /// The store's revision.
     pub revision: u64,
-    /// Keys relative to what was listed, and values; ordered by key.
+    /// Keys relative to the listed key, and their values; ordered by key.
     pub entries: Vec<(Box<str>, Box<[u8]>)>,
-    /// Directories relative to what was listed, in stores where a directory is a real node.
+    /// Directories relative to the listed key, in stores with real directories.
     pub directories: Vec<Box<str>>,
 }
 
-/// What a store tells the control loop.
+/// A message from a store to the control loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// All keys at one revision: replaces everything known, whole. The revision may be lower than the last one.
+    /// All keys at one revision; replaces all earlier keys. The revision may be lower than the last one.
     Reset {
         /// The store's revision.
         revision: u64,
         /// Keys relative to the prefix, and values.
         entries: Vec<(Box<str>, Box<[u8]>)>,
     },
-    /// Everything that changed at one revision, in order: an etcd transaction is one of these.
+    /// All changes of one revision, in order. An etcd transaction is one such update.
     Changes {
-        /// The store's revision after them.
+        /// The store's revision after the changes.
         revision: u64,
         /// The changes.
         changes: Vec<Change>,
     },
 }
 
-/// How it stands with the store; watched by admin and logs.
+/// The state of the connection to the store, for the admin interface and the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Not reached yet since the start.
     Connecting {
-        /// What the last try said.
+        /// The error of the last attempt.
         error: Option<String>,
     },
     /// Listed and watched.
     Watching {
-        /// Which one, in words: `etcd v3 at http://127.0.0.1:2379`.
+        /// The store's name: `etcd v3 at http://127.0.0.1:2379`.
         via: String,
     },
-    /// Was watched, is out of reach; what was last read is served on.
+    /// Was watched, now unreachable; the last keys stay in use.
     Lost {
-        /// What the last try said.
+        /// The error of the last attempt.
         error: String,
     },
 }
 
-/// Where keys are and how to get at them.
+/// The location of the keys and how to access them.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
     /// Which store.
     pub location: Location,
     /// Which etcd API.
     pub api: Api,
-    /// `/haproxy-haproxy-1`, no slash at the end; empty for `/`.
+    /// `/haproxy-haproxy-1`, without a trailing slash; empty for `/`.
     pub prefix: String,
     /// User name and password for etcd.
     pub user: Option<(String, String)>,
@@ -104,23 +104,23 @@ pub struct StoreSettings {
     pub ca: Option<PathBuf>,
     /// PEM files of our certificate and key for etcd.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// How often the tree is listed again and compared (default 3 min, jittered).
+    /// How often the keys are listed again and compared (default 3 min, jittered).
     pub audit: Duration,
 }
 
 /// Which store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// etcd, by URLs (`http://` or `https://`, port included, no path).
+    /// etcd, by URL (`http://` or `https://`, with a port, without a path).
     Etcd(Vec<String>),
-    /// Files as keys below this folder; the prefix is a sub-folder path, as in etcd.
+    /// Files in this folder are the keys; the prefix is a sub-folder path, as in etcd.
     Directory(PathBuf),
 }
 
 /// Which etcd API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
-    /// v3 where the server has it, unless only v2 holds the prefix.
+    /// v3 if the server has it, unless only v2 holds the prefix.
     Auto,
     /// v2 over HTTP.
     V2,
@@ -128,7 +128,7 @@ pub enum Api {
     V3,
 }
 
-/// A full key is `/` and segments that mean the same in every store: none of them empty, `.` or `..`.
+/// A full key is `/` and segments valid in every store: none of them is empty, `.` or `..`.
 pub(crate) fn check_key(key: &str) -> Result<(), StoreError> {
     let proper = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains('\0');
     match key.strip_prefix('/') {
@@ -140,30 +140,29 @@ pub(crate) fn check_key(key: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Clone, Debug)]
 pub struct Owner {
     /// The same at every start: never 0, and positive as a signed number.
     pub(crate) id: u64,
-    /// Another one for each process.
+    /// Different for each process.
     pub(crate) session: String,
 }
 
 impl Owner {
-    /// An owner of this role, such as `balancer` or `agent`, and of a name that is the same at every start and nobody
-    /// else's.
+    /// An owner with this role, such as `balancer` or `agent`, and a unique name that is the same at every start.
     pub fn new(role: &str, name: &str) -> Self {
         let session = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         Self { id: fingerprint(&format!("{role}\0{name}")), session }
     }
 
-    /// The full key, or the file's, under which the store keeps the session that is the owner now.
+    /// The full key, or the file's key, where the store records the session of the current owner.
     pub(crate) fn place(&self) -> String {
         format!("{}/leases/{:016x}", ASIDE, self.id)
     }
 }
 
-/// FNV-1a, as the number must be the same from version to version.
+/// FNV-1a: the number must be the same in every version.
 fn fingerprint(text: &str) -> u64 {
     let hash = text
         .bytes()
@@ -171,17 +170,17 @@ fn fingerprint(text: &str) -> u64 {
     (hash >> 1).max(1)
 }
 
-/// One change of a key, by its full name.
+/// One change of a key, named in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// The key is to have this value, and to end with the lease.
+    /// Set this value; the key ends with the lease.
     Put {
         /// Full key.
         key: String,
         /// Value.
         value: Vec<u8>,
     },
-    /// The key is to be gone, if it is the lease's.
+    /// Delete the key if it belongs to the lease.
     Delete {
         /// Full key.
         key: String,
@@ -197,35 +196,35 @@ impl Edit {
     }
 }
 
-/// What came of an edit or a renewal.
+/// The result of an edit or a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grip {
-    /// Done, and the store's revision that shows it (0 where it has none).
+pub enum LeaseOutcome {
+    /// Done; the store's revision that shows it (0 if the store has none).
     Done(u64),
-    /// The key is somebody else's, and was left alone.
+    /// The key belongs to somebody else and was not changed.
     Taken,
-    /// The lease has ended, and its keys with it.
+    /// The lease and its keys have ended.
     Ended,
-    /// Another process has this owner's name now.
+    /// Another process now uses this owner's name.
     Replaced,
 }
 
-/// What an operator adds to an instance, whoever keeps it.
+/// The word that an operator appends to an instance's value, whoever wrote it.
 pub const DRAIN: &str = " drain";
 
-/// Whether a value is what its owner wrote, be it with an operator's word behind it.
+/// Whether a value is the one that its owner wrote, with or without an operator's ` drain`.
 pub(crate) fn is_same(value: &str, written: &str) -> bool {
     let plain = |text: &str| text.trim().to_owned();
     plain(value.trim().strip_suffix(DRAIN).unwrap_or(value))
         == plain(written.trim().strip_suffix(DRAIN).unwrap_or(written))
 }
 
-/// What a process has been to its lease before it asks for it.
+/// Whether the process held the lease before it asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It has just started, and takes over what the last process of this name had.
+    /// It has just started and takes over the keys of the last process with this name.
     First,
-    /// It had the lease: another process that has it now came later, and stays.
+    /// It held the lease before. If another process holds it now, that one started later and keeps it.
     Again,
 }
 

@@ -1,4 +1,4 @@
-//! One of the stores, behind one face: following it, and single reads and edits. What a lease makes of it is in `lease`.
+//! One interface to all stores: following, and single reads and edits. Leases are in `lease`.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::etcd2::Etcd2;
 use crate::etcd3::Etcd3;
-use crate::model::{Amended, Api, Condition, Listing, Location, Made, Moment, StoreSettings, Update, check_key};
+use crate::model::{Amended, Api, Condition, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key};
 
-/// How often a value is read and written again because somebody else wrote it meanwhile.
+/// How many times `amend` retries when another client writes the value in between.
 const AMENDMENTS: usize = 8;
-/// Between two tries to find out which API a store speaks.
+/// Time between two attempts to detect the store's API.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// One of the stores, ready to be followed or edited.
+/// An open store, to follow or to edit.
 pub enum Store {
     /// etcd, whichever API holds the prefix.
     Auto(Auto),
@@ -32,7 +32,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Takes the settings. Opens nothing: an unreachable store is found out, and waited for, by what comes next.
+    /// Takes the settings. Opens nothing: later calls find out whether the store can be reached.
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         Ok(match (&settings.location, settings.api) {
             (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
@@ -42,7 +42,7 @@ impl Store {
         })
     }
 
-    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
+    /// Sends the prefix's keys and then every change, through any outage, until the receiver is dropped.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         match self {
             Self::Auto(store) => Box::pin(store.follow(updates, condition)).await,
@@ -52,7 +52,7 @@ impl Store {
         }
     }
 
-    /// Everything below a full key, which need not exist; of the whole store for the empty one.
+    /// Everything below a full key, which need not exist. The empty key lists the whole store.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         if !prefix.is_empty() {
             check_key(prefix)?;
@@ -73,7 +73,7 @@ impl Store {
         }
     }
 
-    /// Sets a full key; the answer is the store's revision afterwards (0 for a directory, which has none).
+    /// Sets a full key. Returns the store's revision afterwards (0 for a directory store, which has none).
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         check_key(key)?;
         match self.resolve().await? {
@@ -83,8 +83,8 @@ impl Store {
         }
     }
 
-    /// Deletes a full key, with everything below it if `recursive`; the answer is the store's revision afterwards (0 for
-    /// a directory). A key that is not there is an error, and so is a directory that is not deleted as one.
+    /// Deletes a full key, with everything below it if `recursive`. Returns the store's revision afterwards (0 for a
+    /// directory store). Fails if the key does not exist, or if it is a directory and `recursive` is false.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         match self.resolve().await? {
             Chosen::Etcd2(store) => store.delete(key, recursive).await,
@@ -93,11 +93,11 @@ impl Store {
         }
     }
 
-    /// Replaces the value of a full key by what `change` makes of it, `None` for leaving it as it is. Whose the key is
-    /// and when it ends stay as they are.
+    /// Replaces the value of a full key with the result of `change`; `None` leaves it unchanged. The key keeps its
+    /// owner and its lease.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchKey`]; whatever keeps the store from answering.
+    /// [`StoreError::NoSuchKey`]; any error of the store.
     pub async fn amend(&self, key: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<Amended, StoreError> {
         for _ in 0..AMENDMENTS {
             let amended = match self.resolve().await? {
@@ -112,21 +112,22 @@ impl Store {
         Err(StoreError::BadKey { key: key.to_owned(), why: "it changes all the time; try again".to_owned() })
     }
 
-    /// Writes something else to a key that nobody reads; what tells whether a follower has seen that.
+    /// Writes a new value to a marker key. Returns a position; a follower that reaches it has seen all
+    /// earlier changes.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
-    pub async fn advance(&self, key: &str) -> Result<Moment, StoreError> {
+    /// Any error of the store.
+    pub async fn advance(&self, key: &str) -> Result<HistoryPoint, StoreError> {
         check_key(key)?;
         let value = format!("{:016x}", fastrand::u64(..));
         Ok(match self.resolve().await? {
-            Chosen::Etcd2(store) => Moment::Revision(store.put(key, value.as_bytes()).await?),
-            Chosen::Etcd3(store) => Moment::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
-            Chosen::Directory(store) => Moment::Count(store.count(key).await?),
+            Chosen::Etcd2(store) => HistoryPoint::Revision(store.put(key, value.as_bytes()).await?),
+            Chosen::Etcd3(store) => HistoryPoint::Revision(Box::pin(store.put(key, value.as_bytes())).await?),
+            Chosen::Directory(store) => HistoryPoint::Count(store.count(key).await?),
         })
     }
 
-    /// Makes a directory, with its parents, where the store has such a thing.
+    /// Makes a directory and its parents, if the store has directories.
     pub async fn mkdir(&self, key: &str) -> Result<Made, StoreError> {
         match self.resolve().await? {
             Chosen::Etcd2(store) => store.mkdir(key).await.map(|_| Made::Directory),
@@ -135,10 +136,10 @@ impl Store {
         }
     }
 
-    /// The same settings with nothing left to find out: which API holds the prefix is decided, for other prefixes too.
+    /// The same settings with the API decided: the API that holds this prefix, for other prefixes too.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn settle(&self, settings: &StoreSettings) -> Result<StoreSettings, StoreError> {
         let api = match self.resolve().await? {
             Chosen::Etcd2(_) => Api::V2,
@@ -148,7 +149,7 @@ impl Store {
         Ok(StoreSettings { api, ..settings.clone() })
     }
 
-    /// As [`Store::settle`], once the store answers; what keeps it from that is said when it is news.
+    /// As [`Store::settle`], but waits until the store answers; logs each new error once.
     pub async fn settled(&self, settings: &StoreSettings) -> StoreSettings {
         let mut told = None;
         loop {
@@ -164,7 +165,7 @@ impl Store {
         }
     }
 
-    /// The API that is followed, where that was found out and may change.
+    /// The followed API, if it was detected and may change.
     pub(crate) fn in_use(&self) -> Option<Api> {
         match self {
             Self::Auto(store) => store.followed(),
@@ -182,7 +183,7 @@ impl Store {
     }
 }
 
-/// In v3 a directory is only a shared beginning of keys: deleting it without all below it finds nothing.
+/// In v3 a directory is only a shared key prefix, so deleting it without `recursive` finds nothing.
 async fn delete_v3(store: &Etcd3, key: &str, recursive: bool) -> Result<u64, StoreError> {
     match store.delete(key, recursive).await {
         Err(StoreError::NoSuchKey { key }) if !recursive && !store.list(&key).await?.entries.is_empty() => {

@@ -1,4 +1,4 @@
-//! PEM files of the settings to a TLS client's configuration. Never connects.
+//! Builds a TLS client configuration from the PEM files in the settings. Never connects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::error::StoreError;
 use crate::model::StoreSettings;
 
-/// How to speak TLS to the store: `--etcd-ca` or the system's roots, and our certificate if there is one.
+/// TLS towards the store: `--etcd-ca` or the system's roots, and our certificate if there is one.
 ///
-/// The list of application protocols is left empty; whoever connects sets its own.
+/// The list of application protocols is empty; the caller sets its own.
 ///
 /// # Errors
-/// [`StoreError::BadSettings`], naming the flag and file.
+/// [`StoreError::BadSettings`] with the flag and file.
 pub fn client_config(settings: &StoreSettings) -> Result<ClientConfig, StoreError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -39,7 +39,7 @@ fn identified(
         .map_err(|error| bad(format!("--etcd-key {}: no private key in PEM form: {error}", key.display())))?;
     builder.with_client_auth_cert(chain, secret).map_err(|error| {
         let (cert, key) = (cert.display(), key.display());
-        bad(format!("--etcd-cert {cert} and --etcd-key {key} do not make a pair: {error}"))
+        bad(format!("--etcd-cert {cert} and --etcd-key {key} do not match: {error}"))
     })
 }
 
@@ -64,7 +64,10 @@ fn system_roots() -> Result<RootCertStore, StoreError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(bad("this system has no certificate authorities; name etcd's own with --etcd-ca FILE".to_owned()));
+        return Err(bad(
+            "this system has no certificate authorities; set --etcd-ca FILE to the authority of etcd's certificate"
+                .to_owned(),
+        ));
     }
     Ok(roots)
 }
@@ -74,7 +77,7 @@ fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>,
     let certificates: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
     if certificates.is_empty() {
-        return Err(bad(format!("{flag} {}: no certificate in it; a PEM file is expected", path.display())));
+        return Err(bad(format!("{flag} {}: contains no certificate; expected a PEM file", path.display())));
     }
     Ok(certificates)
 }

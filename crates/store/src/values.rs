@@ -1,4 +1,4 @@
-//! Values of many keys, where a store gives them one by one. Knows no store.
+//! Reads the values of many keys, for stores that return them one by one. Knows no store.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::StoreError;
 
-/// Values of keys, read one by one, so many at once. Keys that are gone are left out.
+/// Reads the values of keys, one request each, `at_once` in parallel. Omits keys that no longer exist.
 pub(crate) async fn values<F>(
     keys: Vec<String>,
     at_once: usize,

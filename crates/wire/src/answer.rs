@@ -1,28 +1,28 @@
-//! Responses of our own: error pages and the like. Complete, bodies included. Never decides which status to send.
+//! Local replies: error pages and the like, with their bodies. Does not choose the status.
 
 use crate::head::{BodyLength, push_digits, push_framing, push_header};
 
-/// A complete response of our own, with a status that has a body (not 1xx, 204, 304).
+/// A complete local reply, with a status that has a body (not 1xx, 204, 304).
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The status; 405 gets an `Allow` header.
     pub status: u16,
-    /// The body, HTML if it begins with `<`, else plain text. `None`: a short page that names the status.
+    /// The body: HTML if it begins with `<`, else plain text. `None`: a short page that names the status.
     pub body: Option<&'a str>,
-    /// Whether the client's connection is kept after it.
+    /// Whether the client's connection stays open afterwards.
     pub keep_alive: bool,
-    /// Whether it answers a HEAD request: headers as for GET, no body.
+    /// Whether it answers a HEAD request: the same headers as for GET, no body.
     pub head_request: bool,
 }
 
-/// What surrounds the status, its reason and its explanation on a page of ours.
+/// The page around the status, its reason phrase and its explanation.
 const PAGE: [&str; 4] = ["<!doctype html>\n<title>", "</title>\n<h1>", "</h1>\n<p>", "</p>\n"];
 
-/// CONNECT is the one method refused, so every other is allowed (RFC 9110 §10.2.1 requires the header with 405).
+/// CONNECT is the only method refused, so all others are allowed (RFC 9110 §10.2.1 requires the header with 405).
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Answer<'_> {
-    /// Appends head and body.
+    /// Appends the head and the body.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.write_head(out);
         if !self.head_request {
@@ -45,7 +45,7 @@ impl Answer<'_> {
             push_header(out, "Allow", ALLOW.as_bytes());
         }
         push_framing(out, BodyLength::Length(self.body_length() as u64));
-        // HTTP/1.0 clients need to be told, and it does the others no harm.
+        // HTTP/1.0 clients need this header, and it does not harm others.
         push_header(out, "Connection", if self.keep_alive { b"keep-alive" } else { b"close" });
         out.extend_from_slice(b"\r\n");
     }
@@ -66,7 +66,7 @@ impl Answer<'_> {
         bytes
     }
 
-    /// Hands out the parts of the page that names the status.
+    /// Passes each part of the status page to `part`.
     fn page(&self, part: impl FnMut(&'static str)) {
         let reason = reason(self.status);
         let parts = [PAGE[0], reason, PAGE[1], reason, PAGE[2], explanation(self.status), PAGE[3]];
@@ -74,7 +74,7 @@ impl Answer<'_> {
     }
 }
 
-/// The reason phrase of a status (RFC 9110 §15, RFC 6585); that of its class for those not listed.
+/// The reason phrase of a status (RFC 9110 §15, RFC 6585); for an unlisted status, the phrase of its class.
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
@@ -104,7 +104,7 @@ pub fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
-        // RFC 9110 §15: an unknown status is read as the x00 of its class.
+        // RFC 9110 §15: an unknown status means the same as the x00 of its class.
         _ => match status / 100 {
             1 => "Continue",
             2 => "OK",

@@ -11,11 +11,11 @@ use crate::head::{BodyLength, HeadLimits, HeadProgress, push_digits};
 use crate::refusal::BadBody;
 use crate::trailers::Trailers;
 
-/// Decodes a body as its bytes come. A step looks at the unread bytes and says what the first of them are.
+/// Decodes a body as its bytes arrive. Each step classifies the first unread bytes.
 #[derive(Debug)]
 pub struct BodyReader {
     state: State,
-    /// Bytes of chunk extensions that the data so far does not make up for.
+    /// Chunk extension bytes in excess of what the data so far allows.
     overhead: usize,
     head_bytes: usize,
 }
@@ -34,26 +34,26 @@ enum State {
     Done,
 }
 
-/// What the next bytes are. `used` is how many bytes of the input the step took.
+/// The meaning of the next bytes. `used` counts the input bytes that the step consumed.
 #[derive(Debug)]
 pub enum Step<'b> {
     /// Body data.
     Data {
         /// The data, a part of the input; never empty.
         bytes: &'b [u8],
-        /// Bytes of input taken, framing included.
+        /// Input bytes consumed, framing included.
         used: usize,
     },
-    /// More input is needed; `used` bytes are framing that is done with.
+    /// More input is needed; `used` bytes of framing are consumed.
     More {
-        /// Bytes of input taken.
+        /// Input bytes consumed.
         used: usize,
     },
-    /// The body is complete; what follows `used` is the next message.
+    /// The body is complete; the next message starts after `used`.
     End {
-        /// Bytes of input taken.
+        /// Input bytes consumed.
         used: usize,
-        /// The trailer section, empty for most.
+        /// The trailer section, usually empty.
         trailers: Trailers<'b>,
     },
 }
@@ -61,11 +61,11 @@ pub enum Step<'b> {
 /// 64 bits.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Extension bytes that each chunk may have for free, on top of one for each byte of data.
+/// Extension bytes allowed per chunk, in addition to one per data byte.
 const FREE_OVERHEAD: usize = 16;
 
 impl BodyReader {
-    /// A reader for a body of this length. `head_bytes` bounds chunk extensions and trailers.
+    /// A reader for a body of this length. `head_bytes` limits chunk extensions and trailers.
     pub fn new(length: BodyLength, head_bytes: usize) -> Self {
         let state = match length {
             BodyLength::None | BodyLength::Length(0) => State::Done,
@@ -76,7 +76,7 @@ impl BodyReader {
         BodyReader { state, overhead: 0, head_bytes }
     }
 
-    /// Looks at the unread bytes. After `End`, further calls give `End` with 0 bytes used.
+    /// Reads the next part of the input. After `End`, further calls return `End` with 0 bytes used.
     ///
     /// # Errors
     /// [`BadBody`] when the framing is malformed.
@@ -99,7 +99,7 @@ impl BodyReader {
         }
     }
 
-    /// Whether the sender closing now ends the body properly (true only for `UntilClose` and after the end).
+    /// Whether the body is complete if the sender closes now (true only for `UntilClose` and after the end).
     pub fn may_close(&self) -> bool {
         matches!(self.state, State::UntilClose | State::Done)
     }
@@ -122,7 +122,7 @@ impl BodyReader {
         Step::Data { bytes: &rest[..len], used: used + len }
     }
 
-    /// Takes chunk framing, at least one byte of it. `rest` is not empty.
+    /// Consumes chunk framing, at least one byte. `rest` is not empty.
     fn framing(&mut self, rest: &[u8]) -> Result<usize, BadBody> {
         if let State::Extension { size, semicolon } = self.state {
             return self.extension(size, semicolon, rest);
@@ -144,13 +144,13 @@ impl BodyReader {
         State::Data(size)
     }
 
-    /// Takes what there is of an extension, which nobody downstream gets to see (RFC 9112 §7.1.1).
+    /// Consumes the available part of a chunk extension, which is not forwarded (RFC 9112 §7.1.1).
     fn extension(&mut self, size: u64, semicolon: bool, rest: &[u8]) -> Result<usize, BadBody> {
         let text = rest.iter().position(|&byte| is_control(byte)).unwrap_or(rest.len());
         let semicolon = match rest[..text].iter().find(|byte| !matches!(byte, b' ' | b'\t')) {
             Some(b';') => true,
             None => semicolon,
-            // White space alone may stand before a semicolon, and nothing else may.
+            // Only white space may precede the semicolon.
             Some(_) if semicolon => true,
             Some(_) => return Err(BadBody::ChunkSize),
         };
@@ -184,7 +184,7 @@ impl BodyReader {
     }
 }
 
-/// The state after one more byte of a chunk size line.
+/// The state after one more byte of the chunk size line.
 fn sized(size: u64, digits: u8, byte: u8) -> Result<State, BadBody> {
     let digit = char::from(byte).to_digit(16).map(u64::from);
     match (byte, digit) {
@@ -202,20 +202,20 @@ fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
-/// Encodes a body for the other side.
+/// Encodes a body for the receiving side.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyWriter {
     length: BodyLength,
 }
 
 impl BodyWriter {
-    /// A writer of this framing.
+    /// A writer for this framing.
     pub fn new(length: BodyLength) -> Self {
         BodyWriter { length }
     }
 
-    /// Appends data in its framing (nothing for empty data: an empty chunk would end the body). Counting is the
-    /// reader's: a body of a declared length is copied from one of the same length.
+    /// Appends data in its framing; nothing for empty data, because an empty chunk would end the body. The reader does
+    /// the counting: a body of a declared length is copied from one of the same length.
     pub fn data(&self, bytes: &[u8], out: &mut Vec<u8>) {
         match self.length {
             BodyLength::None => {}
@@ -225,7 +225,7 @@ impl BodyWriter {
         }
     }
 
-    /// Appends what ends the body. Trailers go only where the framing has room for them.
+    /// Appends the end of the body. Trailers are written only if the framing allows them.
     pub fn end(&self, trailers: &Trailers<'_>, out: &mut Vec<u8>) {
         if self.length == BodyLength::Chunked {
             out.extend_from_slice(b"0\r\n");
@@ -236,7 +236,7 @@ impl BodyWriter {
 }
 
 fn push_chunk(bytes: &[u8], out: &mut Vec<u8>) {
-    // A size of 64 bits and two line ends.
+    // A 64-bit size and two line ends.
     out.reserve(bytes.len() + 20);
     push_digits(out, bytes.len() as u64, 16);
     out.extend_from_slice(b"\r\n");
@@ -250,7 +250,7 @@ mod tests {
 
     const HEAD_BYTES: usize = 1024;
 
-    /// The data, its trailers, and how many bytes the body took; fed `step` bytes more at a time.
+    /// The data, its trailers, and the length of the body; each call gets `step` more bytes.
     fn read(length: BodyLength, input: &[u8], step: usize) -> Result<(String, usize), BadBody> {
         let mut reader = BodyReader::new(length, HEAD_BYTES);
         let (mut text, mut taken, mut end) = (String::new(), 0, 0);

@@ -1,12 +1,12 @@
-//! Sorts a head's header lines in one pass: what frames the body, what belongs to the connection, what we write
-//! ourselves. Never judges; requests and responses do.
+//! Classifies a head's header lines in one pass: body framing, connection headers, headers that we replace. Accepts or
+//! refuses nothing; requests and responses do.
 
 use crate::head::{Header, Version};
 
-/// What a header is to us, by its name.
+/// The role of a header, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
-    /// End-to-end: goes on as it came.
+    /// End-to-end: forwarded unchanged.
     Other,
     Host,
     ContentLength,
@@ -15,15 +15,15 @@ pub(crate) enum Field {
     Upgrade,
     Expect,
     ForwardedFor,
-    /// Ours is written in its place: `X-Forwarded-Proto`, and what a CGI backend would take for one of ours.
+    /// We write our own instead: `X-Forwarded-Proto`, and any name that a CGI backend would read as one of ours.
     Replaced,
-    /// Ends at this hop: RFC 9110 §7.6.1, and `Proxy`, which CGI would turn into the variable `HTTP_PROXY`.
+    /// Removed at this hop: RFC 9110 §7.6.1, and `Proxy`, which CGI would turn into the variable `HTTP_PROXY`.
     HopByHop,
-    /// Not `Content-Length` or `Transfer-Encoding`, but the same for a reader that folds `_` and the like into `-`.
+    /// Not `Content-Length` or `Transfer-Encoding`, but read as such by a backend that folds `_` and the like into `-`.
     FramingLookAlike,
 }
 
-/// Names by length, so that most headers are told from all of these by their length or first byte alone.
+/// Names by length: most headers are ruled out by their length or first byte.
 pub(crate) fn classify(name: &str) -> Field {
     match name.len() {
         2 => pick(name, &[("te", Field::HopByHop)]),
@@ -65,7 +65,7 @@ fn folded((_, field): &(&str, Field)) -> Field {
     }
 }
 
-/// Whether a reader that turns every other byte than a letter or digit into `-` reads the two names as one.
+/// Whether a reader that folds every byte other than a letter or digit into `-` reads the two names as the same.
 pub(crate) fn folds_into(name: &str, known: &str) -> bool {
     let fold = |byte: u8| {
         if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
@@ -91,7 +91,7 @@ impl Positions {
     }
 }
 
-/// A header that may stand in a head once.
+/// A header that may occur once in a head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Seen<'b> {
     #[default]
@@ -109,7 +109,7 @@ impl<'b> Seen<'b> {
     }
 }
 
-/// A head's headers, sorted.
+/// A head's headers, classified.
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'b> {
     pub(crate) host: Seen<'b>,
@@ -118,9 +118,9 @@ pub(crate) struct Fields<'b> {
     pub(crate) upgrade: Seen<'b>,
     pub(crate) expect: Seen<'b>,
     pub(crate) options: Options,
-    /// Headers that end here: connection headers, whatever they nominate, and framing, which is written anew.
+    /// Headers removed at this hop: connection headers, the headers that they list, and framing, which is rewritten.
     pub(crate) hop: Positions,
-    /// Request headers that end here because we write our own.
+    /// Request headers that we replace with our own.
     pub(crate) ours: Positions,
     pub(crate) forwarded_for: bool,
     pub(crate) framing_look_alike: bool,
@@ -138,7 +138,7 @@ impl<'b> Fields<'b> {
         fields
     }
 
-    /// Whether the sender keeps the connection (RFC 9112 §9.3).
+    /// Whether the sender keeps the connection open (RFC 9112 §9.3).
     pub(crate) fn keep_alive(&self, version: Version) -> bool {
         !self.options.close && (version == Version::Http11 || self.options.keep_alive)
     }
@@ -172,20 +172,20 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// What the Connection headers ask for (RFC 9110 §7.6.1).
+/// The options of the Connection headers (RFC 9110 §7.6.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
-    /// Options of other names: headers that end here.
+    /// Other options: names of headers to remove.
     pub(crate) others: bool,
-    /// Options that would take a header away that tells where the message goes or ends.
+    /// Options that would remove a routing or framing header.
     pub(crate) routing: bool,
     pub(crate) count: usize,
 }
 
-/// The most options that a head's Connection headers may hold: each is compared with each header.
+/// The maximum number of options in a head's Connection headers: each is compared with each header.
 pub(crate) const MAX_OPTIONS: usize = 32;
 
 impl Options {
@@ -202,13 +202,13 @@ impl Options {
     }
 }
 
-/// The members of a comma-separated list, empty ones left out (RFC 9110 §5.6.1.2).
+/// The members of a comma-separated list, without empty ones (RFC 9110 §5.6.1.2).
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-/// Marks the headers that Connection nominates. End-to-end headers stay, whatever it says: a client that could have
-/// `Cookie` or `X-Forwarded-For` taken out here would reach the instance as somebody else.
+/// Marks the headers that Connection lists. End-to-end headers stay: a client that could remove `Cookie` or
+/// `X-Forwarded-For` here would reach the instance as somebody else.
 #[cold]
 fn nominate(headers: &[Header<'_>], fields: &mut Fields<'_>) {
     let connection = headers.iter().filter(|header| classify(header.name) == Field::Connection);
@@ -232,7 +232,7 @@ fn is_routing(option: &[u8]) -> bool {
     [&b"host"[..], b"content-length", b"transfer-encoding"].iter().any(|name| option.eq_ignore_ascii_case(name))
 }
 
-/// Names that are meant for the final recipient and that Connection must not list (RFC 9110 §7.6.1).
+/// Headers for the final recipient, which Connection must not list (RFC 9110 §7.6.1).
 const END_TO_END: [&str; 25] = [
     "accept",
     "age",
@@ -261,7 +261,7 @@ const END_TO_END: [&str; 25] = [
     "x-request-id",
 ];
 
-/// The beginnings of more such names.
+/// Prefixes of more such names.
 const END_TO_END_PREFIXES: [&str; 6] = ["accept-", "access-control-", "content-", "if-", "sec-", "x-forwarded-"];
 
 fn is_end_to_end(option: &[u8]) -> bool {

@@ -1,9 +1,10 @@
-//! Where a body ends, from the headers that say so (RFC 9112 §6). What two readers could take differently is refused.
+//! Finds where a body ends, from the framing headers (RFC 9112 §6). Refuses headers that two readers could understand
+//! differently.
 
 use crate::fields::{Fields, Seen, list};
 use crate::head::{BodyLength, Version};
 
-/// Framing headers that have no reading, or more than one.
+/// Framing headers that are invalid or ambiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadFraming {
@@ -13,13 +14,13 @@ pub enum BadFraming {
     /// More than one Content-Length, even if they agree.
     #[error("there are several Content-Length headers")]
     SeveralContentLengths,
-    /// Both ways to say where the body ends.
+    /// Both Content-Length and Transfer-Encoding.
     #[error("there are both Content-Length and Transfer-Encoding")]
     TwoLengths,
     /// A Transfer-Encoding that is not exactly one `chunked`.
     #[error("Transfer-Encoding is not exactly `chunked`")]
     TransferEncoding,
-    /// A proper list of transfer codings that ends with `chunked` and holds another one.
+    /// A valid list of transfer codings that ends with `chunked` and contains another coding.
     #[error("a transfer coding other than `chunked` is not supported")]
     UnsupportedCoding,
     /// HTTP/1.0 has no transfer codings (RFC 9112 §6.1).
@@ -28,7 +29,7 @@ pub enum BadFraming {
 }
 
 impl BadFraming {
-    /// The status that answers such a request.
+    /// The response status for such a request.
     pub(crate) fn status(self) -> u16 {
         match self {
             BadFraming::UnsupportedCoding => 501,
@@ -62,7 +63,7 @@ fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
     number.filter(fits).ok_or(BadFraming::ContentLength)
 }
 
-/// RFC 9112 §6.1: a coding that is not understood gets 501; §6.3: one that leaves the end unknown gets 400.
+/// RFC 9112 §6.1: an unsupported coding gets 501; §6.3: one that leaves the body's end unknown gets 400.
 fn judge_codings(value: &[u8]) -> BadFraming {
     const OTHERS: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
     let known = |coding: &[u8]| OTHERS.iter().any(|other| coding.eq_ignore_ascii_case(other));

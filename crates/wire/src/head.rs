@@ -1,11 +1,11 @@
-//! What request and response heads share: versions, headers, limits, body lengths, and the rules of their lines.
-//! Never knows which side it reads.
+//! Shared by request and response heads: versions, headers, limits, body lengths, and the rules for header lines. Does
+//! not know which of the two it reads.
 
 use std::mem::MaybeUninit;
 
 use memchr::memchr_iter;
 
-/// The most headers that any setting can allow in one head.
+/// The upper bound of any setting for headers per head.
 pub const MAX_HEADERS: usize = 256;
 
 /// One header line, name as received.
@@ -26,16 +26,16 @@ pub enum Version {
 /// Bounds on a head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// Most bytes, final empty line included.
+    /// Maximum bytes, including the final empty line.
     pub bytes: usize,
-    /// Most header lines, at most [`MAX_HEADERS`].
+    /// Maximum header lines, at most [`MAX_HEADERS`].
     pub headers: usize,
 }
 
 /// Where a body ends (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
-    /// No body at all.
+    /// No body.
     None,
     /// This many bytes; 0 is written as `Content-Length: 0`.
     Length(u64),
@@ -45,7 +45,7 @@ pub enum BodyLength {
     UntilClose,
 }
 
-/// A line of a head that is not as RFC 9112 §2.2 and §5 have it.
+/// A head line that violates RFC 9112 §2.2 or §5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadLine {
@@ -67,7 +67,7 @@ pub enum BadLine {
 }
 
 impl BadLine {
-    /// The status that answers a request with such a line.
+    /// The response status for a request with such a line.
     pub(crate) fn status(self) -> u16 {
         match self {
             BadLine::BareLineFeed | BadLine::Folded | BadLine::SpaceBeforeColon | BadLine::Name | BadLine::Value => 400,
@@ -75,10 +75,10 @@ impl BadLine {
     }
 }
 
-/// Tells when parsing an incomplete head again is worth it, so that a peer that sends a byte at a time costs
-/// time in proportion to what it sends, and a malformed beginning is still refused before its end comes.
+/// Decides when to parse an incomplete head again. A peer that sends one byte at a time costs parsing time in
+/// proportion to its bytes, and a malformed head is still refused before it is complete.
 ///
-/// One is kept for each head; a new head starts with a new one.
+/// Use a new one for each head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadProgress {
     scanned: usize,
@@ -86,8 +86,9 @@ pub struct HeadProgress {
 }
 
 impl HeadProgress {
-    /// Whether to parse `buffer`, which holds the head from its first byte: it was never parsed, has an empty line in
-    /// what is new, is at least twice as long as when last parsed, or has reached the limit.
+    /// Whether to parse `buffer`, which holds the head from its first byte. True if it was never parsed, if the new
+    /// bytes contain an empty line, if it is at least twice as long as at the last parse, or if it has reached the
+    /// limit.
     pub fn ready(&mut self, buffer: &[u8], limits: HeadLimits) -> bool {
         let new = buffer.get(self.scanned.saturating_sub(2)..).unwrap_or(buffer);
         self.scanned = buffer.len();
@@ -104,12 +105,12 @@ fn has_empty_line(bytes: &[u8]) -> bool {
 }
 
 impl HeadLimits {
-    /// The part of the buffer that a head may take.
+    /// The part of the buffer within the limit.
     pub(crate) fn window<'b>(&self, buffer: &'b [u8]) -> &'b [u8] {
         &buffer[..buffer.len().min(self.bytes)]
     }
 
-    /// Whether a head that is incomplete in this window can no longer fit.
+    /// Whether an incomplete head that fills this window exceeds the limit.
     pub(crate) fn exhausted(&self, window: &[u8]) -> bool {
         window.len() >= self.bytes
     }
@@ -119,14 +120,14 @@ impl HeadLimits {
     }
 }
 
-/// Refuses bare line feeds, which httparse takes for line ends. Bare carriage returns it refuses itself.
+/// Refuses bare line feeds, which httparse accepts as line ends. httparse itself refuses bare carriage returns.
 pub(crate) fn check_line_ends(head: &[u8]) -> Result<(), BadLine> {
     let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     if memchr_iter(b'\n', head).any(bare) { Err(BadLine::BareLineFeed) } else { Ok(()) }
 }
 
-/// The same for a whole head, without looking at every byte: httparse lets a line feed stand only at the end of a line,
-/// so that those before the header names and that of the empty line are all there are.
+/// Same check for a whole head without scanning every byte: httparse accepts a line feed only at the end of a line, so
+/// it is enough to check the line feeds before each header name and the final empty line.
 pub(crate) fn check_parsed_line_ends(head: &[u8], headers: &[Header<'_>]) -> Result<(), BadLine> {
     let begins_line = |header: &Header<'_>| {
         let at = (header.name.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
@@ -136,7 +137,7 @@ pub(crate) fn check_parsed_line_ends(head: &[u8], headers: &[Header<'_>]) -> Res
     if proper { Ok(()) } else { Err(BadLine::BareLineFeed) }
 }
 
-/// Names what is wrong with the first header line that httparse refused for its name.
+/// Finds what is wrong with the first header name that httparse refused.
 pub(crate) fn diagnose_name(head: &[u8]) -> BadLine {
     let lines = head.split(|&byte| byte == b'\n').skip(1);
     lines.filter_map(name_fault).next().unwrap_or(BadLine::Name)
@@ -160,7 +161,7 @@ pub(crate) fn push_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the header that tells where the body ends, if it takes one.
+/// Appends the body framing header, if the body needs one.
 pub(crate) fn push_framing(out: &mut Vec<u8>, body: BodyLength) {
     match body {
         BodyLength::Length(bytes) => push_length(out, bytes),

@@ -1,4 +1,4 @@
-//! Bytes in, bytes out: HTTP/1 heads and bodies (RFC 9110, RFC 9112). Pure: no IO, no clock, no runtime.
+//! HTTP/1 messages: parses and writes heads and bodies (RFC 9110, RFC 9112). Pure: no IO, no clock, no runtime.
 //!
 //! ```text
 //! bytes -> parse_request  -> RequestHead  -> RequestHead::write  -> bytes for the instance
@@ -12,24 +12,26 @@
 //! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
-//! | `request`, `response` | heads parsed, judged, written anew |
+//! | `request`, `response` | heads: parsing, checking, rewriting |
 //! | `trailers`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
 //!
-//! Heads are parsed, judged and written anew; what two readers could read two ways is refused, never guessed.
+//! Heads are parsed, checked and rewritten. A message that two readers could understand differently is refused.
 //!
 //! # Where the RFCs leave a choice
-//! - Lines end with CRLF alone. Folded lines, control bytes and white space before a colon are refused both ways.
-//! - A body has one length: a second Content-Length is refused even if it agrees, and so is one beside a
-//!   Transfer-Encoding, which must be exactly `chunked`. Requests with `Content_Length` and the like are refused, for
-//!   a CGI backend folds `_` into `-`.
-//! - Target and Host must name the same place. A fragment, bytes beyond ASCII, and a backslash in the path are refused;
-//!   the path is otherwise passed on as it came, neither decoded nor normalised.
-//! - What Connection nominates is removed, except end-to-end headers such as `Cookie`, `Authorization`, `Content-*`
-//!   and `X-Forwarded-*`. A request that nominates Host or a framing header is refused.
-//! - `TE`, `Proxy`, `HTTP2-Settings` and proxy credentials end here; `Upgrade` passes for one protocol of another
-//!   family than HTTP and TLS, without a body. Trailers pass, those that could be mistaken for headers excepted.
-//! - `Expect` passes as `100-continue` where there is a body to wait for; any other is refused.
+//! - Lines end with CRLF only. Folded lines, control bytes and white space before a colon are refused in both
+//!   directions.
+//! - A body has one length. A second Content-Length is refused even if both agree; a Content-Length beside a
+//!   Transfer-Encoding is refused too. The only Transfer-Encoding accepted is exactly `chunked`. Requests with
+//!   `Content_Length` and the like are refused, because a CGI backend folds `_` into `-`.
+//! - Target and Host must name the same host and port. A fragment, bytes beyond ASCII, and a backslash in the path are
+//!   refused; the path is otherwise forwarded unchanged, neither decoded nor normalised.
+//! - Headers listed in Connection are removed, except end-to-end headers such as `Cookie`, `Authorization`, `Content-*`
+//!   and `X-Forwarded-*`. A request whose Connection lists Host or a framing header is refused.
+//! - `TE`, `Proxy`, `HTTP2-Settings` and proxy credentials are removed. `Upgrade` is forwarded if it names one protocol
+//!   that is neither HTTP nor TLS and the request has no body. Trailers are forwarded, except those that could be
+//!   mistaken for headers.
+//! - `Expect: 100-continue` is forwarded if the request has a body; any other expectation is refused.
 
 mod answer;
 mod body;

@@ -3,7 +3,7 @@
 use crate::framing::BadFraming;
 use crate::head::BadLine;
 
-/// Why a request is refused. Every one closes the connection.
+/// The reason to refuse a request. Each closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadRequest {
@@ -22,17 +22,17 @@ pub enum BadRequest {
     /// Not `method SP target SP version CRLF`.
     #[error("the request line is malformed")]
     RequestLine,
-    /// A version that is well written but neither 1.0 nor 1.1: 505.
+    /// A well-formed version other than 1.0 and 1.1: 505.
     #[error("the HTTP version is not supported")]
     Version,
     /// A method longer than any in use: 501 (RFC 9112 §3).
     #[error("the method is too long")]
     MethodTooLong,
-    /// CONNECT: 405. There is no forward proxy here.
+    /// CONNECT: 405. Pointsman is not a forward proxy.
     #[error("CONNECT is not allowed")]
     Connect,
     /// A target that is not a path, an http or https URL, or `*` with OPTIONS.
-    #[error("the request target has no form that is served")]
+    #[error("the request target has an unsupported form")]
     TargetForm,
     /// A byte beyond ASCII in the target, or a backslash in its path.
     #[error("the request target holds a byte that must be encoded")]
@@ -49,20 +49,20 @@ pub enum BadRequest {
     /// A Host that is not `host[:port]`.
     #[error("the Host header is not a host and port")]
     Host,
-    /// Target and Host name different places.
+    /// Target and Host name different hosts or ports.
     #[error("the Host header differs from the request target")]
     HostMismatch,
-    /// A header line that is malformed.
+    /// A malformed header line.
     #[error(transparent)]
     Line(#[from] BadLine),
-    /// Framing headers that have no reading, or more than one: 400, or 501 for a coding that is not supported.
+    /// Framing headers that are invalid or ambiguous: 400, or 501 for an unsupported coding.
     #[error(transparent)]
     Framing(#[from] BadFraming),
     /// `Content_Length` and the like, which a CGI backend reads as `Content-Length`.
     #[error("a header could be taken for Content-Length or Transfer-Encoding")]
     FramingLookAlike,
-    /// Connection nominates Host, Content-Length or Transfer-Encoding.
-    #[error("the Connection header names a header that tells where the request goes or ends")]
+    /// Connection lists Host, Content-Length or Transfer-Encoding.
+    #[error("the Connection header lists a routing or framing header")]
     ConnectionOption,
     /// Connection has too many options.
     #[error("the Connection header has too many options")]
@@ -73,7 +73,7 @@ pub enum BadRequest {
 }
 
 impl BadRequest {
-    /// The status that answers it: 400, 405, 414, 417, 431, 501 or 505.
+    /// The response status: 400, 405, 414, 417, 431, 501 or 505.
     pub fn status(self) -> u16 {
         match self {
             BadRequest::HeadTooLong | BadRequest::TooManyHeaders => 431,
@@ -100,29 +100,29 @@ impl BadRequest {
     }
 }
 
-/// Why a body is refused; the connection it came on is closed.
+/// The reason to refuse a body; its connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadBody {
     /// A chunk size that is not plain hex digits, is too long, or overflows.
     #[error("a chunk size is malformed")]
     ChunkSize,
-    /// A chunk extension with a control byte in it, or no semicolon before it.
+    /// A chunk extension that contains a control byte, or has no semicolon before it.
     #[error("a chunk extension is malformed")]
     ChunkExtension,
-    /// More chunk extensions than the data is worth.
-    #[error("the chunk extensions are out of proportion to the data")]
+    /// Too many chunk extension bytes for the amount of data.
+    #[error("there are too many chunk extension bytes for the data")]
     ChunkOverhead,
     /// Chunk data that is not followed by CRLF.
     #[error("a chunk does not end where its size says")]
     ChunkEnd,
-    /// A trailer line that is not a header line.
+    /// A trailer line that is not a valid header line.
     #[error("the trailer section is malformed")]
     Trailers,
     /// A trailer section longer than the limit for a head.
     #[error("the trailer section is longer than the limit")]
     TrailersTooLong,
-    /// More trailer lines than any message needs.
+    /// Too many trailer lines.
     #[error("there are too many trailers")]
     TooManyTrailers,
 }

@@ -1,4 +1,4 @@
-//! Request heads: parsed, judged, written anew (RFC 9112 §2, §3, §6, §7, §11). Never routes.
+//! Request heads: parsed, checked, rewritten (RFC 9112 §2, §3, §6, §7, §11). Never routes.
 
 use httparse::Status;
 
@@ -11,14 +11,14 @@ use crate::head::{
 use crate::refusal::BadRequest;
 use crate::target::{Authority, Target};
 
-/// A request head that has only one reading.
+/// A request head with exactly one meaning.
 #[derive(Debug)]
 pub struct RequestHead<'h, 'b> {
-    /// Bytes that the head takes in the buffer, leading empty lines and final empty line included.
+    /// Length of the head in the buffer, including leading empty lines and the final empty line.
     pub len: usize,
     /// The method as sent, a token.
     pub method: &'b str,
-    /// Path and query, from origin or absolute form; always starts with `/`, or is `*` (OPTIONS only).
+    /// Path and query, from origin or absolute form; starts with `/`, or is `*` (OPTIONS only).
     pub target: &'b str,
     /// Authority from an absolute-form target, else the Host header, else empty (HTTP/1.0). Valid host\[:port\] bytes.
     pub host: &'b str,
@@ -26,37 +26,37 @@ pub struct RequestHead<'h, 'b> {
     pub version: Version,
     /// All header lines as received.
     pub headers: &'h [Header<'b>],
-    /// Where the body ends. Never `UntilClose`.
+    /// The body's length. Never `UntilClose`.
     pub body: BodyLength,
-    /// Whether the client wants the connection kept.
+    /// Whether the client keeps the connection open.
     pub keep_alive: bool,
-    /// `Expect: 100-continue` from an HTTP/1.1 client whose body is still to come.
+    /// `Expect: 100-continue` from an HTTP/1.1 client that has not sent its body yet.
     pub expect_continue: bool,
-    /// The protocol asked for by Upgrade with `Connection: upgrade`, if it is one that may pass (never `h2c`).
+    /// The protocol in Upgrade, if `Connection: upgrade` asks for it and it may be forwarded (never `h2c`).
     pub upgrade: Option<&'b str>,
-    /// Headers that `write` leaves out.
+    /// Headers that `write` omits.
     left_out: Positions,
     forwarded_for: bool,
 }
 
-/// What is added or changed on the way to the instance.
+/// Changes to a head on its way to the instance.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
-    /// Bytes taken off the front of the target; what is left gets a `/` in front if it has none.
+    /// Bytes to remove from the front of the target; the rest gets a leading `/` if it has none.
     pub strip: usize,
-    /// The client's address in text, appended to `X-Forwarded-For`.
+    /// The client's address as text, appended to `X-Forwarded-For`.
     pub client: &'a str,
-    /// `http` or `https`, replaces `X-Forwarded-Proto`.
+    /// `http` or `https`; replaces `X-Forwarded-Proto`.
     pub proto: &'a str,
 }
 
 /// Parses one request head. `Ok(None)`: more bytes are needed.
 ///
-/// An incomplete head that is already malformed is refused at once. Parsing starts at the first byte each time: see
-/// [`HeadProgress`](crate::HeadProgress) for when that is worth it.
+/// An incomplete head that is already malformed is refused at once. Each call parses from the first byte;
+/// [`HeadProgress`](crate::HeadProgress) tells when to call again.
 ///
 /// # Errors
-/// [`BadRequest`] for whatever is malformed, over a limit, or could be read two ways.
+/// [`BadRequest`] if the head is malformed, exceeds a limit, or is ambiguous.
 pub fn parse_request<'h, 'b>(
     buffer: &'b [u8],
     limits: HeadLimits,
@@ -99,7 +99,7 @@ fn diagnose(error: httparse::Error, text: &[u8]) -> BadRequest {
     }
 }
 
-/// Whether the request line ends with `HTTP/` and two digits with a dot between, as far as it came.
+/// Whether the request line, as far as received, ends with `HTTP/` and two digits with a dot between.
 fn is_other_version(text: &[u8]) -> bool {
     let version = text.splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default();
     match version.strip_prefix(b"HTTP/") {
@@ -111,7 +111,7 @@ fn is_other_version(text: &[u8]) -> bool {
     }
 }
 
-/// Judges what there is of a head that is not complete.
+/// Checks an incomplete head.
 fn judge_beginning(parsed: &httparse::Request<'_, '_>, text: &[u8], exhausted: bool) -> Result<(), BadRequest> {
     check_line_ends(text)?;
     match (parsed.method, parsed.path) {
@@ -183,7 +183,8 @@ fn check_fields(fields: &Fields<'_>) -> Result<(), BadRequest> {
     if fields.options.routing { Err(BadRequest::ConnectionOption) } else { Ok(()) }
 }
 
-/// RFC 9112 §3.2.2 lets the target win over Host; an instance that reads Host would see another one, so they must agree.
+/// RFC 9112 §3.2.2 lets the target win over Host; an instance that reads Host would see the other one, so they must
+/// agree.
 fn judge_host<'b>(fields: &Fields<'b>, target: &Target<'b>, version: Version) -> Result<&'b str, BadRequest> {
     let host = match fields.host {
         Seen::Often => return Err(BadRequest::SeveralHosts),
@@ -200,20 +201,22 @@ fn judge_host<'b>(fields: &Fields<'b>, target: &Target<'b>, version: Version) ->
     }
 }
 
-/// An obscured expectation (`Expect: y 100-continue`) makes some readers wait for an answer that others do not give.
+/// An obscured expectation (`Expect: y 100-continue`) makes some readers wait for an interim response that others never
+/// send.
 fn judge_expectation(expect: Seen<'_>, version: Version, body: BodyLength) -> Result<bool, BadRequest> {
     match expect {
         Seen::Never => Ok(false),
         Seen::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => {
-            // RFC 9110 §10.1.1: ignored in HTTP/1.0, and without content there is nothing to wait for.
+            // RFC 9110 §10.1.1: ignored in HTTP/1.0. Without a body there is nothing to wait for.
             Ok(version == Version::Http11 && !matches!(body, BodyLength::None | BodyLength::Length(0)))
         }
         Seen::Once(_) | Seen::Often => Err(BadRequest::Expectation),
     }
 }
 
-/// A server may ignore an Upgrade (RFC 9110 §7.8): one with a body, a list, or a protocol that would hide requests
-/// from us or is not ours to agree to (`h2c`, `HTTP/2.0`, `TLS/1.0`) goes on as a plain request.
+/// A server may ignore an Upgrade (RFC 9110 §7.8). Three kinds are forwarded as plain requests: an Upgrade with a body,
+/// a list of protocols, and a protocol that would hide requests from us or that we cannot agree to (`h2c`, `HTTP/2.0`,
+/// `TLS/1.0`).
 fn upgrade<'b>(fields: &Fields<'b>, version: Version, body: BodyLength) -> Option<&'b str> {
     let Seen::Once(value) = fields.upgrade else {
         return None;
@@ -223,7 +226,7 @@ fn upgrade<'b>(fields: &Fields<'b>, version: Version, body: BodyLength) -> Optio
     if asked { passable_protocol(value) } else { None }
 }
 
-/// The protocol, if it is a single one that may pass.
+/// The protocol, if it is a single one that may be forwarded.
 pub(crate) fn passable_protocol(value: &[u8]) -> Option<&str> {
     let protocol = str::from_utf8(value).ok()?;
     let (name, version) = protocol.split_once('/').unwrap_or((protocol, "-"));
@@ -237,19 +240,19 @@ fn is_protocol_byte(byte: u8) -> bool {
 }
 
 impl RequestHead<'_, '_> {
-    /// Whether repeating it does no harm: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 §9.2.2).
+    /// Whether the method is idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110 §9.2.2).
     pub fn repeatable(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
     }
 
-    /// First value of a header, by name in any case; `None` if absent.
+    /// First value of a header, by case-insensitive name; `None` if absent.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
-    /// Writes the head for the instance, HTTP/1.1, hop-by-hop headers left out, body framing as `self.body` says.
+    /// Writes the head for the instance: HTTP/1.1, without hop-by-hop headers, with the body framing of `self.body`.
     ///
-    /// `TE` is left out as well: trailers pass, but an instance is not asked for them.
+    /// `TE` is omitted too: trailers are forwarded, but the instance is not asked for them.
     pub fn write(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         out.reserve(self.len + forward.client.len() + 128);
         self.write_request_line(forward.strip, out);
@@ -281,7 +284,7 @@ impl RequestHead<'_, '_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
     }
 
-    /// One `X-Forwarded-For` line that holds what the client's lines held, then the client.
+    /// One `X-Forwarded-For` line with the client's own values, then the client's address.
     fn write_forwarded(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if self.forwarded_for {
@@ -301,7 +304,7 @@ impl RequestHead<'_, '_> {
     }
 }
 
-/// Appends the two headers that ask for, or agree to, another protocol.
+/// Appends the two headers that request or accept a protocol switch.
 pub(crate) fn push_upgrade(out: &mut Vec<u8>, protocol: &str) {
     out.extend_from_slice(b"Connection: upgrade\r\n");
     push_header(out, "Upgrade", protocol.as_bytes());

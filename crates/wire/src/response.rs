@@ -1,4 +1,4 @@
-//! Response heads: parsed, judged, written anew (RFC 9112 §4, §6, §7). Never decides what an instance's fault means.
+//! Response heads: parsed, checked, rewritten (RFC 9112 §4, §6, §7). Does not decide what a bad response means.
 
 use httparse::Status;
 
@@ -10,32 +10,33 @@ use crate::head::{
 };
 use crate::request::{passable_protocol, push_upgrade};
 
-/// A response head that has only one reading.
+/// A response head with exactly one meaning.
 #[derive(Debug)]
 pub struct ResponseHead<'h, 'b> {
-    /// Bytes that the head takes in the buffer.
+    /// Length of the head in the buffer.
     pub len: usize,
     /// 100..=599.
     pub status: u16,
-    /// The reason phrase as sent; empty if it holds bytes beyond ASCII.
+    /// The reason phrase as sent; empty if it contains bytes beyond ASCII.
     pub reason: &'b str,
     /// The instance's version.
     pub version: Version,
     /// All header lines as received.
     pub headers: &'h [Header<'b>],
-    /// Where the body ends, the request's method considered (HEAD, 1xx, 204, 304: `None`).
+    /// The body's length, given the request's method (HEAD, 1xx, 204, 304: `None`).
     pub body: BodyLength,
-    /// Whether the instance keeps the connection. Never after 101, a body until close, or a body where none may be.
+    /// Whether the instance keeps the connection open. Never after 101, a body until close, or a body where none is
+    /// allowed.
     pub keep_alive: bool,
     /// The protocol that a 101 switches to; `None` for every other status.
     pub upgrade: Option<&'b str>,
-    /// The length as declared, which HEAD and 304 answers keep.
+    /// The declared length, kept for HEAD and 304 responses.
     declared: BodyLength,
-    /// Headers that `write` leaves out.
+    /// Headers that `write` omits.
     left_out: Positions,
 }
 
-/// Why a response is refused (502).
+/// The reason to refuse a response (502).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadResponse {
@@ -51,35 +52,35 @@ pub enum BadResponse {
     /// A status that is not 100 to 599.
     #[error("the status is not one of 100 to 599")]
     Status,
-    /// A header line that is malformed.
+    /// A malformed header line.
     #[error(transparent)]
     Line(#[from] BadLine),
-    /// Framing headers that have no reading, or more than one.
+    /// Framing headers that are invalid or ambiguous.
     #[error(transparent)]
     Framing(#[from] BadFraming),
     /// Connection has too many options.
     #[error("the Connection header has too many options")]
     TooManyOptions,
-    /// A 101 that does not name one protocol that may pass.
-    #[error("the instance switches to no protocol that may pass")]
+    /// A 101 that does not name one protocol that may be forwarded.
+    #[error("the instance switches to a protocol that may not be forwarded")]
     Upgrade,
 }
 
-/// How the response goes on to the client.
+/// How to write the response for the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
     /// The client's version.
     pub version: Version,
-    /// Whether the client's connection is kept after it.
+    /// Whether the client's connection stays open afterwards.
     pub keep_alive: bool,
-    /// The framing towards the client; chunked never goes to HTTP/1.0.
+    /// The framing towards the client; never chunked for HTTP/1.0.
     pub body: BodyLength,
 }
 
 /// Parses one response head. `Ok(None)`: more bytes are needed. `head_request`: it answers a HEAD request.
 ///
 /// # Errors
-/// [`BadResponse`] for whatever is malformed, over a limit, or could be read two ways.
+/// [`BadResponse`] if the head is malformed, exceeds a limit, or is ambiguous.
 pub fn parse_response<'h, 'b>(
     buffer: &'b [u8],
     head_request: bool,
@@ -87,7 +88,7 @@ pub fn parse_response<'h, 'b>(
     space: &'h mut HeaderSpace<'b>,
 ) -> Result<Option<ResponseHead<'h, 'b>>, BadResponse> {
     let window = limits.window(buffer);
-    // httparse would skip empty lines here, as for requests.
+    // httparse would skip empty lines here, as it does for requests.
     if !matches!(window, [] | [b'H', ..]) {
         return Err(BadResponse::StatusLine);
     }
@@ -164,8 +165,8 @@ fn is_bodiless(status: u16) -> bool {
     matches!(status, 100..=199 | 204 | 304)
 }
 
-/// Whether another response may follow on the connection: not once it changed protocols, and not where an instance
-/// declares a body that may not be there and might send it all the same.
+/// Whether another response may follow on the connection. Not after a protocol switch, and not when an instance
+/// declares a body where none is allowed, because it might send that body anyway.
 fn may_follow(status: u16, body: BodyLength, declared: BodyLength) -> bool {
     let stray_body = matches!(status, 100..=199 | 204) && !matches!(declared, BodyLength::None | BodyLength::Length(0));
     status != 101 && body != BodyLength::UntilClose && !stray_body
@@ -190,11 +191,11 @@ impl ResponseHead<'_, '_> {
         }
     }
 
-    /// Writes the head for the client, `HTTP/1.1`, hop-by-hop headers left out. For 101, `Upgrade` and
-    /// `Connection: upgrade` are kept. With `reply.body` `None` for a HEAD answer or 304, `Content-Length` is kept as sent.
+    /// Writes the head for the client: `HTTP/1.1`, without hop-by-hop headers. A 101 keeps `Upgrade` and `Connection:
+    /// upgrade`. If `reply.body` is `None` for a HEAD response or a 304, `Content-Length` is kept as sent.
     ///
-    /// Interim heads (1xx) carry neither framing nor `Connection`; they must not go to an HTTP/1.0 client at all
-    /// (RFC 9110 §15.2). A body until close says `Connection: close` whatever `reply.keep_alive` says.
+    /// Interim heads (1xx) have neither framing nor `Connection`; never send them to an HTTP/1.0 client (RFC 9110
+    /// §15.2). A body until close always gets `Connection: close`, whatever `reply.keep_alive` says.
     pub fn write(&self, reply: &Reply, out: &mut Vec<u8>) {
         out.reserve(self.len + 128);
         self.write_status_line(out);

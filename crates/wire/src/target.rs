@@ -6,12 +6,12 @@ use memchr::{memchr, memchr2};
 
 use crate::refusal::BadRequest;
 
-/// A target taken apart.
+/// A parsed target.
 #[derive(Debug)]
 pub(crate) struct Target<'b> {
     /// Path and query, or `*`.
     pub(crate) path: &'b str,
-    /// From the absolute form, with its scheme's default port.
+    /// From the absolute form, with the default port of its scheme.
     pub(crate) authority: Option<(Authority<'b>, u16)>,
 }
 
@@ -36,8 +36,8 @@ impl<'b> Target<'b> {
     }
 }
 
-/// What no reader should be asked to interpret: bytes beyond ASCII; a fragment, which some readers cut off; and a
-/// backslash in the path, which some take for a slash. In a query browsers do send backslashes.
+/// Refuses bytes that readers interpret differently: bytes beyond ASCII; a fragment, which some cut off; and a
+/// backslash in the path, which some read as a slash. Browsers do send backslashes in a query.
 fn check_bytes(text: &str) -> Result<(), BadRequest> {
     if !text.is_ascii() {
         return Err(BadRequest::TargetByte);
@@ -56,16 +56,16 @@ fn absolute<'b>(method: &str, text: &'b str) -> Result<Target<'b>, BadRequest> {
     let authority = Authority::parse(authority.as_bytes()).ok_or(BadRequest::TargetForm)?;
     let path = match path.as_bytes() {
         [b'/', ..] => path,
-        // RFC 9112 §3.2.4: asks about the server as a whole.
+        // RFC 9112 §3.2.4: a request about the server as a whole.
         [] if method == "OPTIONS" => "*",
         [] => "/",
-        // A query straight after the authority: lawful, sent by nobody, and read in more than one way.
+        // A query straight after the authority: valid, sent by nobody, and read in more than one way.
         _ => return Err(BadRequest::TargetForm),
     };
     Ok(Target { path, authority: Some((authority, default)) })
 }
 
-/// What follows `http://` or `https://`, and the scheme's default port.
+/// The rest after `http://` or `https://`, and the scheme's default port.
 fn strip_scheme(text: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = text.split_once("://")?;
     match scheme {
@@ -76,7 +76,7 @@ fn strip_scheme(text: &str) -> Option<(&str, u16)> {
 }
 
 impl<'b> Authority<'b> {
-    /// `None` for what is not `host[:port]`: user information, lists, paths and percent signs among it.
+    /// `None` if it is not `host[:port]`; user information, lists, paths and percent signs are not allowed.
     pub(crate) fn parse(text: &'b [u8]) -> Option<Self> {
         let text = str::from_utf8(text).ok()?;
         let (host, rest) = text.split_at(host_length(text)?);
@@ -89,14 +89,14 @@ impl<'b> Authority<'b> {
         Some(Authority { text, host, port })
     }
 
-    /// Whether both name the same place.
+    /// Whether both name the same host and port.
     pub(crate) fn same_as(&self, other: &Authority<'_>, default_port: u16) -> bool {
         self.host.eq_ignore_ascii_case(other.host)
             && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
     }
 }
 
-/// Bytes that the host takes in `host[:port]`.
+/// Length of the host in `host[:port]`.
 fn host_length(text: &str) -> Option<usize> {
     if let Some(literal) = text.strip_prefix('[') {
         let (address, _) = literal.split_once(']')?;
@@ -106,14 +106,14 @@ fn host_length(text: &str) -> Option<usize> {
     (name > 0).then_some(name)
 }
 
-/// RFC 3986's unreserved bytes. Its percent signs and sub-delimiters have no use in names that DNS, a hosts file or
-/// a container gives, and readers differ over them.
+/// RFC 3986's unreserved bytes. Names from DNS, hosts files and containers contain no percent signs or sub-delimiters,
+/// and readers disagree on them.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 fn port(digits: &str) -> Option<u16> {
-    // `parse` alone would take a sign.
+    // `parse` alone would accept a sign.
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 

@@ -1,5 +1,5 @@
-//! Trailer sections: parsed like a head's headers, bounded, filtered (RFC 9110 §6.5, RFC 9112 §7.1.2).
-//! Never merged into headers.
+//! Trailer sections: parsed like a head's headers, limited, filtered (RFC 9110 §6.5, RFC 9112 §7.1.2). Never merges
+//! them into the headers.
 
 use httparse::Status;
 
@@ -7,14 +7,14 @@ use crate::fields::{Field, classify, folds_into};
 use crate::head::{Header, check_line_ends, push_header};
 use crate::refusal::BadBody;
 
-/// A parsed trailer section, without fields that must not be trailers (RFC 9110 §6.5.1).
+/// A parsed trailer section. Reading it skips the fields that must not be trailers (RFC 9110 §6.5.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trailers<'b> {
-    /// Whole valid lines, forbidden fields among them.
+    /// Complete valid lines, including forbidden fields.
     pub(crate) lines: &'b [u8],
 }
 
-/// More lines are refused.
+/// The maximum number of trailer lines.
 const MAX_TRAILERS: usize = 64;
 
 impl<'b> Trailers<'b> {
@@ -31,12 +31,12 @@ impl<'b> Trailers<'b> {
         Ok(status.is_complete().then_some((Trailers { lines }, len)))
     }
 
-    /// Whether there is nothing to pass on.
+    /// Whether no field may be forwarded.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// The fields that may pass, in order, names as received.
+    /// The fields that may be forwarded, in order, with names as received.
     pub fn iter(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
         let lines = self.lines.split(|&byte| byte == b'\n').filter_map(parse_line);
         lines.map(|line| (line.name, line.value)).filter(|(name, _)| !is_forbidden(name))
@@ -56,14 +56,14 @@ fn diagnose(error: httparse::Error) -> BadBody {
     }
 }
 
-/// Takes apart a line that httparse found valid.
+/// Splits a line that httparse accepted.
 fn parse_line(line: &[u8]) -> Option<Header<'_>> {
     let colon = memchr::memchr(b':', line)?;
     let name = str::from_utf8(&line[..colon]).ok()?;
     Some(Header { name, value: line[colon + 1..].trim_ascii() })
 }
 
-/// Names that frame, route, authenticate, or change how the content or the response is read (RFC 9110 §6.5.1).
+/// Fields for framing, routing, authentication, or the interpretation of the content or response (RFC 9110 §6.5.1).
 const FORBIDDEN: [&str; 30] = [
     "age",
     "authorization",

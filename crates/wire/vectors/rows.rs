@@ -1,13 +1,13 @@
-//! Reads the rows of `requests.txt` and `responses.txt`. Shared by tests of several crates through `#[path]`.
+//! Reads the rows of `requests.txt` and `responses.txt`. Tests of several crates share it through `#[path]`.
 
-/// One message and what is expected of it.
+/// One message and its expected outcome.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// What the row is called in failures.
+    /// The row's name in test failures.
     pub(crate) name: String,
-    /// The method that a response answers; empty for requests.
+    /// The method of the request that a response answers; empty for requests.
     pub(crate) method: String,
-    /// What becomes of it; the file's first lines list the words.
+    /// The expected outcome; the head of the file lists the terms.
     pub(crate) expected: String,
     /// The message.
     pub(crate) bytes: Vec<u8>,
@@ -41,13 +41,14 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// The words of a line; the last takes what is left, spaces included.
+/// The words of a line; the last word takes the rest, spaces included.
 fn words<const N: usize>(line: &str) -> [&str; N] {
     let words: Vec<_> = line.splitn(N, ' ').collect();
     words.try_into().unwrap_or_else(|_| panic!("not {N} words: {line}"))
 }
 
-/// `\r \n \t \0 \s \\`, `\xNN`, and `\{COUNT:TEXT}` for TEXT that many times; all else is itself.
+/// `\r \n \t \0 \s \\`, `\xNN`, and `\{COUNT:TEXT}` for TEXT repeated COUNT times; other characters stand for
+/// themselves.
 fn unescape(text: &str) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::new(), text);
     while let Some((plain, escape)) = rest.split_once('\\') {

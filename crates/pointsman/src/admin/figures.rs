@@ -1,16 +1,16 @@
-//! Where the pages' figures come from: one source an engine, the same figures from each.
+//! The source of the pages' figures: one per engine, with the same figures.
 
 use std::sync::Arc;
 
 use pointsman_engine::live::{Registry, Snapshot, Working};
 use pointsman_haproxy::ledger::{Facts, Ledger};
 
-/// The figures of the engine that serves.
+/// The figures of the running engine.
 #[derive(Clone, Debug)]
 pub enum Figures {
     /// The native engine's own counters.
     Native(Arc<Registry>),
-    /// What HAProxy counts.
+    /// HAProxy's counters.
     Haproxy(Arc<Ledger>),
 }
 
@@ -26,7 +26,7 @@ impl Figures {
         }
     }
 
-    /// The instances that have work now; `None` if HAProxy does not say.
+    /// The instances with open requests now; `None` if HAProxy does not answer.
     pub async fn working(&self) -> Option<Vec<Working>> {
         match self {
             Self::Native(registry) => Some(registry.working()),
@@ -34,7 +34,7 @@ impl Figures {
         }
     }
 
-    /// What there is to say of HAProxy, if it serves.
+    /// Facts about HAProxy, if it is the engine.
     pub fn haproxy(&self) -> Option<Facts> {
         match self {
             Self::Native(_) => None,

@@ -14,23 +14,23 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-/// Most connections at once; one more waits to be accepted.
+/// Maximum concurrent connections; further ones wait to be accepted.
 const MOST: usize = 64;
-/// For a whole request head, and idle between two.
+/// Deadline for a complete request head, and for the idle time between two requests.
 const HEAD: Duration = Duration::from_secs(10);
-/// For a whole connection, so that a client that reads nothing holds its page for so long at most.
+/// Deadline for a connection, so that a client that does not read cannot hold a page longer.
 const CONNECTION: Duration = Duration::from_secs(120);
-/// Before accepting again after the machine refused.
+/// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest request head and, as no page reads a body, longest wait in memory, bytes.
+/// Longest request head, in bytes; also the most unread input kept in memory, because no page reads a body.
 const HEAD_BYTES: usize = 16 * 1024;
 
 /// Binds the admin address.
 ///
 /// # Errors
-/// The machine refuses the address. The error names the setting and what would be right.
+/// The address cannot be bound. The error names the setting and the remedy.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let refused = || format!("--admin: cannot listen on {address}; give another address, or off");
+    let refused = || format!("--admin: cannot listen on {address}; set another address, or off");
     TcpListener::bind(address).await.with_context(refused)
 }
 

@@ -1,5 +1,5 @@
-//! Prometheus' text format 0.0.4, written from a snapshot. Labels come from the keys, never from a request, so the
-//! number of series is bounded by the keys. Counters of an instance appear with its first use.
+//! Prometheus' text format 0.0.4, written from a snapshot. Labels come from the keys, never from a request, so the keys
+//! limit the number of series. An instance's counters appear after its first use.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
@@ -14,7 +14,7 @@ use pointsman_engine::live::{InstanceStats, ServiceStats, Snapshot};
 use pointsman_haproxy::ledger::Facts;
 use pointsman_store::Condition;
 
-/// One metric: name, type, help. The page of the documentation has a row for each.
+/// One metric: name, type, help. docs/metrics.md has a row for each.
 struct Family {
     name: &'static str,
     kind: &'static str,
@@ -29,7 +29,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: "gauge", help }
 }
 
-/// What the system says of this process.
+/// The system's figures for this process.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     started: SystemTime,
@@ -39,7 +39,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Reads `/proc`; what cannot be read is 0.
+    /// Reads `/proc`; unreadable values are 0.
     pub fn read(started: SystemTime) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
@@ -57,7 +57,7 @@ fn resident_bytes(status: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// The whole page; with `haproxy`, that of the HAProxy engine.
+/// The whole page; `haproxy` adds the HAProxy engine's metrics.
 pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: Option<&Facts>) -> String {
     let mut page = Page::default();
     page.traffic(&snapshot.services);
@@ -72,7 +72,7 @@ pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: 
     page.text
 }
 
-/// The page so far.
+/// The page under construction.
 #[derive(Default)]
 struct Page {
     text: String,
@@ -118,7 +118,7 @@ impl Page {
         self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
     }
 
-    /// A counter by instance. What no instance took is counted under an empty instance, so that sums are right.
+    /// A counter per instance. Work that reached no instance is counted with an empty instance, so that sums are right.
     fn counts(
         &mut self,
         services: &[ServiceStats],
@@ -146,7 +146,7 @@ impl Page {
         }
     }
 
-    /// Every instance of the table: one that had no work yet is in rotation.
+    /// Every instance of the table; one that had no work yet counts as up.
     fn instances_up(&mut self, status: &Status, services: &[ServiceStats]) {
         let down = all(services).filter(|(_, instance)| !instance.up);
         let down: HashSet<_> = down.map(|(service, instance)| labels(service, &instance.instance)).collect();
@@ -271,7 +271,7 @@ fn all(services: &[ServiceStats]) -> impl Iterator<Item = (&ServiceStats, &Insta
     services.iter().flat_map(|service| service.instances.iter().map(move |instance| (service, instance)))
 }
 
-/// Whether an instance was ever given work. With 30,000 idle instances this keeps the page small.
+/// Whether an instance has ever had work. Keeps the page small with 30,000 idle instances.
 fn used(instance: &InstanceStats) -> bool {
     instance.totals.requests + instance.totals.connect_failures + instance.totals.active > 0
 }
@@ -300,53 +300,55 @@ fn escape(text: &str, into: &mut String) {
     }
 }
 
-const REQUESTS: Family = counter("pointsman_requests_total", "Requests, or connections of TCP services, by instance.");
-const RESPONSES: Family = counter("pointsman_responses_total", "Responses by class of status.");
+const REQUESTS: Family = counter("pointsman_requests_total", "Requests (HTTP) or connections (TCP), by instance.");
+const RESPONSES: Family = counter("pointsman_responses_total", "Responses, by status class.");
 const BYTES_IN: Family = counter("pointsman_bytes_in_total", "Bytes from clients.");
 const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients.");
-const RETRIES: Family = counter("pointsman_retries_total", "Requests given to another connection or instance.");
-const ACTIVE: Family = gauge("pointsman_active", "Requests, or connections of TCP services, running now.");
+const RETRIES: Family =
+    counter("pointsman_retries_total", "Requests sent a second time (failed connects are not counted here).");
+const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
 const CONNECT_FAILURES: Family =
-    counter("pointsman_connect_failures_total", "Connections to an instance that were refused or took too long.");
-const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is in rotation.");
+    counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
+const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is ejected.");
 const DURATION: Family = Family {
     name: "pointsman_request_duration_seconds",
     kind: "histogram",
-    help: "From a request's head to the end of its response.",
+    help: "Time from a request's head to the end of its response.",
 };
 const CONNECTIONS_OPEN: Family = gauge("pointsman_connections_open", "Open client connections.");
 const CONNECTIONS: Family = counter("pointsman_connections_total", "Client connections accepted.");
 const CONNECTIONS_REFUSED: Family =
-    counter("pointsman_connections_refused_total", "Client connections refused because there were too many.");
-const FAULTS: Family = counter("pointsman_faults_total", "Our own error answers and cut connections, by cause.");
+    counter("pointsman_connections_refused_total", "Client connections refused because of the limit.");
+const FAULTS: Family = counter("pointsman_faults_total", "Local replies and cut connections, by fault.");
 const TABLE_REVISION: Family = gauge("pointsman_table_revision", "Store revision of the newest table.");
-const TABLE_APPLIED: Family = gauge("pointsman_table_applied_revision", "Store revision that the engine serves.");
+const TABLE_APPLIED: Family =
+    gauge("pointsman_table_applied_revision", "Store revision of the table that the engine serves.");
 const TABLE_SERVICES: Family = gauge("pointsman_table_services", "Services in the table.");
 const TABLE_INSTANCES: Family = gauge("pointsman_table_instances", "Instances in the table.");
 const LAST_CHANGE: Family =
-    gauge("pointsman_last_change_timestamp_seconds", "When the table was last replaced; 0 before the first.");
-const COMPILE: Family = gauge("pointsman_config_compile_seconds", "How long the last compile took.");
+    gauge("pointsman_last_change_timestamp_seconds", "Time of the last table change; 0 before the first.");
+const COMPILE: Family = gauge("pointsman_config_compile_seconds", "Duration of the last compile.");
 const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
 const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
-const PROBLEMS: Family = gauge("pointsman_problems", "What is wrong with the keys, by kind.");
+const PROBLEMS: Family = gauge("pointsman_problems", "Problems with the keys, by kind.");
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
-const STORE_INFO: Family = gauge("pointsman_store_info", "How it stands with the store, and which one it is.");
+const STORE_INFO: Family = gauge("pointsman_store_info", "State of the connection to the store, and the store's name.");
 const STATUS_KEPT: Family =
     gauge("pointsman_status_kept", "1 while the store has this balancer's status, for `pointsman status` and --wait.");
-const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "The version of the HAProxy that is driven.");
+const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "Version of the HAProxy in use.");
 const HAPROXY_WORKERS: Family =
-    gauge("pointsman_haproxy_workers", "Workers of HAProxy: the one that takes connections, and old ones that finish.");
-const HAPROXY_RELOADS: Family = counter("pointsman_haproxy_reloads_total", "Reloads of HAProxy, by what came of them.");
-const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "How long the last reload took.");
+    gauge("pointsman_haproxy_workers", "HAProxy workers: `current` accepts connections, `old` ones finish theirs.");
+const HAPROXY_RELOADS: Family = counter("pointsman_haproxy_reloads_total", "Reloads of HAProxy, by result.");
+const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "Duration of the last reload.");
 const HAPROXY_COMMANDS: Family =
-    counter("pointsman_haproxy_commands_total", "Commands that changed HAProxy while it ran.");
-const BUILD_INFO: Family = gauge("pointsman_build_info", "The version.");
-const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
-const OPEN_FDS: Family = gauge("process_open_fds", "Number of open file descriptors.");
-const MAX_FDS: Family = gauge("process_max_fds", "Maximum number of open file descriptors.");
-const START_TIME: Family = gauge("process_start_time_seconds", "Start time of the process since the epoch in seconds.");
+    counter("pointsman_haproxy_commands_total", "Commands that changed the running HAProxy.");
+const BUILD_INFO: Family = gauge("pointsman_build_info", "Version of Pointsman.");
+const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
+const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
+const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");
+const START_TIME: Family = gauge("process_start_time_seconds", "Start time of the process, seconds since the epoch.");
 
-/// Kinds that are shown even at 0, so that an alert sees them come.
+/// Kinds that are shown even at 0, so that an alert sees the first one.
 const KINDS: &[ProblemKind] = &[
     ProblemKind::UnknownKey,
     ProblemKind::BadValue,
@@ -372,7 +374,7 @@ mod tests {
 
     const SERVICE: &str = "a\"b\\c\nd";
 
-    /// A table of that service with three instances, `down` among them and one that had no work yet.
+    /// A table of one service with three instances: `down`, one that had no work yet, and one more.
     fn table() -> Arc<Table> {
         let entry = |key: &str, value: &[u8]| (format!("services/{SERVICE}/{key}").into(), value.into());
         let address = &b"127.0.0.1:1"[..];
@@ -443,7 +445,7 @@ mod tests {
         assert!(!page.contains("requests_total{protocol=\"http\",service=\"a\\\"b\\\\c\\nd\",instance=\"down\"}"));
     }
 
-    /// Every sample follows the TYPE line of its family, and each family comes once.
+    /// Every sample follows the TYPE line of its family, and each family occurs once.
     #[test]
     fn is_well_formed() {
         let mut seen = std::collections::BTreeSet::new();

@@ -24,27 +24,27 @@ pub use listener::{bind, serve};
 use crate::control::Status;
 use view::{ExplainView, ProblemView, TableView};
 
-/// What the pages show.
+/// The data behind the pages.
 #[derive(Clone, Debug)]
 pub struct Pages {
     /// The control side's state.
     pub status: watch::Receiver<Status>,
     /// The counters.
     pub figures: Figures,
-    /// Where HTTP services are served.
+    /// The HTTP listeners' addresses.
     pub http: Arc<[SocketAddr]>,
     /// When the program started.
     pub started: SystemTime,
 }
 
-/// Every page: path, and what it is for. The index shows this list.
+/// Every page: path and description. The index shows this list.
 const PAGES: &[(&str, &str)] = &[
     ("/healthz", "200 as long as the process runs"),
-    ("/readyz", "200 once a table is served, else 503 and why"),
+    ("/readyz", "200 once a table is served, else 503 and the reason"),
     ("/metrics", "Prometheus text format"),
     ("/api/table", "services, rules, instances and listeners in use, JSON"),
     ("/api/problems", "everything wrong with the keys, JSON"),
-    ("/api/explain?url=http://shop.test/cart", "which service and instances a URL gets and why, JSON"),
+    ("/api/explain?url=http://shop.test/cart", "the service and instances for a URL, and the reason, JSON"),
 ];
 
 /// The pages. All are GET only.
@@ -101,7 +101,7 @@ struct Asked {
 
 async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
     let Ok(Query(Asked { url })) = asked else {
-        return (StatusCode::BAD_REQUEST, "no URL; ask for /api/explain?url=http://shop.test/cart\n").into_response();
+        return (StatusCode::BAD_REQUEST, "no URL; request /api/explain?url=http://shop.test/cart\n").into_response();
     };
     let snapshot = pages.figures.snapshot().await;
     let status = pages.status.borrow();

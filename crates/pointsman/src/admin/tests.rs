@@ -1,4 +1,4 @@
-//! The pages through a real socket.
+//! Requests the pages through a real socket.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn before_the_store_was_read() {
         ("GET /metrics", "200", "pointsman_store_up 0\n"),
         ("GET /api/table", "503", "not read yet"),
         ("GET /api/problems", "200", "[]"),
-        ("GET /api/explain", "400", "ask for /api/explain?url="),
+        ("GET /api/explain", "400", "request /api/explain?url="),
         ("GET /api/explain?url=a", "503", "not read yet"),
         ("GET /nowhere", "404", "/ lists them"),
         ("POST /healthz", "405", ""),
@@ -62,6 +62,6 @@ async fn while_serving_and_draining() {
     ] {
         check(serving.clone(), request, code, expected).await;
     }
-    check(Status { served: false, ..serving.clone() }, "GET /readyz", "503", "being taken into use").await;
+    check(Status { served: false, ..serving.clone() }, "GET /readyz", "503", "does not use the first table yet").await;
     check(Status { phase: Phase::Drain, ..serving }, "GET /readyz", "503", "draining").await;
 }

@@ -1,5 +1,5 @@
-//! The table and its problems as pages and commands show them: the same form, whether it came over HTTP or was
-//! compiled here. Secrets are not in it.
+//! The table and its problems as pages and commands show them: the same form, whether fetched over HTTP or compiled
+//! locally. Contains no secrets.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -14,9 +14,9 @@ use pointsman_engine::live::{InstanceStats, Snapshot};
 pub struct TableView {
     /// The store's revision.
     pub revision: u64,
-    /// Where we listen.
+    /// The listeners.
     pub listeners: Vec<ListenerView>,
-    /// Every service that serves.
+    /// Every service in the table.
     pub services: Vec<ServiceView>,
 }
 
@@ -27,7 +27,7 @@ pub struct ListenerView {
     pub protocol: String,
     /// `0.0.0.0:80`.
     pub address: String,
-    /// The TCP service behind it; where several share an address, each has a listener of its own here.
+    /// The TCP service behind it. If several share an address, each has its own entry.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub service: Option<String>,
 }
@@ -39,29 +39,29 @@ pub struct ServiceView {
     pub protocol: String,
     /// Its name.
     pub name: String,
-    /// How work reaches it: hosts and paths, or listening addresses.
+    /// Its rule: hosts and paths, or listening addresses.
     pub rule: RuleView,
-    /// How an instance is picked, as the key says it.
+    /// The balancing algorithm, as in the key.
     pub balance: String,
     /// Its instances.
     pub instances: Vec<InstanceView>,
 }
 
-/// How work reaches a service. Empty lists mean any.
+/// The rule of a service. Empty lists match everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RuleView {
     /// `shop.test`, `*.example.org`; the TLS server names of a TCP service.
     pub hosts: Vec<String>,
-    /// `url_beg=/api`, with the key that says it.
+    /// `url_beg=/api`, including the key's name.
     pub paths: Vec<String>,
-    /// Higher wins first.
+    /// Higher wins.
     pub priority: i64,
     /// `match=any`.
     pub either: bool,
-    /// Takes what no other service takes.
+    /// Takes everything that no other service matches.
     pub default: bool,
-    /// The matched `virtual_path` stays on.
+    /// The matched `virtual_path` is not stripped.
     pub keep_virtual_path: bool,
     /// Listening addresses of a TCP service.
     pub listen: Vec<String>,
@@ -72,14 +72,14 @@ pub struct RuleView {
 pub struct InstanceView {
     /// Its name within the service.
     pub name: String,
-    /// Where it is.
+    /// Its address.
     pub target: String,
     /// 0 to 256.
     pub weight: u16,
-    /// Most connections at once.
+    /// Maximum concurrent connections.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_connections: Option<u32>,
-    /// `up`, `backup`, `drain`, or `down` while it is out of rotation.
+    /// `up`, `backup`, `drain`, or `down` while it is ejected.
     pub state: String,
     /// Requests or connections running now.
     pub active: u64,
@@ -92,7 +92,7 @@ pub struct InstanceView {
 pub struct ProblemView {
     /// The full key.
     pub key: String,
-    /// The value, unless there is none or it is secret.
+    /// The value, unless it is missing or secret.
     pub value: Option<String>,
     /// `bad_value` and so on.
     pub kind: String,
@@ -100,7 +100,7 @@ pub struct ProblemView {
     pub protocol: Option<String>,
     /// The service, if it belongs to one.
     pub service: Option<String>,
-    /// What is wrong and what would be right.
+    /// The mistake and its remedy.
     pub advice: String,
 }
 
@@ -111,29 +111,29 @@ pub struct ExplainView {
     pub host: String,
     /// Path and query asked for.
     pub target: String,
-    /// Who takes it.
+    /// The chosen service.
     pub chosen: Option<ChoiceView>,
-    /// Who else matches, best first.
+    /// The other matching services, best first.
     pub passed_over: Vec<ChoiceView>,
-    /// How many bytes of `target` are taken off before it goes on.
+    /// Bytes stripped from the front of `target` before it is forwarded.
     pub strip: u32,
-    /// The service that takes it, with its instances.
+    /// The chosen service, with its instances.
     pub service: Option<ServiceView>,
 }
 
-/// A service that matches.
+/// A matching service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChoiceView {
     /// Its name.
     pub service: String,
-    /// The rule by which it matches.
+    /// The matching rule.
     pub rule: String,
-    /// Why it lost to the one before it; empty for the first.
+    /// The reason that it lost to the previous one; empty for the first.
     pub reason: String,
 }
 
 impl TableView {
-    /// The table, and where HTTP is served.
+    /// The table and the HTTP listeners' addresses.
     pub fn new(table: &Table, http: &[SocketAddr]) -> Self {
         let http = http.iter().map(|address| ListenerView::new(Protocol::Http, address.to_string(), None));
         let tcp = table.tcp().iter().flat_map(|&(bind, index)| {
@@ -148,7 +148,7 @@ impl TableView {
         }
     }
 
-    /// Adds what the engine counted.
+    /// Adds the engine's counters.
     pub fn with_counters(mut self, snapshot: &Snapshot) -> Self {
         let counters = by_instance(snapshot);
         self.services.iter_mut().for_each(|service| service.add_counters(&counters));
@@ -196,7 +196,7 @@ impl ServiceView {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
                 instance.active = stats.totals.active;
                 instance.requests = stats.totals.requests;
-                // Who takes no new work by its keys is not waited for.
+                // A drained instance stays `drain`, even if it is down.
                 if !stats.up && instance.state != "drain" {
                     "down".clone_into(&mut instance.state);
                 }
@@ -263,10 +263,10 @@ impl From<&Problem> for ProblemView {
 }
 
 impl ExplainView {
-    /// Asks the table. `url` is `http://shop.test/cart?x=1`, `shop.test/cart` or `/cart`.
+    /// Explains a URL: `http://shop.test/cart?x=1`, `shop.test/cart` or `/cart`.
     ///
     /// # Errors
-    /// It is no URL.
+    /// `url` is not a URL.
     pub fn new(table: &Table, snapshot: &Snapshot, url: &str) -> Result<Self, String> {
         let (host, target) = split(url)?;
         let explanation = table.explain(&host, &target);

@@ -1,4 +1,5 @@
-//! At which address balancers reach a container. Never guesses: where there is a choice and nobody has chosen, it says so.
+//! Finds the address at which balancers reach a container. Never guesses: if there is a choice and nobody has made it,
+//! it reports that.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +10,7 @@ use super::offer::AgentDefaults;
 /// The label that names a network.
 const NETWORK: &str = "pointsman.network";
 
-/// Where the container's `port` is reached. `network` is the label that names one, and its value.
+/// The address for the container's `port`. `network` is the label that names a network, and its value.
 pub(super) fn of(
     container: &Container,
     defaults: &AgentDefaults,
@@ -40,18 +41,17 @@ pub(super) fn of(
     .map_err(complain)
 }
 
-/// A container in the machine's own network is reached where the machine is.
+/// A container in the host's network has the host's address.
 fn on_the_host(defaults: &AgentDefaults, network: Option<&str>, port: u16) -> Result<SocketAddr, String> {
     if network.is_some_and(|name| name != "host") {
-        return Err("it has the machine's own network (--network host) and no other; leave the label out".to_owned());
+        return Err("it uses the host's network (--network host) and no other; leave the label out".to_owned());
     }
-    let host =
-        defaults.host.ok_or("it has the machine's own network; give the agent the machine's address with --host")?;
+    let host = defaults.host.ok_or("it uses the host's network; set the agent's --host to the machine's address")?;
     Ok(SocketAddr::new(host, port))
 }
 
-/// Whether somebody who connects to `host` comes to what listens on `binding`: every address of one family, or that very
-/// one. What listens on 127.0.0.1 is reached by nobody but this machine, by that address.
+/// Whether a connection to `host` reaches a listener on `binding`: the wildcard address of the same family, or exactly
+/// this address. Only this machine reaches 127.0.0.1, by that address.
 fn reaches(host: IpAddr, binding: IpAddr) -> bool {
     binding == host || (binding.is_unspecified() && binding.is_ipv4() == host.is_ipv4())
 }
@@ -60,7 +60,7 @@ fn unreached(host: IpAddr, port: u16, bindings: &[SocketAddr]) -> String {
     let bindings: Vec<_> = bindings.iter().map(ToString::to_string).collect();
     let bindings = bindings.join(", ");
     format!(
-        "its port {port} is published at {bindings} only, which nobody reaches by --host {host}; publish it there, or \
+        "its port {port} is published only at {bindings}, which --host {host} does not reach; publish it there, or \
          name a network with this label or --network"
     )
 }
@@ -80,9 +80,11 @@ fn only_network(container: &Container) -> Result<IpAddr, String> {
         (Some(_), Some(_)) => {
             Err(format!("it is attached to {}; name one with this label or the agent's --network", names(container)))
         }
-        (None, _) => Err("it has no address of its own; if it shares another container's network, give that one the \
-                          labels"
-            .to_owned()),
+        (None, _) => {
+            Err("it has no address of its own; if it shares another container's network, put the labels on that \
+                          container"
+                .to_owned())
+        }
     }
 }
 
@@ -97,8 +99,8 @@ fn names(container: &Container) -> String {
 mod tests {
     use super::*;
 
-    /// `facts` are words: `host` (the machine's network), `NET=IP`, `NET=` and `PORT>IP:PORT` of the container,
-    /// `label=NET`, `--host=IP` and `--network=NET`. The port inside is 80.
+    /// `facts` are words: `host` (the host's network), `NET=IP`, `NET=` and `PORT>IP:PORT` of the container,
+    /// `label=NET`, `--host=IP` and `--network=NET`. The container's port is 80.
     fn check(facts: &str, expected: &str) {
         let (mut container, mut defaults, mut label) = (Container::default(), AgentDefaults::default(), None);
         for fact in facts.split_whitespace() {
@@ -141,7 +143,7 @@ mod tests {
         check("a=10.0.0.1 b=10.1.0.1 --network=b --host=192.0.2.1 80>0.0.0.0:8080", "192.0.2.1:8080");
         // Another port is published, this one is not.
         check("a=10.0.0.1 --host=192.0.2.1 81>0.0.0.0:8080", "10.0.0.1:80");
-        // Without --host nobody knows by which address the machine is reached.
+        // Without --host, the machine's address is unknown.
         check("a=10.0.0.1 80>0.0.0.0:8080", "10.0.0.1:80");
     }
 
@@ -149,9 +151,9 @@ mod tests {
     fn a_port_published_for_others_is_not_used() {
         check(
             "a=10.0.0.1 --host=192.0.2.1 80>127.0.0.1:8080",
-            "pointsman.network: no address: its port 80 is published at 127",
+            "pointsman.network: no address: its port 80 is published only at 127",
         );
-        check("a=10.0.0.1 --host=192.0.2.1 80>[::]:8080", "published at [::]:8080 only");
+        check("a=10.0.0.1 --host=192.0.2.1 80>[::]:8080", "published only at [::]:8080");
         check("a=10.0.0.1 --network=a --host=192.0.2.1 80>127.0.0.1:8080", "10.0.0.1:80");
         check("a=10.0.0.1 --network=b --host=192.0.2.1 80>127.0.0.1:8080", "no address");
     }
@@ -172,7 +174,7 @@ mod tests {
     fn the_machines_network_is_where_the_machine_is() {
         check("host host= --host=192.0.2.1", "192.0.2.1:80");
         check("host host= label=host --host=192.0.2.1", "192.0.2.1:80");
-        check("host host=", "with --host");
+        check("host host=", "set the agent's --host");
         check("host host= label=a --host=192.0.2.1", "leave the label out");
     }
 }

@@ -1,44 +1,44 @@
-//! What is wrong with a container, and what would be right. A complaint is data: it is listed and logged, never thrown.
+//! A mistake on a container, with its remedy. A complaint is data: listed and logged, never thrown.
 
 use std::fmt::{Display, Formatter, Result, Write};
 
 use super::container::Container;
 use super::known;
 
-/// Longest value shown, in bytes: a complaint is one line.
+/// The longest value shown, in bytes: a complaint is one line.
 const LONGEST_VALUE: usize = 256;
 
-/// One thing wrong.
+/// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Complaint {
     /// The container's name.
     pub container: Box<str>,
-    /// Which kind.
+    /// Its kind.
     pub kind: ComplaintKind,
-    /// The label, variable of the environment, or key that it is about.
+    /// The label, environment variable or key with the mistake.
     pub label: Box<str>,
-    /// Its value as written; `None` where there is none or it is secret.
+    /// Its value as written; `None` if there is none or it is secret.
     pub value: Option<Box<str>>,
-    /// What is wrong and what would be right, one sentence.
+    /// The mistake and its remedy, one sentence.
     pub advice: Box<str>,
 }
 
 /// The kinds of complaint, each with its own name in logs and pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ComplaintKind {
-    /// A value that cannot be what its label asks for; the service gets nothing from this container.
+    /// An invalid value for its label; the container is not used for the service.
     BadLabel,
-    /// A label that nobody reads.
+    /// A label with no meaning.
     UnknownLabel,
-    /// No balancer is named, neither by the container nor by the agent's flags.
+    /// Neither the container nor the agent's flags name a balancer.
     NoId,
-    /// Nothing says which port inside the container is meant.
+    /// The port inside the container is not specified.
     NoPort,
-    /// Nothing says at which address balancers reach the container.
+    /// The address for balancers is not specified.
     NoAddress,
-    /// Containers of one service want different settings; the newest has its way.
+    /// Containers of one service want different settings; the newest container's value is used.
     Differs,
-    /// Another container has an instance of this name; the older one keeps it.
+    /// Another container has an instance with this name; the older one keeps it.
     SameName,
 }
 
@@ -57,7 +57,7 @@ impl ComplaintKind {
     }
 }
 
-/// The kind in words: `bad label`.
+/// The kind as words: `bad label`.
 impl Display for ComplaintKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.write_str(&self.as_str().replace('_', " "))
@@ -65,7 +65,7 @@ impl Display for ComplaintKind {
 }
 
 impl Complaint {
-    /// About a label and its value, which is shortened, and hidden where it may be a secret.
+    /// A complaint about a label and its value, which is shortened, and hidden if it may be a secret.
     pub(super) fn new(
         kind: ComplaintKind,
         container: &Container,
@@ -97,7 +97,7 @@ fn plain(f: &mut Formatter<'_>, text: &str) -> Result {
     text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { f.write_char(c) })
 }
 
-/// Whether a label's value may be a secret, be it only because the label is misspelt.
+/// Whether a label's value may be a secret, also if the label is misspelt.
 fn is_secret(label: &str) -> bool {
     let label = label.to_ascii_lowercase();
     let last = label.rsplit(['.', '/']).next().unwrap_or_default();

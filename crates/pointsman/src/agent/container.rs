@@ -1,4 +1,4 @@
-//! What is known of one container: plain facts, taken from the daemon's answer. Decides nothing.
+//! The facts about one container, from the daemon's answer. Decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,55 +15,55 @@ use super::{moment, signal};
 pub struct Container {
     /// Docker's id, 64 hexadecimal digits.
     pub id: String,
-    /// Its name, without Docker's slash in front.
+    /// Its name, without Docker's leading slash.
     pub name: String,
-    /// When it was created, nanoseconds since 1970 on the daemon's clock.
+    /// Its creation, in nanoseconds since 1970 on the daemon's clock.
     pub created: i64,
-    /// When it was last started, on the same clock.
+    /// Its last start, on the same clock.
     pub started: i64,
-    /// Its labels, those of its image included.
+    /// Its labels, including those of its image.
     pub labels: BTreeMap<String, String>,
-    /// Of its environment, what begins with `KONTENA_LB_`.
+    /// The part of its environment that begins with `KONTENA_LB_`.
     pub env: BTreeMap<String, String>,
-    /// The networks it is attached to, and its address there if it has one: IPv4, else IPv6.
+    /// The networks it is attached to, and its address there, if any: IPv4, else IPv6.
     pub networks: BTreeMap<String, Option<IpAddr>>,
-    /// Whether it has the machine's own network (`--network host`).
+    /// Whether it uses the host's network (`--network host`).
     pub host_network: bool,
-    /// Where its TCP ports are published on the machine, by the port inside.
+    /// The host addresses where its TCP ports are published, by the port inside.
     pub published: BTreeMap<u16, Vec<SocketAddr>>,
-    /// The TCP ports that it or its image exposes, published ones included.
+    /// The TCP ports that it or its image exposes, including published ones.
     pub exposed: BTreeSet<u16>,
-    /// What its process does.
+    /// The state of its process.
     pub state: State,
-    /// What its health check says.
+    /// The result of its health check.
     pub health: Health,
-    /// The number of the signal that asks it to stop.
+    /// The number of its stop signal.
     pub stop_signal: u8,
-    /// Whether that signal, or `SIGKILL`, was sent to it since it was started. Not in the daemon's answer: events tell.
+    /// Whether that signal, or `SIGKILL`, was sent since its last start. Not in the daemon's answer; events tell.
     pub stopping: bool,
 }
 
-/// What a container's process does.
+/// The state of a container's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It runs.
+    /// Running.
     Running,
-    /// It is frozen.
+    /// Frozen.
     Paused,
-    /// There is none: created, restarting, exited, being removed.
+    /// No process: created, restarting, exited, being removed.
     Stopped,
 }
 
-/// What a container's health check says.
+/// The result of a container's health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It has none.
+    /// No health check.
     None,
-    /// It has not passed yet.
+    /// Not passed yet.
     Starting,
-    /// It passed.
+    /// Passed.
     Healthy,
-    /// It failed.
+    /// Failed.
     Unhealthy,
 }
 
@@ -89,7 +89,7 @@ impl Default for Container {
 }
 
 impl Container {
-    /// Takes the daemon's answer. What is missing or makes no sense is absent.
+    /// Takes the daemon's answer. Missing or invalid fields count as absent.
     pub fn from_inspect(answer: ContainerInspectResponse) -> Self {
         let ContainerInspectResponse { id, name, created, state, host_config, config, network_settings, .. } = answer;
         let (state, config) = (state.unwrap_or_default(), config.unwrap_or_default());
@@ -113,13 +113,13 @@ impl Container {
         }
     }
 
-    /// Whether it is to get new work.
+    /// Whether it may get new work.
     pub fn takes_work(&self) -> bool {
         let healthy = matches!(self.health, Health::None | Health::Healthy);
         self.state == State::Running && healthy && !self.stopping
     }
 
-    /// A label's value, white space at both ends ignored; `None` where it is empty.
+    /// A label's value, trimmed; `None` if it is empty.
     pub(super) fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
@@ -127,7 +127,7 @@ impl Container {
 
 impl From<&ContainerState> for State {
     fn from(state: &ContainerState) -> Self {
-        // Docker says of one that waits for its next start that it runs, too.
+        // For a container that waits for its restart, Docker reports `running` too.
         let away = state.restarting == Some(true) || state.dead == Some(true);
         let status = state.status.unwrap_or(ContainerStateStatusEnum::EMPTY);
         match (away, state.paused == Some(true)) {

@@ -1,4 +1,4 @@
-//! Which labels there are: every key of a service, and what only a container has. Judges no value.
+//! The known labels: every key of a service, and the labels for containers only. Does not check values.
 
 use std::sync::LazyLock;
 
@@ -6,17 +6,17 @@ use pointsman_table::{KNOWN_KEYS, Protocol, Tree};
 
 use crate::settings::suggest;
 
-/// What all our labels begin with.
+/// The prefix of all our labels.
 pub(super) const PREFIX: &str = "pointsman.";
 
-/// Labels about the container: with several services on it, they are for each of them that does not say otherwise.
+/// Labels about the container. With several services, they apply to each service that does not set its own.
 pub(super) const OF_CONTAINER: &[&str] = &["enable", "id", "network", "name", "weight", "maxconn", "backup", "tls"];
 
-/// Labels about one service that are no keys of it.
+/// Labels about one service that are not keys of it.
 const OF_SERVICE: &[&str] = &["service", "mode", "internal_port"];
 
-/// A label's name below [`PREFIX`], `timeout.connect`, and what it stands for, `timeout/connect`; longest first, so that
-/// `timeout.connect` is never read as the `connect` of something.
+/// A label's name below [`PREFIX`], such as `timeout.connect`, and its key, `timeout/connect`; longest first, so that
+/// `timeout.connect` is never read as the `connect` of a service.
 static FORMS: LazyLock<Vec<(String, &'static str)>> = LazyLock::new(|| {
     let keys = KNOWN_KEYS.iter().filter(|key| matches!(key.tree, Tree::Http | Tree::Tcp) && !key.name.contains('<'));
     let all = keys.map(|key| key.name).chain(OF_CONTAINER.iter().copied()).chain(OF_SERVICE.iter().copied());
@@ -26,7 +26,7 @@ static FORMS: LazyLock<Vec<(String, &'static str)>> = LazyLock::new(|| {
     forms
 });
 
-/// Takes a label's name below [`PREFIX`] apart: what stands before the key, empty for nothing, and the key.
+/// Splits a label's name below [`PREFIX`] into the part before the key, which may be empty, and the key.
 pub(super) fn split(label: &str) -> Option<(&str, &'static str)> {
     let found = |(form, name): &(String, &'static str)| match label.strip_suffix(form.as_str())? {
         "" => Some(("", *name)),
@@ -35,7 +35,7 @@ pub(super) fn split(label: &str) -> Option<(&str, &'static str)> {
     FORMS.iter().find_map(found)
 }
 
-/// Whether a service of this kind has this key.
+/// Whether a service of this protocol has this key.
 pub(super) fn is_key(protocol: Protocol, name: &str) -> bool {
     let tree = match protocol {
         Protocol::Http => Tree::Http,
@@ -44,7 +44,7 @@ pub(super) fn is_key(protocol: Protocol, name: &str) -> bool {
     KNOWN_KEYS.iter().any(|key| key.tree == tree && key.name == name)
 }
 
-/// The label that a misspelt one, without prefix and service, was likely meant to be.
+/// The closest known label to a misspelt one, without prefix and service.
 pub(super) fn nearest(word: &str) -> Option<String> {
     static DASHED: LazyLock<Vec<String>> =
         LazyLock::new(|| FORMS.iter().map(|(form, _)| form.replace('_', "-")).collect());

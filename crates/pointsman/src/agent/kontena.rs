@@ -1,5 +1,5 @@
-//! Kontena's labels and environment: what its agent wrote of a service container that is linked to a load balancer, we
-//! write too.
+//! Kontena's labels and environment: for a container linked to a load balancer, the same keys that Kontena's agent
+//! wrote.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -23,17 +23,17 @@ const MODE: (&str, &str) = ("io.kontena.load_balancer.mode", "KONTENA_LB_MODE");
 const PORT: (&str, &str) = ("io.kontena.load_balancer.internal_port", "KONTENA_LB_INTERNAL_PORT");
 const HEALTH_URI: &str = "io.kontena.health_check.uri";
 const HEALTH_PORT: &str = "io.kontena.health_check.port";
-/// Below which its balancers have their keys.
+/// The prefix of Kontena's balancers' keys.
 const TREE: &str = "/kontena/haproxy";
-/// What Kontena's agent wrote where nothing else was asked for, of TCP services too: their balancer's own default,
-/// `leastconn`, never came to bear. Whoever moves from Kontena finds connections spread as they were.
+/// The default that Kontena's agent wrote, also for TCP services, so that their balancer's own default, `leastconn`,
+/// was never used. After a migration from Kontena, connections are spread as before.
 const BALANCE: &str = "roundrobin";
-/// Where Kontena's balancer listened for a TCP service that named no port.
+/// The port where Kontena's balancer listened for a TCP service without a port.
 const EXTERNAL_PORT: &str = "5000";
 
-/// What Kontena's labels offer: one service at most.
+/// The offer in Kontena's labels: at most one service.
 pub(super) fn offer(container: &Container, defaults: &AgentDefaults, complaints: &mut Vec<Complaint>) -> Option<Offer> {
-    // A service's volumes are a container of their own, with the same labels.
+    // A service's volumes are in a separate container with the same labels.
     let volumes = container.label(TYPE) == Some("volume");
     let balancer = container.labels.get(BALANCER).filter(|_| !volumes)?;
     let address = socket(container, defaults);
@@ -55,13 +55,13 @@ fn bad(container: &Container, label: &str, value: &str, advice: &str) -> Complai
     Complaint::new(ComplaintKind::BadLabel, container, label, Some(value), advice)
 }
 
-/// A label's value, else that of a variable; and which of them it was.
+/// A label's value, else a variable's; and the name of the one used.
 fn either<'a>(container: &'a Container, (label, variable): (&'a str, &'a str)) -> Option<(&'a str, &'a str)> {
     let labelled = container.label(label).map(|value| (label, value));
     labelled.or_else(|| variable_of(container, variable).map(|value| (variable, value)))
 }
 
-/// A variable's value, `None` where it is empty: an empty value is not set.
+/// A variable's value; `None` if it is empty, which means not set.
 fn variable_of<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
     container.env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
 }
@@ -81,8 +81,8 @@ fn prefix(container: &Container, balancer: &str) -> Result<String, Complaint> {
     }
 }
 
-/// `STACK-SERVICE`; without these labels, which only a container has that Kontena did not start, what Compose calls the
-/// service, or else the container's name less its number.
+/// `STACK-SERVICE`. Containers that Kontena did not start lack these labels; they use Compose's service name, or else
+/// the container's name without its number.
 fn service(container: &Container) -> Result<String, Complaint> {
     let (label, service) = match container.label(SERVICE) {
         Some(service) => match container.label(STACK).filter(|stack| *stack != "null") {
@@ -108,7 +108,7 @@ fn instance(container: &Container) -> Result<String, Complaint> {
     }
 }
 
-/// In Kontena's own network, if it has an address there.
+/// Kontena's own network, if the container has an address there.
 fn socket(container: &Container, defaults: &AgentDefaults) -> Result<SocketAddr, Complaint> {
     let port = match either(container, PORT) {
         Some((label, value)) => port::given(container, label, value)?,
@@ -134,10 +134,10 @@ fn settings(container: &Container, protocol: Protocol) -> BTreeMap<String, Strin
     }
     let (hosts, path) = (variable("KONTENA_LB_VIRTUAL_HOSTS"), variable("KONTENA_LB_VIRTUAL_PATH"));
     set("virtual_hosts", hosts);
-    // One that asks for nothing gets everything that nobody else asks for.
+    // A service without hosts and path gets every request that no other service matches.
     set("virtual_path", path.or_else(|| hosts.is_none().then_some("/")));
     set("keep_virtual_path", variable("KONTENA_LB_KEEP_VIRTUAL_PATH"));
-    // Empty is Kontena's own cookie, absent is none.
+    // Empty means Kontena's own cookie, absent means no cookie.
     set("cookie", container.env.get("KONTENA_LB_COOKIE").map(|value| value.trim()));
     set("basic_auth_secrets", variable("KONTENA_LB_BASIC_AUTH_SECRETS"));
     set("health_check_uri", container.label(HEALTH_URI));

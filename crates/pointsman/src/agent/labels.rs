@@ -1,4 +1,4 @@
-//! Our own labels: `pointsman.<key>`, or `pointsman.<service>.<key>` where a container has several services.
+//! Our own labels: `pointsman.<key>`, or `pointsman.<service>.<key>` if a container has several services.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::offer::{AgentDefaults, Offer};
 use super::options::{self, Options};
 use super::{address, name, port};
 
-/// Labels by their key: the label's own name, and its value without white space at its ends.
+/// Labels by key: the label's full name, and its trimmed value.
 type OwnLabels<'a> = BTreeMap<&'static str, (&'a str, &'a str)>;
 
-/// What our labels offer.
+/// The offers in our labels.
 pub(super) fn offers(container: &Container, defaults: &AgentDefaults, complaints: &mut Vec<Complaint>) -> Vec<Offer> {
     let mut services = group(container, complaints);
     let everywhere = take_everywhere(&mut services);
@@ -35,7 +35,7 @@ pub(super) fn offers(container: &Container, defaults: &AgentDefaults, complaints
     offers
 }
 
-/// The labels of each service, by the name that the labels have for it; of the one without, by the empty one.
+/// The labels of each service, by the service's name in the labels; labels without one under the empty name.
 fn group<'a>(container: &'a Container, complaints: &mut Vec<Complaint>) -> BTreeMap<&'a str, OwnLabels<'a>> {
     let mut services: BTreeMap<&str, OwnLabels<'_>> = BTreeMap::new();
     for (label, value) in &container.labels {
@@ -43,7 +43,7 @@ fn group<'a>(container: &'a Container, complaints: &mut Vec<Complaint>) -> BTree
         match known::split(rest) {
             Some((handle, key)) if !handle.contains('.') => {
                 let label = (label.as_str(), value.trim());
-                // An empty value is not set, as in the store; a cookie may be empty, and a flag be there or not.
+                // An empty value means not set, as in the store. But a cookie may be empty, and a flag needs no value.
                 if !label.1.is_empty() || matches!(key, "cookie" | "backup" | "tls" | "enable") {
                     services.entry(handle).or_default().insert(key, label);
                 }
@@ -58,23 +58,23 @@ fn unknown(container: &Container, label: &str, value: &str, rest: &str, dotted: 
     let (handle, word) = rest.split_once('.').map_or((None, rest), |(handle, word)| (Some(handle), word));
     let advice = match known::nearest(rest) {
         _ if dotted => {
-            "the name of a service has no dot here; give it a short one, and its own in a label of its own, \
+            "the name of a service has no dot here; use a short name, and set the full name with another label, \
                         such as pointsman.shop.service=shop.example"
                 .to_owned()
         }
-        Some(meant) => format!("nobody reads this label; did you mean {}{meant}?", known::PREFIX),
+        Some(meant) => format!("no such label; did you mean {}{meant}?", known::PREFIX),
         None => match handle.zip(known::nearest(word)) {
             Some((handle, meant)) => {
-                format!("nobody reads this label; did you mean {}{handle}.{meant}?", known::PREFIX)
+                format!("no such label; did you mean {}{handle}.{meant}?", known::PREFIX)
             }
-            None => "nobody reads this label".to_owned(),
+            None => "no such label".to_owned(),
         },
     };
     Complaint::new(ComplaintKind::UnknownLabel, container, label, Some(value), advice)
 }
 
-/// Takes out the labels that are for every service: those about the container that name no service. What else names
-/// none is one more service, as those are if there is no other.
+/// Removes the labels that apply to every service: those about the container that name no service. Other labels without
+/// a service name form one more service, and so do the container's if there is no other service.
 fn take_everywhere<'a>(services: &mut BTreeMap<&'a str, OwnLabels<'a>>) -> OwnLabels<'a> {
     let named = services.keys().any(|handle| !handle.is_empty());
     let Some(plain) = services.get_mut("") else { return OwnLabels::new() };
@@ -92,7 +92,7 @@ fn flag(container: &Container, labels: &OwnLabels<'_>, key: &str, default: bool)
     judged(container, labels, key, options::boolean).map(|value| value.unwrap_or(default))
 }
 
-/// The value of a label, judged.
+/// The parsed value of a label.
 fn judged<T>(
     container: &Container,
     labels: &OwnLabels<'_>,
@@ -108,13 +108,13 @@ fn judged<T>(
 struct Place<'a> {
     container: &'a Container,
     defaults: &'a AgentDefaults,
-    /// The labels' name for it; empty where they have none.
+    /// The service's name in the labels; may be empty.
     handle: &'a str,
     labels: OwnLabels<'a>,
 }
 
 impl Place<'_> {
-    /// The whole of it, or everything that is wrong with it; nothing where it is not enabled.
+    /// The complete offer, or all complaints about it; `None` if it is not enabled.
     fn offer(&self, complaints: &mut Vec<Complaint>) -> Option<Offer> {
         let enabled = flag(self.container, &self.labels, "enable", true);
         let protocol = match enabled.and_then(|enabled| enabled.then(|| self.protocol()).transpose()) {
@@ -147,7 +147,7 @@ impl Place<'_> {
         self.labels.get(key).map(|(_, value)| *value)
     }
 
-    /// A label's name, as it is written or would be.
+    /// A label's full name, whether it is set or not.
     fn label(&self, key: &str) -> String {
         match (self.labels.get(key), self.handle) {
             (Some((label, _)), _) => (*label).to_owned(),
@@ -176,7 +176,8 @@ impl Place<'_> {
             },
             (None, Some(prefix)) => Ok(prefix.clone()),
             (None, None) => {
-                let advice = "no balancer is named; do it with this label, or for all containers with the agent's --id";
+                let advice =
+                    "no balancer is named; name one with this label, or for all containers with the agent's --id";
                 Err(self.complain(ComplaintKind::NoId, "id", advice))
             }
         }
@@ -219,8 +220,10 @@ impl Place<'_> {
         }
         match (read("port")?, inside) {
             (Some(port), Some(other)) if port != other => {
-                let advice =
-                    format!("for HTTP this is the port inside the container, which {} is too", self.label("port"));
+                let advice = format!(
+                    "for HTTP this and {} mean the same port, the one inside the container",
+                    self.label("port")
+                );
                 Err(self.complain(ComplaintKind::BadLabel, "internal_port", advice))
             }
             (Some(port), _) | (None, Some(port)) => Ok(port),
@@ -228,7 +231,7 @@ impl Place<'_> {
         }
     }
 
-    /// The first port that the balancer is to listen at, which is the usual one inside, too.
+    /// The balancer's first listening port, which is also the default port inside.
     fn listening(&self) -> Option<u16> {
         let text = ["port", "external_port", "ports"].into_iter().find_map(|key| self.get(key))?;
         let first = text.split(',').next()?.trim();
@@ -244,7 +247,7 @@ impl Place<'_> {
         })
     }
 
-    /// The service's keys. What is wrong with a value the balancer says: it knows best. The ports inside are in the
+    /// The service's keys. Their values are not checked here: the balancer does that. The ports inside are in the
     /// instance's value.
     fn settings(&self, protocol: Protocol, complaints: &mut Vec<Complaint>) -> BTreeMap<String, String> {
         let mut settings = BTreeMap::new();

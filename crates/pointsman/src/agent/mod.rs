@@ -1,4 +1,4 @@
-//! The agent: what the containers of this machine want in the store.
+//! The agent: registers this machine's containers in the store.
 //!
 //! ```text
 //! Docker daemon ──docker::follow──> Containers (containers as facts)
@@ -8,17 +8,17 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `run` | the loop: from views to plans |
-//! | `journal` | what there is to log |
-//! | `docker` | the daemon, followed |
-//! | `container` | what is known of one container |
-//! | `wanted` | from containers to what is wanted in the store |
-//! | `offer` | what holds for all of them; one instance that one of them offers |
-//! | `labels`, `known` | our labels, and which there are |
+//! | `run` | the loop that turns views into plans |
+//! | `journal` | the log lines |
+//! | `docker` | follows the Docker daemon |
+//! | `container` | the facts about one container |
+//! | `wanted` | turns containers into wanted keys |
+//! | `offer` | the agent's defaults; one instance that a container offers |
+//! | `labels`, `known` | our labels; the list of known labels |
 //! | `kontena` | Kontena's labels and environment |
 //! | `address`, `port`, `options`, `name` | an instance's address, port, options and name |
-//! | `complaint` | what is wrong with a container |
-//! | `moment`, `signal` | times and signals, as Docker writes them |
+//! | `complaint` | mistakes on a container |
+//! | `moment`, `signal` | Docker's notation of times and signals |
 
 mod address;
 mod complaint;

@@ -1,7 +1,7 @@
-//! The daemon's times as numbers that can be compared. Reads no clock.
+//! The daemon's times as comparable numbers. Reads no clock.
 
-/// Nanoseconds since 1970 of an RFC 3339 time, such as `2024-05-07T09:30:00.123456789Z`. Docker's time of what never
-/// happened, the year 1, is long before.
+/// Nanoseconds since 1970 for an RFC 3339 time, such as `2024-05-07T09:30:00.123456789Z`. Docker writes the year 1 for
+/// events that never happened; that is earlier than any other time.
 pub(super) fn parse(text: &str) -> Option<i64> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;
     let (time, offset) = split_offset(rest)?;
@@ -16,7 +16,7 @@ pub(super) fn parse(text: &str) -> Option<i64> {
     Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds(fraction)?))
 }
 
-/// The time, and how many seconds it is ahead of UTC.
+/// The time, and its offset from UTC in seconds.
 fn split_offset(text: &str) -> Option<(&str, i64)> {
     if let Some(time) = text.strip_suffix(['Z', 'z']) {
         return Some((time, 0));
@@ -45,7 +45,7 @@ fn nanoseconds(fraction: &str) -> Option<i64> {
     format!("{fraction:0<9.9}").parse().ok()
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar. A year begins in March here, so that a leap day is its last.
+/// Days since 1970-01-01 in the Gregorian calendar. Years begin in March here, so that a leap day is the last day.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leaps = year / 4 - year / 100 + year / 400;

@@ -1,6 +1,6 @@
 //! Names of services and instances: one segment of a key.
 
-/// What is wrong with a name, if anything.
+/// The reason that a name is invalid, if it is.
 pub(super) fn fault(name: &str) -> Option<&'static str> {
     match name {
         "" => Some("expected a name"),
@@ -12,7 +12,7 @@ pub(super) fn fault(name: &str) -> Option<&'static str> {
     }
 }
 
-/// A container's name less the `-1` that tells it from its sisters.
+/// A container's name without the `-1` that distinguishes it from its replicas.
 pub(super) fn without_number(name: &str) -> &str {
     match name.rsplit_once('-') {
         Some((stem, number)) if !stem.is_empty() && number.parse::<u32>().is_ok() => stem,

@@ -7,16 +7,16 @@ use pointsman_table::Protocol;
 
 use super::container::Container;
 
-/// What holds for containers whose labels say nothing else.
+/// Defaults for containers without the respective labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentDefaults {
-    /// The balancer's prefix, `/haproxy-haproxy-1`; empty for the top of the store.
+    /// The balancer's prefix, `/haproxy-haproxy-1`; empty for the root of the store.
     pub prefix: Option<String>,
-    /// This machine's name, in front of containers' names; empty for none.
+    /// This machine's name, put before containers' names; empty for none.
     pub node: String,
-    /// By which address other machines reach this one.
+    /// This machine's address for other machines.
     pub host: Option<IpAddr>,
-    /// Which of a container's networks balancers are in.
+    /// The container network that the balancers are attached to.
     pub network: Option<String>,
 }
 
@@ -30,20 +30,20 @@ impl AgentDefaults {
     }
 }
 
-/// One instance of one service, and the settings that its container asks for.
+/// One instance of one service, and the settings that its container wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Below which keys are: `/haproxy-haproxy-1`.
+    /// The prefix of its keys: `/haproxy-haproxy-1`.
     pub prefix: String,
     /// HTTP or TCP.
     pub protocol: Protocol,
-    /// The service's name, one segment.
+    /// The service's name, one key segment.
     pub service: String,
-    /// The instance's name, one segment.
+    /// The instance's name, one key segment.
     pub instance: String,
     /// The instance's value: `10.0.0.7:8080 weight=2`.
     pub value: String,
-    /// The service's keys, below its name, and their values.
+    /// The service's keys, relative to its name, and their values.
     pub settings: BTreeMap<String, String>,
 }
 

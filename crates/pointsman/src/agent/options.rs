@@ -1,10 +1,10 @@
-//! An instance's value: its address and the words behind it.
+//! An instance's value: its address and its options.
 
 use std::net::SocketAddr;
 
 use super::container::Container;
 
-/// What labels ask of an instance. Each has been judged.
+/// The options from an instance's labels, already checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {
     pub(super) weight: Option<u16>,
@@ -13,9 +13,9 @@ pub(super) struct Options {
     pub(super) tls: bool,
 }
 
-/// The value. A container that is to get no new work has `weight=0`, whatever weight it was given. It is not `drain`,
-/// though that does the same: `drain` is the operator's own word, which `pointsman drain` adds and takes away, and what
-/// the agent writes must never be mistaken for it, or end it.
+/// The value. A container that must get no new work has `weight=0`, whatever its labels say. Not `drain`, although that
+/// has the same effect: `drain` is reserved for the operator (`pointsman drain` and `undrain`), and the agent must
+/// neither imitate it nor remove it.
 pub(super) fn value(container: &Container, address: SocketAddr, options: Options) -> String {
     let weight = if container.takes_work() { options.weight } else { Some(0) };
     let mut text = address.to_string();
@@ -41,7 +41,7 @@ pub(super) fn weight(text: &str) -> Result<u16, &'static str> {
     text.parse().ok().filter(|weight| plain && *weight <= 256).ok_or("expected a weight from 0 to 256")
 }
 
-/// A number of requests or connections; 0 is no limit.
+/// A number of requests or connections; 0 means no limit.
 pub(super) fn most(text: &str) -> Result<u32, &'static str> {
     let plain = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| plain).ok_or("expected a number of connections")

@@ -1,9 +1,9 @@
-//! Which port inside a container takes the work. Never guesses: where there is a choice and nobody has chosen, it says so.
+//! Finds the port inside a container. Never guesses: if there is a choice and nobody has made it, it reports that.
 
 use super::complaint::{Complaint, ComplaintKind};
 use super::container::Container;
 
-/// A port where none is written, exposed or listened at.
+/// The default port if none is written, exposed or listened on.
 pub(super) const USUAL: u16 = 80;
 
 /// A port between 1 and 65535.
@@ -12,21 +12,21 @@ pub(super) fn parse(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| plain && *port > 0)
 }
 
-/// The port that a label asks for.
+/// The port that a label names.
 pub(super) fn given(container: &Container, label: &str, value: &str) -> Result<u16, Complaint> {
     let advice = "expected a port between 1 and 65535, the one inside the container";
     parse(value).ok_or_else(|| Complaint::new(ComplaintKind::BadLabel, container, label, Some(value), advice))
 }
 
-/// The port of a container whose labels name none: the only one that it exposes; of none or several, `usual`, which is
-/// 80, or where the balancer listens. `label` is the one that would name a port.
+/// The port of a container without a port label: the only port that it exposes. If it exposes none or several, `usual`,
+/// which is 80 or the balancer's listening port. `label` is the label that would name a port.
 pub(super) fn exposed(container: &Container, label: &str, usual: Option<u16>) -> Result<u16, Complaint> {
     let exposed = &container.exposed;
     let advice = match (exposed.first(), exposed.len(), usual) {
         (Some(only), 1, _) => return Ok(*only),
         (None, _, Some(usual)) => return Ok(usual),
         (Some(_), _, Some(usual)) if exposed.contains(&usual) => return Ok(usual),
-        (None, ..) => "it exposes no port; name the one inside the container with this label".to_owned(),
+        (None, ..) => "it exposes no port; set this label to the port inside the container".to_owned(),
         (Some(_), ..) => {
             let ports: Vec<_> = exposed.iter().map(ToString::to_string).collect();
             format!("it exposes the ports {}; name one with this label", ports.join(", "))

@@ -1,5 +1,5 @@
-//! The agent's loop: what Docker shows becomes what is wanted, and the registrar keeps it. Ends only when it is told to,
-//! and leaves the keys: they end by themselves unless an agent comes back for them.
+//! The agent's loop: Docker's containers become wanted keys, and the registrar keeps them in the store. Ends only when
+//! told to, and leaves the keys: they expire unless an agent returns.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use super::docker::{self, Containers, DockerSettings};
 use super::journal::AgentJournal;
 use super::offer::AgentDefaults;
 use super::wanted::wanted;
-use crate::logging::Line;
+use crate::logging::LogLine;
 use crate::notify;
 use crate::registrar::{self, Plan, Report};
 use crate::settings::AgentSettings;
 use pointsman_store::lease::Owner;
-use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings};
 
-/// Follows Docker and keeps its containers' keys until dropped. `prefix` is where keys go of containers that do not say.
+/// Follows Docker and keeps its containers' keys until dropped. `prefix` is for containers that name no balancer.
 ///
 /// # Errors
-/// The store's settings are of no use.
+/// The store's settings are invalid.
 pub async fn run(
     settings: &AgentSettings,
     store: &StoreSettings,
@@ -34,10 +34,10 @@ pub async fn run(
     let work = async {
         let store = Store::open(store)?.settled(store).await;
         loop {
-            // Before it was seen whole nothing is known of its containers, and nothing of the last agent's is removed.
+            // Before the first complete view, the containers are unknown, so no key of the last agent is removed.
             let seen = views.wait_for(|view| !matches!(view.condition, Condition::Connecting { .. }));
             let Ok(view) = seen.await.map(|view| view.clone()) else { return std::future::pending().await };
-            Post { settings, store: &store, prefix, view }.keep(&mut views).await?;
+            DaemonSession { settings, store: &store, prefix, view }.keep(&mut views).await?;
         }
     };
     tokio::select! {
@@ -47,48 +47,49 @@ pub async fn run(
 }
 
 /// One daemon's containers, and the lease for their keys.
-struct Post<'a> {
+struct DaemonSession<'a> {
     settings: &'a AgentSettings,
     store: &'a StoreSettings,
     prefix: Option<&'a str>,
-    /// What the daemon showed first.
+    /// The daemon's first view.
     view: Containers,
 }
 
-impl Post<'_> {
-    /// Until another daemon is in its place: then what this one's containers wanted is left to end by itself.
+impl DaemonSession<'_> {
+    /// Runs until another daemon replaces this one; the keys of its containers then expire.
     async fn keep(&self, views: &mut watch::Receiver<Containers>) -> Result<(), StoreError> {
         let store = Store::open(self.store)?;
         let defaults = self.defaults();
-        // Daemons of one data directory, or copied with their machine, share an id: the name tells them apart.
+        // Daemons that share a data directory, or were copied with their machine, have the same id; the name
+        // distinguishes them.
         let owner = Owner::new("agent", &format!("{}\0{}", self.view.daemon, defaults.node));
-        let tenure = Tenure::new(&store, owner, self.settings.ttl);
+        let holder = LeaseHolder::new(&store, owner, self.settings.ttl);
         let (plan, complaints) = wanted(self.view.containers.values(), &defaults);
         let (plans, wanted_plans) = watch::channel(Arc::new(plan));
         let (report, mut reports) = watch::channel(Report::default());
-        let mut clerk =
-            Clerk { defaults, journal: AgentJournal::default(), complaints: said(&complaints), ready: false };
+        let mut planner =
+            Planner { defaults, journal: AgentJournal::default(), complaints: said(&complaints), ready: false };
         let desk = async {
             loop {
-                clerk.tell(&reports.borrow_and_update().clone());
+                planner.tell(&reports.borrow_and_update().clone());
                 tokio::select! {
                     changed = views.changed() => if changed.is_err() { return },
                     changed = reports.changed() => if changed.is_err() { return },
-                    () = until(clerk.journal.due()) => continue,
+                    () = until(planner.journal.due()) => continue,
                 }
                 let view = views.borrow_and_update().clone();
                 if view.daemon != self.view.daemon {
-                    warn!("another Docker daemon answers; what the one before wanted ends by itself");
+                    warn!("another Docker daemon answers; the keys for the previous one will expire");
                     return;
                 }
-                clerk.plan(&view, &plans);
+                planner.plan(&view, &plans);
             }
         };
         tokio::select! {
             () = desk => {}
-            () = Box::pin(registrar::run(self.store, &tenure, wanted_plans, &report)) => {}
-            () = stand_by(&tenure, self.settings.ttl) => {}
-            never = awaited(&tenure) => match never {},
+            () = Box::pin(registrar::run(self.store, &holder, wanted_plans, &report)) => {}
+            () = stand_by(&holder, self.settings.ttl) => {}
+            never = awaited(&holder) => match never {},
         }
         Ok(())
     }
@@ -104,11 +105,11 @@ impl Post<'_> {
     }
 }
 
-/// Holds the lease; while another agent of the same daemon has it, waits for that one's end.
-async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
+/// Holds the lease. While another agent of the same daemon has it, waits for that agent to end.
+async fn stand_by(holder: &LeaseHolder<'_>, ttl: Duration) {
     let mut told = false;
     loop {
-        tenure.run().await;
+        holder.run().await;
         if !told {
             warn!("another agent keeps the keys of this Docker daemon; standing by until it ends");
             told = true;
@@ -117,17 +118,17 @@ async fn stand_by(tenure: &Tenure<'_>, ttl: Duration) {
     }
 }
 
-/// Says that the store does not grant the lease, and why; and when it does.
-async fn awaited(tenure: &Tenure<'_>) -> Infallible {
-    let mut standing = tenure.standing();
+/// Logs that the store does not grant the lease, and why; and when it does.
+async fn awaited(holder: &LeaseHolder<'_>) -> Infallible {
+    let mut standing = holder.state();
     let mut told = None;
     loop {
         match standing.borrow_and_update().clone() {
-            Standing::Awaited { error: Some(error) } if told.as_ref() != Some(&error) => {
+            LeaseState::Awaited { error: Some(error) } if told.as_ref() != Some(&error) => {
                 warn!("waiting for the store: {error}");
                 told = Some(error);
             }
-            Standing::Held { .. } if told.take().is_some() => info!("the store answers"),
+            LeaseState::Held { .. } if told.take().is_some() => info!("the store answers"),
             _ => {}
         }
         if standing.changed().await.is_err() {
@@ -147,15 +148,15 @@ fn said(complaints: &[super::Complaint]) -> Vec<String> {
     complaints.iter().map(ToString::to_string).collect()
 }
 
-/// Turns views into plans, and says what came of them.
-struct Clerk {
+/// Turns views into plans, and logs the results.
+struct Planner {
     defaults: AgentDefaults,
     journal: AgentJournal,
     complaints: Vec<String>,
     ready: bool,
 }
 
-impl Clerk {
+impl Planner {
     fn plan(&mut self, view: &Containers, plans: &watch::Sender<Arc<Plan>>) {
         if matches!(view.condition, Condition::Connecting { .. }) {
             return;
@@ -172,7 +173,7 @@ impl Clerk {
     }
 
     fn tell(&mut self, report: &Report) {
-        self.journal.report(&self.complaints, report, Instant::now()).iter().for_each(Line::write);
+        self.journal.report(&self.complaints, report, Instant::now()).iter().for_each(LogLine::write);
         if report.tried && !self.ready {
             self.ready = true;
             notify::ready(&format!("keeping {} keys", report.keys));

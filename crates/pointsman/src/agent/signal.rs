@@ -1,11 +1,11 @@
-//! Signals by name and number, as Docker writes them. Sends none.
+//! Docker's names and numbers of signals. Sends none.
 
-/// `SIGTERM`, what stops a container that asks for nothing else.
+/// `SIGTERM`, the default stop signal of a container.
 pub(super) const TERM: u8 = 15;
-/// `SIGKILL`, which nothing survives.
+/// `SIGKILL`, which no process survives.
 pub(super) const KILL: u8 = 9;
 
-/// Numbers on Linux, but for those of Alpha, MIPS and SPARC, which no Docker runs on.
+/// The numbers on Linux, except on Alpha, MIPS and SPARC, where Docker does not run.
 const NAMES: &[(&str, u8)] = &[
     ("HUP", 1),
     ("INT", 2),

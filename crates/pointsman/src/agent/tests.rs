@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A container of facts, with ` ; ` between them: labels, `name:web-1`, `created:N`, `env:NAME=VALUE`, `expose:PORT`,
-/// `net:NAME=IP` and words for its state. It is `web-1` at 10.0.0.7, unless they say otherwise.
+/// A container from facts, separated by ` ; `: labels, `name:web-1`, `created:N`, `env:NAME=VALUE`, `expose:PORT`,
+/// `net:NAME=IP` and words for its state. The default is `web-1` at 10.0.0.7.
 fn container(facts: &str) -> Container {
     let mut made = Container { id: "1".to_owned(), name: "web-1".to_owned(), ..Container::default() };
     for fact in facts.split(" ; ").map(str::trim).filter(|fact| !fact.is_empty()) {
@@ -38,7 +38,7 @@ fn insert(map: &mut std::collections::BTreeMap<String, String>, text: &str) -> O
     map.insert(name.to_owned(), value.to_owned())
 }
 
-/// Keys and values, then complaints with `!` in front, in order.
+/// Keys and values, then complaints prefixed with `!`, in order.
 fn said(containers: &[&str], defaults: &AgentDefaults) -> Vec<String> {
     let containers: Vec<_> = containers.iter().map(|facts| container(facts)).collect();
     let (wanted, complaints) = wanted(&containers, defaults);
@@ -51,8 +51,8 @@ fn said(containers: &[&str], defaults: &AgentDefaults) -> Vec<String> {
     lines
 }
 
-/// What becomes of containers where the agent has `--id p` on the machine `n`. An expected line that begins with `!`
-/// may be a part of the complaint.
+/// The keys and complaints of containers, for an agent with `--id p` on the machine `n`. An expected line that begins
+/// with `!` may be a part of the complaint.
 #[track_caller]
 fn check_all(containers: &[&str], expected: &[&str]) {
     let defaults = AgentDefaults { prefix: Some("/p".to_owned()), node: "n".to_owned(), ..AgentDefaults::default() };
@@ -124,7 +124,7 @@ fn several_services() {
             "/haproxy-q/services/shop/upstreams/n-web-1=10.0.0.7:80 weight=2",
         ],
     );
-    // What names no service and is not about the container is a service of its own.
+    // Labels without a service name that are not about the container form a separate service.
     check(
         "pointsman.domain=shop.test ; pointsman.admin.port=9000",
         &[
@@ -133,7 +133,7 @@ fn several_services() {
             "/p/services/web-1/upstreams/n-web-1=10.0.0.7:80",
         ],
     );
-    // As HTTP and as TCP it is two.
+    // HTTP and TCP make two services.
     check(
         "pointsman.a.service=db ; pointsman.b.service=db ; pointsman.b.mode=tcp ; pointsman.b.port=5432",
         &[
@@ -144,7 +144,7 @@ fn several_services() {
     );
     check(
         "pointsman.a.service=shop ; pointsman.b.service=shop",
-        &["/p/services/shop/upstreams/n-web-1=10.0.0.7:80", "! same name: two of its services are one"],
+        &["/p/services/shop/upstreams/n-web-1=10.0.0.7:80", "! same name: two of its services have the same name"],
     );
     check("pointsman.x.service=shop.example", &["/p/services/shop.example/upstreams/n-web-1=10.0.0.7:80"]);
     check(
@@ -224,7 +224,7 @@ fn the_port_inside() {
         "pointsman.port=0 ; pointsman.weight=x",
         &["! pointsman.port = \"0\": bad label", "! pointsman.weight = \"x\": bad label"],
     );
-    check("pointsman.port=1 ; pointsman.internal_port=2", &["! which pointsman.port is too"]);
+    check("pointsman.port=1 ; pointsman.internal_port=2", &["! mean the same port"]);
     check("pointsman.a.domain=x ; expose:1 ; expose:2", &["! pointsman.a.port: no port"]);
 }
 
@@ -270,19 +270,19 @@ fn a_slip_is_told() {
     let value = "/p/services/web-1/upstreams/n-web-1=10.0.0.7:80";
     check(
         "pointsman.domian=a.test",
-        &["! pointsman.domian = \"a.test\": unknown label: nobody reads this label; did you mean pointsman.domain?"],
+        &["! pointsman.domian = \"a.test\": unknown label: no such label; did you mean pointsman.domain?"],
     );
     check(
         "pointsman.banana=1 ; pointsman.port=80",
-        &[value, "! pointsman.banana = \"1\": unknown label: nobody reads this label"],
+        &[value, "! pointsman.banana = \"1\": unknown label: no such label"],
     );
     check("pointsman.timeout.conect=1s", &["! did you mean pointsman.timeout.connect?"]);
     check("pointsman.shop.domian=1s", &["! did you mean pointsman.shop.domain?"]);
-    check("pointsman.=1", &["! unknown label: nobody reads this label"]);
+    check("pointsman.=1", &["! unknown label: no such label"]);
     check(
         "pointsman.basic_auth_secret=user a insecure-password b",
         &[
-            "! web-1: pointsman.basic_auth_secret: unknown label: nobody reads this label; did you mean pointsman.basic_auth_secrets?",
+            "! web-1: pointsman.basic_auth_secret: unknown label: no such label; did you mean pointsman.basic_auth_secrets?",
         ],
     );
     check("pointsman.external_port=80 ; pointsman.port=80", &[value, "! is pointsman.mode=tcp missing?"]);
@@ -423,7 +423,7 @@ fn the_newest_container_is_right() {
     ];
     check_all(&[old, new], &expected);
     check_all(&[new, old], &expected);
-    // Of two that are equally old, the id decides.
+    // If two are equally old, the id decides.
     let twin = |name| format!("name:{name} ; pointsman.service=shop ; pointsman.domain={name}.test");
     check_all(
         &[&twin("b"), &twin("a")],
@@ -462,7 +462,7 @@ fn the_older_container_keeps_its_name() {
             "! c2: /p/services/shop/upstreams/x = \"10.0.0.7:2\": same name: c1 has this instance already",
         ],
     );
-    // In another service, or below another prefix, it is another name.
+    // In another service, or below another prefix, it is a different name.
     check_all(
         &[
             "name:a ; pointsman.name=x ; pointsman.service=s",
@@ -472,7 +472,7 @@ fn the_older_container_keeps_its_name() {
     );
 }
 
-/// Labels that are right, nearly right and wrong.
+/// Valid, nearly valid and invalid labels.
 fn label() -> impl proptest::strategy::Strategy<Value = (String, String)> {
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -524,7 +524,7 @@ fn value_of_kontena() -> impl proptest::strategy::Strategy<Value = String> {
 }
 
 proptest::proptest! {
-    /// Whatever labels say, keys are keys and complaints are lines.
+    /// Whatever the labels contain, keys are valid and complaints are single lines.
     #[test]
     fn no_label_makes_a_bad_key(labels in proptest::collection::vec(label(), 0..8)) {
         let made = Container { labels: labels.into_iter().collect(), ..container("") };

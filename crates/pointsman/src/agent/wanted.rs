@@ -1,7 +1,7 @@
-//! From containers to what is wanted in the store. Pure.
+//! Turns containers into wanted keys. Pure.
 //!
 //! ```text
-//! Container ──offers──> Offer   one instance of one service, with the settings that this container asks for
+//! Container ──offers──> Offer   one instance of one service, with the settings that this container wants
 //!                         └──merge──> Wanted, prefix by prefix
 //! ```
 
@@ -13,7 +13,7 @@ use super::offer::{AgentDefaults, Offer};
 use super::{kontena, labels};
 use crate::registrar::Wanted;
 
-/// What one container offers. One that does not run offers nothing, and what is wrong with it does not matter.
+/// The offers of one container. A container that does not run offers nothing and gets no complaints.
 pub fn offers(container: &Container, defaults: &AgentDefaults) -> (Vec<Offer>, Vec<Complaint>) {
     let (mut offers, mut complaints) = (Vec::new(), Vec::new());
     if container.state == State::Stopped || is_left_out(container) {
@@ -24,14 +24,14 @@ pub fn offers(container: &Container, defaults: &AgentDefaults) -> (Vec<Offer>, V
     (offers, complaints)
 }
 
-/// Our label leaves a container out, whoever else's labels it has.
+/// Whether our label excludes a container, whatever other labels it has.
 fn is_left_out(container: &Container) -> bool {
     container.label("pointsman.enable") == Some("false")
 }
 
-/// What all containers of this machine want, by prefix. Containers of one service may want different settings, as they
-/// do in the middle of a deployment: for each key the newest that has it is right. Two that want the same instance:
-/// the older keeps it, and the other gives nothing.
+/// The wanted keys of all containers of this machine, by prefix. Containers of one service may want different settings,
+/// as during a deployment; for each key, the newest container that sets it wins. If two want the same instance, the
+/// older one keeps it, and the other is not used.
 pub fn wanted<'a>(
     containers: impl IntoIterator<Item = &'a Container>,
     defaults: &AgentDefaults,
@@ -47,7 +47,7 @@ pub fn wanted<'a>(
     merge.finish()
 }
 
-/// Offers put together, oldest container first.
+/// Merges offers, oldest container first.
 #[derive(Default)]
 struct Merge<'a> {
     /// By prefix and key.
@@ -62,9 +62,9 @@ impl<'a> Merge<'a> {
         if let Some((older, _)) = self.instances.get(&place) {
             let (prefix, key) = place;
             let advice = if older.id == container.id {
-                "two of its services are one; give each its own name, or leave one of them out".to_owned()
+                "two of its services have the same name; rename or remove one of them".to_owned()
             } else {
-                format!("{} has this instance already; give each container its own pointsman.name", older.name)
+                format!("{} has this instance already; set another pointsman.name on each container", older.name)
             };
             let label = format!("{prefix}/{key}");
             let kind = ComplaintKind::SameName;
@@ -97,8 +97,8 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// The newest container's value is not in the sentence: it may be a secret.
+/// The advice omits the newest container's value: it may be a secret.
 fn differs(older: &Container, value: &str, label: &str, newest: &Container) -> Complaint {
-    let advice = format!("{} is newer and wants another value, which holds; give both the same", newest.name);
+    let advice = format!("{} is newer and wants another value, which is used; set the same value on both", newest.name);
     Complaint::new(ComplaintKind::Differs, older, label, Some(value), advice)
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Outcome;
 use super::patience::{full, within};
 use crate::control::plural;
-use crate::fleet::{self, Call, Leaving, Member, Point, Stage, Wish};
+use crate::fleet::{self, FleetWait, Goal, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
 /// Waits until every balancer serves the change that the store made at this revision (0 if the store has none).
@@ -29,7 +29,7 @@ pub async fn served(
         0 => within(fleet::barrier(settings)).await?,
         revision => Point::Revision(revision),
     };
-    wait_for(settings, &Wish { point, idle: None }, patience, note).await
+    wait_for(settings, &Goal { point, idle: None }, patience, note).await
 }
 
 /// Waits until every balancer serves this revision; without one, everything that the store holds now.
@@ -50,51 +50,51 @@ pub async fn wait(
         Some(revision) => Point::Revision(revision),
         None => within(fleet::barrier(settings)).await?,
     };
-    wait_for(settings, &Wish { point, idle: None }, patience, note).await
+    wait_for(settings, &Goal { point, idle: None }, patience, note).await
 }
 
 async fn wait_for(
     settings: &StoreSettings,
-    wish: &Wish,
+    goal: &Goal,
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    let call = timeout(patience.max(Duration::from_secs(1)), Call::new(settings)).await;
+    let call = timeout(patience.max(Duration::from_secs(1)), FleetWait::new(settings)).await;
     let mut call = call.with_context(|| format!("the store does not answer within {patience:?}"))??;
-    let outcome = call.wait(wish, patience.saturating_sub(start.elapsed())).await;
-    say(&outcome, wish, settings, patience, note)
+    let outcome = call.wait(goal, patience.saturating_sub(start.elapsed())).await;
+    say(&outcome, goal, settings, patience, note)
 }
 
 fn say(
-    outcome: &fleet::Outcome,
-    wish: &Wish,
+    outcome: &fleet::WaitOutcome,
+    goal: &Goal,
     settings: &StoreSettings,
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let what = match (&wish.point, &wish.idle) {
+    let what = match (&goal.point, &goal.idle) {
         (_, Some((_, service, instance))) => format!("done with {service}/{instance}"),
         (Point::Revision(revision), None) => format!("at revision {revision}"),
         (Point::Barrier(_), None) => "up to date".to_owned(),
     };
     match outcome {
-        fleet::Outcome::All(count) => {
+        fleet::WaitOutcome::All(count) => {
             let verb = if *count == 1 { "is" } else { "are" };
             writeln!(note, "{} {verb} {what}", plural(*count, "balancer"))?;
             return Ok(Outcome::Yes);
         }
-        fleet::Outcome::Nobody => {
+        fleet::WaitOutcome::Nobody => {
             writeln!(note, "no balancer of {} is live, as far as the store knows", shown(&settings.prefix))?;
         }
-        fleet::Outcome::Late(late) => {
+        fleet::WaitOutcome::Late(late) => {
             writeln!(note, "after {patience:?}, not every balancer is {what}:")?;
             late.iter().try_for_each(|line| writeln!(note, "  {line}"))?;
         }
-        fleet::Outcome::Lost(names) => {
+        fleet::WaitOutcome::Lost(names) => {
             writeln!(note, "disappeared without signing off, may still serve old keys: {}", names.join(", "))?;
         }
-        fleet::Outcome::Unknown(why) => bail!("cannot tell whether every balancer is {what}: {why}"),
+        fleet::WaitOutcome::Unknown(why) => bail!("cannot tell whether every balancer is {what}: {why}"),
     }
     Ok(Outcome::No)
 }
@@ -144,7 +144,7 @@ pub async fn drain(
         Amended::At(_) | Amended::Same => within(fleet::barrier(settings)).await?,
     };
     let idle = (drain == Drain::On).then(|| (protocol.to_owned(), service, name));
-    wait_for(settings, &Wish { point, idle }, patience, note).await
+    wait_for(settings, &Goal { point, idle }, patience, note).await
 }
 
 /// An instance's key.
@@ -206,7 +206,7 @@ fn marked(value: &[u8], drain: Drain) -> Option<Vec<u8>> {
 
 /// One balancer in the output of `status --json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct StatusRow<'a> {
     name: &'a str,
     #[serde(flatten)]
     member: &'a Member,
@@ -227,7 +227,7 @@ pub async fn status(
     let own = listing.entries.iter().filter(|(name, _)| !name.contains('/'));
     let members: Vec<_> = own.map(|(name, value)| Member::read(name, value)).collect();
     if json {
-        let lines: Vec<_> = members.iter().map(|member| Line { name: &member.name, member }).collect();
+        let lines: Vec<_> = members.iter().map(|member| StatusRow { name: &member.name, member }).collect();
         serde_json::to_writer_pretty(&mut *out, &lines)?;
         writeln!(out)?;
     } else if !members.is_empty() {

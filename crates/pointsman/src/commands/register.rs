@@ -201,7 +201,7 @@ mod tests {
     use pointsman_store::Api;
 
     #[derive(Parser)]
-    struct Line {
+    struct TestArguments {
         #[command(flatten)]
         request: Request,
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn check(line: &str, expected: &str) {
-        let request = Line::try_parse_from(line.split(' ')).unwrap().request;
+        let request = TestArguments::try_parse_from(line.split(' ')).unwrap().request;
         let said = match request.registration(&settings(Location::Directory("x".into()))) {
             Ok(it) => format!("{} = {} {}", it.key(), it.value, it.check),
             Err(error) => error.to_string(),

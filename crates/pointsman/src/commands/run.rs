@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::admin::{self, Figures, Pages};
-use crate::control::{self, Defaults, Ends, Status, World, local};
+use crate::control::{self, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
 use crate::notify;
@@ -38,7 +38,7 @@ const APPLIED: usize = 64;
 /// The addresses in use, with the ports that the system chose for port 0.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// Where HTTP services are served.
+    /// The HTTP listeners' addresses.
     pub http: Vec<SocketAddr>,
     /// Where the admin pages are.
     pub admin: Option<SocketAddr>,
@@ -68,7 +68,7 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
         engine: settings.engine.word(),
     };
     let parts = Parts { store, bound, listener, signals, reload, about };
-    parts.serve(world(settings, &addresses), workers, &addresses, ready).await
+    parts.serve(inputs(settings, &addresses), workers, &addresses, ready).await
 }
 
 /// The engine's listening sockets.
@@ -144,7 +144,7 @@ impl Parts {
     /// Connects the parts and runs until the engine ends; no other part ends by itself.
     async fn serve(
         self,
-        world: World,
+        inputs: ControlInputs,
         workers: usize,
         addresses: &Addresses,
         ready: impl FnOnce(&Addresses),
@@ -156,7 +156,7 @@ impl Parts {
         let (status, admin_status) = watch::channel(Status::new());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let figures = self.bound.figures(workers);
-        let ends = Ends {
+        let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
             applied: control_applied,
@@ -174,7 +174,7 @@ impl Parts {
         let background = async {
             tokio::join!(
                 self.store.follow(updates, condition),
-                control::run(world, ends),
+                control::run(inputs, channels),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -228,8 +228,8 @@ fn raise_open_files() {
     }
 }
 
-fn world(settings: &Settings, addresses: &Addresses) -> World {
-    World {
+fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
+    ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
         local: local::addresses,

@@ -1,4 +1,4 @@
-//! When a burst of changes is over. Pure: time is an argument.
+//! Decides when a burst of changes is over. Pure: time is an argument.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 /// A burst ends after this long without a change.
 const QUIET: Duration = Duration::from_millis(5);
-/// Or this long after its first change: so many times what compiling cost last, so that a burst that never pauses is
-/// followed closely while that is cheap, and compiling takes a tenth of a core at most when it is not.
+/// Or this long after its first change, as a multiple of the last compile's duration. A burst without a pause is then
+/// followed closely while compiling is cheap, and takes at most a tenth of a core when it is not.
 const SHARE: u32 = 10;
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// Changes taken in but not yet compiled.
+/// Changes received but not yet compiled.
 #[derive(Debug)]
 pub(super) struct Burst {
     span: Option<Span>,
@@ -32,18 +32,18 @@ struct Span {
 }
 
 impl Burst {
-    /// A change came in.
+    /// Adds a change.
     pub(super) fn add(&mut self, now: Instant) {
         let first = self.span.map_or(now, |span| span.first);
         self.span = Some(Span { first, last: now });
     }
 
-    /// When to compile; `None` while there is nothing to.
+    /// When to compile; `None` if there is nothing to compile.
     pub(super) fn due(&self) -> Option<Instant> {
         self.span.map(|span| (span.last + QUIET).min(span.first + self.longest))
     }
 
-    /// It was compiled, at this cost.
+    /// The burst was compiled; this took `cost`.
     pub(super) fn end(&mut self, cost: Duration) {
         self.span = None;
         self.longest = (cost * SHARE).clamp(SHORTEST, LONGEST);
@@ -54,7 +54,7 @@ impl Burst {
 mod tests {
     use super::*;
 
-    /// When changes at these milliseconds are compiled, after a compile that cost so many.
+    /// When these changes, by their milliseconds, are compiled after a compile that took `cost` milliseconds.
     fn check(cost: u64, changes: &[u64], expected: Option<u128>) {
         let start = Instant::now();
         let mut burst = Burst::default();

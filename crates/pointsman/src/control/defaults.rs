@@ -1,5 +1,5 @@
-//! Keys that count as set while the store has none of that name: settings that are also keys, such as `--health-uri`.
-//! The store's own key always goes before them.
+//! Keys that count as set while the store lacks them: settings that are also keys, such as `--health-uri`. The store's
+//! own key has priority.
 
 use pointsman_table::Change;
 
@@ -10,13 +10,13 @@ use pointsman_store::Update;
 pub struct Defaults(Vec<(Box<str>, Box<[u8]>)>);
 
 impl Defaults {
-    /// The setting `--health-uri` stands in for the key `config/health_uri`.
+    /// The setting `--health-uri` is the default of the key `config/health_uri`.
     pub fn new(health_uri: Option<&str>) -> Self {
         let entry = |value: &str| ("config/health_uri".into(), value.as_bytes().into());
         Self(health_uri.map(entry).into_iter().collect())
     }
 
-    /// Adds what a full listing lacks.
+    /// Adds the defaults that a full listing lacks.
     pub fn fill(&self, entries: &mut Vec<(Box<str>, Box<[u8]>)>) {
         for (key, value) in &self.0 {
             if !entries.iter().any(|(other, _)| other == key) {
@@ -25,7 +25,7 @@ impl Defaults {
         }
     }
 
-    /// Adds what the store does not have to an update.
+    /// Adds the defaults that the store lacks to an update.
     pub fn complete(&self, update: Update) -> Update {
         match update {
             Update::Reset { revision, mut entries } => {
@@ -40,7 +40,7 @@ impl Defaults {
     }
 }
 
-/// The change that brings a default back, if the last word on its key was that it is gone.
+/// The change that restores a default, if the update's last change to its key is a deletion.
 fn restored((key, value): &(Box<str>, Box<[u8]>), changes: &[Change]) -> Option<Change> {
     let last = changes.iter().rev().find(|change| match change {
         Change::Put { key: other, .. } | Change::Delete { key: other } => other == key,

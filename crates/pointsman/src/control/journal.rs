@@ -1,5 +1,5 @@
-//! What there is to log, and when: at once after a calm second, else once a second, and always the last word.
-//! Each problem is told when it appears and when it is gone. Never decides anything, writes nothing itself.
+//! Schedules the log lines: at once after a quiet second, otherwise once a second, and always the final state. Logs
+//! each problem when it appears and when it is gone. Decides nothing else, writes nothing itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use pointsman_table::{Problem, Table};
 use tokio::time::Instant;
 
 use super::Status;
-use crate::logging::Line;
+use crate::logging::LogLine;
 use pointsman_store::Condition;
 
 /// At most one report in this time.
 const PACE: Duration = Duration::from_secs(1);
-/// At most one new reason in this time while the store is out of reach: endpoints tried in turn each have their own.
+/// While the store is unreachable, at most one new reason in this time, because each endpoint has its own.
 const REASONS: Duration = Duration::from_secs(30);
-/// Most problems told in one report; the rest is on the admin page.
+/// Most problems in one report; the admin page lists all.
 const MOST_LINES: usize = 50;
 
-/// What was told last, and what is waiting to be.
+/// The last logged state, and the pending report.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     known: BTreeSet<Problem>,
@@ -29,35 +29,35 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Something is to be reported.
+    /// Schedules a report.
     pub(super) fn changed(&mut self, now: Instant) {
         let earliest = self.reported.map_or(now, |reported| (reported + PACE).max(now));
         self.due.get_or_insert(earliest);
     }
 
-    /// When to report.
+    /// When the report is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// What is new since the last report.
-    pub(super) fn report(&mut self, now: Instant, status: &Status) -> Vec<Line> {
+    /// The news since the last report.
+    pub(super) fn report(&mut self, now: Instant, status: &Status) -> Vec<LogLine> {
         self.due = None;
         self.reported = Some(now);
         let mut lines = self.problems(status);
         let line = status.table.as_deref().map(serving);
         if line.is_some() && self.said != line {
-            lines.extend(line.clone().map(Line::Info));
+            lines.extend(line.clone().map(LogLine::Info));
             self.said = line;
         }
         lines
     }
 
-    fn problems(&mut self, status: &Status) -> Vec<Line> {
+    fn problems(&mut self, status: &Status) -> Vec<LogLine> {
         let now: BTreeSet<Problem> = status.problems().cloned().collect();
-        let new = now.difference(&self.known).map(|problem| Line::Warn(problem.to_string()));
+        let new = now.difference(&self.known).map(|problem| LogLine::Warn(problem.to_string()));
         let gone = self.known.difference(&now);
-        let gone = gone.map(|problem| Line::Info(format!("no longer a problem: {problem}")));
+        let gone = gone.map(|problem| LogLine::Info(format!("no longer a problem: {problem}")));
         let mut lines = Vec::new();
         some(&mut lines, new, "more problems: see /api/problems on the admin address, or `pointsman check`");
         some(&mut lines, gone, "more are no longer a problem");
@@ -65,8 +65,8 @@ impl Journal {
         lines
     }
 
-    /// What a change in how it stands with the store is worth.
-    pub(super) fn condition(&mut self, now: Instant, condition: &Condition) -> Option<Line> {
+    /// The log line for a new state of the store, if it deserves one.
+    pub(super) fn condition(&mut self, now: Instant, condition: &Condition) -> Option<LogLine> {
         let before = self.condition.as_ref();
         let same_kind = before.is_some_and(|(before, _)| same_kind(before, condition));
         let soon = before.is_some_and(|(_, told)| now < *told + REASONS);
@@ -79,12 +79,12 @@ impl Journal {
     }
 }
 
-fn some(lines: &mut Vec<Line>, all: impl Iterator<Item = Line>, rest: &str) {
+fn some(lines: &mut Vec<LogLine>, all: impl Iterator<Item = LogLine>, rest: &str) {
     let mut all = all;
     lines.extend(all.by_ref().take(MOST_LINES));
     match all.count() {
         0 => {}
-        more => lines.push(Line::Info(format!("{more} {rest}"))),
+        more => lines.push(LogLine::Info(format!("{more} {rest}"))),
     }
 }
 
@@ -93,17 +93,15 @@ fn same_kind(a: &Condition, b: &Condition) -> bool {
     matches!((a, b), (Connecting { error: Some(_) }, Connecting { error: Some(_) }) | (Lost { .. }, Lost { .. }))
 }
 
-fn words(before: Option<&Condition>, condition: &Condition) -> Option<Line> {
+fn words(before: Option<&Condition>, condition: &Condition) -> Option<LogLine> {
     Some(match (before, condition) {
         (_, Condition::Connecting { error: None }) => return None,
-        (_, Condition::Connecting { error: Some(error) }) => Line::Warn(format!("waiting for the store: {error}")),
+        (_, Condition::Connecting { error: Some(error) }) => LogLine::Warn(format!("waiting for the store: {error}")),
         (Some(Condition::Lost { .. }), Condition::Watching { via }) => {
-            Line::Info(format!("the store is back: watching {via}"))
+            LogLine::Info(format!("the store is back: watching {via}"))
         }
-        (_, Condition::Watching { via }) => Line::Info(format!("watching {via}")),
-        (_, Condition::Lost { error }) => {
-            Line::Warn(format!("lost the store, serving on with what was last read: {error}"))
-        }
+        (_, Condition::Watching { via }) => LogLine::Info(format!("watching {via}")),
+        (_, Condition::Lost { error }) => LogLine::Warn(format!("lost the store, serving its last keys: {error}")),
     })
 }
 
@@ -115,7 +113,7 @@ pub(crate) fn serving(table: &Table) -> String {
     format!("serving {services}, {instances} at revision {}", table.revision())
 }
 
-/// How many of what: `1 service`, `2 services`.
+/// A count with its noun: `1 service`, `2 services`.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
@@ -140,13 +138,13 @@ mod tests {
         let mut journal = Journal::default();
         let now = Instant::now();
         for (keys, expected) in [
-            (&["/a"][..], vec![Line::Warn("/a = \"x\\ny\": bad value: write a number".to_owned())]),
+            (&["/a"][..], vec![LogLine::Warn("/a = \"x\\ny\": bad value: write a number".to_owned())]),
             (&["/a"], vec![]),
             (
                 &["/b"],
                 vec![
-                    Line::Warn("/b = \"x\\ny\": bad value: write a number".to_owned()),
-                    Line::Info("no longer a problem: /a = \"x\\ny\": bad value: write a number".to_owned()),
+                    LogLine::Warn("/b = \"x\\ny\": bad value: write a number".to_owned()),
+                    LogLine::Info("no longer a problem: /a = \"x\\ny\": bad value: write a number".to_owned()),
                 ],
             ),
         ] {
@@ -160,10 +158,10 @@ mod tests {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let lines = Journal::default().report(Instant::now(), &status(&keys));
         assert_eq!(lines.len(), MOST_LINES + 1);
-        assert!(matches!(lines.last(), Some(Line::Info(line)) if line.starts_with("950 more problems")));
+        assert!(matches!(lines.last(), Some(LogLine::Info(line)) if line.starts_with("950 more problems")));
     }
 
-    /// Changes at these milliseconds; the report is due at that one, if the last was at 0.
+    /// Changes at these milliseconds, and when the report is due if the last one was at 0.
     #[test]
     fn reports_have_a_pace() {
         for (changes, expected) in
@@ -193,11 +191,11 @@ mod tests {
             (32, connecting(Some("b refused")), Some("waiting for the store: b refused")),
             (33, watching(), Some("watching etcd")),
             (34, watching(), None),
-            (35, lost("reset"), Some("lost the store, serving on with what was last read: reset")),
+            (35, lost("reset"), Some("lost the store, serving its last keys: reset")),
             (36, watching(), Some("the store is back: watching etcd")),
         ] {
             let line = journal.condition(start + Duration::from_secs(second), &condition);
-            let text = line.map(|(Line::Info(text) | Line::Warn(text))| text);
+            let text = line.map(|(LogLine::Info(text) | LogLine::Warn(text))| text);
             assert_eq!(text.as_deref(), expected, "at {second} s");
         }
     }

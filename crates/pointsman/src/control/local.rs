@@ -1,15 +1,15 @@
-//! This machine's own addresses, as Linux lists them. Only the two readers touch files; the parsers are pure.
+//! This machine's own addresses, from Linux's lists. Only the two readers touch files; the parsers are pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// All addresses of this machine. What cannot be read is left out: the check for loops then sees less.
+/// All addresses of this machine. Omits unreadable ones, so the loop check then covers fewer addresses.
 pub fn addresses() -> Vec<IpAddr> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let v4 = v4(&read("/proc/self/net/fib_trie")).into_iter().map(IpAddr::V4);
     v4.chain(v6(&read("/proc/self/net/if_inet6")).into_iter().map(IpAddr::V6)).collect()
 }
 
-/// `fib_trie` shows a leaf as `|-- ADDRESS` and below it one line for each route, `/32 host LOCAL` for our own.
+/// In `fib_trie`, a leaf is `|-- ADDRESS`, with one line below for each route; `/32 host LOCAL` marks our own.
 fn v4(text: &str) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     let mut leaf: Option<Ipv4Addr> = None;
@@ -20,13 +20,13 @@ fn v4(text: &str) -> Vec<Ipv4Addr> {
             found.extend(leaf);
         }
     }
-    // The local and the main table both list them.
+    // The local and the main table both list it.
     found.sort_unstable();
     found.dedup();
     found
 }
 
-/// `if_inet6` starts each line with the address in 32 hexadecimal digits.
+/// In `if_inet6`, each line starts with the address in 32 hexadecimal digits.
 fn v6(text: &str) -> Vec<Ipv6Addr> {
     let digits = text.lines().filter_map(|line| line.split_whitespace().next());
     let bits = digits.filter(|digits| digits.len() == 32).filter_map(|digits| u128::from_str_radix(digits, 16).ok());

@@ -1,4 +1,4 @@
-//! The one loop from a store's updates to a published table. Never touches a request, never waits for an engine.
+//! The loop that turns a store's updates into published tables. Never touches a request, never waits for an engine.
 //!
 //! ```text
 //! Update -> KeySet -> (burst ends: 5 ms quiet, 10 to 50 ms at most) -> compile -> watch<Arc<Table>> -> engine
@@ -27,30 +27,30 @@ use journal::Journal;
 pub(crate) use journal::{plural, serving};
 pub use status::Status;
 
-use crate::logging::Line;
+use crate::logging::LogLine;
 use pointsman_store::{Condition, Update};
 
-/// What the loop must know of the world.
+/// The loop's fixed inputs.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct ControlInputs {
     /// The prefix, for full keys in problems.
     pub prefix: Box<str>,
     /// Our own HTTP and admin addresses.
     pub own: Box<[SocketAddr]>,
-    /// Reads this machine's addresses; asked at every full listing, as they may change.
+    /// Reads this machine's addresses; called at every full listing, because they may change.
     pub local: fn() -> Vec<IpAddr>,
     /// What the engine can honour.
     pub capabilities: Capabilities,
-    /// Keys that count as set when the store has none.
+    /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
 }
 
-/// What the loop hears and says.
+/// The loop's channels.
 #[derive(Debug)]
-pub struct Ends {
+pub struct ControlChannels {
     /// From the store.
     pub updates: mpsc::Receiver<Update>,
-    /// How it stands with the store.
+    /// The state of the store.
     pub condition: watch::Receiver<Condition>,
     /// From the engine.
     pub applied: mpsc::Receiver<Applied>,
@@ -60,34 +60,34 @@ pub struct Ends {
     pub status: watch::Sender<Status>,
 }
 
-/// Everything that can happen.
-enum Event {
-    /// The store has something new.
+/// An input of the loop.
+enum ControlEvent {
+    /// An update from the store.
     Update(Update),
     /// The burst is over: compile.
     Quiet,
-    /// It is time to log again.
+    /// A report to the log is due.
     Report,
-    /// The engine took a table into use.
+    /// The engine uses a new table.
     Applied(Applied),
-    /// The store came or went.
+    /// The state of the store changed.
     Condition(Condition),
-    /// The store's end is closed.
+    /// The store's channel is closed.
     Stop,
 }
 
-/// Runs until the store's end is closed; what came in before is published first.
-pub async fn run(world: World, mut ends: Ends) {
-    ends.condition.mark_changed();
-    let mut control = Control::new(world, ends.tables.clone(), ends.status.clone());
+/// Runs until the store's channel is closed; publishes pending changes first.
+pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
+    channels.condition.mark_changed();
+    let mut control = Control::new(inputs, channels.tables.clone(), channels.status.clone());
     loop {
-        match control.next(&mut ends).await {
-            Event::Update(update) => control.take(update),
-            Event::Quiet => control.publish(),
-            Event::Report => control.report(),
-            Event::Applied(applied) => control.applied(applied),
-            Event::Condition(condition) => control.condition(condition),
-            Event::Stop => return control.stop(),
+        match control.next(&mut channels).await {
+            ControlEvent::Update(update) => control.take(update),
+            ControlEvent::Quiet => control.publish(),
+            ControlEvent::Report => control.report(),
+            ControlEvent::Applied(applied) => control.applied(applied),
+            ControlEvent::Condition(condition) => control.condition(condition),
+            ControlEvent::Stop => return control.stop(),
         }
     }
 }
@@ -106,17 +106,17 @@ struct Control {
 }
 
 impl Control {
-    fn new(world: World, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
+    fn new(inputs: ControlInputs, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
         Self {
             keys: KeySet::default(),
             limits: Limits {
-                prefix: world.prefix,
-                own: world.own,
+                prefix: inputs.prefix,
+                own: inputs.own,
                 local: Box::default(),
-                capabilities: world.capabilities,
+                capabilities: inputs.capabilities,
             },
-            local: world.local,
-            defaults: world.defaults,
+            local: inputs.local,
+            defaults: inputs.defaults,
             barrier: None,
             burst: Burst::default(),
             journal: Journal::default(),
@@ -125,15 +125,15 @@ impl Control {
         }
     }
 
-    /// What is due goes first, so that a store that never pauses cannot hold back its own changes.
-    async fn next(&self, ends: &mut Ends) -> Event {
+    /// Due work goes first, so that a store that never pauses cannot delay its own changes.
+    async fn next(&self, channels: &mut ControlChannels) -> ControlEvent {
         tokio::select! {
             biased;
-            () = until(self.burst.due()) => Event::Quiet,
-            () = until(self.journal.due()) => Event::Report,
-            Some(applied) = ends.applied.recv() => Event::Applied(applied),
-            Ok(()) = ends.condition.changed() => Event::Condition(ends.condition.borrow_and_update().clone()),
-            update = ends.updates.recv() => update.map_or(Event::Stop, Event::Update),
+            () = until(self.burst.due()) => ControlEvent::Quiet,
+            () = until(self.journal.due()) => ControlEvent::Report,
+            Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
+            Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
+            update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
         }
     }
 
@@ -170,7 +170,7 @@ impl Control {
     fn applied(&mut self, applied: Applied) {
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
-            // Only the empty table before the first has generation 0. Under constant change the newest is always ahead.
+            // Only the empty table before the first has generation 0. Under constant change, the newest is always ahead.
             status.served |= applied.generation > 0;
             status.generation = applied.generation;
             status.applied = applied.revision;
@@ -186,7 +186,7 @@ impl Control {
     }
 
     fn condition(&mut self, condition: Condition) {
-        self.journal.condition(Instant::now(), &condition).iter().for_each(Line::write);
+        self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| status.condition = condition);
     }
 
@@ -198,11 +198,11 @@ impl Control {
     }
 
     fn report(&mut self) {
-        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(Line::write);
+        self.journal.report(Instant::now(), &self.status.borrow()).iter().for_each(LogLine::write);
     }
 }
 
-/// What an update says of the key `barrier`: its number, and the update's revision.
+/// The number that an update sets in the key `barrier`, and the update's revision.
 fn barrier_of(update: &Update) -> Option<(u64, u64)> {
     let (value, revision) = match update {
         Update::Reset { entries, revision } => {
@@ -219,7 +219,7 @@ fn barrier_of(update: &Update) -> Option<(u64, u64)> {
     Some((std::str::from_utf8(value?).ok()?.trim().parse().ok()?, revision))
 }
 
-/// Waits for a moment that may never come.
+/// Waits until an instant; forever if there is none.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

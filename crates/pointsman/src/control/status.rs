@@ -1,4 +1,4 @@
-//! What is known of the balancer's state, as admin shows it.
+//! The balancer's state, for the admin pages and the status key.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,31 +11,31 @@ use pointsman_store::Condition;
 /// The state of the control side.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// The table in use; `None` until the store was read once.
+    /// The newest table; `None` until the store has been read once.
     pub table: Option<Arc<Table>>,
-    /// What compile found wrong with the keys.
+    /// Problems that compile found with the keys.
     pub found: Arc<[Problem]>,
-    /// What the engine could not do.
+    /// Problems of the engine with the table.
     pub refused: Arc<[Problem]>,
-    /// The revision of the table that the engine has taken into use: what users see.
+    /// The revision of the table that the engine uses: what users see.
     pub applied: u64,
-    /// The generation of that table: tells it from other tables of the same revision.
+    /// The generation of that table: distinguishes it from other tables of the same revision.
     pub generation: u64,
-    /// Whether the engine ever took a table from the store into use.
+    /// Whether the engine has ever used a table from the store.
     pub served: bool,
-    /// The number in the key `barrier`, and the first revision of a table that shows it.
+    /// The number in the key `barrier`, and the first table revision that shows it.
     pub barrier: Option<(u64, u64)>,
-    /// The last such number that the engine has taken into use.
+    /// The last such number that the engine uses.
     pub barrier_served: Option<u64>,
-    /// Whether the store has this balancer's status key as it should be.
+    /// Whether the store holds this balancer's current status key.
     pub kept: bool,
-    /// How it stands with the store.
+    /// The state of the store.
     pub condition: Condition,
     /// When the table was last replaced.
     pub changed: Option<SystemTime>,
-    /// How long the last compile took.
+    /// The duration of the last compile.
     pub compile: Duration,
-    /// How many tables were published.
+    /// The number of published tables.
     pub swaps: u64,
     /// Serving, draining or ending.
     pub phase: Phase,
@@ -62,17 +62,17 @@ impl Status {
         }
     }
 
-    /// All problems, the keys' own first.
+    /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.found.iter().chain(self.refused.iter())
     }
 
-    /// Why the balancer should get no traffic now; `None` if it should.
+    /// The reason that the balancer should get no traffic now; `None` if it should.
     pub fn unready(&self) -> Option<&'static str> {
         match (self.phase, &self.table) {
             (Phase::Drain | Phase::Halt, _) => Some("draining: finishing what runs, then exiting"),
             (Phase::Serve, None) => Some("the store was not read yet"),
-            (Phase::Serve, Some(_)) if !self.served => Some("the first table is being taken into use"),
+            (Phase::Serve, Some(_)) if !self.served => Some("the engine does not use the first table yet"),
             (Phase::Serve, Some(_)) => None,
         }
     }

@@ -1,4 +1,4 @@
-//! The loop with both ends in hand, on a clock that only moves when all wait.
+//! Tests the loop through its channels, on a clock that only moves when all tasks wait.
 
 use std::time::Duration;
 
@@ -24,15 +24,21 @@ fn bench() -> Bench {
     let (applied, from_engine) = mpsc::channel(8);
     let (to_engine, tables) = watch::channel(Table::empty());
     let (to_admin, status) = watch::channel(Status::new());
-    let ends = Ends { updates: from_store, condition: told, applied: from_engine, tables: to_engine, status: to_admin };
-    let world = World {
+    let channels = ControlChannels {
+        updates: from_store,
+        condition: told,
+        applied: from_engine,
+        tables: to_engine,
+        status: to_admin,
+    };
+    let inputs = ControlInputs {
         prefix: "/p".into(),
         own: Box::default(),
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
         defaults: Defaults::new(Some("/up")),
     };
-    Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(world, ends)) }
+    Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(inputs, channels)) }
 }
 
 fn entry(key: &str, value: &str) -> (Box<str>, Box<[u8]>) {
@@ -64,7 +70,7 @@ async fn serves_nothing_before_the_first_listing() {
     assert_eq!(bench.tables.borrow().revision(), 7);
     assert_eq!(bench.tables.borrow().services().len(), 1);
     assert_eq!(bench.tables.borrow().config().health_uri.as_deref(), Some("/up"));
-    assert_eq!(bench.status.borrow().unready(), Some("the first table is being taken into use"));
+    assert_eq!(bench.status.borrow().unready(), Some("the engine does not use the first table yet"));
     for (generation, revision, ready) in [(0, 0, false), (1, 6, true), (2, 7, true)] {
         bench.applied.send(Applied { generation, revision, problems: Vec::new() }).await.unwrap();
         bench.status.wait_for(|status| status.applied == revision && status.swaps == 1).await.unwrap();
@@ -91,8 +97,8 @@ async fn two_tables_of_one_revision_are_told_apart() {
     }
 }
 
-/// Changes this many milliseconds apart, and how many tables come of them: a long burst is cut every 10 to 50 ms,
-/// depending on what compiling costs here.
+/// Changes at this interval in milliseconds, and the number of tables: a long burst is cut every 10 to 50 ms, depending
+/// on the cost of compiling here.
 #[tokio::test(start_paused = true)]
 async fn a_burst_is_one_table_and_a_long_one_a_few() {
     for (count, apart, expected) in [(1, 0, 1..=1), (20, 0, 1..=1), (4, 2, 1..=1), (3, 10, 3..=3), (60, 2, 3..=12)] {
@@ -132,7 +138,7 @@ async fn losing_the_store_changes_nothing_served() {
     bench.status.wait_for(|status| matches!(status.condition, Condition::Lost { .. })).await.unwrap();
     assert_eq!(swaps(&bench), 1);
     assert_eq!(bench.tables.borrow().services().len(), 1);
-    // A restored store comes back at an older revision, and is believed.
+    // A restored store returns at an older revision, and is believed.
     bench.updates.send(listing(3)).await.unwrap();
     bench.tables.changed().await.unwrap();
     assert_eq!(bench.tables.borrow().revision(), 3);

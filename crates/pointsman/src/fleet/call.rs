@@ -1,4 +1,4 @@
-//! Waits until every live balancer is as far as is wished, or says who is not. Changes nothing.
+//! Waits until every live balancer has reached the goal, or lists those that have not. Changes nothing.
 
 use std::time::Duration;
 
@@ -6,81 +6,81 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::member::folder;
-use super::roll::{Roll, Verdict, Wish};
+use super::roll::{Balancers, Goal, Verdict};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings};
 
-/// How waiting ended.
+/// The result of the wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every one of so many.
+pub enum WaitOutcome {
+    /// All balancers have reached it; their number.
     All(usize),
-    /// Nobody is there to be waited for.
+    /// There are no balancers.
     Nobody,
-    /// These are not, a line each, after all the time there was.
+    /// The time is over and these have not, one line each.
     Late(Vec<String>),
-    /// These vanished without a word: dead, or cut off from the store and serving old keys.
+    /// These disappeared without signing off: dead, or cut off from the store and serving old keys.
     Lost(Vec<String>),
     /// The store could not be followed in that time.
     Unknown(String),
 }
 
-/// A roll call of the balancers of a prefix, begun.
-pub struct Call {
+/// A wait for the balancers of a prefix.
+pub struct FleetWait {
     store: Store,
-    roll: Roll,
+    balancers: Balancers,
 }
 
-impl Call {
-    /// Of the balancers that read the settings' prefix.
+impl FleetWait {
+    /// For the balancers that follow the settings' prefix.
     ///
     /// # Errors
-    /// The store's settings are of no use, or it cannot be reached.
+    /// The store's settings are invalid, or it cannot be reached.
     pub async fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
         let settled = Store::open(settings)?.settle(settings).await?;
         let store = Store::open(&StoreSettings { prefix: folder(&settings.prefix), ..settled })?;
-        Ok(Self { store, roll: Roll::default() })
+        Ok(Self { store, balancers: Balancers::default() })
     }
 
-    /// Waits for so long at most.
-    pub async fn wait(&mut self, wish: &Wish, patience: Duration) -> Outcome {
+    /// Waits for at most `patience`.
+    pub async fn wait(&mut self, goal: &Goal, patience: Duration) -> WaitOutcome {
         let (sender, mut updates) = mpsc::channel(16);
         let (condition, state) = watch::channel(Condition::Connecting { error: None });
         let deadline = Instant::now() + patience;
-        let roll = &mut self.roll;
+        let balancers = &mut self.balancers;
         let waiting = async {
             loop {
                 match timeout_at(deadline, updates.recv()).await {
-                    Ok(Some(update)) => roll.take(update, wish),
-                    Ok(None) | Err(_) => return over(roll, wish, &state.borrow()),
+                    Ok(Some(update)) => balancers.take(update, goal),
+                    Ok(None) | Err(_) => return over(balancers, goal, &state.borrow()),
                 }
-                if !roll.is_over(wish) {
+                if !balancers.is_over(goal) {
                     continue;
                 }
-                match roll.verdict(wish) {
-                    Verdict::All(count) => return Outcome::All(count),
-                    Verdict::Lost(names) => return Outcome::Lost(names),
-                    Verdict::Not(late) if late.is_empty() => return Outcome::Nobody,
+                match balancers.verdict(goal) {
+                    Verdict::All(count) => return WaitOutcome::All(count),
+                    Verdict::Lost(names) => return WaitOutcome::Lost(names),
+                    Verdict::Not(late) if late.is_empty() => return WaitOutcome::Nobody,
                     Verdict::Not(_) => {}
                 }
             }
         };
         tokio::select! {
             outcome = waiting => outcome,
-            () = self.store.follow(sender, condition) => Outcome::Unknown("the store is not followed".to_owned()),
+            () = self.store.follow(sender, condition) => WaitOutcome::Unknown("following the store ended".to_owned()),
         }
     }
 }
 
-/// What is to be said when the time is over.
-fn over(roll: &Roll, wish: &Wish, condition: &Condition) -> Outcome {
-    match (condition, roll.verdict(wish)) {
+/// The result when the time is over.
+fn over(balancers: &Balancers, goal: &Goal, condition: &Condition) -> WaitOutcome {
+    match (condition, balancers.verdict(goal)) {
         (Condition::Lost { error } | Condition::Connecting { error: Some(error) }, _) => {
-            Outcome::Unknown(error.clone())
+            WaitOutcome::Unknown(error.clone())
         }
-        (_, _) if !roll.is_called() => Outcome::Unknown("the store does not answer".to_owned()),
-        (_, Verdict::All(count)) => Outcome::All(count),
-        (_, Verdict::Lost(names)) => Outcome::Lost(names),
-        (_, Verdict::Not(late)) if late.is_empty() => Outcome::Nobody,
-        (_, Verdict::Not(late)) => Outcome::Late(late),
+        (_, _) if !balancers.is_called() => WaitOutcome::Unknown("the store does not answer".to_owned()),
+        (_, Verdict::All(count)) => WaitOutcome::All(count),
+        (_, Verdict::Lost(names)) => WaitOutcome::Lost(names),
+        (_, Verdict::Not(late)) if late.is_empty() => WaitOutcome::Nobody,
+        (_, Verdict::Not(late)) => WaitOutcome::Late(late),
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps this balancer's status key: writes it when what it says changes, at once where somebody may wait for it, and
-//! takes it away at the end. A store that cannot be written is said once, and keeps nothing else from working.
+//! Keeps this balancer's status key: writes it when it changes, at once if somebody may be waiting for it, and removes
+//! it at the end. Logs a write failure once; a failure affects nothing else.
 
 use std::time::Duration;
 
@@ -15,45 +15,45 @@ use crate::admin::view::protocol_word;
 use crate::control::Status;
 use pointsman_engine::Phase;
 use pointsman_engine::live::Working;
-use pointsman_store::lease::{Edit, Grip, Owner};
-use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Condition, Store, StoreError};
 
-/// For how long a balancer counts as live after it was last heard of.
+/// How long a balancer counts as live after its last renewal.
 pub const TTL: Duration = Duration::from_secs(10);
-/// Least time between two writes; more on a store that takes long for one.
+/// Minimum time between two writes; longer on a store with slow writes.
 const SPACING: Duration = Duration::from_millis(5);
-/// So many times what a write takes is waited before the next: what the quicker of the last two took. One that took long
-/// by chance must not hold up what somebody may wait for.
+/// The next write waits this many times the duration of a write: of the quicker of the last two, so that one write that
+/// is slow by chance does not delay a change that somebody waits for.
 const SHARE: u32 = 2;
-/// How often instances that get no new work are looked at: our own counters, and those that HAProxy must be asked for.
+/// How often to check draining instances for open requests: in our own counters, or by asking HAProxy.
 const LOOK: Duration = Duration::from_millis(100);
 const LOOK_AT_HAPROXY: Duration = Duration::from_millis(500);
-/// How often numbers are written that are neither from 0 nor to 0.
+/// How often to write counts that change neither from 0 nor to 0.
 const NUMBERS: Duration = Duration::from_secs(1);
-/// After a write that failed.
+/// The pause after a failed write.
 const RETRY: Duration = Duration::from_millis(500);
-/// What is over sooner is not worth a line.
+/// Failures shorter than this are not logged.
 const LASTS: Duration = Duration::from_secs(2);
-/// Beyond the time for a request's head, for what had it in time.
+/// Added to the deadline for a request's head, for requests whose head arrived just in time.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long a name that another process of this machine has is waited for: one that ends lets go of it at once.
+/// How long to wait for a name that another process of this machine holds; a process that ends releases it at once.
 const NAME_TAKEN: Duration = Duration::from_secs(2);
-/// For the last words.
+/// Deadline for the final write.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What is known of this balancer.
+/// The identity of this balancer.
 #[derive(Clone, Debug)]
 pub struct About {
     /// Its name: one path segment.
     pub name: String,
-    /// The prefix that it reads.
+    /// The prefix that it follows.
     pub prefix: String,
     /// `native` or `haproxy`.
     pub engine: &'static str,
 }
 
-/// Keeps the status until `ended`, then takes it away.
+/// Keeps the status key until `ended`, then removes it.
 pub async fn keep(
     store: &Store,
     about: About,
@@ -64,32 +64,32 @@ pub async fn keep(
     let mut about = about;
     loop {
         let owner = Owner::new("balancer", &format!("{}\0{}", about.prefix, about.name));
-        let tenure = Tenure::new(store, owner, TTL);
-        let mut keeper = Keeper::new(&tenure, &about, &status, figures.clone());
+        let holder = LeaseHolder::new(store, owner, TTL);
+        let mut keeper = Keeper::new(&holder, &about, &status, figures.clone());
         let replaced = tokio::select! {
-            () = tenure.run() => true,
-            () = name_is_taken(&tenure) => true,
+            () = holder.run() => true,
+            () = name_is_taken(&holder) => true,
             () = keeper.run() => false,
             _ = ended.wait_for(|ended| *ended) => false,
         };
         if !replaced {
             keeper.farewell().await;
-            tenure.release(FAREWELL).await;
+            holder.release(FAREWELL).await;
             return;
         }
         let other = format!("{}~{:04x}", about.name, fastrand::u16(..));
-        warn!("another balancer has the name {}: this one is {other} from now on; give --name", about.name);
+        warn!("another balancer has the name {}; this one is now {other}. Set --name", about.name);
         about.name = other;
     }
 }
 
-/// In a folder the process that had the name first keeps it.
-async fn name_is_taken(tenure: &Tenure<'_>) {
+/// In a folder, the process that had the name first keeps it.
+async fn name_is_taken(holder: &LeaseHolder<'_>) {
     let is_taken =
-        |standing: &Standing| matches!(standing, Standing::Awaited { error: Some(StoreError::LeaseHeld { .. }) });
-    let mut standing = tenure.standing();
+        |standing: &LeaseState| matches!(standing, LeaseState::Awaited { error: Some(StoreError::LeaseHeld { .. }) });
+    let mut standing = holder.state();
     loop {
-        // The tenure outlives this.
+        // The sender outlives this future.
         let _ = standing.wait_for(is_taken).await;
         if timeout(NAME_TAKEN, standing.wait_for(|standing| !is_taken(standing))).await.is_err() {
             return;
@@ -98,34 +98,39 @@ async fn name_is_taken(tenure: &Tenure<'_>) {
 }
 
 struct Keeper<'a, 's> {
-    tenure: &'a Tenure<'s>,
+    holder: &'a LeaseHolder<'s>,
     about: &'a About,
     status: watch::Receiver<Status>,
     figures: Figures,
-    /// Where it is said whether the status is kept.
+    /// Receives whether the status is kept.
     control: &'a watch::Sender<Status>,
-    /// Who had work when it was looked last, and in which table's time that was.
+    /// Instances with open requests at the last look, and the table revision of that look.
     working: Vec<Working>,
     looked: u64,
-    /// HAProxy did not say when it was asked last.
+    /// HAProxy did not answer the last time.
     unsure: bool,
-    /// Since when it takes no new connections.
+    /// The start of draining.
     draining: Option<Instant>,
-    /// What was written last in this term.
+    /// The last write in this term.
     written: Option<(Member, Instant)>,
     /// The earliest time for the next write, and what the last one took.
     next: Instant,
     took: Duration,
-    /// Why it cannot be written, and since when.
+    /// The current write error, and its start.
     failing: Option<(StoreError, Instant)>,
-    /// What was last said of a store that cannot be written.
+    /// The last logged write error.
     told: Option<StoreError>,
 }
 
 impl<'a, 's> Keeper<'a, 's> {
-    fn new(tenure: &'a Tenure<'s>, about: &'a About, control: &'a watch::Sender<Status>, figures: Figures) -> Self {
+    fn new(
+        holder: &'a LeaseHolder<'s>,
+        about: &'a About,
+        control: &'a watch::Sender<Status>,
+        figures: Figures,
+    ) -> Self {
         Self {
-            tenure,
+            holder,
             about,
             status: control.subscribe(),
             figures,
@@ -144,7 +149,7 @@ impl<'a, 's> Keeper<'a, 's> {
 
     /// Never ends.
     async fn run(&mut self) {
-        let mut standing = self.tenure.standing();
+        let mut standing = self.holder.state();
         standing.mark_changed();
         loop {
             let (pause, look_due) = (self.pause(), self.is_look_due());
@@ -160,17 +165,17 @@ impl<'a, 's> Keeper<'a, 's> {
             };
             self.complain();
             sleep_until(self.next).await;
-            if matches!(*standing.borrow(), Standing::Held { .. }) {
+            if matches!(*standing.borrow(), LeaseState::Held { .. }) {
                 self.update(look).await;
             }
         }
     }
 
-    fn stand(&mut self, standing: Standing) {
+    fn stand(&mut self, standing: LeaseState) {
         self.written = None;
         match standing {
-            Standing::Awaited { error: Some(error) } => self.failed(error),
-            Standing::Awaited { error: None } | Standing::Held { .. } | Standing::Replaced => {}
+            LeaseState::Awaited { error: Some(error) } => self.failed(error),
+            LeaseState::Awaited { error: None } | LeaseState::Held { .. } | LeaseState::Replaced => {}
         }
     }
 
@@ -179,7 +184,7 @@ impl<'a, 's> Keeper<'a, 's> {
         self.failing = Some((error, self.failing.take().map_or_else(Instant::now, |(_, since)| since)));
     }
 
-    /// Says that it is not kept, once that has lasted. A store that is out of reach is said by who follows it.
+    /// Logs a write failure that lasts. The follower logs an unreachable store.
     fn complain(&mut self) {
         let is_followed = matches!(self.status.borrow().condition, Condition::Watching { .. });
         let Some((error, since)) = &mut self.failing else { return };
@@ -189,7 +194,7 @@ impl<'a, 's> Keeper<'a, 's> {
         let is_news = self.told.as_ref() != Some(error) && !matches!(error, StoreError::Unreachable { .. });
         if is_news && since.elapsed() >= LASTS {
             warn!(
-                "the status of this balancer cannot be written, so `pointsman status` and --wait do not know of it: {error}"
+                "the status of this balancer cannot be written, so `pointsman status` and --wait do not see it: {error}"
             );
             self.told = Some(error.clone());
         }
@@ -206,7 +211,7 @@ impl<'a, 's> Keeper<'a, 's> {
         }
     }
 
-    /// Whether somebody may still have work who is to have none, as far as is known.
+    /// Whether a draining instance may still have open requests.
     fn is_look_due(&self) -> bool {
         let is_open = |member: &Member| !member.leaving.is_empty() || self.looked < member.revision;
         let written = self.written.as_ref();
@@ -218,11 +223,11 @@ impl<'a, 's> Keeper<'a, 's> {
         if !status.served {
             return;
         }
-        // HAProxy is only asked before it is said what is served if somebody may wait for the answer: it takes time.
+        // Asking HAProxy takes time, so ask before reporting a new revision only if somebody may wait for the answer.
         let asks = matches!(self.figures, Figures::Native(_)) || look || status.table.as_deref().is_none_or(has_idle);
         if asks || status.phase != Phase::Serve {
             let Some(working) = self.figures.working().await else {
-                // What is served now must not be told with figures of before.
+                // The new revision must not be reported with old counts.
                 self.unsure = true;
                 return;
             };
@@ -231,7 +236,7 @@ impl<'a, 's> Keeper<'a, 's> {
         let mut member = self.about.member(&status, &self.working);
         if status.phase != Phase::Serve {
             let since = *self.draining.get_or_insert_with(Instant::now);
-            // Who has connected already may still be sending his request.
+            // A connected client may still be sending its request.
             let head = status.table.as_deref().map_or(Duration::ZERO, |table| table.config().timeouts.head);
             member.begins = since.elapsed() < head + GRACE;
         }
@@ -249,12 +254,12 @@ impl<'a, 's> Keeper<'a, 's> {
         let start = Instant::now();
         let key = format!("{}/{}", folder(&self.about.prefix), self.about.name);
         let put = Edit::Put { key, value: member.text() };
-        let done = self.tenure.apply(std::slice::from_ref(&put)).await.pop();
+        let done = self.holder.apply(std::slice::from_ref(&put)).await.pop();
         let took = start.elapsed();
         self.next = Instant::now() + SPACING.max(took.min(self.took) * SHARE);
         self.took = took;
         match done {
-            Some(Ok(Grip::Done(_))) => {
+            Some(Ok(LeaseOutcome::Done(_))) => {
                 self.written = Some((member, start));
                 self.note(true);
                 self.failing = None;
@@ -262,8 +267,8 @@ impl<'a, 's> Keeper<'a, 's> {
                     info!("the status of this balancer is written again");
                 }
             }
-            Some(Ok(Grip::Taken)) => {
-                let why = "this key is not a balancer's; remove it".to_owned();
+            Some(Ok(LeaseOutcome::Taken)) => {
+                let why = "this key was not written by a balancer; remove it".to_owned();
                 let key = put.key().to_owned();
                 self.written = None;
                 self.failed(StoreError::BadKey { key, why });
@@ -272,11 +277,11 @@ impl<'a, 's> Keeper<'a, 's> {
                 self.written = None;
                 self.failed(error);
             }
-            Some(Ok(Grip::Ended | Grip::Replaced)) | None => self.written = None,
+            Some(Ok(LeaseOutcome::Ended | LeaseOutcome::Replaced)) | None => self.written = None,
         }
     }
 
-    /// The last word: it ends of its own will.
+    /// The final write: this balancer ends as intended.
     async fn farewell(&mut self) {
         let Some((mut member, _)) = self.written.take() else { return };
         member.stage = Stage::Stopped;
@@ -316,7 +321,7 @@ fn has_idle(table: &Table) -> bool {
     table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
 }
 
-/// Instances that get no new work: by their keys, or because they are gone and still have some.
+/// Instances that get no new work: drained by their keys, or removed but with open requests.
 fn leaving(table: &Table, working: &[Working]) -> Vec<Leaving> {
     let active = |protocol: Protocol, service: &str, instance: &str| {
         let same = |one: &&Working| one.protocol == protocol && one.service == service && one.instance == instance;
@@ -351,13 +356,13 @@ impl From<&Working> for Leaving {
     }
 }
 
-/// How much a status differs from the one before.
+/// How much a status differs from the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     None,
-    /// Somebody works on more or less, but still works.
+    /// Only counts of open requests changed, none from or to 0.
     Numbers,
-    /// Anything that somebody may wait for.
+    /// A change that somebody may wait for.
     News,
 }
 

@@ -1,21 +1,21 @@
-//! What a balancer says of itself, as its status key has it, and where these keys are. Plain data.
+//! A balancer's status, as in its status key, and where these keys are. Plain data.
 
 use pointsman_store::ASIDE;
 use serde::{Deserialize, Serialize};
 
-/// Problems that are told in full; the rest is a number.
+/// Problems listed in full; the rest is only counted.
 const MOST_PROBLEMS: usize = 20;
-/// Longest text of one of them, characters.
+/// Maximum length of a problem's text, in characters.
 const LONGEST_PROBLEM: usize = 400;
-/// Instances with work of which numbers are told.
+/// Maximum number of instances listed with their open requests.
 const MOST_LEAVING: usize = 1000;
 
-/// The folder of the status keys of the balancers that read this prefix.
+/// The folder of the status keys of the balancers that follow this prefix.
 pub fn folder(prefix: &str) -> String {
     format!("{ASIDE}{prefix}/balancers")
 }
 
-/// How far a balancer is.
+/// The phase of a balancer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -39,24 +39,24 @@ pub struct Member {
     pub version: String,
     /// `native` or `haproxy`.
     pub engine: String,
-    /// How far it is.
+    /// Its phase.
     pub stage: Stage,
     /// The store's revision that it serves.
     pub revision: u64,
     /// The number in the key `barrier` that it serves, for stores without revisions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barrier: Option<u64>,
-    /// How many problems it has.
+    /// The number of its problems.
     pub problems: usize,
-    /// The first of them, a line each.
+    /// The first of them, one line each.
     pub problem_lines: Vec<String>,
-    /// Instances that get no new work: those that the keys say so of, and those that are gone and still have some. Of a
-    /// balancer that is draining, whoever has work.
+    /// Instances that get no new work: drained by their keys, or removed but with open requests. For a draining
+    /// balancer, every instance with open requests.
     pub leaving: Vec<Leaving>,
-    /// There are more of them, that are not told of.
+    /// There are more of them than listed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
-    /// Draining, but a request of a client who was connected before may still begin.
+    /// Draining, but a connected client may still begin a request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub begins: bool,
 }
@@ -70,12 +70,12 @@ pub struct Leaving {
     pub service: String,
     /// The instance.
     pub instance: String,
-    /// Requests or connections that it still works on for this balancer.
+    /// Its open requests or connections on this balancer.
     pub active: u64,
 }
 
 impl Member {
-    /// Reads a status key. What is no status, of a later version perhaps, is one that says nothing.
+    /// Reads a status key. An unreadable value, perhaps of a later version, counts as an empty status.
     pub fn read(name: &str, value: &[u8]) -> Self {
         Self { name: name.to_owned(), ..serde_json::from_slice(value).unwrap_or_default() }
     }
@@ -85,7 +85,7 @@ impl Member {
         serde_json::to_vec(self).expect("text and numbers")
     }
 
-    /// Takes the problems, as far as they are told.
+    /// Takes the problems, up to the limits.
     pub fn tell<T: ToString>(&mut self, problems: impl Iterator<Item = T>) {
         for problem in problems {
             self.problems += 1;
@@ -95,7 +95,7 @@ impl Member {
         }
     }
 
-    /// Leaves out what is too much to be told, those without work first.
+    /// Drops the excess from the list, instances without open requests first.
     pub fn shorten(&mut self) {
         if self.leaving.len() > MOST_LEAVING {
             self.leaving.sort_by_key(|leaving| std::cmp::Reverse(leaving.active));
@@ -104,12 +104,12 @@ impl Member {
         }
     }
 
-    /// Whether nothing can be said of an instance that is not among those that are told of.
+    /// Whether an unlisted instance may have open requests.
     pub fn is_unsure(&self) -> bool {
         self.more && self.leaving.iter().all(|leaving| leaving.active > 0)
     }
 
-    /// Work that this instance still does for this balancer.
+    /// The open requests or connections of this instance on this balancer.
     pub fn active(&self, protocol: &str, service: &str, instance: &str) -> u64 {
         let same = |leaving: &&Leaving| {
             leaving.protocol == protocol && leaving.service == service && leaving.instance == instance

@@ -1,5 +1,5 @@
-//! The balancers of one prefix, and what they say of themselves: each keeps a status key under a lease, aside from the
-//! keys that balancers follow, so that no status ever wakes one.
+//! The balancers of one prefix and their status: each keeps a status key under a lease. Status keys lie outside every
+//! watched prefix, so no status ever wakes a balancer.
 //!
 //! ```text
 //! control's Status, the engine's figures ─> keeper ─under a lease─> /_pointsman<prefix>/balancers/<name>
@@ -11,21 +11,22 @@ pub mod keeper;
 mod member;
 mod roll;
 
-use pointsman_store::{Moment, Store, StoreError, StoreSettings};
+use pointsman_store::{HistoryPoint, Store, StoreError, StoreSettings};
 use pointsman_table::BARRIER;
 
-pub use call::{Call, Outcome};
+pub use call::{FleetWait, WaitOutcome};
 pub use member::{Leaving, Member, Stage, folder};
-pub use roll::{Point, Roll, Wish};
+pub use roll::{Balancers, Goal, Point};
 
-/// A moment from which on everything that is in the store now is served: that of a key which nobody reads.
+/// Writes the key `barrier`, which nobody reads. A balancer that has reached the returned point serves everything that
+/// is in the store now.
 ///
 /// # Errors
-/// The store is out of reach, or refuses.
+/// The store is unreachable, or refuses.
 pub async fn barrier(settings: &StoreSettings) -> Result<Point, StoreError> {
     let key = format!("{}/{BARRIER}", settings.prefix);
     Ok(match Store::open(settings)?.advance(&key).await? {
-        Moment::Revision(revision) => Point::Revision(revision),
-        Moment::Count(number) => Point::Barrier(number),
+        HistoryPoint::Revision(revision) => Point::Revision(revision),
+        HistoryPoint::Count(number) => Point::Barrier(number),
     })
 }

@@ -1,8 +1,8 @@
-//! Whether every live balancer is as far as is wished, and who is not. Pure: takes what a follower of the status keys
-//! tells.
+//! Whether every live balancer has reached the goal; lists those that have not. Pure: takes the updates of a follower
+//! of the status keys.
 //!
-//! A balancer that vanishes without having said that it ends may serve old keys still, cut off from the store: whoever
-//! waits for it is told so, and not that all is well.
+//! A balancer that disappears without signing off may still serve old keys, cut off from the store. The wait then fails
+//! instead of reporting success.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,16 +13,16 @@ use super::member::{Member, Stage};
 use crate::control::plural;
 use pointsman_store::Update;
 
-/// What is wished of every balancer.
+/// The goal for every balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// To serve at least this.
+pub struct Goal {
+    /// It serves at least this point.
     pub point: Point,
-    /// To have no work left for this instance: protocol, service, instance.
+    /// It has no open requests for this instance: protocol, service, instance.
     pub idle: Option<(String, String, String)>,
 }
 
-/// A moment of the keys.
+/// A point in the history of the keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
     /// The store's revision.
@@ -31,48 +31,49 @@ pub enum Point {
     Barrier(u64),
 }
 
-/// Who is there, and who was.
+/// The live balancers, and those that disappeared.
 #[derive(Clone, Debug, Default)]
-pub struct Roll {
+pub struct Balancers {
     members: BTreeMap<String, Member>,
     lost: BTreeSet<String>,
     called: bool,
 }
 
-/// How far they are.
+/// How far the balancers are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All of them, so many.
+    /// All have reached the goal; their number.
     All(usize),
-    /// Some are not, or nobody is there: who, and why.
+    /// Some have not, with the reason for each; empty if there are no balancers.
     Not(Vec<String>),
-    /// Some have vanished before they were: who.
+    /// Some disappeared before they had.
     Lost(Vec<String>),
 }
 
-impl Roll {
-    /// Takes what a follower of the folder of status keys tells. `wish` says whose vanishing matters.
-    pub fn take(&mut self, update: Update, wish: &Wish) {
+impl Balancers {
+    /// Takes an update of a follower of the status keys. A balancer that disappears before it has reached `wish` is
+    /// lost.
+    pub fn take(&mut self, update: Update, goal: &Goal) {
         match update {
             Update::Reset { entries, .. } => {
                 self.called = true;
                 let now: BTreeSet<_> = entries.iter().map(|(name, _)| name.to_string()).collect();
                 let gone: Vec<_> = self.members.keys().filter(|name| !now.contains(*name)).cloned().collect();
-                gone.iter().for_each(|name| self.gone(name, wish));
+                gone.iter().for_each(|name| self.gone(name, goal));
                 entries.iter().for_each(|(name, value)| self.here(name, value));
             }
             Update::Changes { changes, .. } => changes.into_iter().for_each(|change| match change {
                 Change::Put { key, value } => self.here(&key, &value),
-                Change::Delete { key } => self.gone(&key, wish),
+                Change::Delete { key } => self.gone(&key, goal),
                 Change::DeleteTree { .. } => {
                     let all: Vec<_> = self.members.keys().cloned().collect();
-                    all.iter().for_each(|name| self.gone(name, wish));
+                    all.iter().for_each(|name| self.gone(name, goal));
                 }
             }),
         }
     }
 
-    /// A folder that lies deeper is that of another prefix.
+    /// A deeper folder belongs to another prefix.
     fn here(&mut self, name: &str, value: &[u8]) {
         if !name.contains('/') {
             self.lost.remove(name);
@@ -80,37 +81,37 @@ impl Roll {
         }
     }
 
-    fn gone(&mut self, name: &str, wish: &Wish) {
+    fn gone(&mut self, name: &str, goal: &Goal) {
         if let Some(member) = self.members.remove(name)
             && member.stage == Stage::Serving
-            && lag(&member, wish).is_some()
+            && lag(&member, goal).is_some()
         {
             self.lost.insert(name.to_owned());
         }
     }
 
-    /// Everybody who is there.
+    /// All live balancers.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// Whether the folder was read at all.
+    /// Whether the folder has been read.
     pub fn is_called(&self) -> bool {
         self.called
     }
 
-    /// Whether there is nothing more to wait for: all of them are, nobody is there, or some have vanished. Unlike the
-    /// verdict this names nobody, so that it may be asked whenever one of a thousand has spoken.
-    pub fn is_over(&self, wish: &Wish) -> bool {
-        !self.lost.is_empty() || !self.members.values().any(|member| lag(member, wish).is_some())
+    /// Whether the wait is over: all have reached the goal, there are no balancers, or some have disappeared. Cheaper
+    /// than the verdict because it lists no names, so it can run at each status of a thousand balancers.
+    pub fn is_over(&self, goal: &Goal) -> bool {
+        !self.lost.is_empty() || !self.members.values().any(|member| lag(member, goal).is_some())
     }
 
-    /// How far they are.
-    pub fn verdict(&self, wish: &Wish) -> Verdict {
+    /// The verdict.
+    pub fn verdict(&self, goal: &Goal) -> Verdict {
         if !self.lost.is_empty() {
             return Verdict::Lost(self.lost.iter().cloned().collect());
         }
-        let late = self.members.values().filter_map(|member| Some((member, lag(member, wish)?)));
+        let late = self.members.values().filter_map(|member| Some((member, lag(member, goal)?)));
         let late = late.map(|(member, lag)| format!("{} {lag}", member.name));
         let late: Vec<_> = late.collect();
         match late.is_empty() && self.called && !self.members.is_empty() {
@@ -120,17 +121,17 @@ impl Roll {
     }
 }
 
-/// Why a balancer is not as far as is wished.
+/// The reason that a balancer has not reached the goal.
 enum Lag<'w> {
-    /// It serves this revision.
+    /// It serves an older revision.
     Revision(u64),
-    /// It does not serve the value of `barrier`.
+    /// It does not serve the value of `barrier` yet.
     Barrier,
-    /// It has so many requests or connections open to this instance.
+    /// It has this many open requests or connections to the instance.
     Work { protocol: &'w str, service: &'w str, instance: &'w str, active: u64 },
-    /// It is ending, and may still begin something.
+    /// It is draining, and a client may still begin a request.
     Begins,
-    /// It has more to tell of than it can.
+    /// It has more instances with open requests than its status lists.
     Unsure,
 }
 
@@ -149,19 +150,19 @@ impl fmt::Display for Lag<'_> {
     }
 }
 
-fn lag<'w>(member: &Member, wish: &'w Wish) -> Option<Lag<'w>> {
-    let serves = match &wish.point {
+fn lag<'w>(member: &Member, goal: &'w Goal) -> Option<Lag<'w>> {
+    let serves = match &goal.point {
         Point::Revision(revision) => member.revision >= *revision,
         Point::Barrier(barrier) => member.barrier.is_some_and(|served| served >= *barrier),
     };
-    // One that drains takes no new work and follows no keys: it only has to finish what it has.
+    // A draining balancer takes no new work and follows no keys: it only has to finish its open requests.
     if !serves && member.stage == Stage::Serving {
-        return Some(match &wish.point {
+        return Some(match &goal.point {
             Point::Revision(_) => Lag::Revision(member.revision),
             Point::Barrier(_) => Lag::Barrier,
         });
     }
-    let (protocol, service, instance) = wish.idle.as_ref()?;
+    let (protocol, service, instance) = goal.idle.as_ref()?;
     match member.active(protocol, service, instance) {
         0 if member.begins => Some(Lag::Begins),
         0 if member.is_unsure() => Some(Lag::Unsure),
@@ -196,12 +197,12 @@ mod tests {
         (name.into(), member.text().into())
     }
 
-    /// What is said after these: the first are listed, `;` separates what changes then, `-` is gone.
-    fn check(lines: &str, wish: &Wish, expected: &str) {
-        let mut roll = Roll::default();
+    /// The verdict after these statuses: `,` separates the first listing, `;` later changes, `-` means disappeared.
+    fn check(lines: &str, goal: &Goal, expected: &str) {
+        let mut balancers = Balancers::default();
         let mut steps = lines.split(';');
         let entries = steps.next().unwrap_or_default().split(',').filter(|line| !line.trim().is_empty());
-        roll.take(Update::Reset { revision: 1, entries: entries.map(member).collect() }, wish);
+        balancers.take(Update::Reset { revision: 1, entries: entries.map(member).collect() }, goal);
         for step in steps {
             let change = match step.trim().strip_prefix('-') {
                 Some(name) => Change::Delete { key: name.into() },
@@ -210,21 +211,21 @@ mod tests {
                     Change::Put { key, value }
                 }
             };
-            roll.take(Update::Changes { revision: 2, changes: vec![change] }, wish);
+            balancers.take(Update::Changes { revision: 2, changes: vec![change] }, goal);
         }
-        let said = match roll.verdict(wish) {
+        let said = match balancers.verdict(goal) {
             Verdict::All(count) => format!("all {count}"),
             Verdict::Not(late) => format!("not {}", late.join(", ")),
             Verdict::Lost(names) => format!("lost {}", names.join(", ")),
         };
         assert_eq!(said, expected, "{lines}");
-        let is_open = matches!(roll.verdict(wish), Verdict::Not(late) if !late.is_empty());
-        assert_eq!(roll.is_over(wish), !is_open, "{lines}");
+        let is_open = matches!(balancers.verdict(goal), Verdict::Not(late) if !late.is_empty());
+        assert_eq!(balancers.is_over(goal), !is_open, "{lines}");
     }
 
     #[test]
     fn verdicts() {
-        let five = Wish { point: Point::Revision(5), idle: None };
+        let five = Goal { point: Point::Revision(5), idle: None };
         check("", &five, "not ");
         check("a r=5, b r=6", &five, "all 2");
         check("a r=5, b r=4", &five, "not b is still at revision 4");
@@ -236,9 +237,9 @@ mod tests {
         check("a r=5, b r=4; b r=4 stage=draining; -b", &five, "all 1");
         check("a r=5, c/x r=1", &five, "all 1");
         check("a r=4; -a", &five, "lost a");
-        let barrier = Wish { point: Point::Barrier(7), idle: None };
+        let barrier = Goal { point: Point::Barrier(7), idle: None };
         check("a r=1 b=8, b r=9 b=6", &barrier, "not b does not serve the change yet");
-        let idle = Wish { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
+        let idle = Goal { idle: Some(("http".into(), "shop".into(), "web-1".into())), ..five };
         check("a r=5 web-1=0, b r=5 web-2=3", &idle, "all 2");
         check(
             "a r=5, b r=4 stage=draining begins=1",

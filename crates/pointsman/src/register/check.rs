@@ -1,4 +1,5 @@
-//! Whether what was started is ready: an HTTP answer, or a connection that is taken. Asks once; never decides how often.
+//! Checks whether the command is ready: an HTTP response, or an accepted connection. Checks once; does not decide how
+//! often.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,26 +13,26 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For one answer.
+/// Deadline for one check.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// What is asked.
+/// The kind of check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing: it is ready as soon as it runs.
+    /// None: the command is ready as soon as it runs.
     None,
-    /// That something takes connections there: host and port.
+    /// A TCP connection is accepted: host and port.
     Tcp(String, u16),
-    /// That a GET of this path is answered with 2xx or 3xx: host, port, path.
+    /// A GET of this path gets 2xx or 3xx: host, port, path.
     Http(String, u16, String),
 }
 
 impl Check {
-    /// From `--check`: `none`, `tcp`, a path, `tcp://HOST:PORT` or `http://HOST[:PORT]/PATH`; without one, a connection
-    /// if a port is known. What is not said is the instance's own address.
+    /// Parses `--check`: `none`, `tcp`, a path, `tcp://HOST:PORT` or `http://HOST[:PORT]/PATH`. Without the flag, the
+    /// check is a TCP connection if a port is known. Missing parts come from the instance's own address.
     ///
     /// # Errors
-    /// It is none of these, or needs a port.
+    /// The text is none of these, or the port is missing.
     pub fn parse(text: Option<&str>, host: &str, port: Option<u16>) -> Result<Self, String> {
         let need = || port.ok_or_else(|| "--check: this needs --port, or a URL with a port".to_owned());
         let host = host.to_owned();
@@ -42,7 +43,7 @@ impl Check {
             Some(path) if path.starts_with('/') => Ok(Self::Http(host, need()?, path.to_owned())),
             Some(url) => Self::url(url).ok_or_else(|| {
                 format!(
-                    "--check: {url:?} is no check; write http://HOST:PORT/PATH, /PATH, tcp://HOST:PORT, tcp or none"
+                    "--check: {url:?} is not a check; write http://HOST:PORT/PATH, /PATH, tcp://HOST:PORT, tcp or none"
                 )
             }),
         }
@@ -59,10 +60,10 @@ impl Check {
         }
     }
 
-    /// Asks once.
+    /// Checks once.
     ///
     /// # Errors
-    /// It is not ready, and why.
+    /// The command is not ready; the error tells why.
     pub async fn ask(&self) -> anyhow::Result<()> {
         let asked = async {
             match self {
@@ -86,7 +87,7 @@ async fn get(host: &str, port: u16, path: &str) -> anyhow::Result<()> {
     connection.abort();
     let status = response?.status();
     if !(status.is_success() || status.is_redirection()) {
-        bail!("it answers {status}");
+        bail!("it answers with status {status}");
     }
     Ok(())
 }
@@ -134,7 +135,7 @@ mod tests {
         Check::Tcp(host(), port).ask().await.unwrap();
         let answer = async {
             use tokio::io::{AsyncReadExt, AsyncWriteExt};
-            // The first connection is that of the check before.
+            // The first connection belongs to the previous check.
             for status in ["", "200 OK", "503 No"] {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 if !status.is_empty() {
@@ -147,7 +148,7 @@ mod tests {
         let check = Check::Http(host(), port, "/".to_owned());
         let asked = async { (check.ask().await.is_ok(), check.ask().await.unwrap_err().to_string()) };
         let ((), said) = tokio::join!(answer, asked);
-        assert_eq!(said, (true, "it answers 503 Service Unavailable".to_owned()));
+        assert_eq!(said, (true, "it answers with status 503 Service Unavailable".to_owned()));
         drop(listener);
         assert!(check.ask().await.is_err());
     }

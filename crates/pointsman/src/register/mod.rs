@@ -1,8 +1,8 @@
-//! `pointsman register`: an instance in the store for as long as a command runs. Registered when it is ready, out of
-//! rotation while it is not, drained before it is told to end.
+//! `pointsman register`: an instance in the store as long as a command runs. Registered when it is ready, without new
+//! work while its check fails, drained before the command is told to end.
 //!
 //! ```text
-//! start ─check passes─> registered ─TERM─> weight=0 ─every balancer done with it, or no more time─> removed ─> TERM
+//! start ─check passes─> registered ─TERM─> weight=0 ─drained on every balancer, or timeout─> removed ─> TERM
 //!                         └─check fails─> weight=0 ─passes─> registered        command ends: removed at once
 //! ```
 
@@ -18,26 +18,26 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use check::Check;
-use child::{Child, Event};
+use child::{Child, ChildEvent};
 use rustix::process::Signal;
 
 use crate::admin::view::protocol_word;
-use crate::fleet::{self, Call, Outcome, Point, Wish};
+use crate::fleet::{self, FleetWait, Goal, Point, WaitOutcome};
 use crate::registrar::{self, Plan, Report, Wanted};
 use pointsman_store::lease::Owner;
-use pointsman_store::tenure::Tenure;
+use pointsman_store::tenure::LeaseHolder;
 use pointsman_store::{Store, StoreSettings};
 
-/// Between two checks before it is ready.
+/// Interval between checks before the command is ready.
 const EAGER: Duration = Duration::from_millis(200);
-/// Between two checks afterwards.
+/// Interval between checks afterwards.
 const CALM: Duration = Duration::from_secs(2);
-/// So many failures in a row take it out of rotation.
+/// This many failures in a row stop new work.
 const FAILURES: u32 = 3;
-/// For writing to a store that should answer.
+/// Deadline for writing to a store that should answer.
 const WRITE: Duration = Duration::from_secs(2);
 
-/// What is to be registered.
+/// The instance to register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// HTTP or TCP.
@@ -48,11 +48,11 @@ pub struct Registration {
     pub name: String,
     /// The instance's value.
     pub value: String,
-    /// When it is ready.
+    /// The readiness check.
     pub check: Check,
-    /// How long its key outlives us.
+    /// How long the key lives after its last renewal.
     pub ttl: Duration,
-    /// How long balancers may take to finish its work.
+    /// How long balancers may take to finish open requests.
     pub drain: Duration,
 }
 
@@ -62,11 +62,11 @@ impl Registration {
         format!("{}/{}/upstreams/{}", self.protocol.tree(), self.service, self.name)
     }
 
-    fn plan(&self, prefix: &str, rotation: Rotation) -> Arc<Plan> {
-        let value = match rotation {
-            Rotation::Absent => None,
-            Rotation::In => Some(self.value.clone()),
-            Rotation::Out => Some(format!("{} weight=0", self.value)),
+    fn plan(&self, prefix: &str, availability: Availability) -> Arc<Plan> {
+        let value = match availability {
+            Availability::Absent => None,
+            Availability::Serving => Some(self.value.clone()),
+            Availability::Draining => Some(format!("{} weight=0", self.value)),
         };
         let mut wanted = Wanted::default();
         wanted.instances.extend(value.map(|value| (self.key().into(), value.into())));
@@ -74,21 +74,21 @@ impl Registration {
     }
 }
 
-/// Whether balancers are to give it work.
+/// Whether balancers give the instance new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rotation {
-    /// There is no key.
+enum Availability {
+    /// No key in the store.
     Absent,
-    /// They are.
-    In,
-    /// They are not, and may finish what they have.
-    Out,
+    /// New work.
+    Serving,
+    /// No new work; open requests may finish.
+    Draining,
 }
 
-/// Runs beside the command until it ends; the answer is its exit status. A store that is out of reach is waited for.
+/// Runs beside the command until it ends; returns its exit status. If the store is unreachable, waits for it.
 ///
 /// # Errors
-/// The store's settings are of no use.
+/// The store's settings are invalid.
 pub async fn run(settings: &StoreSettings, registration: &Registration, child: &mut Child) -> anyhow::Result<u8> {
     let store = Store::open(settings)?;
     let settings = tokio::select! {
@@ -96,18 +96,18 @@ pub async fn run(settings: &StoreSettings, registration: &Registration, child: &
         status = gone(child) => return Ok(status),
     };
     let store = Store::open(&settings)?;
-    // The same address is the same instance: one that was started anew takes over at once.
+    // The same address is the same instance, so a restarted process takes over at once.
     let identity = format!("{}\0{}\0{}", settings.prefix, registration.key(), registration.value);
-    let tenure = Tenure::new(&store, Owner::new("register", &identity), registration.ttl);
-    let (plans, wanted) = watch::channel(registration.plan(&settings.prefix, Rotation::Absent));
+    let holder = LeaseHolder::new(&store, Owner::new("register", &identity), registration.ttl);
+    let (plans, wanted) = watch::channel(registration.plan(&settings.prefix, Availability::Absent));
     let (report, reports) = watch::channel(Report::default());
-    let desk = Desk { settings: &settings, registration, plans: &plans, reports };
+    let supervisor = Supervisor { settings: &settings, registration, plans: &plans, reports };
     let status = tokio::select! {
-        status = Box::pin(desk.attend(child)) => status,
-        () = Box::pin(registrar::run(&settings, &tenure, wanted, &report)) => unreachable!("the plans' sender is here"),
-        never = serve_out(&tenure) => never,
+        status = Box::pin(supervisor.attend(child)) => status,
+        () = Box::pin(registrar::run(&settings, &holder, wanted, &report)) => unreachable!("the plans' sender is here"),
+        never = serve_out(&holder) => never,
     };
-    tenure.release(WRITE).await;
+    holder.release(WRITE).await;
     Ok(status)
 }
 
@@ -115,29 +115,29 @@ pub async fn run(settings: &StoreSettings, registration: &Registration, child: &
 async fn gone(child: &mut Child) -> u8 {
     loop {
         match child.next().await {
-            Event::Ended(status) => return status,
-            Event::Stop(signal) => child.signal(signal),
+            ChildEvent::Ended(status) => return status,
+            ChildEvent::Stop(signal) => child.signal(signal),
         }
     }
 }
 
-/// Holds the lease. When another process has taken it over, the command is left alone all the same.
-async fn serve_out(tenure: &Tenure<'_>) -> u8 {
-    tenure.run().await;
-    warn!("another process has registered the same instance; this one no longer keeps the key");
+/// Holds the lease. If another process takes it over, the command keeps running anyway.
+async fn serve_out(holder: &LeaseHolder<'_>) -> u8 {
+    holder.run().await;
+    warn!("another process has registered the same instance, so this one no longer keeps the key");
     std::future::pending().await
 }
 
-/// Where the command's life meets the store's.
-struct Desk<'a> {
+/// Connects the command's life to the store.
+struct Supervisor<'a> {
     settings: &'a StoreSettings,
     registration: &'a Registration,
     plans: &'a watch::Sender<Arc<Plan>>,
     reports: watch::Receiver<Report>,
 }
 
-impl Desk<'_> {
-    /// Until the command has ended.
+impl Supervisor<'_> {
+    /// Runs until the command has ended.
     async fn attend(&self, child: &mut Child) -> u8 {
         let stop = tokio::select! {
             event = child.next() => event,
@@ -145,22 +145,22 @@ impl Desk<'_> {
             () = self.tell() => unreachable!("reports go on for ever"),
         };
         let signal = match stop {
-            Event::Ended(status) => return status,
-            Event::Stop(signal) => signal,
+            ChildEvent::Ended(status) => return status,
+            ChildEvent::Stop(signal) => signal,
         };
         tokio::select! {
             () = Box::pin(self.drain()) => {}
             event = child.next() => match event {
-                Event::Ended(status) => return status,
-                // Whoever says it twice does not want to wait.
-                Event::Stop(again) => info!("told to end again ({}): not waiting any more", name(again)),
+                ChildEvent::Ended(status) => return status,
+                // A second signal means: do not wait.
+                ChildEvent::Stop(again) => info!("got a second stop signal ({}): not waiting any longer", name(again)),
             },
         }
         child.signal(signal);
         gone(child).await
     }
 
-    /// Registers it when it is ready, and takes it out while it is not.
+    /// Registers the instance when it is ready, and stops new work while it is not.
     async fn watch(&self) {
         let check = &self.registration.check;
         let mut failures = FAILURES;
@@ -168,11 +168,11 @@ impl Desk<'_> {
             match check.ask().await {
                 Ok(()) => {
                     failures = 0;
-                    self.put(Rotation::In);
+                    self.put(Availability::Serving);
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures == FAILURES && self.put(Rotation::Out) {
+                    if failures == FAILURES && self.put(Availability::Draining) {
                         warn!("the check {check} fails: {error:#}; no new work until it passes");
                     }
                 }
@@ -181,9 +181,9 @@ impl Desk<'_> {
         }
     }
 
-    /// Whether that is news.
-    fn put(&self, rotation: Rotation) -> bool {
-        let plan = self.registration.plan(&self.settings.prefix, rotation);
+    /// Sets the availability; returns whether it changed.
+    fn put(&self, availability: Availability) -> bool {
+        let plan = self.registration.plan(&self.settings.prefix, availability);
         self.plans.send_if_modified(|now| {
             let changed = *now != plan;
             *now = plan;
@@ -191,7 +191,7 @@ impl Desk<'_> {
         })
     }
 
-    /// Says what came of it.
+    /// Logs the results.
     async fn tell(&self) {
         let mut reports = self.reports.clone();
         let mut said = String::new();
@@ -224,28 +224,30 @@ impl Desk<'_> {
         }
     }
 
-    /// Takes it out of rotation, and waits until every balancer is done with it; then removes it.
+    /// Stops new work, waits until every balancer has finished its requests, then removes the key.
     async fn drain(&self) {
-        if *self.plans.borrow() == self.registration.plan(&self.settings.prefix, Rotation::Absent) {
+        if *self.plans.borrow() == self.registration.plan(&self.settings.prefix, Availability::Absent) {
             return;
         }
-        info!("draining: no new work, finishing what runs");
-        if let Some(point) = self.settle(Rotation::Out).await {
+        info!("draining: no new work, finishing open requests");
+        if let Some(point) = self.settle(Availability::Draining).await {
             self.finish(point).await;
         }
-        self.settle(Rotation::Absent).await;
+        self.settle(Availability::Absent).await;
     }
 
-    /// Waits until the store says so; a moment that shows it.
-    async fn settle(&self, rotation: Rotation) -> Option<Point> {
-        self.put(rotation);
-        let plan = self.registration.plan(&self.settings.prefix, rotation);
+    /// Waits until the store has it; returns a point that shows it.
+    async fn settle(&self, availability: Availability) -> Option<Point> {
+        self.put(availability);
+        let plan = self.registration.plan(&self.settings.prefix, availability);
         let mut reports = self.reports.clone();
         let settled = reports.wait_for(|report| report.settled && report.plan.as_ref() == Some(&plan));
         match timeout(WRITE, settled).await {
             Ok(Ok(report)) => Some(Point::Revision(report.revision)),
             Ok(Err(_)) | Err(_) => {
-                warn!("the store does not take it, so balancers cannot know: not waiting for them");
+                warn!(
+                    "cannot write to the store, so no balancer knows that this instance is draining; not waiting for them"
+                );
                 None
             }
         }
@@ -260,16 +262,16 @@ impl Desk<'_> {
             },
             point => point,
         };
-        let wish = Wish { point, idle: Some((protocol_word(*protocol).to_owned(), service.clone(), name.clone())) };
-        let outcome = match Call::new(self.settings).await {
-            Ok(mut call) => call.wait(&wish, *drain).await,
-            Err(error) => Outcome::Unknown(error.to_string()),
+        let goal = Goal { point, idle: Some((protocol_word(*protocol).to_owned(), service.clone(), name.clone())) };
+        let outcome = match FleetWait::new(self.settings).await {
+            Ok(mut call) => call.wait(&goal, *drain).await,
+            Err(error) => WaitOutcome::Unknown(error.to_string()),
         };
         match outcome {
-            Outcome::All(_) | Outcome::Nobody => {}
-            Outcome::Late(late) => warn!("after {drain:?} not every balancer is done: {}", late.join("; ")),
-            Outcome::Lost(names) => warn!("not heard of any more: {}", names.join(", ")),
-            Outcome::Unknown(why) => warn!("cannot know whether the balancers are done: {why}"),
+            WaitOutcome::All(_) | WaitOutcome::Nobody => {}
+            WaitOutcome::Late(late) => warn!("some balancers are not done after {drain:?}: {}", late.join("; ")),
+            WaitOutcome::Lost(names) => warn!("these balancers disappeared without signing off: {}", names.join(", ")),
+            WaitOutcome::Unknown(why) => warn!("cannot tell whether the balancers are done: {why}"),
         }
     }
 }

@@ -1,14 +1,15 @@
-//! What is wanted, what is ours and what the store shows, and the edits that bring them together. Pure: no store, no
-//! clock.
+//! Compares the wanted keys, our keys and the store's keys, and computes the edits that make them match. Pure: no
+//! store, no clock.
 //!
 //! ```text
 //! wanted ──┐
 //! ours   ──┼─ edits ─> lease ─ settled ─> ours
-//! seen   ──┘                                ^── saw: a follower's updates
+//! seen   ──┘                                ^── saw: updates of followers
 //! ```
 //!
-//! What takes no new work for our own reasons (a container that is paused, unhealthy or stopping) has `weight=0`; the
-//! word `drain` is the operator's (`pointsman drain`). So both can be told apart, and his survives whatever we write.
+//! `weight=0` is ours: for an instance that takes no new work for our own reasons (its container is paused, unhealthy
+//! or stopping). The word `drain` is the operator's (`pointsman drain`). So the two stay distinct, and our writes keep
+//! the operator's word.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,36 +20,36 @@ use tokio::time::Instant;
 use super::conflict::Conflict;
 use super::wanted::Plan;
 use pointsman_store::Update;
-use pointsman_store::lease::{DRAIN, Edit, Grip};
+use pointsman_store::lease::{DRAIN, Edit, LeaseOutcome};
 
-/// How long a key that somebody else has is left alone, unless it goes.
+/// How long to leave a key of somebody else alone before trying again; earlier if the key is deleted.
 const LATER: Duration = Duration::from_secs(5);
 
 /// A key under our lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ours {
-    /// As we wrote it, without the operator's word.
+    /// As we wrote it, without the operator's ` drain`.
     value: Box<str>,
     /// The operator drains it.
     drained: bool,
-    /// The store's revision of our last write. What a follower tells of earlier ones is of no account.
+    /// The store's revision of our last write. Watch events of earlier revisions are ignored.
     revision: u64,
 }
 
-/// Everything known, by full key.
+/// All known keys, by full name.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Reconciler {
     instances: BTreeMap<String, Box<str>>,
     settings: BTreeMap<String, Box<str>>,
     ours: BTreeMap<String, Ours>,
-    /// What the store shows of keys that are not ours.
+    /// Keys in the store that are not ours.
     seen: BTreeMap<String, Box<[u8]>>,
-    /// Keys that somebody else has, and when to try again.
+    /// Wanted keys that belong to somebody else, and when to try again.
     taken: BTreeMap<String, Instant>,
 }
 
-impl Book {
-    /// Something else is wanted from now on.
+impl Reconciler {
+    /// Replaces the wanted keys.
     pub(super) fn want(&mut self, plan: &Plan) {
         (self.instances, self.settings) = (BTreeMap::new(), BTreeMap::new());
         for (prefix, wanted) in plan {
@@ -59,13 +60,13 @@ impl Book {
         self.taken.retain(|key, _| self.instances.contains_key(key));
     }
 
-    /// A new term of the lease: this is what it has.
+    /// Starts a new term of the lease with the keys that it holds.
     pub(super) fn begin(&mut self, held: BTreeMap<String, Vec<u8>>) {
         self.taken.clear();
         self.ours = held.into_iter().map(|(key, value)| Ours::of(key, &value)).collect();
     }
 
-    /// A follower of this prefix has something new.
+    /// Takes an update of a follower of this prefix.
     pub(super) fn saw(&mut self, prefix: &str, update: Update) {
         match update {
             Update::Reset { revision, entries } => self.reset(prefix, revision, entries),
@@ -101,7 +102,7 @@ impl Book {
         if read.value == ours.value {
             ours.drained = read.drained;
         } else {
-            // Somebody has written something else over it: it is his.
+            // Somebody has overwritten it, so it is no longer ours.
             self.ours.remove(&key);
             self.seen.insert(key, value);
         }
@@ -125,7 +126,7 @@ impl Book {
         entries.into_iter().for_each(|(key, value)| self.put(key, value, revision));
     }
 
-    /// What is to be done now.
+    /// The edits to make now.
     pub(super) fn edits(&self, now: Instant) -> Vec<Edit> {
         let free = |key: &str| self.taken.get(key).is_none_or(|until| *until <= now);
         let instances = self.instances.iter().filter(|(key, _)| self.ours.contains_key(*key) || free(key));
@@ -147,42 +148,42 @@ impl Book {
         Some(Edit::Put { key: key.to_owned(), value: format!("{value}{word}").into_bytes() })
     }
 
-    /// What came of an edit.
-    pub(super) fn settled(&mut self, edit: &Edit, grip: Grip, now: Instant) {
-        match (edit, grip) {
-            (Edit::Put { key, value }, Grip::Done(revision)) => {
+    /// Takes the result of an edit.
+    pub(super) fn settled(&mut self, edit: &Edit, outcome: LeaseOutcome, now: Instant) {
+        match (edit, outcome) {
+            (Edit::Put { key, value }, LeaseOutcome::Done(revision)) => {
                 self.seen.remove(key);
                 self.taken.remove(key);
                 let (key, ours) = Ours::of(key.clone(), value);
                 self.ours.insert(key, Ours { revision, ..ours });
             }
-            (Edit::Delete { key }, Grip::Done(_)) => drop(self.ours.remove(key)),
-            (edit, Grip::Taken) => {
+            (Edit::Delete { key }, LeaseOutcome::Done(_)) => drop(self.ours.remove(key)),
+            (edit, LeaseOutcome::Taken) => {
                 self.ours.remove(edit.key());
                 if matches!(edit, Edit::Put { .. }) {
                     self.taken.insert(edit.key().to_owned(), now + LATER);
                 }
             }
-            (_, Grip::Ended | Grip::Replaced) => {}
+            (_, LeaseOutcome::Ended | LeaseOutcome::Replaced) => {}
         }
     }
 
-    /// When a key that somebody else has is to be tried again.
+    /// When to try a key of somebody else again.
     pub(super) fn due(&self) -> Option<Instant> {
         self.taken.values().min().copied()
     }
 
-    /// How many keys are ours.
+    /// The number of our keys.
     pub(super) fn len(&self) -> usize {
         self.ours.len()
     }
 
-    /// Whether everything wanted is in the store, by us or, of settings, by others.
+    /// Whether every wanted key is in the store: instances written by us, settings by anyone.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.taken.is_empty() && self.edits(now).is_empty()
     }
 
-    /// What others have that we want.
+    /// Wanted keys that belong to somebody else.
     pub(super) fn conflicts(&self) -> Vec<Conflict> {
         let taken = self.taken.keys().map(|key| Conflict::taken(key, self.text(key)));
         let differ = self.settings.iter().filter_map(|(key, value)| {
@@ -198,7 +199,7 @@ impl Book {
 }
 
 impl Ours {
-    /// What a key says. Only instances are drained.
+    /// Reads a key's value. Only instances can be drained.
     fn of(key: String, value: &[u8]) -> (String, Self) {
         let text = String::from_utf8_lossy(value);
         let (value, drained) = match text.trim().strip_suffix(DRAIN) {
@@ -215,25 +216,25 @@ mod tests {
     use super::super::Wanted;
     use super::*;
 
-    /// A book that wants these instances and settings below `/p`.
-    fn wanting(book: &mut Book, instances: &[(&str, &str)], settings: &[(&str, &str)]) {
+    /// A book with these wanted instances and settings below `/p`.
+    fn wanting(reconciler: &mut Reconciler, instances: &[(&str, &str)], settings: &[(&str, &str)]) {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        book.want(&[("/p".to_owned(), Wanted { instances: map(instances), settings: map(settings) })].into());
+        reconciler.want(&[("/p".to_owned(), Wanted { instances: map(instances), settings: map(settings) })].into());
     }
 
-    fn saw(book: &mut Book, revision: u64, line: &str) {
+    fn saw(reconciler: &mut Reconciler, revision: u64, line: &str) {
         let changes = line.split(", ").map(|word| match word.split_once('=') {
             Some((key, value)) => Change::Put { key: key.into(), value: value.as_bytes().into() },
             None if word.ends_with('/') => Change::DeleteTree { key: word.trim_end_matches('/').into() },
             None => Change::Delete { key: word.into() },
         });
-        book.saw("/p", Update::Changes { revision, changes: changes.collect() });
+        reconciler.saw("/p", Update::Changes { revision, changes: changes.collect() });
     }
 
-    /// Makes the edits, which all come out like this; says what they were.
-    fn make(book: &mut Book, now: Instant, grip: Grip) -> String {
-        let edits = book.edits(now);
-        edits.iter().for_each(|edit| book.settled(edit, grip, now));
+    /// Makes the edits, all with this result, and describes them.
+    fn make(reconciler: &mut Reconciler, now: Instant, outcome: LeaseOutcome) -> String {
+        let edits = reconciler.edits(now);
+        edits.iter().for_each(|edit| reconciler.settled(edit, outcome, now));
         let shown = edits.iter().map(|edit| match edit {
             Edit::Put { key, value } => format!("{key}={}", String::from_utf8_lossy(value)),
             Edit::Delete { key } => format!("-{key}"),
@@ -243,81 +244,81 @@ mod tests {
 
     #[tokio::test]
     async fn keys_follow_what_is_wanted() {
-        let (mut book, now) = (Book::default(), Instant::now());
-        wanting(&mut book, &[("a", "1"), ("b", "2")], &[("s", "x")]);
-        assert_eq!(make(&mut book, now, Grip::Done(5)), "/p/a=1, /p/b=2, /p/s=x");
-        assert_eq!(make(&mut book, now, Grip::Done(6)), "");
-        assert!(book.is_settled(now));
-        wanting(&mut book, &[("a", "3")], &[]);
-        assert_eq!(make(&mut book, now, Grip::Done(7)), "-/p/b, -/p/s, /p/a=3");
-        // Echoes of what was before change nothing.
-        saw(&mut book, 5, "a=1, b=2");
-        assert_eq!(make(&mut book, now, Grip::Done(8)), "");
+        let (mut reconciler, now) = (Reconciler::default(), Instant::now());
+        wanting(&mut reconciler, &[("a", "1"), ("b", "2")], &[("s", "x")]);
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(5)), "/p/a=1, /p/b=2, /p/s=x");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(6)), "");
+        assert!(reconciler.is_settled(now));
+        wanting(&mut reconciler, &[("a", "3")], &[]);
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(7)), "-/p/b, -/p/s, /p/a=3");
+        // Late watch events of earlier revisions change nothing.
+        saw(&mut reconciler, 5, "a=1, b=2");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(8)), "");
     }
 
     #[tokio::test]
     async fn what_goes_comes_back() {
-        let (mut book, now) = (Book::default(), Instant::now());
-        wanting(&mut book, &[("x/a", "1"), ("b", "1")], &[]);
-        make(&mut book, now, Grip::Done(5));
+        let (mut reconciler, now) = (Reconciler::default(), Instant::now());
+        wanting(&mut reconciler, &[("x/a", "1"), ("b", "1")], &[]);
+        make(&mut reconciler, now, LeaseOutcome::Done(5));
         for (revision, line, expected) in
             [(6, "x/a", "/p/x/a=1"), (8, "x/", "/p/x/a=1"), (9, "b", "/p/b=1"), (9, "b", "")]
         {
-            saw(&mut book, revision, line);
-            assert_eq!(make(&mut book, now, Grip::Done(revision)), expected, "{line}");
+            saw(&mut reconciler, revision, line);
+            assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(revision)), expected, "{line}");
         }
-        // The lease ended and another was granted.
-        book.begin(BTreeMap::new());
-        assert_eq!(make(&mut book, now, Grip::Done(10)), "/p/b=1, /p/x/a=1");
-        book.begin([("/p/b".to_owned(), b"1".to_vec()), ("/q/c".to_owned(), b"1".to_vec())].into());
-        assert_eq!(make(&mut book, now, Grip::Done(11)), "-/q/c, /p/x/a=1");
+        // The lease ended and a new one was granted.
+        reconciler.begin(BTreeMap::new());
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(10)), "/p/b=1, /p/x/a=1");
+        reconciler.begin([("/p/b".to_owned(), b"1".to_vec()), ("/q/c".to_owned(), b"1".to_vec())].into());
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(11)), "-/q/c, /p/x/a=1");
     }
 
     #[tokio::test]
     async fn what_is_somebody_elses_is_left_alone() {
-        let (mut book, now) = (Book::default(), Instant::now());
-        wanting(&mut book, &[("a", "1")], &[("s", "x"), ("t", "y")]);
-        saw(&mut book, 1, "a=9, s=x, t=z");
-        assert_eq!(make(&mut book, now, Grip::Taken), "/p/a=1");
-        assert_eq!(make(&mut book, now, Grip::Taken), "");
-        let said: Vec<_> = book.conflicts().iter().map(ToString::to_string).collect();
+        let (mut reconciler, now) = (Reconciler::default(), Instant::now());
+        wanting(&mut reconciler, &[("a", "1")], &[("s", "x"), ("t", "y")]);
+        saw(&mut reconciler, 1, "a=9, s=x, t=z");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Taken), "/p/a=1");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Taken), "");
+        let said: Vec<_> = reconciler.conflicts().iter().map(ToString::to_string).collect();
         assert!(said[0].contains("/p/a") && said[1].contains("/p/t") && said.len() == 2, "{said:?}");
-        assert_eq!(make(&mut book, now + LATER, Grip::Taken), "/p/a=1");
-        // When they leave, it is ours.
-        saw(&mut book, 2, "a, s");
-        assert_eq!(make(&mut book, now, Grip::Done(3)), "/p/a=1, /p/s=x");
+        assert_eq!(make(&mut reconciler, now + LATER, LeaseOutcome::Taken), "/p/a=1");
+        // When the others leave, the key becomes ours.
+        saw(&mut reconciler, 2, "a, s");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(3)), "/p/a=1, /p/s=x");
         // An operator who writes another address means it.
-        saw(&mut book, 4, "a=7");
-        assert_eq!(make(&mut book, now, Grip::Taken), "/p/a=1");
+        saw(&mut reconciler, 4, "a=7");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Taken), "/p/a=1");
     }
 
     #[tokio::test]
     async fn an_operators_drain_survives() {
-        let (mut book, now) = (Book::default(), Instant::now());
-        wanting(&mut book, &[("upstreams/a", "1")], &[]);
-        make(&mut book, now, Grip::Done(1));
-        saw(&mut book, 2, "upstreams/a=1 drain");
-        assert_eq!(make(&mut book, now, Grip::Done(3)), "");
-        wanting(&mut book, &[("upstreams/a", "1 weight=0")], &[]);
-        assert_eq!(make(&mut book, now, Grip::Done(3)), "/p/upstreams/a=1 weight=0 drain");
-        wanting(&mut book, &[("upstreams/a", "1")], &[]);
-        assert_eq!(make(&mut book, now, Grip::Done(4)), "/p/upstreams/a=1 drain");
-        saw(&mut book, 5, "upstreams/a=1");
-        wanting(&mut book, &[("upstreams/a", "2")], &[]);
-        assert_eq!(make(&mut book, now, Grip::Done(6)), "/p/upstreams/a=2");
+        let (mut reconciler, now) = (Reconciler::default(), Instant::now());
+        wanting(&mut reconciler, &[("upstreams/a", "1")], &[]);
+        make(&mut reconciler, now, LeaseOutcome::Done(1));
+        saw(&mut reconciler, 2, "upstreams/a=1 drain");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(3)), "");
+        wanting(&mut reconciler, &[("upstreams/a", "1 weight=0")], &[]);
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(3)), "/p/upstreams/a=1 weight=0 drain");
+        wanting(&mut reconciler, &[("upstreams/a", "1")], &[]);
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(4)), "/p/upstreams/a=1 drain");
+        saw(&mut reconciler, 5, "upstreams/a=1");
+        wanting(&mut reconciler, &[("upstreams/a", "2")], &[]);
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(6)), "/p/upstreams/a=2");
         // After a restart.
-        book.begin([("/p/upstreams/a".to_owned(), b"2 drain".to_vec())].into());
-        assert_eq!(make(&mut book, now, Grip::Done(6)), "");
+        reconciler.begin([("/p/upstreams/a".to_owned(), b"2 drain".to_vec())].into());
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(6)), "");
     }
 
     #[tokio::test]
     async fn a_full_listing_is_the_truth_from_its_revision() {
-        let (mut book, now) = (Book::default(), Instant::now());
-        wanting(&mut book, &[("a", "1"), ("b", "1")], &[]);
-        make(&mut book, now, Grip::Done(5));
-        book.saw("/p", Update::Reset { revision: 4, entries: Vec::new() });
-        assert_eq!(make(&mut book, now, Grip::Done(6)), "");
-        book.saw("/p", Update::Reset { revision: 6, entries: vec![("a".into(), b"1"[..].into())] });
-        assert_eq!(make(&mut book, now, Grip::Done(7)), "/p/b=1");
+        let (mut reconciler, now) = (Reconciler::default(), Instant::now());
+        wanting(&mut reconciler, &[("a", "1"), ("b", "1")], &[]);
+        make(&mut reconciler, now, LeaseOutcome::Done(5));
+        reconciler.saw("/p", Update::Reset { revision: 4, entries: Vec::new() });
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(6)), "");
+        reconciler.saw("/p", Update::Reset { revision: 6, entries: vec![("a".into(), b"1"[..].into())] });
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(7)), "/p/b=1");
     }
 }

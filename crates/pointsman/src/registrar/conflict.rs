@@ -1,34 +1,36 @@
-//! What others have that somebody wants to write: said, never resolved by force.
+//! Wanted keys that belong to somebody else: reported, never overwritten.
 
 use std::fmt;
 
-/// A key that somebody else has.
+/// A key that belongs to somebody else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Conflict {
     /// Its kind: `taken` or `differs`.
     pub kind: &'static str,
     /// The full key.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// The conflict and its remedy.
     pub advice: String,
 }
 
 impl Conflict {
     /// An instance's key that is not ours.
     pub(super) fn taken(key: &str, theirs: Option<String>) -> Self {
-        let theirs = theirs.map_or_else(String::new, |value| format!(" and says {value:?}"));
+        let theirs = theirs.map_or_else(String::new, |value| format!("  ({value:?})"));
         let advice = format!(
-            "somebody else wrote this key{theirs}; it is left alone. Remove it (`pointsman rm {key}`), or give the \
+            "somebody else wrote this key{theirs}, so it is not changed. Remove it (`pointsman rm {key}`), or give the \
              instance another name"
         );
         Self { kind: "taken", key: key.to_owned(), advice }
     }
 
-    /// A service's setting that others want to be another one.
+    /// A service's setting for which others want another value.
     pub(super) fn differs(key: &str, theirs: &str, ours: &str) -> Self {
         let advice = match is_secret(key) {
-            true => "others want another value; theirs stays while they are there".to_owned(),
-            false => format!("{theirs:?} is there and {ours:?} is wanted here; theirs stays while they are there"),
+            true => "others set another value, which is used as long as they keep it".to_owned(),
+            false => {
+                format!("others set {theirs:?}, but {ours:?} is wanted here; theirs is used as long as they keep it")
+            }
         };
         Self { kind: "differs", key: key.to_owned(), advice }
     }

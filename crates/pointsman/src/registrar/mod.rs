@@ -1,10 +1,10 @@
-//! Keeps keys in the store under a lease, for as long as somebody wants them there: instances, and settings of services
-//! that several share. Never touches a key that is somebody else's.
+//! Keeps keys in the store under a lease as long as they are wanted: instances, and settings of services that several
+//! writers share. Never touches a key of somebody else.
 //!
 //! ```text
-//! Plan (what is wanted) ─┐
-//! followers of prefixes ─┼─> Book ─edits─> Tenure (one lease) ─> store
-//! terms of the lease ────┘     └─> Report (what is kept, what others have)
+//! Plan (wanted keys) ────┐
+//! followers of prefixes ─┼─> Reconciler ─edits─> LeaseHolder ─> store
+//! terms of the lease ────┘     └─> Report (our keys, conflicts)
 //! ```
 
 mod book;
@@ -22,99 +22,99 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use book::Book;
+use book::Reconciler;
 pub use conflict::Conflict;
 pub use wanted::{Plan, Wanted};
 
 use pointsman_store::backoff::{Backoff, jitter};
-use pointsman_store::lease::Grip;
-use pointsman_store::tenure::{Standing, Tenure};
+use pointsman_store::lease::LeaseOutcome;
+use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Condition, Store, StoreError, StoreSettings, Update};
 
-/// Updates of all followers that may wait.
+/// Capacity for updates of all followers.
 const UPDATES: usize = 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_millis(500);
-/// After an edit that the store refuses for good.
+/// The pause after a permanent refusal of an edit.
 const REFUSED: Duration = Duration::from_secs(15);
-/// A store without revisions may not show a change that was undone at once: what is ours is read again after this.
+/// A store without revisions may not show a change that was undone at once, so our keys are read again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How far the store is what is wanted.
+/// How far the store matches the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// All that can be done was done once: what is missing is somebody else's, or refused.
+    /// Every possible edit was tried once: missing keys belong to somebody else, or were refused.
     pub tried: bool,
-    /// Everything wanted is there.
+    /// Every wanted key is in the store.
     pub settled: bool,
-    /// The plan that this is about is the last one given.
+    /// The plan that this report is about: the latest one.
     pub plan: Option<Arc<Plan>>,
     /// Keys under the lease.
     pub keys: usize,
-    /// The store's revision that shows the last edit, 0 where it has none.
+    /// The store's revision that shows the last edit; 0 if it has none.
     pub revision: u64,
-    /// What others have.
+    /// Keys that belong to others.
     pub conflicts: Vec<Conflict>,
-    /// Why the last edits could not be made, or why there is no lease.
+    /// The reason that the last edits failed, or that there is no lease.
     pub error: Option<StoreError>,
 }
 
-enum Event {
+enum RegistrarEvent {
     Wanted,
     Saw(String, Update),
-    Standing(Standing),
+    Lease(LeaseState),
     Retry,
     Stop,
 }
 
-/// Keeps the store as it is wanted until nobody wants anything any more, that is, until the sender of plans is gone. The
-/// settings name the store, with its API settled; the tenure is run by the caller.
+/// Keeps the wanted keys in the store until the sender of plans is dropped. The settings name the store, with its API
+/// decided; the caller runs the tenure.
 pub async fn run(
     settings: &StoreSettings,
-    tenure: &Tenure<'_>,
+    holder: &LeaseHolder<'_>,
     mut plans: watch::Receiver<Arc<Plan>>,
     report: &watch::Sender<Report>,
 ) {
     let (updates, mut seen) = mpsc::channel(UPDATES);
-    let mut standing = tenure.standing();
+    let mut standing = holder.state();
     standing.mark_changed();
     plans.mark_changed();
-    let mut registrar = Registrar::new(tenure, report);
+    let mut registrar = Registrar::new(holder, report);
     let mut followers = FuturesUnordered::new();
     loop {
         let retry = registrar.due();
         let event = tokio::select! {
-            changed = plans.changed() => if changed.is_ok() { Event::Wanted } else { Event::Stop },
-            Ok(()) = standing.changed() => Event::Standing(standing.borrow_and_update().clone()),
-            Some((prefix, update)) = seen.recv() => Event::Saw(prefix, update),
-            () = until(retry) => Event::Retry,
+            changed = plans.changed() => if changed.is_ok() { RegistrarEvent::Wanted } else { RegistrarEvent::Stop },
+            Ok(()) = standing.changed() => RegistrarEvent::Lease(standing.borrow_and_update().clone()),
+            Some((prefix, update)) = seen.recv() => RegistrarEvent::Saw(prefix, update),
+            () = until(retry) => RegistrarEvent::Retry,
             Some(()) = followers.next() => continue,
         };
         match event {
-            Event::Wanted => {
+            RegistrarEvent::Wanted => {
                 let plan = plans.borrow_and_update().clone();
                 for prefix in registrar.want(plan) {
                     followers.push(follow(settings, prefix, updates.clone()));
                 }
             }
-            Event::Saw(prefix, update) => registrar.book.saw(&prefix, update),
-            Event::Standing(standing) => registrar.stand(&standing),
-            Event::Retry => {}
-            Event::Stop => return,
+            RegistrarEvent::Saw(prefix, update) => registrar.reconciler.saw(&prefix, update),
+            RegistrarEvent::Lease(standing) => registrar.stand(&standing),
+            RegistrarEvent::Retry => {}
+            RegistrarEvent::Stop => return,
         }
         registrar.settle().await;
     }
 }
 
-/// Whether it may be otherwise in a moment.
+/// Whether the error may go away by itself.
 fn is_passing(error: &StoreError) -> bool {
     !matches!(error, StoreError::Refused { .. } | StoreError::BadKey { .. })
 }
 
-/// Passes on everything that a follower of this prefix tells.
+/// Forwards the updates of a follower of this prefix.
 async fn follow(settings: &StoreSettings, prefix: String, updates: mpsc::Sender<(String, Update)>) {
     let settings = StoreSettings { prefix: prefix.clone(), ..settings.clone() };
-    // Only the prefix is another one: what was good for the tenure's store is good here.
+    // Only the prefix differs from the tenure's store, whose settings were valid.
     let Ok(store) = Store::open(&settings) else { return };
     let (sender, mut receiver) = mpsc::channel(1);
     let (condition, _) = watch::channel(Condition::Connecting { error: None });
@@ -139,15 +139,15 @@ async fn until(moment: Option<Instant>) {
 }
 
 struct Registrar<'a, 's> {
-    tenure: &'a Tenure<'s>,
+    holder: &'a LeaseHolder<'s>,
     report: &'a watch::Sender<Report>,
-    book: Book,
+    reconciler: Reconciler,
     plan: Arc<Plan>,
     followed: BTreeSet<String>,
-    /// Whether what the lease has was read in this term.
+    /// Whether the lease's keys were read in this term.
     begun: bool,
     held: bool,
-    /// Why there is no lease.
+    /// The reason that there is no lease.
     waiting: Option<StoreError>,
     backoff: Backoff,
     rng: fastrand::Rng,
@@ -157,11 +157,11 @@ struct Registrar<'a, 's> {
 }
 
 impl<'a, 's> Registrar<'a, 's> {
-    fn new(tenure: &'a Tenure<'s>, report: &'a watch::Sender<Report>) -> Self {
+    fn new(holder: &'a LeaseHolder<'s>, report: &'a watch::Sender<Report>) -> Self {
         Self {
-            tenure,
+            holder,
             report,
-            book: Book::default(),
+            reconciler: Reconciler::default(),
             plan: Arc::default(),
             followed: BTreeSet::new(),
             begun: false,
@@ -175,34 +175,34 @@ impl<'a, 's> Registrar<'a, 's> {
         }
     }
 
-    /// Takes a plan; says which prefixes are new in it. One that was followed once is followed on: there are few.
+    /// Takes a plan; returns its new prefixes. A prefix stays followed even if it leaves the plan: there are few.
     fn want(&mut self, plan: Arc<Plan>) -> Vec<String> {
-        self.book.want(&plan);
+        self.reconciler.want(&plan);
         self.plan = plan;
         let new: Vec<_> = self.plan.keys().filter(|prefix| !self.followed.contains(*prefix)).cloned().collect();
         self.followed.extend(new.iter().cloned());
         new
     }
 
-    fn stand(&mut self, standing: &Standing) {
-        self.held = matches!(standing, Standing::Held { .. });
+    fn stand(&mut self, standing: &LeaseState) {
+        self.held = matches!(standing, LeaseState::Held { .. });
         self.begun = false;
         self.waiting = match standing {
-            Standing::Awaited { error } => error.clone(),
-            Standing::Held { .. } | Standing::Replaced => None,
+            LeaseState::Awaited { error } => error.clone(),
+            LeaseState::Held { .. } | LeaseState::Replaced => None,
         };
     }
 
     fn due(&self) -> Option<Instant> {
-        // What failed is tried again in its own time, whatever else is due.
+        // A failed edit has its own retry time, whatever else is due.
         match (self.again, self.held) {
             (Some(again), _) => Some(again),
-            (None, true) => self.look_again.into_iter().chain(self.book.due()).min(),
+            (None, true) => self.look_again.into_iter().chain(self.reconciler.due()).min(),
             (None, false) => None,
         }
     }
 
-    /// Makes what edits there are to be made, and says how it stands.
+    /// Makes the due edits, and publishes a report.
     async fn settle(&mut self) {
         self.again = None;
         let failed = match self.held {
@@ -214,7 +214,7 @@ impl<'a, 's> Registrar<'a, 's> {
                 debug!("registrar: {error}");
                 let pause = match error {
                     error if is_passing(error) => self.backoff.next(&mut self.rng),
-                    // Only an operator can change that.
+                    // Only an operator can resolve this.
                     _ => jitter(REFUSED, 0.8..1.2, &mut self.rng),
                 };
                 self.again = Some(Instant::now() + pause);
@@ -224,11 +224,11 @@ impl<'a, 's> Registrar<'a, 's> {
         }
         let report = Report {
             tried: self.begun && failed.as_ref().is_none_or(|error| !is_passing(error)),
-            settled: self.begun && self.book.is_settled(Instant::now()),
+            settled: self.begun && self.reconciler.is_settled(Instant::now()),
             plan: Some(self.plan.clone()),
-            keys: self.book.len(),
+            keys: self.reconciler.len(),
             revision: self.revision,
-            conflicts: self.book.conflicts(),
+            conflicts: self.reconciler.conflicts(),
             error: failed.or_else(|| self.waiting.clone()),
         };
         self.report.send_if_modified(|last| {
@@ -243,31 +243,31 @@ impl<'a, 's> Registrar<'a, 's> {
             self.begun = false;
         }
         if !self.begun {
-            let Some(held) = self.tenure.held().await? else { return Ok(()) };
-            self.book.begin(held);
+            let Some(held) = self.holder.held().await? else { return Ok(()) };
+            self.reconciler.begin(held);
             self.begun = true;
         }
-        let edits = self.book.edits(Instant::now());
+        let edits = self.reconciler.edits(Instant::now());
         if edits.is_empty() {
             return Ok(());
         }
-        let done = self.tenure.apply(&edits).await;
+        let done = self.holder.apply(&edits).await;
         let now = Instant::now();
         let mut failed = Ok(());
         for (edit, outcome) in edits.iter().zip(done) {
             match outcome {
-                // A new term will come, or it was a misunderstanding.
-                Ok(Grip::Ended | Grip::Replaced) => {
+                // Either a new term begins, or the error was temporary.
+                Ok(LeaseOutcome::Ended | LeaseOutcome::Replaced) => {
                     self.again = Some(now + self.backoff.next(&mut self.rng));
                 }
-                Ok(grip) => {
-                    if let Grip::Done(revision) = grip {
+                Ok(outcome) => {
+                    if let LeaseOutcome::Done(revision) = outcome {
                         self.revision = self.revision.max(revision);
                     }
-                    if grip == Grip::Done(0) {
+                    if outcome == LeaseOutcome::Done(0) {
                         self.look_again.get_or_insert(now + LOOK_AGAIN);
                     }
-                    self.book.settled(edit, grip, now);
+                    self.reconciler.settled(edit, outcome, now);
                 }
                 Err(error) => failed = Err(error),
             }

@@ -87,7 +87,7 @@ pub struct Host {
 pub struct Settings {
     /// Where the keys are.
     pub store: StoreSettings,
-    /// Where HTTP services are served.
+    /// The HTTP listeners' addresses.
     pub http: Vec<SocketAddr>,
     /// Where HTTP services are served over TLS too.
     pub https: Vec<SocketAddr>,

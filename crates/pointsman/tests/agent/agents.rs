@@ -1,4 +1,4 @@
-//! Agents that end, come back, and meet others: the keys have one owner at a time, and no gap where one follows another.
+//! Agents that end, return and meet others: each key has one owner at a time, without a gap between two owners.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn keys_of_a_killed_agent_end_in_time() {
         place.wait_keys(SHOP);
         agent.kill();
         place.wait_keys("");
-        // What it left is nobody's: the next one begins anew.
+        // The keys that it left have no owner; the next agent starts from nothing.
         let _agent = place.agent();
         place.wait_keys(SHOP);
     });
@@ -33,7 +33,7 @@ fn keys_of_a_killed_agent_end_in_time() {
 #[test]
 fn an_agent_that_comes_back_leaves_no_gap() {
     each(|place| {
-        // To start, an agent may take seconds on a machine that has other things to do; keys wait for it.
+        // A start may take seconds on a busy machine; keys must outlive it.
         place.ttl = TTL * 3;
         let mut agent = place.agent();
         let balancer = place.balancer("one");
@@ -76,7 +76,7 @@ fn an_agent_that_comes_back_removes_what_ended_meanwhile() {
     });
 }
 
-/// What happened to the keys but for their being there on and on: nothing.
+/// Asserts that the keys did not change, except that they were there.
 #[track_caller]
 fn assert_peace(watch: &Watch, span: Duration, place: &Place) {
     let before = watch.happened().len();
@@ -100,7 +100,7 @@ fn two_agents_of_a_daemon_do_not_fight() {
     });
 }
 
-/// The one that stood by works once the other's keys have ended.
+/// The standby agent takes over once the other's keys have ended.
 fn taken_over(place: &Place) {
     let mut first = place.agent();
     shop(place);
@@ -139,14 +139,14 @@ fn agents_of_two_machines_share_a_service() {
         let both = "services/shop/domain=shop.test, services/shop/upstreams/far=80, services/shop/upstreams/web=80";
         place.wait_keys(both);
         balancer.wait_answer("shop.test", "/", 200, "web");
-        // Whoever wrote the settings leaves: the other has them.
+        // The agent that wrote the settings ends; the other one takes them over.
         place.docker.docker(&["rm", "--force", &web]);
         let rest = "services/shop/domain=shop.test, services/shop/upstreams/far=80";
         place.wait_keys(rest);
         holds("they stay", Duration::from_millis(500), || place.keys().as_deref() == Some(rest));
         shop(place);
         place.wait_keys(both);
-        // That they are the second one's shows when it dies.
+        // They belong to the second one, so they end when it dies.
         second.kill();
         place.wait_keys(SHOP);
         let mut second = Process::start(&mut command);

@@ -1,6 +1,6 @@
-//! Clocks that jump. A lease ends by etcd's own monotonic clock; it is renewed, and everything waited for, by this
-//! program's. Of wall clocks only Docker's are compared, with one another: when a container was started, and when a
-//! signal was sent to it.
+//! Clocks that jump. A lease ends by etcd's own monotonic clock; this program renews it, and times everything else, by
+//! its own. The only wall clock compared is Docker's, with itself: the time of a container's start and the time of a
+//! signal.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ const LIBRARIES: &[&str] = &[
     "/usr/lib64/faketime/libfaketime.so.1",
 ];
 
-/// What the agent's log says the hour is.
+/// The hour in the agent's log.
 fn hour(log: &str) -> Option<i64> {
     let line = log.lines().last()?;
     let (_, time) = line.split_once('T')?;
@@ -36,7 +36,7 @@ fn a_clock_that_jumps_ends_nothing() {
         };
         let mut command = place.agent_command();
         command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", jump("+0")).env("FAKETIME_NO_CACHE", "1");
-        // Only what an operator can set: the monotonic clock goes on as ever.
+        // Only the wall clock, which an operator can set; the monotonic clock is not affected.
         command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
         let mut agent = Process::start(&mut command);
         agent.wait_log("keeping ");
@@ -47,7 +47,7 @@ fn a_clock_that_jumps_ends_nothing() {
             let web = place.container(name, &format!("service={name}"), &[]);
             keys = format!("{keys}, services/{name}/upstreams/{name}=80");
             place.wait_keys(keys.trim_start_matches(", "));
-            // That it has another time shows in its log. (An hour may begin meanwhile.)
+            // The log shows the changed time. (An hour may begin meanwhile.)
             let expected = (begin + hours).rem_euclid(24);
             wait("a line of another hour", || {
                 hour(&agent.log()).is_some_and(|now| now == expected || now == (expected + 1) % 24)

@@ -8,7 +8,7 @@ use crate::place::{Place, TTL, each};
 
 const WORKERS: usize = 4;
 
-/// Starts so many containers as fast as it goes and kills two of three; the names of those that are left.
+/// Starts this many containers as fast as possible and kills two of three; returns the names of the rest.
 fn churn(place: &Place, worker: usize, count: usize) -> Vec<String> {
     let mut left = Vec::new();
     for number in 0..count {

@@ -1,4 +1,4 @@
-//! The Docker daemon's own troubles: not there yet, started anew, hanging. Its containers' keys are as the containers are.
+//! Trouble of the Docker daemon: not started yet, restarted, hanging. The keys follow the containers.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ fn one_that_is_not_there_yet_is_waited_for() {
     each_own(|place| {
         place.docker.stop();
         let mut agent = Process::start(&mut place.agent_command());
-        agent.wait_log("is out of reach, it is waited for");
+        agent.wait_log("is out of reach, waiting for it");
         let waits = agent.log().matches("out of reach").count();
         place.docker.start(false);
-        agent.wait_log("is followed, 0 containers have labels for us");
+        agent.wait_log("0 containers have our labels");
         place.container("web", "service=shop", &[]);
         place.wait_keys("services/shop/upstreams/web=80");
         assert_eq!(waits, 1, "said once: {}", agent.log());
@@ -28,14 +28,14 @@ fn one_that_starts_anew_is_taken_as_it_is() {
         place.container("gone", "service=shop", &[]);
         place.wait_keys("services/shop/upstreams/back=80, services/shop/upstreams/gone=80");
         place.docker.stop();
-        agent.wait_log("what was last seen of it holds");
+        agent.wait_log("keeping what was last seen");
         place.docker.start(false);
         place.wait_keys("services/shop/upstreams/back=80");
         let address = place.docker.ip(&place.named("back"), None);
         let keys = place.below(&place.prefix()).expect("etcd answers");
         assert!(keys.values().any(|key| key.value == format!("{address}:80")), "{address}: {keys:?}");
-        assert!(agent.log().contains("1 container has labels for us"), "{}", agent.log());
-        // As a new machine: nothing is left of it, and what the old one had ends by itself.
+        assert!(agent.log().contains("1 container has our labels"), "{}", agent.log());
+        // Like a new machine: all its data is gone, and the old machine's keys expire.
         place.docker.stop();
         place.docker.start(true);
         place.wait_keys("");
@@ -54,14 +54,14 @@ fn one_that_hangs_is_caught_up_with() {
         let process = place.docker.docker(&["inspect", "--format", "{{.State.Pid}}", &dies]);
         place.docker.signal("STOP");
         assert!(Command::new("kill").args(["-KILL", &process]).status().expect("kill is there").success());
-        // Nobody says that it died.
+        // Nobody reports its death.
         holds("the keys stay", TTL * 2, || place.keys().as_deref() == Some(both));
-        agent.wait_log("what was last seen of it holds");
+        agent.wait_log("keeping what was last seen");
         place.docker.signal("CONT");
         place.wait_keys("services/shop/upstreams/stays=80");
         place.docker.run(&["--name", &place.named("stranger"), &place.image]);
         place.container("new", "service=shop", &[]);
         place.wait_keys("services/shop/upstreams/new=80, services/shop/upstreams/stays=80");
-        wait("the daemon followed", || agent.log().matches("is followed").count() >= 2);
+        wait("the daemon followed", || agent.log().matches("following Docker at").count() >= 2);
     });
 }

@@ -1,7 +1,8 @@
-//! Acceptance tests of `pointsman agent`: the real program between a real Docker daemon, a real store and balancers that
-//! serve what it writes. One file a theme; `place` is what they have in common.
+//! Acceptance tests of `pointsman agent`: the real program between a real Docker daemon, a real store and balancers
+//! that serve its keys. One file per topic; `place` holds what they share.
 //!
-//! Without a Docker daemon, and where none can be started, each says so and passes. `POINTSMAN_LONG=1`: the long forms.
+//! Without a Docker daemon, and if none can be started, each test says so and passes. `POINTSMAN_LONG=1` runs the long
+//! forms.
 
 #![allow(clippy::print_stdout, reason = "helpers of tests print what they measured, as tests may")]
 

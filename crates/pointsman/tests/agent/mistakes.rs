@@ -1,4 +1,4 @@
-//! Containers that are not what they should be: said by name, without harm to others, and no longer when mended.
+//! Containers with mistakes: each is reported by name, harms no other, and is reported as resolved once fixed.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{Process, holds, wait};
 use crate::place::{Place, each};
 
-/// Waits until a line of the log has all of these words.
+/// Waits for a line of the log that contains all these words.
 #[track_caller]
 fn wait_said(agent: &Process, words: &[&str]) {
     wait(&format!("{words:?} in a line"), || {
@@ -14,7 +14,7 @@ fn wait_said(agent: &Process, words: &[&str]) {
     });
 }
 
-/// That a complaint comes, and goes when this is done.
+/// Checks that a complaint appears, and is resolved after `mend`.
 #[track_caller]
 fn check(place: &Place, agent: &Process, name: &str, words: &[&str], mend: impl FnOnce()) {
     let name = place.named(name);
@@ -78,7 +78,7 @@ fn containers_that_end_while_they_are_looked_at_leave_nothing() {
         holds("nothing comes back", Duration::from_millis(500), || place.keys().as_deref() == Some(expected));
         assert!(agent.is_running());
         let log = agent.log();
-        assert!(!log.contains("does not say how a container is"), "{log}");
+        assert!(!log.contains("cannot inspect a container"), "{log}");
     });
 }
 

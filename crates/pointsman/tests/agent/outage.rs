@@ -1,4 +1,4 @@
-//! The store is away, or the agent was: what its containers want is back, and stays.
+//! The store or the agent is unavailable for a while: the keys are right again, and stay right.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ fn shop(place: &Place, name: &str) -> String {
     place.container(name, "service=shop domain=shop.test", &[])
 }
 
-/// Ends a container and starts another one while nothing can be written, for longer than keys live.
+/// Ends a container and starts another one during the outage, for longer than keys live.
 fn meanwhile(place: &Place, agent: &mut Process, one: &str) {
     let start = Instant::now();
     place.docker.docker(&["kill", one]);
@@ -21,7 +21,7 @@ fn meanwhile(place: &Place, agent: &mut Process, one: &str) {
     holds("the agent waits", left, || agent.is_running());
 }
 
-/// An outage: how it begins, and how it ends.
+/// An outage: its beginning and its end.
 fn outage(begin: impl Fn(&mut Place) + Sync, end: impl Fn(&mut Place) + Sync) {
     each(|place| {
         let mut agent = place.agent();
@@ -68,7 +68,7 @@ fn a_store_that_is_away_when_the_agent_starts() {
     });
 }
 
-/// As on a machine that was asleep.
+/// As on a machine that was suspended.
 #[test]
 fn an_agent_that_stood_still() {
     each(|place| {

@@ -1,5 +1,5 @@
-//! One Docker daemon, one store, and whoever works between them. Keys are read as others see them, never through the
-//! program.
+//! One Docker daemon, one store, and the programs between them. Keys are read as other programs see them, never through
+//! the program under test.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -17,7 +17,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// The agents' `--node`.
 pub(crate) const NODE: &str = "node-1";
 
-/// Where a test is at work.
+/// The environment of a test.
 pub(crate) struct Place {
     pub(crate) docker: Docker,
     pub(crate) etcd: Etcd,
@@ -28,20 +28,20 @@ pub(crate) struct Place {
     pub(crate) ttl: Duration,
 }
 
-/// A key as the store has it.
+/// A key in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) value: String,
-    /// Whether it ends by itself.
+    /// Whether it expires.
     pub(crate) ends: bool,
 }
 
-/// The test, with each API of etcd, at the same time: mostly it waits.
+/// Runs the test with both APIs of etcd in parallel, because a test mostly waits.
 pub(crate) fn each(test: impl Fn(&mut Place) + Sync) {
     both(|api| with(Docker::get(), api, &test));
 }
 
-/// The test, with each API of etcd and a Docker daemon of its own.
+/// Runs the test with both APIs of etcd, each with its own Docker daemon.
 pub(crate) fn each_own(test: impl Fn(&mut Place) + Sync) {
     both(|api| with(Docker::own(), api, &test));
 }
@@ -53,15 +53,15 @@ fn both(test: impl Fn(Api) + Sync) {
     });
 }
 
-/// The test, with one API of etcd.
+/// Runs the test with one API of etcd.
 pub(crate) fn with(docker: Option<Docker>, api: Api, test: impl Fn(&mut Place)) {
-    // Why there is none was said already.
+    // The reason has been printed already.
     let Some(docker) = docker else { return };
     let image = docker.build_web("web", "");
     test(&mut Place { docker, etcd: Etcd::start(), api, image, ttl: TTL });
 }
 
-/// `pointsman` with this command, without anything from the environment.
+/// `pointsman` with this command and an empty environment.
 pub(crate) fn program(command: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pointsman"));
     for (name, _) in std::env::vars_os() {
@@ -75,18 +75,18 @@ pub(crate) fn program(command: &str) -> Command {
 }
 
 impl Place {
-    /// The balancer's id, which is the test's own: other tests have containers there, too.
+    /// The balancer's id, unique to the test, because other tests run containers on the same daemon.
     pub(crate) fn id(&self) -> &str {
         &self.docker.run
     }
 
-    /// A container of `web` with labels of ours: `service=shop domain=shop.test`. Its id.
+    /// Starts a container of `web` with our labels, such as `service=shop domain=shop.test`; returns its id.
     #[track_caller]
     pub(crate) fn container(&self, name: &str, labels: &str, args: &[&str]) -> String {
         container(&self.docker, &self.image, name, &format!("id={} {labels}", self.id()), args)
     }
 
-    /// What a container's name is to Docker.
+    /// The container's full name in Docker.
     pub(crate) fn named(&self, name: &str) -> String {
         format!("{}-{name}", self.docker.run)
     }
@@ -96,12 +96,12 @@ impl Place {
         ["--store".to_owned(), self.etcd.url(), "--etcd-api".to_owned(), api.to_owned()]
     }
 
-    /// The command of an agent of this daemon.
+    /// The command line of an agent for this daemon.
     pub(crate) fn agent_command(&self) -> Command {
         self.agent_of(&self.docker, NODE)
     }
 
-    /// The command of an agent of a daemon, on a machine of this name.
+    /// The command line of an agent for a daemon, on a machine of this name.
     pub(crate) fn agent_of(&self, docker: &Docker, node: &str) -> Command {
         let mut command = program("agent");
         command.args(self.store()).args(["--docker", docker.host(), "--node", node]);
@@ -109,7 +109,7 @@ impl Place {
         command
     }
 
-    /// An agent of this daemon, which has done all there was to do.
+    /// Starts an agent for this daemon and waits until its keys are written.
     #[track_caller]
     pub(crate) fn agent(&self) -> Process {
         let mut agent = Process::start(&mut self.agent_command());
@@ -117,7 +117,7 @@ impl Place {
         agent
     }
 
-    /// A balancer that reads what the agent writes.
+    /// Starts a balancer that follows the agent's keys.
     #[track_caller]
     pub(crate) fn balancer(&self, name: &str) -> Pointsman {
         self.balancer_at(name, &["--id", self.id()])
@@ -132,7 +132,7 @@ impl Place {
         running
     }
 
-    /// Everything in the store below a prefix, by the key below it; nothing if the store does not answer.
+    /// All keys below a prefix, relative to it; `None` if the store does not answer.
     pub(crate) fn below(&self, prefix: &str) -> Option<BTreeMap<String, Key>> {
         let all = match self.api {
             Api::V2 => read2(&self.etcd.url()),
@@ -143,7 +143,7 @@ impl Place {
         Some(all?.into_iter().filter_map(below).collect())
     }
 
-    /// The balancer's keys in one line, with instances by their containers' names and without their addresses:
+    /// The balancer's keys on one line, with instances by container name and without their addresses:
     /// `services/shop/domain=shop.test, services/shop/upstreams/web=80`.
     pub(crate) fn keys(&self) -> Option<String> {
         Some(self.line(self.below(&self.prefix())?))
@@ -167,13 +167,13 @@ impl Place {
         format!("/haproxy-{}", self.id())
     }
 
-    /// Waits until the balancer's keys are these.
+    /// Waits until the balancer's keys are as expected.
     #[track_caller]
     pub(crate) fn wait_keys(&self, expected: &str) {
         self.wait_settled(expected, Duration::ZERO);
     }
 
-    /// Waits until the balancer's keys are these, and have been for so long.
+    /// Waits until the balancer's keys are as expected, and have been for this long.
     #[track_caller]
     pub(crate) fn wait_settled(&self, expected: &str, span: Duration) {
         let (start, mut since) = (Instant::now(), None);
@@ -189,7 +189,7 @@ impl Place {
         }
     }
 
-    /// Whatever happens to the balancer's keys from now on.
+    /// Records every change of the balancer's keys from now on.
     #[track_caller]
     pub(crate) fn watch(&self) -> Watch {
         let mut command = Command::new("etcdctl");
@@ -202,7 +202,7 @@ impl Place {
         self.marked(Process::start(&mut command), &format!("{prefix}/config/mark"))
     }
 
-    /// Once it tells of this key, which is gone again when it is answered.
+    /// Returns the watch once it has reported this key, which is then deleted again.
     #[track_caller]
     fn marked(&self, process: Process, mark: &str) -> Watch {
         wait("the watch to begin", || {
@@ -214,14 +214,14 @@ impl Place {
     }
 }
 
-/// A watch of the balancer's keys.
+/// A record of changes to the balancer's keys.
 pub(crate) struct Watch {
     process: Process,
     mark: String,
 }
 
 impl Watch {
-    /// What happened so far: `PUT` or `DELETE` and the key.
+    /// The changes so far: `PUT` or `DELETE` and the key.
     pub(crate) fn happened(&self) -> Vec<String> {
         let log = self.process.log();
         let mut lines = log.lines().map(str::trim).peekable();
@@ -249,7 +249,7 @@ impl Watch {
     }
 }
 
-/// A container of an image with labels of ours, each without `pointsman.`; its id.
+/// Starts a container of an image with our labels, written without `pointsman.`; returns its id.
 #[track_caller]
 pub(crate) fn container(docker: &Docker, image: &str, name: &str, labels: &str, args: &[&str]) -> String {
     let (full, variable) = (format!("{}-{name}", docker.run), format!("NAME={name}"));
@@ -257,7 +257,7 @@ pub(crate) fn container(docker: &Docker, image: &str, name: &str, labels: &str, 
     let mut words = vec!["--name", full.as_str(), "--env", variable.as_str()];
     labels.iter().for_each(|label| words.extend(["--label", label.as_str()]));
     words.extend_from_slice(args);
-    // What follows the image's name is for its program.
+    // Arguments after the image's name go to its program.
     match words.iter().position(|word| *word == "--") {
         Some(place) => words[place] = image,
         None => words.push(image),

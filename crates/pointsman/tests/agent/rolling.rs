@@ -1,4 +1,4 @@
-//! Containers replaced one by one under load: nobody notices.
+//! Containers replaced one by one under load: no client notices.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::place::{Place, each};
 const SHOP: &str = "services/shop/domain=shop.test, services/shop/upstreams/web-1=80, services/shop/upstreams/web-2=80, \
                     services/shop/upstreams/web-3=80";
 
-/// Waits until all three serve, through each balancer.
+/// Waits until all three serve through each balancer.
 #[track_caller]
 fn wait_back(place: &Place, balancers: &[Pointsman]) {
     place.wait_keys(SHOP);
@@ -27,7 +27,7 @@ fn start(place: &Place, name: &str) -> String {
     place.container(name, "service=shop domain=shop.test", &["--stop-timeout", "10"])
 }
 
-/// How one container follows another.
+/// How one container replaces another.
 #[derive(Clone, Copy)]
 enum Way {
     Restart,
@@ -70,7 +70,8 @@ fn a_service_is_replaced_container_by_container() {
             }
         }
         let tally = load.finish();
-        // Between a container's TERM and the balancers' knowing it, nobody listens there: such a request goes elsewhere.
+        // Between a container's TERM and its removal from the balancers, nothing listens there: such a request is
+        // redispatched.
         let again: f64 = balancers.iter().map(|balancer| balancer.metric("pointsman_retries_total", &[])).sum();
         println!("{:?}: {} requests, {again} of them sent again", place.api, tally.done);
         tally.assert_clean(200);

@@ -1,4 +1,4 @@
-//! Containers that take no work for a while, or never again: told to stop, paused, sick.
+//! Containers that take no work, for a while or for good: stopping, paused, unhealthy.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn one_that_is_told_to_stop_finishes_its_work() {
         let mut stop = place.docker.command();
         let mut stop = stop.args(["stop", "-t", "30", &web]).stdout(Stdio::null()).spawn().expect("docker is there");
         place.wait_keys(&format!("{settings}=80 weight=0"));
-        // The balancer has it a moment later. Whoever asks meanwhile is answered by either.
+        // The balancer follows a moment later. Until then either container answers.
         let answer = || get_ok(balancer.http, "shop.test", "/").text();
         wait("no new work", || (0..20).all(|_| answer() == "other"));
         assert!(stop.try_wait().expect("ours").is_none(), "it works on");
@@ -50,7 +50,7 @@ fn one_that_is_paused_gets_no_work() {
         place.wait_keys("services/shop/upstreams/web=80 weight=0");
         place.docker.docker(&["unpause", &web]);
         place.wait_keys("services/shop/upstreams/web=80 weight=5");
-        // Asked to stop while it stands still, it is stopping when it goes on.
+        // It got its stop signal while paused, so it is stopping when it resumes.
         place.docker.docker(&["restart", "-t", "5", &web]);
         place.wait_keys("services/shop/upstreams/web=80 weight=5");
     });
@@ -64,7 +64,7 @@ fn one_gets_work_when_its_health_check_passes() {
         let image = place.docker.build_web("checked", check);
         let _agent = place.agent();
         let labels = format!("id={} service=shop", place.id());
-        // Nobody listens where it is asked, at first.
+        // At first nothing listens where the check asks.
         let slow = place.docker.build_web("unready", &check.replace("127.0.0.1/", "127.0.0.1:81/"));
         let unready = container(&place.docker, &slow, "unready", &labels, &["--health-start-period", "60s"]);
         place.wait_keys("services/shop/upstreams/unready=80 weight=0");

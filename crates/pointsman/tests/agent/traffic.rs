@@ -10,7 +10,7 @@ fn here(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// That `etcdctl` says of a key that it ends with somebody.
+/// Checks with `etcdctl` that a key has a lease.
 #[track_caller]
 fn assert_ends(place: &Place, key: &str) {
     let key = format!("{}/{key}", place.prefix());
@@ -45,7 +45,7 @@ fn labels_become_traffic_over_http_and_tcp() {
             "{settings}, services/shop/upstreams/shop-1=80, services/shop/upstreams/shop-2=80 weight=3"
         ));
         balancer.wait_answer("shop.test", "/", 200, "shop-2");
-        // Whoever leaves takes only his own; the last one takes all, over TCP too.
+        // Each container that ends takes only its own keys; the last one takes all, also for TCP.
         place.docker.docker(&["stop", "-t", "5", &shop]);
         place.wait_keys(&format!("{settings}, services/shop/upstreams/shop-2=80 weight=3"));
         balancer.wait_answer("shop.test", "/", 200, "shop-2");
@@ -81,7 +81,7 @@ fn a_container_has_several_services() {
     });
 }
 
-/// Kontena's agent left the instances of TCP services behind; this one does not.
+/// Kontena's agent left the instances of TCP services behind; this agent does not.
 #[test]
 fn what_kontena_linked_is_served() {
     each(|place| {
@@ -114,7 +114,7 @@ fn what_kontena_linked_is_served() {
             format!("tcp-services/db/upstreams/{db_name}"),
         ];
         expected.sort();
-        // Of the cookie, an empty value, not every store tells that it is there.
+        // Not every store shows an empty value, as the cookie's.
         let named = |key: &String| !key.ends_with("/cookie");
         let expected: Vec<_> = expected.into_iter().filter(named).collect();
         wait("Kontena's keys", || keys().into_iter().filter(named).collect::<Vec<_>>() == expected);
@@ -129,7 +129,7 @@ fn what_kontena_linked_is_served() {
 fn a_folder_is_a_store_too() {
     let Some(docker) = Docker::get() else { return };
     let image = docker.build_web("web", "");
-    // Takes its turn among the tests, as every other one does.
+    // Takes its turn with the other tests.
     let (_etcd, site) = (Etcd::start(), Site::new());
     let mut command = program("agent");
     command.arg("--store").arg(site.folder()).args(["--docker", docker.host(), "--node", NODE]);
@@ -144,7 +144,7 @@ fn a_folder_is_a_store_too() {
     docker.docker(&["stop", "-t", "5", &web]);
     balancer.wait_gone("shop.test", "/");
     wait("no file", || !below.join("services/shop/domain").exists());
-    // A folder has one agent of a daemon at a time; the next one finds what this one had.
+    // In a folder, only one agent of a daemon runs at a time; the next one takes over its keys.
     let web = container(&docker, &image, "again", &format!("id={id} service=shop domain=shop.test"), &[]);
     balancer.wait_answer("shop.test", "/", 200, "again");
     agent.kill();

@@ -1,4 +1,4 @@
-//! The admin pages, seen from outside.
+//! The admin pages, from outside.
 
 use crate::harness::{Backend, Pointsman, Site, echo_tcp, engine, free_address, free_port, get, get_ok, wait};
 

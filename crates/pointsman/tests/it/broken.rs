@@ -1,11 +1,12 @@
-//! One service broken in each way that there is, beside ten good ones: the ten never notice, and everyone says which key.
+//! One service broken in every possible way, beside ten good ones: the ten are not affected, and every report names the
+//! key.
 
 use crate::harness::{Backend, Connection, Finished, Pointsman, Site, engine, free_port, get, get_ok, run, wait};
 
-/// A broken key: where, what, and how its kind is called.
+/// A broken key: its path, its value, and the name of the problem's kind.
 type Row = (&'static str, &'static str, &'static str);
 
-/// Each is written below `services/bad/` of an otherwise good service, unless it begins with a slash.
+/// Each key is below `services/bad/` of an otherwise valid service, unless it begins with a slash.
 const ROWS: &[Row] = &[
     ("port", "eighty", "bad_value"),
     ("port", "0", "bad_value"),
@@ -72,7 +73,7 @@ fn check(site: &Site, running: &Pointsman, backend: &Backend, good: &mut [Connec
     site.put("services/bad/domain", "bad.test");
     site.put("services/bad/fine", backend.instance());
     site.put(&key, value);
-    // What no rule reaches is the service, not one of its keys.
+    // A rule that nothing reaches is reported for the service, not for one of its keys.
     let named = if kind == "no_rule" { key.rsplit_once('/').map_or(&*key, |(service, _)| service) } else { &key };
     let expected = format!("/{named}");
     wait(&format!("{row:?} in /api/problems"), || {
@@ -101,7 +102,7 @@ fn good_keys_pass_the_check() {
     checked(&site).ok();
 }
 
-/// What `pointsman check` says of the keys.
+/// The output of `pointsman check` for the keys.
 fn checked(site: &Site) -> Finished {
     run(&["check", "--store", &site.folder().to_string_lossy(), "--prefix", "/", "--engine", engine().name()])
 }

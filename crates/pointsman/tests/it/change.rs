@@ -1,8 +1,8 @@
-//! Routes, services, instances and ports come and go under load, and nobody notices.
+//! Routes, services, instances and ports are added and removed under load, and no client notices.
 
 use crate::harness::{Backend, Load, Pointsman, Site, echo_tcp, free_port, paced, pattern, span, wait};
 
-/// Changes made during the load.
+/// The number of changes during the load.
 const CHANGES: u32 = 300;
 
 #[test]
@@ -34,7 +34,7 @@ fn three_hundred_changes_under_load_lose_nothing() {
     load.finish().assert_clean(200);
 }
 
-/// One of the changes that operators make; what the load uses stays reachable throughout.
+/// A change as operators make it; everything that the load uses stays reachable.
 fn change(site: &Site, number: u32, backends: [&Backend; 2], spare: u16) {
     let extra = format!("services/extra-{}", number / 10);
     match number % 10 {

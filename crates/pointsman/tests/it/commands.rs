@@ -1,8 +1,8 @@
-//! The commands beside `run`: what they print, change and exit with, on every store.
+//! The commands other than `run`: their output, changes and exit codes, on every store.
 
 use crate::harness::{Backend, Etcd, Launch, Pointsman, Raw, Site, Then, free_address, get, run, wait};
 
-/// Where keys are, as arguments.
+/// The location of the keys, as arguments.
 struct Place {
     arguments: Vec<String>,
     _site: Site,
@@ -22,7 +22,7 @@ impl Place {
         Self { arguments, _site: Site::new(), _etcd: Some(etcd) }
     }
 
-    /// Runs a command there; gives its exit code and what it printed.
+    /// Runs a command there; returns its exit code and output.
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let place: Vec<_> = self.arguments.iter().map(String::as_str).collect();
         let finished = run(&[arguments, &place].concat());
@@ -139,7 +139,7 @@ fn health_says_whether_traffic_should_come() {
 
     let site = Site::new();
     let running = Pointsman::serving(&site);
-    // Whatever else is set, and cannot be used: `run` may have been given that as flags.
+    // Settings that are invalid but not needed: `run` may have got other values as flags.
     let config = site.home().join("pointsman.toml");
     std::fs::write(&config, format!("admin = \"{}\"\nstore = \"http://127.0.0.1\"\n", running.admin)).expect("ours");
     let finished = health(&["--config", &config.to_string_lossy()]);

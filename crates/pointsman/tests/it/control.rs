@@ -1,4 +1,4 @@
-//! The control experiment: the harness's clients, backends and stores among themselves, with nothing of ours in between.
+//! The control experiment: the harness's clients, backends and stores among themselves, without the program.
 
 use std::time::Duration;
 

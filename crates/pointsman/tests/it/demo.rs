@@ -1,10 +1,10 @@
-//! `pointsman demo`: what it prints to try, tried as printed.
+//! `pointsman demo`: runs the lines that it prints.
 
 use crate::harness::{PATIENCE, Process, alone, demo, shell, wait};
 
-/// A running demo and the lines that it tells to try, in order.
+/// A running demo, and the lines that it suggests, in order.
 fn started() -> (Process, Vec<String>) {
-    // It takes well-known ports where they are free.
+    // It uses well-known ports if they are free.
     alone();
     let mut process = demo(&[]);
     process.wait_log("Ctrl-C ends the demo");
@@ -26,7 +26,7 @@ fn its_lines_work_as_printed() {
     assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
 }
 
-/// A curl line may need a moment for what was set just before; a command must work at once.
+/// A curl line may be a moment early for a change just made; a command must work at once.
 fn try_line(line: &str) {
     if !line.starts_with("curl ") {
         shell(line).ok();
@@ -54,7 +54,7 @@ fn instances_take_turns_come_and_go() {
     });
 }
 
-/// It is gone, with its folder, when its terminal is closed too; and its first line works on any address.
+/// It ends, with its folder, when its terminal is closed too; and its first line works on any address.
 #[test]
 fn it_leaves_nothing_behind() {
     for (signal, http) in [("INT", "127.0.0.1:0"), ("TERM", "0.0.0.0:0"), ("HUP", "[::1]:0")] {

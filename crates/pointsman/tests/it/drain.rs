@@ -1,4 +1,4 @@
-//! The end of the program: in order on TERM, at once on a second INT.
+//! The end of the program: graceful on TERM, at once on a second INT.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Every engine gives the same answers for the same keys: rows of data, one check. What differs by design is named in
+//! Every engine gives the same answers for the same keys: rows of data, one check. Intended differences are named in
 //! `docs/engines.md`.
 
 pub(crate) mod answer;
@@ -13,7 +13,7 @@ use stage::{Cast, Scene};
 
 use crate::harness::{ENGINES, Engine, wait};
 
-/// Files of rows.
+/// The files with rows.
 pub(crate) const FILES: &[(&str, &str)] = &[
     ("hosts.txt", include_str!("engines/hosts.txt")),
     ("paths.txt", include_str!("engines/paths.txt")),
@@ -85,7 +85,7 @@ fn what_only_haproxy_does() {
     check_with("haproxy.txt", &[Engine::HaProxy]);
 }
 
-/// Plays the rows of a file to every engine; fails with all that went wrong.
+/// Runs a file's rows on every engine; fails with all differences.
 #[track_caller]
 fn check(file: &str) {
     check_with(file, &ENGINES);
@@ -111,7 +111,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Does one line with every engine; gives what went wrong.
+    /// Runs one line on every engine; returns the differences.
     fn play(&mut self, action: &Action) -> Vec<String> {
         match action {
             Action::Put(keys) => keys.iter().for_each(|(key, value)| self.put(key, value)),
@@ -164,7 +164,7 @@ impl Stage {
     fn connect(&mut self, port: &str, send: &str, expected: &str) -> Vec<String> {
         for scene in &mut self.scenes {
             scene.settle();
-            // A listening port is the machine's as well: it may close a moment later.
+            // A listening port belongs to the machine, so it may close a moment later.
             let what = format!("{expected} from {:?}", scene.engine);
             wait(&what, || scene.connect(port, send) == expected);
         }
@@ -195,7 +195,7 @@ fn ensure(good: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if good { Ok(()) } else { Err(what()) }
 }
 
-/// The method is never changed, and the target only as the row says.
+/// The method never changes, and the target only as the row says.
 fn path(ask: &Ask, expected: &Expected, answer: &Answer) -> Result<(), String> {
     let Some(got) = &answer.got else {
         return ensure(expected.path.is_none(), || "the instance does not tell the path".to_owned());

@@ -1,7 +1,7 @@
-//! Random keys and requests, few enough of each to collide: every engine chooses the same service, answers the same
-//! status and sends the instance the same request.
+//! Random keys and requests, from few enough values to collide: every engine chooses the same service, answers with the
+//! same status, and sends the instance the same request.
 //!
-//! `POINTSMAN_TEST_SEED` plays what a failure named again.
+//! `POINTSMAN_TEST_SEED` repeats the run that a failure names.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::engines::rows::{Ask, Body};
 use crate::engines::stage::{Cast, Scene, mark};
 use crate::harness::{ENGINES, Site, span};
 
-/// How long a failure may be made smaller.
+/// Time limit for shrinking a failure.
 const SHRINKING: Duration = Duration::from_secs(40);
 
 const SERVICES: &[&str] = &["a", "b", "c", "d", "Long-name_5.x"];
@@ -54,7 +54,7 @@ const HEADERS: &[&str] = &[
     "Accept: */*",
 ];
 
-/// Keys that change together, and what is asked then.
+/// Keys that change together, and the requests afterwards.
 #[derive(Clone, Debug)]
 struct Turn {
     changes: Vec<Change>,
@@ -148,7 +148,7 @@ impl Asked {
     }
 }
 
-/// The engines on one store, and one backend a service.
+/// The engines on one store, and one backend per service.
 struct Stage {
     site: Rc<Site>,
     scenes: Vec<Scene>,
@@ -163,7 +163,7 @@ impl Stage {
         Self { site, scenes, cast: Cast::default(), marks: 0 }
     }
 
-    /// Plays it all from empty keys; gives the first difference.
+    /// Runs everything from empty keys; returns the first difference.
     fn play(&mut self, turns: &[Turn]) -> Result<(), String> {
         self.site.clear();
         for turn in turns {
@@ -194,8 +194,8 @@ impl Stage {
         }
     }
 
-    /// Gives a service a rule if it has none. What is served in place of a bad service is its last good form, which
-    /// depends on which of the changes were seen together: that is no difference between engines.
+    /// Gives a service a rule if it has none. Instead of a broken service, its last good form is served, which depends
+    /// on how changes were grouped; that is not a difference between engines.
     fn mend(&self, service: &str) {
         let folder = self.site.folder().join("services").join(service);
         let default = std::fs::read_to_string(folder.join("default")).is_ok_and(|value| value.trim() == "true");
@@ -237,7 +237,7 @@ fn every_engine_does_the_same() {
     assert!(cases >= 5, "only {cases} cases");
 }
 
-/// The smallest case that still fails, as far as the time goes.
+/// The smallest case that still fails, within the time limit.
 fn smaller(stage: &mut Stage, tree: &mut impl ValueTree<Value = Vec<Turn>>, mut what: String) -> (Vec<Turn>, String) {
     let (start, mut failing) = (Instant::now(), tree.current());
     let mut more = tree.simplify();
@@ -256,7 +256,7 @@ fn smaller(stage: &mut Stage, tree: &mut impl ValueTree<Value = Vec<Turn>>, mut 
     (failing, what)
 }
 
-/// Another one each time.
+/// Different for each call.
 fn rand_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32)

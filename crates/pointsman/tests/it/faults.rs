@@ -1,4 +1,4 @@
-//! What goes wrong behind us or around us, by cause: refused, silent, gone, full, taken.
+//! Faults behind us or around us, by cause: refused, silent, gone, full, taken.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -220,6 +220,6 @@ fn load_over_a_dead_instance_fails_no_request() {
     drop(dead);
     wait("the load to go on", || load.done() > before + 500);
     let tally = load.finish();
-    // What was half answered when its instance died is lost with it; nothing else is.
+    // Responses in transit when their instance died are lost; nothing else is.
     assert!(tally.failures.len() <= 4, "{:?}", tally.failures);
 }

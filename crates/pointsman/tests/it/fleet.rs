@@ -159,7 +159,7 @@ fn a_balancer_that_ends_no_longer_counts() {
     one.process.wait_exit(PATIENCE);
     store.wait_members(1);
     store.run("set services/a/domain a.test --wait").ok();
-    // Without a word it is missed, as it may serve on without the store.
+    // One that disappears without signing off fails the wait: it may still serve without the store.
     two.process.kill();
     assert_no(&store.run("set services/a/domain b.test --wait"), &["disappeared without signing off", "two"]);
     assert_no(&store.run("wait"), &["no balancer"]);
@@ -289,7 +289,7 @@ fn twenty_balancers_are_waited_for_and_whoever_is_late_is_named() {
 
 /// Changes that twenty balancers are waited for.
 const CHANGES: usize = 20;
-/// Sooner than a balancer that is not heard of any more is missed: its lease was renewed 4 s ago at most, of 10 s.
+/// Sooner than a silent balancer counts as disappeared: its lease was renewed at most 4 s ago, of 10 s.
 const BEFORE_LOST: &str = "4s";
 
 /// Once the command has ended every balancer serves the change, and none the one before.

@@ -1,4 +1,4 @@
-//! The HAProxy engine at its daily work: what it changes without a reload, what reloads cost, what it shows.
+//! The HAProxy engine in normal operation: changes without a reload, the cost of reloads, its pages.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -32,7 +32,7 @@ fn scene(more: &[(&str, &str)]) -> Scene {
 fn three_hundred_instance_changes_need_no_reload_and_lose_nothing() {
     let (two, three) = (Backend::naming("two"), Backend::naming("three"));
     let Scene { running, backend: _one, site } = scene(&[("services/a/two", &two.instance())]);
-    // What must be there for instances to be several is there by now.
+    // The preconditions for several instances are met by now.
     running.wait_backend("a.test", "/", "two");
     let before = running.reloads();
     let load = Load::new().open_close(4, running.http, "a.test").keep_alive(2, running.http, "a.test");
@@ -208,7 +208,7 @@ fn term_drains_and_leaves_nothing() {
     wait("every HAProxy to end", || !all.iter().any(|id| is_haproxy(*id)));
 }
 
-/// A certificate for this name with its key, PEM.
+/// A certificate for this name with its key, as PEM.
 fn certificate(name: &str) -> String {
     let line = "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout - -out - -subj";
     let made =
@@ -217,7 +217,7 @@ fn certificate(name: &str) -> String {
     String::from_utf8(made.stdout).expect("PEM is text")
 }
 
-/// The name in the certificate that is shown to this server name.
+/// The name in the certificate that the server presents for this server name.
 fn shown(address: SocketAddr, name: &str) -> String {
     let script = format!(
         "openssl s_client -connect {address} -servername {name} </dev/null 2>/dev/null | openssl x509 -noout -subject"

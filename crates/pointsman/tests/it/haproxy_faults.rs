@@ -1,5 +1,5 @@
-//! What can go wrong with HAProxy and what it is given: the old configuration serves on, the problem names the key, and
-//! the next good change goes in without a hand.
+//! Faults of HAProxy and of its input: the old configuration keeps serving, the problem names the key, and the next
+//! good change is applied without manual help.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use crate::harness::{
     wait_within,
 };
 
-/// How long it may take until all is well again after a fault of HAProxy itself.
+/// The time limit for recovery from a fault of HAProxy itself.
 const MENDING: Duration = Duration::from_secs(40);
 
 /// HAProxy in front of one service; fields drop in order, the program first.
@@ -26,7 +26,7 @@ impl Scene {
         Self::launched(|launch, _| launch)
     }
 
-    /// With more flags.
+    /// With additional flags.
     fn launched(more: impl FnOnce(Launch, &Site) -> Launch) -> Self {
         let (backend, site) = (Backend::naming("one"), Site::new());
         site.put("services/a/domain", "a.test");
@@ -36,7 +36,7 @@ impl Scene {
         Self { running, backend, site }
     }
 
-    /// A new service arrives, and one whose arrival needs a reload.
+    /// Adds a service, and one that needs a reload.
     #[track_caller]
     fn goes_on(&self, name: &str) {
         self.site.put(&format!("services/{name}/domain"), format!("{name}.test"));
@@ -52,7 +52,7 @@ impl Scene {
         assert_eq!(get_ok(self.running.http, "a.test", "/").header("x-backend"), Some("one"));
     }
 
-    /// Something that cannot be done without a reload, of a service that is served.
+    /// Makes a change to a serving service that needs a reload.
     fn ask_for_a_reload(&self) {
         self.site.put("services/a/custom_settings", "http-response set-header X-Reloaded yes");
     }
@@ -71,7 +71,7 @@ impl Scene {
         });
     }
 
-    /// A program in place of HAProxy: this line of shell, then the real one.
+    /// A script in place of HAProxy: this line of shell, then the real program.
     fn wrapper(site: &Site, line: &str) -> PathBuf {
         let path = site.home().join("haproxy-wrapper");
         write_program(&path, &format!("#!/bin/sh\n{line}\nexec haproxy \"$@\"\n"));
@@ -79,7 +79,7 @@ impl Scene {
     }
 }
 
-/// Written elsewhere and moved in, so that nobody starts half of it.
+/// Written to another file and renamed, so that a partial file is never executed.
 fn write_program(path: &std::path::Path, text: &str) {
     let draft = path.with_extension("draft");
     fs::write(&draft, text).expect("our own folder");
@@ -94,7 +94,7 @@ fn a_setting_that_haproxy_rejects_keeps_the_old_form() {
     scene.running.wait_problem("rejected", &["/services/a/custom_settings", "nonsense"]);
     assert_eq!(get_ok(scene.running.http, "a.test", "/").header("x-backend"), Some("one"));
     scene.goes_on("after");
-    // Its instances are followed all the same.
+    // Its instances still follow the keys.
     let two = Backend::naming("two");
     scene.site.put("services/a/one", two.instance());
     scene.running.wait_backend("a.test", "/", "two");
@@ -142,7 +142,7 @@ fn custom_settings_stay_in_their_section() {
     scene.goes_on("after");
 }
 
-/// A template that goes wrong in one of two ways when a service of that name is there.
+/// A template that fails in one of two ways if a service of that name exists.
 const TEMPLATE: &str = "{{ global }}
 {{ defaults }}
 {{ frontends }}
@@ -243,7 +243,7 @@ fn a_worker_that_stands_still_is_replaced() {
     scene.site.put("services/b/domain", "b.test");
     scene.site.put("services/b/one", scene.backend.instance());
     wait_within("b to be served", MENDING, || {
-        // The one that stands still may have taken this connection: another is tried.
+        // The stopped worker may have accepted this connection, so try another one.
         let mut connection = scene.running.connect();
         connection.stream().set_read_timeout(Some(Duration::from_secs(1))).expect("open");
         connection.request("GET", "b.test", "/").is_ok_and(|answer| answer.status == 200).then_some(())
@@ -253,7 +253,7 @@ fn a_worker_that_stands_still_is_replaced() {
     scene.wait_no_problem();
 }
 
-/// Answers as a HAProxy that is too old.
+/// Answers like a HAProxy that is too old.
 const TOO_OLD: &str = "#!/bin/sh\necho 'HAProxy version 2.2.9-2+deb11u6 2023/12/01 - https://haproxy.org/'\n";
 
 #[test]
@@ -310,7 +310,7 @@ fn an_address_of_another_machine_is_named() {
 
 #[test]
 fn a_full_disk_stops_nothing() {
-    // A mount of its own, which nobody else sees, and which ends with the program.
+    // A private mount, invisible to others, which ends with the program.
     let mount = "mount -t tmpfs -o size=4m tmpfs \"$STATE\" && exec \"$@\"";
     let scene = Scene::launched(|launch, site| {
         let state = site.home().join("state");

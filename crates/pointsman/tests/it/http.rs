@@ -1,4 +1,4 @@
-//! What HTTP asks of a proxy between two parties that both keep to it (RFC 9110, RFC 9112).
+//! HTTP's requirements on a proxy between two parties that both follow the standard (RFC 9110, RFC 9112).
 
 use crate::harness::{
     Backend, Connection, Pointsman, Raw, Response, Site, Then, engine, get, get_ok, pattern, wait, websocket,
@@ -30,7 +30,7 @@ fn ask(running: &Pointsman, request: &str) -> Response {
     connection.response(request.split(' ').next().expect("a method")).expect("an answer")
 }
 
-/// The head that the backend got for this request.
+/// The head that the backend received for this request.
 fn head_at_backend(running: &Pointsman, lines: &str) -> String {
     ask(running, &format!("GET /head HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n")).text()
 }

@@ -1,4 +1,4 @@
-//! Clients and servers that others wrote work through it.
+//! Third-party clients and servers work through the program.
 
 use crate::harness::{
     Backend, Pointsman, Site, finish, get_ok, h2load, nginx, node_client, node_server, python_client, python_server,

@@ -1,4 +1,4 @@
-//! What is logged, and that serving does not depend on whoever reads it.
+//! The log's content, and that serving does not depend on its reader.
 
 use crate::harness::{Launch, Process, Site, free_address, get, program_folder, wait};
 

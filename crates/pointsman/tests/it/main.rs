@@ -1,4 +1,4 @@
-//! Acceptance tests: the real program between real clients, backends and stores. One file a theme, one harness.
+//! Acceptance tests: the real program between real clients, backends and stores. One file per topic, one harness.
 //!
 //! `POINTSMAN_LONG=1` runs the long forms; `POINTSMAN_TEST_ENGINE` chooses the engine under test (default `native`).
 

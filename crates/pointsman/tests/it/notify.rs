@@ -1,4 +1,4 @@
-//! What a service manager is told, read from a socket as systemd's.
+//! The messages to the service manager, read from a socket like systemd's.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -19,19 +19,19 @@ impl Manager {
         Self { home, socket }
     }
 
-    /// Where it is, for the environment.
+    /// Its path, for the environment.
     fn path(&self) -> String {
         self.home.home().join("notify").to_string_lossy().into_owned()
     }
 
-    /// The next message, if there is one soon.
+    /// The next message, if one arrives soon.
     fn heard(&self) -> Option<String> {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).ok()?;
         Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
     }
 
-    /// Waits for a message with these texts; gives all until then.
+    /// Waits for a message with these texts; returns all messages until then.
     #[track_caller]
     fn wait(&self, texts: &[&str]) -> Vec<String> {
         let mut all = Vec::new();
@@ -69,7 +69,7 @@ fn a_balancer_that_waits_for_its_store_is_not_ready() {
     let mut waiting =
         Launch::new().args(&["--store", &nobody, "--id", "n"]).env("NOTIFY_SOCKET", &manager.path()).start();
     let mut heard = manager.wait(&["STATUS=waiting for the store: "]);
-    // What ends a reload is "ready", which it must not say yet.
+    // A reload ends with "ready", which would be premature here.
     waiting.process.signal("HUP");
     waiting.process.wait_log("read the settings again");
     waiting.process.signal("TERM");

@@ -1,4 +1,5 @@
-//! Timing and sharing that only show at the edges: who owes whom a byte, which connection is reused, who waits for room.
+//! Timing and sharing at the edges: which side must send next, which connection is reused, which request waits for
+//! room.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -45,7 +46,7 @@ fn a_client_that_pauses_in_its_body_is_no_fault_of_the_instance() {
     assert_eq!(connection.response("POST").expect("an answer").status, 200);
 }
 
-/// An instance that sends pieces of a response, so long apart, after reading a head.
+/// An instance that reads a head and then sends a response in pieces, this far apart.
 fn in_pieces(pieces: &'static [&'static str], apart: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -56,7 +57,7 @@ fn in_pieces(pieces: &'static [&'static str], apart: Duration) -> SocketAddr {
                 std::thread::sleep(apart);
                 let _ = stream.write_all(piece.as_bytes());
             }
-            // What it has not read makes its end a reset, which may overtake the last piece.
+            // Unread bytes turn its close into a reset, which may overtake the last piece.
             std::thread::sleep(apart);
         }
     });
@@ -76,7 +77,7 @@ fn an_instance_that_says_it_is_at_work_is_not_silent() {
 
 #[test]
 fn an_instance_that_answers_without_reading_the_body_is_heard_out() {
-    // To HAProxy it is the instance that is silent, as it takes no byte for so long.
+    // HAProxy blames the instance, because it accepts no bytes for so long.
     let limit = if engine().differs("deaf-instance") { "10s" } else { "1s" };
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n";
     let pieces = &[HEAD, "1", "2", "3", "4", "5", "6"];
@@ -210,6 +211,6 @@ fn a_name_with_a_dead_address_is_tried_at_its_others() {
     let raw = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Then::Again);
     let port = raw.instance().rsplit_once(':').expect("an address").1.to_owned();
     let (running, _site) = serving(&[("services/a/one", &format!("localhost:{port}"))]);
-    // localhost is ::1 as well, where nobody listens.
+    // localhost is also ::1, where nothing listens.
     running.wait_answer("a.test", "/", 200, "ok");
 }

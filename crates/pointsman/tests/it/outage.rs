@@ -1,4 +1,4 @@
-//! etcd stops, forgets, goes back in time or loses its leader: traffic never stops, and every later change arrives.
+//! etcd stops, loses data, goes back in time or loses its leader: traffic never stops, and every later change arrives.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::harness::{Api, Backend, Cluster, Etcd, Launch, Load, Pointsman, free_
 
 const PREFIX: &str = "/haproxy-out";
 
-/// One served service, its etcd and the load on it.
+/// One served service, its etcd, and the load on it.
 struct Scene {
     etcd: Etcd,
     one: Backend,
@@ -40,7 +40,7 @@ impl Scene {
         self.running.wait_backend(&format!("{name}.test"), "/", "one");
     }
 
-    /// Waits until the loss was noticed.
+    /// Waits until the loss is noticed.
     fn wait_lost(&self) {
         wait("the loss to be noticed", || self.running.metric("pointsman_store_up", &[]) == 0.0);
     }
@@ -113,7 +113,7 @@ fn history_forgotten_past_our_index_v2() {
     away(&mut scene.etcd, |away, url| {
         let ctl = |arguments: &[&str]| away.etcdctl2(&[&["--endpoints", url], arguments].concat());
         ctl(&["rm", "--recursive", "/haproxy-out/services/doomed"]);
-        // etcd v2 remembers 1,000 events; what is before them is 401 EventIndexCleared.
+        // etcd v2 keeps 1,000 events; a wait for an earlier one gets 401 EventIndexCleared.
         let address = url.trim_start_matches("http://").parse().expect("an address");
         let mut connection = crate::harness::Connection::open(address);
         for number in 0..1100 {
@@ -131,7 +131,7 @@ fn history_forgotten_past_our_index_v2() {
     scene.finish();
 }
 
-/// Runs etcd where Pointsman does not look for it, for as long as the work takes, and then in its place again.
+/// Runs etcd at an address that Pointsman does not know while the work is done, then at its usual one again.
 fn away(etcd: &mut Etcd, work: impl FnOnce(&Etcd, &str)) {
     let elsewhere = free_address();
     etcd.resume_at(elsewhere);
@@ -180,7 +180,7 @@ fn data_wiped_v3() {
     wiped(Api::V3);
 }
 
-/// An empty store is served as empty: what was asked for is what is done.
+/// An empty store is served as empty: the program does what the keys say.
 fn wiped(api: Api) {
     let mut scene = Scene::new(api);
     scene.arrives("before");

@@ -1,14 +1,14 @@
-//! The README's commands, run as printed, in a network of their own, where every port is free.
+//! The README's commands, run as printed, in their own network namespace, where every port is free.
 //!
-//! Every ```` ```console ```` block is part of one session: `$ ` begins a command, what follows is what it prints, and
-//! `...` there stands for anything. A block below `<!-- not run -->` is left out.
+//! All ```` ```console ```` blocks form one session: `$ ` begins a command, the lines below are its output, and `...`
+//! there stands for anything. A block below `<!-- not run -->` is skipped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::harness::{Site, long, program_folder, wait};
 
-/// A command and the lines it is said to print.
+/// A command and its expected output.
 #[derive(Debug, Default)]
 struct Step {
     command: String,
@@ -22,14 +22,14 @@ struct Shell {
     output: BufReader<ChildStdout>,
 }
 
-/// What a command printed ends with this line and its exit code.
+/// Printed after each command's output, followed by its exit code.
 const MARK: &str = "--end of command-- ";
 
 impl Shell {
     fn new(site: &Site) -> Self {
         let folders = format!("{}:{}", program_folder().display(), std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new("unshare");
-        // A network and processes of its own: every port is free, and nothing that it starts outlives it.
+        // Its own network and process namespaces: every port is free, and nothing outlives it.
         command.args([
             "--map-root-user",
             "--net",
@@ -47,7 +47,7 @@ impl Shell {
         Self { child, input, output }
     }
 
-    /// Runs a command; gives what it printed, and its exit code.
+    /// Runs a command; returns its output and exit code.
     fn run(&mut self, command: &str) -> (String, String) {
         writeln!(self.input, "{command}\nprintf '\\n{MARK}%s\\n' $?").expect("the shell runs");
         let (mut printed, mut line) = (String::new(), String::new());
@@ -82,7 +82,7 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// A line below a command: more of the command if that ends in a backslash, else what it prints.
+/// Adds a line: more of the command if that ends in a backslash, otherwise expected output.
 fn extend(step: &mut Step, line: &str) {
     match step.command.ends_with('\\') && step.prints.is_empty() {
         true => step.command = format!("{}\n{line}", step.command),
@@ -90,7 +90,7 @@ fn extend(step: &mut Step, line: &str) {
     }
 }
 
-/// Whether the line is as the pattern says, `...` standing for anything.
+/// Whether the line matches the pattern, in which `...` stands for anything.
 fn matches(pattern: &str, line: &str) -> bool {
     let mut parts = pattern.split("...");
     let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
@@ -121,7 +121,7 @@ fn every_command_prints_what_it_is_said_to() {
         if long() {
             println!("$ {}\n{}", step.command, last.0);
         }
-        // What is set is served a moment later; who types does not notice, who reads the clock asks again.
+        // A change is served a moment later; a person who types does not notice, but a test must retry.
         wait(&format!("{step:?}, which printed {last:?}"), || {
             let good = prints(step, &last.0) && (last.1 == "0" || step.command.ends_with('&'));
             if !good && !step.command.ends_with('&') {

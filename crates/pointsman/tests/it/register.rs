@@ -1,4 +1,4 @@
-//! `pointsman register`: an instance for as long as a command runs, drained before the command is told to end.
+//! `pointsman register`: an instance as long as a command runs, drained before the command is told to end.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use crate::harness::{
     Etcd, Launch, Load, PATIENCE, Pointsman, Process, Site, free_port, get, program_folder, run, wait,
 };
 
-/// A server that takes a while to listen, answers /slow late, and ends with 7 at TERM.
+/// A server that takes a while to listen, answers /slow late, and exits with 7 on TERM.
 const SERVER: &str = "
 import http.server, signal, sys, time, os
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -39,7 +39,7 @@ print('listening', flush=True)
 http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
 ";
 
-/// A store, a balancer of it, and how commands reach it.
+/// A store, a balancer that follows it, and the address of commands.
 struct Scene {
     flags: Vec<String>,
     balancer: Pointsman,
@@ -87,7 +87,7 @@ impl Scene {
         self.site.home().join("broken")
     }
 
-    /// Registers the server, with these flags too.
+    /// Registers the server, with additional flags.
     fn register(&self, more: &[&str]) -> Process {
         let mut command = Command::new(program_folder().join("pointsman"));
         let port = self.port.to_string();
@@ -162,7 +162,7 @@ fn a_second_signal_ends_the_waiting() {
     scene.wait_key(None);
 }
 
-/// The wrapper dies with its command; a machine that loses power is like that.
+/// The wrapper dies with its command, as when a machine loses power.
 #[test]
 fn the_key_of_one_that_dies_ends_and_one_that_starts_anew_takes_over() {
     for scene in Scene::each() {
@@ -196,7 +196,7 @@ fn another_instance_of_the_same_name_is_left_alone() {
         assert_eq!(scene.key().as_deref(), Some("10.0.0.9:80"));
         scene.run(&["rm", "services/shop/upstreams/web"]);
         scene.wait_key(Some(&scene.address()));
-        // An operator's drain stays, and so does the key's lease.
+        // An operator's `drain` stays, and so does the key's lease.
         scene.run(&["drain", "shop/web", "--wait"]);
         assert_eq!(scene.key(), Some(format!("{} drain", scene.address())));
         scene.run(&["undrain", "shop/web", "--wait"]);
@@ -216,7 +216,7 @@ fn a_store_that_is_away_is_waited_for() {
         etcd.resume();
         etcd.wait_up();
         scene.wait_key(Some(&scene.address()));
-        // Away for longer than the lease lives.
+        // Down for longer than the lease lives.
         etcd.kill();
         std::thread::sleep(Duration::from_secs(5));
         etcd.resume();

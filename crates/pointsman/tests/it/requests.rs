@@ -1,9 +1,10 @@
-//! Raw requests, good and bad, sent to the program in front of a backend that records every byte.
+//! Raw requests, valid and invalid, sent to the program in front of a backend that records every byte.
 
 use crate::harness::{Backend, Pointsman, Site, engine};
 use crate::rows::{Row, requests};
 
-/// The program with one service that takes everything, and what a plain request costs the backend in bytes.
+/// The program with one service for all requests, and the number of bytes that the backend receives for a plain
+/// request.
 struct Scene {
     running: Pointsman,
     backend: Backend,
@@ -21,7 +22,7 @@ impl Scene {
         scene
     }
 
-    /// A plain request, after which whatever was under way before it has arrived.
+    /// Sends a plain request; once it is answered, everything before it has arrived.
     fn probe(&self) {
         let response = self.running.connect().request("GET", "probe.test", "/probe").expect("served");
         assert_eq!(response.text(), "one /probe\n");
@@ -32,7 +33,7 @@ impl Scene {
 fn every_row_gets_what_it_should_and_no_instance_sees_a_bad_one() {
     let (scene, mut rows) = (Scene::new(), requests());
     assert!(rows.len() >= 100, "{} rows", rows.len());
-    // Those of which nothing may arrive go first: what is cut off later may arrive at any time.
+    // First the rows of which nothing may arrive: bytes of a truncated request may arrive at any time.
     rows.sort_by_key(|row| !is_refused(row));
     let failed: Vec<_> = rows.iter().filter_map(|row| check(&scene, row).err()).collect();
     assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), rows.len(), failed.join("\n"));
@@ -71,7 +72,7 @@ fn method(row: &Row) -> &str {
 /// Rows that ask for WebSocket without a key.
 const KEYLESS: &[&str] = &["upgrade-websocket", "upgrade-list-ignored"];
 
-/// How many requests must have reached the instance, or what is wrong with the answers.
+/// The number of requests that must have reached the instance, or the fault in the answers.
 type Outcome = Result<usize, String>;
 
 fn answered(scene: &Scene, row: &Row, times: usize) -> Outcome {
@@ -89,7 +90,7 @@ fn answered(scene: &Scene, row: &Row, times: usize) -> Outcome {
     Ok(times)
 }
 
-/// One answer of that status, and then the end.
+/// One answer with that status, then the end.
 fn refused(scene: &Scene, row: &Row, status: &str) -> Outcome {
     let mut connection = scene.running.connect();
     let _ = connection.send(&row.bytes);
@@ -102,14 +103,14 @@ fn refused(scene: &Scene, row: &Row, status: &str) -> Outcome {
     }
 }
 
-/// Nothing that could pass for a success.
+/// Nothing that could be taken for a success.
 fn unanswered(scene: &Scene, row: &Row) -> Outcome {
     let answer = all_answers(scene, row);
     let harmless = answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 502 ");
     if harmless { Ok(0) } else { Err(answer) }
 }
 
-/// Refused with any status, or taken for one request and answered once: never for two.
+/// Refused with any status, or read as one request and answered once: never twice.
 fn harmless(scene: &Scene, row: &Row) -> Outcome {
     let answers = all_answers(scene, row);
     match answers.matches("HTTP/1.1 2").count() {

@@ -10,7 +10,7 @@ fn every_row_gets_what_it_should() {
     let rows = responses();
     let site = Site::new();
     let raws: Vec<_> = rows.iter().enumerate().map(|(number, row)| instance(&site, number, row)).collect();
-    // Of some rows an engine may think that more is to come.
+    // For some rows, an engine may expect more bytes.
     site.put("config/timeout/server", "1s");
     let running = Pointsman::serving(&site);
     let check = |(number, row): (usize, &Row)| check(&running, number, row).err();
@@ -26,17 +26,17 @@ fn instance(site: &Site, number: usize, row: &Row) -> Raw {
     raw
 }
 
-/// Asks twice on one connection: what an instance sent too much must not be the second answer.
+/// Sends two requests on one connection: surplus bytes of an instance must not become the second answer.
 fn check(running: &Pointsman, number: usize, row: &Row) -> Result<(), String> {
     let mut connection = running.connect();
-    // An instance that never gets to the point is no more than one row's wait.
+    // An instance that never completes its response may delay one row only.
     connection.stream().set_read_timeout(Some(Duration::from_secs(10))).expect("open");
     let request = format!("{} / HTTP/1.1\r\nHost: row-{number}.test\r\nContent-Length: 0\r\n\r\n", row.method);
     for turn in 1..=2 {
         let sent = connection.send(&request);
         match judge(row, sent.and_then(|()| connection.response(&row.method))) {
             Err(what) => return Err(format!("{}, turn {turn}: expected {}, got {what}", row.name, row.expected)),
-            // The end of the body is that of the connection.
+            // The body ends with the connection.
             Ok(true) if row.expected == "close" && engine().differs("close-delimited") => return Ok(()),
             Ok(true) => {}
             Ok(false) => return Ok(()),
@@ -45,7 +45,7 @@ fn check(running: &Pointsman, number: usize, row: &Row) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the answer is as expected, and the connection goes on.
+/// Whether the connection stays open, if the answer is as expected.
 fn judge(row: &Row, answer: std::io::Result<Response>) -> Result<bool, String> {
     let status = answer.as_ref().map(|response| response.status).ok();
     let right = match row.expected.as_str() {
@@ -62,7 +62,7 @@ fn judge(row: &Row, answer: std::io::Result<Response>) -> Result<bool, String> {
     }
 }
 
-/// The status of the first response in the bytes that is not an interim one.
+/// The status of the first final response in the bytes.
 fn final_status(bytes: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split("\r\n").filter(|line| line.starts_with("HTTP/1."));

@@ -1,4 +1,4 @@
-//! Clients and instances that are slow on purpose or by nature: they cost bounded memory, and nobody else's time.
+//! Slow clients and instances, intended or not: they cost limited memory, and never other clients' time.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

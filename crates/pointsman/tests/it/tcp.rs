@@ -1,4 +1,4 @@
-//! TCP services: bytes in, bytes out, ends and all.
+//! TCP services: bytes in both directions, including half-close.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -91,7 +91,7 @@ fn least_connections_is_the_default() {
         stream.read_exact(&mut name).expect("greeted");
         held.push((name[0], stream));
     }
-    // Workers choose on their own, so two of them may be out of step by a connection or two.
+    // Each worker balances on its own, so the counts may differ by a connection or two.
     let ones = held.iter().filter(|(name, _)| *name == b'1').count();
     assert!((3..=7).contains(&ones), "{ones} of 10");
 }

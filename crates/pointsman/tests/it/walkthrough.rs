@@ -1,4 +1,4 @@
-//! The commands and layouts that users of the older systems have, unchanged, with real etcd and both of its APIs.
+//! The commands and key layouts of the older systems, unchanged, with real etcd and both of its APIs.
 
 use crate::harness::{Api, Backend, Etcd, Launch, Pointsman, echo_tcp, free_port, get, wait};
 

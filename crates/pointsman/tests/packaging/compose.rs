@@ -1,4 +1,4 @@
-//! The compose file, as Compose reads it.
+//! The compose file, checked with Compose.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! A Docker daemon: the one that answers, else one of our own for as long as a test needs it.
+//! A Docker daemon: a running one, or our own for the duration of a test.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -12,16 +12,16 @@ use tempfile::TempDir;
 
 use crate::support::{Finished, Running, finish, has, is_root, repository, skip, wait};
 
-/// A daemon that answers.
+/// A running daemon.
 pub(crate) struct Docker {
-    /// Where, if not where the client looks by itself.
+    /// Its address, if it is not the client's default.
     host: Option<String>,
-    /// Ours, with its folder. The process goes first.
+    /// Our own daemon, with its folder. The process is dropped first.
     own: Option<(Running, TempDir)>,
 }
 
 impl Docker {
-    /// The daemon, or a line that says why there is none.
+    /// The daemon; if there is none, prints the reason.
     pub(crate) fn get() -> Option<Arc<Self>> {
         static SHARED: Mutex<Weak<Docker>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +93,7 @@ impl Docker {
         self.try_run(&["version", "--format", "{{.Server.Version}}"]).code == Some(0)
     }
 
-    /// The client, about to be told what to do.
+    /// The client's command, without arguments.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         if let Some(host) = &self.host {
@@ -103,7 +103,7 @@ impl Docker {
         command
     }
 
-    /// Runs `docker` with these arguments to its end.
+    /// Runs `docker` with these arguments to completion.
     #[track_caller]
     pub(crate) fn try_run(&self, arguments: &[&str]) -> Finished {
         finish(self.command("docker").args(arguments))
@@ -115,7 +115,7 @@ impl Docker {
         self.try_run(arguments).ok()
     }
 
-    /// Our image, built once a run. Its name is not the users': they may have one of their own.
+    /// Our image, built once per run. Its name differs from the published one, which users may have.
     #[track_caller]
     pub(crate) fn image(&self) -> &'static str {
         static BUILT: OnceLock<()> = OnceLock::new();
@@ -124,7 +124,7 @@ impl Docker {
         NAME
     }
 
-    /// Runs a command that makes an image of this name, and removes the one that had it.
+    /// Runs a command that builds an image of this name, and removes the image that had the name before.
     #[track_caller]
     pub(crate) fn replacing(&self, name: &str, command: &mut Command) {
         let id = || self.try_run(&["image", "inspect", "--format", "{{.Id}}", name]).stdout;
@@ -136,7 +136,7 @@ impl Docker {
         }
     }
 
-    /// Makes an image from the tar of a whole file system, unless there is one of that name.
+    /// Imports the tar of a file system as an image, unless the image exists.
     #[track_caller]
     pub(crate) fn import(&self, tar: &Path, name: &str) {
         static ONE_BY_ONE: Mutex<()> = Mutex::new(());
@@ -146,7 +146,7 @@ impl Docker {
         }
     }
 
-    /// A network with its own addresses, and the one that this machine has in it.
+    /// Creates a network; returns it, and this machine's address in it.
     #[track_caller]
     pub(crate) fn network(&self) -> (Thing<'_>, IpAddr) {
         let name = fresh_name();
@@ -170,7 +170,7 @@ impl Docker {
 impl Drop for Docker {
     fn drop(&mut self) {
         let Some((process, _)) = &mut self.own else { return };
-        // In order: it has containers and a daemon of its own to end.
+        // SIGTERM, so that it can end its containers and its own daemon.
         let _ = Command::new("kill").arg(process.0.id().to_string()).status();
         for _ in 0..100 {
             if process.0.try_wait().is_ok_and(|status| status.is_some()) {
@@ -186,7 +186,7 @@ fn fresh_name() -> String {
     format!("pointsman-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A container or a network, gone when dropped.
+/// A container or network, removed on drop.
 pub(crate) struct Thing<'d> {
     docker: &'d Docker,
     /// Its name.
@@ -201,19 +201,19 @@ impl Thing<'_> {
         self.docker.try_run(&[&["exec", &self.name], command].concat())
     }
 
-    /// Runs lines of shell in the container.
+    /// Runs a shell script in the container.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) -> Finished {
         self.exec(&["sh", "-euc", script])
     }
 
-    /// What `docker inspect` knows of the container.
+    /// Formats a field of `docker inspect` for the container.
     #[track_caller]
     pub(crate) fn inspect(&self, format: &str) -> String {
         self.docker.run(&["inspect", "--format", format, &self.name])
     }
 
-    /// Waits until its health check says so.
+    /// Waits until its health check reports this status.
     #[track_caller]
     pub(crate) fn wait_health(&self, status: &str) {
         wait(&format!("{} to be {status}", self.name), 30, || {
@@ -221,7 +221,7 @@ impl Thing<'_> {
         });
     }
 
-    /// Everything it wrote.
+    /// Its complete log.
     #[track_caller]
     pub(crate) fn log(&self) -> String {
         let finished = self.docker.try_run(&["logs", &self.name]);

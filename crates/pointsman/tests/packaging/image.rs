@@ -1,4 +1,4 @@
-//! The image: the walk-through of the image that it replaces, and what it is made of.
+//! The image: the walk-through of the image that it replaces, and its contents.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -11,9 +11,9 @@ use crate::docker::{Docker, Thing};
 use crate::root;
 use crate::support::{Finished, Running, backend, finish, get, long, skip, wait};
 
-/// As it is said to be, bytes.
+/// The documented size, in bytes.
 const LARGEST: u64 = 15_000_000;
-/// Health is asked for more often than usual, so that tests need not wait.
+/// Frequent health checks, so that tests need not wait.
 const IMPATIENT: &[&str] = &["--health-interval", "500ms", "--health-start-period", "0s"];
 
 /// The daemon, in the long form: the image's program is built as it is shipped, which takes minutes.
@@ -25,7 +25,7 @@ fn daemon() -> Option<Arc<Docker>> {
     Docker::get()
 }
 
-/// etcd with both APIs on the usual port of an address that is ours alone.
+/// etcd with both APIs, on the usual port of an address that only this test uses.
 struct Etcd {
     ip: IpAddr,
     _process: Running,
@@ -58,7 +58,7 @@ impl Etcd {
     }
 }
 
-/// Where the container's port 80 is found from here.
+/// The address on this machine where the container's port 80 is published.
 #[track_caller]
 fn published(docker: &Docker, container: &Thing<'_>) -> SocketAddr {
     let line = docker.run(&["port", &container.name, "80/tcp"]);
@@ -184,7 +184,7 @@ fn haproxy_image(docker: &Docker, tar: &Path) -> &'static str {
     NAME
 }
 
-/// With the directory store, whose keys `pointsman set` writes in the container itself.
+/// With the directory store; `pointsman set` writes the keys inside the container.
 #[track_caller]
 fn serves_a_key(docker: &Docker, container: &Thing<'_>) {
     let gateway = container.inspect("{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}");

@@ -1,6 +1,6 @@
-//! What is handed out, used as its users do: the images, the Debian package, the units.
+//! What we ship, used as users do: the images, the Debian package, the units.
 //!
-//! Each needs programs or rights that a machine may lack. Where one does, its tests say `SKIPPED` and why.
+//! Each test needs programs or rights that a machine may lack. If so, it prints `SKIPPED` and the reason.
 
 mod compose;
 mod docker;

@@ -1,4 +1,4 @@
-//! The Debian package where no systemd runs: installed, used by hand, upgraded, removed, purged.
+//! The Debian package without systemd: installed, used by hand, upgraded, removed, purged.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,11 +6,10 @@ use std::process::Command;
 use crate::root::Root;
 use crate::support::{cache, finish, has, long, repository, skip};
 
-/// A version above every other.
+/// A version above all others.
 pub(crate) const LATER: &str = "99.0.0";
 
-/// The package of this version. Of the program under test, which is there already; the one that is handed out in the
-/// long form.
+/// Builds the package with this version: from the program under test, or in the long form as we ship it.
 pub(crate) fn package(version: &str) -> Option<PathBuf> {
     if !has("dpkg-shlibdeps") {
         skip("there is no dpkg-dev");
@@ -46,7 +45,7 @@ fn installed_used_upgraded_removed_and_purged() {
         kill $! && wait $! && echo served";
     assert_eq!(root.sh(serves).ok(), "served");
 
-    // What an operator changed stays, enabled or not.
+    // An operator's changes stay, including whether the unit is enabled.
     root.sh(&format!("echo POINTSMAN_LOG=debug >>/etc/default/pointsman; rm {enabled}")).ok();
     dpkg(&format!("-i --force-confdef /root/pointsman_{LATER}_*.deb"));
     assert_eq!(
@@ -70,7 +69,7 @@ fn nothing_is_started_where_the_policy_says_so() {
     let Some(now) = package("1.0.0~policy") else { return };
     let Some(root) = Root::new() else { return };
     root.bring(&now);
-    // As if systemd ran: whatever would be told to start or stop something is written down.
+    // As if systemd ran: records every command that would start or stop a unit.
     let stage = "
         mkdir -p /run/systemd/system
         printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d

@@ -1,4 +1,4 @@
-//! A small Debian of our own: made once, kept as a tar.
+//! A minimal Debian: made once, kept as a tar.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use tempfile::TempDir;
 
 use crate::support::{Finished, cache, finish, has, is_root, run, skip};
 
-/// Its name as an image.
+/// The image's name.
 pub(crate) const IMAGE: &str = "pointsman-under-test-debian";
-/// What it has beyond what is essential.
+/// Its packages besides the essential ones.
 const PACKAGES: &str = "adduser,haproxy,systemd,systemd-sysv";
 
-/// The tar, or a line that says why there is none.
+/// The tar; if it cannot be made, prints the reason.
 pub(crate) fn tar() -> Option<PathBuf> {
-    // One makes it, the others wait.
+    // One test makes it, the others wait.
     static MAKING: Mutex<()> = Mutex::new(());
     let _guard = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let tar = cache().join("debian.tar");
@@ -55,7 +55,7 @@ fn make(tar: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// That Debian unpacked, to be changed at will. Nothing in it reaches the machine's network or processes.
+/// The unpacked Debian, which a test may change. Nothing in it reaches the machine's network or processes.
 pub(crate) struct Root(TempDir);
 
 impl Root {
@@ -73,12 +73,12 @@ impl Root {
         Some(root)
     }
 
-    /// Puts a file into its /root.
+    /// Copies a file to its /root.
     pub(crate) fn bring(&self, file: &Path) {
         run("cp", &[&file.to_string_lossy(), &self.0.path().join("root").to_string_lossy()]).ok();
     }
 
-    /// Runs lines of shell in it. What they start ends with them.
+    /// Runs a shell script in it. Processes that it starts end with it.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) -> Finished {
         let enter = "ip link set lo up && mount -t proc proc \"$1/proc\" && exec chroot \"$1\" sh -euc \"$2\"";

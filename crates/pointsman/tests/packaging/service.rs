@@ -1,4 +1,4 @@
-//! The Debian package where systemd runs: the sandbox that the unit asks for is a real one.
+//! The Debian package under systemd: the unit's sandbox is real.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use crate::package::{LATER, package};
 use crate::root;
 use crate::support::{backend, skip, wait};
 
-/// A container whose first process is systemd, with both packages in /root.
+/// A container with systemd as its first process, and both packages in /root.
 struct Machine<'d>(Thing<'d>);
 
 impl<'d> Machine<'d> {
     fn boot(docker: &'d Arc<Docker>) -> Option<Self> {
         let (now, later) = (package("1.0.0~service")?, package(LATER)?);
         docker.import(&root::tar()?, root::IMAGE);
-        // systemd wants its groups of processes writable; in a container of its own that harms nobody.
+        // systemd needs writable cgroups; in a container of its own that harms nobody.
         let init = "for folder in /sys/fs/cgroup /sys/fs/cgroup/systemd; do
             mount -o remount,rw $folder 2>/dev/null; done; systemctl mask -q haproxy; exec /sbin/init";
         let rights = ["--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cgroupns", "private"];
@@ -42,13 +42,13 @@ impl<'d> Machine<'d> {
         self.0.sh(script).ok()
     }
 
-    /// What systemd knows of the balancer's unit.
+    /// A property of the balancer's unit in systemd.
     #[track_caller]
     fn show(&self, property: &str) -> String {
         self.sh(&format!("systemctl show --property {property} --value pointsman"))
     }
 
-    /// Waits until the balancer gives this status for a.test.
+    /// Waits until the balancer answers a.test with this status.
     #[track_caller]
     fn wait_status(&self, status: u16) {
         let address = format!("{}:80", self.0.inspect("{{.NetworkSettings.IPAddress}}"));
@@ -63,7 +63,7 @@ fn installed_reloaded_upgraded_and_purged() {
     let Some(docker) = Docker::get() else { return };
     let Some(machine) = Machine::boot(&docker) else { return };
     machine.sh("dpkg -i /root/pointsman_1.0.0~service_*.deb");
-    // Its start has waited for the first table, so nothing needs to be waited for here.
+    // Its start has waited for the first table, so no wait is needed here.
     assert_eq!(machine.show("ActiveState"), "active");
     assert!(machine.show("StatusText").starts_with("serving 0 services"), "{}", machine.show("StatusText"));
     sandboxed(&machine);
@@ -72,7 +72,7 @@ fn installed_reloaded_upgraded_and_purged() {
     assert_eq!(machine.show("ActiveState"), "active");
     let before = machine.show("MainPID");
 
-    // HAProxy under the same unit: its ports, and its expressions compiled to machine code.
+    // HAProxy in the same unit: its ports, and its expressions compiled to machine code.
     machine.sh("echo POINTSMAN_ENGINE=haproxy >>/etc/default/pointsman; systemctl restart pointsman");
     machine.wait_status(200);
     machine.sh("pointsman set tcp-services/t/port 443; pointsman set tcp-services/t/one 127.0.0.1:9");

@@ -1,4 +1,4 @@
-//! What all of them need: commands, waits, a request, a backend, and how to say that nothing was tested.
+//! Shared helpers: commands, waits, a request, a backend, and reporting skipped tests.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A command that ran to its end.
+/// A completed command.
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// The exit code, if it was not killed.
     pub(crate) code: Option<i32>,
-    /// Standard output, without the white space at its end.
+    /// Standard output, without trailing white space.
     pub(crate) stdout: String,
     /// Standard error.
     pub(crate) stderr: String,
 }
 
 impl Finished {
-    /// Its standard output, if it ended well; fails the test otherwise.
+    /// Its standard output; fails the test if the command failed.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "failed:\n{}\n{}", self.stdout, self.stderr);
@@ -26,7 +26,7 @@ impl Finished {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command to completion.
 #[track_caller]
 pub(crate) fn finish(command: &mut Command) -> Finished {
     let output =
@@ -35,13 +35,13 @@ pub(crate) fn finish(command: &mut Command) -> Finished {
     Finished { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
-/// Runs a program of PATH to its end.
+/// Runs a program of PATH to completion.
 #[track_caller]
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Finished {
     finish(Command::new(program).args(arguments))
 }
 
-/// Polls until the probe gives a value; fails the test at the deadline, naming what was awaited.
+/// Polls until the probe returns a value; fails the test at the deadline, naming the condition.
 #[track_caller]
 pub(crate) fn wait<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -54,24 +54,24 @@ pub(crate) fn wait<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Optio
     }
 }
 
-/// The top of the repository.
+/// The root of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
 
-/// Where things are kept that take long to make.
+/// The cache for things that take long to make.
 pub(crate) fn cache() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packaging");
     std::fs::create_dir_all(&folder).expect("our own folder");
     folder
 }
 
-/// Whether the long forms were asked for: `POINTSMAN_LONG=1`.
+/// Whether the long forms are requested: `POINTSMAN_LONG=1`.
 pub(crate) fn long() -> bool {
     std::env::var_os("POINTSMAN_LONG").is_some_and(|value| value == "1")
 }
 
-/// Whether there is such a program; daemons are where only root looks.
+/// Whether a program exists; also looks in root's folders, where daemons are.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
@@ -83,11 +83,11 @@ pub(crate) fn is_root() -> bool {
     run("id", &["-u"]).stdout == "0"
 }
 
-/// Says that a test tests nothing here: on the terminal, and in the file that `test.sh` prints at its end.
+/// Reports a skipped test: on the terminal, and in the file that `test.sh` prints at its end.
 pub(crate) fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     let line = format!("SKIPPED: packaging {test}: {why}\n");
-    // Not by a macro: what these print is shown for failed tests only.
+    // Not with a macro: its output is shown for failed tests only.
     let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(file) = std::env::var_os("POINTSMAN_TEST_SKIPPED") {
         let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
@@ -105,7 +105,7 @@ impl Drop for Running {
     }
 }
 
-/// The status of `GET /` for this host, and the body; `None` where nobody answers.
+/// The status and body of `GET /` for this host; `None` if nothing answers.
 pub(crate) fn get(address: SocketAddr, host: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -116,7 +116,7 @@ pub(crate) fn get(address: SocketAddr, host: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
-/// A backend at a port of its own that answers every request with `hello`.
+/// Starts a backend on its own port that answers every request with `hello`.
 pub(crate) fn backend(ip: IpAddr) -> SocketAddr {
     let listener = TcpListener::bind((ip, 0)).expect("an address of this machine");
     let address = listener.local_addr().expect("bound");

@@ -1,4 +1,4 @@
-//! The units, as systemd reads them.
+//! The units, checked by systemd.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::support::{has, repository, run, skip};
 
 const UNITS: [&str; 2] = ["pointsman.service", "pointsman-agent.service"];
-/// How exposed each may be, by systemd's own measure: from 0 to 10, and 9.6 for a unit that asks for nothing.
+/// The maximum exposure of each by systemd's own scale, from 0 to 10; a unit without a sandbox has 9.6.
 const EXPOSURE: f32 = 2.0;
 
 #[test]
@@ -17,7 +17,7 @@ fn the_units_are_sound_and_confined() {
     }
     let home = TempDir::new().expect("a temporary folder");
     for unit in UNITS {
-        // A program that is there, for whoever has none installed.
+        // A program that exists, for machines where ours is not installed.
         let text = fs::read_to_string(repository().join("packaging/systemd").join(unit)).expect("a unit");
         let file = home.path().join(unit);
         fs::write(&file, text.replace("/usr/bin/pointsman", env!("CARGO_BIN_EXE_pointsman"))).expect("our own folder");

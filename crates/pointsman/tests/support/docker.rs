@@ -1,6 +1,6 @@
-//! A real Docker daemon for tests: the one that runs, or one of our own. What a test makes there, its handle removes.
+//! A real Docker daemon for tests: a running one, or our own. Handles remove what a test creates there.
 //!
-//! Images have one static program and nothing else, since there is no registry: `web` is the one of `web.rs`.
+//! Images contain one static program and nothing else, because there is no registry: `web` is the program of `web.rs`.
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 use std::fs::{self, OpenOptions};
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// The label of everything that tests make.
+/// The label of everything that tests create.
 const LABEL: &str = "pointsman-test";
 
-/// How long a daemon, or a container, may take for anything.
+/// Deadline for any action of a daemon or container.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A daemon, and what one test has there.
+/// A daemon, and what one test has created there.
 pub(crate) struct Docker {
     host: String,
-    /// The test's own name, in labels and names of what it makes.
+    /// The test's own prefix for labels and names.
     pub(crate) run: String,
     images: Mutex<Vec<String>>,
     networks: Mutex<Vec<String>>,
@@ -36,12 +36,12 @@ struct Own {
     bridge: Bridge,
 }
 
-/// A bridge of its own: another daemon may have the usual one.
+/// Its own bridge: another daemon may use the default one.
 struct Bridge(String);
 
 impl Docker {
-    /// The daemon that runs, at `DOCKER_HOST` or the usual socket; else one of our own, if that can be. Says so if there
-    /// is none.
+    /// A running daemon, at `DOCKER_HOST` or the usual socket; otherwise our own, if possible. If there is none, prints
+    /// the reason.
     pub(crate) fn get() -> Option<Self> {
         let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
         let running = Self::at(host);
@@ -51,7 +51,7 @@ impl Docker {
         }
     }
 
-    /// A daemon of our own, whatever runs besides: to be stopped, frozen and replaced.
+    /// Our own daemon, even if another one runs: to be stopped, frozen and replaced.
     pub(crate) fn own() -> Option<Self> {
         let root = said(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
         let Some(program) = dockerd().filter(|_| root) else {
@@ -80,35 +80,35 @@ impl Docker {
         self.try_docker(&["version", "--format", "{{.Server.Version}}"]).is_ok()
     }
 
-    /// Where it is: `unix:///var/run/docker.sock`.
+    /// Its address: `unix:///var/run/docker.sock`.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// `docker`, which must succeed; what it printed, without white space at its ends.
+    /// Runs `docker`, which must succeed; returns its trimmed output.
     #[track_caller]
     pub(crate) fn docker(&self, args: &[&str]) -> String {
         self.try_docker(args).unwrap_or_else(|error| panic!("docker {args:?}: {error}"))
     }
 
-    /// The same, which may fail: then what it complained of.
+    /// The same, but may fail; the error is its error output.
     pub(crate) fn try_docker(&self, args: &[&str]) -> Result<String, String> {
         said(self.command().args(args)).map(|text| text.trim().to_owned())
     }
 
-    /// `docker` for this daemon, to be run by the caller.
+    /// A `docker` command for this daemon, for the caller to run.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("docker");
-        // Without BuildKit: its client is a program of its own, which may not be there.
+        // Without BuildKit: its client is a separate program, which may be missing.
         command.env("DOCKER_HOST", &self.host).env("DOCKER_BUILDKIT", "0").stdin(Stdio::null());
         command
     }
 
-    /// Builds an image from scratch with these files, by their names in it, and further lines for its Dockerfile. The
-    /// answer is the image's full name.
+    /// Builds an image from scratch with these files, by their names in the image, and these additional Dockerfile
+    /// lines. Returns the image's full name.
     pub(crate) fn build(&self, name: &str, lines: &str, files: &[(&str, &Path)]) -> String {
         let (image, folder) = (format!("{}-{name}", self.run), TempDir::new().expect("a folder"));
-        // An image of its own in every layer: one that another test removes meanwhile may be the same otherwise.
+        // Every layer is unique; otherwise another test could remove an identical image meanwhile.
         let mut text = format!("FROM scratch\nLABEL {LABEL}-image={image}\n");
         for (name, file) in files {
             fs::copy(file, folder.path().join(name)).expect("the file is there");
@@ -120,19 +120,19 @@ impl Docker {
         image
     }
 
-    /// The image of `web`, with further lines for its Dockerfile.
+    /// The image of `web`, with additional Dockerfile lines.
     pub(crate) fn build_web(&self, name: &str, lines: &str) -> String {
         self.build(name, &format!("ENTRYPOINT [\"/web\"]\n{lines}"), &[("web", web())])
     }
 
-    /// `docker run --detach` with these arguments, the image's name among them; the container's id.
+    /// `docker run --detach` with these arguments, including the image's name; returns the container's id.
     #[track_caller]
     pub(crate) fn run(&self, args: &[&str]) -> String {
         let label = format!("{LABEL}={}", self.run);
         self.docker(&[&["run", "--detach", "--label", &label], args].concat())
     }
 
-    /// A network of this name, which is preceded by the test's own.
+    /// Creates a network with this name after the test's prefix.
     pub(crate) fn network(&self, name: &str) -> String {
         let network = format!("{}-{name}", self.run);
         self.docker(&["network", "create", &network]);
@@ -140,7 +140,7 @@ impl Docker {
         network
     }
 
-    /// A container's address in a network, or in its only one.
+    /// A container's address in the given network, or in its only one.
     pub(crate) fn ip(&self, id: &str, network: Option<&str>) -> String {
         let format = match network {
             Some(name) => format!("{{{{(index .NetworkSettings.Networks {name:?}).IPAddress}}}}"),
@@ -149,7 +149,7 @@ impl Docker {
         self.docker(&["inspect", "--format", &format, id])
     }
 
-    /// Waits until `web` in this container answers at port 80.
+    /// Waits until `web` in this container answers on port 80.
     pub(crate) fn wait_web(&self, id: &str) {
         let address = format!("{}:80", self.ip(id, None));
         wait(&format!("{address} answers"), || std::net::TcpStream::connect(&address).is_ok());
@@ -161,12 +161,12 @@ impl Docker {
         said(Command::new("kill").args([&format!("-{name}"), &id])).expect("it runs");
     }
 
-    /// Ends our own daemon, and its containers with it.
+    /// Ends our own daemon and its containers.
     pub(crate) fn stop(&mut self) {
         self.own.as_mut().expect("a daemon of our own").stop();
     }
 
-    /// Starts our own daemon again, with the data that it has or as a new one.
+    /// Starts our own daemon again, with its data or as a new one.
     pub(crate) fn start(&mut self, anew: bool) {
         let own = self.own.as_mut().expect("a daemon of our own");
         if anew {
@@ -219,7 +219,7 @@ impl Drop for Docker {
 }
 
 impl Own {
-    /// Asks it to end, and ends it if it does not.
+    /// Asks it to end, and kills it if it does not.
     fn stop(&mut self) {
         drop(said(Command::new("kill").args(["-TERM", &self.child.id().to_string()])));
         let deadline = Instant::now() + PATIENCE;
@@ -233,7 +233,8 @@ impl Own {
 }
 
 impl Own {
-    /// It leaves mounts behind, such as that of the machine's network, below which its folder cannot be deleted.
+    /// The daemon leaves mounts behind, such as network namespaces, and its folder cannot be deleted before they are
+    /// unmounted.
     fn unmount(&self) {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
@@ -263,12 +264,12 @@ impl Drop for Bridge {
     }
 }
 
-/// Says so where everybody sees it: the standard error itself, which a test that passes does not keep to itself.
+/// Prints to the real standard error, which is shown even if the test passes.
 fn skipped(why: &str) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     let line = format!("SKIPPED: {test}: no Docker daemon{why}\n");
     drop(std::io::stderr().write_all(line.as_bytes()));
-    // The list that test.sh shows at its end.
+    // The list that test.sh prints at its end.
     if let Some(file) = std::env::var_os("POINTSMAN_TEST_SKIPPED") {
         let opened = OpenOptions::new().append(true).create(true).open(file);
         opened.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of what was skipped");
@@ -284,7 +285,8 @@ fn dockerd() -> Option<PathBuf> {
 fn spawn(program: &Path, folder: &Path, bridge: &Bridge) -> Child {
     let log = fs::File::create(folder.join("log")).expect("a file");
     let place = |name: &str| folder.join(name).display().to_string();
-    // Not that of the machine's own daemon. Before 23.0 a daemon has its id from a key that all of a machine share.
+    // Not the id of the machine's own daemon: before version 23.0, all daemons of a machine derive their id from the
+    // same key.
     let old = said(Command::new(program).arg("--version")).is_ok_and(|text| text.contains("version 20."));
     let key = if old { format!("{{\"deprecated-key-path\": {:?}}}", place("data/key.json")) } else { "{}".to_owned() };
     fs::write(folder.join("daemon.json"), key).expect("written");
@@ -300,14 +302,14 @@ fn spawn(program: &Path, folder: &Path, bridge: &Bridge) -> Child {
         .expect("it is a program")
 }
 
-/// What a command printed; what it complained of, if it fails.
+/// The output of a command, or its error output if it fails.
 fn said(command: &mut Command) -> Result<String, String> {
     let out = command.output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -317,7 +319,7 @@ pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The program of `web.rs`, built when it is first needed.
+/// The program of `web.rs`, built on first use.
 pub(crate) fn web() -> &'static Path {
     static WEB: OnceLock<PathBuf> = OnceLock::new();
     WEB.get_or_init(|| {
@@ -325,7 +327,7 @@ pub(crate) fn web() -> &'static Path {
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("web");
         let age = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
         if !age(&program).and_then(|built| Ok(built > age(&source)?)).unwrap_or(false) {
-            // Other test programs may want it, too: it is there whole or not at all.
+            // Other test programs may build it at the same time, so move it into place whole.
             let new = program.with_extension(std::process::id().to_string());
             let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
             let mut command = Command::new(rustc);

@@ -1,13 +1,13 @@
-//! Ports for those who must know them before they are bound.
+//! Ports for programs that must know them before they bind them.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Below what the kernel gives to whoever asks for port 0 (`net.ipv4.ip_local_port_range`), so that nobody is given one
-/// of these before its use.
+/// Below the kernel's range for port 0 (`net.ipv4.ip_local_port_range`), so that the kernel gives none of these to
+/// another program.
 const PORTS: std::ops::Range<u32> = 16_000..32_000;
 
-/// A port that nothing listens on, another one each time.
+/// A port that nothing listens on, different for each call.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(97);

@@ -1,9 +1,9 @@
-//! A web server for containers: one static program without dependencies, built by `rustc` when a test needs it.
+//! A web server for containers: one static program without dependencies, built by `rustc` on first use.
 //!
-//! `web` serves until it is told to stop (TERM), and then finishes what runs. From the environment: `NAME`, which it
-//! answers, and `PORT` (80). `/` answers the name; `/bytes/N` so many bytes; `/count` how many requests it has had;
-//! `/slow?ms=N` waits that long; `/health` answers 200, from `/sick` until `/well` 503; `/env?NAME` what the environment
-//! has. `web check URL` asks and exits with 0 or 1; `web exit` does so at once.
+//! `web` serves until TERM, and then finishes open requests. Environment: `NAME`, its response, and `PORT` (80). `/`
+//! answers with the name; `/bytes/N` with that many bytes; `/count` with the number of requests so far; `/slow?ms=N`
+//! after that time; `/health` with 200, but with 503 from `/sick` until `/well`; `/env?NAME` with a variable of the
+//! environment. `web check URL` requests the URL and exits with 0 or 1; `web exit` does so at once.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,10 +14,10 @@ use std::time::Duration;
 static STOPPING: AtomicBool = AtomicBool::new(false);
 static SICK: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
-/// Requests that have no answer yet.
+/// Open requests.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
-/// How often somebody who waits looks whether it is to stop.
+/// How often a waiting thread checks whether to stop.
 const BEAT: Duration = Duration::from_millis(10);
 const TERM: i32 = 15;
 
@@ -51,7 +51,7 @@ fn serve() {
             Err(_) => sleep(BEAT),
         }
     }
-    // What the kernel has accepted for us is served, too.
+    // Also serves connections that the kernel has already accepted.
     while let Ok((stream, _)) = listener.accept() {
         spawn(move || client(stream));
     }
@@ -62,7 +62,7 @@ fn serve() {
     }
 }
 
-/// Requests of one connection, one after another.
+/// The requests of one connection, one after another.
 fn client(stream: TcpStream) {
     let prepared = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(BEAT)));
     let (Ok(()), Ok(mut writer)) = (prepared, stream.try_clone()) else { return };
@@ -78,7 +78,7 @@ fn client(stream: TcpStream) {
     }
 }
 
-/// Waits for the first byte of a request; nothing more comes when it is to stop.
+/// Waits for the first byte of a request; `false` when it is time to stop.
 fn begins(reader: &mut BufReader<TcpStream>) -> bool {
     loop {
         match reader.fill_buf() {
@@ -93,7 +93,7 @@ fn begins(reader: &mut BufReader<TcpStream>) -> bool {
     }
 }
 
-/// Reads a head and a body with a length; the request's target.
+/// Reads a head, and a body with a length; returns the request's target.
 fn head(reader: &mut BufReader<TcpStream>) -> Option<String> {
     reader.get_ref().set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let (mut first, mut length) = (String::new(), 0);

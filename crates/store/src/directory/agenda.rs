@@ -1,4 +1,5 @@
-//! What is to be read again, and when: files being written wait until they are closed. Pure: the time is an argument.
+//! Schedules which paths to read again, and when: files being written wait until they are closed. Pure: the time is an
+//! argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,58 +7,58 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::watches::Sight;
+use super::watches::FileEvent;
 
-/// Events that come together are worked on together: after this much quiet,
+/// Events that arrive together are handled together: after this much quiet,
 const QUIET: Duration = Duration::from_millis(2);
 /// or this long after the first.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// A file that stays open for writing, and unwritten, for longer than this is read as it is.
+/// A file open for writing longer than this without a write is read anyway.
 const UNCLOSED: Duration = Duration::from_secs(30);
-/// A file that was made, or that an editor set aside, is written within this time, or read as it is.
+/// A new file, or one that an editor renamed to a backup, is read after this time even if it is not written.
 const EXPECTED: Duration = Duration::from_secs(1);
-/// An empty file that nobody writes to within this time is empty.
+/// An empty file without a write for this long counts as empty.
 pub(super) const FRESH: Duration = Duration::from_millis(500);
 
-/// What is to be read again.
+/// The paths to read again.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct ReadSchedule {
     changed: BTreeSet<PathBuf>,
-    /// Not to be read before then, unless closed first.
+    /// Do not read before this time, unless the file is closed first.
     written: BTreeMap<PathBuf, Instant>,
     overflow: bool,
     first: Option<Instant>,
     last: Option<Instant>,
 }
 
-/// What is to be read now.
+/// The paths to read now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Due {
-    /// At and below these paths.
+    /// Read at and below these paths.
     pub(super) paths: BTreeSet<PathBuf>,
-    /// Everything, with new watches: some events are lost.
+    /// Read everything with new watches, because events were lost.
     pub(super) everything: bool,
 }
 
-impl Agenda {
-    /// Takes note of a sight.
-    pub(super) fn note(&mut self, sight: Sight, now: Instant) {
-        match sight {
-            Sight::Changed(path) => {
+impl ReadSchedule {
+    /// Records a file event.
+    pub(super) fn note(&mut self, event: FileEvent, now: Instant) {
+        match event {
+            FileEvent::Changed(path) => {
                 self.written.remove(&path);
                 self.change(path, now);
             }
-            Sight::Touched(path) => self.change(path, now),
-            Sight::Written(path) => self.hold(path, now + UNCLOSED),
-            Sight::Expected(path) => self.hold(path, now + EXPECTED),
-            Sight::Overflow => {
+            FileEvent::Touched(path) => self.change(path, now),
+            FileEvent::Written(path) => self.hold(path, now + UNCLOSED),
+            FileEvent::Expected(path) => self.hold(path, now + EXPECTED),
+            FileEvent::Overflow => {
                 self.overflow = true;
                 self.stamp(now);
             }
         }
     }
 
-    /// Does not read this path before then, unless it is closed first.
+    /// Does not read this path before `until`, unless it is closed first.
     pub(super) fn hold(&mut self, path: PathBuf, until: Instant) {
         self.written.insert(path, until);
     }
@@ -67,13 +68,13 @@ impl Agenda {
         self.written.contains_key(path)
     }
 
-    /// When there is something to do next.
+    /// When the next work is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let settled = self.first.zip(self.last).map(|(first, last)| (last + QUIET).min(first + PATIENCE));
         settled.into_iter().chain(self.written.values().copied()).min()
     }
 
-    /// What is to be done by now.
+    /// The work due by now.
     pub(super) fn take(&mut self, now: Instant) -> Due {
         if self.due().is_none_or(|due| due > now) {
             return Due::default();
@@ -87,7 +88,7 @@ impl Agenda {
         (self.first, self.last) = (None, None);
         let everything = std::mem::take(&mut self.overflow);
         if everything {
-            // Whether these were closed may be among the events that are lost.
+            // The lost events may include the closing of these files.
             self.written.clear();
         }
         let written = &self.written;
@@ -111,22 +112,22 @@ impl Agenda {
 mod tests {
     use super::*;
 
-    /// Each step is a time in ms and what is seen then: `+f` closed, `~f` being written, `^f` expected,
-    /// `.f` touched, `!` overflow, `?` ask. The answer is what each `?` gave.
+    /// Each step is a time in ms and the file event at that time: `+f` closed, `~f` being written, `^f` expected, `.f`
+    /// touched, `!` overflow, `?` take the work. `want` lists the work of each `?`.
     fn check(steps: &[(u64, &str)], want: &[&str]) {
         let start = Instant::now();
-        let mut agenda = Agenda::default();
+        let mut schedule = ReadSchedule::default();
         let mut got = Vec::new();
         for (at, step) in steps {
             let now = start + Duration::from_millis(*at);
             let path = PathBuf::from(&step[1..]);
             match &step[..1] {
-                "+" => agenda.note(Sight::Changed(path), now),
-                "~" => agenda.note(Sight::Written(path), now),
-                "^" => agenda.note(Sight::Expected(path), now),
-                "." => agenda.note(Sight::Touched(path), now),
-                "!" => agenda.note(Sight::Overflow, now),
-                _ => got.push(describe(&agenda.take(now))),
+                "+" => schedule.note(FileEvent::Changed(path), now),
+                "~" => schedule.note(FileEvent::Written(path), now),
+                "^" => schedule.note(FileEvent::Expected(path), now),
+                "." => schedule.note(FileEvent::Touched(path), now),
+                "!" => schedule.note(FileEvent::Overflow, now),
+                _ => got.push(describe(&schedule.take(now))),
             }
         }
         assert_eq!(got, want, "{steps:?}");

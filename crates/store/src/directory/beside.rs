@@ -7,8 +7,8 @@ use crate::error::StoreError;
 use crate::model::{ASIDE, Amended, Listing};
 
 impl Directory {
-    /// Everything below a full key; nothing where there is no such folder. Of what is kept aside, keys whose owner has
-    /// ended are left out.
+    /// Everything below a full key; nothing if the folder does not exist. Below [`ASIDE`], keys whose owner has ended
+    /// are omitted.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         let folder = self.path(prefix);
         let mut found = blocking(move || files::walk(&folder, "", &mut |_| {})).await;
@@ -27,14 +27,14 @@ impl Directory {
                 }
             }
         }
-        // The listed path itself may be a file: a key, not something below one.
+        // The listed path may itself be a file; it is not below itself.
         listing.entries.retain(|(key, _)| !key.is_empty());
         listing.entries.sort_unstable();
         listing.directories.sort_unstable();
         Ok(listing)
     }
 
-    /// Replaces a value by what `change` makes of it, while nobody edits under a lease.
+    /// Replaces a value with the result of `change`, under the lock for edits of leased keys.
     pub async fn amend(
         &self,
         key: &str,
@@ -49,7 +49,7 @@ impl Directory {
         }
     }
 
-    /// Counts the number in a key up by one; the answer is what it is now.
+    /// Increments the number in a key and returns it.
     pub async fn count(&self, key: &str) -> Result<u64, StoreError> {
         let store = self.clone();
         let _alone = blocking(move || lease::alone(&store)).await?;

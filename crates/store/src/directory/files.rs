@@ -1,4 +1,4 @@
-//! Files read as keys: what a name means, what a file says, what is below a folder. Never writes, never watches.
+//! Reads files as keys: names, contents, and the tree below a folder. Never writes, never watches.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -8,23 +8,23 @@ use std::time::{Duration, SystemTime};
 
 /// etcd's own limit for a request is 1.5 MiB.
 const LARGEST: u64 = 1 << 20;
-/// Deeper than any key that is read, and a bound for folders that links make endless.
+/// Deeper than any key; stops at folders that links make endless.
 const DEEPEST: usize = 64;
-/// An empty file younger than this may be one that a shell has opened and not written yet.
+/// An empty file younger than this may have been opened by a shell that has not written yet.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// What is at a path.
+/// The content of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// A key's value.
     Value(Box<[u8]>),
-    /// A file that was emptied or made a moment ago: a writer may be about to fill it.
+    /// A file just made or emptied: a writer may be about to fill it.
     Fresh,
-    /// It is there, but cannot be read.
+    /// Exists, but cannot be read.
     Unreadable(String),
 }
 
-/// What is below a path. Keys are relative to the folder that the walk was told of.
+/// The files and folders below a path. Keys are relative to the folder passed to `walk`.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Files, and folders that cannot be read.
@@ -33,7 +33,7 @@ pub(super) struct Found {
     pub(super) folders: Vec<Box<str>>,
 }
 
-/// Whether a file of this name is an editor's, or ours, on its way to become or to back up another one.
+/// Whether a file name is a temporary or backup file of an editor or of ours.
 pub(super) fn is_passing(name: &str) -> bool {
     name.starts_with('.')
         || name.ends_with('~')
@@ -41,8 +41,8 @@ pub(super) fn is_passing(name: &str) -> bool {
         || (name.starts_with('#') && name.ends_with('#'))
 }
 
-/// Reads whatever is at a path: nothing, one file, or a folder with all below it. `enter` is called with each folder
-/// before it is read, so that a watch set there misses nothing.
+/// Reads a path: nothing, one file, or a folder and everything below it. Calls `enter` before reading each folder, so
+/// that a watch set there misses nothing.
 pub(super) fn walk(path: &Path, key: &str, enter: &mut dyn FnMut(&Path)) -> Found {
     let mut walk = Walk { enter, around: Vec::new(), found: Found::default() };
     walk.visit(path, key);
@@ -51,7 +51,7 @@ pub(super) fn walk(path: &Path, key: &str, enter: &mut dyn FnMut(&Path)) -> Foun
 
 struct Walk<'a> {
     enter: &'a mut dyn FnMut(&Path),
-    /// Device and inode of the folders around: one that shows up again below itself is a loop.
+    /// Device and inode of the parent folders; one that appears again below itself is a loop.
     around: Vec<(u64, u64)>,
     found: Found,
 }
@@ -61,7 +61,7 @@ impl Walk<'_> {
         match fs::metadata(path) {
             Ok(about) if about.is_dir() => self.folder(path, key, &about),
             Ok(about) if about.is_file() => self.file(path, key),
-            // Devices, sockets and pipes are no keys.
+            // Devices, sockets and pipes are not keys.
             Ok(_) => {}
             Err(error) => self.unreadable(key, &error),
         }
@@ -104,7 +104,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What vanished before it could be read is not there; anything else is there and keeps its last value.
+    /// A path that vanished before it could be read does not exist; any other error keeps the key's last value.
     fn unreadable(&mut self, key: &str, error: &io::Error) {
         if !is_missing(error) {
             self.found.files.push((key.into(), Content::Unreadable(error.to_string())));
@@ -112,14 +112,14 @@ impl Walk<'_> {
     }
 }
 
-/// Whether the error says that nothing is there.
+/// Whether the error means that the path does not exist.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Reads one file.
 pub(super) fn read(path: &Path) -> io::Result<Content> {
-    // Should a pipe take the file's place meanwhile, opening it must not wait for a writer.
+    // If a pipe replaces the file meanwhile, opening it must not wait for a writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let mut value = Vec::new();
     (&file).take(LARGEST + 1).read_to_end(&mut value)?;
@@ -138,7 +138,7 @@ pub(super) fn read(path: &Path) -> io::Result<Content> {
 fn is_fresh(file: &File) -> bool {
     let modified = file.metadata().and_then(|about| about.modified());
     modified.is_ok_and(|modified| {
-        // A time in the future is a clock that was set back, not a file just written.
+        // A time in the future means that the clock was set back, not that the file is new.
         SystemTime::now().duration_since(modified).is_ok_and(|age| age < FRESH)
     })
 }

@@ -1,5 +1,5 @@
-//! Follows the prefix's folder: what changed is read again and compared with what was told. Ends only when nobody
-//! receives.
+//! Follows the prefix's folder: reads changed paths again and sends the differences. Ends only when the receiver is
+//! dropped.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
@@ -12,35 +12,36 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::agenda::{Agenda, Due, FRESH};
+use super::agenda::{Due, FRESH, ReadSchedule};
 use super::files::Content;
 use super::lease::Sweeper;
-use super::scan::{Identity, Place, Reading, Scan, Stock, scan};
+use super::scan::{Contents, Identity, Place, Reading, Scan, scan};
 use super::store::{Directory, blocking};
-use super::watches::{self, Eyes, Sight, Watches};
+use super::watches::{self, EventSource, FileEvent, Watches};
 use crate::backoff::jitter;
 use crate::known::Known;
 use crate::model::{Condition, Update};
 
-/// How often we see whether the store's folder is still there, the same, and what happens where nothing is watched.
+/// How often to check that the store's folder still exists and is the same one, and to read folders that are not
+/// watched.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Nobody receives.
-struct Unheard;
+/// The receiver was dropped.
+struct ReceiverDropped;
 
-/// How it stands with the store's own folder.
+/// The state of the store's own folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Root {
     /// Never seen.
     Awaited,
     Here(Identity),
-    /// Gone; what it was.
+    /// Missing or unmounted; its last identity.
     Away(Identity),
 }
 
 impl Directory {
-    /// Sends the prefix's keys and then every change, even if the folder is away for a while, until the receiver is
-    /// gone. Revisions are our own, from 1.
+    /// Sends the prefix's keys and then every change, also while the folder is missing, until the receiver is dropped.
+    /// Revisions are our own count, from 1.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         DirectoryFollower::new(self, updates, condition).run().await;
     }
@@ -54,18 +55,18 @@ pub(super) struct DirectoryFollower {
     audit: Duration,
     updates: mpsc::Sender<Update>,
     condition: watch::Sender<Condition>,
-    eyes: Option<Eyes>,
+    source: Option<EventSource>,
     watches: Option<Watches>,
-    agenda: Agenda,
+    schedule: ReadSchedule,
     known: Known,
     /// 0 before the first listing.
     revision: u64,
     root: Root,
-    /// Why not everything is watched: then it is read every tick.
+    /// Why some folders are not watched; all are then read at every tick.
     blind: Option<String>,
-    /// What was last said of that.
+    /// The last `blind` that was logged.
     blind_told: Option<String>,
-    /// Keys that keep their last value, and why.
+    /// Keys that keep their last value, and the reason.
     unreadable: HashMap<Box<str>, String>,
     next_tick: Instant,
     next_audit: Instant,
@@ -82,9 +83,9 @@ impl DirectoryFollower {
             audit: store.audit,
             updates,
             condition,
-            eyes: None,
+            source: None,
             watches: None,
-            agenda: Agenda::default(),
+            schedule: ReadSchedule::default(),
             known: Known::default(),
             revision: 0,
             root: Root::Awaited,
@@ -97,16 +98,16 @@ impl DirectoryFollower {
     }
 
     pub(super) async fn run(mut self) {
-        // An embedded store starts with nothing. Whether this helps is seen at the first tick.
+        // An embedded store starts empty. The first tick shows whether this worked.
         let _ = fs::create_dir_all(&self.place.root);
-        let Err(Unheard) = self.turns().await;
+        let Err(ReceiverDropped) = self.turns().await;
     }
 
-    async fn turns(&mut self) -> Result<Infallible, Unheard> {
+    async fn turns(&mut self) -> Result<Infallible, ReceiverDropped> {
         loop {
             let now = Instant::now();
-            let work = self.agenda.take(now);
-            // Before any deletion is told: is it perhaps the whole store that has gone?
+            let work = self.schedule.take(now);
+            // Before any deletion is sent: check whether the whole store is missing.
             if now >= self.next_tick || work != Due::default() {
                 self.tick(now).await?;
             }
@@ -119,34 +120,34 @@ impl DirectoryFollower {
         }
     }
 
-    async fn wait(&mut self) -> Result<(), Unheard> {
-        let until = self.agenda.due().map_or(self.next_tick, |due| due.min(self.next_tick));
+    async fn wait(&mut self) -> Result<(), ReceiverDropped> {
+        let until = self.schedule.due().map_or(self.next_tick, |due| due.min(self.next_tick));
         tokio::select! {
-            sights = look(&mut self.eyes, &mut self.watches) => self.note(sights),
+            events = look(&mut self.source, &mut self.watches) => self.note(events),
             () = sleep_until(until) => {}
-            () = self.updates.closed() => return Err(Unheard),
+            () = self.updates.closed() => return Err(ReceiverDropped),
         }
         Ok(())
     }
 
-    fn note(&mut self, sights: Vec<Sight>) {
+    fn note(&mut self, events: Vec<FileEvent>) {
         let now = Instant::now();
-        for sight in sights {
-            let seen = match sight {
-                Sight::Changed(path) => self.place.concerns(&path).map(Sight::Changed),
-                Sight::Touched(path) => self.place.concerns(&path).map(Sight::Touched),
-                Sight::Written(path) => self.place.concerns(&path).map(Sight::Written),
-                Sight::Expected(path) => self.place.concerns(&path).map(Sight::Expected),
-                Sight::Overflow => Some(Sight::Overflow),
+        for event in events {
+            let seen = match event {
+                FileEvent::Changed(path) => self.place.concerns(&path).map(FileEvent::Changed),
+                FileEvent::Touched(path) => self.place.concerns(&path).map(FileEvent::Touched),
+                FileEvent::Written(path) => self.place.concerns(&path).map(FileEvent::Written),
+                FileEvent::Expected(path) => self.place.concerns(&path).map(FileEvent::Expected),
+                FileEvent::Overflow => Some(FileEvent::Overflow),
             };
-            if let Some(sight) = seen {
-                self.agenda.note(sight, now);
+            if let Some(event) = seen {
+                self.schedule.note(event, now);
             }
         }
     }
 
-    /// Looks whether the root is there and the same; reads everything if that is due.
-    async fn tick(&mut self, now: Instant) -> Result<(), Unheard> {
+    /// Checks that the root exists and is the same; reads everything if that is due.
+    async fn tick(&mut self, now: Instant) -> Result<(), ReceiverDropped> {
         let (due, audit) = (now >= self.next_tick, now >= self.next_audit);
         if due {
             self.sweep().await;
@@ -155,8 +156,8 @@ impl DirectoryFollower {
         let place = self.place.clone();
         match (blocking(move || place.look()).await, self.root) {
             (Err(why), _) => self.lose(&why),
-            (Ok((seen, Stock::Empty)), Root::Here(was) | Root::Away(was)) if seen.device != was.device => {
-                self.lose("another, empty file system is there: is the right one mounted?");
+            (Ok((seen, Contents::Empty)), Root::Here(was) | Root::Away(was)) if seen.device != was.device => {
+                self.lose("it is now on another file system, which is empty; is the right one mounted?");
             }
             (Ok((seen, _)), Root::Here(was)) if seen == was => match (due && audit, self.blind.is_some()) {
                 (true, true) => return self.begin_anew().await,
@@ -201,10 +202,10 @@ impl DirectoryFollower {
     }
 
     /// Reads everything with new watches.
-    async fn begin_anew(&mut self) -> Result<(), Unheard> {
+    async fn begin_anew(&mut self) -> Result<(), ReceiverDropped> {
         self.blind = None;
-        (self.eyes, self.watches) = match watches::open() {
-            Ok((eyes, watches)) => (Some(eyes), Some(watches)),
+        (self.source, self.watches) = match watches::open() {
+            Ok((source, watches)) => (Some(source), Some(watches)),
             Err(error) => {
                 self.go_blind(error.to_string());
                 (None, None)
@@ -215,19 +216,19 @@ impl DirectoryFollower {
         Ok(())
     }
 
-    async fn audit(&mut self) -> Result<(), Unheard> {
+    async fn audit(&mut self) -> Result<(), ReceiverDropped> {
         self.next_audit = Instant::now() + jitter(self.audit, 0.8..1.2, &mut fastrand::Rng::new());
         self.read_everything().await
     }
 
-    async fn read_everything(&mut self) -> Result<(), Unheard> {
+    async fn read_everything(&mut self) -> Result<(), ReceiverDropped> {
         self.read_again(BTreeSet::from([self.place.folder.clone()])).await
     }
 
-    /// Says once that not everything is watched. From now on all is read every tick, until a new try.
+    /// Logs once that some folders are not watched. All are then read at every tick, until watching is tried again.
     fn go_blind(&mut self, why: String) {
         if self.blind_told.as_ref() != Some(&why) {
-            warn!("{why}: not every folder is watched, so all are read every second (see fs.inotify in sysctl)");
+            warn!("{why}: cannot watch every folder; reading all of them every second (see fs.inotify in sysctl)");
             self.blind_told = Some(why.clone());
         }
         self.blind = Some(why);
@@ -242,8 +243,8 @@ impl DirectoryFollower {
         self.condition.send_replace(now);
     }
 
-    /// Reads these paths again and tells what differs.
-    async fn read_again(&mut self, paths: BTreeSet<PathBuf>) -> Result<(), Unheard> {
+    /// Reads these paths again and sends the differences.
+    async fn read_again(&mut self, paths: BTreeSet<PathBuf>) -> Result<(), ReceiverDropped> {
         if paths.is_empty() {
             return Ok(());
         }
@@ -261,7 +262,7 @@ impl DirectoryFollower {
         self.tell(changes).await
     }
 
-    async fn tell(&mut self, changes: Vec<Change>) -> Result<(), Unheard> {
+    async fn tell(&mut self, changes: Vec<Change>) -> Result<(), ReceiverDropped> {
         let first = self.revision == 0;
         if !first && changes.is_empty() {
             return Ok(());
@@ -272,10 +273,10 @@ impl DirectoryFollower {
             true => Update::Reset { revision, entries: changes.into_iter().filter_map(entry).collect() },
             false => Update::Changes { revision, changes },
         };
-        self.updates.send(update).await.map_err(|_| Unheard)
+        self.updates.send(update).await.map_err(|_| ReceiverDropped)
     }
 
-    /// Adds what a reading changes. What is there but cannot be read, or is being written, keeps its last value.
+    /// Adds the changes that a reading shows. A file that cannot be read, or is being written, keeps its last value.
     fn compare(&mut self, reading: Reading, changes: &mut Vec<Change>) {
         let Reading { key: at, found } = reading;
         let mut there = There::default();
@@ -299,14 +300,14 @@ impl DirectoryFollower {
 
     fn judge(&mut self, at: &str, key: &str, content: Content) -> Option<Box<[u8]>> {
         let path = self.place.path(key);
-        if self.agenda.holds(&path) {
+        if self.schedule.holds(&path) {
             return None;
         }
         match content {
-            // It was closed, or nobody came to fill it: it is meant to be empty.
+            // It was closed, or nobody filled it in time: it is empty.
             Content::Fresh if at == key => Some(Box::default()),
             Content::Fresh => {
-                self.agenda.hold(path, Instant::now() + FRESH);
+                self.schedule.hold(path, Instant::now() + FRESH);
                 None
             }
             Content::Unreadable(why) => {
@@ -320,15 +321,15 @@ impl DirectoryFollower {
         }
     }
 
-    /// Says once why a key keeps its last value.
+    /// Logs once why a key keeps its last value.
     fn complain(&mut self, key: &str, why: String) {
         if self.unreadable.get(key) != Some(&why) {
-            warn!("{}: {why}; what was last read of it stays", self.place.path(key).display());
+            warn!("{}: {why}; keeping its last value", self.place.path(key).display());
             self.unreadable.insert(key.into(), why);
         }
     }
 
-    /// The deletions at and below a path where only these files are.
+    /// Deletions at and below a path that now holds only the files in `there`.
     fn gone(&mut self, at: &str, there: &There) -> Vec<Change> {
         let below = self.known.below(at).map(Box::<str>::from);
         let itself = self.known.contains(at).then(|| at.into());
@@ -342,20 +343,20 @@ impl DirectoryFollower {
         gone.into_iter().map(|key| Change::Delete { key }).collect()
     }
 
-    /// Whether a known key is still there, or in a folder that cannot be read, or about to be written.
+    /// Whether a known key still exists, is in an unreadable folder, or is about to be written.
     fn stays(&self, key: &str, there: &There) -> bool {
         let mut folders = key.match_indices('/').map(|(end, _)| &key[..end]).chain([""]);
         there.files.contains(key)
             || folders.any(|folder| there.unread.contains(folder))
-            || self.agenda.holds(&self.place.path(key))
+            || self.schedule.holds(&self.place.path(key))
     }
 }
 
-/// What a reading found.
+/// The result of a reading.
 #[derive(Default)]
 struct There {
     files: HashSet<Box<str>>,
-    /// Those that cannot be read; they may be folders.
+    /// Unreadable ones; they may be folders.
     unread: HashSet<Box<str>>,
 }
 
@@ -366,10 +367,10 @@ fn entry(change: Change) -> Option<(Box<str>, Box<[u8]>)> {
     }
 }
 
-/// Waits for events; for ever where there is nothing to see with.
-async fn look(eyes: &mut Option<Eyes>, watches: &mut Option<Watches>) -> Vec<Sight> {
-    let (Some(eyes), Some(watches)) = (eyes, watches) else {
+/// Waits for events; forever if nothing is watched.
+async fn look(source: &mut Option<EventSource>, watches: &mut Option<Watches>) -> Vec<FileEvent> {
+    let (Some(source), Some(watches)) = (source, watches) else {
         return std::future::pending().await;
     };
-    eyes.look(watches).await
+    source.look(watches).await
 }

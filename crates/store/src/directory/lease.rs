@@ -1,9 +1,9 @@
-//! A lease in a folder: a file that its owner keeps locked for as long as it runs, and that lists the owner's keys. The
-//! kernel lets go of the lock when the owner ends, however it ends, so nothing has to be renewed, and no clock is asked.
+//! A lease in a folder: a file that lists the owner's keys and that the owner keeps locked while it runs. The kernel
+//! releases the lock however the owner ends, so nothing has to be renewed, and no clock is read.
 //!
 //! ```text
-//! locked ─owner ends─> free ─for ttl, seen by whoever follows the folder─> keys and file removed
-//!                        └─owner comes back─> locked, with its keys
+//! locked ─owner ends─> free ─for ttl, as seen by a follower of the folder─> keys and file removed
+//!                        └─owner returns─> locked, with its keys
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,18 +21,18 @@ use super::files;
 use super::files::Content;
 use super::store::{Directory, blocking, failed, replace_in_folder};
 use crate::error::StoreError;
-use crate::model::{ASIDE, Edit, Grip, Owner, is_same};
+use crate::model::{ASIDE, Edit, LeaseOutcome, Owner, is_same};
 
-/// Folders above a deleted key that are removed if they are empty now: `upstreams`, and the service's.
+/// Parent folders of a deleted key that are removed if they are empty: `upstreams`, and the service's folder.
 const EMPTIED: usize = 2;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Holdings {
-    /// How long the keys outlive their owner, milliseconds.
+    /// How long the keys live after their owner ends, in milliseconds.
     ttl: u64,
-    /// Full keys, and what the owner has written there: one value, or two while it is being replaced. A file that says
-    /// anything else is somebody else's.
+    /// Full keys, and the owner's value for each: one, or two while it is being replaced. A file with any other content
+    /// belongs to somebody else.
     keys: BTreeMap<String, Vec<String>>,
 }
 
@@ -62,15 +62,15 @@ impl DirectoryLease {
         self.ttl
     }
 
-    /// The lock is the renewal; all that can have happened is that the file was removed.
-    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
-        Ok(if is_at(&self.file, &self.path) { Grip::Done(0) } else { Grip::Ended })
+    /// The lock keeps the lease alive, so this only checks that the file still exists.
+    pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
+        Ok(if is_at(&self.file, &self.path) { LeaseOutcome::Done(0) } else { LeaseOutcome::Ended })
     }
 
-    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let (edits, work) = (edits.to_vec(), self.work());
         blocking(move || {
-            // Whether a key is somebody else's is seen and acted on as one.
+            // The ownership check and the edit happen under one lock.
             let _alone = match alone(&work.store) {
                 Ok(locked) => locked,
                 Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
@@ -97,7 +97,7 @@ impl DirectoryLease {
     pub(crate) async fn release(&self) -> Result<(), StoreError> {
         let work = self.work();
         blocking(move || {
-            // After whatever was begun before and is dropped meanwhile.
+            // Waits for edits that were started and dropped.
             let _alone = alone(&work.store)?;
             end(&work.store, &work.path, &work.record()?).map_err(failed(&work.path))
         })
@@ -105,7 +105,7 @@ impl DirectoryLease {
     }
 }
 
-/// What is done with a lease where waiting for a disk is allowed.
+/// Blocking work on a lease.
 struct Errand {
     store: Directory,
     file: Arc<File>,
@@ -114,9 +114,9 @@ struct Errand {
 }
 
 impl Errand {
-    fn edit(&self, edit: &Edit) -> Result<Grip, StoreError> {
+    fn edit(&self, edit: &Edit) -> Result<LeaseOutcome, StoreError> {
         if !is_at(&self.file, &self.path) {
-            return Ok(Grip::Ended);
+            return Ok(LeaseOutcome::Ended);
         }
         let (path, key) = (self.store.file(edit.key())?, edit.key().to_owned());
         let written = self.record()?.keys.remove(&key).unwrap_or_default();
@@ -127,7 +127,7 @@ impl Errand {
         };
         if is_taken {
             self.update(|keys| drop(keys.remove(&key)))?;
-            return Ok(Grip::Taken);
+            return Ok(LeaseOutcome::Taken);
         }
         match edit {
             Edit::Put { value, .. } => {
@@ -139,13 +139,13 @@ impl Errand {
                 made.and_then(|()| replace_in_folder(&path, &line)).map_err(failed(&path))?;
                 self.update(|keys| drop(keys.insert(key, vec![now])))?;
             }
-            Edit::Delete { .. } if written.is_empty() => return Ok(Grip::Taken),
+            Edit::Delete { .. } if written.is_empty() => return Ok(LeaseOutcome::Taken),
             Edit::Delete { .. } => {
                 remove(&path).map_err(failed(&path))?;
                 self.update(|keys| drop(keys.remove(&key)))?;
             }
         }
-        Ok(Grip::Done(0))
+        Ok(LeaseOutcome::Done(0))
     }
 
     fn record(&self) -> Result<Holdings, StoreError> {
@@ -160,13 +160,13 @@ impl Errand {
     }
 }
 
-/// Whether a file says what its owner has written.
+/// Whether a file holds a value that its owner has written.
 fn is_written(value: &[u8], written: &[String]) -> bool {
     let value = String::from_utf8_lossy(value);
     written.iter().any(|written| is_same(&value, written))
 }
 
-/// Waits until no other process edits what has an owner, for as long as the file is kept.
+/// Locks edits of owned keys against other processes; holds the lock while the returned file is open.
 pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
     let path = store.path(&format!("{ASIDE}/lock"));
     let open = || {
@@ -175,7 +175,7 @@ pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?
             }
-            // To lock it, it need not be writable.
+            // Locking does not need write permission.
             other => other?,
         };
         flock(&file, FlockOperation::LockExclusive)?;
@@ -184,9 +184,9 @@ pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
     open().map_err(failed(&path))
 }
 
-/// Makes a folder of what is kept aside, for whom the store is: root, who happens to come first, is not to lock the
-/// balancer's user out. Never the store's own folder: one that is away, with the file system it is on, must not be taken for
-/// an empty one.
+/// Creates `.pointsman` and folders of keys with the owner of the store's folder, so that root starting first does not
+/// lock the balancer's user out. Never creates the store's own folder: a missing (or unmounted) folder must not look
+/// like an empty store.
 fn make_folder(store: &Directory, folder: &Path) -> io::Result<()> {
     let about = fs::metadata(&store.root)?;
     let below = folder.strip_prefix(&store.root).unwrap_or(folder);
@@ -194,7 +194,7 @@ fn make_folder(store: &Directory, folder: &Path) -> io::Result<()> {
     for part in below {
         made.push(part);
         match fs::create_dir(&made) {
-            // Only root can, and only for root it matters.
+            // Only root can do this, and only root needs to.
             Ok(()) => drop(std::os::unix::fs::chown(&made, Some(about.uid()), Some(about.gid()))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -203,14 +203,14 @@ fn make_folder(store: &Directory, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens and locks a lease's file. `None` while its owner runs. Whoever looks whether one does holds the lock for a
-/// moment too.
+/// Opens and locks a lease's file. `None` while its owner runs. Retries, because a process that checks for an owner
+/// also holds the lock briefly.
 fn open(store: &Directory, path: &Path) -> io::Result<Option<File>> {
     make_folder(store, path.parent().unwrap_or(path))?;
     for _ in 0..20 {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match try_lock(&file)? {
-            // Removed between being opened and being locked, by who found it free for too long.
+            // Deleted between open and lock, by a process that found it free for too long.
             true if !is_at(&file, path) => {}
             true => return Ok(Some(file)),
             false => std::thread::sleep(Duration::from_millis(5)),
@@ -227,7 +227,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether this open file is the one that stands at this path.
+/// Whether this open file is still the one at this path.
 fn is_at(file: &File, path: &Path) -> bool {
     let identity = |about: fs::Metadata| (about.dev(), about.ino());
     match (file.metadata(), fs::metadata(path)) {
@@ -247,22 +247,21 @@ fn read(file: &File) -> io::Result<Holdings> {
         }
         at = text.len() as u64;
     }
-    // An empty one is new; one that was cut short by a loss of power lists nothing that could be trusted.
+    // An empty file is new; a file truncated by a power loss lists nothing that could be trusted.
     Ok(serde_json::from_slice(&text).unwrap_or_default())
 }
 
-/// In place, as a file renamed to here would be another one, without the lock. The tail of a longer text before it is
-/// cut off last.
+/// Writes in place, because a renamed file would lose the lock. Cuts off the tail of a longer old text last.
 fn write(file: &File, record: &Holdings) -> io::Result<()> {
     let mut text = serde_json::to_vec(record)?;
     text.push(b'\n');
     let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
     let length = text.len() as u64;
-    // White space at the end is of no account, so that the text is whole whether the tail is cut off or not.
+    // Trailing white space is ignored, so the text is complete with or without the tail.
     text.resize(text.len().max(before), b' ');
     file.write_all_at(&text, 0)?;
     file.set_len(length)?;
-    // The keys are there after a loss of power, and so is whose they are.
+    // Keys survive a power loss, so their owner must too.
     file.sync_data()
 }
 
@@ -283,18 +282,18 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if !files::is_missing(&error) => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // Refused for folders that are not empty, and then those above are not either.
+    // Fails for folders that are not empty; then the folders above are not empty either.
     let above = path.ancestors().skip(1).take(EMPTIED);
     above.map(fs::remove_dir).take_while(Result::is_ok).for_each(drop);
     Ok(())
 }
 
-/// The full keys of leases whose owners have ended.
+/// Full keys of leases whose owner has ended.
 pub(super) fn orphaned(store: &Directory) -> BTreeSet<String> {
     free(store).into_iter().flat_map(|(_, _, record)| record.keys.into_keys()).collect()
 }
 
-/// The leases that nobody holds: path, locked file, what it says. The locks end with the files.
+/// Leases that nobody holds: path, locked file, content. Dropping the files releases the locks.
 fn free(store: &Directory) -> Vec<(PathBuf, File, Holdings)> {
     let folder = store.path(&format!("{ASIDE}/leases"));
     let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -306,15 +305,15 @@ fn free(store: &Directory) -> Vec<(PathBuf, File, Holdings)> {
     free.collect()
 }
 
-/// Ends leases that nobody has held for their time to live.
+/// Ends leases without an owner when their time to live is over.
 #[derive(Debug, Default)]
 pub(super) struct Sweeper {
-    /// Since when each was seen free.
+    /// The time at which each lease was first seen free.
     free: BTreeMap<PathBuf, Instant>,
 }
 
 impl Sweeper {
-    /// Looks once. Blocks.
+    /// Checks once. Blocks.
     pub(super) fn sweep(&mut self, store: &Directory, now: Instant) {
         let free = free(store);
         self.free.retain(|path, _| free.iter().any(|(known, ..)| known == path));
@@ -356,14 +355,14 @@ mod tests {
         store.put("/p/mine", b"x").await.unwrap();
         let edits = [put("/p/s/a/upstreams/1", "10.0.0.1"), put("/p/mine", "y")];
         let done: Vec<_> = lease.apply(&edits).await.into_iter().map(Result::unwrap).collect();
-        assert_eq!(done, [Grip::Done(0), Grip::Taken]);
+        assert_eq!(done, [LeaseOutcome::Done(0), LeaseOutcome::Taken]);
         assert!(matches!(DirectoryLease::grant(&store, &owner(), ttl).await, Err(StoreError::LeaseHeld { .. })));
         let (start, mut sweeper) = (Instant::now(), Sweeper::default());
         sweeper.sweep(&store, start + ttl * 2);
         drop(lease);
         assert_eq!(orphaned(&store).len(), 1);
         sweeper.sweep(&store, start + ttl * 3);
-        // It comes back within its time: nothing is lost, and the time begins anew.
+        // The owner returns in time: nothing is lost, and the time starts again.
         let lease = DirectoryLease::grant(&store, &owner(), ttl).await.unwrap();
         assert_eq!(lease.held().await.unwrap().len(), 1);
         sweeper.sweep(&store, start + ttl * 4);
@@ -372,7 +371,7 @@ mod tests {
             sweeper.sweep(&store, start + ttl * at);
             assert_eq!(folder.path().join("p/s/a/upstreams/1").exists(), there);
         }
-        // The folders that it made are gone too, and what is somebody else's is not.
+        // The folders that it made are removed too; other keys stay.
         assert!(!folder.path().join("p/s/a").exists());
         assert_eq!(fs::read_to_string(folder.path().join("p/mine")).unwrap(), "x\n");
     }

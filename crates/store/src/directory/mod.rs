@@ -1,9 +1,8 @@
-//! A folder as a store: a key is a file, its value the content less one final newline. Read and
-//! edited at once: files are small.
+//! A folder as a store: a file is a key, its content without the final newline is the value.
 //!
 //! ```text
-//! inotify -> which paths, and which of them are still being written -> read again -> what differs -> Changes
-//!   queue overflow, the audit, a folder that came back: read everything again, and tell what differs
+//! inotify -> changed paths, except files still being written -> read again -> differences -> Changes
+//!   queue overflow, the audit, a folder that returned: read everything again -> differences -> Changes
 //! ```
 //!
 //! | file | owns |

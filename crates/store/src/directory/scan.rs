@@ -1,5 +1,5 @@
-//! One piece of file work for the follower: set watches, read paths again, say what is there. Blocks; holds no state
-//! but the watches it is lent.
+//! One unit of file work for the follower: sets watches, reads paths, returns the result. Blocks; has no state except
+//! the watches that it borrows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,28 +10,28 @@ use std::path::{Path, PathBuf};
 use super::files::{self, Found};
 use super::watches::Watches;
 
-/// The store's folder and, in or at it, the prefix's.
+/// The store's folder and, in it or equal to it, the prefix's folder.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) root: PathBuf,
     pub(super) folder: PathBuf,
 }
 
-/// Which folder the root is: another one may come to stand at the same path.
+/// Identifies the root folder: another folder may be mounted or moved to the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) device: u64,
     pub(super) inode: u64,
 }
 
-/// Whether anything is in a folder.
+/// Whether a folder is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stock {
+pub(super) enum Contents {
     Empty,
     Some,
 }
 
-/// What one path was found to be.
+/// The reading of one path.
 #[derive(Debug)]
 pub(super) struct Reading {
     /// Relative key of the path; empty for the prefix itself.
@@ -43,27 +43,29 @@ pub(super) struct Reading {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) readings: Vec<Reading>,
-    /// Why not everything is watched.
+    /// Why some folders are not watched.
     pub(super) blind: Option<String>,
 }
 
 impl Place {
-    /// The root as it is now, and whether anything is at the prefix; else why there is no root.
-    pub(super) fn look(&self) -> Result<(Identity, Stock), String> {
+    /// The root's current identity, and whether the prefix's folder is empty; otherwise the reason why there is no
+    /// root.
+    pub(super) fn look(&self) -> Result<(Identity, Contents), String> {
         let about = fs::metadata(&self.root).map_err(|error| error.to_string())?;
         if !about.is_dir() {
             return Err("not a folder".to_owned());
         }
-        // What is kept aside is no key, and may have been put there by ourselves.
+        // Our own hidden folder is not a key.
         let is_key = |entry: io::Result<fs::DirEntry>| {
             entry.is_ok_and(|entry| !files::is_passing(&entry.file_name().to_string_lossy()))
         };
-        let stocked = fs::read_dir(&self.folder).is_ok_and(|mut entries| entries.any(is_key));
+        let holds_keys = fs::read_dir(&self.folder).is_ok_and(|mut entries| entries.any(is_key));
         let identity = Identity { device: about.dev(), inode: about.ino() };
-        Ok((identity, if stocked { Stock::Some } else { Stock::Empty }))
+        Ok((identity, if holds_keys { Contents::Some } else { Contents::Empty }))
     }
 
-    /// What to read when something happened at this path: itself below the prefix; the whole prefix if around it.
+    /// The path to read after an event at this path: the path itself if it is below the prefix, the whole prefix if it
+    /// is a parent.
     pub(super) fn concerns(&self, path: &Path) -> Option<PathBuf> {
         if path.starts_with(&self.folder) {
             return Some(path.to_owned());
@@ -71,7 +73,7 @@ impl Place {
         self.folder.starts_with(path).then(|| self.folder.clone())
     }
 
-    /// The relative key of a path below the prefix. A name that is not UTF-8 is no key.
+    /// The relative key of a path below the prefix. A name that is not UTF-8 is not a key.
     pub(super) fn key(&self, path: &Path) -> Option<String> {
         path.strip_prefix(&self.folder).ok()?.to_str().map(str::to_owned)
     }
@@ -86,7 +88,7 @@ impl Place {
     }
 }
 
-/// Reads these paths again. Whatever is a folder by now is watched before it is read.
+/// Reads these paths again. Watches each folder before reading it.
 pub(super) fn scan(place: &Place, mut watches: Option<&mut Watches>, paths: &BTreeSet<PathBuf>) -> Scan {
     let mut scan = Scan::default();
     for path in paths {

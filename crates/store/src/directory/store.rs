@@ -9,7 +9,7 @@ use super::files::{self, Content};
 use crate::error::StoreError;
 use crate::model::{ASIDE, Location, StoreSettings, check_key};
 
-/// The folder of what is kept aside.
+/// The folder for the keys below [`ASIDE`].
 const HIDDEN: &str = ".pointsman";
 
 /// A folder as a store.
@@ -21,7 +21,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Takes the settings. Touches no file.
+    /// Takes the settings. Accesses no file.
     pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
         let Location::Directory(root) = &settings.location else {
             return Err(StoreError::BadSettings { what: "a directory store needs the path of a folder".to_owned() });
@@ -45,7 +45,7 @@ impl Directory {
         .await
     }
 
-    /// Sets a full key: readers see the old value or the new one, never a part of it. The answer is always 0.
+    /// Sets a full key: readers see the old value or the new one, never a part of it. Returns 0.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         let path = self.file(key)?;
         if path.is_dir() {
@@ -69,7 +69,7 @@ impl Directory {
         blocking(move || fs::create_dir_all(&path).map_err(failed(&path))).await
     }
 
-    /// What is kept aside is in a folder whose name no follower of keys looks at.
+    /// Keys below [`ASIDE`] are in a folder that followers of keys skip.
     pub(super) fn path(&self, key: &str) -> PathBuf {
         match key.strip_prefix(ASIDE).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
             Some(rest) => self.root.join(HIDDEN).join(rest.trim_matches('/')),
@@ -77,35 +77,38 @@ impl Directory {
         }
     }
 
-    /// The path of a key that can be edited: none of its parts is a name that is passed over when reading.
+    /// The path of an editable key: no segment is a name that readers skip.
     pub(super) fn file(&self, key: &str) -> Result<PathBuf, StoreError> {
         check_key(key)?;
         match key.split('/').find(|part| files::is_passing(part)) {
             None => Ok(self.path(key)),
-            Some(part) => Err(bad_key(key, &format!("a file named {part} is taken for an editor's and never read"))),
+            Some(part) => Err(bad_key(
+                key,
+                &format!("a file named {part} looks like an editor's temporary file and is never read"),
+            )),
         }
     }
 }
 
-/// Runs what waits for a disk where waiting is allowed.
+/// Runs blocking file work on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("file work does not panic")
 }
 
-/// Writes a file, with the folders around it.
+/// Writes a file and creates its parent folders.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::create_dir_all(path.parent().unwrap_or(path))?;
     replace_in_folder(path, content)
 }
 
-/// Writes a file in a folder that is there.
+/// Writes a file in an existing folder.
 pub(super) fn replace_in_folder(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let passing = folder.join(format!(".{name}.tmp-{}", std::process::id()));
     let written = write(&passing, content).and_then(|()| fs::rename(&passing, path));
     if written.is_err() {
-        // What is left is passed over by readers in any case.
+        // Readers skip the leftover in any case.
         let _ = fs::remove_file(&passing);
         return written;
     }

@@ -1,4 +1,4 @@
-//! inotify: which folders are watched, and what the kernel says of them as sights. Reads no file's content.
+//! inotify: which folders are watched, and the kernel's events as file events. Reads no file contents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,75 +11,75 @@ use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, Watc
 
 use super::files::is_passing;
 
-/// Room for a few hundred events a read.
+/// Room for a few hundred events per read.
 const BUFFER: usize = 32 << 10;
-/// How many sights one look returns, about.
+/// The approximate number of file events returned per look.
 const AT_ONCE: usize = 4096;
 
-/// What was seen.
+/// A file event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
-    /// Complete: written and closed, moved here, removed, made as a folder or a link.
+pub(super) enum FileEvent {
+    /// Complete: written and closed, moved here, removed, or made as a folder or link.
     Changed(PathBuf),
-    /// Something about it, while it may or may not be being written.
+    /// Any other event; the file may or may not be open for writing.
     Touched(PathBuf),
-    /// Written to and not closed yet.
+    /// Written to, not closed yet.
     Written(PathBuf),
-    /// About to be written: just made, or renamed to a backup as editors do before they write it anew.
+    /// About to be written: just made, or renamed to a backup as editors do before they write the new version.
     Expected(PathBuf),
-    /// The kernel's queue was full: anything may have happened.
+    /// The kernel's queue overflowed: events were lost.
     Overflow,
 }
 
-/// The kernel's side: where events come from.
-pub(super) struct Eyes {
+/// The source of kernel events.
+pub(super) struct EventSource {
     events: EventStream<Box<[u8]>>,
 }
 
-/// Our side: which folder each watch is on.
+/// The watched folders, by watch.
 pub(super) struct Watches {
     kernel: inotify::Watches,
     paths: HashMap<WatchDescriptor, PathBuf>,
     folders: BTreeMap<PathBuf, WatchDescriptor>,
-    /// A rename shows as two events; this is the first of them.
+    /// The first of the two events of a rename.
     moved: Option<(u32, PathBuf)>,
 }
 
-/// A new pair with nothing watched.
-pub(super) fn open() -> io::Result<(Eyes, Watches)> {
+/// A new pair without watches.
+pub(super) fn open() -> io::Result<(EventSource, Watches)> {
     let inotify = Inotify::init()?;
     let kernel = inotify.watches();
     let watches = Watches { kernel, paths: HashMap::new(), folders: BTreeMap::new(), moved: None };
     let events = inotify.into_event_stream(vec![0; BUFFER].into())?;
-    Ok((Eyes { events }, watches))
+    Ok((EventSource { events }, watches))
 }
 
-impl Eyes {
-    /// Waits for an event, and returns what it and those that are there as well say.
-    pub(super) async fn look(&mut self, watches: &mut Watches) -> Vec<Sight> {
-        let mut sights = Vec::new();
-        take(self.events.next().await, watches, &mut sights);
+impl EventSource {
+    /// Waits for an event, and returns the file events of it and of all others that are ready.
+    pub(super) async fn look(&mut self, watches: &mut Watches) -> Vec<FileEvent> {
+        let mut events = Vec::new();
+        take(self.events.next().await, watches, &mut events);
         for _ in 1..AT_ONCE {
             let Some(event) = self.events.next().now_or_never() else {
                 break;
             };
-            take(event, watches, &mut sights);
+            take(event, watches, &mut events);
         }
-        sights
+        events
     }
 }
 
-fn take(event: Option<io::Result<EventOwned>>, watches: &mut Watches, sights: &mut Vec<Sight>) {
+fn take(event: Option<io::Result<EventOwned>>, watches: &mut Watches, events: &mut Vec<FileEvent>) {
     match event {
-        Some(Ok(event)) => watches.see(&event, sights),
-        // What cannot be seen may be anything.
-        Some(Err(_)) | None => sights.push(Sight::Overflow),
+        Some(Ok(event)) => watches.see(&event, events),
+        // An unreadable event may mean anything.
+        Some(Err(_)) | None => events.push(FileEvent::Overflow),
     }
 }
 
 impl Watches {
-    /// Watches a folder, from now on under this path. One that has vanished meanwhile is no error. One that is
-    /// reached by two links is watched under the last; what changes under the other is left to the audit.
+    /// Watches a folder under this path. A folder that has vanished is not an error. A folder reached through two links
+    /// is watched under the last one; the audit finds changes under the other.
     pub(super) fn add(&mut self, folder: &Path) -> io::Result<()> {
         let mask = WatchMask::CREATE
             | WatchMask::MODIFY
@@ -107,7 +107,7 @@ impl Watches {
         }
     }
 
-    /// Ends the watches at and below a path that is no folder any more, or another one.
+    /// Removes the watches at and below a path that is no longer a folder, or is another one.
     pub(super) fn forget(&mut self, path: &Path) {
         let gone: Vec<PathBuf> = self
             .folders
@@ -123,18 +123,18 @@ impl Watches {
         }
     }
 
-    /// Unless the same folder is watched under a new path by now.
+    /// Except if the same folder is now watched under a new path.
     fn drop_watch(&mut self, watch: WatchDescriptor, folder: &Path) {
         if self.paths.get(&watch).is_some_and(|path| path == folder) {
             self.paths.remove(&watch);
-            // The kernel has dropped it already if the folder was deleted.
+            // The kernel has removed it already if the folder was deleted.
             let _ = self.kernel.remove(watch);
         }
     }
 
-    fn see(&mut self, event: &EventOwned, sights: &mut Vec<Sight>) {
+    fn see(&mut self, event: &EventOwned, events: &mut Vec<FileEvent>) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
-            sights.push(Sight::Overflow);
+            events.push(FileEvent::Overflow);
         }
         if event.mask.contains(EventMask::IGNORED) {
             if let Some(folder) = self.paths.remove(&event.wd) {
@@ -146,45 +146,45 @@ impl Watches {
             return;
         };
         match &event.name {
-            None => sights.push(Sight::Touched(folder)),
+            None => events.push(FileEvent::Touched(folder)),
             Some(name) => {
                 let path = folder.join(name);
                 let passing = name.to_str().is_none_or(is_passing);
-                sights.extend(if passing { self.passing(event, folder, path) } else { self.named(event, path) });
+                events.extend(if passing { self.passing(event, folder, path) } else { self.named(event, path) });
             }
         }
     }
 
-    fn named(&mut self, event: &EventOwned, path: PathBuf) -> Option<Sight> {
+    fn named(&mut self, event: &EventOwned, path: PathBuf) -> Option<FileEvent> {
         let mask = event.mask;
         if mask.contains(EventMask::MOVED_FROM) {
             self.moved = Some((event.cookie, path.clone()));
         }
         if mask.contains(EventMask::MODIFY) {
-            Some(Sight::Written(path))
+            Some(FileEvent::Written(path))
         } else if mask.contains(EventMask::ATTRIB) {
-            Some(Sight::Touched(path))
+            Some(FileEvent::Touched(path))
         } else if mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR) && will_be_closed(&path) {
-            Some(Sight::Expected(path))
+            Some(FileEvent::Expected(path))
         } else {
-            Some(Sight::Changed(path))
+            Some(FileEvent::Changed(path))
         }
     }
 
-    fn passing(&mut self, event: &EventOwned, folder: PathBuf, path: PathBuf) -> Option<Sight> {
+    fn passing(&mut self, event: &EventOwned, folder: PathBuf, path: PathBuf) -> Option<FileEvent> {
         if !event.mask.intersects(EventMask::MOVED_TO | EventMask::CREATE) {
             return None;
         }
         if let Some((_, from)) = self.moved.take_if(|(cookie, _)| *cookie == event.cookie) {
-            return (from.parent() == Some(&folder)).then_some(Sight::Expected(from));
+            return (from.parent() == Some(&folder)).then_some(FileEvent::Expected(from));
         }
-        // A link of such a name may be what links in this folder lead through, as in a mounted ConfigMap.
+        // Such a name may be the target of links in this folder, as in a mounted ConfigMap.
         let is_link = fs::symlink_metadata(&path).is_ok_and(|about| about.is_symlink());
-        is_link.then_some(Sight::Touched(folder))
+        is_link.then_some(FileEvent::Touched(folder))
     }
 }
 
-/// A new file is open for writing, except if it is a link, hard or symbolic: those are complete at once.
+/// A new file is open for writing, except a hard or symbolic link, which is complete at once.
 fn will_be_closed(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|about| about.is_file() && about.nlink() == 1)
 }

@@ -9,23 +9,23 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use crate::model::Listing;
 
-/// Deeper than any key that is read; below, nodes are skipped so that nobody's deep tree makes a listing fail.
+/// Deeper than any key. Nodes below are skipped, so that somebody's deep tree cannot make a listing fail.
 const DEPTH: usize = 24;
 
-/// `errorCode` for a key that is not there.
+/// `errorCode`: the key does not exist.
 pub(super) const KEY_NOT_FOUND: u32 = 100;
-/// `errorCode` for a key that is not as it was expected to be.
+/// `errorCode`: the key does not have the expected state.
 pub(super) const COMPARE_FAILED: u32 = 101;
-/// `errorCode` for a key that is there and was not to be.
+/// `errorCode`: the key exists but must not.
 pub(super) const NODE_EXISTS: u32 = 105;
-/// `errorCode` for a directory where a key was meant.
+/// `errorCode`: a directory where a key is required.
 pub(super) const NOT_A_FILE: u32 = 102;
-/// `errorCode` for a directory that holds something.
+/// `errorCode`: the directory is not empty.
 pub(super) const DIRECTORY_NOT_EMPTY: u32 = 108;
-/// `errorCode` for a wait that starts before the oldest event kept.
+/// `errorCode`: the wait starts before the oldest kept event.
 pub(super) const EVENT_INDEX_CLEARED: u32 = 401;
 
-/// What etcd says when it does not do what was asked. Authentication errors carry no code.
+/// An error response of etcd. Authentication errors have no code.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Refusal {
@@ -35,7 +35,7 @@ pub(super) struct Refusal {
     pub(super) index: Option<u64>,
 }
 
-/// One event of a wait, or the answer to an edit.
+/// An event from a wait, or the response to an edit.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Event {
@@ -64,11 +64,11 @@ struct EventNode {
     value: Option<Box<str>>,
     dir: bool,
     modified_index: u64,
-    /// Seconds it has left, if it does not stay.
+    /// Seconds until it expires; `None` if it does not.
     ttl: Option<i64>,
 }
 
-/// What is at a key.
+/// The content of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Node {
     Value(Box<str>),
@@ -81,17 +81,17 @@ impl Event {
         self.node.modified_index
     }
 
-    /// Whole seconds until the key ends by itself; `None` if it stays.
+    /// Whole seconds until the key expires; `None` if it does not.
     pub(super) fn ttl(&self) -> Option<u64> {
         self.node.ttl.map(|ttl| u64::try_from(ttl).unwrap_or(0))
     }
 
-    /// What the node is.
+    /// The content of the event's node.
     pub(super) fn into_node(self) -> Node {
         if self.node.dir { Node::Directory } else { Node::Value(self.node.value.unwrap_or_default()) }
     }
 
-    /// What it changes below the prefix, if anything.
+    /// The change below the prefix, if any.
     pub(super) fn change(&self, prefix: &str) -> Option<Change> {
         let place = place(&self.node.key, prefix);
         match (self.action, place) {
@@ -106,7 +106,7 @@ impl Event {
         match place {
             Relation::Below(key) if !self.node.dir => Change::Delete { key: key.into() },
             Relation::Below(key) => Change::DeleteTree { key: key.into() },
-            // The prefix itself or a directory around it is gone.
+            // The prefix or one of its parents is gone.
             Relation::Above | Relation::Elsewhere => Change::DeleteTree { key: "".into() },
         }
     }
@@ -116,17 +116,17 @@ impl Event {
             let value = self.node.value.as_deref().unwrap_or_default();
             return Some(Change::Put { key: key.into(), value: value.as_bytes().into() });
         }
-        // A new directory holds nothing, but it may stand where a key was.
+        // A new directory is empty, but it may replace a key.
         let replaced = self.prev_node.as_ref().is_some_and(|node| !node.dir);
         replaced.then(|| Change::Delete { key: key.into() })
     }
 }
 
-/// Where a key is, seen from the prefix.
+/// The place of a key relative to the prefix.
 enum Relation<'a> {
     /// Below it: the relative key.
     Below(&'a str),
-    /// The prefix itself or a directory around it.
+    /// The prefix itself or one of its parents.
     Above,
     Elsewhere,
 }
@@ -141,7 +141,7 @@ fn place<'a>(key: &'a str, prefix: &str) -> Relation<'a> {
     }
 }
 
-/// Flattens a recursive get. The revision is left at 0: it is in the head of the answer.
+/// Flattens a recursive get. Leaves the revision at 0: it is in the response headers.
 pub(super) fn listing(body: &[u8], prefix: &str) -> serde_json::Result<Listing> {
     let mut listing = Listing::default();
     let mut json = serde_json::Deserializer::from_slice(body);
@@ -152,7 +152,7 @@ pub(super) fn listing(body: &[u8], prefix: &str) -> serde_json::Result<Listing> 
     Ok(listing)
 }
 
-/// One part of the answer to a get, read straight into the listing.
+/// One part of the response to a get, deserialised straight into the listing.
 struct Part<'a> {
     kind: Kind,
     depth: usize,
@@ -216,9 +216,9 @@ impl<'de> Visitor<'de> for Part<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            Kind::Answer => "an answer of etcd",
-            Kind::Node => "a node of etcd",
-            Kind::Nodes => "nodes of etcd",
+            Kind::Answer => "an etcd response",
+            Kind::Node => "an etcd node",
+            Kind::Nodes => "etcd nodes",
         })
     }
 
@@ -281,7 +281,7 @@ mod tests {
             assert_eq!(change(action, directory, Some(directory)), "-c/");
             assert_eq!(change(action, r#""key": "/a/b", "dir": true"#, None), "-/");
             assert_eq!(change(action, r#""key": "/a", "dir": true"#, None), "-/");
-            // etcd compares beginnings of names here, not of paths.
+            // etcd compares name prefixes here, not paths.
             assert_eq!(change(action, r#""key": "/a/bc", "dir": true"#, None), "nothing");
             assert_eq!(change(action, r#""key": "/a/b/", "dir": true"#, None), "-/");
         }

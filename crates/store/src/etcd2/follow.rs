@@ -1,5 +1,5 @@
-//! Follows the prefix over one member at a time: list, then a long poll for each event.
-//! The list is the truth, the polls are for speed. Ends only when nobody receives.
+//! Follows the prefix on one member at a time: a list, then one long poll per event. Correctness comes from the list,
+//! speed from the polls. Ends only when the receiver is dropped.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -20,29 +20,29 @@ use crate::error::StoreError;
 use crate::known::Known;
 use crate::model::{Condition, Listing, Update};
 
-/// A poll says nothing while nothing happens, so another request asks every so often whether the member lives:
-/// with its own 5 s deadline, silence is noticed within 8 s.
+/// A poll is silent while nothing happens, so a separate request checks the member this often. With its own 5 s
+/// deadline, a dead member is noticed within 8 s.
 const ALIVE_EVERY: Duration = Duration::from_secs(3);
-/// Every event costs a poll of its own, so a burst is written faster than it is read event by event. So many events
-/// behind, and one more for so many keys in the tree, a list is cheaper.
+/// Each event costs one poll, so a burst is written faster than it can be read. When this many events behind, plus one
+/// for every `KEYS_A_POLL` keys in the tree, a list is cheaper.
 const FAR_BEHIND: u64 = 8;
 const KEYS_A_POLL: usize = 64;
-/// Listing must leave most of the time to polls: so many times what the last list took passes before the next.
+/// Lists must leave most of the time to polls: the next list waits this many times the duration of the last.
 const LIST_SHARE: u32 = 4;
-/// An event that is in etcd's history answers a poll at once; one that has not come after this is not there.
+/// A poll for an event in etcd's history returns at once; after this time, the event does not exist.
 const HISTORY_ANSWERS: Duration = Duration::from_millis(500);
-/// Before the next poll when one came back empty.
+/// The pause after an empty poll.
 const EMPTY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Between two rounds over all members.
+/// The pause between two rounds over all members.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Why a session with one member ended.
+/// The reason that a session with a member ended.
 enum End {
-    /// Nobody receives.
-    Unheard,
-    /// The member does not answer, or not as it should.
+    /// The receiver was dropped.
+    ReceiverDropped,
+    /// The member does not answer, or gives a wrong answer.
     Lost(StoreError),
 }
 
@@ -52,26 +52,26 @@ impl<E: Into<StoreError>> From<E> for End {
     }
 }
 
-/// What follows one event.
+/// The next request after an event.
 enum Next {
     Poll,
     List,
 }
 
 impl Etcd2 {
-    /// Sends the prefix's keys and then every change, through any outage, until the receiver is gone.
+    /// Sends the prefix's keys and then every change, through any outage, until the receiver is dropped.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         Etcd2Follower::new(self, updates, condition).run().await;
     }
 }
 
-/// Everything known between sessions.
+/// The state kept between sessions.
 pub(super) struct Etcd2Follower<'a> {
     store: &'a Etcd2,
     updates: mpsc::Sender<Update>,
     condition: watch::Sender<Condition>,
     known: Known,
-    /// Everything up to this index has been told; `None` before the first listing.
+    /// Everything up to this index has been sent; `None` before the first listing.
     index: Option<u64>,
     cluster: Option<Box<str>>,
     listed: Instant,
@@ -94,7 +94,7 @@ impl<'a> Etcd2Follower<'a> {
         }
     }
 
-    /// One session after the other, over the members in turn; a pause only when all of them had a short one.
+    /// Runs sessions with the members in turn; pauses only when each of them had a short one.
     pub(super) async fn run(mut self) {
         let mut rng = fastrand::Rng::new();
         let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
@@ -103,10 +103,10 @@ impl<'a> Etcd2Follower<'a> {
             let began = Instant::now();
             match self.session(endpoint).await {
                 Ok(never) => match never {},
-                Err(End::Unheard) => return,
+                Err(End::ReceiverDropped) => return,
                 Err(End::Lost(error)) => self.report(error),
             }
-            // A member that lists but cuts every poll must not be listed over and over.
+            // A member that answers lists but cuts every poll must not be listed in a tight loop.
             if began.elapsed() > LAST_PAUSE {
                 backoff.reset();
                 short = 0;
@@ -128,12 +128,12 @@ impl<'a> Etcd2Follower<'a> {
         tokio::select! {
             end = self.poll_on(endpoint) => end,
             error = silence(store, endpoint) => Err(End::Lost(error)),
-            () = updates.closed() => Err(End::Unheard),
+            () = updates.closed() => Err(End::ReceiverDropped),
         }
     }
 
     async fn poll_on(&mut self, endpoint: &str) -> Result<Infallible, End> {
-        // Jittered, so that balancers started together do not list together.
+        // Jitter keeps balancers that started together from listing together.
         let period = jitter(self.store.audit, 0.8..1.2, &mut fastrand::Rng::new());
         let mut audit = interval(period.max(Duration::from_millis(10)));
         audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,7 +152,7 @@ impl<'a> Etcd2Follower<'a> {
         }
     }
 
-    /// Waits for the next event and tells it, unless it is later than `until`.
+    /// Waits for the next event and sends its change, unless it is later than `until`.
     async fn poll(&mut self, endpoint: &str, until: u64) -> Result<Next, End> {
         let query = format!("?wait=true&recursive=true&waitIndex={}", self.index.unwrap_or(0) + 1);
         let answer = self.store.http.poll(&url(endpoint, &self.store.prefix, &query)).await?;
@@ -189,7 +189,7 @@ impl<'a> Etcd2Follower<'a> {
         Ok(())
     }
 
-    /// Lists and tells what differs, whole.
+    /// Lists, and sends the whole listing if it differs.
     async fn relist(&mut self, endpoint: &str) -> Result<(), End> {
         let began = Instant::now();
         let (listing, about) = self.list(endpoint).await?;
@@ -197,20 +197,20 @@ impl<'a> Etcd2Follower<'a> {
         self.adopt(listing, about).await
     }
 
-    /// Lists and compares: what differs although every event up to then has been told was never sent by etcd.
+    /// Lists and compares. If the listing differs although all events up to it have been sent, etcd lost an event.
     async fn audit(&mut self, endpoint: &str) -> Result<(), End> {
         let (listing, about) = self.list(endpoint).await?;
         let replaced = self.replaced(&listing, &about);
         if !replaced && self.known.differs(&listing.entries) {
             self.catch_up(endpoint, listing.revision).await?;
             if self.known.differs(&listing.entries) {
-                warn!(revision = listing.revision, "etcd did not send every change; taking the whole tree again");
+                warn!(revision = listing.revision, "etcd did not send every change; listing all keys again");
             }
         }
         self.adopt(listing, about).await
     }
 
-    /// Tells the events up to an index that has been reached already.
+    /// Sends the events up to an index that etcd has already reached.
     async fn catch_up(&mut self, endpoint: &str, until: u64) -> Result<(), End> {
         while self.index < Some(until) {
             match timeout(HISTORY_ANSWERS, self.poll(endpoint, until)).await {
@@ -233,7 +233,7 @@ impl<'a> Etcd2Follower<'a> {
         let replaced = self.replaced(&listing, &about);
         if replaced {
             let (was, now) = (self.index.unwrap_or(0), listing.revision);
-            warn!(was, now, "etcd was restored or replaced; taking the whole tree again");
+            warn!(was, now, "etcd was restored or replaced; listing all keys again");
         }
         let first = self.index.is_none();
         self.index = Some(listing.revision);
@@ -246,16 +246,16 @@ impl<'a> Etcd2Follower<'a> {
         Ok(())
     }
 
-    /// An index that went backwards, or another cluster: not the history that was followed so far.
+    /// A lower index or another cluster id: a different history.
     fn replaced(&self, listing: &Listing, about: &About) -> bool {
         let backwards = self.index.is_some_and(|index| listing.revision < index);
         backwards || (self.cluster.is_some() && about.cluster.is_some() && self.cluster != about.cluster)
     }
 
-    /// Waits before anything is noted as told: an audit, or a member that falls silent, may end the waiting, and what
-    /// was noted but not sent would never be missed.
+    /// Waits for room before `known` changes. An audit or a silent member may cancel the wait, and a change that is in
+    /// `known` but was never sent would stay unnoticed.
     async fn room(&self) -> Result<OwnedPermit<Update>, End> {
-        self.updates.clone().reserve_owned().await.map_err(|_| End::Unheard)
+        self.updates.clone().reserve_owned().await.map_err(|_| End::ReceiverDropped)
     }
 
     fn send(&self, room: OwnedPermit<Update>, update: Update) {
@@ -271,7 +271,7 @@ impl<'a> Etcd2Follower<'a> {
         self.condition.send_replace(Condition::Watching { via });
     }
 
-    /// Says each new error once, not each try.
+    /// Logs each new error once, not every attempt.
     fn report(&mut self, error: StoreError) {
         let text = error.to_string();
         self.condition.send_replace(match self.index {
@@ -285,7 +285,7 @@ impl<'a> Etcd2Follower<'a> {
     }
 }
 
-/// Returns when the member has stopped answering, or twice in a row knows no leader.
+/// Returns when the member stops answering, or has no leader twice in a row.
 async fn silence(store: &Etcd2, endpoint: &str) -> StoreError {
     let url = format!("{endpoint}/v2/members/leader");
     let mut leaderless = false;

@@ -1,4 +1,4 @@
-//! HTTP to one etcd member: requests with deadlines, bounded answers. Never chooses a member, never retries.
+//! HTTP to one etcd member: requests with deadlines, size-limited responses. Never chooses a member, never retries.
 
 use std::time::Duration;
 
@@ -18,25 +18,25 @@ use crate::error::{StoreError, chain};
 use crate::model::StoreSettings;
 use crate::tls;
 
-/// To a connection.
+/// Deadline for connecting.
 const CONNECT: Duration = Duration::from_secs(2);
-/// To a response head. etcd sends that of a long poll at once.
+/// Deadline for the response head. etcd sends the head of a long poll at once.
 const HEAD: Duration = Duration::from_secs(5);
-/// Between two pieces of a body.
+/// Deadline between two pieces of a body.
 const PIECE: Duration = Duration::from_secs(5);
-/// Until the kernel gives up on bytes that nobody acknowledges.
+/// The kernel gives up on unacknowledged bytes after this time.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
-/// The largest body taken: far above what etcd's own memory limits allow in practice.
+/// The maximum body size: far above what etcd's own memory limits allow in practice.
 const BODY: usize = 512 << 20;
 
-/// A client for every member.
+/// A client for all members.
 #[derive(Debug)]
 pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     authorization: Option<HeaderValue>,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) endpoint: String,
@@ -45,7 +45,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// What the head of an answer says of the store.
+/// The store's state from the response headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct About {
     /// `X-Etcd-Index`.
@@ -54,12 +54,12 @@ pub(super) struct About {
     pub(super) cluster: Option<Box<str>>,
 }
 
-/// Why there is no answer.
+/// The reason that there is no response.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The request was not sent, so another member may be asked even to write.
+    /// The request was not sent, so even a write may go to another member.
     Unsent(StoreError),
-    /// It may have been sent.
+    /// The request may have been sent.
     Unknown(StoreError),
 }
 
@@ -89,7 +89,7 @@ impl Http {
         Ok(Self { client, authorization: authorization(settings)? })
     }
 
-    /// One request and its whole answer.
+    /// Sends a request and reads the whole response.
     pub(super) async fn ask(&self, method: Method, url: &str, form: Option<&str>) -> Result<Answer, Fault> {
         let response = self.send(method, url, form).await?;
         let (status, about) = (response.status(), About::of(response.headers()));
@@ -97,7 +97,7 @@ impl Http {
         Ok(Answer { endpoint: endpoint_of(url), status, about, body })
     }
 
-    /// A long poll: the head has a deadline, the body comes when it comes.
+    /// A long poll: the head has a deadline, the body has none.
     pub(super) async fn poll(&self, url: &str) -> Result<Answer, Fault> {
         let response = self.send(Method::GET, url, None).await?;
         let (status, about) = (response.status(), About::of(response.headers()));
@@ -141,7 +141,7 @@ async fn read(response: Response<Incoming>, piece: Option<Duration>) -> Result<V
     let mut bytes = Vec::new();
     loop {
         let next = match piece {
-            Some(limit) => timeout(limit, body.frame()).await.map_err(|_| "the answer stopped half way")?,
+            Some(limit) => timeout(limit, body.frame()).await.map_err(|_| "the response stopped halfway")?,
             None => body.frame().await,
         };
         match next {
@@ -150,7 +150,7 @@ async fn read(response: Response<Incoming>, piece: Option<Duration>) -> Result<V
             Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
         }
         if bytes.len() > BODY {
-            return Err(format!("the answer is larger than {} MiB", BODY >> 20));
+            return Err(format!("the response is larger than {} MiB", BODY >> 20));
         }
     }
 }
@@ -174,7 +174,7 @@ fn unreachable(url: &str, why: &str) -> StoreError {
     StoreError::Unreachable { endpoint: endpoint_of(url), why: why.to_owned() }
 }
 
-/// The endpoint that a request's URL began with.
+/// The endpoint at the start of a request's URL.
 pub(super) fn endpoint_of(url: &str) -> String {
     url.split("/v2/").next().unwrap_or(url).to_owned()
 }

@@ -1,5 +1,5 @@
-//! A lease of etcd v2, which has none: every key has a time to live of its own, and each is refreshed. Which keys are
-//! whose is in a record beside them; a key is only written if it is as this process left it.
+//! A lease for etcd v2, which has none: each key has its own time to live, and each is refreshed. A record beside the
+//! keys lists the owner's keys. A key is only written if it still has the index that this process left.
 //!
 //! Source: etcd v2 API, "Refreshing key TTL" and "Atomic Compare-and-Swap"
 //! (<https://etcd.io/docs/v2.3/api/#refreshing-key-ttl>). A refresh wakes no watcher.
@@ -15,26 +15,26 @@ use tokio::sync::Mutex;
 use super::event::{Event, Node};
 use super::store::{Etcd2, Got, bad_key, encode, event_of, got};
 use crate::error::StoreError;
-use crate::model::{Claim, Edit, Grip, Owner, is_same};
+use crate::model::{Claim, Edit, LeaseOutcome, Owner, is_same};
 use crate::values::values;
 
-/// Requests under way at once.
+/// Maximum concurrent requests.
 const AT_ONCE: usize = 16;
-/// Directories above a deleted key that are removed if they are empty now: `upstreams`, and the service's.
+/// Parent directories of a deleted key that are removed if they are empty: `upstreams`, and the service's directory.
 const EMPTIED: usize = 2;
 
-/// What is kept in the store of a lease.
+/// A lease's record in the store.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Record {
     session: String,
-    /// Full keys, and the value that each was given last: by that an owner who comes back knows its own.
+    /// Full keys and the last value of each; a returning owner recognises its keys by their values.
     keys: BTreeMap<String, String>,
 }
 
 /// A lease and its owner.
 pub(crate) struct Etcd2Lease<'a> {
     store: &'a Etcd2,
-    /// The key of the record.
+    /// The record's key.
     place: String,
     session: String,
     ttl: Duration,
@@ -43,11 +43,11 @@ pub(crate) struct Etcd2Lease<'a> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Index of the record as this process left it.
+    /// The record's index as this process left it.
     index: u64,
-    /// The lease has ended: whatever comes late does nothing any more.
+    /// The lease has ended; late edits do nothing.
     ended: bool,
-    /// The record has keys that are not ours any more.
+    /// The record lists keys that are no longer ours.
     dirty: bool,
     keys: BTreeMap<String, Own>,
 }
@@ -55,20 +55,20 @@ struct State {
 /// A key of ours.
 #[derive(Clone, Debug)]
 struct Own {
-    /// Its index as this process left it; 0 for one that was not looked at yet.
+    /// Its index as this process left it; 0 if it was not looked up yet.
     index: u64,
     /// Its value as an owner of this name wrote it.
     value: String,
-    /// The one before, if it is not known whether that was replaced.
+    /// The previous value, if it may still be there.
     before: Option<String>,
 }
 
-/// What became of one write.
+/// The result of a write.
 enum Written {
     At(u64),
-    /// The key is not as it was thought to be.
+    /// The key does not have the expected index.
     Differs,
-    /// There is no such key.
+    /// The key does not exist.
     Missing,
 }
 
@@ -108,10 +108,10 @@ impl<'a> Etcd2Lease<'a> {
         self.ttl
     }
 
-    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
+    pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         let mut state = self.state.lock().await;
         match self.announce(&mut state, &BTreeMap::new()).await? {
-            Grip::Done(_) => {}
+            LeaseOutcome::Done(_) => {}
             lost => return Ok(lost),
         }
         let refreshed = stream::iter(state.keys.clone().into_iter().map(|(key, own)| async move {
@@ -119,7 +119,7 @@ impl<'a> Etcd2Lease<'a> {
             (key, index)
         }));
         let mut refreshed = refreshed.buffer_unordered(AT_ONCE);
-        let mut done = Ok(Grip::Done(0));
+        let mut done = Ok(LeaseOutcome::Done(0));
         while let Some((key, index)) = refreshed.next().await {
             match index {
                 Ok(Some(index)) => {
@@ -128,14 +128,14 @@ impl<'a> Etcd2Lease<'a> {
                     }
                 }
                 Ok(None) => state.dirty |= state.keys.remove(&key).is_some(),
-                // The others are refreshed all the same.
+                // The other keys are refreshed anyway.
                 Err(error) => done = Err(error),
             }
         }
         done
     }
 
-    /// The key's index after it was given another `ttl`; `None` if it is not ours any more.
+    /// Extends the key by another `ttl` and returns its index; `None` if it is no longer ours.
     async fn refreshed(&self, key: &str, own: &Own) -> Result<Option<u64>, StoreError> {
         let refresh = self.refresh();
         let mut index = own.index;
@@ -152,8 +152,8 @@ impl<'a> Etcd2Lease<'a> {
         Ok(None)
     }
 
-    /// The index of a key of ours that is not as this process left it: still ours if it ends by itself and says what we
-    /// wrote, be it with an operator's word behind it.
+    /// The index of a key that changed since this process wrote it. It is still ours if it expires and holds our value,
+    /// with or without an operator's ` drain`.
     async fn adopted(&self, key: &str, own: &Own) -> Result<Option<u64>, StoreError> {
         let Some(event) = self.store.event_at(key).await? else { return Ok(None) };
         let (index, ends) = (event.index(), event.ttl().is_some());
@@ -164,11 +164,11 @@ impl<'a> Etcd2Lease<'a> {
         Ok((ends && says).then_some(index))
     }
 
-    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let mut state = self.state.lock().await;
         let new: BTreeMap<_, _> = edits.iter().filter_map(|edit| new_value(edit, &state.keys)).collect();
         match self.announce(&mut state, &new).await {
-            Ok(Grip::Done(_)) => {}
+            Ok(LeaseOutcome::Done(_)) => {}
             other => return edits.iter().map(|_| other.clone()).collect(),
         }
         let known = state.keys.clone();
@@ -180,24 +180,24 @@ impl<'a> Etcd2Lease<'a> {
         }
         state.dirty |= state.keys.len() < before;
         if state.dirty {
-            // Else an owner who comes back would take them for its own. It is no loss if it is not written.
+            // Otherwise a returning owner would take them for its own. A failure here does no harm.
             let _ = self.announce(&mut state, &BTreeMap::new()).await;
         }
         done
     }
 
-    /// Makes sure that this process is the owner, and enters keys in the record before they are written, so that none is
-    /// left behind that nobody knows of.
-    async fn announce(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<Grip, StoreError> {
+    /// Checks that this process is the owner, and lists new keys in the record before they are written, so that no key
+    /// is left behind unrecorded.
+    async fn announce(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<LeaseOutcome, StoreError> {
         if state.ended {
-            return Ok(Grip::Ended);
+            return Ok(LeaseOutcome::Ended);
         }
         let done = self.announced(state, new).await;
-        state.ended = matches!(done, Ok(Grip::Ended));
+        state.ended = matches!(done, Ok(LeaseOutcome::Ended));
         done
     }
 
-    async fn announced(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<Grip, StoreError> {
+    async fn announced(&self, state: &mut State, new: &BTreeMap<String, String>) -> Result<LeaseOutcome, StoreError> {
         let form = if new.is_empty() && !state.dirty {
             self.refresh()
         } else {
@@ -209,21 +209,21 @@ impl<'a> Etcd2Lease<'a> {
             match self.put(&self.place, &format!("?prevIndex={}", state.index), &form).await? {
                 Written::At(index) => {
                     (state.index, state.dirty) = (index, false);
-                    return Ok(Grip::Done(0));
+                    return Ok(LeaseOutcome::Done(0));
                 }
-                Written::Missing => return Ok(Grip::Ended),
+                Written::Missing => return Ok(LeaseOutcome::Ended),
                 Written::Differs => match self.look().await? {
-                    // A write of ours whose answer was lost.
+                    // Our own write, whose answer was lost.
                     Some((session, index)) if session == self.session => state.index = index,
-                    Some(_) => return Ok(Grip::Replaced),
-                    None => return Ok(Grip::Ended),
+                    Some(_) => return Ok(LeaseOutcome::Replaced),
+                    None => return Ok(LeaseOutcome::Ended),
                 },
             }
         }
-        Ok(Grip::Replaced)
+        Ok(LeaseOutcome::Replaced)
     }
 
-    /// Whose the record is now, and its index.
+    /// The session of the record's owner now, and the record's index.
     async fn look(&self) -> Result<Option<(String, u64)>, StoreError> {
         let Some(event) = self.store.event_at(&self.place).await? else { return Ok(None) };
         let index = event.index();
@@ -233,7 +233,7 @@ impl<'a> Etcd2Lease<'a> {
         })
     }
 
-    async fn edit(&self, edit: &Edit, known: Option<&Own>) -> Result<Grip, StoreError> {
+    async fn edit(&self, edit: &Edit, known: Option<&Own>) -> Result<LeaseOutcome, StoreError> {
         match edit {
             Edit::Put { key, value } => {
                 let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
@@ -242,45 +242,45 @@ impl<'a> Etcd2Lease<'a> {
             }
             Edit::Delete { key } if known.is_some() => {
                 let gone = self.write(Method::DELETE, key, None, known).await;
-                if let Ok(Grip::Done(_)) = gone {
+                if let Ok(LeaseOutcome::Done(_)) = gone {
                     self.prune(key).await;
                 }
                 gone
             }
-            Edit::Delete { .. } => Ok(Grip::Taken),
+            Edit::Delete { .. } => Ok(LeaseOutcome::Taken),
         }
     }
 
-    /// Writes a key of ours as this process left it, or one that is not there.
+    /// Writes a key of ours if it still has our index, or a key that does not exist.
     async fn write(
         &self,
         method: Method,
         key: &str,
         form: Option<&str>,
         known: Option<&Own>,
-    ) -> Result<Grip, StoreError> {
+    ) -> Result<LeaseOutcome, StoreError> {
         let mut query = match known {
             Some(own) => format!("?prevIndex={}", own.index.max(1)),
             None => "?prevExist=false".to_owned(),
         };
         for _ in 0..3 {
             match self.send(method.clone(), key, &query, form).await? {
-                Written::At(index) => return Ok(Grip::Done(index)),
-                Written::Missing if method == Method::DELETE => return Ok(Grip::Done(0)),
+                Written::At(index) => return Ok(LeaseOutcome::Done(index)),
+                Written::Missing if method == Method::DELETE => return Ok(LeaseOutcome::Done(0)),
                 Written::Missing => "?prevExist=false".clone_into(&mut query),
                 Written::Differs => {
-                    let Some(own) = known else { return Ok(Grip::Taken) };
+                    let Some(own) = known else { return Ok(LeaseOutcome::Taken) };
                     match self.adopted(key, own).await? {
                         Some(index) => query = format!("?prevIndex={index}"),
-                        None => return Ok(Grip::Taken),
+                        None => return Ok(LeaseOutcome::Taken),
                     }
                 }
             }
         }
-        Ok(Grip::Taken)
+        Ok(LeaseOutcome::Taken)
     }
 
-    /// Removes directories that are empty now: etcd refuses for one that is not.
+    /// Removes empty directories; etcd refuses to remove others.
     async fn prune(&self, key: &str) {
         let mut directory = key;
         for _ in 0..EMPTIED {
@@ -339,7 +339,7 @@ impl<'a> Etcd2Lease<'a> {
     }
 }
 
-/// The key and value of a put that the record does not have yet.
+/// The key and value of a put, if the record does not have it yet.
 fn new_value(edit: &Edit, known: &BTreeMap<String, Own>) -> Option<(String, String)> {
     match edit {
         Edit::Put { key, value } => {
@@ -351,21 +351,21 @@ fn new_value(edit: &Edit, known: &BTreeMap<String, Own>) -> Option<(String, Stri
     }
 }
 
-/// What is known of our keys after an edit.
-fn note(keys: &mut BTreeMap<String, Own>, edit: &Edit, outcome: &Result<Grip, StoreError>) {
+/// Updates our keys after an edit.
+fn note(keys: &mut BTreeMap<String, Own>, edit: &Edit, outcome: &Result<LeaseOutcome, StoreError>) {
     match (edit, outcome) {
-        (Edit::Put { key, value }, Ok(Grip::Done(index))) => {
+        (Edit::Put { key, value }, Ok(LeaseOutcome::Done(index))) => {
             let value = String::from_utf8_lossy(value).into_owned();
             keys.insert(key.clone(), Own { index: *index, value, before: None });
         }
-        // It may have been written: the next look will tell.
+        // It may have been written; the next lookup will tell.
         (Edit::Put { key, value }, Err(_)) => {
             let value = String::from_utf8_lossy(value).into_owned();
             let before = keys.remove(key).map(|own| own.value);
             keys.insert(key.clone(), Own { index: 0, value, before });
         }
         (Edit::Delete { key }, Ok(_)) => drop(keys.remove(key)),
-        (_, Ok(Grip::Taken)) => drop(keys.remove(edit.key())),
+        (_, Ok(LeaseOutcome::Taken)) => drop(keys.remove(edit.key())),
         (_, Ok(_) | Err(_)) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! etcd v2 over HTTP: followed by waiting for one event after another, edited by single requests.
+//! etcd v2 over HTTP: the follower waits for one event after another, an edit is one request.
 //!
 //! ```text
 //! GET recursive -> Reset -> GET wait=true&waitIndex=N+1 -> one event -> Changes -> N := its index -> ...

@@ -19,11 +19,11 @@ pub struct Etcd2 {
     pub(super) endpoints: Vec<String>,
     pub(super) prefix: String,
     pub(super) audit: Duration,
-    /// How many keys the follower has told; `usize::MAX` before it has listed.
+    /// The number of keys that the follower has sent; `usize::MAX` before the first listing.
     pub(super) told: AtomicUsize,
 }
 
-/// What the server holds at the prefix in v2.
+/// What the server's v2 API holds at the prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holding {
     /// The server has no v2 API.
@@ -34,12 +34,12 @@ pub enum Holding {
     Directory,
 }
 
-/// What was got, or why not.
+/// The result of a request.
 pub(super) enum Got {
     Some(Answer),
     /// `errorCode` 100.
     NotFound(About),
-    /// `errorCode` 101 or 105: the key is not as the edit asked for.
+    /// `errorCode` 101 or 105: the key does not have the state that the edit requires.
     Differs,
     /// `errorCode` 401.
     Cleared,
@@ -64,12 +64,12 @@ impl Etcd2 {
         })
     }
 
-    /// Whether the prefix was listed by `follow` and has no key now.
+    /// Whether `follow` has listed the prefix and it has no keys now.
     pub(crate) fn is_empty(&self) -> bool {
         self.told.load(Ordering::Relaxed) == 0
     }
 
-    /// What is at the prefix.
+    /// The content of the prefix.
     pub async fn probe(&self) -> Result<Holding, StoreError> {
         let answer = self.read(&self.prefix, "?quorum=true").await?;
         if answer.status == StatusCode::NOT_FOUND && refusal(&answer).error_code == 0 {
@@ -81,7 +81,7 @@ impl Etcd2 {
         })
     }
 
-    /// Everything below a full key; nothing where there is no such directory.
+    /// Everything below a full key; nothing if the directory does not exist.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         let answer = self.read(prefix, LIST).await?;
         Ok(listing(answer, prefix)?.0)
@@ -96,19 +96,18 @@ impl Etcd2 {
         }
     }
 
-    /// Sets a full key; the answer is its index.
+    /// Sets a full key; returns its index.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
         self.write(Method::PUT, key, "", Some(&format!("value={}", encode(value)))).await
     }
 
-    /// Deletes a full key, with everything below it if `recursive`; the answer is the index of the deletion.
+    /// Deletes a full key, with everything below it if `recursive`; returns the index of the deletion.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         self.write(Method::DELETE, key, if recursive { "?recursive=true" } else { "" }, None).await
     }
 
-    /// Makes a directory with its parents; one that is there already is as good. The answer is its index,
-    /// or 0 if it was there.
+    /// Makes a directory and its parents. Returns its index, or 0 if it already existed.
     pub async fn mkdir(&self, key: &str) -> Result<u64, StoreError> {
         match self.node(key).await? {
             Some(Node::Directory) => return Ok(0),
@@ -118,8 +117,8 @@ impl Etcd2 {
         self.write(Method::PUT, key, "?dir=true", Some("")).await
     }
 
-    /// Replaces a value by what `change` makes of it; a key that ends by itself goes on doing so. If the key changes
-    /// meanwhile, nothing is done and the answer is `None`.
+    /// Replaces a value with the result of `change`; the key keeps its time to live. If the key changes meanwhile, does
+    /// nothing and returns `None`.
     pub async fn amend(
         &self,
         key: &str,
@@ -157,7 +156,7 @@ impl Etcd2 {
         }
     }
 
-    /// Asks one member after the other until one can answer: one without a leader is there, and cannot.
+    /// Asks the members in turn until one can answer: a member without a leader cannot.
     async fn read(&self, key: &str, query: &str) -> Result<Answer, StoreError> {
         let mut last = None;
         for endpoint in &self.endpoints {
@@ -170,7 +169,7 @@ impl Etcd2 {
         last.expect("there is at least one endpoint")
     }
 
-    /// As `read`, but a request that may have arrived is not repeated.
+    /// As `read`, but does not repeat a request that may have arrived.
     async fn write(&self, method: Method, key: &str, query: &str, form: Option<&str>) -> Result<u64, StoreError> {
         written(self.send(method, key, query, form).await?, key)
     }
@@ -195,7 +194,7 @@ impl Etcd2 {
     }
 }
 
-/// A consistent read of a whole directory: through the raft log, so that no member that lags answers.
+/// A consistent read of a whole directory, through the raft log, so that a lagging member does not answer.
 pub(super) const LIST: &str = "?recursive=true&quorum=true";
 
 fn written(answer: Answer, key: &str) -> Result<u64, StoreError> {
@@ -237,7 +236,7 @@ pub(super) fn got(answer: Answer) -> Result<Got, StoreError> {
 fn refused(answer: Answer, refusal: &Refusal) -> StoreError {
     let Answer { endpoint, status, .. } = answer;
     let why = match (refusal.message.as_str(), refusal.cause.as_str()) {
-        ("", _) => format!("it answers {status}"),
+        ("", _) => format!("it answers with status {status}"),
         (message, "") => message.to_owned(),
         (message, cause) => format!("{message}: {cause}"),
     };
@@ -271,7 +270,7 @@ pub(super) fn url(endpoint: &str, key: &str, query: &str) -> String {
     format!("{endpoint}/v2/keys{}{query}", path.join("/"))
 }
 
-/// Percent-encodes all but RFC 3986's unreserved characters.
+/// Percent-encodes everything except RFC 3986's unreserved characters.
 pub(super) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,13 +1,13 @@
-//! What was delivered, as fingerprints, held against what etcd lists. Pure.
+//! Compares fingerprints of the delivered keys with a new listing. Pure.
 //!
-//! etcd has had bugs that lose watch events, and a store may be replaced behind our back, so every few minutes, and
-//! soon after a resumed watch, the tree is listed at one revision and compared with what we delivered.
+//! etcd has had bugs that lose watch events, and somebody may replace the store. So every few minutes, and soon after a
+//! resumed watch, all keys are listed at one revision and compared with the delivered ones.
 //!
-//! The list and the watch are two streams that race: at the moment of the comparison the watch may be ahead of the
-//! list's revision, or still behind it. So a difference is at first only a *suspect*; an event for its key clears it.
-//! A key that differs in two lists in a row, and of which the watch said nothing in between, is no race: its event was
-//! lost. (For a key that the watch is ahead with, the next list, read later, agrees. For one that it is behind with,
-//! the event comes and clears it.) Only that needs a new list; everything else costs one comparison more.
+//! The list and the watch are two streams that race: at the time of the comparison, the watch may be ahead of the
+//! list's revision or behind it. So a differing key is only a *suspect* at first, and an event for the key clears it.
+//! If a key differs in two lists in a row without an event in between, its event was lost: if the watch was ahead, the
+//! second list would have caught up and agree; if it was behind, the event would have come and cleared the key. Only a
+//! lost event needs a new list; a suspect costs one more comparison.
 
 use std::hash::BuildHasher;
 
@@ -16,13 +16,13 @@ use foldhash::HashSet;
 use foldhash::quality::RandomState;
 use pointsman_table::Change;
 
-/// Makes fingerprints. Both sides of a comparison must come from the same one.
+/// Makes fingerprints. Both sides of a comparison must use the same one.
 #[derive(Clone, Default)]
 pub(super) struct Fingerprinter {
     seed: RandomState,
 }
 
-/// Key and value of every key, hashed: 16 bytes a key, whatever its size.
+/// Hashes of each key and its value: 16 bytes per key.
 pub(super) type Fingerprints = HashMap<u64, u64>;
 
 impl Fingerprinter {
@@ -32,18 +32,18 @@ impl Fingerprinter {
     }
 }
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The same.
+    /// No difference.
     Sound,
-    /// Not the same, which may be a race: compare again soon.
+    /// A difference that may be a race: compare again soon.
     Suspect,
-    /// So many keys are not what they should be.
+    /// Events were lost for this many keys.
     Lost(usize),
 }
 
-/// What was delivered so far.
+/// The keys delivered so far.
 #[derive(Default)]
 pub(super) struct Delivered {
     maker: Fingerprinter,
@@ -52,7 +52,7 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
-    /// Everything was replaced by these entries.
+    /// Replaces all keys with these entries.
     pub(super) fn reset(&mut self, entries: &[(Box<str>, Box<[u8]>)]) {
         self.suspects.clear();
         self.known.clear();
@@ -62,7 +62,7 @@ impl Delivered {
         self.known.shrink_to_fit();
     }
 
-    /// A change was delivered. It clears its key of any suspicion.
+    /// Records a delivered change. It clears the key of suspicion.
     pub(super) fn change(&mut self, change: &Change) {
         let (Change::Put { key, .. } | Change::Delete { key } | Change::DeleteTree { key }) = change;
         let hash = self.maker.seed.hash_one(&**key);
@@ -73,7 +73,7 @@ impl Delivered {
         }
     }
 
-    /// What makes fingerprints that can be compared with ours.
+    /// Makes fingerprints that can be compared with these.
     pub(super) fn maker(&self) -> Fingerprinter {
         self.maker.clone()
     }
@@ -101,7 +101,7 @@ impl Delivered {
 mod tests {
     use super::*;
 
-    /// Each step is a change as delivered (`+a=1`, `-a`) or a list to compare with (`?a=1,b=2`) and its verdict.
+    /// Each step is a delivered change (`+a=1`, `-a`), or a list to compare with (`?a=1,b=2`) and the expected verdict.
     fn check(steps: &[(&str, Option<Verdict>)]) {
         let mut delivered = Delivered::default();
         delivered.reset(&[("a".into(), b"1".as_slice().into()), ("b".into(), b"2".as_slice().into())]);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn races_are_not_losses() {
-        // The watch is behind: the event comes between the lists, or after a list that is newer still.
+        // The watch is behind: the event arrives between the lists, or after an even newer list.
         check(&[("?a=9,b=2", SUSPECT), ("+a=9", None), ("?a=9,b=2", SOUND)]);
         check(&[("?a=9,b=2", SUSPECT), ("+a=9", None), ("?a=10,b=2", SUSPECT), ("+a=10", None), ("?a=10,b=2", SOUND)]);
         // The watch is ahead of the list.

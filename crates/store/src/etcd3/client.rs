@@ -1,5 +1,5 @@
-//! One connected, authenticated client of one endpoint: typed calls in, replies or errors that say whose fault out.
-//! Renews its token; never retries for any other reason.
+//! A connected, authenticated client of one endpoint: typed calls, and errors that name the party at fault. Renews its
+//! token; never retries for any other reason.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
@@ -21,11 +21,11 @@ use super::messages::{
 use super::transport::{Endpoint, Transport};
 use crate::error::{StoreError, chain};
 
-/// For the first words on a new connection: a frozen endpoint is left soon.
+/// Deadline for the first calls on a new connection, so that a frozen endpoint is left soon.
 const HELLO: Duration = Duration::from_secs(3);
-/// For any other call, a page of a thousand keys included.
+/// Deadline for any other call, including a page of a thousand keys.
 const CALL: Duration = Duration::from_secs(10);
-/// One answer at most: 1,000 keys of a page or one event, of at most 1.5 MiB each by etcd's default, hardly ever near it.
+/// Maximum response size: a page of 1,000 keys, or one event. Each may be 1.5 MiB by etcd's default but hardly ever is.
 const LARGEST_ANSWER: usize = 256 << 20;
 
 /// A client on one connection.
@@ -39,7 +39,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects, authenticates, and makes sure that a member with a leader answers in our language.
+    /// Connects, authenticates, and checks that the server speaks this API and has a leader.
     pub(super) async fn connect(endpoint: &Endpoint, user: Option<(String, String)>) -> Result<Self, StoreError> {
         let transport = endpoint.dial().await?;
         let grpc = Grpc::with_origin(transport.clone(), endpoint.origin().clone());
@@ -61,38 +61,38 @@ impl Client {
         &self.endpoint
     }
 
-    /// The server's version, or `unknown` where it keeps that to itself.
+    /// The server's version, or `unknown` if it does not tell.
     pub(super) fn version(&self) -> &str {
         &self.version
     }
 
-    /// Whether the connection is gone.
+    /// Whether the connection is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.transport.is_closed()
     }
 
-    /// Calls a method, with a new token if the old one is no longer accepted.
+    /// Calls a method; gets a new token if the old one is no longer valid.
     pub(super) async fn call<M: Method + Clone>(&self, message: M) -> Result<M::Reply, StoreError> {
         self.signed(|| self.attempt(message.clone(), CALL)).await
     }
 
-    /// Renews a lease: how many seconds it has from now, 0 if there is none of this id.
+    /// Renews a lease. Returns its remaining seconds; 0 if no lease has this id.
     pub(super) async fn keep_alive(&self, id: i64, within: Duration) -> Result<i64, StoreError> {
         let renew = || async { timeout(within, self.keep_alive_once(id)).await.unwrap_or_else(|_| Err(late(within))) };
         Ok(self.signed(renew).await?.ttl)
     }
 
-    /// One request on a stream of its own: a stream kept open would be one more thing that can silently break.
+    /// One request on its own stream: a long-lived stream could break unnoticed.
     async fn keep_alive_once(&self, id: i64) -> Result<KeepAliveResponse, Status> {
         let mut request = Request::new(stream::iter([KeepAliveRequest { id }]));
         self.sign(request.metadata_mut());
         let path = PathAndQuery::from_static(KEEP_ALIVE);
         let answer = self.ready().await?.streaming(request, path, ProstCodec::default()).await?;
         let answer = answer.into_inner().message().await?;
-        answer.ok_or_else(|| Status::unavailable("it renewed nothing"))
+        answer.ok_or_else(|| Status::unavailable("it did not renew the lease"))
     }
 
-    /// Does something once more with a new token if the old one is no longer accepted.
+    /// Runs `call`, and once more with a new token if the old one is no longer valid.
     async fn signed<T, F: Future<Output = Result<T, Status>>>(&self, call: impl Fn() -> F) -> Result<T, StoreError> {
         match call().await {
             Err(status) if self.user.is_some() && token_is_stale(&status) => {
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    /// Opens a watch, and waits for its first response.
+    /// Opens a watch and waits for its first response.
     pub(super) async fn watch(&self, create: WatchCreate) -> Result<(WatchResponse, Watch), StoreError> {
         let open = async {
             let mut watch = self.open(create).await.map_err(|status| self.fault(&status))?;
@@ -113,8 +113,9 @@ impl Client {
     }
 
     async fn open(&self, create: WatchCreate) -> Result<Watch, Status> {
-        // A request stream that ends is a wish to end the watch: it ends with the watch, and not before. One that never
-        // ended would keep the watch, and the connection, open for good: nobody reads it, and etcd still sends.
+        // Ending the request stream asks etcd to end the watch, so the stream must end exactly when the watch is
+        // dropped. A request stream without end would keep the watch and the connection open forever, with etcd sending
+        // and nobody reading.
         let (open, closed) = oneshot::channel::<Infallible>();
         let requests = stream::iter([WatchRequest { create: Some(create) }]).chain(stream::pending());
         let mut request = Request::new(requests.take_until(closed));
@@ -130,12 +131,12 @@ impl Client {
         response.ok_or_else(|| self.failed("it ended the watch".to_owned()))
     }
 
-    /// An error of this endpoint that is neither the network's nor a refusal.
+    /// An error of this endpoint that is neither a network error nor a refusal.
     pub(super) fn failed(&self, why: String) -> StoreError {
         StoreError::Failed { endpoint: self.endpoint.clone(), why }
     }
 
-    /// An answer of this endpoint that breaks the protocol.
+    /// A response of this endpoint that violates the protocol.
     pub(super) fn nonsense(&self, why: &str) -> StoreError {
         StoreError::BadAnswer { endpoint: self.endpoint.clone(), why: why.to_owned() }
     }
@@ -157,14 +158,14 @@ impl Client {
         }
     }
 
-    /// Fetches a token, if we have a user and the server wants one.
+    /// Gets a token, if we have a user and the server requires authentication.
     async fn authenticate(&self) -> Result<(), StoreError> {
         let Some((name, password)) = self.user.clone() else {
             return Ok(());
         };
-        // Without the old token: etcd refuses even this call for a stale one.
+        // Without the old token: etcd rejects even this call if it carries a stale one.
         let token = match self.send(Request::new(AuthenticateRequest { name, password }), HELLO).await {
-            Ok(reply) => Some(reply.token.parse().map_err(|_| self.nonsense("a token that is not plain text"))?),
+            Ok(reply) => Some(reply.token.parse().map_err(|_| self.nonsense("its token is not plain text"))?),
             Err(status) if status.message().contains("authentication is not enabled") => None,
             Err(status) if status.code() == Code::InvalidArgument => {
                 return Err(self.refused(&status));
@@ -194,7 +195,7 @@ impl Client {
         Ok(grpc)
     }
 
-    /// Adds what every call carries: our token, and the wish to hear of a lost leader rather than wait for one.
+    /// Adds our token, and the flag that makes etcd report a lost leader instead of waiting for one.
     fn sign(&self, metadata: &mut MetadataMap) {
         metadata.insert("hasleader", MetadataValue::from_static("true"));
         if let Some(token) = &*self.token.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -202,7 +203,7 @@ impl Client {
         }
     }
 
-    /// Whose fault a failed call is.
+    /// Maps a failed call to the party at fault.
     fn fault(&self, status: &Status) -> StoreError {
         let endpoint = self.endpoint.clone();
         let why = said(status);
@@ -220,13 +221,13 @@ impl Client {
         StoreError::Refused { endpoint: self.endpoint.clone(), why: said(status) }
     }
 
-    /// What a server says before it hangs up, such as a TLS alert, is often lost to the reset; so guess aloud.
+    /// A server's last message before closing, such as a TLS alert, is often lost in the reset; so suggest a cause.
     fn hung_up(&self, status: &Status) -> StoreError {
         let guess = match self.endpoint.starts_with("https:") {
-            true => "does it want a certificate of ours (--etcd-cert, --etcd-key)?",
-            false => "is this its port for clients, and without TLS (else https://)?",
+            true => "does it require a client certificate (--etcd-cert, --etcd-key)?",
+            false => "is this its client port, and without TLS (else use https://)?",
         };
-        let why = format!("it hung up on our first words ({}); {guess}", said(status));
+        let why = format!("it closed the connection at once ({}); {guess}", said(status));
         StoreError::Unreachable { endpoint: self.endpoint.clone(), why }
     }
 
@@ -243,22 +244,22 @@ impl Client {
 /// An open watch.
 pub(super) struct Watch {
     responses: Streaming<WatchResponse>,
-    /// Ends the requests when dropped.
+    /// Ends the request stream when dropped.
     _open: oneshot::Sender<Infallible>,
 }
 
-/// Tokens die with the server, with idleness (5 min for simple ones) and with any change to users or roles.
+/// A token ends with the server, with idleness (5 min for simple tokens) and with any change of users or roles.
 fn token_is_stale(status: &Status) -> bool {
     const SIGNS: [&str; 3] = ["invalid auth token", "revision of auth store is old", "user name is empty"];
     status.code() == Code::Unauthenticated || SIGNS.iter().any(|sign| status.message().contains(sign))
 }
 
-/// Whether the status came from etcd itself: what tonic makes of a broken connection has a cause.
+/// Whether the status came from etcd itself; tonic's own status for a broken connection has a cause.
 fn speaks_grpc(status: &Status) -> bool {
     std::error::Error::source(status).is_none()
 }
 
-/// The error of that type among a status's causes.
+/// The error of type `E` among a status's causes.
 fn cause<E: std::error::Error + 'static>(status: &Status) -> Option<&E> {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! Follows a prefix for ever: connect, list or resume, watch, audit, and again. The only place here that waits to retry.
+//! Follows a prefix forever: connect, list or resume, watch, audit, and again. The only place here that waits to retry.
 //!
 //! ```text
 //!   connect ─> same history? ─yes─> watch from revision + 1 ─> changes ... ─error─> next endpoint, backoff, connect
@@ -6,9 +6,9 @@
 //!                  └──> list, Reset ──────┘<──────┘
 //! ```
 //!
-//! The history is the same if the cluster's id is, and its revision, read through the leader so that a member's lag
-//! does not count, has not gone back. A data directory replaced by an older copy that has since grown past us keeps
-//! both; so a resumed watch is audited at once.
+//! The history is the same if the cluster id is the same and the revision has not gone back. The revision is read
+//! through the leader, so a lagging member does not matter. A data directory replaced by an older copy that has since
+//! grown past our revision passes both checks, so a resumed watch is audited at once.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -33,30 +33,30 @@ use crate::model::{Condition, Update};
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Low, so that an etcd that returns is found soon.
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// A session that lasted this long was a good one: the next retry is quick again.
+/// After a session of this length, the next retry is quick again.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
-/// From a resumed watch to its audit.
+/// The time from a resumed watch to its audit.
 const AUDIT_RESUMED: Duration = Duration::from_millis(300);
-/// From an audit that found a suspect, or failed, to the next.
+/// The time from an audit with a suspect or a failure to the next.
 const AUDIT_AGAIN: Duration = Duration::from_secs(1);
-/// From an audit's list to its comparison, so that the watch has said what the list has seen.
+/// The time from an audit's list to its comparison, so that the watch can catch up with the list.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What is known of the store, kept over connections.
+/// The known keys and revision, kept across connections.
 struct Resumable {
     seen: Position,
     delivered: Delivered,
 }
 
 impl Etcd3 {
-    /// Follows the prefix until the future is dropped or nobody takes updates. Every failure is retried, and reported
-    /// through `condition`. A transaction is one update; a list comes whole.
+    /// Follows the prefix until the future is dropped or the receiver is. Retries every failure, and reports it through
+    /// `condition`. A transaction is one update; a list is sent whole.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         Etcd3Follower::new(self, updates, condition).run().await;
     }
 }
 
-/// The following of one prefix.
+/// Follows one prefix.
 pub(super) struct Etcd3Follower<'a> {
     store: &'a Etcd3,
     updates: mpsc::Sender<Update>,
@@ -78,7 +78,7 @@ impl<'a> Etcd3Follower<'a> {
         }
     }
 
-    /// Ends only when nobody takes updates any more.
+    /// Ends only when the receiver is dropped.
     pub(super) async fn run(mut self) {
         let updates = self.updates.clone();
         tokio::select! {
@@ -87,7 +87,7 @@ impl<'a> Etcd3Follower<'a> {
         }
     }
 
-    /// One endpoint after the other, beginning anywhere; a pause after each whole round of failures.
+    /// Tries the endpoints in turn from a random one; pauses after each round of failures.
     async fn sessions(&mut self) {
         let endpoints = &self.store.endpoints;
         let mut turn = self.rng.usize(..endpoints.len());
@@ -108,7 +108,7 @@ impl<'a> Etcd3Follower<'a> {
         }
     }
 
-    /// All that can be done on one connection.
+    /// Everything done on one connection.
     async fn session(&mut self, endpoint: &Endpoint) -> Result<Infallible, StoreError> {
         let client = Client::connect(endpoint, self.store.user.clone()).await?;
         self.trust(position(&client, &self.store.folder).await?);
@@ -119,7 +119,7 @@ impl<'a> Etcd3Follower<'a> {
                 None => (self.relist(&client).await?, self.audit_pause()),
             };
             match self.watch(&client, &mut known, audit_in).await {
-                Ok(why) => warn!("etcd at {}: {why}; reading everything again", client.endpoint()),
+                Ok(why) => warn!("etcd at {}: {why}; listing all keys again", client.endpoint()),
                 Err(error) => {
                     self.known = Some(known);
                     return Err(error);
@@ -129,17 +129,17 @@ impl<'a> Etcd3Follower<'a> {
         }
     }
 
-    /// Forgets what is known if the store's present cannot have come of it.
+    /// Forgets the known keys if the store's present state cannot follow from them.
     fn trust(&mut self, now: Position) {
         let Some(Resumable { seen, .. }) = &self.known else {
             return;
         };
         if now.cluster != seen.cluster {
-            warn!("another etcd cluster answers, with revision {}; reading everything again", now.revision);
+            warn!("another etcd cluster answers, at revision {}; listing all keys again", now.revision);
             self.known = None;
         } else if now.revision < seen.revision {
             warn!(
-                "etcd went back from revision {} to {}: restored; reading everything again",
+                "etcd went back from revision {} to {}, so it was restored; listing all keys again",
                 seen.revision, now.revision
             );
             self.known = None;
@@ -158,7 +158,7 @@ impl<'a> Etcd3Follower<'a> {
         Ok(Resumable { seen, delivered })
     }
 
-    /// Watches until the connection fails (an error) or everything must be read again (the reason).
+    /// Watches until the connection fails (an error) or all keys must be listed again (the reason).
     async fn watch(
         &mut self,
         client: &Client,
@@ -206,7 +206,7 @@ impl<'a> Etcd3Follower<'a> {
         }
     }
 
-    /// When to audit next, or why everything must be read again.
+    /// The time to the next audit, or the reason to list everything again.
     fn judge(
         &mut self,
         known: &mut Resumable,
@@ -223,7 +223,7 @@ impl<'a> Etcd3Follower<'a> {
                 Verdict::Sound => Ok(self.audit_pause()),
                 Verdict::Suspect => Ok(again),
                 Verdict::Lost(keys) => {
-                    Err(format!("the watch has missed changes of {keys} keys, or the store was replaced"))
+                    Err(format!("the watch missed changes to {keys} keys, or the store was replaced"))
                 }
             },
         }
@@ -233,7 +233,7 @@ impl<'a> Etcd3Follower<'a> {
         jitter(self.store.audit, 0.8..1.2, &mut self.rng)
     }
 
-    /// Waits for room. If nobody takes updates any more it waits to be ended by [`Etcd3Follower::run`].
+    /// Waits for room in the channel. If the receiver is dropped, waits to be ended by [`Etcd3Follower::run`].
     async fn send(&self, update: Update) {
         if self.updates.send(update).await.is_err() {
             pending::<()>().await;
@@ -241,7 +241,7 @@ impl<'a> Etcd3Follower<'a> {
     }
 }
 
-/// A watch that says where it is from time to time, and splits an answer that is too long for one message.
+/// A watch that reports its progress and splits large responses.
 fn creation(folder: &Folder, from: u64) -> WatchCreate {
     WatchCreate {
         key: folder.start(),
@@ -252,7 +252,7 @@ fn creation(folder: &Folder, from: u64) -> WatchCreate {
     }
 }
 
-/// After `pause`, what etcd lists, as fingerprints.
+/// After `pause`, the fingerprints of the keys that etcd lists.
 async fn survey(
     store: &Etcd3,
     client: &Client,
@@ -270,7 +270,7 @@ async fn survey(
     listed
 }
 
-/// Tells how it stands to whoever watches the condition, and logs it.
+/// Publishes the condition and logs it.
 struct Reporter {
     condition: watch::Sender<Condition>,
 }

@@ -1,30 +1,30 @@
-//! Which keys are ours: a prefix as a range of etcd's key space, and full keys as relative ones.
+//! Maps keys: a prefix to a range of etcd's key space, and full keys to relative ones.
 
 use crate::model::ASIDE;
 
-/// A full key as etcd's bytes. Keys of [`ASIDE`] lose their slash, so that no prefix, not even `/`, has them in its
-/// range: who follows one never hears of them.
+/// The bytes of a full key in etcd. Keys below [`ASIDE`] lose their leading slash, so that they lie outside the range
+/// of every prefix, even `/`.
 pub(super) fn raw(key: &str) -> Vec<u8> {
     let aside = key.strip_prefix(ASIDE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if aside { key.as_bytes()[1..].to_vec() } else { key.as_bytes().to_vec() }
 }
 
-/// The full key that has these bytes, if it is one of ours.
+/// The full key of these bytes, if it is one of ours.
 pub(super) fn full(raw: &[u8]) -> Option<String> {
     let key = std::str::from_utf8(raw).ok()?;
     let aside = key.strip_prefix(&ASIDE[1..]).is_some_and(|rest| rest.starts_with('/'));
     if aside { Some(format!("/{key}")) } else { key.starts_with('/').then(|| key.to_owned()) }
 }
 
-/// A folder in etcd's flat key space: everything that starts with its name and a slash.
+/// A folder in etcd's flat key space: all keys that start with its name and a slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Folder {
-    /// With a slash at the end, so that `/haproxy-x` never holds `/haproxy-x1/...`.
+    /// With a trailing slash, so that `/haproxy-x` never matches `/haproxy-x1/...`.
     start: Box<str>,
 }
 
 impl Folder {
-    /// `name` is a full key with or without slashes at its end; empty for everything that starts with a slash.
+    /// `name` is a full key with or without trailing slashes; empty for everything that starts with a slash.
     pub(super) fn new(name: &str) -> Self {
         let raw = String::from_utf8(raw(name.trim_end_matches('/'))).expect("whole text, or less its first slash");
         Self { start: format!("{raw}/").into() }
@@ -48,18 +48,21 @@ impl Folder {
         end
     }
 
-    /// The key below the folder, or nothing where it cannot be one of ours: not UTF-8, or with a slash at an end.
+    /// The key relative to the folder; `None` if it cannot be ours: not UTF-8, or with a leading or trailing slash.
     pub(super) fn relative(&self, key: &[u8]) -> Option<Box<str>> {
         let key = std::str::from_utf8(key).ok()?.strip_prefix(&*self.start)?;
         let whole = !key.is_empty() && !key.starts_with('/') && !key.ends_with('/');
         whole.then(|| key.into())
     }
 
-    /// The same, with a line in the log for a key that is left out.
+    /// The same, but logs an ignored key.
     pub(super) fn relative_or_say(&self, key: &[u8]) -> Option<Box<str>> {
         let relative = self.relative(key);
         if relative.is_none() {
-            tracing::warn!("ignoring the key {:?}: not UTF-8, or with a slash at an end", String::from_utf8_lossy(key));
+            tracing::warn!(
+                "ignoring the key {:?}: not UTF-8, or with a leading or trailing slash",
+                String::from_utf8_lossy(key)
+            );
         }
         relative
     }

@@ -1,5 +1,5 @@
-//! A lease of etcd v3. What an edit may touch is decided by etcd itself, in one transaction: only a key that is not there
-//! or has this lease, and only while this process is the owner.
+//! A lease of etcd v3. etcd itself checks each edit, in one transaction: the key must not exist or must have this
+//! lease, and this process must be the owner.
 //!
 //! Source: etcd `api/etcdserverpb/rpc.proto` (Lease, Txn); comparing leases needs etcd 3.3.
 
@@ -18,19 +18,19 @@ use super::messages::{
 };
 use super::store::Etcd3;
 use crate::error::StoreError;
-use crate::model::{Claim, Edit, Grip, Owner, check_key};
+use crate::model::{Claim, Edit, LeaseOutcome, Owner, check_key};
 use crate::values::values;
 
-/// Edits under way at once: etcd writes what comes together to its log as one.
+/// Maximum concurrent edits; etcd writes edits that arrive together to its log at once.
 const AT_ONCE: usize = 64;
-/// For a renewal, at most: another endpoint is to have its turn before the lease ends.
+/// Deadline for a renewal, so that another endpoint can be tried before the lease ends.
 const RENEWAL: Duration = Duration::from_secs(3);
 
 /// A lease and its owner.
 pub(crate) struct Etcd3Lease<'a> {
     store: &'a Etcd3,
     id: i64,
-    /// The key that says which process is the owner.
+    /// The key that names the owning process.
     fence: Vec<u8>,
     session: Vec<u8>,
     ttl: Duration,
@@ -51,7 +51,7 @@ impl<'a> Etcd3Lease<'a> {
     }
 
     async fn grant_on(&mut self, client: &Client, claim: Claim) -> Result<bool, StoreError> {
-        // Before anything is renewed: that owner may be dead, and its keys about to end.
+        // Check before renewing: that owner may be dead, and its keys about to end.
         if claim == Claim::Again && self.is_anothers(client).await? {
             return Ok(false);
         }
@@ -80,30 +80,30 @@ impl<'a> Etcd3Lease<'a> {
         self.ttl
     }
 
-    pub(crate) async fn renew(&self) -> Result<Grip, StoreError> {
+    pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         let client = self.store.client().await?;
         let renewed = async {
             if client.keep_alive(self.id, RENEWAL.min(self.ttl)).await? == 0 {
-                return Ok(Grip::Ended);
+                return Ok(LeaseOutcome::Ended);
             }
-            // What one member knows is enough while that is us: a later owner is found at the next renewal, and until
-            // then etcd refuses our edits. A member that is behind may not know of us yet, so the cluster has the last word.
+            // A local read of one member is enough while it names us: the next renewal finds a later owner, and until
+            // then etcd refuses our edits. A lagging member may not know us yet, so the cluster decides.
             match self.look(&client, true).await? {
-                Grip::Done(_) => Ok(Grip::Done(0)),
+                LeaseOutcome::Done(_) => Ok(LeaseOutcome::Done(0)),
                 _ => self.look(&client, false).await,
             }
         };
         forget_broken(self.store, renewed.await).await
     }
 
-    /// Whose the lease is, as the member says or as the cluster does.
-    async fn look(&self, client: &Client, serializable: bool) -> Result<Grip, StoreError> {
+    /// The owner of the lease, as one member sees it (`serializable`) or as the cluster does.
+    async fn look(&self, client: &Client, serializable: bool) -> Result<LeaseOutcome, StoreError> {
         let request = RangeRequest { key: self.fence.clone(), serializable, ..RangeRequest::default() };
         let reply = client.call(request).await?;
-        Ok(self.judge(value(&reply), Grip::Done(0)))
+        Ok(self.judge(value(&reply), LeaseOutcome::Done(0)))
     }
 
-    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<Grip, StoreError>> {
+    pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let client = match self.store.client().await {
             Ok(client) => client,
             Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
@@ -112,18 +112,18 @@ impl<'a> Etcd3Lease<'a> {
         all.buffered(AT_ONCE).collect().await
     }
 
-    async fn edit(&self, client: Arc<Client>, edit: &Edit) -> Result<Grip, StoreError> {
+    async fn edit(&self, client: Arc<Client>, edit: &Edit) -> Result<LeaseOutcome, StoreError> {
         check_key(edit.key())?;
         let key = raw(edit.key());
         let done = match client.call(self.guarded(key, edit)).await {
-            Err(StoreError::LeaseEnded { .. }) => Ok(Grip::Ended),
+            Err(StoreError::LeaseEnded { .. }) => Ok(LeaseOutcome::Ended),
             Err(error) => Err(error),
             Ok(reply) => self.outcome(&client, &reply),
         };
         forget_broken(self.store, done).await
     }
 
-    /// The edit, if this process is the owner and the key is ours; else, for a put, if there is no such key.
+    /// The edit, if this process is the owner and the key is ours; otherwise, for a put, if the key does not exist.
     fn guarded(&self, key: Vec<u8>, edit: &Edit) -> TxnRequest {
         let ours = Compare {
             target: CompareTarget::Lease.into(),
@@ -149,23 +149,23 @@ impl<'a> Etcd3Lease<'a> {
         TxnRequest { compare: vec![self.is_owner(), ours], success: vec![success], failure: vec![failure] }
     }
 
-    fn outcome(&self, client: &Client, reply: &TxnResponse) -> Result<Grip, StoreError> {
-        let done = Grip::Done(Position::read(client, reply.header)?.revision);
+    fn outcome(&self, client: &Client, reply: &TxnResponse) -> Result<LeaseOutcome, StoreError> {
+        let done = LeaseOutcome::Done(Position::read(client, reply.header)?.revision);
         let inner = reply.responses.first().and_then(|response| response.txn.as_deref());
         Ok(match (reply.succeeded, inner) {
             (true, _) => done,
             (false, Some(inner)) if inner.succeeded => done,
-            (false, Some(inner)) => self.judge(said(&inner.responses), Grip::Taken),
-            (false, None) => self.judge(said(&reply.responses), Grip::Taken),
+            (false, Some(inner)) => self.judge(said(&inner.responses), LeaseOutcome::Taken),
+            (false, None) => self.judge(said(&reply.responses), LeaseOutcome::Taken),
         })
     }
 
-    /// What it means that the fence says this; `otherwise` if it names us.
-    fn judge(&self, fence: Option<&[u8]>, otherwise: Grip) -> Grip {
+    /// The result for this value of the fence; `otherwise` if it names us.
+    fn judge(&self, fence: Option<&[u8]>, otherwise: LeaseOutcome) -> LeaseOutcome {
         match fence {
             Some(session) if session == self.session => otherwise,
-            Some(_) => Grip::Replaced,
-            None => Grip::Ended,
+            Some(_) => LeaseOutcome::Replaced,
+            None => LeaseOutcome::Ended,
         }
     }
 
@@ -191,8 +191,8 @@ impl<'a> Etcd3Lease<'a> {
         values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
     }
 
-    /// Deletes the keys, and lets the lease end by itself: by its id it would be revoked for a process that has just taken
-    /// it over, too.
+    /// Deletes the keys and lets the lease expire. Revoking it by id would also revoke it for a process that has just
+    /// taken it over.
     pub(crate) async fn release(&self) -> Result<(), StoreError> {
         let keys = self.held().await?.into_keys();
         let edits: Vec<_> = keys.map(|key| Edit::Delete { key }).collect();
@@ -213,7 +213,7 @@ fn absent(key: Vec<u8>) -> Compare {
     Compare { target: CompareTarget::Create.into(), key, create_revision: Some(0), ..Compare::default() }
 }
 
-/// The value that a range of one key found, in the first response.
+/// The value in the first response, from a range of one key.
 fn said(responses: &[OperationResponse]) -> Option<&[u8]> {
     value(responses.first()?.range.as_ref()?)
 }
@@ -222,7 +222,7 @@ fn value(range: &RangeResponse) -> Option<&[u8]> {
     range.kvs.first().map(|kv| &*kv.value)
 }
 
-/// The member may be cut off from its cluster: whoever asks again is to reach another one.
+/// The member may be cut off from its cluster, so the next call must reach another one.
 async fn forget_broken<T>(store: &Etcd3, done: Result<T, StoreError>) -> Result<T, StoreError> {
     if matches!(done, Err(StoreError::Unreachable { .. } | StoreError::Failed { .. } | StoreError::BadAnswer { .. })) {
         *store.client.lock().await = None;

@@ -1,41 +1,41 @@
-//! Every key below a folder at one revision, page by page. Never watches.
+//! Lists every key below a folder at one revision, page by page. Never watches.
 
 use super::client::Client;
 use super::keys::Folder;
 use super::messages::{KeyValue, RangeRequest, ResponseHeader};
 use crate::error::StoreError;
 
-/// A list that takes longer than etcd keeps its revision is begun again, this often.
+/// How often to restart a list that takes longer than etcd keeps its revision.
 const ATTEMPTS: usize = 3;
 
-/// A position in one cluster's history.
+/// A revision of one cluster's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
-    /// Which cluster: another id is another history.
+    /// The cluster's id: another id means another history.
     pub(super) cluster: u64,
-    /// How far it has come.
+    /// The revision.
     pub(super) revision: u64,
 }
 
 impl Position {
-    /// From the header that every answer carries.
+    /// From the header of any response.
     pub(super) fn new(header: Option<ResponseHeader>) -> Option<Self> {
         let ResponseHeader { cluster_id, revision } = header?;
         Some(Self { cluster: cluster_id, revision: u64::try_from(revision).ok()? })
     }
 
-    /// The same, of an answer that must have a header.
+    /// As `new`, from a response that must have a header.
     pub(super) fn read(client: &Client, header: Option<ResponseHeader>) -> Result<Self, StoreError> {
         Self::new(header).ok_or_else(|| client.nonsense("no header"))
     }
 }
 
-/// The present position, agreed on by the cluster: a lagging member waits until it has caught up.
+/// The cluster's current position: a lagging member waits until it has caught up.
 pub(super) async fn position(client: &Client, folder: &Folder) -> Result<Position, StoreError> {
     Ok(glance(client, folder).await?.0)
 }
 
-/// The present position, and whether the folder holds any key.
+/// The current position, and whether the folder holds any key.
 pub(super) async fn glance(client: &Client, folder: &Folder) -> Result<(Position, bool), StoreError> {
     let request = RangeRequest {
         key: folder.start(),
@@ -48,7 +48,7 @@ pub(super) async fn glance(client: &Client, folder: &Folder) -> Result<(Position
     Ok((Position::read(client, reply.header)?, !reply.kvs.is_empty()))
 }
 
-/// Reads all pages of one revision into what `fold` makes of each key, beginning with `C::default()`.
+/// Reads all pages of one revision and folds each key with `fold`, starting from `C::default()`.
 pub(super) async fn list<C: Default>(
     client: &Client,
     folder: &Folder,
@@ -90,7 +90,7 @@ async fn pages<C: Default>(
     }
 }
 
-/// The first key that can follow.
+/// The first key after this one.
 fn after(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
     key

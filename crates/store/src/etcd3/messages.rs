@@ -1,13 +1,13 @@
-//! The part of etcd's gRPC API that we speak, declared by hand: only fields that are used, under their real tags.
-//! Source: etcd `api/etcdserverpb/rpc.proto` and `api/mvccpb/kv.proto`, unchanged in tags from 3.0 to 3.6.
+//! The used part of etcd's gRPC API, declared by hand: only the fields that we use, with their real tags.
+//! Source: etcd `api/etcdserverpb/rpc.proto` and `api/mvccpb/kv.proto`, with the same tags from 3.0 to 3.6.
 
 use prost::Message;
 
-/// A unary method: where it is and what comes back.
+/// A unary method: its path and its reply type.
 pub(super) trait Method: Message + 'static {
     /// gRPC path.
     const PATH: &'static str;
-    /// The answer.
+    /// The reply.
     type Reply: Message + Default + 'static;
 }
 
@@ -71,7 +71,7 @@ pub(super) struct KeyValue {
     pub mod_revision: i64,
     #[prost(bytes = "vec", tag = "5")]
     pub value: Vec<u8>,
-    /// 0 where there is none.
+    /// 0 if there is none.
     #[prost(int64, tag = "6")]
     pub lease: i64,
 }
@@ -86,7 +86,7 @@ pub(super) struct RangeRequest {
     pub limit: i64,
     #[prost(int64, tag = "4")]
     pub revision: i64,
-    /// As the member that is asked knows it, which may be behind the cluster: costs the others nothing.
+    /// A local read of the asked member, which may lag; costs the other members nothing.
     #[prost(bool, tag = "7")]
     pub serializable: bool,
     #[prost(bool, tag = "8")]
@@ -111,7 +111,7 @@ pub(super) struct PutRequest {
     pub value: Vec<u8>,
     #[prost(int64, tag = "3")]
     pub lease: i64,
-    /// Keep the lease that the key has; an error where there is no such key.
+    /// Keep the key's lease; an error if the key does not exist.
     #[prost(bool, tag = "6")]
     pub ignore_lease: bool,
 }
@@ -138,7 +138,7 @@ pub(super) struct DeleteRangeResponse {
     pub deleted: i64,
 }
 
-/// Compares, then one of two lists of operations, as one.
+/// Compares, then executes one of two lists of operations, atomically.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TxnRequest {
     #[prost(message, repeated, tag = "1")]
@@ -159,8 +159,8 @@ pub(super) struct TxnResponse {
     pub responses: Vec<OperationResponse>,
 }
 
-/// Whether a key's number or value equals this one; `result` is left at its default, EQUAL. In etcd what it is compared
-/// with is a oneof.
+/// Whether a key's number or value equals this one; `result` keeps its default, EQUAL. In etcd the compared value is a
+/// oneof.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Compare {
     #[prost(enumeration = "CompareTarget", tag = "2")]
@@ -187,7 +187,7 @@ pub(super) enum CompareTarget {
     Lease = 4,
 }
 
-/// One operation of a transaction; in etcd a oneof.
+/// One operation of a transaction; a oneof in etcd.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Operation {
     #[prost(message, optional, tag = "1")]
@@ -227,7 +227,7 @@ pub(super) struct LeaseGrantResponse {
 pub(super) struct LeaseTimeToLiveRequest {
     #[prost(int64, tag = "1")]
     pub id: i64,
-    /// Name the keys too.
+    /// Also return the keys.
     #[prost(bool, tag = "2")]
     pub keys: bool,
 }
@@ -246,7 +246,7 @@ pub(super) struct KeepAliveRequest {
 
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct KeepAliveResponse {
-    /// Seconds; 0 where there is no such lease.
+    /// Seconds; 0 if the lease does not exist.
     #[prost(int64, tag = "3")]
     pub ttl: i64,
 }
@@ -272,12 +272,12 @@ pub(super) struct StatusRequest {}
 pub(super) struct StatusResponse {
     #[prost(string, tag = "2")]
     pub version: String,
-    /// Member id of the leader; 0 while there is none.
+    /// Member id of the leader; 0 if there is none.
     #[prost(uint64, tag = "4")]
     pub leader: u64,
 }
 
-/// In etcd a oneof of create, cancel and progress; on the wire a oneof of which one is used is an optional field.
+/// In etcd a oneof of create, cancel and progress; on the wire the same as an optional field.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct WatchRequest {
     #[prost(message, optional, tag = "1")]
@@ -306,12 +306,12 @@ pub(super) struct WatchResponse {
     pub created: bool,
     #[prost(bool, tag = "4")]
     pub canceled: bool,
-    /// Set with `canceled` when the start revision is compacted: the oldest revision still kept.
+    /// Set with `canceled` if the start revision is compacted: the oldest kept revision.
     #[prost(int64, tag = "5")]
     pub compact_revision: i64,
     #[prost(string, tag = "6")]
     pub cancel_reason: String,
-    /// More of the same answer follows.
+    /// More parts of this response follow.
     #[prost(bool, tag = "7")]
     pub fragment: bool,
     #[prost(message, repeated, tag = "11")]

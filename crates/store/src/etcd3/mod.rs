@@ -1,16 +1,17 @@
-//! etcd by its v3 API: followed by a watch, edited by single calls. Knows keys as bytes; never judges a value.
+//! etcd through its v3 API: followed by a watch, edited by single calls. Treats keys as bytes; never interprets a
+//! value.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `store` | the cluster, and single calls to it |
 //! | `follow` | the loop that never gives up: connect, list or resume, watch, audit |
-//! | `watch` | pure: a watch's responses to changes, revision by revision |
-//! | `audit` | pure: what was delivered against what etcd lists |
+//! | `watch` | pure: turns a watch's responses into changes, revision by revision |
+//! | `audit` | pure: compares the delivered keys with a listing |
 //! | `list` | all keys at one revision, in pages |
-//! | `lease` | keys that live as long as they are renewed, and edits that only their owner makes |
-//! | `client` | calls, tokens, and whose fault an error is |
+//! | `lease` | keys that live as long as their owner renews them, and edits that only the owner can make |
+//! | `client` | calls, tokens, and the party at fault for an error |
 //! | `transport` | one HTTP/2 connection |
-//! | `keys` | a prefix as a range, full keys as relative ones |
+//! | `keys` | maps a prefix to a range, full keys to relative ones |
 //! | `messages` | the gRPC messages |
 
 mod audit;

@@ -15,21 +15,21 @@ use crate::error::StoreError;
 use crate::model::{Amended, Listing, Location, StoreSettings, check_key};
 use crate::tls;
 
-/// Keys asked for at once.
+/// Keys per page.
 const PAGE: u32 = 1000;
 
-/// An etcd cluster, by its v3 API.
+/// An etcd cluster with its v3 API.
 pub struct Etcd3 {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) user: Option<(String, String)>,
     pub(super) folder: Folder,
     pub(super) audit: Duration,
     pub(super) page: u32,
-    /// For single calls; a follower has its own.
+    /// The client for single calls; each follower has its own.
     pub(super) client: Mutex<Option<Arc<Client>>>,
 }
 
-/// What a first look at a store shows.
+/// The result of a first look at a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The server's version, or `unknown`.
@@ -39,7 +39,7 @@ pub struct Probe {
 }
 
 impl fmt::Debug for Etcd3 {
-    /// Without the password.
+    /// Omits the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let urls: Vec<_> = self.endpoints.iter().map(Endpoint::url).collect();
         f.debug_struct("Etcd3").field("endpoints", &urls).field("folder", &self.folder).finish_non_exhaustive()
@@ -47,7 +47,7 @@ impl fmt::Debug for Etcd3 {
 }
 
 impl Etcd3 {
-    /// Checks the settings and reads the PEM files. Connects to nothing yet.
+    /// Checks the settings and reads the PEM files. Does not connect.
     ///
     /// # Errors
     /// [`StoreError::BadSettings`].
@@ -70,33 +70,33 @@ impl Etcd3 {
         })
     }
 
-    /// The same, asking for so many keys at once instead of 1,000.
+    /// The same with this page size instead of 1,000 keys.
     #[must_use]
     pub fn paged(mut self, keys: u32) -> Self {
         self.page = keys.max(1);
         self
     }
 
-    /// Whether a v3 server is there, and whether it holds the prefix.
+    /// Whether the server speaks v3, and whether it holds the prefix.
     ///
     /// # Errors
-    /// [`StoreError::NotSupported`] where something answers that is not etcd's v3 API.
+    /// [`StoreError::NotSupported`] if a server answers that does not speak etcd's v3 API.
     pub async fn probe(&self) -> Result<Probe, StoreError> {
         let client = self.client().await?;
         match list::glance(&client, &self.folder).await {
             Ok((_, holds_prefix)) => Ok(Probe { version: client.version().to_owned(), holds_prefix }),
             Err(error) => {
-                // The member may have lost its cluster: whoever asks again is to reach another one.
+                // The member may be cut off from its cluster, so the next call must reach another one.
                 *self.client.lock().await = None;
                 Err(error)
             }
         }
     }
 
-    /// Everything below the folder `prefix_full`, at one revision, under keys relative to it.
+    /// Everything below the folder `prefix_full` at one revision, with keys relative to it.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn list(&self, prefix_full: &str) -> Result<Listing, StoreError> {
         let folder = Folder::new(prefix_full);
         let client = self.client().await?;
@@ -110,7 +110,7 @@ impl Etcd3 {
     /// The value of a full key, if it has one.
     ///
     /// # Errors
-    /// Whatever keeps the store from answering.
+    /// Any error of the store.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         check_key(key)?;
         let request = RangeRequest { key: raw(key), ..RangeRequest::default() };
@@ -118,10 +118,10 @@ impl Etcd3 {
         Ok(reply.kvs.into_iter().next().map(|kv| kv.value))
     }
 
-    /// Sets a full key, and says the revision that shows it.
+    /// Sets a full key; returns the revision that shows it.
     ///
     /// # Errors
-    /// [`StoreError::BadKey`], and whatever keeps the store from answering.
+    /// [`StoreError::BadKey`]; any error of the store.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
         check_key(key)?;
         let client = self.client().await?;
@@ -129,10 +129,10 @@ impl Etcd3 {
         Ok(Position::read(&client, reply.header)?.revision)
     }
 
-    /// Deletes a full key, with `recursive` everything below it too, and says the revision that shows it.
+    /// Deletes a full key, with everything below it if `recursive`; returns the revision that shows it.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchKey`] if there is nothing to delete, and whatever keeps the store from answering.
+    /// [`StoreError::NoSuchKey`] if there is nothing to delete; any error of the store.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         check_key(key)?;
         let client = self.client().await?;
@@ -149,11 +149,11 @@ impl Etcd3 {
         last.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })
     }
 
-    /// Replaces a value by what `change` makes of it, without touching the key's lease. If the key changes meanwhile,
-    /// nothing is done and the answer is `None`.
+    /// Replaces a value with the result of `change`; the key keeps its lease. If the key changes meanwhile, does
+    /// nothing and returns `None`.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchKey`], and whatever keeps the store from answering.
+    /// [`StoreError::NoSuchKey`]; any error of the store.
     pub async fn amend(
         &self,
         key: &str,
@@ -180,7 +180,7 @@ impl Etcd3 {
         Ok(reply.succeeded.then_some(Amended::At(revision)))
     }
 
-    /// The connection for single calls: the last one, or the first endpoint that answers.
+    /// The connection for single calls: the last one, or one to the first endpoint that answers.
     pub(super) async fn client(&self) -> Result<Arc<Client>, StoreError> {
         let mut kept = self.client.lock().await;
         if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
@@ -203,7 +203,7 @@ impl Etcd3 {
     }
 }
 
-/// TLS as gRPC wants it: newer servers insist on the protocol's name.
+/// TLS with gRPC's application protocol, which newer servers require.
 fn http2_tls(settings: &StoreSettings) -> Result<Arc<rustls::ClientConfig>, StoreError> {
     let mut config = tls::client_config(settings)?;
     config.alpn_protocols = vec![b"h2".to_vec()];

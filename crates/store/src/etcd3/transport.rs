@@ -1,4 +1,4 @@
-//! One HTTP/2 connection to one endpoint. Dies once and for all: never reconnects, knows no message.
+//! One HTTP/2 connection to one endpoint. Never reconnects, knows no messages.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,14 +21,14 @@ use tonic::codegen::Service;
 
 use crate::error::{StoreError, chain};
 
-/// TCP and TLS together: a dead endpoint costs no more.
+/// Deadline for TCP and TLS together: the maximum cost of a dead endpoint.
 const CONNECT: Duration = Duration::from_secs(2);
-/// etcd counts pings closer than 5 s as abuse (`--grpc-keepalive-min-time`) and hangs up.
+/// etcd treats pings less than 5 s apart as abuse (`--grpc-keepalive-min-time`) and closes the connection.
 const PING_EVERY: Duration = Duration::from_secs(6);
 /// With [`PING_EVERY`]: a silent peer is noticed within 9 s.
 const PING_ANSWER: Duration = Duration::from_secs(3);
 
-/// Where etcd is, and how to get there.
+/// The address of etcd, and how to connect to it.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     origin: Uri,
@@ -38,7 +38,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// From a URL. `tls` makes the TLS configuration, and is asked only for `https`.
+    /// From a URL. Calls `tls` for the TLS configuration only if the scheme is `https`.
     pub(super) fn new(
         url: &str,
         tls: impl FnOnce() -> Result<Arc<rustls::ClientConfig>, StoreError>,
@@ -58,17 +58,17 @@ impl Endpoint {
         Ok(Self { port: origin.port_u16().unwrap_or(2379), origin, host, tls })
     }
 
-    /// The URL, without a slash at its end.
+    /// The URL without a trailing slash.
     pub(super) fn url(&self) -> String {
         self.origin.to_string().trim_end_matches('/').to_owned()
     }
 
-    /// The URL as what requests are addressed to.
+    /// The URL as the origin of requests.
     pub(super) fn origin(&self) -> &Uri {
         &self.origin
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     pub(super) async fn dial(&self) -> Result<Transport, StoreError> {
         match timeout(CONNECT, self.connect()).await {
             Ok(Ok(transport)) => Ok(transport),
@@ -94,14 +94,14 @@ impl Endpoint {
     }
 }
 
-/// A connection that requests can be sent on, all at once.
+/// A connection for concurrent requests.
 #[derive(Clone)]
 pub(super) struct Transport {
     requests: SendRequest<Body>,
     _driver: Arc<Driver>,
 }
 
-/// The task that moves the connection's bytes. Ends with the last user, even if the peer has stopped reading.
+/// The task that drives the connection. Ends with the last user, even if the peer has stopped reading.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
@@ -122,12 +122,12 @@ impl Transport {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| chain(&error))?;
-        // Its error ends every request and stream on it; here it would be said twice.
+        // Its error also ends every request and stream on it, so it is not reported here.
         let driver = tokio::spawn(async move { drop(connection.await) });
         Ok(Self { requests, _driver: Arc::new(Driver(driver.abort_handle())) })
     }
 
-    /// Whether the connection is gone.
+    /// Whether the connection is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.requests.is_closed()
     }

@@ -1,9 +1,9 @@
-//! From a watch's responses to changes: one step per response. Pure; never waits or sends.
+//! Turns a watch's responses into changes, one step per response. Pure; never waits or sends.
 //!
 //! ```text
-//! response ──step──> Created                     the watch stands
+//! response ──step──> Created                     the watch is open
 //!                    Changes [(revision, ...)]   whole revisions, in order
-//!                    Relist  why                 this history cannot be followed further: read everything
+//!                    Relist  why                 this history cannot be followed further: list everything
 //!                    Retry   why                 the watch is over; open another from `revision + 1`
 //! ```
 
@@ -13,13 +13,13 @@ use super::keys::Folder;
 use super::list::Position;
 use super::messages::{EventKind, KeyValue, WatchEvent, WatchResponse};
 
-/// How far a watch has come.
+/// The progress of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watching {
     /// Everything up to here has been seen.
     pub(super) seen: Position,
     folder: Folder,
-    /// A revision of which more fragments may follow.
+    /// A revision that may still get more fragments.
     held: Option<Revision>,
 }
 
@@ -30,16 +30,16 @@ pub(super) struct Revision {
     pub(super) changes: Vec<Change>,
 }
 
-/// What a response meant.
+/// The meaning of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The watch stands.
+    /// The watch is open.
     Created,
-    /// What changed since; empty for a mere sign of life.
+    /// New changes; empty for a progress report.
     Changes(Vec<Revision>),
-    /// Everything must be read again, because.
+    /// List everything again; the reason.
     Relist(String),
-    /// The watch was ended, because.
+    /// Open the watch again; the reason etcd ended it.
     Retry(String),
 }
 
@@ -64,7 +64,7 @@ impl Watching {
         (self, step)
     }
 
-    /// Groups events by revision. The last group is held back while fragments of it may follow.
+    /// Groups events by revision. Holds back the last group while more fragments of it may follow.
     fn take(&mut self, response: WatchResponse) -> Vec<Revision> {
         let Self { seen, folder, held } = self;
         let mut whole = Vec::new();
@@ -84,8 +84,8 @@ impl Watching {
     }
 }
 
-/// The event's revision and change; the change is none for a key that is not one of ours.
-/// Nothing for an event seen before: etcd has been known to repeat them after a reconnect.
+/// The event's revision and change; no change if the key is not one of ours. `None` for an event seen before: etcd is
+/// known to repeat events after a reconnect.
 fn read(folder: &Folder, seen: Position, event: WatchEvent) -> Option<(u64, Option<Change>)> {
     let KeyValue { key, mod_revision, value, .. } = event.kv?;
     let number = u64::try_from(mod_revision).ok().filter(|number| *number > seen.revision)?;
@@ -146,7 +146,7 @@ mod tests {
         format!("{}[{}]", revision.number, changes.collect::<Vec<_>>().join(" "))
     }
 
-    /// Feeds responses to a watch of `/x` that has seen cluster 1 up to revision 10.
+    /// Passes responses to a watch of `/x` that has seen cluster 1 up to revision 10.
     fn check(responses: Vec<WatchResponse>, want: &[&str], seen: u64) {
         let mut watching = Watching::new(Folder::new("/x"), Position { cluster: 1, revision: 10 });
         let mut got = Vec::new();

@@ -1,4 +1,4 @@
-//! The crate as its users see it: raw messages by row, and properties of every input.
+//! Tests of the crate's public API: raw messages, one per row, and properties of every input.
 
 #[path = "../../vectors/rows.rs"]
 mod rows;

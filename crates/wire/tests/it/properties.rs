@@ -1,4 +1,5 @@
-//! What holds for every input: nothing panics, no split changes a reading, and what is written has only one.
+//! Properties of every input: nothing panics, splitting the input does not change its meaning, and written heads have
+//! exactly one meaning.
 
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
@@ -20,7 +21,7 @@ const FORWARD: Forward<'static> = Forward { strip: 0, client: "192.0.2.1", proto
 static REQUESTS: LazyLock<Vec<Row>> = LazyLock::new(rows::requests);
 static RESPONSES: LazyLock<Vec<Row>> = LazyLock::new(rows::responses);
 
-/// Names that never go on, except that `write` adds `Connection` and `Upgrade` for an upgrade.
+/// Names that are never forwarded, except that `write` adds `Connection` and `Upgrade` for an upgrade.
 const HOP_BY_HOP: [&str; 8] = [
     "keep-alive",
     "proxy-connection",
@@ -32,7 +33,7 @@ const HOP_BY_HOP: [&str; 8] = [
     "x_forwarded_for",
 ];
 
-/// What a request says, apart from how it is written.
+/// The content of a request, independent of its spelling.
 fn request_facts(head: &RequestHead<'_, '_>) -> String {
     let RequestHead { method, target, host, body, expect_continue, upgrade, .. } = head;
     format!("{method} {target} {} {body:?} {expect_continue} {upgrade:?}", host.to_ascii_lowercase())
@@ -47,14 +48,14 @@ fn count(headers: &[httparse::Header<'_>], name: &str) -> usize {
     headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)).count()
 }
 
-/// An accepted head has carriage returns and line feeds in pairs alone, and no other control byte than tabs.
+/// In an accepted head, carriage returns and line feeds occur only in pairs, and tab is the only other control byte.
 fn check_bytes(head: &[u8]) -> Result<(), TestCaseError> {
     let text = String::from_utf8_lossy(head).replace("\r\n", "");
     prop_assert!(!text.contains(|c: char| c.is_ascii_control() && c != '\t'), "{:?}", text);
     Ok(())
 }
 
-/// Writes the request if it is accepted, reads that, and compares.
+/// If the request is accepted: writes it, parses the result, and compares.
 fn check_request(input: &[u8]) -> Result<(), TestCaseError> {
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
     let Ok(Some(head)) = parse_request(input, LIMITS, &mut space) else {
@@ -122,7 +123,7 @@ fn byte() -> impl Strategy<Value = u8> {
     ]
 }
 
-/// Header lines that say something about framing, routing or the connection, some of them wrong.
+/// Header lines for framing, routing or the connection, some of them wrong.
 fn header_line() -> impl Strategy<Value = String> {
     let name = select(
         &[
@@ -202,7 +203,7 @@ fn response() -> impl Strategy<Value = Vec<u8>> {
     ])
 }
 
-/// A message with some of its bytes replaced, removed or doubled.
+/// A message with some bytes replaced, removed or doubled.
 fn mutate(mut message: Vec<u8>, changes: &[(Index, u8, u8)]) -> Vec<u8> {
     for (at, byte, how) in changes {
         let at = at.index(message.len().max(1)).min(message.len().saturating_sub(1));
@@ -220,7 +221,7 @@ fn changes() -> impl Strategy<Value = Vec<(Index, u8, u8)>> {
     vec((any::<Index>(), byte(), any::<u8>()), 0..4)
 }
 
-/// A body as its reader sees it: data, then what followed it.
+/// A body as its reader sees it: the data, then the rest.
 fn decode(length: BodyLength, input: &[u8], sizes: &[usize]) -> (Vec<u8>, String) {
     let mut reader = BodyReader::new(length, 256);
     let (mut data, mut taken, mut end) = (Vec::new(), 0, 0);
@@ -316,7 +317,7 @@ proptest! {
                 seen = part;
             }
         }
-        // Waiting for progress finds every head that is there.
+        // Parsing only when `HeadProgress` says so finds every complete head.
         prop_assert_eq!(seen.is_ok_and(|head| head.is_some()), whole.is_ok_and(|head| head.is_some()));
     }
 
@@ -325,7 +326,7 @@ proptest! {
         for body in [body.clone(), mutate(body, &changes)] {
             let whole = decode(BodyLength::Chunked, &body, &[body.len()]);
             let parts = decode(BodyLength::Chunked, &body, &sizes);
-            // Malformed trailers that have no end may be found out later in small pieces: see `HeadProgress`.
+            // Malformed trailers without an end may be detected later in small pieces: see `HeadProgress`.
             let later = whole.1 == "refused" && parts.1 == "more";
             prop_assert!(whole == parts || later && whole.0 == parts.0, "{:?}, in parts {:?}", whole, parts);
         }

@@ -1,4 +1,4 @@
-//! Raw messages, one row each, through heads and bodies. The same rows go through the whole program elsewhere.
+//! Raw messages, one per row, parsed as heads and bodies. Other tests send the same rows through the whole program.
 
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
@@ -31,7 +31,7 @@ fn read_body(length: BodyLength, input: &[u8]) -> Result<Body, BadBody> {
     }
 }
 
-/// What becomes of the requests in `input`, in the words of `requests.txt`.
+/// The outcome of the requests in `input`, in the terms of `requests.txt`.
 fn judge_requests(mut input: &[u8]) -> String {
     for whole in 1.. {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
@@ -54,7 +54,7 @@ fn judge_requests(mut input: &[u8]) -> String {
     unreachable!("the loop has no end")
 }
 
-/// What becomes of the responses in `input`, in the words of `responses.txt`.
+/// The outcome of the responses in `input`, in the terms of `responses.txt`.
 fn judge_responses(method: &str, mut input: &[u8]) -> String {
     for heads in 1.. {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
@@ -102,7 +102,7 @@ fn responses() {
     check_all(&rows::responses(), 80, |row| judge_responses(&row.method, &row.bytes));
 }
 
-/// A head cut off at any byte is waited for or refused, and never refused if it is good.
+/// A head cut off at any byte is incomplete or refused, and never refused if it is valid.
 #[test]
 fn no_beginning_of_a_request_is_judged_otherwise() {
     for row in rows::requests() {
@@ -115,13 +115,13 @@ fn no_beginning_of_a_request_is_judged_otherwise() {
     }
 }
 
-/// Faults may show in another order than in the whole message.
+/// A cut message may show another fault than the whole one.
 fn judged_early(whole: &str, judged: &str) -> bool {
     let refused = |text: &str| text.parse::<u16>().is_ok();
     refused(whole) && refused(judged) || whole == "cut" && judged == "cut"
 }
 
-/// What comes in and what goes out; `{ours}` stands for the forwarding headers.
+/// Input and output; `{ours}` stands for the forwarding headers.
 const WRITTEN: [(&str, &str); 9] = [
     ("GET / HTTP/1.1\r\nhost:a\r\nX:  y \r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n{ours}\r\n"),
     ("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: \r\n{ours}\r\n"),
@@ -157,7 +157,7 @@ const WRITTEN: [(&str, &str); 9] = [
     ),
 ];
 
-/// Heads as they come out, exactly.
+/// The exact text of written heads.
 #[test]
 fn heads_are_written_anew() {
     let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http" };

@@ -1,4 +1,4 @@
-//! Asks the daemon, with a deadline for every answer. Remembers nothing.
+//! Requests to the daemon, each with a deadline. Keeps no state.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -19,30 +19,30 @@ use crate::agent::moment;
 use crate::settings::DockerHost;
 use pointsman_store::error::chain;
 
-/// No daemon remembers as many events; one that tells of more is not listened to for ever.
+/// More than any daemon remembers; stops reading a daemon that sends more.
 const MOST_REMEMBERED: usize = 10_000;
 
-/// A connection to a daemon; each question is a connection of its own, which is how bollard does it.
+/// A client of a daemon; bollard opens a connection per request.
 #[derive(Clone)]
 pub(super) struct Client {
     docker: Docker,
     deadline: Duration,
 }
 
-/// Who answers.
+/// The answering daemon.
 #[derive(Debug)]
 pub(super) struct Daemon {
     pub(super) id: String,
     pub(super) node: String,
-    /// What its clock says, nanoseconds since 1970.
+    /// Its clock, in nanoseconds since 1970.
     pub(super) now: Option<i64>,
 }
 
-/// What the daemon tells of itself.
+/// The daemon's event stream.
 pub(super) type Events = Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>;
 
 impl Client {
-    /// Reaches the daemon and agrees on a version.
+    /// Connects to the daemon and agrees on an API version.
     pub(super) async fn connect(host: &DockerHost, deadline: Duration) -> Result<Self, String> {
         let seconds = deadline.as_secs().max(1);
         let docker = match host {
@@ -54,18 +54,18 @@ impl Client {
         Ok(Self { docker, deadline })
     }
 
-    /// Who it is.
+    /// The daemon's identity.
     pub(super) async fn daemon(&self) -> Result<Daemon, String> {
         let info = within(self.deadline, self.docker.info()).await.map_err(|failure| failure.why)?;
         Ok(Daemon {
-            // Without an id of its own it is the same one for as long as it is at the same place.
+            // A daemon without an id counts as the same one as long as its address stays the same.
             id: info.id.unwrap_or_default(),
             node: info.name.unwrap_or_default(),
             now: info.system_time.as_deref().and_then(moment::parse),
         })
     }
 
-    /// What happened between two times, as far back as the daemon remembers: 256 events of all kinds.
+    /// The events between two times, as far back as the daemon remembers: 256 events of all kinds.
     pub(super) async fn history(&self, since: i64, until: i64) -> Result<Vec<EventMessage>, String> {
         let options = EventsOptionsBuilder::new().filters(&event::filters());
         let options = options.since(&seconds(since)).until(&seconds(until)).build();
@@ -80,7 +80,7 @@ impl Client {
         within(self.deadline, all).await.map_err(|failure| failure.why)
     }
 
-    /// Everything that happens from `since` on; from now on without it.
+    /// All events from `since` on; without it, from now on.
     pub(super) fn events(&self, since: Option<i64>) -> Events {
         let options = EventsOptionsBuilder::new().filters(&event::filters());
         let options = match since {
@@ -90,7 +90,7 @@ impl Client {
         Box::pin(self.docker.events(Some(options.build())))
     }
 
-    /// Ends when the daemon does not answer any more, with the reason.
+    /// Ends when the daemon no longer answers, and returns the reason.
     pub(super) async fn heartbeat(self, every: Duration) -> String {
         loop {
             sleep(every).await;
@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// Does one job. That the daemon has no answer about one container is not the end; that it has no list is.
+    /// Runs one job. A failed inspection of one container is not an error; a failed list is.
     pub(super) async fn run(self, job: Job) -> Result<RosterEvent, String> {
         match job {
             Job::List => self.list().await,
@@ -126,7 +126,7 @@ impl Client {
             Ok(answer) => Inspection::Is(Box::new(Container::from_inspect(answer))),
             Err(failure) if failure.gone => Inspection::Gone,
             Err(failure) => {
-                warn!(container = %id, "Docker does not say how a container is: {}", failure.why);
+                warn!(container = %id, "cannot inspect a container: {}", failure.why);
                 Inspection::Failed
             }
         };
@@ -134,15 +134,15 @@ impl Client {
     }
 }
 
-/// A time as the daemon wants it, in seconds.
+/// A time in seconds, as the daemon expects it.
 fn seconds(at: i64) -> String {
     format!("{}.{:09}", at.div_euclid(1_000_000_000), at.rem_euclid(1_000_000_000))
 }
 
-/// No answer.
+/// A failed request.
 struct Failure {
     why: String,
-    /// What was asked about is not there.
+    /// The container does not exist.
     gone: bool,
 }
 

@@ -1,10 +1,10 @@
-//! Follows the Docker daemon of this machine. Tells what its containers are, never what is to be done about them.
+//! Follows the Docker daemon of this machine. Reports its containers; does not decide what to do about them.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `roster` | what is known and what is to be asked: pure |
-//! | `event` | what the daemon's events mean: pure |
-//! | `client` | questions and answers |
+//! | `roster` | the known containers and the next request: pure |
+//! | `event` | interprets the daemon's events: pure |
+//! | `client` | requests and answers |
 
 mod client;
 mod event;
@@ -29,16 +29,16 @@ use pointsman_store::Condition;
 use pointsman_store::backoff::{Backoff, jitter};
 use pointsman_store::error::chain;
 
-/// Where the daemon is, and how patient we are with it.
+/// The daemon's address, and the timing of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerSettings {
-    /// Where it is.
+    /// The daemon's address.
     pub host: DockerHost,
-    /// How long it may take for an answer (default 10 s).
+    /// The deadline for an answer (default 10 s).
     pub deadline: Duration,
-    /// How often it is asked whether it is there, which its events do not tell while nothing happens (default 3 s).
+    /// How often to ping the daemon, because its event stream is silent while nothing happens (default 3 s).
     pub ping: Duration,
-    /// How often everything is listed again, whatever events said (default 3 min, jittered).
+    /// How often to list everything again, whatever the events said (default 3 min, jittered).
     pub audit: Duration,
 }
 
@@ -49,17 +49,17 @@ impl DockerSettings {
     }
 }
 
-/// What is known of a daemon.
+/// The known state of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Containers {
-    /// Its id, which stays the same for as long as it keeps its data; empty before it was first seen whole.
+    /// Its id, which stays the same as long as it keeps its data; empty before the first complete view.
     pub daemon: String,
     /// Its machine's name.
     pub node: String,
-    /// Its containers that run or are paused and have labels of ours, by id. While it is out of reach these are those
-    /// that were last seen: containers go on without it.
+    /// Its running or paused containers with labels of ours, by id. While the daemon is unreachable, these are the last
+    /// known ones: containers go on without it.
     pub containers: BTreeMap<String, Container>,
-    /// How it stands with it. [`Condition::Connecting`]: `containers` says nothing yet.
+    /// The state of the connection. While [`Condition::Connecting`], `containers` is not valid yet.
     pub condition: Condition,
 }
 
@@ -74,20 +74,20 @@ impl Default for Containers {
     }
 }
 
-/// How long a container may take to stop before an agent that starts meanwhile takes it for one that goes on, in
-/// nanoseconds.
+/// How far back a starting agent looks for stop signals, in nanoseconds: the longest time that a container may take to
+/// stop and still be recognised as stopping.
 const STOPS_WITHIN: i64 = 600_000_000_000;
 
-/// Nobody receives.
-struct Unheard;
+/// The receivers were dropped.
+struct ReceiverDropped;
 
-/// Why a connection ended.
+/// The reason that a connection ended.
 enum End {
-    Unheard,
+    ReceiverDropped,
     Lost(String),
 }
 
-/// Follows the daemon through any outage, until the receivers are gone. The first view with containers has all of them.
+/// Follows the daemon through any outage, until the receivers are dropped. The first view with containers is complete.
 pub async fn follow(settings: DockerSettings, out: watch::Sender<Containers>) {
     let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     let follower = Follower {
@@ -100,7 +100,7 @@ pub async fn follow(settings: DockerSettings, out: watch::Sender<Containers>) {
         since: None,
         said: None,
     };
-    let Err(Unheard) = follower.run().await;
+    let Err(ReceiverDropped) = follower.run().await;
 }
 
 struct Follower {
@@ -108,26 +108,26 @@ struct Follower {
     out: watch::Sender<Containers>,
     backoff: Backoff,
     rng: fastrand::Rng,
-    /// The daemon that the roster is of.
+    /// The daemon that the roster belongs to.
     daemon: String,
     roster: Roster,
-    /// When the last event happened that we know of.
+    /// The time of the last known event.
     since: Option<i64>,
-    /// What was last logged of its being out of reach.
+    /// The last logged reason why it is unreachable.
     said: Option<String>,
 }
 
 impl Follower {
-    async fn run(mut self) -> Result<std::convert::Infallible, Unheard> {
+    async fn run(mut self) -> Result<std::convert::Infallible, ReceiverDropped> {
         loop {
             match Box::pin(self.connection()).await {
-                End::Unheard => return Err(Unheard),
+                End::ReceiverDropped => return Err(ReceiverDropped),
                 End::Lost(why) => self.lose(why),
             }
             let pause = self.backoff.next(&mut self.rng);
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.out.closed() => return Err(Unheard),
+                () = self.out.closed() => return Err(ReceiverDropped),
             }
         }
     }
@@ -135,8 +135,8 @@ impl Follower {
     fn lose(&mut self, why: String) {
         if self.said.as_ref() != Some(&why) {
             let holds = match self.out.borrow().condition {
-                Condition::Connecting { .. } => "it is waited for",
-                Condition::Watching { .. } | Condition::Lost { .. } => "what was last seen of it holds",
+                Condition::Connecting { .. } => "waiting for it",
+                Condition::Watching { .. } | Condition::Lost { .. } => "keeping what was last seen",
             };
             warn!("Docker at {} is out of reach, {holds}: {why}", self.settings.host);
         }
@@ -150,12 +150,12 @@ impl Follower {
         self.said = Some(why);
     }
 
-    /// One connection, from its beginning to its end.
+    /// One connection, from start to end.
     async fn connection(&mut self) -> End {
         let out = self.out.clone();
         let opened = tokio::select! {
             opened = self.open() => opened,
-            () = out.closed() => return End::Unheard,
+            () = out.closed() => return End::ReceiverDropped,
         };
         match opened {
             Ok((client, daemon, events)) => self.watch(client, &daemon, events).await,
@@ -172,15 +172,15 @@ impl Follower {
         }
         self.roster.step(RosterEvent::Connected);
         self.catch_up(&client, &daemon).await;
-        // Events are asked for from a time before the list is made, so that none falls in between: the daemon's answer
-        // does not tell when it began to listen for them. Those that come twice do no harm.
+        // Subscribe to events from a time before the list, so that none is missed in between: the daemon does not tell
+        // when its event stream starts. Repeated events do no harm.
         self.since = daemon.now;
         let events = client.events(self.since);
         Ok((client, daemon, events))
     }
 
-    /// Hears what happened meanwhile, or before we began: the list does not tell who was asked to stop. Without it, what
-    /// stops would get work again until it has ended.
+    /// Reads the events missed while disconnected or before the start, because the list does not tell which containers
+    /// were asked to stop. Otherwise a stopping container would get work again until it has ended.
     async fn catch_up(&mut self, client: &Client, daemon: &Daemon) {
         let Some(now) = daemon.now else { return };
         let since = self.since.unwrap_or(now.saturating_sub(STOPS_WITHIN));
@@ -188,7 +188,7 @@ impl Follower {
             Ok(past) => {
                 past.into_iter().filter_map(event::read).for_each(|past| self.roster.step(RosterEvent::Happened(past)))
             }
-            Err(why) => warn!("Docker does not say what happened before: {why}"),
+            Err(why) => warn!("cannot read Docker's past events: {why}"),
         }
     }
 
@@ -209,7 +209,7 @@ impl Follower {
                         event::read(message).map(RosterEvent::Happened)
                     }
                     Some(Err(error)) => return End::Lost(chain(&error)),
-                    None => return End::Lost("it ended the stream of events".to_owned()),
+                    None => return End::Lost("it closed the event stream".to_owned()),
                 },
                 Some(done) = jobs.join_next() => match done {
                     Ok(Ok(event)) => Some(event),
@@ -219,13 +219,13 @@ impl Follower {
                 why = &mut heartbeat => return End::Lost(why),
                 _ = tick.tick() => Some(RosterEvent::Tick),
                 _ = audit.tick() => Some(RosterEvent::Audit),
-                () = self.out.closed() => return End::Unheard,
+                () = self.out.closed() => return End::ReceiverDropped,
             };
             event.into_iter().for_each(|event| self.roster.step(event));
         }
     }
 
-    /// Tells what changed.
+    /// Publishes changes.
     fn tell(&mut self, daemon: &Daemon) {
         let watching = matches!(self.out.borrow().condition, Condition::Watching { .. });
         let Some(containers) = self.roster.changes() else { return };
@@ -234,7 +234,7 @@ impl Follower {
                 1 => "1 container has".to_owned(),
                 count => format!("{count} containers have"),
             };
-            info!("Docker at {} is followed, {have} labels for us", self.settings.host);
+            info!("following Docker at {}: {have} our labels", self.settings.host);
             self.backoff.reset();
             self.said = None;
         }
@@ -244,7 +244,7 @@ impl Follower {
     }
 }
 
-/// Beats this often, at first after one such time; late beats are not made up for.
+/// Ticks at this interval, the first time after one interval; does not make up for missed ticks.
 fn pulse(every: Duration) -> tokio::time::Interval {
     let mut interval = interval_at(Instant::now() + every, every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,43 +1,43 @@
-//! What is known of a daemon's containers, and what it is to be asked next. Pure: events and answers are arguments.
+//! The known containers of a daemon, and the next request to it. Pure: events and answers are arguments.
 //!
 //! ```text
-//! event ──┐                        ┌── Job::List          everything, at first and now and then
-//! answer ─┼──step──> Roster ──next_job── Job::Inspect(id) each container that something happened to
-//! tick ───┘             └──containers──> those that run and have labels of ours
+//! event ──┐                        ┌── Job::List          all containers, at first and from time to time
+//! answer ─┼──step──> Roster ──next_job── Job::Inspect(id) each container with an event
+//! tick ───┘             └──containers──> those that run and have our labels
 //! ```
 //!
-//! An event only says when something happened, and is believed in two cases that no answer tells of in time: a container
-//! that was told to stop is *stopping*, and one that died is gone. Both are held against the time of its start, so that
-//! it does not matter in which order events and answers come, or whether an event comes twice: what happened before the
-//! start is over.
+//! An event only says that a container changed. Two events are used directly, because no answer would tell in time: a
+//! container that got its stop signal is *stopping*, and one that died is gone. Both are compared with the container's
+//! start time, so the order of events and answers does not matter, nor whether an event comes twice: an event before
+//! the start is obsolete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{Happening, What};
+use super::event::{ContainerChange, ContainerEvent};
 use crate::agent::container::{Container, State};
 use crate::agent::{known, kontena, signal};
 
-/// How many containers the daemon is asked about at the same time.
+/// Maximum concurrent inspections.
 const AT_ONCE: usize = 8;
-/// With more than so many to be asked about, everything is listed again instead.
+/// With more containers to inspect than this, list everything again instead.
 const MOST_DUE: usize = 1000;
 
-/// What is known.
+/// The known containers.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// Those that run and have labels of ours.
+    /// Running containers with labels of ours.
     containers: BTreeMap<String, Container>,
-    /// Those without. Labels never change, so nothing that happens to them matters.
+    /// Running containers without. Labels never change, so their events do not matter.
     strangers: BTreeSet<String>,
-    /// When each signal was last sent to a container.
+    /// The time of the last signal of each kind to each container.
     signals: BTreeMap<String, BTreeMap<u8, i64>>,
-    /// When a container last died.
+    /// The time of each container's last death.
     deaths: BTreeMap<String, i64>,
-    /// To be asked about.
+    /// Containers to inspect.
     due: BTreeSet<String>,
-    /// Being asked about, and whether something happened meanwhile.
+    /// Containers being inspected, and whether another event came meanwhile.
     busy: BTreeMap<String, bool>,
-    /// The daemon had no answer; to be asked about again with the next tick.
+    /// Containers whose inspection failed; retried at the next tick.
     failed: BTreeSet<String>,
     listing: Listing,
     seen: Seen,
@@ -52,62 +52,62 @@ enum Listing {
     Done,
 }
 
-/// Whether everything was seen since the connection began. Until then the containers known are not those there are.
+/// Whether everything was seen since the connection began. Until then, the known containers may not be the real ones.
 #[derive(Debug, Default)]
 enum Seen {
     /// Not listed yet.
     #[default]
     Unlisted,
-    /// Listed; these have not been answered for yet.
+    /// Listed; these are still to be inspected.
     Awaited(BTreeSet<String>),
-    /// All of it.
+    /// Everything.
     Whole,
 }
 
-/// Something to ask the daemon.
+/// A request to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Which containers run.
+    /// List the running containers.
     List,
-    /// All about one.
+    /// Inspect one container.
     Inspect(String),
 }
 
-/// What moves the roster.
+/// An input of the roster.
 #[derive(Debug)]
 pub(super) enum RosterEvent {
-    /// A new connection to the same daemon: what was being asked will not be answered.
+    /// A new connection to the same daemon; pending requests will not be answered.
     Connected,
-    /// The daemon told of something.
-    Happened(Happening),
+    /// The daemon reported an event.
+    Happened(ContainerEvent),
     /// The answer to [`Job::List`].
     Listed {
-        /// Those with labels of ours.
+        /// Containers with labels of ours.
         ours: Vec<String>,
-        /// Those without.
+        /// Containers without.
         strangers: BTreeSet<String>,
     },
     /// The answer to [`Job::Inspect`].
     Inspected(String, Inspection),
     /// A few seconds have passed.
     Tick,
-    /// A few minutes have passed: events may get lost, the list is the truth.
+    /// A few minutes have passed. Events may get lost, so list everything again.
     Audit,
 }
 
-/// What the daemon says of one container.
+/// The daemon's answer about one container.
 #[derive(Debug)]
 pub(super) enum Inspection {
-    /// This.
+    /// The container.
     Is(Box<Container>),
-    /// There is none.
+    /// It does not exist.
     Gone,
-    /// Nothing.
+    /// No answer.
     Failed,
 }
 
 impl Roster {
-    /// Takes note of an event.
+    /// Applies an event.
     pub(super) fn step(&mut self, event: RosterEvent) {
         match event {
             RosterEvent::Connected => {
@@ -122,7 +122,7 @@ impl Roster {
         }
     }
 
-    /// What is to be asked now; it counts as asked.
+    /// The next request, if any; it then counts as sent.
     pub(super) fn next_job(&mut self) -> Option<Job> {
         if self.due.len() > MOST_DUE {
             self.due.clear();
@@ -133,21 +133,21 @@ impl Roster {
                 self.listing = Listing::Busy;
                 return Some(Job::List);
             }
-            // The list will say who is to be asked about.
+            // The list will tell which containers to inspect.
             Listing::Busy => return None,
             Listing::Done => {}
         }
         if self.busy.len() >= AT_ONCE {
             return None;
         }
-        // A container is not asked about twice at the same time: the later answer could be the older one.
+        // Inspect a container only once at a time: the later answer could be the older one.
         let id = self.due.iter().find(|id| !self.busy.contains_key(*id))?.clone();
         self.due.remove(&id);
         self.busy.insert(id.clone(), false);
         Some(Job::Inspect(id))
     }
 
-    /// The containers, if all are known and something changed since this was last asked, or the connection is new.
+    /// The containers, if all are known and something changed since the last call, or the connection is new.
     pub(super) fn changes(&mut self) -> Option<BTreeMap<String, Container>> {
         if !matches!(self.seen, Seen::Whole) || !std::mem::take(&mut self.changed) {
             return None;
@@ -159,24 +159,24 @@ impl Roster {
         Some(marked.collect())
     }
 
-    fn happened(&mut self, Happening { id, at, what }: Happening) {
+    fn happened(&mut self, ContainerEvent { id, at, what }: ContainerEvent) {
         if self.strangers.contains(&id) {
             return;
         }
         match what {
-            What::Signal(signal) => {
+            ContainerChange::Signal(signal) => {
                 let last = self.signals.entry(id.clone()).or_default().entry(signal).or_default();
                 *last = (*last).max(at);
                 self.changed = true;
             }
-            What::Died => {
+            ContainerChange::Died => {
                 let last = self.deaths.entry(id.clone()).or_default();
                 *last = (*last).max(at);
                 if self.containers.get(&id).is_some_and(|container| container.started <= at) {
                     self.remove(&id);
                 }
             }
-            What::Changed => {}
+            ContainerChange::Changed => {}
         }
         match self.busy.get_mut(&id) {
             Some(again) => *again = true,
@@ -188,7 +188,7 @@ impl Roster {
         let ours: BTreeSet<String> = ours.into_iter().collect();
         let ended: Vec<_> = self.containers.keys().filter(|id| !ours.contains(*id)).cloned().collect();
         ended.iter().for_each(|id| self.remove(id));
-        // Of one that was started a moment ago something may be known that the list does not know yet.
+        // A container started a moment ago may be known although it is not in the list yet.
         let (due, busy) = (&self.due, &self.busy);
         let matters = |id: &String| ours.contains(id) || due.contains(id) || busy.contains_key(id);
         self.signals.retain(|id, _| matters(id));
@@ -241,7 +241,7 @@ impl Roster {
         self.changed |= self.containers.remove(id).is_some();
     }
 
-    /// It is not there. What is still to come of it begins with a start.
+    /// It does not exist. Anything new begins with a start.
     fn forget(&mut self, id: &str) {
         self.remove(id);
         if !self.due.contains(id) {
@@ -250,7 +250,7 @@ impl Roster {
         }
     }
 
-    /// One more of the list is answered for.
+    /// One more container of the list is answered.
     fn see(&mut self, id: Option<&str>) {
         if let Seen::Awaited(awaited) = &mut self.seen {
             id.map(|id| awaited.remove(id));
@@ -261,8 +261,8 @@ impl Roster {
         }
     }
 
-    /// Only the signal that it takes for a stop counts, and KILL, which stops everything: others are its own affair, such
-    /// as HUP and USR1, on which servers read their configuration or open their logs again.
+    /// Only the container's stop signal counts, and KILL, which stops everything. Other signals are for its own use,
+    /// such as HUP and USR1 for servers that reload their configuration or reopen their logs.
     fn is_stopping(&self, id: &str, container: &Container) -> bool {
         let stops = |signal: u8| signal == container.stop_signal || signal == signal::KILL;
         let sent = self.signals.get(id);
@@ -270,7 +270,7 @@ impl Roster {
     }
 }
 
-/// Whether a container has labels that we read.
+/// Whether a container has labels that we use.
 pub(super) fn has_labels<'a>(mut labels: impl Iterator<Item = &'a String>) -> bool {
     labels.any(|label| label.starts_with(known::PREFIX) || label == kontena::BALANCER)
 }

@@ -1,13 +1,13 @@
-//! Scripts of events and answers, and what is known and asked after each.
+//! Scripts of events and answers, with the known containers and the requests after each.
 
 use super::*;
 
 /// Words, one step each:
-/// `connect`, `tick`, `audit`; `list:a,b/c` with strangers behind the slash; `kill:a@5` or `kill:a=1@5` with a signal that
-/// is not TERM; `die:a@5`; `event:a@5`; `is:a@1` runs since 1 (`is:a=3@1` with another stop signal), `paused:a@1`,
-/// `other:a@1` without labels, `ended:a@1`, `gone:a`, `failed:a`;
-/// `jobs` says what is asked, `?` what is known, each a word of the answer: `[list]`, `[a b]`, `{a b!}` with `!` for
-/// stopping, `{}` for none, `-` for no news.
+/// `connect`, `tick`, `audit`; `list:a,b/c` with containers without our labels after the slash; `kill:a@5`, or
+/// `kill:a=1@5` with a signal other than TERM; `die:a@5`; `event:a@5`; `is:a@1` runs since 1 (`is:a=3@1` with another
+/// stop signal), `paused:a@1`, `other:a@1` without labels, `ended:a@1`, `gone:a`, `failed:a`; `jobs` prints the
+/// requests, `?` the known containers, each one word of the answer: `[list]`, `[a b]`, `{a b!}` with `!` for stopping,
+/// `{}` for none, `-` for no change.
 fn check(script: &str, expected: &str) {
     let mut roster = Roster::default();
     let mut said = Vec::new();
@@ -43,7 +43,7 @@ fn event(word: &str) -> RosterEvent {
     let (subject, at) = rest.split_once('@').unwrap_or((rest, "0"));
     let (id, number) = subject.split_once('=').unwrap_or((subject, "15"));
     let (id, at, signal) = (id.to_owned(), at.parse().unwrap(), number.parse().unwrap());
-    let happened = |what| RosterEvent::Happened(Happening { id: id.clone(), at, what });
+    let happened = |what| RosterEvent::Happened(ContainerEvent { id: id.clone(), at, what });
     let answer = |state, label: &str| {
         let labels = [(label.to_owned(), String::new())].into();
         let started = at;
@@ -61,9 +61,9 @@ fn event(word: &str) -> RosterEvent {
             };
             RosterEvent::Listed { ours: names(ours), strangers: names(strangers).into_iter().collect() }
         }
-        "kill" => happened(What::Signal(signal)),
-        "die" => happened(What::Died),
-        "event" => happened(What::Changed),
+        "kill" => happened(ContainerChange::Signal(signal)),
+        "die" => happened(ContainerChange::Died),
+        "event" => happened(ContainerChange::Changed),
         "is" => answer(State::Running, "pointsman.id"),
         "paused" => answer(State::Paused, "pointsman.id"),
         "ended" => answer(State::Stopped, "pointsman.id"),
@@ -85,7 +85,7 @@ fn check_two(script: &str, expected: &str) {
 fn nothing_is_told_before_all_is_known() {
     check("? jobs jobs list:a,b ? jobs is:a@1 ? is:b@1 ? ?", "- [list] [] - [a b] - {a b} -");
     check("jobs list: ? ?", "[list] {} -");
-    // One that the daemon says nothing of, or that ended meanwhile, holds nothing up.
+    // A container that cannot be inspected, or has ended meanwhile, does not delay the others.
     check("jobs list:a,b,c jobs is:a@1 failed:b gone:c ?", "[list] [a b c] {a}");
     check("jobs list:a jobs is:b@1 ? is:a@1 ?", "[list] [a] - {a b}");
 }
@@ -96,7 +96,7 @@ fn one_that_something_happened_to_is_asked_about() {
     check_two("event:c@20 jobs is:c@20 ?", "[c] {a b c}");
     check_two("event:c@20 jobs gone:c ?", "[c] -");
     check_two("event:a@20 jobs is:a@10 ?", "[a] -");
-    // Many events are one question, and one more if something happens meanwhile.
+    // Many events cause one request, and one more if an event comes meanwhile.
     check_two(
         "event:a@20 event:a@21 event:a@22 jobs event:a@23 event:a@24 jobs is:a@10 jobs is:a@10 jobs",
         "[a] [] [a] []",
@@ -109,7 +109,7 @@ fn one_that_died_is_gone_at_once() {
     check_two("die:a@20 ? jobs is:a@21 ?", "{b} [a] {a b}");
     // An answer from before its death does not bring it back.
     check_two("event:a@19 jobs die:a@20 ? is:a@10 ? jobs gone:a ?", "[a] {b} - [a] -");
-    // An event from before its start comes late.
+    // A late event from before its start.
     check_two("die:a@9 ? jobs is:a@10 ?", "- [a] -");
     check_two("die:a@20 jobs event:a@21 is:a@21 ? jobs is:a@21 ?", "[a] {a b} [a] -");
 }
@@ -119,18 +119,18 @@ fn one_that_was_told_to_stop_is_stopping() {
     check_two("kill:a@20 ?", "{a! b}");
     check_two("kill:a=9@20 ?", "{a! b}");
     check_two("kill:a@20 jobs is:a@10 ? die:a@21 ? jobs is:a@22 ?", "[a] {a! b} {b} [a] {a b}");
-    // HUP, USR1 and WINCH are not for stopping.
+    // HUP, USR1 and WINCH do not stop a container.
     check_two("kill:a=1@20 kill:a=10@20 kill:a=28@20 ?", "{a b}");
-    // It was before this start.
+    // The signal came before this start.
     check_two("kill:a@9 ?", "{a b}");
-    // A signal of its own.
+    // A custom stop signal.
     check("jobs list:a jobs is:a=3@10 kill:a=15@20 ? kill:a=3@21 ?", "[list] [a] {a} {a!}");
     check("jobs list:a jobs is:a=28@10 kill:a=28@20 ?", "[list] [a] {a!}");
-    // Told before it was known.
+    // The signal came before the container was known.
     check("jobs kill:a@20 list:a jobs is:a@10 ?", "[list] [a] {a!}");
-    // A later signal that means nothing does not undo it.
+    // A later, harmless signal does not undo it.
     check_two("kill:a@20 kill:a=1@21 ?", "{a! b}");
-    // Nor does a new list.
+    // Neither does a new list.
     check_two("kill:a@20 ? audit jobs list:a,b jobs is:a@10 is:b@10 ?", "{a! b} [list] [a b] -");
 }
 
@@ -195,22 +195,22 @@ fn nothing_is_kept_of_those_that_are_gone() {
     assert!(roster.signals.is_empty() && roster.containers.is_empty() && roster.busy.is_empty());
 }
 
-/// A daemon in small: containers that run since some time, and events on their way to us.
+/// A small model of a daemon: containers with their start times, and undelivered events.
 #[derive(Default)]
 struct World {
     now: i64,
     running: BTreeMap<String, i64>,
-    /// The time at which each was told to stop, until it starts again.
+    /// The time at which each got its stop signal, until it starts again.
     told: BTreeMap<String, i64>,
     events: std::collections::VecDeque<RosterEvent>,
-    /// Answers on their way, as things were when the question came.
+    /// Undelivered answers, with the state at the time of the request.
     answers: Vec<RosterEvent>,
 }
 
 impl World {
-    fn happen(&mut self, id: &str, what: What) {
+    fn happen(&mut self, id: &str, what: ContainerChange) {
         self.now += 1;
-        self.events.push_back(RosterEvent::Happened(Happening { id: id.to_owned(), at: self.now, what }));
+        self.events.push_back(RosterEvent::Happened(ContainerEvent { id: id.to_owned(), at: self.now, what }));
     }
 
     fn start(&mut self, id: &str) {
@@ -218,20 +218,20 @@ impl World {
             self.now += 1;
             self.running.insert(id.to_owned(), self.now);
             self.told.remove(id);
-            self.happen(id, What::Changed);
+            self.happen(id, ContainerChange::Changed);
         }
     }
 
     fn kill(&mut self, id: &str) {
         if self.running.contains_key(id) {
-            self.happen(id, What::Signal(signal::TERM));
+            self.happen(id, ContainerChange::Signal(signal::TERM));
             self.told.insert(id.to_owned(), self.now);
         }
     }
 
     fn die(&mut self, id: &str) {
         if self.running.remove(id).is_some() {
-            self.happen(id, What::Died);
+            self.happen(id, ContainerChange::Died);
         }
     }
 
@@ -253,7 +253,7 @@ impl World {
         format!("{{{}}}", names.join(" "))
     }
 
-    /// Everything on its way arrives.
+    /// Delivers everything.
     fn settle(&mut self, roster: &mut Roster) {
         loop {
             self.events.drain(..).for_each(|event| roster.step(event));
@@ -267,7 +267,7 @@ impl World {
 }
 
 proptest::proptest! {
-    /// However events and answers overtake each other, in the end what is known is what is so.
+    /// However events and answers overtake each other, the known state converges to the real one.
     #[test]
     fn what_is_known_becomes_what_is_so(moves in proptest::collection::vec((0..9_u8, 0..3_usize), 0..80)) {
         let (mut world, mut roster) = (World::default(), Roster::default());
@@ -277,14 +277,14 @@ proptest::proptest! {
                 0 | 1 => world.start(id),
                 2 => world.kill(id),
                 3 => world.die(id),
-                4 => world.happen(id, What::Changed),
+                4 => world.happen(id, ContainerChange::Changed),
                 5 => world.events.pop_front().into_iter().for_each(|event| roster.step(event)),
                 6 => {
                     let asked: Vec<_> = roster.next_job().map(|job| world.answer(job)).into_iter().collect();
                     world.answers.extend(asked);
                 }
                 7 if which < world.answers.len() => roster.step(world.answers.remove(which)),
-                // The connection is lost, and with it the answers; the events are told again, or come late.
+                // The connection is lost with its answers; the events are repeated, or come late.
                 8 if which == 0 => {
                     world.answers.clear();
                     roster.step(RosterEvent::Connected);

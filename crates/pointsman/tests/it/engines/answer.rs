@@ -1,12 +1,12 @@
-//! What came of a request, at the client and at the instance, in a form that two engines can be compared by.
+//! The outcome of a request at the client and at the instance, comparable between engines.
 
 use crate::harness::{Engine, Response};
 
-/// An answer, and what the instance that gave it had been sent.
+/// A response, and the request as its instance received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) response: Response,
-    /// The request as it arrived, where the instance told.
+    /// The request as received, if the instance reported it.
     pub(crate) got: Option<Got>,
 }
 
@@ -15,12 +15,12 @@ pub(crate) struct Answer {
 pub(crate) struct Got {
     pub(crate) method: String,
     pub(crate) target: String,
-    /// Names in lower case, in order; values of one name joined.
+    /// Lower-case names, in order; values of the same name are joined.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
-/// Headers that are about one connection, which each engine keeps in its own way.
+/// Headers about a single connection, which each engine handles in its own way.
 const HOP: &[&str] = &["connection", "keep-alive", "transfer-encoding"];
 
 impl Answer {
@@ -34,7 +34,7 @@ impl Answer {
         self.response.header("x-backend")
     }
 
-    /// In what this differs from another engine's answer to the same request.
+    /// The difference to another engine's answer to the same request, if any.
     pub(crate) fn differs_from(&self, other: &Self) -> Option<String> {
         let status = (self.response.status != other.response.status)
             .then(|| format!("status {} and {}", self.response.status, other.response.status));
@@ -47,7 +47,7 @@ impl Answer {
 }
 
 impl Got {
-    /// Reads what a backend tells of a request: its head and body.
+    /// Parses a backend's report of a request: its head and body.
     fn read(text: &str) -> Option<Self> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.split("\r\n");
@@ -59,7 +59,7 @@ impl Got {
             let (name, value) = (name.to_ascii_lowercase(), value.trim());
             let absent = name == "host" && value.is_empty() && Engine::HaProxy.differs("no-host");
             match headers.iter_mut().find(|(known, _)| *known == name) {
-                // An empty element of a list is none (RFC 9110 §5.6.1).
+                // An empty list element does not count (RFC 9110 §5.6.1).
                 Some((_, values)) if values.is_empty() => *values = value.to_owned(),
                 Some((_, values)) => *values = format!("{values}, {value}"),
                 None if absent || HOP.contains(&&*name) => {}

@@ -1,27 +1,28 @@
-//! Reads the rows of the both-engines test. Knows their grammar; starts and asks nothing.
+//! Reads the rows of the both-engines test. Knows their grammar; starts and sends nothing.
 //!
 //! ```text
 //! # a comment
-//! == title                            a section: all keys are gone
+//! == title                            a section, which starts without keys
 //! service NAME | key=value | ...      an HTTP service with one instance, a backend of the same name
 //! bare NAME | key=value | ...         an HTTP service without an instance
-//! tcp NAME | key=value | ...          a TCP service with one instance, an echo that says its name first
+//! tcp NAME | key=value | ...          a TCP service with one instance, an echo that sends its name first
 //! KEY = VALUE                         a key; `@name` in it is a backend's address, `@@name` an echo's, `%name` a port
-//! rm KEY                              a key, or all below it, removed
-//! METHOD HOST TARGET [| ...] => ...   a request and what comes of it; host `-` is none, `GET/1.0` an older version
-//! 20x GET HOST TARGET => ...          the same, so often, on one connection; `{n}` counts
-//! wait GET HOST TARGET => ...         the same, asked until it comes true
-//! hold METHOD HOST TARGET             a request that is under way while the next rows run
+//! rm KEY                              removes a key, or everything below it
+//! METHOD HOST TARGET [| ...] => ...   a request and its outcome; host `-` means none, `GET/1.0` an older version
+//! 20x GET HOST TARGET => ...          the same, 20 times on one connection; `{n}` counts
+//! wait GET HOST TARGET => ...         the same, repeated until it comes true
+//! hold METHOD HOST TARGET             a request that stays open while the next rows run
 //! connect %name [| send TEXT] => ...  a TCP connection
 //! ```
 //!
-//! Beside a request: `Name: value`, `body TEXT`, `chunks TEXT`. Expected: `STATUS [WHO [PATH]]`, then what the instance
-//! got (`name: value`, `!name`, `gets BODY`) and the client (`< name: value`, `< !name`, `says TEXT`). WHO is a backend,
-//! `-` for none; of many requests `same`, `every a,b`, or `a=5 b=15`. A TCP connection gives what was read, or `closed`,
-//! or `refused`. `~NAME` at the end is how HAProxy departs, by its name in docs/engines.md: with `~NAME STATUS...` it has one of
-//! these and nothing else is held against it, with `~NAME` alone all but the messages is as for the others.
+//! Parts of a request: `Name: value`, `body TEXT`, `chunks TEXT`. Expected: `STATUS [WHO [PATH]]`, then the message at
+//! the instance (`name: value`, `!name`, `gets BODY`) and at the client (`< name: value`, `< !name`, `says TEXT`). WHO is
+//! a backend, `-` for none; for several requests `same`, `every a,b`, or `a=5 b=15`. The outcome of a TCP connection is
+//! the text read, `closed`, or `refused`. `~NAME` at the end names HAProxy's difference in docs/engines.md: with
+//! `~NAME STATUS...` only the status is checked and must be one of these; with `~NAME` alone everything but the messages
+//! is checked.
 
-/// What begins with `==`: a state of the keys of its own.
+/// A section, which begins with `==` and an empty store.
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(crate) steps: Vec<Step>,
@@ -45,7 +46,7 @@ pub(crate) enum Action {
     Connect { port: String, send: String, expected: String },
 }
 
-/// A request, once or often.
+/// A request, sent once or several times.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ask {
     pub(crate) times: usize,
@@ -65,25 +66,25 @@ pub(crate) enum Body {
     Chunked(String),
 }
 
-/// What is to come of it.
+/// The expected outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     pub(crate) status: u16,
     pub(crate) who: Who,
     pub(crate) path: Option<String>,
     pub(crate) checks: Vec<Check>,
-    /// How HAProxy departs.
+    /// HAProxy's difference, if any.
     pub(crate) differs: Option<Difference>,
 }
 
-/// A difference by its name, and the other statuses if there are.
+/// A difference by its name, and HAProxy's statuses, if they differ.
 #[derive(Clone, Debug)]
 pub(crate) struct Difference {
     pub(crate) name: String,
     pub(crate) statuses: Vec<u16>,
 }
 
-/// Who is to answer.
+/// The expected backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Nobody,
@@ -93,7 +94,7 @@ pub(crate) enum Who {
     Counts(Vec<(String, usize)>),
 }
 
-/// What else is to hold.
+/// A further expectation.
 #[derive(Clone, Debug)]
 pub(crate) enum Check {
     Got(String, String),

@@ -1,4 +1,4 @@
-//! The engines, each with a store of its own, and the instances that they share. Does what rows say; judges nothing.
+//! The engines, each with its own store, and their shared instances. Executes rows; compares nothing.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
@@ -11,7 +11,7 @@ use crate::harness::{
     Backend, Connection, Engine, Launch, PATIENCE, Pointsman, Raw, Site, Then, echo_tcp, free_address, free_port, wait,
 };
 
-/// Instances by name, started when they are first named.
+/// Instances by name, started on first use.
 #[derive(Default)]
 pub(crate) struct Cast {
     backends: HashMap<String, Backend>,
@@ -19,7 +19,7 @@ pub(crate) struct Cast {
 }
 
 impl Cast {
-    /// The value of an instance: `@name`, `@@name`; of the first, some names stand for what they say.
+    /// The value of an instance: `@name`, `@@name`. Some names of the first kind stand for fixed responses.
     pub(crate) fn address(&mut self, name: &str) -> String {
         let mut other =
             |start: fn(&str) -> String| self.others.entry(name.to_owned()).or_insert_with(|| start(name)).clone();
@@ -37,13 +37,13 @@ impl Cast {
         self.backends.entry(name.to_owned()).or_insert_with(|| Backend::naming(name))
     }
 
-    /// How many requests have come to all of them.
+    /// The number of requests that all of them have received.
     pub(crate) fn whole(&self) -> usize {
         self.backends.values().map(Backend::whole).sum()
     }
 }
 
-/// An engine at work.
+/// A running engine.
 pub(crate) struct Scene {
     pub(crate) engine: Engine,
     running: Pointsman,
@@ -55,12 +55,12 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// With a store of its own.
+    /// With its own store.
     pub(crate) fn new(engine: Engine) -> Self {
         Self::on(engine, Rc::new(Site::new()))
     }
 
-    /// With a store that it may share.
+    /// With a store that may be shared.
     pub(crate) fn on(engine: Engine, site: Rc<Site>) -> Self {
         let state = site.home().join(format!("state-{}", engine.name()));
         let running = Launch::engine(engine).store(&site).state(state).start();
@@ -85,7 +85,7 @@ impl Scene {
         self.changed = true;
     }
 
-    /// The port that `%name` stands for.
+    /// The port for `%name`.
     pub(crate) fn port(&mut self, name: &str) -> u16 {
         *self.ports.entry(name.to_owned()).or_insert_with(free_port)
     }
@@ -96,7 +96,7 @@ impl Scene {
         if !std::mem::take(&mut self.changed) {
             return;
         }
-        // Twice: the first may be seen while a new folder is read, before its siblings are.
+        // Twice: the first may be seen while a new folder is being read, before its siblings are.
         for _ in 0..2 {
             self.marks += 1;
             self.wait_mark(&mark(&self.site, self.marks));
@@ -118,7 +118,7 @@ impl Scene {
         self.running.metric("pointsman_table_applied_revision", &[]) >= revision
     }
 
-    /// Sends a request, as often as the row says, on one connection.
+    /// Sends a request on one connection, as often as the row says.
     pub(crate) fn ask(&mut self, ask: &Ask) -> io::Result<Vec<Answer>> {
         let mut open = None;
         let mut answers = Vec::new();
@@ -137,7 +137,7 @@ impl Scene {
         Ok(answers)
     }
 
-    /// Sends a request and leaves it under way, until the section ends.
+    /// Sends a request and keeps it open until the section ends.
     pub(crate) fn hold(&mut self, ask: &Ask, cast: &Cast) {
         let before = cast.whole();
         let mut connection = self.running.connect();
@@ -157,7 +157,7 @@ impl Scene {
     }
 }
 
-/// Writes a key that shows how far a table is, and changes nothing: no request is for its host, and it has no instance.
+/// Writes a key that marks a table without other effect: its host gets no requests, and it has no instance.
 pub(crate) fn mark(site: &Site, number: u32) -> String {
     let mark = format!("mark-{number}.invalid");
     site.put("services/zz-mark/domain", &mark);
@@ -174,7 +174,7 @@ fn through(mut stream: TcpStream, send: &str) -> io::Result<String> {
 }
 
 impl Ask {
-    /// The bytes to send, the first time or a later one.
+    /// The bytes of the `number`th request.
     pub(crate) fn message(&self, number: usize) -> String {
         let count = |text: &str| text.replace("{n}", &number.to_string());
         let mut head = format!("{} {} HTTP/{}\r\n", self.method, count(&self.target), self.version);

@@ -1,4 +1,5 @@
-//! An HTTP/1.1 backend in this process: says its name, does what the path asks, and keeps every byte it was sent.
+//! An HTTP/1.1 backend in this process: answers with its name, does what the path says, and keeps every byte it
+//! receives.
 //!
 //! | path | answer |
 //! |---|---|
@@ -6,11 +7,11 @@
 //! | `/bytes/N`, `/chunks/N` | N bytes of [`pattern`], by length or chunked with a trailer |
 //! | `/drip/MS` | chunks of the pattern, one every 5 ms |
 //! | `/hold` | the same, until [`Backend::let_go`] |
-//! | `/wait/MS` | its name, that much later |
+//! | `/wait/MS` | its name, after that time |
 //! | `/status/CODE` | that status |
-//! | `/count` | how many bytes of body came, and whether they are the pattern |
-//! | an upgrade | 101, then whatever comes goes back |
-//! | anything else, with `X-Tell` | the head and the beginning of the body as they arrived |
+//! | `/count` | the number of body bytes, and whether they are the pattern |
+//! | an upgrade | 101, then an echo |
+//! | anything else, with `X-Tell` | the head and the beginning of the body as received |
 //! | anything else | its name and the target |
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -19,13 +20,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Bytes kept of what each connection sent.
+/// Bytes kept per connection.
 const KEEP: usize = 256 * 1024;
 /// Bytes of one drip.
 const DRIP: usize = 4096;
-/// What goes with the key that [`super::websocket`] sends (RFC 6455 §1.3).
+/// The response to the key that [`super::websocket`] sends (RFC 6455 §1.3).
 const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZbRK+xOo=\r\n";
-/// Bytes told of a request's body.
+/// Bytes of a request's body in a report.
 const TELL: usize = 1024;
 
 /// A running backend; its connections are cut on drop.
@@ -48,13 +49,13 @@ struct Shared {
 }
 
 struct Peer {
-    /// Gone once the connection is: an open-close load leaves thousands behind.
+    /// Removed with the connection: an open-close load leaves thousands behind.
     stream: Arc<Mutex<Option<TcpStream>>>,
     received: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Backend {
-    /// A backend that answers with this name, on a port of its own.
+    /// A backend that answers with this name, on its own port.
     pub(crate) fn naming(name: &str) -> Self {
         Self::at(name, (Ipv4Addr::LOCALHOST, 0).into())
     }
@@ -70,7 +71,7 @@ impl Backend {
         Self { address, shared }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -80,23 +81,23 @@ impl Backend {
         self.address.to_string()
     }
 
-    /// How many connections it has taken.
+    /// The number of accepted connections.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.lock().expect("no panic while held").len()
     }
 
-    /// Every byte received, a row per connection (of long ones the beginning).
+    /// Every byte received, one row per connection (only the beginning of long ones).
     pub(crate) fn received(&self) -> Vec<Vec<u8>> {
         let connections = self.shared.connections.lock().expect("no panic while held");
         connections.iter().map(|peer| peer.received.lock().expect("no panic while held").clone()).collect()
     }
 
-    /// How many bytes have come, on all connections.
+    /// The number of bytes received on all connections.
     pub(crate) fn bytes(&self) -> usize {
         self.shared.bytes.load(Ordering::Acquire)
     }
 
-    /// How many requests have come whole, bodies included.
+    /// The number of complete requests, bodies included.
     pub(crate) fn whole(&self) -> usize {
         self.shared.whole.load(Ordering::Acquire)
     }
@@ -106,7 +107,7 @@ impl Backend {
         self.shared.let_go.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Closes every connection it has, as an instance that tires of idle ones.
+    /// Closes all its connections, like an instance that closes idle ones.
     pub(crate) fn close_connections(&self) {
         for peer in self.shared.connections.lock().expect("no panic while held").iter() {
             if let Some(stream) = &*peer.stream.lock().expect("no panic while held") {
@@ -155,7 +156,7 @@ fn exchanges(stream: TcpStream, received: Arc<Mutex<Vec<u8>>>, shared: &Arc<Shar
     exchange.output.shutdown(Shutdown::Both)
 }
 
-/// Reads a socket and keeps what was read.
+/// Reads a socket and keeps the bytes.
 struct Tee {
     stream: TcpStream,
     received: Arc<Mutex<Vec<u8>>>,
@@ -209,7 +210,7 @@ impl Exchange<'_> {
         Ok(Some(String::from_utf8_lossy(&head).into_owned()))
     }
 
-    /// Reads the body, and sums it up.
+    /// Reads the body and computes its summary.
     fn body(&mut self, head: &str) -> io::Result<Body> {
         let mut body = Body { count: 0, intact: true, start: Vec::new() };
         if field(head, "transfer-encoding").is_some() {
@@ -352,8 +353,8 @@ impl Body {
     }
 }
 
-/// The byte at this place of the pattern that bodies are made of: its period divides no power of two, so a piece lost,
-/// doubled or moved shows.
+/// The byte at this place of the pattern for bodies. Its period divides no power of two, so a lost, doubled or moved
+/// piece shows.
 pub(crate) fn pattern_byte(place: usize) -> u8 {
     (place % 251) as u8
 }

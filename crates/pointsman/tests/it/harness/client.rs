@@ -1,10 +1,10 @@
-//! An HTTP/1.1 client that trusts nothing: exact bytes out, and every length checked on the way in.
+//! An HTTP/1.1 client that trusts nothing: sends exact bytes, and checks every length that it receives.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long a single read may take.
+/// Deadline for a single read.
 const READ: Duration = Duration::from_secs(20);
 
 /// One connection.
@@ -12,7 +12,7 @@ pub(crate) struct Connection {
     reader: BufReader<TcpStream>,
 }
 
-/// A response, read to its very end.
+/// A response, read completely.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Response {
     /// The status code.
@@ -31,17 +31,17 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Whether the connection ends with it.
+    /// Whether the connection closes after it.
     pub(crate) fn closes(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// First value of a header, by name in any case.
+    /// First value of a header, by case-insensitive name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         field(self.head.lines().skip(1), name)
     }
 
-    /// First value of a trailer, by name in any case.
+    /// First value of a trailer, by case-insensitive name.
     pub(crate) fn trailer(&self, name: &str) -> Option<&str> {
         field(self.trailers.lines(), name)
     }
@@ -73,12 +73,12 @@ impl Connection {
         self.reader.get_ref()
     }
 
-    /// Sends these very bytes.
+    /// Sends exactly these bytes.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.reader.get_mut().write_all(bytes.as_ref())
     }
 
-    /// Says that nothing more will be sent.
+    /// Half-closes the connection: nothing more will be sent.
     pub(crate) fn finish_sending(&self) {
         let _ = self.stream().shutdown(Shutdown::Write);
     }
@@ -89,7 +89,7 @@ impl Connection {
         self.response(method)
     }
 
-    /// Reads one response; interim ones (1xx, but for 101) are skipped.
+    /// Reads one response; skips interim ones (1xx except 101).
     pub(crate) fn response(&mut self, method: &str) -> io::Result<Response> {
         loop {
             let response = self.any_response(method)?;
@@ -99,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// Reads one response, interim ones too.
+    /// Reads one response, which may be an interim one.
     pub(crate) fn any_response(&mut self, method: &str) -> io::Result<Response> {
         let head = self.read_head()?;
         let status = status_of(&head)?;
@@ -110,7 +110,7 @@ impl Connection {
         Ok(response)
     }
 
-    /// Reads a head, final empty line included.
+    /// Reads a head, including the final empty line.
     pub(crate) fn read_head(&mut self) -> io::Result<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -174,7 +174,7 @@ impl Connection {
         Ok(bytes)
     }
 
-    /// Reads what there is, at most this many bytes; 0 bytes mean the end.
+    /// Reads the available bytes, up to `most`; 0 bytes mean the end.
     pub(crate) fn read_some(&mut self, most: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; most];
         let count = self.reader.read(&mut bytes)?;
@@ -182,14 +182,14 @@ impl Connection {
         Ok(bytes)
     }
 
-    /// Reads until the other side closes or resets, and returns what came.
+    /// Reads until the other side closes or resets; returns the bytes.
     pub(crate) fn read_rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = self.reader.read_to_end(&mut rest);
         rest
     }
 
-    /// Whether the other side has closed: nothing more comes but the end.
+    /// Whether the other side has closed and there are no more bytes.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.read_some(1) {
             Ok(bytes) => bytes.is_empty(),
@@ -205,14 +205,14 @@ pub(crate) fn websocket(target: &str, host: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{upgrade}\r\n{key}\r\n\r\n")
 }
 
-/// One GET on a connection of its own.
+/// One GET on a new connection.
 pub(crate) fn get(address: SocketAddr, host: &str, target: &str) -> io::Result<Response> {
     let mut connection = Connection::try_open(address)?;
     connection.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))?;
     connection.response("GET")
 }
 
-/// [`get`] that must be answered 200.
+/// [`get`] that must get 200.
 #[track_caller]
 pub(crate) fn get_ok(address: SocketAddr, host: &str, target: &str) -> Response {
     let response = get(address, host, target).unwrap_or_else(|error| panic!("{host}{target}: {error}"));

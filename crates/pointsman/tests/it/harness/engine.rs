@@ -1,6 +1,6 @@
-//! The engines under test. What they do differently by design has a name in `docs/engines.md`, and only there.
+//! The engines under test. Each intended difference has a name, defined only in `docs/engines.md`.
 
-/// What moves the bytes.
+/// The engine that moves the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     /// In the program itself.
@@ -9,7 +9,7 @@ pub(crate) enum Engine {
     HaProxy,
 }
 
-/// Every engine there is.
+/// All engines.
 pub(crate) const ENGINES: [Engine; 2] = [Engine::Native, Engine::HaProxy];
 
 /// The engine under test: `POINTSMAN_TEST_ENGINE`, native unless given.
@@ -20,7 +20,7 @@ pub(crate) fn engine() -> Engine {
 }
 
 impl Engine {
-    /// As `--engine` takes it.
+    /// The value for `--engine`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -28,8 +28,8 @@ impl Engine {
         }
     }
 
-    /// Whether this engine departs from the native one in what `docs/engines.md` lists under this name. A tidy test
-    /// holds the names against the page.
+    /// Whether this engine differs from the native one in the point that `docs/engines.md` lists under this name. A
+    /// tidy test compares the names with the page.
     pub(crate) fn differs(self, difference: &str) -> bool {
         assert!(!difference.is_empty());
         self == Self::HaProxy

@@ -1,4 +1,4 @@
-//! Real etcd 3.4 with both APIs: alone or three, stopped, killed, moved, backed up and restored.
+//! Real etcd 3.4 with both APIs: one member or three, stopped, killed, moved, backed up and restored.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::client::{Connection, Response};
 use super::process::{Finished, Process, finish};
 use super::{free_address, turn, wait, wait_within};
 
-/// Which of etcd's two key spaces.
+/// One of etcd's two key spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Api {
     /// HTTP, directories.
@@ -33,7 +33,7 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// A fresh server, alone and healthy. A port lost to another process between choice and use means another try.
+    /// A new, healthy server. Retries if another process has taken its port meanwhile.
     #[track_caller]
     pub(crate) fn start() -> Self {
         turn::shared();
@@ -62,12 +62,12 @@ impl Etcd {
         format!("http://{}", self.client)
     }
 
-    /// Starts it on the data it has.
+    /// Starts it with its existing data.
     pub(crate) fn resume(&mut self) {
         self.resume_at(self.client);
     }
 
-    /// Starts it on the data it has, for clients at another address, where nobody looks for it.
+    /// Starts it with its existing data, at another client address, where no client looks for it.
     pub(crate) fn resume_at(&mut self, client: SocketAddr) {
         let mut command = Command::new("etcd");
         let (client, peer) = (format!("http://{client}"), format!("http://{}", self.peer));
@@ -99,37 +99,37 @@ impl Etcd {
         wait("etcd to answer", || is_healthy(self.client));
     }
 
-    /// Kills it, as a machine that loses power.
+    /// Kills it, like a machine that loses power.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
     }
 
-    /// Sends it a signal: `STOP` makes it silent without closing anything, `CONT` lets it go on.
+    /// Sends a signal: `STOP` makes it silent without closing anything, `CONT` resumes it.
     pub(crate) fn signal(&self, name: &str) {
         self.process.as_ref().expect("it runs").signal(name);
     }
 
-    /// Copies its data, which must not be in use, to a folder beside.
+    /// Copies its data to a folder beside it. The server must be stopped.
     pub(crate) fn back_up(&self) {
         assert!(self.process.is_none(), "the data is in use");
         copy_tree(&self.home.path().join("data"), &self.home.path().join("backup"));
     }
 
-    /// Puts the copy in the place of its data, which must not be in use.
+    /// Replaces its data with the copy. The server must be stopped.
     pub(crate) fn restore(&self) {
         assert!(self.process.is_none(), "the data is in use");
         self.wipe();
         copy_tree(&self.home.path().join("backup"), &self.home.path().join("data"));
     }
 
-    /// Deletes its data: it starts as a new cluster.
+    /// Deletes its data, so that it starts as a new cluster.
     pub(crate) fn wipe(&self) {
         std::fs::remove_dir_all(self.home.path().join("data")).expect("it has data");
     }
 
-    /// Writes a key, quickly: over a connection of its own, without a process per key.
+    /// Writes a key quickly: over its own connection, without a process per key.
     #[track_caller]
     pub(crate) fn put(&self, api: Api, key: &str, value: &str) {
         Writer::to(self, api).put(key, value);
@@ -141,7 +141,7 @@ impl Etcd {
         Writer::to(self, api).delete(key);
     }
 
-    /// `etcdctl` with the v2 API, as the image's users have it.
+    /// `etcdctl` with the v2 API, as users of the image run it.
     #[track_caller]
     pub(crate) fn etcdctl2(&self, arguments: &[&str]) -> String {
         etcdctl(&self.url(), "2", arguments).ok()
@@ -229,13 +229,13 @@ impl Cluster {
         self.members.iter().map(Etcd::url).collect::<Vec<_>>().join(",")
     }
 
-    /// The place of the leader among the members.
+    /// The leader's index among the members.
     #[track_caller]
     pub(crate) fn leader(&self) -> usize {
         wait_within("a leader", Duration::from_secs(20), || self.members.iter().position(is_leader))
     }
 
-    /// Writes a key through any live member, as often as it takes.
+    /// Writes a key through any live member, with retries.
     #[track_caller]
     pub(crate) fn put(&self, key: &str, value: &str) {
         let what = format!("{key} to be written");

@@ -1,4 +1,4 @@
-//! The HAProxy that the program drives, seen from outside: its processes, and its runtime socket as an operator finds it.
+//! The HAProxy that the program drives, from outside: its processes, and its runtime socket as an operator finds it.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
@@ -10,10 +10,10 @@ use super::pointsman::Pointsman;
 use super::process::is_called;
 use super::wait_within;
 
-/// How long a socket may take to answer.
+/// Deadline for the socket's answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Whether it is a HAProxy that runs.
+/// Whether this process is a running HAProxy.
 pub(crate) fn is_haproxy(id: u32) -> bool {
     is_called(id, "haproxy")
 }
@@ -43,12 +43,12 @@ impl Pointsman {
         })
     }
 
-    /// Reloads so far.
+    /// The number of reloads so far.
     pub(crate) fn reloads(&self) -> f64 {
         self.metric("pointsman_haproxy_reloads_total", &[])
     }
 
-    /// Tells the newest worker something behind the program's back, and gives its answer.
+    /// Sends the newest worker a command behind the program's back, and returns its answer.
     #[track_caller]
     pub(crate) fn meddle(&self, state: &Path, command: &str) -> String {
         let worker = format!("Pid: {}\n", self.worker());

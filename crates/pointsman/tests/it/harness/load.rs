@@ -1,4 +1,4 @@
-//! Traffic that runs beside a test and forgives nothing: every byte is checked, every failure kept.
+//! Load that runs beside a test: checks every byte, keeps every failure.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use super::backend::{pattern, pattern_byte};
 use super::client::{Connection, get, websocket};
 use super::engine::engine;
 
-/// Clients at work. [`Load::finish`] stops them and tells what they saw.
+/// Running clients. [`Load::finish`] stops them and returns their results.
 #[derive(Default)]
 pub(crate) struct Load {
     shared: Arc<Shared>,
@@ -26,26 +26,26 @@ struct Shared {
     failures: Mutex<Vec<String>>,
 }
 
-/// What the clients saw.
+/// The clients' results.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Exchanges completed.
     pub(crate) done: u64,
-    /// How many kept connections were ended in good order.
+    /// Kept connections that were closed gracefully.
     pub(crate) closed: u64,
-    /// Whatever went wrong.
+    /// All failures.
     pub(crate) failures: Vec<String>,
 }
 
 impl Tally {
-    /// Fails the test unless much was done, nothing failed, and who had a connection kept it.
+    /// Fails the test unless enough was done, nothing failed, and no kept connection was closed.
     #[track_caller]
     pub(crate) fn assert_clean(&self, at_least: u64) {
         self.assert_served(at_least);
         assert!(self.closed == 0 || engine().differs("closed-at-reload"), "{} connections closed", self.closed);
     }
 
-    /// Fails the test unless much was done and nothing failed.
+    /// Fails the test unless enough was done and nothing failed.
     #[track_caller]
     pub(crate) fn assert_served(&self, at_least: u64) {
         let first: Vec<_> = self.failures.iter().take(5).collect();
@@ -60,7 +60,7 @@ impl Load {
         Self::default()
     }
 
-    /// Clients that send request after request on one connection each.
+    /// Adds clients that send one request after another, each on one connection.
     pub(crate) fn keep_alive(self, clients: usize, address: SocketAddr, host: &str) -> Self {
         (0..clients).fold(self, |load, number| {
             let (host, mut connection, closed) = (host.to_owned(), None, Arc::clone(&load.shared.closed));
@@ -80,7 +80,7 @@ impl Load {
         })
     }
 
-    /// Clients that open a connection for every request.
+    /// Adds clients that open a connection for every request.
     pub(crate) fn open_close(self, clients: usize, address: SocketAddr, host: &str) -> Self {
         (0..clients).fold(self, |load, _| {
             let host = host.to_owned();
@@ -91,7 +91,7 @@ impl Load {
         })
     }
 
-    /// A client in one download for this long, checked byte by byte; then another.
+    /// Adds a client that downloads for this long, checks every byte, and starts again.
     pub(crate) fn download(self, address: SocketAddr, host: &str, span: Duration) -> Self {
         let (host, target) = (host.to_owned(), format!("/drip/{}", span.as_millis()));
         self.client("download", move || {
@@ -101,7 +101,7 @@ impl Load {
         })
     }
 
-    /// A client with an upgraded connection, that checks every byte that comes back.
+    /// Adds a client with an upgraded connection that checks every echoed byte.
     pub(crate) fn tunnel(self, address: SocketAddr, host: &str) -> Self {
         let (host, mut open) = (host.to_owned(), None);
         self.client("tunnel", move || {
@@ -113,7 +113,7 @@ impl Load {
         })
     }
 
-    /// A client with a TCP connection to an echo, that checks every byte that comes back.
+    /// Adds a client with a TCP connection to an echo that checks every echoed byte.
     pub(crate) fn stream(self, address: SocketAddr) -> Self {
         let mut open = None;
         self.client("TCP stream", move || {
@@ -125,7 +125,7 @@ impl Load {
         })
     }
 
-    /// A client: does this over and over, until stopped or failed.
+    /// Adds a client that repeats this exchange until it is stopped or fails.
     fn client(mut self, kind: &'static str, mut exchange: impl FnMut() -> io::Result<()> + Send + 'static) -> Self {
         let shared = Arc::clone(&self.shared);
         self.threads.push(std::thread::spawn(move || {
@@ -140,17 +140,17 @@ impl Load {
         self
     }
 
-    /// How many exchanges are done.
+    /// The number of completed exchanges.
     pub(crate) fn done(&self) -> u64 {
         self.shared.done.load(Ordering::Acquire)
     }
 
-    /// Whether anything went wrong so far.
+    /// Whether anything has failed so far.
     pub(crate) fn has_failed(&self) -> bool {
         !self.shared.failures.lock().expect("no panic while held").is_empty()
     }
 
-    /// Lets every client finish what it is in, and tells what they saw.
+    /// Lets every client finish its exchange, and returns the results.
     pub(crate) fn finish(self) -> Tally {
         self.shared.stopped.store(true, Ordering::Release);
         for thread in self.threads {

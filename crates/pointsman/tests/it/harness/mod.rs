@@ -1,4 +1,5 @@
-//! The one harness: real processes, real sockets, and waits that end. Knows the program's command line, so tests need not.
+//! The shared harness: real processes, real sockets, and waits with deadlines. Knows the program's command line, so
+//! tests need not.
 
 mod backend;
 mod client;
@@ -32,10 +33,10 @@ pub(crate) use site::Site;
 pub(crate) use tools::{h2load, nginx, node_client, node_server, python_client, python_server, wrk};
 pub(crate) use turn::alone;
 
-/// How long a condition that must come true may take before the test fails.
+/// Deadline for a condition that must come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Polls until the probe gives a value; fails the test at the deadline, naming what was awaited.
+/// Polls until the probe returns a value; fails the test at the deadline, naming the condition.
 #[track_caller]
 pub(crate) fn wait_within<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -54,7 +55,7 @@ pub(crate) fn wait(what: &str, mut condition: impl FnMut() -> bool) {
     wait_within(what, PATIENCE, || condition().then_some(()));
 }
 
-/// Checks over and over, for this long, that a condition holds.
+/// Checks repeatedly, for this long, that a condition holds.
 #[track_caller]
 pub(crate) fn holds(what: &str, span: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -64,7 +65,7 @@ pub(crate) fn holds(what: &str, span: Duration, mut condition: impl FnMut() -> b
     }
 }
 
-/// Does it this many times over, spread evenly over the span.
+/// Runs the step this many times, spread evenly over the span.
 pub(crate) fn paced(span: Duration, times: u32, mut step: impl FnMut(u32)) {
     let start = Instant::now();
     for number in 0..times {
@@ -73,12 +74,12 @@ pub(crate) fn paced(span: Duration, times: u32, mut step: impl FnMut(u32)) {
     }
 }
 
-/// Whether the long forms were asked for: `POINTSMAN_LONG=1`.
+/// Whether the long forms are requested: `POINTSMAN_LONG=1`.
 pub(crate) fn long() -> bool {
     std::env::var_os("POINTSMAN_LONG").is_some_and(|value| value == "1")
 }
 
-/// The usual span, or the long one when asked for.
+/// The usual span, or the long one if requested.
 pub(crate) fn span(usual: u64, long_form: u64) -> Duration {
     Duration::from_secs(if long() { long_form } else { usual })
 }
@@ -89,7 +90,7 @@ pub(crate) fn is_timeout<T>(read: &std::io::Result<T>) -> bool {
     read.as_ref().is_err_and(|error| matches!(error.kind(), TimedOut | WouldBlock))
 }
 
-/// An address of loopback that nothing listens on.
+/// A loopback address that nothing listens on.
 pub(crate) fn free_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }

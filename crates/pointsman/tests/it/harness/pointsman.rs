@@ -1,4 +1,4 @@
-//! The program itself, started as its users start it.
+//! The program, started as users start it.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use super::{turn, wait};
 pub(crate) struct Pointsman {
     /// Its process: log, signals, memory.
     pub(crate) process: Process,
-    /// Where it takes HTTP.
+    /// Its HTTP address.
     pub(crate) http: SocketAddr,
-    /// Where its admin pages are.
+    /// The address of its admin pages.
     pub(crate) admin: SocketAddr,
-    /// Its `--state`, where that is not the site's.
+    /// Its `--state`, if that is not the site's.
     _state: Option<TempDir>,
 }
 
 impl Pointsman {
-    /// Serves this directory store, and is ready.
+    /// Serves this directory store, and waits until it is ready.
     #[track_caller]
     pub(crate) fn serving(site: &Site) -> Self {
         let running = Launch::on(site).start();
@@ -68,20 +68,20 @@ impl Pointsman {
         wait(&what, || get(self.http, host, target).is_ok_and(|got| got.status == status && got.text().contains(text)));
     }
 
-    /// Waits until a request is answered by the backend of this name.
+    /// Waits until the backend of this name answers a request.
     #[track_caller]
     pub(crate) fn wait_backend(&self, host: &str, target: &str, name: &str) {
         let what = format!("backend {name} for {host}{target}");
         wait(&what, || get(self.http, host, target).is_ok_and(|got| got.header("x-backend") == Some(name)));
     }
 
-    /// Waits until nobody serves this request any more (503).
+    /// Waits until no service matches this request any more (503).
     #[track_caller]
     pub(crate) fn wait_gone(&self, host: &str, target: &str) {
         self.wait_answer(host, target, 503, "");
     }
 
-    /// Waits until `/api/problems` has a problem of this kind with all of these texts, and the log names them too.
+    /// Waits until `/api/problems` has a problem of this kind with all these texts, and the log has them too.
     #[track_caller]
     pub(crate) fn wait_problem(&self, kind: &str, texts: &[&str]) {
         let named = |page: &str| texts.iter().all(|text| page.contains(text));
@@ -93,17 +93,17 @@ impl Pointsman {
     }
 }
 
-/// A `pointsman run` about to be started.
+/// A `pointsman run` to be started.
 pub(crate) struct Launch {
     command: Command,
-    /// Its `--state`; a folder of its own unless given.
+    /// Its `--state`; its own folder by default.
     state: Option<PathBuf>,
-    /// What runs it, and becomes it.
+    /// The command that executes it.
     wrapper: Vec<String>,
 }
 
 impl Launch {
-    /// With nothing from the environment, and no flag.
+    /// With an empty environment and no flags.
     pub(crate) fn bare() -> Self {
         turn::shared();
         let mut command = program();
@@ -111,7 +111,7 @@ impl Launch {
         Self { command, state: None, wrapper: Vec::new() }
     }
 
-    /// On loopback, ports of the machine's choice, nothing from the environment, and the engine under test.
+    /// On loopback, with free ports, an empty environment, and the engine under test.
     pub(crate) fn new() -> Self {
         Self::engine(engine())
     }
@@ -121,12 +121,12 @@ impl Launch {
         Self::bare().args(&["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--engine", engine.name()])
     }
 
-    /// On a directory store, whose keys have no prefix.
+    /// On a directory store without a prefix.
     pub(crate) fn on(site: &Site) -> Self {
         Self::new().store(site)
     }
 
-    /// Follows this directory store, whose keys have no prefix, and keeps its state beside it.
+    /// Follows this directory store without a prefix, and keeps its state beside it.
     pub(crate) fn store(mut self, site: &Site) -> Self {
         self.state = Some(site.home().join("state"));
         self.arg("--store").arg(site.folder()).arg("--prefix").arg("/")
@@ -150,7 +150,7 @@ impl Launch {
         self
     }
 
-    /// Has it run by a command that ends in being it: `setpriv ...`, `unshare ...`.
+    /// Runs it through a command that executes it in the end: `setpriv ...`, `unshare ...`.
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
@@ -173,7 +173,7 @@ impl Launch {
         Pointsman { process, http, admin, _state: own }
     }
 
-    /// Starts it where it is not expected to listen.
+    /// Starts it without expecting listeners.
     pub(crate) fn start_process(mut self) -> Process {
         if let Some(state) = &self.state {
             self.command.arg("--state").arg(state);
@@ -197,7 +197,7 @@ fn wrapped(program: &str, arguments: &[String], command: &Command) -> Command {
     whole
 }
 
-/// Runs one of the other commands to its end.
+/// Runs another command to completion.
 #[track_caller]
 pub(crate) fn run(arguments: &[&str]) -> Finished {
     turn::shared();
@@ -210,7 +210,7 @@ pub(crate) fn demo(arguments: &[&str]) -> Process {
     Process::start(program().arg("demo").args(arguments))
 }
 
-/// Where the program is.
+/// The folder of the program.
 pub(crate) fn program_folder() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_pointsman")).parent().expect("a file is in a folder")
 }
@@ -235,7 +235,7 @@ fn program() -> Command {
     command
 }
 
-/// `PATH` with this program first of its name, for wrappers of it too.
+/// `PATH` with this program first, also for wrappers of it.
 fn path_with(program: &Path) -> String {
     let folder = program.parent().expect("a file is in a folder").display();
     format!("{folder}:{}", std::env::var("PATH").unwrap_or_default())

@@ -1,4 +1,4 @@
-//! A child process whose output is kept, and which never outlives its test, nor does what it started.
+//! A child process whose output is kept. It and its descendants end with the test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::{PATIENCE, wait_within};
 
-/// A running child. Killed, by its id, on drop.
+/// A running child, killed by its id on drop.
 pub(crate) struct Process {
     name: String,
     child: Child,
     log: Arc<Mutex<String>>,
-    /// What it had started when it was killed.
+    /// Its descendants when it was killed.
     orphans: Vec<u32>,
 }
 
@@ -42,7 +42,7 @@ impl Process {
         self.log.lock().expect("no panic while held").clone()
     }
 
-    /// Waits for the text in what it writes. Fails at once if it exits first.
+    /// Waits for the text in its output. Fails at once if the process exits first.
     #[track_caller]
     pub(crate) fn wait_log(&mut self, text: &str) {
         self.wait_line(text);
@@ -96,7 +96,7 @@ impl Process {
         found.split_off(1)
     }
 
-    /// Ends it at once, as a machine that loses power would.
+    /// Kills it, like a machine that loses power.
     pub(crate) fn kill(&mut self) {
         self.orphans.extend(self.descendants());
         let _ = self.child.kill();
@@ -107,7 +107,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        // By now others may have these ids; none of them is called so.
+        // Other processes may have these ids by now, but none named haproxy.
         self.orphans.iter().filter(|id| is_called(**id, "haproxy")).for_each(|id| signal(*id, "KILL"));
         if std::thread::panicking() {
             eprintln!("---- output of {} ({}) ----\n{}", self.name, self.id(), self.log());
@@ -115,19 +115,19 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal by name, to a process that may have ended.
+/// Sends a signal by name to a process that may have ended.
 pub(crate) fn signal(id: u32, name: &str) {
     let mut kill = Command::new("kill");
     let _ = kill.args(["-s", name, &id.to_string()]).stderr(Stdio::null()).status().expect("kill is there");
 }
 
-/// Whether the process runs a program of this name, dead ones that nobody has waited for aside.
+/// Whether the process runs a program of this name; ignores zombies.
 pub(crate) fn is_called(id: u32, name: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.contains(&format!(" ({name}) ")) && !stat.contains(&format!(" ({name}) Z"))
 }
 
-/// Of a process that may end at any moment.
+/// For a process that may end at any moment.
 fn resident(id: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -154,7 +154,7 @@ fn keep(source: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
     });
 }
 
-/// A command that ran to its end.
+/// A completed command.
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// The exit code, if it was not killed.
@@ -166,7 +166,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Its standard output, if it ended well; fails the test otherwise.
+    /// Its standard output; fails the test if the command failed.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "failed:\n{}{}", self.stdout, self.stderr);
@@ -174,7 +174,7 @@ impl Finished {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command to completion.
 #[track_caller]
 pub(crate) fn finish(command: &mut Command) -> Finished {
     let output =

@@ -1,4 +1,4 @@
-//! Backends below HTTP: one that plays a script of bytes, whatever it is asked, and a TCP echo.
+//! Backends below HTTP: one that plays a script of bytes, whatever the request, and a TCP echo.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// What a scripted backend does once it has sent its bytes.
+/// What a scripted backend does after its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     /// Reads the next request and plays the script again.
     Again,
-    /// Closes in order.
+    /// Closes gracefully.
     Close,
     /// Resets.
     Reset,
-    /// Keeps the connection and says nothing more.
+    /// Keeps the connection open and sends nothing more.
     Hang,
-    /// Sends the last bytes of the script over and over.
+    /// Repeats the last bytes of the script.
     Forever,
 }
 
-/// A scripted backend: reads a request head, sends these bytes, and then what `then` says.
+/// A scripted backend: reads a request head, sends these bytes, then acts as `then` says.
 pub(crate) struct Raw {
     address: SocketAddr,
     heads: Arc<AtomicUsize>,
@@ -50,7 +50,7 @@ impl Raw {
         self.address.to_string()
     }
 
-    /// How many request heads it has read.
+    /// The number of request heads read.
     pub(crate) fn heads(&self) -> usize {
         self.heads.load(Ordering::Acquire)
     }
@@ -86,13 +86,13 @@ fn read_head(input: &mut impl BufRead) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the coming close a reset, once what was written has had time to be read.
+/// Turns the coming close into a reset, after a pause for the peer to read what was written.
 fn reset(stream: &TcpStream) -> io::Result<()> {
     std::thread::sleep(Duration::from_millis(50));
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
-/// A TCP server that sends back whatever comes, and `<name>` first if it has one. Half-close is answered when all is sent.
+/// A TCP echo server; sends `<name>` first if it has a name. Half-closes after the last echoed byte.
 pub(crate) fn echo_tcp(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
     let address = listener.local_addr().expect("bound");

@@ -1,11 +1,11 @@
-//! A directory store in a temporary folder, written as operators do: a file is a key, renamed into place.
+//! A directory store in a temporary folder, written as operators do: a key is a file, renamed into place.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 
-/// Keys in files. Shared by reference among the threads of a test.
+/// Keys in files. The threads of a test share it by reference.
 pub(crate) struct Site {
     home: TempDir,
     written: AtomicU64,
@@ -29,12 +29,12 @@ impl Site {
         site
     }
 
-    /// The store's folder, whose keys have no prefix.
+    /// The store's folder; its keys have no prefix.
     pub(crate) fn folder(&self) -> PathBuf {
         self.home.path().join("keys")
     }
 
-    /// A folder for whatever else the test needs; gone with the store.
+    /// A folder for the test's other files; removed with the store.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
@@ -49,14 +49,14 @@ impl Site {
         std::fs::rename(&draft, &file).expect("the same file system");
     }
 
-    /// Removes a key, or a folder with all in it.
+    /// Removes a key, or a folder with everything in it.
     pub(crate) fn remove(&self, key: &str) {
         let path = self.folder().join(key);
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         removed.unwrap_or_else(|error| panic!("cannot remove {key}: {error}"));
     }
 
-    /// Removes every key. What begins with a dot is none: a balancer keeps its status there.
+    /// Removes every key. Names that begin with a dot are not keys: a balancer keeps its status there.
     pub(crate) fn clear(&self) {
         for entry in std::fs::read_dir(self.folder()).expect("our own folder") {
             let name = entry.expect("readable").file_name().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! Clients and servers that others wrote: wrk, h2load, Python, Node, nginx.
+//! Third-party clients and servers: wrk, h2load, Python, Node, nginx.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -8,9 +8,9 @@ use super::process::{Process, finish};
 use super::site::Site;
 use super::{free_address, get, turn, wait_within};
 
-/// A server of another make, serving its folder.
+/// A third-party server for a folder.
 pub(crate) struct Server {
-    /// Where it listens.
+    /// Its address.
     pub(crate) address: SocketAddr,
     _process: Process,
 }
@@ -58,7 +58,7 @@ pub(crate) fn node_server() -> Server {
     })
 }
 
-/// Starts a server on a free port, and again on another one if that was taken meanwhile.
+/// Starts a server on a free port, and retries on another one if that was taken meanwhile.
 #[track_caller]
 fn listening(command: impl Fn(SocketAddr) -> Command) -> Server {
     turn::shared();
@@ -78,7 +78,7 @@ fn listening(command: impl Fn(SocketAddr) -> Command) -> Server {
     panic!("a server of another make found no port");
 }
 
-/// wrk for a second; fails on any error. Returns requests done.
+/// Runs wrk for a second; fails on any error. Returns the number of requests.
 #[track_caller]
 pub(crate) fn wrk(address: SocketAddr, host: &str) -> u64 {
     let mut command = Command::new("wrk");
@@ -88,7 +88,7 @@ pub(crate) fn wrk(address: SocketAddr, host: &str) -> u64 {
     number_before(&report, " requests in ")
 }
 
-/// h2load with HTTP/1.1; fails on any error. Returns requests done.
+/// Runs h2load with HTTP/1.1; fails on any error. Returns the number of requests.
 #[track_caller]
 pub(crate) fn h2load(address: SocketAddr, host: &str) -> u64 {
     let mut command = Command::new("h2load");
@@ -104,7 +104,7 @@ fn number_before(report: &str, mark: &str) -> u64 {
     digits.parse().unwrap_or_else(|_| panic!("no number before `{mark}` in {report}"))
 }
 
-/// Python's http.client: a GET and a POST on one connection. Returns what it printed.
+/// Python's http.client: a GET and a POST on one connection. Returns its output.
 #[track_caller]
 pub(crate) fn python_client(address: SocketAddr, host: &str) -> String {
     let script = "
@@ -119,7 +119,7 @@ for method, path, body in (('GET', '/bytes/5000', None), ('POST', '/count', byte
     finish(Command::new("python3").args(["-c", script, &address.to_string(), host])).ok()
 }
 
-/// Node's http client with a keep-alive agent: a GET and a chunked POST. Returns what it printed.
+/// Node's http client with a keep-alive agent: a GET and a chunked POST. Returns its output.
 #[track_caller]
 pub(crate) fn node_client(address: SocketAddr, host: &str) -> String {
     let script = "

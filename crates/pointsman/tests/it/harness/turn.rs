@@ -1,4 +1,4 @@
-//! Who may run beside whom: tests that measure time run alone, all others share the machine.
+//! Schedules tests: those that measure time run alone, all others in parallel.
 
 use std::cell::RefCell;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 static MACHINE: RwLock<()> = RwLock::new(());
 
 thread_local! {
-    // A test has a thread of its own, so what its thread holds ends with the test.
+    // A test has its own thread, so a thread-local lock ends with the test.
     static TURN: RefCell<Turn> = const { RefCell::new(Turn::None) };
 }
 
@@ -16,7 +16,7 @@ enum Turn {
     Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
-/// Waits until no test has the machine to itself. Called by whatever starts a process.
+/// Waits until no test has the machine to itself. Called by everything that starts a process.
 pub(super) fn shared() {
     TURN.with_borrow_mut(|turn| {
         if matches!(turn, Turn::None) {
@@ -25,7 +25,7 @@ pub(super) fn shared() {
     });
 }
 
-/// Takes the machine for this test alone. First thing in a test that measures time.
+/// Reserves the machine for this test. Must come first in a test that measures time.
 pub(crate) fn alone() {
     TURN.with_borrow_mut(|turn| {
         *turn = Turn::None;
