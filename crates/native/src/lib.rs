@@ -21,7 +21,6 @@
 //! | `http1` | HTTP/1 on a client's connection |
 //! | `net` | connections as bytes |
 //! | `fault` | everything that can go wrong |
-//! | `tests` | exchanges without a process: rows of data |
 
 mod accept;
 mod exchange;
