@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::drive::Load;
 use crate::http::{micros, rounds};
@@ -39,7 +40,7 @@ fn requests(other: &Path, options: &Options, report: &mut Report) -> io::Result<
     let (this, other) = (start("this", &options.pointsman)?, start("other", other)?);
     for (name, connections, close) in CASES {
         let load = Load { connections: *connections, path: "/", close: *close, script: None };
-        let rounds = rounds(&[&this, &other], &load, options.rounds, options.turn)?;
+        let rounds = in_turns(&this, &other, &load, options)?;
         let cost = |column: usize| median(rounds.iter().map(|round| micros(round[column])).collect());
         report.note(format!("{name}: CPU per request, this"), cost(0), "us");
         report.note(format!("{name}: CPU per request, other"), cost(1), "us");
@@ -47,6 +48,20 @@ fn requests(other: &Path, options: &Options, report: &mut Report) -> io::Result<
         report.hold(format!("{name}: this / other"), ratio, "x", MOST);
     }
     Ok(())
+}
+
+/// One row per round, each with this program's column first. The two change places from round to round, as whichever goes
+/// first may find the machine in another state.
+fn in_turns(this: &Peer, other: &Peer, load: &Load<'_>, options: &Options) -> io::Result<Vec<Vec<Duration>>> {
+    let round = |number: usize| -> io::Result<Vec<Duration>> {
+        let order = if number.is_multiple_of(2) { [this, other] } else { [other, this] };
+        let mut costs = rounds(&order, load, 1, options.turn)?.swap_remove(0);
+        if !number.is_multiple_of(2) {
+            costs.reverse();
+        }
+        Ok(costs)
+    };
+    (0..options.rounds).map(round).collect()
 }
 
 fn memory(other: &Path, options: &Options, report: &mut Report) -> io::Result<()> {

@@ -12,7 +12,7 @@
 //! | `desire`, `backend`, `server`, `frontend`, `frame` | from a table to the configuration wanted, section by section |
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
 //! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
-//! | `words`, `confine`, `template`, `render` | quoting; operators' own lines and templates; the files, and whose each line is |
+//! | `words`, `confine`, `template`, `render` | quoting; operators' own lines and templates; the files, and the key that each line comes from |
 //! | `running`, `plan`, `reach`, `command`, `drift`, `states` | what runs; the least that leads to what is wanted; differences found |
 //! | `apply`, `runtime`, `answers`, `master` | conversations with HAProxy, and what its answers mean |
 //! | `reloader`, `hold`, `exclude`, `ports` | replacing what runs; services and ports left out of it |

@@ -115,6 +115,7 @@ async fn tick(worker: Rc<Worker>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for count in 0u32.. {
         interval.tick().await;
+        #[expect(clippy::disallowed_methods, reason = "the one clock of a worker")]
         worker.tick(Instant::now());
         if count % SWEEP_EVERY == 0 {
             worker.sweep_connections();

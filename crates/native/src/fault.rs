@@ -130,7 +130,7 @@ impl Fault {
     }
 }
 
-/// Names in metrics and logs, in the order of [`Facts::index`].
+/// Names in metrics and logs, in the order of their places in counters.
 pub const NAMES: &[&str] = &[
     "bad_request",
     "bad_request_body",

@@ -52,6 +52,12 @@ struct Connection<'w> {
     globals: Rc<Globals>,
 }
 
+/// The moment in which a request begins.
+#[expect(clippy::disallowed_methods, reason = "a request's time begins here")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 impl<'w> Connection<'w> {
     fn new(counted: &'w Counted, stream: Stream, address: IpAddr) -> Self {
         let worker = counted.worker();
@@ -79,7 +85,7 @@ impl<'w> Connection<'w> {
             globals: Rc::clone(&self.globals),
             peer: &self.peer,
             deadline: &self.deadline,
-            record: Record::new(Instant::now()),
+            record: Record::new(now()),
         };
         exchange(cx, request, Downstream::Http1(&mut self.client)).await
     }

@@ -21,6 +21,7 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr,
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
     let peer = Peer::new(address);
+    #[expect(clippy::disallowed_methods, reason = "the connection's time begins here")]
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));
     let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(address));

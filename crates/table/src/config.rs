@@ -122,8 +122,8 @@ fn report_unknown(reader: &mut Reader<'_>) {
             continue;
         }
         let advice = match resembling(Tree::Config, key) {
-            Some(meant) => format!("nobody reads this key; did you mean {meant}?"),
-            None => "nobody reads this key".into(),
+            Some(meant) => format!("there is no such key; did you mean {meant}?"),
+            None => "there is no such key".into(),
         };
         reader.report.add(ProblemKind::UnknownKey, key, Some(&String::from_utf8_lossy(value)), advice);
     }

@@ -34,7 +34,7 @@ impl Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ProblemKind {
-    /// A key that nobody reads.
+    /// There is no such key.
     UnknownKey,
     /// A value that its key does not allow. The service keeps its last good form; without one, it is not served.
     BadValue,

@@ -115,12 +115,12 @@ fn report_unknown(reader: &mut Reader<'_>, protocol: Protocol) {
 
 fn unknown_advice(protocol: Protocol, key: &str, meant: Option<&str>) -> String {
     match meant {
-        Some(meant) if key.contains('/') => format!("nobody reads this key; did you mean {meant}?"),
+        Some(meant) if key.contains('/') => format!("there is no such key; did you mean {meant}?"),
         Some(meant) => {
             format!("did you mean {meant}? If this is an instance, write it below upstreams/")
         }
         None if key.is_empty() => "a service is a directory; write its keys below it".into(),
-        None if key.contains('/') => "nobody reads this key".into(),
+        None if key.contains('/') => "there is no such key".into(),
         None => format!("{protocol}/ has no such key; if this is an instance, write it below upstreams/"),
     }
 }

@@ -1,4 +1,4 @@
-//! The response, from the instance to the client: head judged and written anew, body moved in the client's framing.
+//! The response, from the instance to the client: head checked and rewritten, body moved in the client's framing.
 
 use pointsman_wire::{
     BodyLength, BodyReader, BodyWriter, HeadProgress, HeaderSpace, MAX_HEADERS, Reply, ResponseHead, Version,

@@ -167,6 +167,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the zero of a test's times")]
 mod tests {
     use super::*;
     use std::future::pending;

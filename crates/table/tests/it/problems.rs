@@ -140,9 +140,9 @@ fn unknown_keys() {
     let rows = [
         ("services/s/virtual_host", "a.test", "did you mean virtual_hosts?"),
         ("services/s/domains", "a.test", "did you mean domain?"),
-        ("services/s/upstreams/a/b", "10.0.0.1", "nobody reads this key; did you mean upstreams/<instance>?"),
-        ("services/s/timeout/conect", "5s", "nobody reads this key; did you mean timeout/connect?"),
-        ("services/s/x/y", "1", "nobody reads this key"),
+        ("services/s/upstreams/a/b", "10.0.0.1", "there is no such key; did you mean upstreams/<instance>?"),
+        ("services/s/timeout/conect", "5s", "there is no such key; did you mean timeout/connect?"),
+        ("services/s/x/y", "1", "there is no such key"),
         (
             "services/s/external_port",
             "80",
@@ -150,8 +150,8 @@ fn unknown_keys() {
         ),
         ("services/s/upstreams", "10.0.0.1", "services/ has no such key"),
         ("services/s", "x", "a service is a directory"),
-        ("config/limits/headers", "1", "nobody reads this key; did you mean limit/headers?"),
-        ("config/colour", "red", "nobody reads this key"),
+        ("config/limits/headers", "1", "there is no such key; did you mean limit/headers?"),
+        ("config/colour", "red", "there is no such key"),
     ];
     for (key, value, advice) in rows {
         let keys = format!("services/s/domain = s.test\n{key} = {value}");
