@@ -35,7 +35,16 @@ fn haproxy(folder: &std::path::Path, port: u16, texts: &[&str]) -> Running {
     );
     let path = folder.join("haproxy.cfg");
     std::fs::write(&path, config).unwrap();
-    Running(Command::new("haproxy").arg("-db").arg("-f").arg(&path).stderr(Stdio::null()).spawn().unwrap())
+    Running(
+        Command::new("haproxy")
+            .arg("-db")
+            .arg("-f")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    )
 }
 
 fn body(port: u16, path: usize) -> String {

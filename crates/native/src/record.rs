@@ -19,8 +19,8 @@ pub(crate) struct Record {
     pub(crate) service: Option<Rc<ServiceLive>>,
     /// The instance that it was sent to, the last one if there were several.
     pub(crate) instance: Option<Rc<InstanceLive>>,
-    /// The instance that closed without an answer, so that the request was sent again.
-    pub(crate) repeated: Option<Rc<InstanceLive>>,
+    /// It was sent again.
+    repeated: bool,
     /// The status of the response that the client was sent, whole or in part.
     pub(crate) status: Option<u16>,
     /// What went wrong.
@@ -30,7 +30,19 @@ pub(crate) struct Record {
 impl Record {
     /// A record of what begins now.
     pub(crate) fn new(started: Instant) -> Self {
-        Self { started, service: None, instance: None, repeated: None, status: None, fault: None }
+        Self { started, service: None, instance: None, repeated: false, status: None, fault: None }
+    }
+
+    /// The request is sent again, because this instance closed without an answer. Counted at once, as the request may
+    /// last for days.
+    pub(crate) fn repeat(&mut self, instance: &InstanceLive) {
+        instance.counters().retries.add(1);
+        self.repeated = true;
+    }
+
+    /// Whether it was sent again.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.repeated
     }
 
     /// Counts a connection of a TCP service when an instance takes it: it may last for days.
@@ -59,9 +71,6 @@ impl Record {
     }
 
     fn settle(self, worker: &Worker, peer: &Peer) {
-        if let Some(instance) = &self.repeated {
-            instance.counters().retries.add(1);
-        }
         if let (Some(_), Some(service)) = (&self.instance, &self.service) {
             service.latency().record(self.started.elapsed());
         }

@@ -48,7 +48,7 @@ struct Connection<'w> {
     client: Client,
     peer: Peer,
     deadline: Deadline,
-    /// What the last request was served by; the waits between requests go by it too.
+    /// What the request that is served now sees, or the last one saw.
     globals: Rc<Globals>,
 }
 
@@ -103,30 +103,37 @@ impl<'w> Connection<'w> {
         if self.client.input.unread().is_empty() && !self.wait(first).await {
             return None;
         }
-        let mut view = self.worker.view();
         let began = if first { came } else { self.deadline.now() };
-        let by = self.deadline.later(began, view.globals.config.timeouts.head);
+        let mut by = None;
         let mut progress = HeadProgress::default();
         loop {
-            if progress.ready(self.client.input.unread(), head_limits(&view.globals.config))
-                && let Some(request) = self.judge(&view)
-            {
+            if let Some(request) = self.look(&mut progress) {
                 return Some(request);
             }
+            let by = *by.get_or_insert_with(|| self.deadline.later(began, self.globals.config.timeouts.head));
             let (mut from, _) = self.client.stream.split();
             let read = self.client.input.fill(&mut from, &self.worker.buffers);
             match self.deadline.until(by, read).await {
-                Ok(Ok(1..)) => view = self.worker.view(),
+                Ok(Ok(1..)) => {}
                 Ok(Ok(0) | Err(_)) => return None,
                 Err(_) => return Some(Request::refused(Fault::HeadTimeout)),
             }
         }
     }
 
+    /// Looks at what was read so far, with the newest table. `None`: the head is not complete yet. The table is not kept
+    /// while the rest is awaited.
+    fn look(&mut self, progress: &mut HeadProgress) -> Option<Request> {
+        let view = self.worker.view();
+        self.globals = Rc::clone(&view.globals);
+        let ready = progress.ready(self.client.input.unread(), head_limits(&view.globals.config));
+        if ready { self.judge(&view) } else { None }
+    }
+
     /// Waits for the first bytes of a request. A client that sends none is not told anything.
     async fn wait(&mut self, first: bool) -> bool {
         self.client.input.release(&self.worker.buffers);
-        let timeouts = self.globals.config.timeouts;
+        let timeouts = self.worker.view().globals.config.timeouts;
         let at = self.deadline.after(if first { timeouts.head } else { timeouts.keep_alive });
         let until = || match self.worker.drain_began() {
             Some(began) => at.min(began + DRAIN_GRACE.as_millis() as u64),
@@ -143,7 +150,6 @@ impl<'w> Connection<'w> {
         let limits = head_limits(&view.globals.config);
         let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
         let parsed = parse_request(self.client.input.unread(), limits, &mut space).transpose()?;
-        self.globals = Rc::clone(&view.globals);
         let head = match parsed {
             Ok(head) => head,
             Err(bad) => return Some(Request::refused(Fault::BadRequest(bad))),

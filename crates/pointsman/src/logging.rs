@@ -56,6 +56,51 @@ impl LogLine {
     }
 }
 
+/// Parts of the program that are crates of their own. Filters name them as `pointsman::store`.
+const PARTS: [&str; 4] = ["engine", "haproxy", "native", "store"];
+
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(filter).with_context(|| format!("--log: {filter:?} is not a filter; write info"))
+    EnvFilter::try_new(targets(filter)).with_context(|| format!("--log: {filter:?} is not a filter; write info"))
+}
+
+/// The filter with the targets that lines really have: `pointsman_store` for `pointsman::store`.
+fn targets(filter: &str) -> String {
+    let replace = |text: String, part: &str| text.replace(&format!("pointsman::{part}"), &format!("pointsman_{part}"));
+    PARTS.into_iter().fold(filter.to_owned(), replace)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Result, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_program_is_named_as_before() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = fmt::layer().with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(parse("info,pointsman::store=debug").unwrap()).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "pointsman_store::etcd3", "a store's line");
+            tracing::debug!(target: "pointsman_native::serve", "an engine's line");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("a store's line") && !text.contains("an engine's line"), "{text}");
+    }
 }

@@ -163,7 +163,7 @@ mod tests {
             (
                 Status { phase: Phase::Drain, ..serving() },
                 ManagerState::Stopping,
-                "draining: finishing what runs, then exiting",
+                "draining: finishing open requests and connections, then exiting",
             ),
         ] {
             assert_eq!((ManagerState::of(&status), words(&status).as_str()), (stage, expected));

@@ -1,5 +1,7 @@
 //! Which keys an engine honours, and what comes of a key that it does not. Knows no service.
 
+use crate::keys::KNOWN_KEYS;
+
 /// What an engine honours: every key, except those that it lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -28,8 +30,14 @@ impl Capabilities {
 
     /// Whether the engine honours this key, option or tree.
     pub(crate) fn honours(self, key: &str) -> bool {
+        debug_assert!(exists(key), "{key} is no key, option or tree");
         !self.lacks.contains(&key)
     }
+}
+
+/// Whether there is such a key, option or tree.
+fn exists(word: &str) -> bool {
+    KNOWN_KEYS.iter().any(|key| key.name == word) || ["certs", "tls"].contains(&word)
 }
 
 /// The native engine's: what every engine can do.
@@ -63,13 +71,11 @@ impl Consequence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::KNOWN_KEYS;
 
     #[test]
     fn what_is_lacking_exists() {
         for word in Capabilities::NATIVE.lacks {
-            let is_key = KNOWN_KEYS.iter().any(|key| key.name == *word);
-            assert!(is_key || ["certs", "tls"].contains(word), "{word} is no key");
+            assert!(exists(word), "{word} is no key");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 #![expect(clippy::disallowed_types, reason = "the one lock of all workers: taken for a new table, never for a request")]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl Registry {
     /// A registry for this many workers of an engine with these faults, [`MAX_FAULTS`] at most.
     #[expect(clippy::disallowed_methods, reason = "time begins here")]
     pub fn new(workers: usize, faults: &'static [&'static str]) -> Self {
-        debug_assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
+        assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
         Self { epoch: Instant::now(), faults, workers: per_worker(workers), known: Mutex::default() }
     }
 
@@ -164,9 +164,8 @@ impl Known {
     /// A service is kept at least as long as its instances, because their flips move its count.
     fn forget(&mut self, now: Instant) {
         self.instances.retain(|_, kept| kept.is_worth_keeping(now));
-        let named: HashSet<ServiceKey> =
-            self.instances.keys().map(|(protocol, service, ..)| (*protocol, service.clone())).collect();
-        self.services.retain(|key, kept| kept.is_worth_keeping(now) || named.contains(key));
+        let has_instances = |kept: &Kept<ServiceShared>| Arc::strong_count(&kept.shared.flips) > 1;
+        self.services.retain(|_, kept| kept.is_worth_keeping(now) || has_instances(kept));
     }
 
     fn stats(&self, clock: u64) -> Vec<ServiceStats> {

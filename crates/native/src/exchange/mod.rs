@@ -81,17 +81,19 @@ async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>,
     let mut want = plan.want(progress.sent());
     loop {
         let checked_out = checkout(&cx.worker.home, &plan.live, want, &mut tried, cx.deadline).await;
-        let repeated = cx.record.repeated.is_some();
+        let repeated = cx.record.is_repeated();
         let mut checked_out = match checked_out {
             Ok(checked_out) => checked_out,
             // The only instance left takes no new work: what is to be told is how the one that was tried failed.
-            Err(Fault::NoInstance) if repeated => return unserved(cx, downstream, Fault::NoAnswer, &progress).await,
-            Err(fault) => return unserved(cx, downstream, fault, &progress).await,
+            Err(Fault::NoInstance) if repeated => {
+                return refuse(cx, downstream, Fault::NoAnswer, progress.sent().is_whole()).await;
+            }
+            Err(fault) => return refuse(cx, downstream, fault, progress.sent().is_whole()).await,
         };
-        progress.attempt(cx.deadline.now());
+        progress.begin_attempt();
         match attempt(cx, plan, downstream, &mut checked_out, &progress).await {
             Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
-                cx.record.repeated = Some(Rc::clone(checked_out.instance()));
+                cx.record.repeat(checked_out.instance());
                 if !checked_out.reused && plan.live.instances.len() > 1 {
                     tried.add(checked_out.index());
                 }
@@ -109,11 +111,6 @@ fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress) -> bool {
         // A checkout goes on to the next instance by itself.
         Repeat::Never | Repeat::Elsewhere => false,
     }
-}
-
-/// Answers a request that no instance saw.
-async fn unserved(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, progress: &Progress) -> After {
-    refuse(cx, downstream, fault, progress.sent().is_whole()).await
 }
 
 /// Notes how it ended, and says what the client is still owed.
@@ -160,6 +157,8 @@ async fn attempt(
         // It may have answered before it closed: what it said is read below.
         Ok(()) | Err(_) => {}
     }
+    // It owes an answer from now on, however long it took to read.
+    progress.set_moved(cx.deadline.now());
     Meter::of(instance).up(plan.held.len());
     let mut input = Input::default();
     let answered = if progress.sent().is_whole() {

@@ -32,10 +32,9 @@ impl Progress {
         Self { sent, answer: Cell::new(Answer::Awaited), moved: Cell::new(0) }
     }
 
-    /// A connection to an instance is there: its answer is awaited from now on.
-    pub(crate) fn attempt(&self, now: u64) {
+    /// Begins anew on another connection: nothing came from it yet.
+    pub(crate) fn begin_attempt(&self) {
         self.answer.set(Answer::Awaited);
-        self.moved.set(now);
     }
 
     pub(crate) fn sent(&self) -> Sent {

@@ -11,7 +11,7 @@ use super::connect::{Connected, connect};
 use super::connections::Pool;
 use super::pick::{Tried, pick};
 use super::view::{Home, InstanceLive, ServiceLive};
-use crate::fault::{Fault, Repeat};
+use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
 
@@ -185,7 +185,7 @@ fn connected_to(live: &ServiceLive, index: usize) {
 fn connect_failed(live: &ServiceLive, index: usize, fault: Fault, now: u64) {
     let instance = &live.instances[index];
     instance.counters().connect_failures.add(1);
-    if fault.facts().repeat != Repeat::Elsewhere {
+    if fault.facts().side != Side::Instance {
         return;
     }
     if let Some(out) = instance.shared.health.failed(now) {

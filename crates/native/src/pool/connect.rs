@@ -65,10 +65,10 @@ async fn any(
 async fn in_turn(live: &InstanceLive, ways: &[Rc<Pool>], limit: Duration) -> io::Result<Connected> {
     let share = limit / u32::try_from(ways.len().max(1)).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (place, way) in ways.iter().enumerate() {
+    for way in ways {
         match timeout(share, open(&way.via)).await {
             Ok(Ok(stream)) => {
-                live.prefer(place);
+                live.prefer(way);
                 return Ok((stream, Rc::clone(way)));
             }
             Ok(Err(error)) => last = error,
@@ -87,6 +87,10 @@ async fn resolve(
     now: u64,
 ) -> io::Result<Rc<[Rc<Pool>]>> {
     let addresses = tokio::net::lookup_host(name).await?;
+    // Another request has resolved it meanwhile: two answers may differ in order, and each would replace the other's pools.
+    if let Some(ways) = live.ways(now) {
+        return Ok(ways);
+    }
     Ok(live.resolved(home, addresses.map(|address| Via::resolved(instance, address)), now + NAME_HOLDS))
 }
 

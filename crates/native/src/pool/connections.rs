@@ -30,6 +30,17 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// Since when the connection is idle that was used last, coarse time. `None`: there is no idle connection.
+    pub(crate) fn youngest(&self) -> Option<u64> {
+        self.idle.borrow().last().map(|idle| idle.since)
+    }
+
+    /// How many instances of the table are reached this way.
+    #[cfg(test)]
+    pub(crate) fn users(&self) -> usize {
+        self.users.get()
+    }
+
     /// A pool that keeps nothing: the way to an instance that left the table.
     pub(crate) fn unused(via: Via) -> Rc<Self> {
         Rc::new(Self { via, idle: RefCell::default(), users: Cell::new(0) })

@@ -151,7 +151,9 @@ impl ServiceLive {
             service: Arc::clone(service),
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
-            turn: Cell::new(before.map_or_else(|| fastrand::usize(..1 << 20), |before| before.turn.get())),
+            turn: Cell::new(
+                before.map_or_else(|| home.with_rng(|rng| rng.usize(..1 << 20)), |before| before.turn.get()),
+            ),
             credit: RefCell::new(vec![0; service.instances.len()].into()),
             candidates: RefCell::default(),
             superseded: Cell::new(false),
@@ -260,10 +262,11 @@ impl InstanceLive {
         pools
     }
 
-    /// The way at this place took a connection: it goes first from now on.
-    pub(crate) fn prefer(&self, place: usize) {
+    /// This way took a connection: it goes first from now on, if it is still one.
+    pub(crate) fn prefer(&self, way: &Rc<Pool>) {
         let mut ways = self.ways.borrow_mut();
-        if (1..ways.pools.len()).contains(&place) {
+        let place = ways.pools.iter().position(|pool| Rc::ptr_eq(pool, way));
+        if let Some(place @ 1..) = place {
             let mut pools = ways.pools.to_vec();
             pools.swap(0, place);
             ways.pools = pools.into();
@@ -285,10 +288,15 @@ impl InstanceLive {
         &self.shared.workers[self.worker]
     }
 
-    /// A connection that was idle for at most `limit` milliseconds, and the pool that it came from.
+    /// A connection that was idle for at most `limit` milliseconds, and the pool that it came from: the connection that
+    /// was idle for the shortest time of all.
     pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<(Stream, Rc<Pool>)> {
         let ways = self.ways.borrow();
-        ways.pools.iter().find_map(|pool| Some((home.pools.take(pool, now, limit)?, Rc::clone(pool))))
+        let pool = match &*ways.pools {
+            [only] => only,
+            pools => pools.iter().filter(|pool| pool.youngest().is_some()).max_by_key(|pool| pool.youngest())?,
+        };
+        Some((home.pools.take(pool, now, limit)?, Rc::clone(pool)))
     }
 }
 
@@ -298,5 +306,48 @@ impl Ways {
             Some(via) => Self { pools: [home.pools.join(via)].into(), until: u64::MAX },
             None => Self::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_table::{KeySet, Limits, compile};
+
+    use super::*;
+
+    fn table(instance: &str) -> Arc<Table> {
+        let mut keys = KeySet::default();
+        let entries = [("services/s/default", "true"), ("services/s/a", instance)];
+        keys.reset(1, entries.map(|(key, value)| (key.into(), value.as_bytes().into())));
+        compile(&keys, None, &Limits::default()).table
+    }
+
+    fn vias<'i>(instance: &'i Instance, ports: &'i [u16]) -> impl Iterator<Item = Via> + 'i {
+        ports.iter().map(|port| Via::resolved(instance, ([127, 0, 0, 1], *port).into()))
+    }
+
+    /// How many instances use each way, in order.
+    fn users(ways: &[Rc<Pool>]) -> Vec<usize> {
+        ways.iter().map(|way| way.users()).collect()
+    }
+
+    #[test]
+    fn a_name_leaves_the_addresses_that_it_no_longer_has() {
+        let home = Home::new(0, Arc::new(Registry::new(1, crate::FAULTS)), Pools::new(9));
+        let view = View::empty().next(table("web.test:80"), &home, 0);
+        let live = Rc::clone(view.service(0, &home).unwrap());
+        let (instance, named) = (&live.service.instances[0], &live.instances[0]);
+        assert!(named.ways(0).is_none(), "not resolved yet");
+        let first = named.resolved(&home, vias(instance, &[1, 2]), 5);
+        assert_eq!(users(&first), [1, 1]);
+        named.prefer(&first[1]);
+        assert_eq!(named.first_way().map(|way| way.via.clone()), Some(first[1].via.clone()));
+        assert!(named.ways(5).is_none(), "to be resolved again");
+        let second = named.resolved(&home, vias(instance, &[2, 3]), 10);
+        assert_eq!((users(&first), users(&second)), (vec![0, 1], vec![1, 1]));
+        view.next(table("other.test:80"), &home, 100);
+        assert_eq!(users(&second), [0, 0], "it left the table");
+        let late = named.resolved(&home, vias(instance, &[3]), 20);
+        assert_eq!((users(&second), users(&late)), (vec![0, 0], vec![0]), "a late answer keeps nothing");
     }
 }

@@ -97,8 +97,8 @@ struct Control {
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     defaults: Defaults,
-    /// The last number in the key `barrier`, and the revision that showed it.
-    barrier: Option<(u64, u64)>,
+    /// The last number in the key `barrier`, and the generation of the first table that shows it, once there is one.
+    barrier: Option<(u64, Option<u64>)>,
     burst: Burst,
     journal: Journal,
     tables: watch::Sender<Arc<Table>>,
@@ -138,7 +138,7 @@ impl Control {
     }
 
     fn take(&mut self, update: Update) {
-        self.barrier = barrier_of(&update).or(self.barrier);
+        self.barrier = barrier_of(&update).map(|number| (number, None)).or(self.barrier);
         match self.defaults.complete(update) {
             Update::Reset { revision, entries } => {
                 self.limits.local = (self.local)().into();
@@ -155,11 +155,13 @@ impl Control {
         let compiled = compile(&self.keys, previous.as_deref(), &self.limits);
         let took = start.elapsed();
         self.burst.end(took);
+        let generation = compiled.table.generation();
+        self.barrier = self.barrier.map(|(number, first)| (number, first.or(Some(generation))));
         self.tables.send_replace(compiled.table.clone());
         self.status.send_modify(|status| {
             status.table = Some(compiled.table);
             status.found = compiled.problems.into();
-            status.barrier = self.barrier;
+            status.barrier = self.barrier.and_then(|(number, first)| Some((number, first?)));
             status.compile = took;
             status.swaps += 1;
             status.changed = Some(SystemTime::now());
@@ -175,7 +177,7 @@ impl Control {
             status.generation = applied.generation;
             status.applied = applied.revision;
             status.barrier_served = match status.barrier {
-                Some((number, revision)) if revision <= applied.revision => Some(number),
+                Some((number, first)) if first <= applied.generation => Some(number),
                 _ => status.barrier_served,
             };
             status.refused = applied.problems.into();
@@ -202,21 +204,16 @@ impl Control {
     }
 }
 
-/// The number that an update sets in the key `barrier`, and the update's revision.
-fn barrier_of(update: &Update) -> Option<(u64, u64)> {
-    let (value, revision) = match update {
-        Update::Reset { entries, revision } => {
-            (entries.iter().find(|(key, _)| **key == *BARRIER).map(|(_, value)| value), *revision)
-        }
-        Update::Changes { changes, revision } => (
-            changes.iter().rev().find_map(|change| match change {
-                Change::Put { key, value } if **key == *BARRIER => Some(value),
-                Change::Put { .. } | Change::Delete { .. } | Change::DeleteTree { .. } => None,
-            }),
-            *revision,
-        ),
+/// The number that an update sets in the key `barrier`.
+fn barrier_of(update: &Update) -> Option<u64> {
+    let value = match update {
+        Update::Reset { entries, .. } => entries.iter().find(|(key, _)| **key == *BARRIER).map(|(_, value)| value),
+        Update::Changes { changes, .. } => changes.iter().rev().find_map(|change| match change {
+            Change::Put { key, value } if **key == *BARRIER => Some(value),
+            Change::Put { .. } | Change::Delete { .. } | Change::DeleteTree { .. } => None,
+        }),
     };
-    Some((std::str::from_utf8(value?).ok()?.trim().parse().ok()?, revision))
+    std::str::from_utf8(value?).ok()?.trim().parse().ok()
 }
 
 /// Waits until an instant; forever if there is none.

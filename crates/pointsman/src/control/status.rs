@@ -23,7 +23,7 @@ pub struct Status {
     pub generation: u64,
     /// Whether the engine has ever used a table from the store.
     pub served: bool,
-    /// The number in the key `barrier`, and the first table revision that shows it.
+    /// The number in the key `barrier`, and the generation of the first table that shows it.
     pub barrier: Option<(u64, u64)>,
     /// The last such number that the engine uses.
     pub barrier_served: Option<u64>,
@@ -70,7 +70,7 @@ impl Status {
     /// The reason that the balancer should get no traffic now; `None` if it should.
     pub fn unready(&self) -> Option<&'static str> {
         match (self.phase, &self.table) {
-            (Phase::Drain | Phase::Halt, _) => Some("draining: finishing what runs, then exiting"),
+            (Phase::Drain | Phase::Halt, _) => Some("draining: finishing open requests and connections, then exiting"),
             (Phase::Serve, None) => Some("the store was not read yet"),
             (Phase::Serve, Some(_)) if !self.served => Some("the engine does not use the first table yet"),
             (Phase::Serve, Some(_)) => None,

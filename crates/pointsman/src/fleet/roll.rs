@@ -51,7 +51,7 @@ pub enum Verdict {
 }
 
 impl Balancers {
-    /// Takes an update of a follower of the status keys. A balancer that disappears before it has reached `wish` is
+    /// Takes an update of a follower of the status keys. A balancer that disappears before it has reached `goal` is
     /// lost.
     pub fn take(&mut self, update: Update, goal: &Goal) {
         match update {

@@ -3,9 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{PATIENCE, wait_within};
+
+/// How long the output of a process that ended is waited for, if something holds its pipes.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running child, killed by its id on drop.
 pub(crate) struct Process {
@@ -53,7 +56,7 @@ impl Process {
     pub(crate) fn wait_line(&mut self, text: &str) -> String {
         let what = format!("`{text}` in the output of {}", self.name);
         wait_within(&what, PATIENCE, || {
-            let ended = self.child.try_wait().expect("ours").is_some();
+            let ended = self.ended().is_some();
             let log = self.log();
             let line = log.lines().find(|line| line.contains(text)).map(str::to_owned);
             assert!(line.is_some() || !ended, "{} ended without {what}:\n{log}", self.name);
@@ -70,7 +73,18 @@ impl Process {
     #[track_caller]
     pub(crate) fn wait_exit(&mut self, within: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
-        wait_within(&what, within, || self.child.try_wait().expect("ours"))
+        wait_within(&what, within, || self.ended())
+    }
+
+    /// How it ended, if it did, once its last words are in the log.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("ours")?;
+        let start = Instant::now();
+        // Each reader holds the log until its pipe ends. A descendant may hold the pipe for longer.
+        while Arc::strong_count(&self.log) > 1 && start.elapsed() < LAST_WORDS {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(status)
     }
 
     /// Whether it still runs.
