@@ -161,11 +161,7 @@ async fn attempt(
     progress.set_moved(cx.deadline.now());
     Meter::of(instance).up(plan.held.len());
     let mut input = Input::default();
-    let answered = if progress.sent().is_whole() {
-        response_only(cx, plan, downstream, checked_out, &mut input, progress).await
-    } else {
-        both_ways(cx, plan, downstream, checked_out, &mut input, progress).await
-    };
+    let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
         Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &input).await)),
         Ok(Answered::Complete { keep_client, keep_instance }) => {
@@ -189,26 +185,8 @@ fn after(downstream: &Downstream<'_>, keep: bool, whole: bool) -> After {
     }
 }
 
-/// The request is sent: only the response moves.
-async fn response_only(
-    cx: &Cx<'_>,
-    plan: &Plan,
-    downstream: &mut Downstream<'_>,
-    checked_out: &mut Checkout,
-    input: &mut Input,
-    progress: &Progress,
-) -> Result<Answered, Fault> {
-    let none = BodyWriter::new(BodyLength::None);
-    let mut body = BodyReader::new(BodyLength::None, 0);
-    let (link, instance) = checked_out.parts();
-    let (source, _) = split_link(link, input, &mut body, none);
-    let side = downstream.side();
-    let (_, sink) = downstream.split(none);
-    Down { cx, plan, instance, progress, side, source, sink }.run().await
-}
-
-/// The rest of the request's body goes up while the response may already come down.
-async fn both_ways(
+/// Moves the response and, unless all of it was sent, the rest of the request's body at the same time.
+async fn move_both(
     cx: &Cx<'_>,
     plan: &Plan,
     downstream: &mut Downstream<'_>,
@@ -221,10 +199,13 @@ async fn both_ways(
     let (from_instance, to_instance) = split_link(link, input, &mut body, plan.writer);
     let side = downstream.side();
     let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
+    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client };
+    if progress.sent().is_whole() {
+        return down.run().await;
+    }
     let deadline = cx.worker.timers.deadline();
     let meter = Meter::of(instance);
     let up = Up { cx, plan, meter, deadline: &deadline, progress, source: from_client, sink: to_instance };
-    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client };
     race(Box::pin(up.run()), down.run()).await
 }
 

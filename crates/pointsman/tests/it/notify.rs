@@ -50,8 +50,9 @@ fn ready_comes_with_the_first_table_and_stopping_with_term() {
     let mut running = Launch::on(&site).env("NOTIFY_SOCKET", &manager.path()).start();
     manager.wait(&["READY=1", "STATUS=serving 1 service, 0 instances at revision "]);
     running.wait_ready();
-    site.put("services/b/domain", "b.test");
+    // The bad value first: a table between the two would serve b, and keep its last good settings.
     site.put("services/b/port", "nonsense");
+    site.put("services/b/domain", "b.test");
     let changes = manager.wait(&["STATUS=serving 1 service, 0 instances at revision ", ", 1 problem"]);
     assert!(!changes.concat().contains("READY"), "{changes:?}");
     running.process.signal("HUP");
