@@ -110,8 +110,12 @@ impl<'w> Connection<'w> {
             if let Some(request) = self.look(&mut progress) {
                 return Some(request);
             }
-            let by = *by.get_or_insert_with(|| self.deadline.later(began, self.globals.config.timeouts.head));
             let (mut from, _) = self.client.stream.split();
+            let by = *by.get_or_insert_with(|| {
+                // Its sender may hold the rest back until it hears of us.
+                from.acknowledge();
+                self.deadline.later(began, self.globals.config.timeouts.head)
+            });
             let read = self.client.input.fill(&mut from, &self.worker.buffers);
             match self.deadline.until(by, read).await {
                 Ok(Ok(1..)) => {}

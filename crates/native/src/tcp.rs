@@ -13,7 +13,7 @@ use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::{Tried, key_of_address};
 use crate::pool::view::ServiceLive;
 use crate::record::Record;
-use crate::relay::{End, Relay};
+use crate::relay::Relay;
 use crate::worker::{Counted, Worker};
 
 /// Relays a client's connection to an instance of the service until both sides are done.
@@ -48,8 +48,5 @@ async fn relay(
 ) {
     let (Link::Http1(stream), instance) = checked_out.parts();
     let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
-    if relay.run(client, &[], stream, &[]).await == End::Broken {
-        client.reset_on_close();
-        stream.reset_on_close();
-    }
+    relay.run(client, &[], stream, &[]).await;
 }

@@ -214,16 +214,17 @@ fn judge_expectation(expect: Seen<'_>, version: Version, body: BodyLength) -> Re
     }
 }
 
-/// A server may ignore an Upgrade (RFC 9110 §7.8). Three kinds are forwarded as plain requests: an Upgrade with a body,
-/// a list of protocols, and a protocol that would hide requests from us or that we cannot agree to (`h2c`, `HTTP/2.0`,
-/// `TLS/1.0`).
+/// A server may ignore an Upgrade (RFC 9110 §7.8). Three kinds are forwarded as plain requests: a WebSocket with a body,
+/// which no client means (RFC 6455 §4.1), a list of protocols, and a protocol that would hide requests from us or that we
+/// cannot agree to (`h2c`, `HTTP/2.0`, `TLS/1.0`). Any other protocol may begin behind a body: Docker's `exec` does.
 fn upgrade<'b>(fields: &Fields<'b>, version: Version, body: BodyLength) -> Option<&'b str> {
     let Seen::Once(value) = fields.upgrade else {
         return None;
     };
     let bodiless = matches!(body, BodyLength::None | BodyLength::Length(0));
-    let asked = fields.options.upgrade && version == Version::Http11 && bodiless;
-    if asked { passable_protocol(value) } else { None }
+    let asked = fields.options.upgrade && version == Version::Http11;
+    let may_begin = asked && (bodiless || !value.eq_ignore_ascii_case(b"websocket"));
+    if may_begin { passable_protocol(value) } else { None }
 }
 
 /// The protocol, if it is a single one that may be forwarded.

@@ -12,11 +12,9 @@ use super::sides::{Sink, Source, pump};
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
+use crate::net::pace::Pace;
 use crate::pool::view::InstanceLive;
 use crate::record::Meter;
-
-/// How many interim (1xx) responses may come before the final one.
-const INTERIM: usize = 32;
 
 /// A response on its way down.
 #[derive(Debug)]
@@ -29,6 +27,8 @@ pub(crate) struct Down<'a> {
     pub(crate) side: ClientSide,
     pub(crate) source: Source<'a>,
     pub(crate) sink: Sink<'a>,
+    /// A read left the response incomplete, and that was acknowledged at once.
+    pub(crate) acknowledged: bool,
 }
 
 /// How a response ended that was not cut.
@@ -86,10 +86,12 @@ impl Down<'_> {
     }
 
     /// Reads until the final head is in the sink. `None`: it is 101.
+    ///
+    /// An interim response renews the instance's time, as HAProxy has it; all of them together have the time of a tunnel.
     async fn head(&mut self) -> Result<Option<Final>, Fault> {
         let limits = head_limits(&self.cx.globals.config);
-        let mut interim = 0;
         let mut progress = HeadProgress::default();
+        let mut until = None;
         loop {
             let Source::Http1 { input, .. } = &self.source;
             let ready = progress.ready(input.unread(), limits);
@@ -98,9 +100,11 @@ impl Down<'_> {
                     Read::Bytes => self.progress.set_answer(Answer::Heard),
                     Read::Closed | Read::Broken => return Err(Fault::NoAnswer),
                 },
-                Judged::Interim if interim == INTERIM => return Err(Fault::NoAnswer),
                 Judged::Interim => {
-                    interim += 1;
+                    let tunnel = self.plan.live.service.timeouts.tunnel;
+                    if *until.get_or_insert_with(|| self.cx.deadline.after(tunnel)) <= self.cx.deadline.now() {
+                        return Err(Fault::ServerTimeout);
+                    }
                     self.pass_on(Answer::Interim).await?;
                     // It is whole: a fault may still be answered.
                     self.progress.set_answer(Answer::Heard);
@@ -114,17 +118,27 @@ impl Down<'_> {
     }
 
     async fn read(&mut self) -> Result<Read, Fault> {
+        self.acknowledge();
         let Self { cx, plan, instance, progress, source, .. } = self;
-        let (deadline, server) = (cx.deadline, plan.live.service.timeouts.server);
-        let read = source.fill(&cx.worker.buffers);
-        let late = || deadline.later(progress.moved(), server).min(instance.expires());
-        match deadline.watched(late, read).await {
+        let deadline = cx.deadline;
+        let pace = Pace::new(deadline, progress.moved(), plan.live.service.timeouts.server);
+        let read = source.fill_at(&pace, &cx.worker.buffers);
+        match deadline.looking(pace.every(), || pace.late().min(instance.expires()), read).await {
             Ok(Ok(0)) => Ok(Read::Closed),
             Ok(Ok(_)) => Ok(Read::Bytes),
             Ok(Err(_)) => Ok(Read::Broken),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
             Err(_) => Err(Fault::ServerTimeout),
         }
+    }
+
+    /// Acknowledges what has come of the response, if more must come: once, which costs a long response nothing.
+    fn acknowledge(&mut self) {
+        let begun = self.progress.answer() != Answer::Awaited;
+        if begun && !self.acknowledged {
+            self.source.acknowledge();
+        }
+        self.acknowledged = begun;
     }
 
     /// Judges a head and writes it anew. The sink gets its memory here, when there is something to put in it.

@@ -47,14 +47,14 @@ use crate::net::send::send;
 use crate::pool::checkout::{Checkout, Link, Reuse, checkout};
 use crate::pool::pick::Tried;
 use crate::record::Meter;
-use crate::relay::{End, Relay};
+use crate::relay::Relay;
 
 /// How an attempt ended that met no fault.
 enum Done {
     /// The whole response was sent. `reusable`: the instance's connection may take another request.
     Complete { after: After, reusable: bool },
     /// It became a tunnel, and that is over.
-    Tunnel(End),
+    Tunnel,
 }
 
 /// Serves one request, whatever happens to it.
@@ -132,8 +132,7 @@ async fn settle(
             }
             after
         }
-        Ok(Done::Tunnel(End::Done)) => After::Close,
-        Ok(Done::Tunnel(End::Broken)) => After::Reset,
+        Ok(Done::Tunnel) => After::Close,
         Err(fault) if progress.begun() => {
             cx.record.fault = Some(fault);
             After::Reset
@@ -163,7 +162,12 @@ async fn attempt(
     let mut input = Input::default();
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
-        Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &input).await)),
+        // The instance took no more of the body, or the client broke it off: no bytes can follow it.
+        Ok(Answered::Switched) if !progress.sent().is_whole() => Err(Fault::NoAnswer),
+        Ok(Answered::Switched) => {
+            tunnel(cx, plan, downstream, checked_out, &input).await;
+            Ok(Done::Tunnel)
+        }
         Ok(Answered::Complete { keep_client, keep_instance }) => {
             let whole = progress.sent().is_whole();
             let reusable = keep_instance && whole && input.unread().is_empty();
@@ -199,23 +203,32 @@ async fn move_both(
     let (from_instance, to_instance) = split_link(link, input, &mut body, plan.writer);
     let side = downstream.side();
     let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
-    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client };
+    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
     if progress.sent().is_whole() {
         return down.run().await;
     }
     let deadline = cx.worker.timers.deadline();
     let meter = Meter::of(instance);
-    let up = Up { cx, plan, meter, deadline: &deadline, progress, source: from_client, sink: to_instance };
+    let up = Up {
+        cx,
+        plan,
+        meter,
+        deadline: &deadline,
+        progress,
+        source: from_client,
+        sink: to_instance,
+        acknowledged: false,
+    };
     race(Box::pin(up.run()), down.run()).await
 }
 
-/// Ends with the response, or when the client fails to deliver its request.
+/// Ends with the response, or when the client fails to deliver its request. A tunnel begins behind the request's body.
 async fn race(
     up: impl Future<Output = Result<(), Fault>> + Unpin,
     down: impl Future<Output = Result<Answered, Fault>>,
 ) -> Result<Answered, Fault> {
-    let mut up = Some(up);
-    let mut down = pin!(down);
+    let (mut up, mut down) = (Some(up), pin!(down));
+    let mut switched = false;
     poll_fn(|context| {
         if let Some(upload) = &mut up
             && let Poll::Ready(uploaded) = pin!(upload).poll(context)
@@ -225,7 +238,13 @@ async fn race(
                 return Poll::Ready(Err(fault));
             }
         }
-        down.as_mut().poll(context)
+        if !switched {
+            match down.as_mut().poll(context) {
+                Poll::Ready(Ok(Answered::Switched)) => switched = true,
+                answered => return answered,
+            }
+        }
+        if up.is_none() { Poll::Ready(Ok(Answered::Switched)) } else { Poll::Pending }
     })
     .await
 }
@@ -237,14 +256,10 @@ async fn tunnel(
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
     from_instance: &Input,
-) -> End {
+) {
     let Downstream::Http1(client) = downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
     let idle = plan.live.service.timeouts.tunnel;
     let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
-    let end = Box::pin(relay.run(&mut client.stream, client.input.unread(), stream, from_instance.unread())).await;
-    if end == End::Broken {
-        stream.reset_on_close();
-    }
-    end
+    Box::pin(relay.run(&mut client.stream, client.input.unread(), stream, from_instance.unread())).await;
 }

@@ -70,8 +70,8 @@ impl Progress {
     }
 
     /// When the request last moved, coarse time; `u64::MAX` while the client is awaited.
-    pub(crate) fn moved(&self) -> u64 {
-        self.moved.get()
+    pub(crate) fn moved(&self) -> &Cell<u64> {
+        &self.moved
     }
 
     /// The request moved, or the client is awaited (`u64::MAX`): meanwhile the instance owes nothing.

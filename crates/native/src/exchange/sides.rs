@@ -6,7 +6,9 @@
 //!                     <── Sink <── Source ──                     down
 //! ```
 
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use pointsman_wire::{BadBody, BodyReader, BodyWriter, Trailers};
@@ -15,6 +17,7 @@ use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{Client, ClientSide};
 use crate::net::buffer::{Buffers, Input};
 use crate::net::deadline::Deadline;
+use crate::net::pace::Pace;
 use crate::net::send::send;
 use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::pool::checkout::Link;
@@ -82,6 +85,25 @@ impl Source<'_> {
     pub(crate) async fn fill(&mut self, buffers: &Buffers) -> io::Result<usize> {
         let Self::Http1 { from, input, .. } = self;
         input.fill(from, buffers).await
+    }
+
+    /// Reads once. Meanwhile the other side is looked at: it may still be reading what it was sent.
+    pub(crate) async fn fill_at(&mut self, pace: &Pace<'_>, buffers: &Buffers) -> io::Result<usize> {
+        poll_fn(|context| {
+            let filled = pin!(self.fill(buffers)).poll(context);
+            let Self::Http1 { from, .. } = self;
+            if filled.is_pending() {
+                pace.look(from);
+            }
+            filled
+        })
+        .await
+    }
+
+    /// Before a read that should bring the rest of a message: its sender may hold that back until it hears of us.
+    pub(crate) fn acknowledge(&self) {
+        let Self::Http1 { from, .. } = self;
+        from.acknowledge();
     }
 
     /// Before the next read of a long body: a larger buffer makes fewer reads.

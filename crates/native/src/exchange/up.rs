@@ -22,6 +22,8 @@ pub(crate) struct Up<'a> {
     pub(crate) progress: &'a Progress,
     pub(crate) source: Source<'a>,
     pub(crate) sink: Sink<'a>,
+    /// A read left the body incomplete, and that was acknowledged at once.
+    pub(crate) acknowledged: bool,
 }
 
 impl Up<'_> {
@@ -53,7 +55,8 @@ impl Up<'_> {
                     return Ok(());
                 }
                 Moved::Full => {}
-                Moved::More => self.read().await?,
+                Moved::More if self.read().await? => {}
+                Moved::More => return Ok(()),
             }
         }
     }
@@ -73,7 +76,11 @@ impl Up<'_> {
         }
     }
 
-    async fn read(&mut self) -> Result<(), Fault> {
+    /// `false`: the client sends no more.
+    async fn read(&mut self) -> Result<bool, Fault> {
+        if !std::mem::replace(&mut self.acknowledged, true) {
+            self.source.acknowledge();
+        }
         let buffers = &self.cx.worker.buffers;
         self.source.grow_for_bulk(buffers);
         let read = self.source.fill(buffers);
@@ -82,7 +89,9 @@ impl Up<'_> {
         let read = self.deadline.within(self.cx.globals.config.timeouts.client, read).await;
         self.progress.set_moved(self.deadline.now());
         match read {
-            Ok(Ok(1..)) => Ok(()),
+            Ok(Ok(1..)) => Ok(true),
+            // It has its answer, or is about to: a body that it does not finish changes nothing of that.
+            Ok(Ok(0)) | Err(_) if self.progress.begun() => Ok(false),
             Ok(Ok(0) | Err(_)) => Err(Fault::ClientGone),
             Err(_) => Err(Fault::BodyTimeout),
         }

@@ -125,22 +125,36 @@ impl Deadline {
     /// # Errors
     /// [`Elapsed`] when the work was not done in time.
     pub(crate) async fn watched<F: Future>(&self, at: impl Fn() -> u64, work: F) -> Result<F::Output, Elapsed> {
+        self.looking(LOOK_AGAIN, at, work).await
+    }
+
+    /// Runs the work until a coarse time that may change while it waits, and polls it at least every `look`
+    /// milliseconds: what it finds then may move that time.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the work was not done in time.
+    pub(crate) async fn looking<F: Future>(
+        &self,
+        look: u64,
+        at: impl Fn() -> u64,
+        work: F,
+    ) -> Result<F::Output, Elapsed> {
         let mut work = pin!(work);
         let outcome = poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.arm(at(), context).map(Err),
+            Poll::Pending => self.arm(look, at(), context).map(Err),
         })
         .await;
         self.disarm();
         outcome
     }
 
-    fn arm(&self, at: u64, context: &Context<'_>) -> Poll<Elapsed> {
+    fn arm(&self, look: u64, at: u64, context: &Context<'_>) -> Poll<Elapsed> {
         if at <= self.now() {
             return Poll::Ready(Elapsed);
         }
         let slot = &mut self.timers.slots.borrow_mut().used[self.slot];
-        slot.at = at.min(self.now() + LOOK_AGAIN);
+        slot.at = at.min(self.now() + look);
         match &mut slot.waker {
             Some(waker) => waker.clone_from(context.waker()),
             None => slot.waker = Some(context.waker().clone()),
@@ -162,7 +176,8 @@ impl Drop for Deadline {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
