@@ -7,13 +7,14 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::net::deadline::{Deadline, TICK, millis};
+use crate::net::deadline::{Deadline, millis};
 use crate::net::stream::Written;
 
 /// Looks that a limit is divided into: a peer that stands still is cut at most this part of the limit late.
 const LOOKS: u32 = 4;
-/// The longest time between two looks.
-const SELDOM: Duration = Duration::from_secs(5);
+/// The shortest and the longest time between two looks, milliseconds.
+const SOON: u64 = 100;
+const SELDOM: u64 = 5_000;
 
 /// When bytes last moved on a connection.
 #[derive(Debug)]
@@ -22,7 +23,10 @@ pub(crate) struct Pace<'t> {
     /// Coarse time.
     moved: &'t Cell<u64>,
     limit: Duration,
-    looked: Cell<u64>,
+    /// How often to look, coarse time.
+    every: u64,
+    /// When to look next, coarse time.
+    next: Cell<u64>,
     /// Bytes that were not acknowledged at the last look. `None`: there was none.
     queued: Cell<Option<usize>>,
 }
@@ -30,12 +34,13 @@ pub(crate) struct Pace<'t> {
 impl<'t> Pace<'t> {
     /// `moved`: when bytes last moved, coarse time; may be shared by both directions. `limit`: how long they may not.
     pub(crate) fn new(clock: &'t Deadline, moved: &'t Cell<u64>, limit: Duration) -> Self {
-        Self { clock, moved, limit, looked: Cell::new(clock.now()), queued: Cell::new(None) }
+        let every = millis(limit / LOOKS).clamp(SOON, SELDOM);
+        Self { clock, moved, limit, every, next: Cell::new(clock.now() + every), queued: Cell::new(None) }
     }
 
     /// How often to look, coarse time.
     pub(crate) fn every(&self) -> u64 {
-        millis((self.limit / LOOKS).clamp(TICK, SELDOM))
+        self.every
     }
 
     /// When the other side has stood still for too long, coarse time.
@@ -65,10 +70,10 @@ impl<'t> Pace<'t> {
     /// first look count as moving, as nobody knows for how long they have been waiting.
     pub(crate) fn look(&self, to: &impl Written) {
         let now = self.clock.now();
-        if now < self.looked.get().saturating_add(self.every()) {
+        if now < self.next.get() {
             return;
         }
-        self.looked.set(now);
+        self.next.set(now + self.every);
         let queued = to.unacknowledged();
         let before = self.queued.replace(Some(queued));
         if before.map_or(queued > 0, |before| queued < before) {

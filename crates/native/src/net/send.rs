@@ -23,6 +23,22 @@ pub(crate) async fn send<W: AsyncWrite + Unpin + Written>(
     to: &mut W,
     bytes: &[u8],
 ) -> io::Result<()> {
+    let written = poll_fn(|context| Poll::Ready(pin!(to.write(bytes)).poll(context))).await;
+    match written {
+        Poll::Ready(Ok(count)) if count == bytes.len() => Ok(()),
+        Poll::Ready(Err(error)) => Err(error),
+        // Few sends get here: their waiting does not belong into the memory of every connection.
+        Poll::Ready(Ok(count)) => Box::pin(send_all(deadline, limit, to, &bytes[count..])).await,
+        Poll::Pending => Box::pin(send_all(deadline, limit, to, bytes)).await,
+    }
+}
+
+async fn send_all<W: AsyncWrite + Unpin + Written>(
+    deadline: &Deadline,
+    limit: Duration,
+    to: &mut W,
+    bytes: &[u8],
+) -> io::Result<()> {
     let moved = Cell::new(deadline.now());
     let pace = Pace::new(deadline, &moved, limit);
     let sent = deadline.looking(pace.every(), || pace.late(), send_moving(to, bytes, &pace)).await;
