@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
 //! | `sockets` | listening sockets, one per worker on the same address |
+//! | `sys` | calls that no library wraps |
 
 pub mod live;
 pub mod sockets;
+pub mod sys;
 
 use pointsman_table::{Problem, Table};
 

@@ -118,7 +118,7 @@ async fn tick(worker: Rc<Worker>) {
         #[expect(clippy::disallowed_methods, reason = "the one clock of a worker")]
         worker.tick(Instant::now());
         if count % SWEEP_EVERY == 0 {
-            worker.sweep_connections();
+            worker.sweep_idle();
         }
     }
 }

@@ -27,13 +27,13 @@ pub(crate) struct Relay<'a> {
 
 impl Relay<'_> {
     /// Relays until both sides are done, or one broke the connection, or nothing moved for the idle limit, or the instance
-    /// left the table and its time to finish is over. `from_client` and `from_instance` are bytes already read, sent first.
+    /// left the table and its time to finish is over. What the inputs hold is sent first.
     pub(crate) async fn run(
         &self,
         client: &mut Stream,
-        from_client: &[u8],
+        from_client: &mut Input,
         instance: &mut Stream,
-        from_instance: &[u8],
+        from_instance: &mut Input,
     ) {
         let meter = Meter::of(self.instance);
         let moved = Cell::new(self.deadline.now());
@@ -68,20 +68,17 @@ impl Relay<'_> {
     async fn one_way(
         &self,
         mut from: ReadHalf<'_>,
-        first: &[u8],
+        input: &mut Input,
         mut to: WriteHalf<'_>,
         pace: &Pace<'_>,
         count: impl Fn(usize),
     ) -> io::Result<()> {
-        count(first.len());
-        send_moving(&mut to, first, pace).await?;
-        let mut input = Input::default();
         loop {
-            let read = pace.watching(&to, input.fill(&mut from, self.pool)).await?;
-            pace.moved();
-            count(read);
+            count(input.unread().len());
             send_moving(&mut to, input.unread(), pace).await?;
             input.discard(self.pool);
+            let read = pace.watching(&to, input.fill(&mut from, self.pool)).await?;
+            pace.moved();
             if read == 0 {
                 // Fails only when the other side is gone already, which its own direction reports.
                 let _ = to.shutdown().await;

@@ -43,7 +43,7 @@ pub(crate) async fn turn_away(counted: Counted, stream: Stream, address: IpAddr)
 }
 
 /// A client's connection, and what outlives its requests.
-struct Connection<'w> {
+pub(crate) struct Connection<'w> {
     worker: &'w Rc<Worker>,
     client: Client,
     peer: Peer,
@@ -87,7 +87,8 @@ impl<'w> Connection<'w> {
             deadline: &self.deadline,
             record: Record::new(now()),
         };
-        exchange(cx, request, Downstream::Http1(&mut self.client)).await
+        // Its memory is there while it lasts: an idle connection is small.
+        Box::pin(exchange(cx, request, Downstream::Http1(&mut self.client))).await
     }
 
     async fn end(&mut self, after: After) {
@@ -136,7 +137,7 @@ impl<'w> Connection<'w> {
 
     /// Waits for the first bytes of a request. A client that sends none is not told anything.
     async fn wait(&mut self, first: bool) -> bool {
-        self.client.input.release(&self.worker.buffers);
+        self.client.input.rest(&self.worker.buffers);
         let timeouts = self.worker.view().globals.config.timeouts;
         let at = self.deadline.after(if first { timeouts.head } else { timeouts.keep_alive });
         let until = || match self.worker.drain_began() {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use pointsman_table::Balance;
 
+use crate::net::buffer::{Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
@@ -48,5 +49,8 @@ async fn relay(
 ) {
     let (Link::Http1(stream), instance) = checked_out.parts();
     let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
-    relay.run(client, &[], stream, &[]).await;
+    let (mut from_client, mut from_instance) = (Input::new(Size::Page), Input::new(Size::Page));
+    relay.run(client, &mut from_client, stream, &mut from_instance).await;
+    from_client.discard(&worker.buffers);
+    from_instance.discard(&worker.buffers);
 }

@@ -15,6 +15,11 @@ use crate::net::deadline::Timers;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
 
+/// How many connections fewer there must be before memory is given back for it.
+const FLOOD_CONNECTIONS: usize = 256;
+/// How many bytes of buffers must be free before memory is given back for it.
+const FLOOD_BYTES: usize = 1 << 20;
+
 /// A worker's state, shared by its tasks.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -24,6 +29,10 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     drain_began: Cell<Option<u64>>,
     connections: Cell<usize>,
+    /// The most connections since memory was given back.
+    most_open: Cell<usize>,
+    /// Bytes of buffers that went to the allocator since memory was given back.
+    trimmed: Cell<usize>,
     idle: Notify,
     limits: Limits,
 }
@@ -59,6 +68,8 @@ impl Worker {
             home: Home::new(id, registry, pools),
             drain_began: Cell::new(None),
             connections: Cell::new(0),
+            most_open: Cell::new(0),
+            trimmed: Cell::new(0),
             idle: Notify::new(),
             limits,
         })
@@ -113,10 +124,28 @@ impl Worker {
         self.timers.sweep(now);
     }
 
-    /// Closes connections to instances that were idle too long, or that leave too few descriptors for clients.
-    pub(crate) fn sweep_connections(&self) {
+    /// Closes connections to instances that were idle too long, or that leave too few descriptors for clients; gives memory
+    /// back that a flood needed.
+    pub(crate) fn sweep_idle(&self) {
         self.home.pools.allow(self.limits.most_idle(self.home.registry.open()));
         self.home.pools.sweep(self.timers.now());
+        self.give_memory_back();
+    }
+
+    /// The allocator keeps what was freed until it is told that it will not be needed soon: when half of the connections
+    /// are gone, or when as much lies in buffers that nobody needs. That happens a few times behind a flood, and never
+    /// under a load that stays.
+    fn give_memory_back(&self) {
+        let open = self.connections.get();
+        let trimmed = self.trimmed.get() + self.buffers.trim();
+        let most = self.most_open.get().max(open);
+        let left = most - open;
+        let due = (left > open && left >= FLOOD_CONNECTIONS) || trimmed >= FLOOD_BYTES;
+        if due {
+            pointsman_engine::sys::give_memory_back();
+        }
+        self.most_open.set(if due { open } else { most });
+        self.trimmed.set(if due { 0 } else { trimmed });
     }
 
     /// How many client connections there are beyond the limit.

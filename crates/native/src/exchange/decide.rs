@@ -6,6 +6,7 @@ use pointsman_table::{Balance, Config};
 use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead};
 
 use crate::fault::Fault;
+use crate::net::buffer::Size;
 use crate::net::peer::Peer;
 use crate::pool::checkout::{Reuse, Want};
 use crate::pool::pick::{key_of_address, key_of_bytes};
@@ -112,7 +113,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let mut held = worker.buffers.take_head();
+    let mut held = worker.buffers.take(Size::Head);
     head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto: "http" }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),

@@ -181,6 +181,7 @@ impl Down<'_> {
     /// Moves the body, the head in front of its first bytes.
     async fn body(&mut self, mut head: Final) -> Result<Answered, Fault> {
         loop {
+            self.sink.prepare(&self.cx.worker.buffers);
             let mut moved = pump(&mut self.source, &mut self.sink).map_err(|_| Fault::BadResponseBody)?;
             if moved == Moved::More && self.sink.is_empty() {
                 moved = self.more(&mut head).await?;
@@ -194,11 +195,12 @@ impl Down<'_> {
 
     /// Reads more of the body. A close ends it only where its framing says so.
     async fn more(&mut self, head: &mut Final) -> Result<Moved, Fault> {
-        self.source.grow_for_bulk(&self.cx.worker.buffers);
+        self.sink.release(&self.cx.worker.buffers);
         self.progress.set_moved(self.cx.deadline.now());
         match self.read().await? {
             Read::Bytes => Ok(Moved::More),
             Read::Closed if self.source.may_close() => {
+                self.sink.prepare(&self.cx.worker.buffers);
                 self.sink.end_body();
                 head.keep_instance = false;
                 Ok(Moved::Done)

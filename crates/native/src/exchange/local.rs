@@ -6,6 +6,7 @@ use super::context::Cx;
 use super::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
+use crate::net::buffer::Size;
 use crate::net::send::send;
 
 /// Answers with a fault's status. `whole`: nothing of the request is left to come.
@@ -31,7 +32,7 @@ pub(crate) async fn say(
     let Downstream::Http1(client) = downstream;
     let side = client.side;
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
-    let mut answer = cx.worker.buffers.take();
+    let mut answer = cx.worker.buffers.take(Size::Head);
     Answer { status, body, keep_alive, head_request: side.head_request }.write(&mut answer);
     let sent = send(cx.deadline, cx.globals.config.timeouts.client, &mut client.stream, &answer).await;
     cx.worker.buffers.give(answer);

@@ -42,7 +42,7 @@ use self::sides::{Downstream, split_link};
 use self::up::Up;
 use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
-use crate::net::buffer::Input;
+use crate::net::buffer::{Input, Size};
 use crate::net::send::send;
 use crate::pool::checkout::{Checkout, Link, Reuse, checkout};
 use crate::pool::pick::Tried;
@@ -63,7 +63,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
     let after = match decision {
         Decision::Forward(mut plan) => {
             cx.record.service = Some(Rc::clone(&plan.live));
-            let after = attempts(&mut cx, &plan, &mut downstream, whole).await;
+            let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
             cx.worker.buffers.give(std::mem::take(&mut plan.held));
             after
         }
@@ -75,7 +75,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
 }
 
 /// Tries once, and once more when the first connection closed without a byte of an answer and nothing was lost by it.
-async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
+async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
     let progress = Progress::new(whole);
     let mut tried = Tried::default();
     let mut want = plan.want(progress.sent());
@@ -144,7 +144,7 @@ async fn settle(
 /// One attempt on one connection.
 async fn attempt(
     cx: &Cx<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
     progress: &Progress,
@@ -159,13 +159,13 @@ async fn attempt(
     // It owes an answer from now on, however long it took to read.
     progress.set_moved(cx.deadline.now());
     Meter::of(instance).up(plan.held.len());
-    let mut input = Input::default();
+    let mut input = Input::new(Size::Page);
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
         // The instance took no more of the body, or the client broke it off: no bytes can follow it.
         Ok(Answered::Switched) if !progress.sent().is_whole() => Err(Fault::NoAnswer),
         Ok(Answered::Switched) => {
-            tunnel(cx, plan, downstream, checked_out, &input).await;
+            tunnel(cx, plan, downstream, checked_out, &mut input).await;
             Ok(Done::Tunnel)
         }
         Ok(Answered::Complete { keep_client, keep_instance }) => {
@@ -252,14 +252,16 @@ async fn race(
 /// After 101: bytes both ways until both sides are done.
 async fn tunnel(
     cx: &Cx<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
-    from_instance: &Input,
+    from_instance: &mut Input,
 ) {
     let Downstream::Http1(client) = downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
     let idle = plan.live.service.timeouts.tunnel;
     let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
-    Box::pin(relay.run(&mut client.stream, client.input.unread(), stream, from_instance.unread())).await;
+    // A tunnel may last for days, and needs nothing of the head any more.
+    cx.worker.buffers.give(std::mem::take(&mut plan.held));
+    Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await;
 }

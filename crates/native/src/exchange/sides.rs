@@ -15,7 +15,7 @@ use pointsman_wire::{BadBody, BodyReader, BodyWriter, Trailers};
 
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{Client, ClientSide};
-use crate::net::buffer::{Buffers, Input};
+use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
 use crate::net::send::send;
@@ -43,7 +43,7 @@ pub(crate) enum Source<'a> {
 #[derive(Debug)]
 pub(crate) enum Sink<'a> {
     /// An HTTP/1 connection, and bytes in its framing that were not sent yet.
-    Http1 { to: WriteHalf<'a>, body: BodyWriter, output: Vec<u8> },
+    Http1 { to: WriteHalf<'a>, body: BodyWriter, output: Vec<u8>, size: Size },
 }
 
 impl Downstream<'_> {
@@ -58,7 +58,7 @@ impl Downstream<'_> {
         let Self::Http1(client) = self;
         let (from, to) = client.stream.split();
         let source = Source::Http1 { from, input: &mut client.input, body: &mut client.body };
-        (source, Sink::Http1 { to, body, output: Vec::new() })
+        (source, Sink::Http1 { to, body, output: Vec::new(), size: Size::Page })
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn split_link<'a>(
 ) -> (Source<'a>, Sink<'a>) {
     let Link::Http1(stream) = link;
     let (from, to) = stream.split();
-    (Source::Http1 { from, input, body }, Sink::Http1 { to, body: writer, output: Vec::new() })
+    (Source::Http1 { from, input, body }, Sink::Http1 { to, body: writer, output: Vec::new(), size: Size::Page })
 }
 
 impl Source<'_> {
@@ -106,12 +106,6 @@ impl Source<'_> {
         from.acknowledge();
     }
 
-    /// Before the next read of a long body: a larger buffer makes fewer reads.
-    pub(crate) fn grow_for_bulk(&mut self, buffers: &Buffers) {
-        let Self::Http1 { input, .. } = self;
-        input.grow_for_bulk(buffers);
-    }
-
     /// Whether the end of the stream may end the body.
     pub(crate) fn may_close(&self) -> bool {
         let Self::Http1 { body, .. } = self;
@@ -120,11 +114,11 @@ impl Source<'_> {
 }
 
 impl Sink<'_> {
-    /// Takes the memory that the first bytes need.
+    /// Takes the memory that bytes need.
     pub(crate) fn prepare(&mut self, buffers: &Buffers) {
-        let Self::Http1 { output, .. } = self;
+        let Self::Http1 { output, size, .. } = self;
         if output.capacity() == 0 {
-            *output = buffers.take();
+            *output = buffers.take(*size);
         }
     }
 
@@ -149,9 +143,12 @@ impl Sink<'_> {
         (count, sent)
     }
 
-    /// Gives the memory back.
+    /// Gives the memory back: everything was sent, or nothing more will be.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
-        let Self::Http1 { output, .. } = self;
+        let Self::Http1 { output, size, .. } = self;
+        if output.capacity() > ROOM {
+            *size = Size::Large;
+        }
         buffers.give(std::mem::take(output));
     }
 }

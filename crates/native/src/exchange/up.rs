@@ -33,10 +33,8 @@ impl Up<'_> {
     /// The client's faults: [`Fault::BadRequestBody`], [`Fault::BodyTimeout`], [`Fault::ClientGone`]; and
     /// [`Fault::ServerTimeout`] when the instance stopped reading.
     pub(crate) async fn run(mut self) -> Result<(), Fault> {
-        let buffers = &self.cx.worker.buffers;
-        self.sink.prepare(buffers);
         let moved = self.move_all().await;
-        self.sink.release(buffers);
+        self.sink.release(&self.cx.worker.buffers);
         moved
     }
 
@@ -45,6 +43,7 @@ impl Up<'_> {
             if self.source.has_unread() {
                 self.progress.streamed();
             }
+            self.sink.prepare(&self.cx.worker.buffers);
             let moved = pump(&mut self.source, &mut self.sink).map_err(Fault::BadRequestBody)?;
             if !self.pass_on().await? {
                 return Ok(());
@@ -82,7 +81,7 @@ impl Up<'_> {
             self.source.acknowledge();
         }
         let buffers = &self.cx.worker.buffers;
-        self.source.grow_for_bulk(buffers);
+        self.sink.release(buffers);
         let read = self.source.fill(buffers);
         // While the client is awaited, the instance owes nothing.
         self.progress.set_moved(u64::MAX);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pointsman_wire::{BodyLength, BodyReader, RequestHead, Version};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::net::buffer::{Buffers, Input};
+use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::send::settle;
 use crate::net::stream::Stream;
@@ -61,7 +61,7 @@ pub(crate) enum After {
 impl Client {
     pub(crate) fn new(stream: Stream) -> Self {
         let body = BodyReader::new(BodyLength::None, 0);
-        Self { stream, input: Input::default(), body, side: ClientSide::UNKNOWN }
+        Self { stream, input: Input::new(Size::Head), body, side: ClientSide::UNKNOWN }
     }
 
     /// Ends the connection.
@@ -69,9 +69,10 @@ impl Client {
         self.input.discard(buffers);
         match after {
             After::Keep | After::Close => {}
-            After::Linger => self.linger(buffers, deadline).await,
+            // Boxed: their memory would be every idle connection's.
+            After::Linger => Box::pin(self.linger(buffers, deadline)).await,
             After::Reset => {
-                settle(deadline, [&mut self.stream]).await;
+                Box::pin(settle(deadline, [&mut self.stream])).await;
                 self.stream.reset_on_close();
             }
         }
@@ -80,7 +81,7 @@ impl Client {
     /// Says that nothing more comes, and reads on: a close with unread bytes would be a reset, which can take our answer
     /// away before the client has read it (RFC 9112 §9.6), and many clients read only when they have sent everything.
     async fn linger(&mut self, buffers: &Buffers, deadline: &Deadline) {
-        let mut read = Input::default();
+        let mut read = Input::new(Size::Page);
         let since = Cell::new(deadline.now());
         let until = deadline.after(LINGER);
         let read_on = async {

@@ -5,7 +5,7 @@
 //! | `stream` | a connection, whole or as two halves |
 //! | `buffer` | buffers from a pool; bytes read and not used yet |
 //! | `deadline` | coarse deadlines for thousands of waiting tasks |
-//! | `pace`, `queued` | whether the other side makes progress; bytes that it has not acknowledged |
+//! | `pace` | whether the other side makes progress |
 //! | `send` | sending for as long as there is progress |
 //! | `peer` | the client at the other end |
 
@@ -13,6 +13,5 @@ pub(crate) mod buffer;
 pub(crate) mod deadline;
 pub(crate) mod pace;
 pub(crate) mod peer;
-mod queued;
 pub(crate) mod send;
 pub(crate) mod stream;

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
-use crate::net::queued::unacknowledged;
+use pointsman_engine::sys::unacknowledged;
 
 /// What bytes were written to.
 pub(crate) trait Written {

@@ -141,11 +141,12 @@ async fn with_connection(
     if let Some((stream, pool)) = pooled(home, &hold.instance, reuse, deadline.now()) {
         return Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: true });
     }
-    let connected = match new_connection(home, live, &hold, deadline).await {
+    // Boxed, as few requests need one: its memory would be every exchange's.
+    let connected = match Box::pin(new_connection(home, live, &hold, deadline)).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             home.pools.clear();
-            new_connection(home, live, &hold, deadline).await
+            Box::pin(new_connection(home, live, &hold, deadline)).await
         }
         connected => connected,
     };

@@ -131,7 +131,7 @@ async fn play(world: &mut World, step: &str) -> Result<(), String> {
     let (who, what) = step.split_once(' ').unwrap_or((step, ""));
     match who {
         "clock" => world.pass(what.parse().expect("milliseconds")).await,
-        "sweep" => world.worker.sweep_connections(),
+        "sweep" => world.worker.sweep_idle(),
         "table" => world.take(what),
         "drain" => world.drain(),
         "a" | "b" | "c" | "d" => return instance(world, who, what),
