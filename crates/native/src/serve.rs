@@ -140,13 +140,18 @@ impl<'w> Connection<'w> {
         self.client.input.rest(&self.worker.buffers);
         let timeouts = self.worker.view().globals.config.timeouts;
         let at = self.deadline.after(if first { timeouts.head } else { timeouts.keep_alive });
+        let idle = self.deadline.idle();
         let until = || match self.worker.drain_began() {
+            _ if idle.is_evicted() => 0,
             Some(began) => at.min(began + DRAIN_GRACE.as_millis() as u64),
             None => at,
         };
+        self.worker.stats().idle.add(1);
         let (mut from, _) = self.client.stream.split();
         let read = self.client.input.fill(&mut from, &self.worker.buffers);
-        matches!(self.deadline.watched(until, read).await, Ok(Ok(1..)))
+        let came = self.deadline.watched(until, read).await;
+        self.worker.stats().idle.sub(1);
+        matches!(came, Ok(Ok(1..)))
     }
 
     /// Judges what was read so far; takes a complete head, and the body bytes behind it, out of the input. `None`: the

@@ -122,6 +122,30 @@ impl Worker {
     /// Moves the clock and wakes every task whose deadline has passed.
     pub(crate) fn tick(&self, now: Instant) {
         self.timers.sweep(now);
+        self.make_room_for_others();
+    }
+
+    /// Makes room for one more client connection: the one that has been idle for longest goes, here or at another worker.
+    /// `false`: none is idle.
+    pub(crate) fn make_room(&self) -> bool {
+        self.evict() || self.home.registry.ask_for_room(self.home.id)
+    }
+
+    /// Closes as many idle client connections as other workers have asked for.
+    pub(crate) fn make_room_for_others(&self) {
+        for _ in 0..self.stats().take_asked() {
+            if !self.evict() {
+                return;
+            }
+        }
+    }
+
+    fn evict(&self) -> bool {
+        let evicted = self.timers.evict_oldest();
+        if evicted {
+            self.stats().evicted.add(1);
+        }
+        evicted
     }
 
     /// Closes connections to instances that were idle too long, or that leave too few descriptors for clients; gives memory

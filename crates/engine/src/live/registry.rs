@@ -80,6 +80,12 @@ impl Registry {
         self.workers.iter().map(|worker| worker.open.get()).sum()
     }
 
+    /// Asks another worker to close an idle client connection. `false`: none has one.
+    pub fn ask_for_room(&self, asking: usize) -> bool {
+        let others = self.workers.iter().enumerate().filter(|(worker, _)| *worker != asking);
+        others.into_iter().any(|(_, worker)| worker.ask_for_room())
+    }
+
     /// What is shared of a service, made when it is first asked for.
     pub fn service(&self, service: &Service) -> Arc<ServiceShared> {
         self.lock().service(service, self.workers.len()).take()
@@ -117,6 +123,7 @@ impl Registry {
             services: known.stats(clock),
             connections_open: self.open(),
             connections_total: self.workers.iter().map(|worker| worker.accepted.get()).sum(),
+            connections_evicted: self.workers.iter().map(|worker| worker.evicted.get()).sum(),
             connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
             faults: self.faults(),
         }

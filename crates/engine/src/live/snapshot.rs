@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub connections_open: u64,
     /// Client connections accepted.
     pub connections_total: u64,
+    /// Idle client connections closed to make room for others.
+    pub connections_evicted: u64,
     /// Client connections refused for `limit/connections`.
     pub connections_refused: u64,
     /// Requests answered or cut by us, by the fault's name.

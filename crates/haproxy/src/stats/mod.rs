@@ -158,6 +158,7 @@ impl Tally {
             connections_open: self.workers.iter().map(|worker| worker.open).sum(),
             connections_total: self.frontends.get(Field::Connections),
             // HAProxy refuses none: they wait in the listening queue.
+            connections_evicted: 0,
             connections_refused: 0,
             faults: self.faults(),
         }

@@ -84,6 +84,7 @@ impl Client {
         let mut read = Input::new(Size::Page);
         let since = Cell::new(deadline.now());
         let until = deadline.after(LINGER);
+        let idle = deadline.idle();
         let read_on = async {
             self.stream.shutdown().await?;
             let (mut from, _) = self.stream.split();
@@ -93,8 +94,12 @@ impl Client {
             }
             io::Result::Ok(())
         };
+        let ends = || match idle.is_evicted() {
+            true => 0,
+            false => deadline.later(since.get(), LINGER_QUIET).min(until),
+        };
         // Whatever happens here, the connection is over.
-        let _ = deadline.watched(|| deadline.later(since.get(), LINGER_QUIET).min(until), read_on).await;
+        let _ = deadline.watched(ends, read_on).await;
         read.discard(buffers);
     }
 }

@@ -36,6 +36,17 @@ struct Slots {
 struct Slot {
     at: u64,
     waker: Option<Waker>,
+    /// Since when the task does nothing that anybody needs, coarse time; or [`BUSY`] or [`EVICTED`].
+    idle: u64,
+}
+
+/// The task is at work.
+const BUSY: u64 = u64::MAX;
+/// The task was told to end.
+const EVICTED: u64 = u64::MAX - 1;
+
+impl Slot {
+    const FREE: Self = Self { at: u64::MAX, waker: None, idle: BUSY };
 }
 
 impl Timers {
@@ -70,11 +81,23 @@ impl Timers {
         }
     }
 
+    /// Tells the task to end that has been idle for longest. `false`: none is idle.
+    pub(crate) fn evict_oldest(&self) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let idle = slots.used.iter_mut().filter(|slot| slot.idle < EVICTED);
+        let Some(oldest) = idle.min_by_key(|slot| slot.idle) else { return false };
+        oldest.idle = EVICTED;
+        if let Some(waker) = oldest.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
     /// A slot for one task's waits.
     pub(crate) fn deadline(self: &Rc<Self>) -> Deadline {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.free.pop().unwrap_or_else(|| {
-            slots.used.push(Slot { at: u64::MAX, waker: None });
+            slots.used.push(Slot::FREE);
             slots.used.len() - 1
         });
         Deadline { timers: Rc::clone(self), slot }
@@ -92,6 +115,12 @@ impl Deadline {
     /// The coarse time now.
     pub(crate) fn now(&self) -> u64 {
         self.timers.now()
+    }
+
+    /// The task is idle until the guard is dropped: it may be evicted.
+    pub(crate) fn idle(&self) -> Idle<'_> {
+        self.timers.slots.borrow_mut().used[self.slot].idle = self.now();
+        Idle(self)
     }
 
     /// The coarse time after a wait; a tick is added so that it is never early.
@@ -168,10 +197,27 @@ impl Deadline {
     }
 }
 
+/// A task that is idle.
+#[derive(Debug)]
+pub(crate) struct Idle<'d>(&'d Deadline);
+
+impl Idle<'_> {
+    /// Whether the task was told to end, to make room for others.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.0.timers.slots.borrow().used[self.0.slot].idle == EVICTED
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.timers.slots.borrow_mut().used[self.0.slot].idle = BUSY;
+    }
+}
+
 impl Drop for Deadline {
     fn drop(&mut self) {
         let mut slots = self.timers.slots.borrow_mut();
-        slots.used[self.slot] = Slot { at: u64::MAX, waker: None };
+        slots.used[self.slot] = Slot::FREE;
         slots.free.push(self.slot);
     }
 }
@@ -231,6 +277,22 @@ mod tests {
             assert!(!poll(1500).await);
             assert!(poll(2001).await);
         });
+    }
+
+    #[test]
+    fn who_is_idle_for_longest_is_evicted_first() {
+        let epoch = Instant::now();
+        let timers = Timers::new(epoch);
+        let [busy, older, younger] = [(); 3].map(|()| timers.deadline());
+        let older = older.idle();
+        timers.sweep(epoch + TICK);
+        let younger = younger.idle();
+        assert!(timers.evict_oldest());
+        assert_eq!([older.is_evicted(), younger.is_evicted()], [true, false]);
+        assert!(timers.evict_oldest());
+        assert!(younger.is_evicted());
+        assert!(!timers.evict_oldest(), "a task at work stays");
+        drop((older, busy));
     }
 
     #[test]

@@ -198,6 +198,7 @@ impl Page {
     fn connections(&mut self, snapshot: &Snapshot) {
         self.single(&CONNECTIONS_OPEN, snapshot.connections_open);
         self.single(&CONNECTIONS, snapshot.connections_total);
+        self.single(&CONNECTIONS_EVICTED, snapshot.connections_evicted);
         self.single(&CONNECTIONS_REFUSED, snapshot.connections_refused);
         self.family(&FAULTS);
         for (fault, count) in &snapshot.faults {
@@ -317,6 +318,8 @@ const DURATION: Family = Family {
 };
 const CONNECTIONS_OPEN: Family = gauge("pointsman_connections_open", "Open client connections.");
 const CONNECTIONS: Family = counter("pointsman_connections_total", "Client connections accepted.");
+const CONNECTIONS_EVICTED: Family =
+    counter("pointsman_connections_evicted_total", "Idle client connections closed to make room for others.");
 const CONNECTIONS_REFUSED: Family =
     counter("pointsman_connections_refused_total", "Client connections refused because of the limit.");
 const FAULTS: Family = counter("pointsman_faults_total", "Local replies and cut connections, by fault.");
