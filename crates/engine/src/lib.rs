@@ -4,9 +4,11 @@
 //! | module | owns |
 //! |---|---|
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
+//! | `seldom` | the pace of a line of the log that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
 
 pub mod live;
+pub mod seldom;
 pub mod sockets;
 
 use pointsman_table::{Problem, Table};

@@ -29,24 +29,26 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: "gauge", help }
 }
 
-/// The system's figures for this process.
+/// The figures of this process.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     started: SystemTime,
     resident_bytes: u64,
     open_fds: u64,
     max_fds: u64,
+    log_lost_lines: u64,
 }
 
 impl Process {
     /// Reads `/proc`; unreadable values are 0.
-    pub fn read(started: SystemTime) -> Self {
+    pub fn read(started: SystemTime, log_lost_lines: u64) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             started,
             resident_bytes: resident_bytes(&status),
             open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |folder| folder.count() as u64),
             max_fds: sys::open_files_limit(),
+            log_lost_lines,
         }
     }
 }
@@ -260,6 +262,7 @@ impl Page {
     fn process(&mut self, process: &Process) {
         self.family(&BUILD_INFO);
         self.sample(BUILD_INFO.name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        self.single(&LOG_LOST_LINES, process.log_lost_lines);
         self.single(&RESIDENT, process.resident_bytes);
         self.single(&OPEN_FDS, process.open_fds);
         self.single(&MAX_FDS, process.max_fds);
@@ -343,6 +346,8 @@ const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "Durati
 const HAPROXY_COMMANDS: Family =
     counter("pointsman_haproxy_commands_total", "Commands that changed the running HAProxy.");
 const BUILD_INFO: Family = gauge("pointsman_build_info", "Version of Pointsman.");
+const LOG_LOST_LINES: Family =
+    counter("pointsman_log_lost_lines_total", "Lines of the log that were lost because nobody read them in time.");
 const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
 const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
 const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");
@@ -410,7 +415,7 @@ mod tests {
         status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
         let facts =
             Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
-        render(&status, &snapshot, &Process::read(SystemTime::now()), Some(&facts))
+        render(&status, &snapshot, &Process::read(SystemTime::now(), 0), Some(&facts))
     }
 
     #[test]
@@ -473,7 +478,7 @@ mod tests {
 
     #[test]
     fn says_nothing_of_haproxy_where_it_does_not_serve() {
-        let page = render(&Status::new(), &Snapshot::default(), &Process::read(SystemTime::now()), None);
+        let page = render(&Status::new(), &Snapshot::default(), &Process::read(SystemTime::now(), 0), None);
         assert!(!page.contains("haproxy"));
     }
 

@@ -22,6 +22,7 @@ pub use figures::Figures;
 pub use listener::{bind, serve};
 
 use crate::control::Status;
+use crate::logging::LostLines;
 use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
@@ -35,6 +36,8 @@ pub struct Pages {
     pub http: Arc<[SocketAddr]>,
     /// When the program started.
     pub started: SystemTime,
+    /// The lines of the log that nobody read.
+    pub log: LostLines,
 }
 
 /// Every page: path and description. The index shows this list.
@@ -75,7 +78,7 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
     let snapshot = pages.figures.snapshot().await;
-    let (process, haproxy) = (metrics::Process::read(pages.started), pages.figures.haproxy());
+    let (process, haproxy) = (metrics::Process::read(pages.started, pages.log.count()), pages.figures.haproxy());
     let text = metrics::render(&pages.status.borrow(), &snapshot, &process, haproxy.as_ref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -168,6 +168,7 @@ impl Parts {
             figures: figures.clone(),
             http: addresses.http.clone().into(),
             started: SystemTime::now(),
+            log: self.reload.logging.lost(),
         };
         let (ended, end) = watch::channel(false);
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);

@@ -5,11 +5,11 @@ use crate::harness::{Backend, Pointsman, Site, echo_tcp, engine, free_address, f
 #[test]
 fn health_readiness_and_lost_pages() {
     let running = Pointsman::serving(&Site::new());
-    let status = |path: &str| get(running.admin, "admin", path).expect("an answer").status;
+    let status = |path: &str| get(running.admin, "localhost", path).expect("an answer").status;
     assert_eq!([status("/healthz"), status("/readyz"), status("/metrics"), status("/")], [200; 4]);
     assert_eq!(status("/nowhere"), 404);
     let mut post = crate::harness::Connection::open(running.admin);
-    assert_eq!(post.request("POST", "admin", "/healthz").expect("an answer").status, 405);
+    assert_eq!(post.request("POST", "localhost", "/healthz").expect("an answer").status, 405);
 }
 
 #[test]

@@ -181,7 +181,9 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
     let mut bare = Launch::bare().arg("--config").arg(&config).arg("--store").arg(site.folder());
     bare = bare.args(&["--http", "127.0.0.1:0"]);
     let _running = bare.start_process();
-    wait("the admin address of the file", || get(file, "admin", "/readyz").is_ok_and(|answer| answer.status == 200));
+    wait("the admin address of the file", || {
+        get(file, "localhost", "/readyz").is_ok_and(|answer| answer.status == 200)
+    });
 }
 
 #[test]

@@ -66,7 +66,9 @@ fn stopped_and_restarted(api: Api) {
     scene.etcd.kill();
     scene.wait_lost();
     let running = &scene.running;
-    holds("a table is served", span(3, 30), || get(running.admin, "admin", "/readyz").is_ok_and(|r| r.status == 200));
+    holds("a table is served", span(3, 30), || {
+        get(running.admin, "localhost", "/readyz").is_ok_and(|r| r.status == 200)
+    });
     scene.etcd.resume();
     scene.etcd.wait_up();
     scene.arrives("after");
