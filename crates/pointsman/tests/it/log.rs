@@ -102,10 +102,10 @@ impl Unread {
     }
 }
 
-/// Each is a line of this length and more.
-fn put_bad_keys(site: &Site, count: usize, length: usize) {
+/// Each is a line of the log, at least this long.
+fn put_bad_keys(site: &Site, count: usize, length: usize, value: usize) {
     for number in 0..count {
-        site.put(&format!("services/bad-{number}/port"), "x".repeat(length));
+        site.put(&format!("services/bad-{number:0length$}/port"), format!("x{value}"));
     }
 }
 
@@ -113,7 +113,7 @@ fn put_bad_keys(site: &Site, count: usize, length: usize) {
 fn a_stalled_reader_of_the_log_stops_nothing() {
     let (one, two) = (Backend::naming("one"), Backend::naming("two"));
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", &one.instance())]);
-    put_bad_keys(&site, 300, 10);
+    put_bad_keys(&site, 300, 3, 0);
     let stalled = Stalled::new(&site);
     let mut unread = Unread::start(&site, &stalled);
     unread.wait_backend("a.test", "one");
@@ -141,8 +141,11 @@ fn lost_lines_are_counted_and_the_count_is_logged() {
         sample.and_then(|count| count.parse::<f64>().ok()).unwrap_or_default()
     };
     wait("the metrics", || unread.page("/metrics").contains("pointsman_log_lost_lines_total 0\n"));
-    put_bad_keys(&site, 60, 20_000);
-    wait("lines without room", || lost() > 0.0);
+    let mut value = 0..;
+    wait("lines without room", || {
+        put_bad_keys(&site, 50, 240, value.next().unwrap_or_default());
+        lost() > 0.0
+    });
     let mut said = String::new();
     wait("the count in the log", || {
         said.push_str(&stalled.read());
