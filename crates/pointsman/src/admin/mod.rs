@@ -1,8 +1,10 @@
 //! Health, metrics and the table over HTTP, for people and machines. Never on the data path, never changes anything.
 
 mod figures;
+mod hosts;
 mod listener;
 pub mod metrics;
+mod seats;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -13,12 +15,14 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tokio::sync::watch;
 
 pub use figures::Figures;
+pub use hosts::Hosts;
 pub use listener::{bind, serve};
 
 use crate::control::Status;
@@ -34,6 +38,8 @@ pub struct Pages {
     pub figures: Figures,
     /// The HTTP listeners' addresses.
     pub http: Arc<[SocketAddr]>,
+    /// The names that requests may be for.
+    pub hosts: Hosts,
     /// When the program started.
     pub started: SystemTime,
     /// The lines of the log that nobody read.
@@ -61,6 +67,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/api/problems", get(problems))
         .route("/api/explain", get(explain))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
+        .layer(from_fn_with_state(pages.hosts.clone(), hosts::guard))
         .with_state(pages)
 }
 

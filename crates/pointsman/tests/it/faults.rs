@@ -153,6 +153,12 @@ fn running_out_of_descriptors_is_no_crash() {
     holds("it runs", Duration::from_millis(500), || running.process.is_running());
     drop(many);
     running.wait_backend("a.test", "/", "one");
+    if !engine().differs("over-limit") {
+        running.process.wait_log("cannot accept connections");
+        let log = running.process.log();
+        let lines = log.lines().filter(|line| line.contains("cannot accept connections")).count();
+        assert_eq!(lines, 1, "one line a minute:\n{log}");
+    }
 }
 
 #[test]
