@@ -2,6 +2,8 @@
 
 use std::net::TcpStream;
 
+use socket2::SockRef;
+
 use crate::harness::{
     Backend, Connection, Launch, Pointsman, Site, echo_tcp, engine, free_address, free_port, get, get_ok, wait,
 };
@@ -106,9 +108,11 @@ fn silent_clients_and_slow_readers_shut_nobody_out() {
     let pages = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(200);
     let mut readers: Vec<Connection> = Vec::new();
     for _ in 0..CROWD {
-        readers.push(Connection::open(running.admin));
-        // One that had to leave cannot be sent to.
-        let _ = readers.last_mut().map(|reader| reader.send(&pages));
+        let mut reader = Connection::open(running.admin);
+        SockRef::from(reader.stream()).set_recv_buffer_size(4096).expect("open");
+        // One that had to leave already cannot be sent to.
+        let _ = reader.send(&pages);
+        readers.push(reader);
     }
     assert_eq!([status("/healthz"), status("/readyz")], [200; 2]);
 }
