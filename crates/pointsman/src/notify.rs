@@ -72,8 +72,8 @@ fn words(status: &Status) -> String {
         (Some(table), ..) => {
             let problems = Some(status.problems().count()).filter(|count| *count > 0);
             let problems = problems.map(|count| format!(", {}", plural(count, "problem"))).unwrap_or_default();
-            let lost = matches!(status.condition, Condition::Lost { .. });
-            format!("{}{problems}{}", serving(table), if lost { "; the store is out of reach" } else { "" })
+            let lost = status.store_lost().map(|lost| format!("; {lost}")).unwrap_or_default();
+            format!("{}{problems}{lost}", serving(table))
         }
     };
     // A line break would start another message.
@@ -127,6 +127,7 @@ fn tell<'s>(states: impl IntoIterator<Item = NotifyState<'s>>) {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_store::Outage;
     use pointsman_table::{Problem, ProblemKind, Table};
 
     use super::*;
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn lines_of_status() {
         let serving = || Status { table: Some(Table::empty()), served: true, ..Status::new() };
-        let lost = || Condition::Lost { error: "reset\nREADY=1".to_owned() };
+        let lost = || Condition::Lost { error: Outage::new("failed", "reset\nREADY=1") };
         let problem = Problem {
             key: "/services/a/port".into(),
             value: None,
@@ -158,7 +159,7 @@ mod tests {
             (
                 Status { condition: lost(), found: [problem].into(), ..serving() },
                 ManagerState::Ready,
-                "serving 0 services, 0 instances at revision 0, 1 problem; the store is out of reach",
+                "serving 0 services, 0 instances at revision 0, 1 problem; the store is lost, serving its last keys: reset READY=1",
             ),
             (
                 Status { phase: Phase::Drain, ..serving() },

@@ -243,7 +243,8 @@ impl Page {
         };
         self.single(&STORE_UP, u8::from(state == "watching"));
         self.family(&STORE_INFO);
-        self.sample(STORE_INFO.name, &[("state", state), ("via", via)], 1);
+        let reason = condition.outage().map_or("", |outage| outage.kind);
+        self.sample(STORE_INFO.name, &[("state", state), ("via", via), ("reason", reason)], 1);
     }
 
     fn haproxy(&mut self, facts: &Facts) {
@@ -335,7 +336,8 @@ const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
 const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
 const PROBLEMS: Family = gauge("pointsman_problems", "Problems with the keys, by kind.");
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
-const STORE_INFO: Family = gauge("pointsman_store_info", "State of the connection to the store, and the store's name.");
+const STORE_INFO: Family =
+    gauge("pointsman_store_info", "State of the connection to the store, its name, and the last error's kind.");
 const STATUS_KEPT: Family =
     gauge("pointsman_status_kept", "1 while the store has this balancer's status, for `pointsman status` and --wait.");
 const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "Version of the HAProxy in use.");
@@ -436,7 +438,7 @@ mod tests {
             "pointsman_faults_total{fault=\"no_route\"} 2\n".to_owned(),
             "pointsman_problems{kind=\"bad_value\"} 0\n".to_owned(),
             "pointsman_store_up 1\n".to_owned(),
-            "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\"} 1\n".to_owned(),
+            "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\",reason=\"\"} 1\n".to_owned(),
             "pointsman_haproxy_info{version=\"2.6.12\"} 1\n".to_owned(),
             "pointsman_haproxy_workers{state=\"current\"} 1\n".to_owned(),
             "pointsman_haproxy_workers{state=\"old\"} 2\n".to_owned(),

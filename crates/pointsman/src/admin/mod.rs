@@ -77,9 +77,14 @@ async fn index() -> String {
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
-    match pages.status.borrow().unready() {
-        None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    let status = pages.status.borrow();
+    match (status.unready(), status.store_lost(), status.condition.outage()) {
+        (None, None, _) => "ready\n".into_response(),
+        (None, Some(lost), _) => format!("ready\n{lost}\n").into_response(),
+        (Some(why), _, None) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        (Some(why), _, Some(outage)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\nthe store: {outage}\n")).into_response()
+        }
     }
 }
 

@@ -18,12 +18,12 @@ pub(super) struct Seats {
 struct Taken {
     /// Counts requests and connections: the later, the higher.
     turn: AtomicU64,
-    seats: Mutex<BTreeMap<u64, Arc<Place>>>,
+    seats: Mutex<BTreeMap<u64, Arc<Sitting>>>,
 }
 
-/// The place of one connection.
+/// How a place is used.
 #[derive(Debug)]
-struct Place {
+struct Sitting {
     /// When it was accepted, or began its last request.
     turn: AtomicU64,
     /// Its request is being answered by us. Its reader does not count: it may never end.
@@ -44,7 +44,7 @@ impl Seats {
         }
         let turn = self.shared.next();
         let place =
-            Arc::new(Place { turn: AtomicU64::new(turn), answering: AtomicBool::new(false), leave: Notify::new() });
+            Arc::new(Sitting { turn: AtomicU64::new(turn), answering: AtomicBool::new(false), leave: Notify::new() });
         self.taken().insert(turn, Arc::clone(&place));
         Seat { id: turn, place, shared: Arc::clone(&self.shared) }
     }
@@ -53,7 +53,7 @@ impl Seats {
     /// Returns whether there was one.
     pub(super) fn dismiss(&self) -> bool {
         let mut taken = self.taken();
-        let rank = |(_, place): &(&u64, &Arc<Place>)| {
+        let rank = |(_, place): &(&u64, &Arc<Sitting>)| {
             (place.answering.load(Ordering::Relaxed), place.turn.load(Ordering::Relaxed))
         };
         let Some(id) = taken.iter().min_by_key(rank).map(|(id, _)| *id) else { return false };
@@ -63,7 +63,7 @@ impl Seats {
         true
     }
 
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Place>>> {
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Sitting>>> {
         self.shared.taken()
     }
 }
@@ -73,7 +73,7 @@ impl Taken {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Place>>> {
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Sitting>>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,7 +82,7 @@ impl Taken {
 #[derive(Debug)]
 pub(super) struct Seat {
     id: u64,
-    place: Arc<Place>,
+    place: Arc<Sitting>,
     shared: Arc<Taken>,
 }
 

@@ -18,16 +18,16 @@ const REPORT: Duration = Duration::from_secs(10);
 
 /// A limit for each place that logs.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pace(Arc<Mutex<Places>>);
+pub(super) struct Pace(Arc<Mutex<Budgets>>);
 
 #[derive(Debug, Default)]
-struct Places {
-    known: HashMap<Identifier, Place>,
+struct Budgets {
+    known: HashMap<Identifier, LineBudget>,
     reported: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct LineBudget {
     target: &'static str,
     /// Lines that may come now.
     room: u32,
@@ -35,7 +35,7 @@ struct Place {
     left_out: u64,
 }
 
-impl Place {
+impl LineBudget {
     fn new(metadata: &'static Metadata<'static>, now: Instant) -> Self {
         Self { target: metadata.target(), room: BURST, refilled: now, left_out: 0 }
     }
@@ -84,10 +84,10 @@ impl Pace {
             return true;
         }
         let mut places = self.places();
-        places.known.entry(metadata.callsite()).or_insert_with(|| Place::new(metadata, now)).admit(now)
+        places.known.entry(metadata.callsite()).or_insert_with(|| LineBudget::new(metadata, now)).admit(now)
     }
 
-    fn places(&self) -> MutexGuard<'_, Places> {
+    fn places(&self) -> MutexGuard<'_, Budgets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn time_brings_room() {
         let start = Instant::now();
-        let mut place = Place { target: "here", room: 1, refilled: start, left_out: 0 };
+        let mut place = LineBudget { target: "here", room: 1, refilled: start, left_out: 0 };
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let admitted = [0, 0, 10, 19, 20, 20, 60, 60, 60].map(|moment| place.admit(at(moment)));
         assert_eq!(admitted, [true, false, false, false, true, false, true, true, false]);

@@ -101,7 +101,10 @@ fn silent_clients_and_slow_readers_shut_nobody_out() {
     for number in 0..CROWD {
         crowd.push(TcpStream::connect(running.admin).expect("it listens"));
         if number % 30 == 0 {
-            assert_eq!(busy.request("GET", "localhost", "/readyz").expect("who asks again and again stays").status, 200);
+            assert_eq!(
+                busy.request("GET", "localhost", "/readyz").expect("who asks again and again stays").status,
+                200
+            );
         }
     }
     assert_eq!([status("/healthz"), status("/readyz")], [200; 2]);
