@@ -32,11 +32,13 @@ impl Hosts {
 
     /// Whether a request for this authority may be answered: `[::1]:8404`, `localhost`.
     fn knows(&self, authority: &str) -> bool {
-        let Ok(authority) = authority.parse::<Authority>() else { return false };
-        if authority.as_str().contains('@') {
+        let Ok(parsed) = authority.parse::<Authority>() else { return false };
+        let host = parsed.host();
+        // A user before it, or more after a bracket, is no part of a `Host` (RFC 9110 §7.2).
+        let port = authority.strip_prefix(host).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+        if port.is_none_or(|port| !port.bytes().all(|byte| byte.is_ascii_digit())) {
             return false;
         }
-        let host = authority.host();
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         is_address(&host) || host == "localhost" || self.names.iter().any(|name| **name == *host)
     }

@@ -165,10 +165,12 @@ fn a_new_reason_is_told_v3() {
 /// Etcd refuses connections, then it is back and refuses the password.
 fn new_reason(api: Api) {
     let mut scene = Scene::with(api, &["--etcd-user", "reader:wrong"]);
+    scene.running.wait_ready();
     scene.etcd.kill();
     let reason = |kind: &str| scene.running.metric("pointsman_store_info", &[&format!("reason=\"{kind}\"")]) == 1.0;
     wait("the first reason", || reason("unreachable"));
-    assert!(scene.running.admin_page("/readyz").starts_with("ready\nthe store is lost, serving its last keys: "));
+    let page = scene.running.admin_page("/readyz");
+    assert!(page.starts_with("ready\nthe store is lost, serving its last keys: "), "{page}");
     let (version, grant): (_, &[&str]) = match api {
         Api::V2 => ("2", &["role", "revoke", "guest", "--path", "/*", "--readwrite"]),
         Api::V3 => ("3", &["user", "grant-role", "root", "root"]),
