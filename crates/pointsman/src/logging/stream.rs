@@ -1,5 +1,7 @@
 //! A stream that a thread of its own writes, from a bounded queue, so that whoever writes a line never waits for who
 //! reads it. Counts the lines that found no room. Decides nothing about their content.
+//!
+//! Not tracing-appender: its queue is bounded in lines but not in bytes, and its count of lost lines reaches no reader.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
