@@ -4,10 +4,12 @@
 //! | module | owns |
 //! |---|---|
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
+//! | `seldom` | the pace of a line of the log that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
 //! | `sys` | calls that no library wraps |
 
 pub mod live;
+pub mod seldom;
 pub mod sockets;
 pub mod sys;
 

@@ -119,6 +119,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.tick(Instant::now());
         if count % SWEEP_EVERY == 0 {
             worker.sweep_idle();
+            tell_unaccepted(&worker);
         }
     }
 }
@@ -171,8 +172,21 @@ async fn accept_failed(worker: &Worker, error: &io::Error) {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
         worker.home.pools.clear();
         worker.make_room();
-        warn!("cannot accept connections for {} ms: {error}", ACCEPT_PAUSE.as_millis());
+        let unaccepted = worker.home.registry.unaccepted();
+        if let Some(untold) = unaccepted.happened(worker.timers.now()) {
+            warn!(
+                "cannot accept connections, trying again every {} ms: {error}; {untold} more failures since the last such line",
+                ACCEPT_PAUSE.as_millis()
+            );
+        }
         tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Logs the failures since the last line about them, a minute after it.
+fn tell_unaccepted(worker: &Worker) {
+    if let Some(untold) = worker.home.registry.unaccepted().rest(worker.timers.now()) {
+        warn!("connections could not be accepted {untold} more times since the last such line");
     }
 }
 

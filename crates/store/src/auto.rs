@@ -99,7 +99,7 @@ impl Auto {
                 Ok(choice) => return Some(choice),
                 Err(error) => error,
             };
-            condition.send_replace(Condition::Connecting { error: Some(error.to_string()) });
+            condition.send_replace(Condition::Connecting { error: Some((&error).into()) });
             if told.as_ref() != Some(&error) {
                 debug!("store: {error}; retrying");
                 told = Some(error);

@@ -39,5 +39,5 @@ pub use directory::Directory;
 pub use error::StoreError;
 pub use etcd2::Etcd2;
 pub use etcd3::Etcd3;
-pub use model::{ASIDE, Amended, Api, Condition, HistoryPoint, Listing, Location, Made, StoreSettings, Update};
+pub use model::{ASIDE, Amended, Api, Condition, HistoryPoint, Listing, Location, Made, Outage, StoreSettings, Update};
 pub use store::Store;

@@ -12,7 +12,10 @@ use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 use super::counters::{InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
 use super::health::{Health, Slots};
 use super::snapshot::{Addressed, InstanceStats, ServiceStats, Snapshot, Working};
+use crate::seldom::Seldom;
 
+/// Least time between two lines of the log about connections that cannot be accepted, in milliseconds.
+const UNACCEPTED: u64 = 60_000;
 /// How long counters of something that left the table are kept.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -23,6 +26,7 @@ pub struct Registry {
     faults: &'static [&'static str],
     workers: Box<[WorkerStats]>,
     known: Mutex<Known>,
+    unaccepted: Seldom,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +66,18 @@ impl Registry {
     #[expect(clippy::disallowed_methods, reason = "time begins here")]
     pub fn new(workers: usize, faults: &'static [&'static str]) -> Self {
         assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
-        Self { epoch: Instant::now(), faults, workers: per_worker(workers), known: Mutex::default() }
+        Self {
+            epoch: Instant::now(),
+            faults,
+            workers: per_worker(workers),
+            known: Mutex::default(),
+            unaccepted: Seldom::new(UNACCEPTED),
+        }
+    }
+
+    /// The pace of the line about connections that cannot be accepted, of all workers.
+    pub fn unaccepted(&self) -> &Seldom {
+        &self.unaccepted
     }
 
     /// When it began: the zero of every coarse clock.

@@ -118,9 +118,9 @@ impl Deadline {
     }
 
     /// The task is idle until the guard is dropped: it may be evicted.
-    pub(crate) fn idle(&self) -> Idle<'_> {
+    pub(crate) fn idle(&self) -> Evictable<'_> {
         self.timers.slots.borrow_mut().used[self.slot].idle = self.now();
-        Idle(self)
+        Evictable(self)
     }
 
     /// The coarse time after a wait; a tick is added so that it is never early.
@@ -199,16 +199,16 @@ impl Deadline {
 
 /// A task that is idle.
 #[derive(Debug)]
-pub(crate) struct Idle<'d>(&'d Deadline);
+pub(crate) struct Evictable<'d>(&'d Deadline);
 
-impl Idle<'_> {
+impl Evictable<'_> {
     /// Whether the task was told to end, to make room for others.
     pub(crate) fn is_evicted(&self) -> bool {
         self.0.timers.slots.borrow().used[self.0.slot].idle == EVICTED
     }
 }
 
-impl Drop for Idle<'_> {
+impl Drop for Evictable<'_> {
     fn drop(&mut self) {
         self.0.timers.slots.borrow_mut().used[self.0.slot].idle = BUSY;
     }

@@ -29,24 +29,26 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: "gauge", help }
 }
 
-/// The system's figures for this process.
+/// The figures of this process.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     started: SystemTime,
     resident_bytes: u64,
     open_fds: u64,
     max_fds: u64,
+    log_lost_lines: u64,
 }
 
 impl Process {
     /// Reads `/proc`; unreadable values are 0.
-    pub fn read(started: SystemTime) -> Self {
+    pub fn read(started: SystemTime, log_lost_lines: u64) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             started,
             resident_bytes: resident_bytes(&status),
             open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |folder| folder.count() as u64),
             max_fds: sys::open_files_limit(),
+            log_lost_lines,
         }
     }
 }
@@ -242,7 +244,8 @@ impl Page {
         };
         self.single(&STORE_UP, u8::from(state == "watching"));
         self.family(&STORE_INFO);
-        self.sample(STORE_INFO.name, &[("state", state), ("via", via)], 1);
+        let reason = condition.outage().map_or("", |outage| outage.kind);
+        self.sample(STORE_INFO.name, &[("state", state), ("via", via), ("reason", reason)], 1);
     }
 
     fn haproxy(&mut self, facts: &Facts) {
@@ -261,6 +264,7 @@ impl Page {
     fn process(&mut self, process: &Process) {
         self.family(&BUILD_INFO);
         self.sample(BUILD_INFO.name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        self.single(&LOG_LOST_LINES, process.log_lost_lines);
         self.single(&RESIDENT, process.resident_bytes);
         self.single(&OPEN_FDS, process.open_fds);
         self.single(&MAX_FDS, process.max_fds);
@@ -335,7 +339,8 @@ const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
 const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
 const PROBLEMS: Family = gauge("pointsman_problems", "Problems with the keys, by kind.");
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
-const STORE_INFO: Family = gauge("pointsman_store_info", "State of the connection to the store, and the store's name.");
+const STORE_INFO: Family =
+    gauge("pointsman_store_info", "State of the connection to the store, its name, and the last error's kind.");
 const STATUS_KEPT: Family =
     gauge("pointsman_status_kept", "1 while the store has this balancer's status, for `pointsman status` and --wait.");
 const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "Version of the HAProxy in use.");
@@ -346,6 +351,8 @@ const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "Durati
 const HAPROXY_COMMANDS: Family =
     counter("pointsman_haproxy_commands_total", "Commands that changed the running HAProxy.");
 const BUILD_INFO: Family = gauge("pointsman_build_info", "Version of Pointsman.");
+const LOG_LOST_LINES: Family =
+    counter("pointsman_log_lost_lines_total", "Lines of the log that were lost because nobody read them in time.");
 const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
 const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
 const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");
@@ -413,7 +420,7 @@ mod tests {
         status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
         let facts =
             Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
-        render(&status, &snapshot, &Process::read(SystemTime::now()), Some(&facts))
+        render(&status, &snapshot, &Process::read(SystemTime::now(), 0), Some(&facts))
     }
 
     #[test]
@@ -434,7 +441,7 @@ mod tests {
             "pointsman_faults_total{fault=\"no_route\"} 2\n".to_owned(),
             "pointsman_problems{kind=\"bad_value\"} 0\n".to_owned(),
             "pointsman_store_up 1\n".to_owned(),
-            "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\"} 1\n".to_owned(),
+            "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\",reason=\"\"} 1\n".to_owned(),
             "pointsman_haproxy_info{version=\"2.6.12\"} 1\n".to_owned(),
             "pointsman_haproxy_workers{state=\"current\"} 1\n".to_owned(),
             "pointsman_haproxy_workers{state=\"old\"} 2\n".to_owned(),
@@ -476,7 +483,7 @@ mod tests {
 
     #[test]
     fn says_nothing_of_haproxy_where_it_does_not_serve() {
-        let page = render(&Status::new(), &Snapshot::default(), &Process::read(SystemTime::now()), None);
+        let page = render(&Status::new(), &Snapshot::default(), &Process::read(SystemTime::now(), 0), None);
         assert!(!page.contains("haproxy"));
     }
 

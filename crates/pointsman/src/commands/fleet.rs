@@ -257,6 +257,9 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
         let Member { name, version, engine, revision, problems, .. } = member;
         writeln!(out, "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {problems}")?;
     }
+    for Member { name, store, .. } in members {
+        store.iter().try_for_each(|lost| writeln!(out, "{name}: {lost}"))?;
+    }
     for member in members {
         for Leaving { protocol, service, instance, active } in &member.leaving {
             let (tree, work) = if protocol == "tcp" { ("tcp-services", "connection") } else { ("services", "request") };

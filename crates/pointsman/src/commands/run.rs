@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::admin::{self, Figures, Pages};
+use crate::admin::{self, Figures, Hosts, Pages};
 use crate::control::{self, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
@@ -67,7 +67,8 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
         prefix: settings.store.prefix.clone(),
         engine: settings.engine.word(),
     };
-    let parts = Parts { store, bound, listener, signals, reload, about };
+    let hosts = Hosts::new(&settings.admin_hosts);
+    let parts = Parts { store, bound, listener, hosts, signals, reload, about };
     parts.serve(inputs(settings, &addresses), workers, &addresses, ready).await
 }
 
@@ -135,6 +136,7 @@ struct Parts {
     store: Store,
     bound: Bound,
     listener: Option<TcpListener>,
+    hosts: Hosts,
     signals: Signals,
     reload: Reload,
     about: About,
@@ -167,7 +169,9 @@ impl Parts {
             status: admin_status.clone(),
             figures: figures.clone(),
             http: addresses.http.clone().into(),
+            hosts: self.hosts,
             started: SystemTime::now(),
+            log: self.reload.logging.lost(),
         };
         let (ended, end) = watch::channel(false);
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);

@@ -67,6 +67,14 @@ impl Status {
         self.found.iter().chain(self.refused.iter())
     }
 
+    /// That the store is lost, and why; `None` if it is watched, or was never read.
+    pub fn store_lost(&self) -> Option<String> {
+        match &self.condition {
+            Condition::Lost { error } => Some(format!("the store is lost, serving its last keys: {error}")),
+            Condition::Connecting { .. } | Condition::Watching { .. } => None,
+        }
+    }
+
     /// The reason that the balancer should get no traffic now; `None` if it should.
     pub fn unready(&self) -> Option<&'static str> {
         match (self.phase, &self.table) {

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
 use super::*;
+use pointsman_store::Outage;
 
 /// A running loop.
 struct Bench {
@@ -134,7 +135,7 @@ async fn losing_the_store_changes_nothing_served() {
     let mut bench = bench();
     bench.updates.send(listing(9)).await.unwrap();
     bench.tables.changed().await.unwrap();
-    bench.condition.send(Condition::Lost { error: "gone".to_owned() }).unwrap();
+    bench.condition.send(Condition::Lost { error: Outage::new("failed", "gone") }).unwrap();
     bench.status.wait_for(|status| matches!(status.condition, Condition::Lost { .. })).await.unwrap();
     assert_eq!(swaps(&bench), 1);
     assert_eq!(bench.tables.borrow().services().len(), 1);

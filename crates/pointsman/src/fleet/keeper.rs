@@ -308,6 +308,7 @@ impl About {
             stage,
             revision: status.applied,
             barrier: status.barrier_served,
+            store: status.store_lost(),
             leaving,
             ..Member::default()
         };

@@ -46,6 +46,9 @@ pub struct Member {
     /// The number in the key `barrier` that it serves, for stores without revisions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barrier: Option<u64>,
+    /// That it has lost the store, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// The number of its problems.
     pub problems: usize,
     /// The first of them, one line each.

@@ -216,6 +216,19 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "admin-host",
+        value: "NAME",
+        group: Group::Serve,
+        help: "A host name of the admin pages. Requests for other names than this, localhost and IP addresses get 421, \
+               so that web pages of other sites cannot read them. May be given more than once",
+        many: true,
+        read: |draft, choice| {
+            draft.admin_hosts = choice.values.iter().map(|text| parse::host_name(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "engine",
         value: "native|haproxy",
         group: Group::Serve,

@@ -109,6 +109,7 @@ impl Draft {
             http: self.http,
             https: self.https,
             admin: self.admin,
+            admin_hosts: self.admin_hosts,
             engine: self.engine,
             haproxy: self.haproxy,
             agent: self.agent,

@@ -93,6 +93,8 @@ pub struct Settings {
     pub https: Vec<SocketAddr>,
     /// Where the admin pages are; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// The host names of the admin pages, beside addresses and `localhost`, in lower case.
+    pub admin_hosts: Vec<Box<str>>,
     /// The proxy engine.
     pub engine: Engine,
     /// How to run HAProxy.
@@ -124,6 +126,7 @@ pub(super) struct Draft {
     pub(super) http: Vec<SocketAddr>,
     pub(super) https: Vec<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) admin_hosts: Vec<Box<str>>,
     pub(super) engine: Engine,
     pub(super) haproxy: HaproxySettings,
     pub(super) agent: AgentSettings,
@@ -148,6 +151,7 @@ impl Default for Draft {
             http: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))],
             https: Vec::new(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
+            admin_hosts: Vec::new(),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
             agent: AgentSettings::default(),

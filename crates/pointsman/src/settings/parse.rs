@@ -99,6 +99,16 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     }
 }
 
+/// A host name without a port, in lower case.
+pub(super) fn host_name(text: &str) -> Result<Box<str>, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let name = text.strip_suffix('.').unwrap_or(text);
+    match !name.is_empty() && name.chars().all(is_plain) {
+        true => Ok(name.to_ascii_lowercase().into()),
+        false => Err(format!("{text:?} is not a host name; write one without a port, such as lb.example.org")),
+    }
+}
+
 /// One path segment, to tell this process from others.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_plain = !matches!(text, "." | "..") && !text.contains(|c: char| c == '/' || c.is_control());

@@ -20,7 +20,7 @@ use super::store::{Directory, blocking};
 use super::watches::{self, EventSource, FileEvent, Watches};
 use crate::backoff::jitter;
 use crate::known::Known;
-use crate::model::{Condition, Update};
+use crate::model::{Condition, Outage, Update};
 
 /// How often to check that the store's folder still exists and is the same one, and to read folders that are not
 /// watched.
@@ -185,16 +185,20 @@ impl DirectoryFollower {
     fn lose(&mut self, why: &str) {
         let was = self.condition.borrow().clone();
         let now = match self.root {
-            Root::Awaited => Condition::Connecting { error: Some(self.describe(why)) },
+            Root::Awaited => Condition::Connecting { error: Some(self.outage(why)) },
             Root::Here(identity) | Root::Away(identity) => {
                 self.root = Root::Away(identity);
-                Condition::Lost { error: self.describe(why) }
+                Condition::Lost { error: self.outage(why) }
             }
         };
         if was != now {
             debug!("store: {}", self.describe(why));
             self.condition.send_replace(now);
         }
+    }
+
+    fn outage(&self, why: &str) -> Outage {
+        Outage::new("files", &self.describe(why))
     }
 
     fn describe(&self, why: &str) -> String {

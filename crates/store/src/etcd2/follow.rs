@@ -273,10 +273,10 @@ impl<'a> Etcd2Follower<'a> {
 
     /// Logs each new error once, not every attempt.
     fn report(&mut self, error: StoreError) {
-        let text = error.to_string();
+        let outage = (&error).into();
         self.condition.send_replace(match self.index {
-            None => Condition::Connecting { error: Some(text) },
-            Some(_) => Condition::Lost { error: text },
+            None => Condition::Connecting { error: Some(outage) },
+            Some(_) => Condition::Lost { error: outage },
         });
         if self.lost.as_ref() != Some(&error) {
             debug!("store: {error}");

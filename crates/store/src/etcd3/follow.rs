@@ -285,7 +285,7 @@ impl Reporter {
     fn failed(&mut self, error: &StoreError) {
         debug!("store: {error}");
         let was_in_reach = !matches!(*self.condition.borrow(), Condition::Connecting { .. });
-        let error = error.to_string();
+        let error = error.into();
         let next = if was_in_reach { Condition::Lost { error } } else { Condition::Connecting { error: Some(error) } };
         self.condition.send_if_modified(|condition| {
             let changed = *condition != next;
