@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::net::buffer::{Buffers, Input};
 use crate::net::deadline::Deadline;
 use crate::net::stream::{ReadHalf, Stream, WriteHalf};
-use crate::pool::view::InstanceLive;
+use crate::pool::view::Reached;
 use crate::record::Meter;
 
 /// How a relay ended.
@@ -28,7 +28,7 @@ pub(crate) enum End {
 pub(crate) struct Relay<'a> {
     pub(crate) pool: &'a Buffers,
     pub(crate) deadline: &'a Deadline,
-    pub(crate) instance: &'a InstanceLive,
+    pub(crate) instance: Reached<'a>,
     /// Longest time without a byte either way.
     pub(crate) idle: Duration,
 }
@@ -42,7 +42,7 @@ impl Relay<'_> {
         instance: &mut Stream,
         from_instance: &[u8],
     ) -> End {
-        let meter = Meter::of(self.instance);
+        let meter = Meter::of(self.instance.live);
         let last = Cell::new(self.deadline.now());
         let (client_read, client_write) = client.split();
         let (instance_read, instance_write) = instance.split();

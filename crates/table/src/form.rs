@@ -113,7 +113,10 @@ impl Form {
         let named = !self.names.is_empty();
         world.retimed
             || (world.renamed && named)
-            || (world.moved && (named || self.has_loop || world.loops(self.service.as_deref())))
+            || (world.moved
+                && (named
+                    || self.has_loop
+                    || self.service.as_ref().is_some_and(|service| world.listening.is_reached_by(service))))
     }
 }
 

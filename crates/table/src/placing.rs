@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::instance::{self, Instance, Target};
 use crate::keys::{Part, classify};
 use crate::limits::{Limits, Resolved};
-use crate::model::{Service, Timeouts};
+use crate::model::Timeouts;
 use crate::names::{InstanceName, Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
@@ -26,16 +26,6 @@ pub(crate) struct World<'a> {
 }
 
 impl World<'_> {
-    /// Whether an instance of this service would lead back to us.
-    pub(crate) fn loops(&self, service: Option<&Service>) -> bool {
-        let instances = service.into_iter().flat_map(|service| &service.instances);
-        { instances }.any(|instance| match &instance.target {
-            Target::Socket(address) => self.listening.reached_by(*address).is_some(),
-            Target::Name(..) => instance.resolved.iter().any(|address| self.listening.reached_by(*address).is_some()),
-            Target::Unix(_) => false,
-        })
-    }
-
     /// Why there may be no instance at this address.
     fn obstacle(&self, address: SocketAddr) -> Option<(ProblemKind, String)> {
         let forbidden = || Some((ProblemKind::Denied, self.limits.places.forbid(address.ip())?));

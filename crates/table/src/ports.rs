@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::address::{Bind, HostPattern};
+use crate::instance::Target;
 use crate::limits::Limits;
+use crate::model::Service;
 use crate::names::ServiceName;
 
 /// What a TCP service asks for.
@@ -144,6 +147,23 @@ impl Listening {
         let mut local: Box<[_]> = limits.local.iter().map(IpAddr::to_canonical).collect();
         local.sort_unstable();
         Self { sockets: sockets.into(), local }
+    }
+
+    /// One address of a TCP service.
+    pub(crate) fn only(limits: &Limits, bind: Bind) -> Self {
+        Self::new(
+            &Limits { own: Box::default(), bound: Some(Arc::new([bind].into())), ..limits.clone() },
+            [].into_iter(),
+        )
+    }
+
+    /// Whether an instance of this service leads to us.
+    pub(crate) fn is_reached_by(&self, service: &Service) -> bool {
+        { &service.instances }.iter().any(|instance| match &instance.target {
+            Target::Socket(address) => self.reached_by(*address).is_some(),
+            Target::Name(..) => instance.resolved.iter().any(|address| self.reached_by(*address).is_some()),
+            Target::Unix(_) => false,
+        })
     }
 
     /// Who listens there, in words, if a connection to this address would reach us.

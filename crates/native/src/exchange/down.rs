@@ -12,7 +12,7 @@ use super::sides::{Sink, Source, pump};
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
-use crate::pool::view::InstanceLive;
+use crate::pool::view::Reached;
 use crate::record::Meter;
 
 /// How many interim (1xx) responses may come before the final one.
@@ -23,7 +23,7 @@ const INTERIM: usize = 32;
 pub(crate) struct Down<'a> {
     pub(crate) cx: &'a Cx<'a>,
     pub(crate) plan: &'a Plan,
-    pub(crate) instance: &'a InstanceLive,
+    pub(crate) instance: Reached<'a>,
     pub(crate) progress: &'a Progress,
     /// What the client is to be told, and how.
     pub(crate) side: ClientSide,
@@ -200,7 +200,7 @@ impl Down<'_> {
         }
         self.progress.set_answer(answer);
         let (count, sent) = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client).await;
-        Meter::of(self.instance).down(count);
+        Meter::of(self.instance.live).down(count);
         sent.map_err(|_| Fault::ClientGone)
     }
 }

@@ -111,6 +111,8 @@ impl Draft {
             admin: self.admin,
             engine: self.engine,
             haproxy: self.haproxy,
+            places: self.places,
+            resolvers: self.resolvers,
             agent: self.agent,
             state,
             name: self.name,

@@ -13,7 +13,7 @@ fn names(lines: &str) -> Names {
         let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (addresses, failure) =
             rest.split_once('!').map_or((rest, None), |(before, why)| (before, Some(why.trim())));
-        let addresses = addresses.split_whitespace().map(|address| address.parse().unwrap()).collect();
+        let addresses = addresses.split_whitespace().map(|address| address.parse().expect("an address")).collect();
         (name.into(), Resolved { addresses, failure: failure.map(Into::into) })
     };
     lines.map(resolved).collect()
@@ -123,6 +123,8 @@ fn only_what_is_bound_is_a_listener() {
     let again = compile(&key_set, Some(&open.table), &bound(&[]));
     assert_eq!(problem_lines(&again), [""; 0]);
     assert_eq!(same_services(&open.table, &again.table), ["t"]);
+    let leads = |port| closed.table.leads_to(Bind { address: [0, 0, 0, 0].into(), port });
+    assert!(leads(5432) && !leads(5433) && !leads(80));
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! Looks up the host names of instances, for everybody: compile takes what they resolve to, engines look up nothing.
+//!
+//! ```text
+//! control ── wanted names ─> follow ─┬─ book: which is due, and what is known   pure
+//!    ^                               └─ lookup: one name, by hickory-resolver
+//!    └── watch<Arc<Names>> ──────────┘
+//! ```
+
+mod book;
+mod lookup;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_table::Names;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tracing::{info, warn};
+
+use book::{Answer, Ask, Book, Failure, Lane};
+pub use lookup::Lookup;
+
+/// How often the machine's own files are looked at.
+const FILES: Duration = Duration::from_secs(1);
+
+/// The host names that the keys contain.
+pub type Wanted = Arc<BTreeSet<Box<str>>>;
+
+/// An answer, and the question.
+type Told = (Ask, Result<Answer, Failure>);
+
+/// Keeps `found` up to date for the names that are `wanted`, until nobody wants any more.
+pub async fn follow(mut lookup: Lookup, mut wanted: watch::Receiver<Wanted>, found: watch::Sender<Arc<Names>>) {
+    let mut book = Book::default();
+    let mut asked = JoinSet::new();
+    let mut files = interval(FILES);
+    files.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        for ask in book.ask(Instant::now()) {
+            asked.spawn(answer(lookup.clone(), ask));
+        }
+        let due = book.due().unwrap_or_else(|| Instant::now() + FILES);
+        tokio::select! {
+            changed = wanted.changed() => match changed {
+                Ok(()) => book.want(&wanted.borrow_and_update(), Instant::now()),
+                Err(_) => return,
+            },
+            Some(told) = asked.join_next() => {
+                let more = std::iter::from_fn(|| asked.try_join_next());
+                let told: Vec<_> = std::iter::once(told).chain(more).filter_map(Result::ok).collect();
+                told.into_iter().for_each(|told| take(&mut book, told));
+            }
+            _ = files.tick() => if lookup.refresh() {
+                book.refresh(Instant::now());
+            },
+            () = sleep_until(due) => {}
+        }
+        found.send_if_modified(|found| {
+            let news = book.news();
+            let is_news = news.is_some();
+            *found = news.unwrap_or_else(|| Arc::clone(found));
+            is_news
+        });
+    }
+}
+
+async fn answer(lookup: Lookup, ask: Ask) -> Told {
+    let patience = ask.lane.patience();
+    let answer = timeout(patience, lookup.look_up(&ask.name)).await;
+    let silent = |_| Err(Failure::Silent(format!("no answer within {patience:?}").into()));
+    (ask, answer.unwrap_or_else(silent))
+}
+
+/// Notes an answer, and logs it if it changes what is known.
+fn take(book: &mut Book, (Ask { name, lane }, answer): Told) {
+    let before = book.known(&name);
+    book.take(&name, lane, answer, Instant::now());
+    let now = book.known(&name);
+    let (Some(now), had) = (now, before.unwrap_or_default()) else { return };
+    match &now.failure {
+        Some(why) if had.failure.is_none() => warn!("{name} does not resolve: {why}"),
+        None if had.failure.is_some() => info!("{name} resolves again: {:?}", now.addresses),
+        None if had.addresses != now.addresses && !had.addresses.is_empty() => {
+            info!("{name} moved from {:?} to {:?}", had.addresses, now.addresses);
+        }
+        _ => {}
+    }
+}
+
+impl Lane {
+    /// How long a lookup may take.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Sound => Duration::from_secs(1),
+            Self::Failing => Duration::from_secs(5),
+        }
+    }
+}
