@@ -22,7 +22,7 @@ use crate::admin::{self, Figures, Pages};
 use crate::control::{self, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
-use crate::names::{self, Lookup, Wanted};
+use crate::names::{self, HostNames, Lookup};
 use crate::notify;
 use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
 use crate::sys;
@@ -159,7 +159,7 @@ impl Parts {
         let (updates, control_updates) = mpsc::channel(UPDATES);
         let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
         let (status, admin_status) = watch::channel(Status::new());
-        let (wanted, names_wanted) = watch::channel(Wanted::default());
+        let (wanted, names_wanted) = watch::channel(HostNames::default());
         let (names, control_names) = watch::channel(Arc::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let figures = self.bound.figures(workers);

@@ -32,7 +32,7 @@ pub use ports::Probe;
 pub use status::Status;
 
 use crate::logging::LogLine;
-use crate::names::Wanted;
+use crate::names::HostNames;
 use pointsman_store::{Condition, Update};
 
 /// How long the first table waits for host names that are being looked up: nobody is served meanwhile.
@@ -69,7 +69,7 @@ pub struct ControlChannels {
     /// What host names resolve to.
     pub names: watch::Receiver<Arc<Names>>,
     /// The host names that the keys contain.
-    pub wanted: watch::Sender<Wanted>,
+    pub wanted: watch::Sender<HostNames>,
     /// To the engine.
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
@@ -123,7 +123,7 @@ struct Control {
     /// Until when the first table waits for host names.
     held: Option<Instant>,
     journal: Journal,
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<HostNames>,
     tables: watch::Sender<Arc<Table>>,
     status: watch::Sender<Status>,
 }

@@ -15,7 +15,7 @@ struct Bench {
     condition: watch::Sender<Condition>,
     applied: mpsc::Sender<Applied>,
     names: watch::Sender<Arc<Names>>,
-    wanted: watch::Receiver<Wanted>,
+    wanted: watch::Receiver<HostNames>,
     tables: watch::Receiver<Arc<Table>>,
     status: watch::Receiver<Status>,
     control: JoinHandle<()>,
@@ -28,7 +28,7 @@ fn bench() -> Bench {
     let (to_engine, tables) = watch::channel(Table::empty());
     let (to_admin, status) = watch::channel(Status::new());
     let (names, told_names) = watch::channel(Arc::default());
-    let (to_names, wanted) = watch::channel(Wanted::default());
+    let (to_names, wanted) = watch::channel(HostNames::default());
     let channels = ControlChannels {
         updates: from_store,
         condition: told,

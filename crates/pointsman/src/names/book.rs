@@ -45,14 +45,14 @@ pub(super) struct Ask {
 
 /// The addresses of a name, and how long they hold.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct Located {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ttl: Duration,
 }
 
 /// Why there are no addresses.
 #[derive(Clone, Debug)]
-pub(super) enum Failure {
+pub(super) enum Unfound {
     /// The name servers say that there are none.
     Denied(Box<str>),
     /// They say nothing, or that they cannot tell.
@@ -62,7 +62,7 @@ pub(super) enum Failure {
 /// All names that are wanted.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    pages: BTreeMap<Box<str>, Page>,
+    states: BTreeMap<Box<str>, NameState>,
     sound: Queue,
     failing: Queue,
     /// Something was learnt or forgotten since the last [`Book::news`].
@@ -71,7 +71,7 @@ pub(super) struct Book {
 
 /// What is known of a name.
 #[derive(Debug, Default)]
-struct Page {
+struct NameState {
     resolved: Option<Resolved>,
     /// Failures in a row.
     failures: u32,
@@ -87,12 +87,12 @@ struct Queue {
 impl Book {
     /// Takes the names that are wanted from now on.
     pub(super) fn want(&mut self, names: &BTreeSet<Box<str>>, now: Instant) {
-        let before = self.pages.len();
-        self.pages.retain(|name, _| names.contains(name));
-        self.changed |= before != self.pages.len();
+        let before = self.states.len();
+        self.states.retain(|name, _| names.contains(name));
+        self.changed |= before != self.states.len();
         for name in names {
-            if !self.pages.contains_key(name) {
-                self.pages.insert(name.clone(), Page::default());
+            if !self.states.contains_key(name) {
+                self.states.insert(name.clone(), NameState::default());
                 self.sound.due.insert((now, name.clone()));
             }
         }
@@ -100,9 +100,9 @@ impl Book {
 
     /// The names to look up now, as far as there is room.
     pub(super) fn ask(&mut self, now: Instant) -> Vec<Ask> {
-        let Self { pages, sound, failing, .. } = self;
-        let sound = sound.take(now, Lane::Sound, pages);
-        sound.into_iter().chain(failing.take(now, Lane::Failing, pages)).collect()
+        let Self { states, sound, failing, .. } = self;
+        let sound = sound.take(now, Lane::Sound, states);
+        sound.into_iter().chain(failing.take(now, Lane::Failing, states)).collect()
     }
 
     /// When the next name is due that there is room for.
@@ -115,13 +115,13 @@ impl Book {
     }
 
     /// Takes the answer to an [`Ask`].
-    pub(super) fn take(&mut self, name: &str, lane: Lane, answer: Result<Answer, Failure>, now: Instant) {
+    pub(super) fn take(&mut self, name: &str, lane: Lane, answer: Result<Located, Unfound>, now: Instant) {
         self.queue(lane).asked -= 1;
-        let Some(page) = self.pages.get_mut(name) else { return };
-        let before = page.resolved.clone();
-        let pause = page.take(answer);
-        self.changed |= before != page.resolved;
-        let lane = if page.failures == 0 { Lane::Sound } else { Lane::Failing };
+        let Some(state) = self.states.get_mut(name) else { return };
+        let before = state.resolved.clone();
+        let pause = state.take(answer);
+        self.changed |= before != state.resolved;
+        let lane = if state.failures == 0 { Lane::Sound } else { Lane::Failing };
         self.queue(lane).due.insert((now + pause, name.into()));
     }
 
@@ -134,7 +134,7 @@ impl Book {
 
     /// What is known of a name.
     pub(super) fn known(&self, name: &str) -> Option<Resolved> {
-        self.pages.get(name)?.resolved.clone()
+        self.states.get(name)?.resolved.clone()
     }
 
     /// All that is known, if it changed since the last call.
@@ -142,7 +142,7 @@ impl Book {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        let known = self.pages.iter().filter_map(|(name, page)| Some((name.clone(), page.resolved.clone()?)));
+        let known = self.states.iter().filter_map(|(name, state)| Some((name.clone(), state.resolved.clone()?)));
         Some(Arc::new(known.collect()))
     }
 
@@ -155,7 +155,7 @@ impl Book {
 }
 
 impl Queue {
-    fn take(&mut self, now: Instant, lane: Lane, wanted: &BTreeMap<Box<str>, Page>) -> Vec<Ask> {
+    fn take(&mut self, now: Instant, lane: Lane, wanted: &BTreeMap<Box<str>, NameState>) -> Vec<Ask> {
         let mut asks = Vec::new();
         while self.asked < lane.most()
             && let Some((due, _)) = self.due.first()
@@ -172,27 +172,27 @@ impl Queue {
     }
 }
 
-impl Page {
+impl NameState {
     /// Takes an answer. Returns how long it holds.
-    fn take(&mut self, answer: Result<Answer, Failure>) -> Duration {
+    fn take(&mut self, answer: Result<Located, Unfound>) -> Duration {
         match answer {
-            Ok(Answer { addresses, ttl }) if !addresses.is_empty() => {
+            Ok(Located { addresses, ttl }) if !addresses.is_empty() => {
                 self.failures = 0;
                 self.resolved = Some(Resolved { addresses: ordered(addresses), failure: None });
                 ttl.clamp(SHORTEST, LONGEST)
             }
-            Ok(_) => self.fail(Failure::Denied("it has no address".into())),
+            Ok(_) => self.fail(Unfound::Denied("it has no address".into())),
             Err(failure) => self.fail(failure),
         }
     }
 
-    fn fail(&mut self, failure: Failure) -> Duration {
+    fn fail(&mut self, failure: Unfound) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let addresses = self.resolved.take().map(|resolved| resolved.addresses).unwrap_or_default();
         // A single question that is lost on the way is asked again before anybody hears of it.
         let failure = match failure {
-            Failure::Silent(_) if self.failures == 1 && !addresses.is_empty() => None,
-            Failure::Silent(why) | Failure::Denied(why) => Some(why),
+            Unfound::Silent(_) if self.failures == 1 && !addresses.is_empty() => None,
+            Unfound::Silent(why) | Unfound::Denied(why) => Some(why),
         };
         self.resolved = Some(Resolved { addresses, failure });
         (SHORTEST * 2u32.saturating_pow(self.failures - 1)).min(LONGEST_PAUSE)
@@ -217,13 +217,13 @@ mod tests {
         book.ask(now).into_iter().map(|ask| format!("{} {:?}", ask.name, ask.lane)).collect()
     }
 
-    fn addresses(last: &[u8], ttl: u64) -> Result<Answer, Failure> {
+    fn addresses(last: &[u8], ttl: u64) -> Result<Located, Unfound> {
         let addresses = last.iter().map(|last| [10, 0, 0, *last].into()).collect();
-        Ok(Answer { addresses, ttl: Duration::from_secs(ttl) })
+        Ok(Located { addresses, ttl: Duration::from_secs(ttl) })
     }
 
-    fn silent() -> Result<Answer, Failure> {
-        Err(Failure::Silent("no answer".into()))
+    fn silent() -> Result<Located, Unfound> {
+        Err(Unfound::Silent("no answer".into()))
     }
 
     /// `[10.0.0.1] no answer`
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(asked(&mut book, later), ["a Failing"]);
         book.take("a", Lane::Failing, silent(), later);
         assert_eq!(known(&book, "a"), "[10.0.0.1] no answer");
-        book.take("b", Lane::Failing, Err(Failure::Denied("no such name".into())), later);
+        book.take("b", Lane::Failing, Err(Unfound::Denied("no such name".into())), later);
         assert_eq!(known(&book, "b"), "[] no such name");
         book.want(&names(&["b"]), later);
         assert!(book.news().unwrap().keys().map(|name| &**name).eq(["b"]));

@@ -15,7 +15,7 @@ use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::read_system_conf;
 use tracing::{info, warn};
 
-use super::book::{Answer, Failure};
+use super::book::{Located, Unfound};
 
 /// The machine's own files.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -52,27 +52,27 @@ impl Lookup {
     }
 
     /// The addresses of a host name.
-    pub(super) async fn look_up(&self, name: &str) -> Result<Answer, Failure> {
-        let wrong = |error: &dyn std::fmt::Display| Failure::Denied(error.to_string().into());
+    pub(super) async fn look_up(&self, name: &str) -> Result<Located, Unfound> {
+        let wrong = |error: &dyn std::fmt::Display| Unfound::Denied(error.to_string().into());
         let resolver = self.resolver.as_ref().ok_or_else(|| wrong(&"the settings of name servers cannot be used"))?;
         let name = Name::from_ascii(name).map_err(|error| wrong(&error))?;
         let found = resolver.lookup_ip(name).await.map_err(|error| failure(&error))?;
         let ttl = found.valid_until().saturating_duration_since(tokio::time::Instant::now().into_std());
-        Ok(Answer { addresses: found.iter().collect(), ttl })
+        Ok(Located { addresses: found.iter().collect(), ttl })
     }
 }
 
-fn failure(error: &NetError) -> Failure {
+fn failure(error: &NetError) -> Unfound {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => {
-            Failure::Denied("there is no such name".into())
+            Unfound::Denied("there is no such name".into())
         }
         NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NoError => {
-            Failure::Denied("it has no address".into())
+            Unfound::Denied("it has no address".into())
         }
-        NetError::Dns(DnsError::NoRecordsFound(none)) => Failure::Silent(none.response_code.to_string().into()),
-        NetError::Timeout => Failure::Silent("no answer".into()),
-        other => Failure::Silent(other.to_string().into()),
+        NetError::Dns(DnsError::NoRecordsFound(none)) => Unfound::Silent(none.response_code.to_string().into()),
+        NetError::Timeout => Unfound::Silent("no answer".into()),
+        other => Unfound::Silent(other.to_string().into()),
     }
 }
 

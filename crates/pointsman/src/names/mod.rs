@@ -19,20 +19,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{info, warn};
 
-use book::{Answer, Ask, Book, Failure, Lane};
+use book::{Ask, Book, Lane, Located, Unfound};
 pub use lookup::Lookup;
 
 /// How often the machine's own files are looked at.
 const FILES: Duration = Duration::from_secs(1);
 
 /// The host names that the keys contain.
-pub type Wanted = Arc<BTreeSet<Box<str>>>;
+pub type HostNames = Arc<BTreeSet<Box<str>>>;
 
 /// An answer, and the question.
-type Told = (Ask, Result<Answer, Failure>);
+type Told = (Ask, Result<Located, Unfound>);
 
 /// Keeps `found` up to date for the names that are `wanted`, until nobody wants any more.
-pub async fn follow(mut lookup: Lookup, mut wanted: watch::Receiver<Wanted>, found: watch::Sender<Arc<Names>>) {
+pub async fn follow(mut lookup: Lookup, mut wanted: watch::Receiver<HostNames>, found: watch::Sender<Arc<Names>>) {
     let mut book = Book::default();
     let mut asked = JoinSet::new();
     let mut files = interval(FILES);
@@ -69,7 +69,7 @@ pub async fn follow(mut lookup: Lookup, mut wanted: watch::Receiver<Wanted>, fou
 async fn answer(lookup: Lookup, ask: Ask) -> Told {
     let patience = ask.lane.patience();
     let answer = timeout(patience, lookup.look_up(&ask.name)).await;
-    let silent = |_| Err(Failure::Silent(format!("no answer within {patience:?}").into()));
+    let silent = |_| Err(Unfound::Silent(format!("no answer within {patience:?}").into()));
     (ask, answer.unwrap_or_else(silent))
 }
 
