@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::harness::{
-    Backend, Connection, Launch, NameServer, Pointsman, Site, Zone, echo_tcp, engine, free_port, get, holds, wait,
+    Backend, Connection, Launch, NameServer, Pointsman, Site, Zone, echo_tcp, engine, free_port, get, holds, run, wait,
 };
 
 /// Asks again and again until told to stop; every answer must be 200.
@@ -113,7 +113,7 @@ fn a_request_that_goes_in_circles_is_ended() {
     let answer = connection.request("GET", "ring.test", "/").expect("an answer");
     assert_eq!(answer.status, 508);
     assert!(answer.text().contains("goes in circles"), "{}", answer.text());
-    assert!(engine().differs("loop-page") || answer.text().contains("508 Loop Detected"), "{}", answer.text());
+    assert!(engine().differs("loop-page") || answer.text().contains("<h1>Loop Detected"), "{}", answer.text());
     let mut hops = 0.0;
     wait("the hops to be counted", || {
         hops = requests() - before;
@@ -175,6 +175,9 @@ fn instances_are_only_where_the_settings_permit_them() {
         running.wait_problem("denied", &[key, why]);
     }
     assert_eq!(get(running.http, "s.test", "/").expect("an answer").status, 503);
+    let url = ["explain", "http://ok.test/", "--admin", &running.admin.to_string()].map(str::to_owned);
+    let explained = run(&url.each_ref().map(String::as_str)).ok();
+    assert!(explained.contains(&format!("web.test:{port} (127.0.0.2:{port})")), "{explained}");
     // A name is judged again whenever it moves.
     names.set("web.test", at(3));
     running.wait_problem("denied", &["services/ok/one", "web.test", "127.0.0.3"]);
