@@ -19,8 +19,8 @@ use super::book::{Located, Unfound};
 
 /// The machine's own files.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
-/// How long a name server may take before it, or another, is asked again.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a name server may take before another, or it again, is asked.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Asks name servers.
 #[derive(Clone)]
@@ -98,6 +98,7 @@ fn settings(servers: &[SocketAddr]) -> (ResolverConfig, ResolverOpts) {
     let (domain, search, known) = config.into_parts();
     let servers = if servers.is_empty() { known } else { servers.iter().map(server).collect() };
     options.timeout = options.timeout.min(PATIENCE);
+    options.num_concurrent_reqs = 1;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // Answers are kept by us, and asked for again when they are over; the bound on lookups is ours too.
     options.cache_size = 0;
