@@ -17,7 +17,7 @@ use pointsman_table::Names;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::debug;
 
 use book::{Ask, Book, Lane, Located, Unfound};
 pub use lookup::Lookup;
@@ -69,23 +69,18 @@ pub async fn follow(mut lookup: Lookup, mut wanted: watch::Receiver<HostNames>, 
 async fn answer(lookup: Lookup, ask: Ask) -> Told {
     let patience = ask.lane.patience();
     let answer = timeout(patience, lookup.look_up(&ask.name)).await;
-    let silent = |_| Err(Unfound::Silent(format!("no answer within {patience:?}").into()));
+    let silent = |_| Err(Unfound::Silent("no answer".into()));
     (ask, answer.unwrap_or_else(silent))
 }
 
-/// Notes an answer, and logs it if it changes what is known.
+/// Notes an answer. What does not resolve is a problem of the keys, and logged as such.
 fn take(book: &mut Book, (Ask { name, lane }, answer): Told) {
-    let before = book.known(&name);
+    let before = book.known(&name).unwrap_or_default();
     book.take(&name, lane, answer, Instant::now());
-    let now = book.known(&name);
-    let (Some(now), had) = (now, before.unwrap_or_default()) else { return };
-    match &now.failure {
-        Some(why) if had.failure.is_none() => warn!("{name} does not resolve: {why}"),
-        None if had.failure.is_some() => info!("{name} resolves again: {:?}", now.addresses),
-        None if had.addresses != now.addresses && !had.addresses.is_empty() => {
-            info!("{name} moved from {:?} to {:?}", had.addresses, now.addresses);
-        }
-        _ => {}
+    let now = book.known(&name).unwrap_or_default();
+    // Some name servers tell another selection of many addresses each time: no line for the usual log.
+    if before.addresses != now.addresses {
+        debug!("{name} moved from {:?} to {:?}", before.addresses, now.addresses);
     }
 }
 
