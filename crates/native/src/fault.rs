@@ -24,6 +24,9 @@ pub(crate) enum Fault {
     /// No service takes the request.
     #[error("no service takes this request")]
     NoRoute,
+    /// The request has passed so many proxies that it goes in circles.
+    #[error("the request goes in circles")]
+    Loop,
     /// The service has no instance that takes work.
     #[error("the service has no instance that takes work")]
     NoInstance,
@@ -125,6 +128,8 @@ impl Fault {
             Self::TooManyConnections => (15, Some(503), Keys, Never),
             Self::UnaskedSwitch => (16, Some(502), Instance, Never),
             Self::Removed => (17, Some(504), Keys, Never),
+            // RFC 5842 §7.2.
+            Self::Loop => (18, Some(508), Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -150,6 +155,7 @@ pub const NAMES: &[&str] = &[
     "too_many_connections",
     "unasked_switch",
     "removed",
+    "loop",
 ];
 
 #[cfg(test)]
@@ -165,7 +171,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 18] = [
+    const ALL: [Fault; 19] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -184,6 +190,7 @@ mod tests {
         Fault::TooManyConnections,
         Fault::UnaskedSwitch,
         Fault::Removed,
+        Fault::Loop,
     ];
 
     #[test]

@@ -12,7 +12,7 @@ use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
 use crate::net::send::{send_moving, settle};
 use crate::net::stream::{ReadHalf, Stream, WriteHalf};
-use crate::pool::view::InstanceLive;
+use crate::pool::view::Reached;
 use crate::record::Meter;
 
 /// What a relay needs besides the two connections.
@@ -20,7 +20,7 @@ use crate::record::Meter;
 pub(crate) struct Relay<'a> {
     pub(crate) pool: &'a Buffers,
     pub(crate) deadline: &'a Deadline,
-    pub(crate) instance: &'a InstanceLive,
+    pub(crate) instance: Reached<'a>,
     /// Longest time in which no byte comes and none is acknowledged.
     pub(crate) idle: Duration,
 }
@@ -35,7 +35,7 @@ impl Relay<'_> {
         instance: &mut Stream,
         from_instance: &mut Input,
     ) {
-        let meter = Meter::of(self.instance);
+        let meter = Meter::of(self.instance.live);
         let moved = Cell::new(self.deadline.now());
         let (up, down) = (self.pace(&moved), self.pace(&moved));
         let ends = || up.late().min(self.instance.expires());

@@ -6,6 +6,7 @@
 //! | `settings` | flags, environment, file: parsed once into typed settings |
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
+//! | `names` | what the host names of instances resolve to |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store as long as a command runs |
@@ -21,6 +22,7 @@ pub mod commands;
 pub mod control;
 pub mod fleet;
 pub mod logging;
+pub mod names;
 pub mod notify;
 pub mod program;
 pub mod register;

@@ -17,14 +17,14 @@ pub(crate) struct Basis {
     pub(crate) limits: Arc<Limits>,
     pub(crate) config: JudgedTree<Config>,
     pub(crate) certs: JudgedTree<Certs>,
-    /// Whether the limits changed since the old table.
+    /// Whether what settings are judged by changed since the old table.
     pub(crate) stale: bool,
 }
 
 impl Basis {
     pub(crate) fn new(keys: &KeySet, old: &Self, limits: &Limits) -> Self {
-        let stale = *old.limits != *limits;
-        let limits = if stale { Arc::new(limits.clone()) } else { old.limits.clone() };
+        let stale = !old.limits.judge_alike(limits);
+        let limits = if *old.limits == *limits { old.limits.clone() } else { Arc::new(limits.clone()) };
         let config = old.config.next(keys.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
         let certs = old.certs.next(keys.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
         Self { limits, config, certs, stale }
@@ -34,6 +34,16 @@ impl Basis {
     pub(crate) fn retimed(&self, old: &Self) -> bool {
         let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
         (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
+    }
+
+    /// Whether we listen elsewhere than with the old table.
+    pub(crate) fn rebound(&self, old: &Self) -> bool {
+        self.limits.bound != old.limits.bound
+    }
+
+    /// Whether names resolve to something else than with the old table.
+    pub(crate) fn renamed(&self, old: &Self) -> bool {
+        self.limits.names != old.limits.names
     }
 
     /// Problems with keys that belong to no service.

@@ -1,12 +1,14 @@
 //! From keys to a table and its problems. Never fails: one service's bad keys touch no other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::basis::Basis;
-use crate::form::{Draft, Form, World};
+use crate::form::{Draft, Form};
 use crate::key_set::KeySet;
 use crate::limits::Limits;
 use crate::names::Protocol;
+use crate::placing::World;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::routing::{Difference, Routing};
 use crate::table::Table;
@@ -18,6 +20,8 @@ pub struct Compiled {
     pub table: Arc<Table>,
     /// All problems, ordered by key.
     pub problems: Vec<Problem>,
+    /// The host names of instances, served or not: what [`Limits::names`] should know.
+    pub names: BTreeSet<Box<str>>,
 }
 
 /// Compiles the keys. `previous` gives last good forms and everything that did not change.
@@ -34,12 +38,13 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     };
     let basis = Basis::new(keys, &old.basis, limits);
     let drafts = drafts(keys, old, &basis.limits, basis.stale);
-    let difference = Difference::between(&drafts, &old.forms, basis.stale);
+    let difference = Difference::between(&drafts, &old.forms, basis.stale || basis.rebound(&old.basis));
     let routing = Routing::new(&drafts, &old.routing, &basis.limits, &difference);
     let forms = finish(drafts, old, &basis, &routing);
     let problems = problems(keys, &basis, &routing, &forms);
+    let names = forms.iter().flat_map(|form| form.names.iter().cloned()).collect();
     let table = Table::new(old.generation() + 1, keys.revision(), basis, routing, forms);
-    Compiled { table: Arc::new(table), problems }
+    Compiled { table: Arc::new(table), problems, names }
 }
 
 /// All services, their settings judged, ordered by protocol and name.
@@ -63,6 +68,7 @@ fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, routing: &Routing)
         timeouts: &basis.config.value.timeouts,
         moved: !Arc::ptr_eq(&routing.listening, &old.routing.listening),
         retimed: basis.retimed(&old.basis),
+        renamed: basis.renamed(&old.basis),
     };
     drafts.into_iter().map(|draft| draft.finish(&world)).collect()
 }

@@ -15,9 +15,9 @@
 //! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
-//! | `capabilities`, `limits` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys |
+//! | `capabilities`, `limits`, `networks` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys; where instances may be |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
-//! | `ports` | who listens where, and which instances would be ourselves |
+//! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
 //! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals` | from a request to its service; owns precedence |
@@ -49,9 +49,11 @@ mod limits;
 mod literals;
 mod model;
 mod names;
+mod networks;
 mod pattern;
 mod pattern_set;
 mod pem;
+mod placing;
 mod policy;
 mod ports;
 mod prefixes;
@@ -75,9 +77,10 @@ pub use explain::{Explanation, Verdict};
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance};
-pub use limits::Limits;
+pub use limits::{Limits, Names, Resolved};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
 pub use names::{InstanceName, Protocol, ServiceName};
+pub use networks::{Area, Networks, Places};
 pub use pattern::Pattern;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind};

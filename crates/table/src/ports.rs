@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::address::{Bind, HostPattern};
 use crate::instance::Target;
 use crate::limits::Limits;
+use crate::model::Service;
 use crate::names::ServiceName;
 
 /// What a TCP service asks for.
@@ -120,20 +122,26 @@ fn overlaps(a: IpAddr, b: IpAddr) -> bool {
     a == b || a.is_unspecified() || b.is_unspecified()
 }
 
-/// Every address that we listen on.
+/// Every address that we really listen on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listening {
-    /// Ordered.
-    sockets: Box<[(u16, IpAddr)]>,
+    /// Ordered, each with the TCP service that asked for it.
+    sockets: Box<[(u16, IpAddr, Option<ServiceName>)]>,
     /// This machine's addresses, ordered.
     local: Box<[IpAddr]>,
 }
 
 impl Listening {
-    /// Our own addresses and those of TCP services.
-    pub(crate) fn new(limits: &Limits, binds: impl Iterator<Item = Bind>) -> Self {
-        let own = limits.own.iter().map(|own| (own.port(), own.ip().to_canonical()));
-        let mut sockets: Vec<_> = own.chain(binds.map(|bind| (bind.port, bind.address.to_canonical()))).collect();
+    /// Our own addresses, and those of TCP services that are bound: all that are claimed, if nobody has tried.
+    pub(crate) fn new<'a>(limits: &Limits, claimed: impl Iterator<Item = (Bind, &'a ServiceName)>) -> Self {
+        let claimed: BTreeMap<_, _> = claimed.collect();
+        let bound = match &limits.bound {
+            Some(bound) => bound.iter().map(|bind| (*bind, claimed.get(bind).map(|name| (*name).clone()))).collect(),
+            None => claimed.into_iter().map(|(bind, name)| (bind, Some(name.clone()))).collect::<Vec<_>>(),
+        };
+        let own = limits.own.iter().map(|own| (own.port(), own.ip().to_canonical(), None));
+        let bound = bound.into_iter().map(|(bind, name)| (bind.port, bind.address.to_canonical(), name));
+        let mut sockets: Vec<_> = own.chain(bound).collect();
         sockets.sort_unstable();
         sockets.dedup();
         let mut local: Box<[_]> = limits.local.iter().map(IpAddr::to_canonical).collect();
@@ -141,13 +149,34 @@ impl Listening {
         Self { sockets: sockets.into(), local }
     }
 
-    /// Our own address, if a connection to this target would reach one.
-    pub(crate) fn reached_by(&self, target: &Target) -> Option<SocketAddr> {
-        let (address, port) = endpoint(target)?;
-        let first = self.sockets.partition_point(|&(have, _)| have < port);
-        let same_port = self.sockets[first..].iter().take_while(|(have, _)| *have == port);
-        let ours = same_port.map(|&(_, ours)| ours).find(|&ours| self.reaches(address, ours))?;
-        Some(SocketAddr::new(ours, port))
+    /// One address of a TCP service.
+    pub(crate) fn only(limits: &Limits, bind: Bind) -> Self {
+        Self::new(
+            &Limits { own: Box::default(), bound: Some(Arc::new([bind].into())), ..limits.clone() },
+            [].into_iter(),
+        )
+    }
+
+    /// Whether an instance of this service leads to us.
+    pub(crate) fn is_reached_by(&self, service: &Service) -> bool {
+        { &service.instances }.iter().any(|instance| match &instance.target {
+            Target::Socket(address) => self.reached_by(*address).is_some(),
+            Target::Name(..) => instance.resolved.iter().any(|address| self.reached_by(*address).is_some()),
+            Target::Unix(_) => false,
+        })
+    }
+
+    /// Who listens there, in words, if a connection to this address would reach us.
+    pub(crate) fn reached_by(&self, address: SocketAddr) -> Option<String> {
+        let (address, port) = (address.ip().to_canonical(), address.port());
+        let first = self.sockets.partition_point(|(have, ..)| *have < port);
+        let mut same_port = self.sockets[first..].iter().take_while(|(have, ..)| *have == port);
+        let (_, ours, service) = same_port.find(|(_, ours, _)| self.reaches(address, *ours))?;
+        let ours = SocketAddr::new(*ours, port);
+        Some(match service {
+            Some(name) => format!("the balancer itself listens on {ours} for tcp service {name}"),
+            None => format!("the balancer itself listens on {ours}"),
+        })
     }
 
     fn reaches(&self, address: IpAddr, ours: IpAddr) -> bool {
@@ -159,16 +188,5 @@ impl Listening {
 
     fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback() || address.is_unspecified() || self.local.binary_search(&address).is_ok()
-    }
-}
-
-/// A target's IP address and port, if they are known without resolving. RFC 6761 §6.3: `localhost` is loopback.
-fn endpoint(target: &Target) -> Option<(IpAddr, u16)> {
-    match target {
-        Target::Socket(socket) => Some((socket.ip().to_canonical(), socket.port())),
-        Target::Name(name, port) if &**name == "localhost" || name.ends_with(".localhost") => {
-            Some((IpAddr::from([127, 0, 0, 1]), *port))
-        }
-        Target::Name(..) | Target::Unix(_) => None,
     }
 }

@@ -48,6 +48,10 @@ pub enum ProblemKind {
     PortTaken,
     /// The instance is one of our own listening or admin addresses.
     Loop,
+    /// An instance's host name does not resolve. It keeps its last addresses; without any, it is left out.
+    Unresolved,
+    /// The instance is where the settings permit none; it is left out.
+    Denied,
     /// A key that this engine does not honour.
     Unsupported,
     /// The listening address cannot be bound. Found by the engine, which retries.
@@ -69,6 +73,8 @@ impl ProblemKind {
             Self::Shadowed => "shadowed",
             Self::PortTaken => "port_taken",
             Self::Loop => "loop",
+            Self::Unresolved => "unresolved",
+            Self::Denied => "denied",
             Self::Unsupported => "unsupported",
             Self::Listen => "listen",
             Self::Rejected => "rejected",

@@ -23,7 +23,7 @@ pub(crate) struct Difference {
 }
 
 impl Difference {
-    /// `old`: the forms of the old table.
+    /// `old`: the forms of the old table. `stale`: something else that routing depends on changed.
     pub(crate) fn between(drafts: &[Draft<'_>], old: &[Arc<Form>], stale: bool) -> Self {
         let judged = stale || drafts.len() != old.len() || drafts.iter().any(Draft::is_judged_anew);
         Self { judged, http: judged && !same_http(drafts, old) }
@@ -78,7 +78,8 @@ impl Routing {
         let claims: Vec<_> = tcp.iter().map(|draft| claim(draft)).collect();
         let ports = allot(&claims, limits);
         let clashes = Clashes { web, tcp, limits }.problems(&http, &ports);
-        let listening = Listening::new(limits, ports.shares.keys().copied());
+        let listening =
+            Listening::new(limits, ports.shares.iter().map(|(bind, share)| (*bind, claims[share.first()].name)));
         let listening = if listening == *old.listening { old.listening.clone() } else { Arc::new(listening) };
         let (tcp, sni) = numbered(&ports, web.len());
         Self { http, tcp, sni: Arc::new(sni), listening, clashes }

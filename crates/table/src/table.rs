@@ -10,6 +10,7 @@ use crate::form::Form;
 use crate::index::Found;
 use crate::model::{Config, Service};
 use crate::names::Protocol;
+use crate::ports::Listening;
 use crate::routing::Routing;
 
 /// An immutable routing table: one revision of the keys, compiled.
@@ -89,6 +90,12 @@ impl Table {
     /// name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
     pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
         self.routing.sni.get(&bind).map(|names| &**names).unwrap_or_default()
+    }
+
+    /// Whether an instance is behind this address: if somebody else listens there, the port is not ours to take.
+    pub fn leads_to(&self, bind: Bind) -> bool {
+        let listening = Listening::only(&self.basis.limits, bind);
+        self.services.iter().any(|service| listening.is_reached_by(service))
     }
 
     /// Finds the service for a request. `host` is the Host header or authority as received (any case, port ignored);

@@ -13,6 +13,10 @@ use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
+/// How many proxies a request may have passed: more is a loop through several balancers or names, which no check of one
+/// balancer's keys can find. The HAProxy engine has the same limit.
+const MOST_HOPS: usize = 16;
+
 /// What a head leads to.
 #[derive(Debug)]
 pub(crate) enum Decision {
@@ -106,6 +110,9 @@ pub(crate) fn head_limits(config: &Config) -> HeadLimits {
 pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
     if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(head.target)) {
         return Decision::Health;
+    }
+    if head.hops >= MOST_HOPS {
+        return Decision::Refuse(Fault::Loop);
     }
     let Some(route) = view.table.route(head.host, head.target) else {
         return Decision::Refuse(Fault::NoRoute);

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
 use crate::net::pace::Pace;
-use crate::pool::view::InstanceLive;
+use crate::pool::view::Reached;
 use crate::record::Meter;
 
 /// A response on its way down.
@@ -21,7 +21,7 @@ use crate::record::Meter;
 pub(crate) struct Down<'a> {
     pub(crate) cx: &'a Cx<'a>,
     pub(crate) plan: &'a Plan,
-    pub(crate) instance: &'a InstanceLive,
+    pub(crate) instance: Reached<'a>,
     pub(crate) progress: &'a Progress,
     /// What the client is to be told, and how.
     pub(crate) side: ClientSide,
@@ -216,7 +216,7 @@ impl Down<'_> {
         }
         self.progress.set_answer(answer);
         let (count, sent) = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client).await;
-        Meter::of(self.instance).down(count);
+        Meter::of(self.instance.live).down(count);
         sent.map_err(|_| Fault::ClientGone)
     }
 }

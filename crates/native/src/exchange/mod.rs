@@ -158,7 +158,7 @@ async fn attempt(
     }
     // It owes an answer from now on, however long it took to read.
     progress.set_moved(cx.deadline.now());
-    Meter::of(instance).up(plan.held.len());
+    Meter::of(instance.live).up(plan.held.len());
     let mut input = Input::new(Size::Page);
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
@@ -208,7 +208,7 @@ async fn move_both(
         return down.run().await;
     }
     let deadline = cx.worker.timers.deadline();
-    let meter = Meter::of(instance);
+    let meter = Meter::of(instance.live);
     let up = Up {
         cx,
         plan,

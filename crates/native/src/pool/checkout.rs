@@ -8,9 +8,8 @@ use pointsman_engine::live::Room;
 use tracing::{info, warn};
 
 use super::connect::{Connected, connect};
-use super::connections::Pool;
 use super::pick::{Tried, pick};
-use super::view::{Home, InstanceLive, ServiceLive};
+use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
@@ -28,8 +27,8 @@ const ANY_AGE: u64 = u64::MAX;
 pub(crate) struct Checkout {
     hold: Hold,
     pub(crate) link: Link,
-    /// Where the connection may be kept.
-    pool: Rc<Pool>,
+    /// The way that the connection took.
+    way: Rc<Way>,
     /// The connection has answered a request before: it may turn out to be closed.
     pub(crate) reused: bool,
 }
@@ -62,8 +61,8 @@ impl Drop for Hold {
 
 impl Checkout {
     /// The connection and the instance.
-    pub(crate) fn parts(&mut self) -> (&mut Link, &InstanceLive) {
-        (&mut self.link, &self.hold.instance)
+    pub(crate) fn parts(&mut self) -> (&mut Link, Reached<'_>) {
+        (&mut self.link, Reached { live: &self.hold.instance, way: &self.way })
     }
 
     /// The instance.
@@ -78,8 +77,8 @@ impl Checkout {
 
     /// Ends the work and keeps the connection for the next request.
     pub(crate) fn keep(self, home: &Home, now: u64) {
-        let Self { link: Link::Http1(stream), pool, .. } = self;
-        home.pools.keep(&pool, stream, now);
+        let Self { link: Link::Http1(stream), way, .. } = self;
+        home.pools.keep(&way.pool, stream, now);
     }
 }
 
@@ -138,22 +137,22 @@ async fn with_connection(
     reuse: Reuse,
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
-    if let Some((stream, pool)) = pooled(home, &hold.instance, reuse, deadline.now()) {
-        return Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: true });
+    if let Some((stream, way)) = pooled(home, &hold.instance, reuse, deadline.now()) {
+        return Ok(Checkout { hold, link: Link::Http1(stream), way, reused: true });
     }
     // Boxed, as few requests need one: its memory would be every exchange's.
-    let connected = match Box::pin(new_connection(home, live, &hold, deadline)).await {
+    let connected = match Box::pin(new_connection(live, &hold, deadline)).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             home.pools.clear();
-            Box::pin(new_connection(home, live, &hold, deadline)).await
+            Box::pin(new_connection(live, &hold, deadline)).await
         }
         connected => connected,
     };
     match connected {
-        Ok((stream, pool)) => {
+        Ok((stream, way)) => {
             connected_to(live, hold.index);
-            Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: false })
+            Ok(Checkout { hold, link: Link::Http1(stream), way, reused: false })
         }
         Err(fault) => {
             connect_failed(live, hold.index, fault, deadline.now());
@@ -170,9 +169,9 @@ fn pooled(home: &Home, instance: &InstanceLive, reuse: Reuse, now: u64) -> Optio
     }
 }
 
-async fn new_connection(home: &Home, live: &ServiceLive, hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
+async fn new_connection(live: &ServiceLive, hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
     let instance = &live.service.instances[hold.index];
-    connect(home, instance, &hold.instance, live.service.timeouts.connect, deadline).await
+    connect(instance, &hold.instance, live.service.timeouts.connect, deadline).await
 }
 
 /// An instance took a connection.

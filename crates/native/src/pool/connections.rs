@@ -41,8 +41,7 @@ impl Pool {
         self.users.get()
     }
 
-    /// A pool that keeps nothing: the way to an instance that left the table.
-    pub(crate) fn unused(via: Via) -> Rc<Self> {
+    fn unused(via: Via) -> Rc<Self> {
         Rc::new(Self { via, idle: RefCell::default(), users: Cell::new(0) })
     }
 }

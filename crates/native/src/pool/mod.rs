@@ -7,7 +7,7 @@
 //! | `candidates` | the instances that requests are spread over, as a list |
 //! | `view` | a table beside this worker's state for it |
 //! | `pick` | which instance |
-//! | `connect` | a new connection, names resolved |
+//! | `connect` | a new connection |
 //! | `checkout` | an instance with a connection to it, for one request |
 //! | `bench` | picking without an engine, for the bench |
 

@@ -367,6 +367,8 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::Shadowed,
     ProblemKind::PortTaken,
     ProblemKind::Loop,
+    ProblemKind::Unresolved,
+    ProblemKind::Denied,
     ProblemKind::Unsupported,
     ProblemKind::Listen,
     ProblemKind::Rejected,

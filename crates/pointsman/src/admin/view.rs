@@ -74,6 +74,9 @@ pub struct InstanceView {
     pub name: String,
     /// Its address.
     pub target: String,
+    /// What its host name resolves to.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub resolved: Vec<String>,
     /// 0 to 256.
     pub weight: u16,
     /// Maximum concurrent connections.
@@ -240,6 +243,7 @@ impl InstanceView {
         Self {
             name: instance.name.to_string(),
             target: instance.target.to_string(),
+            resolved: instance.resolved.iter().map(ToString::to_string).collect(),
             weight: instance.weight,
             max_connections: instance.max_connections.map(Into::into),
             state: state.to_owned(),

@@ -62,7 +62,11 @@ fn service_lines(service: &ServiceView) -> String {
 }
 
 fn instance_line(instance: &InstanceView) -> String {
-    format!("    {} {} {}\n", instance.name, instance.target, instance_words(instance))
+    let resolved = match instance.resolved.as_slice() {
+        [] => String::new(),
+        some => format!(" ({})", some.join(", ")),
+    };
+    format!("    {} {}{resolved} {}\n", instance.name, instance.target, instance_words(instance))
 }
 
 fn passed_over_line(choice: &ChoiceView) -> String {

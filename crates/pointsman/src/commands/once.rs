@@ -30,6 +30,8 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
         own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
         local: local::addresses().into(),
         capabilities: settings.engine.capabilities(),
+        places: settings.places.clone(),
+        ..Limits::default()
     };
     Ok(compile(&key_set, None, &limits))
 }

@@ -99,6 +99,7 @@ mod tests {
         let instance = |name: &str, weight| InstanceView {
             name: name.to_owned(),
             target: "10.0.0.1:80".to_owned(),
+            resolved: Vec::new(),
             weight,
             max_connections: None,
             state: "up".to_owned(),

@@ -1,6 +1,7 @@
 //! `pointsman run`: binds, starts the engine and the control side, and stops them in order. Decides nothing in between.
 //!
 //! ```text
+//! names::follow <-> control::run   (host names of instances)
 //! store.follow -> control::run -> tables -> native::run (its own threads) -> applied -> control::run
 //!                            \-> status -> admin::serve        signals -> phase -> native::run
 //! ```
@@ -21,10 +22,12 @@ use crate::admin::{self, Figures, Hosts, Pages};
 use crate::control::{self, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
+use crate::names::{self, HostNames, Lookup};
 use crate::notify;
 use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
 use crate::sys;
 use pointsman_engine::live::Registry;
+use pointsman_engine::sockets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, NativeSettings};
@@ -68,7 +71,8 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
         engine: settings.engine.word(),
     };
     let hosts = Hosts::new(&settings.admin_hosts);
-    let parts = Parts { store, bound, listener, hosts, signals, reload, about };
+    let lookup = Lookup::new(&settings.resolvers);
+    let parts = Parts { store, bound, listener, hosts, signals, reload, about, lookup };
     parts.serve(inputs(settings, &addresses), workers, &addresses, ready).await
 }
 
@@ -140,6 +144,7 @@ struct Parts {
     signals: Signals,
     reload: Reload,
     about: About,
+    lookup: Lookup,
 }
 
 impl Parts {
@@ -156,12 +161,16 @@ impl Parts {
         let (updates, control_updates) = mpsc::channel(UPDATES);
         let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
         let (status, admin_status) = watch::channel(Status::new());
+        let (wanted, names_wanted) = watch::channel(HostNames::default());
+        let (names, control_names) = watch::channel(Arc::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let figures = self.bound.figures(workers);
         let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
             applied: control_applied,
+            names: control_names,
+            wanted,
             tables,
             status: status.clone(),
         };
@@ -179,6 +188,7 @@ impl Parts {
             tokio::join!(
                 self.store.follow(updates, condition),
                 control::run(inputs, channels),
+                names::follow(self.lookup, names_wanted, names),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -236,6 +246,8 @@ fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
     ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
+        places: settings.places.clone(),
+        probe: sockets::probe,
         local: local::addresses,
         capabilities: settings.engine.capabilities(),
         defaults: Defaults::new(settings.health_uri.as_deref()),

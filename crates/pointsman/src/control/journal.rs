@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pointsman_table::{Problem, Table};
+use pointsman_table::{Problem, ProblemKind, Table};
 use tokio::time::Instant;
 
 use super::Status;
@@ -24,6 +24,8 @@ const MOST_LINES: usize = 50;
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     known: BTreeSet<Problem>,
+    /// Names that did not resolve at the last report, for the first time.
+    young: BTreeSet<Problem>,
     said: Option<String>,
     reported: Option<Instant>,
     due: Option<Instant>,
@@ -49,7 +51,7 @@ impl Journal {
     pub(super) fn report(&mut self, now: Instant, status: &Status) -> Vec<LogLine> {
         self.due = None;
         self.reported = Some(now);
-        let mut lines = self.problems(status);
+        let mut lines = self.problems(now, status);
         let line = status.table.as_deref().map(serving);
         if line.is_some() && self.said != line {
             lines.extend(line.clone().map(LogLine::Info));
@@ -58,8 +60,18 @@ impl Journal {
         lines
     }
 
-    fn problems(&mut self, status: &Status) -> Vec<LogLine> {
-        let now: BTreeSet<Problem> = status.problems().cloned().collect();
+    fn problems(&mut self, time: Instant, status: &Status) -> Vec<LogLine> {
+        // A new name is being looked up, and usually found at once: only if it is still unresolved at the next report, that
+        // is news.
+        let is_young = |problem: &Problem| {
+            let seen = self.known.contains(problem) || self.young.contains(problem);
+            problem.kind == ProblemKind::Unresolved && !seen
+        };
+        let (young, now): (BTreeSet<_>, BTreeSet<_>) = status.problems().cloned().partition(is_young);
+        if !young.is_empty() {
+            self.due = Some(time + PACE);
+        }
+        self.young = young;
         let new = now.difference(&self.known).map(|problem| LogLine::Warn(problem.to_string()));
         let gone = self.known.difference(&now);
         let gone = gone.map(|problem| LogLine::Info(format!("no longer a problem: {problem}")));
@@ -127,8 +139,6 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::ProblemKind;
-
     use super::*;
 
     fn problem(key: &str) -> Problem {
@@ -157,6 +167,19 @@ mod tests {
         ] {
             assert_eq!(journal.report(now, &status(keys)), expected, "{keys:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_found_at_once_is_no_news() {
+        let unresolved = || Problem { kind: ProblemKind::Unresolved, ..problem("/a") };
+        let status = |problems: Vec<Problem>| Status { found: problems.into(), ..Status::new() };
+        let (mut journal, now) = (Journal::default(), Instant::now());
+        assert_eq!(journal.report(now, &status(vec![unresolved()])), []);
+        assert_eq!(journal.due(), Some(now + PACE), "it is looked at again");
+        assert_eq!(journal.report(now, &status(vec![])), []);
+        assert_eq!(journal.report(now, &status(vec![unresolved()])), []);
+        assert_eq!(journal.report(now, &status(vec![unresolved()])).len(), 1);
+        assert_eq!(journal.report(now, &status(vec![])).len(), 1, "no longer a problem");
     }
 
     #[test]

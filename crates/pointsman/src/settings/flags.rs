@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use pointsman_store::Api;
+use pointsman_table::Area;
 
 use super::choice::Choice;
 use super::docker_host::DockerHost;
@@ -240,6 +241,45 @@ pub static FLAGS: &[Flag] = &[
                 "haproxy" => Engine::Haproxy,
                 other => return Err(format!("{other:?} is not an engine; write native or haproxy")),
             };
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "instances-allow",
+        value: "PLACE",
+        group: Group::Serve,
+        help: "Where instances may be, and nowhere else: a network (10.0.0.0/8), an address, loopback, private, \
+               link-local, all, or a path of Unix sockets. May be given more than once",
+        default: "everywhere, except for link-local addresses",
+        many: true,
+        read: |draft, choice| {
+            draft.places.allow = Area::parse(&choice.values.join(","))?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "instances-deny",
+        value: "PLACE",
+        group: Group::Serve,
+        help: "Where instances may not be, even if --instances-allow permits it. May be given more than once",
+        many: true,
+        read: |draft, choice| {
+            draft.places.deny = Area::parse(&choice.values.join(","))?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "resolver",
+        value: "IP[:PORT]",
+        group: Group::Serve,
+        help: "Name server that is asked for the host names of instances. May be given more than once",
+        default: "those of /etc/resolv.conf",
+        many: true,
+        read: |draft, choice| {
+            draft.resolvers = choice.values.iter().map(|text| parse::resolver(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
         ..PLAIN

@@ -112,6 +112,8 @@ impl Draft {
             admin_hosts: self.admin_hosts,
             engine: self.engine,
             haproxy: self.haproxy,
+            places: self.places,
+            resolvers: self.resolvers,
             agent: self.agent,
             state,
             name: self.name,

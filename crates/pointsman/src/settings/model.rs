@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::Capabilities;
+use pointsman_table::{Capabilities, Places};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
@@ -99,6 +99,10 @@ pub struct Settings {
     pub engine: Engine,
     /// How to run HAProxy.
     pub haproxy: HaproxySettings,
+    /// Where instances may be.
+    pub places: Places,
+    /// The name servers to ask; none: those of the machine.
+    pub resolvers: Vec<SocketAddr>,
     /// How to follow Docker.
     pub agent: AgentSettings,
     /// The folder for the balancer's own files; `None`: nothing needs it, and there is no default place for it.
@@ -129,6 +133,8 @@ pub(super) struct Draft {
     pub(super) admin_hosts: Vec<Box<str>>,
     pub(super) engine: Engine,
     pub(super) haproxy: HaproxySettings,
+    pub(super) places: Places,
+    pub(super) resolvers: Vec<SocketAddr>,
     pub(super) agent: AgentSettings,
     pub(super) name: Option<String>,
     pub(super) workers: Option<NonZeroUsize>,
@@ -154,6 +160,8 @@ impl Default for Draft {
             admin_hosts: Vec::new(),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
+            places: Places::default(),
+            resolvers: Vec::new(),
             agent: AgentSettings::default(),
             name: None,
             workers: None,

@@ -20,6 +20,7 @@ mod harness;
 mod http;
 mod kinds;
 mod log;
+mod names;
 mod notify;
 mod nuances;
 mod outage;

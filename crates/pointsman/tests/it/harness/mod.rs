@@ -3,6 +3,7 @@
 
 mod backend;
 mod client;
+mod dns;
 mod engine;
 mod etcd;
 mod haproxy;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use backend::{Backend, pattern};
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};
+pub(crate) use dns::{NameServer, Zone};
 pub(crate) use engine::{ENGINES, Engine, engine};
 pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
 pub(crate) use haproxy::is_haproxy;
