@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 
 use super::counters::{InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
-use super::health::{Health, Slots};
+use super::health::{Asked, Health, Slots};
 use super::snapshot::{Addressed, InstanceStats, ServiceStats, Snapshot, Working};
 
 /// How long counters of something that left the table are kept.
@@ -22,6 +22,7 @@ pub struct Registry {
     epoch: Instant,
     faults: &'static [&'static str],
     workers: Box<[WorkerStats]>,
+    asked: Box<[Asked]>,
     known: Mutex<Known>,
 }
 
@@ -62,7 +63,8 @@ impl Registry {
     #[expect(clippy::disallowed_methods, reason = "time begins here")]
     pub fn new(workers: usize, faults: &'static [&'static str]) -> Self {
         assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
-        Self { epoch: Instant::now(), faults, workers: per_worker(workers), known: Mutex::default() }
+        let (stats, asked) = (per_worker(workers), per_worker(workers));
+        Self { epoch: Instant::now(), faults, workers: stats, asked, known: Mutex::default() }
     }
 
     /// When it began: the zero of every coarse clock.
@@ -73,6 +75,11 @@ impl Registry {
     /// What one worker counts of itself.
     pub fn worker(&self, worker: usize) -> &WorkerStats {
         &self.workers[worker]
+    }
+
+    /// What other workers ask this one for.
+    pub fn asked(&self, worker: usize) -> &Asked {
+        &self.asked[worker]
     }
 
     /// Open client connections, all workers together.
@@ -90,8 +97,9 @@ impl Registry {
         let workers = self.workers.len();
         let mut known = self.lock();
         let flips = Arc::clone(&known.service(service, workers).shared.flips);
+        let slots = || Arc::new(Slots::new(workers));
         let shared =
-            || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: Slots::default() };
+            || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: slots() };
         let way = (instance.target.clone(), instance.tls);
         let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
         known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
