@@ -226,7 +226,7 @@ mod tests {
         let pools = Pools::new(10);
         let (plain, tls) = (pools.join(via(false)), pools.join(via(true)));
         let (one, _far) = stream();
-        pools.keep(&plain, one, 0);
+        pools.keep(&plain, one, 0, None);
         assert!(pools.take(&tls, 0, 500).is_none());
         assert!(pools.take(&plain, 0, 500).is_some());
     }

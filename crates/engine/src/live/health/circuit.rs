@@ -145,7 +145,7 @@ impl Circuit {
 mod tests {
     use super::*;
 
-    fn check(before: Circuit, event: ConnectEvent, after: Circuit, flip: Option<Flip>) {
+    fn check(before: Circuit, event: HealthEvent, after: Circuit, flip: Option<Flip>) {
         let step = before.step(1_000, &EjectionRules::default(), event);
         assert_eq!(step, (after, flip), "{before:?} {event:?} at 1,000");
     }
