@@ -42,6 +42,8 @@ pub(crate) struct Checkout {
     pool: Rc<Pool>,
     /// The connection has answered a request before: it may turn out to be closed.
     pub(crate) reused: bool,
+    /// How many requests the instance had answered then.
+    answers: u32,
 }
 
 /// A connection to an instance.
@@ -85,6 +87,11 @@ impl Drop for Hold {
 }
 
 impl Checkout {
+    fn new(hold: Hold, (stream, pool): Connected, reused: bool) -> Self {
+        let answers = hold.instance.answers.get();
+        Self { hold, link: Link::Http1(stream), pool, reused, answers }
+    }
+
     /// The connection and the instance.
     pub(crate) fn parts(&mut self) -> (&mut Link, &InstanceLive) {
         (&mut self.link, &self.hold.instance)
@@ -102,14 +109,15 @@ impl Checkout {
         home.pools.keep(&pool, stream, now, limited);
     }
 
-    /// Notes that the instance did not answer, where this fault says so. A reused connection that closed before a byte
-    /// says nothing: the instance may have closed it while it was idle. `silent`: not a byte came.
+    /// Notes that the instance did not answer, where this fault says so. It says nothing if other requests were answered
+    /// meanwhile, as a slow endpoint is no dead instance; nor if a reused connection closed before a byte, as the instance
+    /// may have closed it while it was idle. `silent`: not a byte came.
     pub(crate) fn unanswered(&self, fault: Fault, silent: bool, now: u64) {
         let judged = match fault {
             Fault::NoAnswer => !(self.reused && silent),
             fault => matches!(fault, Fault::ServerTimeout | Fault::BadResponse(_)),
         };
-        if judged {
+        if judged && self.answers == self.hold.instance.answers.get() {
             failed(&self.hold.live, &self.hold.instance, fault, now);
         }
     }
@@ -117,6 +125,7 @@ impl Checkout {
 
 /// Notes that an instance of the service answered a request, or took a connection of a TCP service.
 pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive) {
+    instance.answers.set(instance.answers.get().wrapping_add(1));
     if instance.shared.health.succeeded() {
         info!("{} is up again", live.describe(instance));
     }
@@ -181,7 +190,7 @@ async fn with_connection(home: &Home, hold: Hold, reuse: Reuse, deadline: &Deadl
     let limit = hold.live.service.timeouts.connect;
     hold.instance.shared.health.approach(deadline.now(), u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     if let Some((stream, pool)) = pooled(home, &hold.instance, reuse, deadline.now()) {
-        return Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: true });
+        return Ok(Checkout::new(hold, (stream, pool), true));
     }
     make_place(home, &hold, deadline).await;
     let connected = match new_connection(home, &hold, deadline).await {
@@ -193,12 +202,12 @@ async fn with_connection(home: &Home, hold: Hold, reuse: Reuse, deadline: &Deadl
         connected => connected,
     };
     match connected {
-        Ok((stream, pool)) => {
+        Ok(connected) => {
             // Of HTTP more is expected: an answer.
             if hold.live.service.protocol == Protocol::Tcp {
                 succeeded(&hold.live, &hold.instance);
             }
-            Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: false })
+            Ok(Checkout::new(hold, connected, false))
         }
         Err(fault) => {
             connect_failed(&hold, fault, deadline.now());

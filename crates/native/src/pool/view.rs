@@ -89,6 +89,8 @@ pub(crate) struct InstanceLive {
     expires: Cell<u64>,
     /// The newest table gives it no new work.
     idle: Cell<bool>,
+    /// How many requests it has answered, as this worker knows.
+    pub(crate) answers: Cell<u32>,
 }
 
 /// The ways to an instance: one for a fixed address, one for each address of a host name. The one that took the last
@@ -275,6 +277,7 @@ impl InstanceLive {
             ways: RefCell::new(Ways::fixed(instance, home)),
             expires: Cell::new(u64::MAX),
             idle: Cell::new(false),
+            answers: Cell::new(0),
         }
     }
 

@@ -23,6 +23,7 @@ mod log;
 mod notify;
 mod nuances;
 mod outage;
+mod queue;
 mod readme;
 mod register;
 mod requests;

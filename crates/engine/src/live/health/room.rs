@@ -77,6 +77,11 @@ impl Room {
         self.waiting.load(SeqCst) > 0
     }
 
+    /// How many wait.
+    pub fn queued(&self) -> u64 {
+        self.waiting.load(SeqCst).into()
+    }
+
     /// There may be room: a slot was given back, or other instances take work. The first in the queue looks.
     pub fn call(&self) {
         if self.has_queue() {
