@@ -98,8 +98,7 @@ impl Registry {
         let mut known = self.lock();
         let flips = Arc::clone(&known.service(service, workers).shared.flips);
         let slots = || Arc::new(Slots::new(workers));
-        let shared =
-            || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: slots() };
+        let shared = || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: slots() };
         let way = (instance.target.clone(), instance.tls);
         let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
         known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take()

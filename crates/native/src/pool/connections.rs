@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pointsman_engine::live::{Kept, Slots};
+use pointsman_engine::live::{IdlePlace, Slots};
 
 use super::via::Via;
 use crate::net::stream::Stream;
@@ -58,7 +58,7 @@ struct Idle {
     stream: Stream,
     since: u64,
     /// Its place in the `maxconn` of the instance that it was last used for.
-    place: Option<Kept>,
+    place: Option<IdlePlace>,
 }
 
 impl Pools {
@@ -119,7 +119,7 @@ impl Pools {
         }
     }
 
-    fn place(&self, pool: &Rc<Pool>, slots: &Arc<Slots>, worker: usize) -> Kept {
+    fn place(&self, pool: &Rc<Pool>, slots: &Arc<Slots>, worker: usize) -> IdlePlace {
         let mut limited = self.limited.borrow_mut();
         let pools = limited.entry(Arc::as_ptr(slots)).or_default();
         if !pools.iter().any(|known| Rc::ptr_eq(known, pool)) {

@@ -172,7 +172,9 @@ impl ServiceLive {
                 None => home.with_rng(|rng| rng.usize(..1 << 20)),
             }),
             credit: match before {
-                Some(before) => home.with_rng(|rng| turns::carried_credit(&before.service, &before.credit, service, rng)),
+                Some(before) => {
+                    home.with_rng(|rng| turns::carried_credit(&before.service, &before.credit, service, rng))
+                }
                 None => service.instances.iter().map(|_| Cell::default()).collect(),
             },
             candidates: RefCell::default(),
@@ -212,7 +214,9 @@ impl ServiceLive {
         for (instance, live) in self.service.instances.iter().zip(&self.instances) {
             match next.find(instance) {
                 None => live.retire(home, expires),
-                Some(_) if instance.max_connections.is_none() && next.limit(instance).is_some() => live.close_idle(home),
+                Some(_) if instance.max_connections.is_none() && next.limit(instance).is_some() => {
+                    live.close_idle(home)
+                }
                 Some(_) => {}
             }
         }

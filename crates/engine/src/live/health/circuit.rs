@@ -114,9 +114,7 @@ impl Circuit {
     #[must_use]
     pub fn step(self, now: u64, rules: &EjectionRules, event: HealthEvent) -> (Self, Option<Flip>) {
         match (self, event) {
-            (Closed { failures }, Failed) if failures + 1 < rules.failures => {
-                (Closed { failures: failures + 1 }, None)
-            }
+            (Closed { failures }, Failed) if failures + 1 < rules.failures => (Closed { failures: failures + 1 }, None),
             (Closed { .. }, Failed) => Self::eject(now, rules, 0),
             (Closed { .. }, Succeeded) => (Closed { failures: 0 }, None),
             (Closed { .. }, Trying { .. }) => (self, None),

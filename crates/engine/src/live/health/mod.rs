@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use circuit::{Circuit, EjectionRules, Flip, HealthEvent};
 pub use room::{Place, Rank, Room};
-pub use slots::{Asked, Kept, Slots, Wanted};
+pub use slots::{Asked, IdlePlace, Slots, Wanted};
 
 /// An instance's [`Circuit`], shared by all workers.
 ///

@@ -1,7 +1,10 @@
 //! How much of an instance's `maxconn` is used: by work, and by connections that workers keep idle. Queues nobody: that
 //! is [`Room`](super::Room).
 
-#![expect(clippy::disallowed_types, reason = "locked only where a `maxconn` is used up and idle connections are in the way")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "locked only where a `maxconn` is used up and idle connections are in the way"
+)]
 
 use std::num::NonZeroU32;
 use std::pin::pin;
@@ -48,9 +51,9 @@ impl Slots {
     }
 
     /// Counts a connection that a worker keeps idle, for as long as it does.
-    pub fn keep(self: &Arc<Self>, worker: usize) -> Kept {
+    pub fn keep(self: &Arc<Self>, worker: usize) -> IdlePlace {
         self.kept[worker].fetch_add(1, SeqCst);
-        Kept { slots: Arc::clone(self), worker }
+        IdlePlace { slots: Arc::clone(self), worker }
     }
 
     /// Whether work and idle connections together are more than allowed.
@@ -94,19 +97,19 @@ impl Slots {
 
 /// An idle connection's place in an instance's `maxconn`.
 #[derive(Debug)]
-pub struct Kept {
+pub struct IdlePlace {
     slots: Arc<Slots>,
     worker: usize,
 }
 
-impl Kept {
+impl IdlePlace {
     /// Whether it is a place of this instance.
     pub fn is_of(&self, slots: &Arc<Slots>) -> bool {
         Arc::ptr_eq(&self.slots, slots)
     }
 }
 
-impl Drop for Kept {
+impl Drop for IdlePlace {
     fn drop(&mut self) {
         self.slots.kept[self.worker].fetch_sub(1, SeqCst);
         self.slots.tell();

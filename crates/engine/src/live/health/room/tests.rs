@@ -64,12 +64,9 @@ async fn who_was_at_work_before_goes_first() {
         order.borrow_mut().push(name);
         give(&room, &slots);
     };
-    tokio::join!(
-        work("new", Rank::New),
-        work("again", Rank::Returning),
-        work("and again", Rank::Returning),
-        async { give(&room, &slots) }
-    );
+    tokio::join!(work("new", Rank::New), work("again", Rank::Returning), work("and again", Rank::Returning), async {
+        give(&room, &slots)
+    });
     assert_eq!(*order.borrow(), ["again", "and again", "new"]);
 }
 
