@@ -19,11 +19,11 @@ fn full() -> (Slots, Room) {
 }
 
 /// Queues for a slot, as a request does.
-async fn wait(room: &Room, slots: &Slots, limit: NonZeroU32, rank: Rank) {
+async fn wait(room: &Room, slots: &Slots, rank: Rank) {
     let place = room.enter(rank).expect("there is room in the queue");
     loop {
         place.turn().await;
-        if slots.take(limit) {
+        if slots.take(ONE) {
             return;
         }
     }
@@ -39,7 +39,7 @@ async fn first_come_first_served_however_often_one_looks_in_vain() {
     let (slots, room) = full();
     let order = RefCell::new(Vec::new());
     let work = async |name: u32| {
-        wait(&room, &slots, ONE, Rank::New).await;
+        wait(&room, &slots, Rank::New).await;
         order.borrow_mut().push(name);
         tokio::task::yield_now().await;
         // Nothing is free: the first one looks in vain, and keeps its place.
@@ -60,7 +60,7 @@ async fn who_was_at_work_before_goes_first() {
     let (slots, room) = full();
     let order = RefCell::new(Vec::new());
     let work = async |name: &'static str, rank| {
-        wait(&room, &slots, ONE, rank).await;
+        wait(&room, &slots, rank).await;
         order.borrow_mut().push(name);
         give(&room, &slots);
     };
@@ -73,7 +73,7 @@ async fn who_was_at_work_before_goes_first() {
 #[tokio::test(flavor = "current_thread")]
 async fn who_gives_up_hands_its_turn_on() {
     let (slots, room) = full();
-    let mut second = pin!(wait(&room, &slots, ONE, Rank::New));
+    let mut second = pin!(wait(&room, &slots, Rank::New));
     {
         let first = room.enter(Rank::New).expect("room");
         assert!(poll(second.as_mut()).await.is_pending());
@@ -90,7 +90,7 @@ async fn who_may_use_nothing_that_is_free_stops_nobody() {
     let particular = room.enter(Rank::New).expect("room");
     particular.turn().await;
     particular.pass();
-    let mut other = pin!(wait(&room, &slots, ONE, Rank::New));
+    let mut other = pin!(wait(&room, &slots, Rank::New));
     assert!(poll(other.as_mut()).await.is_pending());
     give(&room, &slots);
     assert!(poll(other.as_mut()).await.is_pending(), "the particular one looks first");
@@ -115,7 +115,6 @@ fn no_call_is_lost_between_threads() {
     const THREADS: u32 = 4;
     const ROUNDS: u32 = 4_000;
     let (slots, room) = (Arc::new(Slots::new(1)), Arc::new(Room::default()));
-    let two = NonZeroU32::new(2).unwrap();
     let most = Arc::new(AtomicU32::default());
     let threads = (0..THREADS).map(|seed| {
         let (slots, room, most) = (Arc::clone(&slots), Arc::clone(&room), Arc::clone(&most));
@@ -123,7 +122,7 @@ fn no_call_is_lost_between_threads() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
                 for round in 0..ROUNDS {
-                    work(&room, &slots, two, &most, (seed + round) % 7).await;
+                    work(&room, &slots, &most, (seed + round) % 7).await;
                 }
             });
         })
@@ -131,15 +130,20 @@ fn no_call_is_lost_between_threads() {
     let threads: Vec<_> = threads.collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(most.load(Relaxed), 0);
-    assert!(!room.has_queue() && slots.take(two) && slots.take(two), "all slots were given back");
+    assert!(!room.has_queue() && slots.take(ONE), "the slot was given back");
 }
 
 /// Takes a slot as a request does; now and then it gives up while it waits.
-async fn work(room: &Room, slots: &Slots, limit: NonZeroU32, at_work: &AtomicU32, kind: u32) {
-    if room.has_queue() || !slots.take(limit) {
-        let mut waiting = pin!(wait(room, slots, limit, Rank::New));
+async fn work(room: &Room, slots: &Slots, at_work: &AtomicU32, kind: u32) {
+    if room.has_queue() || !slots.take(ONE) {
+        let mut waiting = pin!(wait(room, slots, Rank::New));
         if kind == 0 {
-            if poll(waiting.as_mut()).await.is_pending() {
+            let mut is_ready = false;
+            for _ in 0..3 {
+                is_ready = is_ready || poll(waiting.as_mut()).await.is_ready();
+                std::thread::yield_now();
+            }
+            if !is_ready {
                 return;
             }
         } else {
@@ -147,8 +151,8 @@ async fn work(room: &Room, slots: &Slots, limit: NonZeroU32, at_work: &AtomicU32
             tokio::time::timeout(patience, waiting).await.expect("a call was lost");
         }
     }
-    assert!(at_work.fetch_add(1, Relaxed) < limit.get(), "more than the limit");
-    if kind == 1 {
+    assert!(at_work.fetch_add(1, Relaxed) < 1, "more than the limit");
+    if kind < 4 {
         std::thread::yield_now();
     }
     at_work.fetch_sub(1, Relaxed);
