@@ -40,6 +40,11 @@ impl Health {
         until(self.circuit.load(Relaxed))
     }
 
+    /// Nothing is held against it, so a request and its answer change nothing: the usual case.
+    fn is_spotless(&self) -> bool {
+        self.circuit.load(Relaxed) == 0
+    }
+
     /// Records an event. A flip moves the service's count.
     pub fn apply(&self, now: u64, rules: &EjectionRules, event: HealthEvent) -> Option<Flip> {
         let mut before = self.circuit.load(Relaxed);
@@ -62,11 +67,17 @@ impl Health {
     /// A request is about to be sent there. The first one after an ejection is the trial: for `wait` milliseconds, or
     /// [`EjectionRules::longest`] if that is less, no other request goes there.
     pub fn approach(&self, now: u64, wait: u64) {
+        if self.is_spotless() {
+            return;
+        }
         self.apply(now, &EjectionRules::default(), HealthEvent::Trying { limit: wait });
     }
 
     /// It answered a request, or took a connection of a TCP service. `true`: it was ejected before.
     pub fn succeeded(&self) -> bool {
+        if self.is_spotless() {
+            return false;
+        }
         // The outcome does not depend on the time.
         self.apply(0, &EjectionRules::default(), HealthEvent::Succeeded) == Some(Flip::Restored)
     }
