@@ -65,6 +65,7 @@ pub(crate) async fn run(
     let worker = Worker::new(id, registry, limits);
     let mut listeners = Listeners::default();
     let clock = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));
     while let Some(order) = orders.recv().await {
         match order {
             Order::Table { table, open } => {
@@ -79,6 +80,7 @@ pub(crate) async fn run(
     }
     drain(&worker, listeners).await;
     clock.abort();
+    giving.abort();
 }
 
 /// Takes a table into use, and opens and closes listeners as it says.
@@ -120,6 +122,15 @@ async fn tick(worker: Rc<Worker>) {
         if count % SWEEP_EVERY == 0 {
             worker.sweep_idle();
             tell_unaccepted(&worker);
+        }
+    }
+}
+
+/// Closes idle connections that are in the way of other workers.
+async fn give_up_idle(worker: Rc<Worker>) {
+    loop {
+        for (slots, limit) in worker.home.registry.asked(worker.home.id).next().await {
+            worker.home.pools.give_up(&slots, limit);
         }
     }
 }

@@ -93,10 +93,10 @@ pub struct ServiceShared {
 pub struct InstanceShared {
     /// Counters, one set a worker.
     pub workers: Box<[Counters]>,
-    /// Whether it takes connections.
+    /// Whether it does its work.
     pub health: Health,
     /// How much of its `maxconn` is used.
-    pub slots: Slots,
+    pub slots: Arc<Slots>,
 }
 
 impl InstanceShared {

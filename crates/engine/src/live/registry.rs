@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 
 use super::counters::{InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
-use super::health::{Health, Slots};
+use super::health::{Asked, Health, Slots};
 use super::snapshot::{Addressed, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
 
@@ -25,6 +25,7 @@ pub struct Registry {
     epoch: Instant,
     faults: &'static [&'static str],
     workers: Box<[WorkerStats]>,
+    asked: Box<[Asked]>,
     known: Mutex<Known>,
     unaccepted: Seldom,
 }
@@ -70,6 +71,7 @@ impl Registry {
             epoch: Instant::now(),
             faults,
             workers: per_worker(workers),
+            asked: per_worker(workers),
             known: Mutex::default(),
             unaccepted: Seldom::new(UNACCEPTED),
         }
@@ -88,6 +90,11 @@ impl Registry {
     /// What one worker counts of itself.
     pub fn worker(&self, worker: usize) -> &WorkerStats {
         &self.workers[worker]
+    }
+
+    /// What other workers ask this one for.
+    pub fn asked(&self, worker: usize) -> &Asked {
+        &self.asked[worker]
     }
 
     /// Open client connections, all workers together.
@@ -111,8 +118,8 @@ impl Registry {
         let workers = self.workers.len();
         let mut known = self.lock();
         let flips = Arc::clone(&known.service(service, workers).shared.flips);
-        let shared =
-            || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: Slots::default() };
+        let slots = || Arc::new(Slots::new(workers));
+        let shared = || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: slots() };
         let way = (instance.target.clone(), instance.tls);
         let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
         known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take()

@@ -82,6 +82,8 @@ pub struct ServiceStats {
     pub service: String,
     /// Its instances' numbers and what was answered without one.
     pub totals: Totals,
+    /// Requests or connections that wait for room now.
+    pub queued: u64,
     /// From the request's head to the response's last byte, or the length of a TCP connection.
     pub latency: Histogram,
     /// Its instances, by name.
@@ -96,6 +98,7 @@ impl ServiceStats {
             protocol: key.0,
             service: key.1.to_string(),
             totals: instances.iter().fold(own, |sum, instance| sum.plus(&instance.totals)),
+            queued: shared.room.queued(),
             latency: Histogram::read(&shared.latency),
             instances,
         }
@@ -111,7 +114,7 @@ pub struct InstanceStats {
     pub target: String,
     /// Its numbers.
     pub totals: Totals,
-    /// Whether it may get work: not taken out by connect failures.
+    /// Whether it may get work: not ejected.
     pub up: bool,
 }
 

@@ -13,6 +13,7 @@ use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
 use crate::net::pace::Pace;
+use crate::pool::checkout::succeeded;
 use crate::pool::view::Reached;
 use crate::record::Meter;
 
@@ -77,8 +78,14 @@ impl Down<'_> {
     /// The instance's faults, and [`Fault::ClientGone`]. [`Progress::answer`] tells what the client got before.
     pub(crate) async fn run(mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
-            Ok(Some(head)) => self.body(head).await,
-            Ok(None) => self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched),
+            Ok(Some(head)) => {
+                succeeded(&self.plan.live, self.instance.live);
+                self.body(head).await
+            }
+            Ok(None) => {
+                succeeded(&self.plan.live, self.instance.live);
+                self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
+            }
             Err(fault) => Err(fault),
         };
         self.sink.release(&self.cx.worker.buffers);

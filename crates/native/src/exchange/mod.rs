@@ -91,11 +91,17 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
             Err(fault) => return refuse(cx, downstream, fault, progress.sent().is_whole()).await,
         };
         progress.begin_attempt();
-        match attempt(cx, plan, downstream, &mut checked_out, &progress).await {
+        let outcome = attempt(cx, plan, downstream, &mut checked_out, &progress).await;
+        if let Err(fault) = outcome
+            && !progress.is_answered()
+        {
+            checked_out.unanswered(fault, progress.answer() == Answer::Awaited, cx.deadline.now());
+        }
+        match outcome {
             Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
                 cx.record.repeat(checked_out.instance());
                 if !checked_out.reused && plan.live.instances.len() > 1 {
-                    tried.add(checked_out.index());
+                    tried.add(checked_out.instance().id);
                 }
                 want.reuse = Reuse::Never;
             }

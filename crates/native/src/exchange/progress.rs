@@ -64,6 +64,11 @@ impl Progress {
         self.answer.set(answer);
     }
 
+    /// Whether the final response has begun.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.answer.get(), Answer::Begun(_))
+    }
+
     /// Whether what the client was sent would be incomplete if nothing followed.
     pub(crate) fn begun(&self) -> bool {
         matches!(self.answer.get(), Answer::Interim | Answer::Begun(_))

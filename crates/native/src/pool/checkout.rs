@@ -1,14 +1,17 @@
 //! Checks out an instance with a connection to it, for one request or one TCP connection. Picks, waits for room, reuses
-//! or connects, and goes to another instance when one does not take the connection.
+//! or connects, and goes to another instance when one does not take the connection. Judges instances by what becomes of
+//! their work. May be dropped at any moment: the place in the queue and the slot go to the next request.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Duration;
 
-use pointsman_engine::live::Room;
+use pointsman_engine::live::{Place, Rank};
+use pointsman_table::Protocol;
 use tracing::{info, warn};
 
 use super::connect::{Connected, connect};
-use super::pick::{Tried, pick};
+use super::pick::{Picked, Tried, pick};
 use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::Deadline;
@@ -21,6 +24,13 @@ const TRIES: u32 = 4;
 const FRESH: u64 = 500;
 /// The same for a request that may be repeated: no limit but the pool's own.
 const ANY_AGE: u64 = u64::MAX;
+/// How long a request waits for other workers to close idle connections to an instance at its `maxconn`. They do at once;
+/// it never waits for one that is stuck.
+const GIVE_UP: Duration = Duration::from_secs(1);
+/// How often requests that queue look again without being called: an ejection may be over. Milliseconds.
+const LOOK_AGAIN: u64 = 1_000;
+/// How often a slot is taken by another worker, between the look and the grab, before it counts as taken.
+const LOST: usize = 4;
 
 /// An instance at work for us, with the connection to it. The instance's numbers are settled on drop.
 #[derive(Debug)]
@@ -31,6 +41,8 @@ pub(crate) struct Checkout {
     way: Rc<Way>,
     /// The connection has answered a request before: it may turn out to be closed.
     pub(crate) reused: bool,
+    /// How many requests the instance had answered then.
+    answers: u32,
 }
 
 /// A connection to an instance.
@@ -43,23 +55,42 @@ pub(crate) enum Link {
 /// An instance counted as at work.
 #[derive(Debug)]
 struct Hold {
+    /// The service, in the form that the instance was picked from.
+    live: Rc<ServiceLive>,
     instance: Rc<InstanceLive>,
     index: usize,
-    /// Where to say that its slot is free again, where it has a `maxconn`.
-    room: Option<Arc<Room>>,
+    /// Its `maxconn`, of which a slot is taken.
+    limit: Option<NonZeroU32>,
+}
+
+impl Hold {
+    /// `None`: it has no slot left.
+    fn take(live: &Rc<ServiceLive>, index: usize) -> Option<Self> {
+        let (instance, limit) = (&live.instances[index], live.service.instances[index].max_connections);
+        if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
+            return None;
+        }
+        instance.counters().active.add(1);
+        Some(Self { live: Rc::clone(live), instance: Rc::clone(instance), index, limit })
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         self.instance.counters().active.sub(1);
-        if let Some(room) = &self.room {
+        if self.limit.is_some() {
             self.instance.shared.slots.give();
-            room.call_next();
+            self.live.room().call();
         }
     }
 }
 
 impl Checkout {
+    fn new(hold: Hold, (stream, way): Connected, reused: bool) -> Self {
+        let answers = hold.instance.answers.get();
+        Self { hold, link: Link::Http1(stream), way, reused, answers }
+    }
+
     /// The connection and the instance.
     pub(crate) fn parts(&mut self) -> (&mut Link, Reached<'_>) {
         (&mut self.link, Reached { live: &self.hold.instance, way: &self.way })
@@ -70,15 +101,38 @@ impl Checkout {
         &self.hold.instance
     }
 
-    /// Its index in the service.
-    pub(crate) fn index(&self) -> usize {
-        self.hold.index
-    }
-
     /// Ends the work and keeps the connection for the next request.
     pub(crate) fn keep(self, home: &Home, now: u64) {
-        let Self { link: Link::Http1(stream), way, .. } = self;
-        home.pools.keep(&way.pool, stream, now);
+        let Self { link: Link::Http1(stream), way, hold, .. } = self;
+        let limited = hold.limit.map(|_| (&hold.instance.shared.slots, home.id));
+        home.pools.keep(&way.pool, stream, now, limited);
+    }
+
+    /// Notes that the instance did not answer, where this fault says so. It says nothing if other requests were answered
+    /// meanwhile, as a slow endpoint is no dead instance; nor if a reused connection closed before a byte, as the instance
+    /// may have closed it while it was idle. `silent`: not a byte came.
+    pub(crate) fn unanswered(&self, fault: Fault, silent: bool, now: u64) {
+        let judged = match fault {
+            Fault::NoAnswer => !(self.reused && silent),
+            fault => matches!(fault, Fault::ServerTimeout | Fault::BadResponse(_)),
+        };
+        if judged && self.answers == self.hold.instance.answers.get() {
+            failed(&self.hold.live, &self.hold.instance, fault, now);
+        }
+    }
+}
+
+/// Notes that an instance of the service answered a request, or took a connection of a TCP service.
+pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive) {
+    instance.answers.set(instance.answers.get().wrapping_add(1));
+    if instance.shared.health.succeeded() {
+        info!("{} is up again", live.describe(instance));
+    }
+}
+
+fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, now: u64) {
+    if let Some(out) = instance.shared.health.failed(now) {
+        warn!("{} is ejected for {} s: {fault}", live.describe(instance), out.as_secs());
     }
 }
 
@@ -108,7 +162,7 @@ pub(crate) enum Reuse {
 /// [`Fault::NoInstance`], [`Fault::Full`], or the fault of the last instance tried.
 pub(crate) async fn checkout(
     home: &Home,
-    live: &ServiceLive,
+    live: &Rc<ServiceLive>,
     want: Want,
     tried: &mut Tried,
     deadline: &Deadline,
@@ -116,11 +170,12 @@ pub(crate) async fn checkout(
     let mut last = Fault::NoInstance;
     while tried.count() < TRIES {
         let Some(hold) = hold(home, live, want.key, *tried, deadline).await? else { break };
-        let index = hold.index;
-        match with_connection(home, live, hold, want.reuse, deadline).await {
+        tried.returning = true;
+        let instance = hold.instance.id;
+        match with_connection(home, hold, want.reuse, deadline).await {
             Ok(checkout) => return Ok(checkout),
             Err(fault) if fault.facts().repeat == Repeat::Elsewhere => {
-                tried.add(index);
+                tried.add(instance);
                 last = fault;
             }
             Err(fault) => return Err(fault),
@@ -130,32 +185,32 @@ pub(crate) async fn checkout(
 }
 
 /// A pooled or new connection to an instance that is held.
-async fn with_connection(
-    home: &Home,
-    live: &ServiceLive,
-    hold: Hold,
-    reuse: Reuse,
-    deadline: &Deadline,
-) -> Result<Checkout, Fault> {
-    if let Some((stream, way)) = pooled(home, &hold.instance, reuse, deadline.now()) {
-        return Ok(Checkout { hold, link: Link::Http1(stream), way, reused: true });
+async fn with_connection(home: &Home, hold: Hold, reuse: Reuse, deadline: &Deadline) -> Result<Checkout, Fault> {
+    let limit = hold.live.service.timeouts.connect;
+    hold.instance.shared.health.approach(deadline.now(), u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    if let Some(pooled) = pooled(home, &hold.instance, reuse, deadline.now()) {
+        return Ok(Checkout::new(hold, pooled, true));
     }
+    make_place(home, &hold, deadline).await;
     // Boxed, as few requests need one: its memory would be every exchange's.
-    let connected = match Box::pin(new_connection(live, &hold, deadline)).await {
+    let connected = match Box::pin(new_connection(&hold, deadline)).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             home.pools.clear();
-            Box::pin(new_connection(live, &hold, deadline)).await
+            Box::pin(new_connection(&hold, deadline)).await
         }
         connected => connected,
     };
     match connected {
-        Ok((stream, way)) => {
-            connected_to(live, hold.index);
-            Ok(Checkout { hold, link: Link::Http1(stream), way, reused: false })
+        Ok(connected) => {
+            // Of HTTP more is expected: an answer.
+            if hold.live.service.protocol == Protocol::Tcp {
+                succeeded(&hold.live, &hold.instance);
+            }
+            Ok(Checkout::new(hold, connected, false))
         }
         Err(fault) => {
-            connect_failed(live, hold.index, fault, deadline.now());
+            connect_failed(&hold, fault, deadline.now());
             Err(fault)
         }
     }
@@ -169,66 +224,104 @@ fn pooled(home: &Home, instance: &InstanceLive, reuse: Reuse, now: u64) -> Optio
     }
 }
 
-async fn new_connection(live: &ServiceLive, hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
-    let instance = &live.service.instances[hold.index];
-    connect(instance, &hold.instance, live.service.timeouts.connect, deadline).await
+/// Has idle connections closed, of this worker or others, that with the new one would be more than the `maxconn`: an
+/// instance that serves one connection at a time never comes to the second.
+async fn make_place(home: &Home, hold: &Hold, deadline: &Deadline) {
+    let (Some(limit), slots) = (hold.limit, &hold.instance.shared.slots) else { return };
+    if slots.is_over(limit) {
+        home.pools.give_up(slots, limit);
+        let fit = slots.fit(limit, |worker| home.registry.asked(worker).ask(slots, limit));
+        // Late or not, a connection is tried.
+        let _ = deadline.within(GIVE_UP, fit).await;
+    }
 }
 
-/// An instance took a connection.
-fn connected_to(live: &ServiceLive, index: usize) {
-    if live.instances[index].shared.health.succeeded() {
-        info!("{} takes connections again", live.describe(index));
-    }
+async fn new_connection(hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
+    let service = &hold.live.service;
+    connect(&service.instances[hold.index], &hold.instance, service.timeouts.connect, deadline).await
 }
 
 /// An instance did not take a connection.
-fn connect_failed(live: &ServiceLive, index: usize, fault: Fault, now: u64) {
-    let instance = &live.instances[index];
-    instance.counters().connect_failures.add(1);
-    if fault.facts().side != Side::Instance {
-        return;
-    }
-    if let Some(out) = instance.shared.health.failed(now) {
-        warn!("{} is ejected for {} s: {fault}", live.describe(index), out.as_secs());
+fn connect_failed(hold: &Hold, fault: Fault, now: u64) {
+    hold.instance.counters().connect_failures.add(1);
+    if fault.facts().side == Side::Instance {
+        failed(&hold.live, &hold.instance, fault, now);
     }
 }
 
 /// Picks an instance and counts it as at work, after waiting while all are at their `maxconn`. `None`: there is none.
 async fn hold(
     home: &Home,
-    live: &ServiceLive,
+    live: &Rc<ServiceLive>,
     key: Option<u64>,
     tried: Tried,
     deadline: &Deadline,
 ) -> Result<Option<Hold>, Fault> {
-    let look = || match hold_now(home, live, key, tried, deadline.now()) {
-        Held::Full => None,
-        Held::One(hold) => Some(Some(hold)),
-        Held::None => Some(None),
-    };
-    if !live.room().has_queue()
-        && let Some(found) = look()
-    {
-        return Ok(found);
+    let look = || look(home, live, key, tried, deadline.now());
+    if !live.room().has_queue() {
+        match look() {
+            Look::One(hold) => return Ok(Some(hold)),
+            Look::None => return Ok(None),
+            Look::Full => {}
+        }
     }
-    let waited = deadline.within(live.service.timeouts.connect, live.room().wait(look)).await;
-    waited.ok().flatten().ok_or(Fault::Full)
+    let rank = if tried.returning { Rank::Returning } else { Rank::New };
+    let place = live.room().enter(rank).ok_or(Fault::Full)?;
+    let end = deadline.after(live.service.timeouts.connect);
+    loop {
+        turn(live, &place, end, deadline).await?;
+        match look() {
+            Look::One(hold) => return Ok(Some(hold)),
+            Look::None => return Ok(None),
+            // What is free may be what this request has tried.
+            Look::Full if tried.count() > 0 || live.is_superseded() => place.pass(),
+            Look::Full => {}
+        }
+    }
+}
+
+/// Waits until it is this request's turn to look for a slot.
+async fn turn(live: &ServiceLive, place: &Place<'_>, end: u64, deadline: &Deadline) -> Result<(), Fault> {
+    loop {
+        let again = deadline.now() + LOOK_AGAIN;
+        match deadline.until(end.min(again), place.turn()).await {
+            Ok(()) => return Ok(()),
+            Err(_) if end <= deadline.now() => return Err(Fault::Full),
+            // Whoever is first looks.
+            Err(_) => live.room().call(),
+        }
+    }
 }
 
 /// The outcome of a pick without queueing.
-enum Held {
+enum Look {
     One(Hold),
     Full,
     None,
 }
 
-fn hold_now(home: &Home, live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64) -> Held {
-    let Some(index) = home.with_rng(|rng| pick(live, key, tried, now, rng)) else { return Held::None };
-    let limit = live.service.instances[index].max_connections;
-    let instance = Rc::clone(&live.instances[index]);
-    if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
-        return Held::Full;
+/// Picks among the instances of the newest table, or else of the request's own.
+fn look(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {
+    if let Some(newest) = live.newest() {
+        match look_among(home, &newest, key, tried, now) {
+            Look::None => {}
+            found => return found,
+        }
     }
-    instance.counters().active.add(1);
-    Held::One(Hold { instance, index, room: limit.map(|_| Arc::clone(live.room())) })
+    look_among(home, live, key, tried, now)
+}
+
+fn look_among(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {
+    for _ in 0..LOST {
+        match home.with_rng(|rng| pick(live, key, tried, now, rng)) {
+            Picked::None => return Look::None,
+            Picked::Full => return Look::Full,
+            Picked::One(index) => {
+                if let Some(hold) = Hold::take(live, index) {
+                    return Look::One(hold);
+                }
+            }
+        }
+    }
+    Look::Full
 }

@@ -28,8 +28,6 @@ pub(crate) async fn connect(
     limit: Duration,
     deadline: &Deadline,
 ) -> Result<Connected, Fault> {
-    let now = deadline.now();
-    live.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let connected = deadline.within(limit, any(live, limit)).await;
     connected.map_err(|_| Fault::ConnectTimeout)?.map_err(|error| fault_of(&instance.target, &error))
 }

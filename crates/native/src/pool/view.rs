@@ -2,13 +2,15 @@
 //! State is carried from view to view; nothing here decides anything.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::num::NonZeroU32;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use pointsman_table::{Config, Instance, Protocol, Service, Table};
 
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
+use super::turns;
 use super::via::Via;
 use crate::net::stream::Stream;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
@@ -20,15 +22,23 @@ pub(crate) struct Home {
     pub(crate) registry: Arc<Registry>,
     pub(crate) pools: Pools,
     rng: RefCell<fastrand::Rng>,
+    /// Instances seen so far.
+    instances: Cell<u32>,
 }
 
 impl Home {
     pub(crate) fn new(id: usize, registry: Arc<Registry>, pools: Pools) -> Self {
-        Self { id, registry, pools, rng: RefCell::default() }
+        Self { id, registry, pools, rng: RefCell::default(), instances: Cell::new(0) }
     }
 
     pub(crate) fn with_rng<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
         use_it(&mut self.rng.borrow_mut())
+    }
+
+    /// A number for an instance that none was given before, or none within four billion.
+    fn number(&self) -> u32 {
+        self.instances.set(self.instances.get().wrapping_add(1));
+        self.instances.get()
     }
 }
 
@@ -57,22 +67,28 @@ pub(crate) struct ServiceLive {
     /// Whose turn it is next, for `roundrobin` and for ties.
     pub(crate) turn: Cell<usize>,
     /// Smooth weighted turns: what each instance has saved up.
-    pub(crate) credit: RefCell<Box<[i64]>>,
+    pub(crate) credit: Box<[Cell<i64>]>,
     /// The instances to pick from.
     pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
     superseded: Cell<bool>,
+    /// The newest form, shared by all forms.
+    newest: Rc<RefCell<Weak<ServiceLive>>>,
 }
 
 /// What a worker knows of an instance.
 #[derive(Debug)]
 pub(crate) struct InstanceLive {
     worker: usize,
+    /// It keeps this number from table to table, as long as it is reached the same way.
+    pub(crate) id: u32,
     pub(crate) shared: Arc<InstanceShared>,
     /// The ways to it: one, or one for each address of its host name. The one that took the last connection goes first.
     ways: RefCell<Rc<[Rc<Way>]>>,
     /// The newest table gives it no new work.
     idle: Cell<bool>,
+    /// How many requests it has answered, as this worker knows.
+    pub(crate) answers: Cell<u32>,
 }
 
 /// A way to an instance.
@@ -118,7 +134,7 @@ impl View {
     pub(crate) fn service(&self, index: u32, home: &Home) -> Option<&Rc<ServiceLive>> {
         let index = index as usize;
         let service = self.table.services().get(index)?;
-        Some(self.services.get(index)?.get_or_init(|| Rc::new(ServiceLive::new(service, home, None, u64::MAX))))
+        Some(self.services.get(index)?.get_or_init(|| ServiceLive::new(service, home, None, u64::MAX)))
     }
 }
 
@@ -144,7 +160,7 @@ fn retire(gone: &OnceCell<Rc<ServiceLive>>, home: &Home, expires: u64) {
 
 impl ServiceLive {
     /// Work on addresses that an instance of `before` no longer has must end by `expires`.
-    fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>, expires: u64) -> Self {
+    fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>, expires: u64) -> Rc<Self> {
         let live = |instance: &Instance| {
             let live = before.and_then(|before| before.find(instance));
             let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
@@ -152,18 +168,32 @@ impl ServiceLive {
             live.idle.set(!instance.takes_work());
             live
         };
-        Self {
+        let new = Rc::new(Self {
             worker: home.id,
             service: Arc::clone(service),
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
-            turn: Cell::new(
-                before.map_or_else(|| home.with_rng(|rng| rng.usize(..1 << 20)), |before| before.turn.get()),
-            ),
-            credit: RefCell::new(vec![0; service.instances.len()].into()),
+            turn: Cell::new(match before {
+                Some(before) => turns::carried_turn(&before.service, before.turn.get(), service),
+                None => home.with_rng(|rng| rng.usize(..1 << 20)),
+            }),
+            credit: match before {
+                Some(before) => {
+                    home.with_rng(|rng| turns::carried_credit(&before.service, &before.credit, service, rng))
+                }
+                None => service.instances.iter().map(|_| Cell::default()).collect(),
+            },
             candidates: RefCell::default(),
             superseded: Cell::new(false),
-        }
+            newest: before.map_or_else(Rc::default, |before| Rc::clone(&before.newest)),
+        });
+        new.newest.replace(Rc::downgrade(&new));
+        new
+    }
+
+    /// The form that the newest table gives the service, if that is another one and the service is still there.
+    pub(crate) fn newest(&self) -> Option<Rc<Self>> {
+        if self.superseded.get() { self.newest.borrow().upgrade() } else { None }
     }
 
     /// Whether a later table has the service in another form.
@@ -188,24 +218,43 @@ impl ServiceLive {
         let next = Self::new(service, home, Some(self), expires);
         self.superseded.set(true);
         for (instance, live) in self.service.instances.iter().zip(&self.instances) {
-            if next.find(instance).is_none() {
-                live.retire(home, expires);
+            match next.find(instance) {
+                None => live.retire(home, expires),
+                Some(_) if instance.max_connections.is_none() && next.limit(instance).is_some() => {
+                    live.close_idle(home)
+                }
+                Some(_) => {}
             }
         }
-        Rc::new(next)
+        // Who waits may find room among the new ones.
+        next.room().call();
+        next
+    }
+
+    /// The `maxconn` of the instance of the same name.
+    fn limit(&self, wanted: &Instance) -> Option<NonZeroU32> {
+        self.service.instances[self.index(wanted)?].max_connections
+    }
+
+    fn index(&self, wanted: &Instance) -> Option<usize> {
+        self.service.instances.binary_search_by(|instance| instance.name.cmp(&wanted.name)).ok()
     }
 
     /// The state of an instance of the same name that is reached the same way.
     fn find(&self, wanted: &Instance) -> Option<Rc<InstanceLive>> {
-        let index = self.service.instances.binary_search_by(|instance| instance.name.cmp(&wanted.name)).ok()?;
+        let index = self.index(wanted)?;
         let before = &self.service.instances[index];
         let same = (&before.target, before.tls) == (&wanted.target, wanted.tls);
         same.then(|| Rc::clone(&self.instances[index]))
     }
 
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
-    pub(crate) fn describe(&self, index: usize) -> String {
-        let instance = &self.service.instances[index];
+    pub(crate) fn describe(&self, live: &InstanceLive) -> String {
+        let place = self.instances.iter().position(|instance| instance.id == live.id);
+        let Some(instance) = place.map(|index| &self.service.instances[index]) else {
+            let newest = self.newest().map(|newest| newest.describe(live));
+            return newest.unwrap_or_else(|| format!("an instance of service {}", self.service.name));
+        };
         let kind = match self.service.protocol {
             Protocol::Http => "service",
             Protocol::Tcp => "tcp service",
@@ -224,7 +273,7 @@ impl ServiceLive {
     }
 
     /// Where requests wait while all instances are at their `maxconn`.
-    pub(crate) fn room(&self) -> &Arc<Room> {
+    pub(crate) fn room(&self) -> &Room {
         &self.shared.room
     }
 }
@@ -234,15 +283,22 @@ impl InstanceLive {
         let ways = Via::all(instance).into_iter().map(|via| Way::new(via, home)).collect();
         Self {
             worker: home.id,
+            id: home.number(),
             shared: home.registry.instance(service, instance),
             ways: RefCell::new(ways),
             idle: Cell::new(false),
+            answers: Cell::new(0),
         }
     }
 
     fn retire(&self, home: &Home, expires: u64) {
         self.idle.set(true);
         self.ways.borrow().iter().for_each(|way| way.retire(home, expires));
+    }
+
+    /// Closes its idle connections: they hold no places of the `maxconn` that it has from now on.
+    fn close_idle(&self, home: &Home) {
+        self.ways.borrow().iter().for_each(|way| home.pools.close(&way.pool));
     }
 
     /// Takes the addresses that its host name has now. Connections to those that stay are kept; work on others must end

@@ -117,6 +117,7 @@ impl Page {
         self.counts(services, BYTES_OUT, |s| s.totals.bytes_out, |i| i.totals.bytes_out);
         self.counts(services, RETRIES, |s| s.totals.retries, |i| i.totals.retries);
         self.each_used(services, ACTIVE, |instance| instance.totals.active);
+        self.queued(services);
         self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
     }
 
@@ -178,6 +179,14 @@ impl Page {
         let [protocol, name, instance] = labels(service, instance);
         for (code, count) in CODES.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
             self.sample(RESPONSES.name, &[protocol, name, instance, ("code", code)], count);
+        }
+    }
+
+    fn queued(&mut self, services: &[ServiceStats]) {
+        self.family(&QUEUED);
+        for service in services {
+            let [protocol, name, _] = labels(service, "");
+            self.sample(QUEUED.name, &[protocol, name], service.queued);
         }
     }
 
@@ -312,6 +321,8 @@ const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients
 const RETRIES: Family =
     counter("pointsman_retries_total", "Requests sent a second time (failed connects are not counted here).");
 const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
+const QUEUED: Family =
+    gauge("pointsman_queued", "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn.");
 const CONNECT_FAILURES: Family =
     counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
 const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is ejected.");
@@ -414,6 +425,7 @@ mod tests {
             protocol: Protocol::Http,
             service: SERVICE.to_owned(),
             totals: totals(5, [0, 3, 0, 0, 2]),
+            queued: 4,
             latency: Histogram { buckets: vec![(0.005, 2), (f64::INFINITY, 5)], sum: 1.5, count: 5 },
             instances: vec![instance("one", 3), instance("down", 0)],
         };
@@ -434,6 +446,7 @@ mod tests {
             format!("pointsman_requests_total{{{service},instance=\"\"}} 2\n"),
             format!("pointsman_responses_total{{{service},instance=\"one\",code=\"2xx\"}} 3\n"),
             format!("pointsman_responses_total{{{service},instance=\"\",code=\"5xx\"}} 2\n"),
+            format!("pointsman_queued{{{service}}} 4\n"),
             format!("pointsman_request_duration_seconds_bucket{{{service},le=\"0.005\"}} 2\n"),
             format!("pointsman_request_duration_seconds_bucket{{{service},le=\"+Inf\"}} 5\n"),
             format!("pointsman_request_duration_seconds_sum{{{service}}} 1.5\n"),

@@ -25,6 +25,7 @@ mod notify;
 mod nuances;
 mod outage;
 mod patience;
+mod queue;
 mod readme;
 mod register;
 mod requests;
