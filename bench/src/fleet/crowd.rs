@@ -135,6 +135,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
+        listeners: None,
         defaults: Defaults::default(),
     };
     let channels = ControlChannels {

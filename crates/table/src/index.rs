@@ -1,6 +1,5 @@
 //! Finds the HTTP service for a request. Owns precedence; a lookup takes no lock and allocates nothing.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use foldhash::fast::RandomState;
 use crate::host::{HostBuffer, parents};
 use crate::host_map::{HostMap, HostRules};
 use crate::leaf::Leaf;
-use crate::model::HttpEntry;
+use crate::model::{HttpEntry, Service};
 use crate::pattern::Pattern;
 use crate::pattern_set::PatternSet;
 use crate::prefixes::Prefixes;
@@ -29,12 +28,26 @@ pub(crate) struct HttpIndex {
     pub(crate) sets: PatternSets,
     /// Rules that never win because another service has the same.
     pub(crate) shadows: Box<[Shadow]>,
+    /// The services, ordered, that have a rule which another has too: whether these have instances matters.
+    pub(crate) rivals: Box<[u32]>,
 }
 
 pub(crate) type PatternSets = HashMap<Box<[Arc<Pattern>]>, Arc<PatternSet>, RandomState>;
 
-/// A service's number and its rules.
-pub(crate) type Numbered<'a> = (u32, &'a HttpEntry);
+/// An HTTP service, as the index sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbered<'a> {
+    pub(crate) number: u32,
+    pub(crate) entry: &'a HttpEntry,
+    pub(crate) is_empty: bool,
+}
+
+impl<'a> Numbered<'a> {
+    /// `None` for a TCP service.
+    pub(crate) fn new(number: u32, service: &'a Service) -> Option<Self> {
+        Some(Self { number, entry: service.http()?, is_empty: service.instances.is_empty() })
+    }
+}
 
 /// Rules about paths, for one set of services.
 #[derive(Debug, Default)]
@@ -97,10 +110,17 @@ pub(crate) enum ShadowedRule {
 impl Found {
     /// Precedence, all of it: the greatest of all that match takes the request.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
-        let Leaf { priority, closeness, service, .. } = self.leaf;
-        (self.host != HostMatch::Default, priority, self.host, closeness, Reverse(service))
+        (self.precedence(), self.leaf.precedes())
+    }
+
+    /// Precedence of the rule, whatever service has it.
+    pub(crate) fn precedence(&self) -> Precedence {
+        (self.host != HostMatch::Default, self.leaf.priority, self.host, self.leaf.closeness)
     }
 }
+
+/// Whether it is more than the default; the priority; the host; the path.
+pub(crate) type Precedence = (bool, i64, HostMatch, u32);
 
 impl HttpIndex {
     /// The rule that takes a request.

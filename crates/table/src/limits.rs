@@ -13,6 +13,8 @@ pub struct Limits {
     pub own: Box<[SocketAddr]>,
     /// This machine's addresses: those that `0.0.0.0` stands for.
     pub local: Box<[IpAddr]>,
+    /// Most addresses that TCP services may listen on, all together; `None`: any number.
+    pub listeners: Option<usize>,
     /// Which keys the engine honours.
     pub capabilities: Capabilities,
 }

@@ -46,6 +46,8 @@ pub enum ProblemKind {
     Shadowed,
     /// Another service already listens on this port.
     PortTaken,
+    /// The service, or all services together, would listen on more addresses than descriptors allow.
+    TooManyPorts,
     /// The instance is one of our own listening or admin addresses.
     Loop,
     /// A key that this engine does not honour.
@@ -68,6 +70,7 @@ impl ProblemKind {
             Self::NoRule => "no_rule",
             Self::Shadowed => "shadowed",
             Self::PortTaken => "port_taken",
+            Self::TooManyPorts => "too_many_ports",
             Self::Loop => "loop",
             Self::Unsupported => "unsupported",
             Self::Listen => "listen",

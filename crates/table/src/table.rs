@@ -82,19 +82,19 @@ impl Table {
     /// an address, this is the one that takes connections that no name of [`Table::sni`] matches. If all of them have
     /// `sni`, this is the first, and nobody takes such connections.
     pub fn tcp(&self) -> &[(Bind, u32)] {
-        &self.routing.tcp
+        &self.routing.ports.tcp
     }
 
     /// The TLS server names that choose a service on this address, and its index into [`Table::services`]. Ordered, each
     /// name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
     pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
-        self.routing.sni.get(&bind).map(|names| &**names).unwrap_or_default()
+        self.routing.ports.sni.get(&bind).map(|names| &**names).unwrap_or_default()
     }
 
     /// Finds the service for a request. `host` is the Host header or authority as received (any case, port ignored);
     /// `target` is path and query, starting with `/`, or `*`.
     pub fn route(&self, host: &str, target: &str) -> Option<Route> {
-        let Found { leaf, .. } = self.routing.http.find(host, target)?;
+        let Found { leaf, .. } = self.routing.web.index.find(host, target)?;
         Some(Route { service: leaf.service, strip: leaf.strip })
     }
 

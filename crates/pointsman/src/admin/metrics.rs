@@ -356,6 +356,7 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::NoRule,
     ProblemKind::Shadowed,
     ProblemKind::PortTaken,
+    ProblemKind::TooManyPorts,
     ProblemKind::Loop,
     ProblemKind::Unsupported,
     ProblemKind::Listen,

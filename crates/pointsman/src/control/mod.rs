@@ -41,6 +41,8 @@ pub struct ControlInputs {
     pub local: fn() -> Vec<IpAddr>,
     /// What the engine can honour.
     pub capabilities: Capabilities,
+    /// Most addresses that TCP services may listen on, all together.
+    pub listeners: Option<usize>,
     /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
 }
@@ -113,6 +115,7 @@ impl Control {
                 prefix: inputs.prefix,
                 own: inputs.own,
                 local: Box::default(),
+                listeners: inputs.listeners,
                 capabilities: inputs.capabilities,
             },
             local: inputs.local,

@@ -36,6 +36,7 @@ fn bench() -> Bench {
         own: Box::default(),
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
+        listeners: None,
         defaults: Defaults::new(Some("/up")),
     };
     Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(inputs, channels)) }
