@@ -57,6 +57,9 @@ pub(crate) enum Fault {
     /// The instance left the table, and its time to finish is over.
     #[error("the instance was removed and its time to finish is over")]
     Removed,
+    /// So many expressions would have to be searched for in the target that it would hold up other requests.
+    #[error("the target is too long to be searched for so many expressions")]
+    TargetTooLong,
     /// More open connections than `limit/connections`.
     #[error("too many open connections")]
     TooManyConnections,
@@ -125,6 +128,7 @@ impl Fault {
             Self::TooManyConnections => (15, Some(503), Keys, Never),
             Self::UnaskedSwitch => (16, Some(502), Instance, Never),
             Self::Removed => (17, Some(504), Keys, Never),
+            Self::TargetTooLong => (18, Some(414), Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -150,6 +154,7 @@ pub const NAMES: &[&str] = &[
     "too_many_connections",
     "unasked_switch",
     "removed",
+    "target_too_long",
 ];
 
 #[cfg(test)]
@@ -165,7 +170,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 18] = [
+    const ALL: [Fault; 19] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -184,6 +189,7 @@ mod tests {
         Fault::TooManyConnections,
         Fault::UnaskedSwitch,
         Fault::Removed,
+        Fault::TargetTooLong,
     ];
 
     #[test]

@@ -16,6 +16,8 @@ use crate::names::ServiceName;
 pub struct Explanation {
     /// Who takes it, if anyone.
     pub chosen: Option<Verdict>,
+    /// The target is too long for the table's expressions, so that nobody takes it.
+    pub too_long: bool,
     /// Others that match too and lost, best first.
     pub passed_over: Vec<Verdict>,
 }
@@ -44,13 +46,13 @@ struct Match<'a> {
 pub(crate) fn explain<'a>(services: &'a [Arc<Service>], host: &str, target: &str) -> Explanation {
     let ask = |(number, service): (u32, &'a Arc<Service>)| {
         let numbered = Numbered::new(number, service)?;
-        let found = index_build::build(&[numbered], None).find(host, target)?;
+        let found = index_build::build(&[numbered], None).find(host, target).ok()??;
         Some(Match { service, entry: numbered.entry, found })
     };
     let matches = in_order((0..).zip(services).filter_map(ask).collect());
     let before = std::iter::once(None).chain(matches.iter().map(Some));
     let mut verdicts = before.zip(&matches).map(|(before, one)| one.verdict(before, host));
-    Explanation { chosen: verdicts.next(), passed_over: verdicts.collect() }
+    Explanation { chosen: verdicts.next(), too_long: false, passed_over: verdicts.collect() }
 }
 
 /// Puts the best first. Services with the same rule stand together, at the place of the first of them.

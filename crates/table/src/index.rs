@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::effort::{Effort, TooLong};
 use crate::host::{HostBuffer, parents};
 use crate::host_map::{HostMap, HostRules};
 use crate::leaf::Leaf;
@@ -124,32 +125,38 @@ pub(crate) type Precedence = (bool, i64, HostMatch, u32);
 
 impl HttpIndex {
     /// The rule that takes a request.
-    pub(crate) fn find(&self, host: &str, target: &str) -> Option<Found> {
+    pub(crate) fn find(&self, host: &str, target: &str) -> Result<Option<Found>, TooLong> {
+        let mut effort = Effort::default();
+        let found = self.search(host, target, &mut effort);
+        if effort.is_spent() { Err(TooLong) } else { Ok(found) }
+    }
+
+    fn search(&self, host: &str, target: &str, effort: &mut Effort) -> Option<Found> {
         let mut buffer = HostBuffer::default();
         let host = buffer.normal(host);
         let target = target.as_bytes();
         let mut best = None;
         if let Some(&rules) = self.exact.get(host) {
-            self.improve(&mut best, rules, HostMatch::Exact, target);
+            self.improve(&mut best, rules, HostMatch::Exact, target, effort);
         }
         if !self.wildcard.is_empty() {
-            self.find_wildcard(host, target, &mut best);
+            self.find_wildcard(host, target, &mut best, effort);
         }
-        self.any.improve(&mut best, HostMatch::Any, target);
+        self.any.improve(&mut best, HostMatch::Any, target, effort);
         best.or_else(|| self.default.map(|leaf| Found { host: HostMatch::Default, leaf }))
     }
 
-    fn find_wildcard(&self, host: &[u8], target: &[u8], best: &mut Option<Found>) {
+    fn find_wildcard(&self, host: &[u8], target: &[u8], best: &mut Option<Found>, effort: &mut Effort) {
         for parent in parents(host) {
             if let Some(&rules) = self.wildcard.get(parent) {
-                self.improve(best, rules, HostMatch::Wildcard(parent.len()), target);
+                self.improve(best, rules, HostMatch::Wildcard(parent.len()), target, effort);
             }
         }
     }
 
-    fn improve(&self, best: &mut Option<Found>, rules: HostRules, host: HostMatch, target: &[u8]) {
+    fn improve(&self, best: &mut Option<Found>, rules: HostRules, host: HostMatch, target: &[u8], effort: &mut Effort) {
         match rules {
-            HostRules::Paths(at) => self.rules[at as usize].improve(best, host, target),
+            HostRules::Paths(at) => self.rules[at as usize].improve(best, host, target, effort),
             HostRules::Plain(service) => improve(best, Some(Found { host, leaf: Leaf::plain(service) })),
         }
     }
@@ -157,19 +164,19 @@ impl HttpIndex {
 
 impl PathRules {
     /// Replaces the best so far by what is found here, if that ranks higher.
-    fn improve(&self, best: &mut Option<Found>, host: HostMatch, target: &[u8]) {
+    fn improve(&self, best: &mut Option<Found>, host: HostMatch, target: &[u8], effort: &mut Effort) {
         // Hosts are asked closest first, so only a higher priority can beat what was found.
         if best.is_some_and(|best| best.leaf.priority >= self.top) {
             return;
         }
-        improve(best, self.find(target).map(|leaf| Found { host, leaf }));
+        improve(best, self.find(target, effort).map(|leaf| Found { host, leaf }));
     }
 
-    fn find(&self, target: &[u8]) -> Option<Leaf> {
+    fn find(&self, target: &[u8], effort: &mut Effort) -> Option<Leaf> {
         let prefix = self.prefixes.as_ref().and_then(|prefixes| prefixes.find(target));
         let best = better(self.bare, prefix);
         match &self.patterns {
-            Some(patterns) if patterns.could_beat(best) => better(best, patterns.find(target)),
+            Some(patterns) if patterns.could_beat(best) => better(best, patterns.find(target, effort)),
             _ => best,
         }
     }
@@ -187,8 +194,8 @@ impl Patterns {
         first > best.map(|leaf| leaf.rank())
     }
 
-    fn find(&self, target: &[u8]) -> Option<Leaf> {
-        self.set.first(target).map(|at| self.leaves[at])
+    fn find(&self, target: &[u8], effort: &mut Effort) -> Option<Leaf> {
+        self.set.first(target, effort).map(|at| self.leaves[at])
     }
 }
 

@@ -41,6 +41,7 @@ fn text(view: &ExplainView) -> String {
     let host = if view.host.is_empty() { "(no host)" } else { &view.host };
     let mut text = format!("{host} {}\n", view.target);
     match &view.chosen {
+        None if view.too_long => text.push_str("  414: too many expressions would have to be searched for in it\n"),
         None => text.push_str("  503: no service matches, and there is no default service\n"),
         Some(chosen) => text.push_str(&format!("  service {}: {}\n", chosen.service, chosen.rule)),
     }
@@ -87,6 +88,7 @@ mod tests {
             reason: reason.to_owned(),
         };
         let mut view = ExplainView {
+            too_long: false,
             host: "a.test".to_owned(),
             target: "/api/x".to_owned(),
             chosen: Some(choice("a", "")),

@@ -47,6 +47,7 @@ fn bad_values() {
         ("path", "/a?b", "expected a path without a query"),
         ("url_reg", "(", "expected a regular expression: unclosed group"),
         ("url_reg", "((a{999}){999}){999}", "expected a smaller regular expression"),
+        ("url_reg", "a[ab]{300}[^ab]", "expected a smaller regular expression, one that never holds a request up"),
         ("priority", "high", "expected an integer"),
         ("match", "both", "expected all or any"),
         ("default", "yes", "expected true or false"),

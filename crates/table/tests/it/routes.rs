@@ -1,6 +1,6 @@
 //! Which service gets a request: every row of the key reference, and every step of precedence.
 
-use pointsman_table::compile;
+use pointsman_table::{TooLong, compile};
 
 use crate::{answer, changes, compiled, key_set, limits, problem_lines};
 
@@ -273,6 +273,23 @@ fn an_instance_more_changes_whose_turn_it_is() {
         let lines = problem_lines(&compiled);
         assert!(lines.iter().any(|line| line.contains(problem)), "{change}: {lines:#?}");
     }
+}
+
+#[test]
+fn no_request_is_held_up_by_expressions() {
+    let service = |n: u32| format!("services/s{n}/url_reg = x[0-9]+{n}y\n");
+    let keys: String = (0..1000).map(service).collect();
+    let table = compiled(&format!("{keys}services/anchored/url_reg = ^/aa.*q$\nservices/rest/domain = a.test")).table;
+    let long = format!("/{}", "x1y".repeat(10_900));
+    assert_eq!(table.find("a.test", &long), Err(TooLong));
+    assert!(table.explain("a.test", &long).too_long);
+    assert_eq!(
+        answer(&table, "GET a.test/x1999y"),
+        "service=s999 strip=0 rule=any host, url_reg x[0-9]+999y, priority 0"
+    );
+    let plain = format!("/{}", "a".repeat(32_000));
+    let few = compiled("services/a/url_reg = x[0-9]+y\nservices/b/domain = a.test").table;
+    assert!(few.find("a.test", &plain).is_ok_and(|route| route.is_some()));
 }
 
 #[test]
