@@ -22,6 +22,7 @@ pub mod control;
 pub mod fleet;
 pub mod logging;
 pub mod notify;
+mod plain;
 pub mod program;
 pub mod register;
 pub mod registrar;

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use crate::plain;
 use anyhow::Context;
 use tracing::{info, warn};
 use tracing_subscriber::filter::EnvFilter;
@@ -21,7 +22,7 @@ pub fn start(filter: &str) -> anyhow::Result<Logging> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
     // A line that cannot be written is lost. Otherwise the layer would report that on stderr too, and panic if that
     // fails.
-    let lines = fmt::layer().log_internal_errors(false).with_writer(std::io::stderr);
+    let lines = fmt::layer().fmt_fields(plain::fields()).log_internal_errors(false).with_writer(std::io::stderr);
     let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(filter).with(lines).try_init().context("starting the log")?;
     Ok(Logging(handle))

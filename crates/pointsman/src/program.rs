@@ -2,7 +2,7 @@
 //! itself.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
+use crate::plain::Plain;
 use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use crate::{logging, sys};
 
@@ -34,7 +35,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If this fails too, there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "pointsman: {error:#}");
+            let _ = writeln!(Plain(io::stderr()), "pointsman: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -64,7 +65,7 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
         chosen = Chosen::gather(&given, &environment)?;
     }
     if let Command::Health = command {
-        return runtime()?.block_on(health::health(chosen.admin()?, &mut io::stdout()));
+        return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(io::stdout())));
     }
     let placed = chosen.has("id") || chosen.has("prefix");
     if let (Command::Agent, false) = (&command, placed) {
@@ -94,7 +95,7 @@ async fn dispatch(
     folder: Option<demo::Folder>,
     placed: bool,
 ) -> anyhow::Result<Outcome> {
-    let (out, note) = (&mut io::BufWriter::new(io::stdout()), &mut io::stderr());
+    let (out, note) = (&mut *output(&command), &mut Plain(io::stderr()));
     let store = &settings.store;
     match command {
         Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
@@ -138,6 +139,16 @@ async fn dispatch(
     }
     out.flush()?;
     Ok(Outcome::Yes)
+}
+
+/// Standard output. What is a file's or a program's input stays as it is, unless somebody sits before a terminal.
+fn output(command: &Command) -> Box<dyn Write> {
+    let is_data = matches!(command, Command::Get { .. } | Command::Render { .. });
+    let out = io::BufWriter::new(io::stdout());
+    match is_data && !io::stdout().is_terminal() {
+        true => Box::new(out),
+        false => Box::new(Plain(out)),
+    }
 }
 
 /// Omits variables whose name or value is not UTF-8.

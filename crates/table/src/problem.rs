@@ -4,6 +4,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use crate::keys::{Tree, resembling};
 use crate::names::{Protocol, ServiceName};
+use crate::shown::shown;
 
 /// Longest value shown, in bytes: a problem is one line, and there may be thousands.
 const LONGEST_VALUE: usize = 256;
@@ -92,11 +93,11 @@ impl Display for ProblemKind {
 /// One plain line: `/haproxy-x/services/shop/port = "eighty": bad value: expected a port between 1 and 65535`.
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(&self.key.escape_debug().to_string())?;
+        write!(f, "{}", shown(&self.key))?;
         if let Some(value) = &self.value {
             write!(f, " = {value:?}")?;
         }
-        write!(f, ": {}: {}", self.kind, self.advice)
+        write!(f, ": {}: {}", self.kind, shown(&self.advice))
     }
 }
 

@@ -22,6 +22,7 @@ pub use figures::Figures;
 pub use listener::{bind, serve};
 
 use crate::control::Status;
+use pointsman_table::shown;
 use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
@@ -69,7 +70,7 @@ async fn index() -> String {
 async fn readyz(State(pages): State<Pages>) -> Response {
     match pages.status.borrow().unready() {
         None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(&why.to_string()))).into_response(),
     }
 }
 

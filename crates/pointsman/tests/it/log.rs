@@ -1,6 +1,6 @@
 //! The log's content, and that serving does not depend on its reader.
 
-use crate::harness::{Launch, Process, Site, free_address, get, program_folder, wait};
+use crate::harness::{Launch, Process, Site, free_address, get, program_folder, run, wait};
 
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
@@ -31,4 +31,31 @@ fn each_transition_is_one_line() {
         let lines = log.lines().filter(|line| line.contains(text)).count();
         assert_eq!(lines, expected, "{text}:\n{log}");
     }
+}
+
+#[test]
+fn names_and_values_forge_no_lines() {
+    let site = Site::new();
+    // A folder's file names are the keys.
+    let forged = "services/a\nWARN forged\u{1b}[31m/domian";
+    site.put(forged, "x\u{7}");
+    site.put("services/b\nforged\u{1b}]0;t\u{7}/domain", "b.test");
+    let mut running = Launch::on(&site).start();
+    running.process.wait_log("domian");
+    let log = running.process.log();
+    assert!(!log.contains(['\u{1b}', '\u{7}']), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("WARN forged") || line.starts_with("forged")), "{log}");
+    let store = site.folder().to_string_lossy().into_owned();
+    let admin = running.admin.to_string();
+    for command in [&["routes"][..], &["explain", "b.test/"], &["ls", "-r", "-v"], &["check"], &["status"]] {
+        let place =
+            if matches!(command[0], "routes" | "explain") { ["--admin", &*admin] } else { ["--store", &*store] };
+        let finished = run(&[command, &place].concat());
+        let text = finished.stdout;
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{command:?}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("forged") || line.starts_with("WARN forged")), "{text}");
+        assert!(command[0] == "status" || text.contains("\\n"), "{command:?}: {text}");
+    }
+    let metrics = get(running.admin, "localhost", "/metrics").expect("the page");
+    assert!(!metrics.text().contains('\u{1b}'), "{}", metrics.text());
 }
