@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `key_set`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
-//! | `problem` | what is wrong with a key, and what would be right |
+//! | `problem`, `shown` | what is wrong with a key, and what would be right; escaping what is shown |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
@@ -20,7 +20,7 @@
 //! | `ports` | who listens where, and which instances would be ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
-//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals` | from a request to its service; owns precedence |
+//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals`, `effort` | from a request to its service; owns precedence |
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
 //! | `explain` | why a request goes where it goes |

@@ -173,7 +173,7 @@ impl PortClashes<'_> {
     fn refused(&self, refusal: &Refusal) -> Box<[Problem]> {
         let loser = self.tcp[refusal.claim];
         let key = key_of_bind(loser.raw, refusal.bind);
-        problem(place_of(loser), self.limits, refusal.kind, key, refusal.advice.clone())
+        problem(keys_of(loser), self.limits, refusal.kind, key, refusal.advice.clone())
     }
 
     fn name_taken(&self, SniShadow { loser, winner, bind, name }: &SniShadow, names: usize) -> Box<[Problem]> {
@@ -182,7 +182,7 @@ impl PortClashes<'_> {
             "tcp service {winner} has the same server name on {bind} and goes first: {name}{}; change the name or the port",
             and_more(names)
         );
-        problem(place_of(self.tcp[*loser]), self.limits, ProblemKind::Shadowed, "sni", advice)
+        problem(keys_of(self.tcp[*loser]), self.limits, ProblemKind::Shadowed, "sni", advice)
     }
 }
 
@@ -219,8 +219,8 @@ impl Lost<'_> {
         let advice = format!(
             "service {winner} has the same rule{instances} and goes first: {rule}{more}; change the rule or the priority"
         );
-        let place = (loser.protocol, &loser.name, &*loser.raw);
-        problem(place, limits, ProblemKind::Shadowed, self.key, advice)
+        let keys = (loser.protocol, &loser.name, &*loser.raw);
+        problem(keys, limits, ProblemKind::Shadowed, self.key, advice)
     }
 }
 
@@ -250,14 +250,14 @@ pub(crate) fn key_of_bind(raw: &RawKeys, bind: Bind) -> &'static str {
 }
 
 /// A service and its keys.
-type Place<'a> = (Protocol, &'a ServiceName, &'a RawKeys);
+type KeysOf<'a> = (Protocol, &'a ServiceName, &'a RawKeys);
 
-fn place_of<'a>(draft: &Draft<'a>) -> Place<'a> {
+fn keys_of<'a>(draft: &Draft<'a>) -> KeysOf<'a> {
     (draft.protocol, draft.name, draft.raw)
 }
 
 fn problem(
-    (protocol, name, raw): Place<'_>,
+    (protocol, name, raw): KeysOf<'_>,
     limits: &Limits,
     kind: ProblemKind,
     key: &str,

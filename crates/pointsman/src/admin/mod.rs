@@ -70,7 +70,7 @@ async fn index() -> String {
 async fn readyz(State(pages): State<Pages>) -> Response {
     match pages.status.borrow().unready() {
         None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(&why.to_string()))).into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(&why))).into_response(),
     }
 }
 

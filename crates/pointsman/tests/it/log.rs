@@ -47,10 +47,10 @@ fn names_and_values_forge_no_lines() {
     assert!(!log.lines().any(|line| line.starts_with("WARN forged") || line.starts_with("forged")), "{log}");
     let store = site.folder().to_string_lossy().into_owned();
     let admin = running.admin.to_string();
-    for command in [&["routes"][..], &["explain", "b.test/"], &["ls", "-r", "-v"], &["check"], &["status"]] {
-        let place =
-            if matches!(command[0], "routes" | "explain") { ["--admin", &*admin] } else { ["--store", &*store] };
-        let finished = run(&[command, &place].concat());
+    for command in [&["routes"][..], &["explain", "b.test/"], &["ls", "--recursive", "--values"], &["check"], &["status"]] {
+        let asks = matches!(command[0], "routes" | "explain");
+        let place = if asks { vec!["--admin", &*admin] } else { vec!["--store", &*store, "--prefix", "/"] };
+        let finished = run(&[command, &*place].concat());
         let text = finished.stdout;
         assert!(!text.contains(['\u{1b}', '\u{7}']), "{command:?}: {text:?}");
         assert!(!text.lines().any(|line| line.starts_with("forged") || line.starts_with("WARN forged")), "{text}");
