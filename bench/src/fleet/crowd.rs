@@ -137,6 +137,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         places: Places::default(),
         probe: |_| Ok(()),
         capabilities: Capabilities::NATIVE,
+        listeners: None,
         defaults: Defaults::default(),
     };
     let channels = ControlChannels {

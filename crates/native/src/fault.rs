@@ -60,6 +60,9 @@ pub(crate) enum Fault {
     /// The instance left the table, and its time to finish is over.
     #[error("the instance was removed and its time to finish is over")]
     Removed,
+    /// So many expressions would have to be searched for in the target that it would hold up other requests.
+    #[error("the target is too long to be searched for so many expressions")]
+    TargetTooLong,
     /// More open connections than `limit/connections`.
     #[error("too many open connections")]
     TooManyConnections,
@@ -130,6 +133,7 @@ impl Fault {
             Self::Removed => (17, Some(504), Keys, Never),
             // RFC 5842 §7.2.
             Self::Loop => (18, Some(508), Keys, Never),
+            Self::TargetTooLong => (19, Some(414), Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -156,6 +160,7 @@ pub const NAMES: &[&str] = &[
     "unasked_switch",
     "removed",
     "loop",
+    "target_too_long",
 ];
 
 #[cfg(test)]
@@ -171,7 +176,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 19] = [
+    const ALL: [Fault; 20] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -191,6 +196,7 @@ mod tests {
         Fault::UnaskedSwitch,
         Fault::Removed,
         Fault::Loop,
+        Fault::TargetTooLong,
     ];
 
     #[test]

@@ -151,7 +151,7 @@ impl Worker {
     /// Closes connections to instances that were idle too long, or that leave too few descriptors for clients; gives memory
     /// back that a flood needed.
     pub(crate) fn sweep_idle(&self) {
-        self.home.pools.allow(self.limits.most_idle(self.home.registry.open()));
+        self.home.pools.allow(self.left().most_idle(self.home.registry.open()));
         self.home.pools.sweep(self.timers.now());
         self.give_memory_back();
     }
@@ -172,10 +172,16 @@ impl Worker {
         self.trimmed.set(if due { 0 } else { trimmed });
     }
 
+    /// What listening sockets of TCP services leave: each worker has one for each address.
+    fn left(&self) -> Limits {
+        let listening = self.view.borrow().table.tcp().len() as u64 * self.limits.workers;
+        Limits { descriptors: self.limits.descriptors.saturating_sub(listening), ..self.limits }
+    }
+
     /// How many client connections there are beyond the limit.
     pub(crate) fn excess(&self) -> u64 {
         let configured = self.view.borrow().table.config().max_connections;
-        let possible = self.limits.most_connections();
+        let possible = self.left().most_connections();
         let most = configured.map_or(possible, |most| u64::from(most.get()).min(possible));
         self.home.registry.open().saturating_sub(most)
     }

@@ -12,7 +12,7 @@
 //! | `register` | an instance in the store as long as a command runs |
 //! | `agent` | registers this machine's containers in the store |
 //! | `registrar` | keys kept in the store under a lease |
-//! | `logging` | the log |
+//! | `logging`, `plain` | the log; escaping what goes to a log or a terminal |
 //! | `notify` | reports to the service manager |
 //! | `sys` | calls to the operating system beyond files and sockets |
 
@@ -24,6 +24,7 @@ pub mod fleet;
 pub mod logging;
 pub mod names;
 pub mod notify;
+mod plain;
 pub mod program;
 pub mod register;
 pub mod registrar;

@@ -2,7 +2,7 @@
 //! itself.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
 use crate::logging::{self, Delivery, Streams};
+use crate::plain::Plain;
 use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use crate::sys;
 
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If this fails too, there is nobody left to tell.
-            let _ = writeln!(streams.stderr(), "pointsman: {error:#}");
+            let _ = writeln!(Plain(streams.stderr()), "pointsman: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -67,7 +68,7 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
         chosen = Chosen::gather(&given, &environment)?;
     }
     if let Command::Health = command {
-        return runtime()?.block_on(health::health(chosen.admin()?, &mut io::stdout()));
+        return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(io::stdout())));
     }
     let placed = chosen.has("id") || chosen.has("prefix");
     if let (Command::Agent, false) = (&command, placed) {
@@ -100,7 +101,7 @@ async fn dispatch(
     placed: bool,
     streams: &Streams,
 ) -> anyhow::Result<Outcome> {
-    let (out, note) = (&mut io::BufWriter::new(streams.stdout()), &mut streams.stderr());
+    let (out, note) = (&mut *output(&command, streams), &mut Plain(streams.stderr()));
     let store = &settings.store;
     match command {
         Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
@@ -144,6 +145,16 @@ async fn dispatch(
     }
     out.flush()?;
     Ok(Outcome::Yes)
+}
+
+/// Standard output. What is a file's or a program's input stays as it is, unless somebody sits before a terminal.
+fn output(command: &Command, streams: &Streams) -> Box<dyn Write> {
+    let is_data = matches!(command, Command::Get { .. } | Command::Render { .. });
+    let out = io::BufWriter::new(streams.stdout());
+    match is_data && !io::stdout().is_terminal() {
+        true => Box::new(out),
+        false => Box::new(Plain(out)),
+    }
 }
 
 /// Omits variables whose name or value is not UTF-8.

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::names::Protocol;
 use crate::placing::World;
 use crate::problem::{Problem, ProblemKind, Report};
-use crate::routing::{Difference, Routing};
+use crate::routing::{Difference, PortRouting, Routing, WebRouting};
 use crate::table::Table;
 
 /// The outcome: always a table, and every problem with the keys.
@@ -39,8 +39,10 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     let basis = Basis::new(keys, &old.basis, limits);
     let drafts = drafts(keys, old, &basis.limits, basis.stale);
     let difference = Difference::between(&drafts, &old.forms, basis.stale || basis.rebound(&old.basis));
-    let routing = Routing::new(&drafts, &old.routing, &basis.limits, &difference);
-    let forms = finish(drafts, old, &basis, &routing);
+    let ports = PortRouting::new(&drafts, &old.routing.ports, &basis.limits, &difference);
+    let forms = finish(drafts, old, &basis, &ports);
+    let web = WebRouting::new(&forms, &old.forms, &old.routing.web, &basis.limits, &difference);
+    let routing = Routing { web, ports };
     let problems = problems(keys, &basis, &routing, &forms);
     let names = forms.iter().flat_map(|form| form.names.iter().cloned()).collect();
     let table = Table::new(old.generation() + 1, keys.revision(), basis, routing, forms);
@@ -61,12 +63,12 @@ fn drafts<'a>(keys: &'a KeySet, old: &'a Table, limits: &Limits, stale: bool) ->
     drafts
 }
 
-fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, routing: &Routing) -> Box<[Arc<Form>]> {
+fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRouting) -> Box<[Arc<Form>]> {
     let world = World {
         limits: &basis.limits,
-        listening: &routing.listening,
+        listening: &ports.listening,
         timeouts: &basis.config.value.timeouts,
-        moved: !Arc::ptr_eq(&routing.listening, &old.routing.listening),
+        moved: !Arc::ptr_eq(&ports.listening, &old.routing.ports.listening),
         retimed: basis.retimed(&old.basis),
         renamed: basis.renamed(&old.basis),
     };
@@ -75,7 +77,8 @@ fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, routing: &Routing)
 
 fn problems(keys: &KeySet, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]) -> Vec<Problem> {
     let of_services = forms.iter().flat_map(|form| &form.problems);
-    let of_all = of_services.chain(basis.problems()).chain(&*routing.clashes);
+    let clashes = routing.web.clashes.iter().chain(&*routing.ports.clashes);
+    let of_all = of_services.chain(basis.problems()).chain(clashes);
     let mut problems: Vec<_> = of_all.cloned().chain(elsewhere(keys, &basis.limits)).collect();
     problems.sort();
     problems

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::instance::Instance;
+use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
 use crate::limits::Limits;
 use crate::model::{Service, Timeouts};
@@ -32,6 +32,8 @@ pub(crate) struct Form {
     pub(crate) names: Box<[Box<str>]>,
     /// Whether an address of an instance was left out because it leads back to us.
     has_loop: bool,
+    /// Whether some key is an instance, wherever it leads.
+    has_instances: bool,
 }
 
 /// A service whose settings are judged and whose instances are not yet.
@@ -45,6 +47,7 @@ pub(crate) struct Draft<'a> {
 }
 
 struct Fresh {
+    has_instances: bool,
     judged: Arc<Judged>,
     settings: Option<Arc<Settings>>,
 }
@@ -75,6 +78,17 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether some key is an instance. Where it leads is judged later: that depends on the ports that are listened on.
+    pub(crate) fn has_instances(&self) -> bool {
+        let old = || self.old.is_some_and(|old| old.has_instances);
+        self.fresh.as_ref().map_or_else(old, |fresh| fresh.has_instances)
+    }
+
+    /// Whether a TCP service got its first instance or lost its last.
+    pub(crate) fn is_filled_or_emptied(&self) -> bool {
+        self.protocol == Protocol::Tcp && self.old.is_none_or(|old| old.has_instances != self.has_instances())
+    }
+
     /// The settings in force.
     pub(crate) fn settings(&self) -> Option<&Arc<Settings>> {
         match &self.fresh {
@@ -99,7 +113,7 @@ impl<'a> Draft<'a> {
         match (fresh, old) {
             (None, Some(old)) if !old.is_touched_by(world) => old.clone(),
             (fresh, old) => {
-                let kept = || old.map(|old| Fresh { judged: old.judged.clone(), settings: old.settings.clone() });
+                let kept = || old.map(|old| old.kept());
                 let fresh = fresh.or_else(kept).expect("a draft is fresh or has an old form");
                 Arc::new(form((protocol, name), raw, old, fresh, world))
             }
@@ -108,6 +122,10 @@ impl<'a> Draft<'a> {
 }
 
 impl Form {
+    fn kept(&self) -> Fresh {
+        Fresh { has_instances: self.has_instances, judged: self.judged.clone(), settings: self.settings.clone() }
+    }
+
     /// Whether the same keys compile to something else in this world.
     fn is_touched_by(&self, world: &World<'_>) -> bool {
         let named = !self.names.is_empty();
@@ -136,14 +154,24 @@ fn fresh(
         true => None,
         false => judged.settings.as_ref().or(last).cloned(),
     };
-    Fresh { judged, settings }
+    Fresh { has_instances: has_instances(protocol, raw), judged, settings }
+}
+
+fn has_instances(protocol: Protocol, raw: &RawKeys) -> bool {
+    let is_good = |name: &str, value: &[u8]| {
+        std::str::from_utf8(value).is_ok_and(|text| instance::parse(name, text, ANY_PORT).is_ok())
+    };
+    raw.iter().any(|(key, value)| match classify(protocol, key, value) {
+        Part::Upstream(name) | Part::Direct(name) => is_good(name, value),
+        Part::Nothing | Part::Setting | Part::Unknown(_) => false,
+    })
 }
 
 fn form(
     (protocol, name): (Protocol, &ServiceName),
     raw: &Arc<RawKeys>,
     old: Option<&Arc<Form>>,
-    Fresh { judged, settings }: Fresh,
+    Fresh { has_instances, judged, settings }: Fresh,
     world: &World<'_>,
 ) -> Form {
     // Instances are judged even if the service is not served, so that one typo does not hide others.
@@ -159,7 +187,18 @@ fn form(
     // A service that is equal keeps its `Arc`, even if its keys changed.
     let had = had.filter(|had| Some(&***had) == service.as_ref());
     let service = had.cloned().or_else(|| service.map(Arc::new));
-    Form { protocol, name: name.clone(), raw: raw.clone(), judged, settings, service, problems, names, has_loop }
+    Form {
+        protocol,
+        name: name.clone(),
+        raw: raw.clone(),
+        judged,
+        settings,
+        service,
+        problems,
+        names,
+        has_loop,
+        has_instances,
+    }
 }
 
 fn service(

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `key_set`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
-//! | `problem` | what is wrong with a key, and what would be right |
+//! | `problem`, `shown` | what is wrong with a key, and what would be right; escaping what is shown |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
@@ -20,7 +20,7 @@
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
-//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals` | from a request to its service; owns precedence |
+//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals`, `effort` | from a request to its service; owns precedence |
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
 //! | `explain` | why a request goes where it goes |
@@ -35,6 +35,7 @@ mod complaint;
 mod config;
 mod cookie;
 mod discovery;
+mod effort;
 mod explain;
 mod form;
 mod host;
@@ -62,6 +63,7 @@ mod raw;
 mod reader;
 mod routing;
 mod settings;
+mod shown;
 mod table;
 mod userlist;
 mod value;
@@ -73,6 +75,7 @@ pub use capabilities::Capabilities;
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
 pub use discovery::{Dns, HealthCheck};
+pub use effort::TooLong;
 pub use explain::{Explanation, Verdict};
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
@@ -84,5 +87,6 @@ pub use networks::{Area, Networks, Places};
 pub use pattern::Pattern;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind};
+pub use shown::{Shown, shown, shown_lines};
 pub use table::{Route, Table};
 pub use userlist::{Group, Password, User, UserList};

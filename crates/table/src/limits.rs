@@ -17,6 +17,8 @@ pub struct Limits {
     pub own: Box<[SocketAddr]>,
     /// This machine's addresses: those that `0.0.0.0` stands for.
     pub local: Box<[IpAddr]>,
+    /// Most addresses that TCP services may listen on, all together; `None`: any number.
+    pub listeners: Option<usize>,
     /// Which keys the engine honours.
     pub capabilities: Capabilities,
     /// Where instances may be.
@@ -31,9 +33,9 @@ impl Limits {
     /// Whether settings are judged alike by both: what is found out while serving concerns instances only.
     pub(crate) fn judge_alike(&self, other: &Self) -> bool {
         // Every field is named, so that one that comes later is not forgotten here.
-        let Self { prefix, own, local, capabilities, places, bound: _, names: _ } = self;
+        let Self { prefix, own, local, capabilities, places, bound: _, names: _, listeners } = self;
         (prefix, own, local) == (&other.prefix, &other.own, &other.local)
-            && (capabilities, places) == (&other.capabilities, &other.places)
+            && (capabilities, places, listeners) == (&other.capabilities, &other.places, &other.listeners)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which TCP service gets which port, and which instances lead back to us. Opens nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::instance::Target;
 use crate::limits::Limits;
 use crate::model::Service;
 use crate::names::ServiceName;
+use crate::problem::ProblemKind;
 
 /// What a TCP service asks for.
 pub(crate) struct Claim<'a> {
@@ -16,7 +17,12 @@ pub(crate) struct Claim<'a> {
     pub(crate) binds: &'a [Bind],
     /// The TLS server names that it takes there; empty: whatever comes.
     pub(crate) sni: &'a [HostPattern],
+    /// It has no instances: it gives way to those that have.
+    pub(crate) is_empty: bool,
 }
+
+/// Most addresses that one service may listen on, where the total allows as many.
+const MOST_OF_A_SERVICE: usize = 100;
 
 /// Who got what. A service is named by the position of its claim.
 #[derive(Debug, Default)]
@@ -40,6 +46,7 @@ pub(crate) struct Share {
 pub(crate) struct Refusal {
     pub(crate) claim: usize,
     pub(crate) bind: Bind,
+    pub(crate) kind: ProblemKind,
     pub(crate) advice: String,
 }
 
@@ -52,30 +59,61 @@ pub(crate) struct SniShadow {
     pub(crate) name: HostPattern,
 }
 
-/// Gives each port to the first service that claims it. Services with server names share a port: with each other, and
-/// with one service that takes the rest.
+/// Gives each port to the first service that claims it, those with instances before those without. Services with server
+/// names share a port: with each other, and with one service that takes the rest. What goes beyond `limits` is refused.
 pub(crate) fn allot(claims: &[Claim<'_>], limits: &Limits) -> Allotment {
-    let mut by_port = HashMap::<u16, Vec<Bind>, foldhash::fast::RandomState>::default();
     let mut all = Allotment::default();
-    for (claim, asked) in claims.iter().enumerate() {
-        for &bind in asked.binds {
-            let same_port = by_port.entry(bind.port).or_default();
-            let obstacle = ours(bind, &limits.own).or_else(|| all.obstacle(bind, same_port, claims, claim));
-            match obstacle {
-                Some(advice) => all.refused.push(Refusal { claim, bind, advice }),
-                None if all.shares.contains_key(&bind) => all.admit(claim, bind, asked.sni),
-                None => {
-                    same_port.push(bind);
-                    all.admit(claim, bind, asked.sni);
-                }
+    let within = all.within_limits(claims, limits);
+    let mut by_port = HashMap::<u16, Vec<Bind>, foldhash::fast::RandomState>::default();
+    for (claim, bind) in within {
+        let same_port = by_port.entry(bind.port).or_default();
+        let obstacle = ours(bind, &limits.own).or_else(|| all.obstacle(bind, same_port, claims, claim));
+        match obstacle {
+            Some(advice) => all.refuse(claim, bind, ProblemKind::PortTaken, advice),
+            None if all.shares.contains_key(&bind) => all.admit(claim, bind, claims[claim].sni),
+            None => {
+                same_port.push(bind);
+                all.admit(claim, bind, claims[claim].sni);
             }
         }
     }
+    all.refused.sort_by_key(|refusal| refusal.claim);
     all.shadowed.sort_unstable();
     all
 }
 
 impl Allotment {
+    /// The claims that are few enough, in the order in which they are to be met; refuses the others. Every service gets
+    /// its first address before any gets its second, so that a long list takes none from a short one.
+    fn within_limits(&mut self, claims: &[Claim<'_>], limits: &Limits) -> Vec<(usize, Bind)> {
+        let total = limits.listeners.unwrap_or(usize::MAX);
+        let share = (total / 4).clamp(1, MOST_OF_A_SERVICE);
+        let mut met = Vec::new();
+        for (claim, asked) in claims.iter().enumerate() {
+            for (at, &bind) in asked.binds.iter().enumerate() {
+                match at < share {
+                    true => met.push((at, claim, bind)),
+                    false => self.refuse(claim, bind, ProblemKind::TooManyPorts, too_many_of_one(asked, share)),
+                }
+            }
+        }
+        met.sort_by_key(|&(at, claim, _)| (at, claims[claim].is_empty, claim));
+        let mut distinct = HashSet::<Bind, foldhash::fast::RandomState>::default();
+        met.retain(|&(_, claim, bind)| {
+            let fits = distinct.contains(&bind) || distinct.len() < total && distinct.insert(bind);
+            if !fits {
+                self.refuse(claim, bind, ProblemKind::TooManyPorts, too_many_of_all(total));
+            }
+            fits
+        });
+        met.sort_by_key(|&(at, claim, _)| (claims[claim].is_empty, claim, at));
+        met.into_iter().map(|(_, claim, bind)| (claim, bind)).collect()
+    }
+
+    fn refuse(&mut self, claim: usize, bind: Bind, kind: ProblemKind, advice: String) {
+        self.refused.push(Refusal { claim, bind, kind, advice });
+    }
+
     /// Why a claim cannot have this bind, if another service on the same port is in its way.
     fn obstacle(&self, bind: Bind, same_port: &[Bind], claims: &[Claim<'_>], claim: usize) -> Option<String> {
         if let Some(share) = self.shares.get(&bind) {
@@ -111,6 +149,21 @@ impl Share {
 fn ours(bind: Bind, own: &[SocketAddr]) -> Option<String> {
     let ours = own.iter().find(|own| own.port() == bind.port && overlaps(own.ip(), bind.address))?;
     Some(format!("the balancer itself listens on {ours}; choose another port"))
+}
+
+fn too_many_of_one(asked: &Claim<'_>, share: usize) -> String {
+    format!(
+        "the service asks for {} addresses to listen on and may have {share}: each takes a descriptor of every worker; \
+         name fewer, or raise the limit on open files",
+        asked.binds.len()
+    )
+}
+
+fn too_many_of_all(total: usize) -> String {
+    format!(
+        "all services together may listen on {total} addresses, a quarter of the descriptors: each takes one of every \
+         worker; name fewer, or raise the limit on open files"
+    )
 }
 
 fn held_by(bind: Bind, holder: &Claim<'_>) -> String {

@@ -4,6 +4,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use crate::keys::{Tree, resembling};
 use crate::names::{Protocol, ServiceName};
+use crate::shown::shown;
 
 /// Longest value shown, in bytes: a problem is one line, and there may be thousands.
 const LONGEST_VALUE: usize = 256;
@@ -46,6 +47,8 @@ pub enum ProblemKind {
     Shadowed,
     /// Another service already listens on this port.
     PortTaken,
+    /// The service, or all services together, would listen on more addresses than descriptors allow.
+    TooManyPorts,
     /// The instance is one of our own listening or admin addresses.
     Loop,
     /// An instance's host name does not resolve. It keeps its last addresses; without any, it is left out.
@@ -72,6 +75,7 @@ impl ProblemKind {
             Self::NoRule => "no_rule",
             Self::Shadowed => "shadowed",
             Self::PortTaken => "port_taken",
+            Self::TooManyPorts => "too_many_ports",
             Self::Loop => "loop",
             Self::Unresolved => "unresolved",
             Self::Denied => "denied",
@@ -95,11 +99,11 @@ impl Display for ProblemKind {
 /// One plain line: `/haproxy-x/services/shop/port = "eighty": bad value: expected a port between 1 and 65535`.
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(&self.key.escape_debug().to_string())?;
+        write!(f, "{}", shown(&self.key))?;
         if let Some(value) = &self.value {
             write!(f, " = {value:?}")?;
         }
-        write!(f, ": {}: {}", self.kind, self.advice)
+        write!(f, ": {}: {}", self.kind, shown(&self.advice))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Balance, Config};
+use pointsman_table::{Balance, Config, TooLong};
 use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead};
 
 use crate::fault::Fault;
@@ -114,8 +114,10 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     if head.hops >= MOST_HOPS {
         return Decision::Refuse(Fault::Loop);
     }
-    let Some(route) = view.table.route(head.host, head.target) else {
-        return Decision::Refuse(Fault::NoRoute);
+    let route = match view.table.find(head.host, head.target) {
+        Ok(Some(route)) => route,
+        Ok(None) => return Decision::Refuse(Fault::NoRoute),
+        Err(TooLong) => return Decision::Refuse(Fault::TargetTooLong),
     };
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);

@@ -18,6 +18,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use pointsman_table::shown;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -80,10 +81,11 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     let status = pages.status.borrow();
     match (status.unready(), status.store_lost(), status.condition.outage()) {
         (None, None, _) => "ready\n".into_response(),
-        (None, Some(lost), _) => format!("ready\n{lost}\n").into_response(),
-        (Some(why), _, None) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        (None, Some(lost), _) => format!("ready\n{}\n", shown(&lost)).into_response(),
+        (Some(why), _, None) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(&why))).into_response(),
         (Some(why), _, Some(outage)) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\nthe store: {outage}\n")).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\nthe store: {}\n", shown(&why), shown(&outage.to_string())))
+                .into_response()
         }
     }
 }

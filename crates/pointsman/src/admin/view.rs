@@ -118,6 +118,9 @@ pub struct ExplainView {
     pub chosen: Option<ChoiceView>,
     /// The other matching services, best first.
     pub passed_over: Vec<ChoiceView>,
+    /// So many expressions would have to be searched for in the target that it is answered 414.
+    #[serde(default)]
+    pub too_long: bool,
     /// Bytes stripped from the front of `target` before it is forwarded.
     pub strip: u32,
     /// The chosen service, with its instances.
@@ -280,6 +283,7 @@ impl ExplainView {
             service.add_counters(&by_instance(snapshot));
         }
         Ok(Self {
+            too_long: explanation.too_long,
             strip: table.route(&host, &target).map_or(0, |route| route.strip),
             host,
             target,

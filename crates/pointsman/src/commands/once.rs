@@ -29,6 +29,8 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
         prefix: settings.store.prefix.as_str().into(),
         own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
         local: local::addresses().into(),
+        // How many descriptors a running balancer has is not known here.
+        listeners: None,
         capabilities: settings.engine.capabilities(),
         places: settings.places.clone(),
         ..Limits::default()

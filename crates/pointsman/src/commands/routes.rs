@@ -1,5 +1,6 @@
 //! `pointsman routes`: prints the table in use, from the running balancer or compiled from the store. Changes nothing.
 
+use pointsman_table::shown;
 use std::io::Write;
 
 use super::ask::{Answer, ask};
@@ -81,6 +82,7 @@ pub(super) fn rule_words(rule: &RuleView) -> String {
 
 /// Columns as wide as their widest cell, two spaces apart, no space at the end of a line.
 fn aligned<const N: usize>(rows: Vec<[String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| shown(&cell).to_string())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {

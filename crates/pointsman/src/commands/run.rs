@@ -250,8 +250,19 @@ fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
         probe: sockets::probe,
         local: local::addresses,
         capabilities: settings.engine.capabilities(),
+        listeners: Some(most_listeners(settings)),
         defaults: Defaults::new(settings.health_uri.as_deref()),
     }
+}
+
+/// Listening sockets may take a quarter of the descriptors, so that a list of ports leaves enough for connections. The
+/// native engine opens one for each worker, HAProxy one for all of its threads.
+fn most_listeners(settings: &Settings) -> usize {
+    let sockets = match settings.engine {
+        Engine::Native => settings.workers.get(),
+        Engine::Haproxy => 1,
+    };
+    usize::try_from(sys::open_files_limit() / 4).unwrap_or(usize::MAX) / sockets
 }
 
 async fn show(listener: Option<TcpListener>, pages: Pages) {

@@ -53,6 +53,8 @@ pub struct ControlInputs {
     pub local: fn() -> Vec<IpAddr>,
     /// What the engine can honour.
     pub capabilities: Capabilities,
+    /// Most addresses that TCP services may listen on, all together.
+    pub listeners: Option<usize>,
     /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
 }
@@ -136,6 +138,7 @@ impl Control {
                 prefix: inputs.prefix,
                 own: inputs.own,
                 local: Box::default(),
+                listeners: inputs.listeners,
                 capabilities: inputs.capabilities,
                 places: inputs.places,
                 bound: Some(Arc::default()),

@@ -46,6 +46,7 @@ fn bench() -> Bench {
         probe: |_| Ok(()),
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
+        listeners: None,
         defaults: Defaults::new(Some("/up")),
     };
     Bench { updates, condition, applied, names, wanted, tables, status, control: tokio::spawn(run(inputs, channels)) }

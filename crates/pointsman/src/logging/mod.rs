@@ -24,6 +24,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use pace::Pace;
+
+use crate::plain;
 pub use stream::{LostLines, Stream};
 
 /// How long the end of the program waits for who reads its output.
@@ -117,7 +119,7 @@ pub fn start(filter: &str, delivery: Delivery) -> anyhow::Result<(Logging, Strea
     };
     // A line that cannot be written is lost. Otherwise the layer would report that on stderr too, and panic if that
     // fails.
-    let lines = fmt::layer().log_internal_errors(false).with_writer(writer);
+    let lines = fmt::layer().fmt_fields(plain::fields()).log_internal_errors(false).with_writer(writer);
     let lines = lines.with_ansi(io::stderr().is_terminal()).with_target(false);
     let lines = match pace {
         Some(pace) => pace.and_then(lines).boxed(),

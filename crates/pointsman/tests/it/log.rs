@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::harness::{
-    Backend, Launch, PATIENCE, Process, Site, demo_under, engine, free_address, get, program_folder, wait,
+    Backend, Launch, PATIENCE, Process, Site, demo_under, engine, free_address, get, program_folder, run, wait,
 };
 
 #[test]
@@ -165,4 +165,33 @@ fn the_demo_serves_though_nobody_reads_what_it_prints() {
     wait("the metrics", || get(admin, "localhost", "/metrics").is_ok_and(|answer| answer.status == 200));
     process.signal("TERM");
     assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn names_and_values_forge_no_lines() {
+    let site = Site::new();
+    // A folder's file names are the keys.
+    let forged = "services/a\nWARN forged\u{1b}[31m/domian";
+    site.put(forged, "x\u{7}");
+    site.put("services/b\nforged\u{1b}]0;t\u{7}/domain", "b.test");
+    let mut running = Launch::on(&site).start();
+    running.process.wait_log("domian");
+    let log = running.process.log();
+    assert!(!log.contains(['\u{1b}', '\u{7}']), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("WARN forged") || line.starts_with("forged")), "{log}");
+    let store = site.folder().to_string_lossy().into_owned();
+    let admin = running.admin.to_string();
+    for command in
+        [&["routes"][..], &["explain", "b.test/"], &["ls", "--recursive", "--values"], &["check"], &["status"]]
+    {
+        let asks = matches!(command[0], "routes" | "explain");
+        let place = if asks { vec!["--admin", &*admin] } else { vec!["--store", &*store, "--prefix", "/"] };
+        let finished = run(&[command, &*place].concat());
+        let text = finished.stdout;
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{command:?}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("forged") || line.starts_with("WARN forged")), "{text}");
+        assert!(command[0] == "status" || text.contains("\\n"), "{command:?}: {text}");
+    }
+    let metrics = get(running.admin, "localhost", "/metrics").expect("the page");
+    assert!(!metrics.text().contains('\u{1b}'), "{}", metrics.text());
 }
