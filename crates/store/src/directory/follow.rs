@@ -307,7 +307,7 @@ impl DirectoryFollower {
             // It was closed, or nobody filled it in time: it is empty.
             Content::Fresh if at == key => Some(Box::default()),
             Content::Fresh => {
-                self.schedule.hold(path, Instant::now() + FRESH);
+                self.schedule.hold(path, Instant::now(), FRESH);
                 None
             }
             Content::Unreadable(why) => {
