@@ -42,6 +42,28 @@ impl Store {
         })
     }
 
+    /// Whether the store can ever be: a folder's place must not be taken by a file. Asks no server.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    pub fn check_place(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.check_root(),
+            Self::Auto(_) | Self::Etcd2(_) | Self::Etcd3(_) => Ok(()),
+        }
+    }
+
+    /// Makes the store's folder if it is one and is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    pub fn make_place(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.make_root(),
+            Self::Auto(_) | Self::Etcd2(_) | Self::Etcd3(_) => Ok(()),
+        }
+    }
+
     /// Sends the prefix's keys and then every change, through any outage, until the receiver is dropped.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
         match self {

@@ -65,6 +65,8 @@ pub(super) struct Watches {
     links: BTreeMap<PathBuf, Vec<WatchDescriptor>>,
     /// The first of the two events of a rename.
     moved: Option<Renamed>,
+    /// Whether a key or a folder was removed since this was asked last.
+    removal: bool,
 }
 
 /// A new pair without watches.
@@ -72,7 +74,7 @@ pub(super) fn open() -> io::Result<(EventSource, Watches)> {
     let inotify = Inotify::init()?;
     let kernel = inotify.watches();
     let (interests, folders, links) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
-    let watches = Watches { kernel, interests, folders, links, moved: None };
+    let watches = Watches { kernel, interests, folders, links, moved: None, removal: false };
     let events = inotify.into_event_stream(vec![0; BUFFER].into())?;
     Ok((EventSource { events }, watches))
 }
@@ -170,6 +172,11 @@ impl Watches {
         interest
     }
 
+    /// Whether a key or a folder was removed since this was asked last.
+    pub(super) fn saw_removal(&mut self) -> bool {
+        std::mem::take(&mut self.removal)
+    }
+
     /// Removes the watches at and below a path that is no longer a folder, or is another one.
     pub(super) fn forget(&mut self, path: &Path) {
         for folder in below(&self.folders, path) {
@@ -210,6 +217,7 @@ impl Watches {
         let Some(Interest { folders, links, at }) = self.interests.get(&event.wd) else { return };
         let (folders, links, at) = (folders.clone(), links.clone(), at.clone());
         let is_passing_name = event.name.as_ref().is_some_and(|name| name.to_str().is_none_or(is_passing));
+        self.removal |= !is_passing_name && event.mask.intersects(EventMask::DELETE | EventMask::DELETE_SELF);
         if is_passing_name && event.mask.contains(EventMask::MOVED_TO) {
             events.extend(self.put_aside(event).into_iter().map(FileEvent::Expected));
         }
