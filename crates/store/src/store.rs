@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// An open store, to follow or to edit.
 pub enum Store {
     /// etcd, whichever API holds the prefix.
-    Auto(Auto),
+    Auto(Box<Auto>),
     /// etcd v2.
     Etcd2(Etcd2),
     /// etcd v3.
@@ -36,7 +36,7 @@ impl Store {
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         Ok(match (&settings.location, settings.api) {
             (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
-            (Location::Etcd(_), Api::Auto) => Self::Auto(Auto::new(settings)?),
+            (Location::Etcd(_), Api::Auto) => Self::Auto(Box::new(Auto::new(settings)?)),
             (Location::Etcd(_), Api::V2) => Self::Etcd2(Etcd2::new(settings)?),
             (Location::Etcd(_), Api::V3) => Self::Etcd3(Etcd3::new(settings)?),
         })

@@ -150,11 +150,11 @@ fn an_answer_about_another_key_empties_nothing() {
 fn an_answer_without_end_is_cut_off() {
     let (one, fake) = (Backend::naming("one"), FakeEtcd::start());
     fake.list(10, &listed("a.test", &one));
-    let running = following(&fake);
+    let mut running = following(&fake);
     running.wait_backend("a.test", "/", "one");
     fake.list_without_end();
     fake.answer_poll(400, r#"{"errorCode":401,"message":"cleared","index":10}"#);
-    wait("the answer to be refused", || running.metric("pointsman_store_up", &[]) == 0.0);
+    running.process.wait_log("the response is larger than 128 MiB");
     assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 200);
     fake.list(10, &listed("b.test", &one));
     running.wait_backend("b.test", "/", "one");
