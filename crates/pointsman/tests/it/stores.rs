@@ -218,7 +218,8 @@ fn a_store_is_removed_beside_a_running_balancer() {
             site.put(&format!("services/s{number}/domain"), format!("s{number}.test"));
         }
         let _running = Pointsman::serving(&site);
-        wait("its status", || site.folder().join(".pointsman").exists());
+        let place = site.folder().join(".pointsman/balancers");
+        wait("its status", || !finish(Command::new("find").arg(&place).args(["-type", "f"])).stdout.is_empty());
         let removed = finish(Command::new("rm").arg("-rf").arg(site.folder()));
         assert_eq!((removed.code, removed.stderr.as_str()), (Some(0), ""), "round {round}");
     }

@@ -60,7 +60,7 @@ impl DirectoryLease {
         claim: Claim,
     ) -> Result<Self, StoreError> {
         let path = store.path(&owner.place());
-        if claim == Claim::Again && !path.exists() {
+        if claim == Claim::Again && !(path.exists() && lock(store).exists()) {
             tokio::time::sleep(REMOVED).await;
         }
         let lease = {
@@ -70,7 +70,8 @@ impl DirectoryLease {
         let file = lease.map_err(failed(&path))?.ok_or_else(|| StoreError::LeaseHeld { path: path.clone() })?;
         let lease = Self { store: store.clone(), file: Arc::new(file), path, ttl, removed: Arc::default() };
         let work = lease.work();
-        blocking(move || work.update(|_| ())).await?;
+        // Makes the lock: an edit does not, as it may have been removed a moment ago.
+        blocking(move || alone(&work.store).and_then(|_alone| work.update(|_| ()))).await?;
         Ok(lease)
     }
 
@@ -78,9 +79,10 @@ impl DirectoryLease {
         self.ttl
     }
 
-    /// The lock keeps the lease alive, so this only checks that the file still exists.
+    /// The lock keeps the lease alive, so this only checks that the files still exist.
     pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
-        Ok(if is_at(&self.file, &self.path) { LeaseOutcome::Done(0) } else { LeaseOutcome::Ended })
+        let is_there = is_at(&self.file, &self.path) && lock(&self.store).exists();
+        Ok(if is_there { LeaseOutcome::Done(0) } else { LeaseOutcome::Ended })
     }
 
     pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
@@ -148,9 +150,18 @@ struct Errand {
 }
 
 impl Errand {
-    /// The lock for edits; `None` if the lease was removed, which is not the time to make a lock.
+    /// The lock for edits; `None` if it or the lease was removed, which is not the time to make another.
     fn alone(&self) -> Result<Option<File>, StoreError> {
-        if is_at(&self.file, &self.path) { alone(&self.store).map(Some) } else { Ok(None) }
+        let path = lock(&self.store);
+        let locked = File::open(&path).and_then(|file| {
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        });
+        match locked {
+            Ok(_) if !is_at(&self.file, &self.path) => Ok(None),
+            Err(error) if files::is_missing(&error) => Ok(None),
+            other => other.map(Some).map_err(failed(&path)),
+        }
     }
 
     /// Whether a key of ours that somebody removed has been missing for long enough to be written again.
@@ -222,7 +233,7 @@ fn is_written(value: &[u8], written: &[String]) -> bool {
 
 /// Locks edits of owned keys against other processes; holds the lock while the returned file is open.
 pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
-    let path = store.path(&format!("{ASIDE}/lock"));
+    let path = lock(store);
     let open = || {
         make_folder(store, path.parent().unwrap_or(&path))?;
         let file = match File::open(&path) {
@@ -236,6 +247,10 @@ pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
         Ok(file)
     };
     open().map_err(failed(&path))
+}
+
+fn lock(store: &Directory) -> PathBuf {
+    store.path(&format!("{ASIDE}/lock"))
 }
 
 /// Creates `.pointsman` and folders of keys with the owner of the store's folder, so that root starting first does not
