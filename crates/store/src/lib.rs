@@ -10,6 +10,7 @@
 //! | `model` | types that stores and their users share |
 //! | `error` | the errors, and whose fault they are |
 //! | `backoff`, `tls`, `values` | pauses between retries; certificates; values requested one by one |
+//! | `members` | which endpoint to ask first, and going on to others |
 //! | `known` | the keys that a follower has reported |
 //! | `etcd3`, `etcd2`, `directory` | the stores: following and editing |
 //! | `chosen`, `auto` | one store; detects which etcd API holds the prefix |
@@ -28,6 +29,7 @@ pub mod etcd3;
 pub mod fuzz;
 mod known;
 pub mod lease;
+mod members;
 mod model;
 mod store;
 pub mod tenure;

@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// An open store, to follow or to edit.
 pub enum Store {
     /// etcd, whichever API holds the prefix.
-    Auto(Auto),
+    Auto(Box<Auto>),
     /// etcd v2.
     Etcd2(Etcd2),
     /// etcd v3.
@@ -36,10 +36,32 @@ impl Store {
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         Ok(match (&settings.location, settings.api) {
             (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
-            (Location::Etcd(_), Api::Auto) => Self::Auto(Auto::new(settings)?),
+            (Location::Etcd(_), Api::Auto) => Self::Auto(Box::new(Auto::new(settings)?)),
             (Location::Etcd(_), Api::V2) => Self::Etcd2(Etcd2::new(settings)?),
             (Location::Etcd(_), Api::V3) => Self::Etcd3(Etcd3::new(settings)?),
         })
+    }
+
+    /// Whether the store can ever be: a folder's place must not be taken by a file. Asks no server.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    pub fn check_place(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.check_root(),
+            Self::Auto(_) | Self::Etcd2(_) | Self::Etcd3(_) => Ok(()),
+        }
+    }
+
+    /// Makes the store's folder if it is one and is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    pub fn make_place(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.make_root(),
+            Self::Auto(_) | Self::Etcd2(_) | Self::Etcd3(_) => Ok(()),
+        }
     }
 
     /// Sends the prefix's keys and then every change, through any outage, until the receiver is dropped.

@@ -50,12 +50,13 @@ pub struct Addresses {
 /// Serves until stopped. `ready` is called once the first table is in use.
 ///
 /// # Errors
-/// The store's settings cannot be used, an address cannot be listened on, or the engine fails.
+/// The store's settings cannot be used, its folder cannot be made, an address cannot be listened on, or the engine fails.
 pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     warn_of_idle(settings.engine, &reload.chosen);
     raise_open_files();
     let store = Store::open(&settings.store)?;
+    store.make_place()?;
     let workers = settings.workers.get();
     let bound = Bound::open(settings).await?;
     let listener = match settings.admin {

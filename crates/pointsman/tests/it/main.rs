@@ -33,6 +33,7 @@ mod responses;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;
+mod stores;
 mod tcp;
 mod tidy;
 mod walkthrough;

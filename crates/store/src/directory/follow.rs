@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use pointsman_table::Change;
@@ -132,6 +133,9 @@ impl DirectoryFollower {
 
     fn note(&mut self, events: Vec<FileEvent>) {
         let now = Instant::now();
+        if self.watches.as_mut().is_some_and(Watches::saw_removal) {
+            *self.store.removal.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
         for event in events {
             let seen = match event {
                 FileEvent::Changed(path) => self.place.concerns(&path).map(FileEvent::Changed),
@@ -311,7 +315,7 @@ impl DirectoryFollower {
             // It was closed, or nobody filled it in time: it is empty.
             Content::Fresh if at == key => Some(Box::default()),
             Content::Fresh => {
-                self.schedule.hold(path, Instant::now() + FRESH);
+                self.schedule.hold(path, Instant::now(), FRESH);
                 None
             }
             Content::Unreadable(why) => {
