@@ -36,7 +36,7 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     let drafts = drafts(keys, old, &basis.limits, basis.stale);
     let difference = Difference::between(&drafts, &old.forms, basis.stale);
     let routing = Routing::new(&drafts, &old.routing, &basis.limits, &difference);
-    let forms = finish(drafts, old, &basis, &routing);
+    let forms = finish(drafts, old, &basis, &routing, keys.revision());
     let problems = problems(keys, &basis, &routing, &forms);
     let table = Table::new(old.generation() + 1, keys.revision(), basis, routing, forms);
     Compiled { table: Arc::new(table), problems }
@@ -56,9 +56,10 @@ fn drafts<'a>(keys: &'a KeySet, old: &'a Table, limits: &Limits, stale: bool) ->
     drafts
 }
 
-fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, routing: &Routing) -> Box<[Arc<Form>]> {
+fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, routing: &Routing, revision: u64) -> Box<[Arc<Form>]> {
     let world = World {
         limits: &basis.limits,
+        revision,
         listening: &routing.listening,
         timeouts: &basis.config.value.timeouts,
         moved: !Arc::ptr_eq(&routing.listening, &old.routing.listening),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
+use crate::last_good::{self, LastGood};
 use crate::limits::Limits;
 use crate::model::{Service, Timeouts};
 use crate::names::{Protocol, ServiceName};
@@ -24,6 +25,8 @@ pub(crate) struct Form {
     pub(crate) judged: Arc<Judged>,
     /// The settings in force: the current ones or the last good ones; `None`: not served.
     pub(crate) settings: Option<Arc<Settings>>,
+    /// Where the settings in force come from; `None`: not served.
+    pub(crate) good: Option<LastGood>,
     pub(crate) service: Option<Arc<Service>>,
     /// All problems with its keys.
     pub(crate) problems: Box<[Problem]>,
@@ -34,6 +37,8 @@ pub(crate) struct Form {
 /// What a service's instances are judged by, besides its own keys.
 pub(crate) struct World<'a> {
     pub(crate) limits: &'a Limits,
+    /// The store's revision of the keys.
+    pub(crate) revision: u64,
     pub(crate) listening: &'a Listening,
     pub(crate) timeouts: &'a Timeouts,
     /// Whether our listening addresses changed.
@@ -157,14 +162,18 @@ fn form(
     let port = settings.as_ref().map_or(ANY_PORT, |settings| settings.port);
     let (instances, mut problems) = Instances::judge((protocol, name), raw, port, world);
     let has_loop = problems.iter().any(|problem| problem.kind == ProblemKind::Loop);
+    let had = old.and_then(|old| old.good.as_ref());
+    let good = settings.is_some().then(|| LastGood::next((protocol, raw), had, &judged, world.revision)).flatten();
     if !judged.problems.is_empty() {
-        problems = judged.problems.iter().chain(&problems).cloned().collect();
+        let kept = good.as_ref().filter(|_| judged.settings.is_none());
+        let of_settings = judged.problems.iter().map(|problem| last_good::explain(problem, kept));
+        problems = of_settings.chain(problems).collect();
     }
     let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.timeouts));
     // A service that is equal keeps its `Arc`, even if its keys changed.
     let had = old.and_then(|old| old.service.as_ref()).filter(|had| Some(&***had) == service.as_ref());
     let service = had.cloned().or_else(|| service.map(Arc::new));
-    Form { protocol, name: name.clone(), raw: raw.clone(), judged, settings, service, problems, has_loop }
+    Form { protocol, name: name.clone(), raw: raw.clone(), judged, settings, good, service, problems, has_loop }
 }
 
 fn service(

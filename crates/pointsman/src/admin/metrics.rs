@@ -361,6 +361,8 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::Listen,
     ProblemKind::Rejected,
     ProblemKind::Engine,
+    ProblemKind::TwoApis,
+    ProblemKind::State,
 ];
 
 #[cfg(test)]
