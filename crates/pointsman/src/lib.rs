@@ -6,6 +6,7 @@
 //! | `settings` | flags, environment, file: parsed once into typed settings |
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
+//! | `state` | what the balancer keeps over a restart |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store as long as a command runs |
@@ -26,4 +27,5 @@ pub mod program;
 pub mod register;
 pub mod registrar;
 pub mod settings;
+pub mod state;
 pub mod sys;

@@ -12,13 +12,14 @@
 //! | `backoff`, `tls`, `values` | pauses between retries; certificates; values requested one by one |
 //! | `known` | the keys that a follower has reported |
 //! | `etcd3`, `etcd2`, `directory` | the stores: following and editing |
-//! | `chosen`, `auto` | one store; detects which etcd API holds the prefix |
+//! | `chosen`, `auto`, `side`, `choice` | one store; which etcd API holds the prefix, and who remembers it |
 //! | `store` | one interface to all of them |
 //! | `lease` | keys that live as long as their owner renews them |
 //! | `tenure` | holds a lease while its owner runs |
 
 mod auto;
 pub mod backoff;
+mod choice;
 mod chosen;
 pub mod directory;
 pub mod error;
@@ -29,6 +30,7 @@ pub mod fuzz;
 mod known;
 pub mod lease;
 mod model;
+mod side;
 mod store;
 pub mod tenure;
 pub mod tls;

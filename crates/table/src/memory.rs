@@ -1,5 +1,6 @@
 //! What to keep of a table over a restart, and a table recalled from what was kept. Opens no file.
 
+use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
 use crate::compile::compile;
@@ -22,6 +23,14 @@ pub struct Memory {
     pub config: Entries,
     /// Keys relative to `certs/`.
     pub certs: Entries,
+}
+
+/// Counts only: the rest may be secret.
+impl Debug for Memory {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Self { services, config, certs } = self;
+        write!(f, "{} services, {} keys of config, {} of certs", services.len(), config.len(), certs.len())
+    }
 }
 
 /// The last good settings of one service.

@@ -11,24 +11,27 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use pointsman_table::Table;
+use pointsman_table::{Memory, Table};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use super::apis;
 use crate::admin::{self, Figures, Pages};
-use crate::control::{self, ControlChannels, ControlInputs, Defaults, Status, local};
+use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
 use crate::notify;
 use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
+use crate::state::StateFile;
+use crate::state::keeper::{self as state_keeper, Sources};
 use crate::sys;
 use pointsman_engine::live::Registry;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, NativeSettings};
-use pointsman_store::{Condition, Store};
+use pointsman_store::{Condition, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
@@ -52,7 +55,9 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
     let signals = Signals::new()?;
     warn_of_idle(settings.engine, &reload.chosen);
     raise_open_files();
-    let store = Store::open(&settings.store)?;
+    let state = state_file(settings);
+    let kept = state.as_ref().map(StateFile::take).unwrap_or_default();
+    let store = Store::open(&settings.store)?.remembering(kept.api);
     let workers = settings.workers.get();
     let bound = Bound::open(settings).await?;
     let listener = match settings.admin {
@@ -67,8 +72,8 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
         prefix: settings.store.prefix.clone(),
         engine: settings.engine.word(),
     };
-    let parts = Parts { store, bound, listener, signals, reload, about };
-    parts.serve(inputs(settings, &addresses), workers, &addresses, ready).await
+    let parts = Parts { store, bound, listener, signals, reload, about, state, settings: settings.store.clone() };
+    parts.serve(inputs(settings, &addresses, kept.memory), workers, &addresses, ready).await
 }
 
 /// The engine's listening sockets.
@@ -138,6 +143,8 @@ struct Parts {
     signals: Signals,
     reload: Reload,
     about: About,
+    state: Option<StateFile>,
+    settings: StoreSettings,
 }
 
 impl Parts {
@@ -154,12 +161,14 @@ impl Parts {
         let (updates, control_updates) = mpsc::channel(UPDATES);
         let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
         let (status, admin_status) = watch::channel(Status::new());
+        let (around, control_around) = watch::channel(Around::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let figures = self.bound.figures(workers);
         let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
             applied: control_applied,
+            around: control_around,
             tables,
             status: status.clone(),
         };
@@ -170,10 +179,14 @@ impl Parts {
             started: SystemTime::now(),
         };
         let (ended, end) = watch::channel(false);
+        let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone() };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
+        let keeping_state = keep_state(self.state, sources, around.clone());
         let background = async {
             tokio::join!(
                 self.store.follow(updates, condition),
+                apis::watch(&self.store, &self.settings, &around),
+                apis::remember(&self.settings),
                 control::run(inputs, channels),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
@@ -189,7 +202,7 @@ impl Parts {
             result
         };
         // The final status is written after the engine has ended, so the store is needed until then.
-        let serving = async { tokio::join!(serving, Box::pin(keeping)).0 };
+        let serving = async { tokio::join!(serving, Box::pin(keeping), keeping_state).0 };
         tokio::select! {
             result = serving => result,
             () = Box::pin(background) => Ok(()),
@@ -228,13 +241,28 @@ fn raise_open_files() {
     }
 }
 
-fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
+/// Where to keep what must survive a restart.
+fn state_file(settings: &Settings) -> Option<StateFile> {
+    if settings.state.is_none() {
+        info!("there is no folder for --state: last good settings and the etcd API are forgotten at a restart");
+    }
+    settings.state.as_deref().map(|folder| StateFile::new(folder, &settings.store))
+}
+
+async fn keep_state(file: Option<StateFile>, sources: Sources, around: watch::Sender<Around>) {
+    if let Some(file) = file {
+        Box::pin(state_keeper::keep(file, sources, around)).await;
+    }
+}
+
+fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> ControlInputs {
     ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
         local: local::addresses,
         capabilities: settings.engine.capabilities(),
         defaults: Defaults::new(settings.health_uri.as_deref()),
+        memory,
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Instant as Clock, SystemTime};
 
 use pointsman_engine::Applied;
-use pointsman_table::{BARRIER, Capabilities, Change, KeySet, Limits, Table, compile};
+use pointsman_table::{BARRIER, Capabilities, Change, KeySet, Limits, Memory, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -25,7 +25,7 @@ use burst::Burst;
 pub use defaults::Defaults;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
-pub use status::Status;
+pub use status::{Around, Status};
 
 use crate::logging::LogLine;
 use pointsman_store::{Condition, Update};
@@ -43,6 +43,8 @@ pub struct ControlInputs {
     pub capabilities: Capabilities,
     /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
+    /// Last good settings from before the start.
+    pub memory: Memory,
 }
 
 /// The loop's channels.
@@ -54,6 +56,8 @@ pub struct ControlChannels {
     pub condition: watch::Receiver<Condition>,
     /// From the engine.
     pub applied: mpsc::Receiver<Applied>,
+    /// What is wrong around the keys.
+    pub around: watch::Receiver<Around>,
     /// To the engine.
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
@@ -72,6 +76,8 @@ enum ControlEvent {
     Applied(Applied),
     /// The state of the store changed.
     Condition(Condition),
+    /// Something around the keys went wrong, or is right again.
+    Around(Around),
     /// The store's channel is closed.
     Stop,
 }
@@ -87,6 +93,7 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Report => control.report(),
             ControlEvent::Applied(applied) => control.applied(applied),
             ControlEvent::Condition(condition) => control.condition(condition),
+            ControlEvent::Around(around) => control.around(around),
             ControlEvent::Stop => return control.stop(),
         }
     }
@@ -97,6 +104,8 @@ struct Control {
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     defaults: Defaults,
+    /// Last good settings from before the start, until the first table.
+    memory: Option<Memory>,
     /// The last number in the key `barrier`, and the generation of the first table that shows it, once there is one.
     barrier: Option<(u64, Option<u64>)>,
     burst: Burst,
@@ -117,6 +126,7 @@ impl Control {
             },
             local: inputs.local,
             defaults: inputs.defaults,
+            memory: Some(inputs.memory),
             barrier: None,
             burst: Burst::default(),
             journal: Journal::default(),
@@ -133,6 +143,7 @@ impl Control {
             () = until(self.journal.due()) => ControlEvent::Report,
             Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
+            Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
         }
     }
@@ -150,7 +161,8 @@ impl Control {
     }
 
     fn publish(&mut self) {
-        let previous = self.status.borrow().table.clone();
+        let recalled = self.memory.take().map(|memory| Table::recall(memory, &self.limits));
+        let previous = self.status.borrow().table.clone().or(recalled);
         let start = Clock::now();
         let compiled = compile(&self.keys, previous.as_deref(), &self.limits);
         let took = start.elapsed();
@@ -190,6 +202,11 @@ impl Control {
     fn condition(&mut self, condition: Condition) {
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| status.condition = condition);
+    }
+
+    fn around(&mut self, around: Around) {
+        self.status.send_modify(|status| status.around = around);
+        self.journal.changed(Instant::now());
     }
 
     fn stop(&mut self) {

@@ -28,6 +28,7 @@ fn bench() -> Bench {
         updates: from_store,
         condition: told,
         applied: from_engine,
+        around: watch::channel(Around::default()).1,
         tables: to_engine,
         status: to_admin,
     };
@@ -37,6 +38,7 @@ fn bench() -> Bench {
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
         defaults: Defaults::new(Some("/up")),
+        memory: Memory::default(),
     };
     Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(inputs, channels)) }
 }
