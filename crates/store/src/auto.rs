@@ -25,7 +25,7 @@ use crate::side::{Side, as_reset, has_keys};
 
 /// How often to look whether the other API holds keys.
 const LOOK: Duration = Duration::from_secs(1);
-/// Where the answer rarely changes, or costs a whole list, the next look waits this many times as long.
+/// Where the answer rarely changes, or costs a whole list (of v2), the next look waits this many times as long.
 const SELDOM: u32 = 15;
 
 /// etcd with an automatic choice of API.
@@ -260,6 +260,7 @@ impl Auto {
             let beside = self.beside(choice).await;
             let (holds, pause) = match beside {
                 Beside::Nothing => (false, LOOK),
+                Beside::Keys if choice == Choice::V2 => (true, LOOK),
                 Beside::Keys => (true, LOOK * SELDOM),
                 Beside::Unseen => (false, LOOK * SELDOM),
             };

@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{Kept, StateFile};
 use crate::control::{Around, Status};
 
-/// Least time between two looks, and how many times its own duration a look is followed by a pause.
-const SPACING: Duration = Duration::from_secs(2);
-const SHARE: u32 = 50;
+/// Time between two looks: so many times the duration of the last one, which may wait for a slow disk.
+const SHARE: u32 = 20;
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
 /// Deadline for the final write.
@@ -56,7 +57,8 @@ pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Aroun
         }
         let began = Instant::now();
         keeper.save(&status, &api).await;
-        next = Instant::now() + if keeper.is_late() { RETRY } else { SPACING.max(began.elapsed() * SHARE) };
+        next =
+            Instant::now() + if keeper.is_late() { RETRY } else { (began.elapsed() * SHARE).clamp(SHORTEST, LONGEST) };
     }
 }
 

@@ -19,8 +19,7 @@ fn file(state: &Path) -> Option<PathBuf> {
 
 /// Stops it without any farewell.
 fn kill(mut running: Pointsman) {
-    running.process.signal("KILL");
-    running.process.wait_exit();
+    running.process.kill();
 }
 
 /// A service of etcd v3, good once and bad now.
@@ -53,14 +52,12 @@ fn last_good_settings_survive_a_restart() {
     assert!(running.admin_page("/api/table").contains("\"last_good\":"));
     assert_eq!(running.metric("pointsman_last_good_services", &[]), 1.0);
     let line = "services/shop is served with its last good settings, of revision";
-    wait("status to say so", || {
-        run(&["status", "--store", &etcd.url(), "--id", "r"]).stdout().contains(line)
-    });
+    wait("status to say so", || run(&["status", "--store", &etcd.url(), "--id", "r"]).stdout.contains(line));
     let state_flag = state.display().to_string();
     let check = run(&["check", "--store", &etcd.url(), "--id", "r", "--state", &state_flag]);
-    assert!(check.stdout().contains("the last good settings, of revision"), "{check:?}");
+    assert!(check.stdout.contains("the last good settings, of revision"), "{check:?}");
     let blind = run(&["check", "--store", &etcd.url(), "--id", "r", "--state", "/nonexistent"]);
-    assert!(!blind.stdout().contains("the last good settings"), "{blind:?}");
+    assert!(!blind.stdout.contains("the last good settings"), "{blind:?}");
     // Mended, and then deleted.
     put("services/shop/port", "80");
     wait("the mending", || running.metric("pointsman_last_good_services", &[]) == 0.0);
@@ -96,7 +93,7 @@ fn a_state_that_cannot_be_used_or_written_is_a_warning() {
     running.wait_problem("state", &["--state", "cannot write"]);
     assert_eq!(running.metric("pointsman_state_kept", &[]), 0.0);
     let folder = site.folder().display().to_string();
-    wait("status to say so", || run(&["status", "--store", &folder, "--prefix", "/"]).stdout().contains("cannot write"));
+    wait("status to say so", || run(&["status", "--store", &folder, "--prefix", "/"]).stdout.contains("cannot write"));
     site.put("services/b/domain", "b.test");
     site.put("services/b/one", one.instance());
     running.wait_backend("b.test", "/", "one");
@@ -120,7 +117,7 @@ fn a_key_in_the_other_api_is_a_problem_and_changes_nothing() {
     wait("the state to be written", || kept(&home.home().join("state")).contains("\"etcd_api\": \"2\""));
     etcd.put(Api::V3, "/haproxy-r/services/b/domain", "b.test");
     running.wait_problem("two_apis", &["v3 holds keys", "v2 is in use", "--etcd-api"]);
-    let ask = |command: &str| run(&[command, "--store", &etcd.url(), "--id", "r"]).stdout();
+    let ask = |command: &str| run(&[command, "--store", &etcd.url(), "--id", "r"]).stdout;
     wait("status to say so", || ask("status").contains("v3 holds keys"));
     assert!(ask("check").contains("two apis"), "{}", ask("check"));
     for state in ["state", "another"] {
@@ -167,8 +164,9 @@ fn the_first_write_decides() {
         let written = Instant::now();
         wait("the first key", || running.metric("pointsman_table_services", &[]) == 1.0);
         println!("{api:?}: the first key is in the table {:?} after its write", written.elapsed());
+        wait("status in that API", || run(&["status", "--store", &etcd.url(), "--id", "r"]).code == Some(0));
         let set = run(&["set", "--store", &etcd.url(), "--id", "r", "services/a/one", &one.instance(), "--wait"]);
-        assert_eq!(set.code(), Some(0), "{set:?}");
+        assert_eq!(set.code, Some(0), "{set:?}");
         running.wait_backend("a.test", "/", "one");
     }
 }
