@@ -30,7 +30,7 @@ const SELDOM: u32 = 15;
 
 /// etcd with an automatic choice of API.
 pub struct Auto {
-    both: Both,
+    both: Box<Both>,
     /// The choice that this process was told of.
     told: Option<Choice>,
     /// The followed API, if any. Edits go there too.
@@ -61,7 +61,7 @@ impl Auto {
     /// Takes the settings. Opens no connection.
     pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
         Ok(Self {
-            both: Both::new(Etcd2::new(settings)?, Etcd3::new(settings)?, &settings.prefix),
+            both: Box::new(Both::new(Etcd2::new(settings)?, Etcd3::new(settings)?, &settings.prefix)),
             told: None,
             followed: Mutex::new(None),
             made: watch::Sender::new(None),

@@ -184,7 +184,7 @@ impl Parts {
         let keeping_state = keep_state(self.state, sources, around.clone());
         let background = async {
             tokio::join!(
-                self.store.follow(updates, condition),
+                Box::pin(self.store.follow(updates, condition)),
                 apis::watch(&self.store, &self.settings, &around),
                 apis::remember(&self.settings),
                 control::run(inputs, channels),

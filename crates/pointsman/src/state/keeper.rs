@@ -37,7 +37,7 @@ pub struct Sources {
 /// Keeps the file until the balancer ends, and writes it once more then.
 pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
     let Sources { mut status, mut api, mut ended } = sources;
-    let mut keeper = Keeper { file, around, written: None };
+    let mut keeper = Keeper { file, around, written: None, failed: false };
     let mut seen = None;
     let mut next = Instant::now();
     loop {
@@ -45,7 +45,7 @@ pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Aroun
             _ = ended.wait_for(|ended| *ended) => true,
             () = news(&mut status, &mut api, &mut seen) => false,
             // A failed write is repeated even if nothing changes.
-            () = sleep_until(next), if keeper.is_late() => false,
+            () = sleep_until(next), if keeper.failed => false,
         };
         if is_over {
             let _ = timeout(FAREWELL, keeper.save(&status, &api)).await;
@@ -57,8 +57,8 @@ pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Aroun
         }
         let began = Instant::now();
         keeper.save(&status, &api).await;
-        next =
-            Instant::now() + if keeper.is_late() { RETRY } else { (began.elapsed() * SHARE).clamp(SHORTEST, LONGEST) };
+        let pause = if keeper.failed { RETRY } else { (began.elapsed() * SHARE).clamp(SHORTEST, LONGEST) };
+        next = Instant::now() + pause;
     }
 }
 
@@ -88,18 +88,16 @@ struct Keeper {
     around: watch::Sender<Around>,
     /// A fingerprint of the text that was written last; `None`: none yet, or the last attempt failed.
     written: Option<u64>,
+    /// Whether the last attempt failed.
+    failed: bool,
 }
 
 impl Keeper {
-    fn is_late(&self) -> bool {
-        self.written.is_none()
-    }
-
     async fn save(&mut self, status: &watch::Receiver<Status>, api: &watch::Receiver<Option<Api>>) {
         let (file, written, api) = (self.file.clone(), self.written, *api.borrow());
         let Some(table) = status.borrow().table.clone() else { return };
         let saved = spawn_blocking(move || save(&file, &table, api, written)).await;
-        let error = match saved.map_err(io::Error::other).flatten() {
+        let error = match saved.map_err(io::Error::other).and_then(|saved| saved) {
             Ok(print) => {
                 self.written = Some(print);
                 None
@@ -109,6 +107,7 @@ impl Keeper {
                 Some(error)
             }
         };
+        self.failed = error.is_some();
         let advice = error.map(|error| {
             let path = self.file.path.display();
             format!("cannot write {path}: {error}; last good settings and etcd's API are forgotten at a restart")
