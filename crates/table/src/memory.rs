@@ -11,18 +11,15 @@ use crate::limits::Limits;
 use crate::names::{Protocol, ServiceName};
 use crate::table::Table;
 
-/// Keys and values of one place, ordered by key.
-type Entries = Vec<(Box<str>, Box<[u8]>)>;
-
 /// What to keep over a restart. Secret: it may hold passwords and private keys.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The settings of every service that is served, without its instances.
     pub services: Vec<ServiceMemory>,
     /// Keys relative to `config/`.
-    pub config: Entries,
+    pub config: Vec<(Box<str>, Box<[u8]>)>,
     /// Keys relative to `certs/`.
-    pub certs: Entries,
+    pub certs: Vec<(Box<str>, Box<[u8]>)>,
 }
 
 /// Counts only: the rest may be secret.
@@ -43,7 +40,7 @@ pub struct ServiceMemory {
     /// The first revision with these settings, as far as is known.
     pub revision: u64,
     /// Keys relative to the service.
-    pub keys: Entries,
+    pub keys: Vec<(Box<str>, Box<[u8]>)>,
 }
 
 impl Table {
@@ -74,7 +71,7 @@ impl Table {
     pub fn recall(memory: Memory, limits: &Limits) -> Arc<Self> {
         let Memory { services, config, certs } = memory;
         let below = |tree: String| move |(key, value): (Box<str>, _)| (format!("{tree}/{key}").into(), value);
-        let mut entries: Entries = config.into_iter().map(below("config".to_owned())).collect();
+        let mut entries: Vec<(Box<str>, Box<[u8]>)> = config.into_iter().map(below("config".to_owned())).collect();
         entries.extend(certs.into_iter().map(below("certs".to_owned())));
         let mut revisions = Vec::with_capacity(services.len());
         for ServiceMemory { protocol, name, revision, keys } in services {

@@ -107,7 +107,7 @@ pub async fn demo(
         let text = text(&quoted(program), &folder.0, &keys, &samples, addresses);
         written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     };
-    run(settings, reload, print).await?;
+    Box::pin(run(settings, reload, print)).await?;
     Ok(written?)
 }
 

@@ -37,7 +37,7 @@ pub struct Sources {
 /// Keeps the file until the balancer ends, and writes it once more then.
 pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
     let Sources { mut status, mut api, mut ended } = sources;
-    let mut keeper = Keeper { file, around, written: None, failed: false };
+    let mut keeper = StateKeeper { file, around, written: None, failed: false };
     let mut seen = None;
     let mut next = Instant::now();
     loop {
@@ -83,7 +83,7 @@ async fn news(
     }
 }
 
-struct Keeper {
+struct StateKeeper {
     file: StateFile,
     around: watch::Sender<Around>,
     /// A fingerprint of the text that was written last; `None`: none yet, or the last attempt failed.
@@ -92,7 +92,7 @@ struct Keeper {
     failed: bool,
 }
 
-impl Keeper {
+impl StateKeeper {
     async fn save(&mut self, status: &watch::Receiver<Status>, api: &watch::Receiver<Option<Api>>) {
         let (file, written, api) = (self.file.clone(), self.written, *api.borrow());
         let Some(table) = status.borrow().table.clone() else { return };

@@ -1,3 +1,5 @@
+//! Files that are kept, read again and set aside. Starts nothing.
+
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 

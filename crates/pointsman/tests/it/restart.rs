@@ -120,6 +120,7 @@ fn a_key_in_the_other_api_is_a_problem_and_changes_nothing() {
     let ask = |command: &str| run(&[command, "--store", &etcd.url(), "--id", "r"]).stdout;
     wait("status to say so", || ask("status").contains("v3 holds keys"));
     assert!(ask("check").contains("two apis"), "{}", ask("check"));
+    kill(running);
     for state in ["state", "another"] {
         kill(start(state));
     }
