@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, ControlChannels, ControlInputs, Defaults, Status};
+use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status};
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
 use pointsman_store::{Condition, Store, StoreSettings, Update};
-use pointsman_table::{Capabilities, Places, Table};
+use pointsman_table::{Capabilities, Memory, Places, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -131,6 +131,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     let status = watch::Sender::new(Status::new());
     let (_ended, end) = watch::channel(false);
     let inputs = ControlInputs {
+        memory: Memory::default(),
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
@@ -141,6 +142,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         defaults: Defaults::default(),
     };
     let channels = ControlChannels {
+        around: watch::channel(Around::default()).1,
         updates: control_updates,
         condition: control_condition,
         applied: control_applied,

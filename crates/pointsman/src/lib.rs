@@ -7,6 +7,7 @@
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
 //! | `names` | what the host names of instances resolve to |
+//! | `state` | what the balancer keeps over a restart |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store as long as a command runs |
@@ -29,4 +30,5 @@ pub mod program;
 pub mod register;
 pub mod registrar;
 pub mod settings;
+pub mod state;
 pub mod sys;

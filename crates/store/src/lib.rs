@@ -13,13 +13,14 @@
 //! | `members` | which endpoint to ask first, and going on to others |
 //! | `known` | the keys that a follower has reported |
 //! | `etcd3`, `etcd2`, `directory` | the stores: following and editing |
-//! | `chosen`, `auto` | one store; detects which etcd API holds the prefix |
+//! | `chosen`, `auto`, `side`, `choice` | one store; which etcd API holds the prefix, and who remembers it |
 //! | `store` | one interface to all of them |
 //! | `lease` | keys that live as long as their owner renews them |
 //! | `tenure` | holds a lease while its owner runs |
 
 mod auto;
 pub mod backoff;
+mod choice;
 mod chosen;
 pub mod directory;
 pub mod error;
@@ -31,6 +32,7 @@ mod known;
 pub mod lease;
 mod members;
 mod model;
+mod side;
 mod store;
 pub mod tenure;
 pub mod tls;

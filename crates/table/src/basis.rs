@@ -8,7 +8,7 @@ use crate::config;
 use crate::key_set::KeySet;
 use crate::limits::Limits;
 use crate::model::Config;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 use crate::raw::RawKeys;
 
 /// What all services share.
@@ -57,12 +57,14 @@ impl Basis {
 pub(crate) struct JudgedTree<T> {
     pub(crate) raw: Arc<RawKeys>,
     pub(crate) value: Arc<T>,
+    /// The last good value of each key that is set.
+    pub(crate) good: Arc<RawKeys>,
     problems: Arc<[Problem]>,
 }
 
 impl<T: Default> Default for JudgedTree<T> {
     fn default() -> Self {
-        Self { raw: Arc::default(), value: Arc::default(), problems: Arc::from([]) }
+        Self { raw: Arc::default(), value: Arc::default(), good: Arc::default(), problems: Arc::from([]) }
     }
 }
 
@@ -70,10 +72,27 @@ impl<T: PartialEq> JudgedTree<T> {
     /// Judges the keys if they changed, or if the limits did (`stale`). A value that is equal keeps its `Arc`.
     fn next(&self, raw: &Arc<RawKeys>, stale: bool, judge: impl FnOnce(&RawKeys, &T) -> (T, Box<[Problem]>)) -> Self {
         if !stale && Arc::ptr_eq(&self.raw, raw) {
-            return Self { raw: raw.clone(), value: self.value.clone(), problems: self.problems.clone() };
+            let (value, good, problems) = (self.value.clone(), self.good.clone(), self.problems.clone());
+            return Self { raw: raw.clone(), value, good, problems };
         }
         let (value, problems) = judge(raw, &self.value);
         let value = if value == *self.value { self.value.clone() } else { Arc::new(value) };
-        Self { raw: raw.clone(), value, problems: problems.into() }
+        let good = good(raw, &self.good, &problems);
+        let good = if good == *self.good { self.good.clone() } else { Arc::new(good) };
+        Self { raw: raw.clone(), value, good, problems: problems.into() }
     }
+}
+
+/// A bad key keeps its last good value.
+fn good(raw: &RawKeys, last: &RawKeys, problems: &[Problem]) -> RawKeys {
+    let problem = |key: &str| {
+        let is_of = |problem: &&Problem| problem.key.strip_suffix(key).is_some_and(|tree| tree.ends_with('/'));
+        problems.iter().find(is_of).map(|problem| problem.kind)
+    };
+    let value = |key: &str, value: &[u8]| match problem(key) {
+        None => Some(value.into()),
+        Some(ProblemKind::BadValue) => last.get(key).map(Box::from),
+        Some(_) => None,
+    };
+    RawKeys::collect(raw.iter().filter_map(|(key, have)| Some((key.into(), value(key, have)?))).collect())
 }

@@ -40,7 +40,7 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     let drafts = drafts(keys, old, &basis.limits, basis.stale);
     let difference = Difference::between(&drafts, &old.forms, basis.stale || basis.rebound(&old.basis));
     let ports = PortRouting::new(&drafts, &old.routing.ports, &basis.limits, &difference);
-    let forms = finish(drafts, old, &basis, &ports);
+    let forms = finish(drafts, old, &basis, &ports, keys.revision());
     let web = WebRouting::new(&forms, &old.forms, &old.routing.web, &basis.limits, &difference);
     let routing = Routing { web, ports };
     let problems = problems(keys, &basis, &routing, &forms);
@@ -63,9 +63,10 @@ fn drafts<'a>(keys: &'a KeySet, old: &'a Table, limits: &Limits, stale: bool) ->
     drafts
 }
 
-fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRouting) -> Box<[Arc<Form>]> {
+fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRouting, revision: u64) -> Box<[Arc<Form>]> {
     let world = World {
         limits: &basis.limits,
+        revision,
         listening: &ports.listening,
         timeouts: &basis.config.value.timeouts,
         moved: !Arc::ptr_eq(&ports.listening, &old.routing.ports.listening),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
+use crate::last_good::{self, LastGood};
 use crate::limits::Limits;
 use crate::model::{Service, Timeouts};
 use crate::names::{Protocol, ServiceName};
@@ -25,6 +26,8 @@ pub(crate) struct Form {
     pub(crate) judged: Arc<Judged>,
     /// The settings in force: the current ones or the last good ones; `None`: not served.
     pub(crate) settings: Option<Arc<Settings>>,
+    /// Where the settings in force come from; `None`: not served.
+    pub(crate) good: Option<LastGood>,
     pub(crate) service: Option<Arc<Service>>,
     /// All problems with its keys.
     pub(crate) problems: Box<[Problem]>,
@@ -180,8 +183,12 @@ fn form(
     let before = had.map(|had| &*had.instances).unwrap_or_default();
     let Judgement { instances, mut problems, names } = place((protocol, name), raw, port, before, world);
     let has_loop = problems.iter().any(|problem| problem.kind == ProblemKind::Loop);
+    let was_good = old.and_then(|old| old.good.as_ref());
+    let good = settings.is_some().then(|| LastGood::next((protocol, raw), was_good, &judged, world.revision)).flatten();
     if !judged.problems.is_empty() {
-        problems = judged.problems.iter().chain(&problems).cloned().collect();
+        let kept = good.as_ref().filter(|_| judged.settings.is_none());
+        let of_settings = judged.problems.iter().map(|problem| last_good::explain(problem, kept));
+        problems = of_settings.chain(problems).collect();
     }
     let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.timeouts));
     // A service that is equal keeps its `Arc`, even if its keys changed.
@@ -193,6 +200,7 @@ fn form(
         raw: raw.clone(),
         judged,
         settings,
+        good,
         service,
         problems,
         names,

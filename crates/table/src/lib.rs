@@ -16,6 +16,8 @@
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits`, `networks` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys; where instances may be |
+//! | `last_good` | the keys that the settings in force come from |
+//! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
@@ -45,9 +47,11 @@ mod index_build;
 mod instance;
 mod key_set;
 mod keys;
+mod last_good;
 mod leaf;
 mod limits;
 mod literals;
+mod memory;
 mod model;
 mod names;
 mod networks;
@@ -81,6 +85,7 @@ pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance};
 pub use limits::{Limits, Names, Resolved};
+pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places};

@@ -15,6 +15,8 @@ use crate::raw::RawKeys;
 /// What a service's instances are judged by, besides its own keys.
 pub(crate) struct World<'a> {
     pub(crate) limits: &'a Limits,
+    /// The store's revision of the keys.
+    pub(crate) revision: u64,
     pub(crate) listening: &'a Listening,
     pub(crate) timeouts: &'a Timeouts,
     /// Whether our listening addresses changed.

@@ -63,6 +63,10 @@ pub enum ProblemKind {
     Rejected,
     /// The engine cannot use a table: HAProxy is dead or too old, its template is wrong, the disk is full.
     Engine,
+    /// Both APIs of etcd hold keys below the prefix; those of one are not served. Found by the store.
+    TwoApis,
+    /// The balancer's own files cannot be written. Found by what keeps them, which retries.
+    State,
 }
 
 impl ProblemKind {
@@ -83,6 +87,8 @@ impl ProblemKind {
             Self::Listen => "listen",
             Self::Rejected => "rejected",
             Self::Engine => "engine",
+            Self::TwoApis => "two_apis",
+            Self::State => "state",
         }
     }
 }

@@ -224,6 +224,8 @@ impl Page {
         self.single(&TABLE_APPLIED, status.applied);
         self.single(&TABLE_SERVICES, services.len());
         self.single(&TABLE_INSTANCES, instances);
+        self.single(&LAST_GOOD, status.table.as_deref().map_or(0, |table| table.last_good().count()));
+        self.single(&STATE_KEPT, u8::from(status.around.state.is_none()));
         self.single(&LAST_CHANGE, seconds(status.changed.unwrap_or(UNIX_EPOCH)));
         self.single(&COMPILE, status.compile.as_secs_f64());
         self.single(&SWAPS, status.swaps);
@@ -343,6 +345,10 @@ const TABLE_APPLIED: Family =
     gauge("pointsman_table_applied_revision", "Store revision of the table that the engine serves.");
 const TABLE_SERVICES: Family = gauge("pointsman_table_services", "Services in the table.");
 const TABLE_INSTANCES: Family = gauge("pointsman_table_instances", "Instances in the table.");
+const LAST_GOOD: Family =
+    gauge("pointsman_last_good_services", "Services served with their last good settings, because their keys are bad.");
+const STATE_KEPT: Family =
+    gauge("pointsman_state_kept", "0 while the balancer's own file below --state cannot be written.");
 const LAST_CHANGE: Family =
     gauge("pointsman_last_change_timestamp_seconds", "Time of the last table change; 0 before the first.");
 const COMPILE: Family = gauge("pointsman_config_compile_seconds", "Duration of the last compile.");
@@ -385,6 +391,8 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::Listen,
     ProblemKind::Rejected,
     ProblemKind::Engine,
+    ProblemKind::TwoApis,
+    ProblemKind::State,
 ];
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub struct ServiceView {
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
     pub balance: String,
+    /// Its keys are bad: it is served with its last good settings, of this revision.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_good: Option<u64>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
 }
@@ -147,11 +150,14 @@ impl TableView {
             let services: BTreeSet<u32> = shared.chain([index]).collect();
             services.into_iter().map(move |index| ListenerView::tcp(table, bind, index))
         });
-        Self {
-            revision: table.revision(),
-            listeners: http.chain(tcp).collect(),
-            services: table.services().iter().map(|service| ServiceView::new(service)).collect(),
+        let listeners = http.chain(tcp).collect();
+        let mut services: Vec<_> = table.services().iter().map(|service| ServiceView::new(service)).collect();
+        let last_good = table.last_good().map(|(protocol, name, of)| ((protocol_word(protocol), name.as_str()), of));
+        let last_good: HashMap<_, _> = last_good.collect();
+        for view in &mut services {
+            view.last_good = last_good.get(&(view.protocol.as_str(), view.name.as_str())).copied();
         }
+        Self { revision: table.revision(), listeners, services }
     }
 
     /// Adds the engine's counters.
@@ -191,6 +197,7 @@ impl ServiceView {
             name: service.name.to_string(),
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
+            last_good: None,
             instances: service.instances.iter().map(InstanceView::new).collect(),
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Outcome;
 use super::patience::{full, within};
 use crate::control::plural;
-use crate::fleet::{self, FleetWait, Goal, Leaving, Member, Point, Stage};
+use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
 /// Waits until every balancer serves the change that the store made at this revision (0 if the store has none).
@@ -271,6 +271,15 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
         }
     }
     for member in members {
+        for LastGoodService { protocol, service, revision } in &member.last_good {
+            let tree = if protocol == "tcp" { "tcp-services" } else { "services" };
+            writeln!(
+                out,
+                "{}: {tree}/{} is served with its last good settings, of revision {revision}",
+                shown(&member.name),
+                shown(service)
+            )?;
+        }
         member.problem_lines.iter().try_for_each(|line| writeln!(out, "{}: {}", shown(&member.name), shown(line)))?;
     }
     Ok(())

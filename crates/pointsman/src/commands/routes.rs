@@ -109,6 +109,7 @@ mod tests {
             requests: 0,
         };
         let service = |name: &str, hosts: &[&str], instances| ServiceView {
+            last_good: None,
             protocol: "http".to_owned(),
             name: name.to_owned(),
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },

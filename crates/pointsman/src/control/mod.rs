@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use pointsman_engine::Applied;
-use pointsman_table::{BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Names, Places, Table, compile};
+use pointsman_table::{BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, Places, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -29,7 +29,7 @@ use journal::Journal;
 pub(crate) use journal::{plural, serving};
 use ports::Ports;
 pub use ports::Probe;
-pub use status::Status;
+pub use status::{Around, Status};
 
 use crate::logging::LogLine;
 use crate::names::HostNames;
@@ -57,6 +57,8 @@ pub struct ControlInputs {
     pub listeners: Option<usize>,
     /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
+    /// Last good settings from before the start.
+    pub memory: Memory,
 }
 
 /// The loop's channels.
@@ -72,6 +74,8 @@ pub struct ControlChannels {
     pub names: watch::Receiver<Arc<Names>>,
     /// The host names that the keys contain.
     pub wanted: watch::Sender<HostNames>,
+    /// What is wrong around the keys.
+    pub around: watch::Receiver<Around>,
     /// To the engine.
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
@@ -92,6 +96,8 @@ enum ControlEvent {
     Condition(Condition),
     /// Host names resolve to something else.
     Named(Arc<Names>),
+    /// Something around the keys went wrong, or is right again.
+    Around(Around),
     /// The store's channel is closed.
     Stop,
 }
@@ -108,6 +114,7 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Applied(applied) => control.applied(applied),
             ControlEvent::Condition(condition) => control.condition(condition),
             ControlEvent::Named(names) => control.named(names),
+            ControlEvent::Around(around) => control.around(around),
             ControlEvent::Stop => return control.stop(),
         }
     }
@@ -118,6 +125,8 @@ struct Control {
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     defaults: Defaults,
+    /// Last good settings from before the start, until the first table.
+    memory: Option<Memory>,
     /// The last number in the key `barrier`, and the generation of the first table that shows it, once there is one.
     barrier: Option<(u64, Option<u64>)>,
     ports: Ports,
@@ -146,6 +155,7 @@ impl Control {
             },
             local: inputs.local,
             defaults: inputs.defaults,
+            memory: Some(inputs.memory),
             barrier: None,
             ports: Ports::new(inputs.probe),
             burst: Burst::default(),
@@ -167,6 +177,7 @@ impl Control {
             Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
             Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
+            Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
         }
     }
@@ -192,6 +203,7 @@ impl Control {
         if self.waits_for_names(&compiled, Instant::now()) {
             return;
         }
+        self.memory = None;
         let generation = compiled.table.generation();
         self.barrier = self.barrier.map(|(number, first)| (number, first.or(Some(generation))));
         self.tables.send_replace(compiled.table.clone());
@@ -207,7 +219,9 @@ impl Control {
     }
 
     fn compile(&mut self) -> Compiled {
-        let previous = self.status.borrow().table.clone();
+        let published = self.status.borrow().table.clone();
+        let recalled = || self.memory.clone().map(|memory| Table::recall(memory, &self.limits));
+        let previous = published.or_else(recalled);
         let compiled = compile(&self.keys, previous.as_deref(), &self.limits);
         if !self.ports.foretell(&compiled.table) {
             return compiled;
@@ -279,6 +293,11 @@ impl Control {
     fn condition(&mut self, condition: Condition) {
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| status.condition = condition);
+    }
+
+    fn around(&mut self, around: Around) {
+        self.status.send_modify(|status| status.around = around);
+        self.journal.changed(Instant::now());
     }
 
     fn stop(&mut self) {

@@ -36,6 +36,7 @@ fn bench() -> Bench {
         names: told_names,
         wanted: to_names,
         applied: from_engine,
+        around: watch::channel(Around::default()).1,
         tables: to_engine,
         status: to_admin,
     };
@@ -48,6 +49,7 @@ fn bench() -> Bench {
         capabilities: Capabilities::NATIVE,
         listeners: None,
         defaults: Defaults::new(Some("/up")),
+        memory: Memory::default(),
     };
     Bench { updates, condition, applied, names, wanted, tables, status, control: tokio::spawn(run(inputs, channels)) }
 }

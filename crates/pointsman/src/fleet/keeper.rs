@@ -313,6 +313,7 @@ impl About {
             ..Member::default()
         };
         member.tell(status.problems());
+        status.table.iter().for_each(|table| member.list_last_good(table));
         member.shorten();
         member
     }

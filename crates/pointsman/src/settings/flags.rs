@@ -125,7 +125,7 @@ pub static FLAGS: &[Flag] = &[
         name: "etcd-api",
         value: "auto|2|3",
         group: Group::Store,
-        help: "The etcd API to use; auto takes 3 if the server has it, unless only 2 holds the prefix",
+        help: "The etcd API to use; auto takes the one that was used before, else the first that holds keys of the prefix",
         default: "auto",
         read: |draft, choice| {
             draft.api = match choice.text() {
@@ -469,8 +469,9 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         name: "state",
         value: "DIR",
-        help: "Folder for the balancer's own files: HAProxy's, and the store if --store is not given",
-        default: "/var/lib/pointsman for root, else pointsman in $XDG_STATE_HOME or ~/.local/state",
+        help: "Folder for the balancer's own files: what it keeps over a restart, HAProxy's, and the store if --store is \
+               not given",
+        default: "$STATE_DIRECTORY (systemd), else /var/lib/pointsman for root, else pointsman in $XDG_STATE_HOME or ~/.local/state",
         read: |draft, choice| {
             draft.state = Some(PathBuf::from(choice.text()));
             Ok(())

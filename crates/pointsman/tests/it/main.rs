@@ -30,6 +30,7 @@ mod readme;
 mod register;
 mod requests;
 mod responses;
+mod restart;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;

@@ -2,11 +2,9 @@
 //! speed from the polls. Ends only when the receiver is dropped.
 
 use std::convert::Infallible;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::http::Method;
-use pointsman_table::Change;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -202,7 +200,7 @@ impl<'a> Etcd2Follower<'a> {
         if let Some(change) = event.change(&self.store.prefix) {
             let room = self.room().await?;
             self.known.apply(&change);
-            self.send(room, Update::Changes { revision: index, changes: Vec::<Change>::from([change]) });
+            room.send(Update::Changes { revision: index, changes: vec![change] });
         }
         self.index = self.index.max(Some(index));
         Ok(())
@@ -260,7 +258,7 @@ impl<'a> Etcd2Follower<'a> {
         self.listed = Instant::now();
         if first || replaced || self.known.differs(&listing.entries) {
             self.known.reset(&listing.entries);
-            self.send(room, Update::Reset { revision: listing.revision, entries: listing.entries });
+            room.send(Update::Reset { revision: listing.revision, entries: listing.entries });
         }
         Ok(())
     }
@@ -276,11 +274,6 @@ impl<'a> Etcd2Follower<'a> {
     /// `known` but was never sent would stay unnoticed.
     async fn room(&self) -> Result<OwnedPermit<Update>, End> {
         self.updates.clone().reserve_owned().await.map_err(|_| End::ReceiverDropped)
-    }
-
-    fn send(&self, room: OwnedPermit<Update>, update: Update) {
-        self.store.told.store(self.known.len(), Ordering::Relaxed);
-        room.send(update);
     }
 
     fn watching(&mut self, endpoint: &str) {

@@ -1,6 +1,5 @@
 //! etcd by its v2 API: single requests over any member that answers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::event::{
@@ -24,8 +23,6 @@ pub struct Etcd2 {
     pub(super) members: Members,
     pub(super) prefix: String,
     pub(super) audit: Duration,
-    /// The number of keys that the follower has sent; `usize::MAX` before the first listing.
-    pub(super) told: AtomicUsize,
 }
 
 /// What the server's v2 API holds at the prefix.
@@ -66,13 +63,12 @@ impl Etcd2 {
             endpoints,
             prefix: settings.prefix.clone(),
             audit: settings.audit,
-            told: AtomicUsize::new(usize::MAX),
         })
     }
 
-    /// Whether `follow` has listed the prefix and it has no keys now.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.told.load(Ordering::Relaxed) == 0
+    /// The prefix, without a slash at its end.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// The content of the prefix.
