@@ -1,5 +1,7 @@
 //! Request heads: parsed, checked, rewritten (RFC 9112 §2, §3, §6, §7, §11). Never routes.
 
+use std::borrow::Cow;
+
 use httparse::Status;
 
 use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, classify};
@@ -19,7 +21,7 @@ pub struct RequestHead<'h, 'b> {
     /// The method as sent, a token.
     pub method: &'b str,
     /// Path and query, from origin or absolute form; starts with `/`, or is `*` (OPTIONS only).
-    pub target: &'b str,
+    pub target: Cow<'b, str>,
     /// Authority from an absolute-form target, else the Host header, else empty (HTTP/1.0). Valid host\[:port\] bytes.
     pub host: &'b str,
     /// The client's version.
@@ -70,6 +72,12 @@ pub fn parse_request<'h, 'b>(
         Status::Complete(len) => judge(parsed, text, len, window.len() - text.len()).map(Some),
         Status::Partial => judge_beginning(&parsed, text, limits.exhausted(window)).map(|()| None),
     }
+}
+
+/// Whether these bytes, from which no head could be parsed, begin a HEAD request: it is refused without a body, too
+/// (RFC 9110 §9.3.2).
+pub fn begins_head_request(buffer: &[u8]) -> bool {
+    skip_empty_lines(buffer).is_ok_and(|text| text.starts_with(b"HEAD "))
 }
 
 /// Some clients send an empty line after a body (RFC 9112 §2.2).
@@ -144,8 +152,8 @@ fn judge<'h, 'b>(
     Ok(RequestHead {
         len: skipped + len,
         method,
-        target: target.path,
         host: judge_host(&fields, &target, version)?,
+        target: target.path,
         version,
         headers,
         body,

@@ -103,10 +103,10 @@ pub(crate) fn head_limits(config: &Config) -> HeadLimits {
 
 /// Decides what is to be done with a request.
 pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
-    if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(head.target)) {
+    if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(&head.target)) {
         return Decision::Health;
     }
-    let Some(route) = view.table.route(head.host, head.target) else {
+    let Some(route) = view.table.route(head.host, &head.target) else {
         return Decision::Refuse(Fault::NoRoute);
     };
     let Some(live) = worker.service(view, route.service) else {
@@ -128,9 +128,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
 fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
     match balance {
         Balance::Source => Some(key_of_address(peer.address)),
-        Balance::Uri => Some(key_of_bytes(path(head.target).as_bytes())),
+        Balance::Uri => Some(key_of_bytes(path(&head.target).as_bytes())),
         Balance::Header(name) => head.header(name).map(key_of_bytes),
-        Balance::UrlParam(name) => url_param(head.target, name).map(|value| key_of_bytes(value.as_bytes())),
+        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| key_of_bytes(value.as_bytes())),
         Balance::RoundRobin
         | Balance::StaticRoundRobin
         | Balance::LeastConnections
