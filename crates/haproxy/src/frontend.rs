@@ -13,6 +13,7 @@ use super::model::{FOLDER, Held, Owner, Part};
 use super::names::BackendName;
 use super::routing::{self, Steps};
 use super::shape::{Listen, Shape};
+use super::strict;
 use super::version::Version;
 use super::words::{quote, time};
 
@@ -27,11 +28,14 @@ const HOP_BY_HOP: &str = "^(te|proxy|keep-alive|http2-settings|proxy-(connection
 const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
 
 /// The frontends of HTTP services, with [`request_rules`].
-pub fn http(rules: &str, shape: &Shape, has_certs: bool) -> Vec<Part> {
+pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |name: &str, listens: &[Listen], options: &str| {
         let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
-        parts.push(Part::ours(&format!("frontend {name}\n{binds}{rules}{}\n", passing_rules(name))));
+        parts.push(Part::ours(&format!(
+            "frontend {name}\n{binds}{rules}{}\n",
+            passing_rules(name, config, shape.version)
+        )));
     };
     if !shape.http.is_empty() {
         add("http", &shape.http, "");
@@ -48,9 +52,9 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
     format!(
         "    errorfile 503 {unavailable}
     option forwardfor
-{idle}    # targets in absolute form become origin form (RFC 9112 §3.2.2)
+{idle}    http-request return status 405 errorfiles {PAGES} if METH_CONNECT
+{strict}    # targets in absolute form become origin form (RFC 9112 §3.2.2)
     acl origin_form url_beg / *
-    http-request return status 405 errorfiles {PAGES} if METH_CONNECT
     http-request set-uri %[pathq] if !origin_form {{ path_beg / }}
     http-request set-uri * if !origin_form METH_OPTIONS
     http-request set-uri / if !origin_form
@@ -58,6 +62,7 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
 {rules}    http-request return status 503 errorfiles {PAGES} unless {{ var(txn.route) -m found }}
 ",
         unavailable = path(&page(503)),
+        strict = strict::requests(config, version),
         idle = if closes_with_a_response(version) { IDLE_CLOSE } else { "" },
         rules = routing::rules(&Steps::of(maps), FOLDER),
     )
@@ -84,16 +89,17 @@ fn health_rule(uri: &str) -> String {
 }
 
 /// Changes to a request that has a backend.
-fn passing_rules(proto: &str) -> String {
+fn passing_rules(proto: &str, config: &Config, version: Version) -> String {
     format!(
         "    # whether a request was processed is unknown: only idempotent ones are sent again (RFC 9110 §9.2.2)
     http-request disable-l7-retry unless {{ method GET HEAD OPTIONS TRACE PUT DELETE }}
     http-request del-header '{HOP_BY_HOP}' -m reg
     http-request del-header upgrade if {{ req.hdr(upgrade) -i -m reg '{REFUSED_UPGRADES}' }}
     http-request set-header X-Forwarded-Proto {proto}
-    http-response del-header '{HOP_BY_HOP}' -m reg
+{responses}    http-response del-header '{HOP_BY_HOP}' -m reg
     use_backend %[var(txn.route),field(1,|)]
-"
+",
+        responses = strict::responses(config, version),
     )
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use backend::{Backend, pattern};
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};
-pub(crate) use engine::{ENGINES, Engine, engine};
+pub(crate) use engine::{ENGINES, Engine, accepted, engine};
 pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
 pub(crate) use haproxy::is_haproxy;
 pub(crate) use load::Load;
