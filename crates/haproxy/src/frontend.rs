@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pointsman_table::{Bind, Config, HostPattern, Protocol, Service, Table};
 
 use super::backend::PAGES;
+use super::forwarded;
 use super::frame::{page, path};
 use super::maps::Maps;
 use super::model::{FOLDER, Held, Owner, Part};
@@ -21,9 +22,10 @@ use super::words::{quote, time};
 pub const CERT_LIST: &str = "certs.list";
 
 /// Hop-by-hop headers (RFC 9110 §7.6.1), `Proxy`, which CGI would turn into `HTTP_PROXY`, and names that some servers
-/// read as `X-Forwarded-For` and `-Proto`. HAProxy itself handles `Connection` and framing.
+/// read as `X-Forwarded-*` and `X-Real-IP`. HAProxy itself handles `Connection` and framing.
 const HOP_BY_HOP: &str = "^(te|proxy|keep-alive|http2-settings|proxy-(connection|authenticate|authorization)|\
-                          x([^-]forwarded.|.forwarded[^-])(for|proto))$";
+                          x([^-a-z0-9]forwarded[^a-z0-9]|-forwarded[^-a-z0-9]).+|\
+                          x([^-a-z0-9]real[^a-z0-9]|-real[^-a-z0-9])ip)$";
 /// Upgrades that would hide requests from us, or that a proxy must not agree to (RFC 9110 §7.8).
 const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
 
@@ -95,10 +97,10 @@ fn passing_rules(proto: &str, config: &Config, version: Version) -> String {
     http-request disable-l7-retry unless {{ method GET HEAD OPTIONS TRACE PUT DELETE }}
     http-request del-header '{HOP_BY_HOP}' -m reg
     http-request del-header upgrade if {{ req.hdr(upgrade) -i -m reg '{REFUSED_UPGRADES}' }}
-    http-request set-header X-Forwarded-Proto {proto}
-{responses}    http-response del-header '{HOP_BY_HOP}' -m reg
+{forwarded}{responses}    http-response del-header '{HOP_BY_HOP}' -m reg
     use_backend %[var(txn.route),field(1,|)]
 ",
+        forwarded = forwarded::rules(proto, config),
         responses = strict::responses(config, version),
     )
 }

@@ -102,6 +102,7 @@ impl<'w> Connection<'w> {
     async fn request(&mut self, first: bool) -> Option<Request> {
         let came = self.deadline.now();
         self.client.side = ClientSide::UNKNOWN;
+        self.peer.forget();
         if self.client.input.unread().is_empty() && !self.wait(first).await {
             return None;
         }
@@ -156,6 +157,7 @@ impl<'w> Connection<'w> {
             Ok(head) => head,
             Err(bad) => return Some(self.refuse_head(Fault::BadRequest(bad))),
         };
+        self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         self.client.side = ClientSide::of(&head);

@@ -12,7 +12,7 @@
 //! | `problem` | what is wrong with a key, and what would be right |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
+//! | `policy`, `cookie`, `userlist`, `proxies`, `words` | what is done with a service's requests; values in HAProxy's own language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys |
@@ -56,6 +56,7 @@ mod policy;
 mod ports;
 mod prefixes;
 mod problem;
+mod proxies;
 mod raw;
 mod reader;
 mod routing;
@@ -81,5 +82,6 @@ pub use names::{InstanceName, Protocol, ServiceName};
 pub use pattern::Pattern;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind};
+pub use proxies::{Proxies, is_private};
 pub use table::{Route, Table};
 pub use userlist::{Group, Password, User, UserList};

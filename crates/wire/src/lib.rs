@@ -12,6 +12,7 @@
 //! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
+//! | `forwarded` | what proxies tell of a request's way |
 //! | `request`, `response` | heads: parsing, checking, rewriting |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
@@ -38,6 +39,7 @@ mod answer;
 mod body;
 mod extension;
 mod fields;
+mod forwarded;
 mod framing;
 mod head;
 mod refusal;
@@ -48,6 +50,7 @@ mod trailers;
 
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
+pub use forwarded::Trust;
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
 pub use refusal::{BadBody, BadRequest};

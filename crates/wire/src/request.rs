@@ -1,10 +1,12 @@
 //! Request heads: parsed, checked, rewritten (RFC 9112 §2, §3, §6, §7, §11). Never routes.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use httparse::Status;
 
-use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, classify};
+use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, Told, classify};
+use crate::forwarded::{self, Trust};
 use crate::framing::declared;
 use crate::head::{
     BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
@@ -39,6 +41,7 @@ pub struct RequestHead<'h, 'b> {
     /// Headers that `write` omits.
     left_out: Positions,
     forwarded_for: bool,
+    told: Told,
 }
 
 /// Changes to a head on its way to the instance.
@@ -48,8 +51,10 @@ pub struct Forward<'a> {
     pub strip: usize,
     /// The client's address as text, appended to `X-Forwarded-For`.
     pub client: &'a str,
-    /// `http` or `https`; replaces `X-Forwarded-Proto`.
+    /// `http` or `https`, for `X-Forwarded-Proto` unless one is passed on.
     pub proto: &'a str,
+    /// How much the client's own word counts.
+    pub trust: Trust,
 }
 
 /// Parses one request head. `Ok(None)`: more bytes are needed.
@@ -162,6 +167,7 @@ fn judge<'h, 'b>(
         upgrade: upgrade(&fields, version, body),
         left_out: fields.hop.union(fields.ours),
         forwarded_for: fields.forwarded_for,
+        told: fields.told,
     })
 }
 
@@ -265,8 +271,9 @@ impl RequestHead<'_, '_> {
         out.reserve(self.len + forward.client.len() + 128);
         self.write_request_line(forward.strip, out);
         push_header(out, "Host", self.host.as_bytes());
+        let left_out = self.left_out(forward.trust);
         for (position, header) in self.headers.iter().enumerate() {
-            if !self.left_out.contains(position) {
+            if !left_out.contains(position) {
                 push_header(out, header.name, header.value);
             }
         }
@@ -279,6 +286,22 @@ impl RequestHead<'_, '_> {
             push_upgrade(out, protocol);
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The address that the request comes from, told by proxies that are trusted; `peer` if it is not trusted, or tells
+    /// nothing.
+    pub fn client(&self, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+        forwarded::client(self.headers, peer, trusts)
+    }
+
+    #[inline]
+    fn left_out(&self, trust: Trust) -> Positions {
+        match trust {
+            _ if !self.told.any => self.left_out,
+            Trust::Nothing => self.left_out.union(self.told.extensions).union(self.told.real_ip),
+            Trust::Passing => self.left_out.union(self.told.real_ip),
+            Trust::Full => self.left_out,
+        }
     }
 
     fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {
@@ -296,15 +319,24 @@ impl RequestHead<'_, '_> {
     fn write_forwarded(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if self.forwarded_for {
-            self.write_earlier_hops(out);
+            self.write_earlier(Field::ForwardedFor, out);
         }
         out.extend_from_slice(forward.client.as_bytes());
         out.extend_from_slice(b"\r\n");
-        push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+        if forward.trust == Trust::Nothing || !self.told.proto {
+            push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+        }
+        if forward.trust == Trust::Full && self.told.forwarded {
+            out.extend_from_slice(b"Forwarded: ");
+            self.write_earlier(Field::Forwarded, out);
+            forwarded::push_for(out, forward.client);
+            out.extend_from_slice(b"\r\n");
+        }
     }
 
-    fn write_earlier_hops(&self, out: &mut Vec<u8>) {
-        let hops = self.headers.iter().filter(|header| classify(header.name) == Field::ForwardedFor);
+    /// The values of these headers as the beginning of a list.
+    fn write_earlier(&self, field: Field, out: &mut Vec<u8>) {
+        let hops = self.headers.iter().filter(|header| classify(header.name) == field);
         for hop in hops.filter(|hop| !hop.value.is_empty()) {
             out.extend_from_slice(hop.value);
             out.extend_from_slice(b", ");

@@ -113,7 +113,10 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         return Decision::Refuse(Fault::NoRoute);
     };
     let mut held = worker.buffers.take_head();
-    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto: "http" }, &mut held);
+    head.write(
+        &Forward { strip: route.strip as usize, client: &peer.text, proto: "http", trust: peer.trust },
+        &mut held,
+    );
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         live,
@@ -127,7 +130,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
 
 fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
     match balance {
-        Balance::Source => Some(key_of_address(peer.address)),
+        Balance::Source => Some(key_of_address(peer.client)),
         Balance::Uri => Some(key_of_bytes(path(&head.target).as_bytes())),
         Balance::Header(name) => head.header(name).map(key_of_bytes),
         Balance::UrlParam(name) => url_param(&head.target, name).map(|value| key_of_bytes(value.as_bytes())),
