@@ -134,10 +134,9 @@ impl<'b> Seen<'b> {
 /// What a client or a proxy tells of a request's way, besides `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told {
-    /// `X-Forwarded-*`.
-    pub(crate) extensions: Positions,
-    pub(crate) real_ip: Positions,
+    /// A `Forwarded`.
     pub(crate) forwarded: bool,
+    /// An `X-Forwarded-Proto` with a value.
     pub(crate) proto: bool,
     /// Whether there is any of it.
     pub(crate) any: bool,
@@ -207,16 +206,10 @@ impl<'b> Fields<'b> {
     #[cold]
     fn add_told(&mut self, position: usize, field: Field) {
         self.told.any = true;
-        match field {
-            Field::RealIp => self.told.real_ip.insert(position),
-            Field::Forwarded => {
-                self.told.forwarded = true;
-                self.ours.insert(position);
-            }
-            _ => {
-                self.told.proto |= field == Field::ForwardedProto;
-                self.told.extensions.insert(position);
-            }
+        self.told.proto |= field == Field::ForwardedProto;
+        if field == Field::Forwarded {
+            self.told.forwarded = true;
+            self.ours.insert(position);
         }
     }
 

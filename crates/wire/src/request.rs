@@ -271,7 +271,7 @@ impl RequestHead<'_, '_> {
         out.reserve(self.len + forward.client.len() + 128);
         self.write_request_line(forward.strip, out);
         push_header(out, "Host", self.host.as_bytes());
-        let left_out = self.left_out(forward.trust);
+        let left_out = if self.told.any { self.left_out(forward.trust) } else { self.left_out };
         for (position, header) in self.headers.iter().enumerate() {
             if !left_out.contains(position) {
                 push_header(out, header.name, header.value);
@@ -294,14 +294,20 @@ impl RequestHead<'_, '_> {
         forwarded::client(self.headers, peer, trusts)
     }
 
-    #[inline]
+    /// Headers that stay here, if the client's word counts so much.
     fn left_out(&self, trust: Trust) -> Positions {
-        match trust {
-            _ if !self.told.any => self.left_out,
-            Trust::Nothing => self.left_out.union(self.told.extensions).union(self.told.real_ip),
-            Trust::Passing => self.left_out.union(self.told.real_ip),
-            Trust::Full => self.left_out,
+        let stays = |field| match field {
+            Field::RealIp => trust != Trust::Full,
+            Field::ForwardedProto | Field::ForwardedOther => trust == Trust::Nothing,
+            _ => false,
+        };
+        let mut left_out = self.left_out;
+        for (position, header) in self.headers.iter().enumerate() {
+            if stays(classify(header.name)) {
+                left_out.insert(position);
+            }
         }
+        left_out
     }
 
     fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {

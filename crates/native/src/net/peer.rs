@@ -32,6 +32,7 @@ impl Peer {
     }
 
     /// Takes what the head of a request tells of its way.
+    #[inline]
     pub(crate) fn hear(&mut self, head: &RequestHead<'_, '_>, trusted: &Proxies) {
         self.trust = match trusted.is_empty() {
             true if self.is_private => Trust::Passing,
