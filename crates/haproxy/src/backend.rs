@@ -261,7 +261,7 @@ impl Lines<'_> {
     /// The frontend sets this header itself; the client's is overwritten.
     fn schemes(&mut self) {
         if self.service.scheme() == Scheme::Https {
-            let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { req.hdr(x-forwarded-proto) https }\n";
+            let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }\n";
             self.add("scheme", redirect.to_owned());
         }
     }

@@ -47,6 +47,7 @@ fn believing(trusted: &Proxies) -> String {
     http-request set-var({CLIENT}) req.hdr_ip(x-real-ip,-1) if trusted_peer !{{ req.hdr_cnt(x-forwarded-for) gt 0 }} !{{ req.hdr_cnt(forwarded) gt 0 }}
     http-request add-header Forwarded for=%[src] if {{ req.hdr_cnt(forwarded) gt 0 }} {{ src 0.0.0.0/0 }}
     http-request add-header Forwarded 'for=\"[%[src]]\"' if {{ req.hdr_cnt(forwarded) gt 0 }} !{{ src 0.0.0.0/0 }}
+    http-request set-var(txn.scheme) req.fhdr(x-forwarded-proto),lower if trusted_peer
     http-request set-var(txn.hop) int(0)
 "
     ));

@@ -103,7 +103,7 @@ fn keys_of_http_services() {
         (&["services/web/balance = source"], &["balance source", "hash-type consistent"]),
         (
             &["services/web/balance = source", "config/trusted_proxies = 10.0.0.0/8"],
-            &["balance hash var(txn.client)", "acl trusted_peer src -m ip 10.0.0.0/8"],
+            &["balance hash var(txn.client)", "hash-type consistent"],
         ),
         (&["services/web/balance = uri"], &["balance uri", "hash-type consistent"]),
         (&["services/web/balance = hdr(X-Us'er)"], &["balance hdr(X-Us\\'er)", "hash-type consistent"]),
@@ -130,7 +130,7 @@ fn keys_of_http_services() {
         (
             &["services/web/scheme = https"],
             &[
-                "http-request redirect prefix https://%[var(txn.host)] code 301 unless { req.hdr(x-forwarded-proto) https }",
+                "http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }",
             ],
         ),
         (&["services/web/scheme = http-and-https"], &["!redirect prefix"]),
