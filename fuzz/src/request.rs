@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use pointsman_wire::{Forward, HeadLimits, MAX_HEADERS, Version, parse_request};
+use pointsman_wire::{Forward, HeadLimits, MAX_HEADERS, Trust, Version, parse_request};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, headers: 128 };
 const ROOMY: HeadLimits = HeadLimits { bytes: 64 * 1024, headers: MAX_HEADERS };
@@ -14,11 +14,11 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     let mut out = Vec::new();
-    head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http" }, &mut out);
+    head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing }, &mut out);
 
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
     let again = parse_request(&out, ROOMY, &mut space).expect("what is written is accepted").expect("and whole");
     assert_eq!((again.len, again.version), (out.len(), Version::Http11));
-    assert_eq!((head.method, head.target, head.host), (again.method, again.target, again.host));
+    assert_eq!((head.method, &head.target, head.host), (again.method, &again.target, again.host));
     assert_eq!((head.body, head.upgrade), (again.body, again.upgrade));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pointsman_table::{Balance, Config, CookieFlag, Dns, Password, PathRule, Protocol, Scheme, Service, UserList};
 
+use super::forwarded::CLIENT;
 use super::model::{Addresses, Backend, Owner, Part, Server};
 use super::names::{self, BackendName};
 use super::shape::Shape;
@@ -79,7 +80,7 @@ impl<'a> BackendBuilder<'a> {
         let server = |instance| Server::new(service, instance, self.addresses, driven);
         let servers: Box<[Server]> = reachable.map(server).collect();
         let elastic = self.is_elastic(service, &servers, &raw);
-        let mut lines = Lines { service, name: &name, config: self.config, parts: Vec::new() };
+        let mut lines = Lines { service, name: &name, config: self.config, shape: self.shape, parts: Vec::new() };
         lines.write(&raw);
         let backend = Backend {
             protocol: service.protocol,
@@ -141,6 +142,7 @@ struct Lines<'a> {
     service: &'a Service,
     name: &'a str,
     config: &'a Config,
+    shape: &'a Shape,
     parts: Vec<Part>,
 }
 
@@ -198,6 +200,13 @@ impl Lines<'_> {
         self.add(key, lines.collect());
     }
 
+    /// Whether `source` goes by the client that trusted proxies tell. `balance hash` came to 2.6.
+    fn by_client(&self) -> bool {
+        !self.config.trusted_proxies.is_empty()
+            && self.service.protocol == Protocol::Http
+            && self.shape.version.at_least(2, 6)
+    }
+
     /// `roundrobin` is HAProxy's own default.
     fn balance(&mut self) {
         let hash = "\n    hash-type consistent";
@@ -206,6 +215,7 @@ impl Lines<'_> {
             Balance::StaticRoundRobin => ("static-rr".to_owned(), ""),
             Balance::LeastConnections => ("leastconn".to_owned(), ""),
             Balance::First => ("first".to_owned(), ""),
+            Balance::Source if self.by_client() => (format!("hash var({CLIENT})"), hash),
             Balance::Source => ("source".to_owned(), hash),
             Balance::Uri => ("uri".to_owned(), hash),
             Balance::Header(name) => (quote(&format!("hdr({name})")).into_owned(), hash),
@@ -251,7 +261,7 @@ impl Lines<'_> {
     /// The frontend sets this header itself; the client's is overwritten.
     fn schemes(&mut self) {
         if self.service.scheme() == Scheme::Https {
-            let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { req.hdr(x-forwarded-proto) https }\n";
+            let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }\n";
             self.add("scheme", redirect.to_owned());
         }
     }

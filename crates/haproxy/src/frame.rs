@@ -29,6 +29,8 @@ const STATUSES: &[u16] = &[400, 401, 403, 404, 405, 407, 408, 410, 425, 429, 500
 const OURS: &[u16] = &[400, 403, 405, 408, 500, 501, 502, 503, 504];
 /// The page for connections that no instance accepts.
 const REFUSED: &str = "errors/refused.http";
+/// The page for malformed requests: 400, and the connection ends.
+pub const MALFORMED: &str = "errors/malformed.http";
 
 /// The file that hands the states of servers to the next worker.
 pub const STATES: &str = "servers.state";
@@ -166,7 +168,7 @@ fn pages(table: &Table, shape: &Shape, problems: &mut Vec<Problem>) -> Pages {
     let room = buffer(config, shape) - REWRITE;
     let mut bodies: BTreeMap<u16, Option<&str>> = OURS.iter().map(|&status| (status, None)).collect();
     for (status, body) in &config.errors {
-        let refusal = match written(*status, Some(body)).len() {
+        let refusal = match written(*status, Some(body), true).len() {
             _ if !STATUSES.contains(status) => Some("HAProxy never answers with this status by itself".to_owned()),
             length if length > room => Some(format!("HAProxy takes no page longer than {room} bytes, head included")),
             _ => None,
@@ -180,13 +182,14 @@ fn pages(table: &Table, shape: &Shape, problems: &mut Vec<Problem>) -> Pages {
             }
         }
     }
-    let refused = (REFUSED.into(), written(502, bodies.get(&502).copied().flatten()).into());
-    let files = bodies.iter().map(|(&status, &body)| (page(status).into(), written(status, body).into()));
-    Pages { statuses: bodies.keys().copied().collect(), files: files.chain([refused]).collect() }
+    let again = |status, keep_alive| written(status, bodies.get(&status).copied().flatten(), keep_alive).into();
+    let more = [(REFUSED.into(), again(502, true)), (MALFORMED.into(), again(400, false))];
+    let files = bodies.iter().map(|(&status, &body)| (page(status).into(), written(status, body, true).into()));
+    Pages { statuses: bodies.keys().copied().collect(), files: files.chain(more).collect() }
 }
 
-fn written(status: u16, body: Option<&str>) -> Vec<u8> {
+fn written(status: u16, body: Option<&str>, keep_alive: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    Answer { status, body, keep_alive: true, head_request: false }.write(&mut out);
+    Answer { status, body, keep_alive, head_request: false }.write(&mut out);
     out
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use pointsman_table::{Bind, Config, HostPattern, Protocol, Service, Table};
 
 use super::backend::PAGES;
+use super::forwarded;
 use super::frame::{page, path};
 use super::maps::Maps;
 use super::model::{FOLDER, Held, Owner, Part};
 use super::names::BackendName;
 use super::routing::{self, Steps};
 use super::shape::{Listen, Shape};
+use super::strict;
 use super::version::Version;
 use super::words::{quote, time};
 
@@ -20,9 +22,10 @@ use super::words::{quote, time};
 pub const CERT_LIST: &str = "certs.list";
 
 /// Hop-by-hop headers (RFC 9110 §7.6.1), `Proxy`, which CGI would turn into `HTTP_PROXY`, and names that some servers
-/// read as `X-Forwarded-For` and `-Proto`. HAProxy itself handles `Connection` and framing.
+/// read as `X-Forwarded-*` and `X-Real-IP`. HAProxy itself handles `Connection` and framing.
 const HOP_BY_HOP: &str = "^(te|proxy|keep-alive|http2-settings|proxy-(connection|authenticate|authorization)|\
-                          x([^-]forwarded.|.forwarded[^-])(for|proto))$";
+                          x([^-a-z0-9]forwarded[^a-z0-9]|-forwarded[^-a-z0-9]).+|\
+                          x([^-a-z0-9]real[^a-z0-9]|-real[^-a-z0-9])ip)$";
 /// Upgrades that would hide requests from us, or that a proxy must not agree to (RFC 9110 §7.8).
 const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
 
@@ -32,11 +35,14 @@ const MOST_HOPS: u32 = 16;
 const LOOP: &str = "The request goes in circles: it has passed too many proxies.";
 
 /// The frontends of HTTP services, with [`request_rules`].
-pub fn http(rules: &str, shape: &Shape, has_certs: bool) -> Vec<Part> {
+pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |name: &str, listens: &[Listen], options: &str| {
         let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
-        parts.push(Part::ours(&format!("frontend {name}\n{binds}{rules}{}\n", passing_rules(name))));
+        parts.push(Part::ours(&format!(
+            "frontend {name}\n{binds}{rules}{}\n",
+            passing_rules(name, config, shape.version)
+        )));
     };
     if !shape.http.is_empty() {
         add("http", &shape.http, "");
@@ -53,9 +59,9 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
     format!(
         "    errorfile 503 {unavailable}
     option forwardfor
-{idle}    # targets in absolute form become origin form (RFC 9112 §3.2.2)
+{idle}    http-request return status 405 errorfiles {PAGES} if METH_CONNECT
+{strict}    # targets in absolute form become origin form (RFC 9112 §3.2.2)
     acl origin_form url_beg / *
-    http-request return status 405 errorfiles {PAGES} if METH_CONNECT
     http-request set-uri %[pathq] if !origin_form {{ path_beg / }}
     http-request set-uri * if !origin_form METH_OPTIONS
     http-request set-uri / if !origin_form
@@ -63,6 +69,7 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
 {rules}    http-request return status 503 errorfiles {PAGES} unless {{ var(txn.route) -m found }}
 ",
         unavailable = path(&page(503)),
+        strict = strict::requests(config, version),
         idle = if closes_with_a_response(version) { IDLE_CLOSE } else { "" },
         loops = loop_rule(),
         rules = routing::rules(&Steps::of(maps), FOLDER),
@@ -97,17 +104,18 @@ fn loop_rule() -> String {
 }
 
 /// Changes to a request that has a backend.
-fn passing_rules(proto: &str) -> String {
+fn passing_rules(proto: &str, config: &Config, version: Version) -> String {
     format!(
         "    # whether a request was processed is unknown: only idempotent ones are sent again (RFC 9110 §9.2.2)
     http-request disable-l7-retry unless {{ method GET HEAD OPTIONS TRACE PUT DELETE }}
     http-request del-header '{HOP_BY_HOP}' -m reg
     http-request del-header upgrade if {{ req.hdr(upgrade) -i -m reg '{REFUSED_UPGRADES}' }}
-    http-request set-header X-Forwarded-Proto {proto}
-    http-request add-header CDN-Loop pointsman
-    http-response del-header '{HOP_BY_HOP}' -m reg
+{forwarded}    http-request add-header CDN-Loop pointsman
+{responses}    http-response del-header '{HOP_BY_HOP}' -m reg
     use_backend %[var(txn.route),field(1,|)]
-"
+",
+        forwarded = forwarded::rules(proto, config),
+        responses = strict::responses(config, version),
     )
 }
 

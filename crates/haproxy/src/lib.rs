@@ -9,7 +9,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `engine`, `pace` | the loop and its stages; when a reload is due |
-//! | `desire`, `backend`, `server`, `frontend`, `frame` | from a table to the configuration wanted, section by section |
+//! | `desire`, `backend`, `server`, `frontend`, `strict`, `forwarded`, `frame` | from a table to the configuration wanted, section by section |
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
 //! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
 //! | `words`, `confine`, `template`, `render` | quoting; operators' own lines and templates; the files, and the key that each line comes from |
@@ -31,6 +31,7 @@ pub mod drift;
 mod engine;
 pub mod exclude;
 pub mod folder;
+mod forwarded;
 pub mod frame;
 pub mod frontend;
 pub mod hold;
@@ -61,6 +62,7 @@ mod settings;
 pub mod shape;
 pub mod states;
 pub mod stats;
+mod strict;
 pub mod template;
 pub mod version;
 pub mod words;

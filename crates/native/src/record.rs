@@ -76,7 +76,7 @@ impl Record {
         }
         if let Some(fault) = self.fault {
             worker.stats().fault(fault.facts().index);
-            debug!("client {}: {}: {fault}", peer.text, fault.facts().name);
+            debug!("client {}: {}: {fault}", peer.client, fault.facts().name);
         }
     }
 }

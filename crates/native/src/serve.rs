@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pointsman_wire::{BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, parse_request};
+use pointsman_wire::{
+    BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, begins_head_request, parse_request,
+};
 
 use crate::exchange::context::Cx;
 use crate::exchange::decide::{Decision, Plan, Request, decide, head_limits};
@@ -101,6 +103,7 @@ impl<'w> Connection<'w> {
     async fn request(&mut self, first: bool) -> Option<Request> {
         let came = self.deadline.now();
         self.client.side = ClientSide::UNKNOWN;
+        self.peer.forget();
         if self.client.input.unread().is_empty() && !self.wait(first).await {
             return None;
         }
@@ -121,7 +124,7 @@ impl<'w> Connection<'w> {
             match self.deadline.until(by, read).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0) | Err(_)) => return None,
-                Err(_) => return Some(Request::refused(Fault::HeadTimeout)),
+                Err(_) => return Some(self.refuse_head(Fault::HeadTimeout)),
             }
         }
     }
@@ -162,8 +165,9 @@ impl<'w> Connection<'w> {
         let parsed = parse_request(self.client.input.unread(), limits, &mut space).transpose()?;
         let head = match parsed {
             Ok(head) => head,
-            Err(bad) => return Some(Request::refused(Fault::BadRequest(bad))),
+            Err(bad) => return Some(self.refuse_head(Fault::BadRequest(bad))),
         };
+        self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         self.client.side = ClientSide::of(&head);
@@ -174,6 +178,12 @@ impl<'w> Connection<'w> {
             Decision::Forward(plan) => self.with_body(plan),
             decision => Request { decision, whole: no_body },
         })
+    }
+
+    /// Refuses a head that could not be parsed. Of its request only the method is known, if that.
+    fn refuse_head(&mut self, fault: Fault) -> Request {
+        self.client.side.head_request = begins_head_request(self.client.input.unread());
+        Request::refused(fault)
     }
 
     /// Takes the body bytes that came with the head. Malformed ones are found before anything is sent.

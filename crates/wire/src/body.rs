@@ -7,6 +7,7 @@
 //!                                 └─ n = 0 ─► Trailers ───────────────────────────────► Done
 //! ```
 
+use crate::extension::Extension;
 use crate::head::{BodyLength, HeadLimits, HeadProgress, push_digits};
 use crate::refusal::BadBody;
 use crate::trailers::Trailers;
@@ -25,7 +26,7 @@ enum State {
     Length(u64),
     UntilClose,
     Size { size: u64, digits: u8 },
-    Extension { size: u64, semicolon: bool },
+    Extension { size: u64, part: Extension },
     SizeEnd(u64),
     Data(u64),
     DataEnd,
@@ -124,8 +125,8 @@ impl BodyReader {
 
     /// Consumes chunk framing, at least one byte. `rest` is not empty.
     fn framing(&mut self, rest: &[u8]) -> Result<usize, BadBody> {
-        if let State::Extension { size, semicolon } = self.state {
-            return self.extension(size, semicolon, rest);
+        if let State::Extension { size, part } = self.state {
+            return self.extension(size, part, rest);
         }
         self.state = match (self.state, rest[0]) {
             (State::Size { size, digits }, byte) => sized(size, digits, byte)?,
@@ -145,27 +146,19 @@ impl BodyReader {
     }
 
     /// Consumes the available part of a chunk extension, which is not forwarded (RFC 9112 §7.1.1).
-    fn extension(&mut self, size: u64, semicolon: bool, rest: &[u8]) -> Result<usize, BadBody> {
-        let text = rest.iter().position(|&byte| is_control(byte)).unwrap_or(rest.len());
-        let semicolon = match rest[..text].iter().find(|byte| !matches!(byte, b' ' | b'\t')) {
-            Some(b';') => true,
-            None => semicolon,
-            // Only white space may precede the semicolon.
-            Some(_) if semicolon => true,
-            Some(_) => return Err(BadBody::ChunkSize),
-        };
+    fn extension(&mut self, size: u64, part: Extension, rest: &[u8]) -> Result<usize, BadBody> {
+        let text = rest.iter().position(|&byte| byte == b'\r').unwrap_or(rest.len());
         self.overhead += text;
         if self.overhead > self.head_bytes {
             return Err(BadBody::ChunkOverhead);
         }
-        let (state, end) = match rest.get(text) {
-            None => (State::Extension { size, semicolon }, 0),
-            Some(b'\r') if semicolon => (State::SizeEnd(size), 1),
-            Some(b'\r') => return Err(BadBody::ChunkSize),
-            Some(_) => return Err(BadBody::ChunkExtension),
-        };
-        self.state = state;
-        Ok(text + end)
+        let part = rest[..text].iter().try_fold(part, |part, &byte| part.step(byte)).ok_or(BadBody::ChunkExtension)?;
+        let ends = text < rest.len();
+        if ends && !part.may_end() {
+            return Err(BadBody::ChunkExtension);
+        }
+        self.state = if ends { State::SizeEnd(size) } else { State::Extension { size, part } };
+        Ok(text + usize::from(ends))
     }
 
     fn trailers<'b>(&mut self, mut progress: HeadProgress, rest: &'b [u8], used: usize) -> Result<Step<'b>, BadBody> {
@@ -192,14 +185,8 @@ fn sized(size: u64, digits: u8, byte: u8) -> Result<State, BadBody> {
         (_, Some(digit)) => Ok(State::Size { size: size << 4 | digit, digits: digits + 1 }),
         _ if digits == 0 => Err(BadBody::ChunkSize),
         (b'\r', _) => Ok(State::SizeEnd(size)),
-        (b';', _) => Ok(State::Extension { size, semicolon: true }),
-        (b' ' | b'\t', _) => Ok(State::Extension { size, semicolon: false }),
-        _ => Err(BadBody::ChunkSize),
+        _ => Extension::begin(byte).map(|part| State::Extension { size, part }).ok_or(BadBody::ChunkSize),
     }
-}
-
-fn is_control(byte: u8) -> bool {
-    byte.is_ascii_control() && byte != b'\t'
 }
 
 /// Encodes a body for the receiving side.
@@ -326,8 +313,10 @@ mod tests {
             ("0x1\r\na", "ChunkSize"),
             ("1_0\r\na", "ChunkSize"),
             ("g\r\n", "ChunkSize"),
-            ("1 \r\na", "ChunkSize"),
-            ("1 1\r\na", "ChunkSize"),
+            ("1 \r\na", "ChunkExtension"),
+            ("1 1\r\na", "ChunkExtension"),
+            ("1;\r\na", "ChunkExtension"),
+            ("1;x=\r\na", "ChunkExtension"),
             ("1\na\r\n", "ChunkSize"),
             ("1\r\r\na", "ChunkSize"),
             (";x\r\n", "ChunkSize"),

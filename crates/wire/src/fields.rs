@@ -17,7 +17,12 @@ pub(crate) enum Field {
     ForwardedFor,
     /// `CDN-Loop`: the proxies that a request has passed (RFC 8586).
     Loop,
-    /// We write our own instead: `X-Forwarded-Proto`, and any name that a CGI backend would read as one of ours.
+    ForwardedProto,
+    /// Any other `X-Forwarded-*`.
+    ForwardedOther,
+    Forwarded,
+    RealIp,
+    /// Removed: a name that a CGI backend would read as one of those before.
     Replaced,
     /// Removed at this hop: RFC 9110 §7.6.1, and `Proxy`, which CGI would turn into the variable `HTTP_PROXY`.
     HopByHop,
@@ -27,6 +32,9 @@ pub(crate) enum Field {
 
 /// Names by length: most headers are ruled out by their length or first byte.
 pub(crate) fn classify(name: &str) -> Field {
+    if let [b'x' | b'X', ..] = name.as_bytes() {
+        return classify_extension(name);
+    }
     match name.len() {
         2 => pick(name, &[("te", Field::HopByHop)]),
         4 => pick(name, &[("host", Field::Host)]),
@@ -34,16 +42,30 @@ pub(crate) fn classify(name: &str) -> Field {
         6 => pick(name, &[("expect", Field::Expect)]),
         7 => pick(name, &[("upgrade", Field::Upgrade)]),
         8 => pick(name, &[("cdn-loop", Field::Loop)]),
+        9 => pick(name, &[("forwarded", Field::Forwarded)]),
         10 => pick(name, &[("connection", Field::Connection), ("keep-alive", Field::HopByHop)]),
         14 => look_alike(name, &[("content-length", Field::ContentLength), ("http2-settings", Field::HopByHop)]),
-        15 => look_alike(name, &[("x-forwarded-for", Field::ForwardedFor)]),
         16 => pick(name, &[("proxy-connection", Field::HopByHop)]),
-        17 => {
-            look_alike(name, &[("transfer-encoding", Field::TransferEncoding), ("x-forwarded-proto", Field::Replaced)])
-        }
+        17 => look_alike(name, &[("transfer-encoding", Field::TransferEncoding)]),
         18 => pick(name, &[("proxy-authenticate", Field::HopByHop)]),
         19 => pick(name, &[("proxy-authorization", Field::HopByHop)]),
         _ => Field::Other,
+    }
+}
+
+/// Names that begin with an `X`.
+fn classify_extension(name: &str) -> Field {
+    const FORWARDED: &str = "x-forwarded-";
+    match name.split_at_checked(FORWARDED.len()) {
+        Some((start, end)) if start.eq_ignore_ascii_case(FORWARDED) => {
+            let known = [("for", Field::ForwardedFor), ("proto", Field::ForwardedProto)];
+            known
+                .into_iter()
+                .find(|(of, _)| end.eq_ignore_ascii_case(of))
+                .map_or(Field::ForwardedOther, |(_, field)| field)
+        }
+        Some((start, _)) if folds_into(start, FORWARDED) => Field::Replaced,
+        _ => look_alike(name, &[("x-real-ip", Field::RealIp)]),
     }
 }
 
@@ -63,7 +85,7 @@ fn look_alike(name: &str, known: &[(&str, Field)]) -> Field {
 fn folded((_, field): &(&str, Field)) -> Field {
     match field {
         Field::ContentLength | Field::TransferEncoding => Field::FramingLookAlike,
-        Field::ForwardedFor | Field::Replaced => Field::Replaced,
+        Field::RealIp => Field::Replaced,
         _ => Field::HopByHop,
     }
 }
@@ -112,6 +134,17 @@ impl<'b> Seen<'b> {
     }
 }
 
+/// What a client or a proxy tells of a request's way, besides `X-Forwarded-For`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// A `Forwarded`.
+    pub(crate) forwarded: bool,
+    /// An `X-Forwarded-Proto` with a value.
+    pub(crate) proto: bool,
+    /// Whether there is any of it.
+    pub(crate) any: bool,
+}
+
 /// A head's headers, classified.
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'b> {
@@ -128,6 +161,7 @@ pub(crate) struct Fields<'b> {
     pub(crate) forwarded_for: bool,
     /// How many proxies say in `CDN-Loop` that the request has passed them.
     pub(crate) hops: usize,
+    pub(crate) told: Told,
     pub(crate) framing_look_alike: bool,
 }
 
@@ -162,6 +196,10 @@ impl<'b> Fields<'b> {
             }
             Field::Loop => return self.hops += list(header.value).count(),
             Field::Replaced => return self.ours.insert(position),
+            Field::ForwardedProto if header.value.is_empty() => return self.ours.insert(position),
+            field @ (Field::ForwardedProto | Field::ForwardedOther | Field::Forwarded | Field::RealIp) => {
+                return self.add_told(position, field);
+            }
             Field::ContentLength => self.length.add(header.value),
             Field::TransferEncoding => self.coding.add(header.value),
             Field::Connection => self.options.add(header.value),
@@ -169,6 +207,16 @@ impl<'b> Fields<'b> {
             Field::HopByHop => {}
         }
         self.hop.insert(position);
+    }
+
+    #[cold]
+    fn add_told(&mut self, position: usize, field: Field) {
+        self.told.any = true;
+        self.told.proto |= field == Field::ForwardedProto;
+        if field == Field::Forwarded {
+            self.told.forwarded = true;
+            self.ours.insert(position);
+        }
     }
 
     #[inline]
@@ -294,6 +342,15 @@ mod tests {
             ("X-Forwarded-For", Field::ForwardedFor),
             ("X_Forwarded_For", Field::Replaced),
             ("X_FORWARDED_PROTO", Field::Replaced),
+            ("X-Forwarded_Proto", Field::Replaced),
+            ("x_forwarded_host", Field::Replaced),
+            ("X-Forwarded-Proto", Field::ForwardedProto),
+            ("x-forwarded-host", Field::ForwardedOther),
+            ("X-Forwarded-Ssl", Field::ForwardedOther),
+            ("X-Forwarded", Field::Other),
+            ("X-REAL-IP", Field::RealIp),
+            ("X_Real_IP", Field::Replaced),
+            ("forwarded", Field::Forwarded),
             ("HTTP2-Settings", Field::HopByHop),
             ("Keep-Alive", Field::HopByHop),
             ("Accept-Charset", Field::Other),

@@ -12,8 +12,9 @@
 //! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
+//! | `forwarded` | what proxies tell of a request's way |
 //! | `request`, `response` | heads: parsing, checking, rewriting |
-//! | `trailers`, `body` | bodies between framings |
+//! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
 //!
 //! Heads are parsed, checked and rewritten. A message that two readers could understand differently is refused.
@@ -31,11 +32,14 @@
 //! - `TE`, `Proxy`, `HTTP2-Settings` and proxy credentials are removed. `Upgrade` is forwarded if it names one protocol
 //!   that is neither HTTP nor TLS and the request has no body. Trailers are forwarded, except those that could be
 //!   mistaken for headers.
+//! - Chunk extensions must follow the grammar, and are not forwarded.
 //! - `Expect: 100-continue` is forwarded if the request has a body; any other expectation is refused.
 
 mod answer;
 mod body;
+mod extension;
 mod fields;
+mod forwarded;
 mod framing;
 mod head;
 mod refusal;
@@ -46,9 +50,10 @@ mod trailers;
 
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
+pub use forwarded::Trust;
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
 pub use refusal::{BadBody, BadRequest};
-pub use request::{Forward, RequestHead, parse_request};
+pub use request::{Forward, RequestHead, begins_head_request, parse_request};
 pub use response::{BadResponse, Reply, ResponseHead, parse_response};
 pub use trailers::Trailers;

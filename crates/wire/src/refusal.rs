@@ -107,7 +107,7 @@ pub enum BadBody {
     /// A chunk size that is not plain hex digits, is too long, or overflows.
     #[error("a chunk size is malformed")]
     ChunkSize,
-    /// A chunk extension that contains a control byte, or has no semicolon before it.
+    /// A chunk extension that is not `;name`, `;name=token` or `;name="text"` (RFC 9112 §7.1.1).
     #[error("a chunk extension is malformed")]
     ChunkExtension,
     /// Too many chunk extension bytes for the amount of data.

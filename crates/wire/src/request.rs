@@ -1,8 +1,12 @@
 //! Request heads: parsed, checked, rewritten (RFC 9112 §2, §3, §6, §7, §11). Never routes.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use httparse::Status;
 
-use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, classify};
+use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, Told, classify};
+use crate::forwarded::{self, Trust};
 use crate::framing::declared;
 use crate::head::{
     BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
@@ -19,7 +23,7 @@ pub struct RequestHead<'h, 'b> {
     /// The method as sent, a token.
     pub method: &'b str,
     /// Path and query, from origin or absolute form; starts with `/`, or is `*` (OPTIONS only).
-    pub target: &'b str,
+    pub target: Cow<'b, str>,
     /// Authority from an absolute-form target, else the Host header, else empty (HTTP/1.0). Valid host\[:port\] bytes.
     pub host: &'b str,
     /// The client's version.
@@ -39,6 +43,7 @@ pub struct RequestHead<'h, 'b> {
     /// Headers that `write` omits.
     left_out: Positions,
     forwarded_for: bool,
+    told: Told,
 }
 
 /// Our name in `CDN-Loop`.
@@ -51,8 +56,10 @@ pub struct Forward<'a> {
     pub strip: usize,
     /// The client's address as text, appended to `X-Forwarded-For`.
     pub client: &'a str,
-    /// `http` or `https`; replaces `X-Forwarded-Proto`.
+    /// `http` or `https`, for `X-Forwarded-Proto` unless one is passed on.
     pub proto: &'a str,
+    /// How much the client's own word counts.
+    pub trust: Trust,
 }
 
 /// Parses one request head. `Ok(None)`: more bytes are needed.
@@ -75,6 +82,12 @@ pub fn parse_request<'h, 'b>(
         Status::Complete(len) => judge(parsed, text, len, window.len() - text.len()).map(Some),
         Status::Partial => judge_beginning(&parsed, text, limits.exhausted(window)).map(|()| None),
     }
+}
+
+/// Whether these bytes, from which no head could be parsed, begin a HEAD request: it is refused without a body, too
+/// (RFC 9110 §9.3.2).
+pub fn begins_head_request(buffer: &[u8]) -> bool {
+    skip_empty_lines(buffer).is_ok_and(|text| text.starts_with(b"HEAD "))
 }
 
 /// Some clients send an empty line after a body (RFC 9112 §2.2).
@@ -149,8 +162,8 @@ fn judge<'h, 'b>(
     Ok(RequestHead {
         len: skipped + len,
         method,
-        target: target.path,
         host: judge_host(&fields, &target, version)?,
+        target: target.path,
         version,
         headers,
         body,
@@ -160,6 +173,7 @@ fn judge<'h, 'b>(
         hops: fields.hops,
         left_out: fields.hop.union(fields.ours),
         forwarded_for: fields.forwarded_for,
+        told: fields.told,
     })
 }
 
@@ -264,8 +278,9 @@ impl RequestHead<'_, '_> {
         out.reserve(self.len + forward.client.len() + 128);
         self.write_request_line(forward.strip, out);
         push_header(out, "Host", self.host.as_bytes());
+        let left_out = if self.told.any { self.left_out(forward.trust) } else { self.left_out };
         for (position, header) in self.headers.iter().enumerate() {
-            if !self.left_out.contains(position) {
+            if !left_out.contains(position) {
                 push_header(out, header.name, header.value);
             }
         }
@@ -278,6 +293,28 @@ impl RequestHead<'_, '_> {
             push_upgrade(out, protocol);
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The address that the request comes from, told by proxies that are trusted; `peer` if it is not trusted, or tells
+    /// nothing.
+    pub fn client(&self, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+        forwarded::client(self.headers, peer, trusts)
+    }
+
+    /// Headers that stay here, if the client's word counts so much.
+    fn left_out(&self, trust: Trust) -> Positions {
+        let stays = |field| match field {
+            Field::RealIp => trust != Trust::Full,
+            Field::ForwardedProto | Field::ForwardedOther => trust == Trust::Nothing,
+            _ => false,
+        };
+        let mut left_out = self.left_out;
+        for (position, header) in self.headers.iter().enumerate() {
+            if stays(classify(header.name)) {
+                left_out.insert(position);
+            }
+        }
+        left_out
     }
 
     fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {
@@ -295,17 +332,26 @@ impl RequestHead<'_, '_> {
     fn write_forwarded(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if self.forwarded_for {
-            self.write_earlier_hops(out);
+            self.write_earlier(Field::ForwardedFor, out);
         }
         out.extend_from_slice(forward.client.as_bytes());
         out.extend_from_slice(b"\r\n");
-        push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+        if forward.trust == Trust::Nothing || !self.told.proto {
+            push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+        }
+        if forward.trust == Trust::Full && self.told.forwarded {
+            out.extend_from_slice(b"Forwarded: ");
+            self.write_earlier(Field::Forwarded, out);
+            forwarded::push_for(out, forward.client);
+            out.extend_from_slice(b"\r\n");
+        }
         // After what other proxies say there: several lines are one list (RFC 9110 §5.3).
         push_header(out, "CDN-Loop", CDN_ID);
     }
 
-    fn write_earlier_hops(&self, out: &mut Vec<u8>) {
-        let hops = self.headers.iter().filter(|header| classify(header.name) == Field::ForwardedFor);
+    /// The values of these headers as the beginning of a list.
+    fn write_earlier(&self, field: Field, out: &mut Vec<u8>) {
+        let hops = self.headers.iter().filter(|header| classify(header.name) == field);
         for hop in hops.filter(|hop| !hop.value.is_empty()) {
             out.extend_from_slice(hop.value);
             out.extend_from_slice(b", ");

@@ -1,5 +1,6 @@
 //! Request targets and authorities (RFC 9112 §3.2, RFC 9110 §4.2). Never decodes or normalises a path.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use memchr::{memchr, memchr2};
@@ -9,8 +10,8 @@ use crate::refusal::BadRequest;
 /// A parsed target.
 #[derive(Debug)]
 pub(crate) struct Target<'b> {
-    /// Path and query, or `*`.
-    pub(crate) path: &'b str,
+    /// Path and query, or `*`. Owned only where a `/` had to be put before a query.
+    pub(crate) path: Cow<'b, str>,
     /// From the absolute form, with the default port of its scheme.
     pub(crate) authority: Option<(Authority<'b>, u16)>,
 }
@@ -29,8 +30,8 @@ impl<'b> Target<'b> {
     pub(crate) fn parse(method: &str, text: &'b str) -> Result<Self, BadRequest> {
         check_bytes(text)?;
         match text.as_bytes() {
-            [b'/', ..] => Ok(Target { path: text, authority: None }),
-            b"*" if method == "OPTIONS" => Ok(Target { path: text, authority: None }),
+            [b'/', ..] => Ok(Target { path: text.into(), authority: None }),
+            b"*" if method == "OPTIONS" => Ok(Target { path: text.into(), authority: None }),
             _ => absolute(method, text),
         }
     }
@@ -55,12 +56,12 @@ fn absolute<'b>(method: &str, text: &'b str) -> Result<Target<'b>, BadRequest> {
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let authority = Authority::parse(authority.as_bytes()).ok_or(BadRequest::TargetForm)?;
     let path = match path.as_bytes() {
-        [b'/', ..] => path,
+        [b'/', ..] => path.into(),
         // RFC 9112 §3.2.4: a request about the server as a whole.
-        [] if method == "OPTIONS" => "*",
-        [] => "/",
-        // A query straight after the authority: valid, sent by nobody, and read in more than one way.
-        _ => return Err(BadRequest::TargetForm),
+        [] if method == "OPTIONS" => "*".into(),
+        [] => "/".into(),
+        // RFC 9112 §3.2.1: an empty path is sent as `/`, with the query behind it.
+        _ => format!("/{path}").into(),
     };
     Ok(Target { path, authority: Some((authority, default)) })
 }
@@ -76,7 +77,8 @@ fn strip_scheme(text: &str) -> Option<(&str, u16)> {
 }
 
 impl<'b> Authority<'b> {
-    /// `None` if it is not `host[:port]`; user information, lists, paths and percent signs are not allowed.
+    /// `None` if it is not `host[:port]` of RFC 3986 §3.2.2: user information, paths and white space are not allowed,
+    /// and an empty host is none of HTTP's (RFC 9110 §4.2.1).
     pub(crate) fn parse(text: &'b [u8]) -> Option<Self> {
         let text = str::from_utf8(text).ok()?;
         let (host, rest) = text.split_at(host_length(text)?);
@@ -102,14 +104,26 @@ fn host_length(text: &str) -> Option<usize> {
         let (address, _) = literal.split_once(']')?;
         return address.parse::<Ipv6Addr>().ok().map(|_| address.len() + 2);
     }
-    let name = text.bytes().take_while(|&byte| is_name_byte(byte)).count();
+    let name = name_length(text.as_bytes());
     (name > 0).then_some(name)
 }
 
-/// RFC 3986's unreserved bytes. Names from DNS, hosts files and containers contain no percent signs or sub-delimiters,
-/// and readers disagree on them.
+/// Length of the `reg-name` that the text begins with: unreserved bytes, sub-delimiters, and percent with two digits.
+fn name_length(text: &[u8]) -> usize {
+    let mut len = 0;
+    loop {
+        len += match &text[len..] {
+            [byte, ..] if is_name_byte(*byte) => 1,
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => 3,
+            _ => return len,
+        };
+    }
+}
+
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~')
+        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
 }
 
 fn port(digits: &str) -> Option<u16> {
@@ -123,15 +137,15 @@ mod tests {
 
     #[test]
     fn authorities() {
-        let good = ["a", "A.b-c_d~e", "a:80", "a:", "1.2.3.4:65535", "[::1]", "[2001:db8::1]:8080", "a."];
-        for text in good {
+        let good =
+            ["a", "A.b-c_d~e", "a:80", "a:", "1.2.3.4:65535", "[::1]", "[2001:db8::1]:8080", "a.", "a,b", "a;b=c"];
+        for text in good.into_iter().chain(["a%41", "%c3%A9.b:80", "!$&'()*+,;=", "*.a"]) {
             assert!(Authority::parse(text.as_bytes()).is_some(), "{text}");
         }
         let bad = [
             "",
             ":80",
             "a b",
-            "a,b",
             "a/b",
             "u@a",
             "u:p@a",
@@ -139,7 +153,9 @@ mod tests {
             "a:80:80",
             "a:65536",
             "a:+80",
-            "a%41",
+            "a%4",
+            "a%4g",
+            "%",
             "[::1",
             "::1",
             "[::1]x",
@@ -148,7 +164,6 @@ mod tests {
             "[v1.a]",
             "a\\b",
             "a?b",
-            "a;b",
             "é",
         ];
         for text in bad {
@@ -162,6 +177,9 @@ mod tests {
             ("GET", "/a?b", "/a?b"),
             ("GET", "/a?b\\c", "/a?b\\c"),
             ("GET", "http://a", "/"),
+            ("GET", "http://a?b", "/?b"),
+            ("GET", "http://a:80?", "/?"),
+            ("OPTIONS", "http://a?b", "/?b"),
             ("GET", "HTTPS://a/b", "/b"),
             ("OPTIONS", "*", "*"),
             ("OPTIONS", "http://a", "*"),
@@ -172,7 +190,6 @@ mod tests {
             ("GET", "http:/a/", ""),
             ("GET", "http:///", ""),
             ("GET", "http://u@a/", ""),
-            ("GET", "http://a?b", ""),
             ("GET", "a:443", ""),
             ("GET", "/a#b", ""),
             ("GET", "/a\\b", ""),

@@ -50,7 +50,7 @@ pub fn desire_cached(
     let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape);
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
-    let http = frontend::http(&rules, shape, !certs.is_empty());
+    let http = frontend::http(&rules, table.config(), shape, !certs.is_empty());
     let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
     let mut desired =
         Desired { revision: table.revision(), backends: served.backends, maps, certs, files, ..Desired::default() };

@@ -101,6 +101,10 @@ fn keys_of_http_services() {
         (&["services/web/balance = leastconn"], &["balance leastconn"]),
         (&["services/web/balance = first"], &["balance first"]),
         (&["services/web/balance = source"], &["balance source", "hash-type consistent"]),
+        (
+            &["services/web/balance = source", "config/trusted_proxies = 10.0.0.0/8"],
+            &["balance hash var(txn.client)", "hash-type consistent"],
+        ),
         (&["services/web/balance = uri"], &["balance uri", "hash-type consistent"]),
         (&["services/web/balance = hdr(X-Us'er)"], &["balance hdr(X-Us\\'er)", "hash-type consistent"]),
         (&["services/web/balance = url_param(i#d)"], &["balance url_param i\\#d", "hash-type consistent"]),
@@ -126,7 +130,7 @@ fn keys_of_http_services() {
         (
             &["services/web/scheme = https"],
             &[
-                "http-request redirect prefix https://%[var(txn.host)] code 301 unless { req.hdr(x-forwarded-proto) https }",
+                "http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }",
             ],
         ),
         (&["services/web/scheme = http-and-https"], &["!redirect prefix"]),
@@ -300,7 +304,10 @@ fn tls() {
     );
     world.shape.https = world.shape.http.clone();
     check(&world, &["bind fd@3 ssl crt-list /run/pointsman/certs.list alpn h2,http/1.1 # 0.0.0.0:80"]);
-    check(&world, &["http-request set-header X-Forwarded-Proto https"]);
+    check(
+        &world,
+        &["http-request set-header X-Forwarded-Proto https unless { req.fhdr(x-forwarded-proto),length gt 0 }"],
+    );
     let files = world.rendered().files;
     let file = |name: &str| files.iter().find(|file| &*file.name == name).unwrap();
     assert_eq!(&*file("certs.list").bytes, b"/run/pointsman/certs/shop:20test.pem\n");

@@ -33,6 +33,9 @@ pub(super) enum Field {
     BytesIn,
     BytesOut,
     RequestErrors,
+    /// Refused by rules.
+    DeniedRequests,
+    DeniedResponses,
     ConnectErrors,
     ResponseErrors,
     Retries,
@@ -45,9 +48,9 @@ pub(super) enum Field {
 }
 
 /// Columns that count, in the order of [`Field`].
-const COUNTERS: [&str; 17] = [
-    "stot", "req_tot", "bin", "bout", "ereq", "econ", "eresp", "wretr", "wredis", "cli_abrt", "srv_abrt", "conn_tot",
-    "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx",
+const COUNTERS: [&str; 19] = [
+    "stot", "req_tot", "bin", "bout", "ereq", "dreq", "dresp", "econ", "eresp", "wretr", "wredis", "cli_abrt",
+    "srv_abrt", "conn_tot", "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx",
 ];
 
 /// One row's counters; 0 where a version has no such column.

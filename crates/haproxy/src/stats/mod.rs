@@ -42,6 +42,8 @@ pub struct Tally {
     backends: Counts,
     /// 5xx answers of frontends themselves; never falls.
     unrouted: u64,
+    /// Requests that the rules before any backend refused; never falls.
+    denied: u64,
 }
 
 type ServiceKey = (Protocol, ServiceName);
@@ -147,6 +149,8 @@ impl Tally {
     fn settle(&mut self, now: Instant) {
         let own = self.frontends.errors().saturating_sub(self.backends.errors());
         self.unrouted = self.unrouted.max(own);
+        let denied = |side: &Counts| side.get(Field::DeniedRequests);
+        self.denied = self.denied.max(denied(&self.frontends).saturating_sub(denied(&self.backends)));
         let fresh = |seen: Instant| now.saturating_duration_since(seen) < FORGET_AFTER;
         for service in self.services.values_mut() {
             service.instances.retain(|_, instance| fresh(instance.seen));
@@ -170,12 +174,13 @@ impl Tally {
     /// Those faults of the native engine that HAProxy distinguishes.
     fn faults(&self) -> Vec<(&'static str, u64)> {
         let cut = self.backends.get(Field::ServerAborts);
+        let denied = self.backends.get(Field::DeniedResponses);
         vec![
-            ("bad_request", self.frontends.get(Field::RequestErrors)),
+            ("bad_request", self.frontends.get(Field::RequestErrors) + self.denied),
             ("client_gone", self.backends.get(Field::ClientAborts)),
             ("no_route", self.unrouted),
             ("connect_refused", self.backends.get(Field::ConnectErrors)),
-            ("bad_response", self.backends.get(Field::ResponseErrors).saturating_sub(cut)),
+            ("bad_response", denied + self.backends.get(Field::ResponseErrors).saturating_sub(cut)),
             ("bad_response_body", cut),
         ]
     }

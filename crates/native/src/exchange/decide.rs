@@ -108,13 +108,13 @@ pub(crate) fn head_limits(config: &Config) -> HeadLimits {
 
 /// Decides what is to be done with a request.
 pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
-    if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(head.target)) {
+    if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(&head.target)) {
         return Decision::Health;
     }
     if head.hops >= MOST_HOPS {
         return Decision::Refuse(Fault::Loop);
     }
-    let route = match view.table.find(head.host, head.target) {
+    let route = match view.table.find(head.host, &head.target) {
         Ok(Some(route)) => route,
         Ok(None) => return Decision::Refuse(Fault::NoRoute),
         Err(TooLong) => return Decision::Refuse(Fault::TargetTooLong),
@@ -123,7 +123,8 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         return Decision::Refuse(Fault::NoRoute);
     };
     let mut held = worker.buffers.take(Size::Head);
-    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto: "http" }, &mut held);
+    let trust = peer.trust;
+    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto: "http", trust }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         live,
@@ -137,10 +138,10 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
 
 fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
     match balance {
-        Balance::Source => Some(key_of_address(peer.address)),
-        Balance::Uri => Some(key_of_bytes(path(head.target).as_bytes())),
+        Balance::Source => Some(key_of_address(peer.client)),
+        Balance::Uri => Some(key_of_bytes(path(&head.target).as_bytes())),
         Balance::Header(name) => head.header(name).map(key_of_bytes),
-        Balance::UrlParam(name) => url_param(head.target, name).map(|value| key_of_bytes(value.as_bytes())),
+        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| key_of_bytes(value.as_bytes())),
         Balance::RoundRobin
         | Balance::StaticRoundRobin
         | Balance::LeastConnections

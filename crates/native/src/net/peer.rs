@@ -2,17 +2,45 @@
 
 use std::net::IpAddr;
 
-/// A client, as its connection shows it.
+use pointsman_table::{Proxies, is_private};
+use pointsman_wire::{RequestHead, Trust};
+
+/// A client, as its connection and its requests show it.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// Its address.
-    pub(crate) address: IpAddr,
-    /// The address as text, as headers and logs have it: an IPv4 address never in IPv6 form.
+    /// The address of the connection's other end.
+    address: IpAddr,
+    /// That address as text, as headers have it: an IPv4 address never in IPv6 form.
     pub(crate) text: String,
+    is_private: bool,
+    /// How much the word of the request that is served now counts.
+    pub(crate) trust: Trust,
+    /// Where that request comes from: the other end, or whom trusted proxies tell.
+    pub(crate) client: IpAddr,
 }
 
 impl Peer {
     pub(crate) fn new(address: IpAddr) -> Self {
-        Self { address, text: address.to_canonical().to_string() }
+        let address = address.to_canonical();
+        let is_private = is_private(address);
+        Self { address, text: address.to_string(), is_private, trust: Trust::Nothing, client: address }
+    }
+
+    /// Takes a new request, of which nothing is known but its connection.
+    pub(crate) fn forget(&mut self) {
+        self.client = self.address;
+    }
+
+    /// Takes what the head of a request tells of its way.
+    #[inline]
+    pub(crate) fn hear(&mut self, head: &RequestHead<'_, '_>, trusted: &Proxies) {
+        self.trust = match trusted.is_empty() {
+            true if self.is_private => Trust::Passing,
+            false if trusted.contain(self.address) => Trust::Full,
+            _ => Trust::Nothing,
+        };
+        if self.trust == Trust::Full {
+            self.client = head.client(self.address, |address| trusted.contain(address));
+        }
     }
 }

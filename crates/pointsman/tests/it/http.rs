@@ -1,5 +1,7 @@
 //! HTTP's requirements on a proxy between two parties that both follow the standard (RFC 9110, RFC 9112).
 
+use std::collections::HashSet;
+
 use crate::harness::{
     Backend, Connection, Pointsman, Raw, Response, Site, Then, engine, get, get_ok, pattern, wait, websocket,
 };
@@ -90,11 +92,33 @@ fn forwarded_headers_tell_who_asked_and_how() {
         }
     };
     check("", &["host: a.test", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http"], &["connection:"]);
-    check("X-Forwarded-Proto: https\r\n", &["x-forwarded-proto: http"], &["https"]);
+    check("X-Forwarded-Proto: https\r\n", &["x-forwarded-proto: https"], &["x-forwarded-proto: http\r\n"]);
     check("X-Custom: kept\r\nCookie: a=b\r\n", &["x-custom: kept", "cookie: a=b"], &[]);
     let head = head_at_backend(&scene.running, "X-Forwarded-For: 192.0.2.1\r\n").to_ascii_lowercase();
     let values = head.lines().filter_map(|line| line.strip_prefix("x-forwarded-for: ")).collect::<Vec<_>>().join(", ");
     assert_eq!(values, "192.0.2.1, 127.0.0.1");
+}
+
+/// `balance = source` goes by the client that a trusted proxy tells, not by the proxy.
+#[test]
+fn clients_behind_a_trusted_proxy_are_told_apart() {
+    let backends = ["one", "two"].map(Backend::naming);
+    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/balance", "source")]);
+    site.put("services/a/one", backends[0].instance());
+    site.put("services/a/two", backends[1].instance());
+    let running = Pointsman::serving(&site);
+    let ask = |lines: &str| ask(&running, &format!("GET / HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n")).text();
+    let by =
+        |header: &str| (1..40).map(|n| ask(&header.replace("{}", &format!("192.0.2.{n}")))).collect::<HashSet<_>>();
+    assert_eq!(by("X-Forwarded-For: {}\r\n").len(), 1, "nobody is trusted");
+    site.put("config/trusted_proxies", "private");
+    wait("the proxy is trusted", || by("X-Forwarded-For: {}\r\n").len() == 2);
+    assert_eq!(by("X-Forwarded-For: 198.51.100.1, {}, 10.0.0.1, 10.0.0.2\r\n").len(), 2, "proxies before it");
+    assert_eq!(by("X-Forwarded-For: {}, 198.51.100.1, 10.0.0.1\r\n").len(), 1, "what a client says of itself");
+    assert_eq!(by("X-Forwarded-For: {}, junk, 10.0.0.1\r\n").len(), 1, "an entry that is no address ends the way");
+    assert_eq!(by("X-Real-IP: {}\r\n").len(), 2);
+    let forwarded = by("Forwarded: for={};proto=https\r\n").len();
+    assert_eq!(forwarded, if engine().differs("forwarded-client") { 1 } else { 2 });
 }
 
 #[test]

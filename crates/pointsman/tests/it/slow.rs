@@ -68,6 +68,18 @@ fn a_silent_client_is_closed_in_time() {
 }
 
 #[test]
+fn a_head_request_that_comes_too_slowly_is_refused_without_a_body() {
+    let backend = Backend::naming("one");
+    let (_site, running) = served(&backend, &[("config/timeout/head", "1s")]);
+    let mut connection = running.connect();
+    connection.send("HEAD / HTTP/1.1\r\nHost: a.test\r\n").expect("open");
+    let response = connection.response("HEAD").expect("an answer");
+    assert_eq!(response.status, 408, "{}", response.head);
+    let body = connection.read_rest();
+    assert!(body.is_empty() || engine().differs("head-refusal"), "{}", String::from_utf8_lossy(&body));
+}
+
+#[test]
 fn a_reader_that_stops_costs_bounded_memory() {
     let backend = Backend::naming("one");
     let (_site, running) = served(&backend, &[]);

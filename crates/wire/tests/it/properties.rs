@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use pointsman_wire::{
     BodyLength, BodyReader, BodyWriter, Forward, HeadLimits, HeadProgress, MAX_HEADERS, Reply, RequestHead,
-    ResponseHead, Step, Trailers, Version, parse_request, parse_response,
+    ResponseHead, Step, Trailers, Trust, Version, parse_request, parse_response,
 };
 
 use proptest::collection::vec;
@@ -16,7 +16,7 @@ use proptest::sample::{Index, select};
 use crate::rows::{self, Row};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, headers: 64 };
-const FORWARD: Forward<'static> = Forward { strip: 0, client: "192.0.2.1", proto: "http" };
+const FORWARD: Forward<'static> = Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing };
 
 static REQUESTS: LazyLock<Vec<Row>> = LazyLock::new(rows::requests);
 static RESPONSES: LazyLock<Vec<Row>> = LazyLock::new(rows::responses);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::mem::MaybeUninit;
 
 use pointsman_wire::{
-    BadBody, BodyLength, BodyReader, Forward, HeadLimits, MAX_HEADERS, Step, parse_request, parse_response,
+    BadBody, BodyLength, BodyReader, Forward, HeadLimits, MAX_HEADERS, Step, Trust, parse_request, parse_response,
 };
 
 use crate::rows::{self, Row};
@@ -140,9 +140,9 @@ const WRITTEN: [(&str, &str); 10] = [
         "GET / HTTP/1.1\r\nHost: a\r\nTrailer: X\r\n{ours}\r\n",
     ),
     (
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, cookie, X-Forwarded-Host\r\nCookie: b\r\n\
-             X-Forwarded-Host: c\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nCookie: b\r\nX-Forwarded-Host: c\r\n{ours}\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, cookie, X-Request-Id\r\nCookie: b\r\n\
+             X-Request-Id: c\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nCookie: b\r\nX-Request-Id: c\r\n{ours}\r\n",
     ),
     (
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n",
@@ -164,7 +164,7 @@ const WRITTEN: [(&str, &str); 10] = [
 /// The exact text of written heads.
 #[test]
 fn heads_are_written_anew() {
-    let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http" };
+    let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing };
     let ours = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nCDN-Loop: pointsman\r\n";
     for (input, expected) in WRITTEN {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
@@ -172,6 +172,49 @@ fn heads_are_written_anew() {
         let mut out = Vec::new();
         head.write(&forward, &mut out);
         assert_eq!(str::from_utf8(&out).unwrap(), expected.replace("{ours}", ours), "{input}");
+    }
+}
+
+/// What a client tells of its way, and what becomes of it: lines after `Host`.
+const TOLD: [(Trust, &str, &str); 12] = [
+    (
+        Trust::Nothing,
+        "X-Forwarded-Proto: https|X-Forwarded-Host: b|X-Forwarded-Port: 1|X-Forwarded-Ssl: on|",
+        "{for}|{proto}|",
+    ),
+    (Trust::Nothing, "X-Real-IP: 192.0.2.9|Forwarded: for=192.0.2.9|A: b|", "A: b|{for}|{proto}|"),
+    (
+        Trust::Passing,
+        "X-Forwarded-Proto: https|X-Forwarded-Host: b|",
+        "X-Forwarded-Proto: https|X-Forwarded-Host: b|{for}|",
+    ),
+    (Trust::Passing, "X-Forwarded-Host: b|", "X-Forwarded-Host: b|{for}|{proto}|"),
+    (Trust::Passing, "X-Forwarded-Proto:|", "{for}|{proto}|"),
+    (Trust::Passing, "X-Real-IP: 192.0.2.9|Forwarded: for=192.0.2.9|", "{for}|{proto}|"),
+    (
+        Trust::Full,
+        "X-Forwarded-Proto: https|X-Real-IP: 192.0.2.9|",
+        "X-Forwarded-Proto: https|X-Real-IP: 192.0.2.9|{for}|",
+    ),
+    (Trust::Full, "Forwarded: for=192.0.2.9|", "{for}|{proto}|Forwarded: for=192.0.2.9, for=192.0.2.1|"),
+    (Trust::Full, "Forwarded: a=b|forwarded: c=d|", "{for}|{proto}|Forwarded: a=b, c=d, for=192.0.2.1|"),
+    (Trust::Full, "X_Forwarded_Proto: https|X_REAL_IP: 192.0.2.9|X_Forwarded-Host: b|", "{for}|{proto}|"),
+    (Trust::Passing, "X-Forwarded_Proto: https|X_Forwarded_For: 192.0.2.9|", "{for}|{proto}|"),
+    (Trust::Full, "X-Forwarded: kept|X-Real: kept|", "X-Forwarded: kept|X-Real: kept|{for}|{proto}|"),
+];
+
+#[test]
+fn a_client_is_believed_as_far_as_it_is_trusted() {
+    for (trust, lines, expected) in TOLD {
+        let input = format!("GET / HTTP/1.1|Host: a|{lines}|").replace('|', "\r\n");
+        let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
+        let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
+        let mut out = Vec::new();
+        head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http", trust }, &mut out);
+        let expected =
+            expected.replace("{for}", "X-Forwarded-For: 192.0.2.1").replace("{proto}", "X-Forwarded-Proto: http");
+        let expected = format!("GET / HTTP/1.1|Host: a|{expected}CDN-Loop: pointsman||").replace('|', "\r\n");
+        assert_eq!(str::from_utf8(&out).unwrap(), expected, "{trust:?} {lines}");
     }
 }
 
@@ -203,7 +246,7 @@ fn targets_are_stripped() {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
-        head.write(&Forward { strip, client: "::1", proto: "http" }, &mut out);
+        head.write(&Forward { strip, client: "::1", proto: "http", trust: Trust::Nothing }, &mut out);
         assert!(out.starts_with(format!("OPTIONS {expected} HTTP/1.1\r\n").as_bytes()), "{target} -{strip}");
     }
 }

@@ -34,4 +34,17 @@ impl Engine {
         assert!(!difference.is_empty());
         self == Self::HaProxy
     }
+    /// Whether this engine accepts a row of `crates/wire/vectors` that the native one refuses: those that
+    /// `docs/engines.md` names under this heading.
+    pub(crate) fn accepts(self, heading: &str, row: &str) -> bool {
+        self == Self::HaProxy && accepted(heading).any(|name| name == row)
+    }
+}
+
+/// The rows that HAProxy accepts, by heading.
+pub(crate) fn accepted(heading: &str) -> impl Iterator<Item = &'static str> {
+    let page = include_str!("../../../../../docs/engines.md");
+    let (_, section) = page.split_once(&format!("\n### {heading}\n")).expect("a section of that name");
+    let section = section.split("\n#").next().unwrap_or(section);
+    section.split('`').skip(1).step_by(2)
 }

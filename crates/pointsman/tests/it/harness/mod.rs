@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub(crate) use backend::{Backend, pattern};
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};
 pub(crate) use dns::{NameServer, Zone};
-pub(crate) use engine::{ENGINES, Engine, engine};
+pub(crate) use engine::{ENGINES, Engine, accepted, engine};
 pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
 pub(crate) use fake_etcd::FakeEtcd;
 pub(crate) use haproxy::is_haproxy;

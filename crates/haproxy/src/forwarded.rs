@@ -1,0 +1,74 @@
+//! Rules for what clients and proxies tell of a request's way: `X-Forwarded-*`, `X-Real-IP` and `Forwarded`. Routes
+//! nothing.
+
+use std::fmt::Write as _;
+
+use pointsman_table::{Config, Proxies};
+
+/// How many entries of `X-Forwarded-For` are looked at for the client's address: rules have no loops.
+const HOPS: usize = 10;
+/// Words in a line: HAProxy takes 64.
+const WORDS: usize = 32;
+/// The request's own address, found by [`rules`]; balances go by it.
+pub(crate) const CLIENT: &str = "txn.client";
+
+/// The rules of a frontend that speaks `proto`.
+pub(crate) fn rules(proto: &str, config: &Config) -> String {
+    let trusted = &config.trusted_proxies;
+    let mut text = match trusted.is_empty() {
+        true => passing(),
+        false => believing(trusted),
+    };
+    // A value that passed stays.
+    writeln!(
+        text,
+        "    http-request set-header X-Forwarded-Proto {proto} unless {{ req.fhdr(x-forwarded-proto),length gt 0 }}"
+    )
+    .expect("a string takes all");
+    text
+}
+
+/// Nobody is trusted: peers of private networks may pass `X-Forwarded-*` on, and decide nothing.
+fn passing() -> String {
+    let private = acl("private_peer", "src", &Proxies::private());
+    format!(
+        "{private}    http-request del-header '^(x-real-ip|forwarded)$' -m reg
+    http-request del-header '{EXTENSIONS}' -m reg unless private_peer
+"
+    )
+}
+
+fn believing(trusted: &Proxies) -> String {
+    let mut text = acl("trusted_peer", "src", trusted) + &acl("trusted_hop", &format!("var({CLIENT})"), trusted);
+    text.push_str(&format!(
+        "    http-request del-header '^(x-real-ip|forwarded)$' -m reg unless trusted_peer
+    http-request del-header '{EXTENSIONS}' -m reg unless trusted_peer
+    http-request set-var({CLIENT}) src
+    http-request set-var({CLIENT}) req.hdr_ip(x-real-ip,-1) if trusted_peer !{{ req.hdr_cnt(x-forwarded-for) gt 0 }} !{{ req.hdr_cnt(forwarded) gt 0 }}
+    http-request add-header Forwarded for=%[src] if {{ req.hdr_cnt(forwarded) gt 0 }} {{ src 0.0.0.0/0 }}
+    http-request add-header Forwarded 'for=\"[%[src]]\"' if {{ req.hdr_cnt(forwarded) gt 0 }} !{{ src 0.0.0.0/0 }}
+    http-request set-var(txn.scheme) req.fhdr(x-forwarded-proto),lower if trusted_peer
+    http-request set-var(txn.hop) int(0)
+"
+    ));
+    for hop in 1..=HOPS {
+        let before = hop - 1;
+        let next = format!("req.hdr_ip(x-forwarded-for,-{hop})");
+        text.push_str(&format!(
+            "    http-request set-var(txn.hop) int({hop}) if {{ var(txn.hop) -m int {before} }} trusted_hop {{ {next} -m found }}
+    http-request set-var({CLIENT}) {next} if {{ var(txn.hop) -m int {hop} }}
+"
+        ));
+    }
+    text
+}
+
+/// Every `X-Forwarded-*` but `X-Forwarded-For`.
+const EXTENSIONS: &str = "^x-forwarded-([^f]|f([^o]|$)|fo([^r]|$)|for.)";
+
+/// A list of networks, in as many lines as it needs.
+fn acl(name: &str, sample: &str, networks: &Proxies) -> String {
+    let networks: Vec<_> = networks.networks().collect();
+    let line = |networks: &[String]| format!("    acl {name} {sample} -m ip {}\n", networks.join(" "));
+    networks.chunks(WORDS).map(line).collect()
+}
