@@ -136,9 +136,13 @@ fn only_addresses_and_known_names_are_answered() {
         (format!("evil.test:{port}"), 421),
         ("lb.test.evil.test".to_owned(), 421),
     ] {
-        for path in ["/api/table", "/readyz", "/nowhere"] {
+        for path in ["/api/table", "/metrics", "/readyz", "/healthz", "/nowhere"] {
             let answer = get(running.admin, &host, path).expect("an answer");
-            let expected = if expected == 200 && path == "/nowhere" { 404 } else { expected };
+            let expected = match path {
+                "/readyz" | "/healthz" => 200,
+                "/nowhere" if expected == 200 => 404,
+                _ => expected,
+            };
             assert_eq!(answer.status, expected, "{host}{path}");
             assert!(expected != 421 || answer.text().contains("--admin-host"), "{}", answer.text());
         }
