@@ -151,8 +151,20 @@ fn schedule_of(id: u32, field: usize) -> io::Result<Duration> {
 /// # Errors
 /// If it has ended.
 pub(crate) fn resident(id: u32) -> io::Result<u64> {
+    bytes_of(id, "VmRSS:")
+}
+
+/// Resident memory of a process that is no part of a file, in bytes.
+///
+/// # Errors
+/// If it has ended.
+pub(crate) fn anonymous(id: u32) -> io::Result<u64> {
+    bytes_of(id, "RssAnon:")
+}
+
+fn bytes_of(id: u32, field: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kilobytes = line.and_then(|rest| rest.split_whitespace().next()).and_then(|word| word.parse::<u64>().ok());
-    kilobytes.map(|count| count * 1024).ok_or_else(|| io::Error::other("no VmRSS"))
+    kilobytes.map(|count| count * 1024).ok_or_else(|| io::Error::other(format!("no {field}")))
 }

@@ -10,6 +10,7 @@
 //! | `haproxy` | HAProxy driven by Pointsman, compared with confd: CPU, changes, reloads |
 //! | `burst` | 200 services written back to back: how soon each of them answers |
 //! | `fleet` | many balancers on one etcd: their cost to etcd, and how soon all of them serve a change |
+//! | `held` | memory of connections that wait |
 //! | `wait` | responses that an instance writes in two pieces |
 //! | `against` | this program against another build of it |
 //! | `peers` | the proxies, each started alone on one core |
@@ -25,6 +26,7 @@ mod burst;
 mod drive;
 mod fleet;
 mod haproxy;
+mod held;
 mod http;
 mod options;
 mod peers;
@@ -68,6 +70,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Haproxy => haproxy::measure(options, &mut report),
             options::Group::Burst => burst::measure(options, &mut report),
             options::Group::Fleet => fleet::measure(options, &mut report),
+            options::Group::Held => held::measure(options, &mut report),
             options::Group::Wait => wait::measure(options, &mut report),
             options::Group::Against => against::measure(options, &mut report),
         }

@@ -82,9 +82,9 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     match (status.unready(), status.store_lost(), status.condition.outage()) {
         (None, None, _) => "ready\n".into_response(),
         (None, Some(lost), _) => format!("ready\n{}\n", shown(&lost)).into_response(),
-        (Some(why), _, None) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(&why))).into_response(),
+        (Some(why), _, None) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(why))).into_response(),
         (Some(why), _, Some(outage)) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\nthe store: {}\n", shown(&why), shown(&outage.to_string())))
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\nthe store: {}\n", shown(why), shown(&outage.to_string())))
                 .into_response()
         }
     }
