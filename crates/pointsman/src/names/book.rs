@@ -65,8 +65,8 @@ pub(super) enum Unfound {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     states: BTreeMap<Box<str>, NameState>,
-    sound: Queue,
-    failing: Queue,
+    sound: LookupQueue,
+    failing: LookupQueue,
     /// Something was learnt or forgotten since the last [`Book::news`].
     changed: bool,
 }
@@ -81,7 +81,7 @@ struct NameState {
 
 /// Names of one lane, by when each is due, and how many are being looked up.
 #[derive(Debug, Default)]
-struct Queue {
+struct LookupQueue {
     due: BTreeSet<(Instant, Box<str>)>,
     asked: usize,
 }
@@ -109,7 +109,7 @@ impl Book {
 
     /// When the next name is due that there is room for.
     pub(super) fn due(&self) -> Option<Instant> {
-        let next = |queue: &Queue, lane: Lane| {
+        let next = |queue: &LookupQueue, lane: Lane| {
             let (due, _) = queue.due.first().filter(|_| queue.asked < lane.most())?;
             Some(*due)
         };
@@ -148,7 +148,7 @@ impl Book {
         Some(Arc::new(known.collect()))
     }
 
-    fn queue(&mut self, lane: Lane) -> &mut Queue {
+    fn queue(&mut self, lane: Lane) -> &mut LookupQueue {
         match lane {
             Lane::Sound => &mut self.sound,
             Lane::Failing => &mut self.failing,
@@ -156,7 +156,7 @@ impl Book {
     }
 }
 
-impl Queue {
+impl LookupQueue {
     fn take(&mut self, now: Instant, lane: Lane, wanted: &BTreeMap<Box<str>, NameState>) -> Vec<Ask> {
         let mut asks = Vec::new();
         while self.asked < lane.most()
