@@ -10,10 +10,20 @@ use tokio::io::AsyncWriteExt as _;
 use crate::net::buffer::{Buffers, Input};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
-use crate::net::send::{send_moving, settle};
+use crate::net::send::send_moving;
 use crate::net::stream::{ReadHalf, Stream, WriteHalf};
 use crate::pool::view::Reached;
 use crate::record::Meter;
+
+/// How a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both sides said they were done.
+    Done,
+    /// One side broke the connection, nothing moved for the idle limit, or the instance left the table and its time to
+    /// finish is over. The instance is told by a reset; the client is to be told by one after what was written to it.
+    Broken,
+}
 
 /// What a relay needs besides the two connections.
 #[derive(Debug)]
@@ -34,7 +44,7 @@ impl Relay<'_> {
         from_client: &mut Input,
         instance: &mut Stream,
         from_instance: &mut Input,
-    ) {
+    ) -> End {
         let meter = Meter::of(self.instance.live);
         let moved = Cell::new(self.deadline.now());
         let (up, down) = (self.pace(&moved), self.pace(&moved));
@@ -49,20 +59,16 @@ impl Relay<'_> {
             )
         };
         match self.deadline.looking(every, ends, both).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => self.cut(client, instance).await,
+            Ok(Ok(_)) => End::Done,
+            Ok(Err(_)) | Err(_) => {
+                instance.reset_on_close();
+                End::Broken
+            }
         }
     }
 
     fn pace<'t>(&'t self, moved: &'t Cell<u64>) -> Pace<'t> {
         Pace::new(self.deadline, moved, self.idle)
-    }
-
-    /// Tells both sides by a reset, after what was written to them.
-    async fn cut(&self, client: &mut Stream, instance: &mut Stream) {
-        settle(self.deadline, [client, instance]).await;
-        client.reset_on_close();
-        instance.reset_on_close();
     }
 
     async fn one_way(

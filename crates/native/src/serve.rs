@@ -41,7 +41,8 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, address: IpAddr) {
 pub(crate) async fn turn_away(counted: Counted, stream: Stream, address: IpAddr) {
     let mut connection = Connection::new(&counted, stream, address);
     let after = connection.exchange(Request::refused(Fault::TooManyConnections)).await;
-    connection.end(after).await;
+    // Its place is beyond the limit: to give it up makes no room for another.
+    connection.client.end(after, &connection.worker.buffers, &connection.deadline, &|| false).await;
 }
 
 /// A client's connection, and what outlives its requests.
@@ -93,8 +94,10 @@ impl<'w> Connection<'w> {
         Box::pin(exchange(cx, request, Downstream::Http1(&mut self.client))).await
     }
 
+    /// Ends the connection; whoever needs its place need not wait.
     async fn end(&mut self, after: After) {
-        self.client.end(after, &self.worker.buffers, &self.deadline).await;
+        let idle = self.deadline.idle();
+        self.client.end(after, &self.worker.buffers, &self.deadline, &|| idle.is_evicted()).await;
     }
 
     /// Waits for a head and judges it. `None`: the client is done, or brought nothing in time.

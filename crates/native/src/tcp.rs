@@ -9,12 +9,13 @@ use pointsman_table::Balance;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
+use crate::net::send::settle;
 use crate::net::stream::Stream;
 use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::{Tried, key_of_address};
 use crate::pool::view::ServiceLive;
 use crate::record::Record;
-use crate::relay::Relay;
+use crate::relay::{End, Relay};
 use crate::worker::{Counted, Worker};
 
 /// Relays a client's connection to an instance of the service until both sides are done.
@@ -30,7 +31,14 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr,
     match checkout(&worker.home, &live, want, &mut Tried::default(), &deadline).await {
         Ok(mut checked_out) => {
             record.taken(checked_out.instance());
-            relay(worker, &live, &mut client, &mut checked_out, &deadline).await;
+            let end = relay(worker, &live, &mut client, &mut checked_out, &deadline).await;
+            // The instance has room for others while this client reads on.
+            drop(checked_out);
+            if end == End::Broken {
+                let idle = deadline.idle();
+                settle(&deadline, &client, &|| idle.is_evicted()).await;
+                client.reset_on_close();
+            }
         }
         Err(fault) => {
             record.fault = Some(fault);
@@ -46,11 +54,12 @@ async fn relay(
     client: &mut Stream,
     checked_out: &mut Checkout,
     deadline: &Deadline,
-) {
+) -> End {
     let (Link::Http1(stream), instance) = checked_out.parts();
     let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
     let (mut from_client, mut from_instance) = (Input::new(Size::Page), Input::new(Size::Page));
-    relay.run(client, &mut from_client, stream, &mut from_instance).await;
+    let end = relay.run(client, &mut from_client, stream, &mut from_instance).await;
     from_client.discard(&worker.buffers);
     from_instance.discard(&worker.buffers);
+    end
 }

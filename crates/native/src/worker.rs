@@ -125,15 +125,18 @@ impl Worker {
         self.make_room_for_others();
     }
 
-    /// Makes room for one more client connection: the one that has been idle for longest goes, here or at another worker.
-    /// `false`: none is idle.
+    /// Makes room for one more client connection: the one of this worker that has been idle for longest goes, or else one of
+    /// another worker. `false`: none is idle.
     pub(crate) fn make_room(&self) -> bool {
         self.evict() || self.home.registry.ask_for_room(self.home.id)
     }
 
-    /// Closes as many idle client connections as other workers have asked for.
-    pub(crate) fn make_room_for_others(&self) {
-        for _ in 0..self.stats().take_asked() {
+    /// Closes as many idle client connections as other workers have asked for, and this worker's share of what is still
+    /// beyond the limit: some that were asked for may have come to life.
+    fn make_room_for_others(&self) {
+        let asked = self.stats().take_asked();
+        let share = self.excess().div_ceil(self.limits.workers);
+        for _ in 0..asked.max(share) {
             if !self.evict() {
                 return;
             }

@@ -115,7 +115,7 @@ impl Down<'_> {
                     self.pass_on(Answer::Interim).await?;
                     // It is whole: a fault may still be answered.
                     self.progress.set_answer(Answer::Heard);
-                    self.progress.set_moved(self.cx.deadline.now());
+                    self.progress.heard(self.cx.deadline.now());
                     progress = HeadProgress::default();
                 }
                 Judged::Switch => return Ok(None),
@@ -203,7 +203,7 @@ impl Down<'_> {
     /// Reads more of the body. A close ends it only where its framing says so.
     async fn more(&mut self, head: &mut Final) -> Result<Moved, Fault> {
         self.sink.release(&self.cx.worker.buffers);
-        self.progress.set_moved(self.cx.deadline.now());
+        self.progress.heard(self.cx.deadline.now());
         match self.read().await? {
             Read::Bytes => Ok(Moved::More),
             Read::Closed if self.source.may_close() => {
@@ -222,9 +222,14 @@ impl Down<'_> {
             return Ok(());
         }
         self.progress.set_answer(answer);
-        let (count, sent) = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client).await;
-        Meter::of(self.instance.live).down(count);
-        sent.map_err(|_| Fault::ClientGone)
+        // A client that reads slowly leaves the instance's bytes in the kernel, not here.
+        self.source.release(&self.cx.worker.buffers);
+        let (instance, deadline) = (self.instance, self.cx.deadline);
+        let limits = (self.cx.globals.config.timeouts.client, || instance.expires());
+        let (count, sent) = self.sink.flush(deadline, limits).await;
+        Meter::of(instance.live).down(count);
+        let removed = sent.is_err() && instance.expires() <= deadline.now();
+        sent.map_err(|_| if removed { Fault::Removed } else { Fault::ClientGone })
     }
 }
 

@@ -47,14 +47,14 @@ use crate::net::send::send;
 use crate::pool::checkout::{Checkout, Link, Reuse, checkout};
 use crate::pool::pick::Tried;
 use crate::record::Meter;
-use crate::relay::Relay;
+use crate::relay::{End, Relay};
 
 /// How an attempt ended that met no fault.
 enum Done {
     /// The whole response was sent. `reusable`: the instance's connection may take another request.
     Complete { after: After, reusable: bool },
     /// It became a tunnel, and that is over.
-    Tunnel,
+    Tunnel(End),
 }
 
 /// Serves one request, whatever happens to it.
@@ -105,7 +105,7 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
                 }
                 want.reuse = Reuse::Never;
             }
-            outcome => return settle(cx, downstream, checked_out, outcome, &progress).await,
+            outcome => return conclude(cx, downstream, checked_out, outcome, &progress).await,
         }
     }
 }
@@ -120,7 +120,7 @@ fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress) -> bool {
 }
 
 /// Notes how it ended, and says what the client is still owed.
-async fn settle(
+async fn conclude(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,
     checked_out: Checkout,
@@ -138,12 +138,17 @@ async fn settle(
             }
             after
         }
-        Ok(Done::Tunnel) => After::Close,
+        Ok(Done::Tunnel(End::Done)) => After::Close,
+        Ok(Done::Tunnel(End::Broken)) => After::Reset,
         Err(fault) if progress.begun() => {
             cx.record.fault = Some(fault);
             After::Reset
         }
-        Err(fault) => refuse(cx, downstream, fault, progress.sent().is_whole()).await,
+        Err(fault) => {
+            // Our page may take its time with a client that does not read.
+            drop(checked_out);
+            refuse(cx, downstream, fault, progress.sent().is_whole()).await
+        }
     }
 }
 
@@ -170,10 +175,7 @@ async fn attempt(
     let done = match answered {
         // The instance took no more of the body, or the client broke it off: no bytes can follow it.
         Ok(Answered::Switched) if !progress.sent().is_whole() => Err(Fault::NoAnswer),
-        Ok(Answered::Switched) => {
-            tunnel(cx, plan, downstream, checked_out, &mut input).await;
-            Ok(Done::Tunnel)
-        }
+        Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &mut input).await)),
         Ok(Answered::Complete { keep_client, keep_instance }) => {
             let whole = progress.sent().is_whole();
             let reusable = keep_instance && whole && input.unread().is_empty();
@@ -225,32 +227,31 @@ async fn move_both(
         sink: to_instance,
         acknowledged: false,
     };
-    race(Box::pin(up.run()), down.run()).await
+    let mut up = Box::pin(up.run());
+    let (answered, delivered) = race(&mut up, down.run()).await?;
+    if matches!(answered, Answered::Switched) && !delivered {
+        // A tunnel begins behind the request's body, which is bounded as the tunnel is.
+        let tunnel = plan.live.service.timeouts.tunnel;
+        let ends = || cx.deadline.later(progress.moved().get(), tunnel).min(instance.expires());
+        cx.deadline.watched(ends, up).await.map_err(|_| Fault::BodyTimeout)??;
+    }
+    Ok(answered)
 }
 
-/// Ends with the response, or when the client fails to deliver its request. A tunnel begins behind the request's body.
+/// Ends with the response, or when the client fails to deliver its request.
 async fn race(
-    up: impl Future<Output = Result<(), Fault>> + Unpin,
+    up: &mut (impl Future<Output = Result<(), Fault>> + Unpin),
     down: impl Future<Output = Result<Answered, Fault>>,
-) -> Result<Answered, Fault> {
-    let (mut up, mut down) = (Some(up), pin!(down));
-    let mut switched = false;
+) -> Result<(Answered, bool), Fault> {
+    let (mut delivered, mut down) = (false, pin!(down));
     poll_fn(|context| {
-        if let Some(upload) = &mut up
-            && let Poll::Ready(uploaded) = pin!(upload).poll(context)
-        {
-            up = None;
+        if !delivered && let Poll::Ready(uploaded) = pin!(&mut *up).poll(context) {
+            delivered = true;
             if let Err(fault) = uploaded {
                 return Poll::Ready(Err(fault));
             }
         }
-        if !switched {
-            match down.as_mut().poll(context) {
-                Poll::Ready(Ok(Answered::Switched)) => switched = true,
-                answered => return answered,
-            }
-        }
-        if up.is_none() { Poll::Ready(Ok(Answered::Switched)) } else { Poll::Pending }
+        down.as_mut().poll(context).map_ok(|answered| (answered, delivered))
     })
     .await
 }
@@ -262,12 +263,12 @@ async fn tunnel(
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
     from_instance: &mut Input,
-) {
+) -> End {
     let Downstream::Http1(client) = downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
     let idle = plan.live.service.timeouts.tunnel;
     let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
     // A tunnel may last for days, and needs nothing of the head any more.
     cx.worker.buffers.give(std::mem::take(&mut plan.held));
-    Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await;
+    Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
 }

@@ -79,6 +79,11 @@ impl Progress {
         &self.moved
     }
 
+    /// The response moved: meanwhile the instance owes nothing, and neither does it while the client is awaited.
+    pub(crate) fn heard(&self, now: u64) {
+        self.moved.set(self.moved.get().max(now));
+    }
+
     /// The request moved, or the client is awaited (`u64::MAX`): meanwhile the instance owes nothing.
     pub(crate) fn set_moved(&self, now: u64) {
         self.moved.set(now);

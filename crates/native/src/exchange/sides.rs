@@ -18,7 +18,7 @@ use crate::http1::client::{Client, ClientSide};
 use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
-use crate::net::send::send;
+use crate::net::send::send_until;
 use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::pool::checkout::Link;
 
@@ -106,6 +106,12 @@ impl Source<'_> {
         from.acknowledge();
     }
 
+    /// Gives memory back that holds nothing.
+    pub(crate) fn release(&mut self, buffers: &Buffers) {
+        let Self::Http1 { input, .. } = self;
+        input.release(buffers);
+    }
+
     /// Whether the end of the stream may end the body.
     pub(crate) fn may_close(&self) -> bool {
         let Self::Http1 { body, .. } = self;
@@ -134,10 +140,15 @@ impl Sink<'_> {
         body.end(&Trailers::default(), output);
     }
 
-    /// Sends what is there, each step within `limit`, and says how much that was.
-    pub(crate) async fn flush(&mut self, deadline: &Deadline, limit: Duration) -> (usize, io::Result<()>) {
+    /// Sends what is there, for as long as the other side makes progress within `limit`, but not beyond `ends`, coarse time;
+    /// and says how much that was.
+    pub(crate) async fn flush(
+        &mut self,
+        deadline: &Deadline,
+        (limit, ends): (Duration, impl Fn() -> u64),
+    ) -> (usize, io::Result<()>) {
         let Self::Http1 { to, output, .. } = self;
-        let sent = send(deadline, limit, to, output).await;
+        let sent = send_until(deadline, (limit, ends), to, output).await;
         let count = output.len();
         output.clear();
         (count, sent)
@@ -146,7 +157,7 @@ impl Sink<'_> {
     /// Gives the memory back: everything was sent, or nothing more will be.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
         let Self::Http1 { output, size, .. } = self;
-        if output.capacity() > ROOM {
+        if output.capacity() > 2 * Size::Page.bytes() {
             *size = Size::Large;
         }
         buffers.give(std::mem::take(output));

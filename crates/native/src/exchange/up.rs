@@ -4,7 +4,7 @@ use std::io;
 
 use super::context::Cx;
 use super::decide::Plan;
-use super::progress::Progress;
+use super::progress::{Answer, Progress};
 use super::sides::{Sink, Source, pump};
 use crate::fault::Fault;
 use crate::http1::body::Moved;
@@ -62,7 +62,7 @@ impl Up<'_> {
 
     /// `false`: the instance takes no more.
     async fn pass_on(&mut self) -> Result<bool, Fault> {
-        let (count, sent) = self.sink.flush(self.deadline, self.plan.live.service.timeouts.server).await;
+        let (count, sent) = self.sink.flush(self.deadline, (self.plan.live.service.timeouts.server, || u64::MAX)).await;
         self.meter.up(count);
         self.progress.set_moved(self.deadline.now());
         match sent {
@@ -85,12 +85,18 @@ impl Up<'_> {
         let read = self.source.fill(buffers);
         // While the client is awaited, the instance owes nothing.
         self.progress.set_moved(u64::MAX);
-        let read = self.deadline.within(self.cx.globals.config.timeouts.client, read).await;
+        // While both directions stream, the client may pause for as long as in a tunnel.
+        let pause = || match self.progress.begun() {
+            true => self.plan.live.service.timeouts.tunnel,
+            false => self.cx.globals.config.timeouts.client,
+        };
+        let since = self.deadline.now();
+        let read = self.deadline.watched(|| self.deadline.later(since, pause()), read).await;
         self.progress.set_moved(self.deadline.now());
         match read {
             Ok(Ok(1..)) => Ok(true),
-            // It has its answer, or is about to: a body that it does not finish changes nothing of that.
-            Ok(Ok(0)) | Err(_) if self.progress.begun() => Ok(false),
+            // It has its answer, or is about to: a body that it ends early changes nothing of that.
+            Ok(Ok(0)) if self.progress.begun() && self.progress.answer() != Answer::Begun(101) => Ok(false),
             Ok(Ok(0) | Err(_)) => Err(Fault::ClientGone),
             Err(_) => Err(Fault::BodyTimeout),
         }

@@ -64,15 +64,21 @@ impl Client {
         Self { stream, input: Input::new(Size::Head), body, side: ClientSide::UNKNOWN }
     }
 
-    /// Ends the connection.
-    pub(crate) async fn end(&mut self, after: After, buffers: &Buffers, deadline: &Deadline) {
+    /// Ends the connection. `is_evicted`: its place is wanted by another.
+    pub(crate) async fn end(
+        &mut self,
+        after: After,
+        buffers: &Buffers,
+        deadline: &Deadline,
+        is_evicted: &dyn Fn() -> bool,
+    ) {
         self.input.discard(buffers);
         match after {
             After::Keep | After::Close => {}
             // Boxed: their memory would be every idle connection's.
-            After::Linger => Box::pin(self.linger(buffers, deadline)).await,
+            After::Linger => Box::pin(self.linger(buffers, deadline, is_evicted)).await,
             After::Reset => {
-                Box::pin(settle(deadline, [&mut self.stream])).await;
+                Box::pin(settle(deadline, &self.stream, is_evicted)).await;
                 self.stream.reset_on_close();
             }
         }
@@ -80,11 +86,10 @@ impl Client {
 
     /// Says that nothing more comes, and reads on: a close with unread bytes would be a reset, which can take our answer
     /// away before the client has read it (RFC 9112 §9.6), and many clients read only when they have sent everything.
-    async fn linger(&mut self, buffers: &Buffers, deadline: &Deadline) {
+    async fn linger(&mut self, buffers: &Buffers, deadline: &Deadline, is_evicted: &dyn Fn() -> bool) {
         let mut read = Input::new(Size::Page);
         let since = Cell::new(deadline.now());
         let until = deadline.after(LINGER);
-        let idle = deadline.idle();
         let read_on = async {
             self.stream.shutdown().await?;
             let (mut from, _) = self.stream.split();
@@ -94,7 +99,7 @@ impl Client {
             }
             io::Result::Ok(())
         };
-        let ends = || match idle.is_evicted() {
+        let ends = || match is_evicted() {
             true => 0,
             false => deadline.later(since.get(), LINGER_QUIET).min(until),
         };

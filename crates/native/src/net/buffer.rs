@@ -38,7 +38,8 @@ pub(crate) enum Size {
 }
 
 impl Size {
-    fn bytes(self) -> usize {
+    /// Bytes.
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Self::Head => HEAD,
             Self::Page => PAGE,

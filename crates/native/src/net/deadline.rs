@@ -30,6 +30,36 @@ pub(crate) struct Timers {
 struct Slots {
     used: Vec<Slot>,
     free: Vec<usize>,
+    /// Slots that were idle for longest when somebody looked, and since when they are; the oldest is last.
+    oldest: Vec<(u64, usize)>,
+}
+
+/// How many slots are found at one look for those that are idle for longest.
+const FOUND: usize = 64;
+
+impl Slots {
+    /// The next of those that were found, if it is still idle.
+    fn oldest(&mut self) -> Option<usize> {
+        while let Some((since, slot)) = self.oldest.pop() {
+            if self.used[slot].idle == since {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Looks through all slots: once for many evictions, as a flood needs one for each new connection.
+    fn look_for_oldest(&mut self) -> Option<usize> {
+        let idle = self.used.iter().enumerate().filter(|(_, slot)| slot.idle < EVICTED);
+        self.oldest.extend(idle.map(|(place, slot)| (slot.idle, place)));
+        if self.oldest.len() > FOUND {
+            self.oldest.select_nth_unstable(FOUND);
+            self.oldest.truncate(FOUND);
+            self.oldest.shrink_to(FOUND);
+        }
+        self.oldest.sort_unstable_by(|one, other| other.cmp(one));
+        self.oldest()
+    }
 }
 
 #[derive(Debug)]
@@ -84,10 +114,10 @@ impl Timers {
     /// Tells the task to end that has been idle for longest. `false`: none is idle.
     pub(crate) fn evict_oldest(&self) -> bool {
         let mut slots = self.slots.borrow_mut();
-        let idle = slots.used.iter_mut().filter(|slot| slot.idle < EVICTED);
-        let Some(oldest) = idle.min_by_key(|slot| slot.idle) else { return false };
-        oldest.idle = EVICTED;
-        if let Some(waker) = oldest.waker.take() {
+        let Some(oldest) = slots.oldest().or_else(|| slots.look_for_oldest()) else { return false };
+        let slot = &mut slots.used[oldest];
+        slot.idle = EVICTED;
+        if let Some(waker) = slot.waker.take() {
             waker.wake();
         }
         true

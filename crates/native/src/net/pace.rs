@@ -12,6 +12,9 @@ use crate::net::stream::Written;
 
 /// Looks that a limit is divided into: a peer that stands still is cut at most this part of the limit late.
 const LOOKS: u32 = 4;
+/// Bytes a second below which acknowledging is no progress: a peer that takes one now and then would hold its connection,
+/// and an instance's slot, for days.
+const LEAST: u64 = 128;
 /// The shortest and the longest time between two looks, milliseconds.
 const SOON: u64 = 100;
 const SELDOM: u64 = 5_000;
@@ -75,10 +78,22 @@ impl<'t> Pace<'t> {
         }
         self.next.set(now + self.every);
         let queued = to.unacknowledged();
-        let before = self.queued.replace(Some(queued));
-        if before.map_or(queued > 0, |before| queued < before) {
+        let moved = match self.queued.get() {
+            None => queued > 0,
+            Some(before) => queued < before && (queued == 0 || (before - queued) as u64 >= self.least(now)),
+        };
+        // What was acknowledged and is too little so far counts with what comes.
+        if moved || self.queued.get().is_none_or(|before| queued > before) {
+            self.queued.set(Some(queued));
+        }
+        if moved {
             // A time to come says that the other side owes nothing now.
             self.moved.set(self.moved.get().max(now));
         }
+    }
+
+    /// How many bytes must be acknowledged by now to be progress.
+    fn least(&self, now: u64) -> u64 {
+        now.saturating_sub(self.moved.get()).saturating_mul(LEAST) / 1_000
     }
 }

@@ -23,25 +23,35 @@ pub(crate) async fn send<W: AsyncWrite + Unpin + Written>(
     to: &mut W,
     bytes: &[u8],
 ) -> io::Result<()> {
+    send_until(deadline, (limit, || u64::MAX), to, bytes).await
+}
+
+/// As [`send`], and no longer than until `ends`, coarse time.
+pub(crate) async fn send_until<W: AsyncWrite + Unpin + Written>(
+    deadline: &Deadline,
+    (limit, ends): (Duration, impl Fn() -> u64),
+    to: &mut W,
+    bytes: &[u8],
+) -> io::Result<()> {
     let written = poll_fn(|context| Poll::Ready(pin!(to.write(bytes)).poll(context))).await;
     match written {
         Poll::Ready(Ok(count)) if count == bytes.len() => Ok(()),
         Poll::Ready(Err(error)) => Err(error),
-        // Few sends get here: their waiting does not belong into the memory of every connection.
-        Poll::Ready(Ok(count)) => Box::pin(send_all(deadline, limit, to, &bytes[count..])).await,
-        Poll::Pending => Box::pin(send_all(deadline, limit, to, bytes)).await,
+        // Few sends get here: their waiting does not belong in the memory of every connection.
+        Poll::Ready(Ok(count)) => Box::pin(send_all(deadline, (limit, ends), to, &bytes[count..])).await,
+        Poll::Pending => Box::pin(send_all(deadline, (limit, ends), to, bytes)).await,
     }
 }
 
 async fn send_all<W: AsyncWrite + Unpin + Written>(
     deadline: &Deadline,
-    limit: Duration,
+    (limit, ends): (Duration, impl Fn() -> u64),
     to: &mut W,
     bytes: &[u8],
 ) -> io::Result<()> {
     let moved = Cell::new(deadline.now());
     let pace = Pace::new(deadline, &moved, limit);
-    let sent = deadline.looking(pace.every(), || pace.late(), send_moving(to, bytes, &pace)).await;
+    let sent = deadline.looking(pace.every(), || pace.late().min(ends()), send_moving(to, bytes, &pace)).await;
     sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
@@ -78,10 +88,10 @@ async fn write_once<W: AsyncWrite + Unpin + Written>(to: &mut W, bytes: &[u8], p
 /// How long what was written may take to arrive after all else is over.
 pub(crate) const SETTLE: Duration = Duration::from_secs(30);
 
-/// Waits until the other sides have acknowledged all that was written, for [`SETTLE`] at most: a reset before that would
-/// take it away from them.
-pub(crate) async fn settle<const N: usize>(deadline: &Deadline, connections: [&mut Stream; N]) {
-    let waiting = || connections.iter().any(|connection| connection.is_settling());
+/// Waits until the other side has acknowledged all that was written, for [`SETTLE`] at most and not once `is_evicted`: a
+/// reset before that would take it away.
+pub(crate) async fn settle(deadline: &Deadline, connection: &Stream, is_evicted: &dyn Fn() -> bool) {
+    let waiting = || connection.is_settling() && !is_evicted();
     let settled = poll_fn(|_| if waiting() { Poll::Pending } else { Poll::Ready(()) });
     let until = deadline.after(SETTLE);
     // What has not arrived by then is lost.

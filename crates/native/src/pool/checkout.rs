@@ -35,8 +35,9 @@ const LOST: usize = 4;
 /// An instance at work for us, with the connection to it. The instance's numbers are settled on drop.
 #[derive(Debug)]
 pub(crate) struct Checkout {
-    hold: Hold,
+    /// Before `hold`: the connection is closed before the instance's slot is another's.
     pub(crate) link: Link,
+    hold: Hold,
     /// The way that the connection took.
     way: Rc<Way>,
     /// The connection has answered a request before: it may turn out to be closed.
@@ -104,6 +105,10 @@ impl Checkout {
     /// Ends the work and keeps the connection for the next request.
     pub(crate) fn keep(self, home: &Home, now: u64) {
         let Self { link: Link::Http1(stream), way, hold, .. } = self;
+        if hold.limit.is_none() && hold.instance.limited.get() {
+            // It has got a `maxconn` meanwhile, of which this connection has no place.
+            return;
+        }
         let limited = hold.limit.map(|_| (&hold.instance.shared.slots, home.id));
         home.pools.keep(&way.pool, stream, now, limited);
     }

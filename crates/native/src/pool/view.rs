@@ -87,6 +87,8 @@ pub(crate) struct InstanceLive {
     ways: RefCell<Rc<[Rc<Way>]>>,
     /// The newest table gives it no new work.
     idle: Cell<bool>,
+    /// The newest table gives it a `maxconn`.
+    pub(crate) limited: Cell<bool>,
     /// How many requests it has answered, as this worker knows.
     pub(crate) answers: Cell<u32>,
 }
@@ -166,6 +168,7 @@ impl ServiceLive {
             let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
             live.relocate(instance, home, expires);
             live.idle.set(!instance.takes_work());
+            live.limited.set(instance.max_connections.is_some());
             live
         };
         let new = Rc::new(Self {
@@ -287,6 +290,7 @@ impl InstanceLive {
             shared: home.registry.instance(service, instance),
             ways: RefCell::new(ways),
             idle: Cell::new(false),
+            limited: Cell::new(false),
             answers: Cell::new(0),
         }
     }

@@ -136,6 +136,9 @@ fn too_many_connections_are_refused_in_order() {
         waiting.stream().set_read_timeout(Some(Duration::from_secs(10))).expect("open");
         assert_eq!(waiting.response("GET").expect("now there is room").status, 200);
     } else {
+        // One who was turned away and stays makes no room for another.
+        let mut told = running.connect();
+        assert_eq!(told.request("GET", "a.test", "/").expect("an answer").status, 503);
         for _ in 0..5 {
             let refused = get(running.http, "a.test", "/");
             assert!(refused.as_ref().map_or(true, |answer| answer.status == 503), "{refused:?}");
