@@ -170,6 +170,7 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close
 async fn accept_failed(worker: &Worker, error: &io::Error) {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
         worker.home.pools.clear();
+        worker.make_way();
         warn!("cannot accept connections for {} ms: {error}", ACCEPT_PAUSE.as_millis());
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
@@ -179,7 +180,7 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, address: IpAddr, kind: Kind) {
     let counted = Counted::new(worker);
     let stream = Stream::Tcp(stream);
     let excess = worker.excess();
-    if excess > 0 {
+    if excess > 0 && !worker.make_way() {
         return refuse(worker, stream, address, kind, counted, excess);
     }
     match kind {

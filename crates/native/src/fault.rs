@@ -3,6 +3,8 @@
 
 use pointsman_wire::{BadBody, BadRequest, BadResponse};
 
+use crate::net::watch::Left;
+
 /// Why a request was not answered by an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
@@ -21,6 +23,9 @@ pub(crate) enum Fault {
     /// The client closed or broke the connection in the middle of a request.
     #[error("the client left in the middle of a request")]
     ClientGone,
+    /// The client had sent a FIN, and its place was needed for another one.
+    #[error("the client sends no more, and its place was needed")]
+    GaveWay,
     /// No service takes the request.
     #[error("no service takes this request")]
     NoRoute,
@@ -101,6 +106,15 @@ pub(crate) enum Repeat {
     Unanswered,
 }
 
+impl From<Left> for Fault {
+    fn from(left: Left) -> Self {
+        match left {
+            Left::Reset => Self::ClientGone,
+            Left::GaveWay => Self::GaveWay,
+        }
+    }
+}
+
 impl Fault {
     /// Everything that depends on the kind of fault, in one map.
     pub(crate) fn facts(self) -> Facts {
@@ -125,6 +139,7 @@ impl Fault {
             Self::TooManyConnections => (15, Some(503), Keys, Never),
             Self::UnaskedSwitch => (16, Some(502), Instance, Never),
             Self::Removed => (17, Some(504), Keys, Never),
+            Self::GaveWay => (18, None, Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -150,6 +165,7 @@ pub const NAMES: &[&str] = &[
     "too_many_connections",
     "unasked_switch",
     "removed",
+    "gave_way",
 ];
 
 #[cfg(test)]
@@ -165,7 +181,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 18] = [
+    const ALL: [Fault; 19] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -184,6 +200,7 @@ mod tests {
         Fault::TooManyConnections,
         Fault::UnaskedSwitch,
         Fault::Removed,
+        Fault::GaveWay,
     ];
 
     #[test]

@@ -16,6 +16,7 @@ use crate::http1::client::{After, Client, ClientSide};
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
+use crate::pool::logins::Logins;
 use crate::pool::view::{Globals, View};
 use crate::record::Record;
 use crate::worker::{Counted, Worker};
@@ -48,6 +49,7 @@ struct Connection<'w> {
     client: Client,
     peer: Peer,
     deadline: Deadline,
+    logins: Logins,
     /// What the request that is served now sees, or the last one saw.
     globals: Rc<Globals>,
 }
@@ -66,6 +68,7 @@ impl<'w> Connection<'w> {
             client: Client::new(stream),
             peer: Peer::new(address),
             deadline: worker.timers.deadline(),
+            logins: Logins::default(),
             globals: Rc::clone(&worker.view().globals),
         }
     }
@@ -85,6 +88,7 @@ impl<'w> Connection<'w> {
             globals: Rc::clone(&self.globals),
             peer: &self.peer,
             deadline: &self.deadline,
+            logins: &self.logins,
             record: Record::new(now()),
         };
         exchange(cx, request, Downstream::Http1(&mut self.client)).await

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::net::buffer::Buffers;
 use crate::net::deadline::Timers;
+use crate::net::watch::HalfClosed;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
 
@@ -22,6 +23,8 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Buffers,
+    /// Clients that give way first.
+    pub(crate) half_closed: HalfClosed,
     drain_began: Cell<Option<u64>>,
     connections: Cell<usize>,
     idle: Notify,
@@ -56,6 +59,7 @@ impl Worker {
             view: RefCell::new(View::empty()),
             timers: Timers::new(registry.epoch()),
             buffers: Buffers::default(),
+            half_closed: HalfClosed::default(),
             home: Home::new(id, registry, pools),
             drain_began: Cell::new(None),
             connections: Cell::new(0),
@@ -117,6 +121,11 @@ impl Worker {
     pub(crate) fn sweep_connections(&self) {
         self.home.pools.allow(self.limits.most_idle(self.home.registry.open()));
         self.home.pools.sweep(self.timers.now());
+    }
+
+    /// Makes room for a client beyond the limit, if another one gives way.
+    pub(crate) fn make_way(&self) -> bool {
+        self.half_closed.end_oldest(None)
     }
 
     /// How many client connections there are beyond the limit.

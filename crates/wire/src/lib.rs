@@ -38,6 +38,7 @@ mod body;
 mod fields;
 mod framing;
 mod head;
+mod login;
 mod refusal;
 mod request;
 mod response;

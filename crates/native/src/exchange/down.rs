@@ -24,7 +24,7 @@ pub(crate) struct Down<'a> {
     pub(crate) cx: &'a Cx<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) instance: &'a InstanceLive,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a Progress<'a>,
     /// What the client is to be told, and how.
     pub(crate) side: ClientSide,
     pub(crate) source: Source<'a>,
@@ -41,6 +41,8 @@ pub(crate) enum Answered {
         /// The instance keeps its connection.
         keep_instance: bool,
     },
+    /// The client left, and the whole response was read and thrown away, as the service asks for.
+    Abandoned { keep_instance: bool },
     /// 101 is sent: from here on it is a tunnel.
     Switched,
 }
@@ -114,15 +116,20 @@ impl Down<'_> {
     }
 
     async fn read(&mut self) -> Result<Read, Fault> {
-        let Self { cx, plan, instance, progress, source, .. } = self;
+        let Self { cx, plan, instance, progress, source, sink, .. } = self;
         let (deadline, server) = (cx.deadline, plan.live.service.timeouts.server);
-        let read = source.fill(&cx.worker.buffers);
-        let late = || deadline.later(progress.moved(), server).min(instance.expires());
-        match deadline.watched(late, read).await {
+        let read = progress.guard.during(sink.socket(), source.fill(&cx.worker.buffers));
+        let late = || deadline.later(progress.moved(), server).min(instance.expires()).min(progress.abandoned());
+        let read = match deadline.watched(late, read).await {
+            Ok(read) => Ok(read?),
+            Err(elapsed) => Err(elapsed),
+        };
+        match read {
             Ok(Ok(0)) => Ok(Read::Closed),
             Ok(Ok(_)) => Ok(Read::Bytes),
             Ok(Err(_)) => Ok(Read::Broken),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
+            Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
         }
     }
@@ -155,6 +162,9 @@ impl Down<'_> {
             }
             _ => {
                 **body = BodyReader::new(head.body, limits.bytes);
+                if head.asks_for_connection_login() {
+                    self.progress.asked_for_login();
+                }
                 let whole = self.progress.sent().is_whole();
                 Judged::Final(begin(&head, self.side, whole && !self.cx.worker.is_draining(), &mut self.sink))
             }
@@ -172,6 +182,9 @@ impl Down<'_> {
                 moved = self.more(&mut head).await?;
             }
             self.pass_on(Answer::Begun(head.status)).await?;
+            if moved == Moved::Done && self.progress.is_abandoned() {
+                return Ok(Answered::Abandoned { keep_instance: head.keep_instance });
+            }
             if moved == Moved::Done {
                 return Ok(Answered::Complete { keep_client: head.keep_client, keep_instance: head.keep_instance });
             }
@@ -193,14 +206,23 @@ impl Down<'_> {
         }
     }
 
-    /// Sends what is in the sink to the client.
+    /// Sends what is in the sink to the client, or throws it away when that left and its request is finished all the same.
     async fn pass_on(&mut self, answer: Answer) -> Result<(), Fault> {
         if self.sink.is_empty() {
             return Ok(());
         }
         self.progress.set_answer(answer);
-        let (count, sent) = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client).await;
+        if self.progress.is_abandoned() {
+            self.sink.throw_away();
+            return Ok(());
+        }
+        let flush = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client);
+        let (count, sent) = self.progress.guard.unless_told(flush).await?;
         Meter::of(self.instance).down(count);
+        if sent.is_err() && self.plan.live.service.finishes_abandoned() && answer != Answer::Begun(101) {
+            self.progress.abandon(self.cx.deadline.after(self.plan.live.service.timeouts.tunnel));
+            return Ok(());
+        }
         sent.map_err(|_| Fault::ClientGone)
     }
 }

@@ -44,7 +44,7 @@ use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
 use crate::net::buffer::Input;
 use crate::net::send::send;
-use crate::pool::checkout::{Checkout, Link, Reuse, checkout};
+use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::Tried;
 use crate::record::Meter;
 use crate::relay::{End, Relay};
@@ -53,6 +53,8 @@ use crate::relay::{End, Relay};
 enum Done {
     /// The whole response was sent. `reusable`: the instance's connection may take another request.
     Complete { after: After, reusable: bool },
+    /// The client left, and its request was finished all the same. `reusable`: as above.
+    Abandoned { reusable: bool },
     /// It became a tunnel, and that is over.
     Tunnel(End),
 }
@@ -76,11 +78,11 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
 
 /// Tries once, and once more when the first connection closed without a byte of an answer and nothing was lost by it.
 async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
-    let progress = Progress::new(whole);
+    let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
     let mut tried = Tried::default();
-    let mut want = plan.want(progress.sent());
+    let mut want = plan.want(progress.sent(), &progress.guard);
     loop {
-        let checked_out = checkout(&cx.worker.home, &plan.live, want, &mut tried, cx.deadline).await;
+        let checked_out = check_out(cx, plan, downstream, want, &mut tried).await;
         let repeated = cx.record.is_repeated();
         let mut checked_out = match checked_out {
             Ok(checked_out) => checked_out,
@@ -90,7 +92,7 @@ async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>,
             }
             Err(fault) => return refuse(cx, downstream, fault, progress.sent().is_whole()).await,
         };
-        progress.begin_attempt();
+        progress.begin_attempt(plan.login);
         match attempt(cx, plan, downstream, &mut checked_out, &progress).await {
             Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
                 cx.record.repeat(checked_out.instance());
@@ -104,8 +106,34 @@ async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>,
     }
 }
 
+/// Checks out an instance, for as long as the client is there: its own connection, if one is logged in for it. Rather than
+/// turn it away for want of a slot, a client that sends no more gives way, once.
+async fn check_out(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &Downstream<'_>,
+    want: Want<'_>,
+    tried: &mut Tried,
+) -> Result<Checkout, Fault> {
+    let Downstream::Http1(client) = downstream;
+    let (client, guard) = (client.stream.socket(), want.guard);
+    if let Some((login, index)) = cx.logins.take(&plan.live) {
+        return guard.during(client, login.checkout(&plan.live, index, guard, cx.deadline)).await?;
+    }
+    let mut check_out = async || {
+        let checkout = checkout(&cx.worker.home, &plan.live, want, tried, cx.deadline);
+        guard.during(client, checkout).await?
+    };
+    match check_out().await {
+        Err(Fault::Full) if !guard.is_half_closed() && cx.worker.half_closed.end_oldest(Some(plan.live.room_id())) => {
+            check_out().await
+        }
+        checked_out => checked_out,
+    }
+}
+
 /// Whether the request may be sent again after this fault.
-fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress) -> bool {
+fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress<'_>) -> bool {
     match fault.facts().repeat {
         Repeat::Unanswered => progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan),
         // A checkout goes on to the next instance by itself.
@@ -119,7 +147,7 @@ async fn settle(
     downstream: &mut Downstream<'_>,
     checked_out: Checkout,
     outcome: Result<Done, Fault>,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> After {
     cx.record.instance = Some(Rc::clone(checked_out.instance()));
     if let Answer::Begun(status) = progress.answer() {
@@ -128,9 +156,16 @@ async fn settle(
     match outcome {
         Ok(Done::Complete { after, reusable }) => {
             if reusable {
-                checked_out.keep(&cx.worker.home, cx.deadline.now());
+                keep(cx, checked_out, after, progress.is_login());
             }
             after
+        }
+        Ok(Done::Abandoned { reusable }) => {
+            cx.record.fault = Some(Fault::ClientGone);
+            if reusable {
+                keep(cx, checked_out, After::Reset, progress.is_login());
+            }
+            After::Reset
         }
         Ok(Done::Tunnel(End::Done)) => After::Close,
         Ok(Done::Tunnel(End::Broken)) => After::Reset,
@@ -142,17 +177,28 @@ async fn settle(
     }
 }
 
+/// Keeps the instance's connection: one that is logged in only for the same client, for as long as that stays.
+fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
+    match (login || checked_out.private, after) {
+        (false, _) => checked_out.keep(&cx.worker.home, cx.deadline.now()),
+        (true, After::Keep) => cx.logins.keep(checked_out.keep_private()),
+        (true, After::Close | After::Linger | After::Reset) => {}
+    }
+}
+
 /// One attempt on one connection.
 async fn attempt(
     cx: &Cx<'_>,
     plan: &Plan,
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
     let server = plan.live.service.timeouts.server;
+    let Downstream::Http1(client) = &*downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
-    match send(cx.deadline, server, stream, &plan.held).await {
+    let sent = send(cx.deadline, server, stream, &plan.held);
+    match progress.guard.during(client.stream.socket(), sent).await? {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Fault::ServerTimeout),
         // It may have answered before it closed: what it said is read below.
         Ok(()) | Err(_) => {}
@@ -168,6 +214,10 @@ async fn attempt(
             let whole = progress.sent().is_whole();
             let reusable = keep_instance && whole && input.unread().is_empty();
             Ok(Done::Complete { after: after(downstream, keep_client, whole), reusable })
+        }
+        Ok(Answered::Abandoned { keep_instance }) => {
+            let whole = progress.sent().is_whole();
+            Ok(Done::Abandoned { reusable: keep_instance && whole && input.unread().is_empty() })
         }
         Err(fault) => Err(fault),
     };
@@ -192,7 +242,7 @@ async fn move_both(
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
     input: &mut Input,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Answered, Fault> {
     let mut body = BodyReader::new(BodyLength::None, 0);
     let (link, instance) = checked_out.parts();

@@ -6,6 +6,7 @@
 //! | `buffer` | buffers from a pool; bytes read and not used yet |
 //! | `deadline` | coarse deadlines for thousands of waiting tasks |
 //! | `send` | sending with a limit on every step |
+//! | `watch` | whether a client is still there |
 //! | `peer` | the client at the other end |
 
 pub(crate) mod buffer;
@@ -13,3 +14,4 @@ pub(crate) mod deadline;
 pub(crate) mod peer;
 pub(crate) mod send;
 pub(crate) mod stream;
+pub(crate) mod watch;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 /// A connection to a client or an instance.
@@ -29,6 +29,14 @@ impl Stream {
                 let (read, write) = stream.split();
                 (ReadHalf::Unix(read), WriteHalf::Unix(write))
             }
+        }
+    }
+
+    /// The socket, to see what happens on it.
+    pub(crate) fn socket(&self) -> Socket<'_> {
+        match self {
+            Self::Tcp(stream) => Socket::Tcp(stream),
+            Self::Unix(stream) => Socket::Unix(stream),
         }
     }
 
@@ -122,6 +130,16 @@ pub(crate) enum WriteHalf<'a> {
     Unix(unix::WriteHalf<'a>),
 }
 
+impl WriteHalf<'_> {
+    /// The socket, to see what happens on it.
+    pub(crate) fn socket(&self) -> Socket<'_> {
+        match self {
+            Self::Tcp(half) => Socket::Tcp(half.as_ref()),
+            Self::Unix(half) => Socket::Unix(half.as_ref()),
+        }
+    }
+}
+
 impl AsyncWrite for WriteHalf<'_> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
@@ -138,6 +156,36 @@ impl AsyncWrite for WriteHalf<'_> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(context),
             Self::Unix(half) => Pin::new(half).poll_shutdown(context),
+        }
+    }
+}
+
+/// A connection of which only is seen what happens on it. Reads and sends nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Socket<'a> {
+    /// TCP.
+    Tcp(&'a TcpStream),
+    /// A Unix socket.
+    Unix(&'a UnixStream),
+}
+
+impl Socket<'_> {
+    /// Whether something happened since the last read; if not, the task is woken when it does.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    /// Waits for any of these, and says what there is.
+    ///
+    /// # Errors
+    /// Only when the runtime ends.
+    pub(crate) async fn ready(self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::view::{Home, InstanceLive, ServiceLive};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
+use crate::net::watch::Guard;
 
 /// How many instances a request may try.
 const TRIES: u32 = 4;
@@ -32,6 +33,8 @@ pub(crate) struct Checkout {
     pool: Rc<Pool>,
     /// The connection has answered a request before: it may turn out to be closed.
     pub(crate) reused: bool,
+    /// It is logged in for this client.
+    pub(crate) private: bool,
 }
 
 /// A connection to an instance.
@@ -85,11 +88,13 @@ impl Checkout {
 
 /// What a checkout is for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Want {
+pub(crate) struct Want<'g> {
     /// What hashing balances go by.
     pub(crate) key: Option<u64>,
     /// Which connections may be reused.
     pub(crate) reuse: Reuse,
+    /// Looks after the client: one that sends no more goes behind the others in the queue.
+    pub(crate) guard: &'g Guard<'g>,
 }
 
 /// Which idle connections will do.
@@ -110,13 +115,13 @@ pub(crate) enum Reuse {
 pub(crate) async fn checkout(
     home: &Home,
     live: &ServiceLive,
-    want: Want,
+    want: Want<'_>,
     tried: &mut Tried,
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
     let mut last = Fault::NoInstance;
     while tried.count() < TRIES {
-        let Some(hold) = hold(home, live, want.key, *tried, deadline).await? else { break };
+        let Some(hold) = hold(home, live, want, *tried, deadline).await? else { break };
         let index = hold.index;
         match with_connection(home, live, hold, want.reuse, deadline).await {
             Ok(checkout) => return Ok(checkout),
@@ -139,7 +144,7 @@ async fn with_connection(
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
     if let Some((stream, pool)) = pooled(home, &hold.instance, reuse, deadline.now()) {
-        return Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: true });
+        return Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: true, private: false });
     }
     let connected = match new_connection(home, live, &hold, deadline).await {
         // Idle connections hold descriptors that this request needs more.
@@ -152,7 +157,7 @@ async fn with_connection(
     match connected {
         Ok((stream, pool)) => {
             connected_to(live, hold.index);
-            Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: false })
+            Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: false, private: false })
         }
         Err(fault) => {
             connect_failed(live, hold.index, fault, deadline.now());
@@ -197,22 +202,40 @@ fn connect_failed(live: &ServiceLive, index: usize, fault: Fault, now: u64) {
 async fn hold(
     home: &Home,
     live: &ServiceLive,
-    key: Option<u64>,
+    want: Want<'_>,
     tried: Tried,
     deadline: &Deadline,
 ) -> Result<Option<Hold>, Fault> {
-    let look = || match hold_now(home, live, key, tried, deadline.now()) {
+    in_turn(live, want.guard, deadline, || match hold_now(home, live, want.key, tried, deadline.now()) {
         Held::Full => None,
         Held::One(hold) => Some(Some(hold)),
         Held::None => Some(None),
-    };
+    })
+    .await
+}
+
+/// Looks at once if nobody waits, or else when it is its turn.
+async fn in_turn<T>(
+    live: &ServiceLive,
+    guard: &Guard<'_>,
+    deadline: &Deadline,
+    look: impl Fn() -> Option<T>,
+) -> Result<T, Fault> {
     if !live.room().has_queue()
         && let Some(found) = look()
     {
         return Ok(found);
     }
-    let waited = deadline.within(live.service.timeouts.connect, live.room().wait(look)).await;
-    waited.ok().flatten().ok_or(Fault::Full)
+    let end = deadline.after(live.service.timeouts.connect);
+    loop {
+        let turn = guard.until_half_closed(live.room().wait(&look));
+        match deadline.until(end, turn).await {
+            Ok(Some(found)) => return found.ok_or(Fault::Full),
+            // Its client sends no more: it waits again, behind those who are here now.
+            Ok(None) => {}
+            Err(_) => return Err(Fault::Full),
+        }
+    }
 }
 
 /// The outcome of a pick without queueing.
@@ -224,11 +247,59 @@ enum Held {
 
 fn hold_now(home: &Home, live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64) -> Held {
     let Some(index) = home.with_rng(|rng| pick(live, key, tried, now, rng)) else { return Held::None };
+    take(live, index).map_or(Held::Full, Held::One)
+}
+
+/// Counts an instance as at work. `None`: it is at its `maxconn`.
+fn take(live: &ServiceLive, index: usize) -> Option<Hold> {
     let limit = live.service.instances[index].max_connections;
     let instance = Rc::clone(&live.instances[index]);
     if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
-        return Held::Full;
+        return None;
     }
     instance.counters().active.add(1);
-    Held::One(Hold { instance, index, room: limit.map(|_| Arc::clone(live.room())) })
+    Some(Hold { instance, index, room: limit.map(|_| Arc::clone(live.room())) })
+}
+
+/// A connection that is logged in for one client and serves no other. Idle: its instance does not count as at work.
+#[derive(Debug)]
+pub(crate) struct Private {
+    instance: Rc<InstanceLive>,
+    stream: Stream,
+    pool: Rc<Pool>,
+}
+
+impl Checkout {
+    /// Ends the work and keeps the connection for the next request of the same client.
+    pub(crate) fn keep_private(self) -> Private {
+        let Self { hold, link: Link::Http1(stream), pool, .. } = self;
+        Private { instance: Rc::clone(&hold.instance), stream, pool }
+    }
+}
+
+impl Private {
+    /// Its instance's place in a service. `None`: it is not of this service, or left the table.
+    pub(crate) fn index(&self, live: &ServiceLive) -> Option<usize> {
+        live.instances.iter().position(|instance| Rc::ptr_eq(instance, &self.instance))
+    }
+
+    /// Whether it is still open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stream.is_quiet()
+    }
+
+    /// Checks its instance out again, after waiting while that is at its `maxconn`.
+    ///
+    /// # Errors
+    /// [`Fault::Full`].
+    pub(crate) async fn checkout(
+        self,
+        live: &ServiceLive,
+        index: usize,
+        guard: &Guard<'_>,
+        deadline: &Deadline,
+    ) -> Result<Checkout, Fault> {
+        let hold = in_turn(live, guard, deadline, || take(live, index)).await?;
+        Ok(Checkout { hold, link: Link::Http1(self.stream), pool: self.pool, reused: true, private: true })
+    }
 }

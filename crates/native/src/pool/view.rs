@@ -217,6 +217,11 @@ impl ServiceLive {
         &self.shared.unserved[self.worker]
     }
 
+    /// The service's room as a number, to tell it from others.
+    pub(crate) fn room_id(&self) -> usize {
+        Arc::as_ptr(&self.shared.room).addr()
+    }
+
     /// Where requests wait while all instances are at their `maxconn`.
     pub(crate) fn room(&self) -> &Arc<Room> {
         &self.shared.room
