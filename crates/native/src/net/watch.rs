@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{Interest, Ready};
 
@@ -189,15 +189,13 @@ const ALL: Interest = Interest::READABLE.add(Interest::WRITABLE).add(SIGNALS);
 impl<'c> Watch<'c> {
     fn poll(&mut self, client: Socket<'c>, context: &mut Context<'_>) -> Poll<Signal> {
         loop {
-            let ready = match self {
+            let news = match self {
                 // No allocation, and the waker stays in its place from request to request.
-                Self::Unread => match client.poll_readable(context) {
-                    Poll::Ready(_) => pin!(client.ready(ALL)).poll(context),
-                    Poll::Pending => Poll::Pending,
-                },
-                Self::Behind(wait) => wait.as_mut().poll(context),
+                Self::Unread => client.poll_readable(context).map(drop),
+                Self::Behind(wait) => wait.as_mut().poll(context).map(drop),
             };
-            let Poll::Ready(ready) = ready else { return Poll::Pending };
+            ready!(news);
+            let ready = ready!(pin!(client.ready(ALL)).poll(context));
             // It fails only when the worker ends.
             let Ok(ready) = ready else { return Poll::Ready(Signal::Reset) };
             if ready.is_error() || ready.is_write_closed() {
