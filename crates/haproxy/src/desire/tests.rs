@@ -137,6 +137,8 @@ fn keys_of_http_services() {
                 "http-request set-pathq '%[pathq,regsub(\"^.{4}/?\",/)]' if { var(txn.strip) -m int 4 }",
             ],
         ),
+        (&[], &["option abortonclose", "!no option abortonclose"]),
+        (&["services/web/abort = false"], &["no option abortonclose"]),
         (&["services/web/virtual_path = /api", "services/web/keep_virtual_path = true"], &["!set-pathq"]),
     ] {
         check(&World::of(&WEB).and(keys), expected);
