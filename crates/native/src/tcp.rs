@@ -1,6 +1,7 @@
 //! One connection of a TCP service: an instance is checked out, then bytes go both ways.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -29,8 +30,8 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr,
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
     let want = Want { key, reuse: Reuse::Never, guard: &guard };
     let mut tried = Tried::default();
-    let checkout = checkout(&worker.home, &live, want, &mut tried, &deadline);
-    match guard.during(client.socket(), checkout).await.unwrap_or_else(|left| Err(left.into())) {
+    let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));
+    match guard.during(client.socket(), checkout).await {
         Ok(mut checked_out) => {
             record.taken(checked_out.instance());
             relay(worker, &live, &mut client, &mut checked_out, &deadline).await;

@@ -10,6 +10,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
+//! | `login` | logins that hold for a connection |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
 //! | `request`, `response` | heads: parsing, checking, rewriting |

@@ -1,5 +1,9 @@
 //! The response, from the instance to the client: head checked and rewritten, body moved in the client's framing.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use pointsman_wire::{
     BodyLength, BodyReader, BodyWriter, HeadProgress, HeaderSpace, MAX_HEADERS, Reply, ResponseHead, Version,
     parse_response,
@@ -12,6 +16,7 @@ use super::sides::{Sink, Source, pump};
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
+use crate::net::watch::Watch;
 use crate::pool::view::InstanceLive;
 use crate::record::Meter;
 
@@ -118,16 +123,17 @@ impl Down<'_> {
     async fn read(&mut self) -> Result<Read, Fault> {
         let Self { cx, plan, instance, progress, source, sink, .. } = self;
         let (deadline, server) = (cx.deadline, plan.live.service.timeouts.server);
-        let read = progress.guard.during(sink.socket(), source.fill(&cx.worker.buffers));
+        let (client, mut watch) = (sink.socket(), Watch::default());
+        let read = poll_fn(|context| match pin!(source.fill(&cx.worker.buffers)).poll(context) {
+            Poll::Ready(read) => Poll::Ready(Ok(read)),
+            Poll::Pending => progress.guard.poll_left(client, &mut watch, context).map(Err),
+        });
         let late = || deadline.later(progress.moved(), server).min(instance.expires()).min(progress.abandoned());
-        let read = match deadline.watched(late, read).await {
-            Ok(read) => Ok(read?),
-            Err(elapsed) => Err(elapsed),
-        };
-        match read {
-            Ok(Ok(0)) => Ok(Read::Closed),
-            Ok(Ok(_)) => Ok(Read::Bytes),
-            Ok(Err(_)) => Ok(Read::Broken),
+        match deadline.watched(late, read).await {
+            Ok(Err(left)) => Err(left.into()),
+            Ok(Ok(Ok(0))) => Ok(Read::Closed),
+            Ok(Ok(Ok(_))) => Ok(Read::Bytes),
+            Ok(Ok(Err(_))) => Ok(Read::Broken),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
             Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
@@ -217,7 +223,7 @@ impl Down<'_> {
             return Ok(());
         }
         let flush = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client);
-        let (count, sent) = self.progress.guard.unless_told(flush).await?;
+        let (count, sent) = self.progress.guard.unless_told(pin!(flush)).await?;
         Meter::of(self.instance).down(count);
         if sent.is_err() && self.plan.live.service.finishes_abandoned() && answer != Answer::Begun(101) {
             self.progress.abandon(self.cx.deadline.after(self.plan.live.service.timeouts.tunnel));

@@ -44,6 +44,8 @@ use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
 use crate::net::buffer::Input;
 use crate::net::send::send;
+use crate::net::stream::Stream;
+use crate::net::watch::Guard;
 use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::Tried;
 use crate::record::Meter;
@@ -118,18 +120,21 @@ async fn check_out(
     let Downstream::Http1(client) = downstream;
     let (client, guard) = (client.stream.socket(), want.guard);
     if let Some((login, index)) = cx.logins.take(&plan.live) {
-        return guard.during(client, login.checkout(&plan.live, index, guard, cx.deadline)).await?;
+        return guard.during(client, pin!(login.checkout(&plan.live, index, guard, cx.deadline))).await;
     }
-    let mut check_out = async || {
-        let checkout = checkout(&cx.worker.home, &plan.live, want, tried, cx.deadline);
-        guard.during(client, checkout).await?
-    };
-    match check_out().await {
-        Err(Fault::Full) if !guard.is_half_closed() && cx.worker.half_closed.end_oldest(Some(plan.live.room_id())) => {
-            check_out().await
+    let mut gave_way = false;
+    loop {
+        let checkout = pin!(checkout(&cx.worker.home, &plan.live, want, tried, cx.deadline));
+        match guard.during(client, checkout).await {
+            Err(Fault::Full) if !gave_way && make_way(cx, plan, guard) => gave_way = true,
+            checked_out => return checked_out,
         }
-        checked_out => checked_out,
     }
+}
+
+/// Has another client of the service give its slot up, unless this one would be next.
+fn make_way(cx: &Cx<'_>, plan: &Plan, guard: &Guard<'_>) -> bool {
+    !guard.is_half_closed() && cx.worker.half_closed.end_oldest(Some(plan.live.room_id()))
 }
 
 /// Whether the request may be sent again after this fault.
@@ -194,14 +199,11 @@ async fn attempt(
     checked_out: &mut Checkout,
     progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
-    let server = plan.live.service.timeouts.server;
     let Downstream::Http1(client) = &*downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
-    let sent = send(cx.deadline, server, stream, &plan.held);
-    match progress.guard.during(client.stream.socket(), sent).await? {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Fault::ServerTimeout),
-        // It may have answered before it closed: what it said is read below.
-        Ok(()) | Err(_) => {}
+    {
+        let sent = pin!(send_held(cx, plan, stream));
+        progress.guard.during(client.stream.socket(), sent).await?;
     }
     // It owes an answer from now on, however long it took to read.
     progress.set_moved(cx.deadline.now());
@@ -223,6 +225,14 @@ async fn attempt(
     };
     input.discard(&cx.worker.buffers);
     done
+}
+
+/// Sends what is held. An instance that closes may have answered before: what it said is still to be read.
+async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), Fault> {
+    match send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::ServerTimeout),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// A client that asked for the close sends nothing more; any other may be about to.

@@ -93,14 +93,16 @@ impl<'w> Guard<'w> {
     /// Does the work, and gives up when the client left. Costs nothing while the work need not wait.
     ///
     /// # Errors
-    /// Why it was given up. The work is dropped then.
-    pub(crate) async fn during<F: Future>(&self, client: Socket<'_>, work: F) -> Result<F::Output, Left> {
-        let mut work = pin!(work);
-        let mut watch = Watch::Unread;
+    /// Those of the work, and why it was given up. The work is to be dropped then.
+    pub(crate) async fn during<T, E: From<Left>>(
+        &self,
+        client: Socket<'_>,
+        mut work: Pin<&mut impl Future<Output = Result<T, E>>>,
+    ) -> Result<T, E> {
+        let mut watch = Watch::default();
         poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending if self.watches => self.poll_left(client, &mut watch, context).map(Err),
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => self.poll_left(client, &mut watch, context).map(|left| Err(left.into())),
         })
         .await
     }
@@ -109,8 +111,7 @@ impl<'w> Guard<'w> {
     ///
     /// # Errors
     /// As [`Guard::during`].
-    pub(crate) async fn unless_told<F: Future>(&self, work: F) -> Result<F::Output, Left> {
-        let mut work = pin!(work);
+    pub(crate) async fn unless_told<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, Left> {
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => self.poll_told(context).map(Err),
@@ -131,7 +132,16 @@ impl<'w> Guard<'w> {
         .await
     }
 
-    fn poll_left<'c>(&self, client: Socket<'c>, watch: &mut Watch<'c>, context: &mut Context<'_>) -> Poll<Left> {
+    /// Whether the client left; if not, the task is woken when it does.
+    pub(crate) fn poll_left<'c>(
+        &self,
+        client: Socket<'c>,
+        watch: &mut Watch<'c>,
+        context: &mut Context<'_>,
+    ) -> Poll<Left> {
+        if !self.watches {
+            return Poll::Pending;
+        }
         while let Poll::Ready(signal) = watch.poll(client, context) {
             match signal {
                 Signal::Reset => return Poll::Ready(Left::Reset),
@@ -175,8 +185,10 @@ enum Signal {
 }
 
 /// A wait for a signal.
-enum Watch<'c> {
+#[derive(Default)]
+pub(crate) enum Watch<'c> {
     /// Nothing came since the last read: whatever comes next is looked at.
+    #[default]
     Unread,
     /// Bytes came, or the end: only what follows them counts.
     Behind(Pin<Box<dyn Future<Output = io::Result<Ready>> + 'c>>),
