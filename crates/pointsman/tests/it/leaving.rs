@@ -6,7 +6,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::harness::{
-    Backend, Connection, Engine, Pointsman, Raw, Site, Then, engine, free_port, get_ok, holds, wait, wait_within,
+    Backend, Connection, Engine, Pointsman, Raw, Site, Then, engine, free_port, get_ok, wait, wait_within,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -137,16 +137,6 @@ fn clients_that_half_closed_give_way_where_places_are_full() {
     }
     assert_eq!(running.metric("pointsman_faults_total", &["gave_way"]), 20.0);
     assert!(clients.into_iter().all(|mut client| client.is_closed()));
-}
-
-#[test]
-fn what_a_client_left_behind_stays_with_its_instance_where_the_service_asks_for_it() {
-    let instance = thinking();
-    let (_site, running) = serving(&instance.instance(), &[("services/a/abort", "false")]);
-    let client = asking(&running, GET);
-    wait("it at work", || instance.heads() == 1 && active(&running) == 1.0);
-    reset(client);
-    holds("it is at work still", Duration::from_millis(500), || active(&running) == 1.0);
 }
 
 #[test]
