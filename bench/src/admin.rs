@@ -24,7 +24,7 @@ fn is_ready(admin: SocketAddr) -> io::Result<bool> {
 }
 
 fn page(admin: SocketAddr, path: &str) -> io::Result<String> {
-    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"))
+    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
 }
 
 /// Sends one request, and reads until the other side closes.

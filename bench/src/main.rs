@@ -10,6 +10,7 @@
 //! | `haproxy` | HAProxy driven by Pointsman, compared with confd: CPU, changes, reloads |
 //! | `burst` | 200 services written back to back: how soon each of them answers |
 //! | `fleet` | many balancers on one etcd: their cost to etcd, and how soon all of them serve a change |
+//! | `wait` | responses that an instance writes in two pieces |
 //! | `against` | this program against another build of it |
 //! | `peers` | the proxies, each started alone on one core |
 //! | `admin` | pages over HTTP, such as Pointsman's own |
@@ -35,6 +36,7 @@ mod scale;
 mod sys;
 mod table;
 mod talk;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -66,6 +68,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Haproxy => haproxy::measure(options, &mut report),
             options::Group::Burst => burst::measure(options, &mut report),
             options::Group::Fleet => fleet::measure(options, &mut report),
+            options::Group::Wait => wait::measure(options, &mut report),
             options::Group::Against => against::measure(options, &mut report),
         }
     }

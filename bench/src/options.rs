@@ -10,7 +10,7 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3] [--against FILE]
 
-groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, against
+groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, wait, against
 
   --rounds N        rounds, each with one turn of every proxy; the median counts (default 5)
   --seconds S       length of one turn (default 2); for a fleet, how long it idles (default 20)
@@ -62,11 +62,13 @@ pub(crate) enum Group {
     Burst,
     /// Many balancers on one etcd.
     Fleet,
+    /// Responses in two pieces.
+    Wait,
     /// Another build of the program.
     Against,
 }
 
-const ALL: [Group; 9] = [
+const ALL: [Group; 10] = [
     Group::Http,
     Group::Scale,
     Group::Memory,
@@ -75,6 +77,7 @@ const ALL: [Group; 9] = [
     Group::Haproxy,
     Group::Burst,
     Group::Fleet,
+    Group::Wait,
     Group::Against,
 ];
 
@@ -162,6 +165,7 @@ impl Options {
                 "haproxy" => groups.push(Group::Haproxy),
                 "burst" => groups.push(Group::Burst),
                 "fleet" => groups.push(Group::Fleet),
+                "wait" => groups.push(Group::Wait),
                 "against" => groups.push(Group::Against),
                 other => return Err(format!("`{other}` is neither a group nor an option")),
             }

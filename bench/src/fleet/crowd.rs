@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, ControlChannels, ControlInputs, Defaults, Status};
+use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status};
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
 use pointsman_store::{Condition, Store, StoreSettings, Update};
-use pointsman_table::{Capabilities, Table};
+use pointsman_table::{Capabilities, Memory, Places, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -131,16 +131,23 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     let status = watch::Sender::new(Status::new());
     let (_ended, end) = watch::channel(false);
     let inputs = ControlInputs {
+        memory: Memory::default(),
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
+        places: Places::default(),
+        probe: |_| Ok(()),
         capabilities: Capabilities::NATIVE,
+        listeners: None,
         defaults: Defaults::default(),
     };
     let channels = ControlChannels {
+        around: watch::channel(Around::default()).1,
         updates: control_updates,
         condition: control_condition,
         applied: control_applied,
+        names: watch::Sender::default().subscribe(),
+        wanted: watch::Sender::default(),
         tables,
         status: status.clone(),
     };
@@ -168,6 +175,7 @@ async fn serve(mut tables: watch::Receiver<Arc<Table>>, applied: mpsc::Sender<Ap
     while tables.changed().await.is_ok() {
         let table = Arc::clone(&tables.borrow_and_update());
         tally.served.store(tally.now(), Ordering::Relaxed);
-        let _ = applied.send(Applied::new(&table, Vec::new())).await;
+        let bound = table.tcp().iter().map(|(bind, _)| *bind).collect();
+        let _ = applied.send(Applied::new(&table, Vec::new(), bound)).await;
     }
 }

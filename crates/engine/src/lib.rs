@@ -4,15 +4,21 @@
 //! | module | owns |
 //! |---|---|
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
+//! | `seldom` | the pace of a line of the log that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
+//! | `sys` | calls that no library wraps |
 
 pub mod live;
+pub mod seldom;
 pub mod sockets;
+pub mod sys;
 
-use pointsman_table::{Problem, Table};
+use std::collections::BTreeSet;
+
+use pointsman_table::{Bind, Problem, Table};
 
 /// What an engine says after it took a table into use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The table's generation: says which table it is, as several tables may have one revision.
     pub generation: u64,
@@ -20,12 +26,14 @@ pub struct Applied {
     pub revision: u64,
     /// What the engine could not do with it, such as a port in use.
     pub problems: Vec<Problem>,
+    /// The addresses of TCP services that it really listens on, whichever table asked for them.
+    pub bound: BTreeSet<Bind>,
 }
 
 impl Applied {
     /// `table` is in use, except for these problems.
-    pub fn new(table: &Table, problems: Vec<Problem>) -> Self {
-        Self { generation: table.generation(), revision: table.revision(), problems }
+    pub fn new(table: &Table, problems: Vec<Problem>, bound: BTreeSet<Bind>) -> Self {
+        Self { generation: table.generation(), revision: table.revision(), problems, bound }
     }
 }
 

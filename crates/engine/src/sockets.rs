@@ -38,6 +38,17 @@ fn listen_one(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Whether somebody could listen on the address now. Only binds: listening would accept clients and lose them.
+///
+/// # Errors
+/// Why not.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port counts as free while its last connections end.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 /// Advice when an address cannot be bound.
 pub fn hint(address: SocketAddr) -> String {
     let privileged =
@@ -48,6 +59,18 @@ pub fn hint(address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_refused_while_somebody_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for address in [[127, 0, 0, 1], [0, 0, 0, 0]] {
+            let error = probe((address, port).into()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address:?}");
+        }
+        drop(listener);
+        assert!(probe(([127, 0, 0, 1], port).into()).is_ok());
+    }
 
     #[test]
     fn an_address_is_ours_alone_unless_we_say_otherwise() {

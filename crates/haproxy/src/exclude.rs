@@ -21,8 +21,8 @@ pub struct Excluded {
 impl Excluded {
     /// Tries the ports again that are not `open` in the current worker. Returns whether anything changed.
     pub fn probe(&mut self, table: &Table, open: &BTreeSet<Bind>) -> bool {
-        let before = std::mem::replace(&mut self.closed, ClosedPorts::probe(table, open));
-        before != self.closed
+        let now = self.closed.probe(table, open);
+        std::mem::replace(&mut self.closed, now) != self.closed
     }
 
     /// The services to leave out, with the form in which each serves on meanwhile.

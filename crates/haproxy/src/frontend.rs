@@ -26,6 +26,11 @@ const HOP_BY_HOP: &str = "^(te|proxy|keep-alive|http2-settings|proxy-(connection
 /// Upgrades that would hide requests from us, or that a proxy must not agree to (RFC 9110 §7.8).
 const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
 
+/// How many proxies a request may have passed, as in the native engine.
+const MOST_HOPS: u32 = 16;
+/// What a client is told beyond that.
+const LOOP: &str = "The request goes in circles: it has passed too many proxies.";
+
 /// The frontends of HTTP services, with [`request_rules`].
 pub fn http(rules: &str, shape: &Shape, has_certs: bool) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -54,11 +59,12 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
     http-request set-uri %[pathq] if !origin_form {{ path_beg / }}
     http-request set-uri * if !origin_form METH_OPTIONS
     http-request set-uri / if !origin_form
-{health}    # the request's host and target lead to a route: backend|bytes to cut off|priority
+{health}{loops}    # the request's host and target lead to a route: backend|bytes to cut off|priority
 {rules}    http-request return status 503 errorfiles {PAGES} unless {{ var(txn.route) -m found }}
 ",
         unavailable = path(&page(503)),
         idle = if closes_with_a_response(version) { IDLE_CLOSE } else { "" },
+        loops = loop_rule(),
         rules = routing::rules(&Steps::of(maps), FOLDER),
     )
 }
@@ -83,6 +89,13 @@ fn health_rule(uri: &str) -> String {
     )
 }
 
+/// A request that has passed so many proxies goes in circles (RFC 8586; the status: RFC 5842 §7.2).
+fn loop_rule() -> String {
+    format!(
+        "    http-request return status 508 content-type \"text/plain; charset=utf-8\" string \"{LOOP}\\n\" if {{ req.hdr_cnt(cdn-loop) ge {MOST_HOPS} }}\n"
+    )
+}
+
 /// Changes to a request that has a backend.
 fn passing_rules(proto: &str) -> String {
     format!(
@@ -91,6 +104,7 @@ fn passing_rules(proto: &str) -> String {
     http-request del-header '{HOP_BY_HOP}' -m reg
     http-request del-header upgrade if {{ req.hdr(upgrade) -i -m reg '{REFUSED_UPGRADES}' }}
     http-request set-header X-Forwarded-Proto {proto}
+    http-request add-header CDN-Loop pointsman
     http-response del-header '{HOP_BY_HOP}' -m reg
     use_backend %[var(txn.route),field(1,|)]
 "

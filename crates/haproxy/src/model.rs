@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use pointsman_table::{Bind, Protocol, Service, ServiceName};
+use pointsman_table::{Bind, Protocol, Service, ServiceName, Target};
 
 use super::maps::Maps;
 use super::names::BackendName;
@@ -29,8 +29,8 @@ pub enum Owner {
     Setting(&'static str),
 }
 
-/// Resolved names of instances. HAProxy itself resolves a name that is missing here, once, at its start.
-pub type Addresses = BTreeMap<Box<str>, IpAddr>;
+/// The address to use of an instance whose host name has several; the first, if it is missing here.
+pub type Addresses = BTreeMap<Target, IpAddr>;
 
 /// What is held back, each with the form that serves on meanwhile, if there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

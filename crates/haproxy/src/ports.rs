@@ -2,11 +2,10 @@
 //! whole configuration. Opens and closes sockets, keeps none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
 
+use pointsman_engine::sockets::probe;
 use pointsman_table::{Bind, Problem, Protocol, Table};
-use socket2::{Domain, Socket, Type};
 
 use super::hold::Served;
 use super::model::Held;
@@ -16,9 +15,14 @@ use super::model::Held;
 pub struct ClosedPorts(BTreeMap<Bind, String>);
 
 impl ClosedPorts {
-    /// Tries every port of the table that is not already `open`.
-    pub fn probe(table: &Table, open: &BTreeSet<Bind>) -> Self {
+    /// Tries every port of the table that is not already `open`. One that was closed stays so while an instance listens
+    /// there or may come back.
+    pub fn probe(&self, table: &Table, open: &BTreeSet<Bind>) -> Self {
         let new = table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !open.contains(bind));
+        let refused = |bind: Bind| match self.0.get(&bind) {
+            Some(why) if table.leads_to(bind) => Some(why.clone()),
+            _ => probe(SocketAddr::new(bind.address, bind.port)).err().map(|error| error.to_string()),
+        };
         Self(new.filter_map(|bind| Some((bind, refused(bind)?))).collect())
     }
 
@@ -43,34 +47,5 @@ impl ClosedPorts {
     /// The problems, under the keys that name the ports.
     pub fn problems(&self, table: &Table) -> Vec<Problem> {
         self.0.iter().filter_map(|(bind, why)| table.listen_problem(*bind, why)).collect()
-    }
-}
-
-/// Why this address cannot be bound; `None` if it can. Only binds: listening would accept clients and lose them.
-fn refused(bind: Bind) -> Option<String> {
-    let attempt = || {
-        let socket = Socket::new(Domain::for_address(SocketAddr::new(bind.address, bind.port)), Type::STREAM, None)?;
-        // As HAProxy does: a port counts as free while its last connections end.
-        socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::new(bind.address, bind.port).into())
-    };
-    attempt().err().map(|error: io::Error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv4Addr, TcpListener};
-
-    use super::*;
-
-    #[test]
-    fn a_port_is_refused_while_somebody_listens() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED] {
-            assert!(refused(Bind { address: IpAddr::V4(address), port }).unwrap().contains("in use"), "{address}");
-        }
-        drop(listener);
-        assert_eq!(refused(Bind { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port }), None);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{Display, Formatter};
+use std::net::{IpAddr, SocketAddr};
 
 use pointsman_table::{Instance, Protocol, Service, Target};
 
@@ -32,7 +33,7 @@ impl Server {
     /// engine.
     pub fn new(service: &Service, instance: &Instance, addresses: &Addresses, driven: bool) -> Self {
         let name = names::server(instance.name.as_str());
-        let address = Address::new(&instance.target, addresses);
+        let address = Address::new(instance, addresses);
         let mut options = Vec::new();
         options.extend(instance.backup.then_some(Cow::Borrowed("backup")));
         options.push(Cow::Owned(check(service)));
@@ -90,12 +91,15 @@ impl Server {
 }
 
 impl Address {
-    /// The address of a target, with names resolved as far as known.
-    pub fn new(target: &Target, addresses: &Addresses) -> Self {
-        match target {
+    /// The address of an instance: of several that its name resolves to, the one chosen.
+    pub fn new(instance: &Instance, addresses: &Addresses) -> Self {
+        let resolved = &instance.resolved;
+        let is_one = |ip: &&IpAddr| resolved.is_empty() || resolved.iter().any(|address| address.ip() == **ip);
+        let chosen = || addresses.get(&instance.target).filter(is_one).copied();
+        match &instance.target {
             Target::Socket(socket) => Self::Socket(socket.ip(), socket.port()),
-            Target::Name(name, port) => match addresses.get(name) {
-                Some(&ip) => Self::Socket(ip, *port),
+            Target::Name(name, port) => match chosen().or(resolved.first().map(SocketAddr::ip)) {
+                Some(ip) => Self::Socket(ip, *port),
                 None => Self::Name(name.clone(), *port),
             },
             Target::Unix(path) => Self::Unix(path.clone()),
@@ -107,7 +111,7 @@ impl Address {
 impl Display for Address {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Socket(ip, port) => Display::fmt(&std::net::SocketAddr::new(*ip, *port), f),
+            Self::Socket(ip, port) => Display::fmt(&SocketAddr::new(*ip, *port), f),
             Self::Name(name, port) => write!(f, "{name}:{port}"),
             Self::Unix(path) => write!(f, "unix@{}", path.display()),
         }

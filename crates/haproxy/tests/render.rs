@@ -17,7 +17,7 @@ use pointsman_haproxy::frame::STATES;
 use pointsman_haproxy::model::{Addresses, Desired, Held, Owner};
 use pointsman_haproxy::render::{Rendered, render};
 use pointsman_haproxy::shape::{Listen, Shape};
-use pointsman_table::{Capabilities, Compiled, KeySet, Limits, Problem, Table, Tree, compile};
+use pointsman_table::{Capabilities, Compiled, KeySet, Limits, Problem, Table, Target, Tree, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -53,7 +53,7 @@ fn compiled(keys: &[(&str, &str)]) -> Compiled {
 
 /// Names that are known, so that HAProxy need not ask.
 fn addresses() -> Addresses {
-    Addresses::from([("name.test".into(), [10, 9, 9, 9].into())])
+    Addresses::from([(Target::Name("name.test".into(), 81), [10, 9, 9, 9].into())])
 }
 
 fn rendered(keys: &[(&str, &str)], shape: &Shape) -> (Desired, Rendered, Vec<Problem>) {

@@ -65,6 +65,7 @@ pub(crate) async fn run(
     let worker = Worker::new(id, registry, limits);
     let mut listeners = Listeners::default();
     let clock = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));
     while let Some(order) = orders.recv().await {
         match order {
             Order::Table { table, open } => {
@@ -79,6 +80,7 @@ pub(crate) async fn run(
     }
     drain(&worker, listeners).await;
     clock.abort();
+    giving.abort();
 }
 
 /// Takes a table into use, and opens and closes listeners as it says.
@@ -118,7 +120,17 @@ async fn tick(worker: Rc<Worker>) {
         #[expect(clippy::disallowed_methods, reason = "the one clock of a worker")]
         worker.tick(Instant::now());
         if count % SWEEP_EVERY == 0 {
-            worker.sweep_connections();
+            worker.sweep_idle();
+            tell_unaccepted(&worker);
+        }
+    }
+}
+
+/// Closes idle connections that are in the way of other workers.
+async fn give_up_idle(worker: Rc<Worker>) {
+    loop {
+        for (slots, limit) in worker.home.registry.asked(worker.home.id).next().await {
+            worker.home.pools.give_up(&slots, limit);
         }
     }
 }
@@ -170,9 +182,22 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close
 async fn accept_failed(worker: &Worker, error: &io::Error) {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
         worker.home.pools.clear();
-        worker.make_way();
-        warn!("cannot accept connections for {} ms: {error}", ACCEPT_PAUSE.as_millis());
+        worker.make_room();
+        let unaccepted = worker.home.registry.unaccepted();
+        if let Some(untold) = unaccepted.happened(worker.timers.now()) {
+            warn!(
+                "cannot accept connections, trying again every {} ms: {error}; {untold} more failures since the last such line",
+                ACCEPT_PAUSE.as_millis()
+            );
+        }
         tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Logs the failures since the last line about them, a minute after it.
+fn tell_unaccepted(worker: &Worker) {
+    if let Some(untold) = worker.home.registry.unaccepted().rest(worker.timers.now()) {
+        warn!("connections could not be accepted {untold} more times since the last such line");
     }
 }
 
@@ -180,7 +205,7 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, address: IpAddr, kind: Kind) {
     let counted = Counted::new(worker);
     let stream = Stream::Tcp(stream);
     let excess = worker.excess();
-    if excess > 0 && !worker.make_way() {
+    if excess > 0 && !worker.make_room() {
         return refuse(worker, stream, address, kind, counted, excess);
     }
     match kind {

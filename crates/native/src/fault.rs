@@ -29,6 +29,9 @@ pub(crate) enum Fault {
     /// No service takes the request.
     #[error("no service takes this request")]
     NoRoute,
+    /// The request has passed so many proxies that it goes in circles.
+    #[error("the request goes in circles")]
+    Loop,
     /// The service has no instance that takes work.
     #[error("the service has no instance that takes work")]
     NoInstance,
@@ -62,6 +65,9 @@ pub(crate) enum Fault {
     /// The instance left the table, and its time to finish is over.
     #[error("the instance was removed and its time to finish is over")]
     Removed,
+    /// So many expressions would have to be searched for in the target that it would hold up other requests.
+    #[error("the target is too long to be searched for so many expressions")]
+    TargetTooLong,
     /// More open connections than `limit/connections`.
     #[error("too many open connections")]
     TooManyConnections,
@@ -139,7 +145,10 @@ impl Fault {
             Self::TooManyConnections => (15, Some(503), Keys, Never),
             Self::UnaskedSwitch => (16, Some(502), Instance, Never),
             Self::Removed => (17, Some(504), Keys, Never),
-            Self::GaveWay => (18, None, Client, Never),
+            // RFC 5842 §7.2.
+            Self::Loop => (18, Some(508), Keys, Never),
+            Self::TargetTooLong => (19, Some(414), Client, Never),
+            Self::GaveWay => (20, None, Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -165,6 +174,8 @@ pub const NAMES: &[&str] = &[
     "too_many_connections",
     "unasked_switch",
     "removed",
+    "loop",
+    "target_too_long",
     "gave_way",
 ];
 
@@ -181,7 +192,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 19] = [
+    const ALL: [Fault; 21] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -200,6 +211,8 @@ mod tests {
         Fault::TooManyConnections,
         Fault::UnaskedSwitch,
         Fault::Removed,
+        Fault::Loop,
+        Fault::TargetTooLong,
         Fault::GaveWay,
     ];
 

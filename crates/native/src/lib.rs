@@ -108,7 +108,8 @@ pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
             worker.push(socket);
         }
     }
-    Ok(Bound { addresses, sockets, descriptors: settings.open_files.saturating_sub(RESERVED) })
+    let listening = (addresses.len() * settings.workers) as u64;
+    Ok(Bound { addresses, sockets, descriptors: settings.open_files.saturating_sub(RESERVED + listening) })
 }
 
 /// Serves the tables that come until `phase` says otherwise: on [`Phase::Drain`] it finishes what runs, within the

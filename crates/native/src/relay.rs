@@ -9,70 +9,79 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::net::buffer::{Buffers, Input};
 use crate::net::deadline::Deadline;
+use crate::net::pace::Pace;
+use crate::net::send::{send_moving, settle};
 use crate::net::stream::{ReadHalf, Stream, WriteHalf};
-use crate::pool::view::InstanceLive;
+use crate::pool::view::Reached;
 use crate::record::Meter;
-
-/// How a relay ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// Both sides said they were done.
-    Done,
-    /// One side broke the connection, nothing moved for the idle limit, or the instance left the table and its time to
-    /// finish is over: both sides are told by a reset.
-    Broken,
-}
 
 /// What a relay needs besides the two connections.
 #[derive(Debug)]
 pub(crate) struct Relay<'a> {
     pub(crate) pool: &'a Buffers,
     pub(crate) deadline: &'a Deadline,
-    pub(crate) instance: &'a InstanceLive,
-    /// Longest time without a byte either way.
+    pub(crate) instance: Reached<'a>,
+    /// Longest time in which no byte comes and none is acknowledged.
     pub(crate) idle: Duration,
 }
 
 impl Relay<'_> {
-    /// Relays until both sides are done. `from_client` and `from_instance` are bytes already read, sent first.
+    /// Relays until both sides are done, or one broke the connection, or nothing moved for the idle limit, or the instance
+    /// left the table and its time to finish is over. What the inputs hold is sent first.
     pub(crate) async fn run(
         &self,
         client: &mut Stream,
-        from_client: &[u8],
+        from_client: &mut Input,
         instance: &mut Stream,
-        from_instance: &[u8],
-    ) -> End {
-        let meter = Meter::of(self.instance);
-        let last = Cell::new(self.deadline.now());
-        let (client_read, client_write) = client.split();
-        let (instance_read, instance_write) = instance.split();
-        let up = self.one_way(client_read, from_client, instance_write, &last, |count| meter.up(count));
-        let down = self.one_way(instance_read, from_instance, client_write, &last, |count| meter.down(count));
-        let both = async { tokio::try_join!(up, down) };
-        let ends = || self.deadline.later(last.get(), self.idle).min(self.instance.expires());
-        match self.deadline.watched(ends, both).await {
-            Ok(Ok(_)) => End::Done,
-            Ok(Err(_)) | Err(_) => End::Broken,
+        from_instance: &mut Input,
+    ) {
+        let meter = Meter::of(self.instance.live);
+        let moved = Cell::new(self.deadline.now());
+        let (up, down) = (self.pace(&moved), self.pace(&moved));
+        let ends = || up.late().min(self.instance.expires());
+        let every = up.every();
+        let both = async {
+            let (client_read, client_write) = client.split();
+            let (instance_read, instance_write) = instance.split();
+            tokio::try_join!(
+                self.one_way(client_read, from_client, instance_write, &up, |count| meter.up(count)),
+                self.one_way(instance_read, from_instance, client_write, &down, |count| meter.down(count)),
+            )
+        };
+        match self.deadline.looking(|| every, ends, both).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => self.cut(client, instance).await,
         }
+    }
+
+    fn pace<'t>(&'t self, moved: &'t Cell<u64>) -> Pace<'t> {
+        Pace::new(self.deadline, moved, self.idle)
+    }
+
+    /// Tells both sides by a reset, after what was written to them. A client that broke the connection is not waited for,
+    /// and ends the instance's work at once.
+    async fn cut(&self, client: &mut Stream, instance: &mut Stream) {
+        if client.is_open() {
+            settle(self.deadline, [client, instance]).await;
+        }
+        client.reset_on_close();
+        instance.reset_on_close();
     }
 
     async fn one_way(
         &self,
         mut from: ReadHalf<'_>,
-        first: &[u8],
+        input: &mut Input,
         mut to: WriteHalf<'_>,
-        last: &Cell<u64>,
+        pace: &Pace<'_>,
         count: impl Fn(usize),
     ) -> io::Result<()> {
-        count(first.len());
-        to.write_all(first).await?;
-        let mut input = Input::default();
         loop {
-            let read = input.fill(&mut from, self.pool).await?;
-            last.set(self.deadline.now());
-            count(read);
-            write_moving(&mut to, input.unread(), last, self.deadline).await?;
+            count(input.unread().len());
+            send_moving(&mut to, input.unread(), pace).await?;
             input.discard(self.pool);
+            let read = pace.watching(&to, input.fill(&mut from, self.pool)).await?;
+            pace.moved();
             if read == 0 {
                 // Fails only when the other side is gone already, which its own direction reports.
                 let _ = to.shutdown().await;
@@ -80,17 +89,4 @@ impl Relay<'_> {
             }
         }
     }
-}
-
-/// As `write_all`, each step counting as activity.
-async fn write_moving(to: &mut WriteHalf<'_>, mut bytes: &[u8], last: &Cell<u64>, clock: &Deadline) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let count = to.write(bytes).await?;
-        if count == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[count..];
-        last.set(clock.now());
-    }
-    Ok(())
 }

@@ -44,7 +44,7 @@ pub(crate) async fn turn_away(counted: Counted, stream: Stream, address: IpAddr)
 }
 
 /// A client's connection, and what outlives its requests.
-struct Connection<'w> {
+pub(crate) struct Connection<'w> {
     worker: &'w Rc<Worker>,
     client: Client,
     peer: Peer,
@@ -91,7 +91,8 @@ impl<'w> Connection<'w> {
             logins: &self.logins,
             record: Record::new(now()),
         };
-        exchange(cx, request, Downstream::Http1(&mut self.client)).await
+        // Its memory is there while it lasts: an idle connection is small.
+        Box::pin(exchange(cx, request, Downstream::Http1(&mut self.client))).await
     }
 
     async fn end(&mut self, after: After) {
@@ -114,8 +115,12 @@ impl<'w> Connection<'w> {
             if let Some(request) = self.look(&mut progress) {
                 return Some(request);
             }
-            let by = *by.get_or_insert_with(|| self.deadline.later(began, self.globals.config.timeouts.head));
             let (mut from, _) = self.client.stream.split();
+            let by = *by.get_or_insert_with(|| {
+                // Its sender may hold the rest back until it hears of us.
+                from.acknowledge();
+                self.deadline.later(began, self.globals.config.timeouts.head)
+            });
             let read = self.client.input.fill(&mut from, &self.worker.buffers);
             match self.deadline.until(by, read).await {
                 Ok(Ok(1..)) => {}
@@ -136,16 +141,21 @@ impl<'w> Connection<'w> {
 
     /// Waits for the first bytes of a request. A client that sends none is not told anything.
     async fn wait(&mut self, first: bool) -> bool {
-        self.client.input.release(&self.worker.buffers);
+        self.client.input.rest(&self.worker.buffers);
         let timeouts = self.worker.view().globals.config.timeouts;
         let at = self.deadline.after(if first { timeouts.head } else { timeouts.keep_alive });
+        let idle = self.deadline.idle();
         let until = || match self.worker.drain_began() {
+            _ if idle.is_evicted() => 0,
             Some(began) => at.min(began + DRAIN_GRACE.as_millis() as u64),
             None => at,
         };
+        self.worker.stats().idle.add(1);
         let (mut from, _) = self.client.stream.split();
         let read = self.client.input.fill(&mut from, &self.worker.buffers);
-        matches!(self.deadline.watched(until, read).await, Ok(Ok(1..)))
+        let came = self.deadline.watched(until, read).await;
+        self.worker.stats().idle.sub(1);
+        matches!(came, Ok(Ok(1..)))
     }
 
     /// Judges what was read so far; takes a complete head, and the body bytes behind it, out of the input. `None`: the

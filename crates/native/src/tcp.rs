@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use pointsman_table::Balance;
 
+use crate::net::buffer::{Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
@@ -15,7 +16,7 @@ use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::{Tried, key_of_address};
 use crate::pool::view::ServiceLive;
 use crate::record::Record;
-use crate::relay::{End, Relay};
+use crate::relay::Relay;
 use crate::worker::{Counted, Worker};
 
 /// Relays a client's connection to an instance of the service until both sides are done.
@@ -53,8 +54,8 @@ async fn relay(
 ) {
     let (Link::Http1(stream), instance) = checked_out.parts();
     let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
-    if relay.run(client, &[], stream, &[]).await == End::Broken {
-        client.reset_on_close();
-        stream.reset_on_close();
-    }
+    let (mut from_client, mut from_instance) = (Input::new(Size::Page), Input::new(Size::Page));
+    relay.run(client, &mut from_client, stream, &mut from_instance).await;
+    from_client.discard(&worker.buffers);
+    from_instance.discard(&worker.buffers);
 }

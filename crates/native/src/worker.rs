@@ -16,6 +16,11 @@ use crate::net::watch::HalfClosed;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
 
+/// How many connections fewer there must be before memory is given back for it.
+const FLOOD_CONNECTIONS: usize = 256;
+/// How many bytes of buffers must be free before memory is given back for it.
+const FLOOD_BYTES: usize = 1 << 20;
+
 /// A worker's state, shared by its tasks.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -27,6 +32,10 @@ pub(crate) struct Worker {
     pub(crate) half_closed: HalfClosed,
     drain_began: Cell<Option<u64>>,
     connections: Cell<usize>,
+    /// The most connections since memory was given back.
+    most_open: Cell<usize>,
+    /// Bytes of buffers that went to the allocator since memory was given back.
+    trimmed: Cell<usize>,
     idle: Notify,
     limits: Limits,
 }
@@ -63,6 +72,8 @@ impl Worker {
             home: Home::new(id, registry, pools),
             drain_began: Cell::new(None),
             connections: Cell::new(0),
+            most_open: Cell::new(0),
+            trimmed: Cell::new(0),
             idle: Notify::new(),
             limits,
         })
@@ -115,23 +126,66 @@ impl Worker {
     /// Moves the clock and wakes every task whose deadline has passed.
     pub(crate) fn tick(&self, now: Instant) {
         self.timers.sweep(now);
+        self.make_room_for_others();
     }
 
-    /// Closes connections to instances that were idle too long, or that leave too few descriptors for clients.
-    pub(crate) fn sweep_connections(&self) {
-        self.home.pools.allow(self.limits.most_idle(self.home.registry.open()));
+    /// Makes room for one more client connection: the one that has been idle for longest goes, here or at another worker; or
+    /// else the one that said first that it sends no more. `false`: there is neither.
+    pub(crate) fn make_room(&self) -> bool {
+        self.evict() || self.home.registry.ask_for_room(self.home.id) || self.half_closed.end_oldest(None)
+    }
+
+    /// Closes as many idle client connections as other workers have asked for.
+    pub(crate) fn make_room_for_others(&self) {
+        for _ in 0..self.stats().take_asked() {
+            if !self.evict() {
+                return;
+            }
+        }
+    }
+
+    fn evict(&self) -> bool {
+        let evicted = self.timers.evict_oldest();
+        if evicted {
+            self.stats().evicted.add(1);
+        }
+        evicted
+    }
+
+    /// Closes connections to instances that were idle too long, or that leave too few descriptors for clients; gives memory
+    /// back that a flood needed.
+    pub(crate) fn sweep_idle(&self) {
+        self.home.pools.allow(self.left().most_idle(self.home.registry.open()));
         self.home.pools.sweep(self.timers.now());
+        self.give_memory_back();
     }
 
-    /// Makes room for a client beyond the limit, if another one gives way.
-    pub(crate) fn make_way(&self) -> bool {
-        self.half_closed.end_oldest(None)
+    /// The allocator keeps what was freed until it is told that it will not be needed soon: when half of the connections
+    /// are gone, or when as much lies in buffers that nobody needs. That happens a few times behind a flood, and never
+    /// under a load that stays.
+    fn give_memory_back(&self) {
+        let open = self.connections.get();
+        let trimmed = self.trimmed.get() + self.buffers.trim();
+        let most = self.most_open.get().max(open);
+        let left = most - open;
+        let due = (left > open && left >= FLOOD_CONNECTIONS) || trimmed >= FLOOD_BYTES;
+        if due {
+            pointsman_engine::sys::give_memory_back();
+        }
+        self.most_open.set(if due { open } else { most });
+        self.trimmed.set(if due { 0 } else { trimmed });
+    }
+
+    /// What listening sockets of TCP services leave: each worker has one for each address.
+    fn left(&self) -> Limits {
+        let listening = self.view.borrow().table.tcp().len() as u64 * self.limits.workers;
+        Limits { descriptors: self.limits.descriptors.saturating_sub(listening), ..self.limits }
     }
 
     /// How many client connections there are beyond the limit.
     pub(crate) fn excess(&self) -> u64 {
         let configured = self.view.borrow().table.config().max_connections;
-        let possible = self.limits.most_connections();
+        let possible = self.left().most_connections();
         let most = configured.map_or(possible, |most| u64::from(most.get()).min(possible));
         self.home.registry.open().saturating_sub(most)
     }

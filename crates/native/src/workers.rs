@@ -33,8 +33,8 @@ pub(crate) struct Workers {
     closing: BTreeMap<Bind, Instant>,
     /// Ports that could not be opened, and why.
     closed: BTreeMap<Bind, String>,
-    /// What was last told to the control loop: the table's generation, and problems.
-    reported: Option<(u64, Vec<Problem>)>,
+    /// What was last told to the control loop.
+    reported: Option<Applied>,
 }
 
 #[derive(Debug)]
@@ -104,9 +104,9 @@ impl Workers {
         !self.closed.is_empty()
     }
 
-    /// Tries the ports again that could not be opened.
+    /// Tries the ports again that could not be opened, except those where an instance listens or may come back.
     pub(crate) fn retry(&mut self) {
-        let closed = self.closed.keys().copied().collect();
+        let closed = self.closed.keys().copied().filter(|bind| !self.table.leads_to(*bind)).collect();
         let opened = self.open_ports(closed);
         if opened.iter().any(|sockets| !sockets.is_empty()) {
             self.hand_out(opened);
@@ -145,12 +145,12 @@ impl Workers {
         if self.workers.iter().any(|member| member.applied != Some(current)) {
             return None;
         }
-        let news = (current, self.problems());
+        let news = Applied::new(&self.table, self.problems(), self.open.clone());
         if self.reported.as_ref() == Some(&news) {
             return None;
         }
         self.reported = Some(news.clone());
-        Some(Applied::new(&self.table, news.1))
+        Some(news)
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -6,12 +6,14 @@
 //! | `settings` | flags, environment, file: parsed once into typed settings |
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
+//! | `names` | what the host names of instances resolve to |
+//! | `state` | what the balancer keeps over a restart |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store as long as a command runs |
 //! | `agent` | registers this machine's containers in the store |
 //! | `registrar` | keys kept in the store under a lease |
-//! | `logging` | the log |
+//! | `logging`, `plain` | the log; escaping what goes to a log or a terminal |
 //! | `notify` | reports to the service manager |
 //! | `sys` | calls to the operating system beyond files and sockets |
 
@@ -21,9 +23,12 @@ pub mod commands;
 pub mod control;
 pub mod fleet;
 pub mod logging;
+pub mod names;
 pub mod notify;
+mod plain;
 pub mod program;
 pub mod register;
 pub mod registrar;
 pub mod settings;
+pub mod state;
 pub mod sys;

@@ -2,6 +2,8 @@
 //! Does nothing if `NOTIFY_SOCKET` is unset; never fails the program.
 
 use std::future::pending;
+use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -15,6 +17,11 @@ use pointsman_store::Condition;
 
 /// Minimum time between two status lines that differ only in their text.
 const PACE: Duration = Duration::from_secs(1);
+
+/// How long a message may wait for a manager that does not read: the loop that publishes tables waits too.
+const ROUTINE: Duration = Duration::from_millis(1);
+/// The same for a message that the manager acts on.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// The state that the manager acts on; the status line is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,8 +79,8 @@ fn words(status: &Status) -> String {
         (Some(table), ..) => {
             let problems = Some(status.problems().count()).filter(|count| *count > 0);
             let problems = problems.map(|count| format!(", {}", plural(count, "problem"))).unwrap_or_default();
-            let lost = matches!(status.condition, Condition::Lost { .. });
-            format!("{}{problems}{}", serving(table), if lost { "; the store is out of reach" } else { "" })
+            let lost = status.store_lost().map(|lost| format!("; {lost}")).unwrap_or_default();
+            format!("{}{problems}{lost}", serving(table))
         }
     };
     // A line break would start another message.
@@ -120,13 +127,25 @@ pub async fn watchdog() {
 
 fn tell<'s>(states: impl IntoIterator<Item = NotifyState<'s>>) {
     let states: Vec<_> = states.into_iter().collect();
-    if let Err(error) = sd_notify::notify(&states) {
+    if let Err(error) = send(&states) {
         debug!("cannot tell the service manager: {error}");
     }
 }
 
+/// As `sd_notify::notify`, which would wait for ever for a manager that does not read.
+fn send(states: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let is_routine = |state: &NotifyState<'_>| matches!(state, NotifyState::Status(_) | NotifyState::Watchdog);
+    let patience = if states.iter().all(is_routine) { ROUTINE } else { NEWS };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(patience))?;
+    socket.send_to(text.as_bytes(), path).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
+    use pointsman_store::Outage;
     use pointsman_table::{Problem, ProblemKind, Table};
 
     use super::*;
@@ -134,7 +153,7 @@ mod tests {
     #[test]
     fn lines_of_status() {
         let serving = || Status { table: Some(Table::empty()), served: true, ..Status::new() };
-        let lost = || Condition::Lost { error: "reset\nREADY=1".to_owned() };
+        let lost = || Condition::Lost { error: Outage::new("failed", "reset\nREADY=1") };
         let problem = Problem {
             key: "/services/a/port".into(),
             value: None,
@@ -158,7 +177,7 @@ mod tests {
             (
                 Status { condition: lost(), found: [problem].into(), ..serving() },
                 ManagerState::Ready,
-                "serving 0 services, 0 instances at revision 0, 1 problem; the store is out of reach",
+                "serving 0 services, 0 instances at revision 0, 1 problem; the store is lost, serving its last keys: reset READY=1",
             ),
             (
                 Status { phase: Phase::Drain, ..serving() },

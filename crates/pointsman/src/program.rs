@@ -2,7 +2,7 @@
 //! itself.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
+use crate::logging::{self, Delivery, Streams};
+use crate::plain::Plain;
 use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
-use crate::{logging, sys};
+use crate::sys;
 
 /// How long to wait at the end for work that cannot be interrupted, such as name resolution.
 const LAST_WAIT: Duration = Duration::from_millis(100);
@@ -26,7 +28,9 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
-    match start(command, given) {
+    // Dropped at the end, a panic included: then what is queued is written.
+    let mut streams = Streams::default();
+    match start(command, given, &mut streams) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Status(status)) => ExitCode::from(status),
@@ -34,7 +38,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If this fails too, there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "pointsman: {error:#}");
+            let _ = writeln!(Plain(streams.stderr()), "pointsman: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -45,7 +49,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
+fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> anyhow::Result<Outcome> {
     if let Command::Version = command {
         writeln!(io::stdout(), "pointsman {}", env!("CARGO_PKG_VERSION"))?;
         return Ok(Outcome::Yes);
@@ -64,7 +68,7 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
         chosen = Chosen::gather(&given, &environment)?;
     }
     if let Command::Health = command {
-        return runtime()?.block_on(health::health(chosen.admin()?, &mut io::stdout()));
+        return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(io::stdout())));
     }
     let placed = chosen.has("id") || chosen.has("prefix");
     if let (Command::Agent, false) = (&command, placed) {
@@ -73,12 +77,14 @@ fn start(command: Command, mut given: CommandLine) -> anyhow::Result<Outcome> {
         chosen = Chosen::gather(&given, &environment)?;
     }
     let settings = chosen.settings(&environment, host)?;
-    let default_log = if command.serves() { "info" } else { "warn" };
-    let logging = logging::start(settings.log.as_deref().unwrap_or(default_log))?;
+    let (default_log, delivery) =
+        if command.serves() { ("info", Delivery::Queued) } else { ("warn", Delivery::Direct) };
+    let logging;
+    (logging, *streams) = logging::start(settings.log.as_deref().unwrap_or(default_log), delivery)?;
     let attended = matches!(command, Command::Demo);
     let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
     let runtime = runtime()?;
-    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed));
+    let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed, streams));
     runtime.shutdown_timeout(LAST_WAIT);
     outcome
 }
@@ -93,8 +99,9 @@ async fn dispatch(
     reload: Reload,
     folder: Option<demo::Folder>,
     placed: bool,
+    streams: &Streams,
 ) -> anyhow::Result<Outcome> {
-    let (out, note) = (&mut io::BufWriter::new(io::stdout()), &mut io::stderr());
+    let (out, note) = (&mut *output(&command, streams), &mut Plain(streams.stderr()));
     let store = &settings.store;
     match command {
         Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
@@ -138,6 +145,16 @@ async fn dispatch(
     }
     out.flush()?;
     Ok(Outcome::Yes)
+}
+
+/// Standard output. What is a file's or a program's input stays as it is, unless somebody sits before a terminal.
+fn output(command: &Command, streams: &Streams) -> Box<dyn Write> {
+    let is_data = matches!(command, Command::Get { .. } | Command::Render { .. });
+    let out = io::BufWriter::new(streams.stdout());
+    match is_data && !io::stdout().is_terminal() {
+        true => Box::new(out),
+        false => Box::new(Plain(out)),
+    }
 }
 
 /// Omits variables whose name or value is not UTF-8.

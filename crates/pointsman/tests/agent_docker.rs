@@ -299,7 +299,7 @@ fn a_daemon_that_is_not_there_is_waited_for() {
     let settings = DockerSettings::new(DockerHost::parse(&host).unwrap());
     let follower = std::thread::spawn(move || runtime.block_on(follow(settings, out)));
     let error = |view: &Containers| match &view.condition {
-        Condition::Connecting { error: Some(error) } => error.clone(),
+        Condition::Connecting { error: Some(error) } => error.to_string(),
         _ => String::new(),
     };
     wait("it says why", || error(&view.borrow()).contains("no.sock"));

@@ -97,6 +97,26 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The variant in words, for labels of metrics: one of few.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::BadSettings { .. } => "bad_settings",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Refused { .. } => "refused",
+            Self::NotSupported { .. } => "not_supported",
+            Self::Failed { .. } => "failed",
+            Self::Compacted { .. } => "compacted",
+            Self::LeaseEnded { .. } => "lease_ended",
+            Self::LeaseHeld { .. } => "lease_held",
+            Self::BadAnswer { .. } => "bad_answer",
+            Self::BadKey { .. } => "bad_key",
+            Self::NoSuchKey { .. } => "no_such_key",
+            Self::Files { .. } => "files",
+        }
+    }
+}
+
 /// An error and its causes on one line: the outermost error rarely tells what to do.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut said = error.to_string();

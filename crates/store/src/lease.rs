@@ -40,7 +40,7 @@ impl Store {
         let held = match self.resolve().await? {
             Chosen::Etcd2(store) => Etcd2Lease::grant(store, owner, ttl, claim).await?.map(Held::Etcd2),
             Chosen::Etcd3(store) => Box::pin(Etcd3Lease::grant(store, owner, ttl, claim)).await?.map(Held::Etcd3),
-            Chosen::Directory(store) => Some(Held::Directory(DirectoryLease::grant(store, owner, ttl).await?)),
+            Chosen::Directory(store) => Some(Held::Directory(DirectoryLease::grant(store, owner, ttl, claim).await?)),
         };
         Ok(held.map(Lease))
     }

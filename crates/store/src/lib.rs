@@ -10,15 +10,17 @@
 //! | `model` | types that stores and their users share |
 //! | `error` | the errors, and whose fault they are |
 //! | `backoff`, `tls`, `values` | pauses between retries; certificates; values requested one by one |
+//! | `members` | which endpoint to ask first, and going on to others |
 //! | `known` | the keys that a follower has reported |
 //! | `etcd3`, `etcd2`, `directory` | the stores: following and editing |
-//! | `chosen`, `auto` | one store; detects which etcd API holds the prefix |
+//! | `chosen`, `auto`, `side`, `choice` | one store; which etcd API holds the prefix, and who remembers it |
 //! | `store` | one interface to all of them |
 //! | `lease` | keys that live as long as their owner renews them |
 //! | `tenure` | holds a lease while its owner runs |
 
 mod auto;
 pub mod backoff;
+mod choice;
 mod chosen;
 pub mod directory;
 pub mod error;
@@ -28,7 +30,9 @@ pub mod etcd3;
 pub mod fuzz;
 mod known;
 pub mod lease;
+mod members;
 mod model;
+mod side;
 mod store;
 pub mod tenure;
 pub mod tls;
@@ -39,5 +43,5 @@ pub use directory::Directory;
 pub use error::StoreError;
 pub use etcd2::Etcd2;
 pub use etcd3::Etcd3;
-pub use model::{ASIDE, Amended, Api, Condition, HistoryPoint, Listing, Location, Made, StoreSettings, Update};
+pub use model::{ASIDE, Amended, Api, Condition, HistoryPoint, Listing, Location, Made, Outage, StoreSettings, Update};
 pub use store::Store;

@@ -75,7 +75,7 @@ pub enum Condition {
     /// Not reached yet since the start.
     Connecting {
         /// The error of the last attempt.
-        error: Option<String>,
+        error: Option<Outage>,
     },
     /// Listed and watched.
     Watching {
@@ -85,8 +85,46 @@ pub enum Condition {
     /// Was watched, now unreachable; the last keys stay in use.
     Lost {
         /// The error of the last attempt.
-        error: String,
+        error: Outage,
     },
+}
+
+impl Condition {
+    /// Why it is not watched, if it is not and there was an error.
+    pub fn outage(&self) -> Option<&Outage> {
+        match self {
+            Self::Connecting { error } => error.as_ref(),
+            Self::Watching { .. } => None,
+            Self::Lost { error } => Some(error),
+        }
+    }
+}
+
+/// The reason that something is out of reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Which kind of error, as [`StoreError::kind`]: for labels of metrics.
+    pub kind: &'static str,
+    text: Box<str>,
+}
+
+impl Outage {
+    /// A reason in words; a line break in an answer of a server becomes a space.
+    pub fn new(kind: &'static str, text: &str) -> Self {
+        Self { kind, text: text.replace(char::is_control, " ").into() }
+    }
+}
+
+impl From<&StoreError> for Outage {
+    fn from(error: &StoreError) -> Self {
+        Self::new(error.kind(), &error.to_string())
+    }
+}
+
+impl std::fmt::Display for Outage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// The location of the keys and how to access them.

@@ -7,10 +7,11 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::auto::Auto;
+use crate::choice::{Both, Choice};
 use crate::chosen::Chosen;
 use crate::directory::Directory;
 use crate::error::StoreError;
-use crate::etcd2::Etcd2;
+use crate::etcd2::{Etcd2, Holding};
 use crate::etcd3::Etcd3;
 use crate::model::{Amended, Api, Condition, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key};
 
@@ -22,7 +23,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// An open store, to follow or to edit.
 pub enum Store {
     /// etcd, whichever API holds the prefix.
-    Auto(Auto),
+    Auto(Box<Auto>),
     /// etcd v2.
     Etcd2(Etcd2),
     /// etcd v3.
@@ -36,10 +37,87 @@ impl Store {
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         Ok(match (&settings.location, settings.api) {
             (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
-            (Location::Etcd(_), Api::Auto) => Self::Auto(Auto::new(settings)?),
+            (Location::Etcd(_), Api::Auto) => Self::Auto(Box::new(Auto::new(settings)?)),
             (Location::Etcd(_), Api::V2) => Self::Etcd2(Etcd2::new(settings)?),
             (Location::Etcd(_), Api::V3) => Self::Etcd3(Etcd3::new(settings)?),
         })
+    }
+
+    /// Whether the store can ever be: a folder's place must not be taken by a file. Asks no server.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    pub fn check_place(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.check_root(),
+            Self::Auto(_) | Self::Etcd2(_) | Self::Etcd3(_) => Ok(()),
+        }
+    }
+
+    /// Makes the store's folder if it is one and is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    pub fn make_place(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.make_root(),
+            Self::Auto(_) | Self::Etcd2(_) | Self::Etcd3(_) => Ok(()),
+        }
+    }
+
+    /// The same, told which API of etcd was chosen before, as far as the choice is free. What the store itself remembers
+    /// goes before it.
+    #[must_use]
+    pub fn remembering(self, api: Option<Api>) -> Self {
+        match self {
+            Self::Auto(store) => Self::Auto(Box::new(store.remembering(api))),
+            other => other,
+        }
+    }
+
+    /// The API of etcd, once it is chosen.
+    pub fn api(&self) -> watch::Receiver<Option<Api>> {
+        let fixed = |api| watch::channel(api).1;
+        match self {
+            Self::Auto(store) => store.made(),
+            Self::Etcd2(_) => fixed(Some(Api::V2)),
+            Self::Etcd3(_) => fixed(Some(Api::V3)),
+            Self::Directory(_) => fixed(None),
+        }
+    }
+
+    /// The other API of etcd, while a follower sees that it holds keys, which are not served.
+    pub fn ignored(&self) -> watch::Receiver<Option<Api>> {
+        match self {
+            Self::Auto(store) => store.ignored(),
+            Self::Etcd2(_) | Self::Etcd3(_) | Self::Directory(_) => watch::channel(None).1,
+        }
+    }
+
+    /// The other API of etcd, if it holds keys, which are not served.
+    ///
+    /// # Errors
+    /// Any error of the store.
+    pub async fn ignored_now(&self) -> Result<Option<Api>, StoreError> {
+        match self {
+            Self::Auto(store) => Box::pin(store.ignored_now()).await,
+            Self::Etcd2(_) | Self::Etcd3(_) | Self::Directory(_) => Ok(None),
+        }
+    }
+
+    /// Remembers in etcd which API an operator has chosen, for balancers, agents and edits that choose by themselves.
+    ///
+    /// # Errors
+    /// Any error of the store. A server that has only one API remembers nothing.
+    pub async fn remember(settings: &StoreSettings) -> Result<(), StoreError> {
+        let (Some(choice), Location::Etcd(_)) = (Choice::of(settings.api), &settings.location) else { return Ok(()) };
+        let both = Both::new(Etcd2::new(settings)?, Etcd3::new(settings)?, &settings.prefix);
+        let (v3, v2) = tokio::join!(both.v3.probe(), both.v2.probe());
+        match (v3, v2) {
+            (Ok(_), Ok(Holding::Absent | Holding::Directory)) => both.remember(choice, true).await,
+            (Ok(_), Ok(Holding::Unsupported)) | (Err(StoreError::NotSupported { .. }), _) => Ok(()),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     }
 
     /// Sends the prefix's keys and then every change, through any outage, until the receiver is dropped.

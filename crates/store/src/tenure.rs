@@ -124,10 +124,12 @@ impl<'a> LeaseHolder<'a> {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         // Renew at once: a lease taken over may have little time left.
         let mut pause = Duration::ZERO;
+        let mut api = self.store.api();
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.doubt.notified() => {}
+                Ok(()) = api.changed() => {}
             }
             if !lease.is_of(self.store) {
                 return LeaseOutcome::Ended;

@@ -219,19 +219,83 @@ async fn what_cannot_be_read_keeps_its_last_value() {
     followed.until("s/a=3 s/b=2").await;
 }
 
-/// What inotify cannot see, such as the content behind a link, is found by the audit.
+/// What inotify cannot see, such as a folder renamed above the end of a link, is found by the audit.
 #[tokio::test]
 async fn the_audit_finds_what_was_not_seen() {
     let (root, folder) = store();
     let away = tempfile::tempdir().unwrap();
-    sh(away.path(), "echo 1 > target");
-    sh(&folder, &format!("ln -s {}/target k", away.path().display()));
+    sh(away.path(), "mkdir -p now/a next/a; echo 1 > now/a/target; echo 2 > next/a/target");
+    sh(&folder, &format!("ln -s {}/now/a/target k", away.path().display()));
     let mut settings = at(root.path());
     settings.audit = Duration::from_millis(500);
     let mut followed = Followed::start(settings);
     followed.until("k=1").await;
-    sh(away.path(), "echo 2 > target");
+    sh(away.path(), "mv now before; mv next now");
     followed.until("k=2").await;
+}
+
+/// However the end of a link, or a link on the way to it, is changed; the audit comes in minutes.
+#[tokio::test]
+async fn follows_what_links_lead_to() {
+    let (root, folder) = store();
+    let away = tempfile::tempdir().unwrap();
+    sh(
+        away.path(),
+        "mkdir v1 v2 shared; echo 1 > v1/k; echo 2 > v2/k; ln -s v1 now; echo 1 > target; echo 1 > shared/x",
+    );
+    let to = |name: &str| format!("{}/{name}", away.path().display());
+    sh(&folder, &format!("ln -s {} k; mkdir s; ln -s {} s/far; ln -s ../k s/twice", to("target"), to("now/k")));
+    sh(&folder, &format!("mkdir a b; ln -s {} a/shared; ln -s {} b/shared", to("shared"), to("shared")));
+    let mut followed = Followed::start(at(root.path()));
+    let keys = |target: &str, far: &str, shared: &str| {
+        format!("a/shared/x={shared} b/shared/x={shared} k={target} s/far={far} s/twice={target}")
+    };
+    followed.until(&keys("1", "1", "1")).await;
+    for (line, want) in [
+        ("echo 2 > target", keys("2", "1", "1")),
+        ("echo 3 > target.tmp; mv target.tmp target", keys("3", "1", "1")),
+        ("(sleep 0.1; printf 4; sleep 0.1) > target", keys("4", "1", "1")),
+        ("mv target target~; (sleep 0.1; echo 5) > target; rm target~", keys("5", "1", "1")),
+        ("ln -s v2 next; mv -T next now", keys("5", "2", "1")),
+        ("echo 3 > v2/k", keys("5", "3", "1")),
+        ("echo 2 > shared/x", keys("5", "3", "2")),
+        ("mv shared/x shared/x~; (sleep 0.1; echo 3) > shared/x; rm shared/x~", keys("5", "3", "3")),
+        ("mv shared old; mkdir shared; echo 4 > shared/x", keys("5", "3", "4")),
+        ("echo 5 > shared/x", keys("5", "3", "5")),
+    ] {
+        sh(away.path(), line);
+        followed.until(&want).await;
+    }
+    let flickers: Vec<_> = followed.log.iter().filter(|told| told.starts_with("-k") || told.ends_with("k=")).collect();
+    assert!(flickers.is_empty(), "{:?}", followed.log);
+    sh(away.path(), "rm target; rm -r v2");
+    followed.until("a/shared/x=5 b/shared/x=5").await;
+    sh(away.path(), "mkdir v2; echo 4 > v2/k; echo 6 > target");
+    followed.until(&keys("6", "4", "5")).await;
+}
+
+/// A link to a folder above makes no second path, however it comes, and takes no events from the first one.
+#[tokio::test]
+async fn a_folder_reached_by_two_paths_loses_no_edit() {
+    let (root, folder) = store();
+    sh(&folder, "mkdir -p s/a; echo 1 > s/a/k");
+    let mut followed = Followed::start(at(root.path()));
+    followed.until("s/a/k=1").await;
+    for (line, want) in [
+        ("ln -s .. s/a/loop; echo 2 > s/a/k", "s/a/k=2"),
+        ("echo 3 > s/a/k", "s/a/k=3"),
+        ("ln -s a s/b", "s/a/k=3 s/b/k=3"),
+        ("echo 4 > s/a/k", "s/a/k=4 s/b/k=4"),
+        ("echo 5 > s/b/k", "s/a/k=5 s/b/k=5"),
+        ("mkdir s/a/d; echo 1 > s/a/d/x", "s/a/d/x=1 s/a/k=5 s/b/d/x=1 s/b/k=5"),
+        ("rm s/b; echo 6 > s/a/k; echo 2 > s/a/d/x", "s/a/d/x=2 s/a/k=6"),
+        ("ln -s a s/b; mv s/a s/c; ln -sfn c s/b", "s/b/d/x=2 s/b/k=6 s/c/d/x=2 s/c/k=6"),
+        ("echo 7 > s/c/k", "s/b/d/x=2 s/b/k=7 s/c/d/x=2 s/c/k=7"),
+    ] {
+        sh(&folder, line);
+        followed.until(want).await;
+    }
+    assert_eq!(followed.resets, 1);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::config;
 use crate::key_set::KeySet;
 use crate::limits::Limits;
 use crate::model::Config;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 use crate::raw::RawKeys;
 
 /// What all services share.
@@ -17,14 +17,14 @@ pub(crate) struct Basis {
     pub(crate) limits: Arc<Limits>,
     pub(crate) config: JudgedTree<Config>,
     pub(crate) certs: JudgedTree<Certs>,
-    /// Whether the limits changed since the old table.
+    /// Whether what settings are judged by changed since the old table.
     pub(crate) stale: bool,
 }
 
 impl Basis {
     pub(crate) fn new(keys: &KeySet, old: &Self, limits: &Limits) -> Self {
-        let stale = *old.limits != *limits;
-        let limits = if stale { Arc::new(limits.clone()) } else { old.limits.clone() };
+        let stale = !old.limits.judge_alike(limits);
+        let limits = if *old.limits == *limits { old.limits.clone() } else { Arc::new(limits.clone()) };
         let config = old.config.next(keys.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
         let certs = old.certs.next(keys.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
         Self { limits, config, certs, stale }
@@ -34,6 +34,16 @@ impl Basis {
     pub(crate) fn retimed(&self, old: &Self) -> bool {
         let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
         (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
+    }
+
+    /// Whether we listen elsewhere than with the old table.
+    pub(crate) fn rebound(&self, old: &Self) -> bool {
+        self.limits.bound != old.limits.bound
+    }
+
+    /// Whether names resolve to something else than with the old table.
+    pub(crate) fn renamed(&self, old: &Self) -> bool {
+        self.limits.names != old.limits.names
     }
 
     /// Problems with keys that belong to no service.
@@ -47,12 +57,14 @@ impl Basis {
 pub(crate) struct JudgedTree<T> {
     pub(crate) raw: Arc<RawKeys>,
     pub(crate) value: Arc<T>,
+    /// The last good value of each key that is set.
+    pub(crate) good: Arc<RawKeys>,
     problems: Arc<[Problem]>,
 }
 
 impl<T: Default> Default for JudgedTree<T> {
     fn default() -> Self {
-        Self { raw: Arc::default(), value: Arc::default(), problems: Arc::from([]) }
+        Self { raw: Arc::default(), value: Arc::default(), good: Arc::default(), problems: Arc::from([]) }
     }
 }
 
@@ -60,10 +72,27 @@ impl<T: PartialEq> JudgedTree<T> {
     /// Judges the keys if they changed, or if the limits did (`stale`). A value that is equal keeps its `Arc`.
     fn next(&self, raw: &Arc<RawKeys>, stale: bool, judge: impl FnOnce(&RawKeys, &T) -> (T, Box<[Problem]>)) -> Self {
         if !stale && Arc::ptr_eq(&self.raw, raw) {
-            return Self { raw: raw.clone(), value: self.value.clone(), problems: self.problems.clone() };
+            let (value, good, problems) = (self.value.clone(), self.good.clone(), self.problems.clone());
+            return Self { raw: raw.clone(), value, good, problems };
         }
         let (value, problems) = judge(raw, &self.value);
         let value = if value == *self.value { self.value.clone() } else { Arc::new(value) };
-        Self { raw: raw.clone(), value, problems: problems.into() }
+        let good = good(raw, &self.good, &problems);
+        let good = if good == *self.good { self.good.clone() } else { Arc::new(good) };
+        Self { raw: raw.clone(), value, good, problems: problems.into() }
     }
+}
+
+/// A bad key keeps its last good value.
+fn good(raw: &RawKeys, last: &RawKeys, problems: &[Problem]) -> RawKeys {
+    let problem = |key: &str| {
+        let is_of = |problem: &&Problem| problem.key.strip_suffix(key).is_some_and(|tree| tree.ends_with('/'));
+        problems.iter().find(is_of).map(|problem| problem.kind)
+    };
+    let value = |key: &str, value: &[u8]| match problem(key) {
+        None => Some(value.into()),
+        Some(ProblemKind::BadValue) => last.get(key).map(Box::from),
+        Some(_) => None,
+    };
+    RawKeys::collect(raw.iter().filter_map(|(key, have)| Some((key.into(), value(key, have)?))).collect())
 }

@@ -1,14 +1,16 @@
 //! From keys to a table and its problems. Never fails: one service's bad keys touch no other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::basis::Basis;
-use crate::form::{Draft, Form, World};
+use crate::form::{Draft, Form};
 use crate::key_set::KeySet;
 use crate::limits::Limits;
 use crate::names::Protocol;
+use crate::placing::World;
 use crate::problem::{Problem, ProblemKind, Report};
-use crate::routing::{Difference, Routing};
+use crate::routing::{Difference, PortRouting, Routing, WebRouting};
 use crate::table::Table;
 
 /// The outcome: always a table, and every problem with the keys.
@@ -18,6 +20,8 @@ pub struct Compiled {
     pub table: Arc<Table>,
     /// All problems, ordered by key.
     pub problems: Vec<Problem>,
+    /// The host names of instances, served or not: what [`Limits::names`] should know.
+    pub names: BTreeSet<Box<str>>,
 }
 
 /// Compiles the keys. `previous` gives last good forms and everything that did not change.
@@ -34,12 +38,15 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     };
     let basis = Basis::new(keys, &old.basis, limits);
     let drafts = drafts(keys, old, &basis.limits, basis.stale);
-    let difference = Difference::between(&drafts, &old.forms, basis.stale);
-    let routing = Routing::new(&drafts, &old.routing, &basis.limits, &difference);
-    let forms = finish(drafts, old, &basis, &routing);
+    let difference = Difference::between(&drafts, &old.forms, basis.stale || basis.rebound(&old.basis));
+    let ports = PortRouting::new(&drafts, &old.routing.ports, &basis.limits, &difference);
+    let forms = finish(drafts, old, &basis, &ports, keys.revision());
+    let web = WebRouting::new(&forms, &old.forms, &old.routing.web, &basis.limits, &difference);
+    let routing = Routing { web, ports };
     let problems = problems(keys, &basis, &routing, &forms);
+    let names = forms.iter().flat_map(|form| form.names.iter().cloned()).collect();
     let table = Table::new(old.generation() + 1, keys.revision(), basis, routing, forms);
-    Compiled { table: Arc::new(table), problems }
+    Compiled { table: Arc::new(table), problems, names }
 }
 
 /// All services, their settings judged, ordered by protocol and name.
@@ -56,20 +63,23 @@ fn drafts<'a>(keys: &'a KeySet, old: &'a Table, limits: &Limits, stale: bool) ->
     drafts
 }
 
-fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, routing: &Routing) -> Box<[Arc<Form>]> {
+fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRouting, revision: u64) -> Box<[Arc<Form>]> {
     let world = World {
         limits: &basis.limits,
-        listening: &routing.listening,
+        revision,
+        listening: &ports.listening,
         timeouts: &basis.config.value.timeouts,
-        moved: !Arc::ptr_eq(&routing.listening, &old.routing.listening),
+        moved: !Arc::ptr_eq(&ports.listening, &old.routing.ports.listening),
         retimed: basis.retimed(&old.basis),
+        renamed: basis.renamed(&old.basis),
     };
     drafts.into_iter().map(|draft| draft.finish(&world)).collect()
 }
 
 fn problems(keys: &KeySet, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]) -> Vec<Problem> {
     let of_services = forms.iter().flat_map(|form| &form.problems);
-    let of_all = of_services.chain(basis.problems()).chain(&*routing.clashes);
+    let clashes = routing.web.clashes.iter().chain(&*routing.ports.clashes);
+    let of_all = of_services.chain(basis.problems()).chain(clashes);
     let mut problems: Vec<_> = of_all.cloned().chain(elsewhere(keys, &basis.limits)).collect();
     problems.sort();
     problems

@@ -1,12 +1,13 @@
 //! Why a request goes where it goes.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::host::{HostBuffer, parents};
-use crate::index::{Found, HostMatch};
+use crate::index::{Found, HostMatch, Numbered, Precedence};
 use crate::index_build;
-use crate::leaf::NO_RULE;
+use crate::leaf::{EXPRESSION, NO_RULE};
 use crate::model::{HttpEntry, Service};
 use crate::names::ServiceName;
 
@@ -15,6 +16,8 @@ use crate::names::ServiceName;
 pub struct Explanation {
     /// Who takes it, if anyone.
     pub chosen: Option<Verdict>,
+    /// The target is too long for the table's expressions, so that nobody takes it.
+    pub too_long: bool,
     /// Others that match too and lost, best first.
     pub passed_over: Vec<Verdict>,
 }
@@ -41,16 +44,43 @@ struct Match<'a> {
 
 /// Asks each service alone with the lookup that requests take, then puts those that match in order of precedence.
 pub(crate) fn explain<'a>(services: &'a [Arc<Service>], host: &str, target: &str) -> Explanation {
-    let http = services.iter().map_while(|service| Some((service, service.http()?)));
-    let ask = |(number, (service, entry)): (u32, (&'a Arc<Service>, &'a HttpEntry))| {
-        let found = index_build::build(&[(number, entry)], None).find(host, target)?;
-        Some(Match { service, entry, found })
+    let ask = |(number, service): (u32, &'a Arc<Service>)| {
+        let numbered = Numbered::new(number, service)?;
+        let found = index_build::build(&[numbered], None).find(host, target).ok()??;
+        Some(Match { service, entry: numbered.entry, found })
     };
-    let mut matches: Vec<_> = (0..).zip(http).filter_map(ask).collect();
-    matches.sort_by_key(|one| Reverse(one.found.rank()));
+    let matches = in_order((0..).zip(services).filter_map(ask).collect());
     let before = std::iter::once(None).chain(matches.iter().map(Some));
     let mut verdicts = before.zip(&matches).map(|(before, one)| one.verdict(before, host));
-    Explanation { chosen: verdicts.next(), passed_over: verdicts.collect() }
+    Explanation { chosen: verdicts.next(), too_long: false, passed_over: verdicts.collect() }
+}
+
+/// Puts the best first. Services with the same rule stand together, at the place of the first of them.
+fn in_order(mut matches: Vec<Match<'_>>) -> Vec<Match<'_>> {
+    let mut first: BTreeMap<_, (bool, u32)> = BTreeMap::new();
+    for one in &matches {
+        let best = first.entry(one.same_rule()).or_insert(one.contender());
+        *best = (*best).min(one.contender());
+    }
+    matches.sort_by_cached_key(|one| {
+        let (_, first) = first[&one.same_rule()];
+        (Reverse(one.found.precedence()), first, one.contender())
+    });
+    matches
+}
+
+impl<'a> Match<'a> {
+    /// What two matches have in common whose rules are the same.
+    fn same_rule(&self) -> (Precedence, Option<&'a str>) {
+        let is_expression = self.found.leaf.closeness == EXPRESSION;
+        let text = is_expression.then(|| self.entry.paths[self.found.leaf.rule as usize].text());
+        (self.found.precedence(), text)
+    }
+
+    /// The least of several with the same rule goes first.
+    fn contender(&self) -> (bool, u32) {
+        (self.service.instances.is_empty(), self.found.leaf.service)
+    }
 }
 
 impl Match<'_> {
@@ -82,6 +112,12 @@ impl Match<'_> {
     /// Which step of precedence decided.
     fn lost_to(&self, winner: &Self) -> String {
         let (ours, theirs) = (&self.found, &winner.found);
+        if self.same_rule() == winner.same_rule() && self.contender().0 && !winner.contender().0 {
+            return format!(
+                "{} has the same rule and instances, and this service has no instance",
+                winner.service.name
+            );
+        }
         if ours.host == HostMatch::Default {
             return match theirs.host {
                 HostMatch::Default => format!("{} is a default too, and its name comes first", winner.service.name),
@@ -99,7 +135,7 @@ impl Match<'_> {
                 format!("the name {} comes first", winner.service.name)
             }
             (0, _) => "it has no path rule that matches".into(),
-            (1, _) => "a prefix goes before an expression".into(),
+            (EXPRESSION, _) => "a prefix goes before an expression".into(),
             _ => "its prefix is shorter".into(),
         }
     }

@@ -1,14 +1,16 @@
-//! One service: its judged keys, its last good settings, and the form in which it is served.
+//! One service: its judged keys, its last good settings, and the form in which it is served. How its instances are judged
+//! is `placing`'s.
 
 use std::sync::Arc;
 
 use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
+use crate::last_good::{self, LastGood};
 use crate::limits::Limits;
 use crate::model::{Service, Timeouts};
 use crate::names::{Protocol, ServiceName};
-use crate::ports::Listening;
-use crate::problem::{Problem, ProblemKind, Report};
+use crate::placing::{Judgement, World, place};
+use crate::problem::{Problem, ProblemKind};
 use crate::raw::RawKeys;
 use crate::settings::{Judged, Settings, judge, same_settings};
 
@@ -24,22 +26,17 @@ pub(crate) struct Form {
     pub(crate) judged: Arc<Judged>,
     /// The settings in force: the current ones or the last good ones; `None`: not served.
     pub(crate) settings: Option<Arc<Settings>>,
+    /// Where the settings in force come from; `None`: not served.
+    pub(crate) good: Option<LastGood>,
     pub(crate) service: Option<Arc<Service>>,
     /// All problems with its keys.
     pub(crate) problems: Box<[Problem]>,
-    /// Whether an instance was left out because it leads back to us.
+    /// The host names of its instances, those left out too.
+    pub(crate) names: Box<[Box<str>]>,
+    /// Whether an address of an instance was left out because it leads back to us.
     has_loop: bool,
-}
-
-/// What a service's instances are judged by, besides its own keys.
-pub(crate) struct World<'a> {
-    pub(crate) limits: &'a Limits,
-    pub(crate) listening: &'a Listening,
-    pub(crate) timeouts: &'a Timeouts,
-    /// Whether our listening addresses changed.
-    pub(crate) moved: bool,
-    /// Whether the default waits changed.
-    pub(crate) retimed: bool,
+    /// Whether some key is an instance, wherever it leads.
+    has_instances: bool,
 }
 
 /// A service whose settings are judged and whose instances are not yet.
@@ -53,6 +50,7 @@ pub(crate) struct Draft<'a> {
 }
 
 struct Fresh {
+    has_instances: bool,
     judged: Arc<Judged>,
     settings: Option<Arc<Settings>>,
 }
@@ -83,6 +81,17 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether some key is an instance. Where it leads is judged later: that depends on the ports that are listened on.
+    pub(crate) fn has_instances(&self) -> bool {
+        let old = || self.old.is_some_and(|old| old.has_instances);
+        self.fresh.as_ref().map_or_else(old, |fresh| fresh.has_instances)
+    }
+
+    /// Whether a TCP service got its first instance or lost its last.
+    pub(crate) fn is_filled_or_emptied(&self) -> bool {
+        self.protocol == Protocol::Tcp && self.old.is_none_or(|old| old.has_instances != self.has_instances())
+    }
+
     /// The settings in force.
     pub(crate) fn settings(&self) -> Option<&Arc<Settings>> {
         match &self.fresh {
@@ -107,7 +116,7 @@ impl<'a> Draft<'a> {
         match (fresh, old) {
             (None, Some(old)) if !old.is_touched_by(world) => old.clone(),
             (fresh, old) => {
-                let kept = || old.map(|old| Fresh { judged: old.judged.clone(), settings: old.settings.clone() });
+                let kept = || old.map(|old| old.kept());
                 let fresh = fresh.or_else(kept).expect("a draft is fresh or has an old form");
                 Arc::new(form((protocol, name), raw, old, fresh, world))
             }
@@ -116,14 +125,19 @@ impl<'a> Draft<'a> {
 }
 
 impl Form {
-    /// Whether the same keys compile to something else in this world.
-    fn is_touched_by(&self, world: &World<'_>) -> bool {
-        world.retimed || (world.moved && (self.has_loop || self.now_loops(world.listening)))
+    fn kept(&self) -> Fresh {
+        Fresh { has_instances: self.has_instances, judged: self.judged.clone(), settings: self.settings.clone() }
     }
 
-    fn now_loops(&self, listening: &Listening) -> bool {
-        let instances = self.service.iter().flat_map(|service| &service.instances);
-        { instances }.any(|instance| listening.reached_by(&instance.target).is_some())
+    /// Whether the same keys compile to something else in this world.
+    fn is_touched_by(&self, world: &World<'_>) -> bool {
+        let named = !self.names.is_empty();
+        world.retimed
+            || (world.renamed && named)
+            || (world.moved
+                && (named
+                    || self.has_loop
+                    || self.service.as_ref().is_some_and(|service| world.listening.is_reached_by(service))))
     }
 }
 
@@ -143,28 +157,56 @@ fn fresh(
         true => None,
         false => judged.settings.as_ref().or(last).cloned(),
     };
-    Fresh { judged, settings }
+    Fresh { has_instances: has_instances(protocol, raw), judged, settings }
+}
+
+fn has_instances(protocol: Protocol, raw: &RawKeys) -> bool {
+    let is_good = |name: &str, value: &[u8]| {
+        std::str::from_utf8(value).is_ok_and(|text| instance::parse(name, text, ANY_PORT).is_ok())
+    };
+    raw.iter().any(|(key, value)| match classify(protocol, key, value) {
+        Part::Upstream(name) | Part::Direct(name) => is_good(name, value),
+        Part::Nothing | Part::Setting | Part::Unknown(_) => false,
+    })
 }
 
 fn form(
     (protocol, name): (Protocol, &ServiceName),
     raw: &Arc<RawKeys>,
     old: Option<&Arc<Form>>,
-    Fresh { judged, settings }: Fresh,
+    Fresh { has_instances, judged, settings }: Fresh,
     world: &World<'_>,
 ) -> Form {
     // Instances are judged even if the service is not served, so that one typo does not hide others.
     let port = settings.as_ref().map_or(ANY_PORT, |settings| settings.port);
-    let (instances, mut problems) = Instances::judge((protocol, name), raw, port, world);
+    let had = old.and_then(|old| old.service.as_ref());
+    let before = had.map(|had| &*had.instances).unwrap_or_default();
+    let Judgement { instances, mut problems, names } = place((protocol, name), raw, port, before, world);
     let has_loop = problems.iter().any(|problem| problem.kind == ProblemKind::Loop);
+    let was_good = old.and_then(|old| old.good.as_ref());
+    let good = settings.is_some().then(|| LastGood::next((protocol, raw), was_good, &judged, world.revision)).flatten();
     if !judged.problems.is_empty() {
-        problems = judged.problems.iter().chain(&problems).cloned().collect();
+        let kept = good.as_ref().filter(|_| judged.settings.is_none());
+        let of_settings = judged.problems.iter().map(|problem| last_good::explain(problem, kept));
+        problems = of_settings.chain(problems).collect();
     }
     let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.timeouts));
     // A service that is equal keeps its `Arc`, even if its keys changed.
-    let had = old.and_then(|old| old.service.as_ref()).filter(|had| Some(&***had) == service.as_ref());
+    let had = had.filter(|had| Some(&***had) == service.as_ref());
     let service = had.cloned().or_else(|| service.map(Arc::new));
-    Form { protocol, name: name.clone(), raw: raw.clone(), judged, settings, service, problems, has_loop }
+    Form {
+        protocol,
+        name: name.clone(),
+        raw: raw.clone(),
+        judged,
+        settings,
+        good,
+        service,
+        problems,
+        names,
+        has_loop,
+        has_instances,
+    }
 }
 
 fn service(
@@ -186,67 +228,4 @@ fn service(
         health_check: settings.health_check.clone(),
         custom_settings: settings.custom_settings.clone(),
     }
-}
-
-/// The instances of one service, while they are judged.
-struct Instances<'a> {
-    port: u16,
-    world: &'a World<'a>,
-    report: Report<'a>,
-    good: Vec<Instance>,
-}
-
-impl<'a> Instances<'a> {
-    fn judge(
-        (protocol, name): (Protocol, &'a ServiceName),
-        raw: &RawKeys,
-        port: u16,
-        world: &'a World<'a>,
-    ) -> (Box<[Instance]>, Box<[Problem]>) {
-        let report = Report::of_service(&world.limits.prefix, protocol, name);
-        let mut all = Self { port, world, report, good: Vec::new() };
-        for (key, value) in raw.iter() {
-            match classify(protocol, key, value) {
-                Part::Upstream(name) => all.add(key, name, value),
-                Part::Direct(name) if is_upstream_too(protocol, raw, name) => all.report_twice(key, value),
-                Part::Direct(name) => all.add(key, name, value),
-                Part::Nothing | Part::Setting | Part::Unknown(_) => {}
-            }
-        }
-        all.good.sort_by(|a, b| a.name.cmp(&b.name));
-        (all.good.into(), all.report.finish())
-    }
-
-    fn add(&mut self, key: &str, name: &str, value: &[u8]) {
-        let Ok(text) = std::str::from_utf8(value) else {
-            let value = String::from_utf8_lossy(value);
-            return self.report.add(ProblemKind::BadInstance, key, Some(&value), "expected UTF-8 text");
-        };
-        match instance::parse(name, text, self.port) {
-            Ok(instance) => self.admit(key, text, instance),
-            Err(advice) => self.report.add(ProblemKind::BadInstance, key, Some(text), advice),
-        }
-    }
-
-    fn admit(&mut self, key: &str, text: &str, instance: Instance) {
-        if instance.tls && !self.world.limits.capabilities.honours("tls") {
-            let advice = "this engine does not speak TLS to instances yet; the instance is left out";
-            return self.report.add(ProblemKind::Unsupported, key, Some(text), advice);
-        }
-        if let Some(ours) = self.world.listening.reached_by(&instance.target) {
-            let advice = format!("the balancer itself listens on {ours}; an instance there would be a loop");
-            return self.report.add(ProblemKind::Loop, key, Some(text), advice);
-        }
-        self.good.push(instance);
-    }
-
-    fn report_twice(&mut self, key: &str, value: &[u8]) {
-        let advice = "upstreams/ has an instance of the same name, which is used instead; rename one of the two";
-        self.report.add(ProblemKind::BadInstance, key, Some(&String::from_utf8_lossy(value)), advice);
-    }
-}
-
-fn is_upstream_too(protocol: Protocol, raw: &RawKeys, name: &str) -> bool {
-    let key = format!("upstreams/{name}");
-    raw.get(&key).is_some_and(|value| classify(protocol, &key, value) != Part::Nothing)
 }

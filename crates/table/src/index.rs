@@ -1,15 +1,15 @@
 //! Finds the HTTP service for a request. Owns precedence; a lookup takes no lock and allocates nothing.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::effort::{Effort, TooLong};
 use crate::host::{HostBuffer, parents};
 use crate::host_map::{HostMap, HostRules};
 use crate::leaf::Leaf;
-use crate::model::HttpEntry;
+use crate::model::{HttpEntry, Service};
 use crate::pattern::Pattern;
 use crate::pattern_set::PatternSet;
 use crate::prefixes::Prefixes;
@@ -29,12 +29,26 @@ pub(crate) struct HttpIndex {
     pub(crate) sets: PatternSets,
     /// Rules that never win because another service has the same.
     pub(crate) shadows: Box<[Shadow]>,
+    /// The services, ordered, that have a rule which another has too: whether these have instances matters.
+    pub(crate) rivals: Box<[u32]>,
 }
 
 pub(crate) type PatternSets = HashMap<Box<[Arc<Pattern>]>, Arc<PatternSet>, RandomState>;
 
-/// A service's number and its rules.
-pub(crate) type Numbered<'a> = (u32, &'a HttpEntry);
+/// An HTTP service, as the index sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbered<'a> {
+    pub(crate) number: u32,
+    pub(crate) entry: &'a HttpEntry,
+    pub(crate) is_empty: bool,
+}
+
+impl<'a> Numbered<'a> {
+    /// `None` for a TCP service.
+    pub(crate) fn new(number: u32, service: &'a Service) -> Option<Self> {
+        Some(Self { number, entry: service.http()?, is_empty: service.instances.is_empty() })
+    }
+}
 
 /// Rules about paths, for one set of services.
 #[derive(Debug, Default)]
@@ -97,39 +111,52 @@ pub(crate) enum ShadowedRule {
 impl Found {
     /// Precedence, all of it: the greatest of all that match takes the request.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
-        let Leaf { priority, closeness, service, .. } = self.leaf;
-        (self.host != HostMatch::Default, priority, self.host, closeness, Reverse(service))
+        (self.precedence(), self.leaf.precedes())
+    }
+
+    /// Precedence of the rule, whatever service has it.
+    pub(crate) fn precedence(&self) -> Precedence {
+        (self.host != HostMatch::Default, self.leaf.priority, self.host, self.leaf.closeness)
     }
 }
 
+/// Whether it is more than the default; the priority; the host; the path.
+pub(crate) type Precedence = (bool, i64, HostMatch, u32);
+
 impl HttpIndex {
     /// The rule that takes a request.
-    pub(crate) fn find(&self, host: &str, target: &str) -> Option<Found> {
+    pub(crate) fn find(&self, host: &str, target: &str) -> Result<Option<Found>, TooLong> {
+        let mut effort = Effort::default();
+        let found = self.search(host, target, &mut effort);
+        if effort.is_spent() { Err(TooLong) } else { Ok(found) }
+    }
+
+    fn search(&self, host: &str, target: &str, effort: &mut Effort) -> Option<Found> {
         let mut buffer = HostBuffer::default();
         let host = buffer.normal(host);
         let target = target.as_bytes();
         let mut best = None;
         if let Some(&rules) = self.exact.get(host) {
-            self.improve(&mut best, rules, HostMatch::Exact, target);
+            self.improve(&mut best, rules, HostMatch::Exact, target, effort);
         }
         if !self.wildcard.is_empty() {
-            self.find_wildcard(host, target, &mut best);
+            self.find_wildcard(host, target, &mut best, effort);
         }
-        self.any.improve(&mut best, HostMatch::Any, target);
+        self.any.improve(&mut best, HostMatch::Any, target, effort);
         best.or_else(|| self.default.map(|leaf| Found { host: HostMatch::Default, leaf }))
     }
 
-    fn find_wildcard(&self, host: &[u8], target: &[u8], best: &mut Option<Found>) {
+    fn find_wildcard(&self, host: &[u8], target: &[u8], best: &mut Option<Found>, effort: &mut Effort) {
         for parent in parents(host) {
             if let Some(&rules) = self.wildcard.get(parent) {
-                self.improve(best, rules, HostMatch::Wildcard(parent.len()), target);
+                self.improve(best, rules, HostMatch::Wildcard(parent.len()), target, effort);
             }
         }
     }
 
-    fn improve(&self, best: &mut Option<Found>, rules: HostRules, host: HostMatch, target: &[u8]) {
+    fn improve(&self, best: &mut Option<Found>, rules: HostRules, host: HostMatch, target: &[u8], effort: &mut Effort) {
         match rules {
-            HostRules::Paths(at) => self.rules[at as usize].improve(best, host, target),
+            HostRules::Paths(at) => self.rules[at as usize].improve(best, host, target, effort),
             HostRules::Plain(service) => improve(best, Some(Found { host, leaf: Leaf::plain(service) })),
         }
     }
@@ -137,19 +164,19 @@ impl HttpIndex {
 
 impl PathRules {
     /// Replaces the best so far by what is found here, if that ranks higher.
-    fn improve(&self, best: &mut Option<Found>, host: HostMatch, target: &[u8]) {
+    fn improve(&self, best: &mut Option<Found>, host: HostMatch, target: &[u8], effort: &mut Effort) {
         // Hosts are asked closest first, so only a higher priority can beat what was found.
         if best.is_some_and(|best| best.leaf.priority >= self.top) {
             return;
         }
-        improve(best, self.find(target).map(|leaf| Found { host, leaf }));
+        improve(best, self.find(target, effort).map(|leaf| Found { host, leaf }));
     }
 
-    fn find(&self, target: &[u8]) -> Option<Leaf> {
+    fn find(&self, target: &[u8], effort: &mut Effort) -> Option<Leaf> {
         let prefix = self.prefixes.as_ref().and_then(|prefixes| prefixes.find(target));
         let best = better(self.bare, prefix);
         match &self.patterns {
-            Some(patterns) if patterns.could_beat(best) => better(best, patterns.find(target)),
+            Some(patterns) if patterns.could_beat(best) => better(best, patterns.find(target, effort)),
             _ => best,
         }
     }
@@ -167,8 +194,8 @@ impl Patterns {
         first > best.map(|leaf| leaf.rank())
     }
 
-    fn find(&self, target: &[u8]) -> Option<Leaf> {
-        self.set.first(target).map(|at| self.leaves[at])
+    fn find(&self, target: &[u8], effort: &mut Effort) -> Option<Leaf> {
+        self.set.first(target, effort).map(|at| self.leaves[at])
     }
 }
 

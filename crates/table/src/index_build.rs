@@ -1,8 +1,8 @@
 //! Builds the index from the rules of all services. Says which rules can never win; never matches a request.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use crate::address::HostPattern;
 use crate::host_map::{HostKey, HostMap, HostRules};
 use crate::index::{HttpIndex, Numbered, PathRules, PatternSets, Patterns, Shadow, ShadowedRule};
-use crate::leaf::{Leaf, NO_RULE};
+use crate::leaf::{EXPRESSION, Leaf, NO_RULE};
 use crate::model::{HttpEntry, PathRule};
 use crate::pattern::Pattern;
 use crate::pattern_set::PatternSet;
@@ -24,9 +24,10 @@ pub(crate) fn build(services: &[Numbered<'_>], old: Option<&HttpIndex>) -> HttpI
     let wildcard = builder.by_host(&hosts.wildcard);
     let any = builder.path_rules(&hosts.any, Scope::AnyHost);
     let default = builder.default(&hosts.default);
-    let Builder { rules, sets, mut shadows, .. } = builder;
+    let Builder { rules, sets, mut shadows, rivals, .. } = builder;
     shadows.sort();
-    HttpIndex { exact, wildcard, rules: rules.into(), any, default, sets, shadows: shadows.into() }
+    let rivals = rivals.into_iter().collect();
+    HttpIndex { exact, wildcard, rules: rules.into(), any, default, sets, shadows: shadows.into(), rivals }
 }
 
 /// Positions of services, by the hosts that their rules name.
@@ -41,8 +42,8 @@ struct Hosts<'a> {
 impl<'a> Hosts<'a> {
     fn of(services: &[Numbered<'a>]) -> Self {
         let mut hosts = Self::default();
-        for (at, &(_, entry)) in (0..).zip(services) {
-            hosts.add(at, entry);
+        for (at, service) in (0..).zip(services) {
+            hosts.add(at, service.entry);
         }
         hosts
     }
@@ -123,6 +124,7 @@ struct Builder<'a> {
     known: HashMap<Box<[u32]>, u32, RandomState>,
     sets: PatternSets,
     shadows: Vec<Shadow>,
+    rivals: BTreeSet<u32>,
 }
 
 impl<'a> Builder<'a> {
@@ -134,6 +136,7 @@ impl<'a> Builder<'a> {
             known: HashMap::default(),
             sets: PatternSets::default(),
             shadows: Vec::new(),
+            rivals: BTreeSet::new(),
         }
     }
 
@@ -151,7 +154,7 @@ impl<'a> Builder<'a> {
 
     /// Most hosts belong to one service that takes any path: that needs no rules of its own.
     fn rules_of_one(&mut self, at: u32) -> HostRules {
-        let (service, entry) = self.services[at as usize];
+        let Numbered { number: service, entry, .. } = self.services[at as usize];
         if entry.paths.is_empty() && entry.priority == 0 {
             return HostRules::Plain(service);
         }
@@ -178,6 +181,7 @@ impl<'a> Builder<'a> {
         }
         if list.len() > 1 {
             self.shadows.extend(gathered.shadows(scope));
+            self.rivals.extend(gathered.rivals());
         }
         let patterns = self.patterns(gathered.patterns);
         PathRules {
@@ -192,6 +196,10 @@ impl<'a> Builder<'a> {
         if found.is_empty() {
             return None;
         }
+        // Of services with the same expression only the first counts: among different ones the name decides alone.
+        found.sort_by_key(|(_, leaf)| (Reverse(leaf.priority), leaf.is_empty, leaf.service));
+        let mut known = HashSet::with_capacity_and_hasher(found.len(), RandomState::default());
+        found.retain(|(pattern, _)| known.insert(pattern.as_str()));
         found.sort_by_key(|(_, leaf)| Reverse(leaf.rank()));
         let patterns: Box<[_]> = found.iter().map(|&(pattern, _)| pattern.clone()).collect();
         let leaves = found.iter().map(|&(_, leaf)| leaf).collect();
@@ -209,14 +217,16 @@ impl<'a> Builder<'a> {
     }
 
     fn default(&mut self, list: &[u32]) -> Option<Leaf> {
-        let (&first, others) = list.split_first()?;
-        let winner = self.services[first as usize].0;
-        let shadow = |&at: &u32| {
-            let (loser, _) = self.services[at as usize];
-            Shadow { loser, winner, rule: ShadowedRule::Default, host: None }
-        };
-        self.shadows.extend(others.iter().map(shadow));
-        Some(Leaf { priority: 0, closeness: 0, service: winner, rule: NO_RULE, strip: 0 })
+        let contender = |&at: &u32| (self.services[at as usize].is_empty, self.services[at as usize].number);
+        let mut contenders: Vec<_> = list.iter().map(contender).collect();
+        contenders.sort_unstable();
+        let (&(is_empty, winner), losers) = contenders.split_first()?;
+        let shadow = |&(_, loser): &(bool, u32)| Shadow { loser, winner, rule: ShadowedRule::Default, host: None };
+        self.shadows.extend(losers.iter().map(shadow));
+        if !losers.is_empty() {
+            self.rivals.extend(contenders.iter().map(|&(_, service)| service));
+        }
+        Some(Leaf { is_empty, ..Leaf::plain(winner) })
     }
 }
 
@@ -230,9 +240,9 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn add(&mut self, (service, entry): Numbered<'a>, host_matched: bool) {
+    fn add(&mut self, Numbered { number: service, entry, is_empty }: Numbered<'a>, host_matched: bool) {
         self.top = self.top.max(Some(entry.priority));
-        let leaf = Leaf { priority: entry.priority, closeness: 0, service, rule: NO_RULE, strip: 0 };
+        let leaf = Leaf { priority: entry.priority, is_empty, ..Leaf::plain(service) };
         if host_matched && (entry.either || entry.paths.is_empty()) {
             self.bare.push(leaf);
         }
@@ -247,7 +257,7 @@ impl<'a> Gathered<'a> {
             PathRule::Begins(text) | PathRule::Virtual(text) => (text, false),
             PathRule::Segments(text) => (text, true),
             PathRule::Pattern(pattern) => {
-                return self.patterns.push((pattern, Leaf { closeness: 1, ..leaf }));
+                return self.patterns.push((pattern, Leaf { closeness: EXPRESSION, ..leaf }));
             }
         };
         let closeness = 2 + u32::try_from(text.len()).expect("a prefix's length is limited when it is parsed");
@@ -256,12 +266,12 @@ impl<'a> Gathered<'a> {
 
     /// Rules that lose to the same rule of a service that goes first.
     fn shadows(&self, scope: Scope<'_>) -> Vec<Shadow> {
-        let mut first: HashMap<Rule<'_>, u32, RandomState> = HashMap::default();
+        let mut first: HashMap<Rule<'_>, (bool, u32), RandomState> = HashMap::default();
         let mut shadows = Vec::new();
         for (rule, leaf) in self.rules() {
-            let winner = *first.entry(rule).or_insert(leaf.service);
-            let whole = first.get(&rule.without_segments()).copied().filter(|&winner| winner <= leaf.service);
-            let winner = whole.unwrap_or(winner).min(winner);
+            let own = (leaf.is_empty, leaf.service);
+            let winner = *first.entry(rule).or_insert(own);
+            let (_, winner) = first.get(&rule.without_segments()).map_or(winner, |&whole| whole.min(winner));
             if winner != leaf.service {
                 let host = scope.host().map(|host| host.to_string().into());
                 shadows.push(Shadow { loser: leaf.service, winner, rule: shadowed(leaf), host });
@@ -270,7 +280,20 @@ impl<'a> Gathered<'a> {
         shadows
     }
 
-    /// All rules, ordered by service.
+    /// Services with a rule that another has too.
+    fn rivals(&self) -> Vec<u32> {
+        let mut first: HashMap<Rule<'_>, u32, RandomState> = HashMap::default();
+        let mut rivals = Vec::new();
+        for (rule, Leaf { service, .. }) in self.rules() {
+            let other = *first.entry(rule.without_segments()).or_insert(service);
+            if other != service {
+                rivals.extend([other, service]);
+            }
+        }
+        rivals
+    }
+
+    /// All rules: those of services that have instances first, then by service.
     fn rules(&self) -> Vec<(Rule<'a>, Leaf)> {
         let rule = |kind, text, leaf: Leaf| (Rule { priority: leaf.priority, kind, text }, leaf);
         let bare = self.bare.iter().map(|&leaf| rule(Kind::Bare, "", leaf));
@@ -280,7 +303,7 @@ impl<'a> Gathered<'a> {
         });
         let patterns = self.patterns.iter().map(|(pattern, leaf)| rule(Kind::Pattern, pattern.as_str(), *leaf));
         let mut rules: Vec<_> = bare.chain(prefixes).chain(patterns).collect();
-        rules.sort_by_key(|(_, leaf)| leaf.service);
+        rules.sort_by_key(|(_, leaf)| (leaf.is_empty, leaf.service));
         rules
     }
 }

@@ -17,6 +17,8 @@ pub struct Instance {
     pub name: InstanceName,
     /// Where it is.
     pub target: Target,
+    /// What its host name resolves to and may be used, ordered. Empty: it has none, or nobody looks names up.
+    pub resolved: Box<[SocketAddr]>,
     /// 0..=256, default 1; 0 takes no new work.
     pub weight: u16,
     /// Most connections at once.
@@ -64,6 +66,7 @@ pub(crate) fn parse(name: &str, text: &str, port: u16) -> Parsed<Instance> {
     let mut instance = Instance {
         name: InstanceName(name.into()),
         target: target(address, port)?,
+        resolved: Box::default(),
         weight: 1,
         max_connections: None,
         backup: false,
@@ -137,17 +140,26 @@ fn named(host: &str, port: u16) -> Parsed<Target> {
         return Ok(socket(IpAddr::V4(ip), port));
     }
     let name = value::host_name(value::without_dot(host)).map_err(|_| SHAPE)?;
-    // RFC 1123 §2.1: a name's last label is never all digits, so this was meant to be an IPv4 address.
     match name.rsplit('.').next() {
-        Some(last) if last.bytes().all(|b| b.is_ascii_digit()) => Err(format!("{SHAPE}; this is not an IPv4 address")),
+        Some(last) if is_number(last) => Err(format!("{SHAPE}; this is not an IPv4 address")),
         _ => Ok(Target::Name(name, port)),
+    }
+}
+
+/// RFC 1123 §2.1: a name's last label is never all digits. Some resolvers take such a name, and hexadecimal digits, for
+/// an IPv4 address (inet_aton(3): `127.1`, `0x7f000001`), past every check of addresses.
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => label.bytes().all(|b| b.is_ascii_digit()),
     }
 }
 
 /// `sun_path` holds 108 bytes with its final zero (unix(7)).
 fn unix(path: &str) -> Parsed<Target> {
-    if !path.starts_with('/') || path.len() > 107 || path.contains('\0') {
-        return Err("expected unix:/path, absolute and at most 107 bytes".into());
+    let climbs = path.split('/').any(|part| part == "..");
+    if !path.starts_with('/') || path.len() > 107 || path.contains('\0') || climbs {
+        return Err("expected unix:/path, absolute, without .. and at most 107 bytes".into());
     }
     Ok(Target::Unix(Path::new(path).into()))
 }
@@ -182,6 +194,11 @@ mod tests {
             check(wrong, "error: ");
         }
         check("unix:run", "error: expected unix:/path");
+        check("unix:/run/../etc/web.sock", "error: expected unix:/path");
+        for wrong in ["127.1", "0x7f000001", "2130706433", "0x7f.0.0.0x1", "0177.0.0.1", "127.0.0.1.", "a.0X1F:80"] {
+            check(wrong, "error: expected ADDRESS[:PORT]");
+        }
+        check("0xa.test", "0xa.test:8080 ");
         check("1.2.3.4:99999", "error: expected a port between 1 and 65535");
         check("10.0.0.300:80", "error: expected ADDRESS[:PORT] with an IPv4 address");
     }

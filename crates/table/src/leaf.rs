@@ -9,23 +9,35 @@ pub(crate) struct Leaf {
     /// How closely it looks at the path: 0 not at all, 1 by expression, else 2 and a prefix's length.
     pub(crate) closeness: u32,
     pub(crate) service: u32,
+    /// Whether the service has no instances.
+    pub(crate) is_empty: bool,
     /// Which of the service's path rules; `NO_RULE` for none.
     pub(crate) rule: u32,
     /// Bytes of the target to take off.
     pub(crate) strip: u32,
 }
 
+/// The closeness of an expression.
+pub(crate) const EXPRESSION: u32 = 1;
+
 /// Stands for "no path rule".
 pub(crate) const NO_RULE: u32 = u32::MAX;
 
 impl Leaf {
-    /// A rule for any path, of the usual priority.
+    /// A rule for any path, of the usual priority, of the only service that has its host.
     pub(crate) fn plain(service: u32) -> Self {
-        Self { priority: 0, closeness: 0, service, rule: NO_RULE, strip: 0 }
+        Self { priority: 0, closeness: 0, service, is_empty: false, rule: NO_RULE, strip: 0 }
     }
 
     /// Precedence among rules for one host.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
-        (self.priority, self.closeness, Reverse(self.service), self.strip)
+        (self.priority, self.closeness, self.precedes(), self.strip)
+    }
+
+    /// Precedence among services with rules as close. Rules of one host that look at a path equally closely, and match
+    /// it, are the same, expressions aside: of the same rule an empty service gives way to one that has instances.
+    pub(crate) fn precedes(&self) -> impl Ord + use<> {
+        let gives_way = self.is_empty && self.closeness != EXPRESSION;
+        (Reverse(gives_way), Reverse(self.service))
     }
 }

@@ -9,18 +9,20 @@
 //! |---|---|
 //! | `key_set`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
-//! | `problem` | what is wrong with a key, and what would be right |
+//! | `problem`, `shown` | what is wrong with a key, and what would be right; escaping what is shown |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
-//! | `capabilities`, `limits` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys |
+//! | `capabilities`, `limits`, `networks` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys; where instances may be |
+//! | `last_good` | the keys that the settings in force come from |
+//! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
-//! | `ports` | who listens where, and which instances would be ourselves |
+//! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
-//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals` | from a request to its service; owns precedence |
+//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals`, `effort` | from a request to its service; owns precedence |
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
 //! | `explain` | why a request goes where it goes |
@@ -35,6 +37,7 @@ mod complaint;
 mod config;
 mod cookie;
 mod discovery;
+mod effort;
 mod explain;
 mod form;
 mod host;
@@ -44,14 +47,18 @@ mod index_build;
 mod instance;
 mod key_set;
 mod keys;
+mod last_good;
 mod leaf;
 mod limits;
 mod literals;
+mod memory;
 mod model;
 mod names;
+mod networks;
 mod pattern;
 mod pattern_set;
 mod pem;
+mod placing;
 mod policy;
 mod ports;
 mod prefixes;
@@ -60,6 +67,7 @@ mod raw;
 mod reader;
 mod routing;
 mod settings;
+mod shown;
 mod table;
 mod userlist;
 mod value;
@@ -71,15 +79,19 @@ pub use capabilities::Capabilities;
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
 pub use discovery::{Dns, HealthCheck};
+pub use effort::TooLong;
 pub use explain::{Explanation, Verdict};
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance};
-pub use limits::Limits;
+pub use limits::{Limits, Names, Resolved};
+pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
 pub use names::{InstanceName, Protocol, ServiceName};
+pub use networks::{Area, Networks, Places};
 pub use pattern::Pattern;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind};
+pub use shown::{Shown, shown, shown_lines};
 pub use table::{Route, Table};
 pub use userlist::{Group, Password, User, UserList};

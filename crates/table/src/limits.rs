@@ -1,8 +1,12 @@
 //! What compile must know besides the keys. Only data.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use crate::address::Bind;
 use crate::capabilities::Capabilities;
+use crate::networks::Places;
 
 /// What compile must know besides the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +17,36 @@ pub struct Limits {
     pub own: Box<[SocketAddr]>,
     /// This machine's addresses: those that `0.0.0.0` stands for.
     pub local: Box<[IpAddr]>,
+    /// Most addresses that TCP services may listen on, all together; `None`: any number.
+    pub listeners: Option<usize>,
     /// Which keys the engine honours.
     pub capabilities: Capabilities,
+    /// Where instances may be.
+    pub places: Places,
+    /// The addresses of TCP services that we really listen on. `None`: nobody has tried, and all that are asked for count.
+    pub bound: Option<Arc<BTreeSet<Bind>>>,
+    /// What host names resolve to. `None`: nobody looks them up, and they are not judged.
+    pub names: Option<Arc<Names>>,
+}
+
+impl Limits {
+    /// Whether settings are judged alike by both: what is found out while serving concerns instances only.
+    pub(crate) fn judge_alike(&self, other: &Self) -> bool {
+        // Every field is named, so that one that comes later is not forgotten here.
+        let Self { prefix, own, local, capabilities, places, bound: _, names: _, listeners } = self;
+        (prefix, own, local) == (&other.prefix, &other.own, &other.local)
+            && (capabilities, places, listeners) == (&other.capabilities, &other.places, &other.listeners)
+    }
+}
+
+/// Host names and what each resolves to. One that is missing is being looked up for the first time.
+pub type Names = BTreeMap<Box<str>, Resolved>;
+
+/// The outcome of looking up a host name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Its addresses, ordered; if it fails, the last ones that it had.
+    pub addresses: Box<[IpAddr]>,
+    /// Why it does not resolve now.
+    pub failure: Option<Box<str>>,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 use foldhash::fast::RandomState;
 
+use crate::effort::Effort;
 use crate::literals::Need;
 use crate::pattern::Pattern;
 
@@ -40,32 +41,36 @@ impl PatternSet {
         Self { patterns, groups, always }
     }
 
-    /// The first of the expressions that matches.
-    pub(crate) fn first(&self, target: &[u8]) -> Option<usize> {
+    /// The first of the expressions that matches, as far as the effort reaches.
+    pub(crate) fn first(&self, target: &[u8], effort: &mut Effort) -> Option<usize> {
         let mut best = usize::MAX;
-        self.try_all(&self.always, target, &mut best);
+        self.try_all(&self.always, target, &mut best, effort);
         for group in &self.groups {
-            self.scan(group, target, &mut best);
+            self.scan(group, target, &mut best, effort);
         }
         (best != usize::MAX).then_some(best)
     }
 
-    fn scan(&self, group: &ScanGroup, target: &[u8], best: &mut usize) {
+    fn scan(&self, group: &ScanGroup, target: &[u8], best: &mut usize, effort: &mut Effort) {
+        let target = &target[..effort.take(target.len())];
         let mut seen = [0u64; MOST_LITERALS / 64];
         for found in group.scan.find_overlapping_iter(target) {
+            if effort.take(1) == 0 {
+                return;
+            }
             let literal = found.pattern().as_usize();
             let (word, bit) = (&mut seen[literal / 64], 1 << (literal % 64));
             // A literal repeated a thousand times must not cost a thousand searches.
             if *word & bit == 0 {
                 *word |= bit;
-                self.try_all(&group.owners[literal], target, best);
+                self.try_all(&group.owners[literal], target, best, effort);
             }
         }
     }
 
-    fn try_all(&self, candidates: &[u32], target: &[u8], best: &mut usize) {
+    fn try_all(&self, candidates: &[u32], target: &[u8], best: &mut usize, effort: &mut Effort) {
         let better = candidates.iter().map(|&at| at as usize).take_while(|at| at < best);
-        let found = { better }.find(|&at| self.patterns[at].is_match(target));
+        let found = { better }.find(|&at| self.patterns[at].is_match(target, effort));
         *best = found.unwrap_or(*best);
     }
 }
@@ -164,8 +169,8 @@ mod tests {
 
     fn check(patterns: &[String], target: &str, expected: Option<usize>) {
         let patterns: Box<[_]> = patterns.iter().map(|text| Arc::new(Pattern::new(text).unwrap())).collect();
-        let linear = patterns.iter().position(|pattern| pattern.is_match(target.as_bytes()));
-        let found = PatternSet::new(patterns).first(target.as_bytes());
+        let linear = patterns.iter().position(|pattern| pattern.is_match(target.as_bytes(), &mut Effort::default()));
+        let found = PatternSet::new(patterns).first(target.as_bytes(), &mut Effort::default());
         assert_eq!((found, linear), (expected, expected), "{target}");
     }
 
@@ -207,8 +212,8 @@ mod tests {
         #[test]
         fn agrees_with_trying_all(texts in vec(select(TEXTS), 9..40), target in "/[abcdxy/]{0,12}") {
             let patterns: Box<[_]> = texts.iter().map(|text| Arc::new(Pattern::new(text).unwrap())).collect();
-            let linear = patterns.iter().position(|pattern| pattern.is_match(target.as_bytes()));
-            prop_assert_eq!(PatternSet::new(patterns).first(target.as_bytes()), linear);
+            let linear = patterns.iter().position(|pattern| pattern.is_match(target.as_bytes(), &mut Effort::default()));
+            prop_assert_eq!(PatternSet::new(patterns).first(target.as_bytes(), &mut Effort::default()), linear);
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Which TCP service gets which port, and which instances lead back to us. Opens nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::address::{Bind, HostPattern};
 use crate::instance::Target;
 use crate::limits::Limits;
+use crate::model::Service;
 use crate::names::ServiceName;
+use crate::problem::ProblemKind;
 
 /// What a TCP service asks for.
 pub(crate) struct Claim<'a> {
@@ -14,7 +17,12 @@ pub(crate) struct Claim<'a> {
     pub(crate) binds: &'a [Bind],
     /// The TLS server names that it takes there; empty: whatever comes.
     pub(crate) sni: &'a [HostPattern],
+    /// It has no instances: it gives way to those that have.
+    pub(crate) is_empty: bool,
 }
+
+/// Most addresses that one service may listen on, where the total allows as many.
+const MOST_OF_A_SERVICE: usize = 100;
 
 /// Who got what. A service is named by the position of its claim.
 #[derive(Debug, Default)]
@@ -38,6 +46,7 @@ pub(crate) struct Share {
 pub(crate) struct Refusal {
     pub(crate) claim: usize,
     pub(crate) bind: Bind,
+    pub(crate) kind: ProblemKind,
     pub(crate) advice: String,
 }
 
@@ -50,30 +59,61 @@ pub(crate) struct SniShadow {
     pub(crate) name: HostPattern,
 }
 
-/// Gives each port to the first service that claims it. Services with server names share a port: with each other, and
-/// with one service that takes the rest.
+/// Gives each port to the first service that claims it, those with instances before those without. Services with server
+/// names share a port: with each other, and with one service that takes the rest. What goes beyond `limits` is refused.
 pub(crate) fn allot(claims: &[Claim<'_>], limits: &Limits) -> Allotment {
-    let mut by_port = HashMap::<u16, Vec<Bind>, foldhash::fast::RandomState>::default();
     let mut all = Allotment::default();
-    for (claim, asked) in claims.iter().enumerate() {
-        for &bind in asked.binds {
-            let same_port = by_port.entry(bind.port).or_default();
-            let obstacle = ours(bind, &limits.own).or_else(|| all.obstacle(bind, same_port, claims, claim));
-            match obstacle {
-                Some(advice) => all.refused.push(Refusal { claim, bind, advice }),
-                None if all.shares.contains_key(&bind) => all.admit(claim, bind, asked.sni),
-                None => {
-                    same_port.push(bind);
-                    all.admit(claim, bind, asked.sni);
-                }
+    let within = all.within_limits(claims, limits);
+    let mut by_port = HashMap::<u16, Vec<Bind>, foldhash::fast::RandomState>::default();
+    for (claim, bind) in within {
+        let same_port = by_port.entry(bind.port).or_default();
+        let obstacle = ours(bind, &limits.own).or_else(|| all.obstacle(bind, same_port, claims, claim));
+        match obstacle {
+            Some(advice) => all.refuse(claim, bind, ProblemKind::PortTaken, advice),
+            None if all.shares.contains_key(&bind) => all.admit(claim, bind, claims[claim].sni),
+            None => {
+                same_port.push(bind);
+                all.admit(claim, bind, claims[claim].sni);
             }
         }
     }
+    all.refused.sort_by_key(|refusal| refusal.claim);
     all.shadowed.sort_unstable();
     all
 }
 
 impl Allotment {
+    /// The claims that are few enough, in the order in which they are to be met; refuses the others. Every service gets
+    /// its first address before any gets its second, so that a long list takes none from a short one.
+    fn within_limits(&mut self, claims: &[Claim<'_>], limits: &Limits) -> Vec<(usize, Bind)> {
+        let total = limits.listeners.unwrap_or(usize::MAX);
+        let share = (total / 4).clamp(1, MOST_OF_A_SERVICE);
+        let mut met = Vec::new();
+        for (claim, asked) in claims.iter().enumerate() {
+            for (at, &bind) in asked.binds.iter().enumerate() {
+                match at < share {
+                    true => met.push((at, claim, bind)),
+                    false => self.refuse(claim, bind, ProblemKind::TooManyPorts, too_many_of_one(asked, share)),
+                }
+            }
+        }
+        met.sort_by_key(|&(at, claim, _)| (at, claims[claim].is_empty, claim));
+        let mut distinct = HashSet::<Bind, foldhash::fast::RandomState>::default();
+        met.retain(|&(_, claim, bind)| {
+            let fits = distinct.contains(&bind) || distinct.len() < total && distinct.insert(bind);
+            if !fits {
+                self.refuse(claim, bind, ProblemKind::TooManyPorts, too_many_of_all(total));
+            }
+            fits
+        });
+        met.sort_by_key(|&(at, claim, _)| (claims[claim].is_empty, claim, at));
+        met.into_iter().map(|(_, claim, bind)| (claim, bind)).collect()
+    }
+
+    fn refuse(&mut self, claim: usize, bind: Bind, kind: ProblemKind, advice: String) {
+        self.refused.push(Refusal { claim, bind, kind, advice });
+    }
+
     /// Why a claim cannot have this bind, if another service on the same port is in its way.
     fn obstacle(&self, bind: Bind, same_port: &[Bind], claims: &[Claim<'_>], claim: usize) -> Option<String> {
         if let Some(share) = self.shares.get(&bind) {
@@ -111,6 +151,21 @@ fn ours(bind: Bind, own: &[SocketAddr]) -> Option<String> {
     Some(format!("the balancer itself listens on {ours}; choose another port"))
 }
 
+fn too_many_of_one(asked: &Claim<'_>, share: usize) -> String {
+    format!(
+        "the service asks for {} addresses to listen on and may have {share}: each takes a descriptor of every worker; \
+         name fewer, or raise the limit on open files",
+        asked.binds.len()
+    )
+}
+
+fn too_many_of_all(total: usize) -> String {
+    format!(
+        "all services together may listen on {total} addresses, a quarter of the descriptors: each takes one of every \
+         worker; name fewer, or raise the limit on open files"
+    )
+}
+
 fn held_by(bind: Bind, holder: &Claim<'_>) -> String {
     format!("tcp service {} already listens on {bind}; choose another port", holder.name)
 }
@@ -120,20 +175,26 @@ fn overlaps(a: IpAddr, b: IpAddr) -> bool {
     a == b || a.is_unspecified() || b.is_unspecified()
 }
 
-/// Every address that we listen on.
+/// Every address that we really listen on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listening {
-    /// Ordered.
-    sockets: Box<[(u16, IpAddr)]>,
+    /// Ordered, each with the TCP service that asked for it.
+    sockets: Box<[(u16, IpAddr, Option<ServiceName>)]>,
     /// This machine's addresses, ordered.
     local: Box<[IpAddr]>,
 }
 
 impl Listening {
-    /// Our own addresses and those of TCP services.
-    pub(crate) fn new(limits: &Limits, binds: impl Iterator<Item = Bind>) -> Self {
-        let own = limits.own.iter().map(|own| (own.port(), own.ip().to_canonical()));
-        let mut sockets: Vec<_> = own.chain(binds.map(|bind| (bind.port, bind.address.to_canonical()))).collect();
+    /// Our own addresses, and those of TCP services that are bound: all that are claimed, if nobody has tried.
+    pub(crate) fn new<'a>(limits: &Limits, claimed: impl Iterator<Item = (Bind, &'a ServiceName)>) -> Self {
+        let claimed: BTreeMap<_, _> = claimed.collect();
+        let bound = match &limits.bound {
+            Some(bound) => bound.iter().map(|bind| (*bind, claimed.get(bind).map(|name| (*name).clone()))).collect(),
+            None => claimed.into_iter().map(|(bind, name)| (bind, Some(name.clone()))).collect::<Vec<_>>(),
+        };
+        let own = limits.own.iter().map(|own| (own.port(), own.ip().to_canonical(), None));
+        let bound = bound.into_iter().map(|(bind, name)| (bind.port, bind.address.to_canonical(), name));
+        let mut sockets: Vec<_> = own.chain(bound).collect();
         sockets.sort_unstable();
         sockets.dedup();
         let mut local: Box<[_]> = limits.local.iter().map(IpAddr::to_canonical).collect();
@@ -141,13 +202,34 @@ impl Listening {
         Self { sockets: sockets.into(), local }
     }
 
-    /// Our own address, if a connection to this target would reach one.
-    pub(crate) fn reached_by(&self, target: &Target) -> Option<SocketAddr> {
-        let (address, port) = endpoint(target)?;
-        let first = self.sockets.partition_point(|&(have, _)| have < port);
-        let same_port = self.sockets[first..].iter().take_while(|(have, _)| *have == port);
-        let ours = same_port.map(|&(_, ours)| ours).find(|&ours| self.reaches(address, ours))?;
-        Some(SocketAddr::new(ours, port))
+    /// One address of a TCP service.
+    pub(crate) fn only(limits: &Limits, bind: Bind) -> Self {
+        Self::new(
+            &Limits { own: Box::default(), bound: Some(Arc::new([bind].into())), ..limits.clone() },
+            [].into_iter(),
+        )
+    }
+
+    /// Whether an instance of this service leads to us.
+    pub(crate) fn is_reached_by(&self, service: &Service) -> bool {
+        { &service.instances }.iter().any(|instance| match &instance.target {
+            Target::Socket(address) => self.reached_by(*address).is_some(),
+            Target::Name(..) => instance.resolved.iter().any(|address| self.reached_by(*address).is_some()),
+            Target::Unix(_) => false,
+        })
+    }
+
+    /// Who listens there, in words, if a connection to this address would reach us.
+    pub(crate) fn reached_by(&self, address: SocketAddr) -> Option<String> {
+        let (address, port) = (address.ip().to_canonical(), address.port());
+        let first = self.sockets.partition_point(|(have, ..)| *have < port);
+        let mut same_port = self.sockets[first..].iter().take_while(|(have, ..)| *have == port);
+        let (_, ours, service) = same_port.find(|(_, ours, _)| self.reaches(address, *ours))?;
+        let ours = SocketAddr::new(*ours, port);
+        Some(match service {
+            Some(name) => format!("the balancer itself listens on {ours} for tcp service {name}"),
+            None => format!("the balancer itself listens on {ours}"),
+        })
     }
 
     fn reaches(&self, address: IpAddr, ours: IpAddr) -> bool {
@@ -159,16 +241,5 @@ impl Listening {
 
     fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback() || address.is_unspecified() || self.local.binary_search(&address).is_ok()
-    }
-}
-
-/// A target's IP address and port, if they are known without resolving. RFC 6761 §6.3: `localhost` is loopback.
-fn endpoint(target: &Target) -> Option<(IpAddr, u16)> {
-    match target {
-        Target::Socket(socket) => Some((socket.ip().to_canonical(), socket.port())),
-        Target::Name(name, port) if &**name == "localhost" || name.ends_with(".localhost") => {
-            Some((IpAddr::from([127, 0, 0, 1]), *port))
-        }
-        Target::Name(..) | Target::Unix(_) => None,
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use crate::keys::{Tree, resembling};
 use crate::names::{Protocol, ServiceName};
+use crate::shown::shown;
 
 /// Longest value shown, in bytes: a problem is one line, and there may be thousands.
 const LONGEST_VALUE: usize = 256;
@@ -46,8 +47,14 @@ pub enum ProblemKind {
     Shadowed,
     /// Another service already listens on this port.
     PortTaken,
+    /// The service, or all services together, would listen on more addresses than descriptors allow.
+    TooManyPorts,
     /// The instance is one of our own listening or admin addresses.
     Loop,
+    /// An instance's host name does not resolve. It keeps its last addresses; without any, it is left out.
+    Unresolved,
+    /// The instance is where the settings permit none; it is left out.
+    Denied,
     /// A key that this engine does not honour.
     Unsupported,
     /// The listening address cannot be bound. Found by the engine, which retries.
@@ -56,6 +63,10 @@ pub enum ProblemKind {
     Rejected,
     /// The engine cannot use a table: HAProxy is dead or too old, its template is wrong, the disk is full.
     Engine,
+    /// Both APIs of etcd hold keys below the prefix; those of one are not served. Found by the store.
+    TwoApis,
+    /// The balancer's own files cannot be written. Found by what keeps them, which retries.
+    State,
 }
 
 impl ProblemKind {
@@ -68,11 +79,16 @@ impl ProblemKind {
             Self::NoRule => "no_rule",
             Self::Shadowed => "shadowed",
             Self::PortTaken => "port_taken",
+            Self::TooManyPorts => "too_many_ports",
             Self::Loop => "loop",
+            Self::Unresolved => "unresolved",
+            Self::Denied => "denied",
             Self::Unsupported => "unsupported",
             Self::Listen => "listen",
             Self::Rejected => "rejected",
             Self::Engine => "engine",
+            Self::TwoApis => "two_apis",
+            Self::State => "state",
         }
     }
 }
@@ -89,11 +105,11 @@ impl Display for ProblemKind {
 /// One plain line: `/haproxy-x/services/shop/port = "eighty": bad value: expected a port between 1 and 65535`.
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(&self.key.escape_debug().to_string())?;
+        write!(f, "{}", shown(&self.key))?;
         if let Some(value) = &self.value {
             write!(f, " = {value:?}")?;
         }
-        write!(f, ": {}: {}", self.kind, self.advice)
+        write!(f, ": {}: {}", self.kind, shown(&self.advice))
     }
 }
 

@@ -5,11 +5,13 @@ use std::sync::{Arc, LazyLock};
 
 use crate::address::{Bind, HostPattern};
 use crate::basis::Basis;
+use crate::effort::TooLong;
 use crate::explain::{self, Explanation};
 use crate::form::Form;
 use crate::index::Found;
 use crate::model::{Config, Service};
 use crate::names::Protocol;
+use crate::ports::Listening;
 use crate::routing::Routing;
 
 /// An immutable routing table: one revision of the keys, compiled.
@@ -82,26 +84,44 @@ impl Table {
     /// an address, this is the one that takes connections that no name of [`Table::sni`] matches. If all of them have
     /// `sni`, this is the first, and nobody takes such connections.
     pub fn tcp(&self) -> &[(Bind, u32)] {
-        &self.routing.tcp
+        &self.routing.ports.tcp
     }
 
     /// The TLS server names that choose a service on this address, and its index into [`Table::services`]. Ordered, each
     /// name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
     pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
-        self.routing.sni.get(&bind).map(|names| &**names).unwrap_or_default()
+        self.routing.ports.sni.get(&bind).map(|names| &**names).unwrap_or_default()
+    }
+
+    /// Whether an instance is behind this address: if somebody else listens there, the port is not ours to take.
+    pub fn leads_to(&self, bind: Bind) -> bool {
+        let listening = Listening::only(&self.basis.limits, bind);
+        self.services.iter().any(|service| listening.is_reached_by(service))
     }
 
     /// Finds the service for a request. `host` is the Host header or authority as received (any case, port ignored);
     /// `target` is path and query, starting with `/`, or `*`.
     pub fn route(&self, host: &str, target: &str) -> Option<Route> {
-        let Found { leaf, .. } = self.routing.http.find(host, target)?;
-        Some(Route { service: leaf.service, strip: leaf.strip })
+        self.find(host, target).ok().flatten()
+    }
+
+    /// The same, and whether the target is too long to be searched for this table's expressions.
+    ///
+    /// # Errors
+    /// Matching would take more than 1 MiB of work: so many expressions times the bytes that each looks at.
+    pub fn find(&self, host: &str, target: &str) -> Result<Option<Route>, TooLong> {
+        let found = self.routing.web.index.find(host, target)?;
+        Ok(found.map(|Found { leaf, .. }| Route { service: leaf.service, strip: leaf.strip }))
     }
 
     /// Says which service a request gets, by which rule, and which others would have taken it.
     ///
     /// Asks every service on its own, with the lookup that requests take: for people, not for the data path.
     pub fn explain(&self, host: &str, target: &str) -> Explanation {
-        explain::explain(&self.services, host, target)
+        let explanation = explain::explain(&self.services, host, target);
+        match self.find(host, target) {
+            Ok(_) => explanation,
+            Err(TooLong) => Explanation { chosen: None, too_long: true, ..explanation },
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Answer<'_> {
     }
 }
 
-/// The reason phrase of a status (RFC 9110 §15, RFC 6585); for an unlisted status, the phrase of its class.
+/// The reason phrase of a status (RFC 9110 §15, RFC 6585, RFC 5842 §7.2); for an unlisted status, the phrase of its class.
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",
@@ -104,6 +104,7 @@ pub fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
         // RFC 9110 §15: an unknown status means the same as the x00 of its class.
         _ => match status / 100 {
             1 => "Continue",
@@ -121,6 +122,7 @@ fn explanation(status: u16) -> &'static str {
         502 => "The server behind this address gave no valid response.",
         503 => "No server is available to handle this request.",
         504 => "The server behind this address did not respond in time.",
+        508 => "The request goes in circles: it has passed too many proxies.",
         400..=499 => "This request cannot be handled.",
         500..=599 => "The request could not be handled.",
         _ => "",
@@ -133,7 +135,8 @@ mod tests {
     use crate::{HeadLimits, MAX_HEADERS, parse_response};
     use std::mem::MaybeUninit;
 
-    const STATUSES: [u16; 17] = [200, 400, 403, 404, 405, 408, 413, 414, 417, 429, 431, 500, 501, 502, 503, 504, 505];
+    const STATUSES: [u16; 18] =
+        [200, 400, 403, 404, 405, 408, 413, 414, 417, 429, 431, 500, 501, 502, 503, 504, 505, 508];
 
     fn check(answer: &Answer<'_>, content_type: &str) {
         let mut out = Vec::new();

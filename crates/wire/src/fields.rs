@@ -15,6 +15,8 @@ pub(crate) enum Field {
     Upgrade,
     Expect,
     ForwardedFor,
+    /// `CDN-Loop`: the proxies that a request has passed (RFC 8586).
+    Loop,
     /// We write our own instead: `X-Forwarded-Proto`, and any name that a CGI backend would read as one of ours.
     Replaced,
     /// Removed at this hop: RFC 9110 §7.6.1, and `Proxy`, which CGI would turn into the variable `HTTP_PROXY`.
@@ -31,6 +33,7 @@ pub(crate) fn classify(name: &str) -> Field {
         5 => pick(name, &[("proxy", Field::HopByHop)]),
         6 => pick(name, &[("expect", Field::Expect)]),
         7 => pick(name, &[("upgrade", Field::Upgrade)]),
+        8 => pick(name, &[("cdn-loop", Field::Loop)]),
         10 => pick(name, &[("connection", Field::Connection), ("keep-alive", Field::HopByHop)]),
         14 => look_alike(name, &[("content-length", Field::ContentLength), ("http2-settings", Field::HopByHop)]),
         15 => look_alike(name, &[("x-forwarded-for", Field::ForwardedFor)]),
@@ -123,6 +126,8 @@ pub(crate) struct Fields<'b> {
     /// Request headers that we replace with our own.
     pub(crate) ours: Positions,
     pub(crate) forwarded_for: bool,
+    /// How many proxies say in `CDN-Loop` that the request has passed them.
+    pub(crate) hops: usize,
     pub(crate) framing_look_alike: bool,
 }
 
@@ -155,6 +160,7 @@ impl<'b> Fields<'b> {
             Field::ForwardedFor => {
                 return self.add_ours(position, |fields| fields.forwarded_for = true);
             }
+            Field::Loop => return self.hops += list(header.value).count(),
             Field::Replaced => return self.ours.insert(position),
             Field::ContentLength => self.length.add(header.value),
             Field::TransferEncoding => self.coding.add(header.value),
@@ -233,11 +239,12 @@ fn is_routing(option: &[u8]) -> bool {
 }
 
 /// Headers for the final recipient, which Connection must not list (RFC 9110 §7.6.1).
-const END_TO_END: [&str; 25] = [
+const END_TO_END: [&str; 26] = [
     "accept",
     "age",
     "authorization",
     "cache-control",
+    "cdn-loop",
     "cookie",
     "date",
     "etag",
@@ -302,6 +309,7 @@ mod tests {
     fn connection_takes_out_what_it_may() {
         let rows = [
             ("close, X-Hop", "X-Hop", true),
+            ("CDN-Loop", "cdn-loop", false),
             ("x-hop ,close", "X-Hop", true),
             ("X-Forwarded-Host", "X-Forwarded-Host", false),
             ("cookie", "Cookie", false),

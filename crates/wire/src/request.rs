@@ -34,10 +34,15 @@ pub struct RequestHead<'h, 'b> {
     pub expect_continue: bool,
     /// The protocol in Upgrade, if `Connection: upgrade` asks for it and it may be forwarded (never `h2c`).
     pub upgrade: Option<&'b str>,
+    /// How many proxies it has passed, as `CDN-Loop` says (RFC 8586 §2); [`RequestHead::write`] adds us.
+    pub hops: usize,
     /// Headers that `write` omits.
     left_out: Positions,
     forwarded_for: bool,
 }
+
+/// Our name in `CDN-Loop`.
+const CDN_ID: &[u8] = b"pointsman";
 
 /// Changes to a head on its way to the instance.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +157,7 @@ fn judge<'h, 'b>(
         keep_alive: fields.keep_alive(version),
         expect_continue: judge_expectation(fields.expect, version, body)?,
         upgrade: upgrade(&fields, version, body),
+        hops: fields.hops,
         left_out: fields.hop.union(fields.ours),
         forwarded_for: fields.forwarded_for,
     })
@@ -214,16 +220,17 @@ fn judge_expectation(expect: Seen<'_>, version: Version, body: BodyLength) -> Re
     }
 }
 
-/// A server may ignore an Upgrade (RFC 9110 §7.8). Three kinds are forwarded as plain requests: an Upgrade with a body,
-/// a list of protocols, and a protocol that would hide requests from us or that we cannot agree to (`h2c`, `HTTP/2.0`,
-/// `TLS/1.0`).
+/// A server may ignore an Upgrade (RFC 9110 §7.8). Three kinds are forwarded as plain requests: a WebSocket with a body,
+/// which no client means (RFC 6455 §4.1), a list of protocols, and a protocol that would hide requests from us or that we
+/// cannot agree to (`h2c`, `HTTP/2.0`, `TLS/1.0`). Any other protocol may begin behind a body: Docker's `exec` does.
 fn upgrade<'b>(fields: &Fields<'b>, version: Version, body: BodyLength) -> Option<&'b str> {
     let Seen::Once(value) = fields.upgrade else {
         return None;
     };
     let bodiless = matches!(body, BodyLength::None | BodyLength::Length(0));
-    let asked = fields.options.upgrade && version == Version::Http11 && bodiless;
-    if asked { passable_protocol(value) } else { None }
+    let asked = fields.options.upgrade && version == Version::Http11;
+    let may_begin = asked && (bodiless || !value.eq_ignore_ascii_case(b"websocket"));
+    if may_begin { passable_protocol(value) } else { None }
 }
 
 /// The protocol, if it is a single one that may be forwarded.
@@ -284,7 +291,7 @@ impl RequestHead<'_, '_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
     }
 
-    /// One `X-Forwarded-For` line with the client's own values, then the client's address.
+    /// Our name in `CDN-Loop`, and one `X-Forwarded-For` line with the client's own values, then the client's address.
     fn write_forwarded(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if self.forwarded_for {
@@ -293,6 +300,8 @@ impl RequestHead<'_, '_> {
         out.extend_from_slice(forward.client.as_bytes());
         out.extend_from_slice(b"\r\n");
         push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+        // After what other proxies say there: several lines are one list (RFC 9110 §5.3).
+        push_header(out, "CDN-Loop", CDN_ID);
     }
 
     fn write_earlier_hops(&self, out: &mut Vec<u8>) {

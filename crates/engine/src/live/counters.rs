@@ -93,10 +93,10 @@ pub struct ServiceShared {
 pub struct InstanceShared {
     /// Counters, one set a worker.
     pub workers: Box<[Counters]>,
-    /// Whether it takes connections.
+    /// Whether it does its work.
     pub health: Health,
     /// How much of its `maxconn` is used.
-    pub slots: Slots,
+    pub slots: Arc<Slots>,
 }
 
 impl InstanceShared {
@@ -116,14 +116,21 @@ pub struct WorkerStats {
     pub accepted: Counter,
     /// Client connections refused for `limit/connections`.
     pub refused: Counter,
+    /// Client connections that wait for a request now.
+    pub idle: Counter,
+    /// Client connections that were idle and closed to make room for others.
+    pub evicted: Counter,
+    /// How many idle connections other workers ask this one to close: the one number of it that they write, at the limit.
+    asked: AtomicU64,
     pub(super) faults: [Counter; MAX_FAULTS],
 }
 
 /// Nothing counted yet.
 impl Default for WorkerStats {
     fn default() -> Self {
-        let [open, accepted, refused] = std::array::from_fn(|_| Counter::default());
-        Self { open, accepted, refused, faults: std::array::from_fn(|_| Counter::default()) }
+        let [open, accepted, refused, idle, evicted] = std::array::from_fn(|_| Counter::default());
+        let asked = AtomicU64::new(0);
+        Self { open, accepted, refused, idle, evicted, asked, faults: std::array::from_fn(|_| Counter::default()) }
     }
 }
 
@@ -133,6 +140,20 @@ impl WorkerStats {
         if let Some(counter) = self.faults.get(place) {
             counter.add(1);
         }
+    }
+
+    /// Another worker asks this one to close an idle connection. `false`: it has none that it was not asked for before.
+    pub(super) fn ask_for_room(&self) -> bool {
+        let has_more = self.idle.get() > self.asked.load(Relaxed);
+        if has_more {
+            self.asked.fetch_add(1, Relaxed);
+        }
+        has_more
+    }
+
+    /// How many idle connections other workers have asked for since the last time.
+    pub fn take_asked(&self) -> u64 {
+        if self.asked.load(Relaxed) == 0 { 0 } else { self.asked.swap(0, Relaxed) }
     }
 }
 

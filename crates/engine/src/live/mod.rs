@@ -3,7 +3,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `health` | whether an instance takes connections, and how many at once |
+//! | `health` | whether an instance does its work, how much at once, and who waits for it |
 //! | `counters` | what is counted, of whom |
 //! | `snapshot` | sums at one moment |
 //! | `registry` | all of it, from table to table |
@@ -14,6 +14,8 @@ mod registry;
 mod snapshot;
 
 pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
-pub use health::{Circuit, ConnectEvent, EjectionRules, Flip, FlipCount, Health, Room, Slots};
+pub use health::{
+    Asked, Circuit, EjectionRules, Flip, FlipCount, Health, HealthEvent, IdlePlace, Place, Rank, Room, Slots, Wanted,
+};
 pub use registry::Registry;
 pub use snapshot::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals, Working};

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 
 use super::counters::{InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
-use super::health::{Health, Slots};
+use super::health::{Asked, Health, Slots};
 use super::snapshot::{Addressed, InstanceStats, ServiceStats, Snapshot, Working};
+use crate::seldom::Seldom;
 
+/// Least time between two lines of the log about connections that cannot be accepted, in milliseconds.
+const UNACCEPTED: u64 = 60_000;
 /// How long counters of something that left the table are kept.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -22,7 +25,9 @@ pub struct Registry {
     epoch: Instant,
     faults: &'static [&'static str],
     workers: Box<[WorkerStats]>,
+    asked: Box<[Asked]>,
     known: Mutex<Known>,
+    unaccepted: Seldom,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +67,19 @@ impl Registry {
     #[expect(clippy::disallowed_methods, reason = "time begins here")]
     pub fn new(workers: usize, faults: &'static [&'static str]) -> Self {
         assert!(faults.len() <= MAX_FAULTS, "some faults would not be counted");
-        Self { epoch: Instant::now(), faults, workers: per_worker(workers), known: Mutex::default() }
+        Self {
+            epoch: Instant::now(),
+            faults,
+            workers: per_worker(workers),
+            asked: per_worker(workers),
+            known: Mutex::default(),
+            unaccepted: Seldom::new(UNACCEPTED),
+        }
+    }
+
+    /// The pace of the line about connections that cannot be accepted, of all workers.
+    pub fn unaccepted(&self) -> &Seldom {
+        &self.unaccepted
     }
 
     /// When it began: the zero of every coarse clock.
@@ -75,9 +92,20 @@ impl Registry {
         &self.workers[worker]
     }
 
+    /// What other workers ask this one for.
+    pub fn asked(&self, worker: usize) -> &Asked {
+        &self.asked[worker]
+    }
+
     /// Open client connections, all workers together.
     pub fn open(&self) -> u64 {
         self.workers.iter().map(|worker| worker.open.get()).sum()
+    }
+
+    /// Asks another worker to close an idle client connection. `false`: none has one.
+    pub fn ask_for_room(&self, asking: usize) -> bool {
+        let others = self.workers.iter().enumerate().filter(|(worker, _)| *worker != asking);
+        others.into_iter().any(|(_, worker)| worker.ask_for_room())
     }
 
     /// What is shared of a service, made when it is first asked for.
@@ -90,8 +118,8 @@ impl Registry {
         let workers = self.workers.len();
         let mut known = self.lock();
         let flips = Arc::clone(&known.service(service, workers).shared.flips);
-        let shared =
-            || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: Slots::default() };
+        let slots = || Arc::new(Slots::new(workers));
+        let shared = || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: slots() };
         let way = (instance.target.clone(), instance.tls);
         let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
         known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
@@ -117,6 +145,7 @@ impl Registry {
             services: known.stats(clock),
             connections_open: self.open(),
             connections_total: self.workers.iter().map(|worker| worker.accepted.get()).sum(),
+            connections_evicted: self.workers.iter().map(|worker| worker.evicted.get()).sum(),
             connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
             faults: self.faults(),
         }

@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub connections_open: u64,
     /// Client connections accepted.
     pub connections_total: u64,
+    /// Idle client connections closed to make room for others.
+    pub connections_evicted: u64,
     /// Client connections refused for `limit/connections`.
     pub connections_refused: u64,
     /// Requests answered or cut by us, by the fault's name.
@@ -80,6 +82,8 @@ pub struct ServiceStats {
     pub service: String,
     /// Its instances' numbers and what was answered without one.
     pub totals: Totals,
+    /// Requests or connections that wait for room now.
+    pub queued: u64,
     /// From the request's head to the response's last byte, or the length of a TCP connection.
     pub latency: Histogram,
     /// Its instances, by name.
@@ -94,6 +98,7 @@ impl ServiceStats {
             protocol: key.0,
             service: key.1.to_string(),
             totals: instances.iter().fold(own, |sum, instance| sum.plus(&instance.totals)),
+            queued: shared.room.queued(),
             latency: Histogram::read(&shared.latency),
             instances,
         }
@@ -109,7 +114,7 @@ pub struct InstanceStats {
     pub target: String,
     /// Its numbers.
     pub totals: Totals,
-    /// Whether it may get work: not taken out by connect failures.
+    /// Whether it may get work: not ejected.
     pub up: bool,
 }
 

@@ -74,7 +74,8 @@ impl Cache {
 type Sni = BTreeMap<Box<str>, BackendName>;
 
 fn is_routed_alike(before: &Arc<Service>, now: &Arc<Service>) -> bool {
-    Arc::ptr_eq(before, now) || order(before, now).is_eq() && before.entry == now.entry
+    let same = || before.entry == now.entry && before.instances.is_empty() == now.instances.is_empty();
+    Arc::ptr_eq(before, now) || order(before, now).is_eq() && same()
 }
 
 fn order(one: &Service, other: &Service) -> Ordering {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pointsman_table::{Capabilities, KeySet, Limits, compile};
+use pointsman_table::{Capabilities, KeySet, Limits, Names, Resolved, Target, compile};
 
 use super::super::model::{Address, Owner};
 use super::super::render::{Rendered, render, spare};
@@ -231,7 +231,7 @@ fn instances() {
         ("unix:/run/a'b#.sock", "server b unix@/run/a\\'b\\#.sock HEALTH"),
     ] {
         let mut world = World::of(&WEB).and(&[&format!("services/web/upstreams/b = {value}")]);
-        world.addresses.insert("known.test".into(), [10, 9, 9, 9].into());
+        world.addresses.insert(Target::Name("known.test".into(), 81), [10, 9, 9, 9].into());
         check(&world, &[expected]);
     }
     let world = World::of(&WEB).and(&["services/web/upstreams/b:c/ü = x", "services/web/upstreams/b ü = 10.0.0.2"]);
@@ -479,7 +479,7 @@ fn whose_servers_come_and_go() {
     ] {
         let mut world = World::of(&WEB).and(keys);
         world.shape.version.minor = minor;
-        world.addresses.insert("known.test".into(), [10, 0, 0, 9].into());
+        world.addresses.insert(Target::Name("known.test".into(), 80), [10, 0, 0, 9].into());
         assert_eq!(world.desired().0.backends["services:web"].elastic, elastic, "{keys:?} {minor}");
     }
 }
@@ -559,10 +559,30 @@ fn templates() {
 #[test]
 fn addresses_are_known_or_left_to_haproxy() {
     let mut world = World::of(&WEB).and(&["services/web/b = known.test", "services/web/c = other.test:81"]);
-    world.addresses.insert("known.test".into(), [10, 0, 0, 9].into());
+    world.addresses.insert(Target::Name("known.test".into(), 80), [10, 0, 0, 9].into());
     let (desired, _) = world.desired();
     let servers = &desired.backends["services:web"].servers;
     assert_eq!(servers[1].address, Address::Socket([10, 0, 0, 9].into(), 80));
     assert_eq!(servers[2].address, Address::Name("other.test".into(), 81));
     assert_eq!(servers[2].words()[..1], ["other.test:81"]);
+}
+
+/// Of several addresses the one that was chosen, as long as the name has it.
+#[test]
+fn names_that_are_known_come_with_the_table() {
+    let key_set = |keys: &[(&str, &str)]| {
+        let mut key_set = KeySet::default();
+        key_set.reset(1, keys.iter().map(|(key, value)| ((*key).into(), value.as_bytes().into())));
+        key_set
+    };
+    let keys = key_set(&[("services/web/domain", "shop.test"), ("services/web/a", "two.test:80")]);
+    let resolved = Resolved { addresses: [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()].into(), failure: None };
+    let names = Names::from([("two.test".into(), resolved)]);
+    let table = compile(&keys, None, &Limits { names: Some(Arc::new(names)), ..Limits::default() }).table;
+    for (chosen, expected) in [(None, 1), (Some(2), 2), (Some(9), 1)] {
+        let chosen = chosen.map(|last| (Target::Name("two.test".into(), 80), [10, 0, 0, last].into()));
+        let (desired, _) = desire(&table, &Held::new(), &chosen.into_iter().collect(), &Shape::sample());
+        let address = &desired.backends["services:web"].servers[0].address;
+        assert_eq!(*address, Address::Socket([10, 0, 0, expected].into(), 80));
+    }
 }

@@ -1,6 +1,6 @@
 //! One small configuration as a whole, as its readers see it; and many in a row, as the engine makes them.
 
-use pointsman_table::{Capabilities, Change, KeySet, Limits, compile};
+use pointsman_table::{Capabilities, Change, KeySet, Limits, Target, compile};
 
 use super::tests::World;
 use super::*;
@@ -58,7 +58,7 @@ fn a_cache_is_only_faster() {
         ("version", ""),
     ] {
         match step {
-            "addresses" => drop(world.addresses.insert("known.test".into(), [10, 9, 9, 9].into())),
+            "addresses" => drop(world.addresses.insert(Target::Name("known.test".into(), 80), [10, 9, 9, 9].into())),
             "version" => world.shape.version.minor = 4,
             "held" => {
                 let service = table.service(Protocol::Tcp, "db").unwrap();

@@ -15,8 +15,8 @@ pub(super) enum Event {
     Attempted(Box<Attempt>),
     /// HAProxy ended by itself: how.
     Died(String),
-    /// Names of instances were looked up.
-    Named(Addresses),
+    /// Addresses of instances were chosen.
+    Chosen(Addresses),
     /// A page wants fresh figures.
     FiguresWanted,
     /// All workers were asked for figures; these processes have ended.

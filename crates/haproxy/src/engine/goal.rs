@@ -1,13 +1,15 @@
 //! What HAProxy should serve: the newest table without what is held back, and the table that it serves so far. Asks
 //! HAProxy nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pointsman_table::{Problem, Table};
+use pointsman_table::{Bind, Problem, Table};
 use tokio::time::Instant;
 
 use crate::desire::{Cache, desire_cached};
 use crate::exclude::Excluded;
+use crate::frontend;
 use crate::hold::Served;
 use crate::model::{Addresses, Desired, Held};
 use crate::reloader::{Current, Order};
@@ -51,6 +53,11 @@ impl Goal {
         let held = self.excluded.held(&self.table, &self.served);
         let (desired, problems) = desire_cached(&mut self.cache, &self.table, &held, addresses, shape);
         (desired, held, problems)
+    }
+
+    /// The ports of TCP services that HAProxy is to open.
+    pub(super) fn ports(&self) -> BTreeSet<Bind> {
+        frontend::ports(&self.table, &self.excluded.held(&self.table, &self.served))
     }
 
     /// The order to load all of it.

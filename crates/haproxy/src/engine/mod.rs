@@ -93,7 +93,7 @@ impl Engine {
                 Event::Table(table) => self.take(stage, table).await,
                 Event::Attempted(attempt) => self.attempted(stage, *attempt).await,
                 Event::Died(how) => self.died(stage, &how),
-                Event::Named(addresses) => self.named(stage, addresses).await,
+                Event::Chosen(addresses) => self.chosen(stage, addresses).await,
                 Event::FiguresWanted => self.scrape(stage),
                 Event::Scraped(gone) => forget(stage, &gone),
                 Event::Tick => self.tick(stage).await,
@@ -115,7 +115,7 @@ impl Engine {
                 Err(_) => Event::Stop,
             },
             event = stage.event() => event,
-            addresses = resolver.looked_up() => Event::Named(addresses),
+            addresses = resolver.chosen() => Event::Chosen(addresses),
             event = figures.event() => event,
             _ = tick.tick() => Event::Tick,
         }
@@ -125,12 +125,12 @@ impl Engine {
         let now = Instant::now();
         self.goal.take(table, now);
         self.pace.changed(now);
-        self.resolver.first(&self.goal.table, now).await;
+        self.resolver.first(&self.goal.table).await;
         self.synced(stage.with_table()).await
     }
 
-    async fn named(&mut self, stage: Stage, addresses: Addresses) -> Stage {
-        match self.resolver.take(addresses, &self.goal.table) {
+    async fn chosen(&mut self, stage: Stage, addresses: Addresses) -> Stage {
+        match self.resolver.take(addresses) {
             true => self.synced(stage).await,
             false => stage,
         }
@@ -311,7 +311,7 @@ impl Engine {
             self.due.retry = now + RETRY;
             stage = self.retry(stage).await;
         }
-        self.resolver.tick(&self.goal.table, now);
+        self.resolver.tick(now);
         if now < self.due.audit {
             return stage;
         }
@@ -348,7 +348,9 @@ impl Engine {
         // Before anything is served there is nothing to tell but why.
         if stage.workers().is_some() || !self.reporter.failed.is_empty() {
             let excluded = self.goal.excluded.problems(&self.goal.table);
-            self.reporter.report(&self.goal.served.table, excluded).await;
+            let open = stage.workers().map(|workers| &workers.current.open);
+            let bound = open.into_iter().flatten().copied().chain(self.goal.ports()).collect();
+            self.reporter.report(&self.goal.served.table, excluded, bound).await;
         }
     }
 

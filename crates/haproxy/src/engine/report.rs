@@ -1,14 +1,15 @@
 //! What the engine tells the control loop: the table that is served, and every problem. Finds none itself.
 
+use std::collections::BTreeSet;
+
 use pointsman_engine::Applied;
-use pointsman_table::{Problem, Table};
+use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
 
 /// The problems of now, and what was told last.
 pub(super) struct Reporter {
     applied: mpsc::Sender<Applied>,
-    /// The generation of the table, and the problems.
-    last: Option<(u64, Vec<Problem>)>,
+    last: Option<Applied>,
     /// Keys that HAProxy cannot honour.
     pub(super) unsupported: Vec<Problem>,
     /// Why the newest configuration is not in force.
@@ -20,16 +21,21 @@ impl Reporter {
         Self { applied, last: None, unsupported: Vec::new(), failed: Vec::new() }
     }
 
-    /// Tells what is served and what is not, if that is news.
-    pub(super) async fn report(&mut self, served: &Table, excluded: impl Iterator<Item = Problem>) {
+    /// Tells what is served, what is not, and on which ports, if that is news.
+    pub(super) async fn report(
+        &mut self,
+        served: &Table,
+        excluded: impl Iterator<Item = Problem>,
+        bound: BTreeSet<Bind>,
+    ) {
         let mut problems: Vec<_> = excluded.chain(self.unsupported.iter().chain(&self.failed).cloned()).collect();
         problems.sort();
         problems.dedup();
-        let news = (served.generation(), problems);
+        let news = Applied::new(served, problems, bound);
         if self.last.as_ref() != Some(&news) {
             self.last = Some(news.clone());
             // The control loop ends only with the program.
-            let _ = self.applied.send(Applied::new(served, news.1)).await;
+            let _ = self.applied.send(news).await;
         }
     }
 }
@@ -49,12 +55,12 @@ mod tests {
         let problem = || Problem::of_setting(ProblemKind::Engine, "haproxy-template", "line 1".to_owned());
         let one = compile(&KeySet::default(), None, &Limits::default()).table;
         let two = compile(&KeySet::default(), Some(&one), &Limits::default()).table;
-        reporter.report(&one, empty()).await;
-        reporter.report(&one, empty()).await;
-        reporter.report(&one, once(problem())).await;
+        reporter.report(&one, empty(), BTreeSet::new()).await;
+        reporter.report(&one, empty(), BTreeSet::new()).await;
+        reporter.report(&one, once(problem()), BTreeSet::new()).await;
         reporter.failed.push(problem());
-        reporter.report(&one, once(problem())).await;
-        reporter.report(&two, once(problem())).await;
+        reporter.report(&one, once(problem()), BTreeSet::new()).await;
+        reporter.report(&two, once(problem()), BTreeSet::new()).await;
         drop(reporter);
         let mut news = Vec::new();
         while let Some(Applied { generation, problems, .. }) = told.recv().await {

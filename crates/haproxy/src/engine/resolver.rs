@@ -1,68 +1,63 @@
-//! The addresses of instances that are given by name: waits a moment for new names of a table, and looks all names up
-//! periodically beside the loop. Never changes what is served.
-
-use std::collections::BTreeSet;
+//! The addresses of instances whose host names have several: waits a moment for the choice when a table brings some, and
+//! chooses again periodically beside the loop. Never changes what is served.
 
 use pointsman_table::Table;
 use tokio::time::Instant;
 
 use super::errand::Errand;
 use crate::model::Addresses;
-use crate::resolve;
+use crate::resolve::{self, Ambiguous};
 
-/// What is known, and the lookup under way.
+/// What was chosen, and the choice under way.
 pub(super) struct Resolver {
     pub(super) addresses: Addresses,
-    /// Names of the newest table: each has had its moment.
-    asked: BTreeSet<Box<str>>,
+    /// What the newest table has: each has had its moment.
+    asked: Ambiguous,
     next: Instant,
-    lookup: Errand<Addresses>,
+    choice: Errand<Addresses>,
 }
 
 impl Resolver {
     pub(super) fn new(now: Instant) -> Self {
-        let (addresses, asked) = (Addresses::new(), BTreeSet::new());
-        Self { addresses, asked, next: now + resolve::AGAIN, lookup: Errand::default() }
+        let (addresses, asked) = (Addresses::new(), Ambiguous::new());
+        Self { addresses, asked, next: now + resolve::AGAIN, choice: Errand::default() }
     }
 
-    /// Waits a moment for the names that are new in this table.
-    pub(super) async fn first(&mut self, table: &Table, now: Instant) {
-        let mut names = resolve::names(table);
-        let asked = std::mem::replace(&mut self.asked, names.keys().cloned().collect());
-        // Once for each name: an unknown one must not hold up every later change.
-        names.retain(|name, _| !asked.contains(name));
-        self.addresses.extend(resolve::first(&names, &self.addresses).await);
-        if names.keys().any(|name| !self.addresses.contains_key(name)) {
-            self.next = now;
-        }
+    /// Waits a moment for what is new in this table.
+    pub(super) async fn first(&mut self, table: &Table) {
+        let all = resolve::ambiguous(table);
+        let asked = std::mem::replace(&mut self.asked, all);
+        // Once for each: one that accepts no connection must not hold up every later change.
+        let is_new = |target: &_, addresses: &_| asked.get(target) != Some(addresses);
+        let new = self.asked.iter().filter(|(target, addresses)| is_new(target, *addresses));
+        let new = new.map(|(target, addresses)| (target.clone(), addresses.clone())).collect();
+        self.addresses.extend(resolve::first(&new, &self.addresses).await);
+        self.addresses.retain(|target, _| self.asked.contains_key(target));
     }
 
-    /// Looks all names up again, if it is time.
-    pub(super) fn tick(&mut self, table: &Table, now: Instant) {
-        if now < self.next || !self.lookup.is_idle() {
+    /// Chooses for all again, if it is time.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if now < self.next || !self.choice.is_idle() {
             return;
         }
         self.next = now + resolve::AGAIN;
-        let (names, known) = (resolve::names(table), self.addresses.clone());
-        if !names.is_empty() {
-            self.lookup.start(async move { resolve::again(&names, &known).await });
+        if !self.asked.is_empty() {
+            let (asked, had) = (self.asked.clone(), self.addresses.clone());
+            self.choice.start(async move { resolve::again(&asked, &had).await });
         }
     }
 
-    /// Waits for the lookup under way.
-    pub(super) async fn looked_up(&mut self) -> Addresses {
-        self.lookup.finished().await
+    /// Waits for the choice under way.
+    pub(super) async fn chosen(&mut self) -> Addresses {
+        self.choice.finished().await
     }
 
-    /// Takes the answer of a lookup. Returns whether an address changed.
-    pub(super) fn take(&mut self, mut addresses: Addresses, table: &Table) -> bool {
-        // A table that came meanwhile may have brought names that were looked up on their own.
-        let names = resolve::names(table);
-        for (name, address) in self.addresses.iter().filter(|(name, _)| names.contains_key(*name)) {
-            addresses.entry(name.clone()).or_insert(*address);
-        }
-        let changed = self.addresses != addresses;
-        self.addresses = addresses;
-        changed
+    /// Takes a choice. Returns whether an address changed.
+    pub(super) fn take(&mut self, addresses: Addresses) -> bool {
+        // A table that came meanwhile may have other names, or other addresses for them.
+        let before = self.addresses.clone();
+        self.addresses.extend(addresses);
+        self.addresses.retain(|target, _| self.asked.contains_key(target));
+        self.addresses != before
     }
 }

@@ -66,6 +66,10 @@ impl<'a> Candidate<'a> {
         Some(Self { service, entry: service.http()?, backend })
     }
 
+    fn is_empty(&self) -> bool {
+        self.service.instances.is_empty()
+    }
+
     fn takes_any_host(&self) -> bool {
         !self.entry.paths.is_empty() && (self.entry.hosts.is_empty() || self.entry.either)
     }
@@ -121,7 +125,9 @@ impl<'a> Builder<'a> {
     }
 
     fn default_service(&mut self) {
-        if let Some(one) = self.candidates.iter().find(|one| one.entry.default) {
+        // The first of those that have instances, else the first. `min_by_key` takes the first of equals.
+        let default = self.candidates.iter().filter(|one| one.entry.default).min_by_key(|one| one.is_empty());
+        if let Some(one) = default {
             let route = Route { backend: one.backend.clone(), strip: 0, level: 0 };
             self.maps.rest.insert(DEFAULT.into(), route);
         }
@@ -131,7 +137,8 @@ impl<'a> Builder<'a> {
     fn build(&mut self, name: String, services: &[u32], host_matched: bool) -> Arc<str> {
         let mut scope = Scope::default();
         for &at in services {
-            scope.add(at, self.candidates[at as usize].entry, host_matched);
+            let one = &self.candidates[at as usize];
+            scope.add(at, one.entry, one.is_empty(), host_matched);
         }
         let id = if scope.has_patterns() { format!("{name}{HAS_PATTERNS}") } else { name };
         let candidates = self.candidates;

@@ -16,6 +16,8 @@ pub(super) struct Leaf {
     closeness: usize,
     /// The service's place among all.
     pub(super) service: u32,
+    /// Whether the service has no instances.
+    is_empty: bool,
     /// Bytes of the target to cut off.
     pub(super) strip: u32,
 }
@@ -23,9 +25,13 @@ pub(super) struct Leaf {
 impl Leaf {
     /// Precedence among rules for one host, as in the table's index.
     fn rank(&self) -> impl Ord + use<> {
-        (self.priority, self.closeness, Reverse(self.service), self.strip)
+        let gives_way = self.is_empty && self.closeness != EXPRESSION;
+        (self.priority, self.closeness, Reverse(gives_way), Reverse(self.service), self.strip)
     }
 }
+
+/// The closeness of an expression.
+const EXPRESSION: usize = 1;
 
 /// A prefix of lookup strings, and its target.
 type Key<'a> = (Cow<'a, str>, Leaf);
@@ -41,8 +47,8 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// Adds a service's rules. The rule for any path counts only where its host matched.
-    pub(super) fn add(&mut self, service: u32, entry: &'a HttpEntry, host_matched: bool) {
-        let leaf = Leaf { priority: entry.priority, closeness: 0, service, strip: 0 };
+    pub(super) fn add(&mut self, at: u32, entry: &'a HttpEntry, is_empty: bool, host_matched: bool) {
+        let leaf = Leaf { priority: entry.priority, closeness: 0, service: at, is_empty, strip: 0 };
         if host_matched && (entry.either || entry.paths.is_empty()) {
             self.bare = self.bare.into_iter().chain([leaf]).max_by_key(Leaf::rank);
         }
@@ -53,7 +59,9 @@ impl<'a> Scope<'a> {
 
     fn add_path(&mut self, path: &'a PathRule, leaf: Leaf) {
         if let PathRule::Pattern(pattern) = path {
-            return self.patterns.extend(translate(pattern).map(|pattern| (pattern, Leaf { closeness: 1, ..leaf })));
+            return self
+                .patterns
+                .extend(translate(pattern).map(|pattern| (pattern, Leaf { closeness: EXPRESSION, ..leaf })));
         }
         let text = path.text();
         let leaf = Leaf { closeness: 2 + text.len(), ..leaf };
@@ -79,9 +87,11 @@ impl<'a> Scope<'a> {
     /// Expressions over this scope, best first.
     pub(super) fn patterns(&self, id: &str) -> Vec<(Box<str>, Leaf)> {
         let mut patterns: Vec<_> = self.patterns.iter().collect();
-        patterns.sort_by_key(|(_, leaf)| Reverse(leaf.rank()));
+        // Of services with the same expression only the first counts: among different ones the name decides alone.
+        patterns.sort_by_key(|(_, leaf)| (Reverse(leaf.priority), leaf.is_empty, leaf.service));
         let mut known = HashSet::new();
         patterns.retain(|(expression, _)| known.insert(expression));
+        patterns.sort_by_key(|(_, leaf)| Reverse(leaf.rank()));
         patterns.into_iter().map(|(expression, leaf)| (expression.over(id).into(), *leaf)).collect()
     }
 

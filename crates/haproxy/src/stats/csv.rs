@@ -91,6 +91,8 @@ pub(super) struct Row<'a> {
     pub(super) address: Cow<'a, str>,
     /// Sessions now.
     pub(super) current: u64,
+    /// Requests that wait for room now.
+    pub(super) queued: u64,
     /// For a server: it gets work.
     pub(super) up: bool,
     pub(super) counts: Counts,
@@ -117,6 +119,7 @@ struct StatColumns {
     server: usize,
     kind: usize,
     current: usize,
+    queued: Option<usize>,
     status: usize,
     address: Option<usize>,
     counters: [Option<usize>; COUNTERS.len()],
@@ -131,6 +134,7 @@ impl StatColumns {
             server: must("svname")?,
             kind: must("type")?,
             current: must("scur")?,
+            queued: find("qcur"),
             status: must("status")?,
             address: find("addr"),
             counters: COUNTERS.map(find),
@@ -150,6 +154,7 @@ impl StatColumns {
             kind,
             counts: Counts(self.counters.map(|at| at.map_or(0, |at| number(&take(at))))),
             current: number(&take(self.current)),
+            queued: self.queued.map_or(0, |at| number(&take(at))),
             up: is_up(&take(self.status)),
             proxy: take(self.proxy),
             server: take(self.server),

@@ -60,6 +60,8 @@ struct WorkerAnswer {
 #[derive(Debug, Default)]
 struct Now {
     active: u64,
+    /// Waiting for room, in the service's queue or an instance's.
+    queued: u64,
     /// By instance: sessions now, and whether it gets work.
     instances: HashMap<Box<str>, (u64, bool)>,
 }
@@ -128,6 +130,7 @@ impl Tally {
         let sum = self.services.entry(key.clone()).or_insert_with(|| ServiceSum::new(now));
         let service = worker.services.entry(key).or_default();
         sum.seen = now;
+        service.queued += row.queued;
         if row.kind == Kind::Backend {
             sum.counts.add(new);
             service.active = row.current;
@@ -158,6 +161,7 @@ impl Tally {
             connections_open: self.workers.iter().map(|worker| worker.open).sum(),
             connections_total: self.frontends.get(Field::Connections),
             // HAProxy refuses none: they wait in the listening queue.
+            connections_evicted: 0,
             connections_refused: 0,
             faults: self.faults(),
         }
@@ -190,6 +194,7 @@ impl Tally {
             protocol: key.0,
             service: key.1.to_string(),
             totals: Totals { requests: sum.requests(key.0), active, ..sum.counts.totals() },
+            queued: now.iter().map(|now| now.queued).sum(),
             latency: Histogram::default(),
             instances: sum.instances.iter().map(|(name, sum)| instance(name, sum)).collect(),
         }

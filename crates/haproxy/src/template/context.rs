@@ -173,7 +173,11 @@ impl<'a> Place<'a> {
     fn new(instance: &'a Instance) -> Self {
         let (target, address, port) = match &instance.target {
             Target::Socket(socket) => (socket.to_string(), Some(socket.ip().to_string()), Some(socket.port())),
-            Target::Name(name, port) => (format!("{name}:{port}"), Some(name.to_string()), Some(*port)),
+            // HAProxy must not look up names itself: it would not be judged where they lead.
+            Target::Name(name, port) => match instance.resolved.first() {
+                Some(socket) => (socket.to_string(), Some(socket.ip().to_string()), Some(*port)),
+                None => (format!("{name}:{port}"), Some(name.to_string()), Some(*port)),
+            },
             Target::Unix(path) => (format!("unix@{}", path.display()), None, None),
         };
         Self {

@@ -2,16 +2,21 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Balance, Config};
+use pointsman_table::{Balance, Config, TooLong};
 use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead};
 
 use crate::fault::Fault;
+use crate::net::buffer::Size;
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::checkout::{Reuse, Want};
 use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
+
+/// How many proxies a request may have passed: more is a loop through several balancers or names, which no check of one
+/// balancer's keys can find. The HAProxy engine has the same limit.
+const MOST_HOPS: usize = 16;
 
 /// What a head leads to.
 #[derive(Debug)]
@@ -114,13 +119,18 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(head.target)) {
         return Decision::Health;
     }
-    let Some(route) = view.table.route(head.host, head.target) else {
-        return Decision::Refuse(Fault::NoRoute);
+    if head.hops >= MOST_HOPS {
+        return Decision::Refuse(Fault::Loop);
+    }
+    let route = match view.table.find(head.host, head.target) {
+        Ok(Some(route)) => route,
+        Ok(None) => return Decision::Refuse(Fault::NoRoute),
+        Err(TooLong) => return Decision::Refuse(Fault::TargetTooLong),
     };
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let mut held = worker.buffers.take_head();
+    let mut held = worker.buffers.take(Size::Head);
     head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto: "http" }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),

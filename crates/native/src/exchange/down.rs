@@ -16,24 +16,25 @@ use super::sides::{Sink, Source, pump};
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
-use crate::net::watch::Watch;
-use crate::pool::view::InstanceLive;
+use crate::net::pace::Pace;
+use crate::net::watch::{LongWait, Watch};
+use crate::pool::checkout::succeeded;
+use crate::pool::view::Reached;
 use crate::record::Meter;
-
-/// How many interim (1xx) responses may come before the final one.
-const INTERIM: usize = 32;
 
 /// A response on its way down.
 #[derive(Debug)]
 pub(crate) struct Down<'a> {
     pub(crate) cx: &'a Cx<'a>,
     pub(crate) plan: &'a Plan,
-    pub(crate) instance: &'a InstanceLive,
+    pub(crate) instance: Reached<'a>,
     pub(crate) progress: &'a Progress<'a>,
     /// What the client is to be told, and how.
     pub(crate) side: ClientSide,
     pub(crate) source: Source<'a>,
     pub(crate) sink: Sink<'a>,
+    /// A read left the response incomplete, and that was acknowledged at once.
+    pub(crate) acknowledged: bool,
 }
 
 /// How a response ended that was not cut.
@@ -84,8 +85,14 @@ impl Down<'_> {
     /// The instance's faults, and [`Fault::ClientGone`]. [`Progress::answer`] tells what the client got before.
     pub(crate) async fn run(mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
-            Ok(Some(head)) => self.body(head).await,
-            Ok(None) => self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched),
+            Ok(Some(head)) => {
+                succeeded(&self.plan.live, self.instance.live);
+                self.body(head).await
+            }
+            Ok(None) => {
+                succeeded(&self.plan.live, self.instance.live);
+                self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
+            }
             Err(fault) => Err(fault),
         };
         self.sink.release(&self.cx.worker.buffers);
@@ -93,10 +100,12 @@ impl Down<'_> {
     }
 
     /// Reads until the final head is in the sink. `None`: it is 101.
+    ///
+    /// An interim response renews the instance's time, as HAProxy has it; all of them together have the time of a tunnel.
     async fn head(&mut self) -> Result<Option<Final>, Fault> {
         let limits = head_limits(&self.cx.globals.config);
-        let mut interim = 0;
         let mut progress = HeadProgress::default();
+        let mut until = None;
         loop {
             let Source::Http1 { input, .. } = &self.source;
             let ready = progress.ready(input.unread(), limits);
@@ -105,9 +114,11 @@ impl Down<'_> {
                     Read::Bytes => self.progress.set_answer(Answer::Heard),
                     Read::Closed | Read::Broken => return Err(Fault::NoAnswer),
                 },
-                Judged::Interim if interim == INTERIM => return Err(Fault::NoAnswer),
                 Judged::Interim => {
-                    interim += 1;
+                    let tunnel = self.plan.live.service.timeouts.tunnel;
+                    if *until.get_or_insert_with(|| self.cx.deadline.after(tunnel)) <= self.cx.deadline.now() {
+                        return Err(Fault::ServerTimeout);
+                    }
                     self.pass_on(Answer::Interim).await?;
                     // It is whole: a fault may still be answered.
                     self.progress.set_answer(Answer::Heard);
@@ -121,15 +132,19 @@ impl Down<'_> {
     }
 
     async fn read(&mut self) -> Result<Read, Fault> {
+        self.acknowledge();
         let Self { cx, plan, instance, progress, source, sink, .. } = self;
-        let (deadline, server) = (cx.deadline, plan.live.service.timeouts.server);
+        let deadline = cx.deadline;
+        let pace = Pace::new(deadline, progress.moved(), plan.live.service.timeouts.server);
+        let wait = LongWait::new(deadline);
         let (client, mut watch) = (sink.socket(), Watch::default());
-        let read = poll_fn(|context| match pin!(source.fill(&cx.worker.buffers)).poll(context) {
+        let read = poll_fn(|context| match pin!(source.fill_at(&pace, &cx.worker.buffers)).poll(context) {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
+            Poll::Pending if !wait.is_long() => Poll::Pending,
             Poll::Pending => progress.guard.poll_left(client, &mut watch, context).map(Err),
         });
-        let late = || deadline.later(progress.moved(), server).min(instance.expires()).min(progress.abandoned());
-        match deadline.watched(late, read).await {
+        let late = || pace.late().min(instance.expires()).min(progress.abandoned());
+        match deadline.looking(|| wait.look(pace.every()), late, read).await {
             Ok(Err(left)) => Err(left.into()),
             Ok(Ok(Ok(0))) => Ok(Read::Closed),
             Ok(Ok(Ok(_))) => Ok(Read::Bytes),
@@ -138,6 +153,15 @@ impl Down<'_> {
             Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
         }
+    }
+
+    /// Acknowledges what has come of the response, if more must come: once, which costs a long response nothing.
+    fn acknowledge(&mut self) {
+        let begun = self.progress.answer() != Answer::Awaited;
+        if begun && !self.acknowledged {
+            self.source.acknowledge();
+        }
+        self.acknowledged = begun;
     }
 
     /// Judges a head and writes it anew. The sink gets its memory here, when there is something to put in it.
@@ -183,6 +207,7 @@ impl Down<'_> {
     /// Moves the body, the head in front of its first bytes.
     async fn body(&mut self, mut head: Final) -> Result<Answered, Fault> {
         loop {
+            self.sink.prepare(&self.cx.worker.buffers);
             let mut moved = pump(&mut self.source, &mut self.sink).map_err(|_| Fault::BadResponseBody)?;
             if moved == Moved::More && self.sink.is_empty() {
                 moved = self.more(&mut head).await?;
@@ -199,11 +224,12 @@ impl Down<'_> {
 
     /// Reads more of the body. A close ends it only where its framing says so.
     async fn more(&mut self, head: &mut Final) -> Result<Moved, Fault> {
-        self.source.grow_for_bulk(&self.cx.worker.buffers);
+        self.sink.release(&self.cx.worker.buffers);
         self.progress.set_moved(self.cx.deadline.now());
         match self.read().await? {
             Read::Bytes => Ok(Moved::More),
             Read::Closed if self.source.may_close() => {
+                self.sink.prepare(&self.cx.worker.buffers);
                 self.sink.end_body();
                 head.keep_instance = false;
                 Ok(Moved::Done)
@@ -224,7 +250,7 @@ impl Down<'_> {
         }
         let flush = self.sink.flush(self.cx.deadline, self.cx.globals.config.timeouts.client);
         let (count, sent) = self.progress.guard.unless_told(pin!(flush)).await?;
-        Meter::of(self.instance).down(count);
+        Meter::of(self.instance.live).down(count);
         if sent.is_err() && self.plan.live.service.finishes_abandoned() && answer != Answer::Begun(101) {
             self.progress.abandon(self.cx.deadline.after(self.plan.live.service.timeouts.tunnel));
             return Ok(());

@@ -6,13 +6,14 @@ use super::context::Cx;
 use super::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
+use crate::net::buffer::Size;
 use crate::net::send::send;
 
 /// Answers with a fault's status. `whole`: nothing of the request is left to come.
 pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, whole: bool) -> After {
     cx.record.fault = Some(fault);
     let Some(status) = fault.facts().status else {
-        return After::Reset;
+        return After::cut_by(fault);
     };
     let globals = std::rc::Rc::clone(&cx.globals);
     let own = globals.config.errors.iter().find(|(of, _)| *of == status);
@@ -31,7 +32,7 @@ pub(crate) async fn say(
     let Downstream::Http1(client) = downstream;
     let side = client.side;
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
-    let mut answer = cx.worker.buffers.take();
+    let mut answer = cx.worker.buffers.take(Size::Head);
     Answer { status, body, keep_alive, head_request: side.head_request }.write(&mut answer);
     let sent = send(cx.deadline, cx.globals.config.timeouts.client, &mut client.stream, &answer).await;
     cx.worker.buffers.give(answer);

@@ -42,14 +42,14 @@ use self::sides::{Downstream, split_link};
 use self::up::Up;
 use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
-use crate::net::buffer::Input;
+use crate::net::buffer::{Input, Size};
 use crate::net::send::send;
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
 use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::Tried;
 use crate::record::Meter;
-use crate::relay::{End, Relay};
+use crate::relay::Relay;
 
 /// How an attempt ended that met no fault.
 enum Done {
@@ -58,7 +58,7 @@ enum Done {
     /// The client left, and its request was finished all the same. `reusable`: as above.
     Abandoned { reusable: bool },
     /// It became a tunnel, and that is over.
-    Tunnel(End),
+    Tunnel,
 }
 
 /// Serves one request, whatever happens to it.
@@ -67,7 +67,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
     let after = match decision {
         Decision::Forward(mut plan) => {
             cx.record.service = Some(Rc::clone(&plan.live));
-            let after = attempts(&mut cx, &plan, &mut downstream, whole).await;
+            let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
             cx.worker.buffers.give(std::mem::take(&mut plan.held));
             after
         }
@@ -79,7 +79,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
 }
 
 /// Tries once, and once more when the first connection closed without a byte of an answer and nothing was lost by it.
-async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
+async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
     let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
     let mut tried = Tried::default();
     let mut want = plan.want(progress.sent(), &progress.guard);
@@ -95,11 +95,17 @@ async fn attempts(cx: &mut Cx<'_>, plan: &Plan, downstream: &mut Downstream<'_>,
             Err(fault) => return refuse(cx, downstream, fault, progress.sent().is_whole()).await,
         };
         progress.begin_attempt(plan.login);
-        match attempt(cx, plan, downstream, &mut checked_out, &progress).await {
+        let outcome = attempt(cx, plan, downstream, &mut checked_out, &progress).await;
+        if let Err(fault) = outcome
+            && !progress.is_answered()
+        {
+            checked_out.unanswered(fault, progress.answer() == Answer::Awaited, cx.deadline.now());
+        }
+        match outcome {
             Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
                 cx.record.repeat(checked_out.instance());
                 if !checked_out.reused && plan.live.instances.len() > 1 {
-                    tried.add(checked_out.index());
+                    tried.add(checked_out.instance().id);
                 }
                 want.reuse = Reuse::Never;
             }
@@ -120,13 +126,18 @@ async fn check_out(
     let Downstream::Http1(client) = downstream;
     let (client, guard) = (client.stream.socket(), want.guard);
     if let Some((login, index)) = cx.logins.take(&plan.live) {
-        return guard.during(client, pin!(login.checkout(&plan.live, index, guard, cx.deadline))).await;
+        // Boxed, as few requests have one.
+        return guard.during(client, Box::pin(login.checkout(&plan.live, index, guard, cx.deadline)).as_mut()).await;
     }
     let mut gave_way = false;
     loop {
         let checkout = pin!(checkout(&cx.worker.home, &plan.live, want, tried, cx.deadline));
         match guard.during(client, checkout).await {
-            Err(Fault::Full) if !gave_way && make_way(cx, plan, guard) => gave_way = true,
+            Err(Fault::Full) if !gave_way && make_way(cx, plan, guard) => {
+                gave_way = true;
+                // What is given up is free when that task has run.
+                tokio::task::yield_now().await;
+            }
             checked_out => return checked_out,
         }
     }
@@ -172,11 +183,10 @@ async fn settle(
             }
             After::Reset
         }
-        Ok(Done::Tunnel(End::Done)) => After::Close,
-        Ok(Done::Tunnel(End::Broken)) => After::Reset,
+        Ok(Done::Tunnel) => After::Close,
         Err(fault) if progress.begun() => {
             cx.record.fault = Some(fault);
-            After::Reset
+            After::cut_by(fault)
         }
         Err(fault) => refuse(cx, downstream, fault, progress.sent().is_whole()).await,
     }
@@ -187,14 +197,14 @@ fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
     match (login || checked_out.private, after) {
         (false, _) => checked_out.keep(&cx.worker.home, cx.deadline.now()),
         (true, After::Keep) => cx.logins.keep(checked_out.keep_private()),
-        (true, After::Close | After::Linger | After::Reset) => {}
+        (true, After::Close | After::Linger | After::Reset | After::Abort) => {}
     }
 }
 
 /// One attempt on one connection.
 async fn attempt(
     cx: &Cx<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
     progress: &Progress<'_>,
@@ -207,11 +217,16 @@ async fn attempt(
     }
     // It owes an answer from now on, however long it took to read.
     progress.set_moved(cx.deadline.now());
-    Meter::of(instance).up(plan.held.len());
-    let mut input = Input::default();
+    Meter::of(instance.live).up(plan.held.len());
+    let mut input = Input::new(Size::Page);
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
-        Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &input).await)),
+        // The instance took no more of the body, or the client broke it off: no bytes can follow it.
+        Ok(Answered::Switched) if !progress.sent().is_whole() => Err(Fault::NoAnswer),
+        Ok(Answered::Switched) => {
+            tunnel(cx, plan, downstream, checked_out, &mut input).await;
+            Ok(Done::Tunnel)
+        }
         Ok(Answered::Complete { keep_client, keep_instance }) => {
             let whole = progress.sent().is_whole();
             let reusable = keep_instance && whole && input.unread().is_empty();
@@ -259,23 +274,32 @@ async fn move_both(
     let (from_instance, to_instance) = split_link(link, input, &mut body, plan.writer);
     let side = downstream.side();
     let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
-    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client };
+    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
     if progress.sent().is_whole() {
         return down.run().await;
     }
     let deadline = cx.worker.timers.deadline();
-    let meter = Meter::of(instance);
-    let up = Up { cx, plan, meter, deadline: &deadline, progress, source: from_client, sink: to_instance };
+    let meter = Meter::of(instance.live);
+    let up = Up {
+        cx,
+        plan,
+        meter,
+        deadline: &deadline,
+        progress,
+        source: from_client,
+        sink: to_instance,
+        acknowledged: false,
+    };
     race(Box::pin(up.run()), down.run()).await
 }
 
-/// Ends with the response, or when the client fails to deliver its request.
+/// Ends with the response, or when the client fails to deliver its request. A tunnel begins behind the request's body.
 async fn race(
     up: impl Future<Output = Result<(), Fault>> + Unpin,
     down: impl Future<Output = Result<Answered, Fault>>,
 ) -> Result<Answered, Fault> {
-    let mut up = Some(up);
-    let mut down = pin!(down);
+    let (mut up, mut down) = (Some(up), pin!(down));
+    let mut switched = false;
     poll_fn(|context| {
         if let Some(upload) = &mut up
             && let Poll::Ready(uploaded) = pin!(upload).poll(context)
@@ -285,7 +309,13 @@ async fn race(
                 return Poll::Ready(Err(fault));
             }
         }
-        down.as_mut().poll(context)
+        if !switched {
+            match down.as_mut().poll(context) {
+                Poll::Ready(Ok(Answered::Switched)) => switched = true,
+                answered => return answered,
+            }
+        }
+        if up.is_none() { Poll::Ready(Ok(Answered::Switched)) } else { Poll::Pending }
     })
     .await
 }
@@ -293,18 +323,16 @@ async fn race(
 /// After 101: bytes both ways until both sides are done.
 async fn tunnel(
     cx: &Cx<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
-    from_instance: &Input,
-) -> End {
+    from_instance: &mut Input,
+) {
     let Downstream::Http1(client) = downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
     let idle = plan.live.service.timeouts.tunnel;
     let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
-    let end = Box::pin(relay.run(&mut client.stream, client.input.unread(), stream, from_instance.unread())).await;
-    if end == End::Broken {
-        stream.reset_on_close();
-    }
-    end
+    // A tunnel may last for days, and needs nothing of the head any more.
+    cx.worker.buffers.give(std::mem::take(&mut plan.held));
+    Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await;
 }

@@ -105,14 +105,19 @@ impl<'w> Progress<'w> {
         self.abandoned.get() < u64::MAX
     }
 
+    /// Whether the final response has begun.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.answer.get(), Answer::Begun(_))
+    }
+
     /// Whether what the client was sent would be incomplete if nothing followed.
     pub(crate) fn begun(&self) -> bool {
         matches!(self.answer.get(), Answer::Interim | Answer::Begun(_))
     }
 
     /// When the request last moved, coarse time; `u64::MAX` while the client is awaited.
-    pub(crate) fn moved(&self) -> u64 {
-        self.moved.get()
+    pub(crate) fn moved(&self) -> &Cell<u64> {
+        &self.moved
     }
 
     /// The request moved, or the client is awaited (`u64::MAX`): meanwhile the instance owes nothing.

@@ -6,15 +6,18 @@
 //!                     <── Sink <── Source ──                     down
 //! ```
 
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use pointsman_wire::{BadBody, BodyReader, BodyWriter, Trailers};
 
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{Client, ClientSide};
-use crate::net::buffer::{Buffers, Input};
+use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
+use crate::net::pace::Pace;
 use crate::net::send::send;
 use crate::net::stream::{ReadHalf, Socket, WriteHalf};
 use crate::pool::checkout::Link;
@@ -40,7 +43,7 @@ pub(crate) enum Source<'a> {
 #[derive(Debug)]
 pub(crate) enum Sink<'a> {
     /// An HTTP/1 connection, and bytes in its framing that were not sent yet.
-    Http1 { to: WriteHalf<'a>, body: BodyWriter, output: Vec<u8> },
+    Http1 { to: WriteHalf<'a>, body: BodyWriter, output: Vec<u8>, size: Size },
 }
 
 impl Downstream<'_> {
@@ -55,7 +58,7 @@ impl Downstream<'_> {
         let Self::Http1(client) = self;
         let (from, to) = client.stream.split();
         let source = Source::Http1 { from, input: &mut client.input, body: &mut client.body };
-        (source, Sink::Http1 { to, body, output: Vec::new() })
+        (source, Sink::Http1 { to, body, output: Vec::new(), size: Size::Page })
     }
 }
 
@@ -68,7 +71,7 @@ pub(crate) fn split_link<'a>(
 ) -> (Source<'a>, Sink<'a>) {
     let Link::Http1(stream) = link;
     let (from, to) = stream.split();
-    (Source::Http1 { from, input, body }, Sink::Http1 { to, body: writer, output: Vec::new() })
+    (Source::Http1 { from, input, body }, Sink::Http1 { to, body: writer, output: Vec::new(), size: Size::Page })
 }
 
 impl Source<'_> {
@@ -84,10 +87,23 @@ impl Source<'_> {
         input.fill(from, buffers).await
     }
 
-    /// Before the next read of a long body: a larger buffer makes fewer reads.
-    pub(crate) fn grow_for_bulk(&mut self, buffers: &Buffers) {
-        let Self::Http1 { input, .. } = self;
-        input.grow_for_bulk(buffers);
+    /// Reads once. Meanwhile the other side is looked at: it may still be reading what it was sent.
+    pub(crate) async fn fill_at(&mut self, pace: &Pace<'_>, buffers: &Buffers) -> io::Result<usize> {
+        poll_fn(|context| {
+            let filled = pin!(self.fill(buffers)).poll(context);
+            let Self::Http1 { from, .. } = self;
+            if filled.is_pending() {
+                pace.look(from);
+            }
+            filled
+        })
+        .await
+    }
+
+    /// Before a read that should bring the rest of a message: its sender may hold that back until it hears of us.
+    pub(crate) fn acknowledge(&self) {
+        let Self::Http1 { from, .. } = self;
+        from.acknowledge();
     }
 
     /// Whether the end of the stream may end the body.
@@ -98,11 +114,11 @@ impl Source<'_> {
 }
 
 impl Sink<'_> {
-    /// Takes the memory that the first bytes need.
+    /// Takes the memory that bytes need.
     pub(crate) fn prepare(&mut self, buffers: &Buffers) {
-        let Self::Http1 { output, .. } = self;
+        let Self::Http1 { output, size, .. } = self;
         if output.capacity() == 0 {
-            *output = buffers.take();
+            *output = buffers.take(*size);
         }
     }
 
@@ -139,9 +155,12 @@ impl Sink<'_> {
         (count, sent)
     }
 
-    /// Gives the memory back.
+    /// Gives the memory back: everything was sent, or nothing more will be.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
-        let Self::Http1 { output, .. } = self;
+        let Self::Http1 { output, size, .. } = self;
+        if output.capacity() > ROOM {
+            *size = Size::Large;
+        }
         buffers.give(std::mem::take(output));
     }
 }

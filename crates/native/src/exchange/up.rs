@@ -22,6 +22,8 @@ pub(crate) struct Up<'a> {
     pub(crate) progress: &'a Progress<'a>,
     pub(crate) source: Source<'a>,
     pub(crate) sink: Sink<'a>,
+    /// A read left the body incomplete, and that was acknowledged at once.
+    pub(crate) acknowledged: bool,
 }
 
 impl Up<'_> {
@@ -31,10 +33,8 @@ impl Up<'_> {
     /// The client's faults: [`Fault::BadRequestBody`], [`Fault::BodyTimeout`], [`Fault::ClientGone`]; and
     /// [`Fault::ServerTimeout`] when the instance stopped reading.
     pub(crate) async fn run(mut self) -> Result<(), Fault> {
-        let buffers = &self.cx.worker.buffers;
-        self.sink.prepare(buffers);
         let moved = self.move_all().await;
-        self.sink.release(buffers);
+        self.sink.release(&self.cx.worker.buffers);
         moved
     }
 
@@ -43,6 +43,7 @@ impl Up<'_> {
             if self.source.has_unread() {
                 self.progress.streamed();
             }
+            self.sink.prepare(&self.cx.worker.buffers);
             let moved = pump(&mut self.source, &mut self.sink).map_err(Fault::BadRequestBody)?;
             if !self.pass_on().await? {
                 return Ok(());
@@ -53,7 +54,8 @@ impl Up<'_> {
                     return Ok(());
                 }
                 Moved::Full => {}
-                Moved::More => self.read().await?,
+                Moved::More if self.read().await? => {}
+                Moved::More => return Ok(()),
             }
         }
     }
@@ -73,16 +75,22 @@ impl Up<'_> {
         }
     }
 
-    async fn read(&mut self) -> Result<(), Fault> {
+    /// `false`: the client sends no more.
+    async fn read(&mut self) -> Result<bool, Fault> {
+        if !std::mem::replace(&mut self.acknowledged, true) {
+            self.source.acknowledge();
+        }
         let buffers = &self.cx.worker.buffers;
-        self.source.grow_for_bulk(buffers);
+        self.sink.release(buffers);
         let read = self.source.fill(buffers);
         // While the client is awaited, the instance owes nothing.
         self.progress.set_moved(u64::MAX);
         let read = self.deadline.within(self.cx.globals.config.timeouts.client, read).await;
         self.progress.set_moved(self.deadline.now());
         match read {
-            Ok(Ok(1..)) => Ok(()),
+            Ok(Ok(1..)) => Ok(true),
+            // It has its answer, or is about to: a body that it does not finish changes nothing of that.
+            Ok(Ok(0)) | Err(_) if self.progress.begun() => Ok(false),
             Ok(Ok(0) | Err(_)) => Err(Fault::ClientGone),
             Err(_) => Err(Fault::BodyTimeout),
         }

@@ -1,19 +1,21 @@
 //! A client's HTTP/1 connection between its requests. Serves nothing, counts nothing.
 
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
 use pointsman_wire::{BodyLength, BodyReader, RequestHead, Version};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
-use crate::net::buffer::{Buffers, Input};
+use crate::fault::Fault;
+use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
+use crate::net::send::settle;
 use crate::net::stream::Stream;
 
-/// What an unfinished request may still send after our last answer, bytes, and for how long: enough for the client to
-/// read the answer before a reset could take it away.
-const LINGER_BYTES: usize = 256 * 1024;
-const LINGER: Duration = Duration::from_secs(2);
+/// For how long an unfinished request may still be sent after our last answer, and how long without a byte.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_QUIET: Duration = Duration::from_secs(5);
 
 /// A client's connection.
 #[derive(Debug)]
@@ -53,44 +55,62 @@ pub(crate) enum After {
     Close,
     /// It is over, and the client may still be sending: let it read our answer first.
     Linger,
-    /// It is over in the middle of an answer: the client must see that it is incomplete.
+    /// It is over in the middle of an answer: the client gets what was written, and must see that it is incomplete.
     Reset,
+    /// The same, and its place is needed at once.
+    Abort,
+}
+
+impl After {
+    /// After a fault that the client is not told of, or in the middle of an answer.
+    pub(crate) fn cut_by(fault: Fault) -> Self {
+        if fault == Fault::GaveWay { Self::Abort } else { Self::Reset }
+    }
 }
 
 impl Client {
     pub(crate) fn new(stream: Stream) -> Self {
         let body = BodyReader::new(BodyLength::None, 0);
-        Self { stream, input: Input::default(), body, side: ClientSide::UNKNOWN }
+        Self { stream, input: Input::new(Size::Head), body, side: ClientSide::UNKNOWN }
     }
 
     /// Ends the connection.
     pub(crate) async fn end(&mut self, after: After, buffers: &Buffers, deadline: &Deadline) {
+        self.input.discard(buffers);
         match after {
             After::Keep | After::Close => {}
-            After::Linger => self.linger(buffers, deadline).await,
-            After::Reset => self.stream.reset_on_close(),
+            // Boxed: their memory would be every idle connection's.
+            After::Linger => Box::pin(self.linger(buffers, deadline)).await,
+            After::Reset => {
+                Box::pin(settle(deadline, [&mut self.stream])).await;
+                self.stream.reset_on_close();
+            }
+            After::Abort => self.stream.reset_on_close(),
         }
-        self.input.discard(buffers);
     }
 
-    /// Says that nothing more comes, and reads on for a moment: a close with unread bytes would be a reset, which can
-    /// take our answer away before the client has read it (RFC 9112 §9.6).
+    /// Says that nothing more comes, and reads on: a close with unread bytes would be a reset, which can take our answer
+    /// away before the client has read it (RFC 9112 §9.6), and many clients read only when they have sent everything.
     async fn linger(&mut self, buffers: &Buffers, deadline: &Deadline) {
-        let mut buffer = buffers.take();
-        let drained = async {
+        let mut read = Input::new(Size::Page);
+        let since = Cell::new(deadline.now());
+        let until = deadline.after(LINGER);
+        let idle = deadline.idle();
+        let read_on = async {
             self.stream.shutdown().await?;
-            let mut seen = 0;
-            while seen < LINGER_BYTES {
-                buffer.clear();
-                match self.stream.read_buf(&mut buffer).await? {
-                    0 => break,
-                    count => seen += count,
-                }
+            let (mut from, _) = self.stream.split();
+            while read.fill(&mut from, buffers).await? > 0 {
+                since.set(deadline.now());
+                read.discard(buffers);
             }
             io::Result::Ok(())
         };
+        let ends = || match idle.is_evicted() {
+            true => 0,
+            false => deadline.later(since.get(), LINGER_QUIET).min(until),
+        };
         // Whatever happens here, the connection is over.
-        let _ = deadline.within(LINGER, drained).await;
-        buffers.give(buffer);
+        let _ = deadline.watched(ends, read_on).await;
+        read.discard(buffers);
     }
 }

@@ -1,75 +1,154 @@
 //! Buffers: taken from the worker's pool when bytes are there, given back when they are gone.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::task::ready;
+use std::task::Poll;
 
 use tokio::io::AsyncReadExt as _;
 
 use crate::net::stream::ReadHalf;
 
-/// What is read at once, bytes: a head and a small body.
-const PAGE: usize = 16 * 1024;
-/// What a buffer may grow to while a body fills it at every read, bytes.
-const LARGE: usize = 64 * 1024;
-/// What one may have grown to and still be kept, bytes: what is read at once in another framing.
-const MOST: usize = 2 * LARGE;
-/// What most request heads need, bytes: one is kept for every request that waits for its answer.
+/// What most heads need, bytes: a client is read from with so much at first, and the head for the instance is kept in as
+/// much until its response is there.
 const HEAD: usize = 2 * 1024;
-/// How many free buffers of each size a worker keeps: 8, 4 and 2 MiB at most.
+/// What is read at once of a message that is longer, bytes.
+const PAGE: usize = 16 * 1024;
+/// The same, while a body fills that at every read, bytes.
+const LARGE: usize = 64 * 1024;
+/// What each may have grown to and still be kept, bytes: what is read at once in another framing.
+const TWO_HEADS: usize = 2 * HEAD;
+const TWO_PAGES: usize = 2 * PAGE;
+const TWO_LARGE: usize = 2 * LARGE;
+/// How many free buffers of each size a worker keeps: most take 8, 4 and 2 MiB.
 const KEPT_HEADS: usize = 4096;
 const KEPT_PAGES: usize = 256;
 const KEPT_LARGE: usize = 32;
 
-/// A worker's pool of empty buffers.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    heads: RefCell<Vec<Vec<u8>>>,
-    pages: RefCell<Vec<Vec<u8>>>,
-    large: RefCell<Vec<Vec<u8>>>,
+/// Sizes of buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Size {
+    /// A head.
+    Head,
+    /// Some body.
+    Page,
+    /// A long body.
+    Large,
 }
 
-impl Buffers {
-    /// An empty buffer to read into or to write from.
-    pub(crate) fn take(&self) -> Vec<u8> {
-        self.pages.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(PAGE))
+impl Size {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Head => HEAD,
+            Self::Page => PAGE,
+            Self::Large => LARGE,
+        }
     }
 
-    /// An empty buffer for a head that is kept.
-    pub(crate) fn take_head(&self) -> Vec<u8> {
-        self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(HEAD))
+    /// The largest that a buffer serves as. `None`: it is none of ours, or grew too much to be kept.
+    fn of(buffer: &Vec<u8>) -> Option<Self> {
+        match buffer.capacity() {
+            HEAD..=TWO_HEADS => Some(Self::Head),
+            PAGE..=TWO_PAGES => Some(Self::Page),
+            LARGE..=TWO_LARGE => Some(Self::Large),
+            _ => None,
+        }
     }
 
-    fn take_large(&self) -> Vec<u8> {
-        self.large.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(LARGE))
-    }
-
-    /// Gives a buffer back. One that grew much, or that is one too many, goes to the allocator.
-    pub(crate) fn give(&self, mut buffer: Vec<u8>) {
-        let (pool, kept) = match buffer.capacity() {
-            HEAD..PAGE => (&self.heads, KEPT_HEADS),
-            PAGE..LARGE => (&self.pages, KEPT_PAGES),
-            LARGE..=MOST => (&self.large, KEPT_LARGE),
-            _ => return,
-        };
-        let mut pool = pool.borrow_mut();
-        if pool.len() < kept {
-            buffer.clear();
-            pool.push(buffer);
+    fn next(self) -> Self {
+        match self {
+            Self::Head => Self::Page,
+            Self::Page | Self::Large => Self::Large,
         }
     }
 }
 
-/// Bytes read and not yet used. Holds no memory while empty and idle.
+/// A worker's pool of empty buffers.
 #[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    heads: Free,
+    pages: Free,
+    large: Free,
+}
+
+/// Free buffers of one size.
+#[derive(Debug, Default)]
+struct Free {
+    buffers: RefCell<Vec<Vec<u8>>>,
+    /// The fewest that were free since they were last looked at: so many are not needed.
+    fewest: Cell<usize>,
+}
+
+impl Free {
+    fn take(&self) -> Option<Vec<u8>> {
+        let mut buffers = self.buffers.borrow_mut();
+        let buffer = buffers.pop();
+        self.fewest.set(self.fewest.get().min(buffers.len()));
+        buffer
+    }
+
+    /// Lets go of half of those that were not needed since the last time, and says how many that were.
+    fn trim(&self) -> usize {
+        let mut buffers = self.buffers.borrow_mut();
+        let surplus = self.fewest.get().div_ceil(2);
+        let left = buffers.len() - surplus;
+        buffers.truncate(left);
+        self.fewest.set(left);
+        surplus
+    }
+}
+
+impl Buffers {
+    /// An empty buffer.
+    pub(crate) fn take(&self, size: Size) -> Vec<u8> {
+        self.free(size).take().unwrap_or_else(|| Vec::with_capacity(size.bytes()))
+    }
+
+    /// Gives a buffer back. One that grew much, or that is one too many, goes to the allocator.
+    pub(crate) fn give(&self, mut buffer: Vec<u8>) {
+        let Some(size) = Size::of(&buffer) else { return };
+        let kept = match size {
+            Size::Head => KEPT_HEADS,
+            Size::Page => KEPT_PAGES,
+            Size::Large => KEPT_LARGE,
+        };
+        let mut free = self.free(size).buffers.borrow_mut();
+        if free.len() < kept {
+            buffer.clear();
+            free.push(buffer);
+        }
+    }
+
+    /// Lets go of buffers that were not needed since the last time, and says how many bytes that were.
+    pub(crate) fn trim(&self) -> usize {
+        [Size::Head, Size::Page, Size::Large].map(|size| self.free(size).trim() * size.bytes()).iter().sum()
+    }
+
+    fn free(&self, size: Size) -> &Free {
+        match size {
+            Size::Head => &self.heads,
+            Size::Page => &self.pages,
+            Size::Large => &self.large,
+        }
+    }
+}
+
+/// Bytes read and not yet used. Holds no memory while there are none and none come.
+#[derive(Debug)]
 pub(crate) struct Input {
     bytes: Vec<u8>,
     start: usize,
+    /// How much is read at once: more after a read that filled the buffer.
+    size: Size,
 }
 
 impl Input {
+    /// Nothing was read yet.
+    pub(crate) fn new(size: Size) -> Self {
+        Self { bytes: Vec::new(), start: 0, size }
+    }
+
     /// What was read and not used yet.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..]
@@ -85,15 +164,21 @@ impl Input {
         }
     }
 
-    /// Reads once. 0 bytes is the end of the stream. Memory is taken when there is something to read, and given back if
-    /// there was not after all.
+    /// Reads once. 0 bytes is the end of the stream. Memory is taken when there is something to read.
     pub(crate) async fn fill(&mut self, from: &mut ReadHalf<'_>, pool: &Buffers) -> io::Result<usize> {
         poll_fn(|context| {
-            ready!(from.poll_readable(context))?;
-            self.make_room(pool);
-            let read = pin!(from.read_buf(&mut self.bytes)).poll(context);
-            if read.is_pending() {
-                self.release(pool);
+            let readable = from.poll_readable(context)?;
+            let read = match readable {
+                Poll::Ready(()) => {
+                    self.make_room(pool);
+                    pin!(from.read_buf(&mut self.bytes)).poll(context)
+                }
+                Poll::Pending => Poll::Pending,
+            };
+            match read {
+                Poll::Ready(_) if self.bytes.len() == self.bytes.capacity() => self.size = self.size.next(),
+                Poll::Ready(_) => {}
+                Poll::Pending => self.release(pool),
             }
             read
         })
@@ -101,8 +186,8 @@ impl Input {
     }
 
     fn make_room(&mut self, pool: &Buffers) {
-        if self.bytes.capacity() == 0 {
-            self.bytes = pool.take();
+        if self.bytes.capacity() < self.size.bytes() && self.bytes.is_empty() {
+            pool.give(std::mem::replace(&mut self.bytes, pool.take(self.size)));
         }
         if self.bytes.len() < self.bytes.capacity() {
             return;
@@ -111,14 +196,7 @@ impl Input {
             self.bytes.drain(..self.start);
             self.start = 0;
         } else {
-            self.bytes.reserve(self.bytes.capacity());
-        }
-    }
-
-    /// Before the next read of a long body: a larger buffer makes fewer reads.
-    pub(crate) fn grow_for_bulk(&mut self, pool: &Buffers) {
-        if self.bytes.is_empty() && (1..LARGE).contains(&self.bytes.capacity()) {
-            pool.give(std::mem::replace(&mut self.bytes, pool.take_large()));
+            self.bytes.reserve(self.size.bytes());
         }
     }
 
@@ -126,6 +204,12 @@ impl Input {
     pub(crate) fn discard(&mut self, pool: &Buffers) {
         self.consume(self.unread().len());
         self.release(pool);
+    }
+
+    /// Nothing is expected for a while: gives the memory back if nothing is unread, and takes little when something comes.
+    pub(crate) fn rest(&mut self, pool: &Buffers) {
+        self.release(pool);
+        self.size = self.size.min(Size::Page);
     }
 
     /// Gives the memory back if nothing is unread.
@@ -155,7 +239,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn fills_consumes_and_releases() {
         let pool = Buffers::default();
-        let mut input = Input::default();
+        let mut input = Input::new(Size::Head);
         let mut source = stream(b"hello world").await;
         assert_eq!(input.fill(&mut source.split().0, &pool).await.unwrap(), 11);
         input.consume(6);
@@ -164,13 +248,13 @@ mod tests {
         assert_eq!(input.unread(), b"world", "unread bytes are kept");
         input.consume(5);
         input.release(&pool);
-        assert_eq!(pool.pages.borrow().len(), 1);
+        assert_eq!(pool.heads.buffers.borrow().len(), 1);
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_full_buffer_makes_room_without_losing_bytes() {
         let pool = Buffers::default();
-        let mut input = Input::default();
+        let mut input = Input::new(Size::Head);
         let data: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
         let mut source = stream(&data).await;
         input.fill(&mut source.split().0, &pool).await.unwrap();
@@ -182,11 +266,24 @@ mod tests {
     #[test]
     fn buffers_return_to_their_own_pool() {
         let pool = Buffers::default();
-        pool.give(pool.take());
-        pool.give(pool.take_head());
-        pool.give(pool.take_large());
-        pool.give(Vec::with_capacity(MOST + 1));
-        let counts = [&pool.heads, &pool.pages, &pool.large].map(|free| free.borrow().len());
+        for size in [Size::Head, Size::Page, Size::Large] {
+            pool.give(pool.take(size));
+        }
+        pool.give(Vec::with_capacity(TWO_LARGE + 1));
+        let counts = [&pool.heads, &pool.pages, &pool.large].map(|free| free.buffers.borrow().len());
         assert_eq!(counts, [1, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_not_needed_goes_back_half_by_half() {
+        let pool = Buffers::default();
+        let taken: Vec<_> = (0..8).map(|_| pool.take(Size::Page)).collect();
+        taken.into_iter().for_each(|buffer| pool.give(buffer));
+        assert_eq!(pool.trim(), 0, "all were needed");
+        assert_eq!(pool.trim(), 4 * PAGE);
+        let needed = [pool.take(Size::Page), pool.take(Size::Page), pool.take(Size::Page)];
+        needed.into_iter().for_each(|buffer| pool.give(buffer));
+        assert_eq!(pool.trim(), PAGE, "three of four were needed");
+        assert_eq!([(); 3].map(|()| pool.trim()), [2 * PAGE, PAGE, 0]);
     }
 }

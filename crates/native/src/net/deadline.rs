@@ -36,6 +36,17 @@ struct Slots {
 struct Slot {
     at: u64,
     waker: Option<Waker>,
+    /// Since when the task does nothing that anybody needs, coarse time; or [`BUSY`] or [`EVICTED`].
+    idle: u64,
+}
+
+/// The task is at work.
+const BUSY: u64 = u64::MAX;
+/// The task was told to end.
+const EVICTED: u64 = u64::MAX - 1;
+
+impl Slot {
+    const FREE: Self = Self { at: u64::MAX, waker: None, idle: BUSY };
 }
 
 impl Timers {
@@ -70,11 +81,23 @@ impl Timers {
         }
     }
 
+    /// Tells the task to end that has been idle for longest. `false`: none is idle.
+    pub(crate) fn evict_oldest(&self) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let idle = slots.used.iter_mut().filter(|slot| slot.idle < EVICTED);
+        let Some(oldest) = idle.min_by_key(|slot| slot.idle) else { return false };
+        oldest.idle = EVICTED;
+        if let Some(waker) = oldest.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
     /// A slot for one task's waits.
     pub(crate) fn deadline(self: &Rc<Self>) -> Deadline {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.free.pop().unwrap_or_else(|| {
-            slots.used.push(Slot { at: u64::MAX, waker: None });
+            slots.used.push(Slot::FREE);
             slots.used.len() - 1
         });
         Deadline { timers: Rc::clone(self), slot }
@@ -92,6 +115,12 @@ impl Deadline {
     /// The coarse time now.
     pub(crate) fn now(&self) -> u64 {
         self.timers.now()
+    }
+
+    /// The task is idle until the guard is dropped: it may be evicted.
+    pub(crate) fn idle(&self) -> Evictable<'_> {
+        self.timers.slots.borrow_mut().used[self.slot].idle = self.now();
+        Evictable(self)
     }
 
     /// The coarse time after a wait; a tick is added so that it is never early.
@@ -125,22 +154,36 @@ impl Deadline {
     /// # Errors
     /// [`Elapsed`] when the work was not done in time.
     pub(crate) async fn watched<F: Future>(&self, at: impl Fn() -> u64, work: F) -> Result<F::Output, Elapsed> {
+        self.looking(|| LOOK_AGAIN, at, work).await
+    }
+
+    /// Runs the work until a coarse time that may change while it waits, and polls it at least every `look`
+    /// milliseconds: what it finds then may move that time.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the work was not done in time.
+    pub(crate) async fn looking<F: Future>(
+        &self,
+        look: impl Fn() -> u64,
+        at: impl Fn() -> u64,
+        work: F,
+    ) -> Result<F::Output, Elapsed> {
         let mut work = pin!(work);
         let outcome = poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.arm(at(), context).map(Err),
+            Poll::Pending => self.arm(look(), at(), context).map(Err),
         })
         .await;
         self.disarm();
         outcome
     }
 
-    fn arm(&self, at: u64, context: &Context<'_>) -> Poll<Elapsed> {
+    fn arm(&self, look: u64, at: u64, context: &Context<'_>) -> Poll<Elapsed> {
         if at <= self.now() {
             return Poll::Ready(Elapsed);
         }
         let slot = &mut self.timers.slots.borrow_mut().used[self.slot];
-        slot.at = at.min(self.now() + LOOK_AGAIN);
+        slot.at = at.min(self.now() + look);
         match &mut slot.waker {
             Some(waker) => waker.clone_from(context.waker()),
             None => slot.waker = Some(context.waker().clone()),
@@ -154,16 +197,34 @@ impl Deadline {
     }
 }
 
+/// A task that is idle.
+#[derive(Debug)]
+pub(crate) struct Evictable<'d>(&'d Deadline);
+
+impl Evictable<'_> {
+    /// Whether the task was told to end, to make room for others.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.0.timers.slots.borrow().used[self.0.slot].idle == EVICTED
+    }
+}
+
+impl Drop for Evictable<'_> {
+    fn drop(&mut self) {
+        self.0.timers.slots.borrow_mut().used[self.0.slot].idle = BUSY;
+    }
+}
+
 impl Drop for Deadline {
     fn drop(&mut self) {
         let mut slots = self.timers.slots.borrow_mut();
-        slots.used[self.slot] = Slot { at: u64::MAX, waker: None };
+        slots.used[self.slot] = Slot::FREE;
         slots.free.push(self.slot);
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000).saturating_add(u64::from(duration.subsec_millis()))
 }
 
 #[cfg(test)]
@@ -216,6 +277,22 @@ mod tests {
             assert!(!poll(1500).await);
             assert!(poll(2001).await);
         });
+    }
+
+    #[test]
+    fn who_is_idle_for_longest_is_evicted_first() {
+        let epoch = Instant::now();
+        let timers = Timers::new(epoch);
+        let [busy, older, younger] = [(); 3].map(|()| timers.deadline());
+        let older = older.idle();
+        timers.sweep(epoch + TICK);
+        let younger = younger.idle();
+        assert!(timers.evict_oldest());
+        assert_eq!([older.is_evicted(), younger.is_evicted()], [true, false]);
+        assert!(timers.evict_oldest());
+        assert!(younger.is_evicted());
+        assert!(!timers.evict_oldest(), "a task at work stays");
+        drop((older, busy));
     }
 
     #[test]

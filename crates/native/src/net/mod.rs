@@ -5,12 +5,14 @@
 //! | `stream` | a connection, whole or as two halves |
 //! | `buffer` | buffers from a pool; bytes read and not used yet |
 //! | `deadline` | coarse deadlines for thousands of waiting tasks |
-//! | `send` | sending with a limit on every step |
+//! | `pace` | whether the other side makes progress |
+//! | `send` | sending for as long as there is progress |
 //! | `watch` | whether a client is still there |
 //! | `peer` | the client at the other end |
 
 pub(crate) mod buffer;
 pub(crate) mod deadline;
+pub(crate) mod pace;
 pub(crate) mod peer;
 pub(crate) mod send;
 pub(crate) mod stream;

@@ -1,29 +1,89 @@
-//! Sends bytes with a limit on every step. Reads nothing.
+//! Sends bytes for as long as the other side makes progress. Reads nothing.
 
+use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use crate::net::deadline::Deadline;
+use crate::net::deadline::{Deadline, TICK, millis};
+use crate::net::pace::Pace;
+use crate::net::stream::{Stream, Written};
 
-/// Sends all bytes, each step within `limit`.
+/// Sends all bytes.
 ///
 /// # Errors
-/// What the connection said; [`io::ErrorKind::TimedOut`] when the other side did not read for so long.
-pub(crate) async fn send<W: AsyncWrite + Unpin>(
+/// What the connection said; [`io::ErrorKind::TimedOut`] when the other side acknowledged nothing for `limit`.
+pub(crate) async fn send<W: AsyncWrite + Unpin + Written>(
     deadline: &Deadline,
     limit: Duration,
     to: &mut W,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let written = poll_fn(|context| Poll::Ready(pin!(to.write(bytes)).poll(context))).await;
+    match written {
+        Poll::Ready(Ok(count)) if count == bytes.len() => Ok(()),
+        Poll::Ready(Err(error)) => Err(error),
+        // Few sends get here: their waiting does not belong into the memory of every connection.
+        Poll::Ready(Ok(count)) => Box::pin(send_all(deadline, limit, to, &bytes[count..])).await,
+        Poll::Pending => Box::pin(send_all(deadline, limit, to, bytes)).await,
+    }
+}
+
+async fn send_all<W: AsyncWrite + Unpin + Written>(
+    deadline: &Deadline,
+    limit: Duration,
+    to: &mut W,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let moved = Cell::new(deadline.now());
+    let pace = Pace::new(deadline, &moved, limit);
+    let sent = deadline.looking(|| pace.every(), || pace.late(), send_moving(to, bytes, &pace)).await;
+    sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Sends all bytes, and notes when they move. Whoever waits for it decides when that was too long ago.
+///
+/// # Errors
+/// What the connection said.
+pub(crate) async fn send_moving<W: AsyncWrite + Unpin + Written>(
+    to: &mut W,
     mut bytes: &[u8],
+    pace: &Pace<'_>,
 ) -> io::Result<()> {
     while !bytes.is_empty() {
-        match deadline.within(limit, to.write(bytes)).await {
-            Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(Ok(count)) => bytes = &bytes[count..],
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        match write_once(to, bytes, pace).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => bytes = &bytes[count..],
         }
+        pace.moved();
     }
     Ok(())
+}
+
+async fn write_once<W: AsyncWrite + Unpin + Written>(to: &mut W, bytes: &[u8], pace: &Pace<'_>) -> io::Result<usize> {
+    poll_fn(|context| {
+        let written = pin!(to.write(bytes)).poll(context);
+        if written.is_pending() {
+            pace.look(to);
+        }
+        written
+    })
+    .await
+}
+
+/// How long what was written may take to arrive after all else is over.
+pub(crate) const SETTLE: Duration = Duration::from_secs(30);
+
+/// Waits until the other sides have acknowledged all that was written, for [`SETTLE`] at most: a reset before that would
+/// take it away from them.
+pub(crate) async fn settle<const N: usize>(deadline: &Deadline, connections: [&mut Stream; N]) {
+    let waiting = || connections.iter().any(|connection| connection.is_settling());
+    let settled = poll_fn(|_| if waiting() { Poll::Pending } else { Poll::Ready(()) });
+    let until = deadline.after(SETTLE);
+    // What has not arrived by then is lost.
+    let _ = deadline.looking(|| millis(TICK), || until, settled).await;
 }

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{Interest, Ready};
 
+use crate::net::deadline::{Deadline, TICK, millis};
 use crate::net::stream::Socket;
 
 /// Why the work for a client ends before it is done.
@@ -172,6 +173,29 @@ impl Drop for Guard<'_> {
         if let Some((number, _)) = self.seat.get() {
             self.half_closed.waiting.borrow_mut().remove(number);
         }
+    }
+}
+
+/// Tells whether a wait lasts: what is over within a tick is not worth a watch.
+#[derive(Debug)]
+pub(crate) struct LongWait<'d> {
+    clock: &'d Deadline,
+    began: u64,
+}
+
+impl<'d> LongWait<'d> {
+    pub(crate) fn new(clock: &'d Deadline) -> Self {
+        Self { clock, began: clock.now() }
+    }
+
+    /// Whether a tick has passed.
+    pub(crate) fn is_long(&self) -> bool {
+        self.clock.now() > self.began
+    }
+
+    /// How often to look, coarse time: `often` once the wait is long, and before that when it is about to be.
+    pub(crate) fn look(&self, often: u64) -> u64 {
+        if self.is_long() { often } else { millis(TICK) }
     }
 }
 

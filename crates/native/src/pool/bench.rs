@@ -7,7 +7,7 @@ use pointsman_engine::live::Registry;
 use pointsman_table::Table;
 
 use crate::pool::connections::Pools;
-use crate::pool::pick::{Tried, pick};
+use crate::pool::pick::{Picked, Tried, pick};
 use crate::pool::view::{Home, ServiceLive, View};
 
 /// The first of several workers, picking instances of one service.
@@ -28,7 +28,10 @@ impl PickBench {
 
     /// Picks once. `now`: milliseconds, never less than before.
     pub fn pick(&mut self, key: Option<u64>, now: u64) -> Option<usize> {
-        pick(&self.live, key, Tried::default(), now, &mut self.rng)
+        match pick(&self.live, key, Tried::default(), now, &mut self.rng) {
+            Picked::One(index) => Some(index),
+            Picked::Full | Picked::None => None,
+        }
     }
 
     /// A failed connect to an instance.

@@ -1,16 +1,18 @@
 //! Checks out an instance with a connection to it, for one request or one TCP connection. Picks, waits for room, reuses
-//! or connects, and goes to another instance when one does not take the connection.
+//! or connects, and goes to another instance when one does not take the connection. Judges instances by what becomes of
+//! their work. May be dropped at any moment: the place in the queue and the slot go to the next request.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Duration;
 
-use pointsman_engine::live::Room;
+use pointsman_engine::live::{Place, Rank};
+use pointsman_table::Protocol;
 use tracing::{info, warn};
 
 use super::connect::{Connected, connect};
-use super::connections::Pool;
-use super::pick::{Tried, pick};
-use super::view::{Home, InstanceLive, ServiceLive};
+use super::pick::{Picked, Tried, pick};
+use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
@@ -23,16 +25,25 @@ const TRIES: u32 = 4;
 const FRESH: u64 = 500;
 /// The same for a request that may be repeated: no limit but the pool's own.
 const ANY_AGE: u64 = u64::MAX;
+/// How long a request waits for other workers to close idle connections to an instance at its `maxconn`. They do at once;
+/// it never waits for one that is stuck.
+const GIVE_UP: Duration = Duration::from_secs(1);
+/// How often requests that queue look again without being called: an ejection may be over. Milliseconds.
+const LOOK_AGAIN: u64 = 1_000;
+/// How often a slot is taken by another worker, between the look and the grab, before it counts as taken.
+const LOST: usize = 4;
 
 /// An instance at work for us, with the connection to it. The instance's numbers are settled on drop.
 #[derive(Debug)]
 pub(crate) struct Checkout {
     hold: Hold,
     pub(crate) link: Link,
-    /// Where the connection may be kept.
-    pool: Rc<Pool>,
+    /// The way that the connection took.
+    way: Rc<Way>,
     /// The connection has answered a request before: it may turn out to be closed.
     pub(crate) reused: bool,
+    /// How many requests the instance had answered then.
+    answers: u32,
     /// It is logged in for this client.
     pub(crate) private: bool,
 }
@@ -47,26 +58,45 @@ pub(crate) enum Link {
 /// An instance counted as at work.
 #[derive(Debug)]
 struct Hold {
+    /// The service, in the form that the instance was picked from.
+    live: Rc<ServiceLive>,
     instance: Rc<InstanceLive>,
     index: usize,
-    /// Where to say that its slot is free again, where it has a `maxconn`.
-    room: Option<Arc<Room>>,
+    /// Its `maxconn`, of which a slot is taken.
+    limit: Option<NonZeroU32>,
+}
+
+impl Hold {
+    /// `None`: it has no slot left.
+    fn take(live: &Rc<ServiceLive>, index: usize) -> Option<Self> {
+        let (instance, limit) = (&live.instances[index], live.service.instances[index].max_connections);
+        if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
+            return None;
+        }
+        instance.counters().active.add(1);
+        Some(Self { live: Rc::clone(live), instance: Rc::clone(instance), index, limit })
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         self.instance.counters().active.sub(1);
-        if let Some(room) = &self.room {
+        if self.limit.is_some() {
             self.instance.shared.slots.give();
-            room.call_next();
+            self.live.room().call();
         }
     }
 }
 
 impl Checkout {
+    fn new(hold: Hold, (stream, way): Connected, reused: bool) -> Self {
+        let answers = hold.instance.answers.get();
+        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false }
+    }
+
     /// The connection and the instance.
-    pub(crate) fn parts(&mut self) -> (&mut Link, &InstanceLive) {
-        (&mut self.link, &self.hold.instance)
+    pub(crate) fn parts(&mut self) -> (&mut Link, Reached<'_>) {
+        (&mut self.link, Reached { live: &self.hold.instance, way: &self.way })
     }
 
     /// The instance.
@@ -74,15 +104,38 @@ impl Checkout {
         &self.hold.instance
     }
 
-    /// Its index in the service.
-    pub(crate) fn index(&self) -> usize {
-        self.hold.index
-    }
-
     /// Ends the work and keeps the connection for the next request.
     pub(crate) fn keep(self, home: &Home, now: u64) {
-        let Self { link: Link::Http1(stream), pool, .. } = self;
-        home.pools.keep(&pool, stream, now);
+        let Self { link: Link::Http1(stream), way, hold, .. } = self;
+        let limited = hold.limit.map(|_| (&hold.instance.shared.slots, home.id));
+        home.pools.keep(&way.pool, stream, now, limited);
+    }
+
+    /// Notes that the instance did not answer, where this fault says so. It says nothing if other requests were answered
+    /// meanwhile, as a slow endpoint is no dead instance; nor if a reused connection closed before a byte, as the instance
+    /// may have closed it while it was idle. `silent`: not a byte came.
+    pub(crate) fn unanswered(&self, fault: Fault, silent: bool, now: u64) {
+        let judged = match fault {
+            Fault::NoAnswer => !(self.reused && silent),
+            fault => matches!(fault, Fault::ServerTimeout | Fault::BadResponse(_)),
+        };
+        if judged && self.answers == self.hold.instance.answers.get() {
+            failed(&self.hold.live, &self.hold.instance, fault, now);
+        }
+    }
+}
+
+/// Notes that an instance of the service answered a request, or took a connection of a TCP service.
+pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive) {
+    instance.answers.set(instance.answers.get().wrapping_add(1));
+    if instance.shared.health.succeeded() {
+        info!("{} is up again", live.describe(instance));
+    }
+}
+
+fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, now: u64) {
+    if let Some(out) = instance.shared.health.failed(now) {
+        warn!("{} is ejected for {} s: {fault}", live.describe(instance), out.as_secs());
     }
 }
 
@@ -114,7 +167,7 @@ pub(crate) enum Reuse {
 /// [`Fault::NoInstance`], [`Fault::Full`], or the fault of the last instance tried.
 pub(crate) async fn checkout(
     home: &Home,
-    live: &ServiceLive,
+    live: &Rc<ServiceLive>,
     want: Want<'_>,
     tried: &mut Tried,
     deadline: &Deadline,
@@ -122,11 +175,12 @@ pub(crate) async fn checkout(
     let mut last = Fault::NoInstance;
     while tried.count() < TRIES {
         let Some(hold) = hold(home, live, want, *tried, deadline).await? else { break };
-        let index = hold.index;
-        match with_connection(home, live, hold, want.reuse, deadline).await {
+        tried.returning = true;
+        let instance = hold.instance.id;
+        match with_connection(home, hold, want.reuse, deadline).await {
             Ok(checkout) => return Ok(checkout),
             Err(fault) if fault.facts().repeat == Repeat::Elsewhere => {
-                tried.add(index);
+                tried.add(instance);
                 last = fault;
             }
             Err(fault) => return Err(fault),
@@ -136,31 +190,32 @@ pub(crate) async fn checkout(
 }
 
 /// A pooled or new connection to an instance that is held.
-async fn with_connection(
-    home: &Home,
-    live: &ServiceLive,
-    hold: Hold,
-    reuse: Reuse,
-    deadline: &Deadline,
-) -> Result<Checkout, Fault> {
-    if let Some((stream, pool)) = pooled(home, &hold.instance, reuse, deadline.now()) {
-        return Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: true, private: false });
+async fn with_connection(home: &Home, hold: Hold, reuse: Reuse, deadline: &Deadline) -> Result<Checkout, Fault> {
+    let limit = hold.live.service.timeouts.connect;
+    hold.instance.shared.health.approach(deadline.now(), u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    if let Some(pooled) = pooled(home, &hold.instance, reuse, deadline.now()) {
+        return Ok(Checkout::new(hold, pooled, true));
     }
-    let connected = match new_connection(home, live, &hold, deadline).await {
+    make_place(home, &hold, deadline).await;
+    // Boxed, as few requests need one: its memory would be every exchange's.
+    let connected = match Box::pin(new_connection(&hold, deadline)).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             home.pools.clear();
-            new_connection(home, live, &hold, deadline).await
+            Box::pin(new_connection(&hold, deadline)).await
         }
         connected => connected,
     };
     match connected {
-        Ok((stream, pool)) => {
-            connected_to(live, hold.index);
-            Ok(Checkout { hold, link: Link::Http1(stream), pool, reused: false, private: false })
+        Ok(connected) => {
+            // Of HTTP more is expected: an answer.
+            if hold.live.service.protocol == Protocol::Tcp {
+                succeeded(&hold.live, &hold.instance);
+            }
+            Ok(Checkout::new(hold, connected, false))
         }
         Err(fault) => {
-            connect_failed(live, hold.index, fault, deadline.now());
+            connect_failed(&hold, fault, deadline.now());
             Err(fault)
         }
     }
@@ -174,91 +229,152 @@ fn pooled(home: &Home, instance: &InstanceLive, reuse: Reuse, now: u64) -> Optio
     }
 }
 
-async fn new_connection(home: &Home, live: &ServiceLive, hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
-    let instance = &live.service.instances[hold.index];
-    connect(home, instance, &hold.instance, live.service.timeouts.connect, deadline).await
+/// Has idle connections closed, of this worker or others, that with the new one would be more than the `maxconn`: an
+/// instance that serves one connection at a time never comes to the second.
+async fn make_place(home: &Home, hold: &Hold, deadline: &Deadline) {
+    let (Some(limit), slots) = (hold.limit, &hold.instance.shared.slots) else { return };
+    if slots.is_over(limit) {
+        home.pools.give_up(slots, limit);
+        let fit = slots.fit(limit, |worker| home.registry.asked(worker).ask(slots, limit));
+        // Late or not, a connection is tried.
+        let _ = deadline.within(GIVE_UP, fit).await;
+    }
 }
 
-/// An instance took a connection.
-fn connected_to(live: &ServiceLive, index: usize) {
-    if live.instances[index].shared.health.succeeded() {
-        info!("{} takes connections again", live.describe(index));
-    }
+async fn new_connection(hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
+    let service = &hold.live.service;
+    connect(&service.instances[hold.index], &hold.instance, service.timeouts.connect, deadline).await
 }
 
 /// An instance did not take a connection.
-fn connect_failed(live: &ServiceLive, index: usize, fault: Fault, now: u64) {
-    let instance = &live.instances[index];
-    instance.counters().connect_failures.add(1);
-    if fault.facts().side != Side::Instance {
-        return;
-    }
-    if let Some(out) = instance.shared.health.failed(now) {
-        warn!("{} is ejected for {} s: {fault}", live.describe(index), out.as_secs());
+fn connect_failed(hold: &Hold, fault: Fault, now: u64) {
+    hold.instance.counters().connect_failures.add(1);
+    if fault.facts().side == Side::Instance {
+        failed(&hold.live, &hold.instance, fault, now);
     }
 }
 
 /// Picks an instance and counts it as at work, after waiting while all are at their `maxconn`. `None`: there is none.
 async fn hold(
     home: &Home,
-    live: &ServiceLive,
+    live: &Rc<ServiceLive>,
     want: Want<'_>,
     tried: Tried,
     deadline: &Deadline,
 ) -> Result<Option<Hold>, Fault> {
-    in_turn(live, want.guard, deadline, || match hold_now(home, live, want.key, tried, deadline.now()) {
-        Held::Full => None,
-        Held::One(hold) => Some(Some(hold)),
-        Held::None => Some(None),
-    })
-    .await
+    let turns = Turns { live, guard: want.guard, tried, passes: tried.count() > 0 };
+    in_turn(&turns, deadline, || look(home, live, want.key, tried, deadline.now())).await
 }
 
-/// Looks at once if nobody waits, or else when it is its turn.
-async fn in_turn<T>(
-    live: &ServiceLive,
-    guard: &Guard<'_>,
-    deadline: &Deadline,
-    look: impl Fn() -> Option<T>,
-) -> Result<T, Fault> {
-    if !live.room().has_queue()
-        && let Some(found) = look()
+/// How a request queues.
+struct Turns<'a> {
+    live: &'a ServiceLive,
+    guard: &'a Guard<'a>,
+    tried: Tried,
+    /// What is free may be what it may not use.
+    passes: bool,
+}
+
+/// Looks at once if nobody waits, or else whenever it is its turn. A client that sends no more goes behind the others.
+async fn in_turn(turns: &Turns<'_>, deadline: &Deadline, look: impl Fn() -> Look) -> Result<Option<Hold>, Fault> {
+    let room = turns.live.room();
+    if !room.has_queue()
+        && let Some(found) = look().found()
     {
         return Ok(found);
     }
-    let end = deadline.after(live.service.timeouts.connect);
+    let end = deadline.after(turns.live.service.timeouts.connect);
     loop {
-        let turn = guard.until_half_closed(live.room().wait(&look));
-        match deadline.until(end, turn).await {
-            Ok(Some(found)) => return found.ok_or(Fault::Full),
-            // Its client sends no more: it waits again, behind those who are here now.
-            Ok(None) => {}
-            Err(_) => return Err(Fault::Full),
+        let place = room.enter(turns.rank()).ok_or(Fault::Full)?;
+        let found = turns.guard.until_half_closed(turns.wait(&place, end, deadline, &look)).await;
+        if let Some(found) = found {
+            return found;
+        }
+    }
+}
+
+impl Turns<'_> {
+    fn rank(&self) -> Rank {
+        match (self.guard.is_half_closed(), self.tried.returning) {
+            (true, _) => Rank::HalfClosed,
+            (false, true) => Rank::Returning,
+            (false, false) => Rank::New,
+        }
+    }
+
+    async fn wait(
+        &self,
+        place: &Place<'_>,
+        end: u64,
+        deadline: &Deadline,
+        look: impl Fn() -> Look,
+    ) -> Result<Option<Hold>, Fault> {
+        loop {
+            turn(self.live, place, end, deadline).await?;
+            match look().found() {
+                Some(found) => return Ok(found),
+                None if self.passes || self.live.is_superseded() => place.pass(),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Waits until it is this request's turn to look for a slot.
+async fn turn(live: &ServiceLive, place: &Place<'_>, end: u64, deadline: &Deadline) -> Result<(), Fault> {
+    loop {
+        let again = deadline.now() + LOOK_AGAIN;
+        match deadline.until(end.min(again), place.turn()).await {
+            Ok(()) => return Ok(()),
+            Err(_) if end <= deadline.now() => return Err(Fault::Full),
+            // Whoever is first looks.
+            Err(_) => live.room().call(),
         }
     }
 }
 
 /// The outcome of a pick without queueing.
-enum Held {
+enum Look {
     One(Hold),
     Full,
     None,
 }
 
-fn hold_now(home: &Home, live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64) -> Held {
-    let Some(index) = home.with_rng(|rng| pick(live, key, tried, now, rng)) else { return Held::None };
-    take(live, index).map_or(Held::Full, Held::One)
+impl Look {
+    /// What there is to do but to wait: work with an instance, or none.
+    fn found(self) -> Option<Option<Hold>> {
+        match self {
+            Self::One(hold) => Some(Some(hold)),
+            Self::None => Some(None),
+            Self::Full => None,
+        }
+    }
 }
 
-/// Counts an instance as at work. `None`: it is at its `maxconn`.
-fn take(live: &ServiceLive, index: usize) -> Option<Hold> {
-    let limit = live.service.instances[index].max_connections;
-    let instance = Rc::clone(&live.instances[index]);
-    if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
-        return None;
+/// Picks among the instances of the newest table, or else of the request's own.
+fn look(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {
+    if let Some(newest) = live.newest() {
+        match look_among(home, &newest, key, tried, now) {
+            Look::None => {}
+            found => return found,
+        }
     }
-    instance.counters().active.add(1);
-    Some(Hold { instance, index, room: limit.map(|_| Arc::clone(live.room())) })
+    look_among(home, live, key, tried, now)
+}
+
+fn look_among(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {
+    for _ in 0..LOST {
+        match home.with_rng(|rng| pick(live, key, tried, now, rng)) {
+            Picked::None => return Look::None,
+            Picked::Full => return Look::Full,
+            Picked::One(index) => {
+                if let Some(hold) = Hold::take(live, index) {
+                    return Look::One(hold);
+                }
+            }
+        }
+    }
+    Look::Full
 }
 
 /// A connection that is logged in for one client and serves no other. Idle: its instance does not count as at work.
@@ -266,21 +382,22 @@ fn take(live: &ServiceLive, index: usize) -> Option<Hold> {
 pub(crate) struct Private {
     instance: Rc<InstanceLive>,
     stream: Stream,
-    pool: Rc<Pool>,
+    way: Rc<Way>,
 }
 
 impl Checkout {
     /// Ends the work and keeps the connection for the next request of the same client.
     pub(crate) fn keep_private(self) -> Private {
-        let Self { hold, link: Link::Http1(stream), pool, .. } = self;
-        Private { instance: Rc::clone(&hold.instance), stream, pool }
+        let Self { hold, link: Link::Http1(stream), way, .. } = self;
+        Private { instance: Rc::clone(&hold.instance), stream, way }
     }
 }
 
 impl Private {
-    /// Its instance's place in a service. `None`: it is not of this service, or left the table.
+    /// Its instance's place in a service. `None`: it is not of this service, or takes no new work.
     pub(crate) fn index(&self, live: &ServiceLive) -> Option<usize> {
-        live.instances.iter().position(|instance| Rc::ptr_eq(instance, &self.instance))
+        let index = live.instances.iter().position(|instance| Rc::ptr_eq(instance, &self.instance))?;
+        (live.service.instances[index].takes_work() && self.way.is_current()).then_some(index)
     }
 
     /// Whether it is still open.
@@ -294,12 +411,15 @@ impl Private {
     /// [`Fault::Full`].
     pub(crate) async fn checkout(
         self,
-        live: &ServiceLive,
+        live: &Rc<ServiceLive>,
         index: usize,
         guard: &Guard<'_>,
         deadline: &Deadline,
     ) -> Result<Checkout, Fault> {
-        let hold = in_turn(live, guard, deadline, || take(live, index)).await?;
-        Ok(Checkout { hold, link: Link::Http1(self.stream), pool: self.pool, reused: true, private: true })
+        let turns = Turns { live, guard, tried: Tried::default(), passes: true };
+        let look = || Hold::take(live, index).map_or(Look::Full, Look::One);
+        // It looks for this instance alone, so there is one.
+        let hold = in_turn(&turns, deadline, look).await?.ok_or(Fault::NoInstance)?;
+        Ok(Checkout { private: true, ..Checkout::new(hold, (self.stream, self.way), true) })
     }
 }

@@ -1,4 +1,4 @@
-//! A new connection to an instance: names resolved, every address tried in its turn. Picks nothing, keeps nothing.
+//! A new connection to an instance: every address tried in its turn. Picks nothing, keeps nothing, resolves nothing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,64 +9,43 @@ use pointsman_table::{Instance, Target};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::connections::Pool;
 use super::via::{Endpoint, Via};
-use super::view::{Home, InstanceLive};
+use super::view::{InstanceLive, Way};
 use crate::fault::Fault;
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
 
-/// How long an address of a host name is used before it is looked up again, milliseconds.
-const NAME_HOLDS: u64 = 5_000;
-
-/// A new connection, and the pool that it may be kept in.
-pub(crate) type Connected = (Stream, Rc<Pool>);
+/// A new connection, and the way that it took.
+pub(crate) type Connected = (Stream, Rc<Way>);
 
 /// Connects within `limit`.
 ///
 /// # Errors
 /// [`Fault::ConnectRefused`], [`Fault::ConnectTimeout`], [`Fault::Exhausted`].
 pub(crate) async fn connect(
-    home: &Home,
     instance: &Instance,
     live: &InstanceLive,
     limit: Duration,
     deadline: &Deadline,
 ) -> Result<Connected, Fault> {
-    let now = deadline.now();
-    live.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    let connected = deadline.within(limit, any(home, instance, live, limit, now)).await;
+    let connected = deadline.within(limit, any(live, limit)).await;
     connected.map_err(|_| Fault::ConnectTimeout)?.map_err(|error| fault_of(&instance.target, &error))
 }
 
-async fn any(
-    home: &Home,
-    instance: &Instance,
-    live: &InstanceLive,
-    limit: Duration,
-    now: u64,
-) -> io::Result<Connected> {
-    match &instance.target {
-        Target::Socket(_) | Target::Unix(_) => {
-            let way = live.first_way().ok_or(io::ErrorKind::NotFound)?;
-            Ok((open(&way.via).await?, way))
-        }
-        Target::Name(name, port) => {
-            let ways = match live.ways(now) {
-                Some(ways) => ways,
-                None => resolve(home, instance, live, (name, *port), now).await?,
-            };
-            in_turn(live, &ways, limit).await
-        }
+async fn any(live: &InstanceLive, limit: Duration) -> io::Result<Connected> {
+    let ways = live.ways();
+    match &*ways {
+        [only] => Ok((open(&only.pool.via).await?, Rc::clone(only))),
+        ways => in_turn(live, ways, limit).await,
     }
 }
 
 /// Each address in turn, each with its share of the time; the one that took the connection goes first next time.
-async fn in_turn(live: &InstanceLive, ways: &[Rc<Pool>], limit: Duration) -> io::Result<Connected> {
+async fn in_turn(live: &InstanceLive, ways: &[Rc<Way>], limit: Duration) -> io::Result<Connected> {
     let share = limit / u32::try_from(ways.len().max(1)).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for way in ways {
-        match timeout(share, open(&way.via)).await {
+        match timeout(share, open(&way.pool.via)).await {
             Ok(Ok(stream)) => {
                 live.prefer(way);
                 return Ok((stream, Rc::clone(way)));
@@ -75,23 +54,7 @@ async fn in_turn(live: &InstanceLive, ways: &[Rc<Pool>], limit: Duration) -> io:
             Err(_) => last = io::Error::from_raw_os_error(libc::ETIMEDOUT),
         }
     }
-    live.unresolve();
     Err(last)
-}
-
-async fn resolve(
-    home: &Home,
-    instance: &Instance,
-    live: &InstanceLive,
-    name: (&str, u16),
-    now: u64,
-) -> io::Result<Rc<[Rc<Pool>]>> {
-    let addresses = tokio::net::lookup_host(name).await?;
-    // Another request has resolved it meanwhile: two answers may differ in order, and each would replace the other's pools.
-    if let Some(ways) = live.ways(now) {
-        return Ok(ways);
-    }
-    Ok(live.resolved(home, addresses.map(|address| Via::resolved(instance, address)), now + NAME_HOLDS))
 }
 
 async fn open(via: &Via) -> io::Result<Stream> {

@@ -3,7 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use pointsman_engine::live::{IdlePlace, Slots};
 
 use super::via::Via;
 use crate::net::stream::Stream;
@@ -18,6 +22,8 @@ pub(crate) struct Pools {
     kept: Cell<usize>,
     /// How many may be kept: what descriptors leave.
     allowed: Cell<usize>,
+    /// Pools whose connections hold places of a `maxconn`, by the address of its slots.
+    limited: RefCell<HashMap<*const Slots, Vec<Rc<Pool>>, foldhash::fast::RandomState>>,
 }
 
 /// Interchangeable idle connections.
@@ -41,8 +47,7 @@ impl Pool {
         self.users.get()
     }
 
-    /// A pool that keeps nothing: the way to an instance that left the table.
-    pub(crate) fn unused(via: Via) -> Rc<Self> {
+    fn unused(via: Via) -> Rc<Self> {
         Rc::new(Self { via, idle: RefCell::default(), users: Cell::new(0) })
     }
 }
@@ -51,11 +56,18 @@ impl Pool {
 struct Idle {
     stream: Stream,
     since: u64,
+    /// Its place in the `maxconn` of the instance that it was last used for.
+    place: Option<IdlePlace>,
 }
 
 impl Pools {
     pub(crate) fn new(allowed: usize) -> Self {
-        Self { by_via: RefCell::default(), kept: Cell::new(0), allowed: Cell::new(allowed) }
+        Self {
+            by_via: RefCell::default(),
+            kept: Cell::new(0),
+            allowed: Cell::new(allowed),
+            limited: RefCell::default(),
+        }
     }
 
     /// Says how many connections may be kept from now on.
@@ -83,7 +95,7 @@ impl Pools {
     /// closed, as another will take its place: there are never more than were in use at once.
     pub(crate) fn take(&self, pool: &Pool, now: u64, limit: u64) -> Option<Stream> {
         loop {
-            let Idle { stream, since } = pool.idle.borrow_mut().pop()?;
+            let Idle { stream, since, place: _ } = pool.idle.borrow_mut().pop()?;
             self.kept.set(self.kept.get() - 1);
             if now.saturating_sub(since) > limit {
                 return None;
@@ -94,12 +106,40 @@ impl Pools {
         }
     }
 
-    /// Keeps a connection for the next request, if there is room and an instance is still reached this way.
-    pub(crate) fn keep(&self, pool: &Pool, stream: Stream, now: u64) {
-        if pool.users.get() > 0 && self.kept.get() < self.allowed.get() {
+    /// Keeps a connection for the next request, if there is room and an instance is still reached this way. `limited`: the
+    /// instance has a `maxconn`, and these are its slots; to be kept for this worker.
+    pub(crate) fn keep(&self, pool: &Rc<Pool>, stream: Stream, now: u64, limited: Option<(&Arc<Slots>, usize)>) {
+        // Somebody else wants the place at once.
+        let wanted = limited.is_some_and(|(slots, _)| slots.is_sought());
+        if pool.users.get() > 0 && self.kept.get() < self.allowed.get() && !wanted {
             self.kept.set(self.kept.get() + 1);
-            pool.idle.borrow_mut().push(Idle { stream, since: now });
+            let place = limited.map(|(slots, worker)| self.place(pool, slots, worker));
+            pool.idle.borrow_mut().push(Idle { stream, since: now, place });
         }
+    }
+
+    fn place(&self, pool: &Rc<Pool>, slots: &Arc<Slots>, worker: usize) -> IdlePlace {
+        let mut limited = self.limited.borrow_mut();
+        let pools = limited.entry(Arc::as_ptr(slots)).or_default();
+        if !pools.iter().any(|known| Rc::ptr_eq(known, pool)) {
+            pools.push(Rc::clone(pool));
+        }
+        slots.keep(worker)
+    }
+
+    /// Closes idle connections to an instance, the oldest first, while with them it has more than its `maxconn`.
+    pub(crate) fn give_up(&self, slots: &Arc<Slots>, limit: NonZeroU32) {
+        let limited = self.limited.borrow();
+        for pool in limited.get(&Arc::as_ptr(slots)).into_iter().flatten() {
+            self.retain(pool, |idle| {
+                !idle.place.as_ref().is_some_and(|place| place.is_of(slots)) || !slots.is_over(limit)
+            });
+        }
+    }
+
+    /// Closes the idle connections of a pool.
+    pub(crate) fn close(&self, pool: &Pool) {
+        self.retain(pool, |_| false);
     }
 
     /// Closes connections that were idle too long or that the instance has closed.
@@ -109,6 +149,8 @@ impl Pools {
             self.retain(pool, |idle| now.saturating_sub(idle.since) < IDLE_FOR && idle.stream.is_quiet());
         }
         pools.retain(|_, pool| pool.users.get() > 0);
+        let holds = |pool: &Rc<Pool>| pool.idle.borrow().iter().any(|idle| idle.place.is_some());
+        self.limited.borrow_mut().retain(|_, pools| pools.iter().any(holds));
     }
 
     /// Closes all of them: the machine has no descriptors left.
@@ -153,9 +195,9 @@ mod tests {
         let pools = Pools::new(10);
         let pool = pools.join(via(false));
         let (one, _far) = stream();
-        pools.keep(&pool, one, 0);
+        pools.keep(&pool, one, 0, None);
         let taken = pools.take(&pool, 400, 500).unwrap();
-        pools.keep(&pool, taken, 400);
+        pools.keep(&pool, taken, 400, None);
         assert!(pools.take(&pool, 1_000, 500).is_none(), "too old for a request that must not be repeated");
         assert_eq!(pools.kept.get(), 0, "and closed");
     }
@@ -166,13 +208,13 @@ mod tests {
         let (pool, same) = (pools.join(via(false)), pools.join(via(false)));
         assert!(Rc::ptr_eq(&pool, &same));
         let (one, _far) = stream();
-        pools.keep(&pool, one, 0);
+        pools.keep(&pool, one, 0, None);
         pools.leave(&pool);
         assert_eq!(pools.kept.get(), 1);
         pools.leave(&pool);
         assert_eq!(pools.kept.get(), 0);
         let (late, _far) = stream();
-        pools.keep(&pool, late, 0);
+        pools.keep(&pool, late, 0, None);
         assert_eq!(pools.kept.get(), 0, "nobody would use it");
         pools.sweep(0);
         assert!(pools.by_via.borrow().is_empty());
@@ -183,7 +225,7 @@ mod tests {
         let pools = Pools::new(10);
         let (plain, tls) = (pools.join(via(false)), pools.join(via(true)));
         let (one, _far) = stream();
-        pools.keep(&plain, one, 0);
+        pools.keep(&plain, one, 0, None);
         assert!(pools.take(&tls, 0, 500).is_none());
         assert!(pools.take(&plain, 0, 500).is_some());
     }
@@ -194,7 +236,7 @@ mod tests {
         let pool = pools.join(via(false));
         let ends: Vec<_> = (0..3).map(|_| stream()).collect();
         let (streams, _far): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
-        streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0));
+        streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0, None));
         assert_eq!(pools.kept.get(), 1);
         pools.clear();
         assert_eq!(pools.kept.get(), 0);
@@ -207,7 +249,7 @@ mod tests {
         let (mut one, far) = stream();
         drop(far);
         assert_eq!(one.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
-        pools.keep(&pool, one, 0);
+        pools.keep(&pool, one, 0, None);
         assert!(pools.take(&pool, 0, 500).is_none());
     }
 }

@@ -5,9 +5,10 @@
 //! | `via` | what makes two connections interchangeable |
 //! | `connections` | idle connections, pooled by `Via` |
 //! | `candidates` | the instances that requests are spread over, as a list |
+//! | `turns` | whose turn it is, carried from table to table |
 //! | `view` | a table beside this worker's state for it |
 //! | `pick` | which instance |
-//! | `connect` | a new connection, names resolved |
+//! | `connect` | a new connection |
 //! | `checkout` | an instance with a connection to it, for one request |
 //! | `logins` | connections that are logged in for one client |
 //! | `bench` | picking without an engine, for the bench |
@@ -19,5 +20,6 @@ pub(crate) mod connect;
 pub(crate) mod connections;
 pub(crate) mod logins;
 pub(crate) mod pick;
+mod turns;
 pub(crate) mod via;
 pub(crate) mod view;

@@ -1,4 +1,4 @@
-//! What makes two connections to instances interchangeable. Opens nothing.
+//! What makes two connections to instances interchangeable. Opens and resolves nothing.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,17 +25,13 @@ pub(crate) enum Endpoint {
 }
 
 impl Via {
-    /// The way to an instance that has a fixed address. `None`: it has a name, to be resolved first.
-    pub(crate) fn fixed(instance: &Instance) -> Option<Self> {
+    /// The ways to an instance: one, or one for each address that its name resolves to.
+    pub(crate) fn all(instance: &Instance) -> Vec<Self> {
+        let to = |endpoint| Self { endpoint, tls: instance.tls };
         match &instance.target {
-            Target::Socket(address) => Some(Self::resolved(instance, *address)),
-            Target::Unix(path) => Some(Self { endpoint: Endpoint::Unix(path.clone()), tls: instance.tls }),
-            Target::Name(..) => None,
+            Target::Socket(address) => vec![to(Endpoint::Socket(*address))],
+            Target::Unix(path) => vec![to(Endpoint::Unix(path.clone()))],
+            Target::Name(..) => instance.resolved.iter().map(|address| to(Endpoint::Socket(*address))).collect(),
         }
-    }
-
-    /// The way to an instance at an address that its name resolved to.
-    pub(crate) fn resolved(instance: &Instance, address: SocketAddr) -> Self {
-        Self { endpoint: Endpoint::Socket(address), tls: instance.tls }
     }
 }

@@ -2,13 +2,15 @@
 //! State is carried from view to view; nothing here decides anything.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::num::NonZeroU32;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use pointsman_table::{Config, Instance, Protocol, Service, Table};
 
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
+use super::turns;
 use super::via::Via;
 use crate::net::stream::Stream;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
@@ -20,15 +22,23 @@ pub(crate) struct Home {
     pub(crate) registry: Arc<Registry>,
     pub(crate) pools: Pools,
     rng: RefCell<fastrand::Rng>,
+    /// Instances seen so far.
+    instances: Cell<u32>,
 }
 
 impl Home {
     pub(crate) fn new(id: usize, registry: Arc<Registry>, pools: Pools) -> Self {
-        Self { id, registry, pools, rng: RefCell::default() }
+        Self { id, registry, pools, rng: RefCell::default(), instances: Cell::new(0) }
     }
 
     pub(crate) fn with_rng<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
         use_it(&mut self.rng.borrow_mut())
+    }
+
+    /// A number for an instance that none was given before, or none within four billion.
+    fn number(&self) -> u32 {
+        self.instances.set(self.instances.get().wrapping_add(1));
+        self.instances.get()
     }
 }
 
@@ -57,33 +67,43 @@ pub(crate) struct ServiceLive {
     /// Whose turn it is next, for `roundrobin` and for ties.
     pub(crate) turn: Cell<usize>,
     /// Smooth weighted turns: what each instance has saved up.
-    pub(crate) credit: RefCell<Box<[i64]>>,
+    pub(crate) credit: Box<[Cell<i64>]>,
     /// The instances to pick from.
     pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
     superseded: Cell<bool>,
+    /// The newest form, shared by all forms.
+    newest: Rc<RefCell<Weak<ServiceLive>>>,
 }
 
 /// What a worker knows of an instance.
 #[derive(Debug)]
 pub(crate) struct InstanceLive {
     worker: usize,
+    /// It keeps this number from table to table, as long as it is reached the same way.
+    pub(crate) id: u32,
     pub(crate) shared: Arc<InstanceShared>,
-    /// The ways to it.
-    ways: RefCell<Ways>,
-    /// When its work must end, coarse time: `u64::MAX` while it is in the table.
-    expires: Cell<u64>,
+    /// The ways to it: one, or one for each address of its host name. The one that took the last connection goes first.
+    ways: RefCell<Rc<[Rc<Way>]>>,
     /// The newest table gives it no new work.
     idle: Cell<bool>,
+    /// How many requests it has answered, as this worker knows.
+    pub(crate) answers: Cell<u32>,
 }
 
-/// The ways to an instance: one for a fixed address, one for each address of a host name. The one that took the last
-/// connection goes first.
-#[derive(Debug, Default)]
-struct Ways {
-    pools: Rc<[Rc<Pool>]>,
-    /// Until when they hold, coarse time.
-    until: u64,
+/// A way to an instance.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) pool: Rc<Pool>,
+    /// When work that goes this way must end, coarse time: `u64::MAX` while the table leads there.
+    expires: Cell<u64>,
+}
+
+/// An instance at work, and the way that its connection took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached<'a> {
+    pub(crate) live: &'a InstanceLive,
+    pub(crate) way: &'a Way,
 }
 
 impl View {
@@ -114,7 +134,7 @@ impl View {
     pub(crate) fn service(&self, index: u32, home: &Home) -> Option<&Rc<ServiceLive>> {
         let index = index as usize;
         let service = self.table.services().get(index)?;
-        Some(self.services.get(index)?.get_or_init(|| Rc::new(ServiceLive::new(service, home, None))))
+        Some(self.services.get(index)?.get_or_init(|| ServiceLive::new(service, home, None, u64::MAX)))
     }
 }
 
@@ -139,25 +159,41 @@ fn retire(gone: &OnceCell<Rc<ServiceLive>>, home: &Home, expires: u64) {
 }
 
 impl ServiceLive {
-    fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>) -> Self {
+    /// Work on addresses that an instance of `before` no longer has must end by `expires`.
+    fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>, expires: u64) -> Rc<Self> {
         let live = |instance: &Instance| {
             let live = before.and_then(|before| before.find(instance));
             let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
+            live.relocate(instance, home, expires);
             live.idle.set(!instance.takes_work());
             live
         };
-        Self {
+        let new = Rc::new(Self {
             worker: home.id,
             service: Arc::clone(service),
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
-            turn: Cell::new(
-                before.map_or_else(|| home.with_rng(|rng| rng.usize(..1 << 20)), |before| before.turn.get()),
-            ),
-            credit: RefCell::new(vec![0; service.instances.len()].into()),
+            turn: Cell::new(match before {
+                Some(before) => turns::carried_turn(&before.service, before.turn.get(), service),
+                None => home.with_rng(|rng| rng.usize(..1 << 20)),
+            }),
+            credit: match before {
+                Some(before) => {
+                    home.with_rng(|rng| turns::carried_credit(&before.service, &before.credit, service, rng))
+                }
+                None => service.instances.iter().map(|_| Cell::default()).collect(),
+            },
             candidates: RefCell::default(),
             superseded: Cell::new(false),
-        }
+            newest: before.map_or_else(Rc::default, |before| Rc::clone(&before.newest)),
+        });
+        new.newest.replace(Rc::downgrade(&new));
+        new
+    }
+
+    /// The form that the newest table gives the service, if that is another one and the service is still there.
+    pub(crate) fn newest(&self) -> Option<Rc<Self>> {
+        if self.superseded.get() { self.newest.borrow().upgrade() } else { None }
     }
 
     /// Whether a later table has the service in another form.
@@ -179,27 +215,46 @@ impl ServiceLive {
         if Arc::ptr_eq(&self.service, service) {
             return Rc::clone(self);
         }
-        let next = Self::new(service, home, Some(self));
+        let next = Self::new(service, home, Some(self), expires);
         self.superseded.set(true);
         for (instance, live) in self.service.instances.iter().zip(&self.instances) {
-            if next.find(instance).is_none() {
-                live.retire(home, expires);
+            match next.find(instance) {
+                None => live.retire(home, expires),
+                Some(_) if instance.max_connections.is_none() && next.limit(instance).is_some() => {
+                    live.close_idle(home)
+                }
+                Some(_) => {}
             }
         }
-        Rc::new(next)
+        // Who waits may find room among the new ones.
+        next.room().call();
+        next
+    }
+
+    /// The `maxconn` of the instance of the same name.
+    fn limit(&self, wanted: &Instance) -> Option<NonZeroU32> {
+        self.service.instances[self.index(wanted)?].max_connections
+    }
+
+    fn index(&self, wanted: &Instance) -> Option<usize> {
+        self.service.instances.binary_search_by(|instance| instance.name.cmp(&wanted.name)).ok()
     }
 
     /// The state of an instance of the same name that is reached the same way.
     fn find(&self, wanted: &Instance) -> Option<Rc<InstanceLive>> {
-        let index = self.service.instances.binary_search_by(|instance| instance.name.cmp(&wanted.name)).ok()?;
+        let index = self.index(wanted)?;
         let before = &self.service.instances[index];
         let same = (&before.target, before.tls) == (&wanted.target, wanted.tls);
         same.then(|| Rc::clone(&self.instances[index]))
     }
 
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
-    pub(crate) fn describe(&self, index: usize) -> String {
-        let instance = &self.service.instances[index];
+    pub(crate) fn describe(&self, live: &InstanceLive) -> String {
+        let place = self.instances.iter().position(|instance| instance.id == live.id);
+        let Some(instance) = place.map(|index| &self.service.instances[index]) else {
+            let newest = self.newest().map(|newest| newest.describe(live));
+            return newest.unwrap_or_else(|| format!("an instance of service {}", self.service.name));
+        };
         let kind = match self.service.protocol {
             Protocol::Http => "service",
             Protocol::Tcp => "tcp service",
@@ -223,69 +278,66 @@ impl ServiceLive {
     }
 
     /// Where requests wait while all instances are at their `maxconn`.
-    pub(crate) fn room(&self) -> &Arc<Room> {
+    pub(crate) fn room(&self) -> &Room {
         &self.shared.room
     }
 }
 
 impl InstanceLive {
     fn new(service: &Service, instance: &Instance, home: &Home) -> Self {
+        let ways = Via::all(instance).into_iter().map(|via| Way::new(via, home)).collect();
         Self {
             worker: home.id,
+            id: home.number(),
             shared: home.registry.instance(service, instance),
-            ways: RefCell::new(Ways::fixed(instance, home)),
-            expires: Cell::new(u64::MAX),
+            ways: RefCell::new(ways),
             idle: Cell::new(false),
+            answers: Cell::new(0),
         }
     }
 
     fn retire(&self, home: &Home, expires: u64) {
-        self.expires.set(expires);
         self.idle.set(true);
-        self.ways.borrow().pools.iter().for_each(|pool| home.pools.leave(pool));
+        self.ways.borrow().iter().for_each(|way| way.retire(home, expires));
     }
 
-    /// The ways to it that are known and still hold. `None`: its name is to be resolved.
-    pub(crate) fn ways(&self, now: u64) -> Option<Rc<[Rc<Pool>]>> {
-        let ways = self.ways.borrow();
-        (now < ways.until).then(|| Rc::clone(&ways.pools))
+    /// Closes its idle connections: they hold no places of the `maxconn` that it has from now on.
+    fn close_idle(&self, home: &Home) {
+        self.ways.borrow().iter().for_each(|way| home.pools.close(&way.pool));
     }
 
-    /// The way to try first.
-    pub(crate) fn first_way(&self) -> Option<Rc<Pool>> {
-        self.ways.borrow().pools.first().cloned()
-    }
-
-    /// Takes the addresses that its name resolved to, to hold until then, coarse time.
-    pub(crate) fn resolved(&self, home: &Home, vias: impl Iterator<Item = Via>, until: u64) -> Rc<[Rc<Pool>]> {
-        let gone = self.expires.get() < u64::MAX;
-        let pools: Rc<[_]> = vias.map(|via| if gone { Pool::unused(via) } else { home.pools.join(via) }).collect();
-        let old = self.ways.replace(Ways { pools: Rc::clone(&pools), until });
-        if !gone {
-            old.pools.iter().for_each(|pool| home.pools.leave(pool));
+    /// Takes the addresses that its host name has now. Connections to those that stay are kept; work on others must end
+    /// by `expires`.
+    fn relocate(&self, instance: &Instance, home: &Home, expires: u64) {
+        let (vias, old) = (Via::all(instance), self.ways());
+        let (stay, go): (Vec<_>, Vec<_>) = old.iter().cloned().partition(|way| vias.contains(&way.pool.via));
+        if go.is_empty() && stay.len() == vias.len() {
+            return;
         }
-        pools
+        if stay.is_empty() {
+            // Failures of the old addresses say nothing of the new ones.
+            self.shared.health.succeeded();
+        }
+        go.iter().for_each(|way| way.retire(home, expires));
+        let is_new = |via: &Via| old.iter().all(|way| way.pool.via != *via);
+        let new: Vec<_> = vias.into_iter().filter(is_new).map(|via| Way::new(via, home)).collect();
+        *self.ways.borrow_mut() = stay.into_iter().chain(new).collect();
+    }
+
+    /// The ways to it, the one to try first in front.
+    pub(crate) fn ways(&self) -> Rc<[Rc<Way>]> {
+        Rc::clone(&self.ways.borrow())
     }
 
     /// This way took a connection: it goes first from now on, if it is still one.
-    pub(crate) fn prefer(&self, way: &Rc<Pool>) {
+    pub(crate) fn prefer(&self, way: &Rc<Way>) {
         let mut ways = self.ways.borrow_mut();
-        let place = ways.pools.iter().position(|pool| Rc::ptr_eq(pool, way));
+        let place = ways.iter().position(|known| Rc::ptr_eq(known, way));
         if let Some(place @ 1..) = place {
-            let mut pools = ways.pools.to_vec();
-            pools.swap(0, place);
-            ways.pools = pools.into();
+            let mut reordered = ways.to_vec();
+            reordered.swap(0, place);
+            *ways = reordered.into();
         }
-    }
-
-    /// No address of its name took a connection: it is resolved anew next time.
-    pub(crate) fn unresolve(&self) {
-        self.ways.borrow_mut().until = 0;
-    }
-
-    /// When its work must end, coarse time.
-    pub(crate) fn expires(&self) -> u64 {
-        self.expires.get()
     }
 
     /// This worker's numbers of the instance.
@@ -293,66 +345,94 @@ impl InstanceLive {
         &self.shared.workers[self.worker]
     }
 
-    /// A connection that was idle for at most `limit` milliseconds, and the pool that it came from: the connection that
-    /// was idle for the shortest time of all.
-    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<(Stream, Rc<Pool>)> {
+    /// A connection that was idle for at most `limit` milliseconds, and the way that it took: the connection that was
+    /// idle for the shortest time of all.
+    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<(Stream, Rc<Way>)> {
         let ways = self.ways.borrow();
-        let pool = match &*ways.pools {
+        let way = match &**ways {
             [only] => only,
-            pools => pools.iter().filter(|pool| pool.youngest().is_some()).max_by_key(|pool| pool.youngest())?,
+            ways => ways.iter().filter(|way| way.pool.youngest().is_some()).max_by_key(|way| way.pool.youngest())?,
         };
-        Some((home.pools.take(pool, now, limit)?, Rc::clone(pool)))
+        Some((home.pools.take(&way.pool, now, limit)?, Rc::clone(way)))
     }
 }
 
-impl Ways {
-    fn fixed(instance: &Instance, home: &Home) -> Self {
-        match Via::fixed(instance) {
-            Some(via) => Self { pools: [home.pools.join(via)].into(), until: u64::MAX },
-            None => Self::default(),
-        }
+impl Way {
+    fn new(via: Via, home: &Home) -> Rc<Self> {
+        Rc::new(Self { pool: home.pools.join(via), expires: Cell::new(u64::MAX) })
+    }
+
+    /// Whether the table still leads there.
+    pub(crate) fn is_current(&self) -> bool {
+        self.expires.get() == u64::MAX
+    }
+
+    fn retire(&self, home: &Home, expires: u64) {
+        self.expires.set(expires);
+        home.pools.leave(&self.pool);
+    }
+}
+
+impl Reached<'_> {
+    /// When its work must end, coarse time.
+    pub(crate) fn expires(self) -> u64 {
+        self.way.expires.get()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::{KeySet, Limits, compile};
+    use pointsman_table::{KeySet, Limits, Names, Resolved, compile};
 
     use super::*;
 
-    fn table(instance: &str) -> Arc<Table> {
+    /// A service with one instance; its name, `web.test`, has these addresses.
+    fn table(instance: &str, addresses: &[[u8; 4]]) -> Arc<Table> {
         let mut keys = KeySet::default();
         let entries = [("services/s/default", "true"), ("services/s/a", instance)];
         keys.reset(1, entries.map(|(key, value)| (key.into(), value.as_bytes().into())));
-        compile(&keys, None, &Limits::default()).table
+        let resolved =
+            Resolved { addresses: addresses.iter().map(|address| (*address).into()).collect(), failure: None };
+        let names = Names::from([("web.test".into(), resolved)]);
+        compile(&keys, None, &Limits { names: Some(Arc::new(names)), ..Limits::default() }).table
     }
 
-    fn vias<'i>(instance: &'i Instance, ports: &'i [u16]) -> impl Iterator<Item = Via> + 'i {
-        ports.iter().map(|port| Via::resolved(instance, ([127, 0, 0, 1], *port).into()))
-    }
-
-    /// How many instances use each way, in order.
-    fn users(ways: &[Rc<Pool>]) -> Vec<usize> {
-        ways.iter().map(|way| way.users()).collect()
+    /// How many instances use each way, in order, and when its work must end.
+    fn state(ways: &[Rc<Way>]) -> Vec<(usize, u64)> {
+        ways.iter().map(|way| (way.pool.users(), way.expires.get())).collect()
     }
 
     #[test]
-    fn a_name_leaves_the_addresses_that_it_no_longer_has() {
+    fn work_on_an_address_that_a_name_no_longer_has_ends_in_time() {
         let home = Home::new(0, Arc::new(Registry::new(1, crate::FAULTS)), Pools::new(9));
-        let view = View::empty().next(table("web.test:80"), &home, 0);
-        let live = Rc::clone(view.service(0, &home).unwrap());
-        let (instance, named) = (&live.service.instances[0], &live.instances[0]);
-        assert!(named.ways(0).is_none(), "not resolved yet");
-        let first = named.resolved(&home, vias(instance, &[1, 2]), 5);
-        assert_eq!(users(&first), [1, 1]);
+        let (one, two, three) = ([10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]);
+        let view = View::empty().next(table("web.test:80", &[one, two]), &home, 0);
+        let named = Rc::clone(&view.service(0, &home).unwrap().instances[0]);
+        let first = named.ways();
         named.prefer(&first[1]);
-        assert_eq!(named.first_way().map(|way| way.via.clone()), Some(first[1].via.clone()));
-        assert!(named.ways(5).is_none(), "to be resolved again");
-        let second = named.resolved(&home, vias(instance, &[2, 3]), 10);
-        assert_eq!((users(&first), users(&second)), (vec![0, 1], vec![1, 1]));
-        view.next(table("other.test:80"), &home, 100);
-        assert_eq!(users(&second), [0, 0], "it left the table");
-        let late = named.resolved(&home, vias(instance, &[3]), 20);
-        assert_eq!((users(&second), users(&late)), (vec![0, 0], vec![0]), "a late answer keeps nothing");
+        assert!(Rc::ptr_eq(&named.ways()[0], &first[1]));
+        let view = view.next(table("web.test:80", &[two, three]), &home, 50);
+        assert!(
+            Rc::ptr_eq(&named, &view.service(0, &home).unwrap().instances[0]),
+            "requests before and after share it"
+        );
+        let second = named.ways();
+        assert!(Rc::ptr_eq(&second[0], &first[1]), "what stays is not disturbed, and still goes first");
+        assert_eq!(state(&first), [(0, 50), (1, u64::MAX)]);
+        assert_eq!(state(&second), [(1, u64::MAX), (1, u64::MAX)]);
+        view.next(table("10.0.0.9:80", &[]), &home, 100);
+        assert_eq!(state(&second), [(0, 100), (0, 100)], "it left the table");
+    }
+
+    #[test]
+    fn a_name_that_moves_leaves_its_failures_behind() {
+        let home = Home::new(0, Arc::new(Registry::new(1, crate::FAULTS)), Pools::new(9));
+        let view = View::empty().next(table("web.test:80", &[[10, 0, 0, 1]]), &home, 0);
+        let named = Rc::clone(&view.service(0, &home).unwrap().instances[0]);
+        while named.shared.health.is_up(0) {
+            named.shared.health.failed(0);
+        }
+        view.next(table("web.test:80", &[[10, 0, 0, 2]]), &home, 0);
+        assert!(named.shared.health.is_up(0));
     }
 }

@@ -6,6 +6,10 @@ use super::block_on;
 use super::script::expand;
 use super::world::World;
 
+/// The program's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many exchanges there are.
 fn count() -> usize {
     std::env::var("POINTSMAN_EXCHANGES").ok().and_then(|count| count.parse().ok()).unwrap_or(10)
@@ -16,16 +20,25 @@ fn repeat(request: &str, forwarded: &str, response: &str, passed_on: &str) {
     let [request, forwarded, response, passed_on] = [request, forwarded, response, passed_on].map(expand);
     block_on(async {
         let mut world = World::new("s/a={a}");
+        // More is read at once from a client that has sent more.
+        let [long, long_forwarded, ok] =
+            ["GET / HTTP/1.1|Host: h|X: {x*3000}||", "GET / HTTP/1.1|Host: h|X: {x*3000}|{via}|", "{ok}"].map(expand);
+        exchange(&mut world, [&long, &long_forwarded, &ok, &ok]).await;
         for _ in 0..count() {
-            world.send("p", request.as_bytes()).await.unwrap();
-            world.settle().await;
-            world.expect("a1", forwarded.as_bytes()).await.unwrap();
-            world.send("a1", response.as_bytes()).await.unwrap();
-            world.settle().await;
-            world.expect("p", passed_on.as_bytes()).await.unwrap();
+            exchange(&mut world, [&request, &forwarded, &response, &passed_on]).await;
         }
-        world.finish(&format!("a requests={} 2xx={}; pooled=1", count(), count())).await.unwrap();
+        let all = count() + 1;
+        world.finish(&format!("a requests={all} 2xx={all}; pooled=1")).await.unwrap();
     });
+}
+
+async fn exchange(world: &mut World, [request, forwarded, response, passed_on]: [&String; 4]) {
+    world.send("p", request.as_bytes()).await.unwrap();
+    world.settle().await;
+    world.expect("a1", forwarded.as_bytes()).await.unwrap();
+    world.send("a1", response.as_bytes()).await.unwrap();
+    world.settle().await;
+    world.expect("p", passed_on.as_bytes()).await.unwrap();
 }
 
 #[test]

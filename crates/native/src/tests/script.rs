@@ -43,7 +43,7 @@ use super::world::World;
 /// What stands for what. The second of a pair is what an instance gets for the first.
 const WORDS: &[(&str, &str)] = &[
     ("lf", "\n"),
-    ("via", "X-Forwarded-For: 192.0.2.7|X-Forwarded-Proto: http|"),
+    ("via", "X-Forwarded-For: 192.0.2.7|X-Forwarded-Proto: http|CDN-Loop: pointsman|"),
     ("get", "GET / HTTP/1.1|Host: h||"),
     ("got", "GET / HTTP/1.1|Host: h|{via}|"),
     ("post", "POST / HTTP/1.1|Host: h|Content-Length: 5||"),
@@ -131,7 +131,7 @@ async fn play(world: &mut World, step: &str) -> Result<(), String> {
     let (who, what) = step.split_once(' ').unwrap_or((step, ""));
     match who {
         "clock" => world.pass(what.parse().expect("milliseconds")).await,
-        "sweep" => world.worker.sweep_connections(),
+        "sweep" => world.worker.sweep_idle(),
         "table" => world.take(what),
         "drain" => world.drain(),
         "a" | "b" | "c" | "d" => return instance(world, who, what),

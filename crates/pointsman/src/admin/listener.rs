@@ -2,24 +2,30 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
-/// Maximum concurrent connections; further ones wait to be accepted.
+use super::seats::{Seat, Seats};
+use pointsman_engine::seldom::Seldom;
+
+/// Maximum concurrent connections; a further one takes the place of the longest silent one.
 const MOST: usize = 64;
 /// Deadline for a complete request head, and for the idle time between two requests.
 const HEAD: Duration = Duration::from_secs(10);
 /// Deadline for a connection, so that a client that does not read cannot hold a page longer.
 const CONNECTION: Duration = Duration::from_secs(120);
+/// Least time between two lines of the log about connections that cannot be accepted, in milliseconds.
+const UNACCEPTED: u64 = 60_000;
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest request head, in bytes; also the most unread input kept in memory, because no page reads a body.
@@ -36,34 +42,46 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves the pages until dropped.
 pub async fn serve(listener: TcpListener, router: Router) {
-    let room = Arc::new(Semaphore::new(MOST));
+    let seats = Seats::new(MOST);
+    let (unaccepted, start) = (Seldom::new(UNACCEPTED), Instant::now());
     loop {
-        let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    converse(stream, router).await;
-                    drop(permit);
-                });
+                tokio::spawn(converse(stream, router.clone(), seats.take()));
+                // Who has sent a request is answered before a flood of connections can take the place.
+                yield_now().await;
             }
             Err(error) => {
-                debug!("admin: accept: {error}");
+                let now = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                if let Some(untold) = unaccepted.happened(now) {
+                    warn!("admin: cannot accept: {error}; {untold} more failures since the last such line");
+                }
+                // It may be a descriptor that is missing.
+                seats.dismiss();
                 sleep(PAUSE).await;
             }
         }
     }
 }
 
-async fn converse(stream: TcpStream, router: Router) {
+async fn converse(stream: TcpStream, router: Router, seat: Seat) {
+    let (seat, pages) = (Arc::new(seat), TowerToHyperService::new(router));
+    let answering = Arc::clone(&seat);
+    let service = service_fn(move |request| {
+        let (seat, answer) = (Arc::clone(&answering), pages.call(request));
+        async move { seat.answer(answer).await }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(CONNECTION, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!("admin: {error}"),
-        Err(_) => debug!("admin: connection ended after {CONNECTION:?}"),
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        ended = timeout(CONNECTION, connection) => match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!("admin: {error}"),
+            Err(_) => debug!("admin: connection ended after {CONNECTION:?}"),
+        },
+        () = seat.dismissed() => debug!("admin: connection ended: another one needs its place"),
     }
 }

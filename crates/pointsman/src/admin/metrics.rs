@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pointsman_table::{ProblemKind, Protocol};
+use pointsman_table::{ProblemKind, Protocol, shown};
 
 use super::view::protocol_word;
 use crate::control::Status;
@@ -29,24 +29,26 @@ const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: "gauge", help }
 }
 
-/// The system's figures for this process.
+/// The figures of this process.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     started: SystemTime,
     resident_bytes: u64,
     open_fds: u64,
     max_fds: u64,
+    log_lost_lines: u64,
 }
 
 impl Process {
     /// Reads `/proc`; unreadable values are 0.
-    pub fn read(started: SystemTime) -> Self {
+    pub fn read(started: SystemTime, log_lost_lines: u64) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             started,
             resident_bytes: resident_bytes(&status),
             open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |folder| folder.count() as u64),
             max_fds: sys::open_files_limit(),
+            log_lost_lines,
         }
     }
 }
@@ -92,7 +94,7 @@ impl Page {
             self.text.push(if index == 0 { '{' } else { ',' });
             self.text.push_str(label);
             self.text.push_str("=\"");
-            escape(text, &mut self.text);
+            escape(&shown(text).to_string(), &mut self.text);
             self.text.push('"');
         }
         self.line(format_args!("{} {value}", if labels.is_empty() { "" } else { "}" }));
@@ -115,6 +117,7 @@ impl Page {
         self.counts(services, BYTES_OUT, |s| s.totals.bytes_out, |i| i.totals.bytes_out);
         self.counts(services, RETRIES, |s| s.totals.retries, |i| i.totals.retries);
         self.each_used(services, ACTIVE, |instance| instance.totals.active);
+        self.queued(services);
         self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
     }
 
@@ -179,6 +182,14 @@ impl Page {
         }
     }
 
+    fn queued(&mut self, services: &[ServiceStats]) {
+        self.family(&QUEUED);
+        for service in services {
+            let [protocol, name, _] = labels(service, "");
+            self.sample(QUEUED.name, &[protocol, name], service.queued);
+        }
+    }
+
     fn latency(&mut self, services: &[ServiceStats]) {
         self.family(&DURATION);
         for service in services.iter().filter(|service| service.latency.count > 0) {
@@ -198,6 +209,7 @@ impl Page {
     fn connections(&mut self, snapshot: &Snapshot) {
         self.single(&CONNECTIONS_OPEN, snapshot.connections_open);
         self.single(&CONNECTIONS, snapshot.connections_total);
+        self.single(&CONNECTIONS_EVICTED, snapshot.connections_evicted);
         self.single(&CONNECTIONS_REFUSED, snapshot.connections_refused);
         self.family(&FAULTS);
         for (fault, count) in &snapshot.faults {
@@ -212,6 +224,8 @@ impl Page {
         self.single(&TABLE_APPLIED, status.applied);
         self.single(&TABLE_SERVICES, services.len());
         self.single(&TABLE_INSTANCES, instances);
+        self.single(&LAST_GOOD, status.table.as_deref().map_or(0, |table| table.last_good().count()));
+        self.single(&STATE_KEPT, u8::from(status.around.state.is_none()));
         self.single(&LAST_CHANGE, seconds(status.changed.unwrap_or(UNIX_EPOCH)));
         self.single(&COMPILE, status.compile.as_secs_f64());
         self.single(&SWAPS, status.swaps);
@@ -241,7 +255,8 @@ impl Page {
         };
         self.single(&STORE_UP, u8::from(state == "watching"));
         self.family(&STORE_INFO);
-        self.sample(STORE_INFO.name, &[("state", state), ("via", via)], 1);
+        let reason = condition.outage().map_or("", |outage| outage.kind);
+        self.sample(STORE_INFO.name, &[("state", state), ("via", via), ("reason", reason)], 1);
     }
 
     fn haproxy(&mut self, facts: &Facts) {
@@ -260,6 +275,7 @@ impl Page {
     fn process(&mut self, process: &Process) {
         self.family(&BUILD_INFO);
         self.sample(BUILD_INFO.name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        self.single(&LOG_LOST_LINES, process.log_lost_lines);
         self.single(&RESIDENT, process.resident_bytes);
         self.single(&OPEN_FDS, process.open_fds);
         self.single(&MAX_FDS, process.max_fds);
@@ -307,6 +323,8 @@ const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients
 const RETRIES: Family =
     counter("pointsman_retries_total", "Requests sent a second time (failed connects are not counted here).");
 const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
+const QUEUED: Family =
+    gauge("pointsman_queued", "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn.");
 const CONNECT_FAILURES: Family =
     counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
 const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is ejected.");
@@ -317,6 +335,8 @@ const DURATION: Family = Family {
 };
 const CONNECTIONS_OPEN: Family = gauge("pointsman_connections_open", "Open client connections.");
 const CONNECTIONS: Family = counter("pointsman_connections_total", "Client connections accepted.");
+const CONNECTIONS_EVICTED: Family =
+    counter("pointsman_connections_evicted_total", "Idle client connections closed to make room for others.");
 const CONNECTIONS_REFUSED: Family =
     counter("pointsman_connections_refused_total", "Client connections refused because of the limit.");
 const FAULTS: Family = counter("pointsman_faults_total", "Local replies and cut connections, by fault.");
@@ -325,6 +345,10 @@ const TABLE_APPLIED: Family =
     gauge("pointsman_table_applied_revision", "Store revision of the table that the engine serves.");
 const TABLE_SERVICES: Family = gauge("pointsman_table_services", "Services in the table.");
 const TABLE_INSTANCES: Family = gauge("pointsman_table_instances", "Instances in the table.");
+const LAST_GOOD: Family =
+    gauge("pointsman_last_good_services", "Services served with their last good settings, because their keys are bad.");
+const STATE_KEPT: Family =
+    gauge("pointsman_state_kept", "0 while the balancer's own file below --state cannot be written.");
 const LAST_CHANGE: Family =
     gauge("pointsman_last_change_timestamp_seconds", "Time of the last table change; 0 before the first.");
 const COMPILE: Family = gauge("pointsman_config_compile_seconds", "Duration of the last compile.");
@@ -332,7 +356,8 @@ const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
 const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
 const PROBLEMS: Family = gauge("pointsman_problems", "Problems with the keys, by kind.");
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
-const STORE_INFO: Family = gauge("pointsman_store_info", "State of the connection to the store, and the store's name.");
+const STORE_INFO: Family =
+    gauge("pointsman_store_info", "State of the connection to the store, its name, and the last error's kind.");
 const STATUS_KEPT: Family =
     gauge("pointsman_status_kept", "1 while the store has this balancer's status, for `pointsman status` and --wait.");
 const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "Version of the HAProxy in use.");
@@ -343,6 +368,8 @@ const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "Durati
 const HAPROXY_COMMANDS: Family =
     counter("pointsman_haproxy_commands_total", "Commands that changed the running HAProxy.");
 const BUILD_INFO: Family = gauge("pointsman_build_info", "Version of Pointsman.");
+const LOG_LOST_LINES: Family =
+    counter("pointsman_log_lost_lines_total", "Lines of the log that were lost because nobody read them in time.");
 const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
 const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
 const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");
@@ -356,11 +383,16 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::NoRule,
     ProblemKind::Shadowed,
     ProblemKind::PortTaken,
+    ProblemKind::TooManyPorts,
     ProblemKind::Loop,
+    ProblemKind::Unresolved,
+    ProblemKind::Denied,
     ProblemKind::Unsupported,
     ProblemKind::Listen,
     ProblemKind::Rejected,
     ProblemKind::Engine,
+    ProblemKind::TwoApis,
+    ProblemKind::State,
 ];
 
 #[cfg(test)]
@@ -402,6 +434,7 @@ mod tests {
             protocol: Protocol::Http,
             service: SERVICE.to_owned(),
             totals: totals(5, [0, 3, 0, 0, 2]),
+            queued: 4,
             latency: Histogram { buckets: vec![(0.005, 2), (f64::INFINITY, 5)], sum: 1.5, count: 5 },
             instances: vec![instance("one", 3), instance("down", 0)],
         };
@@ -410,7 +443,7 @@ mod tests {
         status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
         let facts =
             Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
-        render(&status, &snapshot, &Process::read(SystemTime::now()), Some(&facts))
+        render(&status, &snapshot, &Process::read(SystemTime::now(), 0), Some(&facts))
     }
 
     #[test]
@@ -422,6 +455,7 @@ mod tests {
             format!("pointsman_requests_total{{{service},instance=\"\"}} 2\n"),
             format!("pointsman_responses_total{{{service},instance=\"one\",code=\"2xx\"}} 3\n"),
             format!("pointsman_responses_total{{{service},instance=\"\",code=\"5xx\"}} 2\n"),
+            format!("pointsman_queued{{{service}}} 4\n"),
             format!("pointsman_request_duration_seconds_bucket{{{service},le=\"0.005\"}} 2\n"),
             format!("pointsman_request_duration_seconds_bucket{{{service},le=\"+Inf\"}} 5\n"),
             format!("pointsman_request_duration_seconds_sum{{{service}}} 1.5\n"),
@@ -431,7 +465,7 @@ mod tests {
             "pointsman_faults_total{fault=\"no_route\"} 2\n".to_owned(),
             "pointsman_problems{kind=\"bad_value\"} 0\n".to_owned(),
             "pointsman_store_up 1\n".to_owned(),
-            "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\"} 1\n".to_owned(),
+            "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\",reason=\"\"} 1\n".to_owned(),
             "pointsman_haproxy_info{version=\"2.6.12\"} 1\n".to_owned(),
             "pointsman_haproxy_workers{state=\"current\"} 1\n".to_owned(),
             "pointsman_haproxy_workers{state=\"old\"} 2\n".to_owned(),
@@ -473,7 +507,7 @@ mod tests {
 
     #[test]
     fn says_nothing_of_haproxy_where_it_does_not_serve() {
-        let page = render(&Status::new(), &Snapshot::default(), &Process::read(SystemTime::now()), None);
+        let page = render(&Status::new(), &Snapshot::default(), &Process::read(SystemTime::now(), 0), None);
         assert!(!page.contains("haproxy"));
     }
 

@@ -1,8 +1,10 @@
 //! Health, metrics and the table over HTTP, for people and machines. Never on the data path, never changes anything.
 
 mod figures;
+mod hosts;
 mod listener;
 pub mod metrics;
+mod seats;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -13,15 +15,19 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use pointsman_table::shown;
 use serde::Deserialize;
 use tokio::sync::watch;
 
 pub use figures::Figures;
+pub use hosts::Hosts;
 pub use listener::{bind, serve};
 
 use crate::control::Status;
+use crate::logging::LostLines;
 use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
@@ -33,8 +39,12 @@ pub struct Pages {
     pub figures: Figures,
     /// The HTTP listeners' addresses.
     pub http: Arc<[SocketAddr]>,
+    /// The names that requests may be for.
+    pub hosts: Hosts,
     /// When the program started.
     pub started: SystemTime,
+    /// The lines of the log that nobody read.
+    pub log: LostLines,
 }
 
 /// Every page: path and description. The index shows this list.
@@ -58,6 +68,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/api/problems", get(problems))
         .route("/api/explain", get(explain))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
+        .layer(from_fn_with_state(pages.hosts.clone(), hosts::guard))
         .with_state(pages)
 }
 
@@ -67,15 +78,21 @@ async fn index() -> String {
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
-    match pages.status.borrow().unready() {
-        None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    let status = pages.status.borrow();
+    match (status.unready(), status.store_lost(), status.condition.outage()) {
+        (None, None, _) => "ready\n".into_response(),
+        (None, Some(lost), _) => format!("ready\n{}\n", shown(&lost)).into_response(),
+        (Some(why), _, None) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(&why))).into_response(),
+        (Some(why), _, Some(outage)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{}\nthe store: {}\n", shown(&why), shown(&outage.to_string())))
+                .into_response()
+        }
     }
 }
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
     let snapshot = pages.figures.snapshot().await;
-    let (process, haproxy) = (metrics::Process::read(pages.started), pages.figures.haproxy());
+    let (process, haproxy) = (metrics::Process::read(pages.started, pages.log.count()), pages.figures.haproxy());
     let text = metrics::render(&pages.status.borrow(), &snapshot, &process, haproxy.as_ref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

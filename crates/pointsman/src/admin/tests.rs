@@ -14,7 +14,14 @@ async fn answer(status: Status, request: &str) -> String {
     let address = listener.local_addr().unwrap();
     let (_keep, status) = watch::channel(status);
     let figures = Figures::Native(Arc::new(Registry::new(1, &[])));
-    let pages = Pages { status, figures, http: Arc::default(), started: SystemTime::now() };
+    let pages = Pages {
+        status,
+        figures,
+        http: Arc::default(),
+        hosts: Hosts::new(&["a".into()]),
+        started: SystemTime::now(),
+        log: LostLines::default(),
+    };
     let server = tokio::spawn(serve(listener, router(pages)));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");

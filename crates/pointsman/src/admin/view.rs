@@ -43,6 +43,9 @@ pub struct ServiceView {
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
     pub balance: String,
+    /// Its keys are bad: it is served with its last good settings, of this revision.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_good: Option<u64>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
 }
@@ -74,6 +77,9 @@ pub struct InstanceView {
     pub name: String,
     /// Its address.
     pub target: String,
+    /// What its host name resolves to.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub resolved: Vec<String>,
     /// 0 to 256.
     pub weight: u16,
     /// Maximum concurrent connections.
@@ -115,6 +121,9 @@ pub struct ExplainView {
     pub chosen: Option<ChoiceView>,
     /// The other matching services, best first.
     pub passed_over: Vec<ChoiceView>,
+    /// So many expressions would have to be searched for in the target that it is answered 414.
+    #[serde(default)]
+    pub too_long: bool,
     /// Bytes stripped from the front of `target` before it is forwarded.
     pub strip: u32,
     /// The chosen service, with its instances.
@@ -141,11 +150,14 @@ impl TableView {
             let services: BTreeSet<u32> = shared.chain([index]).collect();
             services.into_iter().map(move |index| ListenerView::tcp(table, bind, index))
         });
-        Self {
-            revision: table.revision(),
-            listeners: http.chain(tcp).collect(),
-            services: table.services().iter().map(|service| ServiceView::new(service)).collect(),
+        let listeners = http.chain(tcp).collect();
+        let mut services: Vec<_> = table.services().iter().map(|service| ServiceView::new(service)).collect();
+        let last_good = table.last_good().map(|(protocol, name, of)| ((protocol_word(protocol), name.as_str()), of));
+        let last_good: HashMap<_, _> = last_good.collect();
+        for view in &mut services {
+            view.last_good = last_good.get(&(view.protocol.as_str(), view.name.as_str())).copied();
         }
+        Self { revision: table.revision(), listeners, services }
     }
 
     /// Adds the engine's counters.
@@ -185,6 +197,7 @@ impl ServiceView {
             name: service.name.to_string(),
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
+            last_good: None,
             instances: service.instances.iter().map(InstanceView::new).collect(),
         }
     }
@@ -240,6 +253,7 @@ impl InstanceView {
         Self {
             name: instance.name.to_string(),
             target: instance.target.to_string(),
+            resolved: instance.resolved.iter().map(ToString::to_string).collect(),
             weight: instance.weight,
             max_connections: instance.max_connections.map(Into::into),
             state: state.to_owned(),
@@ -276,6 +290,7 @@ impl ExplainView {
             service.add_counters(&by_instance(snapshot));
         }
         Ok(Self {
+            too_long: explanation.too_long,
             strip: table.route(&host, &target).map_or(0, |route| route.strip),
             host,
             target,

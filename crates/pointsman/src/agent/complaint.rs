@@ -1,6 +1,7 @@
 //! A mistake on a container, with its remedy. A complaint is data: listed and logged, never thrown.
 
-use std::fmt::{Display, Formatter, Result, Write};
+use pointsman_table::shown;
+use std::fmt::{Display, Formatter, Result};
 
 use super::container::Container;
 use super::known;
@@ -81,20 +82,12 @@ impl Complaint {
 /// One plain line: `web-1: pointsman.port = "eighty": bad label: expected a port between 1 and 65535`.
 impl Display for Complaint {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        plain(f, &self.container)?;
-        f.write_str(": ")?;
-        plain(f, &self.label)?;
+        write!(f, "{}: {}", shown(&self.container), shown(&self.label))?;
         if let Some(value) = &self.value {
             write!(f, " = {value:?}")?;
         }
-        write!(f, ": {}: ", self.kind)?;
-        plain(f, &self.advice)
+        write!(f, ": {}: {}", self.kind, shown(&self.advice))
     }
-}
-
-/// Writes text with its control characters escaped.
-fn plain(f: &mut Formatter<'_>, text: &str) -> Result {
-    text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { f.write_char(c) })
 }
 
 /// Whether a label's value may be a secret, also if the label is misspelt.

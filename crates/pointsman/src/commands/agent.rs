@@ -8,7 +8,7 @@ use super::run::Reload;
 use crate::agent;
 use crate::notify;
 use crate::settings::Settings;
-use pointsman_store::Location;
+use pointsman_store::{Location, Store};
 
 /// Runs until stopped. `placed`: the prefix was given, and applies to containers that name no balancer.
 ///
@@ -19,6 +19,7 @@ pub async fn agent(settings: &Settings, placed: bool, mut reload: Reload) -> any
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut hangup = listen(SignalKind::hangup())?;
+    Store::open(&settings.store)?.check_place()?;
     let is_folder = matches!(settings.store.location, Location::Directory(_));
     let prefix = Some(settings.store.prefix.as_str()).filter(|_| placed || is_folder);
     let run = Box::pin(agent::run(&settings.agent, &settings.store, prefix));

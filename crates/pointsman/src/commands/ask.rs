@@ -74,7 +74,7 @@ pub(super) fn reachable(listening: SocketAddr) -> SocketAddr {
 async fn fetch(stream: TcpStream, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = http::Request::get(path).header("Host", "admin").body(Empty::<Bytes>::new())?;
+    let request = http::Request::get(path).header("Host", "localhost").body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LONGEST).collect().await.map_err(|error| anyhow::anyhow!(error))?;

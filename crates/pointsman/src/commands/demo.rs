@@ -51,6 +51,9 @@ pub fn arrange(folder: &Folder, given: &mut CommandLine, chosen: &Chosen) {
     let mut set = |name, value: String| given.insert(name, vec![value]);
     set("store", folder.0.display().to_string());
     set("prefix", "/".to_owned());
+    if !chosen.has("state") {
+        set("state", folder.0.join(".state").display().to_string());
+    }
     for (name, port) in [("http", 8080), ("admin", 8404)] {
         if !chosen.has(name) {
             set(name, free_or_any(port).to_string());
@@ -104,7 +107,7 @@ pub async fn demo(
         let text = text(&quoted(program), &folder.0, &keys, &samples, addresses);
         written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     };
-    run(settings, reload, print).await?;
+    Box::pin(run(settings, reload, print)).await?;
     Ok(written?)
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use pointsman_table::{KeySet, Limits, Problem, ProblemKind, compile};
+use pointsman_table::{KeySet, Limits, Problem, ProblemKind, compile, shown};
 
 use super::patience::{full, within};
 use super::{Outcome, fleet};
@@ -240,8 +240,8 @@ fn print(listing: &Listing, place: &str, absolute: bool, view: View, out: &mut d
 
 fn line(out: &mut dyn Write, key: &str, value: Option<&[u8]>) -> anyhow::Result<()> {
     match value {
-        None => writeln!(out, "{key}")?,
-        Some(value) => writeln!(out, "{key} = {}", String::from_utf8_lossy(value))?,
+        None => writeln!(out, "{}", shown(key))?,
+        Some(value) => writeln!(out, "{} = {}", shown(key), shown(&String::from_utf8_lossy(value)))?,
     }
     Ok(())
 }

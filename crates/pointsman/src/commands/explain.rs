@@ -1,5 +1,6 @@
 //! `pointsman explain URL`: shows the service and the instances that take a URL, and why. Sends no request to them.
 
+use pointsman_table::shown;
 use std::fmt::Write as _;
 use std::io::Write;
 
@@ -39,13 +40,14 @@ pub async fn explain(
 
 fn text(view: &ExplainView) -> String {
     let host = if view.host.is_empty() { "(no host)" } else { &view.host };
-    let mut text = format!("{host} {}\n", view.target);
+    let mut text = format!("{} {}\n", shown(host), shown(&view.target));
     match &view.chosen {
+        None if view.too_long => text.push_str("  414: too many expressions would have to be searched for in it\n"),
         None => text.push_str("  503: no service matches, and there is no default service\n"),
-        Some(chosen) => text.push_str(&format!("  service {}: {}\n", chosen.service, chosen.rule)),
+        Some(chosen) => text.push_str(&format!("  service {}: {}\n", shown(&chosen.service), shown(&chosen.rule))),
     }
     if view.strip > 0 {
-        let _ = writeln!(text, "  forwarded as {}", stripped(&view.target, view.strip));
+        let _ = writeln!(text, "  forwarded as {}", shown(&stripped(&view.target, view.strip)));
     }
     text.extend(view.service.iter().map(service_lines));
     text.extend(view.passed_over.iter().map(passed_over_line));
@@ -56,17 +58,25 @@ fn service_lines(service: &ServiceView) -> String {
     match service.instances.as_slice() {
         [] => "  503: the service has no instances\n".to_owned(),
         some => {
-            format!("  balance {}, one of\n{}", service.balance, some.iter().map(instance_line).collect::<String>())
+            format!(
+                "  balance {}, one of\n{}",
+                shown(&service.balance),
+                some.iter().map(instance_line).collect::<String>()
+            )
         }
     }
 }
 
 fn instance_line(instance: &InstanceView) -> String {
-    format!("    {} {} {}\n", instance.name, instance.target, instance_words(instance))
+    let resolved = match instance.resolved.as_slice() {
+        [] => String::new(),
+        some => format!(" ({})", shown(&some.join(", "))),
+    };
+    format!("    {} {}{resolved} {}\n", shown(&instance.name), shown(&instance.target), instance_words(instance))
 }
 
 fn passed_over_line(choice: &ChoiceView) -> String {
-    format!("  not {}: {}; {}\n", choice.service, choice.rule, choice.reason)
+    format!("  not {}: {}; {}\n", shown(&choice.service), shown(&choice.rule), shown(&choice.reason))
 }
 
 /// The rest of the target, with a leading slash.
@@ -87,6 +97,7 @@ mod tests {
             reason: reason.to_owned(),
         };
         let mut view = ExplainView {
+            too_long: false,
             host: "a.test".to_owned(),
             target: "/api/x".to_owned(),
             chosen: Some(choice("a", "")),

@@ -5,14 +5,14 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use pointsman_table::KNOWN_KEYS;
+use pointsman_table::{KNOWN_KEYS, shown};
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Outcome;
 use super::patience::{full, within};
 use crate::control::plural;
-use crate::fleet::{self, FleetWait, Goal, Leaving, Member, Point, Stage};
+use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
 /// Waits until every balancer serves the change that the store made at this revision (0 if the store has none).
@@ -85,21 +85,21 @@ fn say(
             return Ok(Outcome::Yes);
         }
         fleet::WaitOutcome::Nobody => {
-            writeln!(note, "no balancer of {} is live, as far as the store knows", shown(&settings.prefix))?;
+            writeln!(note, "no balancer of {} is live, as far as the store knows", shown_prefix(&settings.prefix))?;
         }
         fleet::WaitOutcome::Late(late) => {
             writeln!(note, "after {patience:?}, not every balancer is {what}:")?;
-            late.iter().try_for_each(|line| writeln!(note, "  {line}"))?;
+            late.iter().try_for_each(|line| writeln!(note, "  {}", shown(line)))?;
         }
         fleet::WaitOutcome::Lost(names) => {
-            writeln!(note, "disappeared without signing off, may still serve old keys: {}", names.join(", "))?;
+            writeln!(note, "disappeared without signing off, may still serve old keys: {}", shown(&names.join(", ")))?;
         }
         fleet::WaitOutcome::Unknown(why) => bail!("cannot tell whether every balancer is {what}: {why}"),
     }
     Ok(Outcome::No)
 }
 
-fn shown(prefix: &str) -> &str {
+fn shown_prefix(prefix: &str) -> &str {
     if prefix.is_empty() { "/" } else { prefix }
 }
 
@@ -235,7 +235,7 @@ pub async fn status(
     }
     out.flush()?;
     if members.is_empty() {
-        writeln!(note, "no balancer of {} is live, as far as the store knows", shown(&settings.prefix))?;
+        writeln!(note, "no balancer of {} is live, as far as the store knows", shown_prefix(&settings.prefix))?;
         return Ok(Outcome::No);
     }
     Ok(Outcome::Yes)
@@ -255,17 +255,32 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
             Stage::Stopped => "stopped",
         };
         let Member { name, version, engine, revision, problems, .. } = member;
+        let (name, version, engine) = (shown(name).to_string(), shown(version), shown(engine));
+        let (version, engine) = (version.to_string(), engine.to_string());
         writeln!(out, "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {problems}")?;
+    }
+    for Member { name, store, .. } in members {
+        store.iter().try_for_each(|lost| writeln!(out, "{name}: {lost}"))?;
     }
     for member in members {
         for Leaving { protocol, service, instance, active } in &member.leaving {
             let (tree, work) = if protocol == "tcp" { ("tcp-services", "connection") } else { ("services", "request") };
             let open = plural(usize::try_from(*active).unwrap_or(usize::MAX), work);
-            writeln!(out, "{}: {tree}/{service}/{instance} takes no new work, {open} open", member.name)?;
+            let instance = format!("{tree}/{service}/{instance}");
+            writeln!(out, "{}: {} takes no new work, {open} open", shown(&member.name), shown(&instance))?;
         }
     }
     for member in members {
-        member.problem_lines.iter().try_for_each(|line| writeln!(out, "{}: {line}", member.name))?;
+        for LastGoodService { protocol, service, revision } in &member.last_good {
+            let tree = if protocol == "tcp" { "tcp-services" } else { "services" };
+            writeln!(
+                out,
+                "{}: {tree}/{} is served with its last good settings, of revision {revision}",
+                shown(&member.name),
+                shown(service)
+            )?;
+        }
+        member.problem_lines.iter().try_for_each(|line| writeln!(out, "{}: {}", shown(&member.name), shown(line)))?;
     }
     Ok(())
 }

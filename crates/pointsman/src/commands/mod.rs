@@ -2,6 +2,7 @@
 //! decides the exit code.
 
 pub mod agent;
+mod apis;
 mod ask;
 pub mod check;
 pub mod cli;

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pointsman_table::{Compiled, KeySet, Limits, compile};
+use pointsman_table::{Compiled, KeySet, Limits, Table, compile};
 use tokio::time::timeout;
+use tracing::warn;
 
+use super::apis;
 use crate::control::{Defaults, local};
 use crate::settings::Settings;
+use crate::state::{Kept, StateFile};
 use pointsman_store::Store;
 
 /// Longest wait for the store.
@@ -18,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The store is unreachable.
 pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
-    let store = Store::open(&settings.store)?;
+    let kept = kept(settings);
+    let store = Store::open(&settings.store)?.remembering(kept.api);
     let answer = timeout(PATIENCE, store.list(&settings.store.prefix)).await;
     let listing = answer.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
     let mut entries = listing.entries;
@@ -29,7 +33,24 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
         prefix: settings.store.prefix.as_str().into(),
         own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
         local: local::addresses().into(),
+        // How many descriptors a running balancer has is not known here.
+        listeners: None,
         capabilities: settings.engine.capabilities(),
+        places: settings.places.clone(),
+        ..Limits::default()
     };
-    Ok(compile(&key_set, None, &limits))
+    let mut compiled = compile(&key_set, Some(&Table::recall(kept.memory, &limits)), &limits);
+    let ignored = timeout(PATIENCE, store.ignored_now()).await;
+    let ignored = ignored.ok().and_then(Result::ok).flatten();
+    compiled.problems.extend(ignored.map(|api| apis::problem(api, &settings.store.prefix)));
+    Ok(compiled)
+}
+
+/// What a balancer with these settings has kept, if this user may read it.
+fn kept(settings: &Settings) -> Kept {
+    let Some(folder) = &settings.state else { return Kept::default() };
+    StateFile::new(folder, &settings.store).read().unwrap_or_else(|error| {
+        warn!("--state: what the balancer keeps in {} is not considered: {error}", folder.display());
+        Kept::default()
+    })
 }

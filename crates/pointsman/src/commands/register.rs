@@ -132,7 +132,7 @@ pub async fn register(settings: &StoreSettings, request: &Request, note: &mut dy
         return once(settings, &registration, request.timeout, note).await;
     }
     // Report wrong settings before the command starts.
-    Store::open(settings)?;
+    Store::open(settings)?.check_place()?;
     let mut child = match Child::start(&request.command) {
         Ok(child) => child,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! `pointsman routes`: prints the table in use, from the running balancer or compiled from the store. Changes nothing.
 
+use pointsman_table::shown;
 use std::io::Write;
 
 use super::ask::{Answer, ask};
@@ -81,6 +82,7 @@ pub(super) fn rule_words(rule: &RuleView) -> String {
 
 /// Columns as wide as their widest cell, two spaces apart, no space at the end of a line.
 fn aligned<const N: usize>(rows: Vec<[String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| shown(&cell).to_string())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
@@ -99,6 +101,7 @@ mod tests {
         let instance = |name: &str, weight| InstanceView {
             name: name.to_owned(),
             target: "10.0.0.1:80".to_owned(),
+            resolved: Vec::new(),
             weight,
             max_connections: None,
             state: "up".to_owned(),
@@ -106,6 +109,7 @@ mod tests {
             requests: 0,
         };
         let service = |name: &str, hosts: &[&str], instances| ServiceView {
+            last_good: None,
             protocol: "http".to_owned(),
             name: name.to_owned(),
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },

@@ -1,6 +1,7 @@
 //! `pointsman run`: binds, starts the engine and the control side, and stops them in order. Decides nothing in between.
 //!
 //! ```text
+//! names::follow <-> control::run   (host names of instances)
 //! store.follow -> control::run -> tables -> native::run (its own threads) -> applied -> control::run
 //!                            \-> status -> admin::serve        signals -> phase -> native::run
 //! ```
@@ -11,24 +12,29 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use pointsman_table::Table;
+use pointsman_table::{Memory, Table};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::admin::{self, Figures, Pages};
-use crate::control::{self, ControlChannels, ControlInputs, Defaults, Status, local};
+use super::apis;
+use crate::admin::{self, Figures, Hosts, Pages};
+use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
+use crate::names::{self, HostNames, Lookup};
 use crate::notify;
 use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
+use crate::state::StateFile;
+use crate::state::keeper::{self as state_keeper, Sources};
 use crate::sys;
 use pointsman_engine::live::Registry;
+use pointsman_engine::sockets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, NativeSettings};
-use pointsman_store::{Condition, Store};
+use pointsman_store::{Condition, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
@@ -47,12 +53,15 @@ pub struct Addresses {
 /// Serves until stopped. `ready` is called once the first table is in use.
 ///
 /// # Errors
-/// The store's settings cannot be used, an address cannot be listened on, or the engine fails.
+/// The store's settings cannot be used, its folder cannot be made, an address cannot be listened on, or the engine fails.
 pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     warn_of_idle(settings.engine, &reload.chosen);
     raise_open_files();
-    let store = Store::open(&settings.store)?;
+    let state = state_file(settings);
+    let kept = state.as_ref().map(StateFile::take).unwrap_or_default();
+    let store = Store::open(&settings.store)?.remembering(kept.api);
+    store.make_place()?;
     let workers = settings.workers.get();
     let bound = Bound::open(settings).await?;
     let listener = match settings.admin {
@@ -67,8 +76,11 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
         prefix: settings.store.prefix.clone(),
         engine: settings.engine.word(),
     };
-    let parts = Parts { store, bound, listener, signals, reload, about };
-    parts.serve(inputs(settings, &addresses), workers, &addresses, ready).await
+    let hosts = Hosts::new(&settings.admin_hosts);
+    let lookup = Lookup::new(&settings.resolvers);
+    let of_store = settings.store.clone();
+    let parts = Parts { store, bound, listener, hosts, signals, reload, about, lookup, state, settings: of_store };
+    parts.serve(inputs(settings, &addresses, kept.memory), workers, &addresses, ready).await
 }
 
 /// The engine's listening sockets.
@@ -135,9 +147,13 @@ struct Parts {
     store: Store,
     bound: Bound,
     listener: Option<TcpListener>,
+    hosts: Hosts,
     signals: Signals,
     reload: Reload,
     about: About,
+    lookup: Lookup,
+    state: Option<StateFile>,
+    settings: StoreSettings,
 }
 
 impl Parts {
@@ -154,12 +170,18 @@ impl Parts {
         let (updates, control_updates) = mpsc::channel(UPDATES);
         let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
         let (status, admin_status) = watch::channel(Status::new());
+        let (wanted, names_wanted) = watch::channel(HostNames::default());
+        let (names, control_names) = watch::channel(Arc::default());
+        let (around, control_around) = watch::channel(Around::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let figures = self.bound.figures(workers);
         let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
             applied: control_applied,
+            names: control_names,
+            wanted,
+            around: control_around,
             tables,
             status: status.clone(),
         };
@@ -167,14 +189,21 @@ impl Parts {
             status: admin_status.clone(),
             figures: figures.clone(),
             http: addresses.http.clone().into(),
+            hosts: self.hosts,
             started: SystemTime::now(),
+            log: self.reload.logging.lost(),
         };
         let (ended, end) = watch::channel(false);
+        let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone() };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
+        let keeping_state = keep_state(self.state, sources, around.clone());
         let background = async {
             tokio::join!(
-                self.store.follow(updates, condition),
+                Box::pin(self.store.follow(updates, condition)),
+                apis::watch(&self.store, &self.settings, &around),
+                apis::remember(&self.settings),
                 control::run(inputs, channels),
+                names::follow(self.lookup, names_wanted, names),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -189,7 +218,7 @@ impl Parts {
             result
         };
         // The final status is written after the engine has ended, so the store is needed until then.
-        let serving = async { tokio::join!(serving, Box::pin(keeping)).0 };
+        let serving = async { tokio::join!(serving, Box::pin(keeping), keeping_state).0 };
         tokio::select! {
             result = serving => result,
             () = Box::pin(background) => Ok(()),
@@ -228,14 +257,42 @@ fn raise_open_files() {
     }
 }
 
-fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
+/// Where to keep what must survive a restart.
+fn state_file(settings: &Settings) -> Option<StateFile> {
+    if settings.state.is_none() {
+        info!("there is no folder for --state: last good settings and the etcd API are forgotten at a restart");
+    }
+    settings.state.as_deref().map(|folder| StateFile::new(folder, &settings.store))
+}
+
+async fn keep_state(file: Option<StateFile>, sources: Sources, around: watch::Sender<Around>) {
+    if let Some(file) = file {
+        Box::pin(state_keeper::keep(file, sources, around)).await;
+    }
+}
+
+fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> ControlInputs {
     ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
+        places: settings.places.clone(),
+        probe: sockets::probe,
         local: local::addresses,
         capabilities: settings.engine.capabilities(),
+        listeners: Some(most_listeners(settings)),
         defaults: Defaults::new(settings.health_uri.as_deref()),
+        memory,
     }
+}
+
+/// Listening sockets may take a quarter of the descriptors, so that a list of ports leaves enough for connections. The
+/// native engine opens one for each worker, HAProxy one for all of its threads.
+fn most_listeners(settings: &Settings) -> usize {
+    let sockets = match settings.engine {
+        Engine::Native => settings.workers.get(),
+        Engine::Haproxy => 1,
+    };
+    usize::try_from(sys::open_files_limit() / 4).unwrap_or(usize::MAX) / sockets
 }
 
 async fn show(listener: Option<TcpListener>, pages: Pages) {

@@ -4,16 +4,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pointsman_table::{Problem, Table};
+use pointsman_table::{Problem, ProblemKind, Table};
 use tokio::time::Instant;
 
 use super::Status;
 use crate::logging::LogLine;
-use pointsman_store::Condition;
+use pointsman_store::{Condition, Outage};
 
 /// At most one report in this time.
 const PACE: Duration = Duration::from_secs(1);
-/// While the store is unreachable, at most one new reason in this time, because each endpoint has its own.
+/// While the store is unreachable, this many different reasons are logged at once: each endpoint may have its own.
+const MOST_REASONS: usize = 20;
+/// Beyond those, at most one new reason in this time.
 const REASONS: Duration = Duration::from_secs(30);
 /// Most problems in one report; the admin page lists all.
 const MOST_LINES: usize = 50;
@@ -22,10 +24,15 @@ const MOST_LINES: usize = 50;
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     known: BTreeSet<Problem>,
+    /// Names that did not resolve at the last report, for the first time.
+    young: BTreeSet<Problem>,
     said: Option<String>,
     reported: Option<Instant>,
     due: Option<Instant>,
-    condition: Option<(Condition, Instant)>,
+    condition: Option<Condition>,
+    /// The reasons logged since the store was watched, and when the last one was.
+    reasons: Vec<Outage>,
+    told: Option<Instant>,
 }
 
 impl Journal {
@@ -44,7 +51,7 @@ impl Journal {
     pub(super) fn report(&mut self, now: Instant, status: &Status) -> Vec<LogLine> {
         self.due = None;
         self.reported = Some(now);
-        let mut lines = self.problems(status);
+        let mut lines = self.problems(now, status);
         let line = status.table.as_deref().map(serving);
         if line.is_some() && self.said != line {
             lines.extend(line.clone().map(LogLine::Info));
@@ -53,8 +60,18 @@ impl Journal {
         lines
     }
 
-    fn problems(&mut self, status: &Status) -> Vec<LogLine> {
-        let now: BTreeSet<Problem> = status.problems().cloned().collect();
+    fn problems(&mut self, time: Instant, status: &Status) -> Vec<LogLine> {
+        // A new name is being looked up, and usually found at once: only if it is still unresolved at the next report, that
+        // is news.
+        let is_young = |problem: &Problem| {
+            let seen = self.known.contains(problem) || self.young.contains(problem);
+            problem.kind == ProblemKind::Unresolved && !seen
+        };
+        let (young, now): (BTreeSet<_>, BTreeSet<_>) = status.problems().cloned().partition(is_young);
+        if !young.is_empty() {
+            self.due = Some(time + PACE);
+        }
+        self.young = young;
         let new = now.difference(&self.known).map(|problem| LogLine::Warn(problem.to_string()));
         let gone = self.known.difference(&now);
         let gone = gone.map(|problem| LogLine::Info(format!("no longer a problem: {problem}")));
@@ -65,17 +82,24 @@ impl Journal {
         lines
     }
 
-    /// The log line for a new state of the store, if it deserves one.
+    /// The log line for a new state of the store, if it deserves one: a reason that was not told since the last time that
+    /// the store was watched does.
     pub(super) fn condition(&mut self, now: Instant, condition: &Condition) -> Option<LogLine> {
-        let before = self.condition.as_ref();
-        let same_kind = before.is_some_and(|(before, _)| same_kind(before, condition));
-        let soon = before.is_some_and(|(_, told)| now < *told + REASONS);
-        if before.is_some_and(|(before, _)| before == condition) || same_kind && soon {
+        let before = self.condition.replace(condition.clone());
+        if before.as_ref() == Some(condition) {
             return None;
         }
-        let line = words(before.map(|(before, _)| before), condition);
-        self.condition = Some((condition.clone(), now));
-        line
+        let Some(outage) = condition.outage() else {
+            self.reasons.clear();
+            return words(before.as_ref(), condition);
+        };
+        let is_full = self.reasons.len() >= MOST_REASONS && self.told.is_some_and(|told| now < told + REASONS);
+        if self.reasons.contains(outage) || is_full {
+            return None;
+        }
+        self.reasons.push(outage.clone());
+        self.told = Some(now);
+        words(before.as_ref(), condition)
     }
 }
 
@@ -86,11 +110,6 @@ fn some(lines: &mut Vec<LogLine>, all: impl Iterator<Item = LogLine>, rest: &str
         0 => {}
         more => lines.push(LogLine::Info(format!("{more} {rest}"))),
     }
-}
-
-fn same_kind(a: &Condition, b: &Condition) -> bool {
-    use Condition::{Connecting, Lost};
-    matches!((a, b), (Connecting { error: Some(_) }, Connecting { error: Some(_) }) | (Lost { .. }, Lost { .. }))
 }
 
 fn words(before: Option<&Condition>, condition: &Condition) -> Option<LogLine> {
@@ -120,8 +139,6 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_table::ProblemKind;
-
     use super::*;
 
     fn problem(key: &str) -> Problem {
@@ -153,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_found_at_once_is_no_news() {
+        let unresolved = || Problem { kind: ProblemKind::Unresolved, ..problem("/a") };
+        let status = |problems: Vec<Problem>| Status { found: problems.into(), ..Status::new() };
+        let (mut journal, now) = (Journal::default(), Instant::now());
+        assert_eq!(journal.report(now, &status(vec![unresolved()])), []);
+        assert_eq!(journal.due(), Some(now + PACE), "it is looked at again");
+        assert_eq!(journal.report(now, &status(vec![])), []);
+        assert_eq!(journal.report(now, &status(vec![unresolved()])), []);
+        assert_eq!(journal.report(now, &status(vec![unresolved()])).len(), 1);
+        assert_eq!(journal.report(now, &status(vec![])).len(), 1, "no longer a problem");
+    }
+
+    #[test]
     fn a_flood_of_problems_is_cut_short() {
         let keys: Vec<String> = (0..1000).map(|number| format!("/{number}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -179,24 +209,42 @@ mod tests {
 
     #[test]
     fn the_store_comes_and_goes() {
-        let connecting = |error: Option<&str>| Condition::Connecting { error: error.map(str::to_owned) };
+        let outage = |error: &str| Outage::new("failed", error);
+        let connecting = |error: Option<&str>| Condition::Connecting { error: error.map(outage) };
         let watching = || Condition::Watching { via: "etcd".to_owned() };
-        let lost = |error: &str| Condition::Lost { error: error.to_owned() };
+        let lost = |error: &str| Condition::Lost { error: outage(error) };
         let start = Instant::now();
         let mut journal = Journal::default();
         for (second, condition, expected) in [
             (0, connecting(None), None),
             (1, connecting(Some("a refused")), Some("waiting for the store: a refused")),
-            (2, connecting(Some("b refused")), None),
-            (32, connecting(Some("b refused")), Some("waiting for the store: b refused")),
-            (33, watching(), Some("watching etcd")),
-            (34, watching(), None),
-            (35, lost("reset"), Some("lost the store, serving its last keys: reset")),
-            (36, watching(), Some("the store is back: watching etcd")),
+            (1, connecting(Some("b refused")), Some("waiting for the store: b refused")),
+            (2, connecting(Some("a refused")), None),
+            (99, connecting(Some("b refused")), None),
+            (99, watching(), Some("watching etcd")),
+            (99, watching(), None),
+            (99, lost("reset"), Some("lost the store, serving its last keys: reset")),
+            (99, lost("a refused"), Some("lost the store, serving its last keys: a refused")),
+            (99, lost("reset"), None),
+            (99, watching(), Some("the store is back: watching etcd")),
+            (99, lost("reset"), Some("lost the store, serving its last keys: reset")),
         ] {
             let line = journal.condition(start + Duration::from_secs(second), &condition);
             let text = line.map(|(LogLine::Info(text) | LogLine::Warn(text))| text);
-            assert_eq!(text.as_deref(), expected, "at {second} s");
+            assert_eq!(text.as_deref(), expected, "at {second} s: {condition:?}");
         }
+    }
+
+    #[test]
+    fn reasons_without_end_are_told_seldom() {
+        let start = Instant::now();
+        let mut journal = Journal::default();
+        let mut lines = |at: u64, reasons: std::ops::Range<usize>| {
+            let lost = |number: usize| Condition::Lost { error: Outage::new("failed", &number.to_string()) };
+            reasons.filter_map(|number| journal.condition(start + Duration::from_secs(at), &lost(number))).count()
+        };
+        assert_eq!(lines(0, 0..1000), MOST_REASONS);
+        assert_eq!(lines(29, 1000..2000), 0);
+        assert_eq!(lines(30, 2000..3000), 1);
     }
 }

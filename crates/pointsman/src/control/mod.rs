@@ -4,20 +4,22 @@
 //! Update -> KeySet -> (burst ends: 5 ms quiet, 10 to 50 ms at most) -> compile -> watch<Arc<Table>> -> engine
 //!                                                                        -> watch<Status>     -> admin
 //! Applied, Condition ----------------------------------------------------^      Journal       -> log
+//! What compile must know besides the keys: where the engine listens (Applied), what host names resolve to (Names)
 //! ```
 
 mod burst;
 mod defaults;
 mod journal;
 pub mod local;
+mod ports;
 mod status;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant as Clock, SystemTime};
+use std::time::{Duration, Instant as Clock, SystemTime};
 
 use pointsman_engine::Applied;
-use pointsman_table::{BARRIER, Capabilities, Change, KeySet, Limits, Table, compile};
+use pointsman_table::{BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, Places, Table, compile};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -25,10 +27,16 @@ use burst::Burst;
 pub use defaults::Defaults;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
-pub use status::Status;
+use ports::Ports;
+pub use ports::Probe;
+pub use status::{Around, Status};
 
 use crate::logging::LogLine;
+use crate::names::HostNames;
 use pointsman_store::{Condition, Update};
+
+/// How long the first table waits for host names that are being looked up: nobody is served meanwhile.
+const FIRST_NAMES: Duration = Duration::from_secs(1);
 
 /// The loop's fixed inputs.
 #[derive(Clone, Debug)]
@@ -37,12 +45,20 @@ pub struct ControlInputs {
     pub prefix: Box<str>,
     /// Our own HTTP and admin addresses.
     pub own: Box<[SocketAddr]>,
-    /// Reads this machine's addresses; called at every full listing, because they may change.
+    /// Where instances may be.
+    pub places: Places,
+    /// Whether an address of a TCP service could be listened on.
+    pub probe: Probe,
+    /// Reads this machine's addresses; called at every full listing and whenever a name moves, because they may change.
     pub local: fn() -> Vec<IpAddr>,
     /// What the engine can honour.
     pub capabilities: Capabilities,
+    /// Most addresses that TCP services may listen on, all together.
+    pub listeners: Option<usize>,
     /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
+    /// Last good settings from before the start.
+    pub memory: Memory,
 }
 
 /// The loop's channels.
@@ -54,6 +70,12 @@ pub struct ControlChannels {
     pub condition: watch::Receiver<Condition>,
     /// From the engine.
     pub applied: mpsc::Receiver<Applied>,
+    /// What host names resolve to.
+    pub names: watch::Receiver<Arc<Names>>,
+    /// The host names that the keys contain.
+    pub wanted: watch::Sender<HostNames>,
+    /// What is wrong around the keys.
+    pub around: watch::Receiver<Around>,
     /// To the engine.
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
@@ -72,6 +94,10 @@ enum ControlEvent {
     Applied(Applied),
     /// The state of the store changed.
     Condition(Condition),
+    /// Host names resolve to something else.
+    Named(Arc<Names>),
+    /// Something around the keys went wrong, or is right again.
+    Around(Around),
     /// The store's channel is closed.
     Stop,
 }
@@ -79,7 +105,7 @@ enum ControlEvent {
 /// Runs until the store's channel is closed; publishes pending changes first.
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
-    let mut control = Control::new(inputs, channels.tables.clone(), channels.status.clone());
+    let mut control = Control::new(inputs, &channels);
     loop {
         match control.next(&mut channels).await {
             ControlEvent::Update(update) => control.take(update),
@@ -87,6 +113,8 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Report => control.report(),
             ControlEvent::Applied(applied) => control.applied(applied),
             ControlEvent::Condition(condition) => control.condition(condition),
+            ControlEvent::Named(names) => control.named(names),
+            ControlEvent::Around(around) => control.around(around),
             ControlEvent::Stop => return control.stop(),
         }
     }
@@ -97,31 +125,45 @@ struct Control {
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     defaults: Defaults,
+    /// Last good settings from before the start, until the first table.
+    memory: Option<Memory>,
     /// The last number in the key `barrier`, and the generation of the first table that shows it, once there is one.
     barrier: Option<(u64, Option<u64>)>,
+    ports: Ports,
     burst: Burst,
+    /// Until when the first table waits for host names.
+    held: Option<Instant>,
     journal: Journal,
+    wanted: watch::Sender<HostNames>,
     tables: watch::Sender<Arc<Table>>,
     status: watch::Sender<Status>,
 }
 
 impl Control {
-    fn new(inputs: ControlInputs, tables: watch::Sender<Arc<Table>>, status: watch::Sender<Status>) -> Self {
+    fn new(inputs: ControlInputs, channels: &ControlChannels) -> Self {
         Self {
             keys: KeySet::default(),
             limits: Limits {
                 prefix: inputs.prefix,
                 own: inputs.own,
                 local: Box::default(),
+                listeners: inputs.listeners,
                 capabilities: inputs.capabilities,
+                places: inputs.places,
+                bound: Some(Arc::default()),
+                names: Some(Arc::default()),
             },
             local: inputs.local,
             defaults: inputs.defaults,
+            memory: Some(inputs.memory),
             barrier: None,
+            ports: Ports::new(inputs.probe),
             burst: Burst::default(),
+            held: None,
             journal: Journal::default(),
-            tables,
-            status,
+            wanted: channels.wanted.clone(),
+            tables: channels.tables.clone(),
+            status: channels.status.clone(),
         }
     }
 
@@ -130,9 +172,12 @@ impl Control {
         tokio::select! {
             biased;
             () = until(self.burst.due()) => ControlEvent::Quiet,
+            () = until(self.held) => ControlEvent::Quiet,
             () = until(self.journal.due()) => ControlEvent::Report,
             Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
+            Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
+            Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
         }
     }
@@ -150,11 +195,15 @@ impl Control {
     }
 
     fn publish(&mut self) {
-        let previous = self.status.borrow().table.clone();
         let start = Clock::now();
-        let compiled = compile(&self.keys, previous.as_deref(), &self.limits);
+        let compiled = self.compile();
         let took = start.elapsed();
         self.burst.end(took);
+        self.want(&compiled);
+        if self.waits_for_names(&compiled, Instant::now()) {
+            return;
+        }
+        self.memory = None;
         let generation = compiled.table.generation();
         self.barrier = self.barrier.map(|(number, first)| (number, first.or(Some(generation))));
         self.tables.send_replace(compiled.table.clone());
@@ -169,7 +218,61 @@ impl Control {
         self.journal.changed(Instant::now());
     }
 
+    fn compile(&mut self) -> Compiled {
+        let published = self.status.borrow().table.clone();
+        let recalled = || self.memory.clone().map(|memory| Table::recall(memory, &self.limits));
+        let previous = published.or_else(recalled);
+        let compiled = compile(&self.keys, previous.as_deref(), &self.limits);
+        if !self.ports.foretell(&compiled.table) {
+            return compiled;
+        }
+        self.limits.bound = Some(self.ports.bound());
+        compile(&self.keys, previous.as_deref(), &self.limits)
+    }
+
+    /// Says which host names are to be looked up.
+    fn want(&self, compiled: &Compiled) {
+        self.wanted.send_if_modified(|wanted| {
+            let is_news = **wanted != compiled.names;
+            if is_news {
+                *wanted = Arc::new(compiled.names.clone());
+            }
+            is_news
+        });
+    }
+
+    /// Whether the first table waits for its host names.
+    fn waits_for_names(&mut self, compiled: &Compiled, now: Instant) -> bool {
+        let is_first = self.status.borrow().table.is_none();
+        let known = self.limits.names.as_deref();
+        let mut names = compiled.names.iter();
+        let all_known = names.all(|name| known.is_some_and(|known| known.contains_key(name)));
+        let until = *self.held.get_or_insert(now + FIRST_NAMES);
+        let waits = is_first && now < until && !all_known;
+        if !waits {
+            self.held = None;
+        }
+        waits
+    }
+
+    fn named(&mut self, names: Arc<Names>) {
+        self.limits.names = Some(names);
+        // What is ours may have changed since the last listing.
+        self.limits.local = (self.local)().into();
+        self.burst.add(Instant::now());
+    }
+
+    /// Compiles again if the engine does not listen where it should, or listens where it should not.
+    fn listening(&mut self, applied: &Applied) {
+        let newest = self.status.borrow().table.as_ref().map(|table| table.generation());
+        if newest == Some(applied.generation) && self.ports.take(applied.bound.clone()) {
+            self.limits.bound = Some(self.ports.bound());
+            self.burst.add(Instant::now());
+        }
+    }
+
     fn applied(&mut self, applied: Applied) {
+        self.listening(&applied);
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
             // Only the empty table before the first has generation 0. Under constant change, the newest is always ahead.
@@ -190,6 +293,11 @@ impl Control {
     fn condition(&mut self, condition: Condition) {
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| status.condition = condition);
+    }
+
+    fn around(&mut self, around: Around) {
+        self.status.send_modify(|status| status.around = around);
+        self.journal.changed(Instant::now());
     }
 
     fn stop(&mut self) {

@@ -8,6 +8,15 @@ use pointsman_table::{Problem, Table};
 use pointsman_engine::Phase;
 use pointsman_store::Condition;
 
+/// What is wrong around the keys, each found by another part of the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// The balancer's own files cannot be written.
+    pub state: Option<Problem>,
+    /// Both APIs of etcd hold keys.
+    pub apis: Option<Problem>,
+}
+
 /// The state of the control side.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -17,6 +26,8 @@ pub struct Status {
     pub found: Arc<[Problem]>,
     /// Problems of the engine with the table.
     pub refused: Arc<[Problem]>,
+    /// Problems around the keys.
+    pub around: Around,
     /// The revision of the table that the engine uses: what users see.
     pub applied: u64,
     /// The generation of that table: distinguishes it from other tables of the same revision.
@@ -48,6 +59,7 @@ impl Status {
             table: None,
             found: Arc::default(),
             refused: Arc::default(),
+            around: Around::default(),
             applied: 0,
             generation: 0,
             served: false,
@@ -64,7 +76,16 @@ impl Status {
 
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.found.iter().chain(self.refused.iter())
+        let around = self.around.apis.iter().chain(&self.around.state);
+        self.found.iter().chain(self.refused.iter()).chain(around)
+    }
+
+    /// That the store is lost, and why; `None` if it is watched, or was never read.
+    pub fn store_lost(&self) -> Option<String> {
+        match &self.condition {
+            Condition::Lost { error } => Some(format!("the store is lost, serving its last keys: {error}")),
+            Condition::Connecting { .. } | Condition::Watching { .. } => None,
+        }
     }
 
     /// The reason that the balancer should get no traffic now; `None` if it should.

@@ -1,18 +1,22 @@
 //! Tests the loop through its channels, on a clock that only moves when all tasks wait.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pointsman_table::{Change, Problem};
+use pointsman_table::{Bind, Change, Problem, Resolved};
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
 use super::*;
+use pointsman_store::Outage;
 
 /// A running loop.
 struct Bench {
     updates: mpsc::Sender<Update>,
     condition: watch::Sender<Condition>,
     applied: mpsc::Sender<Applied>,
+    names: watch::Sender<Arc<Names>>,
+    wanted: watch::Receiver<HostNames>,
     tables: watch::Receiver<Arc<Table>>,
     status: watch::Receiver<Status>,
     control: JoinHandle<()>,
@@ -24,21 +28,30 @@ fn bench() -> Bench {
     let (applied, from_engine) = mpsc::channel(8);
     let (to_engine, tables) = watch::channel(Table::empty());
     let (to_admin, status) = watch::channel(Status::new());
+    let (names, told_names) = watch::channel(Arc::default());
+    let (to_names, wanted) = watch::channel(HostNames::default());
     let channels = ControlChannels {
         updates: from_store,
         condition: told,
+        names: told_names,
+        wanted: to_names,
         applied: from_engine,
+        around: watch::channel(Around::default()).1,
         tables: to_engine,
         status: to_admin,
     };
     let inputs = ControlInputs {
         prefix: "/p".into(),
         own: Box::default(),
+        places: Places::default(),
+        probe: |_| Ok(()),
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
+        listeners: None,
         defaults: Defaults::new(Some("/up")),
+        memory: Memory::default(),
     };
-    Bench { updates, condition, applied, tables, status, control: tokio::spawn(run(inputs, channels)) }
+    Bench { updates, condition, applied, names, wanted, tables, status, control: tokio::spawn(run(inputs, channels)) }
 }
 
 fn entry(key: &str, value: &str) -> (Box<str>, Box<[u8]>) {
@@ -72,7 +85,7 @@ async fn serves_nothing_before_the_first_listing() {
     assert_eq!(bench.tables.borrow().config().health_uri.as_deref(), Some("/up"));
     assert_eq!(bench.status.borrow().unready(), Some("the engine does not use the first table yet"));
     for (generation, revision, ready) in [(0, 0, false), (1, 6, true), (2, 7, true)] {
-        bench.applied.send(Applied { generation, revision, problems: Vec::new() }).await.unwrap();
+        bench.applied.send(Applied { generation, revision, ..Applied::default() }).await.unwrap();
         bench.status.wait_for(|status| status.applied == revision && status.swaps == 1).await.unwrap();
         assert_eq!(bench.status.borrow().unready().is_none(), ready, "after {revision}");
     }
@@ -90,7 +103,7 @@ async fn two_tables_of_one_revision_are_told_apart() {
     }
     assert_eq!(seen.iter().map(|table| table.revision()).collect::<Vec<_>>(), [7, 7]);
     for (table, is_newest) in seen.iter().zip([false, true]) {
-        bench.applied.send(Applied::new(table, Vec::new())).await.unwrap();
+        bench.applied.send(Applied::new(table, Vec::new(), BTreeSet::new())).await.unwrap();
         let status = bench.status.wait_for(|status| status.generation == table.generation()).await.unwrap();
         let newest = status.table.as_ref().map(|newest| newest.generation());
         assert_eq!((status.applied, newest == Some(status.generation)), (7, is_newest));
@@ -134,7 +147,7 @@ async fn losing_the_store_changes_nothing_served() {
     let mut bench = bench();
     bench.updates.send(listing(9)).await.unwrap();
     bench.tables.changed().await.unwrap();
-    bench.condition.send(Condition::Lost { error: "gone".to_owned() }).unwrap();
+    bench.condition.send(Condition::Lost { error: Outage::new("failed", "gone") }).unwrap();
     bench.status.wait_for(|status| matches!(status.condition, Condition::Lost { .. })).await.unwrap();
     assert_eq!(swaps(&bench), 1);
     assert_eq!(bench.tables.borrow().services().len(), 1);
@@ -158,7 +171,11 @@ async fn problems_of_keys_and_of_the_engine_are_kept_apart() {
         service: None,
         advice: "the port is taken".into(),
     };
-    bench.applied.send(Applied { generation: 1, revision: 2, problems: vec![refused.clone()] }).await.unwrap();
+    bench
+        .applied
+        .send(Applied { generation: 1, revision: 2, problems: vec![refused.clone()], ..Applied::default() })
+        .await
+        .unwrap();
     bench.status.wait_for(|status| status.applied == 2).await.unwrap();
     assert_eq!(bench.status.borrow().problems().count(), 2);
     bench.updates.send(put(3, "services/a/priority", "1")).await.unwrap();
@@ -173,4 +190,60 @@ async fn what_came_in_before_the_end_is_published() {
     drop(updates);
     control.await.unwrap();
     assert_eq!(tables.borrow().revision(), 5);
+}
+
+fn known(name: &str) -> Arc<Names> {
+    let resolved = Resolved { addresses: [[10, 0, 0, 1].into()].into(), failure: None };
+    Arc::new(Names::from([(name.into(), resolved)]))
+}
+
+fn named(key: &str, name: &str) -> Update {
+    let entries = vec![entry("services/a/domain", "a.test"), entry(key, name)];
+    Update::Reset { revision: 1, entries }
+}
+
+/// Nobody is served before the first table, and somebody else's names may be silent.
+#[tokio::test(start_paused = true)]
+async fn the_first_table_waits_a_moment_for_its_names() {
+    let mut bench = bench();
+    bench.updates.send(named("services/a/one", "web.test:80")).await.unwrap();
+    let wanted = bench.wanted.wait_for(|wanted| !wanted.is_empty()).await.unwrap().clone();
+    assert!(wanted.iter().map(|name| &**name).eq(["web.test"]));
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(swaps(&bench), 0);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((swaps(&bench), bench.status.borrow().found.len()), (1, 1), "no longer than that");
+    bench.names.send(known("web.test")).unwrap();
+    bench.status.wait_for(|status| status.swaps == 2 && status.found.is_empty()).await.unwrap();
+    bench.updates.send(put(2, "services/a/two", "dead.test:80")).await.unwrap();
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(swaps(&bench), 3, "a later table does not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_table_comes_with_its_names() {
+    let mut bench = bench();
+    bench.updates.send(named("services/a/one", "web.test:80")).await.unwrap();
+    bench.wanted.wait_for(|wanted| !wanted.is_empty()).await.unwrap();
+    bench.names.send(known("web.test")).unwrap();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(swaps(&bench), 1);
+    assert!(bench.status.borrow().found.is_empty());
+}
+
+/// The engine has the last word on where it listens.
+#[tokio::test(start_paused = true)]
+async fn a_port_that_the_engine_cannot_open_is_not_ours() {
+    let mut bench = bench();
+    bench.updates.send(listing(1)).await.unwrap();
+    bench.updates.send(put(2, "tcp-services/t/port", "1")).await.unwrap();
+    let loops = |status: &Status| status.found.iter().any(|problem| problem.kind.as_str() == "loop");
+    bench.status.wait_for(|status| status.swaps == 1 && loops(status)).await.unwrap();
+    let table = bench.status.borrow().table.clone().unwrap();
+    bench.applied.send(Applied::new(&table, Vec::new(), BTreeSet::new())).await.unwrap();
+    bench.status.wait_for(|status| status.swaps == 2 && !loops(status)).await.unwrap();
+    let table = bench.status.borrow().table.clone().unwrap();
+    let bound = BTreeSet::from([Bind { address: [0, 0, 0, 0].into(), port: 1 }]);
+    bench.applied.send(Applied::new(&table, Vec::new(), bound)).await.unwrap();
+    bench.status.wait_for(|status| status.swaps == 3 && loops(status)).await.unwrap();
 }

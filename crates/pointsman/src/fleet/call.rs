@@ -75,7 +75,7 @@ impl FleetWait {
 fn over(balancers: &Balancers, goal: &Goal, condition: &Condition) -> WaitOutcome {
     match (condition, balancers.verdict(goal)) {
         (Condition::Lost { error } | Condition::Connecting { error: Some(error) }, _) => {
-            WaitOutcome::Unknown(error.clone())
+            WaitOutcome::Unknown(error.to_string())
         }
         (_, _) if !balancers.is_called() => WaitOutcome::Unknown("the store does not answer".to_owned()),
         (_, Verdict::All(count)) => WaitOutcome::All(count),

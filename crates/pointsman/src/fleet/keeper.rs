@@ -308,10 +308,12 @@ impl About {
             stage,
             revision: status.applied,
             barrier: status.barrier_served,
+            store: status.store_lost(),
             leaving,
             ..Member::default()
         };
         member.tell(status.problems());
+        status.table.iter().for_each(|table| member.list_last_good(table));
         member.shorten();
         member
     }

@@ -1,10 +1,15 @@
 //! A balancer's status, as in its status key, and where these keys are. Plain data.
 
 use pointsman_store::ASIDE;
+use pointsman_table::{Protocol, ServiceName, Table};
 use serde::{Deserialize, Serialize};
+
+use crate::admin::view::protocol_word;
 
 /// Problems listed in full; the rest is only counted.
 const MOST_PROBLEMS: usize = 20;
+/// Maximum number of services listed that live on last good settings.
+const MOST_LAST_GOOD: usize = 100;
 /// Maximum length of a problem's text, in characters.
 const LONGEST_PROBLEM: usize = 400;
 /// Maximum number of instances listed with their open requests.
@@ -46,10 +51,16 @@ pub struct Member {
     /// The number in the key `barrier` that it serves, for stores without revisions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barrier: Option<u64>,
+    /// That it has lost the store, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// The number of its problems.
     pub problems: usize,
     /// The first of them, one line each.
     pub problem_lines: Vec<String>,
+    /// Services that are served with their last good settings, because their keys are bad: the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub last_good: Vec<LastGoodService>,
     /// Instances that get no new work: drained by their keys, or removed but with open requests. For a draining
     /// balancer, every instance with open requests.
     pub leaving: Vec<Leaving>,
@@ -59,6 +70,17 @@ pub struct Member {
     /// Draining, but a connected client may still begin a request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub begins: bool,
+}
+
+/// A service that is served with its last good settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGoodService {
+    /// `http` or `tcp`.
+    pub protocol: String,
+    /// The service.
+    pub service: String,
+    /// The revision that the settings are from.
+    pub revision: u64,
 }
 
 /// An instance that gets no new work.
@@ -93,6 +115,16 @@ impl Member {
                 self.problem_lines.push(problem.to_string().chars().take(LONGEST_PROBLEM).collect());
             }
         }
+    }
+
+    /// Lists the services that live on last good settings, up to the limit.
+    pub fn list_last_good(&mut self, table: &Table) {
+        let service = |(protocol, name, revision): (Protocol, &ServiceName, u64)| LastGoodService {
+            protocol: protocol_word(protocol).to_owned(),
+            service: name.to_string(),
+            revision,
+        };
+        self.last_good = table.last_good().take(MOST_LAST_GOOD).map(service).collect();
     }
 
     /// Drops the excess from the list, instances without open requests first.

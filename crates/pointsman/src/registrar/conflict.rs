@@ -1,5 +1,6 @@
 //! Wanted keys that belong to somebody else: reported, never overwritten.
 
+use pointsman_table::shown;
 use std::fmt;
 
 /// A key that belongs to somebody else.
@@ -42,6 +43,6 @@ fn is_secret(key: &str) -> bool {
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.key.escape_debug(), self.kind, self.advice)
+        write!(f, "{}: {}: {}", shown(&self.key), self.kind, shown(&self.advice))
     }
 }

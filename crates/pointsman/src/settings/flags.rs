@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use pointsman_store::Api;
+use pointsman_table::Area;
 
 use super::choice::Choice;
 use super::docker_host::DockerHost;
@@ -124,7 +125,7 @@ pub static FLAGS: &[Flag] = &[
         name: "etcd-api",
         value: "auto|2|3",
         group: Group::Store,
-        help: "The etcd API to use; auto takes 3 if the server has it, unless only 2 holds the prefix",
+        help: "The etcd API to use; auto takes the one that was used before, else the first that holds keys of the prefix",
         default: "auto",
         read: |draft, choice| {
             draft.api = match choice.text() {
@@ -216,6 +217,19 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "admin-host",
+        value: "NAME",
+        group: Group::Serve,
+        help: "A host name of the admin pages. Requests for other names than this, localhost and IP addresses get 421, \
+               so that web pages of other sites cannot read them. May be given more than once",
+        many: true,
+        read: |draft, choice| {
+            draft.admin_hosts = choice.values.iter().map(|text| parse::host_name(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "engine",
         value: "native|haproxy",
         group: Group::Serve,
@@ -227,6 +241,45 @@ pub static FLAGS: &[Flag] = &[
                 "haproxy" => Engine::Haproxy,
                 other => return Err(format!("{other:?} is not an engine; write native or haproxy")),
             };
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "instances-allow",
+        value: "PLACE",
+        group: Group::Serve,
+        help: "Where instances may be, and nowhere else: a network (10.0.0.0/8), an address, loopback, private, \
+               link-local, all, or a path of Unix sockets. May be given more than once",
+        default: "everywhere, except for link-local addresses",
+        many: true,
+        read: |draft, choice| {
+            draft.places.allow = Area::parse(&choice.values.join(","))?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "instances-deny",
+        value: "PLACE",
+        group: Group::Serve,
+        help: "Where instances may not be, even if --instances-allow permits it. May be given more than once",
+        many: true,
+        read: |draft, choice| {
+            draft.places.deny = Area::parse(&choice.values.join(","))?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "resolver",
+        value: "IP[:PORT]",
+        group: Group::Serve,
+        help: "Name server that is asked for the host names of instances. May be given more than once",
+        default: "those of /etc/resolv.conf",
+        many: true,
+        read: |draft, choice| {
+            draft.resolvers = choice.values.iter().map(|text| parse::resolver(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
         ..PLAIN
@@ -416,8 +469,9 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         name: "state",
         value: "DIR",
-        help: "Folder for the balancer's own files: HAProxy's, and the store if --store is not given",
-        default: "/var/lib/pointsman for root, else pointsman in $XDG_STATE_HOME or ~/.local/state",
+        help: "Folder for the balancer's own files: what it keeps over a restart, HAProxy's, and the store if --store is \
+               not given",
+        default: "$STATE_DIRECTORY (systemd), else /var/lib/pointsman for root, else pointsman in $XDG_STATE_HOME or ~/.local/state",
         read: |draft, choice| {
             draft.state = Some(PathBuf::from(choice.text()));
             Ok(())

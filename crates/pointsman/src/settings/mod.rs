@@ -109,8 +109,11 @@ impl Draft {
             http: self.http,
             https: self.https,
             admin: self.admin,
+            admin_hosts: self.admin_hosts,
             engine: self.engine,
             haproxy: self.haproxy,
+            places: self.places,
+            resolvers: self.resolvers,
             agent: self.agent,
             state,
             name: self.name,
@@ -180,8 +183,11 @@ fn rule(origin: &str, what: &str) -> SettingsError {
 fn state_folder(given: Option<&Path>, environment: &Environment, host: Host) -> Result<PathBuf, SettingsError> {
     // XDG Base Directory: ignore a relative path in the variable.
     let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    match given {
-        Some(given) => return Ok(given.to_owned()),
+    // systemd.exec(5): the folders of StateDirectory=, separated by colons.
+    let of_unit = environment.get("STATE_DIRECTORY").and_then(|all| all.split(':').next());
+    let of_unit = of_unit.map(PathBuf::from).filter(|path| path.is_absolute());
+    match given.map(Path::to_owned).or(of_unit) {
+        Some(folder) => return Ok(folder),
         None if host.root => return Ok(PathBuf::from("/var/lib/pointsman")),
         None => {}
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::Capabilities;
+use pointsman_table::{Capabilities, Places};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
@@ -93,10 +93,16 @@ pub struct Settings {
     pub https: Vec<SocketAddr>,
     /// Where the admin pages are; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// The host names of the admin pages, beside addresses and `localhost`, in lower case.
+    pub admin_hosts: Vec<Box<str>>,
     /// The proxy engine.
     pub engine: Engine,
     /// How to run HAProxy.
     pub haproxy: HaproxySettings,
+    /// Where instances may be.
+    pub places: Places,
+    /// The name servers to ask; none: those of the machine.
+    pub resolvers: Vec<SocketAddr>,
     /// How to follow Docker.
     pub agent: AgentSettings,
     /// The folder for the balancer's own files; `None`: nothing needs it, and there is no default place for it.
@@ -124,8 +130,11 @@ pub(super) struct Draft {
     pub(super) http: Vec<SocketAddr>,
     pub(super) https: Vec<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) admin_hosts: Vec<Box<str>>,
     pub(super) engine: Engine,
     pub(super) haproxy: HaproxySettings,
+    pub(super) places: Places,
+    pub(super) resolvers: Vec<SocketAddr>,
     pub(super) agent: AgentSettings,
     pub(super) name: Option<String>,
     pub(super) workers: Option<NonZeroUsize>,
@@ -148,8 +157,11 @@ impl Default for Draft {
             http: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))],
             https: Vec::new(),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
+            admin_hosts: Vec::new(),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
+            places: Places::default(),
+            resolvers: Vec::new(),
             agent: AgentSettings::default(),
             name: None,
             workers: None,

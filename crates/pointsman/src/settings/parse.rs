@@ -1,13 +1,14 @@
 //! Reads single values. Pure; every error says what is wrong and what is expected, and never names the flag: the caller
 //! does.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pointsman_store::Location;
 
+const DNS_PORT: u16 = 53;
 const ETCD_PORT: u16 = 2379;
 const MOST_WORKERS: usize = 1024;
 /// A lease is renewed three times within it, over a network.
@@ -23,6 +24,13 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         Some(port) => Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
         None => Err(format!("{text:?} is not an address; write 0.0.0.0:80 or [::]:80 or :8080")),
     }
+}
+
+/// `IP[:PORT]` of a name server, DNS's port by default; an IPv6 address with a port goes in brackets.
+pub(super) fn resolver(text: &str) -> Result<SocketAddr, String> {
+    let bare = || text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, DNS_PORT));
+    let wrong = || format!("{text:?} is not a name server; write 10.0.0.53, 10.0.0.53:5353 or [fd00::53]:53");
+    text.parse().ok().or_else(bare).filter(|server| server.port() > 0).ok_or_else(wrong)
 }
 
 /// A port in plain digits: `u16::from_str` alone accepts `+80`.
@@ -96,6 +104,16 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     match text.contains('/') || text == "." || text == ".." {
         true => Err(format!("{text:?} is not an id; write one name without a slash, or give --prefix {text}")),
         false => Ok(text.to_owned()),
+    }
+}
+
+/// A host name without a port, in lower case.
+pub(super) fn host_name(text: &str) -> Result<Box<str>, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let name = text.strip_suffix('.').unwrap_or(text);
+    match !name.is_empty() && name.chars().all(is_plain) {
+        true => Ok(name.to_ascii_lowercase().into()),
+        false => Err(format!("{text:?} is not a host name; write one without a port, such as lb.example.org")),
     }
 }
 
@@ -206,6 +224,20 @@ mod tests {
             (":", "is not an address"),
         ] {
             check(&address(text), expected);
+        }
+    }
+
+    #[test]
+    fn resolvers() {
+        for (text, expected) in [
+            ("10.0.0.53", "10.0.0.53:53"),
+            ("10.0.0.53:5353", "10.0.0.53:5353"),
+            ("fd00::53", "[fd00::53]:53"),
+            ("[fd00::53]:5353", "[fd00::53]:5353"),
+            ("dns.test", "\"dns.test\" is not a name server; write 10.0.0.53"),
+            ("10.0.0.53:0", "is not a name server"),
+        ] {
+            check(&resolver(text), expected);
         }
     }
 

@@ -77,6 +77,8 @@ fn flag_beats_environment_beats_file_beats_legacy() {
         (Row::default(), "Directory(\"/home/me/.local/state/pointsman/store\")"),
         (Row { variables: "XDG_STATE_HOME=/s", ..Row::default() }, "Directory(\"/s/pointsman/store\")"),
         (Row { flags: "state=/x", ..Row::default() }, "Directory(\"/x/store\")"),
+        (Row { variables: "STATE_DIRECTORY=/u:/v XDG_STATE_HOME=/s", ..Row::default() }, "Directory(\"/u/store\")"),
+        (Row { flags: "state=/x", variables: "STATE_DIRECTORY=/u", ..Row::default() }, "Directory(\"/x/store\")"),
         (Row { flags: "engine=haproxy state=/x", ..Row::default() }, "engine: Haproxy"),
         (Row { flags: "engine=haproxy https=:443", ..Row::default() }, "https: [0.0.0.0:443]"),
         (Row { variables: "KONTENA_LB_CUSTOM_SETTINGS=x", ..Row::default() }, "custom_settings: Some(\"x\")"),

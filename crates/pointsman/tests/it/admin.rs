@@ -1,15 +1,21 @@
 //! The admin pages, from outside.
 
-use crate::harness::{Backend, Pointsman, Site, echo_tcp, engine, free_address, free_port, get, get_ok, wait};
+use std::net::TcpStream;
+
+use socket2::SockRef;
+
+use crate::harness::{
+    Backend, Connection, Launch, Pointsman, Site, echo_tcp, engine, free_address, free_port, get, get_ok, wait,
+};
 
 #[test]
 fn health_readiness_and_lost_pages() {
     let running = Pointsman::serving(&Site::new());
-    let status = |path: &str| get(running.admin, "admin", path).expect("an answer").status;
+    let status = |path: &str| get(running.admin, "localhost", path).expect("an answer").status;
     assert_eq!([status("/healthz"), status("/readyz"), status("/metrics"), status("/")], [200; 4]);
     assert_eq!(status("/nowhere"), 404);
-    let mut post = crate::harness::Connection::open(running.admin);
-    assert_eq!(post.request("POST", "admin", "/healthz").expect("an answer").status, 405);
+    let mut post = Connection::open(running.admin);
+    assert_eq!(post.request("POST", "localhost", "/healthz").expect("an answer").status, 405);
 }
 
 #[test]
@@ -42,7 +48,7 @@ fn metrics_count_what_happened() {
     assert_eq!([of("store_up", &[]), of("ready", &[])], [1.0, 1.0]);
     assert!(of("problems", &[]) >= 1.0);
     assert!(of("last_change_timestamp_seconds", &[]) > 1.5e9);
-    wait("the relay", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    wait("the relay", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     wait("its connection to be counted", || of("requests_total", &["service=\"t\""]) >= 1.0);
 }
 
@@ -81,4 +87,61 @@ fn the_log_says_what_is_served() {
     site.put("services/b/domain", "b.test");
     site.put("services/b/one", "127.0.0.1:9001");
     running.process.wait_log("serving 2 services, 2 instances at revision");
+}
+
+/// More than there are places.
+const CROWD: usize = 200;
+
+#[test]
+fn silent_clients_and_slow_readers_shut_nobody_out() {
+    let running = Pointsman::serving(&Site::new());
+    let status = |path: &str| get(running.admin, "localhost", path).expect("an answer").status;
+    let mut busy = Connection::open(running.admin);
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        crowd.push(TcpStream::connect(running.admin).expect("it listens"));
+        if number % 30 == 0 {
+            assert_eq!(
+                busy.request("GET", "localhost", "/readyz").expect("who asks again and again stays").status,
+                200
+            );
+        }
+    }
+    assert_eq!([status("/healthz"), status("/readyz")], [200; 2]);
+    let pages = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(200);
+    let mut readers: Vec<Connection> = Vec::new();
+    for _ in 0..CROWD {
+        let mut reader = Connection::open(running.admin);
+        SockRef::from(reader.stream()).set_recv_buffer_size(4096).expect("open");
+        // One that had to leave already cannot be sent to.
+        let _ = reader.send(&pages);
+        readers.push(reader);
+    }
+    assert_eq!([status("/healthz"), status("/readyz")], [200; 2]);
+}
+
+#[test]
+fn only_addresses_and_known_names_are_answered() {
+    let site = Site::new();
+    let mut running = Launch::on(&site).args(&["--admin-host", "lb.test", "--admin-host", "lb-2.test"]).start();
+    running.wait_ready();
+    let port = running.admin.port();
+    for (host, expected) in [
+        (running.admin.to_string(), 200),
+        ("10.0.0.7".to_owned(), 200),
+        (format!("[::1]:{port}"), 200),
+        (format!("localhost:{port}"), 200),
+        ("lb.test".to_owned(), 200),
+        (format!("LB-2.test:{port}"), 200),
+        (format!("evil.test:{port}"), 421),
+        ("lb.test.evil.test".to_owned(), 421),
+    ] {
+        for path in ["/api/table", "/readyz", "/nowhere"] {
+            let answer = get(running.admin, &host, path).expect("an answer");
+            let expected = if expected == 200 && path == "/nowhere" { 404 } else { expected };
+            assert_eq!(answer.status, expected, "{host}{path}");
+            assert!(expected != 421 || answer.text().contains("--admin-host"), "{}", answer.text());
+        }
+    }
+    running.process.wait_log("refused a request for host \"evil.test:");
 }

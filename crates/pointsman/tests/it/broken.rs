@@ -205,3 +205,32 @@ fn secrets_are_never_shown() {
     let pages = running.admin_page("/api/problems") + &running.admin_page("/api/table") + &running.process.log();
     assert!(!(pages + &checked.stdout + &checked.stderr).contains("hunter2"));
 }
+
+#[test]
+fn a_list_of_ports_takes_no_more_than_its_share() {
+    let list: Vec<_> = (21_000..21_700).map(|port| format!("127.0.0.77:{port}")).collect();
+    let backend = Backend::naming("good");
+    let echo = crate::harness::echo_tcp("one").to_string();
+    let site = Site::with(&[
+        ("tcp-services/a/ports", &*list.join(",")),
+        ("tcp-services/a/one", &echo),
+        ("services/good/domain", "good.test"),
+        ("services/good/one", &backend.instance()),
+    ]);
+    let running = Pointsman::serving(&site);
+    running.wait_problem("too_many_ports", &["/tcp-services/a/ports", "700 addresses", "may have 100"]);
+    assert_eq!(get_ok(running.http, "good.test", "/").header("x-backend"), Some("good"));
+}
+
+#[test]
+fn expressions_that_would_hold_requests_up_are_bad_values() {
+    let backend = Backend::naming("good");
+    let site = Site::with(&[("services/good/domain", "good.test"), ("services/good/one", &backend.instance())]);
+    for number in 0..30 {
+        site.put(&format!("services/slow-{number}/url_reg"), format!("a[ab]{{300}}[^ab]{number}"));
+    }
+    let running = Pointsman::serving(&site);
+    running.wait_problem("bad_value", &["/services/slow-29/url_reg", "never holds a request up"]);
+    let target = format!("/{}", "ab".repeat(7000));
+    assert_eq!(get_ok(running.http, "good.test", &target).header("x-backend"), Some("good"));
+}

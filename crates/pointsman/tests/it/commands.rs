@@ -134,8 +134,10 @@ fn health_says_whether_traffic_should_come() {
     assert_eq!(health(&["--admin", "off"]).code, Some(2));
 
     let waiting = Launch::new().args(&["--store", &format!("http://{}", free_address()), "--id", "h"]).start();
+    let reason = "the store was not read yet\nthe store: cannot reach etcd at ";
+    wait("the reason", || waiting.admin_page("/readyz").starts_with(reason));
     let finished = health(&["--admin", &waiting.admin.to_string()]);
-    assert_eq!((finished.code, &*finished.stdout), (Some(1), "the store was not read yet\n"));
+    assert!(finished.code == Some(1) && finished.stdout.starts_with(reason), "{finished:?}");
 
     let site = Site::new();
     let running = Pointsman::serving(&site);
@@ -181,7 +183,9 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
     let mut bare = Launch::bare().arg("--config").arg(&config).arg("--store").arg(site.folder());
     bare = bare.args(&["--http", "127.0.0.1:0"]);
     let _running = bare.start_process();
-    wait("the admin address of the file", || get(file, "admin", "/readyz").is_ok_and(|answer| answer.status == 200));
+    wait("the admin address of the file", || {
+        get(file, "localhost", "/readyz").is_ok_and(|answer| answer.status == 200)
+    });
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn readiness_goes_before_the_listeners_do() {
     let (mut running, _backend, _site) = scene(&[]);
     let _download = downloading(&running, 3000);
     running.process.signal("TERM");
-    wait("readiness to go", || get(running.admin, "admin", "/readyz").map_or(true, |answer| answer.status == 503));
+    wait("readiness to go", || get(running.admin, "localhost", "/readyz").map_or(true, |answer| answer.status == 503));
     running.process.wait_exit(PATIENCE);
 }
 

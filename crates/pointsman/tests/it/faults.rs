@@ -107,14 +107,27 @@ fn a_request_that_may_have_been_done_is_not_repeated() {
     assert_eq!(raw.heads(), 1);
 }
 
+/// A balancer with room for 20 connections, and an instance that never answers behind `hung.test`.
+fn with_room_for_twenty(backend: &Backend) -> (Pointsman, Site, Raw) {
+    let hung = Raw::answering("", Then::Hang);
+    let (running, site) = serving(&[
+        ("services/a/one", &backend.instance()),
+        ("services/hung/domain", "hung.test"),
+        ("services/hung/one", &hung.instance()),
+        ("config/limit/connections", "20"),
+    ]);
+    (running, site, hung)
+}
+
 #[test]
 fn too_many_connections_are_refused_in_order() {
     let backend = Backend::naming("one");
-    let (running, site) = serving(&[("services/a/one", &backend.instance()), ("config/limit/connections", "20")]);
+    let (running, site, hung) = with_room_for_twenty(&backend);
     let mut held: Vec<_> = (0..20).map(|_| running.connect()).collect();
-    for (number, connection) in held.iter_mut().enumerate() {
-        assert_eq!(connection.request("GET", "a.test", "/").expect("within the limit").status, 200, "{number}");
+    for connection in &mut held {
+        connection.send("GET / HTTP/1.1\r\nHost: hung.test\r\n\r\n").expect("open");
     }
+    wait("all to be at work", || hung.heads() == 20);
     if engine().differs("over-limit") {
         let mut waiting = running.connect();
         waiting.stream().set_read_timeout(Some(Duration::from_millis(700))).expect("open");
@@ -129,9 +142,6 @@ fn too_many_connections_are_refused_in_order() {
         }
         wait("refusals to be counted", || running.metric("pointsman_connections_refused_total", &[]) >= 5.0);
     }
-    for connection in &mut held {
-        assert_eq!(connection.request("GET", "a.test", "/").expect("those within go on").status, 200);
-    }
     held.truncate(10);
     running.wait_backend("a.test", "/", "one");
     site.put("config/limit/connections", "1000");
@@ -140,6 +150,28 @@ fn too_many_connections_are_refused_in_order() {
         more.into_iter()
             .all(|open| open.and_then(|mut c| c.request("GET", "a.test", "/")).is_ok_and(|r| r.status == 200))
     });
+}
+
+#[test]
+fn idle_connections_shut_nobody_out() {
+    if engine().differs("over-limit") {
+        return;
+    }
+    let backend = Backend::naming("one");
+    let (running, _site, _hung) = with_room_for_twenty(&backend);
+    let mut held: Vec<_> = (0..20).map(|_| running.connect()).collect();
+    for connection in &mut held {
+        assert_eq!(connection.request("GET", "a.test", "/").expect("within the limit").status, 200);
+        // Who was idle for longest is told apart by the coarse clock.
+        std::thread::sleep(Duration::from_millis(120));
+    }
+    for number in 0..5 {
+        assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 200, "{number}");
+    }
+    assert_eq!(running.metric("pointsman_connections_refused_total", &[]), 0.0);
+    wait("evictions to be counted", || running.metric("pointsman_connections_evicted_total", &[]) >= 1.0);
+    let last = held.last_mut().expect("twenty");
+    assert_eq!(last.request("GET", "a.test", "/").expect("the youngest stays").status, 200);
 }
 
 #[test]
@@ -153,6 +185,12 @@ fn running_out_of_descriptors_is_no_crash() {
     holds("it runs", Duration::from_millis(500), || running.process.is_running());
     drop(many);
     running.wait_backend("a.test", "/", "one");
+    if !engine().differs("over-limit") {
+        running.process.wait_log("cannot accept connections");
+        let log = running.process.log();
+        let lines = log.lines().filter(|line| line.contains("cannot accept connections")).count();
+        assert_eq!(lines, 1, "one line a minute:\n{log}");
+    }
 }
 
 #[test]

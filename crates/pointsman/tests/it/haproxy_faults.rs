@@ -182,7 +182,7 @@ fn a_template_that_is_none_is_named_with_its_line() {
     fs::write(&path, "{{ global }}\n{% if %}\n").expect("our own folder");
     let running = Launch::engine(Engine::HaProxy).store(&site).arg("--haproxy-template").arg(&path).start();
     running.wait_problem("engine", &["--haproxy-template", "line 2"]);
-    assert_eq!(get(running.admin, "admin", "/readyz").expect("admin answers").status, 503);
+    assert_eq!(get(running.admin, "localhost", "/readyz").expect("admin answers").status, 503);
 }
 
 #[test]

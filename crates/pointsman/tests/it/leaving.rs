@@ -116,26 +116,30 @@ fn clients_that_half_closed_give_way_where_places_are_full() {
     if engine().differs("half-closed") {
         return;
     }
-    let (thinking, backend) = (thinking(), Backend::naming("two"));
+    let (first, second) = (thinking(), thinking());
     let keys = [
         ("config/limit/connections", "20"),
         ("config/timeout/server", "10m"),
         ("services/b/domain", "b.test"),
-        ("services/b/two", &backend.instance()),
+        ("services/b/two", &second.instance()),
     ];
-    let (_site, running) = serving(&thinking.instance(), &keys);
+    let (_site, running) = serving(&first.instance(), &keys);
     let clients: Vec<_> = (0..20).map(|_| asking(&running, GET)).collect();
-    wait("all requests at the instance", || thinking.heads() == 20);
+    wait("all requests at the instance", || first.heads() == 20);
     clients.iter().for_each(Connection::finish_sending);
+    let refused = || running.metric("pointsman_faults_total", &["too_many_connections"]);
     let mut others: Vec<Connection> = Vec::new();
-    for _ in 0..20 {
+    for count in 1..=20 {
+        // One that comes before the half-closes are seen, or to a worker that has none left, is turned away.
         let other = wait_within("a place", crate::harness::PATIENCE, || {
-            let mut other = Connection::open(running.http);
-            other.request("GET", "b.test", "/").ok().filter(|answer| answer.status == 200).map(|_| other)
+            let before = refused();
+            let other = asking(&running, "GET / HTTP/1.1\r\nHost: b.test\r\n\r\n");
+            wait("a decision", || second.heads() == count || refused() > before);
+            (second.heads() == count).then_some(other)
         });
         others.push(other);
     }
-    assert_eq!(running.metric("pointsman_faults_total", &["gave_way"]), 20.0);
+    wait("all to give way", || running.metric("pointsman_faults_total", &["gave_way"]) == 20.0);
     assert!(clients.into_iter().all(|mut client| client.is_closed()));
 }
 

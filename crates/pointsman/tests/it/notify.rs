@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use crate::harness::{Launch, PATIENCE, Site, free_address, wait_within};
+use crate::harness::{Launch, PATIENCE, Site, free_address, wait, wait_within};
 
 /// A service manager's socket.
 struct Manager {
@@ -87,4 +87,18 @@ fn signs_of_life_come_as_often_as_they_are_wanted() {
     for _ in 0..5 {
         manager.wait(&["WATCHDOG=1"]);
     }
+}
+
+#[test]
+fn a_manager_that_does_not_read_stops_nothing() {
+    let (manager, site) = (Manager::new(), Site::with(&[("services/a/domain", "a.test")]));
+    let writer = UnixDatagram::unbound().expect("a socket");
+    writer.set_nonblocking(true).expect("a socket");
+    while writer.send_to(b"STATUS=full", manager.path()).is_ok() {}
+    let mut running = Launch::on(&site).env("NOTIFY_SOCKET", &manager.path()).env("WATCHDOG_USEC", "400000").start();
+    running.wait_ready();
+    site.put("services/b/domain", "b.test");
+    wait("the change", || running.admin_page("/api/table").contains("b.test"));
+    running.process.signal("TERM");
+    assert_eq!(running.process.wait_exit(PATIENCE).code(), Some(0));
 }

@@ -1,8 +1,11 @@
 //! etcd stops, loses data, goes back in time or loses its leader: traffic never stops, and every later change arrives.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::harness::{Api, Backend, Cluster, Etcd, Launch, Load, Pointsman, free_address, get, holds, span, wait};
+use crate::harness::{
+    Api, Backend, Cluster, Etcd, Launch, Load, Pointsman, finish, free_address, get, holds, span, wait,
+};
 
 const PREFIX: &str = "/haproxy-out";
 
@@ -17,13 +20,18 @@ struct Scene {
 
 impl Scene {
     fn new(api: Api) -> Self {
+        Self::with(api, &[])
+    }
+
+    fn with(api: Api, flags: &[&str]) -> Self {
         let (etcd, one) = (Etcd::start(), Backend::naming("one"));
         let flag = if api == Api::V2 { "2" } else { "3" };
         let scene_keys = [("services/a/domain", "a.test"), ("services/a/one", &one.instance())];
         for (key, value) in scene_keys {
             etcd.put(api, &format!("{PREFIX}/{key}"), value);
         }
-        let running = Launch::new().args(&["--store", &etcd.url(), "--etcd-api", flag, "--id", "out"]).start();
+        let running =
+            Launch::new().args(&["--store", &etcd.url(), "--etcd-api", flag, "--id", "out"]).args(flags).start();
         running.wait_backend("a.test", "/", "one");
         let load = Load::new().keep_alive(2, running.http, "a.test").open_close(1, running.http, "a.test");
         Self { etcd, one, running, load, api }
@@ -66,7 +74,9 @@ fn stopped_and_restarted(api: Api) {
     scene.etcd.kill();
     scene.wait_lost();
     let running = &scene.running;
-    holds("a table is served", span(3, 30), || get(running.admin, "admin", "/readyz").is_ok_and(|r| r.status == 200));
+    holds("a table is served", span(3, 30), || {
+        get(running.admin, "localhost", "/readyz").is_ok_and(|r| r.status == 200)
+    });
     scene.etcd.resume();
     scene.etcd.wait_up();
     scene.arrives("after");
@@ -140,6 +150,57 @@ fn away(etcd: &mut Etcd, work: impl FnOnce(&Etcd, &str)) {
     etcd.kill();
     etcd.resume();
     etcd.wait_up();
+}
+
+#[test]
+fn a_new_reason_is_told_v2() {
+    new_reason(Api::V2);
+}
+
+#[test]
+fn a_new_reason_is_told_v3() {
+    new_reason(Api::V3);
+}
+
+/// Etcd refuses connections, then it is back and refuses the password.
+fn new_reason(api: Api) {
+    let mut scene = Scene::with(api, &["--etcd-user", "reader:wrong"]);
+    scene.running.wait_ready();
+    scene.etcd.kill();
+    let reason = |kind: &str| scene.running.metric("pointsman_store_info", &[&format!("reason=\"{kind}\"")]) == 1.0;
+    wait("the first reason", || reason("unreachable"));
+    let page = scene.running.admin_page("/readyz");
+    assert!(page.starts_with("ready\nthe store is lost, serving its last keys: "), "{page}");
+    let (version, grant): (_, &[&str]) = match api {
+        Api::V2 => ("2", &["role", "revoke", "guest", "--path", "/*", "--readwrite"]),
+        Api::V3 => ("3", &["user", "grant-role", "root", "root"]),
+    };
+    away(&mut scene.etcd, |_, url| {
+        for words in [&["user", "add", "root:secret"][..], &["user", "add", "reader:secret"]] {
+            etcdctl(version, url, words);
+        }
+        if api == Api::V3 {
+            etcdctl(version, url, grant);
+        }
+        etcdctl(version, url, &["auth", "enable"]);
+        if api == Api::V2 {
+            etcdctl(version, url, &[&["--username", "root:secret"], grant].concat());
+        }
+    });
+    wait("the new reason", || reason("refused"));
+    let page = scene.running.admin_page("/readyz");
+    assert!(page.starts_with("ready\n") && page.contains("denies access"), "{page}");
+    scene.running.process.wait_log("denies access");
+    let log = scene.running.process.log();
+    let reasons: Vec<_> = log.lines().filter_map(|line| line.split_once("serving its last keys: ")).collect();
+    let distinct: BTreeSet<_> = reasons.iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons.len(), distinct.len(), "each once:\n{log}");
+    scene.finish();
+}
+
+fn etcdctl(version: &str, url: &str, words: &[&str]) {
+    let mut command = std::process::Command::new("etcdctl");
+    finish(command.env("ETCDCTL_API", version).args(["--endpoints", url]).args(words)).ok();
 }
 
 #[test]

@@ -188,8 +188,8 @@ fn an_etcd_that_comes_late_is_waited_for() {
     etcd.kill();
     let mut running = image(&etcd, "auto");
     running.process.wait_log(etcd.url().trim_start_matches("http://"));
-    assert_eq!(get(running.admin, "admin", "/readyz").expect("admin answers").status, 503);
-    assert_eq!(get(running.admin, "admin", "/healthz").expect("admin answers").status, 200);
+    assert_eq!(get(running.admin, "localhost", "/readyz").expect("admin answers").status, 503);
+    assert_eq!(get(running.admin, "localhost", "/healthz").expect("admin answers").status, 200);
     etcd.resume();
     running.wait_backend("a.test", "/", "one");
     running.wait_ready();

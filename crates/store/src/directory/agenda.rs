@@ -13,7 +13,7 @@ use super::watches::FileEvent;
 const QUIET: Duration = Duration::from_millis(2);
 /// or this long after the first.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// A file open for writing longer than this without a write is read anyway.
+/// A file that is still open this long after its first unread write is read anyway, however often it is written.
 const UNCLOSED: Duration = Duration::from_secs(30);
 /// A new file, or one that an editor renamed to a backup, is read after this time even if it is not written.
 const EXPECTED: Duration = Duration::from_secs(1);
@@ -24,11 +24,20 @@ pub(super) const FRESH: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct ReadSchedule {
     changed: BTreeSet<PathBuf>,
-    /// Do not read before this time, unless the file is closed first.
-    written: BTreeMap<PathBuf, Instant>,
+    /// Files that are being written.
+    written: BTreeMap<PathBuf, Hold>,
     overflow: bool,
     first: Option<Instant>,
     last: Option<Instant>,
+}
+
+/// A file that is being written.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    /// The first write that was not read.
+    since: Instant,
+    /// Do not read before this time, unless the file is closed first.
+    until: Instant,
 }
 
 /// The paths to read now.
@@ -49,8 +58,8 @@ impl ReadSchedule {
                 self.change(path, now);
             }
             FileEvent::Touched(path) => self.change(path, now),
-            FileEvent::Written(path) => self.hold(path, now + UNCLOSED),
-            FileEvent::Expected(path) => self.hold(path, now + EXPECTED),
+            FileEvent::Written(path) => self.hold(path, now, UNCLOSED),
+            FileEvent::Expected(path) => self.hold(path, now, EXPECTED),
             FileEvent::Overflow => {
                 self.overflow = true;
                 self.stamp(now);
@@ -58,9 +67,10 @@ impl ReadSchedule {
         }
     }
 
-    /// Does not read this path before `until`, unless it is closed first.
-    pub(super) fn hold(&mut self, path: PathBuf, until: Instant) {
-        self.written.insert(path, until);
+    /// Does not read this path for `span`, unless it is closed first; for [`UNCLOSED`] in all.
+    pub(super) fn hold(&mut self, path: PathBuf, now: Instant, span: Duration) {
+        let since = self.written.get(&path).map_or(now, |hold| hold.since);
+        self.written.insert(path, Hold { since, until: (now + span).min(since + UNCLOSED) });
     }
 
     /// Whether this path waits to be closed.
@@ -71,7 +81,7 @@ impl ReadSchedule {
     /// When the next work is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let settled = self.first.zip(self.last).map(|(first, last)| (last + QUIET).min(first + PATIENCE));
-        settled.into_iter().chain(self.written.values().copied()).min()
+        settled.into_iter().chain(self.written.values().map(|hold| hold.until)).min()
     }
 
     /// The work due by now.
@@ -80,7 +90,7 @@ impl ReadSchedule {
             return Due::default();
         }
         let over: Vec<PathBuf> =
-            self.written.iter().filter(|(_, until)| **until <= now).map(|(path, _)| path.clone()).collect();
+            self.written.iter().filter(|(_, hold)| hold.until <= now).map(|(path, _)| path.clone()).collect();
         for path in over {
             self.written.remove(&path);
             self.changed.insert(path);
@@ -146,7 +156,8 @@ mod tests {
         check(&[(0, "~a"), (100, "?"), (100, "+a"), (102, "?")], &["", "a"]);
         check(&[(0, "~a"), (0, ".a"), (5, "?")], &[""]);
         check(&[(0, "~a"), (29_999, "?"), (30_000, "?")], &["", "a"]);
-        check(&[(0, "~a"), (20_000, "~a"), (30_000, "?"), (50_000, "?")], &["", "a"]);
+        check(&[(0, "~a"), (20_000, "~a"), (29_999, "?"), (30_000, "?"), (60_000, "?")], &["", "a", ""]);
+        check(&[(0, "~a"), (29_000, "^a"), (29_500, "~a"), (30_000, "?"), (30_001, "~a"), (60_001, "?")], &["a", "a"]);
         check(&[(0, "+a"), (0, "~a"), (5, "?"), (7, "+a"), (9, "?")], &["", "a"]);
         check(&[(0, "+a"), (0, "^a"), (5, "?"), (1000, "?")], &["", "a"]);
         check(&[(0, "^a"), (3, "~a"), (1500, "?"), (1600, "+a"), (1602, "?")], &["", "a"]);

@@ -37,27 +37,45 @@ pub(super) struct Found {
 pub(super) fn is_passing(name: &str) -> bool {
     name.starts_with('.')
         || name.ends_with('~')
-        || [".tmp", ".swp", ".swx"].iter().any(|end| name.ends_with(end))
+        || [".bak", ".tmp", ".swp", ".swx"].iter().any(|end| name.ends_with(end))
         || (name.starts_with('#') && name.ends_with('#'))
 }
 
-/// Reads a path: nothing, one file, or a folder and everything below it. Calls `enter` before reading each folder, so
-/// that a watch set there misses nothing.
-pub(super) fn walk(path: &Path, key: &str, enter: &mut dyn FnMut(&Path)) -> Found {
-    let mut walk = Walk { enter, around: Vec::new(), found: Found::default() };
-    walk.visit(path, key);
+/// Something on the way that can be watched.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seen<'a> {
+    Folder(&'a Path),
+    Link(&'a Path),
+}
+
+/// Reads a path: nothing, one file, or a folder and everything below it. `key` is its relative key. Calls `see` before
+/// reading each folder and each link, so that a watch set there misses nothing.
+pub(super) fn walk(path: &Path, key: &str, see: &mut dyn FnMut(Seen<'_>)) -> Found {
+    // Part of a walk finds what the whole one does, so it also stops at links to the folders above.
+    let depth = if key.is_empty() { 0 } else { key.split('/').count() };
+    let above = path.ancestors().skip(1).take(depth).filter_map(|path| fs::metadata(path).ok());
+    let mut walk = Walk { see, around: above.map(|about| identity(&about)).collect(), found: Found::default() };
+    let is_link = fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink());
+    walk.visit(path, key, is_link);
     walk.found
 }
 
+fn identity(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
 struct Walk<'a> {
-    enter: &'a mut dyn FnMut(&Path),
+    see: &'a mut dyn FnMut(Seen<'_>),
     /// Device and inode of the parent folders; one that appears again below itself is a loop.
     around: Vec<(u64, u64)>,
     found: Found,
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, path: &Path, key: &str) {
+    fn visit(&mut self, path: &Path, key: &str, is_link: bool) {
+        if is_link {
+            (self.see)(Seen::Link(path));
+        }
         match fs::metadata(path) {
             Ok(about) if about.is_dir() => self.folder(path, key, &about),
             Ok(about) if about.is_file() => self.file(path, key),
@@ -68,14 +86,14 @@ impl Walk<'_> {
     }
 
     fn folder(&mut self, path: &Path, key: &str, about: &Metadata) {
-        let identity = (about.dev(), about.ino());
+        let identity = identity(about);
         if self.around.contains(&identity) || self.around.len() >= DEEPEST {
             return;
         }
         if !key.is_empty() {
             self.found.folders.push(key.into());
         }
-        (self.enter)(path);
+        (self.see)(Seen::Folder(path));
         self.around.push(identity);
         if let Err(error) = self.children(path, key) {
             self.unreadable(key, &error);
@@ -91,7 +109,8 @@ impl Walk<'_> {
             };
             if !is_passing(&name) {
                 let below = if key.is_empty() { name } else { format!("{key}/{name}") };
-                self.visit(&child.path(), &below);
+                let is_link = child.file_type().is_ok_and(|kind| kind.is_symlink());
+                self.visit(&child.path(), &below, is_link);
             }
         }
         Ok(())
@@ -149,10 +168,12 @@ mod tests {
 
     #[test]
     fn passing_names() {
-        for name in [".domain.swp", "domain~", "domain.tmp", "#domain#", ".domain.tmp-7", "..data", "a.swx"] {
+        for name in
+            [".domain.swp", "domain~", "domain.tmp", "#domain#", ".domain.tmp-7", "..data", "a.swx", "domain.bak"]
+        {
             assert!(is_passing(name), "{name}");
         }
-        for name in ["domain", "a.b", "tmp", "web-1", "#1", "4913", "~x"] {
+        for name in ["domain", "a.b", "tmp", "bak", "a.bak.b", "web-1", "#1", "4913", "~x"] {
             assert!(!is_passing(name), "{name}");
         }
     }

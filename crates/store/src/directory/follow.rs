@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use pointsman_table::Change;
@@ -20,7 +21,7 @@ use super::store::{Directory, blocking};
 use super::watches::{self, EventSource, FileEvent, Watches};
 use crate::backoff::jitter;
 use crate::known::Known;
-use crate::model::{Condition, Update};
+use crate::model::{Condition, Outage, Update};
 
 /// How often to check that the store's folder still exists and is the same one, and to read folders that are not
 /// watched.
@@ -132,6 +133,9 @@ impl DirectoryFollower {
 
     fn note(&mut self, events: Vec<FileEvent>) {
         let now = Instant::now();
+        if self.watches.as_mut().is_some_and(Watches::saw_removal) {
+            *self.store.removal.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
         for event in events {
             let seen = match event {
                 FileEvent::Changed(path) => self.place.concerns(&path).map(FileEvent::Changed),
@@ -185,16 +189,20 @@ impl DirectoryFollower {
     fn lose(&mut self, why: &str) {
         let was = self.condition.borrow().clone();
         let now = match self.root {
-            Root::Awaited => Condition::Connecting { error: Some(self.describe(why)) },
+            Root::Awaited => Condition::Connecting { error: Some(self.outage(why)) },
             Root::Here(identity) | Root::Away(identity) => {
                 self.root = Root::Away(identity);
-                Condition::Lost { error: self.describe(why) }
+                Condition::Lost { error: self.outage(why) }
             }
         };
         if was != now {
             debug!("store: {}", self.describe(why));
             self.condition.send_replace(now);
         }
+    }
+
+    fn outage(&self, why: &str) -> Outage {
+        Outage::new("files", &self.describe(why))
     }
 
     fn describe(&self, why: &str) -> String {
@@ -307,7 +315,7 @@ impl DirectoryFollower {
             // It was closed, or nobody filled it in time: it is empty.
             Content::Fresh if at == key => Some(Box::default()),
             Content::Fresh => {
-                self.schedule.hold(path, Instant::now() + FRESH);
+                self.schedule.hold(path, Instant::now(), FRESH);
                 None
             }
             Content::Unreadable(why) => {

@@ -11,7 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,8 +21,14 @@ use super::files;
 use super::files::Content;
 use super::store::{Directory, blocking, failed, replace_in_folder};
 use crate::error::StoreError;
-use crate::model::{ASIDE, Edit, LeaseOutcome, Owner, is_same};
+use crate::model::{ASIDE, Claim, Edit, LeaseOutcome, Owner, is_same};
 
+/// What somebody removed is not made again for this long: a new file would make a running `rm -r` of the store fail.
+const REMOVED: Duration = Duration::from_millis(1500);
+/// While keys are being removed, edits wait until nothing was removed for this long,
+const HUSH: Duration = Duration::from_millis(100);
+/// but not longer than this.
+const LONGEST_HUSH: Duration = Duration::from_secs(1);
 /// Parent folders of a deleted key that are removed if they are empty: `upstreams`, and the service's folder.
 const EMPTIED: usize = 2;
 
@@ -42,19 +48,30 @@ pub(crate) struct DirectoryLease {
     file: Arc<File>,
     path: PathBuf,
     ttl: Duration,
+    /// Keys that somebody else removed, and when that was noticed.
+    removed: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 impl DirectoryLease {
-    pub(crate) async fn grant(store: &Directory, owner: &Owner, ttl: Duration) -> Result<Self, StoreError> {
+    pub(crate) async fn grant(
+        store: &Directory,
+        owner: &Owner,
+        ttl: Duration,
+        claim: Claim,
+    ) -> Result<Self, StoreError> {
         let path = store.path(&owner.place());
+        if claim == Claim::Again && !(path.exists() && lock(store).exists()) {
+            tokio::time::sleep(REMOVED).await;
+        }
         let lease = {
             let (store, path) = (store.clone(), path.clone());
             blocking(move || open(&store, &path)).await
         };
         let file = lease.map_err(failed(&path))?.ok_or_else(|| StoreError::LeaseHeld { path: path.clone() })?;
-        let lease = Self { store: store.clone(), file: Arc::new(file), path, ttl };
+        let lease = Self { store: store.clone(), file: Arc::new(file), path, ttl, removed: Arc::default() };
         let work = lease.work();
-        blocking(move || work.update(|_| ())).await?;
+        // Makes the lock: an edit does not, as it may have been removed a moment ago.
+        blocking(move || alone(&work.store).and_then(|_alone| work.update(|_| ()))).await?;
         Ok(lease)
     }
 
@@ -62,17 +79,22 @@ impl DirectoryLease {
         self.ttl
     }
 
-    /// The lock keeps the lease alive, so this only checks that the file still exists.
+    /// The lock keeps the lease alive, so this only checks that the files still exist.
     pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
-        Ok(if is_at(&self.file, &self.path) { LeaseOutcome::Done(0) } else { LeaseOutcome::Ended })
+        let is_there = is_at(&self.file, &self.path) && lock(&self.store).exists();
+        Ok(if is_there { LeaseOutcome::Done(0) } else { LeaseOutcome::Ended })
     }
 
     pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
         let (edits, work) = (edits.to_vec(), self.work());
+        if edits.iter().any(|edit| edit.key().starts_with(ASIDE)) {
+            self.hush().await;
+        }
         blocking(move || {
             // The ownership check and the edit happen under one lock.
-            let _alone = match alone(&work.store) {
-                Ok(locked) => locked,
+            let _alone = match work.alone() {
+                Ok(Some(locked)) => locked,
+                Ok(None) => return edits.iter().map(|_| Ok(LeaseOutcome::Ended)).collect(),
                 Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
             };
             edits.iter().map(|edit| work.edit(edit)).collect()
@@ -80,8 +102,21 @@ impl DirectoryLease {
         .await
     }
 
+    /// Waits while keys are being removed: the whole store may be, and our own keys with it.
+    async fn hush(&self) {
+        let end = tokio::time::Instant::now() + LONGEST_HUSH;
+        loop {
+            let removal = *self.store.removal.lock().unwrap_or_else(PoisonError::into_inner);
+            match removal.map(|at| at + HUSH).filter(|quiet| *quiet > tokio::time::Instant::now()) {
+                Some(quiet) if quiet < end => tokio::time::sleep_until(quiet).await,
+                Some(_) | None => return,
+            }
+        }
+    }
+
     fn work(&self) -> Errand {
-        Errand { store: self.store.clone(), file: self.file.clone(), path: self.path.clone(), ttl: self.ttl }
+        let (store, file, path) = (self.store.clone(), self.file.clone(), self.path.clone());
+        Errand { store, file, path, ttl: self.ttl, removed: self.removed.clone() }
     }
 
     pub(crate) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
@@ -98,7 +133,7 @@ impl DirectoryLease {
         let work = self.work();
         blocking(move || {
             // Waits for edits that were started and dropped.
-            let _alone = alone(&work.store)?;
+            let Some(_alone) = work.alone()? else { return Ok(()) };
             end(&work.store, &work.path, &work.record()?).map_err(failed(&work.path))
         })
         .await
@@ -111,20 +146,50 @@ struct Errand {
     file: Arc<File>,
     path: PathBuf,
     ttl: Duration,
+    removed: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 impl Errand {
+    /// The lock for edits; `None` if it or the lease was removed, which is not the time to make another.
+    fn alone(&self) -> Result<Option<File>, StoreError> {
+        let path = lock(&self.store);
+        let locked = File::open(&path).and_then(|file| {
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        });
+        match locked {
+            Ok(_) if !is_at(&self.file, &self.path) => Ok(None),
+            Err(error) if files::is_missing(&error) => Ok(None),
+            other => other.map(Some).map_err(failed(&path)),
+        }
+    }
+
+    /// Whether a key of ours that somebody removed has been missing for long enough to be written again.
+    fn may_return(&self, key: &str) -> bool {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *removed.entry(key.to_owned()).or_insert_with(Instant::now);
+        let is_over = since.elapsed() >= REMOVED;
+        if is_over {
+            removed.remove(key);
+        }
+        is_over
+    }
+
     fn edit(&self, edit: &Edit) -> Result<LeaseOutcome, StoreError> {
         if !is_at(&self.file, &self.path) {
             return Ok(LeaseOutcome::Ended);
         }
         let (path, key) = (self.store.file(edit.key())?, edit.key().to_owned());
         let written = self.record()?.keys.remove(&key).unwrap_or_default();
-        let is_taken = match files::read(&path) {
-            Ok(Content::Value(value)) => !is_written(&value, &written),
-            Ok(Content::Fresh | Content::Unreadable(_)) => true,
-            Err(error) => !files::is_missing(&error),
+        let (is_taken, is_missing) = match files::read(&path) {
+            Ok(Content::Value(value)) => (!is_written(&value, &written), false),
+            Ok(Content::Fresh | Content::Unreadable(_)) => (true, false),
+            Err(error) => (!files::is_missing(&error), true),
         };
+        let is_put = matches!(edit, Edit::Put { .. });
+        if is_put && !is_taken && is_missing && !written.is_empty() && !self.may_return(&key) {
+            return Err(StoreError::Files { path, why: "somebody removed it; it is written again soon".to_owned() });
+        }
         if is_taken {
             self.update(|keys| drop(keys.remove(&key)))?;
             return Ok(LeaseOutcome::Taken);
@@ -168,7 +233,7 @@ fn is_written(value: &[u8], written: &[String]) -> bool {
 
 /// Locks edits of owned keys against other processes; holds the lock while the returned file is open.
 pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
-    let path = store.path(&format!("{ASIDE}/lock"));
+    let path = lock(store);
     let open = || {
         make_folder(store, path.parent().unwrap_or(&path))?;
         let file = match File::open(&path) {
@@ -182,6 +247,10 @@ pub(super) fn alone(store: &Directory) -> Result<File, StoreError> {
         Ok(file)
     };
     open().map_err(failed(&path))
+}
+
+fn lock(store: &Directory) -> PathBuf {
+    store.path(&format!("{ASIDE}/lock"))
 }
 
 /// Creates `.pointsman` and folders of keys with the owner of the store's folder, so that root starting first does not
@@ -351,19 +420,22 @@ mod tests {
         let store = store(folder.path());
         let owner = || Owner::new("agent", "one");
         let ttl = Duration::from_secs(10);
-        let lease = DirectoryLease::grant(&store, &owner(), ttl).await.unwrap();
+        let lease = DirectoryLease::grant(&store, &owner(), ttl, Claim::First).await.unwrap();
         store.put("/p/mine", b"x").await.unwrap();
         let edits = [put("/p/s/a/upstreams/1", "10.0.0.1"), put("/p/mine", "y")];
         let done: Vec<_> = lease.apply(&edits).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(done, [LeaseOutcome::Done(0), LeaseOutcome::Taken]);
-        assert!(matches!(DirectoryLease::grant(&store, &owner(), ttl).await, Err(StoreError::LeaseHeld { .. })));
+        assert!(matches!(
+            DirectoryLease::grant(&store, &owner(), ttl, Claim::First).await,
+            Err(StoreError::LeaseHeld { .. })
+        ));
         let (start, mut sweeper) = (Instant::now(), Sweeper::default());
         sweeper.sweep(&store, start + ttl * 2);
         drop(lease);
         assert_eq!(orphaned(&store).len(), 1);
         sweeper.sweep(&store, start + ttl * 3);
         // The owner returns in time: nothing is lost, and the time starts again.
-        let lease = DirectoryLease::grant(&store, &owner(), ttl).await.unwrap();
+        let lease = DirectoryLease::grant(&store, &owner(), ttl, Claim::First).await.unwrap();
         assert_eq!(lease.held().await.unwrap().len(), 1);
         sweeper.sweep(&store, start + ttl * 4);
         drop(lease);
@@ -380,7 +452,9 @@ mod tests {
     async fn a_released_lease_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
-        let lease = DirectoryLease::grant(&store, &Owner::new("agent", "one"), Duration::from_secs(1)).await.unwrap();
+        let lease = DirectoryLease::grant(&store, &Owner::new("agent", "one"), Duration::from_secs(1), Claim::First)
+            .await
+            .unwrap();
         lease.apply(&[put("/p/a", "1"), put("/p/b", "2")]).await;
         lease.apply(&[Edit::Delete { key: "/p/a".to_owned() }]).await;
         assert_eq!(lease.held().await.unwrap().len(), 1);

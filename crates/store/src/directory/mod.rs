@@ -11,7 +11,7 @@
 //! | `lease` | keys that live as long as their owner |
 //! | `beside` | listings and edits that mind leases |
 //! | `follow` | the loop that never gives up |
-//! | `watches` | inotify |
+//! | `watches`, `links` | inotify; what else to watch for a link |
 //! | `agenda` | pure: what is to be read again, and when |
 //! | `scan`, `files` | what a path, and a file, are found to be |
 
@@ -20,6 +20,7 @@ mod beside;
 mod files;
 mod follow;
 mod lease;
+mod links;
 mod scan;
 mod store;
 mod watches;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Found};
+use super::files::{self, Found, Seen};
 use super::watches::Watches;
 
 /// The store's folder and, in it or equal to it, the prefix's folder.
@@ -93,20 +93,21 @@ pub(super) fn scan(place: &Place, mut watches: Option<&mut Watches>, paths: &BTr
     let mut scan = Scan::default();
     for path in paths {
         let Some(key) = place.key(path) else { continue };
-        let mut watch = |folder: &Path| {
-            if let Some(Err(error)) = watches.as_mut().map(|watches| watches.add(folder)) {
-                scan.blind.get_or_insert(format!("{}: {error}", folder.display()));
-            }
-        };
-        if key.is_empty() {
-            place.around().for_each(&mut watch);
-        }
-        let found = files::walk(path, &key, &mut watch);
         if !path.is_dir()
             && let Some(watches) = watches.as_mut()
         {
             watches.forget(path);
         }
+        let mut watch = |seen: Seen<'_>| {
+            let (Seen::Folder(at) | Seen::Link(at)) = seen;
+            if let Some(Err(error)) = watches.as_mut().map(|watches| watches.add(seen)) {
+                scan.blind.get_or_insert(format!("{}: {error}", at.display()));
+            }
+        };
+        if key.is_empty() {
+            place.around().map(Seen::Folder).for_each(&mut watch);
+        }
+        let found = files::walk(path, &key, &mut watch);
         scan.readings.push(Reading { key, found });
     }
     scan

@@ -3,7 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::files::{self, Content};
 use crate::error::StoreError;
@@ -18,6 +21,8 @@ pub struct Directory {
     pub(super) root: PathBuf,
     pub(super) prefix: String,
     pub(super) audit: Duration,
+    /// When a follower of this store last saw something removed.
+    pub(super) removal: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Directory {
@@ -27,7 +32,35 @@ impl Directory {
             return Err(StoreError::BadSettings { what: "a directory store needs the path of a folder".to_owned() });
         };
         let root = std::path::absolute(root).map_err(failed(root))?;
-        Ok(Self { root, prefix: settings.prefix.clone(), audit: settings.audit })
+        Ok(Self { root, prefix: settings.prefix.clone(), audit: settings.audit, removal: Arc::default() })
+    }
+
+    /// Whether something that is not a folder is in the place of the store, or of a folder above it: then it can never
+    /// be. A missing folder may come.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    pub fn check_root(&self) -> Result<(), StoreError> {
+        let failed = |why: &str| StoreError::Files { path: self.root.clone(), why: why.to_owned() };
+        match fs::metadata(&self.root) {
+            Ok(about) if !about.is_dir() => Err(failed("the store is to be a folder, and this is a file")),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                Err(failed("the store is to be a folder, and a part of its path is a file"))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes the store's folder if it is missing.
+    ///
+    /// # Errors
+    /// As [`Directory::check_root`], or the folder cannot be made.
+    pub fn make_root(&self) -> Result<(), StoreError> {
+        self.check_root()?;
+        fs::create_dir_all(&self.root).map_err(|error| StoreError::Files {
+            path: self.root.clone(),
+            why: format!("cannot make the store's folder: {error}"),
+        })
     }
 
     /// The value of a full key, if it has one.

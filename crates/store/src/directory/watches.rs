@@ -1,6 +1,7 @@
 //! inotify: which folders are watched, and the kernel's events as file events. Reads no file contents.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use futures_util::{FutureExt, StreamExt};
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 
-use super::files::is_passing;
+use super::files::{Seen, is_missing, is_passing};
+use super::links;
 
 /// Room for a few hundred events per read.
 const BUFFER: usize = 32 << 10;
@@ -36,20 +38,43 @@ pub(super) struct EventSource {
     events: EventStream<Box<[u8]>>,
 }
 
+/// What the events of a watched folder are about.
+#[derive(Debug, Default)]
+struct Interest {
+    /// The paths under which the folder was reached: links may lead to it too.
+    folders: BTreeSet<PathBuf>,
+    /// A name in it that leads to the end of a link, and that link's path.
+    links: BTreeSet<(OsString, PathBuf)>,
+    /// Where the folder is.
+    at: PathBuf,
+}
+
+/// What a rename took away: its number, the folder's watch, and the paths that the name had.
+struct Renamed {
+    cookie: u32,
+    watch: WatchDescriptor,
+    paths: Vec<PathBuf>,
+}
+
 /// The watched folders, by watch.
 pub(super) struct Watches {
     kernel: inotify::Watches,
-    paths: HashMap<WatchDescriptor, PathBuf>,
+    interests: HashMap<WatchDescriptor, Interest>,
     folders: BTreeMap<PathBuf, WatchDescriptor>,
+    /// The watches of the folders that a link leads through.
+    links: BTreeMap<PathBuf, Vec<WatchDescriptor>>,
     /// The first of the two events of a rename.
-    moved: Option<(u32, PathBuf)>,
+    moved: Option<Renamed>,
+    /// Whether a key or a folder was removed since this was asked last.
+    removal: bool,
 }
 
 /// A new pair without watches.
 pub(super) fn open() -> io::Result<(EventSource, Watches)> {
     let inotify = Inotify::init()?;
     let kernel = inotify.watches();
-    let watches = Watches { kernel, paths: HashMap::new(), folders: BTreeMap::new(), moved: None };
+    let (interests, folders, links) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
+    let watches = Watches { kernel, interests, folders, links, moved: None, removal: false };
     let events = inotify.into_event_stream(vec![0; BUFFER].into())?;
     Ok((EventSource { events }, watches))
 }
@@ -78,9 +103,52 @@ fn take(event: Option<io::Result<EventOwned>>, watches: &mut Watches, events: &m
 }
 
 impl Watches {
-    /// Watches a folder under this path. A folder that has vanished is not an error. A folder reached through two links
-    /// is watched under the last one; the audit finds changes under the other.
-    pub(super) fn add(&mut self, folder: &Path) -> io::Result<()> {
+    /// Watches a folder under this path, or the places that a link leads through. What has vanished is not an error.
+    pub(super) fn add(&mut self, seen: Seen<'_>) -> io::Result<()> {
+        match seen {
+            Seen::Folder(folder) => self.add_folder(folder),
+            Seen::Link(link) => self.add_link(link),
+        }
+    }
+
+    fn add_folder(&mut self, folder: &Path) -> io::Result<()> {
+        let Some(watch) = self.watch(folder)? else { return Ok(()) };
+        self.interest(&watch, folder).folders.insert(folder.to_owned());
+        let before = self.folders.insert(folder.to_owned(), watch.clone());
+        if let Some(before) = before.filter(|before| *before != watch) {
+            self.leave(&before, |interest| interest.folders.retain(|known| known != folder));
+        }
+        Ok(())
+    }
+
+    fn add_link(&mut self, link: &Path) -> io::Result<()> {
+        let before = self.links.remove(link).unwrap_or_default();
+        for watch in &before {
+            if let Some(interest) = self.interests.get_mut(watch) {
+                interest.links.retain(|(_, known)| known != link);
+            }
+        }
+        let mut added = Ok(());
+        let mut now = Vec::new();
+        for (folder, name) in links::places(link) {
+            match self.watch(&folder) {
+                Ok(Some(watch)) => {
+                    self.interest(&watch, &folder).links.insert((name, link.to_owned()));
+                    now.push(watch);
+                }
+                // Somebody else's folder: the audit sees what happens in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Ok(None) => {}
+                Err(error) => added = Err(error),
+            }
+        }
+        self.links.insert(link.to_owned(), now);
+        before.iter().for_each(|watch| self.leave(watch, |_| ()));
+        added
+    }
+
+    /// The kernel's watch of a folder: the same for each path to it. `None` if it has vanished.
+    fn watch(&mut self, folder: &Path) -> io::Result<Option<WatchDescriptor>> {
         let mask = WatchMask::CREATE
             | WatchMask::MODIFY
             | WatchMask::CLOSE_WRITE
@@ -92,43 +160,45 @@ impl Watches {
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
         match self.kernel.add(folder, mask) {
-            Ok(watch) => self.remember(folder, watch),
-            Err(error) if super::files::is_missing(&error) => {}
-            Err(error) => return Err(error),
+            Ok(watch) => Ok(Some(watch)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
-    fn remember(&mut self, folder: &Path, watch: WatchDescriptor) {
-        self.paths.insert(watch.clone(), folder.to_owned());
-        let before = self.folders.insert(folder.to_owned(), watch.clone());
-        if let Some(before) = before.filter(|before| *before != watch) {
-            self.drop_watch(before, folder);
-        }
+    fn interest(&mut self, watch: &WatchDescriptor, at: &Path) -> &mut Interest {
+        let interest = self.interests.entry(watch.clone()).or_default();
+        at.clone_into(&mut interest.at);
+        interest
+    }
+
+    /// Whether a key or a folder was removed since this was asked last.
+    pub(super) fn saw_removal(&mut self) -> bool {
+        std::mem::take(&mut self.removal)
     }
 
     /// Removes the watches at and below a path that is no longer a folder, or is another one.
     pub(super) fn forget(&mut self, path: &Path) {
-        let gone: Vec<PathBuf> = self
-            .folders
-            .range(path.to_owned()..)
-            .map(|(folder, _)| folder)
-            .take_while(|folder| folder.starts_with(path))
-            .cloned()
-            .collect();
-        for folder in gone {
+        for folder in below(&self.folders, path) {
             if let Some(watch) = self.folders.remove(&folder) {
-                self.drop_watch(watch, &folder);
+                self.leave(&watch, |interest| interest.folders.retain(|known| *known != folder));
+            }
+        }
+        for link in below(&self.links, path) {
+            for watch in self.links.remove(&link).unwrap_or_default() {
+                self.leave(&watch, |interest| interest.links.retain(|(_, known)| *known != link));
             }
         }
     }
 
-    /// Except if the same folder is now watched under a new path.
-    fn drop_watch(&mut self, watch: WatchDescriptor, folder: &Path) {
-        if self.paths.get(&watch).is_some_and(|path| path == folder) {
-            self.paths.remove(&watch);
+    /// Takes something out of an interest, and ends the watch if nothing is left.
+    fn leave(&mut self, watch: &WatchDescriptor, change: impl FnOnce(&mut Interest)) {
+        let Some(interest) = self.interests.get_mut(watch) else { return };
+        change(interest);
+        if interest.folders.is_empty() && interest.links.is_empty() {
+            self.interests.remove(watch);
             // The kernel has removed it already if the folder was deleted.
-            let _ = self.kernel.remove(watch);
+            let _ = self.kernel.remove(watch.clone());
         }
     }
 
@@ -137,51 +207,85 @@ impl Watches {
             events.push(FileEvent::Overflow);
         }
         if event.mask.contains(EventMask::IGNORED) {
-            if let Some(folder) = self.paths.remove(&event.wd) {
-                self.folders.remove(&folder);
+            if let Some(Interest { folders, links, .. }) = self.interests.remove(&event.wd) {
+                folders.iter().for_each(|folder| drop(self.folders.remove(folder)));
+                // They must be led anew.
+                events.extend(links.into_iter().map(|(_, link)| FileEvent::Touched(link)));
             }
             return;
         }
-        let Some(folder) = self.paths.get(&event.wd).cloned() else {
-            return;
-        };
-        match &event.name {
-            None => events.push(FileEvent::Touched(folder)),
-            Some(name) => {
-                let path = folder.join(name);
-                let passing = name.to_str().is_none_or(is_passing);
-                events.extend(if passing { self.passing(event, folder, path) } else { self.named(event, path) });
-            }
+        let Some(Interest { folders, links, at }) = self.interests.get(&event.wd) else { return };
+        let (folders, links, at) = (folders.clone(), links.clone(), at.clone());
+        let is_passing_name = event.name.as_ref().is_some_and(|name| name.to_str().is_none_or(is_passing));
+        self.removal |= !is_passing_name && event.mask.intersects(EventMask::DELETE | EventMask::DELETE_SELF);
+        if is_passing_name && event.mask.contains(EventMask::MOVED_TO) {
+            events.extend(self.put_aside(event).into_iter().map(FileEvent::Expected));
+        }
+        for folder in folders {
+            events.extend(self.in_folder(event, folder));
+        }
+        for (name, link) in links {
+            events.extend(match &event.name {
+                None => Some(FileEvent::Touched(link)),
+                Some(changed) if *changed == name => self.named(event, &at.join(&name), link),
+                Some(_) => None,
+            });
         }
     }
 
-    fn named(&mut self, event: &EventOwned, path: PathBuf) -> Option<FileEvent> {
+    fn in_folder(&mut self, event: &EventOwned, folder: PathBuf) -> Option<FileEvent> {
+        let Some(name) = event.name.as_deref() else { return Some(FileEvent::Touched(folder)) };
+        let path = folder.join(name);
+        match OsStr::to_str(name).is_none_or(is_passing) {
+            true => passing(event, folder, &path),
+            false => self.named(event, &path, path.clone()),
+        }
+    }
+
+    /// What an event says of `path`, if it is about the file `at`.
+    fn named(&mut self, event: &EventOwned, at: &Path, path: PathBuf) -> Option<FileEvent> {
         let mask = event.mask;
         if mask.contains(EventMask::MOVED_FROM) {
-            self.moved = Some((event.cookie, path.clone()));
+            self.took_away(event, &path);
         }
         if mask.contains(EventMask::MODIFY) {
             Some(FileEvent::Written(path))
         } else if mask.contains(EventMask::ATTRIB) {
             Some(FileEvent::Touched(path))
-        } else if mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR) && will_be_closed(&path) {
+        } else if mask.contains(EventMask::CREATE) && !mask.contains(EventMask::ISDIR) && will_be_closed(at) {
             Some(FileEvent::Expected(path))
         } else {
             Some(FileEvent::Changed(path))
         }
     }
 
-    fn passing(&mut self, event: &EventOwned, folder: PathBuf, path: PathBuf) -> Option<FileEvent> {
-        if !event.mask.intersects(EventMask::MOVED_TO | EventMask::CREATE) {
-            return None;
-        }
-        if let Some((_, from)) = self.moved.take_if(|(cookie, _)| *cookie == event.cookie) {
-            return (from.parent() == Some(&folder)).then_some(FileEvent::Expected(from));
-        }
-        // Such a name may be the target of links in this folder, as in a mounted ConfigMap.
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|about| about.is_symlink());
-        is_link.then_some(FileEvent::Touched(folder))
+    fn took_away(&mut self, event: &EventOwned, path: &Path) {
+        let moved = self.moved.take().filter(|moved| moved.cookie == event.cookie);
+        let mut paths = moved.map(|moved| moved.paths).unwrap_or_default();
+        paths.push(path.to_owned());
+        self.moved = Some(Renamed { cookie: event.cookie, watch: event.wd.clone(), paths });
     }
+
+    /// The paths of a file that was renamed to a backup in the same folder.
+    fn put_aside(&mut self, event: &EventOwned) -> Vec<PathBuf> {
+        let moved = self.moved.take_if(|moved| moved.cookie == event.cookie);
+        moved.filter(|moved| moved.watch == event.wd).map(|moved| moved.paths).unwrap_or_default()
+    }
+}
+
+/// A name that is no key may be the target of links in this folder, as in a mounted ConfigMap.
+fn passing(event: &EventOwned, folder: PathBuf, path: &Path) -> Option<FileEvent> {
+    if !event.mask.intersects(EventMask::MOVED_TO | EventMask::CREATE) {
+        return None;
+    }
+    let is_link = fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink());
+    is_link.then_some(FileEvent::Touched(folder))
+}
+
+/// The paths at and below this one.
+fn below<T>(map: &BTreeMap<PathBuf, T>, path: &Path) -> Vec<PathBuf> {
+    let from = map.range(path.to_owned()..).map(|(known, _)| known);
+    from.take_while(|known| known.starts_with(path)).cloned().collect()
 }
 
 /// A new file is open for writing, except a hard or symbolic link, which is complete at once.

@@ -81,6 +81,23 @@ impl Event {
         self.node.modified_index
     }
 
+    /// The key of the event's node.
+    pub(super) fn key(&self) -> &str {
+        &self.node.key
+    }
+
+    /// Whether the event is about this key.
+    pub(super) fn is_about(&self, key: &str) -> bool {
+        self.node.key.trim_end_matches('/') == key
+    }
+
+    /// Whether a watch of this prefix may get this event. etcd also sends the removal of directories whose names only
+    /// start like the prefix.
+    pub(super) fn is_near(&self, prefix: &str) -> bool {
+        let key = self.node.key.trim_end_matches('/');
+        key.starts_with(prefix) || prefix.starts_with(key)
+    }
+
     /// Whole seconds until the key expires; `None` if it does not.
     pub(super) fn ttl(&self) -> Option<u64> {
         self.node.ttl.map(|ttl| u64::try_from(ttl).unwrap_or(0))
@@ -141,13 +158,19 @@ fn place<'a>(key: &'a str, prefix: &str) -> Relation<'a> {
     }
 }
 
-/// Flattens a recursive get. Leaves the revision at 0: it is in the response headers.
+/// Whether a key is this one or a directory above it. etcd names the first missing part of a path.
+pub(super) fn is_at_or_above(key: &str, of: &str) -> bool {
+    matches!(place(key, of), Relation::Above)
+}
+
+/// Flattens a recursive get. An answer about another key is an error: it does not say that the prefix is empty. Leaves the revision at 0: it is in the response headers.
 pub(super) fn listing(body: &[u8], prefix: &str) -> serde_json::Result<Listing> {
     let mut listing = Listing::default();
     let mut json = serde_json::Deserializer::from_slice(body);
     Part { kind: Kind::Answer, depth: 0, prefix, listing: &mut listing }.deserialize(&mut json)?;
     json.end()?;
     listing.entries.sort_unstable();
+    listing.entries.dedup_by(|one, other| one.0 == other.0);
     listing.directories.sort_unstable();
     Ok(listing)
 }
@@ -187,15 +210,18 @@ impl Part<'_> {
         Part { kind, depth: self.depth + 1, prefix: self.prefix, listing: self.listing }
     }
 
-    fn add(&mut self, key: &str, value: Option<Box<str>>, dir: bool) {
+    /// Adds a node; fails if it is not where the listing is: the prefix first, then what is below it.
+    fn add<E: serde::de::Error>(&mut self, key: &str, value: Option<Box<str>>, dir: bool) -> Result<(), E> {
         match (place(key, self.prefix), dir) {
-            (Relation::Below(key), true) => self.listing.directories.push(key.into()),
-            (Relation::Below(key), false) => {
+            (Relation::Below(key), true) if self.depth > 1 => self.listing.directories.push(key.into()),
+            (Relation::Below(key), false) if self.depth > 1 => {
                 let value = value.unwrap_or_default().into_boxed_bytes();
                 self.listing.entries.push((key.into(), value));
             }
-            (Relation::Above | Relation::Elsewhere, _) => {}
+            (Relation::Above, _) if self.depth == 1 && key.trim_end_matches('/') == self.prefix => {}
+            _ => return Err(E::custom(format_args!("it is about {key:?}, not {:?}", self.prefix))),
         }
+        Ok(())
     }
 }
 
@@ -223,10 +249,13 @@ impl<'de> Visitor<'de> for Part<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let (mut key, mut value, mut dir) = (Box::<str>::default(), None, false);
+        let (mut key, mut value, mut dir, mut has_node) = (Box::<str>::default(), None, false, false);
         while let Some(field) = map.next_key()? {
             match field {
-                Field::Node => map.next_value_seed(self.inner(Kind::Node))?,
+                Field::Node => {
+                    has_node = true;
+                    map.next_value_seed(self.inner(Kind::Node))?;
+                }
                 Field::Nodes => map.next_value_seed(self.inner(Kind::Nodes))?,
                 Field::Key => key = map.next_value()?,
                 Field::Value => value = Some(map.next_value()?),
@@ -234,10 +263,11 @@ impl<'de> Visitor<'de> for Part<'_> {
                 Field::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        if matches!(self.kind, Kind::Node) {
-            self.add(&key, value, dir);
+        match self.kind {
+            Kind::Node => self.add(&key, value, dir),
+            Kind::Answer if !has_node => Err(serde::de::Error::missing_field("node")),
+            Kind::Answer | Kind::Nodes => Ok(()),
         }
-        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
@@ -304,6 +334,16 @@ mod tests {
                       "dir":true,"key":"/p","createdIndex":3,"expiration":null}"#;
         check(&format!(r#"{{"node":{node},"action":"get"}}"#), "/p", "a/ a/x=1 b=2");
         check(r#"{"node":{"dir":true,"nodes":[{"key":"/p","value":"1"}]}}"#, "", "p=1");
+        for other in [
+            "{}",
+            r#"{"action":"get"}"#,
+            r#"{"action":"get","node":{"dir":true}}"#,
+            r#"{"action":"get","node":{"key":"/q","dir":true}}"#,
+            r#"{"action":"get","node":{"key":"/p/a","dir":true}}"#,
+            r#"{"action":"get","node":{"key":"/p","dir":true,"nodes":[{"key":"/q/a","value":"1"}]}}"#,
+        ] {
+            assert!(list(other, "/p").is_err(), "{other}");
+        }
         for broken in ["", "[]", r#"{"node":{"key":"/p","nodes":[7]}}"#, r#"{"node":{"#, "{} {}"] {
             assert!(list(broken, "/p").is_err(), "{broken}");
         }
@@ -312,7 +352,11 @@ mod tests {
     #[test]
     fn a_tree_of_any_depth() {
         let (open, close) = (r#"{"key":"/p/d","dir":true,"nodes":["#, "]}");
-        let json = format!(r#"{{"node":{}{{"key":"/p/d"}}{}}}"#, open.repeat(10_000), close.repeat(10_000));
+        let json = format!(
+            r#"{{"node":{{"key":"/p","dir":true,"nodes":[{}{{"key":"/p/d"}}{}]}}}}"#,
+            open.repeat(10_000),
+            close.repeat(10_000)
+        );
         assert!(list(&json, "/p").is_ok());
     }
 }

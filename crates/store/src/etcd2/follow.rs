@@ -2,19 +2,17 @@
 //! speed from the polls. Ends only when the receiver is dropped.
 
 use std::convert::Infallible;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::http::Method;
-use pointsman_table::Change;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::event::Event;
-use super::http::About;
-use super::store::{Etcd2, Got, LIST, event_of, got, listing, url};
+use super::http::{About, Bounds};
+use super::store::{Etcd2, Got, LIST, bad_answer, event_of, got, listing, url};
 use crate::backoff::{Backoff, jitter};
 use crate::error::StoreError;
 use crate::known::Known;
@@ -23,6 +21,8 @@ use crate::model::{Condition, Listing, Update};
 /// A poll is silent while nothing happens, so a separate request checks the member this often. With its own 5 s
 /// deadline, a dead member is noticed within 8 s.
 const ALIVE_EVERY: Duration = Duration::from_secs(3);
+/// Its deadline if there are other members to go on to.
+const ALIVE: Duration = Duration::from_secs(2);
 /// Each event costs one poll, so a burst is written faster than it can be read. When this many events behind, plus one
 /// for every `KEYS_A_POLL` keys in the tree, a list is cheaper.
 const FAR_BEHIND: u64 = 8;
@@ -94,25 +94,34 @@ impl<'a> Etcd2Follower<'a> {
         }
     }
 
-    /// Runs sessions with the members in turn; pauses only when each of them had a short one.
+    /// Runs sessions with members that answer; pauses when none does, or when each of them had a short one.
     pub(super) async fn run(mut self) {
         let mut rng = fastrand::Rng::new();
         let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
-        let mut short = 0;
-        for endpoint in self.store.endpoints.iter().cycle() {
+        let (store, mut short) = (self.store, 0);
+        loop {
             let began = Instant::now();
-            match self.session(endpoint).await {
-                Ok(never) => match never {},
-                Err(End::ReceiverDropped) => return,
-                Err(End::Lost(error)) => self.report(error),
+            let met = store.member().await;
+            let is_lonely = met.is_err();
+            let ended = match met {
+                Ok(member) => {
+                    let Err(end) = self.session(&store.endpoints[member]).await;
+                    store.members.failed(member);
+                    end
+                }
+                Err(error) => End::Lost(error),
+            };
+            match ended {
+                End::ReceiverDropped => return,
+                End::Lost(error) => self.report(error),
             }
             // A member that answers lists but cuts every poll must not be listed in a tight loop.
-            if began.elapsed() > LAST_PAUSE {
+            if began.elapsed() > LAST_PAUSE && !is_lonely {
                 backoff.reset();
                 short = 0;
             }
             short += 1;
-            if short % self.store.endpoints.len() == 0 {
+            if is_lonely || short % store.endpoints.len() == 0 {
                 tokio::select! {
                     () = sleep(backoff.next(&mut rng)) => {}
                     () = self.updates.closed() => return,
@@ -154,9 +163,13 @@ impl<'a> Etcd2Follower<'a> {
 
     /// Waits for the next event and sends its change, unless it is later than `until`.
     async fn poll(&mut self, endpoint: &str, until: u64) -> Result<Next, End> {
-        let query = format!("?wait=true&recursive=true&waitIndex={}", self.index.unwrap_or(0) + 1);
-        let answer = self.store.http.poll(&url(endpoint, &self.store.prefix, &query)).await?;
-        let Got::Some(answer) = got(answer)? else {
+        let query = format!("?wait=true&recursive=true&waitIndex={}", self.index.unwrap_or(0).saturating_add(1));
+        let poll = self.store.http.poll(&url(endpoint, &self.store.prefix, &query)).await?;
+        if self.is_of_another_history(&poll.about) {
+            // Such a poll waits until that history reaches our index.
+            return Ok(Next::List);
+        }
+        let Got::Some(answer) = got(poll.answer().await?, &self.store.prefix)? else {
             return Ok(Next::List);
         };
         if answer.body.iter().all(u8::is_ascii_whitespace) {
@@ -165,6 +178,10 @@ impl<'a> Etcd2Follower<'a> {
             return Ok(Next::Poll);
         }
         let event = event_of(&answer)?;
+        if !event.is_near(&self.store.prefix) || Some(event.index()) <= self.index {
+            let why = format!("an event of {:?} at index {} that was not asked for", event.key(), event.index());
+            return Err(bad_answer(endpoint, &why).into());
+        }
         if event.index() > until {
             return Ok(Next::List);
         }
@@ -183,7 +200,7 @@ impl<'a> Etcd2Follower<'a> {
         if let Some(change) = event.change(&self.store.prefix) {
             let room = self.room().await?;
             self.known.apply(&change);
-            self.send(room, Update::Changes { revision: index, changes: Vec::<Change>::from([change]) });
+            room.send(Update::Changes { revision: index, changes: vec![change] });
         }
         self.index = self.index.max(Some(index));
         Ok(())
@@ -200,7 +217,7 @@ impl<'a> Etcd2Follower<'a> {
     /// Lists and compares. If the listing differs although all events up to it have been sent, etcd lost an event.
     async fn audit(&mut self, endpoint: &str) -> Result<(), End> {
         let (listing, about) = self.list(endpoint).await?;
-        let replaced = self.replaced(&listing, &about);
+        let replaced = self.is_of_another_history(&about);
         if !replaced && self.known.differs(&listing.entries) {
             self.catch_up(endpoint, listing.revision).await?;
             if self.known.differs(&listing.entries) {
@@ -224,13 +241,13 @@ impl<'a> Etcd2Follower<'a> {
 
     async fn list(&self, endpoint: &str) -> Result<(Listing, About), End> {
         let url = url(endpoint, &self.store.prefix, LIST);
-        let answer = self.store.http.ask(Method::GET, &url, None).await?;
+        let answer = self.store.http.ask(Method::GET, &url, None, Bounds::list()).await?;
         Ok(listing(answer, &self.store.prefix)?)
     }
 
     async fn adopt(&mut self, listing: Listing, about: About) -> Result<(), End> {
         let room = self.room().await?;
-        let replaced = self.replaced(&listing, &about);
+        let replaced = self.is_of_another_history(&about);
         if replaced {
             let (was, now) = (self.index.unwrap_or(0), listing.revision);
             warn!(was, now, "etcd was restored or replaced; listing all keys again");
@@ -241,26 +258,22 @@ impl<'a> Etcd2Follower<'a> {
         self.listed = Instant::now();
         if first || replaced || self.known.differs(&listing.entries) {
             self.known.reset(&listing.entries);
-            self.send(room, Update::Reset { revision: listing.revision, entries: listing.entries });
+            room.send(Update::Reset { revision: listing.revision, entries: listing.entries });
         }
         Ok(())
     }
 
-    /// A lower index or another cluster id: a different history.
-    fn replaced(&self, listing: &Listing, about: &About) -> bool {
-        let backwards = self.index.is_some_and(|index| listing.revision < index);
-        backwards || (self.cluster.is_some() && about.cluster.is_some() && self.cluster != about.cluster)
+    /// A lower index or another cluster id: etcd was restored or replaced. A member that was listed has every event up
+    /// to our index.
+    fn is_of_another_history(&self, about: &About) -> bool {
+        let is_lower = about.index.is_some_and(|index| Some(index) < self.index);
+        is_lower || (self.cluster.is_some() && about.cluster.is_some() && self.cluster != about.cluster)
     }
 
     /// Waits for room before `known` changes. An audit or a silent member may cancel the wait, and a change that is in
     /// `known` but was never sent would stay unnoticed.
     async fn room(&self) -> Result<OwnedPermit<Update>, End> {
         self.updates.clone().reserve_owned().await.map_err(|_| End::ReceiverDropped)
-    }
-
-    fn send(&self, room: OwnedPermit<Update>, update: Update) {
-        self.store.told.store(self.known.len(), Ordering::Relaxed);
-        room.send(update);
     }
 
     fn watching(&mut self, endpoint: &str) {
@@ -273,10 +286,10 @@ impl<'a> Etcd2Follower<'a> {
 
     /// Logs each new error once, not every attempt.
     fn report(&mut self, error: StoreError) {
-        let text = error.to_string();
+        let outage = (&error).into();
         self.condition.send_replace(match self.index {
-            None => Condition::Connecting { error: Some(text) },
-            Some(_) => Condition::Lost { error: text },
+            None => Condition::Connecting { error: Some(outage) },
+            Some(_) => Condition::Lost { error: outage },
         });
         if self.lost.as_ref() != Some(&error) {
             debug!("store: {error}");
@@ -287,19 +300,14 @@ impl<'a> Etcd2Follower<'a> {
 
 /// Returns when the member stops answering, or has no leader twice in a row.
 async fn silence(store: &Etcd2, endpoint: &str) -> StoreError {
-    let url = format!("{endpoint}/v2/members/leader");
-    let mut leaderless = false;
+    let bounds = if store.members.has_others() { Bounds::one().within(ALIVE) } else { Bounds::one() };
+    let mut is_leaderless = false;
     loop {
         sleep(ALIVE_EVERY).await;
-        match store.http.ask(Method::GET, &url, None).await {
-            Err(fault) => return fault.into(),
-            Ok(answer) if !answer.status.is_server_error() => leaderless = false,
-            Ok(_) if leaderless => return no_leader(endpoint),
-            Ok(_) => leaderless = true,
+        match store.check_leader(endpoint, bounds).await {
+            Ok(()) => is_leaderless = false,
+            Err(StoreError::Failed { .. }) if !is_leaderless => is_leaderless = true,
+            Err(error) => return error,
         }
     }
-}
-
-fn no_leader(endpoint: &str) -> StoreError {
-    StoreError::Failed { endpoint: endpoint.to_owned(), why: "its cluster has no leader".to_owned() }
 }

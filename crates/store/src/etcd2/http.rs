@@ -24,10 +24,14 @@ const CONNECT: Duration = Duration::from_secs(2);
 const HEAD: Duration = Duration::from_secs(5);
 /// Deadline between two pieces of a body.
 const PIECE: Duration = Duration::from_secs(5);
+/// Deadline for a whole body, however steadily it trickles in.
+const WHOLE: Duration = Duration::from_secs(60);
 /// The kernel gives up on unacknowledged bytes after this time.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
-/// The maximum body size: far above what etcd's own memory limits allow in practice.
-const BODY: usize = 512 << 20;
+/// The maximum size of a list: half a million keys, far beyond what etcd v2 is used for.
+const LIST: usize = 128 << 20;
+/// The maximum size of any other answer: a value of etcd's 1.5 MiB, escaped, and the one before it.
+const ONE: usize = 32 << 20;
 
 /// A client for all members.
 #[derive(Debug)]
@@ -63,6 +67,49 @@ pub(super) enum Fault {
     Unknown(StoreError),
 }
 
+/// The bounds of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Deadline for the head.
+    head: Duration,
+    /// Maximum size of the body.
+    size: usize,
+}
+
+impl Bounds {
+    /// For an answer about one key, or none.
+    pub(super) fn one() -> Self {
+        Self { head: HEAD, size: ONE }
+    }
+
+    /// For a list of keys.
+    pub(super) fn list() -> Self {
+        Self { head: HEAD, size: LIST }
+    }
+
+    /// The same, with an earlier deadline for the head.
+    pub(super) fn within(self, head: Duration) -> Self {
+        Self { head: head.min(HEAD), ..self }
+    }
+}
+
+/// A long poll that has begun: its head tells the store's state at once, its body comes with the event.
+pub(super) struct Poll {
+    pub(super) about: About,
+    endpoint: String,
+    response: Response<Incoming>,
+}
+
+impl Poll {
+    /// Waits for the event, without a deadline.
+    pub(super) async fn answer(self) -> Result<Answer, Fault> {
+        let Self { about, endpoint, response } = self;
+        let status = response.status();
+        let body = read(response, None, ONE).await.map_err(|why| unknown(&endpoint, &why))?;
+        Ok(Answer { endpoint, status, about, body })
+    }
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
@@ -90,22 +137,33 @@ impl Http {
     }
 
     /// Sends a request and reads the whole response.
-    pub(super) async fn ask(&self, method: Method, url: &str, form: Option<&str>) -> Result<Answer, Fault> {
-        let response = self.send(method, url, form).await?;
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        form: Option<&str>,
+        bounds: Bounds,
+    ) -> Result<Answer, Fault> {
+        let response = self.send(method, url, form, bounds.head).await?;
         let (status, about) = (response.status(), About::of(response.headers()));
-        let body = read(response, Some(PIECE)).await.map_err(|why| unknown(url, &why))?;
-        Ok(Answer { endpoint: endpoint_of(url), status, about, body })
+        let read = timeout(WHOLE, read(response, Some(PIECE), bounds.size)).await;
+        let body = read.unwrap_or_else(|_| Err("the response does not end".to_owned()));
+        Ok(Answer { endpoint: endpoint_of(url), status, about, body: body.map_err(|why| unknown(url, &why))? })
     }
 
     /// A long poll: the head has a deadline, the body has none.
-    pub(super) async fn poll(&self, url: &str) -> Result<Answer, Fault> {
-        let response = self.send(Method::GET, url, None).await?;
-        let (status, about) = (response.status(), About::of(response.headers()));
-        let body = read(response, None).await.map_err(|why| unknown(url, &why))?;
-        Ok(Answer { endpoint: endpoint_of(url), status, about, body })
+    pub(super) async fn poll(&self, url: &str) -> Result<Poll, Fault> {
+        let response = self.send(Method::GET, url, None, HEAD).await?;
+        Ok(Poll { about: About::of(response.headers()), endpoint: endpoint_of(url), response })
     }
 
-    async fn send(&self, method: Method, url: &str, form: Option<&str>) -> Result<Response<Incoming>, Fault> {
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        form: Option<&str>,
+        within: Duration,
+    ) -> Result<Response<Incoming>, Fault> {
         let mut request = Request::builder().method(method).uri(url);
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value);
@@ -117,7 +175,7 @@ impl Http {
         let request = request.body(body).map_err(|error| {
             Fault::Unsent(StoreError::BadSettings { what: format!("--store: {url} is not a URL: {error}") })
         })?;
-        match timeout(HEAD, self.client.request(request)).await {
+        match timeout(within, self.client.request(request)).await {
             Err(_) => Err(unknown(url, "no answer in time")),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() => Err(Fault::Unsent(unreachable(url, &chain(&error)))),
@@ -136,7 +194,7 @@ impl About {
     }
 }
 
-async fn read(response: Response<Incoming>, piece: Option<Duration>) -> Result<Vec<u8>, String> {
+async fn read(response: Response<Incoming>, piece: Option<Duration>, most: usize) -> Result<Vec<u8>, String> {
     let mut body = response.into_body();
     let mut bytes = Vec::new();
     loop {
@@ -149,8 +207,8 @@ async fn read(response: Response<Incoming>, piece: Option<Duration>) -> Result<V
             Some(Err(error)) => return Err(chain(&error)),
             Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
         }
-        if bytes.len() > BODY {
-            return Err(format!("the response is larger than {} MiB", BODY >> 20));
+        if bytes.len() > most {
+            return Err(format!("the response is larger than {} MiB", most >> 20));
         }
     }
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::event::{Event, Node};
-use super::store::{Etcd2, Got, bad_key, encode, event_of, got};
+use super::http::Bounds;
+use super::store::{Etcd2, Got, bad_key, encode, event_about, got};
 use crate::error::StoreError;
 use crate::model::{Claim, Edit, LeaseOutcome, Owner, is_same};
 use crate::values::values;
@@ -38,6 +39,8 @@ pub(crate) struct Etcd2Lease<'a> {
     place: String,
     session: String,
     ttl: Duration,
+    /// Of each request: another member can be asked before the lease ends.
+    bounds: Bounds,
     state: Mutex<State>,
 }
 
@@ -79,8 +82,10 @@ impl<'a> Etcd2Lease<'a> {
         ttl: Duration,
         claim: Claim,
     ) -> Result<Option<Self>, StoreError> {
-        let lease = Self { store, place: owner.place(), session: owner.session.clone(), ttl, state: Mutex::default() };
-        let there = store.event_at(&lease.place).await?;
+        let bounds = Bounds::one().within(store.members.patience(ttl));
+        let (place, session) = (owner.place(), owner.session.clone());
+        let lease = Self { store, place, session, ttl, bounds, state: Mutex::default() };
+        let there = store.event_at(&lease.place, bounds).await?;
         let guard = match (&there, claim) {
             (_, Claim::First) => String::new(),
             (Some(event), Claim::Again) => format!("?prevIndex={}", event.index()),
@@ -155,7 +160,7 @@ impl<'a> Etcd2Lease<'a> {
     /// The index of a key that changed since this process wrote it. It is still ours if it expires and holds our value,
     /// with or without an operator's ` drain`.
     async fn adopted(&self, key: &str, own: &Own) -> Result<Option<u64>, StoreError> {
-        let Some(event) = self.store.event_at(key).await? else { return Ok(None) };
+        let Some(event) = self.store.event_at(key, self.bounds).await? else { return Ok(None) };
         let (index, ends) = (event.index(), event.ttl().is_some());
         let is_ours = |value: &str| {
             is_same(value, &own.value) || own.before.as_deref().is_some_and(|before| is_same(value, before))
@@ -225,7 +230,7 @@ impl<'a> Etcd2Lease<'a> {
 
     /// The session of the record's owner now, and the record's index.
     async fn look(&self) -> Result<Option<(String, u64)>, StoreError> {
-        let Some(event) = self.store.event_at(&self.place).await? else { return Ok(None) };
+        let Some(event) = self.store.event_at(&self.place, self.bounds).await? else { return Ok(None) };
         let index = event.index();
         Ok(match event.into_node() {
             Node::Value(text) => Some((serde_json::from_str::<Record>(&text).unwrap_or_default().session, index)),
@@ -236,6 +241,7 @@ impl<'a> Etcd2Lease<'a> {
     async fn edit(&self, edit: &Edit, known: Option<&Own>) -> Result<LeaseOutcome, StoreError> {
         match edit {
             Edit::Put { key, value } => {
+                self.store.check_visible(key)?;
                 let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
                 let form = format!("value={}&ttl={}", encode(value), self.seconds());
                 self.write(Method::PUT, key, Some(&form), known).await
@@ -285,8 +291,8 @@ impl<'a> Etcd2Lease<'a> {
         let mut directory = key;
         for _ in 0..EMPTIED {
             directory = directory.rsplit_once('/').map_or("", |(parent, _)| parent);
-            let refused = match self.store.send(Method::DELETE, directory, "?dir=true", None).await {
-                Ok(answer) => got(answer).is_err(),
+            let refused = match self.store.send(Method::DELETE, directory, "?dir=true", None, self.bounds).await {
+                Ok(answer) => got(answer, directory).is_err(),
                 Err(_) => true,
             };
             if refused {
@@ -300,8 +306,8 @@ impl<'a> Etcd2Lease<'a> {
     }
 
     async fn send(&self, method: Method, key: &str, query: &str, form: Option<&str>) -> Result<Written, StoreError> {
-        Ok(match got(self.store.send(method, key, query, form).await?)? {
-            Got::Some(answer) => Written::At(event_of(&answer)?.index()),
+        Ok(match got(self.store.send(method, key, query, form, self.bounds).await?, key)? {
+            Got::Some(answer) => Written::At(event_about(&answer, key)?.index()),
             Got::NotFound(_) => Written::Missing,
             Got::Differs | Got::Cleared => Written::Differs,
         })

@@ -1,26 +1,28 @@
 //! etcd by its v2 API: single requests over any member that answers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::event::{
     self, COMPARE_FAILED, DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NODE_EXISTS, NOT_A_FILE,
     Node, Refusal,
 };
-use super::http::{About, Answer, Fault, Http};
+use super::http::{About, Answer, Bounds, Fault, Http};
 use crate::error::StoreError;
-use crate::model::{Amended, Listing, Location, StoreSettings, check_key};
+use crate::members::{Members, first_answer};
+use crate::model::{ASIDE, Amended, Listing, Location, StoreSettings, check_key};
 use ::http::{Method, StatusCode};
+
+/// Deadline for the question whether a member has a leader; others are asked meanwhile.
+const CHECK: Duration = Duration::from_secs(3);
 
 /// etcd v2.
 #[derive(Debug)]
 pub struct Etcd2 {
     pub(super) http: Http,
     pub(super) endpoints: Vec<String>,
+    pub(super) members: Members,
     pub(super) prefix: String,
     pub(super) audit: Duration,
-    /// The number of keys that the follower has sent; `usize::MAX` before the first listing.
-    pub(super) told: AtomicUsize,
 }
 
 /// What the server's v2 API holds at the prefix.
@@ -54,28 +56,28 @@ impl Etcd2 {
         if urls.is_empty() {
             return Err(StoreError::BadSettings { what: "--store names no etcd endpoint".into() });
         }
-        let endpoints = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        let endpoints: Vec<_> = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         Ok(Self {
             http: Http::new(settings)?,
+            members: Members::new(endpoints.len()),
             endpoints,
             prefix: settings.prefix.clone(),
             audit: settings.audit,
-            told: AtomicUsize::new(usize::MAX),
         })
     }
 
-    /// Whether `follow` has listed the prefix and it has no keys now.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.told.load(Ordering::Relaxed) == 0
+    /// The prefix, without a slash at its end.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// The content of the prefix.
     pub async fn probe(&self) -> Result<Holding, StoreError> {
-        let answer = self.read(&self.prefix, "?quorum=true").await?;
+        let answer = self.read(&self.prefix, "?quorum=true", Bounds::list()).await?;
         if answer.status == StatusCode::NOT_FOUND && refusal(&answer).error_code == 0 {
             return Ok(Holding::Unsupported);
         }
-        Ok(match got(answer)? {
+        Ok(match got(answer, &self.prefix)? {
             Got::Some(_) => Holding::Directory,
             Got::NotFound(_) | Got::Differs | Got::Cleared => Holding::Absent,
         })
@@ -83,7 +85,7 @@ impl Etcd2 {
 
     /// Everything below a full key; nothing if the directory does not exist.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let answer = self.read(prefix, LIST).await?;
+        let answer = self.read(prefix, LIST, Bounds::list()).await?;
         Ok(listing(answer, prefix)?.0)
     }
 
@@ -98,6 +100,7 @@ impl Etcd2 {
 
     /// Sets a full key; returns its index.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<u64, StoreError> {
+        self.check_visible(key)?;
         let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
         self.write(Method::PUT, key, "", Some(&format!("value={}", encode(value)))).await
     }
@@ -109,6 +112,7 @@ impl Etcd2 {
 
     /// Makes a directory and its parents. Returns its index, or 0 if it already existed.
     pub async fn mkdir(&self, key: &str) -> Result<u64, StoreError> {
+        self.check_visible(key)?;
         match self.node(key).await? {
             Some(Node::Directory) => return Ok(0),
             Some(Node::Value(_)) => return Err(bad_key(key, "is a key, not a directory")),
@@ -124,7 +128,7 @@ impl Etcd2 {
         key: &str,
         change: impl Fn(&[u8]) -> Option<Vec<u8>>,
     ) -> Result<Option<Amended>, StoreError> {
-        let Some(event) = self.event_at(key).await? else {
+        let Some(event) = self.event_at(key, Bounds::one()).await? else {
             return Err(StoreError::NoSuchKey { key: key.to_owned() });
         };
         let (index, ttl) = (event.index(), event.ttl());
@@ -137,33 +141,41 @@ impl Etcd2 {
         let value = String::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
         let ttl = ttl.map(|seconds| format!("&ttl={}", seconds.max(1))).unwrap_or_default();
         let form = format!("value={}{ttl}", encode(&value));
-        match got(self.send(Method::PUT, key, &format!("?prevIndex={index}"), Some(&form)).await?)? {
-            Got::Some(answer) => Ok(Some(Amended::At(event_of(&answer)?.index()))),
+        let answer = self.send(Method::PUT, key, &format!("?prevIndex={index}"), Some(&form), Bounds::one()).await?;
+        match got(answer, key)? {
+            Got::Some(answer) => Ok(Some(Amended::At(event_about(&answer, key)?.index()))),
             Got::NotFound(_) => Err(StoreError::NoSuchKey { key: key.to_owned() }),
             Got::Differs | Got::Cleared => Ok(None),
         }
     }
 
     async fn node(&self, key: &str) -> Result<Option<Node>, StoreError> {
-        Ok(self.event_at(key).await?.map(Event::into_node))
+        Ok(self.event_at(key, Bounds::one()).await?.map(Event::into_node))
     }
 
-    pub(super) async fn event_at(&self, key: &str) -> Result<Option<Event>, StoreError> {
+    pub(super) async fn event_at(&self, key: &str, bounds: Bounds) -> Result<Option<Event>, StoreError> {
         check_key(key)?;
-        match got(self.read(key, "?quorum=true").await?)? {
-            Got::Some(answer) => event_of(&answer).map(Some),
+        match got(self.read(key, "?quorum=true", bounds).await?, key)? {
+            Got::Some(answer) => event_about(&answer, key).map(Some),
             Got::NotFound(_) | Got::Differs | Got::Cleared => Ok(None),
         }
     }
 
-    /// Asks the members in turn until one can answer: a member without a leader cannot.
-    async fn read(&self, key: &str, query: &str) -> Result<Answer, StoreError> {
+    /// Asks the members in turn until one can answer.
+    async fn read(&self, key: &str, query: &str, bounds: Bounds) -> Result<Answer, StoreError> {
         let mut last = None;
-        for endpoint in &self.endpoints {
-            let asked = self.http.ask(Method::GET, &url(endpoint, key, query), None).await;
+        for _ in &self.endpoints {
+            let member = self.member().await?;
+            let asked = self.http.ask(Method::GET, &url(&self.endpoints[member], key, query), None, bounds).await;
             match asked.map_err(StoreError::from) {
-                Ok(answer) if !answer.status.is_server_error() => return Ok(answer),
-                other => last = Some(other),
+                Ok(answer) if !answer.status.is_server_error() => {
+                    self.members.answered(member);
+                    return Ok(answer);
+                }
+                other => {
+                    self.members.failed(member);
+                    last = Some(other);
+                }
             }
         }
         last.expect("there is at least one endpoint")
@@ -171,7 +183,7 @@ impl Etcd2 {
 
     /// As `read`, but does not repeat a request that may have arrived.
     async fn write(&self, method: Method, key: &str, query: &str, form: Option<&str>) -> Result<u64, StoreError> {
-        written(self.send(method, key, query, form).await?, key)
+        written(self.send(method, key, query, form, Bounds::one()).await?, key)
     }
 
     pub(super) async fn send(
@@ -180,11 +192,18 @@ impl Etcd2 {
         key: &str,
         query: &str,
         form: Option<&str>,
+        bounds: Bounds,
     ) -> Result<Answer, StoreError> {
         check_key(key)?;
         let mut error = None;
-        for endpoint in &self.endpoints {
-            match self.http.ask(method.clone(), &url(endpoint, key, query), form).await {
+        for _ in &self.endpoints {
+            let member = self.member().await?;
+            let asked = self.http.ask(method.clone(), &url(&self.endpoints[member], key, query), form, bounds).await;
+            match &asked {
+                Ok(answer) if !answer.status.is_server_error() => self.members.answered(member),
+                Ok(_) | Err(_) => self.members.failed(member),
+            }
+            match asked {
                 Ok(answer) => return Ok(answer),
                 Err(Fault::Unsent(unsent)) => error = Some(unsent),
                 Err(Fault::Unknown(unknown)) => return Err(unknown),
@@ -192,21 +211,60 @@ impl Etcd2 {
         }
         Err(error.expect("there is at least one endpoint"))
     }
+
+    /// The member for the next request: the one that has just answered, or the first of all to show that it has a
+    /// leader. A write cannot be repeated elsewhere once it was sent, so it is not sent to a member that may be silent.
+    pub(super) async fn member(&self) -> Result<usize, StoreError> {
+        if let Some(member) = self.members.trusted() {
+            return Ok(member);
+        }
+        let check = |member: usize| async move {
+            self.check_leader(&self.endpoints[member], Bounds::one().within(CHECK)).await.map(|()| member)
+        };
+        let member = first_answer(self.members.order().map(check)).await?;
+        self.members.answered(member);
+        Ok(member)
+    }
+
+    /// Whether a member answers, and has a leader.
+    pub(super) async fn check_leader(&self, endpoint: &str, bounds: Bounds) -> Result<(), StoreError> {
+        let url = format!("{endpoint}/v2/members/leader");
+        let answer = self.http.ask(Method::GET, &url, None, bounds).await?;
+        match answer.status.is_server_error() {
+            false => Ok(()),
+            true => {
+                Err(StoreError::Failed { endpoint: endpoint.to_owned(), why: "its cluster has no leader".to_owned() })
+            }
+        }
+    }
+
+    /// etcd hides names that begin with an underscore from lists and watches above them, so nobody would see such a key.
+    pub(super) fn check_visible(&self, key: &str) -> Result<(), StoreError> {
+        let below = key.strip_prefix(&self.prefix).filter(|rest| rest.starts_with('/')).unwrap_or(key);
+        let is_aside = key.strip_prefix(ASIDE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        match below.split('/').find(|part| part.starts_with('_')) {
+            Some(part) if !is_aside => Err(bad_key(
+                key,
+                &format!("etcd v2 hides names that begin with an underscore, so no balancer would see {part}"),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// A consistent read of a whole directory, through the raft log, so that a lagging member does not answer.
 pub(super) const LIST: &str = "?recursive=true&quorum=true";
 
 fn written(answer: Answer, key: &str) -> Result<u64, StoreError> {
-    match got(answer)? {
-        Got::Some(answer) => Ok(event_of(&answer)?.index()),
+    match got(answer, key)? {
+        Got::Some(answer) => Ok(event_about(&answer, key)?.index()),
         Got::NotFound(_) | Got::Differs | Got::Cleared => Err(StoreError::NoSuchKey { key: key.to_owned() }),
     }
 }
 
 pub(super) fn listing(answer: Answer, prefix: &str) -> Result<(Listing, About), StoreError> {
     let endpoint = answer.endpoint.clone();
-    let (mut listing, about) = match got(answer)? {
+    let (mut listing, about) = match got(answer, prefix)? {
         Got::Some(answer) => {
             let listing = event::listing(&answer.body, prefix).map_err(|error| bad_answer(&endpoint, &error))?;
             (listing, answer.about)
@@ -218,12 +276,16 @@ pub(super) fn listing(answer: Answer, prefix: &str) -> Result<(Listing, About), 
     Ok((listing, about))
 }
 
-pub(super) fn got(answer: Answer) -> Result<Got, StoreError> {
+/// What the answer to a request about `key` says. That another key is missing would say nothing about this one.
+pub(super) fn got(answer: Answer, key: &str) -> Result<Got, StoreError> {
     if answer.status.is_success() {
         return Ok(Got::Some(answer));
     }
     let refusal = refusal(&answer);
     match refusal.error_code {
+        KEY_NOT_FOUND if !event::is_at_or_above(&refusal.cause, key) => {
+            Err(about_another(&answer, &refusal.cause, key))
+        }
         KEY_NOT_FOUND => Ok(Got::NotFound(answer.about)),
         COMPARE_FAILED | NODE_EXISTS => Ok(Got::Differs),
         EVENT_INDEX_CLEARED => Ok(Got::Cleared),
@@ -253,11 +315,21 @@ fn refusal(answer: &Answer) -> Refusal {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
+/// The event of an answer about one key.
+pub(super) fn event_about(answer: &Answer, key: &str) -> Result<Event, StoreError> {
+    let event = event_of(answer)?;
+    if event.is_about(key) { Ok(event) } else { Err(about_another(answer, event.key(), key)) }
+}
+
+fn about_another(answer: &Answer, other: &str, key: &str) -> StoreError {
+    bad_answer(&answer.endpoint, &format!("it is about {other:?}, not {key:?}"))
+}
+
 pub(super) fn event_of(answer: &Answer) -> Result<Event, StoreError> {
     serde_json::from_slice(&answer.body).map_err(|error| bad_answer(&answer.endpoint, &error))
 }
 
-fn bad_answer(endpoint: &str, why: &dyn std::fmt::Display) -> StoreError {
+pub(super) fn bad_answer(endpoint: &str, why: &dyn std::fmt::Display) -> StoreError {
     StoreError::BadAnswer { endpoint: endpoint.to_owned(), why: why.to_string() }
 }
 

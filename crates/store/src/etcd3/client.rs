@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
@@ -25,31 +25,45 @@ use crate::error::{StoreError, chain};
 const HELLO: Duration = Duration::from_secs(3);
 /// Deadline for any other call, including a page of a thousand keys.
 const CALL: Duration = Duration::from_secs(10);
+/// A server that answered this recently is not checked before the next call.
+const FRESH: Duration = Duration::from_secs(1);
+/// Deadline for that check.
+const CHECK: Duration = Duration::from_secs(1);
 /// Maximum response size: a page of 1,000 keys, or one event. Each may be 1.5 MiB by etcd's default but hardly ever is.
 const LARGEST_ANSWER: usize = 256 << 20;
 
 /// A client on one connection.
 pub(super) struct Client {
     endpoint: String,
+    /// The endpoint's number among those of the cluster.
+    member: usize,
     grpc: Grpc<Transport>,
     transport: Transport,
     user: Option<(String, String)>,
     token: Mutex<Option<MetadataValue<Ascii>>>,
     version: String,
+    /// When the server last answered a call.
+    answered: Mutex<Instant>,
 }
 
 impl Client {
-    /// Connects, authenticates, and checks that the server speaks this API and has a leader.
-    pub(super) async fn connect(endpoint: &Endpoint, user: Option<(String, String)>) -> Result<Self, StoreError> {
+    /// Connects to this member, authenticates, and checks that it speaks this API and has a leader.
+    pub(super) async fn connect(
+        endpoint: &Endpoint,
+        member: usize,
+        user: Option<(String, String)>,
+    ) -> Result<Self, StoreError> {
         let transport = endpoint.dial().await?;
         let grpc = Grpc::with_origin(transport.clone(), endpoint.origin().clone());
         let mut client = Self {
             endpoint: endpoint.url(),
+            member,
             grpc: grpc.max_decoding_message_size(LARGEST_ANSWER),
             transport,
             user,
             token: Mutex::new(None),
             version: String::new(),
+            answered: Mutex::new(Instant::now()),
         };
         client.version = client.greet().await?;
         client.authenticate().await?;
@@ -59,6 +73,11 @@ impl Client {
     /// URL of the endpoint.
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The endpoint's number among those of the cluster.
+    pub(super) fn member(&self) -> usize {
+        self.member
     }
 
     /// The server's version, or `unknown` if it does not tell.
@@ -71,9 +90,27 @@ impl Client {
         self.transport.is_closed()
     }
 
+    /// Whether the server has just answered, or does now: it must have a leader. Not the place to look for another one.
+    pub(super) async fn is_well(&self) -> bool {
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            return false;
+        }
+        answered.elapsed() < FRESH || timeout(CHECK, self.greet()).await.is_ok_and(|greeted| greeted.is_ok())
+    }
+
     /// Calls a method; gets a new token if the old one is no longer valid.
     pub(super) async fn call<M: Method + Clone>(&self, message: M) -> Result<M::Reply, StoreError> {
-        self.signed(|| self.attempt(message.clone(), CALL)).await
+        self.call_within(message, CALL).await
+    }
+
+    /// The same with this deadline.
+    pub(super) async fn call_within<M: Method + Clone>(
+        &self,
+        message: M,
+        within: Duration,
+    ) -> Result<M::Reply, StoreError> {
+        self.signed(|| self.attempt(message.clone(), within.min(CALL))).await
     }
 
     /// Renews a lease. Returns its remaining seconds; 0 if no lease has this id.
@@ -186,6 +223,7 @@ impl Client {
         let path = PathAndQuery::from_static(M::PATH);
         let call = async { self.ready().await?.unary(request, path, ProstCodec::default()).await };
         let reply = timeout(within, call).await.unwrap_or_else(|_| Err(late(within)))?;
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Ok(reply.into_inner())
     }
 

@@ -24,7 +24,6 @@ use super::keys::Folder;
 use super::list::{Position, list, position};
 use super::messages::WatchCreate;
 use super::store::Etcd3;
-use super::transport::Endpoint;
 use super::watch::{Revision, Step, Watching};
 use crate::backoff::{Backoff, jitter};
 use crate::error::StoreError;
@@ -87,38 +86,46 @@ impl<'a> Etcd3Follower<'a> {
         }
     }
 
-    /// Tries the endpoints in turn from a random one; pauses after each round of failures.
+    /// Connects to the first endpoint that answers, from a random one; starts at the one after it next time. Pauses when
+    /// none answers, and after each round of failures.
     async fn sessions(&mut self) {
-        let endpoints = &self.store.endpoints;
-        let mut turn = self.rng.usize(..endpoints.len());
+        let count = self.store.endpoints.len();
+        let mut turn = self.rng.usize(..count);
         let mut failures = 0;
         loop {
             let started = Instant::now();
-            let Err(error) = self.session(&endpoints[turn]).await;
+            let met = self.store.connect((0..count).map(|step| (turn + step) % count)).await;
+            let is_lonely = met.is_err();
+            let error = match met {
+                Ok(client) => {
+                    turn = (client.member() + 1) % count;
+                    let Err(error) = self.session(&client).await;
+                    error
+                }
+                Err(error) => error,
+            };
             self.reporter.failed(&error);
-            if started.elapsed() >= GOOD_SESSION {
+            if started.elapsed() >= GOOD_SESSION && !is_lonely {
                 self.backoff.reset();
                 failures = 0;
             }
             failures += 1;
-            turn = (turn + 1) % endpoints.len();
-            if failures % endpoints.len() == 0 {
+            if is_lonely || failures % count == 0 {
                 sleep(self.backoff.next(&mut self.rng)).await;
             }
         }
     }
 
     /// Everything done on one connection.
-    async fn session(&mut self, endpoint: &Endpoint) -> Result<Infallible, StoreError> {
-        let client = Client::connect(endpoint, self.store.user.clone()).await?;
-        self.trust(position(&client, &self.store.folder).await?);
+    async fn session(&mut self, client: &Client) -> Result<Infallible, StoreError> {
+        self.trust(position(client, &self.store.folder).await?);
         let mut relists = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
             let (mut known, audit_in) = match self.known.take() {
                 Some(known) => (known, jitter(AUDIT_RESUMED, 0.5..1.5, &mut self.rng)),
-                None => (self.relist(&client).await?, self.audit_pause()),
+                None => (self.relist(client).await?, self.audit_pause()),
             };
-            match self.watch(&client, &mut known, audit_in).await {
+            match self.watch(client, &mut known, audit_in).await {
                 Ok(why) => warn!("etcd at {}: {why}; listing all keys again", client.endpoint()),
                 Err(error) => {
                     self.known = Some(known);
@@ -170,7 +177,7 @@ impl<'a> Etcd3Follower<'a> {
         let mut watching = Watching::new(store.folder.clone(), known.seen);
         let mut step;
         (watching, step) = watching.step(first);
-        let audit = survey(store, client, known.delivered.maker(), audit_in);
+        let audit = survey(store, client, known, audit_in);
         tokio::pin!(audit);
         loop {
             match step {
@@ -188,7 +195,7 @@ impl<'a> Etcd3Follower<'a> {
                 }
                 listed = &mut audit => match self.judge(known, listed) {
                     Ok(pause) => {
-                        audit.set(survey(store, client, known.delivered.maker(), pause));
+                        audit.set(survey(store, client, known, pause));
                         Step::Changes(Vec::new())
                     }
                     Err(why) => Step::Relist(why),
@@ -207,19 +214,18 @@ impl<'a> Etcd3Follower<'a> {
     }
 
     /// The time to the next audit, or the reason to list everything again.
-    fn judge(
-        &mut self,
-        known: &mut Resumable,
-        listed: Result<(Position, Fingerprints), StoreError>,
-    ) -> Result<Duration, String> {
+    fn judge(&mut self, known: &mut Resumable, listed: Result<Survey, StoreError>) -> Result<Duration, String> {
         let again = jitter(AUDIT_AGAIN, 0.8..1.2, &mut self.rng);
         match listed {
             Err(error) => {
                 debug!("audit: {error}");
                 Ok(again)
             }
-            Ok((now, _)) if now.cluster != known.seen.cluster => Err("another cluster answers".to_owned()),
-            Ok((_, listed)) => match known.delivered.compare(&listed) {
+            Ok(Survey { now, .. }) if now.cluster != known.seen.cluster => Err("another cluster answers".to_owned()),
+            Ok(Survey { now, since, .. }) if now.revision < since => {
+                Err(format!("it went back from revision {since} to {}, so it was restored", now.revision))
+            }
+            Ok(Survey { listed, .. }) => match known.delivered.compare(&listed) {
                 Verdict::Sound => Ok(self.audit_pause()),
                 Verdict::Suspect => Ok(again),
                 Verdict::Lost(keys) => {
@@ -252,22 +258,34 @@ fn creation(folder: &Folder, from: u64) -> WatchCreate {
     }
 }
 
+/// What etcd lists, to be compared with what it has told.
+struct Survey {
+    /// The position of the list.
+    now: Position,
+    /// The revision seen before it.
+    since: u64,
+    listed: Fingerprints,
+}
+
 /// After `pause`, the fingerprints of the keys that etcd lists.
-async fn survey(
-    store: &Etcd3,
-    client: &Client,
-    maker: Fingerprinter,
+fn survey<'a>(
+    store: &'a Etcd3,
+    client: &'a Client,
+    known: &Resumable,
     pause: Duration,
-) -> Result<(Position, Fingerprints), StoreError> {
-    sleep(pause).await;
-    let listed = list(client, &store.folder, store.page, |prints: &mut Fingerprints, kv| {
-        if let Some(key) = store.folder.relative(&kv.key) {
-            maker.add(prints, &key, &kv.value);
-        }
-    })
-    .await;
-    sleep(SETTLE).await;
-    listed
+) -> impl Future<Output = Result<Survey, StoreError>> + use<'a> {
+    let (maker, since): (Fingerprinter, u64) = (known.delivered.maker(), known.seen.revision);
+    async move {
+        sleep(pause).await;
+        let listed = list(client, &store.folder, store.page, |prints: &mut Fingerprints, kv| {
+            if let Some(key) = store.folder.relative(&kv.key) {
+                maker.add(prints, &key, &kv.value);
+            }
+        })
+        .await;
+        sleep(SETTLE).await;
+        listed.map(|(now, listed)| Survey { now, since, listed })
+    }
 }
 
 /// Publishes the condition and logs it.
@@ -285,7 +303,7 @@ impl Reporter {
     fn failed(&mut self, error: &StoreError) {
         debug!("store: {error}");
         let was_in_reach = !matches!(*self.condition.borrow(), Condition::Connecting { .. });
-        let error = error.to_string();
+        let error = error.into();
         let next = if was_in_reach { Condition::Lost { error } } else { Condition::Connecting { error: Some(error) } };
         self.condition.send_if_modified(|condition| {
             let changed = *condition != next;

@@ -23,9 +23,6 @@ use crate::values::values;
 
 /// Maximum concurrent edits; etcd writes edits that arrive together to its log at once.
 const AT_ONCE: usize = 64;
-/// Deadline for a renewal, so that another endpoint can be tried before the lease ends.
-const RENEWAL: Duration = Duration::from_secs(3);
-
 /// A lease and its owner.
 pub(crate) struct Etcd3Lease<'a> {
     store: &'a Etcd3,
@@ -34,6 +31,8 @@ pub(crate) struct Etcd3Lease<'a> {
     fence: Vec<u8>,
     session: Vec<u8>,
     ttl: Duration,
+    /// Deadline of each call: another member can be asked before the lease ends.
+    patience: Duration,
 }
 
 impl<'a> Etcd3Lease<'a> {
@@ -44,10 +43,12 @@ impl<'a> Etcd3Lease<'a> {
         claim: Claim,
     ) -> Result<Option<Self>, StoreError> {
         let id = owner.id.cast_signed();
-        let mut lease = Self { store, id, fence: raw(&owner.place()), session: owner.session.clone().into(), ttl };
+        let (fence, session, patience) =
+            (raw(&owner.place()), owner.session.clone().into(), store.members.patience(ttl));
+        let mut lease = Self { store, id, fence, session, ttl, patience };
         let client = store.client().await?;
         let granted = lease.grant_on(&client, claim).await;
-        Ok(forget_broken(store, granted).await?.then_some(lease))
+        Ok(lease.forget_broken(&client, granted).await?.then_some(lease))
     }
 
     async fn grant_on(&mut self, client: &Client, claim: Claim) -> Result<bool, StoreError> {
@@ -56,23 +57,25 @@ impl<'a> Etcd3Lease<'a> {
             return Ok(false);
         }
         let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX).max(1);
-        let granted = match client.keep_alive(self.id, RENEWAL).await? {
-            0 => client.call(LeaseGrantRequest { ttl: seconds, id: self.id }).await?.ttl,
+        let granted = match client.keep_alive(self.id, self.patience).await? {
+            0 => client.call_within(LeaseGrantRequest { ttl: seconds, id: self.id }, self.patience).await?.ttl,
             granted => granted,
         };
         self.ttl = Duration::from_secs(u64::try_from(granted).unwrap_or(0).max(1));
+        self.patience = self.store.members.patience(self.ttl);
         let fence = put(self.fence.clone(), self.session.clone(), self.id);
         let compare = match claim {
             Claim::First => Vec::new(),
             Claim::Again => vec![absent(self.fence.clone())],
         };
         let txn = TxnRequest { compare, success: vec![fence], failure: vec![self.ask_fence()] };
-        let reply = client.call(txn).await?;
+        let reply = client.call_within(txn, self.patience).await?;
         Ok(reply.succeeded || said(&reply.responses) == Some(&*self.session))
     }
 
     async fn is_anothers(&self, client: &Client) -> Result<bool, StoreError> {
-        let reply = client.call(RangeRequest { key: self.fence.clone(), ..RangeRequest::default() }).await?;
+        let request = RangeRequest { key: self.fence.clone(), ..RangeRequest::default() };
+        let reply = client.call_within(request, self.patience).await?;
         Ok(value(&reply).is_some_and(|session| session != self.session))
     }
 
@@ -83,7 +86,7 @@ impl<'a> Etcd3Lease<'a> {
     pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         let client = self.store.client().await?;
         let renewed = async {
-            if client.keep_alive(self.id, RENEWAL.min(self.ttl)).await? == 0 {
+            if client.keep_alive(self.id, self.patience).await? == 0 {
                 return Ok(LeaseOutcome::Ended);
             }
             // A local read of one member is enough while it names us: the next renewal finds a later owner, and until
@@ -93,34 +96,29 @@ impl<'a> Etcd3Lease<'a> {
                 _ => self.look(&client, false).await,
             }
         };
-        forget_broken(self.store, renewed.await).await
+        self.forget_broken(&client, renewed.await).await
     }
 
     /// The owner of the lease, as one member sees it (`serializable`) or as the cluster does.
     async fn look(&self, client: &Client, serializable: bool) -> Result<LeaseOutcome, StoreError> {
         let request = RangeRequest { key: self.fence.clone(), serializable, ..RangeRequest::default() };
-        let reply = client.call(request).await?;
+        let reply = client.call_within(request, self.patience).await?;
         Ok(self.judge(value(&reply), LeaseOutcome::Done(0)))
     }
 
     pub(crate) async fn apply(&self, edits: &[Edit]) -> Vec<Result<LeaseOutcome, StoreError>> {
-        let client = match self.store.client().await {
-            Ok(client) => client,
-            Err(error) => return edits.iter().map(|_| Err(error.clone())).collect(),
-        };
-        let all = stream::iter(edits.iter().map(|edit| self.edit(client.clone(), edit)));
-        all.buffered(AT_ONCE).collect().await
+        stream::iter(edits.iter().map(|edit| self.edit(edit))).buffered(AT_ONCE).collect().await
     }
 
-    async fn edit(&self, client: Arc<Client>, edit: &Edit) -> Result<LeaseOutcome, StoreError> {
+    async fn edit(&self, edit: &Edit) -> Result<LeaseOutcome, StoreError> {
         check_key(edit.key())?;
-        let key = raw(edit.key());
-        let done = match client.call(self.guarded(key, edit)).await {
+        let client = self.store.client().await?;
+        let done = match client.call_within(self.guarded(raw(edit.key()), edit), self.patience).await {
             Err(StoreError::LeaseEnded { .. }) => Ok(LeaseOutcome::Ended),
             Err(error) => Err(error),
             Ok(reply) => self.outcome(&client, &reply),
         };
-        forget_broken(self.store, done).await
+        self.forget_broken(&client, done).await
     }
 
     /// The edit, if this process is the owner and the key is ours; otherwise, for a put, if the key does not exist.
@@ -169,6 +167,15 @@ impl<'a> Etcd3Lease<'a> {
         }
     }
 
+    /// The member may be cut off from its cluster, so the next call must reach another one.
+    async fn forget_broken<T>(&self, client: &Arc<Client>, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        use StoreError::{BadAnswer, Failed, Unreachable};
+        if matches!(done, Err(Unreachable { .. } | Failed { .. } | BadAnswer { .. })) {
+            self.store.forget(client).await;
+        }
+        done
+    }
+
     fn is_owner(&self) -> Compare {
         Compare {
             target: CompareTarget::Value.into(),
@@ -185,8 +192,8 @@ impl<'a> Etcd3Lease<'a> {
 
     pub(crate) async fn held(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
         let client = self.store.client().await?;
-        let about = client.call(LeaseTimeToLiveRequest { id: self.id, keys: true }).await;
-        let keys = forget_broken(self.store, about).await?.keys;
+        let about = client.call_within(LeaseTimeToLiveRequest { id: self.id, keys: true }, self.patience).await;
+        let keys = self.forget_broken(&client, about).await?.keys;
         let keys = keys.into_iter().filter(|key| *key != self.fence).filter_map(|key| full(&key)).collect();
         values(keys, AT_ONCE, async |key: String| self.store.get(&key).await).await
     }
@@ -201,7 +208,7 @@ impl<'a> Etcd3Lease<'a> {
         let delete = DeleteRangeRequest { key: self.fence.clone(), range_end: Vec::new() };
         let delete = Operation { delete: Some(delete), ..Operation::default() };
         let txn = TxnRequest { compare: vec![self.is_owner()], success: vec![delete], failure: Vec::new() };
-        client.call(txn).await.map(|_| ())
+        client.call_within(txn, self.patience).await.map(|_| ())
     }
 }
 
@@ -220,12 +227,4 @@ fn said(responses: &[OperationResponse]) -> Option<&[u8]> {
 
 fn value(range: &RangeResponse) -> Option<&[u8]> {
     range.kvs.first().map(|kv| &*kv.value)
-}
-
-/// The member may be cut off from its cluster, so the next call must reach another one.
-async fn forget_broken<T>(store: &Etcd3, done: Result<T, StoreError>) -> Result<T, StoreError> {
-    if matches!(done, Err(StoreError::Unreachable { .. } | StoreError::Failed { .. } | StoreError::BadAnswer { .. })) {
-        *store.client.lock().await = None;
-    }
-    done
 }

@@ -76,12 +76,15 @@ async fn pages<C: Default>(
     let mut key = folder.start();
     loop {
         let revision = first.map_or(0, |position| position.revision.cast_signed());
-        let request =
-            RangeRequest { key, range_end: folder.end(), limit: i64::from(page), revision, ..RangeRequest::default() };
+        let (limit, range_end, from) = (i64::from(page), folder.end(), key.clone());
+        let request = RangeRequest { key, range_end, limit, revision, ..RangeRequest::default() };
         let reply = client.call(request).await?;
         let position = Position::read(client, reply.header)?;
         let position = *first.get_or_insert(position);
         let last = reply.kvs.last().map(|last| last.key.clone());
+        if last.as_ref().is_some_and(|last| *last < from || *last >= folder.end()) {
+            return Err(client.nonsense("keys that were not asked for"));
+        }
         reply.kvs.into_iter().for_each(|kv| fold(&mut all, kv));
         match last {
             Some(last) if reply.more => key = after(last),

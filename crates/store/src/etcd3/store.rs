@@ -12,6 +12,7 @@ use super::list::{self, Position};
 use super::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, PutRequest, RangeRequest, TxnRequest};
 use super::transport::Endpoint;
 use crate::error::StoreError;
+use crate::members::{Members, first_answer};
 use crate::model::{Amended, Listing, Location, StoreSettings, check_key};
 use crate::tls;
 
@@ -21,6 +22,7 @@ const PAGE: u32 = 1000;
 /// An etcd cluster with its v3 API.
 pub struct Etcd3 {
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) members: Members,
     pub(super) user: Option<(String, String)>,
     pub(super) folder: Folder,
     pub(super) audit: Duration,
@@ -62,6 +64,7 @@ impl Etcd3 {
         let tls = || shared.get_or_init(|| http2_tls(settings)).clone();
         Ok(Self {
             endpoints: urls.iter().map(|url| Endpoint::new(url, tls)).collect::<Result<_, _>>()?,
+            members: Members::new(urls.len()),
             user: settings.user.clone(),
             folder: Folder::new(&settings.prefix),
             audit: settings.audit,
@@ -87,7 +90,7 @@ impl Etcd3 {
             Ok((_, holds_prefix)) => Ok(Probe { version: client.version().to_owned(), holds_prefix }),
             Err(error) => {
                 // The member may be cut off from its cluster, so the next call must reach another one.
-                *self.client.lock().await = None;
+                self.forget(&client).await;
                 Err(error)
             }
         }
@@ -180,26 +183,36 @@ impl Etcd3 {
         Ok(reply.succeeded.then_some(Amended::At(revision)))
     }
 
-    /// The connection for single calls: the last one, or one to the first endpoint that answers.
+    /// The connection for single calls: the last one if its member still answers, or one to the first member that does.
     pub(super) async fn client(&self) -> Result<Arc<Client>, StoreError> {
         let mut kept = self.client.lock().await;
-        if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(client.clone());
+        if let Some(client) = kept.as_ref() {
+            let is_usable = if self.members.has_others() { client.is_well().await } else { !client.is_closed() };
+            if is_usable {
+                return Ok(client.clone());
+            }
+            self.members.failed(client.member());
+            *kept = None;
         }
-        let client = Arc::new(self.first_that_answers().await?);
+        let client = Arc::new(self.connect(self.members.order()).await?);
+        self.members.answered(client.member());
         *kept = Some(client.clone());
         Ok(client)
     }
 
-    async fn first_that_answers(&self) -> Result<Client, StoreError> {
-        let mut last = None;
-        for endpoint in &self.endpoints {
-            match Client::connect(endpoint, self.user.clone()).await {
-                Ok(client) => return Ok(client),
-                Err(error) => last = Some(error),
-            }
+    /// A client of the first of these members to answer.
+    pub(super) async fn connect(&self, order: impl Iterator<Item = usize>) -> Result<Client, StoreError> {
+        let connect = |member: usize| Client::connect(&self.endpoints[member], member, self.user.clone());
+        first_answer(order.map(connect)).await
+    }
+
+    /// Drops the connection for single calls, if it is this one, and looks for another member next time.
+    pub(super) async fn forget(&self, client: &Arc<Client>) {
+        let mut kept = self.client.lock().await;
+        if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, client)) {
+            self.members.failed(client.member());
+            *kept = None;
         }
-        Err(last.expect("new() takes no empty list of endpoints"))
     }
 }
 

@@ -54,6 +54,10 @@ impl Watching {
         let step = match Position::new(response.header) {
             Some(now) if now.cluster != self.seen.cluster => Step::Relist("another cluster answers".to_owned()),
             _ if response.canceled => canceled(&response),
+            // A member is asked for its cluster's revision before it is watched, so it cannot be behind it.
+            Some(now) if now.revision < self.seen.revision => {
+                Step::Retry(format!("it went back from revision {} to {}", self.seen.revision, now.revision))
+            }
             _ if response.created => Step::Created,
             Some(now) if response.events.is_empty() && !response.fragment && self.held.is_none() => {
                 self.seen.revision = self.seen.revision.max(now.revision);
@@ -191,7 +195,9 @@ mod tests {
     #[test]
     fn progress_moves_the_point_of_return() {
         check(vec![response(20, vec![])], &[""], 20);
-        check(vec![response(9, vec![])], &[""], 10);
+        check(vec![response(9, vec![])], &["retry: it went back from revision 10 to 9"], 10);
+        let created = WatchResponse { created: true, ..response(9, vec![]) };
+        check(vec![created], &["retry: it went back from revision 10 to 9"], 10);
         check(vec![fragment(vec![put(12, "/x/a")]), fragment(vec![])], &["", ""], 10);
     }
 

@@ -3,6 +3,7 @@
 mod changes;
 mod complaints;
 mod instances;
+mod places;
 mod problems;
 mod random;
 mod reference;

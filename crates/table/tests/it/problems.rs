@@ -1,8 +1,8 @@
 //! Every kind of problem, with its full key, its value and its advice; and that others never notice.
 
-use pointsman_table::{Compiled, KNOWN_KEYS, Protocol, Tree};
+use pointsman_table::{Compiled, KNOWN_KEYS, Limits, Protocol, Tree, compile};
 
-use crate::{compiled, compiled_for_haproxy, problem_lines};
+use crate::{compiled, compiled_for_haproxy, key_set, limits, problem_lines};
 
 /// The problems of these keys beside a good service, and whether the services named still serve.
 fn check(keys: &str, serves: &str, expected: &[&str]) {
@@ -47,6 +47,7 @@ fn bad_values() {
         ("path", "/a?b", "expected a path without a query"),
         ("url_reg", "(", "expected a regular expression: unclosed group"),
         ("url_reg", "((a{999}){999}){999}", "expected a smaller regular expression"),
+        ("url_reg", "a[ab]{300}[^ab]", "expected a smaller regular expression, one that never holds a request up"),
         ("priority", "high", "expected an integer"),
         ("match", "both", "expected all or any"),
         ("default", "yes", "expected true or false"),
@@ -208,6 +209,52 @@ fn ports_taken() {
 }
 
 #[test]
+fn an_empty_service_takes_no_port_from_one_with_instances() {
+    check(
+        "tcp-services/api/port = 1
+         tcp-services/db/port = 1
+         tcp-services/db/i = 10.0.0.1:5432",
+        "good api db",
+        &["tcp-services/api/port = \"1\": port taken: tcp service db already listens on 0.0.0.0:1"],
+    );
+}
+
+#[test]
+fn more_ports_than_descriptors_allow() {
+    let list = |from: u16, count: u16| (from..from + count).map(|port| port.to_string()).collect::<Vec<_>>().join(",");
+    let keys = format!(
+        "tcp-services/a/ports = {}\ntcp-services/b/ports = {}\ntcp-services/c/port = 9000\ntcp-services/d/port = 1000",
+        list(1000, 700),
+        list(2000, 3)
+    );
+    let limited = |listeners| {
+        let limits = Limits { listeners, ..limits() };
+        let compiled = compile(&key_set(&keys), None, &limits);
+        let count = |name: &str| {
+            let is_its = |at: u32| compiled.table.services()[at as usize].name.as_str() == name;
+            compiled.table.tcp().iter().filter(|(_, at)| is_its(*at)).count()
+        };
+        (["a", "b", "c"].map(count), problem_lines(&compiled).join("\n"))
+    };
+    let (counts, problems) = limited(None);
+    assert_eq!(counts, [100, 3, 1]);
+    assert_eq!(
+        problems.matches("too many ports: the service asks for 700 addresses to listen on and may have 100:").count(),
+        1,
+        "{problems}"
+    );
+    let (counts, problems) = limited(Some(8));
+    assert_eq!(counts, [2, 2, 1], "{problems}");
+    assert!(problems.contains("a/ports") && problems.contains("b/ports"), "{problems}");
+    let (counts, problems) = limited(Some(2));
+    assert_eq!(counts, [1, 1, 0], "{problems}");
+    assert!(
+        problems.contains("c/port = \"9000\": too many ports: all services together may listen on 2 addresses"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn server_names_shadowed_and_ports_not_shared() {
     check_for_haproxy(
         "tcp-services/a/port = 1
@@ -240,7 +287,7 @@ fn loops() {
     for (address, expected) in ours.map(|address| (address, 1)).into_iter().chain(not_ours.map(|address| (address, 0)))
     {
         let keys = format!("services/s/domain = s.test\nservices/s/a = {address}");
-        let line = format!("services/s/a = \"{address}\": loop: the balancer itself listens on ");
+        let line = format!("services/s/a = \"{address}\": loop: ");
         check(&keys, "good s", &[&*line][..expected]);
     }
     check(

@@ -28,6 +28,7 @@ fn good_key() -> impl Strategy<Value = (String, String)> {
         1 => pick("priority", &["-1", "0", "1", "2"]),
         1 => pick("match", &["any", "all"]),
         1 => pick("default", &["true", "false"]),
+        4 => pick("i", &["10.0.0.1:80", "10.0.0.2:80", ""]),
     ]
 }
 

@@ -15,27 +15,51 @@ fn expression(text: &str) -> Regex {
     Regex::new(&format!("(?i:{text})")).expect("the table took it")
 }
 
-/// Greater is better: priority, host, path, earlier service; then whether it takes a prefix off.
-type Rank = (i64, u32, u32, std::cmp::Reverse<u32>, u32);
+/// Greater is better: priority, host, path, instances, earlier service; then whether it takes a prefix off. Of services
+/// with the same expression only the first counts.
+type Rank = (i64, u32, u32, bool, std::cmp::Reverse<u32>, u32);
 
 pub(crate) fn route(table: &Table, host: &str, target: &str) -> Option<Route> {
     let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
     let mut best: Option<(Rank, Route)> = None;
-    let mut default = None;
+    let mut default: Option<(bool, Route)> = None;
     for (service, one) in (0..).zip(table.services()) {
         let Some(entry) = one.http() else { continue };
-        if entry.default && default.is_none() {
-            default = Some(Route { service, strip: 0 });
+        let is_full = !one.instances.is_empty();
+        if entry.default && default.is_none_or(|(had_instances, _)| is_full && !had_instances) {
+            default = Some((is_full, Route { service, strip: 0 }));
         }
-        for (host, path, strip) in matches(entry, host, target) {
-            let rank = (entry.priority, host, path, std::cmp::Reverse(service), strip);
+        for (exactness, path, strip) in matches(entry, host, target) {
+            if path == EXPRESSION && gives_way(table, service, exactness, host, target) {
+                continue;
+            }
+            let rank =
+                (entry.priority, exactness, path, is_full || path == EXPRESSION, std::cmp::Reverse(service), strip);
             if best.is_none_or(|(have, _)| rank > have) {
                 best = Some((rank, Route { service, strip }));
             }
         }
     }
-    best.map(|(_, route)| route).or(default)
+    best.map(|(_, route)| route).or(default.map(|(_, route)| route))
+}
+
+/// How exact an expression is.
+const EXPRESSION: u32 = 1;
+
+/// Whether another service has the same expression, and instances, where this one has none.
+fn gives_way(table: &Table, service: u32, host: u32, asked: &str, target: &str) -> bool {
+    let one = &table.services()[service as usize];
+    let same = |other: &pointsman_table::Service| {
+        let (Some(entry), Some(own)) = (other.http(), one.http()) else { return false };
+        let text = |entry: &HttpEntry| {
+            entry.paths.iter().find(|path| matches!(path, PathRule::Pattern(_))).map(|path| path.text().to_owned())
+        };
+        text(entry) == text(own)
+            && entry.priority == own.priority
+            && matches(entry, asked, target).iter().any(|&(at, path, _)| (at, path) == (host, EXPRESSION))
+    };
+    one.instances.is_empty() && table.services().iter().any(|other| !other.instances.is_empty() && same(other))
 }
 
 /// All ways in which a service matches: how exact the host, how exact the path, how much is taken off.

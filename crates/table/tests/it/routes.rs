@@ -1,6 +1,8 @@
 //! Which service gets a request: every row of the key reference, and every step of precedence.
 
-use crate::{answer, compiled};
+use pointsman_table::{TooLong, compile};
+
+use crate::{answer, changes, compiled, key_set, limits, problem_lines};
 
 fn check(keys: &str, rows: &[(&str, &str)]) {
     let compiled = compiled(keys);
@@ -210,6 +212,87 @@ fn then_host_then_path_then_name() {
 }
 
 #[test]
+fn of_the_same_rule_an_empty_service_gives_way() {
+    check(
+        "services/api/domain = shop.test
+         services/shop/domain = shop.test
+         services/shop/i = 10.0.0.1:80
+         services/api-2/domain = shop.test, *.w.test
+         services/api-2/path = /cart, /a
+         services/shop-2/domain = shop.test, *.w.test
+         services/shop-2/virtual_path = /cart
+         services/shop-2/path = /a/b
+         services/shop-2/i = 10.0.0.1:80
+         services/e1/url_reg = ^/reg
+         services/e2/url_reg = ^/re
+         services/e3/url_reg = ^/reg
+         services/e3/i = 10.0.0.1:80
+         services/d1/default = true
+         services/d2/default = true
+         services/d2/i = 10.0.0.1:80",
+        &[
+            ("GET shop.test/", "service=shop"),
+            ("GET shop.test/cart", "service=shop-2"),
+            ("GET x.w.test/cart", "service=shop-2"),
+            // Empty, and more specific than what others have.
+            ("GET shop.test/a", "service=api-2"),
+            ("GET shop.test/a/b", "service=shop-2"),
+            // Different expressions go by name; of the same one, the service with instances stands for all.
+            ("GET a.test/reg", "service=e2"),
+            ("GET a.test/none", "service=d2"),
+        ],
+    );
+}
+
+#[test]
+fn an_instance_more_changes_whose_turn_it_is() {
+    let keys = "services/api/domain = shop.test\nservices/shop/domain = shop.test\nservices/shop/i = 10.0.0.1:80";
+    let mut key_set = key_set(keys);
+    let mut compiled = compile(&key_set, None, &limits());
+    for (change, winner, problem) in [
+        (
+            "services/none/domain = none.test",
+            "service=shop",
+            "api/domain = \"shop.test\": shadowed: service shop has the same rule and, unlike this one, instances, and goes first",
+        ),
+        (
+            "services/api/i = 10.0.0.2:80",
+            "service=api",
+            "shop/domain = \"shop.test\": shadowed: service api has the same rule and goes first",
+        ),
+        ("- services/shop/i", "service=api", "shop/domain"),
+        ("- services/api/i", "service=api", "shop/domain"),
+        ("services/shop/i = 10.0.0.1:80", "service=shop", "api/domain"),
+        // It leads back to us, so it is none.
+        ("services/shop/i = 127.0.0.1:80", "service=api", "shop/domain"),
+    ] {
+        key_set.apply(2, changes(change));
+        compiled = compile(&key_set, Some(&compiled.table), &limits());
+        let answer = answer(&compiled.table, "GET shop.test/");
+        assert!(answer.starts_with(winner), "{change}: {answer}");
+        let lines = problem_lines(&compiled);
+        assert!(lines.iter().any(|line| line.contains(problem)), "{change}: {lines:#?}");
+    }
+}
+
+#[test]
+fn no_request_is_held_up_by_expressions() {
+    // No literal that all matches contain: each of them is looked for in every target.
+    let services =
+        |count: u32| (0..count).map(|n| format!("services/s{n}/url_reg = [0-9]q$|n{n}z\n")).collect::<String>();
+    let longest = format!("/{}", "a".repeat(32 * 1024));
+    let many = compiled(&services(1000)).table;
+    assert_eq!(many.find("a.test", &longest), Err(TooLong));
+    assert!(many.explain("a.test", &longest).too_long);
+    assert_eq!(
+        answer(&many, "GET a.test/n999z"),
+        "service=s999 strip=0 rule=any host, url_reg [0-9]q$|n999z, priority 0"
+    );
+    assert_eq!(many.find("a.test", &longest[..1000]), Ok(None));
+    assert_eq!(compiled(&services(30)).table.find("a.test", &longest), Ok(None));
+}
+
+#[test]
 fn default_takes_the_rest() {
     check(
         "services/rest/default = true
@@ -252,6 +335,9 @@ fn explains_who_lost_and_why() {
     let compiled = compiled(
         "services/best/domain = a.test
          services/best/priority = 1
+         services/best-2/domain = a.test
+         services/best-2/priority = 1
+         services/best-2/i = 10.0.0.1:80
          services/exact/domain = a.test
          services/exact/url_beg = /x
          services/regex/domain = a.test
@@ -265,10 +351,11 @@ fn explains_who_lost_and_why() {
     );
     let explanation = compiled.table.explain("A.test:80", "/x");
     let lost: Vec<_> = explanation.passed_over.iter().map(|v| format!("{}: {}", v.service, v.reason)).collect();
-    assert_eq!(explanation.chosen.unwrap().service.as_str(), "best");
+    assert_eq!(explanation.chosen.unwrap().service.as_str(), "best-2");
     assert_eq!(
         lost,
         [
+            "best: best-2 has the same rule and instances, and this service has no instance",
             "exact: its priority 0 is lower than 1",
             "short: its prefix is shorter",
             "regex: a prefix goes before an expression",

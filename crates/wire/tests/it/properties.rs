@@ -141,6 +141,7 @@ fn header_line() -> impl Strategy<Value = String> {
             "X-Forwarded-For",
             "X-Forwarded-Proto",
             "X_Forwarded_For",
+            "CDN-Loop",
             "Content_Length",
             "HTTP2-Settings",
             "Proxy",

@@ -122,7 +122,7 @@ fn judged_early(whole: &str, judged: &str) -> bool {
 }
 
 /// Input and output; `{ours}` stands for the forwarding headers.
-const WRITTEN: [(&str, &str); 9] = [
+const WRITTEN: [(&str, &str); 10] = [
     ("GET / HTTP/1.1\r\nhost:a\r\nX:  y \r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n{ours}\r\n"),
     ("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: \r\n{ours}\r\n"),
     ("GET http://A:80/b HTTP/1.1\r\nHost: a\r\n\r\n", "GET /b HTTP/1.1\r\nHost: A:80\r\n{ours}\r\n"),
@@ -153,7 +153,11 @@ const WRITTEN: [(&str, &str); 9] = [
         "GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For:\r\n\
              X_FORWARDED_FOR: evil\r\nX-Forwarded-For: 10.0.0.2, 10.0.0.3\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1\r\n\
-             X-Forwarded-Proto: http\r\n\r\n",
+             X-Forwarded-Proto: http\r\nCDN-Loop: pointsman\r\n\r\n",
+    ),
+    (
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: CDN-Loop\r\ncdn-loop: other; v=1, pointsman\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\ncdn-loop: other; v=1, pointsman\r\n{ours}\r\n",
     ),
 ];
 
@@ -161,13 +165,26 @@ const WRITTEN: [(&str, &str); 9] = [
 #[test]
 fn heads_are_written_anew() {
     let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http" };
-    let ours = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n";
+    let ours = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nCDN-Loop: pointsman\r\n";
     for (input, expected) in WRITTEN {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
         head.write(&forward, &mut out);
         assert_eq!(str::from_utf8(&out).unwrap(), expected.replace("{ours}", ours), "{input}");
+    }
+}
+
+#[test]
+fn hops_are_counted_over_all_lines() {
+    for (lines, expected) in [
+        ("", 0),
+        ("CDN-Loop: pointsman\r\n", 1),
+        ("cdn-loop: a; x=1, pointsman,,pointsman\r\nCDN-Loop: \r\nCDN-LOOP: b.test:80\r\n", 4),
+    ] {
+        let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
+        assert_eq!(parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap().hops, expected, "{lines}");
     }
 }
 

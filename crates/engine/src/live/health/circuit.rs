@@ -1,23 +1,23 @@
 //! When an instance is ejected and when it is tried again, as a machine. No clock, no atomics, no socket.
 //!
 //! ```text
-//!     ConnectFailed, fewer in a row
+//!     Failed, fewer in a row
 //!     than `failures` ┌───┐
 //!                     │   v
-//!                ┌────┴──────┐    ConnectFailed, `failures` in a row     ┌───────────┐
+//!                ┌────┴──────┐       Failed, `failures` in a row         ┌───────────┐
 //!                │  Closed   ├──────────────────────────────────────────>│  Ejected  │<──┐
 //!                └───────────┘                                           └─┬───┬───┬─┘   │
-//!                    ^   ^                  Connected                      │   │   │     │
-//!                    │   └─────────────────────────────────────────────────┘   │   └─────┤ ConnectFailed after
-//!                    │                                                         │         │ `until`: for longer
-//!                    │                                   Connecting after      │         │
+//!                    ^   ^                  Succeeded                      │   │   │     │
+//!                    │   └─────────────────────────────────────────────────┘   │   └─────┤ Failed after `until`:
+//!                    │                                                         │         │ for longer
+//!                    │                                       Trying after      │         │
 //!                    │                                   `until`: the trial    v         │
-//!                    │                   Connected                       ┌───────────┐   │
-//!                    └───────────────────────────────────────────────────┤ HalfOpen  ├───┘ ConnectFailed:
-//!                                                                        └──┬────────┘     for longer
+//!                    │                   Succeeded                       ┌───────────┐   │
+//!                    └───────────────────────────────────────────────────┤ HalfOpen  ├───┘ Failed: for longer
+//!                                                                        └──┬────────┘
 //!                                                                           │   ^
-//!                                        Connecting after `until`: a trial  └───┘
-//!                                        that has no verdict is repeated
+//!                                          Trying after `until`: a trial    └───┘
+//!                                          that has no verdict is repeated
 //! ```
 //!
 //! All other events change nothing.
@@ -25,17 +25,17 @@
 use std::time::Duration;
 
 use Circuit::{Closed, Ejected, HalfOpen};
-use ConnectEvent::{ConnectFailed, Connected, Connecting};
+use HealthEvent::{Failed, Succeeded, Trying};
 
 /// Ejections in a row that are counted. Further ones last no longer.
 const MOST_SPELLS: u32 = 17;
 
-/// Whether an instance takes connections, judged by its last ones. Times are milliseconds of one clock.
+/// Whether an instance does its work, judged by its last requests and connections. Times are milliseconds of one clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
     /// It gets work.
     Closed {
-        /// Failed connects in a row, fewer than [`EjectionRules::failures`].
+        /// Failures in a row, fewer than [`EjectionRules::failures`].
         failures: u32,
     },
     /// It gets no work, if another instance can have it.
@@ -57,18 +57,22 @@ pub enum Circuit {
 /// How soon an instance is ejected, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct EjectionRules {
-    /// Failed connects in a row that eject: 63 at most.
+    /// Failures in a row that eject: 63 at most.
     pub failures: u32,
     /// The first ejection, milliseconds; each further one in a row lasts twice as long.
     pub first: u64,
-    /// The longest ejection, milliseconds.
+    /// The longest ejection, and the longest wait for the verdict of a trial, milliseconds.
     pub longest: u64,
 }
 
-/// Three failures in a row eject for a second, then for twice as long, up to a minute.
+/// Three failures in a row eject for a second, then for two.
+///
+/// Not for longer: an instance that returns is to have work within two seconds, and the trial is a request, as only that
+/// tells whether it answers. A trial costs little: a refused connection is redispatched at once, and an instance that
+/// does not answer gets one request in two seconds.
 impl Default for EjectionRules {
     fn default() -> Self {
-        Self { failures: 3, first: 1_000, longest: 60_000 }
+        Self { failures: 3, first: 1_000, longest: 2_000 }
     }
 }
 
@@ -82,16 +86,16 @@ impl EjectionRules {
 
 /// What happens to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectEvent {
-    /// A request is about to connect.
-    Connecting {
-        /// How long it may take, milliseconds.
+pub enum HealthEvent {
+    /// A request is about to be sent there.
+    Trying {
+        /// How long the verdict may take, milliseconds.
         limit: u64,
     },
-    /// It took a connection.
-    Connected,
-    /// It did not take a connection.
-    ConnectFailed,
+    /// It answered a request, or took a connection of a TCP service.
+    Succeeded,
+    /// It did not take a connection, or did not answer a request.
+    Failed,
 }
 
 /// A change in who may send it work.
@@ -101,31 +105,30 @@ pub enum Flip {
     Ejected(Duration),
     /// A request tries it after an ejection.
     HalfOpen,
-    /// It takes connections again.
+    /// It does its work again.
     Restored,
 }
 
 impl Circuit {
     /// The next state, and whether that is a flip.
     #[must_use]
-    pub fn step(self, now: u64, rules: &EjectionRules, event: ConnectEvent) -> (Self, Option<Flip>) {
+    pub fn step(self, now: u64, rules: &EjectionRules, event: HealthEvent) -> (Self, Option<Flip>) {
         match (self, event) {
-            (Closed { failures }, ConnectFailed) if failures + 1 < rules.failures => {
-                (Closed { failures: failures + 1 }, None)
-            }
-            (Closed { .. }, ConnectFailed) => Self::eject(now, rules, 0),
-            (Closed { .. }, Connected) => (Closed { failures: 0 }, None),
-            (Closed { .. }, Connecting { .. }) => (self, None),
-            (Ejected { until, spells }, ConnectFailed) if until <= now => Self::eject(now, rules, spells),
-            // Connects that began before the ejection and end during it.
-            (Ejected { .. }, ConnectFailed) => (self, None),
-            (HalfOpen { spells, .. }, ConnectFailed) => Self::eject(now, rules, spells),
-            (Ejected { until, spells } | HalfOpen { until, spells }, Connecting { limit }) if until <= now => {
-                (HalfOpen { until: now.saturating_add(limit), spells }, Some(Flip::HalfOpen))
+            (Closed { failures }, Failed) if failures + 1 < rules.failures => (Closed { failures: failures + 1 }, None),
+            (Closed { .. }, Failed) => Self::eject(now, rules, 0),
+            (Closed { .. }, Succeeded) => (Closed { failures: 0 }, None),
+            (Closed { .. }, Trying { .. }) => (self, None),
+            (Ejected { until, spells }, Failed) if until <= now => Self::eject(now, rules, spells),
+            // Requests that began before the ejection and end during it.
+            (Ejected { .. }, Failed) => (self, None),
+            (HalfOpen { spells, .. }, Failed) => Self::eject(now, rules, spells),
+            (Ejected { until, spells } | HalfOpen { until, spells }, Trying { limit }) if until <= now => {
+                let wait = limit.min(rules.longest);
+                (HalfOpen { until: now.saturating_add(wait), spells }, Some(Flip::HalfOpen))
             }
             // When all instances are down, even an ejected one is tried.
-            (Ejected { .. } | HalfOpen { .. }, Connecting { .. }) => (self, None),
-            (Ejected { .. } | HalfOpen { .. }, Connected) => (Closed { failures: 0 }, Some(Flip::Restored)),
+            (Ejected { .. } | HalfOpen { .. }, Trying { .. }) => (self, None),
+            (Ejected { .. } | HalfOpen { .. }, Succeeded) => (Closed { failures: 0 }, Some(Flip::Restored)),
         }
     }
 
@@ -140,7 +143,7 @@ impl Circuit {
 mod tests {
     use super::*;
 
-    fn check(before: Circuit, event: ConnectEvent, after: Circuit, flip: Option<Flip>) {
+    fn check(before: Circuit, event: HealthEvent, after: Circuit, flip: Option<Flip>) {
         let step = before.step(1_000, &EjectionRules::default(), event);
         assert_eq!(step, (after, flip), "{before:?} {event:?} at 1,000");
     }
@@ -151,48 +154,48 @@ mod tests {
 
     #[test]
     fn closed() {
-        let connecting = Connecting { limit: 500 };
+        let connecting = Trying { limit: 500 };
         check(Closed { failures: 0 }, connecting, Closed { failures: 0 }, None);
         check(Closed { failures: 2 }, connecting, Closed { failures: 2 }, None);
-        check(Closed { failures: 2 }, Connected, Closed { failures: 0 }, None);
-        check(Closed { failures: 0 }, ConnectFailed, Closed { failures: 1 }, None);
-        check(Closed { failures: 1 }, ConnectFailed, Closed { failures: 2 }, None);
-        check(Closed { failures: 2 }, ConnectFailed, Ejected { until: 2_000, spells: 1 }, ejected(1));
+        check(Closed { failures: 2 }, Succeeded, Closed { failures: 0 }, None);
+        check(Closed { failures: 0 }, Failed, Closed { failures: 1 }, None);
+        check(Closed { failures: 1 }, Failed, Closed { failures: 2 }, None);
+        check(Closed { failures: 2 }, Failed, Ejected { until: 2_000, spells: 1 }, ejected(1));
     }
 
     #[test]
     fn ejected_until_later() {
         let before = Ejected { until: 1_001, spells: 2 };
-        check(before, Connecting { limit: 500 }, before, None);
-        check(before, ConnectFailed, before, None);
-        check(before, Connected, Closed { failures: 0 }, Some(Flip::Restored));
+        check(before, Trying { limit: 500 }, before, None);
+        check(before, Failed, before, None);
+        check(before, Succeeded, Closed { failures: 0 }, Some(Flip::Restored));
     }
 
     #[test]
     fn ejected_until_now() {
         let before = Ejected { until: 1_000, spells: 2 };
-        check(before, Connecting { limit: 500 }, HalfOpen { until: 1_500, spells: 2 }, Some(Flip::HalfOpen));
-        check(before, Connecting { limit: u64::MAX }, HalfOpen { until: u64::MAX, spells: 2 }, Some(Flip::HalfOpen));
-        check(before, ConnectFailed, Ejected { until: 5_000, spells: 3 }, ejected(4));
-        check(before, Connected, Closed { failures: 0 }, Some(Flip::Restored));
+        check(before, Trying { limit: 500 }, HalfOpen { until: 1_500, spells: 2 }, Some(Flip::HalfOpen));
+        check(before, Trying { limit: u64::MAX }, HalfOpen { until: 3_000, spells: 2 }, Some(Flip::HalfOpen));
+        check(before, Failed, Ejected { until: 3_000, spells: 3 }, ejected(2));
+        check(before, Succeeded, Closed { failures: 0 }, Some(Flip::Restored));
     }
 
     #[test]
     fn half_open() {
         let tried = HalfOpen { until: 1_500, spells: 1 };
-        check(tried, Connecting { limit: 500 }, tried, None);
-        check(tried, ConnectFailed, Ejected { until: 3_000, spells: 2 }, ejected(2));
-        check(tried, Connected, Closed { failures: 0 }, Some(Flip::Restored));
+        check(tried, Trying { limit: 500 }, tried, None);
+        check(tried, Failed, Ejected { until: 3_000, spells: 2 }, ejected(2));
+        check(tried, Succeeded, Closed { failures: 0 }, Some(Flip::Restored));
         let given_up = HalfOpen { until: 1_000, spells: 1 };
-        check(given_up, Connecting { limit: 500 }, HalfOpen { until: 1_500, spells: 1 }, Some(Flip::HalfOpen));
-        check(given_up, ConnectFailed, Ejected { until: 3_000, spells: 2 }, ejected(2));
+        check(given_up, Trying { limit: 500 }, HalfOpen { until: 1_500, spells: 1 }, Some(Flip::HalfOpen));
+        check(given_up, Failed, Ejected { until: 3_000, spells: 2 }, ejected(2));
     }
 
     #[test]
-    fn an_ejection_lasts_a_minute_at_most() {
-        for (spells, after, lasts) in [(5, 6, 32), (6, 7, 60), (16, 17, 60), (17, 17, 60)] {
+    fn an_ejection_lasts_two_seconds_at_most() {
+        for (spells, after, lasts) in [(1, 2, 2), (2, 3, 2), (16, 17, 2), (17, 17, 2)] {
             let until = 1_000 + lasts * 1_000;
-            check(HalfOpen { until: 0, spells }, ConnectFailed, Ejected { until, spells: after }, ejected(lasts));
+            check(HalfOpen { until: 0, spells }, Failed, Ejected { until, spells: after }, ejected(lasts));
         }
         let rules = EjectionRules { first: u64::MAX / 2, longest: u64::MAX, ..EjectionRules::default() };
         assert_eq!(rules.lasts(63), u64::MAX);

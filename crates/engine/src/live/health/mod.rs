@@ -1,4 +1,4 @@
-//! Whether an instance takes connections and has room, and who waits for it. Shared by all workers, written only when
+//! Whether an instance does its work and has room, and who waits for it. Shared by all workers, written only when
 //! that changes. Picks nothing.
 
 mod circuit;
@@ -12,9 +12,9 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-pub use circuit::{Circuit, ConnectEvent, EjectionRules, Flip};
-pub use room::Room;
-pub use slots::Slots;
+pub use circuit::{Circuit, EjectionRules, Flip, HealthEvent};
+pub use room::{Place, Rank, Room};
+pub use slots::{Asked, IdlePlace, Slots, Wanted};
 
 /// An instance's [`Circuit`], shared by all workers.
 ///
@@ -40,8 +40,13 @@ impl Health {
         until(self.circuit.load(Relaxed))
     }
 
+    /// Nothing is held against it, so a request and its answer change nothing: the usual case.
+    fn is_spotless(&self) -> bool {
+        self.circuit.load(Relaxed) == 0
+    }
+
     /// Records an event. A flip moves the service's count.
-    pub fn apply(&self, now: u64, rules: &EjectionRules, event: ConnectEvent) -> Option<Flip> {
+    pub fn apply(&self, now: u64, rules: &EjectionRules, event: HealthEvent) -> Option<Flip> {
         let mut before = self.circuit.load(Relaxed);
         loop {
             let (after, flip) = unpack(before).step(now, rules, event);
@@ -59,21 +64,27 @@ impl Health {
         }
     }
 
-    /// A request is about to connect. The first one after an ejection is the trial: for `wait` milliseconds no other
-    /// request goes there.
+    /// A request is about to be sent there. The first one after an ejection is the trial: for `wait` milliseconds, or
+    /// [`EjectionRules::longest`] if that is less, no other request goes there.
     pub fn approach(&self, now: u64, wait: u64) {
-        self.apply(now, &EjectionRules::default(), ConnectEvent::Connecting { limit: wait });
+        if self.is_spotless() {
+            return;
+        }
+        self.apply(now, &EjectionRules::default(), HealthEvent::Trying { limit: wait });
     }
 
-    /// It took a connection. `true`: it was ejected before.
+    /// It answered a request, or took a connection of a TCP service. `true`: it was ejected before.
     pub fn succeeded(&self) -> bool {
+        if self.is_spotless() {
+            return false;
+        }
         // The outcome does not depend on the time.
-        self.apply(0, &EjectionRules::default(), ConnectEvent::Connected) == Some(Flip::Restored)
+        self.apply(0, &EjectionRules::default(), HealthEvent::Succeeded) == Some(Flip::Restored)
     }
 
-    /// It did not take a connection. `Some`: it is ejected now, for so long.
+    /// It did not take a connection, or did not answer. `Some`: it is ejected now, for so long.
     pub fn failed(&self, now: u64) -> Option<Duration> {
-        match self.apply(now, &EjectionRules::default(), ConnectEvent::ConnectFailed) {
+        match self.apply(now, &EjectionRules::default(), HealthEvent::Failed) {
             Some(Flip::Ejected(lasts)) => Some(lasts),
             Some(Flip::HalfOpen | Flip::Restored) | None => None,
         }
@@ -159,7 +170,7 @@ mod tests {
                 health.failed(now)
             })
             .max();
-        assert_eq!(longest, Some(Duration::from_secs(60)));
+        assert_eq!(longest, Some(Duration::from_secs(2)));
     }
 
     #[test]
@@ -224,7 +235,7 @@ mod tests {
         };
         assert_eq!(at_once(&|| health.failed(0).is_some()), 1);
         assert_eq!(health.flips.get(), 1);
-        let trial = ConnectEvent::Connecting { limit: 500 };
+        let trial = HealthEvent::Trying { limit: 500 };
         let approach = || health.apply(1_000, &EjectionRules::default(), trial) == Some(Flip::HalfOpen);
         assert_eq!(at_once(&approach), 1);
     }

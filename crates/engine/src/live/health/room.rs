@@ -1,105 +1,189 @@
-//! The queue of a service whose instances are all at their `maxconn`. Counts no slots: whoever waits tries to take one.
+//! The queue of a service whose instances are all at their `maxconn`: first come, first served, over all workers. Counts
+//! no slots: the request whose turn it is tries to take one.
+//!
+//! ```text
+//! enter ─> Waiting ──call──> Called ──looked──> Waiting ──(found one)──> left, and the next one is called
+//!             ^                 ^                  │
+//!             └──────call───────┴──── Passed <─────┘ found none that this request may use; those behind it may look
+//! ```
+//!
+//! Nobody is skipped: a slot that was given back calls the first in the queue, and who finds others waiting queues behind
+//! them. A request that was at work before, and lost its instance, goes before those that never were: it came before them.
+//! One whose client sends no more goes behind all others.
 
-use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+#![expect(clippy::disallowed_types, reason = "locked only while requests queue, never by one that finds room")]
 
-use tokio::sync::Notify;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 /// How many requests may wait for room in one service, all workers together.
-const WAITING: u32 = 1_024;
+const MOST: u32 = 1_024;
 
-/// Where requests wait, in the order in which they came, while all instances of a service are at their `maxconn`.
+/// Where requests wait while all instances of a service are at their `maxconn`.
+///
+/// No call is lost: who enters is counted before it looks for a slot, and a slot is given back before the count is read,
+/// so one of the two sees the other. That holds for sequentially consistent operations only, here and in
+/// [`Slots`](super::Slots).
 #[derive(Debug, Default)]
 pub struct Room {
+    /// How many wait. Written under the lock, read by everyone.
     waiting: AtomicU32,
-    freed: Notify,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiters: BTreeMap<Ticket, Waiter>,
+    entered: u64,
+}
+
+/// The order of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ticket {
+    rank: Rank,
+    number: u64,
+}
+
+/// Who goes before whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// The request was at work before, and lost its instance: it came before all that never were.
+    Returning,
+    /// It was not.
+    New,
+    /// Its client sends no more, and may have left: it gives way to all others.
+    HalfClosed,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    state: State,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing has changed since it looked, or those before it have to look first.
+    Waiting,
+    /// It is to look.
+    Called,
+    /// It may use none of what is free: those behind it may look.
+    Passed,
 }
 
 impl Room {
     /// Whether anyone waits: who comes now has to wait too.
     pub fn has_queue(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+        self.waiting.load(SeqCst) > 0
     }
 
-    /// A slot was given back, or may be: the first in the queue looks.
-    pub fn call_next(&self) {
-        self.freed.notify_one();
+    /// How many wait.
+    pub fn queued(&self) -> u64 {
+        self.waiting.load(SeqCst).into()
     }
 
-    /// Waits until `take` gives something. `None`: too many wait already.
-    pub async fn wait<T>(&self, mut take: impl FnMut() -> Option<T>) -> Option<T> {
-        let place = Place::take(&self.waiting)?;
-        let mut behind = place.behind;
-        loop {
-            let mut freed = pin!(self.freed.notified());
-            // From here on no call is missed, not even one between looking and waiting.
-            freed.as_mut().enable();
-            if let Some(taken) = if behind { None } else { take() } {
-                // There may be room for one more.
-                self.call_next();
-                return Some(taken);
-            }
-            freed.await;
-            behind = false;
+    /// There may be room: a slot was given back, or other instances take work. The first in the queue looks.
+    pub fn call(&self) {
+        if self.has_queue() {
+            let mut queue = self.lock();
+            queue.waiters.values_mut().filter(|waiter| waiter.state == State::Passed).for_each(Waiter::wait);
+            let next = queue.call_next();
+            drop(queue);
+            next.into_iter().for_each(Waker::wake);
         }
     }
+
+    /// A place in the queue. `None`: too many wait already.
+    pub fn enter(&self, rank: Rank) -> Option<Place<'_>> {
+        let mut queue = self.lock();
+        if queue.waiters.len() >= MOST as usize {
+            return None;
+        }
+        queue.entered += 1;
+        let ticket = Ticket { rank, number: queue.entered };
+        let first = queue.waiters.range(..ticket).all(|(_, before)| before.state == State::Passed);
+        let state = if first { State::Called } else { State::Waiting };
+        queue.waiters.insert(ticket, Waiter { state, waker: None });
+        self.count(&queue);
+        drop(queue);
+        Some(Place { room: self, ticket })
+    }
+
+    fn count(&self, queue: &Queue) {
+        // There are at most `MOST`.
+        self.waiting.store(queue.waiters.len() as u32, SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// A place in the queue for a slot; left on drop, also when the wait is given up.
-struct Place<'a> {
-    waiting: &'a AtomicU32,
-    behind: bool,
+impl Queue {
+    /// Calls the first that has not passed; wake it when the lock is free.
+    fn call_next(&mut self) -> Option<Waker> {
+        let next = self.waiters.values_mut().find(|waiter| waiter.state != State::Passed)?;
+        next.state = State::Called;
+        next.waker.take()
+    }
 }
 
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicU32) -> Option<Self> {
-        let add = |count: u32| (count < WAITING).then_some(count + 1);
-        let before = waiting.fetch_update(Relaxed, Relaxed, add).ok()?;
-        Some(Self { waiting, behind: before > 0 })
+impl Waiter {
+    fn wait(&mut self) {
+        self.state = State::Waiting;
+    }
+}
+
+/// A place in the queue. Left on drop, with a slot or without: then the next one is called.
+#[derive(Debug)]
+pub struct Place<'a> {
+    room: &'a Room,
+    ticket: Ticket,
+}
+
+impl Place<'_> {
+    /// Waits until it is this one's turn to look for a slot. It may find none, and waits again then.
+    pub async fn turn(&self) {
+        poll_fn(|context| self.poll_turn(context)).await;
+    }
+
+    fn poll_turn(&self, context: &Context<'_>) -> Poll<()> {
+        let mut queue = self.room.lock();
+        let Some(waiter) = queue.waiters.get_mut(&self.ticket) else { return Poll::Ready(()) };
+        if waiter.state == State::Called {
+            waiter.wait();
+            return Poll::Ready(());
+        }
+        waiter.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// It looked, and those behind it may be able to use what it may not.
+    pub fn pass(&self) {
+        let mut queue = self.room.lock();
+        let waiter = queue.waiters.get_mut(&self.ticket);
+        // If it was called meanwhile, it looks again first.
+        let Some(waiter) = waiter.filter(|waiter| waiter.state != State::Called) else { return };
+        waiter.state = State::Passed;
+        let next = queue.call_next();
+        drop(queue);
+        next.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Relaxed);
+        let mut queue = self.room.lock();
+        queue.waiters.remove(&self.ticket);
+        self.room.count(&queue);
+        let next = queue.call_next();
+        drop(queue);
+        next.into_iter().for_each(Waker::wake);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::live::Slots;
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn a_freed_slot_goes_to_the_first_that_waits() {
-        let (slots, room, one) = (Slots::default(), Room::default(), NonZeroU32::MIN);
-        assert!(slots.take(one));
-        let order = std::cell::RefCell::new(Vec::new());
-        let wait = async |name| {
-            assert!(room.wait(|| slots.take(one).then_some(())).await.is_some());
-            order.borrow_mut().push(name);
-            slots.give();
-            room.call_next();
-        };
-        tokio::join!(wait("first"), wait("second"), async {
-            slots.give();
-            room.call_next();
-        });
-        assert_eq!(*order.borrow(), ["first", "second"]);
-        assert!(!room.has_queue() && !slots.is_full(one));
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn the_queue_is_bounded_and_left_when_given_up() {
-        let room = Room::default();
-        room.waiting.store(WAITING, Relaxed);
-        assert_eq!(room.wait(|| Some(())).await, None);
-        room.waiting.store(0, Relaxed);
-        let limit = Duration::from_millis(1);
-        assert!(tokio::time::timeout(limit, room.wait(|| None::<()>)).await.is_err());
-        assert!(!room.has_queue());
-    }
-}
+mod tests;

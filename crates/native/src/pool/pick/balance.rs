@@ -48,17 +48,18 @@ fn from_turn(live: &ServiceLive, candidates: &Candidates) -> impl Iterator<Item 
 
 /// Smooth weighted turns: each earns its weight, the richest goes and pays what all earned.
 fn by_credit(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) -> bool) -> Option<usize> {
-    let mut credit = live.credit.borrow_mut();
     let (mut total, mut richest) = (0, None);
     for index in candidates.all().filter(|index| fits(*index)) {
         let weight = i64::from(live.service.instances[index].weight);
-        credit[index] += weight;
+        let credit = &live.credit[index];
+        credit.set(credit.get() + weight);
         total += weight;
-        if richest.is_none_or(|richest| credit[richest] < credit[index]) {
+        if richest.is_none_or(|richest: usize| live.credit[richest] < *credit) {
             richest = Some(index);
         }
     }
-    credit[richest?] -= total;
+    let credit = &live.credit[richest?];
+    credit.set(credit.get() - total);
     richest
 }
 

@@ -43,21 +43,25 @@ fn kill(live: &ServiceLive, index: usize) {
     }
 }
 
-fn tried(indices: &[usize]) -> Tried {
+fn tried(live: &ServiceLive, indices: &[usize]) -> Tried {
     let mut tried = Tried::default();
-    indices.iter().for_each(|index| tried.add(*index));
+    indices.iter().for_each(|index| tried.add(live.instances[*index].id));
     tried
 }
 
-/// Which instances so many requests get, by name.
+/// Which instances so many requests get, by name; `*`: all are full, `-`: there is none.
 fn picks(live: &ServiceLive, count: usize, key: Option<u64>) -> String {
     picks_at(live, 0, count, key)
 }
 
 fn picks_at(live: &ServiceLive, now: u64, count: usize, key: Option<u64>) -> String {
     let mut rng = fastrand::Rng::with_seed(7);
-    let name = |index: usize| live.service.instances[index].name.to_string();
-    (0..count).map(|_| pick(live, key, Tried::default(), now, &mut rng).map_or("-".to_owned(), name)).collect()
+    let name = |picked| match picked {
+        Picked::One(index) => live.service.instances[index].name.to_string(),
+        Picked::Full => "*".to_owned(),
+        Picked::None => "-".to_owned(),
+    };
+    (0..count).map(|_| name(pick(live, key, Tried::default(), now, &mut rng))).collect()
 }
 
 fn check(keys: &[(&str, &str)], expected: &str) {
@@ -124,15 +128,15 @@ fn one_at_its_maxconn_waits_behind_those_with_room() {
     assert_eq!(picks(&live, 2, None), "bb");
     let live = service(&[("a", "h:1 maxconn=1"), ("c", "h:3 backup")]);
     assert!(live.instances[0].shared.slots.take(std::num::NonZeroU32::MIN));
-    assert_eq!(picks(&live, 2, None), "aa", "a backup is no way around it");
+    assert_eq!(picks(&live, 2, None), "**", "a backup is no way around it");
 }
 
 #[test]
 fn one_that_was_tried_is_not_tried_again() {
     let live = service(&[("a", "h:1"), ("b", "h:2")]);
     let mut rng = fastrand::Rng::with_seed(7);
-    assert_eq!(pick(&live, None, tried(&[0]), 0, &mut rng), Some(1));
-    assert_eq!(pick(&live, None, tried(&[0, 1]), 0, &mut rng), None);
+    assert_eq!(pick(&live, None, tried(&live, &[0]), 0, &mut rng), Picked::One(1));
+    assert_eq!(pick(&live, None, tried(&live, &[0, 1]), 0, &mut rng), Picked::None);
 }
 
 #[test]
@@ -163,7 +167,7 @@ fn room_that_is_given_back_is_seen_at_once() {
     assert!(slots[0].take(one));
     assert_eq!(picks(&live, 2, None), "bb");
     assert!(slots[1].take(one));
-    assert_eq!(picks(&live, 2, None), "aa", "all are full: whoever comes waits");
+    assert_eq!(picks(&live, 2, None), "**", "all are full: whoever comes waits");
     slots[1].give();
     assert_eq!(picks(&live, 2, None), "bb");
 }
@@ -184,6 +188,51 @@ fn who_came_before_the_newest_table_avoids_what_that_has_drained() {
     assert_eq!(picks(&third, 2, None), "aa");
     next(&view, &[("a", "h:1 drain"), ("c", "h:3 drain")], &home);
     assert_eq!(picks(&first, 2, None), "ba");
+}
+
+/// How many of 300 requests each instance gets by name, while the service changes before every `every`th: it takes these
+/// forms in turn.
+fn shares_under_churn(forms: &[&[(&str, &str)]], every: usize, names: &str) -> Vec<usize> {
+    let (home, mut view, mut picked) = (home(), View::empty(), String::new());
+    home.with_rng(|rng| rng.seed(7));
+    for round in 0..300 / every {
+        let (newest, live) = next(&view, forms[round % forms.len()], &home);
+        picked.push_str(&picks(&live, every, None));
+        view = newest;
+    }
+    names.chars().map(|name| picked.matches(name).count()).collect()
+}
+
+#[test]
+fn turns_survive_every_change() {
+    let (a, b) = (("a", "h:1 weight=9"), ("b", "h:2 weight=1"));
+    let changing: [&[_]; 2] = [&[a, b], &[a, b, ("timeout/server", "9s")]];
+    assert_eq!(shares_under_churn(&changing, 3, "ab"), [270, 30]);
+    let moving: [&[_]; 2] = [&[a, b], &[a, ("b", "h:3 weight=1")]];
+    assert_eq!(shares_under_churn(&moving, 3, "ab"), [270, 30], "its address changes");
+    // Another one comes and goes before them.
+    for balance in ["roundrobin", "leastconn"] {
+        let (x, y, balance) = (("x", "h:1"), ("y", "h:2"), ("balance", balance));
+        let shares = shares_under_churn(&[&[x, y, balance], &[("a", "h:3"), x, y, balance]], 1, "xy");
+        assert!(shares.iter().all(|share| *share >= 149), "{balance:?}: {shares:?}");
+    }
+}
+
+#[test]
+fn one_of_little_weight_that_comes_and_goes_has_its_turns() {
+    let (a, b) = (("a", "h:1 weight=9"), ("b", "h:2 weight=1"));
+    let shares = shares_under_churn(&[&[a, b], &[a]], 3, "b");
+    assert!((5..=25).contains(&shares[0]), "{shares:?} of 150: about 15 would be right");
+}
+
+#[test]
+fn what_was_saved_under_great_weights_is_soon_spent() {
+    let home = home();
+    let (view, live) = next(&View::empty(), &[("a", "h:1 weight=256"), ("b", "h:2 weight=255")], &home);
+    assert_eq!(picks(&live, 1, None), "a");
+    let (_, live) = next(&view, &[("a", "h:1 weight=1"), ("b", "h:2 weight=2")], &home);
+    let picked = picks(&live, 12, None);
+    assert!(picked.matches('a').count() >= 2, "{picked}");
 }
 
 /// How willing an instance is; the lowest present is picked from.
@@ -212,8 +261,8 @@ fn standing(live: &ServiceLive, index: usize, now: u64) -> Standing {
 /// Those of which one should be picked, found by looking at all.
 fn best(live: &ServiceLive, tried: Tried, now: u64) -> Vec<usize> {
     let all = 0..live.instances.len();
-    let mut eligible: Vec<usize> =
-        all.filter(|index| live.service.instances[*index].takes_work() && !tried.has(*index)).collect();
+    let eligible = |index: &usize| live.service.instances[*index].takes_work() && !tried.has(live.instances[*index].id);
+    let mut eligible: Vec<usize> = all.filter(eligible).collect();
     if eligible.iter().any(|index| live.is_current(*index)) {
         eligible.retain(|index| live.is_current(*index));
     }
@@ -269,10 +318,15 @@ fn a_pick_is_one_of_those_that_a_look_at_all_would_find() {
             let live = &lives[rng.usize(..lives.len())];
             disturb(live, now, &mut rng);
             let mut tried = Tried::default();
-            (0..live.instances.len()).filter(|_| rng.u8(..16) == 0).for_each(|index| tried.add(index));
+            live.instances.iter().filter(|_| rng.u8(..16) == 0).for_each(|instance| tried.add(instance.id));
             for (tried, key) in [(Tried::default(), None), (Tried::default(), Some(rng.u64(..))), (tried, None)] {
                 let (picked, best) = (pick(live, key, tried, now, &mut rng), best(live, tried, now));
-                let right = picked.map_or(best.is_empty(), |index| live.instances.len() == 1 || best.contains(&index));
+                let full = |index: &usize| matches!(standing(live, *index, now), Standing::Full | Standing::FullBackup);
+                let right = match picked {
+                    Picked::One(index) => live.instances.len() == 1 || best.contains(&index) && !full(&index),
+                    Picked::Full => best.iter().any(full),
+                    Picked::None => best.is_empty(),
+                };
                 assert!(right, "seed {seed}, step {step}: {picked:?}, not of {best:?}");
             }
         }

@@ -1,23 +1,31 @@
-//! Which instances a request has tried. Picks none.
+//! Which instances a request has tried, and whether it was at work before. Picks none.
 
-/// Which instances a request has tried. More than 128 are not remembered: no request tries that many.
+/// How many instances are remembered: more than any request tries.
+const MOST: usize = 8;
+
+/// Which instances a request has tried.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tried {
-    bits: u128,
+    ids: [u32; MOST],
     count: u32,
+    /// It had an instance before: it goes before requests that never had one.
+    pub(crate) returning: bool,
 }
 
 impl Tried {
-    pub(crate) fn add(&mut self, index: usize) {
+    /// Adds an instance by its number, which it keeps from table to table.
+    pub(crate) fn add(&mut self, id: u32) {
+        if let Some(free) = self.ids.get_mut(self.count as usize) {
+            *free = id;
+        }
         self.count += 1;
-        self.bits |= 1u128.checked_shl(index as u32).unwrap_or(0);
     }
 
     pub(crate) fn count(self) -> u32 {
         self.count
     }
 
-    pub(super) fn has(self, index: usize) -> bool {
-        self.bits & 1u128.checked_shl(index as u32).unwrap_or(0) != 0
+    pub(super) fn has(self, id: u32) -> bool {
+        self.ids.iter().take(self.count as usize).any(|known| *known == id)
     }
 }

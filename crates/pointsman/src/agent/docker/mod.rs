@@ -25,9 +25,9 @@ use self::client::{Client, Daemon, Events};
 use self::roster::{Roster, RosterEvent};
 use super::container::Container;
 use crate::settings::DockerHost;
-use pointsman_store::Condition;
 use pointsman_store::backoff::{Backoff, jitter};
 use pointsman_store::error::chain;
+use pointsman_store::{Condition, Outage};
 
 /// The daemon's address, and the timing of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,10 +140,11 @@ impl Follower {
             };
             warn!("Docker at {} is out of reach, {holds}: {why}", self.settings.host);
         }
+        let outage = Outage::new("unreachable", &why);
         self.out.send_if_modified(|view| {
             let condition = match &view.condition {
-                Condition::Connecting { .. } => Condition::Connecting { error: Some(why.clone()) },
-                Condition::Watching { .. } | Condition::Lost { .. } => Condition::Lost { error: why.clone() },
+                Condition::Connecting { .. } => Condition::Connecting { error: Some(outage) },
+                Condition::Watching { .. } | Condition::Lost { .. } => Condition::Lost { error: outage },
             };
             std::mem::replace(&mut view.condition, condition.clone()) != condition
         });

@@ -3,8 +3,10 @@
 
 mod backend;
 mod client;
+mod dns;
 mod engine;
 mod etcd;
+mod fake_etcd;
 mod haproxy;
 mod load;
 mod pointsman;
@@ -21,11 +23,13 @@ use std::time::{Duration, Instant};
 
 pub(crate) use backend::{Backend, pattern};
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};
+pub(crate) use dns::{NameServer, Zone};
 pub(crate) use engine::{ENGINES, Engine, engine};
 pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
+pub(crate) use fake_etcd::FakeEtcd;
 pub(crate) use haproxy::is_haproxy;
 pub(crate) use load::Load;
-pub(crate) use pointsman::{Launch, Pointsman, demo, program_folder, run, shell};
+pub(crate) use pointsman::{Launch, Pointsman, demo, demo_under, program_folder, run, shell};
 pub(crate) use ports::free_port;
 pub(crate) use process::{Finished, Process, finish, signal};
 pub(crate) use raw::{Raw, Then, echo_tcp};

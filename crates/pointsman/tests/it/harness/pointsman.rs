@@ -37,13 +37,13 @@ impl Pointsman {
     /// Waits until a table is served.
     #[track_caller]
     pub(crate) fn wait_ready(&self) {
-        wait("readiness", || get(self.admin, "admin", "/readyz").is_ok_and(|answer| answer.status == 200));
+        wait("readiness", || get(self.admin, "localhost", "/readyz").is_ok_and(|answer| answer.status == 200));
     }
 
     /// A page of the admin listener.
     #[track_caller]
     pub(crate) fn admin_page(&self, path: &str) -> String {
-        get(self.admin, "admin", path).unwrap_or_else(|error| panic!("{path}: {error}")).text()
+        get(self.admin, "localhost", path).unwrap_or_else(|error| panic!("{path}: {error}")).text()
     }
 
     /// The sum of a metric's samples whose labels contain all of `labels`.
@@ -208,6 +208,14 @@ pub(crate) fn run(arguments: &[&str]) -> Finished {
 pub(crate) fn demo(arguments: &[&str]) -> Process {
     turn::shared();
     Process::start(program().arg("demo").args(arguments))
+}
+
+/// Starts `pointsman demo` through a command that executes it in the end.
+pub(crate) fn demo_under(wrapper: &[String], arguments: &[&str]) -> Process {
+    turn::shared();
+    let (first, rest) = wrapper.split_first().expect("a command");
+    let mut demo = program();
+    Process::start(&mut wrapped(first, rest, demo.arg("demo").args(arguments)))
 }
 
 /// The folder of the program.

@@ -30,6 +30,7 @@ const PURE_CRATES: &[&str] = &[
     "aho-corasick",
     "foldhash",
     "httparse",
+    "ipnet",
     "memchr",
     "proptest",
     "regex",

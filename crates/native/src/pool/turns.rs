@@ -1,0 +1,35 @@
+//! Whose turn it is, carried from one form of a service to the next: a service that changes all the time shares its work
+//! as one that never does. Picks nothing.
+
+use std::cell::Cell;
+
+use pointsman_table::Service;
+
+/// The place of the next turn: behind the instance that had the last one, wherever that would be now.
+pub(super) fn carried_turn(before: &Service, turn: usize, after: &Service) -> usize {
+    let Some(last) = turn.checked_sub(1).and_then(|last| before.instances.get(last)) else { return turn };
+    after.instances.partition_point(|instance| instance.name <= last.name)
+}
+
+/// What each instance has saved up for smooth weighted turns, by name.
+///
+/// One that comes has saved something by chance, as if it had been there always: if it began with nothing, one of little
+/// weight that comes and goes would never have a turn. Nobody has more than all weights together, so that what was saved
+/// under other weights is soon spent.
+pub(super) fn carried_credit(
+    before: &Service,
+    credit: &[Cell<i64>],
+    after: &Service,
+    rng: &mut fastrand::Rng,
+) -> Box<[Cell<i64>]> {
+    let total: i64 = after.instances.iter().map(|instance| i64::from(instance.weight)).sum();
+    let saved = |name| {
+        let index = before.instances.binary_search_by(|instance| instance.name.cmp(name)).ok()?;
+        credit.get(index).map(Cell::get)
+    };
+    let carried = after.instances.iter().map(|instance| match saved(&instance.name) {
+        Some(saved) => saved.clamp(-total, total),
+        None => rng.i64(-total / 2..=total / 2),
+    });
+    carried.map(Cell::new).collect()
+}

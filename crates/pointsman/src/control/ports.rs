@@ -1,0 +1,57 @@
+//! The addresses of TCP services that we listen on: as the engine says, and until it has tried, as a probe foretells.
+//! Listens on none.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pointsman_table::{Bind, Table};
+
+/// Whether somebody could listen on an address.
+pub type Probe = fn(SocketAddr) -> io::Result<()>;
+
+/// The addresses of TCP services.
+#[derive(Debug)]
+pub(super) struct Ports {
+    probe: Probe,
+    /// Those that we listen on, or are about to.
+    bound: Arc<BTreeSet<Bind>>,
+    /// Those of the last table: the engine or a probe has tried them.
+    tried: BTreeSet<Bind>,
+}
+
+impl Ports {
+    pub(super) fn new(probe: Probe) -> Self {
+        Self { probe, bound: Arc::default(), tried: BTreeSet::new() }
+    }
+
+    /// Those that we listen on, or are about to.
+    pub(super) fn bound(&self) -> Arc<BTreeSet<Bind>> {
+        self.bound.clone()
+    }
+
+    /// Probes the addresses that are new in this table: an instance must not be called a loop because of a port that is
+    /// not ours. Returns whether some can be bound.
+    pub(super) fn foretell(&mut self, table: &Table) -> bool {
+        let wanted: BTreeSet<_> = table.tcp().iter().map(|(bind, _)| *bind).collect();
+        let new = wanted.iter().filter(|bind| !self.tried.contains(bind) && !self.bound.contains(bind));
+        let free = new.copied().filter(|bind| (self.probe)(SocketAddr::new(bind.address, bind.port)).is_ok());
+        let free: Vec<_> = free.collect();
+        self.tried = wanted;
+        if free.is_empty() {
+            return false;
+        }
+        Arc::make_mut(&mut self.bound).extend(free);
+        true
+    }
+
+    /// Takes what the engine says of the newest table. Returns whether that is news.
+    pub(super) fn take(&mut self, bound: BTreeSet<Bind>) -> bool {
+        let is_news = *self.bound != bound;
+        if is_news {
+            self.bound = Arc::new(bound);
+        }
+        is_news
+    }
+}

@@ -1,0 +1,300 @@
+//! What is known of each name, and which are due to be looked up. Pure: time is an argument; asks nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_table::{Names, Resolved};
+use tokio::time::Instant;
+
+/// An answer holds at least this long, whatever its TTL says.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// And no longer than this.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The longest pause after failures of a name that has addresses; the first is a second.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The same for one that never had any: there may be many, which are only misspelt.
+const LONGEST_PAUSE_OF_UNKNOWN: Duration = Duration::from_secs(30);
+/// Most addresses of a name that are used.
+const MOST_ADDRESSES: usize = 32;
+
+/// How names are queued: those that fail must not hold up the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Names that are new, or were answered last time.
+    Sound,
+    /// Names that were not.
+    Failing,
+}
+
+impl Lane {
+    /// Most lookups at once. Each takes two descriptors, for IPv4 and IPv6 addresses.
+    fn most(self) -> usize {
+        match self {
+            Self::Sound => 32,
+            Self::Failing => 16,
+        }
+    }
+}
+
+/// A name to look up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) name: Box<str>,
+    pub(super) lane: Lane,
+}
+
+/// The addresses of a name, and how long they hold.
+#[derive(Clone, Debug)]
+pub(super) struct Located {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) ttl: Duration,
+}
+
+/// Why there are no addresses.
+#[derive(Clone, Debug)]
+pub(super) enum Unfound {
+    /// The name servers say that there are none.
+    Denied(Box<str>),
+    /// They say nothing, or that they cannot tell.
+    Silent(Box<str>),
+}
+
+/// All names that are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    states: BTreeMap<Box<str>, NameState>,
+    sound: Queue,
+    failing: Queue,
+    /// Something was learnt or forgotten since the last [`Book::news`].
+    changed: bool,
+}
+
+/// What is known of a name.
+#[derive(Debug, Default)]
+struct NameState {
+    resolved: Option<Resolved>,
+    /// Failures in a row.
+    failures: u32,
+}
+
+/// Names of one lane, by when each is due, and how many are being looked up.
+#[derive(Debug, Default)]
+struct Queue {
+    due: BTreeSet<(Instant, Box<str>)>,
+    asked: usize,
+}
+
+impl Book {
+    /// Takes the names that are wanted from now on.
+    pub(super) fn want(&mut self, names: &BTreeSet<Box<str>>, now: Instant) {
+        let before = self.states.len();
+        self.states.retain(|name, _| names.contains(name));
+        self.changed |= before != self.states.len();
+        for name in names {
+            if !self.states.contains_key(name) {
+                self.states.insert(name.clone(), NameState::default());
+                self.sound.due.insert((now, name.clone()));
+            }
+        }
+    }
+
+    /// The names to look up now, as far as there is room.
+    pub(super) fn ask(&mut self, now: Instant) -> Vec<Ask> {
+        let Self { states, sound, failing, .. } = self;
+        let sound = sound.take(now, Lane::Sound, states);
+        sound.into_iter().chain(failing.take(now, Lane::Failing, states)).collect()
+    }
+
+    /// When the next name is due that there is room for.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let next = |queue: &Queue, lane: Lane| {
+            let (due, _) = queue.due.first().filter(|_| queue.asked < lane.most())?;
+            Some(*due)
+        };
+        next(&self.sound, Lane::Sound).into_iter().chain(next(&self.failing, Lane::Failing)).min()
+    }
+
+    /// Takes the answer to an [`Ask`].
+    pub(super) fn take(&mut self, name: &str, lane: Lane, answer: Result<Located, Unfound>, now: Instant) {
+        self.queue(lane).asked -= 1;
+        let Some(state) = self.states.get_mut(name) else { return };
+        let before = state.resolved.clone();
+        let pause = state.take(answer);
+        self.changed |= before != state.resolved;
+        let lane = if state.failures == 0 { Lane::Sound } else { Lane::Failing };
+        self.queue(lane).due.insert((now + pause, name.into()));
+    }
+
+    /// The machine's own files changed: every name is due.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        for queue in [&mut self.sound, &mut self.failing] {
+            queue.due = std::mem::take(&mut queue.due).into_iter().map(|(due, name)| (due.min(now), name)).collect();
+        }
+    }
+
+    /// What is known of a name.
+    pub(super) fn known(&self, name: &str) -> Option<Resolved> {
+        self.states.get(name)?.resolved.clone()
+    }
+
+    /// All that is known, if it changed since the last call.
+    pub(super) fn news(&mut self) -> Option<Arc<Names>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let known = self.states.iter().filter_map(|(name, state)| Some((name.clone(), state.resolved.clone()?)));
+        Some(Arc::new(known.collect()))
+    }
+
+    fn queue(&mut self, lane: Lane) -> &mut Queue {
+        match lane {
+            Lane::Sound => &mut self.sound,
+            Lane::Failing => &mut self.failing,
+        }
+    }
+}
+
+impl Queue {
+    fn take(&mut self, now: Instant, lane: Lane, wanted: &BTreeMap<Box<str>, NameState>) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        while self.asked < lane.most()
+            && let Some((due, _)) = self.due.first()
+            && *due <= now
+            && let Some((_, name)) = self.due.pop_first()
+        {
+            // One that is no longer wanted is forgotten when its time comes.
+            if wanted.contains_key(&name) {
+                self.asked += 1;
+                asks.push(Ask { name, lane });
+            }
+        }
+        asks
+    }
+}
+
+impl NameState {
+    /// Takes an answer. Returns how long it holds.
+    fn take(&mut self, answer: Result<Located, Unfound>) -> Duration {
+        match answer {
+            Ok(Located { addresses, ttl }) if !addresses.is_empty() => {
+                self.failures = 0;
+                self.resolved = Some(Resolved { addresses: ordered(addresses), failure: None });
+                ttl.clamp(SHORTEST, LONGEST)
+            }
+            Ok(_) => self.fail(Unfound::Denied("it has no address".into())),
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    fn fail(&mut self, failure: Unfound) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let addresses = self.resolved.take().map(|resolved| resolved.addresses).unwrap_or_default();
+        // A single question that is lost on the way is asked again before anybody hears of it.
+        let longest = if addresses.is_empty() { LONGEST_PAUSE_OF_UNKNOWN } else { LONGEST_PAUSE };
+        let failure = match failure {
+            Unfound::Silent(_) if self.failures == 1 && !addresses.is_empty() => None,
+            Unfound::Silent(why) | Unfound::Denied(why) => Some(why),
+        };
+        self.resolved = Some(Resolved { addresses, failure });
+        SHORTEST.saturating_mul(2u32.saturating_pow(self.failures - 1)).min(longest)
+    }
+}
+
+/// In one order, whatever the order of the answer: name servers rotate it.
+fn ordered(addresses: Vec<IpAddr>) -> Box<[IpAddr]> {
+    let addresses: BTreeSet<_> = addresses.iter().map(IpAddr::to_canonical).collect();
+    addresses.into_iter().take(MOST_ADDRESSES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<Box<str>> {
+        names.iter().map(|name| (*name).into()).collect()
+    }
+
+    fn asked(book: &mut Book, now: Instant) -> Vec<String> {
+        book.ask(now).into_iter().map(|ask| format!("{} {:?}", ask.name, ask.lane)).collect()
+    }
+
+    fn addresses(last: &[u8], ttl: u64) -> Result<Located, Unfound> {
+        let addresses = last.iter().map(|last| [10, 0, 0, *last].into()).collect();
+        Ok(Located { addresses, ttl: Duration::from_secs(ttl) })
+    }
+
+    fn silent() -> Result<Located, Unfound> {
+        Err(Unfound::Silent("no answer".into()))
+    }
+
+    /// `[10.0.0.1] no answer`
+    fn known(book: &Book, name: &str) -> String {
+        let known = book.known(name).unwrap_or_default();
+        format!("{:?} {}", known.addresses, known.failure.unwrap_or_default())
+    }
+
+    #[test]
+    fn an_answer_holds_for_its_time_within_bounds() {
+        let start = Instant::now();
+        for (ttl, expected) in [(0, 1), (1, 1), (20, 20), (86_400, 60)] {
+            let mut book = Book::default();
+            book.want(&names(&["a"]), start);
+            assert_eq!(asked(&mut book, start), ["a Sound"]);
+            assert_eq!(asked(&mut book, start), [""; 0], "once at a time");
+            book.take("a", Lane::Sound, addresses(&[2, 1], ttl), start);
+            assert_eq!(known(&book, "a"), "[10.0.0.1, 10.0.0.2] ");
+            assert_eq!(book.due(), Some(start + Duration::from_secs(expected)), "{ttl}");
+        }
+    }
+
+    #[test]
+    fn the_last_addresses_stay() {
+        let start = Instant::now();
+        let mut book = Book::default();
+        book.want(&names(&["a", "b"]), start);
+        assert_eq!(book.ask(start).len(), 2);
+        book.take("a", Lane::Sound, addresses(&[1], 5), start);
+        book.take("b", Lane::Sound, silent(), start);
+        assert_eq!((known(&book, "a"), known(&book, "b")), ("[10.0.0.1] ".to_owned(), "[] no answer".to_owned()));
+        assert_eq!(book.news().unwrap().len(), 2);
+        let later = start + Duration::from_secs(5);
+        assert_eq!(asked(&mut book, later), ["a Sound", "b Failing"]);
+        book.take("a", Lane::Sound, silent(), later);
+        assert_eq!(known(&book, "a"), "[10.0.0.1] ", "one lost question is no news");
+        assert!(book.news().is_none());
+        let later = later + Duration::from_secs(1);
+        assert_eq!(asked(&mut book, later), ["a Failing"]);
+        book.take("a", Lane::Failing, silent(), later);
+        assert_eq!(known(&book, "a"), "[10.0.0.1] no answer");
+        book.take("b", Lane::Failing, Err(Unfound::Denied("no such name".into())), later);
+        assert_eq!(known(&book, "b"), "[] no such name");
+        book.want(&names(&["b"]), later);
+        assert!(book.news().unwrap().keys().map(|name| &**name).eq(["b"]));
+    }
+
+    /// However many names fail, one that is answered is asked in its time.
+    #[test]
+    fn names_that_fail_hold_up_nobody() {
+        let start = Instant::now();
+        let mut book = Book::default();
+        let dead: Vec<_> = (0..500).map(|number| format!("dead-{number}")).collect();
+        let mut all = names(&["zzz"]);
+        all.extend(dead.iter().map(|name| name.clone().into()));
+        book.want(&all, start);
+        let mut now = start;
+        while book.known("zzz").is_none() {
+            let asks = book.ask(now);
+            assert!(asks.len() <= 48, "{} at once", asks.len());
+            now += Duration::from_secs(1);
+            for Ask { name, lane } in asks {
+                let answer = if &*name == "zzz" { addresses(&[1], 1) } else { silent() };
+                book.take(&name, lane, answer, now);
+            }
+        }
+        assert!(now - start <= Duration::from_secs(17), "{:?}", now - start);
+        now += Duration::from_secs(1);
+        assert!(asked(&mut book, now).contains(&"zzz Sound".to_owned()), "from then on it waits for none of them");
+    }
+}

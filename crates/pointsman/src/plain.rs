@@ -1,0 +1,43 @@
+//! What goes to a terminal or a log: text from outside is escaped on the way, so that no caller can forget it. Decides
+//! nothing about what is escaped; `pointsman_table::shown` does.
+
+use std::fmt;
+use std::io::{Result, Write};
+
+use pointsman_table::{shown, shown_lines};
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+/// A writer that escapes everything but line feeds and tabs. Callers escape those in what they show on one line.
+#[derive(Debug)]
+pub(crate) struct Plain<W>(pub(crate) W);
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        for chunk in bytes.utf8_chunks() {
+            write!(self.0, "{}", shown_lines(chunk.valid()))?;
+            if !chunk.invalid().is_empty() {
+                self.0.write_all("\u{fffd}".as_bytes())?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The fields of a log line, its message among them: each event is one line, whatever is in it.
+pub(crate) fn fields() -> impl for<'writer> FormatFields<'writer> + 'static {
+    debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", shown(&text)),
+            name => write!(writer, "{name}={}", shown(&text)),
+        }
+    })
+    .delimited(" ")
+}

@@ -1,0 +1,130 @@
+//! Writes what is kept when it changes, off the control loop, at a pace. A failure is a problem that is listed until a
+//! later attempt succeeds; nothing else depends on it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::time::Duration;
+
+use pointsman_store::Api;
+use pointsman_table::{Problem, ProblemKind, Table};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Kept, StateFile};
+use crate::control::{Around, Status};
+
+/// Time between two looks: so many times the duration of the last one, which may wait for a slow disk.
+const SHARE: u32 = 20;
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
+/// The pause after a failure.
+const RETRY: Duration = Duration::from_secs(10);
+/// Deadline for the final write.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The sources of what is kept.
+#[derive(Debug)]
+pub struct Sources {
+    /// The table.
+    pub status: watch::Receiver<Status>,
+    /// etcd's API, if the store has chosen one.
+    pub api: watch::Receiver<Option<Api>>,
+    /// Whether the balancer ends.
+    pub ended: watch::Receiver<bool>,
+}
+
+/// Keeps the file until the balancer ends, and writes it once more then.
+pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
+    let Sources { mut status, mut api, mut ended } = sources;
+    let mut keeper = StateKeeper { file, around, written: None, failed: false };
+    let mut seen = None;
+    let mut next = Instant::now();
+    loop {
+        let is_over = tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => true,
+            () = news(&mut status, &mut api, &mut seen) => false,
+            // A failed write is repeated even if nothing changes.
+            () = sleep_until(next), if keeper.failed => false,
+        };
+        if is_over {
+            let _ = timeout(FAREWELL, keeper.save(&status, &api)).await;
+            return;
+        }
+        tokio::select! {
+            () = sleep_until(next) => {}
+            _ = ended.wait_for(|ended| *ended) => continue,
+        }
+        let began = Instant::now();
+        keeper.save(&status, &api).await;
+        let pause = if keeper.failed { RETRY } else { (began.elapsed() * SHARE).clamp(SHORTEST, LONGEST) };
+        next = Instant::now() + pause;
+    }
+}
+
+/// Waits for another table or API than those seen last.
+async fn news(
+    status: &mut watch::Receiver<Status>,
+    api: &mut watch::Receiver<Option<Api>>,
+    seen: &mut Option<(u64, Option<Api>)>,
+) {
+    loop {
+        let generation = status.borrow_and_update().table.as_ref().map(|table| table.generation());
+        let now = generation.map(|generation| (generation, *api.borrow_and_update()));
+        if now.is_some() && *seen != now {
+            *seen = now;
+            return;
+        }
+        tokio::select! {
+            Ok(()) = status.changed() => {}
+            Ok(()) = api.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}
+
+struct StateKeeper {
+    file: StateFile,
+    around: watch::Sender<Around>,
+    /// A fingerprint of the text that was written last; `None`: none yet, or the last attempt failed.
+    written: Option<u64>,
+    /// Whether the last attempt failed.
+    failed: bool,
+}
+
+impl StateKeeper {
+    async fn save(&mut self, status: &watch::Receiver<Status>, api: &watch::Receiver<Option<Api>>) {
+        let (file, written, api) = (self.file.clone(), self.written, *api.borrow());
+        let Some(table) = status.borrow().table.clone() else { return };
+        let saved = spawn_blocking(move || save(&file, &table, api, written)).await;
+        let error = match saved.map_err(io::Error::other).and_then(|saved| saved) {
+            Ok(print) => {
+                self.written = Some(print);
+                None
+            }
+            Err(error) => {
+                self.written = None;
+                Some(error)
+            }
+        };
+        self.failed = error.is_some();
+        let advice = error.map(|error| {
+            let path = self.file.path.display();
+            format!("cannot write {path}: {error}; last good settings and etcd's API are forgotten at a restart")
+        });
+        let problem = advice.map(|advice| Problem::of_setting(ProblemKind::State, "state", advice));
+        self.around.send_if_modified(|around| std::mem::replace(&mut around.state, problem.clone()) != problem);
+    }
+}
+
+/// Writes the file if its text differs from what was written last; returns the text's fingerprint.
+fn save(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>) -> io::Result<u64> {
+    let text = file.text(&Kept { api, memory: table.memory() });
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let print = hasher.finish();
+    if written != Some(print) {
+        file.write(&text)?;
+    }
+    Ok(print)
+}

@@ -1,0 +1,77 @@
+//! Files that are kept, read again and set aside. Starts nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::*;
+
+fn settings(urls: &[&str], prefix: &str) -> StoreSettings {
+    StoreSettings {
+        location: Location::Etcd(urls.iter().map(|url| (*url).to_owned()).collect()),
+        api: Api::Auto,
+        prefix: prefix.to_owned(),
+        user: None,
+        ca: None,
+        identity: None,
+        audit: Duration::from_secs(180),
+    }
+}
+
+fn kept() -> Kept {
+    let keys = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), v.as_bytes().into())).collect();
+    let service = |protocol, name: &str, revision| ServiceMemory {
+        protocol,
+        name: name.into(),
+        revision,
+        keys: keys(&[("domain", "\u{e9}\n"), ("timeout/server", "1s")]),
+    };
+    let services = vec![service(Protocol::Http, "shop", 7), service(Protocol::Tcp, "shop", u64::MAX)];
+    let memory = Memory { services, config: keys(&[("timeout/head", "7s")]), certs: keys(&[("a", "pem")]) };
+    Kept { api: Some(Api::V2), memory }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = StateFile::new(folder.path(), &settings(&["http://a:1", "http://b:1"], "/x"));
+    assert_eq!(file.take(), Kept::default());
+    file.write(&file.text(&kept())).unwrap();
+    assert_eq!(file.take(), kept());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&file.path), mode(file.path.parent().unwrap())), (0o600, 0o700));
+    assert_eq!(fs::read_dir(file.path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+    // The same store with an endpoint more or less, in any order; and others.
+    let read = |urls: &[&str], prefix: &str| StateFile::new(folder.path(), &settings(urls, prefix)).take();
+    assert_eq!(read(&["http://b:1/", "http://a:1"], "/x"), kept());
+    assert_eq!(read(&["http://b:1", "http://c:1"], "/x"), kept());
+    assert_eq!(read(&["http://c:1"], "/x"), Kept::default());
+    assert_eq!(read(&["http://a:1", "http://b:1"], "/y"), Kept::default());
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = StateFile::new(folder.path(), &settings(&["http://a:1"], "/x"));
+    let good = String::from_utf8(file.text(&kept())).unwrap();
+    let foreign = StateFile::new(folder.path(), &settings(&["http://b:1"], "/x"));
+    let foreign = String::from_utf8(foreign.text(&kept())).unwrap();
+    let later = good.replace("\"format\": 1", "\"format\": 2");
+    for text in ["", "{}", "\0\0\0", &good[..good.len() / 2], &foreign, &later] {
+        file.write(text.as_bytes()).unwrap();
+        assert_eq!(file.take(), Kept::default(), "{text}");
+        assert!(!file.path.exists(), "{text}");
+        assert_eq!(fs::read_to_string(file.path.with_extension("json.bad")).unwrap(), text);
+    }
+    // Keys whose meaning is of a later version are not used; the rest is.
+    file.write(good.replace("\"meaning\": 1", "\"meaning\": 2").as_bytes()).unwrap();
+    assert_eq!(file.take(), Kept { api: Some(Api::V2), memory: Memory::default() });
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let file = StateFile::new(&folder.path().join("file"), &settings(&["http://a:1"], "/x"));
+    assert!(file.write(b"x").is_err());
+    assert!(file.read().is_err());
+}

@@ -1,0 +1,111 @@
+//! A name server in this process (RFC 1035): answers with what the test says, says that there is no such name, or says
+//! nothing; and counts what it is asked.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+
+/// What becomes of a question.
+#[derive(Clone, Debug)]
+pub(crate) enum Zone {
+    /// These addresses, for so many seconds.
+    At(Vec<Ipv4Addr>, u32),
+    /// No answer at all.
+    Silent,
+}
+
+/// A running name server. Names that it does not know do not exist.
+#[derive(Clone)]
+pub(crate) struct NameServer {
+    address: SocketAddr,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    zones: HashMap<String, Zone>,
+    asked: HashMap<String, usize>,
+}
+
+impl NameServer {
+    /// On loopback, with these names.
+    pub(crate) fn with(names: &[(&str, Zone)]) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let server = Self { address: socket.local_addr().expect("bound"), shared: Arc::default() };
+        names.iter().for_each(|(name, zone)| server.set(name, zone.clone()));
+        let serving = server.clone();
+        std::thread::spawn(move || serving.serve(&socket));
+        server
+    }
+
+    /// `--resolver`.
+    pub(crate) fn flag(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What becomes of questions for this name from now on.
+    pub(crate) fn set(&self, name: &str, zone: Zone) {
+        self.lock().zones.insert(name.to_owned(), zone);
+    }
+
+    /// From now on there is no such name.
+    pub(crate) fn forget(&self, name: &str) {
+        self.lock().zones.remove(name);
+    }
+
+    /// How often it was asked for names that end like this.
+    pub(crate) fn asked(&self, end: &str) -> usize {
+        self.lock().asked.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, count)| count).sum()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().expect("no panic while held")
+    }
+
+    fn serve(&self, socket: &UdpSocket) {
+        let mut buffer = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            if let Some(answer) = self.answer(&buffer[..length]) {
+                let _ = socket.send_to(&answer, peer);
+            }
+        }
+    }
+
+    fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+        let (name, end) = name(question)?;
+        let wants_v4 = question.get(end..end + 2)? == [0, 1];
+        let mut shared = self.lock();
+        *shared.asked.entry(name.clone()).or_default() += 1;
+        let (code, addresses, ttl) = match shared.zones.get(&name) {
+            Some(Zone::Silent) => return None,
+            Some(Zone::At(addresses, ttl)) if wants_v4 => (0, addresses.clone(), *ttl),
+            Some(Zone::At(..)) => (0, Vec::new(), 0),
+            None => (3, Vec::new(), 0),
+        };
+        // The header (§4.1.1): a response, recursion available, one question, so many answers.
+        let mut answer = question.get(..2)?.to_vec();
+        answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(addresses.len()).ok()?, 0, 0, 0, 0]);
+        answer.extend(question.get(12..end + 4)?);
+        for address in addresses {
+            answer.extend([0xc0, 12, 0, 1, 0, 1]);
+            answer.extend(ttl.to_be_bytes());
+            answer.extend([0, 4]);
+            answer.extend(address.octets());
+        }
+        Some(answer)
+    }
+}
+
+/// The name in a question, without the dot at its end, and where it ends.
+fn name(question: &[u8]) -> Option<(String, usize)> {
+    let (mut at, mut labels) = (12, Vec::new());
+    loop {
+        let length = usize::from(*question.get(at)?);
+        at += 1;
+        if length == 0 {
+            return Some((labels.join(".").to_ascii_lowercase(), at));
+        }
+        labels.push(String::from_utf8_lossy(question.get(at..at + length)?).into_owned());
+        at += length;
+    }
+}

@@ -1,0 +1,221 @@
+//! Lists of networks, and where instances may be. Compares addresses; resolves and opens nothing.
+
+use std::fmt::{Display, Formatter, Result as Fmt};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// RFC 3927: link-local addresses, among them the metadata service of clouds, 169.254.169.254.
+const LINK_LOCAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16);
+/// RFC 4291 §2.5.6.
+const LINK_LOCAL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+
+/// Some networks: `10.0.0.0/8, fd00::/8, 192.0.2.7, private`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Box<[IpNet]>);
+
+impl Networks {
+    /// Parses a comma-separated list of networks in CIDR notation (RFC 4632 §3.1), addresses and words. The words are
+    /// `loopback`, `private` (RFC 1918 §3, RFC 4193 §3.1), `link-local` and `all`.
+    ///
+    /// # Errors
+    /// An item is none of these; the error says what is expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let networks: Vec<_> = items.map(networks).collect::<Result<Vec<_>, _>>()?.concat();
+        match networks.is_empty() {
+            true => Err(expected(text)),
+            false => Ok(Self(networks.into())),
+        }
+    }
+
+    /// Whether the address is in one of them. An IPv4 address that is mapped into IPv6 counts as IPv4.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.of(address).is_some()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first network that the address is in.
+    fn of(&self, address: IpAddr) -> Option<IpNet> {
+        let address = address.to_canonical();
+        self.0.iter().find(|network| network.contains(&address)).copied()
+    }
+}
+
+impl Display for Networks {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Fmt {
+        let networks: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&networks.join(","))
+    }
+}
+
+/// The networks of one item.
+fn networks(item: &str) -> Result<Vec<IpNet>, String> {
+    let words: &[&str] = match item {
+        "loopback" => &["127.0.0.0/8", "::1/128"],
+        "private" => &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
+        "link-local" => return Ok(vec![IpNet::V4(LINK_LOCAL_V4), IpNet::V6(LINK_LOCAL_V6)]),
+        "all" => &["0.0.0.0/0", "::/0"],
+        other => &[other],
+    };
+    words.iter().map(|word| network(word).ok_or_else(|| expected(item))).collect()
+}
+
+/// `10.0.0.0/8`, or one address. Bits behind the prefix are ignored.
+fn network(text: &str) -> Option<IpNet> {
+    let bare = || IpAddr::from_str(text).ok().map(IpNet::from);
+    IpNet::from_str(text).ok().or_else(bare).map(|network| network.trunc())
+}
+
+fn expected(item: &str) -> String {
+    format!("{item:?} is no network; write 10.0.0.0/8, fd00::/8, an address, loopback, private, link-local or all")
+}
+
+/// Where instances may be. Link-local addresses are denied unless a network within them is allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// If it has anything, instances are there and nowhere else.
+    pub allow: Area,
+    /// Instances are not there, even if it is allowed.
+    pub deny: Area,
+}
+
+/// Networks and Unix paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Area {
+    networks: Networks,
+    paths: Box<[Box<Path>]>,
+}
+
+impl Area {
+    /// Parses items: each as in [`Networks::parse`], or an absolute path: a Unix socket, or a folder with everything in
+    /// it.
+    ///
+    /// # Errors
+    /// An item is none of these; the error says what is expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let (paths, others): (Vec<_>, Vec<_>) = items.partition(|item| item.starts_with('/'));
+        let networks = match others.is_empty() && !paths.is_empty() {
+            true => Networks::default(),
+            false => Networks::parse(&others.join(","))?,
+        };
+        Ok(Self { networks, paths: paths.into_iter().map(|path| Path::new(path).into()).collect() })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.paths.is_empty()
+    }
+
+    fn path(&self, path: &Path) -> Option<&Path> {
+        self.paths.iter().map(|own| &**own).find(|own| path.starts_with(own))
+    }
+
+    fn allows_link_local(&self, address: IpAddr) -> bool {
+        let of = |network: &&IpNet| network.contains(&address) && is_within_link_local(network);
+        self.networks.0.iter().any(|network| of(&network))
+    }
+}
+
+fn is_within_link_local(network: &IpNet) -> bool {
+    IpNet::V4(LINK_LOCAL_V4).contains(network) || IpNet::V6(LINK_LOCAL_V6).contains(network)
+}
+
+impl Places {
+    /// Why no instance may be at this address; `None`: it may.
+    pub(crate) fn forbid(&self, address: IpAddr) -> Option<String> {
+        let address = address.to_canonical();
+        if let Some(network) = self.deny.networks.of(address) {
+            return Some(format!("--instances-deny {network} forbids instances at {address}"));
+        }
+        if is_within_link_local(&IpNet::from(address)) && !self.allow.allows_link_local(address) {
+            return Some(format!(
+                "{address} is a link-local address, where no instance may be unless --instances-allow link-local permits it"
+            ));
+        }
+        match self.allow.is_empty() || self.allow.networks.contain(address) {
+            true => None,
+            false => Some(format!("--instances-allow does not permit instances at {address}")),
+        }
+    }
+
+    /// Why no instance may be at this Unix socket; `None`: it may.
+    pub(crate) fn forbid_path(&self, path: &Path) -> Option<String> {
+        if let Some(denied) = self.deny.path(path) {
+            return Some(format!("--instances-deny {} forbids instances at {}", denied.display(), path.display()));
+        }
+        match self.allow.is_empty() || self.allow.path(path).is_some() {
+            true => None,
+            false => Some(format!("--instances-allow does not permit instances at {}", path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        for (list, inside, outside) in [
+            ("10.0.0.0/8", "10.9.9.9", "11.0.0.1"),
+            ("10.1.2.3/8", "::ffff:10.9.9.9", "::ffff:11.0.0.1"),
+            ("192.0.2.7, fd00::/8", "fd12::1", "192.0.2.8"),
+            ("private", "172.31.0.1", "127.0.0.1"),
+            ("loopback", "::1", "10.0.0.1"),
+            ("link-local", "169.254.169.254", "169.253.0.1"),
+            ("all", "2001:db8::1", "none"),
+        ] {
+            let networks = Networks::parse(list).unwrap();
+            assert!(networks.contain(inside.parse().unwrap()), "{list}: {inside}");
+            assert!(outside.parse().map_or(true, |outside| !networks.contain(outside)), "{list}: {outside}");
+        }
+        for wrong in ["", ",", "10.0.0.0/33", "localhost", "10.0.0", "Private", "/run", "10.0.0.0-10.0.0.9"] {
+            assert!(Networks::parse(wrong).unwrap_err().contains("is no network; write 10.0.0.0/8"), "{wrong}");
+        }
+        assert_eq!(Networks::parse("10.1.1.1/8,::1").unwrap().to_string(), "10.0.0.0/8,::1/128");
+    }
+
+    /// `expected`: a part of the reason; empty: it may be there.
+    fn check(allow: &str, deny: &str, place: &str, expected: &str) {
+        let area = |text: &str| if text.is_empty() { Area::default() } else { Area::parse(text).unwrap() };
+        let places = Places { allow: area(allow), deny: area(deny) };
+        let reason = match place.parse() {
+            Ok(address) => places.forbid(address),
+            Err(_) => places.forbid_path(Path::new(place)),
+        };
+        let reason = reason.unwrap_or_default();
+        let as_expected = if expected.is_empty() { reason.is_empty() } else { reason.contains(expected) };
+        assert!(as_expected, "{allow} {deny} {place}: {reason:?}");
+    }
+
+    #[test]
+    fn places() {
+        check("", "", "10.0.0.1", "");
+        check("", "", "/run/a.sock", "");
+        check("", "", "169.254.169.254", "link-local address");
+        check("", "", "::ffff:169.254.169.254", "link-local address");
+        check("", "", "fe80::1", "link-local address");
+        check("all", "", "169.254.169.254", "link-local address");
+        check("all,169.254.170.0/24", "", "169.254.170.2", "");
+        check("all,169.254.170.0/24", "", "169.254.169.254", "link-local address");
+        check("link-local", "", "fe80::1", "");
+        check("link-local", "169.254.169.254", "169.254.169.254", "--instances-deny 169.254.169.254/32 forbids");
+        check("private", "", "10.0.0.1", "");
+        check("private", "", "192.0.2.1", "--instances-allow does not permit");
+        check("private", "", "/run/a.sock", "--instances-allow does not permit");
+        check("/run/apps", "", "/run/apps/a.sock", "");
+        check("/run/apps", "", "/run/apps2/a.sock", "--instances-allow");
+        check("/run/apps", "", "10.0.0.1", "--instances-allow");
+        check("private", "10.0.0.0/8", "10.0.0.1", "--instances-deny 10.0.0.0/8 forbids instances at 10.0.0.1");
+        check("", "/run/docker.sock", "/run/docker.sock", "--instances-deny /run/docker.sock");
+        check("", "loopback,/run", "/var/a.sock", "");
+        assert!(Area::parse("").is_err() && Area::parse("run/x").is_err());
+    }
+}
