@@ -149,6 +149,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn write(&mut self, raw: &[&str]) {
         self.waits();
+        self.abandoned();
         self.balance();
         self.cookie();
         self.health();
@@ -171,11 +172,19 @@ impl Lines<'_> {
         self.parts.push(Part { text: text.into(), owner: Some(owner) });
     }
 
+    /// What becomes of a request whose client left.
+    fn abandoned(&mut self) {
+        if self.service.finishes_abandoned() {
+            self.add("abort", "    no option abortonclose\n".to_owned());
+        }
+    }
+
     /// Timeouts that differ from the defaults section.
     fn waits(&mut self) {
         let (own, all) = (self.service.timeouts, self.config.timeouts);
         if self.service.protocol == Protocol::Tcp {
-            self.ours("    mode tcp\n");
+            // An end is passed on: the other side may go on sending.
+            self.ours("    mode tcp\n    no option abortonclose\n");
         }
         if own.connect != all.connect {
             // Queueing has the same limit as connecting.

@@ -136,6 +136,8 @@ fn defaults(config: &Config, shape: &Shape) -> String {
         "retry-on conn-failure empty-response".to_owned(),
         "option redispatch 1".to_owned(),
         "option allbackups".to_owned(),
+        "# a client that closes, or sends no more, ends its request".to_owned(),
+        "option abortonclose".to_owned(),
         format!("errorfiles {PAGES}"),
         "# HAProxy's own 503 here means that no instance accepted the connection".to_owned(),
         format!("errorfile 503 {}", path(REFUSED)),

@@ -3,6 +3,8 @@
 
 use pointsman_wire::{BadBody, BadRequest, BadResponse};
 
+use crate::net::watch::Left;
+
 /// Why a request was not answered by an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
@@ -21,6 +23,9 @@ pub(crate) enum Fault {
     /// The client closed or broke the connection in the middle of a request.
     #[error("the client left in the middle of a request")]
     ClientGone,
+    /// The client had sent a FIN, and its place was needed for another one.
+    #[error("the client sends no more, and its place was needed")]
+    GaveWay,
     /// No service takes the request.
     #[error("no service takes this request")]
     NoRoute,
@@ -107,6 +112,15 @@ pub(crate) enum Repeat {
     Unanswered,
 }
 
+impl From<Left> for Fault {
+    fn from(left: Left) -> Self {
+        match left {
+            Left::Reset => Self::ClientGone,
+            Left::GaveWay => Self::GaveWay,
+        }
+    }
+}
+
 impl Fault {
     /// Everything that depends on the kind of fault, in one map.
     pub(crate) fn facts(self) -> Facts {
@@ -134,6 +148,7 @@ impl Fault {
             // RFC 5842 §7.2.
             Self::Loop => (18, Some(508), Keys, Never),
             Self::TargetTooLong => (19, Some(414), Client, Never),
+            Self::GaveWay => (20, None, Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -161,6 +176,7 @@ pub const NAMES: &[&str] = &[
     "removed",
     "loop",
     "target_too_long",
+    "gave_way",
 ];
 
 #[cfg(test)]
@@ -176,7 +192,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 20] = [
+    const ALL: [Fault; 21] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -197,6 +213,7 @@ mod tests {
         Fault::Removed,
         Fault::Loop,
         Fault::TargetTooLong,
+        Fault::GaveWay,
     ];
 
     #[test]

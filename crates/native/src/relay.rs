@@ -58,7 +58,7 @@ impl Relay<'_> {
                 self.one_way(instance_read, from_instance, client_write, &down, |count| meter.down(count)),
             )
         };
-        match self.deadline.looking(every, ends, both).await {
+        match self.deadline.looking(|| every, ends, both).await {
             Ok(Ok(_)) => End::Done,
             Ok(Err(_)) | Err(_) => {
                 instance.reset_on_close();

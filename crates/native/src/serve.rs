@@ -18,6 +18,7 @@ use crate::http1::client::{After, Client, ClientSide};
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
+use crate::pool::logins::Logins;
 use crate::pool::view::{Globals, View};
 use crate::record::Record;
 use crate::worker::{Counted, Worker};
@@ -51,6 +52,7 @@ pub(crate) struct Connection<'w> {
     client: Client,
     peer: Peer,
     deadline: Deadline,
+    logins: Logins,
     /// What the request that is served now sees, or the last one saw.
     globals: Rc<Globals>,
 }
@@ -69,6 +71,7 @@ impl<'w> Connection<'w> {
             client: Client::new(stream),
             peer: Peer::new(address),
             deadline: worker.timers.deadline(),
+            logins: Logins::default(),
             globals: Rc::clone(&worker.view().globals),
         }
     }
@@ -88,6 +91,7 @@ impl<'w> Connection<'w> {
             globals: Rc::clone(&self.globals),
             peer: &self.peer,
             deadline: &self.deadline,
+            logins: &self.logins,
             record: Record::new(now()),
         };
         // Its memory is there while it lasts: an idle connection is small.

@@ -1,6 +1,7 @@
 //! One connection of a TCP service: an instance is checked out, then bytes go both ways.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::net::send::settle;
 use crate::net::stream::Stream;
+use crate::net::watch::Guard;
 use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::{Tried, key_of_address};
 use crate::pool::view::ServiceLive;
@@ -27,8 +29,11 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr,
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));
     let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(address));
-    let want = Want { key, reuse: Reuse::Never };
-    match checkout(&worker.home, &live, want, &mut Tried::default(), &deadline).await {
+    let guard = Guard::new(&worker.half_closed, live.room_id(), true);
+    let want = Want { key, reuse: Reuse::Never, guard: &guard };
+    let mut tried = Tried::default();
+    let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));
+    match guard.during(client.socket(), checkout).await {
         Ok(mut checked_out) => {
             record.taken(checked_out.instance());
             let end = relay(worker, &live, &mut client, &mut checked_out, &deadline).await;

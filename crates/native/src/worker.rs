@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::net::buffer::Buffers;
 use crate::net::deadline::Timers;
+use crate::net::watch::HalfClosed;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
 
@@ -27,6 +28,8 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Buffers,
+    /// Clients that give way first.
+    pub(crate) half_closed: HalfClosed,
     drain_began: Cell<Option<u64>>,
     connections: Cell<usize>,
     /// The most connections since memory was given back.
@@ -65,6 +68,7 @@ impl Worker {
             view: RefCell::new(View::empty()),
             timers: Timers::new(registry.epoch()),
             buffers: Buffers::default(),
+            half_closed: HalfClosed::default(),
             home: Home::new(id, registry, pools),
             drain_began: Cell::new(None),
             connections: Cell::new(0),
@@ -125,10 +129,10 @@ impl Worker {
         self.make_room_for_others();
     }
 
-    /// Makes room for one more client connection: the one of this worker that has been idle for longest goes, or else one of
-    /// another worker. `false`: none is idle.
+    /// Makes room for one more client connection: the one that has been idle for longest goes, here or at another worker; or
+    /// else the one that said first that it sends no more. `false`: there is neither.
     pub(crate) fn make_room(&self) -> bool {
-        self.evict() || self.home.registry.ask_for_room(self.home.id)
+        self.evict() || self.home.registry.ask_for_room(self.home.id) || self.half_closed.end_oldest(None)
     }
 
     /// Closes as many idle client connections as other workers have asked for, and this worker's share of what is still

@@ -71,6 +71,11 @@ impl Service {
         self.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default()
     }
 
+    /// Whether a request whose client left is finished all the same: `abort=false`.
+    pub fn finishes_abandoned(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.finish)
+    }
+
     /// Who may come in; `None`: everybody.
     pub fn basic_auth(&self) -> Option<&UserList> {
         self.policy.as_ref()?.basic_auth.as_ref()

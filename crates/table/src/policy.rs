@@ -7,7 +7,7 @@ use crate::capabilities::Capabilities;
 use crate::cookie::{self, Cookie};
 use crate::reader::Reader;
 use crate::userlist::{self, UserList};
-use crate::value::Parsed;
+use crate::value::{self, Parsed};
 
 /// What is done with a service's requests. Its fields are steps: engines take them in this order.
 ///
@@ -21,6 +21,8 @@ pub struct Policy {
     pub scheme: Scheme,
     /// `basic_auth_secrets`. Only in tables for an engine that honours it.
     pub basic_auth: Option<UserList>,
+    /// `abort=false`: a request whose client left is finished all the same.
+    pub finish: bool,
     /// `cookie`. Only in tables for an engine that honours it.
     pub cookie: Option<Cookie>,
 }
@@ -69,6 +71,7 @@ impl Policy {
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
             basic_auth: users.ok().flatten(),
+            finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
             cookie: if capabilities.honours("cookie") { cookie(reader) } else { None },
         };
         ((policy != Self::default()).then(|| Arc::new(policy)), is_protected)

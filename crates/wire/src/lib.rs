@@ -10,6 +10,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
+//! | `login` | logins that hold for a connection |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
 //! | `forwarded` | what proxies tell of a request's way |
@@ -42,6 +43,7 @@ mod fields;
 mod forwarded;
 mod framing;
 mod head;
+mod login;
 mod refusal;
 mod request;
 mod response;

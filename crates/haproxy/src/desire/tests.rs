@@ -141,6 +141,8 @@ fn keys_of_http_services() {
                 "http-request set-pathq '%[pathq,regsub(\"^.{4}/?\",/)]' if { var(txn.strip) -m int 4 }",
             ],
         ),
+        (&[], &["option abortonclose", "!no option abortonclose"]),
+        (&["services/web/abort = false"], &["no option abortonclose"]),
         (&["services/web/virtual_path = /api", "services/web/keep_virtual_path = true"], &["!set-pathq"]),
     ] {
         check(&World::of(&WEB).and(keys), expected);
@@ -182,7 +184,16 @@ fn keys_of_tcp_services() {
     let rest = "default_backend tcp-services:db";
     for (keys, expected) in [
         (&[][..], &["bind 0.0.0.0:5432", "mode tcp", "timeout client 3600s", rest][..]),
-        (&[], &["mode tcp", "timeout server 3600s", "timeout tunnel 3600s", "balance leastconn"]),
+        (
+            &[],
+            &[
+                "mode tcp",
+                "no option abortonclose",
+                "timeout server 3600s",
+                "timeout tunnel 3600s",
+                "balance leastconn",
+            ],
+        ),
         (&[], &["balance leastconn", "server a 10.0.0.1:5432 HEALTH"]),
         (&["tcp-services/db/timeout/tunnel = 5s"], &["timeout server 5s", "timeout tunnel 5s", "balance leastconn"]),
         (&["tcp-services/db/ports = [::1]:77"], &["bind [::1]:77", "mode tcp"]),

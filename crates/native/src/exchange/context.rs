@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
+use crate::pool::logins::Logins;
 use crate::pool::view::Globals;
 use crate::record::Record;
 use crate::worker::Worker;
@@ -15,5 +16,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) globals: Rc<Globals>,
     pub(crate) peer: &'a Peer,
     pub(crate) deadline: &'a Deadline,
+    /// Connections that are logged in for this client.
+    pub(crate) logins: &'a Logins,
     pub(crate) record: Record,
 }

@@ -8,6 +8,7 @@ use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead};
 use crate::fault::Fault;
 use crate::net::buffer::Size;
 use crate::net::peer::Peer;
+use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::checkout::{Reuse, Want};
 use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
@@ -53,6 +54,8 @@ pub(crate) struct Plan {
     repeatable: bool,
     /// It asks to switch protocols.
     pub(crate) upgrade: bool,
+    /// It brings a login that holds for its connection to the instance.
+    pub(crate) login: bool,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
     /// Bytes of `held` that are the head.
@@ -96,8 +99,13 @@ impl Sent {
 
 impl Plan {
     /// What the first checkout is for.
-    pub(crate) fn want(&self, sent: Sent) -> Want {
-        Want { key: self.key, reuse: sent.reuse(self) }
+    pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>) -> Want<'g> {
+        Want { key: self.key, reuse: sent.reuse(self), guard }
+    }
+
+    /// Looks after the client. What its request waits for is a slot of its service.
+    pub(crate) fn guard<'w>(&self, half_closed: &'w HalfClosed) -> Guard<'w> {
+        Guard::new(half_closed, self.live.room_id(), !self.live.service.finishes_abandoned())
     }
 }
 
@@ -130,6 +138,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         live,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
+        login: head.logs_connection_in(),
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),

@@ -1,5 +1,9 @@
 //! The response, from the instance to the client: head checked and rewritten, body moved in the client's framing.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use pointsman_wire::{
     BodyLength, BodyReader, BodyWriter, HeadProgress, HeaderSpace, MAX_HEADERS, Reply, ResponseHead, Version,
     parse_response,
@@ -13,6 +17,7 @@ use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
 use crate::net::pace::Pace;
+use crate::net::watch::{LongWait, Watch};
 use crate::pool::checkout::succeeded;
 use crate::pool::view::Reached;
 use crate::record::Meter;
@@ -23,7 +28,7 @@ pub(crate) struct Down<'a> {
     pub(crate) cx: &'a Cx<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) instance: Reached<'a>,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a Progress<'a>,
     /// What the client is to be told, and how.
     pub(crate) side: ClientSide,
     pub(crate) source: Source<'a>,
@@ -42,6 +47,8 @@ pub(crate) enum Answered {
         /// The instance keeps its connection.
         keep_instance: bool,
     },
+    /// The client left, and the whole response was read and thrown away, as the service asks for.
+    Abandoned { keep_instance: bool },
     /// 101 is sent: from here on it is a tunnel.
     Switched,
 }
@@ -126,15 +133,24 @@ impl Down<'_> {
 
     async fn read(&mut self) -> Result<Read, Fault> {
         self.acknowledge();
-        let Self { cx, plan, instance, progress, source, .. } = self;
+        let Self { cx, plan, instance, progress, source, sink, .. } = self;
         let deadline = cx.deadline;
         let pace = Pace::new(deadline, progress.moved(), plan.live.service.timeouts.server);
-        let read = source.fill_at(&pace, &cx.worker.buffers);
-        match deadline.looking(pace.every(), || pace.late().min(instance.expires()), read).await {
-            Ok(Ok(0)) => Ok(Read::Closed),
-            Ok(Ok(_)) => Ok(Read::Bytes),
-            Ok(Err(_)) => Ok(Read::Broken),
+        let wait = LongWait::new(deadline);
+        let (client, mut watch) = (sink.socket(), Watch::default());
+        let read = poll_fn(|context| match pin!(source.fill_at(&pace, &cx.worker.buffers)).poll(context) {
+            Poll::Ready(read) => Poll::Ready(Ok(read)),
+            Poll::Pending if !wait.is_long() => Poll::Pending,
+            Poll::Pending => progress.guard.poll_left(client, &mut watch, context).map(Err),
+        });
+        let late = || pace.late().min(instance.expires()).min(progress.abandoned());
+        match deadline.looking(|| wait.look(pace.every()), late, read).await {
+            Ok(Err(left)) => Err(left.into()),
+            Ok(Ok(Ok(0))) => Ok(Read::Closed),
+            Ok(Ok(Ok(_))) => Ok(Read::Bytes),
+            Ok(Ok(Err(_))) => Ok(Read::Broken),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
+            Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
         }
     }
@@ -176,6 +192,9 @@ impl Down<'_> {
             }
             _ => {
                 **body = BodyReader::new(head.body, limits.bytes);
+                if head.asks_for_connection_login() {
+                    self.progress.asked_for_login();
+                }
                 let whole = self.progress.sent().is_whole();
                 Judged::Final(begin(&head, self.side, whole && !self.cx.worker.is_draining(), &mut self.sink))
             }
@@ -194,6 +213,9 @@ impl Down<'_> {
                 moved = self.more(&mut head).await?;
             }
             self.pass_on(Answer::Begun(head.status)).await?;
+            if moved == Moved::Done && self.progress.is_abandoned() {
+                return Ok(Answered::Abandoned { keep_instance: head.keep_instance });
+            }
             if moved == Moved::Done {
                 return Ok(Answered::Complete { keep_client: head.keep_client, keep_instance: head.keep_instance });
             }
@@ -216,18 +238,27 @@ impl Down<'_> {
         }
     }
 
-    /// Sends what is in the sink to the client.
+    /// Sends what is in the sink to the client, or throws it away when that left and its request is finished all the same.
     async fn pass_on(&mut self, answer: Answer) -> Result<(), Fault> {
         if self.sink.is_empty() {
             return Ok(());
         }
         self.progress.set_answer(answer);
+        if self.progress.is_abandoned() {
+            self.sink.throw_away();
+            return Ok(());
+        }
         // A client that reads slowly leaves the instance's bytes in the kernel, not here.
         self.source.release(&self.cx.worker.buffers);
         let (instance, deadline) = (self.instance, self.cx.deadline);
         let limits = (self.cx.globals.config.timeouts.client, || instance.expires());
-        let (count, sent) = self.sink.flush(deadline, limits).await;
+        let flush = self.sink.flush(deadline, limits);
+        let (count, sent) = self.progress.guard.unless_told(pin!(flush)).await?;
         Meter::of(instance.live).down(count);
+        if sent.is_err() && self.plan.live.service.finishes_abandoned() && answer != Answer::Begun(101) {
+            self.progress.abandon(deadline.after(self.plan.live.service.timeouts.tunnel));
+            return Ok(());
+        }
         let removed = sent.is_err() && instance.expires() <= deadline.now();
         sent.map_err(|_| if removed { Fault::Removed } else { Fault::ClientGone })
     }

@@ -13,7 +13,7 @@ use crate::net::send::send;
 pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, whole: bool) -> After {
     cx.record.fault = Some(fault);
     let Some(status) = fault.facts().status else {
-        return After::Reset;
+        return After::cut_by(fault);
     };
     let globals = std::rc::Rc::clone(&cx.globals);
     let own = globals.config.errors.iter().find(|(of, _)| *of == status);

@@ -44,7 +44,9 @@ use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
 use crate::net::buffer::{Input, Size};
 use crate::net::send::send;
-use crate::pool::checkout::{Checkout, Link, Reuse, checkout};
+use crate::net::stream::Stream;
+use crate::net::watch::Guard;
+use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::Tried;
 use crate::record::Meter;
 use crate::relay::{End, Relay};
@@ -53,6 +55,8 @@ use crate::relay::{End, Relay};
 enum Done {
     /// The whole response was sent. `reusable`: the instance's connection may take another request.
     Complete { after: After, reusable: bool },
+    /// The client left, and its request was finished all the same. `reusable`: as above.
+    Abandoned { reusable: bool },
     /// It became a tunnel, and that is over.
     Tunnel(End),
 }
@@ -76,11 +80,11 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
 
 /// Tries once, and once more when the first connection closed without a byte of an answer and nothing was lost by it.
 async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
-    let progress = Progress::new(whole);
+    let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
     let mut tried = Tried::default();
-    let mut want = plan.want(progress.sent());
+    let mut want = plan.want(progress.sent(), &progress.guard);
     loop {
-        let checked_out = checkout(&cx.worker.home, &plan.live, want, &mut tried, cx.deadline).await;
+        let checked_out = check_out(cx, plan, downstream, want, &mut tried).await;
         let repeated = cx.record.is_repeated();
         let mut checked_out = match checked_out {
             Ok(checked_out) => checked_out,
@@ -90,7 +94,7 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
             }
             Err(fault) => return refuse(cx, downstream, fault, progress.sent().is_whole()).await,
         };
-        progress.begin_attempt();
+        progress.begin_attempt(plan.login);
         let outcome = attempt(cx, plan, downstream, &mut checked_out, &progress).await;
         if let Err(fault) = outcome
             && !progress.is_answered()
@@ -110,8 +114,42 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
     }
 }
 
+/// Checks out an instance, for as long as the client is there: its own connection, if one is logged in for it. Rather than
+/// turn it away for want of a slot, a client that sends no more gives way, once.
+async fn check_out(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &Downstream<'_>,
+    want: Want<'_>,
+    tried: &mut Tried,
+) -> Result<Checkout, Fault> {
+    let Downstream::Http1(client) = downstream;
+    let (client, guard) = (client.stream.socket(), want.guard);
+    if let Some((login, index)) = cx.logins.take(&plan.live) {
+        // Boxed, as few requests have one.
+        return guard.during(client, Box::pin(login.checkout(&plan.live, index, guard, cx.deadline)).as_mut()).await;
+    }
+    let mut gave_way = false;
+    loop {
+        let checkout = pin!(checkout(&cx.worker.home, &plan.live, want, tried, cx.deadline));
+        match guard.during(client, checkout).await {
+            Err(Fault::Full) if !gave_way && make_way(cx, plan, guard) => {
+                gave_way = true;
+                // What is given up is free when that task has run.
+                tokio::task::yield_now().await;
+            }
+            checked_out => return checked_out,
+        }
+    }
+}
+
+/// Has another client of the service give its slot up, unless this one would be next.
+fn make_way(cx: &Cx<'_>, plan: &Plan, guard: &Guard<'_>) -> bool {
+    !guard.is_half_closed() && cx.worker.half_closed.end_oldest(Some(plan.live.room_id()))
+}
+
 /// Whether the request may be sent again after this fault.
-fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress) -> bool {
+fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress<'_>) -> bool {
     match fault.facts().repeat {
         Repeat::Unanswered => progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan),
         // A checkout goes on to the next instance by itself.
@@ -125,7 +163,7 @@ async fn conclude(
     downstream: &mut Downstream<'_>,
     checked_out: Checkout,
     outcome: Result<Done, Fault>,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> After {
     cx.record.instance = Some(Rc::clone(checked_out.instance()));
     if let Answer::Begun(status) = progress.answer() {
@@ -134,15 +172,22 @@ async fn conclude(
     match outcome {
         Ok(Done::Complete { after, reusable }) => {
             if reusable {
-                checked_out.keep(&cx.worker.home, cx.deadline.now());
+                keep(cx, checked_out, after, progress.is_login());
             }
             after
         }
         Ok(Done::Tunnel(End::Done)) => After::Close,
         Ok(Done::Tunnel(End::Broken)) => After::Reset,
+        Ok(Done::Abandoned { reusable }) => {
+            cx.record.fault = Some(Fault::ClientGone);
+            if reusable {
+                keep(cx, checked_out, After::Reset, progress.is_login());
+            }
+            After::Reset
+        }
         Err(fault) if progress.begun() => {
             cx.record.fault = Some(fault);
-            After::Reset
+            After::cut_by(fault)
         }
         Err(fault) => {
             // Our page may take its time with a client that does not read.
@@ -152,20 +197,28 @@ async fn conclude(
     }
 }
 
+/// Keeps the instance's connection: one that is logged in only for the same client, for as long as that stays.
+fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
+    match (login || checked_out.private, after) {
+        (false, _) => checked_out.keep(&cx.worker.home, cx.deadline.now()),
+        (true, After::Keep) => cx.logins.keep(checked_out.keep_private()),
+        (true, After::Close | After::Linger | After::Reset | After::Abort) => {}
+    }
+}
+
 /// One attempt on one connection.
 async fn attempt(
     cx: &Cx<'_>,
     plan: &mut Plan,
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
-    let server = plan.live.service.timeouts.server;
+    let Downstream::Http1(client) = &*downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
-    match send(cx.deadline, server, stream, &plan.held).await {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Fault::ServerTimeout),
-        // It may have answered before it closed: what it said is read below.
-        Ok(()) | Err(_) => {}
+    {
+        let sent = pin!(send_held(cx, plan, stream));
+        progress.guard.during(client.stream.socket(), sent).await?;
     }
     // It owes an answer from now on, however long it took to read.
     progress.set_moved(cx.deadline.now());
@@ -181,10 +234,22 @@ async fn attempt(
             let reusable = keep_instance && whole && input.unread().is_empty();
             Ok(Done::Complete { after: after(downstream, keep_client, whole), reusable })
         }
+        Ok(Answered::Abandoned { keep_instance }) => {
+            let whole = progress.sent().is_whole();
+            Ok(Done::Abandoned { reusable: keep_instance && whole && input.unread().is_empty() })
+        }
         Err(fault) => Err(fault),
     };
     input.discard(&cx.worker.buffers);
     done
+}
+
+/// Sends what is held. An instance that closes may have answered before: what it said is still to be read.
+async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), Fault> {
+    match send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::ServerTimeout),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// A client that asked for the close sends nothing more; any other may be about to.
@@ -204,7 +269,7 @@ async fn move_both(
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
     input: &mut Input,
-    progress: &Progress,
+    progress: &Progress<'_>,
 ) -> Result<Answered, Fault> {
     let mut body = BodyReader::new(BodyLength::None, 0);
     let (link, instance) = checked_out.parts();

@@ -3,14 +3,21 @@
 use std::cell::Cell;
 
 use super::decide::Sent;
+use crate::net::watch::Guard;
 
 /// How far request and response have come.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct Progress<'w> {
+    /// Looks after the client.
+    pub(crate) guard: Guard<'w>,
     sent: Cell<Sent>,
     answer: Cell<Answer>,
     /// When the request last moved, coarse time: an instance that still reads is not late with its answer.
     moved: Cell<u64>,
+    /// The connection to the instance is logged in for this client, or about to be.
+    login: Cell<bool>,
+    /// The client left, and the response is thrown away: until when, coarse time; `u64::MAX` while the client is there.
+    abandoned: Cell<u64>,
 }
 
 /// How far the response has come.
@@ -26,15 +33,24 @@ pub(crate) enum Answer {
     Begun(u16),
 }
 
-impl Progress {
-    pub(crate) fn new(whole: bool) -> Self {
+impl<'w> Progress<'w> {
+    pub(crate) fn new(whole: bool, guard: Guard<'w>) -> Self {
         let sent = Cell::new(Sent::Held { whole });
-        Self { sent, answer: Cell::new(Answer::Awaited), moved: Cell::new(0) }
+        Self {
+            guard,
+            sent,
+            answer: Cell::new(Answer::Awaited),
+            moved: Cell::new(0),
+            login: Cell::new(false),
+            abandoned: Cell::new(u64::MAX),
+        }
     }
 
     /// Begins anew on another connection: nothing came from it yet.
-    pub(crate) fn begin_attempt(&self) {
+    /// `login`: the request brings a login that holds for that connection.
+    pub(crate) fn begin_attempt(&self, login: bool) {
         self.answer.set(Answer::Awaited);
+        self.login.set(login);
     }
 
     pub(crate) fn sent(&self) -> Sent {
@@ -62,6 +78,31 @@ impl Progress {
 
     pub(crate) fn set_answer(&self, answer: Answer) {
         self.answer.set(answer);
+    }
+
+    /// The instance asked for a login that holds for its connection.
+    pub(crate) fn asked_for_login(&self) {
+        self.login.set(true);
+    }
+
+    /// Whether the connection to the instance is logged in for this client, or about to be.
+    pub(crate) fn is_login(&self) -> bool {
+        self.login.get()
+    }
+
+    /// The client left: the response is thrown away, until then, coarse time.
+    pub(crate) fn abandon(&self, until: u64) {
+        self.abandoned.set(until);
+    }
+
+    /// Until when the response is thrown away, coarse time; `u64::MAX` while the client is there.
+    pub(crate) fn abandoned(&self) -> u64 {
+        self.abandoned.get()
+    }
+
+    /// Whether the client left, and the response is thrown away.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.get() < u64::MAX
     }
 
     /// Whether the final response has begun.

@@ -19,7 +19,7 @@ use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
 use crate::net::send::send_until;
-use crate::net::stream::{ReadHalf, WriteHalf};
+use crate::net::stream::{ReadHalf, Socket, WriteHalf};
 use crate::pool::checkout::Link;
 
 /// How much is taken before it is sent on, bytes.
@@ -126,6 +126,18 @@ impl Sink<'_> {
         if output.capacity() == 0 {
             *output = buffers.take(*size);
         }
+    }
+
+    /// The socket, to see what happens on it.
+    pub(crate) fn socket(&self) -> Socket<'_> {
+        let Self::Http1 { to, .. } = self;
+        to.socket()
+    }
+
+    /// Forgets what was not sent.
+    pub(crate) fn throw_away(&mut self) {
+        let Self::Http1 { output, .. } = self;
+        output.clear();
     }
 
     /// Whether everything was sent.

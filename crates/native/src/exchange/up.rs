@@ -19,7 +19,7 @@ pub(crate) struct Up<'a> {
     pub(crate) meter: Meter<'a>,
     /// Its own: the response waits at the same time.
     pub(crate) deadline: &'a Deadline,
-    pub(crate) progress: &'a Progress,
+    pub(crate) progress: &'a Progress<'a>,
     pub(crate) source: Source<'a>,
     pub(crate) sink: Sink<'a>,
     /// A read left the body incomplete, and that was acknowledged at once.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pointsman_wire::{BodyLength, BodyReader, RequestHead, Version};
 use tokio::io::AsyncWriteExt as _;
 
+use crate::fault::Fault;
 use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::send::settle;
@@ -56,6 +57,15 @@ pub(crate) enum After {
     Linger,
     /// It is over in the middle of an answer: the client gets what was written, and must see that it is incomplete.
     Reset,
+    /// The same, and its place is needed at once.
+    Abort,
+}
+
+impl After {
+    /// After a fault that the client is not told of, or in the middle of an answer.
+    pub(crate) fn cut_by(fault: Fault) -> Self {
+        if fault == Fault::GaveWay { Self::Abort } else { Self::Reset }
+    }
 }
 
 impl Client {
@@ -81,6 +91,7 @@ impl Client {
                 Box::pin(settle(deadline, &self.stream, is_evicted)).await;
                 self.stream.reset_on_close();
             }
+            After::Abort => self.stream.reset_on_close(),
         }
     }
 

@@ -184,7 +184,7 @@ impl Deadline {
     /// # Errors
     /// [`Elapsed`] when the work was not done in time.
     pub(crate) async fn watched<F: Future>(&self, at: impl Fn() -> u64, work: F) -> Result<F::Output, Elapsed> {
-        self.looking(LOOK_AGAIN, at, work).await
+        self.looking(|| LOOK_AGAIN, at, work).await
     }
 
     /// Runs the work until a coarse time that may change while it waits, and polls it at least every `look`
@@ -194,14 +194,14 @@ impl Deadline {
     /// [`Elapsed`] when the work was not done in time.
     pub(crate) async fn looking<F: Future>(
         &self,
-        look: u64,
+        look: impl Fn() -> u64,
         at: impl Fn() -> u64,
         work: F,
     ) -> Result<F::Output, Elapsed> {
         let mut work = pin!(work);
         let outcome = poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.arm(look, at(), context).map(Err),
+            Poll::Pending => self.arm(look(), at(), context).map(Err),
         })
         .await;
         self.disarm();

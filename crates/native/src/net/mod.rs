@@ -7,6 +7,7 @@
 //! | `deadline` | coarse deadlines for thousands of waiting tasks |
 //! | `pace` | whether the other side makes progress |
 //! | `send` | sending for as long as there is progress |
+//! | `watch` | whether a client is still there |
 //! | `peer` | the client at the other end |
 
 pub(crate) mod buffer;
@@ -15,3 +16,4 @@ pub(crate) mod pace;
 pub(crate) mod peer;
 pub(crate) mod send;
 pub(crate) mod stream;
+pub(crate) mod watch;

@@ -51,7 +51,7 @@ async fn send_all<W: AsyncWrite + Unpin + Written>(
 ) -> io::Result<()> {
     let moved = Cell::new(deadline.now());
     let pace = Pace::new(deadline, &moved, limit);
-    let sent = deadline.looking(pace.every(), || pace.late().min(ends()), send_moving(to, bytes, &pace)).await;
+    let sent = deadline.looking(|| pace.every(), || pace.late().min(ends()), send_moving(to, bytes, &pace)).await;
     sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
@@ -95,5 +95,5 @@ pub(crate) async fn settle(deadline: &Deadline, connection: &Stream, is_evicted:
     let settled = poll_fn(|_| if waiting() { Poll::Pending } else { Poll::Ready(()) });
     let until = deadline.after(SETTLE);
     // What has not arrived by then is lost.
-    let _ = deadline.looking(millis(TICK), || until, settled).await;
+    let _ = deadline.looking(|| millis(TICK), || until, settled).await;
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use pointsman_engine::sys::unacknowledged;
@@ -41,6 +41,14 @@ impl Stream {
         }
     }
 
+    /// The socket, to see what happens on it.
+    pub(crate) fn socket(&self) -> Socket<'_> {
+        match self {
+            Self::Tcp(stream) => Socket::Tcp(stream),
+            Self::Unix(stream) => Socket::Unix(stream),
+        }
+    }
+
     /// Makes the coming close a reset, so that a stream cut short does not look complete.
     pub(crate) fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
@@ -55,11 +63,15 @@ impl Stream {
 
     /// Whether bytes that were written may still arrive: not after the other side broke the connection.
     pub(crate) fn is_settling(&self) -> bool {
-        let open = match self {
+        self.is_open() && self.unacknowledged() > 0
+    }
+
+    /// Whether the other side has not broken the connection.
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
             Self::Tcp(stream) => stream.peer_addr().is_ok(),
             Self::Unix(stream) => stream.peer_addr().is_ok(),
-        };
-        open && self.unacknowledged() > 0
+        }
     }
 
     /// Whether an idle connection may be used again: open, and nothing was sent unasked. No system call when
@@ -167,6 +179,16 @@ pub(crate) enum WriteHalf<'a> {
     Unix(unix::WriteHalf<'a>),
 }
 
+impl WriteHalf<'_> {
+    /// The socket, to see what happens on it.
+    pub(crate) fn socket(&self) -> Socket<'_> {
+        match self {
+            Self::Tcp(half) => Socket::Tcp(half.as_ref()),
+            Self::Unix(half) => Socket::Unix(half.as_ref()),
+        }
+    }
+}
+
 impl AsyncWrite for WriteHalf<'_> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
@@ -192,6 +214,36 @@ impl Written for WriteHalf<'_> {
         match self {
             Self::Tcp(half) => unacknowledged(half.as_ref()),
             Self::Unix(half) => unacknowledged(half.as_ref()),
+        }
+    }
+}
+
+/// A connection of which only is seen what happens on it. Reads and sends nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Socket<'a> {
+    /// TCP.
+    Tcp(&'a TcpStream),
+    /// A Unix socket.
+    Unix(&'a UnixStream),
+}
+
+impl Socket<'_> {
+    /// Whether something happened since the last read; if not, the task is woken when it does.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    /// Waits for any of these, and says what there is.
+    ///
+    /// # Errors
+    /// Only when the runtime ends.
+    pub(crate) async fn ready(self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
+use crate::net::watch::Guard;
 
 /// How many instances a request may try.
 const TRIES: u32 = 4;
@@ -44,6 +45,8 @@ pub(crate) struct Checkout {
     pub(crate) reused: bool,
     /// How many requests the instance had answered then.
     answers: u32,
+    /// It is logged in for this client.
+    pub(crate) private: bool,
 }
 
 /// A connection to an instance.
@@ -89,7 +92,7 @@ impl Drop for Hold {
 impl Checkout {
     fn new(hold: Hold, (stream, way): Connected, reused: bool) -> Self {
         let answers = hold.instance.answers.get();
-        Self { hold, link: Link::Http1(stream), way, reused, answers }
+        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false }
     }
 
     /// The connection and the instance.
@@ -143,11 +146,13 @@ fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, now: u64) {
 
 /// What a checkout is for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Want {
+pub(crate) struct Want<'g> {
     /// What hashing balances go by.
     pub(crate) key: Option<u64>,
     /// Which connections may be reused.
     pub(crate) reuse: Reuse,
+    /// Looks after the client: one that sends no more goes behind the others in the queue.
+    pub(crate) guard: &'g Guard<'g>,
 }
 
 /// Which idle connections will do.
@@ -168,13 +173,13 @@ pub(crate) enum Reuse {
 pub(crate) async fn checkout(
     home: &Home,
     live: &Rc<ServiceLive>,
-    want: Want,
+    want: Want<'_>,
     tried: &mut Tried,
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
     let mut last = Fault::NoInstance;
     while tried.count() < TRIES {
-        let Some(hold) = hold(home, live, want.key, *tried, deadline).await? else { break };
+        let Some(hold) = hold(home, live, want, *tried, deadline).await? else { break };
         tried.returning = true;
         let instance = hold.instance.id;
         match with_connection(home, hold, want.reuse, deadline).await {
@@ -258,29 +263,64 @@ fn connect_failed(hold: &Hold, fault: Fault, now: u64) {
 async fn hold(
     home: &Home,
     live: &Rc<ServiceLive>,
-    key: Option<u64>,
+    want: Want<'_>,
     tried: Tried,
     deadline: &Deadline,
 ) -> Result<Option<Hold>, Fault> {
-    let look = || look(home, live, key, tried, deadline.now());
-    if !live.room().has_queue() {
-        match look() {
-            Look::One(hold) => return Ok(Some(hold)),
-            Look::None => return Ok(None),
-            Look::Full => {}
+    let turns = Turns { live, guard: want.guard, tried, passes: tried.count() > 0 };
+    in_turn(&turns, deadline, || look(home, live, want.key, tried, deadline.now())).await
+}
+
+/// How a request queues.
+struct Turns<'a> {
+    live: &'a ServiceLive,
+    guard: &'a Guard<'a>,
+    tried: Tried,
+    /// What is free may be what it may not use.
+    passes: bool,
+}
+
+/// Looks at once if nobody waits, or else whenever it is its turn. A client that sends no more goes behind the others.
+async fn in_turn(turns: &Turns<'_>, deadline: &Deadline, look: impl Fn() -> Look) -> Result<Option<Hold>, Fault> {
+    let room = turns.live.room();
+    if !room.has_queue()
+        && let Some(found) = look().found()
+    {
+        return Ok(found);
+    }
+    let end = deadline.after(turns.live.service.timeouts.connect);
+    loop {
+        let place = room.enter(turns.rank()).ok_or(Fault::Full)?;
+        let found = turns.guard.until_half_closed(turns.wait(&place, end, deadline, &look)).await;
+        if let Some(found) = found {
+            return found;
         }
     }
-    let rank = if tried.returning { Rank::Returning } else { Rank::New };
-    let place = live.room().enter(rank).ok_or(Fault::Full)?;
-    let end = deadline.after(live.service.timeouts.connect);
-    loop {
-        turn(live, &place, end, deadline).await?;
-        match look() {
-            Look::One(hold) => return Ok(Some(hold)),
-            Look::None => return Ok(None),
-            // What is free may be what this request has tried.
-            Look::Full if tried.count() > 0 || live.is_superseded() => place.pass(),
-            Look::Full => {}
+}
+
+impl Turns<'_> {
+    fn rank(&self) -> Rank {
+        match (self.guard.is_half_closed(), self.tried.returning) {
+            (true, _) => Rank::HalfClosed,
+            (false, true) => Rank::Returning,
+            (false, false) => Rank::New,
+        }
+    }
+
+    async fn wait(
+        &self,
+        place: &Place<'_>,
+        end: u64,
+        deadline: &Deadline,
+        look: impl Fn() -> Look,
+    ) -> Result<Option<Hold>, Fault> {
+        loop {
+            turn(self.live, place, end, deadline).await?;
+            match look().found() {
+                Some(found) => return Ok(found),
+                None if self.passes || self.live.is_superseded() => place.pass(),
+                None => {}
+            }
         }
     }
 }
@@ -303,6 +343,17 @@ enum Look {
     One(Hold),
     Full,
     None,
+}
+
+impl Look {
+    /// What there is to do but to wait: work with an instance, or none.
+    fn found(self) -> Option<Option<Hold>> {
+        match self {
+            Self::One(hold) => Some(Some(hold)),
+            Self::None => Some(None),
+            Self::Full => None,
+        }
+    }
 }
 
 /// Picks among the instances of the newest table, or else of the request's own.
@@ -329,4 +380,51 @@ fn look_among(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Trie
         }
     }
     Look::Full
+}
+
+/// A connection that is logged in for one client and serves no other. Idle: its instance does not count as at work.
+#[derive(Debug)]
+pub(crate) struct Private {
+    instance: Rc<InstanceLive>,
+    stream: Stream,
+    way: Rc<Way>,
+}
+
+impl Checkout {
+    /// Ends the work and keeps the connection for the next request of the same client.
+    pub(crate) fn keep_private(self) -> Private {
+        let Self { hold, link: Link::Http1(stream), way, .. } = self;
+        Private { instance: Rc::clone(&hold.instance), stream, way }
+    }
+}
+
+impl Private {
+    /// Its instance's place in a service. `None`: it is not of this service, or takes no new work.
+    pub(crate) fn index(&self, live: &ServiceLive) -> Option<usize> {
+        let index = live.instances.iter().position(|instance| Rc::ptr_eq(instance, &self.instance))?;
+        (live.service.instances[index].takes_work() && self.way.is_current()).then_some(index)
+    }
+
+    /// Whether it is still open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stream.is_quiet()
+    }
+
+    /// Checks its instance out again, after waiting while that is at its `maxconn`.
+    ///
+    /// # Errors
+    /// [`Fault::Full`].
+    pub(crate) async fn checkout(
+        self,
+        live: &Rc<ServiceLive>,
+        index: usize,
+        guard: &Guard<'_>,
+        deadline: &Deadline,
+    ) -> Result<Checkout, Fault> {
+        let turns = Turns { live, guard, tried: Tried::default(), passes: true };
+        let look = || Hold::take(live, index).map_or(Look::Full, Look::One);
+        // It looks for this instance alone, so there is one.
+        let hold = in_turn(&turns, deadline, look).await?.ok_or(Fault::NoInstance)?;
+        Ok(Checkout { private: true, ..Checkout::new(hold, (self.stream, self.way), true) })
+    }
 }

@@ -10,6 +10,7 @@
 //! | `pick` | which instance |
 //! | `connect` | a new connection |
 //! | `checkout` | an instance with a connection to it, for one request |
+//! | `logins` | connections that are logged in for one client |
 //! | `bench` | picking without an engine, for the bench |
 
 pub(crate) mod bench;
@@ -17,6 +18,7 @@ pub(crate) mod candidates;
 pub(crate) mod checkout;
 pub(crate) mod connect;
 pub(crate) mod connections;
+pub(crate) mod logins;
 pub(crate) mod pick;
 mod turns;
 pub(crate) mod via;

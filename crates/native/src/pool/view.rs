@@ -275,6 +275,11 @@ impl ServiceLive {
         &self.shared.unserved[self.worker]
     }
 
+    /// The service's room as a number, to tell it from others.
+    pub(crate) fn room_id(&self) -> usize {
+        Arc::as_ptr(&self.shared.room).addr()
+    }
+
     /// Where requests wait while all instances are at their `maxconn`.
     pub(crate) fn room(&self) -> &Room {
         &self.shared.room
@@ -359,6 +364,11 @@ impl InstanceLive {
 impl Way {
     fn new(via: Via, home: &Home) -> Rc<Self> {
         Rc::new(Self { pool: home.pools.join(via), expires: Cell::new(u64::MAX) })
+    }
+
+    /// Whether the table still leads there.
+    pub(crate) fn is_current(&self) -> bool {
+        self.expires.get() == u64::MAX
     }
 
     fn retire(&self, home: &Home, expires: u64) {

@@ -91,6 +91,11 @@ fn tunnels() {
 }
 
 #[test]
+fn logins_of_connections() {
+    check("logins");
+}
+
+#[test]
 fn tcp_services() {
     check("tcp");
 }

@@ -243,7 +243,7 @@ impl World {
             let view = self.worker.view();
             let live = self.worker.service(&view, view.table.tcp()[0].1).unwrap();
             self.start(Box::pin(tcp::serve(counted, stream, CLIENT, live)));
-        } else if self.worker.excess() > 0 {
+        } else if self.worker.excess() > 0 && !self.worker.make_room() {
             self.start(Box::pin(serve::turn_away(counted, stream, CLIENT)));
         } else {
             self.start(Box::pin(serve::serve(counted, stream, CLIENT)));

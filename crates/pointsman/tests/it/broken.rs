@@ -22,6 +22,7 @@ const ROWS: &[Row] = &[
     ("match", "some", "bad_value"),
     ("default", "perhaps", "bad_value"),
     ("keep_virtual_path", "perhaps", "bad_value"),
+    ("abort", "perhaps", "bad_value"),
     ("balance", "fastest", "bad_value"),
     ("timeout/server", "soon", "bad_value"),
     ("scheme", "gopher", "bad_value"),

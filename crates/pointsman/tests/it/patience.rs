@@ -44,8 +44,8 @@ fn an_early_answer_reaches_a_client_that_reads_when_it_has_sent_everything() {
 
 /// The reader's pace: as much, so often, and for so long.
 const SIP: usize = 64 * 1024;
-const SIPS: u32 = 20;
-const SLOW: Duration = Duration::from_secs(4);
+const SIPS: u32 = 30;
+const SLOW: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_client_that_reads_slowly_and_steadily_gets_everything() {
@@ -53,7 +53,7 @@ fn a_client_that_reads_slowly_and_steadily_gets_everything() {
         return;
     }
     let backend = Backend::naming("one");
-    let (_site, running) = serving(&backend.instance(), &[("config/timeout/client", "1s")]);
+    let (_site, running) = serving(&backend.instance(), &[("config/timeout/client", "2s")]);
     let mut connection = running.connect();
     connection.send("GET /bytes/30000000 HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
     connection.read_head().expect("a head");
@@ -69,7 +69,7 @@ fn a_client_of_a_tcp_service_that_reads_slowly_and_steadily_gets_everything() {
     let site = Site::with(&[("tcp-services/t/one", &echo_tcp("").to_string())]);
     let port = crate::harness::free_port();
     site.put("tcp-services/t/port", port.to_string());
-    site.put("tcp-services/t/timeout/tunnel", "1s");
+    site.put("tcp-services/t/timeout/tunnel", "2s");
     let running = Pointsman::serving(&site);
     crate::harness::wait("the port", || Connection::try_open((Ipv4Addr::LOCALHOST, port).into()).is_ok());
     let mut connection = Connection::open((Ipv4Addr::LOCALHOST, port).into());
@@ -95,7 +95,7 @@ fn an_instance_that_reads_slowly_and_steadily_gets_everything() {
         io::copy(&mut (&stream).take(30_000_000 - (SIP as u64) * u64::from(SIPS)), &mut io::sink())?;
         io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     });
-    let (_site, running) = serving(&instance, &[("services/a/timeout/server", "1s")]);
+    let (_site, running) = serving(&instance, &[("services/a/timeout/server", "2s")]);
     let mut connection = running.connect();
     connection.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 30000000\r\n\r\n").expect("open");
     for _ in 0..30 {

@@ -16,6 +16,9 @@ impl Scene {
     fn new() -> Self {
         let backend = Backend::naming("one");
         let site = Site::with(&[("services/a/default", "true"), ("services/a/one", &backend.instance())]);
+        if engine().differs("half-closed") {
+            site.put("services/a/abort", "false");
+        }
         let mut scene = Self { running: Pointsman::serving(&site), backend, probe: 0, site };
         scene.probe();
         scene.probe = scene.backend.bytes();

@@ -52,6 +52,7 @@ fn bad_values() {
         ("match", "both", "expected all or any"),
         ("default", "yes", "expected true or false"),
         ("keep_virtual_path", "1", "expected true or false"),
+        ("abort", "never", "expected true or false"),
         ("port", "0", "expected a port"),
         ("balance", "fastest", "expected roundrobin, static-rr"),
         ("dns", "a b", "expected a host name, or srv:"),

@@ -9,6 +9,7 @@
 //!
 //! Nobody is skipped: a slot that was given back calls the first in the queue, and who finds others waiting queues behind
 //! them. A request that was at work before, and lost its instance, goes before those that never were: it came before them.
+//! One whose client sends no more goes behind all others.
 
 #![expect(clippy::disallowed_types, reason = "locked only while requests queue, never by one that finds room")]
 
@@ -46,13 +47,15 @@ struct Ticket {
     number: u64,
 }
 
-/// Whether a request was at work before.
+/// Who goes before whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// It was, and lost its instance: it came before all that never were.
+    /// The request was at work before, and lost its instance: it came before all that never were.
     Returning,
     /// It was not.
     New,
+    /// Its client sends no more, and may have left: it gives way to all others.
+    HalfClosed,
 }
 
 #[derive(Debug)]

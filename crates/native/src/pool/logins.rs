@@ -1,0 +1,33 @@
+//! Connections to instances that are logged in for one client (NTLM, Negotiate). They belong to its connection and end with
+//! it: they are in no pool, so that no other client is let in by that login. Opens none.
+
+use std::cell::RefCell;
+
+use super::checkout::Private;
+use super::view::ServiceLive;
+
+/// How many a client may have, to as many services.
+const MOST: usize = 4;
+
+/// The connections that are logged in for a client, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Logins(RefCell<Vec<Private>>);
+
+impl Logins {
+    /// The one to this service, with the place of its instance, if it is still open.
+    pub(crate) fn take(&self, live: &ServiceLive) -> Option<(Private, usize)> {
+        let mut all = self.0.borrow_mut();
+        let (place, index) = all.iter().enumerate().find_map(|(place, one)| Some((place, one.index(live)?)))?;
+        let one = all.remove(place);
+        one.is_open().then_some((one, index))
+    }
+
+    /// Keeps one for the client's next request.
+    pub(crate) fn keep(&self, one: Private) {
+        let mut all = self.0.borrow_mut();
+        if all.len() == MOST {
+            all.remove(0);
+        }
+        all.push(one);
+    }
+}
