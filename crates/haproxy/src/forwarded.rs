@@ -9,15 +9,39 @@ use pointsman_table::{Config, Proxies};
 const HOPS: usize = 10;
 /// Words in a line: HAProxy takes 64.
 const WORDS: usize = 32;
-/// The request's own address, found by [`rules`]; balances go by it.
+/// The request's own address, found by the rules of [`client`]; balances go by it.
 pub(crate) const CLIENT: &str = "txn.client";
 
-/// The rules of a frontend that speaks `proto`.
+/// The rules that set [`CLIENT`] and `txn.scheme`, which backends read; none if nobody is trusted.
+pub(crate) fn client(trusted: &Proxies) -> String {
+    if trusted.is_empty() {
+        return String::new();
+    }
+    let mut text = acl("trusted_peer", "src", trusted) + &acl("trusted_hop", &format!("var({CLIENT})"), trusted);
+    text.push_str(&format!(
+        "    http-request set-var({CLIENT}) src
+    http-request set-var({CLIENT}) req.hdr_ip(x-real-ip,-1) if trusted_peer !{{ req.hdr_cnt(x-forwarded-for) gt 0 }} !{{ req.hdr_cnt(forwarded) gt 0 }}
+    http-request set-var(txn.scheme) req.fhdr(x-forwarded-proto),lower if trusted_peer
+    http-request set-var(txn.hop) int(0)
+"
+    ));
+    for hop in 1..=HOPS {
+        let before = hop - 1;
+        let next = format!("req.hdr_ip(x-forwarded-for,-{hop})");
+        text.push_str(&format!(
+            "    http-request set-var(txn.hop) int({hop}) if {{ var(txn.hop) -m int {before} }} trusted_hop {{ {next} -m found }}
+    http-request set-var({CLIENT}) {next} if {{ var(txn.hop) -m int {hop} }}
+"
+        ));
+    }
+    text
+}
+
+/// The rules of a frontend that speaks `proto`. Those of [`client`] stand before them.
 pub(crate) fn rules(proto: &str, config: &Config) -> String {
-    let trusted = &config.trusted_proxies;
-    let mut text = match trusted.is_empty() {
+    let mut text = match config.trusted_proxies.is_empty() {
         true => passing(),
-        false => believing(trusted),
+        false => believing(),
     };
     // A value that passed stays.
     writeln!(
@@ -38,29 +62,14 @@ fn passing() -> String {
     )
 }
 
-fn believing(trusted: &Proxies) -> String {
-    let mut text = acl("trusted_peer", "src", trusted) + &acl("trusted_hop", &format!("var({CLIENT})"), trusted);
-    text.push_str(&format!(
+fn believing() -> String {
+    format!(
         "    http-request del-header '^(x-real-ip|forwarded)$' -m reg unless trusted_peer
     http-request del-header '{EXTENSIONS}' -m reg unless trusted_peer
-    http-request set-var({CLIENT}) src
-    http-request set-var({CLIENT}) req.hdr_ip(x-real-ip,-1) if trusted_peer !{{ req.hdr_cnt(x-forwarded-for) gt 0 }} !{{ req.hdr_cnt(forwarded) gt 0 }}
     http-request add-header Forwarded for=%[src] if {{ req.hdr_cnt(forwarded) gt 0 }} {{ src 0.0.0.0/0 }}
     http-request add-header Forwarded 'for=\"[%[src]]\"' if {{ req.hdr_cnt(forwarded) gt 0 }} !{{ src 0.0.0.0/0 }}
-    http-request set-var(txn.scheme) req.fhdr(x-forwarded-proto),lower if trusted_peer
-    http-request set-var(txn.hop) int(0)
 "
-    ));
-    for hop in 1..=HOPS {
-        let before = hop - 1;
-        let next = format!("req.hdr_ip(x-forwarded-for,-{hop})");
-        text.push_str(&format!(
-            "    http-request set-var(txn.hop) int({hop}) if {{ var(txn.hop) -m int {before} }} trusted_hop {{ {next} -m found }}
-    http-request set-var({CLIENT}) {next} if {{ var(txn.hop) -m int {hop} }}
-"
-        ));
-    }
-    text
+    )
 }
 
 /// Every `X-Forwarded-*` but `X-Forwarded-For`.

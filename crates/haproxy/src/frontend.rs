@@ -65,13 +65,14 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
     http-request set-uri %[pathq] if !origin_form {{ path_beg / }}
     http-request set-uri * if !origin_form METH_OPTIONS
     http-request set-uri / if !origin_form
-{health}{loops}    # the request's host and target lead to a route: backend|bytes to cut off|priority
+{health}{loops}{client}    # the request's host and target lead to a route: backend|bytes to cut off|priority
 {rules}    http-request return status 503 errorfiles {PAGES} unless {{ var(txn.route) -m found }}
 ",
         unavailable = path(&page(503)),
         strict = strict::requests(config, version),
         idle = if closes_with_a_response(version) { IDLE_CLOSE } else { "" },
         loops = loop_rule(),
+        client = forwarded::client(&config.trusted_proxies),
         rules = routing::rules(&Steps::of(maps), FOLDER),
     )
 }

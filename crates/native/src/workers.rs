@@ -94,8 +94,9 @@ impl Workers {
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
         self.table = table;
-        let new = self.table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !self.open.contains(bind)).collect();
-        let opened = self.open_ports(new);
+        let wanted = self.table.tcp().iter().map(|(bind, _)| *bind);
+        let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();
+        let opened = self.open_ports(to_open);
         self.hand_out(opened);
         self.accept_http();
     }
@@ -104,13 +105,18 @@ impl Workers {
         !self.closed.is_empty()
     }
 
-    /// Tries the ports again that could not be opened, except those where an instance listens or may come back.
+    /// Tries the ports again that could not be opened, except those that are left alone.
     pub(crate) fn retry(&mut self) {
-        let closed = self.closed.keys().copied().filter(|bind| !self.table.leads_to(*bind)).collect();
+        let closed = self.closed.keys().copied().filter(|bind| !self.is_left_alone(*bind)).collect();
         let opened = self.open_ports(closed);
         if opened.iter().any(|sockets| !sockets.is_empty()) {
             self.hand_out(opened);
         }
+    }
+
+    /// Whether an instance listened there when we tried to: it may only be away for a moment.
+    fn is_left_alone(&self, bind: Bind) -> bool {
+        self.closed.contains_key(&bind) && self.table.leads_to(bind)
     }
 
     /// Opens ports: for each worker, its sockets.

@@ -79,7 +79,7 @@ impl<'a> Match<'a> {
 
     /// The least of several with the same rule goes first.
     fn contender(&self) -> (bool, u32) {
-        (self.service.instances.is_empty(), self.found.leaf.service)
+        (self.service.is_empty(), self.found.leaf.service)
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Numbered<'a> {
 impl<'a> Numbered<'a> {
     /// `None` for a TCP service.
     pub(crate) fn new(number: u32, service: &'a Service) -> Option<Self> {
-        Some(Self { number, entry: service.http()?, is_empty: service.instances.is_empty() })
+        Some(Self { number, entry: service.http()?, is_empty: service.is_empty() })
     }
 }
 

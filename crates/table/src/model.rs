@@ -35,7 +35,7 @@ pub struct Service {
     pub timeouts: ServiceTimeouts,
     /// What is done with its requests; `None` in most services.
     pub policy: Option<Arc<Policy>>,
-    /// More instances, from a name.
+    /// More instances, from a name. Only in tables for an engine that honours it.
     pub dns: Option<Dns>,
     /// How its instances are checked.
     pub health_check: HealthCheck,
@@ -45,6 +45,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether nothing can serve it: it has no instances, and no name that they come from.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.dns.is_none()
+    }
+
     /// Its rules, when it is an HTTP service.
     pub fn http(&self) -> Option<&HttpEntry> {
         match &self.entry {

@@ -172,7 +172,13 @@ fn held_by(bind: Bind, holder: &Claim<'_>) -> String {
 
 /// Whether one machine cannot listen on both addresses with the same port.
 fn overlaps(a: IpAddr, b: IpAddr) -> bool {
-    a == b || a.is_unspecified() || b.is_unspecified()
+    a == b || stands_for(a, b) || stands_for(b, a)
+}
+
+/// Whether the first is the wildcard address and takes what is sent to the second: `0.0.0.0` takes IPv4 only, `::` both
+/// (ipv6(7), `net.ipv6.bindv6only`: we leave it at its default).
+fn stands_for(any: IpAddr, address: IpAddr) -> bool {
+    any.is_unspecified() && (any.is_ipv6() || address.to_canonical().is_ipv4())
 }
 
 /// Every address that we really listen on.
@@ -234,9 +240,9 @@ impl Listening {
 
     fn reaches(&self, address: IpAddr, ours: IpAddr) -> bool {
         address == ours
-            || (ours.is_unspecified() && self.is_local(address))
+            || (stands_for(ours, address) && self.is_local(address))
             // Connecting to the unspecified address reaches loopback.
-            || (address.is_unspecified() && ours.is_loopback())
+            || (address.is_unspecified() && ours.is_loopback() && address.is_ipv4() == ours.is_ipv4())
     }
 
     fn is_local(&self, address: IpAddr) -> bool {

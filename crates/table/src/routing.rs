@@ -93,15 +93,14 @@ impl WebRouting {
         Self { index: Arc::new(index), clashes }
     }
 
-    /// Whether a service that shares a rule with another got its first instance or lost its last. The services and
+    /// Whether a service that shares a rule with another became empty or is so no more. The services and
     /// their rules are the same in both tables.
     fn is_touched_by(&self, forms: &[Arc<Form>], old_forms: &[Arc<Form>]) -> bool {
         if self.index.rivals.is_empty() {
             return false;
         }
         let pairs = (0..).zip(served_http(forms).zip(served_http(old_forms)));
-        let flipped =
-            pairs.filter(|(_, ((_, now), (_, before)))| now.instances.is_empty() != before.instances.is_empty());
+        let flipped = pairs.filter(|(_, ((_, now), (_, before)))| now.is_empty() != before.is_empty());
         { flipped }.any(|(number, _)| self.index.rivals.binary_search(&number).is_ok())
     }
 }
@@ -130,7 +129,7 @@ fn claim<'a>(draft: &'a Draft<'_>) -> Claim<'a> {
         name: draft.name,
         binds: entry.map(|entry| &*entry.binds).unwrap_or_default(),
         sni: entry.map(|entry| &*entry.sni).unwrap_or_default(),
-        is_empty: !draft.has_instances(),
+        is_empty: !draft.has_instances() && draft.settings().is_none_or(|settings| settings.dns.is_none()),
     }
 }
 

@@ -98,8 +98,9 @@ pub(crate) fn judge(
 ) -> Judged {
     let mut reader = Reader::new(raw, Report::of_service(&limits.prefix, protocol, name));
     report_unknown(&mut reader, protocol);
-    let (settings, is_protected) = settings(&mut reader, protocol, old, limits.capabilities);
+    let (mut settings, is_protected) = settings(&mut reader, protocol, old, limits.capabilities);
     let held_back = report_unmet(&mut reader, protocol, &settings, limits.capabilities) || !is_protected;
+    settings.dns = settings.dns.filter(|_| limits.capabilities.honours("dns"));
     let settings = (!reader.bad).then(|| Arc::new(settings));
     Judged { settings, held_back, problems: reader.report.finish() }
 }

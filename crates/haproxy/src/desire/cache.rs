@@ -74,7 +74,7 @@ impl Cache {
 type Sni = BTreeMap<Box<str>, BackendName>;
 
 fn is_routed_alike(before: &Arc<Service>, now: &Arc<Service>) -> bool {
-    let same = || before.entry == now.entry && before.instances.is_empty() == now.instances.is_empty();
+    let same = || before.entry == now.entry && before.is_empty() == now.is_empty();
     Arc::ptr_eq(before, now) || order(before, now).is_eq() && same()
 }
 

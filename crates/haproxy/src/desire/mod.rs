@@ -56,7 +56,7 @@ pub fn desire_cached(
         Desired { revision: table.revision(), backends: served.backends, maps, certs, files, ..Desired::default() };
     match &shape.template {
         None => desired.frame = plain_frame(sections),
-        Some(source) => match template::frame(source, table, &served.services, shape, &sections) {
+        Some(source) => match template::frame(source, table, &served.services, addresses, shape, &sections) {
             Ok(frame) => desired.frame = frame,
             Err(why) => problems.push(Problem::of_setting(ProblemKind::Engine, "haproxy-template", why)),
         },

@@ -574,6 +574,17 @@ fn addresses_are_known_or_left_to_haproxy() {
     assert_eq!(servers[2].words()[..1], ["other.test:81"]);
 }
 
+/// The backends read what these rules set, in frontends of operators too.
+#[test]
+fn a_templates_rules_find_the_client() {
+    let mut world = World::of(&["services/web/domain = a.test", "config/trusted_proxies = 10.0.0.0/8"]);
+    world.shape.template = Some("{{ rules }}".into());
+    let rules = world.desired().0.frame[0].text.clone();
+    for rule in ["set-var(txn.client) src", "set-var(txn.scheme) req.fhdr(x-forwarded-proto)"] {
+        assert_eq!(rules.matches(rule).count(), 1, "{rule}: {rules}");
+    }
+}
+
 /// Of several addresses the one that was chosen, as long as the name has it.
 #[test]
 fn names_that_are_known_come_with_the_table() {
@@ -588,8 +599,12 @@ fn names_that_are_known_come_with_the_table() {
     let table = compile(&keys, None, &Limits { names: Some(Arc::new(names)), ..Limits::default() }).table;
     for (chosen, expected) in [(None, 1), (Some(2), 2), (Some(9), 1)] {
         let chosen = chosen.map(|last| (Target::Name("two.test".into(), 80), [10, 0, 0, last].into()));
-        let (desired, _) = desire(&table, &Held::new(), &chosen.into_iter().collect(), &Shape::sample());
+        let addresses = chosen.into_iter().collect();
+        let (desired, _) = desire(&table, &Held::new(), &addresses, &Shape::sample());
         let address = &desired.backends["services:web"].servers[0].address;
         assert_eq!(*address, Address::Socket([10, 0, 0, expected].into(), 80));
+        let template = Some("{{ services[0].instances[0].target }}".into());
+        let (desired, _) = desire(&table, &Held::new(), &addresses, &Shape { template, ..Shape::sample() });
+        assert_eq!(&*desired.frame[0].text, format!("10.0.0.{expected}:80"));
     }
 }

@@ -1,7 +1,9 @@
 //! The addresses of instances whose host names have several: waits a moment for the choice when a table brings some, and
 //! chooses again periodically beside the loop. Never changes what is served.
 
-use pointsman_table::Table;
+use std::net::{IpAddr, SocketAddr};
+
+use pointsman_table::{Table, Target};
 use tokio::time::Instant;
 
 use super::errand::Errand;
@@ -26,13 +28,21 @@ impl Resolver {
     /// Waits a moment for what is new in this table.
     pub(super) async fn first(&mut self, table: &Table) {
         let all = resolve::ambiguous(table);
-        let asked = std::mem::replace(&mut self.asked, all);
-        // Once for each: one that accepts no connection must not hold up every later change.
-        let is_new = |target: &_, addresses: &_| asked.get(target) != Some(addresses);
-        let new = self.asked.iter().filter(|(target, addresses)| is_new(target, *addresses));
-        let new = new.map(|(target, addresses)| (target.clone(), addresses.clone())).collect();
+        let new = self.urgent(&all);
+        self.asked = all;
         self.addresses.extend(resolve::first(&new, &self.addresses).await);
         self.addresses.retain(|target, _| self.asked.contains_key(target));
+    }
+
+    /// The targets for which the engine waits: new ones, and those whose address in use is no longer theirs. Each once:
+    /// one that accepts no connection must not hold up every later change, nor a name whose other addresses change.
+    fn urgent(&self, all: &Ambiguous) -> Ambiguous {
+        let is_urgent = |target: &Target, now: &[SocketAddr]| {
+            let lost = |used: &IpAddr| now.iter().all(|address| address.ip() != *used);
+            !self.asked.contains_key(target) || self.addresses.get(target).is_some_and(lost)
+        };
+        let urgent = all.iter().filter(|(target, now)| is_urgent(target, now));
+        urgent.map(|(target, now)| (target.clone(), now.clone())).collect()
     }
 
     /// Chooses for all again, if it is time.
@@ -59,5 +69,27 @@ impl Resolver {
         self.addresses.extend(addresses);
         self.addresses.retain(|target, _| self.asked.contains_key(target));
         self.addresses != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_in_use_that_is_gone_is_urgent() {
+        let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
+        let all = |last: &[u8]| {
+            let addresses = last.iter().map(|last| address(*last)).collect();
+            Ambiguous::from([(Target::Name("web.test".into(), 80), addresses)])
+        };
+        let mut resolver = Resolver::new(Instant::now());
+        let is_urgent = |resolver: &Resolver, last: &[u8]| !resolver.urgent(&all(last)).is_empty();
+        assert!(is_urgent(&resolver, &[1, 2]), "it is new");
+        resolver.asked = all(&[1, 2]);
+        assert!(!is_urgent(&resolver, &[3, 4]), "it had its moment");
+        resolver.addresses = Addresses::from([(Target::Name("web.test".into(), 80), address(2).ip())]);
+        assert!(!is_urgent(&resolver, &[2, 7]), "the address in use stays");
+        assert!(is_urgent(&resolver, &[1, 7]), "the address in use is gone");
     }
 }

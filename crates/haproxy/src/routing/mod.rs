@@ -67,7 +67,7 @@ impl<'a> Candidate<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.service.instances.is_empty()
+        self.service.is_empty()
     }
 
     fn takes_any_host(&self) -> bool {

@@ -141,6 +141,7 @@ fn expressions_go_before_who_takes_any_path() {
     ];
     check("a/domain = a.test\n b/domain = a.test\n b/url_reg = ^/a\n b/url_beg = /x", &rows);
     check("a/default = true\n b/default = true", &["@default services:a|0|0"]);
+    check("a/default = true\n a/dns = a.test\n b/default = true\n b/i = 10.0.0.1", &["@default services:a|0|0"]);
 }
 
 #[test]

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use minijinja::{Value, context};
-use pointsman_table::{Config, HostPattern, Instance, PathRule, Service, Table, Target};
+use pointsman_table::{Config, HostPattern, Instance, PathRule, Service, Table};
 use serde::Serialize;
 
-use super::super::model::{BACKENDS, FOLDER, Part};
+use super::super::model::{Address, Addresses, BACKENDS, FOLDER, Part};
 use super::super::names;
 use super::super::shape::{Listen, Shape};
 use super::sections::Sections;
 
 /// All variables of a template.
-pub(super) fn context(table: &Table, services: &[Arc<Service>], shape: &Shape, sections: &Sections) -> Value {
+pub(super) fn context(
+    table: &Table,
+    services: &[Arc<Service>],
+    addresses: &Addresses,
+    shape: &Shape,
+    sections: &Sections,
+) -> Value {
     let frontends: Vec<_> = sections.http.iter().chain(&sections.tcp).cloned().collect();
     context! {
         global => text(&sections.global),
@@ -20,10 +26,10 @@ pub(super) fn context(table: &Table, services: &[Arc<Service>], shape: &Shape, s
         frontends => text(&frontends),
         rules => Value::from_safe_string(sections.rules.trim_end().to_owned()),
         backends => Value::from_safe_string(BACKENDS.trim_end().to_owned()),
-        services => Value::from_serialize(services.iter().map(|service| View::new(service)).collect::<Vec<_>>()),
+        services => Value::from_serialize(services.iter().map(|service| View::new(service, addresses)).collect::<Vec<_>>()),
         config => Value::from_serialize(Settings::new(table.config())),
-        http => addresses(&shape.http),
-        https => addresses(&shape.https),
+        http => listening(&shape.http),
+        https => listening(&shape.https),
         folder => Value::from_safe_string(FOLDER.to_owned()),
         revision => table.revision(),
     }
@@ -35,7 +41,7 @@ fn text(parts: &[Part]) -> Value {
     Value::from_safe_string(text.trim_end().to_owned())
 }
 
-fn addresses(listens: &[Listen]) -> Vec<String> {
+fn listening(listens: &[Listen]) -> Vec<String> {
     listens.iter().map(|listen| listen.address.to_string()).collect()
 }
 
@@ -126,7 +132,7 @@ struct AllWaits {
 }
 
 impl<'a> View<'a> {
-    fn new(service: &'a Service) -> Self {
+    fn new(service: &'a Service, addresses: &Addresses) -> Self {
         let entry = service.http();
         let hosts = entry.map(|entry| &*entry.hosts).unwrap_or_default();
         let waits = service.timeouts;
@@ -142,7 +148,7 @@ impl<'a> View<'a> {
             binds: service.tcp().iter().flat_map(|entry| &entry.binds).map(ToString::to_string).collect(),
             sni: texts(service.sni()),
             balance: service.balance.to_string(),
-            instances: service.instances.iter().map(Place::new).collect(),
+            instances: service.instances.iter().map(|instance| Place::new(instance, addresses)).collect(),
             timeouts: Waits {
                 connect: waits.connect.as_millis(),
                 server: waits.server.as_millis(),
@@ -170,20 +176,18 @@ impl<'a> Path<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn new(instance: &'a Instance) -> Self {
-        let (target, address, port) = match &instance.target {
-            Target::Socket(socket) => (socket.to_string(), Some(socket.ip().to_string()), Some(socket.port())),
-            // HAProxy must not look up names itself: it would not be judged where they lead.
-            Target::Name(name, port) => match instance.resolved.first() {
-                Some(socket) => (socket.to_string(), Some(socket.ip().to_string()), Some(*port)),
-                None => (format!("{name}:{port}"), Some(name.to_string()), Some(*port)),
-            },
-            Target::Unix(path) => (format!("unix@{}", path.display()), None, None),
+    fn new(instance: &'a Instance, addresses: &Addresses) -> Self {
+        // HAProxy must not look up names itself: it would not be judged where they lead.
+        let target = Address::new(instance, addresses);
+        let (address, port) = match &target {
+            Address::Socket(ip, port) => (Some(ip.to_string()), Some(*port)),
+            Address::Name(name, port) => (Some(name.to_string()), Some(*port)),
+            Address::Unix(_) => (None, None),
         };
         Self {
             name: instance.name.as_str(),
             server: names::server(instance.name.as_str()).into(),
-            target,
+            target: target.to_string(),
             address,
             port,
             weight: instance.weight,

@@ -15,7 +15,7 @@ use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 use pointsman_table::{Service, Table};
 
-use super::model::{BACKENDS, Owner, Part};
+use super::model::{Addresses, BACKENDS, Owner, Part};
 use super::shape::Shape;
 use super::words::quote;
 
@@ -32,10 +32,11 @@ pub fn frame(
     source: &str,
     table: &Table,
     services: &[Arc<Service>],
+    addresses: &Addresses,
     shape: &Shape,
     sections: &Sections,
 ) -> Result<Vec<Part>, String> {
-    let context = context::context(table, services, shape, sections);
+    let context = context::context(table, services, addresses, shape, sections);
     let text = environment().render_str(source, context).map_err(|error| said(&error))?;
     match text.matches(BACKENDS.trim_end()).count() {
         0 | 1 => Ok(cut(&text, sections)),

@@ -36,7 +36,7 @@ fn sections() -> Sections {
 /// Each part's text, with its owner in front where that is not the template.
 fn outcome(source: &str) -> String {
     let table = table();
-    match frame(source, &table, table.services(), &Shape::sample(), &sections()) {
+    match frame(source, &table, table.services(), &Addresses::new(), &Shape::sample(), &sections()) {
         Err(why) => format!("error: {why}"),
         Ok(parts) => parts.iter().map(shown).collect(),
     }

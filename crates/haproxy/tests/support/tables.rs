@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{KeySet, Limits, Table, compile};
+use pointsman_table::{Capabilities, KeySet, Limits, Table, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -139,5 +139,6 @@ pub(crate) fn table<'a>(keys: impl IntoIterator<Item = (&'a str, &'a str)>) -> A
     let mut key_set = KeySet::default();
     let entry = |(key, value): (&str, &str)| (format!("services/{key}").into(), value.as_bytes().into());
     key_set.reset(1, keys.into_iter().map(entry));
-    compile(&key_set, None, &Limits::default()).table
+    let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
+    compile(&key_set, None, &limits).table
 }

@@ -16,13 +16,15 @@ const LONGEST: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The same for one that never had any: there may be many, which are only misspelt.
 const LONGEST_PAUSE_OF_UNKNOWN: Duration = Duration::from_secs(30);
+/// So many failures in a row put a name that has addresses behind those that never answered.
+const FAILURES_OF_LIVING: u32 = 3;
 /// Most addresses of a name that are used.
 const MOST_ADDRESSES: usize = 32;
 
 /// How names are queued: those that fail must not hold up the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// Names that are new, or were answered last time.
+    /// Names that are new, or were answered lately.
     Sound,
     /// Names that were not.
     Failing,
@@ -43,6 +45,9 @@ impl Lane {
 pub(super) struct Ask {
     pub(super) name: Box<str>,
     pub(super) lane: Lane,
+    /// Whether its name servers get their full time. Nobody else may have to wait for a name that fails; the second
+    /// question for a name that has addresses is patient, so that a slow name server is no failure.
+    pub(super) patient: bool,
 }
 
 /// The addresses of a name, and how long they hold.
@@ -64,6 +69,8 @@ pub(super) enum Unfound {
 /// All names that are wanted.
 #[derive(Debug, Default)]
 pub(super) struct Book {
+    wanted: BTreeSet<Box<str>>,
+    /// One for each name that is wanted, due or asked for.
     states: BTreeMap<Box<str>, NameState>,
     sound: LookupQueue,
     failing: LookupQueue,
@@ -89,9 +96,9 @@ struct LookupQueue {
 impl Book {
     /// Takes the names that are wanted from now on.
     pub(super) fn want(&mut self, names: &BTreeSet<Box<str>>, now: Instant) {
-        let before = self.states.len();
-        self.states.retain(|name, _| names.contains(name));
-        self.changed |= before != self.states.len();
+        let is_known = |name| self.states.get::<str>(name).is_some_and(|state| state.resolved.is_some());
+        self.changed |= self.wanted.symmetric_difference(names).any(|name| is_known(name));
+        self.wanted.clone_from(names);
         for name in names {
             if !self.states.contains_key(name) {
                 self.states.insert(name.clone(), NameState::default());
@@ -102,9 +109,9 @@ impl Book {
 
     /// The names to look up now, as far as there is room.
     pub(super) fn ask(&mut self, now: Instant) -> Vec<Ask> {
-        let Self { states, sound, failing, .. } = self;
-        let sound = sound.take(now, Lane::Sound, states);
-        sound.into_iter().chain(failing.take(now, Lane::Failing, states)).collect()
+        let Self { wanted, states, sound, failing, .. } = self;
+        let sound = sound.take(now, Lane::Sound, wanted, states);
+        sound.into_iter().chain(failing.take(now, Lane::Failing, wanted, states)).collect()
     }
 
     /// When the next name is due that there is room for.
@@ -123,7 +130,7 @@ impl Book {
         let before = state.resolved.clone();
         let pause = state.take(answer);
         self.changed |= before != state.resolved;
-        let lane = if state.failures == 0 { Lane::Sound } else { Lane::Failing };
+        let lane = state.lane();
         self.queue(lane).due.insert((now + pause, name.into()));
     }
 
@@ -144,7 +151,7 @@ impl Book {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        let known = self.states.iter().filter_map(|(name, state)| Some((name.clone(), state.resolved.clone()?)));
+        let known = self.wanted.iter().filter_map(|name| Some((name.clone(), self.known(name)?)));
         Some(Arc::new(known.collect()))
     }
 
@@ -157,24 +164,42 @@ impl Book {
 }
 
 impl LookupQueue {
-    fn take(&mut self, now: Instant, lane: Lane, wanted: &BTreeMap<Box<str>, NameState>) -> Vec<Ask> {
+    fn take(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        wanted: &BTreeSet<Box<str>>,
+        states: &mut BTreeMap<Box<str>, NameState>,
+    ) -> Vec<Ask> {
         let mut asks = Vec::new();
         while self.asked < lane.most()
             && let Some((due, _)) = self.due.first()
             && *due <= now
             && let Some((_, name)) = self.due.pop_first()
         {
-            // One that is no longer wanted is forgotten when its time comes.
-            if wanted.contains_key(&name) {
-                self.asked += 1;
-                asks.push(Ask { name, lane });
+            // One that is no longer wanted is forgotten only now: it may have come back before.
+            if !wanted.contains(&name) {
+                states.remove(&name);
+                continue;
             }
+            let failures = states.get(&name).map_or(0, |state| state.failures);
+            self.asked += 1;
+            asks.push(Ask { name, lane, patient: lane == Lane::Failing || failures == 1 });
         }
         asks
     }
 }
 
 impl NameState {
+    fn lane(&self) -> Lane {
+        let has_addresses = self.resolved.as_ref().is_some_and(|resolved| !resolved.addresses.is_empty());
+        match self.failures {
+            0 => Lane::Sound,
+            failures if has_addresses && failures < FAILURES_OF_LIVING => Lane::Sound,
+            _ => Lane::Failing,
+        }
+    }
+
     /// Takes an answer. Returns how long it holds.
     fn take(&mut self, answer: Result<Located, Unfound>) -> Duration {
         match answer {
@@ -265,13 +290,53 @@ mod tests {
         assert_eq!(known(&book, "a"), "[10.0.0.1] ", "one lost question is no news");
         assert!(book.news().is_none());
         let later = later + Duration::from_secs(1);
-        assert_eq!(asked(&mut book, later), ["a Failing"]);
-        book.take("a", Lane::Failing, silent(), later);
+        assert_eq!(asked(&mut book, later), ["a Sound"]);
+        book.take("a", Lane::Sound, silent(), later);
         assert_eq!(known(&book, "a"), "[10.0.0.1] no answer");
         book.take("b", Lane::Failing, Err(Unfound::Denied("no such name".into())), later);
         assert_eq!(known(&book, "b"), "[] no such name");
         book.want(&names(&["b"]), later);
         assert!(book.news().unwrap().keys().map(|name| &**name).eq(["b"]));
+    }
+
+    #[test]
+    fn a_name_that_comes_back_is_still_known_and_asked_for_once() {
+        let start = Instant::now();
+        let mut book = Book::default();
+        book.want(&names(&["a"]), start);
+        assert_eq!(asked(&mut book, start), ["a Sound"]);
+        book.take("a", Lane::Sound, addresses(&[1], 10), start);
+        assert_eq!(book.news().unwrap().len(), 1);
+        for _ in 0..3 {
+            book.want(&names(&[]), start);
+            assert!(book.news().unwrap().is_empty());
+            book.want(&names(&["a"]), start);
+            assert_eq!(book.news().unwrap().len(), 1, "its addresses are not forgotten at once");
+        }
+        let later = start + Duration::from_secs(10);
+        assert_eq!(asked(&mut book, later), ["a Sound"], "by one chain of questions");
+        book.want(&names(&[]), later);
+        book.want(&names(&["a"]), later);
+        assert_eq!(asked(&mut book, later), [""; 0], "while it is asked for, too");
+        book.take("a", Lane::Sound, addresses(&[1], 10), later);
+        book.want(&names(&[]), later);
+        assert_eq!(asked(&mut book, later + Duration::from_secs(10)), [""; 0]);
+        assert_eq!((book.due(), book.known("a")), (None, None), "forgotten in the end");
+    }
+
+    #[test]
+    fn a_living_name_may_fail_before_it_waits_for_the_dead() {
+        let mut now = Instant::now();
+        let mut book = Book::default();
+        book.want(&names(&["a"]), now);
+        let mut answer = addresses(&[1], 1);
+        for expected in ["a Sound", "a Sound", "a Sound patient", "a Sound", "a Failing patient"] {
+            let Ask { name, lane, patient } = book.ask(now).remove(0);
+            let heard = format!("{name} {lane:?}{}", if patient { " patient" } else { "" });
+            assert_eq!(heard, expected);
+            book.take("a", lane, std::mem::replace(&mut answer, silent()), now);
+            now = book.due().unwrap();
+        }
     }
 
     /// However many names fail, one that is answered is asked in its time.
@@ -288,7 +353,7 @@ mod tests {
             let asks = book.ask(now);
             assert!(asks.len() <= 48, "{} at once", asks.len());
             now += Duration::from_secs(1);
-            for Ask { name, lane } in asks {
+            for Ask { name, lane, .. } in asks {
                 let answer = if &*name == "zzz" { addresses(&[1], 1) } else { silent() };
                 book.take(&name, lane, answer, now);
             }

@@ -13,30 +13,40 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::read_system_conf;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::book::{Located, Unfound};
 
 /// The machine's own files.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
-/// How long a name server may take before another, or it again, is asked.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// The longest that one name server may take; resolv.conf may say less, and says 5 seconds by default.
+const LONGEST: Duration = Duration::from_secs(2);
+/// The same where others wait.
+const SHORTEST: Duration = Duration::from_millis(400);
 
 /// Asks name servers.
 #[derive(Clone)]
 pub struct Lookup {
-    /// `None`: the settings cannot be used.
-    resolver: Option<Arc<TokioResolver>>,
+    /// One for each name server, in their order. Empty: the settings cannot be used.
+    resolvers: Arc<[Resolver]>,
     /// The name servers to ask instead of the machine's.
     servers: Arc<[SocketAddr]>,
     /// When each of [`FILES`] was written.
     written: [Option<SystemTime>; 2],
 }
 
+/// Asks a single name server: one that asks several stops at the first that answers, even if it refuses to tell.
+struct Resolver {
+    resolver: TokioResolver,
+    /// How long it may take.
+    patience: Duration,
+}
+
 impl Lookup {
     /// Asks these name servers; if there are none, the machine's.
     pub fn new(servers: &[SocketAddr]) -> Self {
-        Self { resolver: resolver(servers), servers: servers.into(), written: written() }
+        Self { resolvers: resolvers(servers), servers: servers.into(), written: written() }
     }
 
     /// Reads the machine's files again if they changed. Returns whether they did.
@@ -46,17 +56,38 @@ impl Lookup {
             return false;
         }
         info!("read {} again", FILES.join(" and "));
-        self.resolver = resolver(&self.servers);
+        self.resolvers = resolvers(&self.servers);
         self.written = written;
         true
     }
 
-    /// The addresses of a host name.
-    pub(super) async fn look_up(&self, name: &str) -> Result<Located, Unfound> {
-        let wrong = |error: &dyn std::fmt::Display| Unfound::Denied(error.to_string().into());
-        let resolver = self.resolver.as_ref().ok_or_else(|| wrong(&"the settings of name servers cannot be used"))?;
-        let name = Name::from_ascii(name).map_err(|error| wrong(&error))?;
-        let found = resolver.lookup_ip(name).await.map_err(|error| failure(&error))?;
+    /// The addresses of a host name. Asks one name server after the other until one can tell.
+    pub(super) async fn look_up(&self, name: &str, patient: bool) -> Result<Located, Unfound> {
+        let name = Name::from_ascii(name).map_err(|error| Unfound::Denied(error.to_string().into()))?;
+        let mut answer = Err(Unfound::Denied("the settings of name servers cannot be used".into()));
+        for resolver in &*self.resolvers {
+            answer = resolver.look_up(name.clone(), patient).await;
+            if !matches!(answer, Err(Unfound::Silent(_))) {
+                break;
+            }
+        }
+        answer
+    }
+}
+
+impl Resolver {
+    fn new(config: ResolverConfig, options: ResolverOpts) -> Option<Self> {
+        let patience = options.timeout;
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let built = builder.build().inspect_err(|error| warn!("no host name can be looked up: {error}"));
+        Some(Self { resolver: built.ok()?, patience })
+    }
+
+    async fn look_up(&self, name: Name, patient: bool) -> Result<Located, Unfound> {
+        let patience = if patient { self.patience } else { self.patience.min(SHORTEST) };
+        let answer = timeout(patience, self.resolver.lookup_ip(name)).await.unwrap_or(Err(NetError::Timeout));
+        let found = answer.map_err(|error| failure(&error))?;
         let ttl = found.valid_until().saturating_duration_since(tokio::time::Instant::now().into_std());
         Ok(Located { addresses: found.iter().collect(), ttl })
     }
@@ -80,12 +111,11 @@ fn written() -> [Option<SystemTime>; 2] {
     FILES.map(|file| Path::new(file).metadata().ok()?.modified().ok())
 }
 
-fn resolver(servers: &[SocketAddr]) -> Option<Arc<TokioResolver>> {
+fn resolvers(servers: &[SocketAddr]) -> Arc<[Resolver]> {
     let (config, options) = settings(servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    *builder.options_mut() = options;
-    let built = builder.build();
-    built.map(Arc::new).inspect_err(|error| warn!("no host name can be looked up: {error}")).ok()
+    let (domain, search, servers) = config.into_parts();
+    let alone = |server| ResolverConfig::from_parts(domain.clone(), search.clone(), vec![server]);
+    servers.into_iter().filter_map(|server| Resolver::new(alone(server), options.clone())).collect()
 }
 
 /// The machine's settings, with what is ours to choose.
@@ -97,7 +127,7 @@ fn settings(servers: &[SocketAddr]) -> (ResolverConfig, ResolverOpts) {
         of_machine.unwrap_or_else(|_| (ResolverConfig::from_name_servers(vec![alone()]), ResolverOpts::default()));
     let (domain, search, known) = config.into_parts();
     let servers = if servers.is_empty() { known } else { servers.iter().map(server).collect() };
-    options.timeout = options.timeout.min(PATIENCE);
+    options.timeout = options.timeout.min(LONGEST);
     options.num_concurrent_reqs = 1;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // Answers are kept by us, and asked for again when they are over; the bound on lookups is ours too.
@@ -110,4 +140,43 @@ fn server(address: &SocketAddr) -> NameServerConfig {
     let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
     connections.iter_mut().for_each(|connection| connection.port = address.port());
     NameServerConfig::new(address.ip(), true, connections)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    /// A name server whose every answer has this code (RFC 1035 §4.1.1), and 10.0.0.1 where it is 0.
+    fn name_server(code: u8) -> SocketAddr {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut question = [0; 1500];
+            while let Ok((_, peer)) = socket.recv_from(&mut question) {
+                // The name ends with a zero; type and class follow.
+                let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+                let has_address = code == 0 && question[end + 1] == 1;
+                let mut answer = question[..2].to_vec();
+                answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
+                answer.extend(&question[12..end + 4]);
+                let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 0, 0, 1];
+                answer.extend(record.iter().filter(|_| has_address));
+                let _ = socket.send_to(&answer, peer);
+            }
+        });
+        address
+    }
+
+    /// The library by itself begins with any of several, and is content with a refusal.
+    #[tokio::test]
+    async fn one_that_cannot_tell_is_passed_over() {
+        let (fails, refuses, knows) = (name_server(2), name_server(5), name_server(0));
+        for _ in 0..8 {
+            let lookup = Lookup::new(&[fails, refuses, knows]);
+            let found = lookup.look_up("web.test.", true).await.unwrap();
+            assert_eq!(found.addresses, [IpAddr::from([10, 0, 0, 1])]);
+        }
+    }
 }

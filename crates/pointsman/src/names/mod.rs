@@ -19,11 +19,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
-use book::{Ask, Book, Lane, Located, Unfound};
+use book::{Ask, Book, Located, Unfound};
 pub use lookup::Lookup;
 
 /// How often the machine's own files are looked at.
 const FILES: Duration = Duration::from_secs(1);
+
+/// How long all name servers together may take for a name; the same for one that is asked for patiently.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENT: Duration = Duration::from_secs(5);
 
 /// The host names that the keys contain.
 pub type HostNames = Arc<BTreeSet<Box<str>>>;
@@ -67,29 +71,19 @@ pub async fn follow(mut lookup: Lookup, mut wanted: watch::Receiver<HostNames>, 
 }
 
 async fn answer(lookup: Lookup, ask: Ask) -> Told {
-    let patience = ask.lane.patience();
-    let answer = timeout(patience, lookup.look_up(&ask.name)).await;
+    let patience = if ask.patient { PATIENT } else { PATIENCE };
+    let answer = timeout(patience, lookup.look_up(&ask.name, ask.patient)).await;
     let silent = |_| Err(Unfound::Silent("no answer".into()));
     (ask, answer.unwrap_or_else(silent))
 }
 
 /// Notes an answer. What does not resolve is a problem of the keys, and logged as such.
-fn take(book: &mut Book, (Ask { name, lane }, answer): Told) {
+fn take(book: &mut Book, (Ask { name, lane, .. }, answer): Told) {
     let before = book.known(&name).unwrap_or_default();
     book.take(&name, lane, answer, Instant::now());
     let now = book.known(&name).unwrap_or_default();
     // Some name servers tell another selection of many addresses each time: no line for the usual log.
     if before.addresses != now.addresses {
         debug!("{name} moved from {:?} to {:?}", before.addresses, now.addresses);
-    }
-}
-
-impl Lane {
-    /// How long a lookup may take.
-    fn patience(self) -> Duration {
-        match self {
-            Self::Sound => Duration::from_secs(1),
-            Self::Failing => Duration::from_secs(5),
-        }
     }
 }

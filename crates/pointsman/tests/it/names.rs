@@ -46,6 +46,8 @@ fn a_port_that_is_taken_harms_only_the_service_that_asks_for_it() {
     drop(backend);
     let is_open = || TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).is_ok();
     wait("the backend to be gone", || !is_open());
+    site.put("services/other/domain", "other.test");
+    wait("the other key", || again.admin_page("/api/table").contains("other.test"));
     holds("the port is left alone", Duration::from_millis(2500), || !is_open());
     site.remove("services/shop/web-1");
     wait("the port", is_open);
@@ -62,13 +64,23 @@ fn own_name() -> Option<String> {
 
 #[test]
 fn a_name_of_this_machine_leads_to_no_listener_of_ours() {
-    let name = own_name().unwrap_or_else(|| "ip6-localhost".to_owned());
+    let names = NameServer::with(&[("me.test", at(1))]);
+    let name = own_name().unwrap_or_else(|| "me.test".to_owned());
     let port = free_port().to_string();
     let site = Site::with(&[("tcp-services/t/port", &port), ("services/good/domain", "good.test")]);
     let backend = Backend::naming("good");
     site.put("services/good/one", backend.instance());
     let running = Launch::bare()
-        .args(&["--http", "0.0.0.0:0", "--admin", "0.0.0.0:0", "--engine", engine().name()])
+        .args(&[
+            "--http",
+            "0.0.0.0:0",
+            "--admin",
+            "0.0.0.0:0",
+            "--engine",
+            engine().name(),
+            "--resolver",
+            &names.flag(),
+        ])
         .store(&site)
         .start();
     running.wait_ready();
@@ -260,4 +272,19 @@ fn dead_names_delay_nobody() {
     assert!(threads() < 40, "{} threads", threads());
     let asked = names.asked("silent.test");
     holds("a bounded rate", Duration::from_secs(2), || names.asked("silent.test") - asked < 600);
+}
+
+/// A name server that refuses, and one that is slow, keep nobody from an answer.
+#[test]
+fn another_name_server_may_know_and_a_slow_one_is_waited_for() {
+    let late = Zone::Late(vec![Ipv4Addr::new(127, 0, 0, 3)], Duration::from_millis(700));
+    let first = NameServer::with(&[("web.test", Zone::Refused), ("late.test", Zone::Refused)]);
+    let second = NameServer::with(&[("web.test", at(2)), ("late.test", late)]);
+    let (_one, _two, port) = two_with_one_port();
+    let site = Site::with(&[("services/s/domain", "s.test"), ("services/late/domain", "late.test")]);
+    site.put("services/s/web", format!("web.test:{port}"));
+    site.put("services/late/web", format!("late.test:{port}"));
+    let running = asking(&first, &site, &["--resolver", &second.flag()]);
+    running.wait_backend("s.test", "/", "one");
+    running.wait_backend("late.test", "/", "two");
 }

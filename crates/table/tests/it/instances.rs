@@ -1,8 +1,8 @@
 //! Instances, ports, balance and waits of a service, for HTTP and TCP.
 
-use pointsman_table::{Instance, Protocol, Service};
+use pointsman_table::{Compiled, Instance, Protocol, Service, compile};
 
-use crate::{compiled, compiled_for_haproxy};
+use crate::{able_limits, changes, compiled, compiled_for_haproxy, key_set};
 
 fn describe(service: &Service) -> String {
     let instance = |i: &Instance| {
@@ -94,6 +94,10 @@ fn listening_ports() {
     check_ports("tcp-services/a/port = 1\ntcp-services/b/port = 10.0.0.1:1,2", "0.0.0.0:1 a, 0.0.0.0:2 b");
     check_ports("tcp-services/a/port = 10.0.0.1:1\ntcp-services/b/port = 10.0.0.2:1", "10.0.0.1:1 a, 10.0.0.2:1 b");
     check_ports("tcp-services/a/port = 10.0.0.1:80,8404,81", "0.0.0.0:81 a");
+    // The wildcard of IPv4 leaves IPv6 addresses free; that of IPv6 takes both.
+    check_ports("tcp-services/a/port = [::1]:80", "[::1]:80 a");
+    check_ports("tcp-services/a/port = [::]:80", "");
+    check_ports("tcp-services/a/port = [::]:1\ntcp-services/b/port = 10.0.0.1:1", "[::]:1 a");
 }
 
 /// Who takes which server name on each address; `-` is whatever else comes.
@@ -191,4 +195,32 @@ fn configuration() {
          tunnel: 7200s, drain: 360s }, max_connections: Some(1000), head_bytes: 1024, headers: 256, \
          health_uri: Some(\"/healthz\"), trusted_proxies: Proxies([10.0.0.0/8]), errors: [(404, \"gone\"), (503, \"<h1>Back soon</h1>\")] }"
     );
+}
+
+/// A name that instances come from makes a service as full as an instance does, where the engine looks it up.
+#[test]
+fn a_service_fed_by_a_name_keeps_its_rule_and_its_port() {
+    let keys = "services/a/domain = x.test
+        services/a/dns = web.test
+        services/b/domain = x.test
+        services/b/i = 10.0.0.1
+        tcp-services/a/port = 1
+        tcp-services/a/dns = db.test
+        tcp-services/b/port = 1
+        tcp-services/b/i = 10.0.0.1:1";
+    let winners = |compiled: &Compiled| {
+        let table = &compiled.table;
+        let route = table.route("x.test", "/").expect("a route");
+        let (_, tcp) = table.tcp()[0];
+        [route.service, tcp].map(|index| table.services()[index as usize].name.to_string())
+    };
+    assert_eq!(winners(&compiled_for_haproxy(keys)), ["a", "a"]);
+    assert_eq!(winners(&compiled(keys)), ["b", "b"]);
+    // The same when the name comes later.
+    let mut key_set = key_set(keys);
+    key_set.apply(2, changes("- services/a/dns\n- tcp-services/a/dns"));
+    let without = compile(&key_set, None, &able_limits());
+    assert_eq!(winners(&without), ["b", "b"]);
+    key_set.apply(3, changes("services/a/dns = web.test\ntcp-services/a/dns = db.test"));
+    assert_eq!(winners(&compile(&key_set, Some(&without.table), &able_limits())), ["a", "a"]);
 }

@@ -80,7 +80,14 @@ fn names_are_judged_by_what_they_resolve_to() {
         &["denied: a.test:80 leads to 169.254.169.254:80, which is not used: 169.254.169.254 is a link-local"],
     );
     check_names(None, "services/s/a = localhost:81", "", "a localhost:81 [127.0.0.1:81, [::1]:81]", &[]);
-    check_names(None, "services/s/a = x.localhost:80", "", "", &["loop: x.localhost:80 leads to 127.0.0.1:80"]);
+    // A listener on 0.0.0.0 takes IPv4 only.
+    check_names(
+        None,
+        "services/s/a = x.localhost:80",
+        "",
+        "a x.localhost:80 [[::1]:80]",
+        &["loop: x.localhost:80 leads to 127.0.0.1:80"],
+    );
 }
 
 /// A key that is given a name serves on where it was until the name is known.

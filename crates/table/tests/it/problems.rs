@@ -281,9 +281,8 @@ fn server_names_shadowed_and_ports_not_shared() {
 
 #[test]
 fn loops() {
-    let ours =
-        ["127.0.0.1:80", "127.9.9.9:80", "192.0.2.7:80", "[::1]:80", "localhost:80", "0.0.0.0:80", "127.0.0.1:8404"];
-    let not_ours = ["192.0.2.8:80", "127.0.0.1:81", "192.0.2.7:8404", "shop.test:80", "127.0.0.2:8404"];
+    let ours = ["127.0.0.1:80", "127.9.9.9:80", "192.0.2.7:80", "localhost:80", "0.0.0.0:80", "127.0.0.1:8404"];
+    let not_ours = ["192.0.2.8:80", "127.0.0.1:81", "192.0.2.7:8404", "shop.test:80", "127.0.0.2:8404", "[::1]:80"];
     for (address, expected) in ours.map(|address| (address, 1)).into_iter().chain(not_ours.map(|address| (address, 0)))
     {
         let keys = format!("services/s/domain = s.test\nservices/s/a = {address}");

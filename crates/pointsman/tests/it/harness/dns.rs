@@ -4,14 +4,19 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What becomes of a question.
 #[derive(Clone, Debug)]
 pub(crate) enum Zone {
     /// These addresses, for so many seconds.
     At(Vec<Ipv4Addr>, u32),
+    /// The same, after a while.
+    Late(Vec<Ipv4Addr>, Duration),
     /// No answer at all.
     Silent,
+    /// The server will not tell (REFUSED).
+    Refused,
 }
 
 /// A running name server. Names that it does not know do not exist.
@@ -65,22 +70,33 @@ impl NameServer {
     fn serve(&self, socket: &UdpSocket) {
         let mut buffer = [0; 1500];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-            if let Some(answer) = self.answer(&buffer[..length]) {
+            let Some((answer, after)) = self.answer(&buffer[..length]) else { continue };
+            if after.is_zero() {
                 let _ = socket.send_to(&answer, peer);
+            } else {
+                let socket = socket.try_clone().expect("a descriptor");
+                std::thread::spawn(move || {
+                    std::thread::sleep(after);
+                    let _ = socket.send_to(&answer, peer);
+                });
             }
         }
     }
 
-    fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
+    /// The answer, and after what time it is sent.
+    fn answer(&self, question: &[u8]) -> Option<(Vec<u8>, Duration)> {
         let (name, end) = name(question)?;
         let wants_v4 = question.get(end..end + 2)? == [0, 1];
         let mut shared = self.lock();
         *shared.asked.entry(name.clone()).or_default() += 1;
-        let (code, addresses, ttl) = match shared.zones.get(&name) {
+        let (code, addresses, ttl, after) = match shared.zones.get(&name) {
             Some(Zone::Silent) => return None,
-            Some(Zone::At(addresses, ttl)) if wants_v4 => (0, addresses.clone(), *ttl),
-            Some(Zone::At(..)) => (0, Vec::new(), 0),
-            None => (3, Vec::new(), 0),
+            Some(Zone::Refused) => (5, Vec::new(), 0, Duration::ZERO),
+            Some(Zone::Late(addresses, after)) if wants_v4 => (0, addresses.clone(), 1, *after),
+            Some(Zone::At(addresses, ttl)) if wants_v4 => (0, addresses.clone(), *ttl, Duration::ZERO),
+            Some(Zone::At(..)) => (0, Vec::new(), 0, Duration::ZERO),
+            Some(Zone::Late(_, after)) => (0, Vec::new(), 0, *after),
+            None => (3, Vec::new(), 0, Duration::ZERO),
         };
         // The header (§4.1.1): a response, recursion available, one question, so many answers.
         let mut answer = question.get(..2)?.to_vec();
@@ -92,7 +108,7 @@ impl NameServer {
             answer.extend([0, 4]);
             answer.extend(address.octets());
         }
-        Some(answer)
+        Some((answer, after))
     }
 }
 
