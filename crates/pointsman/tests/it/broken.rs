@@ -1,7 +1,10 @@
 //! One service broken in every possible way, beside ten good ones: the ten are not affected, and every report names the
 //! key.
 
-use crate::harness::{Backend, Connection, Finished, Pointsman, Site, engine, free_port, get, get_ok, run, wait};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::harness::{Backend, Connection, Finished, Pointsman, Site, engine, free_port, get, get_ok, holds, run, wait};
 
 /// A broken key: its path, its value, and the name of the problem's kind.
 type Row = (&'static str, &'static str, &'static str);
@@ -142,7 +145,8 @@ fn a_service_that_starts_bad_is_not_started() {
 fn a_bad_instance_is_left_out_and_the_rest_serve() {
     let one = Backend::naming("one");
     let keys = [("services/a/domain", "a.test"), ("services/a/one", &one.instance()), ("services/a/two", "nowhere:x")];
-    let running = Pointsman::serving(&Site::with(&keys));
+    let site = Site::with(&keys);
+    let running = Pointsman::serving(&site);
     running.wait_problem("bad_instance", &["/services/a/two", "nowhere:x"]);
     let mut connection = running.connect();
     for _ in 0..20 {
@@ -217,8 +221,9 @@ fn a_list_of_ports_takes_no_more_than_its_share() {
         ("services/good/one", &backend.instance()),
     ]);
     let running = Pointsman::serving(&site);
+    running.wait_backend("good.test", "/", "good");
+    holds("its ports stay closed", Duration::from_secs(1), || TcpStream::connect(("127.0.0.77", 21_099)).is_err());
     running.wait_problem("too_many_ports", &["/tcp-services/a/ports", "700 addresses", "may have 100"]);
-    assert_eq!(get_ok(running.http, "good.test", "/").header("x-backend"), Some("good"));
 }
 
 #[test]
@@ -229,7 +234,7 @@ fn expressions_that_would_hold_requests_up_are_bad_values() {
         site.put(&format!("services/slow-{number}/url_reg"), format!("a[ab]{{300}}[^ab]{number}"));
     }
     let running = Pointsman::serving(&site);
-    running.wait_problem("bad_value", &["/services/slow-29/url_reg", "never holds a request up"]);
     let target = format!("/{}", "ab".repeat(7000));
     assert_eq!(get_ok(running.http, "good.test", &target).header("x-backend"), Some("good"));
+    running.wait_problem("bad_value", &["/services/slow-29/url_reg", "never holds a request up"]);
 }
