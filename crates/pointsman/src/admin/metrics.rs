@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pointsman_table::{ProblemKind, Protocol, shown};
+use pointsman_table::{ProblemKind, Protocol, shown_lines};
 
 use super::view::protocol_word;
 use crate::control::Status;
@@ -94,7 +94,7 @@ impl Page {
             self.text.push(if index == 0 { '{' } else { ',' });
             self.text.push_str(label);
             self.text.push_str("=\"");
-            escape(&shown(text).to_string(), &mut self.text);
+            escape(&shown_lines(text).to_string(), &mut self.text);
             self.text.push('"');
         }
         self.line(format_args!("{} {value}", if labels.is_empty() { "" } else { "}" }));
