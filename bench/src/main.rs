@@ -6,6 +6,7 @@
 //! | `http` | CPU per request through the proxies, by number of connections |
 //! | `scale` | the same with 10 and 10,000 services, and memory |
 //! | `table` | lookups and compiling, in this process |
+//! | `hostile` | the dearest lookups that accepted expressions allow, in this process |
 //! | `pick` | picking an instance, in this process |
 //! | `haproxy` | HAProxy driven by Pointsman, compared with confd: CPU, changes, reloads |
 //! | `burst` | 200 services written back to back: how soon each of them answers |
@@ -25,6 +26,7 @@ mod burst;
 mod drive;
 mod fleet;
 mod haproxy;
+mod hostile;
 mod http;
 mod options;
 mod peers;

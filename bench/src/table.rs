@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_table::{Change, KeySet, Limits, Table, compile};
 
+use crate::hostile;
 use crate::options::Options;
 use crate::report::{Report, median};
 
@@ -17,6 +18,7 @@ const LOOKUPS: usize = 200_000;
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     lookups(options, report);
     patterns(options, report);
+    hostile::measure(options, report);
     compiling(options, report);
 }
 
@@ -77,7 +79,8 @@ pub(crate) fn hosts(services: usize) -> Vec<Keys> {
     (0..services).map(|n| service(n, "domain", &format!("s{n}.test"))).collect()
 }
 
-fn service(number: usize, rule: &str, value: &str) -> Keys {
+/// A service of three instances with one rule.
+pub(crate) fn service(number: usize, rule: &str, value: &str) -> Keys {
     let folder = format!("services/s{number}");
     let [_, high, middle, low] = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
     let instance = |n: usize| (format!("{folder}/s{number}-{n}"), format!("10.{high}.{middle}.{low}:{}", 8080 + n));
