@@ -65,7 +65,10 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Http => http::measure(options, &mut report),
             options::Group::Scale => scale::measure(options, &mut report),
             options::Group::Memory => scale::measure_memory(options, &mut report),
-            options::Group::Table => table::measure(options, &mut report),
+            options::Group::Table => {
+                table::measure(options, &mut report);
+                hostile::measure(options, &mut report);
+            }
             options::Group::Pick => pick::measure(options, &mut report),
             options::Group::Haproxy => haproxy::measure(options, &mut report),
             options::Group::Burst => burst::measure(options, &mut report),

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use pointsman_table::{Change, KeySet, Limits, Table, compile};
 
-use crate::hostile;
 use crate::options::Options;
 use crate::report::{Report, median};
 
@@ -18,7 +17,6 @@ const LOOKUPS: usize = 200_000;
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     lookups(options, report);
     patterns(options, report);
-    hostile::measure(options, report);
     compiling(options, report);
 }
 

@@ -3,8 +3,7 @@
 
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
-use super::ranges;
-use super::segments::{Segment, is_any, is_end};
+use super::segments::{Segment, is_any, is_end, ranges};
 
 /// Longest target, in bytes.
 const LONGEST: f64 = 32_768.0;

@@ -12,7 +12,7 @@ use std::fmt::Write;
 use pointsman_table::Pattern;
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
-use segments::Segment;
+use segments::{Segment, ranges};
 
 /// Largest count of a repetition (pcre2limits).
 const MOST_REPEATS: u32 = 65_535;
@@ -168,17 +168,6 @@ fn is_one_byte(hir: &Hir) -> bool {
         HirKind::Literal(literal) => literal.0.len() == 1,
         HirKind::Class(class) => !ranges(class).is_empty(),
         _ => false,
-    }
-}
-
-/// The byte ranges of a class; of a Unicode class, only those that a target can hold.
-fn ranges(class: &Class) -> Vec<(u8, u8)> {
-    match class {
-        Class::Bytes(class) => class.ranges().iter().map(|range| (range.start(), range.end())).collect(),
-        Class::Unicode(class) => {
-            let ascii = class.ranges().iter().filter(|range| range.start().is_ascii());
-            ascii.map(|range| (range.start() as u8, range.end().min('\x7f') as u8)).collect()
-        }
     }
 }
 

@@ -4,9 +4,7 @@
 //! An expression is only asked whether it matches, so `x*` beside a place where any text may be matches what nothing does,
 //! and `x{2,9}` what `x{2}` does.
 
-use regex_syntax::hir::{Hir, HirKind, Look, LookSet, Repetition};
-
-use super::ranges;
+use regex_syntax::hir::{Class, Hir, HirKind, Look, LookSet, Repetition};
 
 /// The bytes that a target holds, as far as [`ranges`] of a class that takes any of them must reach.
 const ANY: (u8, u8) = (b'!', b'~');
@@ -125,4 +123,15 @@ pub(super) fn is_any(hir: &Hir) -> bool {
 /// Whether it matches at a target's end, and takes nothing.
 pub(super) fn is_end(hir: &Hir) -> bool {
     matches!(hir.kind(), HirKind::Empty | HirKind::Look(Look::End | Look::EndLF | Look::EndCRLF))
+}
+
+/// The byte ranges of a class; of a Unicode class, only those that a target can hold.
+pub(super) fn ranges(class: &Class) -> Vec<(u8, u8)> {
+    match class {
+        Class::Bytes(class) => class.ranges().iter().map(|range| (range.start(), range.end())).collect(),
+        Class::Unicode(class) => {
+            let ascii = class.ranges().iter().filter(|range| range.start().is_ascii());
+            ascii.map(|range| (range.start() as u8, range.end().min('\x7f') as u8)).collect()
+        }
+    }
 }
