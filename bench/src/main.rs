@@ -6,6 +6,7 @@
 //! | `http` | CPU per request through the proxies, by number of connections |
 //! | `scale` | the same with 10 and 10,000 services, and memory |
 //! | `table` | lookups and compiling, in this process |
+//! | `hostile` | the dearest lookups that accepted expressions allow, in this process |
 //! | `pick` | picking an instance, in this process |
 //! | `haproxy` | HAProxy driven by Pointsman, compared with confd: CPU, changes, reloads |
 //! | `burst` | 200 services written back to back: how soon each of them answers |
@@ -27,6 +28,7 @@ mod drive;
 mod fleet;
 mod haproxy;
 mod held;
+mod hostile;
 mod http;
 mod options;
 mod peers;
@@ -65,7 +67,10 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Http => http::measure(options, &mut report),
             options::Group::Scale => scale::measure(options, &mut report),
             options::Group::Memory => scale::measure_memory(options, &mut report),
-            options::Group::Table => table::measure(options, &mut report),
+            options::Group::Table => {
+                table::measure(options, &mut report);
+                hostile::measure(options, &mut report);
+            }
             options::Group::Pick => pick::measure(options, &mut report),
             options::Group::Haproxy => haproxy::measure(options, &mut report),
             options::Group::Burst => burst::measure(options, &mut report),

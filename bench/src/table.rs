@@ -77,7 +77,8 @@ pub(crate) fn hosts(services: usize) -> Vec<Keys> {
     (0..services).map(|n| service(n, "domain", &format!("s{n}.test"))).collect()
 }
 
-fn service(number: usize, rule: &str, value: &str) -> Keys {
+/// A service of three instances with one rule.
+pub(crate) fn service(number: usize, rule: &str, value: &str) -> Keys {
     let folder = format!("services/s{number}");
     let [_, high, middle, low] = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
     let instance = |n: usize| (format!("{folder}/s{number}-{n}"), format!("10.{high}.{middle}.{low}:{}", 8080 + n));

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use pointsman_table::{Config, Proxies};
+use pointsman_table::{Config, Networks};
 
 /// How many entries of `X-Forwarded-For` are looked at for the client's address: rules have no loops.
 const HOPS: usize = 10;
@@ -13,7 +13,7 @@ const WORDS: usize = 32;
 pub(crate) const CLIENT: &str = "txn.client";
 
 /// The rules that set [`CLIENT`] and `txn.scheme`, which backends read; none if nobody is trusted.
-pub(crate) fn client(trusted: &Proxies) -> String {
+pub(crate) fn client(trusted: &Networks) -> String {
     if trusted.is_empty() {
         return String::new();
     }
@@ -54,7 +54,7 @@ pub(crate) fn rules(proto: &str, config: &Config) -> String {
 
 /// Nobody is trusted: peers of private networks may pass `X-Forwarded-*` on, and decide nothing.
 fn passing() -> String {
-    let private = acl("private_peer", "src", &Proxies::private());
+    let private = acl("private_peer", "src", &Networks::near());
     format!(
         "{private}    http-request del-header '^(x-real-ip|forwarded)$' -m reg
     http-request del-header '{EXTENSIONS}' -m reg unless private_peer
@@ -76,8 +76,8 @@ fn believing() -> String {
 const EXTENSIONS: &str = "^x-forwarded-([^f]|f([^o]|$)|fo([^r]|$)|for.)";
 
 /// A list of networks, in as many lines as it needs.
-fn acl(name: &str, sample: &str, networks: &Proxies) -> String {
-    let networks: Vec<_> = networks.networks().collect();
+fn acl(name: &str, sample: &str, networks: &Networks) -> String {
+    let networks: Vec<_> = networks.iter().collect();
     let line = |networks: &[String]| format!("    acl {name} {sample} -m ip {}\n", networks.join(" "));
     networks.chunks(WORDS).map(line).collect()
 }

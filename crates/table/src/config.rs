@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::keys::{Tree, is_known, resembling};
 use crate::model::{Config, Timeouts};
+use crate::networks::Networks;
 use crate::problem::{Problem, ProblemKind, Report};
-use crate::proxies::Proxies;
 use crate::raw::RawKeys;
 use crate::reader::Reader;
 use crate::value::{self, Parsed};
@@ -27,7 +27,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<
         ),
         headers: keys.read("limit/headers", |text| value::within(text, 1, 256), |config| &config.headers),
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
-        trusted_proxies: keys.read("trusted_proxies", Proxies::parse, |config| &config.trusted_proxies),
+        trusted_proxies: keys.read("trusted_proxies", Networks::parse, |config| &config.trusted_proxies),
         errors: keys.errors(),
     };
     report_unknown(&mut reader);

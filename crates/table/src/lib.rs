@@ -12,10 +12,10 @@
 //! | `problem`, `shown` | what is wrong with a key, and what would be right; escaping what is shown |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `cookie`, `userlist`, `proxies`, `words` | what is done with a service's requests; values in HAProxy's own language |
+//! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
-//! | `capabilities`, `limits`, `networks` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys; where instances may be |
+//! | `capabilities`, `limits`, `networks` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys; lists of networks, where instances may be |
 //! | `last_good` | the keys that the settings in force come from |
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
@@ -63,7 +63,6 @@ mod policy;
 mod ports;
 mod prefixes;
 mod problem;
-mod proxies;
 mod raw;
 mod reader;
 mod routing;
@@ -89,11 +88,10 @@ pub use limits::{Limits, Names, Resolved};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
 pub use names::{InstanceName, Protocol, ServiceName};
-pub use networks::{Area, Networks, Places};
+pub use networks::{Area, Networks, Places, is_near};
 pub use pattern::Pattern;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind};
-pub use proxies::{Proxies, is_private};
 pub use shown::{Shown, shown, shown_lines};
 pub use table::{Route, Table};
 pub use userlist::{Group, Password, User, UserList};

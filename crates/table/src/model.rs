@@ -11,9 +11,9 @@ use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
 use crate::instance::Instance;
 use crate::names::{Protocol, ServiceName};
+use crate::networks::Networks;
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Scheme};
-use crate::proxies::Proxies;
 use crate::userlist::UserList;
 
 /// A service in its compiled form, shared between tables while its keys stay the same.
@@ -192,7 +192,7 @@ pub struct Config {
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
     /// Whose word on their clients is taken; empty: nobody's.
-    pub trusted_proxies: Proxies,
+    pub trusted_proxies: Networks,
     /// Bodies of our own error answers, by status.
     pub errors: Box<[(u16, Arc<str>)]>,
 }
@@ -238,7 +238,7 @@ impl Default for Config {
             head_bytes: 32 * 1024,
             headers: 128,
             health_uri: None,
-            trusted_proxies: Proxies::default(),
+            trusted_proxies: Networks::default(),
             errors: Box::default(),
         }
     }

@@ -7,10 +7,18 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::value::{self, Parsed};
+
 /// RFC 3927: link-local addresses, among them the metadata service of clouds, 169.254.169.254.
 const LINK_LOCAL_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16);
 /// RFC 4291 §2.5.6.
 const LINK_LOCAL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+
+/// RFC 1122 §3.2.1.3, RFC 4291 §2.5.3.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+/// RFC 1918 §3, RFC 4193 §3.1.
+const SITE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// Some networks: `10.0.0.0/8, fd00::/8, 192.0.2.7, private`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,17 +26,18 @@ pub struct Networks(Box<[IpNet]>);
 
 impl Networks {
     /// Parses a comma-separated list of networks in CIDR notation (RFC 4632 §3.1), addresses and words. The words are
-    /// `loopback`, `private` (RFC 1918 §3, RFC 4193 §3.1), `link-local` and `all`.
+    /// `loopback`, `private` (loopback, RFC 1918 §3, RFC 4193 §3.1), `link-local` (RFC 3927, RFC 4291 §2.5.6) and `all`.
     ///
     /// # Errors
-    /// An item is none of these; the error says what is expected.
+    /// An item is none of these, or there is none; the error says what is expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        let networks: Vec<_> = items.map(networks).collect::<Result<Vec<_>, _>>()?.concat();
-        match networks.is_empty() {
-            true => Err(expected(text)),
-            false => Ok(Self(networks.into())),
-        }
+        Ok(Self(value::list(text, networks)?.concat().into()))
+    }
+
+    /// The networks of machines beside us: `private` and `link-local`.
+    pub fn near() -> Self {
+        let private = [&LOOPBACK[..], &SITE].concat().into_iter().filter_map(network);
+        Self(private.chain(link_local()).collect())
     }
 
     /// Whether the address is in one of them. An IPv4 address that is mapped into IPv6 counts as IPv4.
@@ -41,6 +50,11 @@ impl Networks {
         self.0.is_empty()
     }
 
+    /// Each as it is written: `10.0.0.0/8`.
+    pub fn iter(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(IpNet::to_string)
+    }
+
     /// The first network that the address is in.
     fn of(&self, address: IpAddr) -> Option<IpNet> {
         let address = address.to_canonical();
@@ -50,21 +64,32 @@ impl Networks {
 
 impl Display for Networks {
     fn fmt(&self, f: &mut Formatter<'_>) -> Fmt {
-        let networks: Vec<_> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&networks.join(","))
+        f.write_str(&self.iter().collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Whether an address is of a machine beside us: one of [`Networks::near`], found faster.
+pub fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
     }
 }
 
 /// The networks of one item.
-fn networks(item: &str) -> Result<Vec<IpNet>, String> {
-    let words: &[&str] = match item {
-        "loopback" => &["127.0.0.0/8", "::1/128"],
-        "private" => &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
-        "link-local" => return Ok(vec![IpNet::V4(LINK_LOCAL_V4), IpNet::V6(LINK_LOCAL_V6)]),
-        "all" => &["0.0.0.0/0", "::/0"],
-        other => &[other],
+fn networks(item: &str) -> Parsed<Vec<IpNet>> {
+    let words = match item {
+        "loopback" => LOOPBACK.to_vec(),
+        "private" => [&LOOPBACK[..], &SITE].concat(),
+        "link-local" => return Ok(link_local().into()),
+        "all" => ALL.to_vec(),
+        other => vec![other],
     };
-    words.iter().map(|word| network(word).ok_or_else(|| expected(item))).collect()
+    words.into_iter().map(|word| network(word).ok_or_else(|| expected(item))).collect()
+}
+
+fn link_local() -> [IpNet; 2] {
+    [IpNet::V4(LINK_LOCAL_V4), IpNet::V6(LINK_LOCAL_V6)]
 }
 
 /// `10.0.0.0/8`, or one address. Bits behind the prefix are ignored.
@@ -74,7 +99,10 @@ fn network(text: &str) -> Option<IpNet> {
 }
 
 fn expected(item: &str) -> String {
-    format!("{item:?} is no network; write 10.0.0.0/8, fd00::/8, an address, loopback, private, link-local or all")
+    format!(
+        "{item:?} is no network; expected networks such as 10.0.0.0/8 or fd00::/8, addresses, loopback, private, link-local \
+         or all"
+    )
 }
 
 /// Where instances may be. Link-local addresses are denied unless a network within them is allowed.
@@ -167,7 +195,9 @@ mod tests {
             ("10.0.0.0/8", "10.9.9.9", "11.0.0.1"),
             ("10.1.2.3/8", "::ffff:10.9.9.9", "::ffff:11.0.0.1"),
             ("192.0.2.7, fd00::/8", "fd12::1", "192.0.2.8"),
-            ("private", "172.31.0.1", "127.0.0.1"),
+            ("private", "172.31.0.1", "169.254.1.1"),
+            ("private", "127.0.0.1", "192.0.2.8"),
+            ("private", "::ffff:192.168.0.1", "fe80::1"),
             ("loopback", "::1", "10.0.0.1"),
             ("link-local", "169.254.169.254", "169.253.0.1"),
             ("all", "2001:db8::1", "none"),
@@ -176,10 +206,45 @@ mod tests {
             assert!(networks.contain(inside.parse().unwrap()), "{list}: {inside}");
             assert!(outside.parse().map_or(true, |outside| !networks.contain(outside)), "{list}: {outside}");
         }
-        for wrong in ["", ",", "10.0.0.0/33", "localhost", "10.0.0", "Private", "/run", "10.0.0.0-10.0.0.9"] {
-            assert!(Networks::parse(wrong).unwrap_err().contains("is no network; write 10.0.0.0/8"), "{wrong}");
+        for wrong in ["10.0.0.0/33", "localhost", "10.0.0", "Private", "/run", "10.0.0.0-10.0.0.9"] {
+            assert!(
+                Networks::parse(wrong).unwrap_err().contains("is no network; expected networks such as 10.0.0.0/8"),
+                "{wrong}"
+            );
         }
+        assert!(Networks::parse(" , ").unwrap_err().contains("expected at least one item"));
         assert_eq!(Networks::parse("10.1.1.1/8,::1").unwrap().to_string(), "10.0.0.0/8,::1/128");
+    }
+
+    #[test]
+    fn networks_beside_us_are_the_same_both_ways() {
+        let near = Networks::near();
+        assert_eq!(near.iter().count(), LOOPBACK.len() + SITE.len() + link_local().len());
+        for address in [
+            "127.0.0.1",
+            "128.0.0.1",
+            "10.0.0.0",
+            "9.255.255.255",
+            "172.15.0.1",
+            "172.31.255.255",
+            "172.32.0.0",
+            "192.168.0.1",
+            "192.169.0.1",
+            "169.254.0.1",
+            "::1",
+            "::2",
+            "fc00::1",
+            "fdff::1",
+            "fe00::1",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "::ffff:10.0.0.1",
+            "::ffff:192.0.2.1",
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(is_near(address), near.contain(address), "{address}");
+        }
     }
 
     /// `expected`: a part of the reason; empty: it may be there.
@@ -208,6 +273,8 @@ mod tests {
         check("link-local", "", "fe80::1", "");
         check("link-local", "169.254.169.254", "169.254.169.254", "--instances-deny 169.254.169.254/32 forbids");
         check("private", "", "10.0.0.1", "");
+        check("private", "", "127.0.0.1", "");
+        check("private", "", "169.254.169.254", "link-local address");
         check("private", "", "192.0.2.1", "--instances-allow does not permit");
         check("private", "", "/run/a.sock", "--instances-allow does not permit");
         check("/run/apps", "", "/run/apps/a.sock", "");

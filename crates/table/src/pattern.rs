@@ -19,8 +19,10 @@ const DEEPEST: u32 = 64;
 /// Largest automaton before its states are built, in bytes. Bounds the time to compile.
 const LARGEST: usize = 32 * 1024;
 /// Largest automaton, in bytes, and what building it may take. Bounds memory, the time to compile, and the time per byte of
-/// a request: it fits into a core's second cache.
-const LARGEST_DENSE: usize = 256 * 1024;
+/// a request: it fits into a core's second cache. Usual expressions need 1 to 24 KiB.
+const LARGEST_DENSE: usize = 64 * 1024;
+/// What a cache reads at once, in bytes.
+const LINE: usize = 64;
 
 /// A regular expression searched for in path and query, in bytes, ASCII case ignored.
 ///
@@ -29,6 +31,8 @@ pub struct Pattern {
     text: Box<str>,
     /// All states built, so that every byte of a target costs the same, whatever the expression.
     dfa: Box<dense::DFA<Vec<u32>>>,
+    /// Its memory, in what a cache reads at once.
+    lines: usize,
     needs: Box<[Need]>,
 }
 
@@ -40,7 +44,8 @@ impl Pattern {
         }
         let hir = parse(text)?;
         let dfa = Box::new(compile(&hir)?);
-        Ok(Self { text: text.into(), dfa, needs: literals::needs(&hir) })
+        let lines = dfa.memory_usage() / LINE;
+        Ok(Self { text: text.into(), dfa, lines, needs: literals::needs(&hir) })
     }
 
     /// The expression as written.
@@ -56,14 +61,15 @@ impl Pattern {
     /// Whether it is found anywhere in path and query, as far as the effort reaches.
     pub(crate) fn is_match(&self, target: &[u8], effort: &mut Effort) -> bool {
         let Ok(mut state) = self.dfa.start_state_forward(&Input::new(target)) else { return false };
-        let within = effort.take(target.len());
+        let within = effort.reach(target.len(), self.lines);
         for (seen, &byte) in (1..).zip(&target[..within]) {
             state = self.dfa.next_state(state, byte);
             if self.dfa.is_special_state(state) && !self.dfa.is_accel_state(state) {
-                effort.give_back(within - seen);
+                effort.pay((seen, seen), self.lines);
                 return self.dfa.is_match_state(state);
             }
         }
+        effort.pay((within, target.len()), self.lines);
         within == target.len() && self.dfa.is_match_state(self.dfa.next_eoi_state(state))
     }
 

@@ -70,8 +70,8 @@ fn matches(pattern: &str, text: &str) -> bool {
     thread_local! {
         static EXPRESSIONS: RefCell<HashMap<String, Regex>> = RefCell::default();
     }
-    // As PCRE reads them: bytes, and words in ASCII.
-    let expression = || Regex::new(&format!("(?-u){pattern}")).unwrap();
+    // As PCRE reads them: bytes, and words in ASCII. Whether a group is atomic is tried on the real HAProxy.
+    let expression = || Regex::new(&format!("(?-u){}", pattern.replace("(?>", "(?:"))).unwrap();
     EXPRESSIONS.with_borrow_mut(|known| {
         let regex = known.entry(pattern.to_owned()).or_insert_with(expression);
         regex.is_match(text.as_bytes())
@@ -162,8 +162,7 @@ fn steps_that_are_needed() {
 
 #[test]
 fn unsupported_expressions_are_left_out() {
-    let wide = ".".repeat(400);
-    let table = table([("a/domain", "a.test"), ("a/url_reg", &*wide), ("b/url_reg", "^/b")]);
+    let table = table([("a/domain", "a.test"), ("a/url_reg", "^/(a+)+$"), ("b/url_reg", "^/b")]);
     let [a, b] = table.services() else { panic!("the table takes both") };
     assert_eq!(unsupported(a).len(), 1);
     assert_eq!(unsupported(b).len(), 0);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pointsman_table::{Proxies, is_private};
+use pointsman_table::{Networks, is_near};
 use pointsman_wire::{RequestHead, Trust};
 
 /// A client, as its connection and its requests show it.
@@ -12,7 +12,7 @@ pub(crate) struct Peer {
     address: IpAddr,
     /// That address as text, as headers have it: an IPv4 address never in IPv6 form.
     pub(crate) text: String,
-    is_private: bool,
+    is_near: bool,
     /// How much the word of the request that is served now counts.
     pub(crate) trust: Trust,
     /// Where that request comes from: the other end, or whom trusted proxies tell.
@@ -22,8 +22,8 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(address: IpAddr) -> Self {
         let address = address.to_canonical();
-        let is_private = is_private(address);
-        Self { address, text: address.to_string(), is_private, trust: Trust::Nothing, client: address }
+        let is_near = is_near(address);
+        Self { address, text: address.to_string(), is_near, trust: Trust::Nothing, client: address }
     }
 
     /// Takes a new request, of which nothing is known but its connection.
@@ -33,9 +33,9 @@ impl Peer {
 
     /// Takes what the head of a request tells of its way.
     #[inline]
-    pub(crate) fn hear(&mut self, head: &RequestHead<'_, '_>, trusted: &Proxies) {
+    pub(crate) fn hear(&mut self, head: &RequestHead<'_, '_>, trusted: &Networks) {
         self.trust = match trusted.is_empty() {
-            true if self.is_private => Trust::Passing,
+            true if self.is_near => Trust::Passing,
             false if trusted.contain(self.address) => Trust::Full,
             _ => Trust::Nothing,
         };

@@ -70,6 +70,10 @@ pub(super) async fn guard(State(hosts): State<Hosts>, request: Request, next: Ne
     // Health must not depend on what a probe calls us, and tells a stranger nothing of the keys.
     let is_health = ["/healthz", "/readyz"].contains(&request.uri().path());
     let unknown = fields.chain(target).filter(|_| !is_health).find(|authority| !hosts.knows(authority));
+    if !is_health {
+        // Pages are work: one that is asked for many times at once takes its turns among others, health first.
+        tokio::task::yield_now().await;
+    }
     match unknown {
         None => next.run(request).await,
         Some(authority) => {

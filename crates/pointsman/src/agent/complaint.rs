@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn is_one_line_and_keeps_secrets() {
         check("pointsman.port", Some("x"), "why", r#"web\n1: pointsman.port = "x": bad label: why"#);
-        check("a\u{1b}b", Some("x\ny"), "a\nb", r#"web\n1: a\u{1b}b = "x\ny": bad label: a\nb"#);
+        check("a\u{1b}b", Some("x\ny"), "a\nb", r#"web\n1: a\u001bb = "x\ny": bad label: a\nb"#);
         check(
             "pointsman.basic_auth_secrets",
             Some("pw"),

@@ -250,6 +250,24 @@ fn certificates_come_are_renewed_and_are_held_back_alone() {
 }
 
 #[test]
+fn an_expression_that_would_hold_haproxy_up_is_refused_alone() {
+    let backend = Backend::naming("one");
+    let site = Site::with(&[
+        ("services/fast/domain", "fast.test"),
+        ("services/fast/url_reg", "^/x.*y.*/[0-9]$"),
+        ("services/fast/one", &backend.instance()),
+        ("services/slow/domain", "slow.test"),
+        ("services/slow/url_reg", "^/(a+)+$"),
+        ("services/slow/one", &backend.instance()),
+    ]);
+    let running = Launch::engine(Engine::HaProxy).store(&site).start();
+    running.wait_problem("rejected", &["/services/slow/url_reg", "nest no repetitions"]);
+    running.wait_backend("fast.test", &format!("/x{}/1", "y".repeat(10_000)), "one");
+    site.put("services/slow/url_reg", "^/a+$");
+    running.wait_backend("slow.test", &format!("/{}", "a".repeat(10_000)), "one");
+}
+
+#[test]
 fn render_prints_what_it_would_run() {
     let site = Site::with(&[
         ("services/a/domain", "a.test"),

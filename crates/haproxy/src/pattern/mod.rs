@@ -4,10 +4,15 @@
 //! The text holds no white space. Every byte of a literal except letters and digits is written as `\xNN`, so that PCRE
 //! takes none for an operator. Targets hold neither line ends nor bytes beyond ASCII: HAProxy refuses both.
 
+mod cost;
+mod segments;
+
 use std::fmt::Write;
 
 use pointsman_table::Pattern;
-use regex_syntax::hir::{Class, Hir, HirKind, Look, LookSet, Repetition};
+use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
+
+use segments::{Segment, ranges};
 
 /// Largest count of a repetition (pcre2limits).
 const MOST_REPEATS: u32 = 65_535;
@@ -15,6 +20,10 @@ const MOST_REPEATS: u32 = 65_535;
 const LARGEST: usize = 60_000;
 /// Longest text: it must fit twice into HAProxy's smallest usual buffer, 16 KiB.
 const LONGEST: usize = 8000;
+/// The advice where an expression would hold HAProxy up.
+const TOO_SLOW: &str = "expected a regular expression that PCRE, which HAProxy uses, never tries in more ways than a few for \
+                        each byte of a target; nest no repetitions, repeat only what differs from what follows, or begin it \
+                        with ^; the native engine takes it as it is";
 
 /// An expression that PCRE takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,29 +51,16 @@ pub fn translate(pattern: &Pattern) -> Result<Expression, String> {
 }
 
 fn translate_hir(hir: &Hir) -> Result<Expression, String> {
+    let segments = segments::split(hir);
     let mut writer = Writer::default();
-    if !starts(hir) {
-        writer.push_str("[^\\n]*?");
+    for (at, segment) in segments.iter().enumerate() {
+        writer.segment(segment, at + 1 == segments.len())?;
     }
-    after_start(hir).iter().try_for_each(|part| writer.write(part))?;
     match writer.text.len() {
         _ if size(hir) > LARGEST => Err("expected a regular expression that PCRE compiles to less than 60 KB".into()),
-        ..=LONGEST => Ok(Expression(writer.text)),
-        _ => Err(format!("expected a regular expression of less than {LONGEST} bytes as PCRE writes it")),
-    }
-}
-
-/// Whether the expression matches at a target's start only. Line starts count: a target has no line ends.
-fn starts(hir: &Hir) -> bool {
-    let first: LookSet = hir.properties().look_set_prefix();
-    [Look::Start, Look::StartLF, Look::StartCRLF].into_iter().any(|look| first.contains(look))
-}
-
-/// The parts of an expression, without a leading anchor.
-fn after_start(hir: &Hir) -> &[Hir] {
-    match hir.kind() {
-        HirKind::Concat(parts) if matches!(parts[0].kind(), HirKind::Look(Look::Start)) => &parts[1..],
-        _ => std::slice::from_ref(hir),
+        LONGEST.. => Err(format!("expected a regular expression of less than {LONGEST} bytes as PCRE writes it")),
+        _ if !cost::is_proportional(&segments) => Err(TOO_SLOW.to_owned()),
+        _ => Ok(Expression(writer.text)),
     }
 }
 
@@ -74,6 +70,17 @@ struct Writer {
 }
 
 impl Writer {
+    /// Any text may follow a segment, so that the first match found is as good as any if all are of one length: PCRE
+    /// need not look for another.
+    fn segment(&mut self, segment: &Segment, is_last: bool) -> Result<(), String> {
+        let is_atomic = segment.is_fixed && !is_last;
+        self.push_str(if is_atomic { "(?>" } else { "" });
+        self.push_str(if segment.is_searched { "[^\\n]*?" } else { "" });
+        segment.parts.iter().try_for_each(|part| self.write(part))?;
+        self.push_str(if is_atomic { ")" } else { "" });
+        Ok(())
+    }
+
     // Recursion is bounded: the parser limits nesting.
     fn write(&mut self, hir: &Hir) -> Result<(), String> {
         match hir.kind() {
@@ -164,17 +171,6 @@ fn is_one_byte(hir: &Hir) -> bool {
     }
 }
 
-/// The byte ranges of a class; of a Unicode class, only those that a target can hold.
-fn ranges(class: &Class) -> Vec<(u8, u8)> {
-    match class {
-        Class::Bytes(class) => class.ranges().iter().map(|range| (range.start(), range.end())).collect(),
-        Class::Unicode(class) => {
-            let ascii = class.ranges().iter().filter(|range| range.start().is_ascii());
-            ascii.map(|range| (range.start() as u8, range.end().min('\x7f') as u8)).collect()
-        }
-    }
-}
-
 /// A target has no line ends, so a line's start and end are the target's; not `$`, which also matches before a final
 /// line end. In ASCII, word boundaries are the same with Unicode and without.
 fn look_text(look: Look) -> &'static str {
@@ -229,14 +225,78 @@ mod tests {
         check("1$", r"[^\n]*?1\z");
         check("(?m:^)1(?m:$)", r"(?<=\n)1\z");
         check("2|^1", r"[^\n]*?(?:2|(?<=\n)1)");
-        check("^(?:12)*3+?4{2,5}5{3,}(?:6?)??", r"(?:12)*3+?4{2,5}5{3,}(?:6?)??");
+        check("^(?:12)*3+?4{2,5}5{3,}(?:6?)??$", r"(?:12)*3+?4{2,5}5{3,}(?:6?)??\z");
         check("^(?-i:[a-c-]|é)", r"(?:[\x2da-c]|\xc3\xa9)");
         check("^(?u:[1-é])", r"[1-\x7f]");
-        check("^(?u:[é-ü])*", "(?:(?!))*");
+        check("^(?u:[é-ü])*$", r"(?:(?!))*\z");
         check(r"^\b1\B2", r"\b1\B2");
         check(r"^\b{start}1\b{end}", r"(?<!\w)(?=\w)1(?<=\w)(?!\w)");
         check(r"^\b{start-half}1\b{end-half}", r"(?<!\w)1(?!\w)");
-        check("^(?:)", r"(?<=\n)");
+        check("^(?:)", "");
+    }
+
+    #[test]
+    fn what_decides_nothing_is_left_out() {
+        let check = |text: &str, expected: &str| assert_eq!(translated(text).as_deref(), Ok(expected), "{text}");
+        check(".*1.*", r"[^\n]*?1");
+        check("(.+1.*)", r"(?>[^\n]*?[\x00-\x09\x0b-\xff])[^\n]*?1");
+        check("1*2{2,5}3?", r"[^\n]*?2{2,2}");
+        check("[^/]*/1+", r"[^\n]*?\x2f1");
+        check("^1*2+.*$", "1*2");
+        check("^1.*2.*3$", r"(?>1)(?>[^\n]*?2)[^\n]*?3\z");
+        check("1[2-4].*5?(6|7)", r"(?>[^\n]*?1[2-4])[^\n]*?[6-7]");
+        check(".*", "");
+    }
+
+    #[test]
+    fn what_would_hold_haproxy_up_is_refused() {
+        let check = |text: &str, is_taken: bool| {
+            let found = translated(text);
+            assert_eq!(found.is_ok(), is_taken, "{text}: {found:?}");
+            assert!(is_taken || found.unwrap_err().contains("nest no repetitions"), "{text}");
+        };
+        for slow in [
+            "^/(a+)+$",
+            "^/(a*)*b",
+            "^/(a|aa)+$",
+            "^(a|[ab]x?)*[0-9]$",
+            "^/([a-z0-9]+[-_.]?)+$",
+            "^(a|ab|b){50}c",
+            "^(a?){40}b",
+            "^/[a-z]*[a-z]*[0-9]$",
+            "^[ab]{0,3000}[ab]{0,3000}c",
+            "a[^x]*a[^x]*[0-9]",
+            "id=[^&]*x",
+            "(select|union).*from",
+            "^/[a-z]*x[a-z]*[0-9]$",
+        ] {
+            check(slow, false);
+        }
+        for fast in [
+            "^/app1/",
+            "/shop/.*cart",
+            "^/.*/edit$",
+            "^/a/.*b.*c.*/d$",
+            r"\.(png|jpe?g|gif|css|js|woff2?)(\?.*)?$",
+            r"\.(foo|foobar)$",
+            "^/[a-z0-9_-]{1,64}/[a-z0-9_.-]{1,128}$",
+            "^/([0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12})/?$",
+            "^/api/v[0-9]+/(users|groups|orders)/[0-9]+(/.*)?$",
+            "(foo|bar|baz).*qux",
+            "(get|set|put).*(from|into|table)",
+            "/(?:en|de|fr|es|it)(?:-[a-z]{2})?/",
+            "^/[a-z]+(-[a-z]+)*$",
+            "^/([^/]+/)*edit$",
+            "^/(.*/)?edit$",
+            "^(/[a-z0-9-]+)+/?$",
+            "/[^/]*x",
+            "[0-9]+/x",
+            "[?&]id=[0-9]+(&|$)",
+            "^/(a|b)+[^c]x$",
+            r"\bword\b",
+        ] {
+            check(fast, true);
+        }
     }
 
     #[test]
@@ -252,6 +312,6 @@ mod tests {
 
     #[test]
     fn the_scope_is_part_of_the_expression() {
-        assert_eq!(translate_hir(&Hir::empty()).unwrap().over("@a.b~"), r"\A\x40a\x2eb\x7e\n[^\n]*?");
+        assert_eq!(translate_hir(&Hir::empty()).unwrap().over("@a.b~"), r"\A\x40a\x2eb\x7e\n");
     }
 }
