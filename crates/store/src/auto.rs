@@ -178,7 +178,7 @@ impl Auto {
     async fn decide(&self) -> Result<Decision, StoreError> {
         let (v3, v2) = tokio::join!(self.both.v3.probe(), self.both.v2.probe());
         let remembered = match (&v3, &v2) {
-            (Ok(_), Ok(Holding::Absent | Holding::Directory)) => self.both.remembered().await.or(self.told),
+            (Ok(_), Ok(Holding::Absent | Holding::Directory)) => self.both.remembered().await?.or(self.told),
             _ => self.told,
         };
         match remembered {
@@ -320,6 +320,8 @@ fn kept(
 fn by_keys(v3: Result<Probe, StoreError>, v2: Result<Holding, StoreError>) -> Result<Decision, StoreError> {
     let probed: Probed = (v3, v2);
     match probed {
+        // Such as an election of a leader: the keys may be in the API that cannot answer now.
+        (Err(error), _) | (_, Err(error)) if !error.is_denial() => Err(error),
         (Ok(Probe { holds_prefix: true, .. }), _) => Ok(Decision::Made(Choice::V3)),
         (Ok(_) | Err(StoreError::Refused { .. }), Ok(Holding::Directory)) => Ok(Decision::Open(Choice::V2)),
         (Ok(_), _) => Ok(Decision::Open(Choice::V3)),
@@ -327,5 +329,30 @@ fn by_keys(v3: Result<Probe, StoreError>, v2: Result<Holding, StoreError>) -> Re
             Ok(Decision::Open(Choice::V2))
         }
         (Err(error), _) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_that_cannot_answer_now_is_not_passed_over() {
+        let endpoint = || "http://a:1".to_owned();
+        let failed = || StoreError::Failed { endpoint: endpoint(), why: "no leader".to_owned() };
+        let refused = || StoreError::Refused { endpoint: endpoint(), why: "no role".to_owned() };
+        let absent = || StoreError::NotSupported { endpoint: endpoint(), api: "v2", why: String::new(), hint: "" };
+        let v3 = |holds_prefix| Ok(Probe { version: "3.5.0".to_owned(), holds_prefix });
+        for holds in [true, false] {
+            assert_eq!(by_keys(v3(holds), Err(failed())), Err(failed()));
+        }
+        assert_eq!(by_keys(Err(failed()), Ok(Holding::Directory)), Err(failed()));
+        assert_eq!(by_keys(Err(refused()), Err(failed())), Err(failed()));
+        for denial in [refused(), absent()] {
+            assert_eq!(by_keys(v3(true), Err(denial.clone())), Ok(Decision::Made(Choice::V3)));
+            assert_eq!(by_keys(v3(false), Err(denial)), Ok(Decision::Open(Choice::V3)));
+        }
+        // What was chosen before needs no answer of the other API.
+        assert_eq!(kept(Choice::V3, v3(false), Err(failed())), Ok(Decision::Made(Choice::V3)));
     }
 }

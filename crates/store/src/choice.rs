@@ -61,23 +61,23 @@ impl Both {
     }
 
     /// The remembered choice. Two that contradict each other count as none, and so does one that may not be read.
-    pub(crate) async fn remembered(&self) -> Option<Choice> {
+    pub(crate) async fn remembered(&self) -> Result<Option<Choice>, StoreError> {
         let (v2, v3) = tokio::join!(self.says(Choice::V2), self.says(Choice::V3));
-        match (v2, v3) {
+        Ok(match (v2?, v3?) {
             (true, false) => Some(Choice::V2),
             (false, true) => Some(Choice::V3),
             (true, true) | (false, false) => None,
-        }
+        })
     }
 
     /// Remembers the choice. Another one that is remembered already stays, unless this one is the operator's: two
     /// balancers that saw their first key in different APIs must not take turns.
     pub(crate) async fn remember(&self, choice: Choice, by_operator: bool) -> Result<(), StoreError> {
-        let is_contrary = self.says(choice.other()).await;
+        let is_contrary = self.says(choice.other()).await?;
         if is_contrary && !by_operator {
             return Ok(());
         }
-        if !self.says(choice).await {
+        if !self.says(choice).await? {
             match choice {
                 Choice::V2 => self.v2.put(&self.key, choice.word()).await?,
                 Choice::V3 => Box::pin(self.v3.put(&self.key, choice.word())).await?,
@@ -92,17 +92,17 @@ impl Both {
         Ok(())
     }
 
-    async fn says(&self, choice: Choice) -> bool {
+    async fn says(&self, choice: Choice) -> Result<bool, StoreError> {
         let value = match choice {
             Choice::V2 => self.v2.get(&self.key).await,
             Choice::V3 => Box::pin(self.v3.get(&self.key)).await,
         };
         match value {
-            Ok(value) => value.is_some_and(|value| value.trim_ascii() == choice.word()),
-            Err(error) => {
+            Err(error) if error.is_denial() => {
                 debug!("cannot read {}: {error}", self.key);
-                false
+                Ok(false)
             }
+            value => Ok(value?.is_some_and(|value| value.trim_ascii() == choice.word())),
         }
     }
 }

@@ -98,6 +98,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the server denies the request for good: nothing can be there for us. Any other error says nothing of it.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NotSupported { .. })
+    }
+
     /// The variant in words, for labels of metrics: one of few.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -4,8 +4,13 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pointsman_store::lease::{Claim, Edit, LeaseOutcome, Owner};
 use pointsman_store::{Api, Condition, Location, Made, Store, StoreError, StoreSettings};
 use support::{Etcd, Followed, free_port, run, settings, sh};
 
@@ -308,4 +313,52 @@ async fn a_deep_tree_is_survived() {
     etcd.ctl(&format!("set /haproxy-haproxy-1/deep{} y", "/d".repeat(150)));
     let mut followed = Followed::start(v2(&etcd));
     followed.until("services/a/domain=x").await;
+}
+
+/// An etcd v2 that takes everything, until it refuses the lease's record. Lists what it was asked.
+fn failing_on_records(fails: Arc<AtomicBool>, asked: Arc<Mutex<Vec<String>>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let lines = reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let lines: Vec<_> = lines.map(|line| line.to_ascii_lowercase()).collect();
+            let length = lines.iter().find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            reader.read_exact(&mut body).unwrap();
+            let Some(request) = lines.first() else { continue };
+            let path = request.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap();
+            let key = path.trim_start_matches("/v2/keys");
+            let (status, answer) = if request.starts_with("get") {
+                ("404 Not Found", format!(r#"{{"errorCode":100,"message":"Key not found","cause":"{key}","index":1}}"#))
+            } else if fails.load(Ordering::SeqCst) && !key.contains("services") {
+                ("500 Internal", r#"{"errorCode":300,"message":"Raft Internal Error","cause":"","index":1}"#.to_owned())
+            } else {
+                let node = format!(r#"{{"key":"{key}","value":"x","modifiedIndex":7,"createdIndex":1,"ttl":5}}"#);
+                ("200 OK", format!(r#"{{"action":"update","node":{node}}}"#))
+            };
+            asked.lock().unwrap().push(format!("{request} {}", String::from_utf8_lossy(&body)));
+            let length = answer.len();
+            let head = format!("HTTP/1.1 {status}\r\nX-Etcd-Index: 7\r\nConnection: close\r\nContent-Length: {length}");
+            let _ = write!(stream, "{head}\r\n\r\n{answer}");
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn keys_are_refreshed_though_the_record_is_not() {
+    let (fails, asked) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
+    let url = failing_on_records(fails.clone(), asked.clone());
+    let store = Store::open(&settings(Location::Etcd(vec![url]), Api::V2, PREFIX)).unwrap();
+    let lease = store.lease(&Owner::new("agent", "one"), Duration::from_secs(5), Claim::First).await.unwrap().unwrap();
+    let put = Edit::Put { key: format!("{PREFIX}/services/a/one"), value: b"x".to_vec() };
+    let put = lease.apply(&[put]).await;
+    assert!(matches!(put[..], [Ok(LeaseOutcome::Done(_))]), "{put:?}");
+    fails.store(true, Ordering::SeqCst);
+    assert!(matches!(lease.renew().await, Err(StoreError::Failed { .. })));
+    let asked = asked.lock().unwrap();
+    let is_refresh = |asked: &&String| asked.contains("/services/a/one") && asked.contains("refresh=true");
+    assert_eq!(asked.iter().filter(is_refresh).count(), 1, "{asked:?}");
 }

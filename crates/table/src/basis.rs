@@ -25,8 +25,12 @@ impl Basis {
     pub(crate) fn new(keys: &KeySet, old: &Self, limits: &Limits) -> Self {
         let stale = !old.limits.judge_alike(limits);
         let limits = if *old.limits == *limits { old.limits.clone() } else { Arc::new(limits.clone()) };
-        let config = old.config.next(keys.config(), stale, |raw, last| config::judge(raw, last, &limits.prefix));
-        let certs = old.certs.next(keys.certs(), stale, |raw, last| certs::judge(raw, last, &limits));
+        let config = old.config.next(keys.config(), &format!("{}/config/", limits.prefix), stale, |raw, last| {
+            config::judge(raw, last, &limits.prefix)
+        });
+        let certs = old.certs.next(keys.certs(), &format!("{}/certs/", limits.prefix), stale, |raw, last| {
+            certs::judge(raw, last, &limits)
+        });
         Self { limits, config, certs, stale }
     }
 
@@ -70,23 +74,29 @@ impl<T: Default> Default for JudgedTree<T> {
 
 impl<T: PartialEq> JudgedTree<T> {
     /// Judges the keys if they changed, or if the limits did (`stale`). A value that is equal keeps its `Arc`.
-    fn next(&self, raw: &Arc<RawKeys>, stale: bool, judge: impl FnOnce(&RawKeys, &T) -> (T, Box<[Problem]>)) -> Self {
+    fn next(
+        &self,
+        raw: &Arc<RawKeys>,
+        place: &str,
+        stale: bool,
+        judge: impl FnOnce(&RawKeys, &T) -> (T, Box<[Problem]>),
+    ) -> Self {
         if !stale && Arc::ptr_eq(&self.raw, raw) {
             let (value, good, problems) = (self.value.clone(), self.good.clone(), self.problems.clone());
             return Self { raw: raw.clone(), value, good, problems };
         }
         let (value, problems) = judge(raw, &self.value);
         let value = if value == *self.value { self.value.clone() } else { Arc::new(value) };
-        let good = good(raw, &self.good, &problems);
+        let good = good(raw, &self.good, place, &problems);
         let good = if good == *self.good { self.good.clone() } else { Arc::new(good) };
         Self { raw: raw.clone(), value, good, problems: problems.into() }
     }
 }
 
-/// A bad key keeps its last good value.
-fn good(raw: &RawKeys, last: &RawKeys, problems: &[Problem]) -> RawKeys {
+/// A bad key keeps its last good value. `place` is the tree's full key with a slash.
+fn good(raw: &RawKeys, last: &RawKeys, place: &str, problems: &[Problem]) -> RawKeys {
     let problem = |key: &str| {
-        let is_of = |problem: &&Problem| problem.key.strip_suffix(key).is_some_and(|tree| tree.ends_with('/'));
+        let is_of = |problem: &&Problem| problem.key.strip_prefix(place) == Some(key);
         problems.iter().find(is_of).map(|problem| problem.kind)
     };
     let value = |key: &str, value: &[u8]| match problem(key) {
@@ -95,4 +105,24 @@ fn good(raw: &RawKeys, last: &RawKeys, problems: &[Problem]) -> RawKeys {
         Some(_) => None,
     };
     RawKeys::collect(raw.iter().filter_map(|(key, have)| Some((key.into(), value(key, have)?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_of_its_whole_key() {
+        let keys = |names: &[&str]| {
+            RawKeys::collect(names.iter().map(|name| ((*name).into(), b"pem".as_slice().into())).collect())
+        };
+        let problem = Problem {
+            key: "/x/certs/a/b".into(),
+            value: None,
+            kind: ProblemKind::UnknownKey,
+            service: None,
+            advice: "".into(),
+        };
+        assert_eq!(good(&keys(&["a/b", "b"]), &RawKeys::default(), "/x/certs/", &[problem]), keys(&["b"]));
+    }
 }

@@ -62,7 +62,8 @@ fn is_address(host: &str) -> bool {
     }
 }
 
-/// Answers requests for known names only, and those for health by any name. A request without a name comes from no browser (RFC 9110 §7.2).
+/// Answers requests for known names only, and those for health by any name. A request without a name comes from no
+/// browser (RFC 9110 §7.2).
 pub(super) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let fields = request.headers().get_all(header::HOST).iter();
     let fields = fields.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

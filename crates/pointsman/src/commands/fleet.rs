@@ -260,7 +260,7 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {problems}")?;
     }
     for Member { name, store, .. } in members {
-        store.iter().try_for_each(|lost| writeln!(out, "{name}: {lost}"))?;
+        store.iter().try_for_each(|lost| writeln!(out, "{}: {}", shown(name), shown(lost)))?;
     }
     for member in members {
         for Leaving { protocol, service, instance, active } in &member.leaving {
@@ -302,5 +302,16 @@ mod tests {
         check("10.0.0.1:80", Drain::Off, None);
         check("drain", Drain::Off, None);
         check("drain", Drain::On, Some("drain drain"));
+    }
+
+    #[test]
+    fn what_members_say_cannot_steer_a_terminal() {
+        let value =
+            br#"{"version":"1","engine":"native","stage":"serving","revision":1,"problems":0,"problem_lines":[],
+            "store":"lost \u001b[2J\nlb-2: serving"}"#;
+        let mut out = Vec::new();
+        table(&[Member::read("lb\u{1b}-1", value)], &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("lost ") && !out.contains('\u{1b}') && out.lines().count() == 3, "{out}");
     }
 }

@@ -9,7 +9,8 @@ use pointsman_store::Api;
 use pointsman_table::{Problem, ProblemKind, Table};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
 
 use super::{Kept, StateFile};
 use crate::control::{Around, Status};
@@ -20,7 +21,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
-/// Deadline for the final write.
+/// Deadline for a write under way and the final one, once the balancer ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The sources of what is kept.
@@ -34,8 +35,25 @@ pub struct Sources {
     pub ended: watch::Receiver<bool>,
 }
 
-/// Keeps the file until the balancer ends, and writes it once more then.
+/// Keeps the file until the balancer ends, and writes it once more then. A disk that hangs does not keep the balancer.
 pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
+    let ended = sources.ended.clone();
+    at_most_farewell(ended, keep_on(file, sources, around)).await;
+}
+
+/// Ends with `work`, or [`FAREWELL`] after the balancer began to end.
+async fn at_most_farewell(mut ended: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    let late = async {
+        let _ = ended.wait_for(|ended| *ended).await;
+        sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = late => warn!("the state was not written within {FAREWELL:?}; it is left as it was"),
+    }
+}
+
+async fn keep_on(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
     let Sources { mut status, mut api, mut ended } = sources;
     let mut keeper = StateKeeper { file, around, written: None, failed: false };
     let mut seen = None;
@@ -48,8 +66,7 @@ pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Aroun
             () = sleep_until(next), if keeper.failed => false,
         };
         if is_over {
-            let _ = timeout(FAREWELL, keeper.save(&status, &api)).await;
-            return;
+            return keeper.save(&status, &api).await;
         }
         tokio::select! {
             () = sleep_until(next) => {}
@@ -125,6 +142,24 @@ fn save(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>)
     let print = hasher.finish();
     if written != Some(print) {
         file.write(&text)?;
+        if written.is_none() {
+            file.tidy();
+        }
     }
     Ok(print)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_does_not_keep_the_balancer() {
+        let ended = watch::Sender::new(false);
+        let keeping = at_most_farewell(ended.subscribe(), std::future::pending());
+        tokio::pin!(keeping);
+        assert!(tokio::time::timeout(10 * FAREWELL, &mut keeping).await.is_err(), "it keeps on while nothing ends");
+        ended.send_replace(true);
+        assert!(tokio::time::timeout(2 * FAREWELL, keeping).await.is_ok());
+    }
 }

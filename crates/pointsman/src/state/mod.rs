@@ -9,16 +9,17 @@
 pub mod keeper;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use pointsman_store::{Api, Location, StoreSettings};
 use pointsman_table::{Memory, Protocol, ServiceMemory};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// The form of the file. A file of a later form is set aside.
 const FORMAT: u32 = 1;
@@ -28,6 +29,8 @@ const MEANING: u32 = 1;
 const LONGEST: u64 = 256 << 20;
 /// Most files looked through for one of a store whose endpoints have changed.
 const MOST_FILES: usize = 256;
+/// A draft this old was left by a balancer that died; a younger one may be in the making.
+const OLD_DRAFT: Duration = Duration::from_secs(600);
 
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,48 +86,82 @@ impl StateFile {
             Location::Directory(folder) => vec![folder.display().to_string()],
         };
         store.sort();
-        let mut hasher = DefaultHasher::new();
-        (&store, &settings.prefix).hash(&mut hasher);
-        let path = state.join("memory").join(format!("{:016x}.json", hasher.finish()));
+        let parts = store.iter().chain([&settings.prefix]).flat_map(|part| part.bytes().chain([0]));
+        let path = state.join("memory").join(format!("{:016x}.json", fnv(parts)));
         Self { path, store, prefix: settings.prefix.clone() }
     }
 
-    /// What was kept, if anything. A balancer whose endpoints have changed finds the file that shares one with it.
+    /// What was kept last, if anything: a balancer whose endpoints have changed, perhaps there and back, finds the newest
+    /// file that shares one with it.
     ///
     /// # Errors
-    /// The file cannot be read or used.
+    /// The file of this name cannot be read or used.
     pub fn read(&self) -> io::Result<Kept> {
-        match record(&self.path) {
-            Ok(record) if record.prefix == self.prefix && record.shares(&self.store) => Ok(record.into()),
-            Ok(_) => Err(io::Error::other("it is of another store")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(self.of_older_endpoints().unwrap_or_default()),
+        match self.own() {
+            Ok(own) => Ok(self.newest(Some(own))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(self.newest(None)),
             Err(error) => Err(error),
         }
     }
 
-    /// As [`StateFile::read`]; a file that cannot be used is set aside, with a warning.
+    /// As [`StateFile::read`]; a file of this name that can never be used is set aside, with a warning.
     pub fn take(&self) -> Kept {
-        let error = match self.read() {
-            Ok(kept) => return kept,
-            Err(error) => error,
-        };
+        self.read().unwrap_or_else(|error| {
+            self.complain(&error);
+            self.newest(None)
+        })
+    }
+
+    fn newest(&self, own: Option<Found>) -> Kept {
+        let newest = own.into_iter().chain(self.others()).max_by_key(|found| found.modified);
+        newest.map(|found| found.record.into()).unwrap_or_default()
+    }
+
+    fn own(&self) -> io::Result<Found> {
+        let found = Found::read(self.path.clone())?;
+        if found.record.is_of(self) { Ok(found) } else { Err(unusable("it is of another store")) }
+    }
+
+    /// Sets the file aside, unless the error may pass and the next start can use it.
+    fn complain(&self, error: &io::Error) {
         let aside = self.path.with_extension("json.bad");
-        let moved = match fs::rename(&self.path, &aside) {
-            Ok(()) => format!("it is now {}", aside.display()),
-            Err(error) => format!("it cannot be moved away: {error}"),
+        let moved = match error.kind() {
+            io::ErrorKind::InvalidData => match fs::rename(&self.path, &aside) {
+                Ok(()) => format!("it is now {}", aside.display()),
+                Err(error) => format!("it cannot be moved away: {error}"),
+            },
+            _ => "it stays there".to_owned(),
         };
         warn!(
             "{}: what was kept there cannot be used: {error}; {moved}. Services whose keys are bad now are not served",
             self.path.display()
         );
-        Kept::default()
     }
 
-    fn of_older_endpoints(&self) -> Option<Kept> {
-        let files = fs::read_dir(self.path.parent()?).ok()?.filter_map(|file| Some(file.ok()?.path()));
-        let ours = files.filter(|path| path.extension().is_some_and(|end| end == "json")).take(MOST_FILES);
-        let records = ours.filter_map(|path| record(&path).ok());
-        records.into_iter().find(|record| record.prefix == self.prefix && record.shares(&self.store)).map(Kept::from)
+    /// Files of other names for this prefix that share an endpoint.
+    fn others(&self) -> impl Iterator<Item = Found> {
+        let files = self.files().filter(|path| path.extension().is_some_and(|end| end == "json") && *path != self.path);
+        files.take(MOST_FILES).filter_map(|path| Found::read(path).ok()).filter(|found| found.record.is_of(self))
+    }
+
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = self.path.parent().and_then(|folder| fs::read_dir(folder).ok());
+        folder.into_iter().flatten().filter_map(|file| Some(file.ok()?.path()))
+    }
+
+    /// Removes what a file that was just written replaces: those of other endpoints, and drafts of balancers that died.
+    fn tidy(&self) {
+        let stem = self.path.with_extension("");
+        let is_draft = |path: &PathBuf| {
+            path.extension().is_some_and(|end| end == "tmp") && path.with_extension("").with_extension("") == stem
+        };
+        let age = |path: &PathBuf| fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+        let drafts = self.files().filter(is_draft).filter(|path| age(path).is_some_and(|age| age > OLD_DRAFT));
+        for path in self.others().map(|found| found.path).chain(drafts) {
+            if let Err(error) = fs::remove_file(&path) {
+                debug!("{}: {error}", path.display());
+            }
+        }
     }
 
     /// The file's content for this.
@@ -176,21 +213,41 @@ impl StateFile {
     }
 }
 
-fn record(path: &Path) -> io::Result<Record> {
-    let length = fs::metadata(path)?.len();
-    if length > LONGEST {
-        return Err(io::Error::other(format!("it has {length} bytes")));
-    }
-    let record: Record = serde_json::from_slice(&fs::read(path)?)?;
-    match record.format {
-        FORMAT => Ok(record),
-        other => Err(io::Error::other(format!("its format is {other}, this version knows {FORMAT}"))),
+/// A file and its content.
+struct Found {
+    path: PathBuf,
+    modified: SystemTime,
+    record: Record,
+}
+
+impl Found {
+    /// # Errors
+    /// `InvalidData` for content that can never be used; others may pass.
+    fn read(path: PathBuf) -> io::Result<Self> {
+        let about = fs::metadata(&path)?;
+        if about.len() > LONGEST {
+            return Err(unusable(format!("it has {} bytes", about.len())));
+        }
+        let record: Record = serde_json::from_slice(&fs::read(&path)?).map_err(unusable)?;
+        match record.format {
+            FORMAT => Ok(Self { path, modified: about.modified()?, record }),
+            other => Err(unusable(format!("its format is {other}, this version knows {FORMAT}"))),
+        }
     }
 }
 
+fn unusable(why: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// FNV-1a: the standard library's hash may change with the compiler, and a file's name must not.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
 impl Record {
-    fn shares(&self, store: &[String]) -> bool {
-        self.store.iter().any(|one| store.contains(one))
+    fn is_of(&self, file: &StateFile) -> bool {
+        self.prefix == file.prefix && self.store.iter().any(|one| file.store.contains(one))
     }
 }
 

@@ -75,3 +75,51 @@ fn a_folder_that_cannot_be_made_is_an_error() {
     assert!(file.write(b"x").is_err());
     assert!(file.read().is_err());
 }
+
+/// Sets a file's time of change to so many seconds ago.
+fn age(path: &Path, seconds: u64) {
+    let then = SystemTime::now() - Duration::from_secs(seconds);
+    File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+}
+
+#[test]
+fn endpoints_that_change_there_and_back_find_the_newest_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |urls: &[&str], prefix: &str| StateFile::new(folder.path(), &settings(urls, prefix));
+    let (one, two, other) =
+        (file(&["http://a:1"], "/x"), file(&["http://a:1", "http://b:1"], "/x"), file(&["http://a:1"], "/y"));
+    let newer = Kept { api: Some(Api::V3), ..kept() };
+    one.write(&one.text(&kept())).unwrap();
+    two.write(&two.text(&newer)).unwrap();
+    other.write(&other.text(&kept())).unwrap();
+    age(&one.path, 60);
+    age(&two.path, 30);
+    assert_eq!(one.take(), newer);
+    age(&one.path, 10);
+    assert_eq!(two.take(), kept());
+    // What was written replaces them, and drafts of the dead; those of others stay.
+    let drafts = ["7.tmp", "8.tmp"].map(|end| one.path.with_extension(end));
+    let foreign = other.path.with_extension("7.tmp");
+    drafts.iter().chain([&foreign]).for_each(|path| fs::write(path, "").unwrap());
+    age(&drafts[0], 3600);
+    age(&foreign, 3600);
+    one.tidy();
+    let is_there = [&one.path, &two.path, &other.path, &drafts[0], &drafts[1], &foreign].map(|path| path.exists());
+    assert_eq!(is_there, [true, false, true, false, true, true]);
+}
+
+#[test]
+fn the_name_of_a_file_is_the_same_with_every_version() {
+    let file = StateFile::new(Path::new("/s"), &settings(&["http://b:1/", "http://a:1"], "/x"));
+    assert_eq!(file.path, Path::new("/s/memory/9b619b3a8bbbb287.json"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_now_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = StateFile::new(folder.path(), &settings(&["http://a:1"], "/x"));
+    // Reading a folder fails with EISDIR, whoever reads: it stands for EIO and EMFILE.
+    fs::create_dir_all(&file.path).unwrap();
+    assert_eq!(file.take(), Kept::default());
+    assert!(file.path.exists());
+}

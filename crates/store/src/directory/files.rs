@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 const LARGEST: u64 = 1 << 20;
 /// Deeper than any key; stops at folders that links make endless.
 const DEEPEST: usize = 64;
+/// Most folders of a walk: folders with two links each to the next one are 2^depth.
+const MOST_FOLDERS: usize = 100_000;
 /// An empty file younger than this may have been opened by a shell that has not written yet.
 const FRESH: Duration = Duration::from_millis(250);
 
@@ -51,10 +53,15 @@ pub(super) enum Seen<'a> {
 /// Reads a path: nothing, one file, or a folder and everything below it. `key` is its relative key. Calls `see` before
 /// reading each folder and each link, so that a watch set there misses nothing.
 pub(super) fn walk(path: &Path, key: &str, see: &mut dyn FnMut(Seen<'_>)) -> Found {
+    walk_at_most(MOST_FOLDERS, path, key, see)
+}
+
+fn walk_at_most(most: usize, path: &Path, key: &str, see: &mut dyn FnMut(Seen<'_>)) -> Found {
     // Part of a walk finds what the whole one does, so it also stops at links to the folders above.
     let depth = if key.is_empty() { 0 } else { key.split('/').count() };
     let above = path.ancestors().skip(1).take(depth).filter_map(|path| fs::metadata(path).ok());
-    let mut walk = Walk { see, around: above.map(|about| identity(&about)).collect(), found: Found::default() };
+    let around = above.map(|about| identity(&about)).collect();
+    let mut walk = Walk { see, around, most, entered: 0, found: Found::default() };
     let is_link = fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink());
     walk.visit(path, key, is_link);
     walk.found
@@ -68,6 +75,9 @@ struct Walk<'a> {
     see: &'a mut dyn FnMut(Seen<'_>),
     /// Device and inode of the parent folders; one that appears again below itself is a loop.
     around: Vec<(u64, u64)>,
+    most: usize,
+    /// Folders entered so far.
+    entered: usize,
     found: Found,
 }
 
@@ -90,6 +100,12 @@ impl Walk<'_> {
         if self.around.contains(&identity) || self.around.len() >= DEEPEST {
             return;
         }
+        if self.entered == self.most {
+            let why = format!("more than {} folders, counting each link to one; it is not read", self.most);
+            self.found.files.push((key.into(), Content::Unreadable(why)));
+            return;
+        }
+        self.entered += 1;
         if !key.is_empty() {
             self.found.folders.push(key.into());
         }
@@ -207,5 +223,22 @@ mod tests {
         std::os::unix::fs::symlink("..", at("a/loop")).unwrap();
         let want = ["a/b/one=1", "a/two=2\n", "empty fresh", "large: larger than 1 MiB", "link=2\n"];
         assert_eq!(found(folder.path()), want);
+    }
+
+    #[test]
+    fn links_that_fork_do_not_make_a_walk_endless() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |level: usize, name: &str| folder.path().join(level.to_string()).join(name);
+        for level in 0..30 {
+            fs::create_dir(at(level, "")).unwrap();
+            for name in ["a", "b"] {
+                std::os::unix::fs::symlink(format!("../{}", level + 1), at(level, name)).unwrap();
+            }
+        }
+        fs::create_dir(at(30, "")).unwrap();
+        let found = walk_at_most(100, folder.path(), "", &mut |_| {});
+        assert_eq!(found.folders.len(), 99, "the first one is the root");
+        let beyond = found.files.iter().filter(|(_, content)| matches!(content, Content::Unreadable(_))).count();
+        assert!((1..200).contains(&beyond), "{beyond}");
     }
 }

@@ -163,7 +163,8 @@ pub(super) fn is_at_or_above(key: &str, of: &str) -> bool {
     matches!(place(key, of), Relation::Above)
 }
 
-/// Flattens a recursive get. An answer about another key is an error: it does not say that the prefix is empty. Leaves the revision at 0: it is in the response headers.
+/// Flattens a recursive get. An answer about another key is an error: it does not say that the prefix is empty.
+/// Leaves the revision at 0: it is in the response headers.
 pub(super) fn listing(body: &[u8], prefix: &str) -> serde_json::Result<Listing> {
     let mut listing = Listing::default();
     let mut json = serde_json::Deserializer::from_slice(body);

@@ -115,16 +115,17 @@ impl<'a> Etcd2Lease<'a> {
 
     pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         let mut state = self.state.lock().await;
-        match self.announce(&mut state, &BTreeMap::new()).await? {
-            LeaseOutcome::Done(_) => {}
-            lost => return Ok(lost),
-        }
+        // The keys are refreshed even if the record was not: each ends on its own.
+        let mut done = match self.announce(&mut state, &BTreeMap::new()).await {
+            Ok(LeaseOutcome::Done(_)) => Ok(LeaseOutcome::Done(0)),
+            Ok(lost) => return Ok(lost),
+            Err(error) => Err(error),
+        };
         let refreshed = stream::iter(state.keys.clone().into_iter().map(|(key, own)| async move {
             let index = self.refreshed(&key, &own).await;
             (key, index)
         }));
         let mut refreshed = refreshed.buffer_unordered(AT_ONCE);
-        let mut done = Ok(LeaseOutcome::Done(0));
         while let Some((key, index)) = refreshed.next().await {
             match index {
                 Ok(Some(index)) => {
