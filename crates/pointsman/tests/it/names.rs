@@ -206,6 +206,13 @@ fn a_name_that_moves_gets_new_work_elsewhere_at_once() {
     assert!(held.response("GET").is_err(), "it is cut off");
 }
 
+/// A request that is never answered.
+fn holding(running: &Pointsman, host: &str) -> Connection {
+    let mut connection = running.connect();
+    connection.send(format!("GET /hold HTTP/1.1\r\nHost: {host}\r\n\r\n")).expect("open");
+    connection
+}
+
 #[test]
 fn a_name_that_stops_resolving_keeps_its_last_addresses() {
     let names = NameServer::with(&[("gone.test", at(2)), ("silent.test", at(2))]);
@@ -219,6 +226,12 @@ fn a_name_that_stops_resolving_keeps_its_last_addresses() {
     }
     names.forget("gone.test");
     names.set("silent.test", Zone::Silent);
+    // Held requests take the connections that are open, so that all others need new ones.
+    let held: Vec<_> = (0..8).flat_map(|_| ["gone.test", "silent.test"]).map(|host| holding(&running, host)).collect();
+    for host in ["gone.test", "silent.test"].repeat(4) {
+        assert_eq!(get(running.http, host, "/").expect("an answer").header("x-backend"), Some("one"), "{host}");
+    }
+    drop(held);
     running.wait_problem("unresolved", &["services/gone/web", "its last addresses serve on: 127.0.0.2"]);
     running.wait_problem("unresolved", &["services/silent/web", "no answer"]);
     for host in ["gone.test", "silent.test"] {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Api, Backend, Etcd, Launch, Pointsman, Site, run, wait};
 
@@ -154,20 +154,29 @@ fn an_api_that_is_empty_for_a_while_stays_in_use() {
     running.wait_backend("a.test", "/", "one");
 }
 
-/// Neither API holds keys: the first write decides, for the balancer and for later edits.
+/// Neither API holds keys: the first write decides, for the balancer and for later edits. It is watched for: a look once a
+/// second would take a second each time, as each write comes just after a look.
 #[test]
 fn the_first_write_decides() {
     for api in [Api::V2, Api::V3] {
-        let (etcd, one) = (Etcd::start(), Backend::naming("one"));
-        let running = Launch::new().args(&["--store", &etcd.url(), "--id", "r"]).start();
-        running.wait_ready();
-        etcd.put(api, "/haproxy-r/services/a/domain", "a.test");
-        let written = Instant::now();
-        wait("the first key", || running.metric("pointsman_table_services", &[]) == 1.0);
-        println!("{api:?}: the first key is in the table {:?} after its write", written.elapsed());
-        wait("status in that API", || run(&["status", "--store", &etcd.url(), "--id", "r"]).code == Some(0));
-        let set = run(&["set", "--store", &etcd.url(), "--id", "r", "services/a/one", &one.instance(), "--wait"]);
-        assert_eq!(set.code, Some(0), "{set:?}");
-        running.wait_backend("a.test", "/", "one");
+        let soonest = (0..3).map(|_| first_write(api)).min().expect("three");
+        println!("{api:?}: the first key is in the table {soonest:?} after its write");
+        assert!(soonest < Duration::from_millis(500), "{api:?}: {soonest:?}");
     }
+}
+
+/// How long the first key takes into the table.
+fn first_write(api: Api) -> Duration {
+    let (etcd, one) = (Etcd::start(), Backend::naming("one"));
+    let running = Launch::new().args(&["--store", &etcd.url(), "--id", "r"]).start();
+    running.wait_ready();
+    etcd.put(api, "/haproxy-r/services/a/domain", "a.test");
+    let written = Instant::now();
+    wait("the first key", || running.metric("pointsman_table_services", &[]) == 1.0);
+    let taken = written.elapsed();
+    wait("status in that API", || run(&["status", "--store", &etcd.url(), "--id", "r"]).code == Some(0));
+    let set = run(&["set", "--store", &etcd.url(), "--id", "r", "services/a/one", &one.instance(), "--wait"]);
+    assert_eq!(set.code, Some(0), "{set:?}");
+    running.wait_backend("a.test", "/", "one");
+    taken
 }
