@@ -112,13 +112,13 @@ impl StateFile {
         })
     }
 
-    fn newest(&self, own: Option<Found>) -> Kept {
+    fn newest(&self, own: Option<FoundFile>) -> Kept {
         let newest = own.into_iter().chain(self.others()).max_by_key(|found| found.modified);
         newest.map(|found| found.record.into()).unwrap_or_default()
     }
 
-    fn own(&self) -> io::Result<Found> {
-        let found = Found::read(self.path.clone())?;
+    fn own(&self) -> io::Result<FoundFile> {
+        let found = FoundFile::read(self.path.clone())?;
         if found.record.is_of(self) { Ok(found) } else { Err(unusable("it is of another store")) }
     }
 
@@ -139,9 +139,9 @@ impl StateFile {
     }
 
     /// Files of other names for this prefix that share an endpoint.
-    fn others(&self) -> impl Iterator<Item = Found> {
+    fn others(&self) -> impl Iterator<Item = FoundFile> {
         let files = self.files().filter(|path| path.extension().is_some_and(|end| end == "json") && *path != self.path);
-        files.take(MOST_FILES).filter_map(|path| Found::read(path).ok()).filter(|found| found.record.is_of(self))
+        files.take(MOST_FILES).filter_map(|path| FoundFile::read(path).ok()).filter(|found| found.record.is_of(self))
     }
 
     fn files(&self) -> impl Iterator<Item = PathBuf> {
@@ -214,13 +214,13 @@ impl StateFile {
 }
 
 /// A file and its content.
-struct Found {
+struct FoundFile {
     path: PathBuf,
     modified: SystemTime,
     record: Record,
 }
 
-impl Found {
+impl FoundFile {
     /// # Errors
     /// `InvalidData` for content that can never be used; others may pass.
     fn read(path: PathBuf) -> io::Result<Self> {
