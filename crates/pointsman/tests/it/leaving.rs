@@ -6,19 +6,10 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::harness::{
-    Backend, Connection, Engine, Pointsman, Raw, Site, Then, engine, free_port, get_ok, wait, wait_within,
+    Backend, Connection, Engine, Pointsman, Raw, Site, Then, engine, free_port, get_ok, serving, wait, wait_within,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
-
-fn serving(instance: &str, more: &[(&str, &str)]) -> (Site, Pointsman) {
-    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", instance)]);
-    for (key, value) in more {
-        site.put(key, value);
-    }
-    let running = Pointsman::serving(&site);
-    (site, running)
-}
 
 /// An instance that reads requests and thinks for ever.
 fn thinking() -> Raw {

@@ -4,16 +4,7 @@ use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use crate::harness::{Backend, Connection, Pointsman, Raw, Site, Then, echo_tcp, engine, paced};
-
-fn serving(instance: &str, more: &[(&str, &str)]) -> (Site, Pointsman) {
-    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", instance)]);
-    for (key, value) in more {
-        site.put(key, value);
-    }
-    let running = Pointsman::serving(&site);
-    (site, running)
-}
+use crate::harness::{Backend, Connection, Pointsman, Raw, Site, Then, echo_tcp, engine, paced, serving};
 
 /// Sends a large body to the end before it reads.
 fn upload(running: &Pointsman, host: &str, megabytes: usize) -> u16 {

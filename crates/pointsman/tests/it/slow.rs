@@ -5,22 +5,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Backend, Load, PATIENCE, Pointsman, Site, engine, get, is_timeout, paced, pattern, wait, websocket,
+    Backend, Load, PATIENCE, Pointsman, Site, engine, get, is_timeout, paced, pattern, serving, wait, websocket,
 };
-
-fn served(backend: &Backend, more: &[(&str, &str)]) -> (Site, Pointsman) {
-    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", &backend.instance())]);
-    for (key, value) in more {
-        site.put(key, value);
-    }
-    let running = Pointsman::serving(&site);
-    (site, running)
-}
 
 #[test]
 fn heads_that_come_byte_by_byte_run_into_their_deadline() {
     let backend = Backend::naming("one");
-    let (_site, running) = served(&backend, &[("config/timeout/head", "1s")]);
+    let (_site, running) = serving(&backend.instance(), &[("config/timeout/head", "1s")]);
     let before = running.process.resident();
     let mut slow: Vec<_> = (0..300).map(|_| TcpStream::connect(running.http).expect("room")).collect();
     let load = Load::new().keep_alive(2, running.http, "a.test");
@@ -51,7 +42,7 @@ fn a_silent_client_is_closed_in_time() {
     if engine().differs("stalled-body") {
         keys.push(("config/timeout/server", "1s"));
     }
-    let (_site, running) = served(&backend, &keys);
+    let (_site, running) = serving(&backend.instance(), &keys);
     for (case, bytes) in [
         ("nothing at all", ""),
         ("half a head", "GET / HTTP/1.1\r\nHost:"),
@@ -70,7 +61,7 @@ fn a_silent_client_is_closed_in_time() {
 #[test]
 fn a_head_request_that_comes_too_slowly_is_refused_without_a_body() {
     let backend = Backend::naming("one");
-    let (_site, running) = served(&backend, &[("config/timeout/head", "1s")]);
+    let (_site, running) = serving(&backend.instance(), &[("config/timeout/head", "1s")]);
     let mut connection = running.connect();
     connection.send("HEAD / HTTP/1.1\r\nHost: a.test\r\n").expect("open");
     let response = connection.response("HEAD").expect("an answer");
@@ -82,7 +73,7 @@ fn a_head_request_that_comes_too_slowly_is_refused_without_a_body() {
 #[test]
 fn a_reader_that_stops_costs_bounded_memory() {
     let backend = Backend::naming("one");
-    let (_site, running) = served(&backend, &[]);
+    let (_site, running) = serving(&backend.instance(), &[]);
     let before = running.process.resident();
     let mut readers: Vec<_> = (0..8).map(|_| running.connect()).collect();
     for reader in &mut readers {
@@ -120,7 +111,7 @@ fn a_backend_that_does_not_read_costs_bounded_memory() {
 #[test]
 fn big_bodies_both_ways_arrive_whole() {
     let backend = Backend::naming("one");
-    let (_site, running) = served(&backend, &[]);
+    let (_site, running) = serving(&backend.instance(), &[]);
     let size = 30_000_000;
     let mut connection = running.connect();
     let mut upload = format!("POST /count HTTP/1.1\r\nHost: a.test\r\nContent-Length: {size}\r\n\r\n").into_bytes();
@@ -136,7 +127,7 @@ fn big_bodies_both_ways_arrive_whole() {
 #[test]
 fn an_instance_that_takes_too_long_is_a_504() {
     let backend = Backend::naming("one");
-    let (_site, running) = served(&backend, &[("services/a/timeout/server", "300ms")]);
+    let (_site, running) = serving(&backend.instance(), &[("services/a/timeout/server", "300ms")]);
     // It would answer, in its own time.
     let response = get(running.http, "a.test", "/wait/15000").expect("an answer");
     assert_eq!(response.status, 504);
@@ -146,7 +137,7 @@ fn an_instance_that_takes_too_long_is_a_504() {
 #[test]
 fn an_idle_tunnel_is_closed_in_time() {
     let backend = Backend::naming("one");
-    let (_site, running) = served(&backend, &[("services/a/timeout/tunnel", "500ms")]);
+    let (_site, running) = serving(&backend.instance(), &[("services/a/timeout/tunnel", "500ms")]);
     let start = Instant::now();
     let mut connection = running.connect();
     connection.send(websocket("/", "a.test")).expect("open");

@@ -255,3 +255,13 @@ fn address(line: &str, lead: &str) -> SocketAddr {
     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c))).unwrap_or(rest.len());
     rest[..end].parse().unwrap_or_else(|error| panic!("no address in `{line}`: {error}"))
 }
+
+/// A balancer whose service `a.test` has one instance, with more keys beside.
+pub(crate) fn serving(instance: &str, more: &[(&str, &str)]) -> (Site, Pointsman) {
+    let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", instance)]);
+    for (key, value) in more {
+        site.put(key, value);
+    }
+    let running = Pointsman::serving(&site);
+    (site, running)
+}
