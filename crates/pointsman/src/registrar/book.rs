@@ -44,7 +44,8 @@ pub(super) struct Reconciler {
     ours: BTreeMap<String, Ours>,
     /// Keys in the store that are not ours.
     seen: BTreeMap<String, Box<[u8]>>,
-    /// Wanted keys that belong to somebody else, and when to try again.
+    /// Wanted keys that somebody else wrote before us, and when to try again. A setting leaves this map when a follower
+    /// shows its value: any writer's will do.
     taken: BTreeMap<String, Instant>,
 }
 
@@ -64,6 +65,7 @@ impl Reconciler {
     pub(super) fn begin(&mut self, held: BTreeMap<String, Vec<u8>>) {
         self.taken.clear();
         self.ours = held.into_iter().map(|(key, value)| Ours::of(key, &value)).collect();
+        self.seen.retain(|key, _| !self.ours.contains_key(key));
     }
 
     /// Takes an update of a follower of this prefix.
@@ -92,7 +94,7 @@ impl Reconciler {
 
     fn put(&mut self, key: String, value: Box<[u8]>, revision: u64) {
         let Some(ours) = self.ours.get_mut(&key) else {
-            self.seen.insert(key, value);
+            self.theirs(key, value);
             return;
         };
         if revision <= ours.revision {
@@ -104,8 +106,15 @@ impl Reconciler {
         } else {
             // Somebody has overwritten it, so it is no longer ours.
             self.ours.remove(&key);
-            self.seen.insert(key, value);
+            self.theirs(key, value);
         }
+    }
+
+    fn theirs(&mut self, key: String, value: Box<[u8]>) {
+        if self.settings.contains_key(&key) {
+            self.taken.remove(&key);
+        }
+        self.seen.insert(key, value);
     }
 
     fn gone(&mut self, key: &str, revision: u64) {
@@ -129,10 +138,10 @@ impl Reconciler {
     /// The edits to make now.
     pub(super) fn edits(&self, now: Instant) -> Vec<Edit> {
         let free = |key: &str| self.taken.get(key).is_none_or(|until| *until <= now);
-        let instances = self.instances.iter().filter(|(key, _)| self.ours.contains_key(*key) || free(key));
         let settings =
-            self.settings.iter().filter(|(key, _)| self.ours.contains_key(*key) || !self.seen.contains_key(*key));
-        let puts = instances.chain(settings).filter_map(|(key, value)| self.put_of(key, value));
+            self.settings.iter().filter(|(key, _)| !self.seen.contains_key(*key) || self.ours.contains_key(*key));
+        let wanted = self.instances.iter().chain(settings).filter(|(key, _)| self.ours.contains_key(*key) || free(key));
+        let puts = wanted.filter_map(|(key, value)| self.put_of(key, value));
         let unwanted = |key: &&String| !self.instances.contains_key(*key) && !self.settings.contains_key(*key);
         let deletes = self.ours.keys().filter(unwanted).map(|key| Edit::Delete { key: key.clone() });
         deletes.chain(puts).collect()
@@ -168,7 +177,7 @@ impl Reconciler {
         }
     }
 
-    /// When to try a key of somebody else again.
+    /// When to try a taken key again.
     pub(super) fn due(&self) -> Option<Instant> {
         self.taken.values().min().copied()
     }
@@ -183,18 +192,14 @@ impl Reconciler {
         self.taken.is_empty() && self.edits(now).is_empty()
     }
 
-    /// Wanted keys that belong to somebody else.
+    /// Instances that belong to somebody else, and settings for which others want another value.
     pub(super) fn conflicts(&self) -> Vec<Conflict> {
-        let taken = self.taken.keys().map(|key| Conflict::taken(key, self.text(key)));
+        let taken = self.taken.keys().filter(|key| self.instances.contains_key(*key)).map(|key| Conflict::taken(key));
         let differ = self.settings.iter().filter_map(|(key, value)| {
-            let theirs = self.text(key)?;
+            let theirs = self.seen.get(key).map(|theirs| String::from_utf8_lossy(theirs).trim().to_owned())?;
             (!self.ours.contains_key(key) && *theirs != **value).then(|| Conflict::differs(key, &theirs, value))
         });
         taken.chain(differ).collect()
-    }
-
-    fn text(&self, key: &str) -> Option<String> {
-        self.seen.get(key).map(|value| String::from_utf8_lossy(value).trim().to_owned())
     }
 }
 
@@ -290,6 +295,31 @@ mod tests {
         // An operator who writes another address means it.
         saw(&mut reconciler, 4, "a=7");
         assert_eq!(make(&mut reconciler, now, LeaseOutcome::Taken), "/p/a=1");
+    }
+
+    #[tokio::test]
+    async fn a_setting_of_another_writer_will_do() {
+        let (mut reconciler, now) = (Reconciler::default(), Instant::now());
+        wanting(&mut reconciler, &[], &[("s", "x"), ("t", "y")]);
+        // They were written before a follower shows them.
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Taken), "/p/s=x, /p/t=y");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Taken), "");
+        assert!(!reconciler.is_settled(now) && reconciler.conflicts().is_empty());
+        assert_eq!(reconciler.due(), Some(now + LATER));
+        assert_eq!(make(&mut reconciler, now + LATER, LeaseOutcome::Taken), "/p/s=x, /p/t=y");
+        saw(&mut reconciler, 1, "s=x, t=z");
+        assert!(reconciler.is_settled(now));
+        assert_eq!(reconciler.due(), None);
+        let said: Vec<_> =
+            reconciler.conflicts().iter().map(|conflict| (conflict.kind, conflict.key.clone())).collect();
+        assert_eq!(said, [("differs", "/p/t".to_owned())]);
+        assert_eq!(make(&mut reconciler, now + LATER, LeaseOutcome::Taken), "");
+        saw(&mut reconciler, 2, "s");
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Done(3)), "/p/s=x");
+        // A follower may show a key before the new term reads it as ours.
+        reconciler.begin([("/p/t".to_owned(), b"z".to_vec()), ("/p/s".to_owned(), b"x".to_vec())].into());
+        assert_eq!(make(&mut reconciler, now, LeaseOutcome::Taken), "/p/t=y");
+        assert_eq!(make(&mut reconciler, now + LATER, LeaseOutcome::Done(4)), "/p/t=y");
     }
 
     #[tokio::test]

@@ -15,12 +15,11 @@ pub struct Conflict {
 }
 
 impl Conflict {
-    /// An instance's key that is not ours.
-    pub(super) fn taken(key: &str, theirs: Option<String>) -> Self {
-        let theirs = theirs.map_or_else(String::new, |value| format!("  ({value:?})"));
+    /// An instance's key that is not ours. Without its value, which may arrive later: one complaint, one text.
+    pub(super) fn taken(key: &str) -> Self {
         let advice = format!(
-            "somebody else wrote this key{theirs}, so it is not changed. Remove it (`pointsman rm {key}`), or give the \
-             instance another name"
+            "somebody else wrote this key, so it is not changed. Remove it (`pointsman rm {key}`), or give the instance \
+             another name"
         );
         Self { kind: "taken", key: key.to_owned(), advice }
     }
