@@ -52,6 +52,9 @@ fn judge(row: &Row, answer: std::io::Result<Response>) -> Result<bool, String> {
         "502" | "cut" if engine().differs("lenient-responses") && engine().accepts("Responses", &row.name) => true,
         "502" if engine().differs("lenient-responses") => status.is_none_or(|status| status == 502),
         "502" => status == Some(502),
+        "more" if row.name == "interim-only" && engine().differs("interim-then-end") => {
+            status.is_none_or(|status| [500, 502].contains(&status))
+        }
         "cut" | "more" => status.is_none_or(|status| status == 502),
         _ => status == Some(final_status(&row.bytes)),
     };
