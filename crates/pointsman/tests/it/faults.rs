@@ -68,7 +68,10 @@ fn every_cause_has_its_status() {
         ("cut.test", 502),
         ("silent.test", 504),
     ] {
-        assert_eq!(get(running.http, host, "/").expect("an answer").status, status, "{host}");
+        let answered = get(running.http, host, "/").expect("an answer").status;
+        // A check may have ejected it before the first request.
+        let ejected = host == "refused.test" && answered == 503 && engine().differs("checks");
+        assert!(answered == status || ejected, "{host}: {answered}");
     }
     site.put("config/errors/503", "<p>closed for today</p>");
     running.wait_answer("nobody.test", "/", 503, "closed for today");
