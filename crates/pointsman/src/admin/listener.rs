@@ -17,9 +17,12 @@ use tracing::{debug, warn};
 
 use super::seats::{Seat, Seats};
 use pointsman_engine::seldom::Seldom;
+use pointsman_engine::sockets::{Claim, listen};
 
 /// Maximum concurrent connections; a further one takes the place of the longest silent one.
 const MOST: usize = 64;
+/// Connections accepted in a row before others have their turn: a new one must not wait behind a page for each before it.
+const IN_A_ROW: usize = MOST / 4;
 /// Deadline for a complete request head, and for the idle time between two requests.
 const HEAD: Duration = Duration::from_secs(10);
 /// Deadline for a connection, so that a client that does not read cannot hold a page longer.
@@ -31,25 +34,29 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest request head, in bytes; also the most unread input kept in memory, because no page reads a body.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Binds the admin address.
+/// Binds the admin address. Its listening queue is as long as those of the services: a connection that finds a short one
+/// full is tried again after 1, 3, 7, 15 s.
 ///
 /// # Errors
 /// The address cannot be bound. The error names the setting and the remedy.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let refused = || format!("--admin: cannot listen on {address}; set another address, or off");
-    TcpListener::bind(address).await.with_context(refused)
+    let socket = listen(address, 1, Claim::Alone).with_context(refused)?.pop().expect("one was asked for");
+    TcpListener::from_std(socket).with_context(refused)
 }
 
 /// Serves the pages until dropped.
 pub async fn serve(listener: TcpListener, router: Router) {
     let seats = Seats::new(MOST);
     let (unaccepted, start) = (Seldom::new(UNACCEPTED), Instant::now());
-    loop {
+    for turn in (1..=IN_A_ROW).cycle() {
         match listener.accept().await {
             Ok((stream, _)) => {
                 tokio::spawn(converse(stream, router.clone(), seats.take()));
-                // Who has sent a request is answered before a flood of connections can take the place.
-                yield_now().await;
+                if turn == IN_A_ROW {
+                    // Who has sent a request is answered before a flood of connections can take the place.
+                    yield_now().await;
+                }
             }
             Err(error) => {
                 let now = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -69,7 +76,12 @@ async fn converse(stream: TcpStream, router: Router, seat: Seat) {
     let answering = Arc::clone(&seat);
     let service = service_fn(move |request| {
         let (seat, answer) = (Arc::clone(&answering), pages.call(request));
-        async move { seat.answer(answer).await }
+        let in_turn = async {
+            // A client with many requests is answered one at a time, like the others.
+            yield_now().await;
+            answer.await
+        };
+        async move { seat.answer(in_turn).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

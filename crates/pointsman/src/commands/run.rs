@@ -65,7 +65,7 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
     let workers = settings.workers.get();
     let bound = Bound::open(settings).await?;
     let listener = match settings.admin {
-        Some(address) => Some(admin::bind(address).await?),
+        Some(address) => Some(admin::bind(address)?),
         None => None,
     };
     let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
