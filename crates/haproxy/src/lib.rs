@@ -220,15 +220,8 @@ fn prepare(bound: Bound) -> Reloader {
         version: program.version,
         spares: if program.version.has_dynamic_servers() { SPARES } else { 0 },
     };
-    Reloader {
-        program: Arc::new(program),
-        folder,
-        sockets: http.into_iter().chain(https).collect(),
-        shape,
-        current: None,
-        ledger,
-        grace: haproxy.hard_stop,
-    }
+    let grace = haproxy.hard_stop;
+    Reloader { grace, ..Reloader::new((program, folder), http.into_iter().chain(https).collect(), shape, ledger) }
 }
 
 fn listens(sockets: &[TcpListener]) -> Vec<Listen> {

@@ -166,6 +166,52 @@ struct WrittenConfig {
 }
 
 impl Reloader {
+    /// One that has loaded nothing yet.
+    pub fn new(
+        (program, folder): (Program, Folder),
+        sockets: Arc<[TcpListener]>,
+        shape: Shape,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self { program: Arc::new(program), folder, sockets, shape, current: None, ledger, grace: Duration::ZERO }
+    }
+
+    /// What HAProxy, and this engine, refuse of a table. Loads nothing and opens no port.
+    ///
+    /// # Errors
+    /// HAProxy could not be asked.
+    pub async fn examine(&mut self, table: &Arc<Table>) -> Result<Vec<Problem>, ReloadFault> {
+        let mut order = Order {
+            table: table.clone(),
+            served: Served::nothing(),
+            excluded: Excluded::default(),
+            addresses: Addresses::new(),
+            current: None,
+        };
+        match self.acceptable(&mut order).await {
+            Ok(unsupported) => {
+                Ok(order.excluded.problems(table).chain(unsupported).collect::<BTreeSet<_>>().into_iter().collect())
+            }
+            Err(fault @ (ReloadFault::Template(_) | ReloadFault::Refused(_))) => {
+                Ok(order.excluded.problems(table).chain(fault.problems(table)).collect())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Holds back what HAProxy refuses until it accepts the rest. Returns the keys that it cannot honour.
+    async fn acceptable(&mut self, order: &mut Order) -> Result<Vec<Problem>, ReloadFault> {
+        for _ in 0..MOST_ROUNDS {
+            let Some(candidate) = self.candidate(order)? else { continue };
+            let complaints = self.check(&candidate).await?;
+            if complaints.is_empty() {
+                return Ok(candidate.problems);
+            }
+            blame(order, &candidate, complaints)?;
+        }
+        Err(ReloadFault::Refused(Vec::new()))
+    }
+
     /// Finds a configuration that HAProxy accepts and loads it into `process`, or starts HAProxy. What is refused on
     /// the way is held back in `order`. `process` is taken on success, and after a fault holds what still runs.
     ///

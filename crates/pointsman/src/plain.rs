@@ -1,8 +1,8 @@
-//! What goes to a terminal or a log: text from outside is escaped on the way, so that no caller can forget it. Decides
-//! nothing about what is escaped; `pointsman_table::shown` does.
+//! What goes to a terminal, a pipe or a log: text from outside is escaped on the way, so that no caller can forget it, and
+//! a reader that leaves is no error. Decides nothing about what is escaped; `pointsman_table::shown` does.
 
 use std::fmt;
-use std::io::{Result, Write};
+use std::io::{ErrorKind, Result, Write};
 
 use pointsman_table::{shown, shown_lines};
 use tracing::field::Field;
@@ -27,6 +27,27 @@ impl<W: Write> Write for Plain<W> {
 
     fn flush(&mut self) -> Result<()> {
         self.0.flush()
+    }
+}
+
+/// A writer whose reader may leave, as in `pointsman check | grep -q x`: what it does not read is lost, and the command goes
+/// on to its own exit code.
+#[derive(Debug)]
+pub(crate) struct Heedless<W>(pub(crate) W);
+
+impl<W: Write> Write for Heedless<W> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(bytes.len()),
+            other => other,
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
 use crate::logging::{self, Delivery, Streams};
-use crate::plain::Plain;
+use crate::plain::{Heedless, Plain};
 use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use crate::sys;
 
@@ -34,8 +34,6 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Status(status)) => ExitCode::from(status),
-        // `pointsman ls | head`: the reader has seen enough.
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If this fails too, there is nobody left to tell.
             let _ = writeln!(Plain(streams.stderr()), "pointsman: {error:#}");
@@ -44,14 +42,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
-    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
 fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> anyhow::Result<Outcome> {
     if let Command::Version = command {
-        writeln!(io::stdout(), "pointsman {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(Heedless(io::stdout()), "pointsman {}", env!("CARGO_PKG_VERSION"))?;
         return Ok(Outcome::Yes);
     }
     let (environment, host) = (environment(), host());
@@ -60,7 +53,7 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
     }
     let mut chosen = Chosen::gather(&given, &environment)?;
     let folder = match command {
-        Command::Demo => Some(demo::Folder::new()?),
+        Command::Demo => Some(demo::Folder::new("demo")?),
         _ => None,
     };
     if let Some(folder) = &folder {
@@ -68,7 +61,7 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
         chosen = Chosen::gather(&given, &environment)?;
     }
     if let Command::Health = command {
-        return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(io::stdout())));
+        return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(Heedless(io::stdout()))));
     }
     let placed = chosen.has("id") || chosen.has("prefix");
     if let (Command::Agent, false) = (&command, placed) {
@@ -101,7 +94,7 @@ async fn dispatch(
     placed: bool,
     streams: &Streams,
 ) -> anyhow::Result<Outcome> {
-    let (out, note) = (&mut *output(&command, streams), &mut Plain(streams.stderr()));
+    let (out, note) = (&mut *output(&command, streams), &mut Plain(Heedless(streams.stderr())));
     let store = &settings.store;
     match command {
         Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
@@ -109,13 +102,14 @@ async fn dispatch(
             let folder = folder.context("the demo has no folder")?;
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
         }
-        Command::Check => return check::check(settings, out, note).await,
+        Command::Check { json } => return Box::pin(check::check(settings, json, out, note)).await,
         Command::Set { key, value, wait } => {
             return Box::pin(edit::set(store, &key, &value, wait.patience(), note)).await;
         }
         Command::Get { key } => return edit::get(store, &key, out, note).await,
-        Command::Ls { key, recursive, values } => {
-            return edit::ls(store, &key, edit::View { recursive, values }, out, note).await;
+        Command::Ls { key, recursive, values, secrets } => {
+            return edit::ls(store, &key, edit::View { recursive, values: values || secrets, secrets }, out, note)
+                .await;
         }
         Command::Rm { key, recursive, wait } => {
             return Box::pin(edit::rm(store, &key, recursive, wait.patience(), note)).await;
@@ -150,7 +144,7 @@ async fn dispatch(
 /// Standard output. What is a file's or a program's input stays as it is, unless somebody sits before a terminal.
 fn output(command: &Command, streams: &Streams) -> Box<dyn Write> {
     let is_data = matches!(command, Command::Get { .. } | Command::Render { .. });
-    let out = io::BufWriter::new(streams.stdout());
+    let out = io::BufWriter::new(Heedless(streams.stdout()));
     match is_data && !io::stdout().is_terminal() {
         true => Box::new(out),
         false => Box::new(Plain(out)),

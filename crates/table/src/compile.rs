@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::basis::Basis;
 use crate::form::{Draft, Form};
 use crate::key_set::KeySet;
+use crate::keys::{is_tree, resembling_tree};
 use crate::limits::Limits;
 use crate::names::Protocol;
 use crate::placing::World;
@@ -85,11 +86,24 @@ fn problems(keys: &KeySet, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]
     problems
 }
 
-/// Problems with keys below a service without a name.
+/// Problems with keys that belong nowhere. A whole tree is one problem, as it may be another program's.
 fn elsewhere(keys: &KeySet, limits: &Limits) -> Box<[Problem]> {
     let mut strays = Report::of_tree(&limits.prefix, "").hiding_values();
-    for (key, _) in keys.strays().iter().filter(|(_, value)| !value.trim_ascii().is_empty()) {
-        strays.add(ProblemKind::UnknownKey, key, None, "the service has no name; expected <tree>/<service>/<key>");
+    let mut trees = BTreeSet::new();
+    for (key, _) in keys.strays().iter().filter(|(_, value)| !value.is_empty()) {
+        let tree = key.split('/').next().unwrap_or_default();
+        if is_tree(tree) {
+            strays.add(ProblemKind::UnknownKey, key, None, "the service has no name; expected <tree>/<service>/<key>");
+        } else if trees.insert(tree) {
+            strays.add(ProblemKind::UnknownKey, tree, None, unknown_tree(tree));
+        }
     }
     strays.finish()
+}
+
+fn unknown_tree(tree: &str) -> String {
+    match resembling_tree(tree) {
+        Some(meant) => format!("no balancer reads this key or those below it; did you mean {meant}?"),
+        None => "no balancer reads this key or those below it; keep other programs' keys below another prefix".into(),
+    }
 }

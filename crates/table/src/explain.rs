@@ -1,15 +1,21 @@
-//! Why a request goes where it goes.
+//! Why a request or a connection goes where it goes, and which services are not served that might have taken it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::address;
+use crate::form::Form;
 use crate::host::{HostBuffer, parents};
 use crate::index::{Found, HostMatch, Numbered, Precedence};
 use crate::index_build;
 use crate::leaf::{EXPRESSION, NO_RULE};
 use crate::model::{HttpEntry, Service};
-use crate::names::ServiceName;
+use crate::names::{Protocol, ServiceName};
+use crate::problem::Problem;
+use crate::raw::RawKeys;
+use crate::settings::HOST_KEYS;
+use crate::value::Parsed;
 
 /// The answer to "who takes this request, and why".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +26,17 @@ pub struct Explanation {
     pub too_long: bool,
     /// Others that match too and lost, best first.
     pub passed_over: Vec<Verdict>,
+    /// Services that are not served because of their keys, and whose rules match as far as they can be read.
+    pub withheld: Vec<Withheld>,
+}
+
+/// A service that is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withheld {
+    /// The service.
+    pub service: ServiceName,
+    /// What is wrong with its settings.
+    pub problems: Box<[Problem]>,
 }
 
 /// One service that matches.
@@ -43,7 +60,7 @@ struct Match<'a> {
 }
 
 /// Asks each service alone with the lookup that requests take, then puts those that match in order of precedence.
-pub(crate) fn explain<'a>(services: &'a [Arc<Service>], host: &str, target: &str) -> Explanation {
+pub(crate) fn explain<'a>(services: &'a [Arc<Service>], forms: &[Arc<Form>], host: &str, target: &str) -> Explanation {
     let ask = |(number, service): (u32, &'a Arc<Service>)| {
         let numbered = Numbered::new(number, service)?;
         let found = index_build::build(&[numbered], None).find(host, target).ok()??;
@@ -52,7 +69,34 @@ pub(crate) fn explain<'a>(services: &'a [Arc<Service>], host: &str, target: &str
     let matches = in_order((0..).zip(services).filter_map(ask).collect());
     let before = std::iter::once(None).chain(matches.iter().map(Some));
     let mut verdicts = before.zip(&matches).map(|(before, one)| one.verdict(before, host));
-    Explanation { chosen: verdicts.next(), too_long: false, passed_over: verdicts.collect() }
+    let withheld = withheld(forms, Protocol::Http, |form| might_take(form, host, target));
+    Explanation { chosen: verdicts.next(), too_long: false, passed_over: verdicts.collect(), withheld }
+}
+
+/// The services that are not served and might have been meant.
+pub(crate) fn withheld(forms: &[Arc<Form>], protocol: Protocol, is_meant: impl Fn(&Form) -> bool) -> Vec<Withheld> {
+    let unserved = forms.iter().filter(|form| form.protocol == protocol && form.service.is_none());
+    let meant = unserved.filter(|form| is_meant(form));
+    meant.map(|form| Withheld { service: form.name.clone(), problems: form.judged.problems.clone() }).collect()
+}
+
+/// Whether a service would take the request: by its rules if they are good, else by those host names that are.
+fn might_take(form: &Form, host: &str, target: &str) -> bool {
+    let takes = |entry: &HttpEntry, target: &str| {
+        let alone = [Numbered { number: 0, entry, is_empty: false }];
+        index_build::build(&alone, None).find(host, target).is_ok_and(|found| found.is_some())
+    };
+    if let Some(entry) = form.judged.settings.as_ref().and_then(|settings| settings.http()) {
+        return takes(entry, target);
+    }
+    let hosts = written(&form.raw, HOST_KEYS, address::host_pattern);
+    hosts.is_empty() || takes(&HttpEntry { hosts, ..HttpEntry::default() }, "/")
+}
+
+/// Those items of several keys with the same meaning that are good.
+pub(crate) fn written<T>(raw: &RawKeys, keys: &[&str], parse: fn(&str) -> Parsed<T>) -> Box<[T]> {
+    let texts = keys.iter().filter_map(|key| raw.get(key)).map(String::from_utf8_lossy);
+    texts.flat_map(|text| text.split(',').filter_map(|item| parse(item.trim()).ok()).collect::<Vec<_>>()).collect()
 }
 
 /// Puts the best first. Services with the same rule stand together, at the place of the first of them.

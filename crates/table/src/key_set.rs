@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::keys::{BARRIER, is_tree};
 use crate::names::{Protocol, ServiceName};
 use crate::raw::RawKeys;
 
@@ -28,7 +29,7 @@ pub enum Change {
     },
 }
 
-/// All keys below the prefix at one revision of the store. Keys outside the known trees are not kept.
+/// All keys below the prefix at one revision of the store. Of keys outside the known trees, no value is kept.
 ///
 /// Keys of one service share an `Arc` that is replaced when one of them changes: comparing pointers tells which services
 /// stayed the same. Cloning is cheap.
@@ -39,7 +40,8 @@ pub struct KeySet {
     tcp: Services,
     config: Arc<RawKeys>,
     certs: Arc<RawKeys>,
-    /// Keys below `services/` or `tcp-services/` with an empty service name, whole.
+    /// Keys that belong nowhere, whole: outside the known trees, or of a service without a name. Values are only marks of
+    /// being set.
     strays: Arc<RawKeys>,
 }
 
@@ -53,7 +55,7 @@ enum Place<'a> {
     Service(Protocol, &'a str, &'a str),
     Config(&'a str),
     Certs(&'a str),
-    /// The whole key of a service without a name.
+    /// The whole key: it belongs nowhere.
     Stray(&'a str),
     Ignored,
 }
@@ -117,7 +119,10 @@ impl KeySet {
         &self.strays
     }
 
-    fn put(&mut self, key: &str, value: Box<[u8]>) {
+    fn put(&mut self, key: &str, mut value: Box<[u8]>) {
+        if let Place::Stray(_) = place(key) {
+            value = mark(&value);
+        }
         let Some((keys, rest)) = self.slot(key) else {
             return;
         };
@@ -204,16 +209,20 @@ impl KeySet {
 }
 
 fn place(key: &str) -> Place<'_> {
-    let Some((tree, rest)) = key.split_once('/') else {
-        return Place::Ignored;
-    };
-    match tree {
-        "services" => in_service(Protocol::Http, key, rest),
-        "tcp-services" => in_service(Protocol::Tcp, key, rest),
-        "config" => Place::Config(rest),
-        "certs" => Place::Certs(rest),
-        _ => Place::Ignored,
+    match key.split_once('/') {
+        Some(("services", rest)) => in_service(Protocol::Http, key, rest),
+        Some(("tcp-services", rest)) => in_service(Protocol::Tcp, key, rest),
+        Some(("config", rest)) => Place::Config(rest),
+        Some(("certs", rest)) => Place::Certs(rest),
+        None if is_tree(key) || key == BARRIER || key.is_empty() => Place::Ignored,
+        Some(("", _)) => Place::Ignored,
+        Some(_) | None => Place::Stray(key),
     }
+}
+
+/// What is kept of a stray key's value, which may be large and is never shown: whether it is set.
+fn mark(value: &[u8]) -> Box<[u8]> {
+    value.trim_ascii().iter().take(1).copied().collect()
 }
 
 fn in_service<'a>(protocol: Protocol, key: &'a str, below: &'a str) -> Place<'a> {
@@ -245,7 +254,7 @@ impl Sorted {
                 Place::Service(Protocol::Tcp, name, rest) => add(&mut sorted.tcp, name, rest, value),
                 Place::Config(rest) => sorted.config.push((rest.into(), value)),
                 Place::Certs(rest) => sorted.certs.push((rest.into(), value)),
-                Place::Stray(key) => sorted.strays.push((key.into(), value)),
+                Place::Stray(key) => sorted.strays.push((key.into(), mark(&value))),
                 Place::Ignored => {}
             }
         }

@@ -101,6 +101,28 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     KnownKey { tree: Tree::Certs, name: "<name>", meaning: "a certificate and its key, PEM" },
 ];
 
+/// The first words of keys that are read.
+const TREES: [&str; 4] = ["services", "tcp-services", "config", "certs"];
+
+/// Words in the names of keys whose values are secret.
+const SECRET_NAMES: [&str; 3] = ["secret", "auth", "passw"];
+/// What only secret values hold, whatever their key: private keys, and passwords in HAProxy's own lines.
+const SECRET_VALUES: [&str; 4] = ["PRIVATE KEY-----", "stats auth", "password", "dynamic-cookie-key"];
+
+/// Whether a value is not to be shown. `key` is relative to the prefix, or to a service; it may be misspelt.
+pub fn is_secret(key: &str, value: &str) -> bool {
+    // A service may have any name.
+    let name = match key.split('/').collect::<Vec<_>>().as_slice() {
+        ["certs", _, ..] => return true,
+        ["services" | "tcp-services", _, rest @ ..] => rest.join("/"),
+        _ => key.to_owned(),
+    };
+    let name = name.to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|word| name.contains(word))
+        || resembling(Tree::Http, &name) == Some("basic_auth_secrets")
+        || SECRET_VALUES.iter().any(|mark| value.contains(mark))
+}
+
 /// What a key below a service is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
@@ -177,6 +199,18 @@ pub(crate) fn resembling(tree: Tree, key: &str) -> Option<&'static str> {
     plain.filter(close).min_by_key(|name| name.len().abs_diff(key.len()))
 }
 
+/// Whether a key may begin with this word.
+pub(crate) fn is_tree(word: &str) -> bool {
+    TREES.contains(&word)
+}
+
+/// The first word that a misspelt one most likely stands for.
+pub(crate) fn resembling_tree(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    let near = TREES.into_iter().map(|tree| (distance(&word, tree), tree));
+    near.filter(|(far, tree)| *far <= tolerance(tree)).min().map(|(_, tree)| tree)
+}
+
 /// How many typing errors still mean this key. Short names allow none: `db1` is an instance, not a misspelt `dns`.
 fn tolerance(name: &str) -> usize {
     match name.len() {
@@ -231,6 +265,42 @@ mod tests {
 
     fn check(protocol: Protocol, key: &str, value: &str, expected: Part<'_>) {
         assert_eq!(classify(protocol, key, value.as_bytes()), expected, "{key} = {value:?}");
+    }
+
+    #[test]
+    fn secrets_are_known_by_name_and_by_value() {
+        let pem = "-----BEGIN PRIVATE KEY-----\nx";
+        for (key, value, expected) in [
+            ("services/auth/domain", "auth.test", false),
+            ("services/shop/basic_auth_secrets", "user a password b", true),
+            ("services/shop/basic_aut_secretz", "x", true),
+            ("services/shop/Basic_Auth", "x", true),
+            ("basic_auth_secrets", "x", true),
+            ("certs/shop", "x", true),
+            ("other/certs/shop", pem, true),
+            ("services/shop/custom_settings", "option httplog", false),
+            ("services/shop/custom_settings", "stats auth ann:x", true),
+            ("services/shop/custom_settings", "dynamic-cookie-key x", true),
+            ("config/limit/headers", "12", false),
+        ] {
+            assert_eq!(is_secret(key, value), expected, "{key} = {value:?}");
+        }
+    }
+
+    #[test]
+    fn first_words() {
+        for (word, expected) in [
+            ("servcies", Some("services")),
+            ("service", Some("services")),
+            ("Services", Some("services")),
+            ("tcp_services", Some("tcp-services")),
+            ("conf", Some("config")),
+            ("cert", Some("certs")),
+            ("skydns", None),
+            ("", None),
+        ] {
+            assert_eq!(resembling_tree(word), expected, "{word}");
+        }
     }
 
     #[test]

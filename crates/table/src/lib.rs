@@ -25,7 +25,7 @@
 //! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals`, `effort` | from a request to its service; owns precedence |
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
-//! | `explain` | why a request goes where it goes |
+//! | `explain`, `explain_tcp` | why a request or a connection goes where it goes |
 
 mod address;
 mod balance;
@@ -39,6 +39,7 @@ mod cookie;
 mod discovery;
 mod effort;
 mod explain;
+mod explain_tcp;
 mod form;
 mod host;
 mod host_map;
@@ -80,10 +81,10 @@ pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
 pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;
-pub use explain::{Explanation, Verdict};
+pub use explain::{Explanation, Verdict, Withheld};
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
-pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance};
+pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, is_secret};
 pub use limits::{Limits, Names, Resolved};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};

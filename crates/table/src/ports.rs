@@ -177,7 +177,7 @@ fn overlaps(a: IpAddr, b: IpAddr) -> bool {
 
 /// Whether the first is the wildcard address and takes what is sent to the second: `0.0.0.0` takes IPv4 only, `::` both
 /// (ipv6(7), `net.ipv6.bindv6only`: we leave it at its default).
-fn stands_for(any: IpAddr, address: IpAddr) -> bool {
+pub(crate) fn stands_for(any: IpAddr, address: IpAddr) -> bool {
     any.is_unspecified() && (any.is_ipv6() || address.to_canonical().is_ipv4())
 }
 

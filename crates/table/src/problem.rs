@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use crate::keys::{Tree, resembling};
+use crate::keys::is_secret;
 use crate::names::{Protocol, ServiceName};
 use crate::shown::shown;
 
@@ -153,7 +153,7 @@ impl<'a> Report<'a> {
             KeyScope::Tree(tree) => (format!("/{tree}"), None),
         };
         let slash = if key.is_empty() { "" } else { "/" };
-        let value = value.filter(|_| !self.secret && !is_secret(key)).map(shorten);
+        let value = value.filter(|value| !self.secret && !is_secret(key, value)).map(shorten);
         let key = format!("{}{directory}{slash}{key}", self.prefix);
         let key = if key.is_empty() { "/".into() } else { key.into() };
         self.problems.push(Problem { key, value, kind, service, advice: advice.into() });
@@ -163,13 +163,6 @@ impl<'a> Report<'a> {
     pub(crate) fn finish(self) -> Box<[Problem]> {
         self.problems.into()
     }
-}
-
-/// Whether a key's value may be a secret, even if the key is misspelt.
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["secret", "auth", "passw"].iter().any(|word| key.contains(word))
-        || resembling(Tree::Http, &key) == Some("basic_auth_secrets")
 }
 
 fn shorten(value: &str) -> Box<str> {

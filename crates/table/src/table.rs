@@ -118,7 +118,7 @@ impl Table {
     ///
     /// Asks every service on its own, with the lookup that requests take: for people, not for the data path.
     pub fn explain(&self, host: &str, target: &str) -> Explanation {
-        let explanation = explain::explain(&self.services, host, target);
+        let explanation = explain::explain(&self.services, &self.forms, host, target);
         match self.find(host, target) {
             Ok(_) => explanation,
             Err(TooLong) => Explanation { chosen: None, too_long: true, ..explanation },

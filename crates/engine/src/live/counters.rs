@@ -53,7 +53,7 @@ pub struct Counters {
     pub active: Counter,
     /// Connections that were not taken.
     pub connect_failures: Counter,
-    /// Requests sent again.
+    /// Requests sent again, or to another instance.
     pub retries: Counter,
 }
 

@@ -15,7 +15,8 @@ mod snapshot;
 
 pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
 pub use health::{
-    Asked, Circuit, EjectionRules, Flip, FlipCount, Health, HealthEvent, IdlePlace, Place, Rank, Room, Slots, Wanted,
+    Asked, Circuit, Ejection, EjectionRules, Flip, FlipCount, Health, HealthEvent, IdlePlace, Place, Rank, Room, Slots,
+    Wanted,
 };
 pub use registry::Registry;
-pub use snapshot::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals, Working};
+pub use snapshot::{Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working};

@@ -11,7 +11,7 @@ use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 
 use super::counters::{InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
 use super::health::{Asked, Health, Slots};
-use super::snapshot::{Addressed, InstanceStats, ServiceStats, Snapshot, Working};
+use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
 
 /// Least time between two lines of the log about connections that cannot be accepted, in milliseconds.
@@ -142,7 +142,7 @@ impl Registry {
         let clock = u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
         let known = self.lock();
         Snapshot {
-            services: known.stats(clock),
+            services: known.stats(clock, self.faults),
             connections_open: self.open(),
             connections_total: self.workers.iter().map(|worker| worker.accepted.get()).sum(),
             connections_evicted: self.workers.iter().map(|worker| worker.evicted.get()).sum(),
@@ -172,6 +172,18 @@ impl Registry {
         working
     }
 
+    /// The instances that are ejected or half-open at the address that some worker uses.
+    pub fn apart(&self) -> Vec<InstancePath> {
+        let known = self.lock();
+        let apart = known
+            .instances
+            .iter()
+            .filter(|(_, kept)| Arc::strong_count(&kept.shared) > 1 && kept.shared.health.ejection(u64::MAX).is_some());
+        apart
+            .map(|((protocol, service, instance, _), _)| (*protocol, service.to_string(), instance.to_string()))
+            .collect()
+    }
+
     fn faults(&self) -> Vec<(&'static str, u64)> {
         let count = |index: usize| self.workers.iter().map(|worker| worker.faults[index].get()).sum();
         self.faults.iter().enumerate().map(|(index, name)| (*name, count(index))).collect()
@@ -197,10 +209,10 @@ impl Known {
         self.services.retain(|_, kept| kept.is_worth_keeping(now) || has_instances(kept));
     }
 
-    fn stats(&self, clock: u64) -> Vec<ServiceStats> {
+    fn stats(&self, clock: u64, faults: &[&'static str]) -> Vec<ServiceStats> {
         let mut by_service: HashMap<ServiceKey, Vec<Addressed>> = HashMap::new();
         for ((protocol, service, name, (target, _)), kept) in &self.instances {
-            let stats = InstanceStats::read(name, target, &kept.shared, clock);
+            let stats = InstanceStats::read((name, target), &kept.shared, clock, faults);
             let addressed = Addressed { in_use: Arc::strong_count(&kept.shared) > 1, stats };
             by_service.entry((*protocol, service.clone())).or_default().push(addressed);
         }

@@ -1,8 +1,11 @@
 //! Everything counted, added up over the workers at one moment, for pages and metrics.
 
+use std::time::Duration;
+
 use pointsman_table::{InstanceName, Protocol, Target};
 
 use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
+use super::health::Ejection;
 
 /// Everything counted, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +39,7 @@ pub struct Totals {
     pub active: u64,
     /// Connections that an instance did not take.
     pub connect_failures: u64,
-    /// Requests sent again after an instance failed before its first byte.
+    /// Requests sent again after an instance closed before its first byte, or to another after it took no connection.
     pub retries: u64,
 }
 
@@ -116,6 +119,19 @@ pub struct InstanceStats {
     pub totals: Totals,
     /// Whether it may get work: not ejected.
     pub up: bool,
+    /// Since when and why it is not like the others, or gets a trial only.
+    pub apart: Option<SetApart>,
+}
+
+/// How an instance is set apart by what it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetApart {
+    /// `ejected` or `half-open`; with HAProxy `down` or `maintenance`.
+    pub state: &'static str,
+    /// How long ago it began.
+    pub age: Duration,
+    /// The fault, or HAProxy's words; may be empty.
+    pub why: String,
 }
 
 /// An instance that has work.
@@ -131,7 +147,19 @@ pub struct Working {
     pub active: u64,
 }
 
+/// An instance: protocol, service and name.
+pub type InstancePath = (Protocol, String, String);
+
 impl Snapshot {
+    /// The instances that are set apart.
+    pub fn apart(&self) -> Vec<InstancePath> {
+        let each = self.services.iter().flat_map(|service| {
+            let apart = service.instances.iter().filter(|instance| instance.apart.is_some());
+            apart.map(|instance| (service.protocol, service.service.clone(), instance.instance.clone()))
+        });
+        each.collect()
+    }
+
     /// The instances that have work.
     pub fn working(&self) -> Vec<Working> {
         let each = self.services.iter().flat_map(|service| {
@@ -149,12 +177,23 @@ impl Snapshot {
 }
 
 impl InstanceStats {
-    pub(super) fn read(name: &InstanceName, target: &Target, shared: &InstanceShared, clock: u64) -> Self {
+    pub(super) fn read(
+        (name, target): (&InstanceName, &Target),
+        shared: &InstanceShared,
+        clock: u64,
+        faults: &[&'static str],
+    ) -> Self {
+        let apart = shared.health.ejection(clock).map(|Ejection { state, since, fault }| SetApart {
+            state,
+            age: Duration::from_millis(clock.saturating_sub(since)),
+            why: faults.get(fault).copied().unwrap_or_default().to_owned(),
+        });
         Self {
             instance: name.to_string(),
             target: target.to_string(),
             totals: Totals::of(&shared.workers),
             up: shared.health.is_up(clock),
+            apart,
         }
     }
 }
@@ -212,8 +251,6 @@ impl Histogram {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -225,6 +262,7 @@ mod tests {
                 target: target.to_owned(),
                 totals: Totals { requests, ..Totals::default() },
                 up: in_use,
+                apart: None,
             },
         };
         let all = vec![at("b", "z", false, 4), at("a", "y", true, 1), at("b", "x", true, 2), at("b", "y", false, 8)];

@@ -2,7 +2,9 @@
 //! versions. Sums nothing up.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use pointsman_engine::live::SetApart;
 use thiserror::Error;
 
 /// Why an answer is not statistics.
@@ -96,8 +98,8 @@ pub(super) struct Row<'a> {
     pub(super) current: u64,
     /// Requests that wait for room now.
     pub(super) queued: u64,
-    /// For a server: it gets work.
-    pub(super) up: bool,
+    /// For a server: why it gets no work.
+    pub(super) apart: Option<SetApart>,
     pub(super) counts: Counts,
 }
 
@@ -124,6 +126,9 @@ struct StatColumns {
     current: usize,
     queued: Option<usize>,
     status: usize,
+    /// Seconds since the status changed, and what the last check said, in HAProxy's words and in the system's.
+    changed: Option<usize>,
+    said: [Option<usize>; 2],
     address: Option<usize>,
     counters: [Option<usize>; COUNTERS.len()],
 }
@@ -139,6 +144,8 @@ impl StatColumns {
             current: must("scur")?,
             queued: find("qcur"),
             status: must("status")?,
+            changed: find("lastchg"),
+            said: ["check_desc", "last_chk"].map(find),
             address: find("addr"),
             counters: COUNTERS.map(find),
         })
@@ -158,7 +165,7 @@ impl StatColumns {
             counts: Counts(self.counters.map(|at| at.map_or(0, |at| number(&take(at))))),
             current: number(&take(self.current)),
             queued: self.queued.map_or(0, |at| number(&take(at))),
-            up: is_up(&take(self.status)),
+            apart: apart(&take(self.status), self.changed.map(&mut take), self.said.map(|at| at.map(&mut take))),
             proxy: take(self.proxy),
             server: take(self.server),
             address: self.address.map(&mut take).unwrap_or_default(),
@@ -166,9 +173,16 @@ impl StatColumns {
     }
 }
 
-/// `UP`, `UP 1/3`, `DRAIN`, `NOLB`, `no check`; but not `DOWN 1/2`, `MAINT (resolution)`.
-fn is_up(status: &str) -> bool {
-    !["DOWN", "MAINT"].iter().any(|out| status.starts_with(out))
+/// `DOWN 1/2`, `MAINT (resolution)`; but not `UP`, `UP 1/3`, `DRAIN`, `NOLB`, `no check`.
+fn apart(status: &str, changed: Option<Cow<'_, str>>, said: [Option<Cow<'_, str>>; 2]) -> Option<SetApart> {
+    let state = match status {
+        down if down.starts_with("DOWN") => "down",
+        maintenance if maintenance.starts_with("MAINT") => "maintenance",
+        _ => return None,
+    };
+    let said: Vec<_> = said.into_iter().flatten().filter(|words| !words.is_empty()).collect();
+    let age = Duration::from_secs(changed.map_or(0, |changed| number(&changed)));
+    Some(SetApart { state, age, why: said.join(": ") })
 }
 
 fn number(text: &str) -> u64 {

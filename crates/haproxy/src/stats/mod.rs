@@ -14,7 +14,7 @@ use pointsman_table::{Protocol, ServiceName};
 
 pub use csv::Unreadable;
 use csv::{Counts, Field, Kind, Row, rows};
-use pointsman_engine::live::{Histogram, InstanceStats, ServiceStats, Snapshot, Totals};
+use pointsman_engine::live::{Histogram, InstanceStats, ServiceStats, SetApart, Snapshot, Totals};
 
 /// The command for a worker's statistics, without single listeners (Management Guide, `show stat`).
 pub const COMMAND: &str = "show stat -1 7 -1";
@@ -64,8 +64,18 @@ struct Now {
     active: u64,
     /// Waiting for room, in the service's queue or an instance's.
     queued: u64,
-    /// By instance: sessions now, and whether it gets work.
-    instances: HashMap<Box<str>, (u64, bool)>,
+    instances: HashMap<Box<str>, NowInstance>,
+}
+
+/// An instance's state in one worker.
+#[derive(Debug, Default)]
+struct NowInstance {
+    /// Sessions.
+    active: u64,
+    /// Some server of it gets work.
+    up: bool,
+    /// Why the others do not.
+    apart: Option<SetApart>,
 }
 
 /// All workers' counters of one service.
@@ -138,9 +148,10 @@ impl Tally {
             service.active = row.current;
         } else if let Some(instance) = (names.instance)(&row.server) {
             // An instance whose address changed is two servers for a while.
-            let (active, up) = service.instances.entry(instance.clone()).or_default();
-            *active += row.current;
-            *up |= row.up;
+            let now_instance = service.instances.entry(instance.clone()).or_default();
+            now_instance.active += row.current;
+            now_instance.up |= row.apart.is_none();
+            now_instance.apart = row.apart.clone().or(now_instance.apart.take());
             sum.add(instance, &row.address, new, now);
         }
     }
@@ -189,11 +200,15 @@ impl Tally {
         let now: Vec<_> = self.workers.iter().filter_map(|worker| worker.services.get(key)).collect();
         let active = now.iter().map(|now| now.active).sum();
         let newest = self.workers.last().and_then(|worker| worker.services.get(key));
-        let instance = |name: &str, sum: &InstanceSum| InstanceStats {
-            instance: name.to_owned(),
-            target: sum.target.to_string(),
-            totals: sum.totals(now.iter().filter_map(|now| now.instances.get(name)).map(|now| now.0).sum()),
-            up: newest.and_then(|now| now.instances.get(name)).is_none_or(|now| now.1),
+        let instance = |name: &str, sum: &InstanceSum| {
+            let newest = newest.and_then(|now| now.instances.get(name)).filter(|now| !now.up);
+            InstanceStats {
+                instance: name.to_owned(),
+                target: sum.target.to_string(),
+                totals: sum.totals(now.iter().filter_map(|now| now.instances.get(name)).map(|now| now.active).sum()),
+                up: newest.is_none(),
+                apart: newest.and_then(|now| now.apart.clone()),
+            }
         };
         ServiceStats {
             protocol: key.0,

@@ -140,6 +140,7 @@ pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive) {
 
 fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, now: u64) {
     if let Some(out) = instance.shared.health.failed(now) {
+        instance.shared.health.blame(now, fault.facts().index);
         warn!("{} is ejected for {} s: {fault}", live.describe(instance), out.as_secs());
     }
 }
@@ -178,24 +179,38 @@ pub(crate) async fn checkout(
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
     let mut last = Fault::NoInstance;
+    let mut refused = None;
     while tried.count() < TRIES {
         let Some(hold) = hold(home, live, want, *tried, deadline).await? else { break };
+        if let Some(refused) = refused.take() {
+            redispatched(refused);
+        }
         tried.returning = true;
-        let instance = hold.instance.id;
         match with_connection(home, hold, want.reuse, deadline).await {
             Ok(checkout) => return Ok(checkout),
-            Err(fault) if fault.facts().repeat == Repeat::Elsewhere => {
-                tried.add(instance);
-                last = fault;
+            Err((fault, instance)) if fault.facts().repeat == Repeat::Elsewhere => {
+                tried.add(instance.id);
+                (last, refused) = (fault, Some(instance));
             }
-            Err(fault) => return Err(fault),
+            Err((fault, _)) => return Err(fault),
         }
     }
     Err(last)
 }
 
-/// A pooled or new connection to an instance that is held.
-async fn with_connection(home: &Home, hold: Hold, reuse: Reuse, deadline: &Deadline) -> Result<Checkout, Fault> {
+/// Counts that a request goes from an instance that did not take the connection to another.
+#[cold]
+fn redispatched(from: Rc<InstanceLive>) {
+    from.counters().retries.add(1);
+}
+
+/// A pooled or new connection to an instance that is held; else the fault and the instance.
+async fn with_connection(
+    home: &Home,
+    hold: Hold,
+    reuse: Reuse,
+    deadline: &Deadline,
+) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
     let limit = hold.live.service.timeouts.connect;
     hold.instance.shared.health.approach(deadline.now(), u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     if let Some(pooled) = pooled(home, &hold.instance, reuse, deadline.now()) {
@@ -221,7 +236,7 @@ async fn with_connection(home: &Home, hold: Hold, reuse: Reuse, deadline: &Deadl
         }
         Err(fault) => {
             connect_failed(&hold, fault, deadline.now());
-            Err(fault)
+            Err((fault, Rc::clone(&hold.instance)))
         }
     }
 }

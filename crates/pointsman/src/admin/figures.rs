@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_engine::live::{Registry, Snapshot, Working};
+use pointsman_engine::live::{InstancePath, Registry, Snapshot, Working};
 use pointsman_haproxy::ledger::{Facts, Ledger};
 
 /// The figures of the running engine.
@@ -12,6 +12,15 @@ pub enum Figures {
     Native(Arc<Registry>),
     /// HAProxy's counters.
     Haproxy(Arc<Ledger>),
+}
+
+/// Instances that the status of a balancer tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// With open requests or connections.
+    pub working: Vec<Working>,
+    /// Ejected, half-open, down or in maintenance.
+    pub apart: Vec<InstancePath>,
 }
 
 impl Figures {
@@ -26,11 +35,14 @@ impl Figures {
         }
     }
 
-    /// The instances with open requests now; `None` if HAProxy does not answer.
-    pub async fn working(&self) -> Option<Vec<Working>> {
+    /// The instances with open requests and those set apart now; `None` if HAProxy does not answer.
+    pub async fn survey(&self) -> Option<Survey> {
         match self {
-            Self::Native(registry) => Some(registry.working()),
-            Self::Haproxy(ledger) => ledger.fresh().await.then(|| ledger.snapshot().working()),
+            Self::Native(registry) => Some(Survey { working: registry.working(), apart: registry.apart() }),
+            Self::Haproxy(ledger) => ledger.fresh().await.then(|| {
+                let snapshot = ledger.snapshot();
+                Survey { working: snapshot.working(), apart: snapshot.apart() }
+            }),
         }
     }
 

@@ -321,7 +321,7 @@ const RESPONSES: Family = counter("pointsman_responses_total", "Responses, by st
 const BYTES_IN: Family = counter("pointsman_bytes_in_total", "Bytes from clients.");
 const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients.");
 const RETRIES: Family =
-    counter("pointsman_retries_total", "Requests sent a second time (failed connects are not counted here).");
+    counter("pointsman_retries_total", "Requests sent again, and failed connects that went to another instance.");
 const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
 const QUEUED: Family =
     gauge("pointsman_queued", "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn.");
@@ -426,6 +426,7 @@ mod tests {
             target: "127.0.0.1:1".to_owned(),
             totals: totals(requests, [0, requests, 0, 0, 0]),
             up: name != "down",
+            apart: None,
         }
     }
 

@@ -22,7 +22,7 @@ use pointsman_table::shown;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-pub use figures::Figures;
+pub use figures::{Figures, Survey};
 pub use hosts::Hosts;
 pub use listener::{bind, serve};
 
@@ -125,7 +125,7 @@ async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRe
     let Some(table) = &status.table else {
         return not_read_yet();
     };
-    match ExplainView::new(table, &snapshot, &url) {
+    match ExplainView::new(table, &snapshot, &status.refused, &url) {
         Ok(view) => axum::Json(view).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }

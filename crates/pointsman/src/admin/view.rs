@@ -3,11 +3,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use pointsman_table::{Bind, Entry, HttpEntry, Instance, Problem, Protocol, Service, Table, Verdict};
+use pointsman_table::{
+    Bind, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
+    Verdict, Withheld,
+};
 use serde::{Deserialize, Serialize};
 
-use pointsman_engine::live::{InstanceStats, Snapshot};
+use pointsman_engine::live::{InstanceStats, SetApart, Snapshot};
 
 /// `/api/table`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,12 +89,21 @@ pub struct InstanceView {
     /// Maximum concurrent connections.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_connections: Option<u32>,
-    /// `up`, `backup`, `drain`, or `down` while it is ejected.
+    /// `up`, `backup`, `drain`; `ejected` or `half-open`; with HAProxy `down` or `maintenance`.
     pub state: String,
+    /// Since when it is ejected, half-open, down or in maintenance: seconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<u64>,
+    /// Why it is in another state than `up`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
     /// Requests or connections running now.
     pub active: u64,
     /// Requests or connections so far.
     pub requests: u64,
+    /// 5xx responses and connections that it did not take, so far.
+    #[serde(default)]
+    pub errors: u64,
 }
 
 /// One problem.
@@ -113,9 +126,12 @@ pub struct ProblemView {
 /// `/api/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainView {
+    /// `http` or `tcp`.
+    #[serde(default)]
+    pub protocol: String,
     /// The host asked for.
     pub host: String,
-    /// Path and query asked for.
+    /// Path and query asked for, or the port.
     pub target: String,
     /// The chosen service.
     pub chosen: Option<ChoiceView>,
@@ -128,6 +144,18 @@ pub struct ExplainView {
     pub strip: u32,
     /// The chosen service, with its instances.
     pub service: Option<ServiceView>,
+    /// Matching services that are not served as their keys say.
+    #[serde(default)]
+    pub withheld: Vec<WithheldView>,
+}
+
+/// A matching service that is not served, or not in its newest form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithheldView {
+    /// Its name.
+    pub service: String,
+    /// Why.
+    pub problems: Vec<ProblemView>,
 }
 
 /// A matching service.
@@ -151,12 +179,8 @@ impl TableView {
             services.into_iter().map(move |index| ListenerView::tcp(table, bind, index))
         });
         let listeners = http.chain(tcp).collect();
-        let mut services: Vec<_> = table.services().iter().map(|service| ServiceView::new(service)).collect();
-        let last_good = table.last_good().map(|(protocol, name, of)| ((protocol_word(protocol), name.as_str()), of));
-        let last_good: HashMap<_, _> = last_good.collect();
-        for view in &mut services {
-            view.last_good = last_good.get(&(view.protocol.as_str(), view.name.as_str())).copied();
-        }
+        let last_good: LastGoodOf<'_> = last_good(table);
+        let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
         Self { revision: table.revision(), listeners, services }
     }
 
@@ -190,14 +214,21 @@ fn by_instance(snapshot: &Snapshot) -> Counters<'_> {
     each.collect()
 }
 
+/// The revisions of the last good settings that services live on.
+type LastGoodOf<'a> = HashMap<(Protocol, &'a str), u64>;
+
+fn last_good(table: &Table) -> LastGoodOf<'_> {
+    table.last_good().map(|(protocol, name, revision)| ((protocol, name.as_str()), revision)).collect()
+}
+
 impl ServiceView {
-    fn new(service: &Service) -> Self {
+    fn new(service: &Service, last_good: &LastGoodOf<'_>) -> Self {
         Self {
             protocol: protocol_word(service.protocol).to_owned(),
             name: service.name.to_string(),
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
-            last_good: None,
+            last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             instances: service.instances.iter().map(InstanceView::new).collect(),
         }
     }
@@ -209,9 +240,10 @@ impl ServiceView {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
                 instance.active = stats.totals.active;
                 instance.requests = stats.totals.requests;
+                instance.errors = stats.totals.responses[4] + stats.totals.connect_failures;
                 // A drained instance stays `drain`, even if it is down.
-                if !stats.up && instance.state != "drain" {
-                    "down".clone_into(&mut instance.state);
+                if let Some(apart) = stats.apart.as_ref().filter(|_| instance.state != "drain") {
+                    instance.set_apart(apart);
                 }
             }
         }
@@ -245,10 +277,11 @@ impl RuleView {
 
 impl InstanceView {
     fn new(instance: &Instance) -> Self {
-        let state = match instance {
-            Instance { drain: true, .. } | Instance { weight: 0, .. } => "drain",
-            Instance { backup: true, .. } => "backup",
-            _ => "up",
+        let (state, why) = match instance {
+            Instance { drain: true, .. } => ("drain", Some("its value has the word drain")),
+            Instance { weight: 0, .. } => ("drain", Some("its weight is 0")),
+            Instance { backup: true, .. } => ("backup", Some("serves when all others are down")),
+            _ => ("up", None),
         };
         Self {
             name: instance.name.to_string(),
@@ -257,10 +290,24 @@ impl InstanceView {
             weight: instance.weight,
             max_connections: instance.max_connections.map(Into::into),
             state: state.to_owned(),
+            since: None,
+            why: why.map(str::to_owned),
             active: 0,
             requests: 0,
+            errors: 0,
         }
     }
+
+    fn set_apart(&mut self, SetApart { state, age, why }: &SetApart) {
+        (*state).clone_into(&mut self.state);
+        self.since = Some(epoch_seconds().saturating_sub(age.as_secs()));
+        self.why = Some(why.clone()).filter(|why| !why.is_empty());
+    }
+}
+
+/// The time now, in seconds since the epoch.
+pub fn epoch_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl From<&Problem> for ProblemView {
@@ -277,28 +324,56 @@ impl From<&Problem> for ProblemView {
 }
 
 impl ExplainView {
-    /// Explains a URL: `http://shop.test/cart?x=1`, `shop.test/cart` or `/cart`.
+    /// Explains a URL: `http://shop.test/cart?x=1`, `shop.test/cart`, `/cart` or `tcp://db.test:5432`. `found`: problems of
+    /// the engine.
     ///
     /// # Errors
     /// `url` is not a URL.
-    pub fn new(table: &Table, snapshot: &Snapshot, url: &str) -> Result<Self, String> {
-        let (host, target) = split(url)?;
-        let explanation = table.explain(&host, &target);
+    pub fn new(table: &Table, snapshot: &Snapshot, found: &[Problem], url: &str) -> Result<Self, String> {
+        let (protocol, host, target) = match tcp_address(url) {
+            Some(address) => address.map(|(host, port)| (Protocol::Tcp, host, port.to_string()))?,
+            None => split(url).map(|(host, target)| (Protocol::Http, host, target))?,
+        };
+        let explanation = match protocol {
+            Protocol::Http => table.explain(&host, &target),
+            Protocol::Tcp => table.explain_tcp(&host, target.parse().unwrap_or_default()),
+        };
         let service = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
-        let mut service = service.map(|service| ServiceView::new(service));
+        let mut service = service.map(|service| ServiceView::new(service, &last_good(table)));
         if let Some(service) = &mut service {
             service.add_counters(&by_instance(snapshot));
         }
+        let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
         Ok(Self {
+            protocol: protocol_word(protocol).to_owned(),
             too_long: explanation.too_long,
-            strip: table.route(&host, &target).map_or(0, |route| route.strip),
+            strip: route.map_or(0, |route| route.strip),
             host,
             target,
             chosen: explanation.chosen.as_ref().map(ChoiceView::new),
             passed_over: explanation.passed_over.iter().map(ChoiceView::new).collect(),
             service,
+            withheld: withheld(&explanation, protocol, found),
         })
     }
+}
+
+/// Matching services that are not served because of their keys, and those that the engine holds back.
+fn withheld(explanation: &Explanation, protocol: Protocol, found: &[Problem]) -> Vec<WithheldView> {
+    let view =
+        |service: &ServiceName, problems: Vec<ProblemView>| WithheldView { service: service.to_string(), problems };
+    let by_keys = explanation.withheld.iter();
+    let by_keys =
+        by_keys.map(|Withheld { service, problems }| view(service, problems.iter().map(Into::into).collect()));
+    let held_back =
+        explanation.chosen.iter().chain(&explanation.passed_over).filter_map(|Verdict { service, .. }| {
+            let is_of =
+                |problem: &&Problem| problem.service.as_ref().is_some_and(|of| *of == (protocol, service.clone()));
+            let holds_back = |problem: &&Problem| matches!(problem.kind, ProblemKind::Rejected | ProblemKind::Listen);
+            let problems: Vec<_> = found.iter().filter(is_of).filter(holds_back).map(ProblemView::from).collect();
+            (!problems.is_empty()).then(|| view(service, problems))
+        });
+    by_keys.chain(held_back).collect()
 }
 
 impl ChoiceView {
@@ -307,9 +382,23 @@ impl ChoiceView {
     }
 }
 
+/// Host and port of `tcp://HOST:PORT`; `None` if it is no such URL.
+fn tcp_address(url: &str) -> Option<Result<(String, u16), String>> {
+    let (scheme, rest) = url.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("tcp") {
+        return None;
+    }
+    let parts = rest.trim_end_matches('/').rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let is_host = |host: &str| !host.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control());
+    let good = parts.filter(|(host, port)| *port != 0 && is_host(host));
+    let wrong = || format!("{url:?} is not an address; write tcp://HOST:PORT, such as tcp://db.test:5432");
+    Some(good.map(|(host, port)| (host.to_owned(), port)).ok_or_else(wrong))
+}
+
 /// Host and target of a URL.
 fn split(url: &str) -> Result<(String, String), String> {
-    let wrong = || format!("{url:?} is not a URL; write http://shop.test/cart, shop.test/cart or /cart");
+    let wrong =
+        || format!("{url:?} is not a URL; write http://shop.test/cart, shop.test/cart, /cart or tcp://HOST:PORT");
     if url.is_empty() || url.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
         return Err(wrong());
     }
@@ -336,7 +425,7 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
 mod tests {
     use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
-    use super::{TableView, split};
+    use super::{TableView, split, tcp_address};
 
     #[test]
     fn services_that_share_a_port() {
@@ -348,6 +437,23 @@ mod tests {
         let listeners = view.listeners.iter().map(|l| format!("{} {}", l.address, l.service.as_deref().unwrap()));
         assert_eq!(listeners.collect::<Vec<_>>(), ["0.0.0.0:1 a", "0.0.0.0:1 b", "0.0.0.0:1 c", "0.0.0.0:2 b"]);
         assert_eq!(view.services[1].rule.hosts, ["b.test"]);
+    }
+
+    #[test]
+    fn tcp_addresses() {
+        for (url, expected) in [
+            ("tcp://db.test:5432", Some(Some(("db.test", 5432)))),
+            ("TCP://[::1]:1/", Some(Some(("[::1]", 1)))),
+            ("tcp://:5432", Some(Some(("", 5432)))),
+            ("tcp://db.test", Some(None)),
+            ("tcp://db.test:0", Some(None)),
+            ("tcp://a/b:1", Some(None)),
+            ("http://db.test:5432", None),
+            ("db.test:5432", None),
+        ] {
+            let expected = expected.map(|good| good.map(|(host, port)| (host.to_owned(), port)));
+            assert_eq!(tcp_address(url).map(Result::ok), expected, "{url}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A mistake on a container, with its remedy. A complaint is data: listed and logged, never thrown.
 
-use pointsman_table::shown;
+use pointsman_table::{is_secret, shown};
 use std::fmt::{Display, Formatter, Result};
 
 use super::container::Container;
@@ -74,7 +74,7 @@ impl Complaint {
         value: Option<&str>,
         advice: impl Into<Box<str>>,
     ) -> Self {
-        let value = value.filter(|_| !is_secret(label)).map(shorten);
+        let value = value.filter(|value| !is_hidden(label, value)).map(shorten);
         Self { container: container.name.as_str().into(), kind, label: label.into(), value, advice: advice.into() }
     }
 }
@@ -91,11 +91,9 @@ impl Display for Complaint {
 }
 
 /// Whether a label's value may be a secret, also if the label is misspelt.
-fn is_secret(label: &str) -> bool {
-    let label = label.to_ascii_lowercase();
-    let last = label.rsplit(['.', '/']).next().unwrap_or_default();
-    ["secret", "auth", "passw"].iter().any(|word| label.contains(word))
-        || known::nearest(last).as_deref() == Some("basic_auth_secrets")
+fn is_hidden(label: &str, value: &str) -> bool {
+    let last = label.rsplit(['.', '/']).next().unwrap_or_default().to_ascii_lowercase();
+    is_secret(label, value) || known::nearest(&last).as_deref() == Some("basic_auth_secrets")
 }
 
 fn shorten(value: &str) -> Box<str> {

@@ -2,18 +2,35 @@
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use pointsman_table::{Problem, Table, shown};
+use serde::Serialize;
 
 use super::{Outcome, once, render};
+use crate::admin::view::ProblemView;
 use crate::control::{plural, serving};
+use crate::fleet::{LastGoodService, last_good};
 use crate::settings::{Engine, Settings};
 use pointsman_store::Location;
+
+/// The output of `check --json`.
+#[derive(Serialize)]
+struct Checked {
+    revision: u64,
+    problems: Vec<ProblemView>,
+    last_good: Vec<LastGoodService>,
+}
 
 /// Lists problems on `out`, one per line, and writes a summary to `note`.
 ///
 /// # Errors
-/// The store is unreachable, or `out` is closed.
-pub async fn check(settings: &Settings, out: &mut dyn Write, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+/// The store is unreachable, there is no HAProxy to ask, or `out` cannot be written.
+pub async fn check(
+    settings: &Settings,
+    json: bool,
+    out: &mut dyn Write,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
     // `run` creates the folder. Here a typo must not pass for an empty store without problems.
     if let Location::Directory(folder) = &settings.store.location
         && !folder.is_dir()
@@ -21,18 +38,34 @@ pub async fn check(settings: &Settings, out: &mut dyn Write, note: &mut dyn Writ
         bail!("--store: there is no folder {}; nothing was checked", folder.display());
     }
     let mut compiled = once::compiled(settings).await?;
-    if settings.engine == Engine::Haproxy {
-        compiled.problems.extend(render::problems(settings, &compiled.table, note).await?);
+    let asked = match settings.engine {
+        Engine::Haproxy => render::refused(settings, &compiled.table).await,
+        Engine::Native => Ok(Vec::new()),
+    };
+    compiled.problems.extend(asked.as_ref().ok().into_iter().flatten().cloned());
+    print(&compiled.table, &compiled.problems, json, out)?;
+    asked.context("the keys were checked, but not by HAProxy")?;
+    summary(&compiled.table, compiled.problems.len(), note)?;
+    Ok(if compiled.problems.is_empty() { Outcome::Yes } else { Outcome::No })
+}
+
+fn print(table: &Table, problems: &[Problem], json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if json {
+        let problems = problems.iter().map(ProblemView::from).collect();
+        let checked = Checked { revision: table.revision(), problems, last_good: last_good(table).collect() };
+        writeln!(out, "{}", serde_json::to_string_pretty(&checked)?)?;
+    } else {
+        problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))?;
     }
-    for problem in &compiled.problems {
-        writeln!(out, "{problem}")?;
+    Ok(out.flush()?)
+}
+
+fn summary(table: &Table, problems: usize, note: &mut dyn Write) -> anyhow::Result<()> {
+    for (protocol, name, revision) in table.last_good() {
+        let name = shown(name.as_str());
+        writeln!(note, "{protocol}/{name} is served with its last good settings, of revision {revision}")?;
     }
-    out.flush()?;
-    let table = serving(&compiled.table).replacen("serving ", "", 1);
-    if compiled.problems.is_empty() {
-        writeln!(note, "no problems: {table}")?;
-        return Ok(Outcome::Yes);
-    }
-    writeln!(note, "{}: {table}", plural(compiled.problems.len(), "problem"))?;
-    Ok(Outcome::No)
+    let serving = serving(table).replacen("serving ", "", 1);
+    let problems = if problems == 0 { "no problems".to_owned() } else { plural(problems, "problem") };
+    Ok(writeln!(note, "{problems}: {serving}")?)
 }

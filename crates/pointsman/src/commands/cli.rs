@@ -66,8 +66,15 @@ Ends and removes its folder at INT (Ctrl-C), TERM, USR1 or HUP.")]
     Demo,
 
     /// Compile the keys once and list every problem; exit 1 if there is one
-    #[command(after_help = "Prints one problem per line on stdout, the summary on stderr. Serves and changes nothing.")]
-    Check,
+    #[command(after_help = "\
+Prints one problem per line on stdout; the summary, and which services live on their last good
+settings, on stderr. With --engine haproxy, HAProxy checks the configuration too (`haproxy -c`).
+Serves and changes nothing.")]
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 
     /// Set a key
     #[command(after_help = "\
@@ -99,7 +106,7 @@ Examples:
 Examples:
   pointsman ls                      the top level below the prefix
   pointsman ls services/shop        one service
-  pointsman ls -r --values          all keys and their values")]
+  pointsman ls -r --values          all keys and their values, except for secrets")]
     Ls {
         /// List only the keys below this key
         #[arg(default_value = "")]
@@ -107,9 +114,12 @@ Examples:
         /// List all levels
         #[arg(long, short)]
         recursive: bool,
-        /// Print the values too
+        /// Print the values too, except for secrets
         #[arg(long)]
         values: bool,
+        /// Print all values, secrets too
+        #[arg(long)]
+        secrets: bool,
     },
 
     /// Remove a key; exit 1 if there is no such key
@@ -139,11 +149,15 @@ Examples:
 
     /// Show the service and the instances that take a URL, and why; exit 1 if none
     #[command(after_help = "\
+Also shows which instances get no work and why, and matching services that are not served because of
+a problem.
+
 Examples:
   pointsman explain http://shop.test/cart
-  pointsman explain shop.test")]
+  pointsman explain shop.test
+  pointsman explain tcp://db.test:5432")]
     Explain {
-        /// `http://shop.test/cart`, `shop.test/cart` or `/cart`
+        /// `http://shop.test/cart`, `shop.test/cart`, `/cart` or `tcp://HOST:PORT`
         url: String,
         /// Print JSON
         #[arg(long)]
@@ -391,7 +405,7 @@ mod tests {
                 r#"Set { key: "services/a/b", value: "-1", wait: Wait { wait: None } }, {"store": ["d"]}"#,
             ),
             ("pointsman set services/a/b v --store d", r#"{"store": ["d"]}"#),
-            ("pointsman ls", r#"Ls { key: "", recursive: false, values: false }"#),
+            ("pointsman ls", r#"Ls { key: "", recursive: false, values: false, secrets: false }"#),
             ("pointsman rm -r a", "recursive: true"),
             ("pointsman rm a --wait", "wait: Some(30s)"),
             ("pointsman set a b --wait=5s", "wait: Some(5s)"),

@@ -13,7 +13,7 @@ use super::run::{Addresses, Reload, run};
 use super::samples;
 use crate::settings::{Chosen, CommandLine, Settings};
 
-/// The temporary store, removed when dropped.
+/// A temporary folder, removed when dropped.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
@@ -22,13 +22,18 @@ impl Folder {
     ///
     /// # Errors
     /// The machine's folder for temporary files cannot be written.
-    pub fn new() -> anyhow::Result<Self> {
-        let name = format!("pointsman-demo-{:08x}", fastrand::u32(..));
+    pub fn new(command: &str) -> anyhow::Result<Self> {
+        let name = format!("pointsman-{command}-{:08x}", fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
         // Fails if the name exists: then the folder is somebody else's.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("making the folder {}", path.display()))?;
         Ok(Self(path))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     fn put(&self, key: &str, value: &str) -> anyhow::Result<()> {
@@ -209,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_folder_is_gone_afterwards() {
-        let folder = Folder::new().unwrap();
+        let folder = Folder::new("demo").unwrap();
         let path = folder.0.clone();
         folder.put("services/a/b", "c").unwrap();
         assert_eq!(fs::read_to_string(path.join("services/a/b")).unwrap(), "c\n");

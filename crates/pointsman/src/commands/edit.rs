@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use pointsman_table::{KeySet, Limits, Problem, ProblemKind, compile, shown};
+use pointsman_table::{KeySet, Limits, Problem, ProblemKind, compile, is_secret, shown};
 
 use super::patience::{full, within};
 use super::{Outcome, fleet};
@@ -19,6 +19,8 @@ pub struct View {
     pub recursive: bool,
     /// Show values too, as `key = value`.
     pub values: bool,
+    /// Show secret values too.
+    pub secrets: bool,
 }
 
 /// Sets a key. For the value `-`, reads standard input to its end, without one final newline. Warns on `note` if a
@@ -106,14 +108,14 @@ pub async fn ls(
     let listing = within(store.list(&place)).await?;
     let shown = key.trim_end_matches('/');
     if !listing.entries.is_empty() || !listing.directories.is_empty() || place == settings.prefix || place.is_empty() {
-        print(&listing, shown, key.starts_with('/'), view, out)?;
+        print(&listing, shown, (key.starts_with('/'), &settings.prefix), view, out)?;
         out.flush()?;
         return Ok(Outcome::Yes);
     }
     match within(store.get(&place)).await {
         Ok(None) => missing(&place, note),
         Ok(Some(value)) => {
-            line(out, shown, Some(&*value).filter(|_| view.values))?;
+            line(out, shown, &settings.prefix, Some(&*value), view)?;
             out.flush()?;
             Ok(Outcome::Yes)
         }
@@ -184,7 +186,9 @@ fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Problem> {
     let limits = Limits { prefix: prefix.into(), ..Limits::default() };
     let of_this_key = |problem: &Problem| {
         use ProblemKind::{BadInstance, BadValue, UnknownKey};
-        *problem.key == *key && matches!(problem.kind, UnknownKey | BadValue | BadInstance)
+        // A problem of a whole tree is this key's too.
+        let is_of = key.strip_prefix(&*problem.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        is_of && matches!(problem.kind, UnknownKey | BadValue | BadInstance)
     };
     compile(&alone, None, &limits).problems.into_iter().find(of_this_key)
 }
@@ -217,7 +221,13 @@ fn missing(key: &str, note: &mut dyn Write) -> anyhow::Result<Outcome> {
     Ok(Outcome::No)
 }
 
-fn print(listing: &Listing, place: &str, absolute: bool, view: View, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print(
+    listing: &Listing,
+    place: &str,
+    (absolute, prefix): (bool, &str),
+    view: View,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let base = match place {
         "" if !absolute => String::new(),
         place => format!("{place}/"),
@@ -232,18 +242,20 @@ fn print(listing: &Listing, place: &str, absolute: bool, view: View, out: &mut d
         match value {
             _ if !view.recursive && key.contains('/') => {}
             None => drop(lines.insert((format!("{base}{key}/"), None))),
-            Some(value) => drop(lines.insert((format!("{base}{key}"), Some(value).filter(|_| view.values)))),
+            Some(value) => drop(lines.insert((format!("{base}{key}"), Some(value)))),
         }
     }
-    lines.iter().try_for_each(|(key, value)| line(out, key, *value))
+    lines.iter().try_for_each(|(key, value)| line(out, key, prefix, *value, view))
 }
 
-fn line(out: &mut dyn Write, key: &str, value: Option<&[u8]>) -> anyhow::Result<()> {
-    match value {
-        None => writeln!(out, "{}", shown(key))?,
-        Some(value) => writeln!(out, "{} = {}", shown(key), shown(&String::from_utf8_lossy(value)))?,
-    }
-    Ok(())
+fn line(out: &mut dyn Write, key: &str, prefix: &str, value: Option<&[u8]>, view: View) -> anyhow::Result<()> {
+    let Some(value) = value.filter(|_| view.values).map(String::from_utf8_lossy) else {
+        return Ok(writeln!(out, "{}", shown(key))?);
+    };
+    let relative = key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/');
+    let hidden = !view.secrets && is_secret(relative, &value);
+    let value = if hidden { "(secret; --secrets shows it)" } else { &value };
+    Ok(writeln!(out, "{} = {}", shown(key), shown(value))?)
 }
 
 #[cfg(test)]
@@ -256,7 +268,7 @@ mod tests {
         let (mut out, mut note) = (Vec::new(), Vec::new());
         let words: Vec<&str> = line.split(' ').collect();
         let (key, flag) = (words.get(1).copied().unwrap_or(""), words.get(2).copied());
-        let view = View { recursive: line.contains("-r"), values: line.contains("-v") };
+        let view = View { recursive: line.contains("-r"), values: line.contains("-v"), secrets: false };
         let key = if key.starts_with('-') { "" } else { key };
         let yes = Ok(Outcome::Yes);
         let outcome = match words[0] {

@@ -1,13 +1,14 @@
-//! `pointsman explain URL`: shows the service and the instances that take a URL, and why. Sends no request to them.
+//! `pointsman explain URL`: shows the service and the instances that take a URL, and why; and what is not served. Sends no
+//! request to them.
 
 use pointsman_table::shown;
 use std::fmt::Write as _;
 use std::io::Write;
 
 use super::ask::{Answer, ask, encoded};
-use super::routes::instance_words;
+use super::routes::{ago, instance_words};
 use super::{Outcome, once};
-use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView};
+use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ProblemView, ServiceView, WithheldView};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
 
@@ -27,7 +28,7 @@ pub async fn explain(
         Answer::Nobody => {
             writeln!(note, "no balancer answers on --admin; this answer comes from the keys in the store")?;
             let table = once::compiled(settings).await?.table;
-            ExplainView::new(&table, &Snapshot::default(), url).map_err(anyhow::Error::msg)?
+            ExplainView::new(&table, &Snapshot::default(), &[], url).map_err(anyhow::Error::msg)?
         }
     };
     match json {
@@ -39,9 +40,12 @@ pub async fn explain(
 }
 
 fn text(view: &ExplainView) -> String {
+    let is_tcp = view.protocol == "tcp";
     let host = if view.host.is_empty() { "(no host)" } else { &view.host };
-    let mut text = format!("{} {}\n", shown(host), shown(&view.target));
+    let separator = if is_tcp { " port " } else { " " };
+    let mut text = format!("{}{separator}{}\n", shown(host), shown(&view.target));
     match &view.chosen {
+        None if is_tcp => text.push_str("  no service takes a connection there\n"),
         None if view.too_long => text.push_str("  414: too many expressions would have to be searched for in it\n"),
         None => text.push_str("  503: no service matches, and there is no default service\n"),
         Some(chosen) => text.push_str(&format!("  service {}: {}\n", shown(&chosen.service), shown(&chosen.rule))),
@@ -51,20 +55,35 @@ fn text(view: &ExplainView) -> String {
     }
     text.extend(view.service.iter().map(service_lines));
     text.extend(view.passed_over.iter().map(passed_over_line));
+    let tree = if is_tcp { "tcp-services" } else { "services" };
+    text.extend(view.withheld.iter().flat_map(|withheld| withheld_lines(tree, withheld)));
     text
 }
 
 fn service_lines(service: &ServiceView) -> String {
-    match service.instances.as_slice() {
-        [] => "  503: the service has no instances\n".to_owned(),
-        some => {
-            format!(
-                "  balance {}, one of\n{}",
-                shown(&service.balance),
-                some.iter().map(instance_line).collect::<String>()
-            )
+    let last_good =
+        service.last_good.map(|revision| format!("  with its last good settings, of revision {revision}\n"));
+    let status = if service.protocol == "tcp" { "closed" } else { "503" };
+    let (working, apart): (Vec<_>, Vec<_>) = service.instances.iter().partition(|instance| instance.state == "up");
+    let backups = apart.iter().any(|instance| instance.state == "backup");
+    let mut text = last_good.unwrap_or_default();
+    let _ = match (working.as_slice(), backups) {
+        ([], _) if service.instances.is_empty() => writeln!(text, "  {status}: the service has no instances"),
+        ([], false) if apart.iter().all(|instance| instance.state == "drain") => {
+            writeln!(text, "  {status}: no instance takes new work")
         }
+        ([], false) => writeln!(text, "  no instance is up"),
+        ([], true) => writeln!(text, "  only backups are left"),
+        (some, _) => {
+            let lines = some.iter().map(|instance| instance_line(instance));
+            write!(text, "  balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
+        }
+    };
+    if !apart.is_empty() {
+        text.push_str("  set apart\n");
     }
+    text.extend(apart.into_iter().map(instance_line));
+    text
 }
 
 fn instance_line(instance: &InstanceView) -> String {
@@ -72,7 +91,24 @@ fn instance_line(instance: &InstanceView) -> String {
         [] => String::new(),
         some => format!(" ({})", shown(&some.join(", "))),
     };
-    format!("    {} {}{resolved} {}\n", shown(&instance.name), shown(&instance.target), instance_words(instance))
+    let since = instance.since.map(|since| format!(", {}", ago(since))).unwrap_or_default();
+    let why = instance.why.as_deref().map(|why| format!(": {}", shown(why))).unwrap_or_default();
+    let words = instance_words(instance);
+    format!("    {} {}{resolved} {words}{since}{why}\n", shown(&instance.name), shown(&instance.target))
+}
+
+fn withheld_lines(tree: &str, withheld: &WithheldView) -> Vec<String> {
+    let service = shown(&withheld.service);
+    withheld
+        .problems
+        .iter()
+        .map(|problem| format!("  withheld {tree}/{service}: {}\n", problem_words(problem)))
+        .collect()
+}
+
+fn problem_words(ProblemView { key, value, kind, advice, .. }: &ProblemView) -> String {
+    let value = value.as_deref().map(|value| format!(" = {value:?}")).unwrap_or_default();
+    format!("{}{value}: {}: {}", shown(key), kind.replace('_', " "), shown(advice))
 }
 
 fn passed_over_line(choice: &ChoiceView) -> String {
@@ -97,6 +133,7 @@ mod tests {
             reason: reason.to_owned(),
         };
         let mut view = ExplainView {
+            protocol: "http".to_owned(),
             too_long: false,
             host: "a.test".to_owned(),
             target: "/api/x".to_owned(),
@@ -104,6 +141,7 @@ mod tests {
             passed_over: vec![choice("b", "lower priority")],
             strip: 4,
             service: None,
+            withheld: Vec::new(),
         };
         let expected =
             "a.test /api/x\n  service a: host a.test\n  forwarded as /x\n  not b: host b.test; lower priority\n";

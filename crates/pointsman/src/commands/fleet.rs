@@ -245,8 +245,8 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
     let width = members.iter().map(|member| member.name.chars().count()).max().unwrap_or(0).max("balancer".len());
     writeln!(
         out,
-        "{:<width$}  {:<8}  {:<7}  {:<8}  {:>9}  problems",
-        "balancer", "version", "engine", "stage", "revision"
+        "{:<width$}  {:<8}  {:<7}  {:<8}  {:>9}  {:>4}  problems",
+        "balancer", "version", "engine", "stage", "revision", "down"
     )?;
     for member in members {
         let stage = match member.stage {
@@ -254,10 +254,10 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
             Stage::Draining => "draining",
             Stage::Stopped => "stopped",
         };
-        let Member { name, version, engine, revision, problems, .. } = member;
+        let Member { name, version, engine, revision, down, problems, .. } = member;
         let (name, version, engine) = (shown(name).to_string(), shown(version), shown(engine));
         let (version, engine) = (version.to_string(), engine.to_string());
-        writeln!(out, "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {problems}")?;
+        writeln!(out, "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {down:>4}  {problems}")?;
     }
     for Member { name, store, .. } in members {
         store.iter().try_for_each(|lost| writeln!(out, "{}: {}", shown(name), shown(lost)))?;

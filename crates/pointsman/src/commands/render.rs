@@ -1,21 +1,23 @@
-//! `pointsman render`: prints the HAProxy engine's configuration for the current keys. Starts HAProxy only to ask for its
-//! version, and writes nothing outside the folder that it is given.
+//! `pointsman render`: prints the HAProxy engine's configuration for the current keys; for `check`, asks HAProxy whether it
+//! accepts it. Starts no HAProxy that serves, and writes nothing outside the folder that it is given or a temporary one.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use pointsman_table::{Problem, Table};
 
-use super::{Outcome, once};
+use super::{Outcome, demo, once};
 use crate::control::plural;
 use crate::settings::Settings;
 use pointsman_haproxy::desire::desire;
-use pointsman_haproxy::folder::CONFIG;
-use pointsman_haproxy::model::{Addresses, Desired, Held};
+use pointsman_haproxy::folder::{CONFIG, Folder};
+use pointsman_haproxy::model::{Addresses, Held};
 use pointsman_haproxy::program;
+use pointsman_haproxy::reloader::Reloader;
 use pointsman_haproxy::render::{File, Rendered, render as render_all};
 use pointsman_haproxy::shape::{Listen, Shape};
 use pointsman_haproxy::version::Version;
@@ -53,14 +55,17 @@ pub async fn render(
     Ok(Outcome::Yes)
 }
 
-/// The problems that the HAProxy engine would find in a table that compiles.
+/// What the HAProxy engine would refuse of a table, and what HAProxy itself does (`haproxy -c`).
 ///
 /// # Errors
-/// The template cannot be read.
-pub(super) async fn problems(settings: &Settings, table: &Table, note: &mut dyn Write) -> anyhow::Result<Vec<Problem>> {
-    let shape = shape(settings, &folder(settings, None)?, version(settings, note).await?)?;
-    let (_, problems): (Desired, _) = desire(table, &Held::new(), &Addresses::new(), &shape);
-    Ok(problems)
+/// There is no HAProxy, it cannot be asked, or the template cannot be read.
+pub(super) async fn refused(settings: &Settings, table: &Arc<Table>) -> anyhow::Result<Vec<Problem>> {
+    let program = program::find(settings.haproxy.program.as_deref()).await.context("--haproxy")?;
+    let scratch = demo::Folder::new("check")?;
+    let folder = Folder::open(scratch.path())?;
+    let shape = shape(settings, folder.path(), program.version)?;
+    let mut reloader = Reloader::new((program, folder), Arc::default(), shape, Arc::default());
+    Ok(reloader.examine(table).await?)
 }
 
 fn folder(settings: &Settings, output: Option<&Path>) -> anyhow::Result<PathBuf> {

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::ask::{Answer, ask};
 use super::{Outcome, once};
-use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView};
+use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView, epoch_seconds};
 use crate::settings::Settings;
 
 /// Prints the table on `out`; a line on `note` says if it comes from the store.
@@ -34,35 +34,61 @@ pub async fn routes(
 }
 
 fn table(view: &TableView) -> String {
-    let head = ["SERVICE", "RULE", "INSTANCE", "TARGET", "STATE", "ACTIVE"].map(str::to_owned);
+    let head = HEAD.map(str::to_owned);
     let rows = view.services.iter().flat_map(service_rows);
     format!("revision {}\n{}", view.revision, aligned(std::iter::once(head).chain(rows).collect()))
 }
 
+const HEAD: [&str; 11] =
+    ["SERVICE", "RULE", "INSTANCE", "TARGET", "STATE", "WEIGHT", "ACTIVE", "REQUESTS", "ERRORS", "SINCE", "WHY"];
+
 /// One row per instance; the first names the service.
-fn service_rows(service: &ServiceView) -> Vec<[String; 6]> {
+fn service_rows(service: &ServiceView) -> Vec<[String; HEAD.len()]> {
     let tree = if service.protocol == "tcp" { "tcp-services" } else { "services" };
     let first = [format!("{tree}/{}", service.name), rule_words(&service.rule)];
-    let instances: Vec<[String; 4]> = match service.instances.as_slice() {
-        [] => vec![["-", "-", "no instances", ""].map(str::to_owned)],
+    let instances: Vec<[String; HEAD.len() - 2]> = match service.instances.as_slice() {
+        [] => vec![["-", "-", "no instances", "", "", "", "", "", ""].map(str::to_owned)],
         some => some.iter().map(instance_cells).collect(),
     };
     let names = std::iter::once(first).chain(std::iter::repeat_with(Default::default));
-    let row = |([service, rule], [name, target, state, active]): ([String; 2], [String; 4])| {
-        [service, rule, name, target, state, active]
+    let row = |([service, rule], cells): ([String; 2], [String; HEAD.len() - 2])| {
+        let [name, target, state, weight, active, requests, errors, since, why] = cells;
+        [service, rule, name, target, state, weight, active, requests, errors, since, why]
     };
     names.zip(instances).map(row).collect()
 }
 
-fn instance_cells(instance: &InstanceView) -> [String; 4] {
-    [instance.name.clone(), instance.target.clone(), instance_words(instance), instance.active.to_string()]
+fn instance_cells(instance: &InstanceView) -> [String; HEAD.len() - 2] {
+    let InstanceView { name, target, state, weight, active, requests, errors, since, why, .. } = instance;
+    let numbers = [weight.to_string(), active.to_string(), requests.to_string(), errors.to_string()];
+    let [weight, active, requests, errors] = numbers;
+    let since = since.map(ago).unwrap_or_default();
+    let state = format!("{state}{}", most_words(instance));
+    [name.clone(), target.clone(), state, weight, active, requests, errors, since, why.clone().unwrap_or_default()]
 }
 
 /// `up weight=2 maxconn=10`.
 pub(super) fn instance_words(instance: &InstanceView) -> String {
-    let weight = (instance.weight > 1).then(|| format!(" weight={}", instance.weight));
-    let most = instance.max_connections.map(|most| format!(" maxconn={most}"));
-    [Some(instance.state.clone()), weight, most].into_iter().flatten().collect()
+    let weight = match instance.weight {
+        0 | 1 => String::new(),
+        weight => format!(" weight={weight}"),
+    };
+    format!("{}{weight}{}", shown(&instance.state), most_words(instance))
+}
+
+fn most_words(instance: &InstanceView) -> String {
+    instance.max_connections.map(|most| format!(" maxconn={most}")).unwrap_or_default()
+}
+
+/// How long this is ago, in its two largest units: `5s ago`, `2h 3m ago`. `since`: seconds since the epoch.
+pub(super) fn ago(since: u64) -> String {
+    let seconds = epoch_seconds().saturating_sub(since);
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m {}s ago", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m ago", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h ago", seconds / 86_400, seconds / 3600 % 24),
+    }
 }
 
 /// `shop.test,*.shop.test path=/cart priority=5`.
@@ -97,6 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_are_told_in_two_units() {
+        for (seconds, expected) in [(5, "5s ago"), (125, "2m 5s ago"), (7_380, "2h 3m ago"), (180_000, "2d 2h ago")] {
+            assert_eq!(ago(epoch_seconds() - seconds)[..2], expected[..2], "{seconds}");
+        }
+        assert_eq!(ago(epoch_seconds() + 60), "0s ago");
+    }
+
+    #[test]
     fn columns_are_aligned() {
         let instance = |name: &str, weight| InstanceView {
             name: name.to_owned(),
@@ -105,8 +139,11 @@ mod tests {
             weight,
             max_connections: None,
             state: "up".to_owned(),
+            since: None,
+            why: (weight == 0).then(|| "its weight is 0".to_owned()),
             active: 3,
-            requests: 0,
+            requests: 40,
+            errors: 5,
         };
         let service = |name: &str, hosts: &[&str], instances| ServiceView {
             last_good: None,
@@ -117,15 +154,15 @@ mod tests {
             instances,
         };
         let services = vec![
-            service("a", &["a.test", "b.test"], vec![instance("web-1", 1), instance("web-10", 2)]),
+            service("a", &["a.test", "b.test"], vec![instance("web-1", 0), instance("web-10", 2)]),
             service("empty", &["c.test"], vec![]),
         ];
         let view = TableView { revision: 7, listeners: Vec::new(), services };
         let expected = "\
 revision 7
-SERVICE         RULE           INSTANCE  TARGET       STATE         ACTIVE
-services/a      a.test,b.test  web-1     10.0.0.1:80  up            3
-                               web-10    10.0.0.1:80  up weight=2   3
+SERVICE         RULE           INSTANCE  TARGET       STATE         WEIGHT  ACTIVE  REQUESTS  ERRORS  SINCE  WHY
+services/a      a.test,b.test  web-1     10.0.0.1:80  up            0       3       40        5              its weight is 0
+                               web-10    10.0.0.1:80  up            2       3       40        5
 services/empty  c.test         -         -            no instances
 ";
         assert_eq!(table(&view), expected);

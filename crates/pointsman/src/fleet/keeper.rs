@@ -10,11 +10,11 @@ use tracing::{info, warn};
 
 use super::folder;
 use super::member::{Leaving, Member, Stage};
-use crate::admin::Figures;
 use crate::admin::view::protocol_word;
+use crate::admin::{Figures, Survey};
 use crate::control::Status;
 use pointsman_engine::Phase;
-use pointsman_engine::live::Working;
+use pointsman_engine::live::{InstancePath, Working};
 use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
 use pointsman_store::tenure::{LeaseHolder, LeaseState};
 use pointsman_store::{Condition, Store, StoreError};
@@ -29,6 +29,9 @@ const SHARE: u32 = 2;
 /// How often to check draining instances for open requests: in our own counters, or by asking HAProxy.
 const LOOK: Duration = Duration::from_millis(100);
 const LOOK_AT_HAPROXY: Duration = Duration::from_millis(500);
+/// How often to count the instances that are down, if nothing else asks for a look.
+const SURVEY: Duration = Duration::from_secs(2);
+const SURVEY_OF_HAPROXY: Duration = Duration::from_secs(10);
 /// How often to write counts that change neither from 0 nor to 0.
 const NUMBERS: Duration = Duration::from_secs(1);
 /// The pause after a failed write.
@@ -104,8 +107,8 @@ struct Keeper<'a, 's> {
     figures: Figures,
     /// Receives whether the status is kept.
     control: &'a watch::Sender<Status>,
-    /// Instances with open requests at the last look, and the table revision of that look.
-    working: Vec<Working>,
+    /// The last look, and the table revision of that look.
+    survey: Survey,
     looked: u64,
     /// HAProxy did not answer the last time.
     unsure: bool,
@@ -135,7 +138,7 @@ impl<'a, 's> Keeper<'a, 's> {
             status: control.subscribe(),
             figures,
             control,
-            working: Vec::new(),
+            survey: Survey::default(),
             looked: 0,
             unsure: false,
             draining: None,
@@ -152,7 +155,7 @@ impl<'a, 's> Keeper<'a, 's> {
         let mut standing = self.holder.state();
         standing.mark_changed();
         loop {
-            let (pause, look_due) = (self.pause(), self.is_look_due());
+            let pause = self.pause();
             let look = tokio::select! {
                 Ok(()) = self.status.changed() => false,
                 Ok(()) = standing.changed() => {
@@ -160,7 +163,7 @@ impl<'a, 's> Keeper<'a, 's> {
                     self.stand(now);
                     false
                 }
-                () = sleep(pause), if look_due => true,
+                () = sleep(pause) => true,
                 () = sleep(RETRY), if self.written.is_none() => false,
             };
             self.complain();
@@ -205,9 +208,11 @@ impl<'a, 's> Keeper<'a, 's> {
     }
 
     fn pause(&self) -> Duration {
-        match self.figures {
-            Figures::Native(_) => LOOK,
-            Figures::Haproxy(_) => LOOK_AT_HAPROXY,
+        match (&self.figures, self.is_look_due()) {
+            (Figures::Native(_), true) => LOOK,
+            (Figures::Haproxy(_), true) => LOOK_AT_HAPROXY,
+            (Figures::Native(_), false) => SURVEY,
+            (Figures::Haproxy(_), false) => SURVEY_OF_HAPROXY,
         }
     }
 
@@ -226,14 +231,18 @@ impl<'a, 's> Keeper<'a, 's> {
         // Asking HAProxy takes time, so ask before reporting a new revision only if somebody may wait for the answer.
         let asks = matches!(self.figures, Figures::Native(_)) || look || status.table.as_deref().is_none_or(has_idle);
         if asks || status.phase != Phase::Serve {
-            let Some(working) = self.figures.working().await else {
-                // The new revision must not be reported with old counts.
-                self.unsure = true;
-                return;
-            };
-            (self.working, self.looked, self.unsure) = (working, status.applied, false);
+            let only_counts = look && !self.is_look_due();
+            match self.figures.survey().await {
+                Some(survey) => (self.survey, self.looked, self.unsure) = (survey, status.applied, false),
+                None if only_counts => {}
+                None => {
+                    // The new revision must not be reported with old counts.
+                    self.unsure = true;
+                    return;
+                }
+            }
         }
-        let mut member = self.about.member(&status, &self.working);
+        let mut member = self.about.member(&status, &self.survey);
         if status.phase != Phase::Serve {
             let since = *self.draining.get_or_insert_with(Instant::now);
             // A connected client may still be sending its request.
@@ -291,7 +300,7 @@ impl<'a, 's> Keeper<'a, 's> {
 }
 
 impl About {
-    fn member(&self, status: &Status, working: &[Working]) -> Member {
+    fn member(&self, status: &Status, Survey { working, apart }: &Survey) -> Member {
         let stage = match status.phase {
             Phase::Serve => Stage::Serving,
             Phase::Drain => Stage::Draining,
@@ -309,6 +318,7 @@ impl About {
             revision: status.applied,
             barrier: status.barrier_served,
             store: status.store_lost(),
+            down: status.table.as_deref().map_or(0, |table| down(table, apart)),
             leaving,
             ..Member::default()
         };
@@ -321,6 +331,17 @@ impl About {
 
 fn has_idle(table: &Table) -> bool {
     table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
+}
+
+/// How many instances that their keys give new work get none or only a trial.
+fn down(table: &Table, apart: &[InstancePath]) -> usize {
+    let is_meant_to_work = |(protocol, service, instance): &&InstancePath| {
+        let service = table.service(*protocol, service);
+        service.is_some_and(|service| {
+            service.instances.iter().any(|known| known.name.as_str() == instance && known.takes_work())
+        })
+    };
+    apart.iter().filter(is_meant_to_work).count()
 }
 
 /// Instances that get no new work: drained by their keys, or removed but with open requests.
@@ -362,7 +383,7 @@ impl From<&Working> for Leaving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     None,
-    /// Only counts of open requests changed, none from or to 0.
+    /// Only counts changed: instances that are down, or open requests, none from or to 0.
     Numbers,
     /// A change that somebody may wait for.
     News,
@@ -374,7 +395,7 @@ fn change(last: &Member, now: &Member) -> Change {
     }
     let plain = |member: &Member| {
         let leaving = member.leaving.iter().cloned().map(|one| Leaving { active: one.active.min(1), ..one });
-        Member { leaving: leaving.collect(), ..member.clone() }
+        Member { leaving: leaving.collect(), down: 0, ..member.clone() }
     };
     if plain(last) == plain(now) { Change::Numbers } else { Change::News }
 }
@@ -399,6 +420,7 @@ mod tests {
             (member(1, 1), member(1, 0), Change::News),
             (member(1, 0), member(1, 1), Change::News),
             (member(1, 3), member(2, 3), Change::News),
+            (member(1, 0), Member { down: 2, ..member(1, 0) }, Change::Numbers),
         ] {
             assert_eq!(change(&last, &now), expected, "{last:?} {now:?}");
         }

@@ -54,6 +54,8 @@ pub struct Member {
     /// That it has lost the store, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// The number of instances that are down: ejected, or with HAProxy also in maintenance.
+    pub down: usize,
     /// The number of its problems.
     pub problems: usize,
     /// The first of them, one line each.
@@ -96,6 +98,16 @@ pub struct Leaving {
     pub active: u64,
 }
 
+/// The services that live on last good settings.
+pub fn last_good(table: &Table) -> impl Iterator<Item = LastGoodService> {
+    let service = |(protocol, name, revision): (Protocol, &ServiceName, u64)| LastGoodService {
+        protocol: protocol_word(protocol).to_owned(),
+        service: name.to_string(),
+        revision,
+    };
+    table.last_good().map(service)
+}
+
 impl Member {
     /// Reads a status key. An unreadable value, perhaps of a later version, counts as an empty status.
     pub fn read(name: &str, value: &[u8]) -> Self {
@@ -119,12 +131,7 @@ impl Member {
 
     /// Lists the services that live on last good settings, up to the limit.
     pub fn list_last_good(&mut self, table: &Table) {
-        let service = |(protocol, name, revision): (Protocol, &ServiceName, u64)| LastGoodService {
-            protocol: protocol_word(protocol).to_owned(),
-            service: name.to_string(),
-            revision,
-        };
-        self.last_good = table.last_good().take(MOST_LAST_GOOD).map(service).collect();
+        self.last_good = last_good(table).take(MOST_LAST_GOOD).collect();
     }
 
     /// Drops the excess from the list, instances without open requests first.

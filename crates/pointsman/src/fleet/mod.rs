@@ -15,7 +15,7 @@ use pointsman_store::{HistoryPoint, Store, StoreError, StoreSettings};
 use pointsman_table::BARRIER;
 
 pub use call::{FleetWait, WaitOutcome};
-pub use member::{LastGoodService, Leaving, Member, Stage, folder};
+pub use member::{LastGoodService, Leaving, Member, Stage, folder, last_good};
 pub use roll::{Balancers, Goal, Point};
 
 /// Writes the key `barrier`, which nobody reads. A balancer that has reached the returned point serves everything that

@@ -1,6 +1,6 @@
 //! Wanted keys that belong to somebody else: reported, never overwritten.
 
-use pointsman_table::shown;
+use pointsman_table::{is_secret, shown};
 use std::fmt;
 
 /// A key that belongs to somebody else.
@@ -26,7 +26,7 @@ impl Conflict {
 
     /// A service's setting for which others want another value.
     pub(super) fn differs(key: &str, theirs: &str, ours: &str) -> Self {
-        let advice = match is_secret(key) {
+        let advice = match key.contains("certs/") || is_secret(key, theirs) || is_secret(key, ours) {
             true => "others set another value, which is used as long as they keep it".to_owned(),
             false => {
                 format!("others set {theirs:?}, but {ours:?} is wanted here; theirs is used as long as they keep it")
@@ -34,10 +34,6 @@ impl Conflict {
         };
         Self { kind: "differs", key: key.to_owned(), advice }
     }
-}
-
-fn is_secret(key: &str) -> bool {
-    key.contains("secret") || key.contains("certs/")
 }
 
 impl fmt::Display for Conflict {

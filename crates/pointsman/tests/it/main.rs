@@ -18,6 +18,7 @@ mod haproxy;
 mod haproxy_faults;
 mod harness;
 mod http;
+mod inspect;
 mod kinds;
 mod leaving;
 mod log;

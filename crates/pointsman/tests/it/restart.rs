@@ -56,6 +56,9 @@ fn last_good_settings_survive_a_restart() {
     let state_flag = state.display().to_string();
     let check = run(&["check", "--store", &etcd.url(), "--id", "r", "--state", &state_flag]);
     assert!(check.stdout.contains("the last good settings, of revision"), "{check:?}");
+    assert!(check.stderr.contains(line), "{check:?}");
+    let json = run(&["check", "--json", "--store", &etcd.url(), "--id", "r", "--state", &state_flag]).stdout;
+    assert!(json.contains("\"last_good\"") && json.contains("\"shop\""), "{json}");
     let blind = run(&["check", "--store", &etcd.url(), "--id", "r", "--state", "/nonexistent"]);
     assert!(!blind.stdout.contains("the last good settings"), "{blind:?}");
     // Mended, and then deleted.

@@ -127,20 +127,20 @@ fn the_key_set_follows() {
         "services/a/domain = a\nservices/a/upstreams/x = 1\nservices/a/upstreams/y = 1\nservices/a/upstreamsz = 1
         services/b/domain = b\ntcp-services/a/port = 1\nconfig/health_uri = /\ncerts/c = x\nservices//d = x\nnotes = x";
     for (change, left) in [
-        ("- services/a/domain", 8),
-        ("- services/a", 9),
-        ("- services/nope/x", 9),
-        ("services/a/domain = a", 9),
-        ("services/a/port = 1", 10),
-        ("-r services/a/upstreams", 7),
-        ("-r services/a", 5),
-        ("-r services/a/", 5),
-        ("-r services", 3),
-        ("-r tcp-services", 8),
-        ("-r config", 8),
-        ("-r certs", 8),
-        ("-r services/", 3),
-        ("-r nope", 9),
+        ("- services/a/domain", 9),
+        ("- services/a", 10),
+        ("- services/nope/x", 10),
+        ("services/a/domain = a", 10),
+        ("services/a/port = 1", 11),
+        ("-r services/a/upstreams", 8),
+        ("-r services/a", 6),
+        ("-r services/a/", 6),
+        ("-r services", 4),
+        ("-r tcp-services", 9),
+        ("-r config", 9),
+        ("-r certs", 9),
+        ("-r services/", 4),
+        ("-r nope", 10),
         ("-r notes", 9),
         ("-r", 0),
     ] {
@@ -204,4 +204,18 @@ fn the_configuration_and_certificates_are_kept_too() {
     let table = &story.last.as_ref().expect("a step was made").table;
     assert_eq!(table.config().timeouts.head.as_secs(), 7);
     assert_eq!(table.certs().get("shop").map(|pem| pem.lines().count()), Some(6));
+}
+
+#[test]
+fn keys_that_nobody_reads_are_one_problem_a_tree() {
+    let mut story = Story::new();
+    story.step("servcies/s/domain = s.test\nservcies/s/a = 10.0.0.1", "s.test/", "none|servcies: mean&services?");
+    assert_eq!(story.last.as_ref().map(|last| last.problems.len()), Some(1));
+    story.step("- servcies/s/a", "s.test/", "none|servcies:");
+    story.step("servcies/s/domain = ", "s.test/", "none");
+    story.step("skydns/a = x\nskydns/b/c = x\nbarrier = 4", "s.test/", "none|skydns: another&prefix");
+    story.step("-r skydns/b", "s.test/", "none|skydns:");
+    story.step("-r skydns", "s.test/", "none");
+    story.step("notes = x\nskydns/a = x\nservices/s/domain = s.test", "s.test/", "service=s|notes: skydns:");
+    story.step("-r", "s.test/", "none");
 }

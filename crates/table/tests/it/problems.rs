@@ -160,7 +160,10 @@ fn unknown_keys() {
         check(&keys, "good s", &[&format!("{key} = \"{value}\": unknown key: {advice}")]);
     }
     check("services//domain = a.test", "good", &["services//domain: unknown key: the service has no name"]);
-    check("notes = x\nservice/s/domain = a.test\nconfig = x\nservices = x\n = x", "good", &[]);
+    check("barrier = 1\nconfig = x\nservices = x\n = x\n/notes = x", "good", &[]);
+    let strays = "notes = x\nservice/s/domain = a.test\nservice/s/port = 80\nempty/x =\nbarrier/x = 1";
+    let advice = ["barrier: unknown key: no balancer reads", "notes: unknown key: ", "service: unknown key: "];
+    check(strays, "good", &advice);
 }
 
 #[test]

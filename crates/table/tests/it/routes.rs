@@ -2,7 +2,7 @@
 
 use pointsman_table::{TooLong, compile};
 
-use crate::{answer, changes, compiled, key_set, limits, problem_lines};
+use crate::{answer, changes, compiled, compiled_for_haproxy, key_set, limits, problem_lines};
 
 fn check(keys: &str, rows: &[(&str, &str)]) {
     let compiled = compiled(keys);
@@ -364,4 +364,49 @@ fn explains_who_lost_and_why() {
             "rest: the default takes only what no other service takes",
         ]
     );
+}
+
+#[test]
+fn explains_who_takes_a_connection() {
+    let compiled = compiled_for_haproxy(
+        "tcp-services/a/port = 5432\ntcp-services/a/i = 10.0.0.1\n\
+         tcp-services/b/port = 5432\ntcp-services/b/sni = b.test\ntcp-services/b/i = 10.0.0.1\n\
+         tcp-services/c/port = 5432\ntcp-services/c/sni = *.test\ntcp-services/c/i = 10.0.0.1\n\
+         tcp-services/d/port = 5432\ntcp-services/d/i = 10.0.0.1\n\
+         tcp-services/e/port = 10.0.0.9:7000\ntcp-services/e/i = 10.0.0.1\n\
+         tcp-services/f/port = 5432, x\ntcp-services/g/port = 1\ntcp-services/g/balance = x",
+    );
+    let check = |host: &str, port: u16, chosen: &str, passed_over: &str| {
+        let explanation = compiled.table.explain_tcp(host, port);
+        let name = |verdict: &pointsman_table::Verdict| verdict.service.to_string();
+        assert_eq!(explanation.chosen.as_ref().map(name).unwrap_or_default(), chosen, "{host}:{port}");
+        assert_eq!(explanation.passed_over.iter().map(name).collect::<String>(), passed_over, "{host}:{port}");
+        explanation.withheld.iter().map(|withheld| withheld.service.to_string()).collect::<String>()
+    };
+    assert_eq!(check("10.0.0.7", 5432, "a", "bcd"), "f");
+    check("B.test.", 5432, "b", "cad");
+    check("x.test", 5432, "c", "abd");
+    check("test", 5432, "a", "bcd");
+    check("10.0.0.9", 7000, "e", "");
+    check("10.0.0.8", 7000, "", "");
+    assert_eq!(check("e.test", 7000, "e", ""), "");
+    assert_eq!(check("e.test", 1, "", ""), "g");
+}
+
+#[test]
+fn explains_who_is_not_served() {
+    let compiled = compiled(
+        "services/a/domain = a.test\nservices/a/port = x\nservices/b/domain = *.test\nservices/b/port = x\n\
+         services/c/domain = c.test, not a host!\nservices/d/domain = a.test\nservices/d/path = /d\n\
+         services/d/basic_auth_secrets = user a password b",
+    );
+    let check = |host: &str, target: &str, expected: &str| {
+        let withheld = compiled.table.explain(host, target).withheld;
+        assert!(withheld.iter().all(|one| !one.problems.is_empty()));
+        assert_eq!(withheld.iter().map(|one| one.service.to_string()).collect::<String>(), expected, "{host}{target}");
+    };
+    check("a.test", "/", "ab");
+    check("a.test", "/d", "abd");
+    check("c.test", "/", "bc");
+    check("other.example", "/", "");
 }

@@ -22,12 +22,14 @@ pub use slots::{Asked, IdlePlace, Slots, Wanted};
 #[derive(Debug, Default)]
 pub struct Health {
     circuit: AtomicU64,
+    /// When the ejection of now began and the place of its fault's name, in [`FAULT_BITS`]. Only read while it is ejected.
+    ejection: AtomicU64,
     flips: Arc<FlipCount>,
 }
 
 impl Health {
     pub(super) fn new(flips: &Arc<FlipCount>) -> Self {
-        Self { circuit: AtomicU64::default(), flips: Arc::clone(flips) }
+        Self { flips: Arc::clone(flips), ..Self::default() }
     }
 
     /// Whether it may get work. True again when an ejection's time is over, for the request that will try it.
@@ -91,6 +93,38 @@ impl Health {
     }
 }
 
+/// How an instance is set apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// `ejected`, or `half-open` once a request may try it.
+    pub state: &'static str,
+    /// When it was ejected first, after it had done its work.
+    pub since: u64,
+    /// The place of the fault's name among the registry's.
+    pub fault: usize,
+}
+
+impl Health {
+    /// It was ejected just now, for this fault.
+    pub fn blame(&self, now: u64, fault: usize) {
+        let is_first = matches!(unpack(self.circuit.load(Relaxed)), Circuit::Ejected { spells: 0..=1, .. });
+        let since = if is_first { now } else { self.ejection.load(Relaxed) >> FAULT_BITS };
+        self.ejection.store(since << FAULT_BITS | fault as u64 & ((1 << FAULT_BITS) - 1), Relaxed);
+    }
+
+    /// `None`: it does its work.
+    pub fn ejection(&self, now: u64) -> Option<Ejection> {
+        let state = match unpack(self.circuit.load(Relaxed)) {
+            Circuit::Closed { .. } => return None,
+            Circuit::Ejected { until, .. } if now < until => "ejected",
+            Circuit::Ejected { .. } | Circuit::HalfOpen { .. } => "half-open",
+        };
+        let word = self.ejection.load(Relaxed);
+        let fault = usize::try_from(word & ((1 << FAULT_BITS) - 1)).unwrap_or(usize::MAX);
+        Some(Ejection { state, since: word >> FAULT_BITS, fault })
+    }
+}
+
 /// How often the instances of one service have flipped. When it has moved, a cached list of those that are up is out of
 /// date.
 #[derive(Debug, Default)]
@@ -134,6 +168,7 @@ fn until(word: u64) -> u64 {
     word >> UNTIL_SHIFT
 }
 
+const FAULT_BITS: u32 = 8;
 const CLOSED: u64 = 0;
 const EJECTED: u64 = 1;
 const HALF_OPEN: u64 = 2;
@@ -158,6 +193,23 @@ mod tests {
         assert!(health.succeeded());
         assert!(health.is_up(1_000));
         assert_eq!(health.failed(1_000), None, "a success starts the count again");
+    }
+
+    #[test]
+    fn an_ejection_began_with_its_first_spell() {
+        let health = Health::default();
+        let shown = |now| health.ejection(now).map(|ejection| (ejection.state, ejection.since, ejection.fault));
+        let eject = |now, fault| (0..3).any(|_| health.failed(now).inspect(|_| health.blame(now, fault)).is_some());
+        assert_eq!(shown(0), None);
+        assert!(eject(100, 7));
+        assert_eq!(shown(200), Some(("ejected", 100, 7)));
+        assert_eq!(shown(1_100), Some(("half-open", 100, 7)));
+        assert!(eject(1_200, 5));
+        assert_eq!(shown(1_300), Some(("ejected", 100, 5)), "it was not up in between");
+        assert!(health.succeeded());
+        assert_eq!(shown(1_400), None);
+        assert!(eject(9_000, 3));
+        assert_eq!(shown(9_000), Some(("ejected", 9_000, 3)));
     }
 
     #[test]

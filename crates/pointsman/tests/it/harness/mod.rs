@@ -29,7 +29,7 @@ pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
 pub(crate) use fake_etcd::FakeEtcd;
 pub(crate) use haproxy::is_haproxy;
 pub(crate) use load::Load;
-pub(crate) use pointsman::{Launch, Pointsman, demo, demo_under, program_folder, run, serving, shell};
+pub(crate) use pointsman::{Launch, Pointsman, demo, demo_under, program_folder, run, run_unread, serving, shell};
 pub(crate) use ports::free_port;
 pub(crate) use process::{Finished, Process, finish, signal};
 pub(crate) use raw::{Raw, Then, echo_tcp};

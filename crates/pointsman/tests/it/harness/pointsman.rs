@@ -204,6 +204,17 @@ pub(crate) fn run(arguments: &[&str]) -> Finished {
     finish(program().args(arguments))
 }
 
+/// Runs another command with nobody at the other end of its pipes; returns its exit code.
+#[track_caller]
+pub(crate) fn run_unread(arguments: &[&str]) -> Option<i32> {
+    turn::shared();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = program();
+    command.args(arguments).stdout(writer.try_clone().expect("open")).stderr(writer);
+    command.status().expect("the program is there").code()
+}
+
 /// Starts `pointsman demo`.
 pub(crate) fn demo(arguments: &[&str]) -> Process {
     turn::shared();
