@@ -166,7 +166,7 @@ impl<'a> Report<'a> {
 }
 
 /// Whether a key's value may be a secret, even if the key is misspelt.
-fn is_secret(key: &str) -> bool {
+pub(crate) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["secret", "auth", "passw"].iter().any(|word| key.contains(word))
         || resembling(Tree::Http, &key) == Some("basic_auth_secrets")
