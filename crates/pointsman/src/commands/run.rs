@@ -388,7 +388,7 @@ impl Reload {
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
-        let chosen = Chosen::gather(&self.given, &self.environment)?;
+        let chosen = Chosen::gather(&self.given, &self.environment, self.host)?;
         let settings = chosen.settings(&self.environment, self.host)?;
         self.logging.change(settings.log.as_deref().unwrap_or(self.default_log))?;
         let later: Vec<_> = self.chosen.differences(&chosen).into_iter().filter(|name| *name != "log").collect();
