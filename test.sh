@@ -78,7 +78,7 @@ step "dependencies" .ci/dependencies
 step "instructions of an exchange" bench/instructions.sh
 # What names its engines itself has run already, and so has what starts none.
 step "tests, with the HAProxy engine" env POINTSMAN_TEST_ENGINE=haproxy cargo test --workspace --no-fail-fast --test it -- \
-    --skip tidy:: --skip control:: --skip engines --skip haproxy --skip commands:: --skip readme:: \
+    --skip tidy:: --skip control:: --skip engines --skip haproxy --skip commands:: --skip readme:: --skip help:: \
     --skip fleet::twenty --skip register::it_ends --skip register::a_store --skip register::the_key
 
 cat "$work/results" 2>/dev/null || true

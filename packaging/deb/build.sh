@@ -38,6 +38,15 @@ install -D -m 640 packaging/default/pointsman "$tree/etc/default/pointsman"
 install -D -m 644 -t "$docs" docs/*.md README.md
 install -m 644 CHANGELOG.md "$docs"
 gzip -9n "$docs/README.md" "$docs/CHANGELOG.md"
+# What the program itself knows of its commands.
+manual=$tree/usr/share/man/man1
+mkdir -p "$manual"
+"$binary" man "$manual"
+gzip -9n "$manual"/*.1
+completes() { mkdir -p "${2%/*}" && "$binary" completions "$1" >"$2"; }
+completes bash "$tree/usr/share/bash-completion/completions/pointsman"
+completes zsh "$tree/usr/share/zsh/vendor-completions/_pointsman"
+completes fish "$tree/usr/share/fish/vendor_completions.d/pointsman.fish"
 install -m 644 packaging/deb/copyright "$docs/copyright"
 
 # The C library that the binary needs.

@@ -49,11 +49,22 @@ pub fn probe(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-/// Advice when an address cannot be bound.
-pub fn hint(address: SocketAddr) -> String {
-    let privileged =
-        if address.port() < 1024 { ", or one from 1024 up if this user may not open lower ones" } else { "" };
-    format!("cannot listen there; name a free address of this machine{privileged}")
+/// Advice when an address cannot be bound, by the reason.
+pub fn hint(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if port < 1024 => format!(
+            "this user may not open ports below 1024; name one from 1024 up, such as :8080, or allow it: \
+             CAP_NET_BIND_SERVICE for the program, or `sysctl net.ipv4.ip_unprivileged_port_start={port}`. A container on \
+             the host's network: `-e POINTSMAN_HTTP=:8080`, or `--user 0:0 --cap-drop ALL --cap-add NET_BIND_SERVICE`"
+        ),
+        io::ErrorKind::AddrInUse => format!(
+            "another process listens there (`ss -ltnp 'sport = :{port}'` names it); stop it, or name another address. A \
+             container on the host's network shares its ports"
+        ),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; name one that it has".to_owned(),
+        _ => "cannot listen there; name a free address of this machine".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +81,19 @@ mod tests {
         }
         drop(listener);
         assert!(probe(([127, 0, 0, 1], port).into()).is_ok());
+    }
+
+    #[test]
+    fn advice_fits_the_reason() {
+        for (kind, port, expected) in [
+            (io::ErrorKind::PermissionDenied, 80, "ip_unprivileged_port_start=80"),
+            (io::ErrorKind::AddrInUse, 80, "another process listens there (`ss -ltnp 'sport = :80'`"),
+            (io::ErrorKind::AddrNotAvailable, 8080, "this machine has no such address"),
+            (io::ErrorKind::PermissionDenied, 8080, "cannot listen there; name a free address"),
+        ] {
+            let said = hint(([0, 0, 0, 0], port).into(), &kind.into());
+            assert!(said.contains(expected), "{kind:?}: {said}");
+        }
     }
 
     #[test]

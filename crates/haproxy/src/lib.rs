@@ -83,7 +83,7 @@ use tracing::info;
 use engine::Engine;
 use folder::Folder;
 use ledger::Ledger;
-use pointsman_engine::sockets::{Claim, listen};
+use pointsman_engine::sockets::{Claim, hint, listen};
 use pointsman_engine::{Applied, Phase};
 use program::Program;
 use reloader::Reloader;
@@ -124,12 +124,12 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The listening addresses with their real ports: HTTP first, then HTTPS.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// The listening addresses for HTTPS, with their real ports.
+    pub fn https_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[self.http.len()..]
     }
 
-    /// The listening addresses for plain HTTP.
+    /// The listening addresses for plain HTTP, with their real ports.
     pub fn http_addresses(&self) -> &[SocketAddr] {
         &self.addresses[..self.http.len()]
     }
@@ -168,8 +168,11 @@ async fn open(flag: &str, addresses: &[SocketAddr], patience: Duration) -> anyho
     let mut sockets = Vec::new();
     for address in addresses {
         let opened = open_one(*address, patience).await;
-        sockets
-            .push(opened.with_context(|| format!("{flag} {address}: {}", pointsman_engine::sockets::hint(*address)))?);
+        let named = |error| {
+            let hint = hint(*address, &error);
+            anyhow::Error::new(error).context(format!("{flag} {address}: {hint}"))
+        };
+        sockets.push(opened.map_err(named)?);
     }
     Ok(sockets)
 }

@@ -41,7 +41,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 pub use fault::NAMES as FAULTS;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets::{Claim, hint, listen};
@@ -101,8 +100,11 @@ pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
     let mut sockets: Vec<Vec<TcpListener>> = (0..settings.workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for wanted in &settings.http {
-        let opened = listen(*wanted, settings.workers, Claim::Alone)
-            .with_context(|| format!("--http {wanted}: {}", hint(*wanted)))?;
+        let named = |error| {
+            let hint = hint(*wanted, &error);
+            anyhow::Error::new(error).context(format!("--http {wanted}: {hint}"))
+        };
+        let opened = listen(*wanted, settings.workers, Claim::Alone).map_err(named)?;
         addresses.push(opened[0].local_addr()?);
         for (worker, socket) in sockets.iter_mut().zip(opened) {
             worker.push(socket);

@@ -11,6 +11,7 @@ use pointsman_wire::{
 use crate::exchange::context::Cx;
 use crate::exchange::decide::{Decision, Plan, Request, decide, head_limits};
 use crate::exchange::exchange;
+use crate::exchange::lines;
 use crate::exchange::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::body::{Moved, transcode};
@@ -176,6 +177,9 @@ impl<'w> Connection<'w> {
         };
         self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
+        if let Decision::Refuse(fault) = decision {
+            lines::unrouted(self.worker, &self.peer, &head, fault);
+        }
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         self.client.side = ClientSide::of(&head);
         self.client.body = BodyReader::new(head.body, limits.bytes);

@@ -4,23 +4,29 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
+use tracing::warn;
 
 use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
-use crate::commands::{Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run};
+use crate::commands::{
+    Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run, teach,
+};
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
-use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
+use crate::settings::{self, Chosen, CommandLine, Environment, Host, Settings};
 use crate::sys;
 
 /// How long to wait at the end for work that cannot be interrupted, such as name resolution.
 const LAST_WAIT: Duration = Duration::from_millis(100);
+/// The file of settings, if no other is named.
+const CONFIG: &str = "/etc/pointsman.toml";
 
 /// Runs the command on the command line.
 pub fn main() -> ExitCode {
@@ -43,22 +49,24 @@ pub fn main() -> ExitCode {
 }
 
 fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> anyhow::Result<Outcome> {
-    if let Command::Version = command {
-        writeln!(Heedless(io::stdout()), "pointsman {}", env!("CARGO_PKG_VERSION"))?;
-        return Ok(Outcome::Yes);
+    match &command {
+        Command::Version => return teach::version(&mut Heedless(io::stdout())),
+        Command::Completions { shell } => return teach::completions(shell, &mut Heedless(io::stdout())),
+        Command::Man { folder } => return teach::manual(folder),
+        _ => {}
     }
-    let (environment, host) = (environment(), host());
+    let (environment, host) = (environment(), host(&command));
     if let Command::Render { .. } = command {
         given.insert("engine", vec!["haproxy".to_owned()]);
     }
-    let mut chosen = Chosen::gather(&given, &environment)?;
+    let mut chosen = Chosen::gather(&given, &environment, host)?;
     let folder = match command {
         Command::Demo => Some(demo::Folder::new("demo")?),
         _ => None,
     };
     if let Some(folder) = &folder {
         demo::arrange(folder, &mut given, &chosen);
-        chosen = Chosen::gather(&given, &environment)?;
+        chosen = Chosen::gather(&given, &environment, host)?;
     }
     if let Command::Health = command {
         return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(Heedless(io::stdout()))));
@@ -67,13 +75,19 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
     if let (Command::Agent, false) = (&command, placed) {
         // Each container may name its own balancer.
         given.insert("prefix", vec!["/".to_owned()]);
-        chosen = Chosen::gather(&given, &environment)?;
+        chosen = Chosen::gather(&given, &environment, host)?;
     }
-    let settings = chosen.settings(&environment, host)?;
+    let unknown = settings::unknown_variables(&environment);
+    let settings = chosen.settings(&environment, host).inspect_err(|_| {
+        // Perhaps what is missing was set by a mistyped name.
+        let mut note = Plain(io::stderr());
+        unknown.iter().for_each(|line| drop(writeln!(note, "pointsman: {line}")));
+    })?;
     let (default_log, delivery) =
         if command.serves() { ("info", Delivery::Queued) } else { ("warn", Delivery::Direct) };
     let logging;
     (logging, *streams) = logging::start(settings.log.as_deref().unwrap_or(default_log), delivery)?;
+    unknown.iter().for_each(|line| warn!("{line}"));
     let attended = matches!(command, Command::Demo);
     let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
     let runtime = runtime()?;
@@ -135,7 +149,7 @@ async fn dispatch(
         Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
         Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
         // Handled above; these need no settings.
-        Command::Health | Command::Version => {}
+        Command::Health | Command::Version | Command::Completions { .. } | Command::Man { .. } => {}
     }
     out.flush()?;
     Ok(Outcome::Yes)
@@ -157,8 +171,11 @@ fn environment() -> Environment {
     std::env::vars_os().filter_map(text).collect()
 }
 
-fn host() -> Host {
-    Host { root: sys::is_root(), cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) }
+/// The demo takes nothing from the file that a balancer of this machine is set up by.
+fn host(command: &Command) -> Host {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let config = if let Command::Demo = command { None } else { Some(Path::new(CONFIG)) };
+    Host { root: sys::is_root(), cores, config }
 }
 
 /// The program's name as it was called, for command lines to copy.

@@ -56,15 +56,21 @@ pub(crate) enum Consequence {
     HeldBack,
 }
 
+/// The engine that honours this key, for advice about another that does not; empty if none does.
+pub(crate) fn remedy(key: &str) -> &'static str {
+    if Capabilities::HAPROXY.honours(key) { "; --engine haproxy honours it" } else { "" }
+}
+
 impl Consequence {
     /// What an operator is told.
-    pub(crate) fn advice(self) -> &'static str {
-        match self {
+    pub(crate) fn advice(self, key: &str) -> String {
+        let what = match self {
             Self::Without => "this engine does not honour it yet; the service is served without it",
             Self::HeldBack => {
                 "this engine does not honour it yet; the service is not served, as it would lack the protection asked for"
             }
-        }
+        };
+        format!("{what}{}", remedy(key))
     }
 }
 

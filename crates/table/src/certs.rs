@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
+use crate::capabilities::remedy;
 use crate::limits::Limits;
 use crate::pem;
 use crate::problem::{Problem, ProblemKind, Report};
@@ -42,8 +43,8 @@ pub(crate) fn judge(raw: &RawKeys, last: &Certs, limits: &Limits) -> (Certs, Box
 
 fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (ProblemKind, String)> {
     if !limits.capabilities.honours("certs") {
-        let advice = "this engine does not serve TLS yet; the certificate is not used";
-        return Err((ProblemKind::Unsupported, advice.into()));
+        let advice = format!("this engine does not serve TLS yet; the certificate is not used{}", remedy("certs"));
+        return Err((ProblemKind::Unsupported, advice));
     }
     if name.is_empty() || name.contains('/') {
         return Err((ProblemKind::UnknownKey, "there is no such key; a certificate is one key, certs/<name>".into()));

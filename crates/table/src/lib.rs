@@ -26,6 +26,7 @@
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
 //! | `explain`, `explain_tcp` | why a request or a connection goes where it goes |
+//! | `differences` | which keys changed between two tables, in words |
 
 mod address;
 mod balance;
@@ -36,6 +37,7 @@ mod compile;
 mod complaint;
 mod config;
 mod cookie;
+mod differences;
 mod discovery;
 mod effort;
 mod explain;
@@ -79,6 +81,7 @@ pub use balance::Balance;
 pub use capabilities::Capabilities;
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
+pub use differences::{Fate, TableDiff, differences};
 pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};

@@ -133,7 +133,7 @@ fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings
         if is_asked && !capabilities.honours(key) {
             held_back |= consequence == Consequence::HeldBack;
             let value = reader.raw.get(key).map(String::from_utf8_lossy);
-            reader.report.add(ProblemKind::Unsupported, key, value.as_deref(), consequence.advice());
+            reader.report.add(ProblemKind::Unsupported, key, value.as_deref(), consequence.advice(key));
         }
     }
     held_back

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::seldom::Seldom;
 use pointsman_table::{InstanceName, Protocol, ServiceName, Target};
 
 use super::health::{FlipCount, Health, Room, Slots};
@@ -86,6 +87,8 @@ pub struct ServiceShared {
     pub room: Arc<Room>,
     /// Moves whenever one of its instances is ejected, tried again or restored.
     pub flips: Arc<FlipCount>,
+    /// The pace of lines of the log about its requests.
+    pub lines: Seldom,
 }
 
 /// What all workers know of one instance.
@@ -97,6 +100,8 @@ pub struct InstanceShared {
     pub health: Health,
     /// How much of its `maxconn` is used.
     pub slots: Arc<Slots>,
+    /// The pace of lines of the log about failed connects.
+    pub lines: Seldom,
 }
 
 impl InstanceShared {

@@ -16,6 +16,8 @@ use crate::seldom::Seldom;
 
 /// Least time between two lines of the log about connections that cannot be accepted, in milliseconds.
 const UNACCEPTED: u64 = 60_000;
+/// The same about requests and connects that failed: for one service, one instance, and requests without a service.
+const FAILED: u64 = 10_000;
 /// How long counters of something that left the table are kept.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -28,6 +30,7 @@ pub struct Registry {
     asked: Box<[Asked]>,
     known: Mutex<Known>,
     unaccepted: Seldom,
+    unrouted: Seldom,
 }
 
 #[derive(Debug, Default)]
@@ -74,12 +77,18 @@ impl Registry {
             asked: per_worker(workers),
             known: Mutex::default(),
             unaccepted: Seldom::new(UNACCEPTED),
+            unrouted: Seldom::new(FAILED),
         }
     }
 
     /// The pace of the line about connections that cannot be accepted, of all workers.
     pub fn unaccepted(&self) -> &Seldom {
         &self.unaccepted
+    }
+
+    /// The pace of the line about requests that no service takes, of all workers.
+    pub fn unrouted(&self) -> &Seldom {
+        &self.unrouted
     }
 
     /// When it began: the zero of every coarse clock.
@@ -119,7 +128,12 @@ impl Registry {
         let mut known = self.lock();
         let flips = Arc::clone(&known.service(service, workers).shared.flips);
         let slots = || Arc::new(Slots::new(workers));
-        let shared = || InstanceShared { workers: per_worker(workers), health: Health::new(&flips), slots: slots() };
+        let shared = || InstanceShared {
+            workers: per_worker(workers),
+            health: Health::new(&flips),
+            slots: slots(),
+            lines: Seldom::new(FAILED),
+        };
         let way = (instance.target.clone(), instance.tls);
         let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
         known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
@@ -197,6 +211,7 @@ impl Known {
             unserved: per_worker(workers),
             room: Arc::default(),
             flips: Arc::default(),
+            lines: Seldom::new(FAILED),
         };
         let key = (service.protocol, service.name.clone());
         self.services.entry(key).or_insert_with(|| Kept::new(shared()))

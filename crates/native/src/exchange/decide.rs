@@ -160,7 +160,7 @@ fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64
     }
 }
 
-fn path(target: &str) -> &str {
+pub(crate) fn path(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 

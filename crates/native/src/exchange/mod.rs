@@ -16,10 +16,12 @@
 //! | `progress` | how far both directions have come |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
+//! | `lines` | lines of the log about requests that failed |
 
 pub(crate) mod context;
 pub(crate) mod decide;
 mod down;
+pub(crate) mod lines;
 mod local;
 mod progress;
 pub(crate) mod sides;
@@ -68,6 +70,9 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
         Decision::Forward(mut plan) => {
             cx.record.service = Some(Rc::clone(&plan.live));
             let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
+            if let Some(fault) = cx.record.fault {
+                lines::unserved(&cx, &plan, fault);
+            }
             cx.worker.buffers.give(std::mem::take(&mut plan.held));
             after
         }

@@ -218,11 +218,11 @@ async fn with_connection(
     }
     make_place(home, &hold, deadline).await;
     // Boxed, as few requests need one: its memory would be every exchange's.
-    let connected = match Box::pin(new_connection(&hold, deadline)).await {
+    let connected = match Box::pin(connect(&hold.live, hold.index, deadline)).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             home.pools.clear();
-            Box::pin(new_connection(&hold, deadline)).await
+            Box::pin(connect(&hold.live, hold.index, deadline)).await
         }
         connected => connected,
     };
@@ -259,11 +259,6 @@ async fn make_place(home: &Home, hold: &Hold, deadline: &Deadline) {
         // Late or not, a connection is tried.
         let _ = deadline.within(GIVE_UP, fit).await;
     }
-}
-
-async fn new_connection(hold: &Hold, deadline: &Deadline) -> Result<Connected, Fault> {
-    let service = &hold.live.service;
-    connect(&service.instances[hold.index], &hold.instance, service.timeouts.connect, deadline).await
 }
 
 /// An instance did not take a connection.

@@ -1,16 +1,18 @@
-//! A new connection to an instance: every address tried in its turn. Picks nothing, keeps nothing, resolves nothing.
+//! A new connection to an instance: every address tried in its turn; failures are logged at a bounded pace. Picks
+//! nothing, keeps nothing, resolves nothing.
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pointsman_table::{Instance, Target};
+use pointsman_table::Target;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::via::{Endpoint, Via};
-use super::view::{InstanceLive, Way};
+use super::view::{InstanceLive, ServiceLive, Way};
 use crate::fault::Fault;
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
@@ -18,18 +20,27 @@ use crate::net::stream::Stream;
 /// A new connection, and the way that it took.
 pub(crate) type Connected = (Stream, Rc<Way>);
 
-/// Connects within `limit`.
+/// Connects to the instance at this place of the service, within its `timeout/connect`.
 ///
 /// # Errors
 /// [`Fault::ConnectRefused`], [`Fault::ConnectTimeout`], [`Fault::Exhausted`].
-pub(crate) async fn connect(
-    instance: &Instance,
-    live: &InstanceLive,
-    limit: Duration,
-    deadline: &Deadline,
-) -> Result<Connected, Fault> {
-    let connected = deadline.within(limit, any(live, limit)).await;
-    connected.map_err(|_| Fault::ConnectTimeout)?.map_err(|error| fault_of(&instance.target, &error))
+pub(crate) async fn connect(live: &ServiceLive, index: usize, deadline: &Deadline) -> Result<Connected, Fault> {
+    let (limit, instance) = (live.service.timeouts.connect, &live.instances[index]);
+    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("not accepted within {limit:?}")));
+    let connected = deadline.within(limit, any(instance, limit)).await.unwrap_or_else(late);
+    connected.map_err(|error| {
+        tell(live, instance, &error, deadline.now());
+        fault_of(&live.service.instances[index].target, &error)
+    })
+}
+
+/// Logs why: the system's own words, with the number of the error.
+fn tell(live: &ServiceLive, instance: &InstanceLive, error: &io::Error, now: u64) {
+    if let Some(untold) = instance.shared.lines.happened(now) {
+        let more =
+            if untold == 0 { String::new() } else { format!("; {untold} more failures since the last such line") };
+        warn!("cannot connect to {}: {error}{more}", live.describe(instance));
+    }
 }
 
 async fn any(live: &InstanceLive, limit: Duration) -> io::Result<Connected> {
@@ -78,7 +89,7 @@ fn fault_of(target: &Target, error: &io::Error) -> Fault {
         (Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN), _) => {
             Fault::Exhausted
         }
-        (Some(libc::ETIMEDOUT), _) => Fault::ConnectTimeout,
+        _ if error.kind() == io::ErrorKind::TimedOut => Fault::ConnectTimeout,
         _ => Fault::ConnectRefused,
     }
 }

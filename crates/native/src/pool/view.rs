@@ -14,6 +14,7 @@ use super::turns;
 use super::via::Via;
 use crate::net::stream::Stream;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
+use pointsman_engine::seldom::Seldom;
 
 /// What a worker's state hangs on, the same from view to view.
 #[derive(Debug)]
@@ -273,6 +274,11 @@ impl ServiceLive {
     /// This worker's numbers of requests that no instance saw.
     pub(crate) fn unserved(&self) -> &Counters {
         &self.shared.unserved[self.worker]
+    }
+
+    /// The pace of lines of the log about its requests.
+    pub(crate) fn lines(&self) -> &Seldom {
+        &self.shared.lines
     }
 
     /// The service's room as a number, to tell it from others.

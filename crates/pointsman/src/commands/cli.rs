@@ -4,19 +4,24 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
 use super::register;
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
 #[derive(Debug, Parser)]
-#[command(name = "pointsman", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "pointsman", version, after_help = FIRST_STEPS, after_long_help = AFTER_HELP)]
 pub struct Cli {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
+
+const FIRST_STEPS: &str = "\
+Try it: pointsman demo
+Examples: pointsman help, pointsman help COMMAND";
 
 const AFTER_HELP: &str = "\
 Try it:
@@ -32,7 +37,7 @@ Or keep the keys in a folder, here for a server on port 9000:
   curl -H 'Host: shop.test' http://127.0.0.1:8080/
 
 Every flag --x-y is also the environment variable POINTSMAN_X_Y and the key x-y in the file of
---config.
+--config, which is /etc/pointsman.toml by default.
 
 Exit codes:
   0  done, or yes
@@ -287,6 +292,25 @@ Examples:
       in a script")]
     Health,
 
+    /// Print what completes commands and flags in a shell
+    #[command(after_help = "\
+Examples:
+  pointsman completions bash >/usr/share/bash-completion/completions/pointsman
+  source <(pointsman completions bash)
+      in this shell only")]
+    Completions {
+        /// The shell
+        #[arg(value_parser = ["bash", "zsh", "fish"])]
+        shell: String,
+    },
+
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+
     /// Print the version
     Version,
 }
@@ -318,6 +342,9 @@ impl Command {
 const DRAIN_WAIT: &str = "Wait until every live balancer serves the change and has no request or connection open to the \
                           instance, for at most 30 s or TIME; exit 1 if not";
 
+/// Longest default that `-h` shows, in bytes.
+const SHORT_DEFAULT: usize = 30;
+
 /// Whether the command of this name takes this flag.
 fn takes(command: &str, flag: &Flag) -> bool {
     match command {
@@ -334,32 +361,63 @@ fn groups(command: &str) -> &'static [Group] {
         }
         "demo" => &[Group::Serve, Group::Haproxy, Group::General],
         "agent" => &[Group::Store, Group::Agent, Group::General],
-        "version" => &[],
+        "version" | "completions" | "man" => &[],
         _ => &[Group::Store, Group::General],
     }
 }
 
-/// The whole command line, with the flags each command takes.
+/// The whole command line, with the flags each command takes. `-h` is short, `--help` tells everything.
 pub fn command() -> clap::Command {
     let names: Vec<String> = Cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let command = Cli::command().mut_subcommand("drain", |drain| drain.mut_arg("wait", |wait| wait.help(DRAIN_WAIT)));
     names.iter().fold(command, |command, name| {
         let flags = FLAGS.iter().filter(|flag| takes(name, flag));
-        command.mut_subcommand(name, |sub| sub.args(flags.map(argument)))
+        command.mut_subcommand(name, |sub| {
+            let taught = sub.get_after_help().cloned();
+            let sub = sub.after_help(Resettable::Reset).args(flags.map(|flag| argument(name, flag)));
+            if let Some(taught) = taught { sub.after_long_help(taught) } else { sub }
+        })
     })
 }
 
-fn argument(flag: &'static Flag) -> Arg {
+fn argument(command: &str, flag: &'static Flag) -> Arg {
     let older = if flag.legacy.is_empty() { String::new() } else { format!(", else {}", flag.legacy.join(", ")) };
-    let default = if flag.default.is_empty() { String::new() } else { format!("\n[default: {}]", flag.default) };
+    let default = match default(command, flag) {
+        "" => String::new(),
+        words => format!("[default: {words}]"),
+    };
+    let short =
+        if default.len() <= SHORT_DEFAULT { format!("{} {default}", flag.brief()) } else { flag.brief().to_owned() };
+    let whole = if (command, flag.name) == ("demo", "state") { flag.brief() } else { flag.help };
+    let lines = [whole, &default, &format!("[env: {}{older}]", flag.variable())];
+    let lines: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
     Arg::new(flag.name)
         .long(flag.name)
         .value_name(flag.value)
+        .value_hint(match flag.value {
+            "FILE" => ValueHint::FilePath,
+            "DIR" => ValueHint::DirPath,
+            _ => ValueHint::Unknown,
+        })
         .help_heading(flag.group.heading())
-        .help(format!("{}{default}\n[env: {}{older}]", flag.help, flag.variable()))
+        .help(short.trim_end().to_owned())
+        .long_help(lines.join("\n"))
         // Even for a single value: the settings report a repeated flag in their own words.
         .action(ArgAction::Append)
         .allow_hyphen_values(false)
+}
+
+/// A flag's default in words, as this command has it.
+fn default(command: &str, flag: &'static Flag) -> &'static str {
+    match (command, flag.name) {
+        ("demo", "http") => "127.0.0.1:8080, or a free port if it is taken",
+        ("demo", "admin") => "127.0.0.1:8404, or a free port if it is taken",
+        ("demo", "state") => "in the demo's own folder",
+        ("demo", "config") => "none",
+        ("run" | "demo" | "agent" | "register", "log") => "info",
+        (_, "log") => "warn",
+        _ => flag.default,
+    }
 }
 
 /// Reads the arguments: the command, and the flags given with it.
@@ -419,6 +477,10 @@ mod tests {
             ("pointsman health --admin :9000", r#"(Health, {"admin": [":9000"]})"#),
             ("pointsman health --http :80", "unexpected argument '--http'"),
             ("pointsman nonsense", "unrecognized subcommand"),
+            ("pointsman chekc", "a similar subcommand exists: 'check'"),
+            ("pointsman completions bash", r#"Completions { shell: "bash" }, {}"#),
+            ("pointsman completions sh", "[possible values: bash, zsh, fish]"),
+            ("pointsman help drain", "Adds the word `drain`"),
         ] {
             check(line, expected);
         }
@@ -434,6 +496,31 @@ mod tests {
                 expected,
                 "{help}"
             );
+        }
+    }
+
+    #[test]
+    fn short_help_is_short_and_has_every_flag() {
+        let help = parse(["pointsman", "run", "-h"].map(OsString::from)).unwrap_err().to_string();
+        for flag in FLAGS.iter().filter(|flag| takes("run", flag)) {
+            assert!(help.contains(&format!("--{} <", flag.name)), "{} in {help}", flag.name);
+        }
+        assert!(!help.contains("POINTSMAN_") && help.len() < 4500, "{} bytes: {help}", help.len());
+        assert!(help.contains("[default: 0.0.0.0:80]"), "{help}");
+    }
+
+    #[test]
+    fn the_demo_tells_its_own_defaults() {
+        let help = parse(["pointsman", "demo", "--help"].map(OsString::from)).unwrap_err().to_string();
+        for (text, expected) in [
+            ("[default: 127.0.0.1:8080, or a free port", true),
+            ("[default: in the demo's own folder]", true),
+            ("0.0.0.0:80", false),
+            ("/var/lib/pointsman", false),
+            ("--store", false),
+            ("for run, demo", false),
+        ] {
+            assert_eq!(help.contains(text), expected, "{text}: {help}");
         }
     }
 

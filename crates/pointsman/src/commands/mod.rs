@@ -18,6 +18,7 @@ pub mod render;
 pub mod routes;
 pub mod run;
 mod samples;
+pub mod teach;
 
 /// The outcome of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

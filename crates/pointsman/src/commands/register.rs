@@ -13,6 +13,7 @@ use super::patience::{full, within};
 use super::{Outcome, fleet};
 use crate::register::check::Check;
 use crate::register::child::{self, Child};
+use crate::register::doubt::Doubt;
 use crate::register::{self, Registration};
 use crate::{settings, sys};
 use pointsman_store::{Location, Store, StoreError, StoreSettings};
@@ -152,13 +153,16 @@ async fn once(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    while let Err(error) = registration.check.ask().await {
+    let mut doubt = Doubt::new(start);
+    let check = &registration.check;
+    let mut tell = |reason: &str, note: &mut dyn Write| match doubt.is_news(Instant::now(), reason) {
+        true => writeln!(note, "not registered yet: the check {check} fails: {reason}"),
+        false => Ok(()),
+    };
+    while let Err(error) = check.ask_patiently(|| drop(tell("no answer yet", note))).await {
+        tell(&format!("{error:#}"), note)?;
         if start.elapsed() >= patience {
-            writeln!(
-                note,
-                "not registered: the check {} still fails after {patience:?}: {error:#}",
-                registration.check
-            )?;
+            writeln!(note, "not registered: the check {check} still fails after {patience:?}: {error:#}")?;
             return Ok(Outcome::No);
         }
         sleep(PAUSE).await;

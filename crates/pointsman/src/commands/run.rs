@@ -34,7 +34,7 @@ use pointsman_engine::sockets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, NativeSettings};
-use pointsman_store::{Condition, Store, StoreSettings};
+use pointsman_store::{Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
@@ -46,8 +46,17 @@ const APPLIED: usize = 64;
 pub struct Addresses {
     /// The HTTP listeners' addresses.
     pub http: Vec<SocketAddr>,
+    /// The HTTPS listeners' addresses.
+    pub https: Vec<SocketAddr>,
     /// Where the admin pages are.
     pub admin: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Where clients connect.
+    fn all(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.http.iter().chain(&self.https)
+    }
 }
 
 /// Serves until stopped. `ready` is called once the first table is in use.
@@ -57,6 +66,7 @@ pub struct Addresses {
 pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     warn_of_idle(settings.engine, &reload.chosen);
+    tell_usual_store(settings, &reload);
     raise_open_files();
     let state = state_file(settings);
     let kept = state.as_ref().map(StateFile::take).unwrap_or_default();
@@ -69,7 +79,8 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
         None => None,
     };
     let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    let addresses = Addresses { http: bound.addresses(), admin };
+    let (http, https) = bound.addresses();
+    let addresses = Addresses { http, https, admin };
     announce(&addresses);
     let about = About {
         name: settings.name.clone().unwrap_or_else(|| usual_name(&addresses)),
@@ -111,10 +122,11 @@ impl Bound {
         }
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    /// For HTTP and for HTTPS.
+    fn addresses(&self) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
         match self {
-            Self::Native(bound) => bound.http_addresses().to_vec(),
-            Self::Haproxy(bound) => bound.addresses().to_vec(),
+            Self::Native(bound) => (bound.http_addresses().to_vec(), Vec::new()),
+            Self::Haproxy(bound) => (bound.http_addresses().to_vec(), bound.https_addresses().to_vec()),
         }
     }
 
@@ -188,7 +200,7 @@ impl Parts {
         let pages = Pages {
             status: admin_status.clone(),
             figures: figures.clone(),
-            http: addresses.http.clone().into(),
+            http: addresses.all().copied().collect(),
             hosts: self.hosts,
             started: SystemTime::now(),
             log: self.reload.logging.lost(),
@@ -236,6 +248,9 @@ fn announce(addresses: &Addresses) {
     for address in &addresses.http {
         info!("listening for HTTP on {address}");
     }
+    for address in &addresses.https {
+        info!("listening for HTTPS on {address}");
+    }
     match addresses.admin {
         Some(address) => info!("admin on http://{address}"),
         None => info!("admin is off"),
@@ -247,6 +262,20 @@ fn warn_of_idle(engine: Engine, chosen: &Chosen) {
     let idle = FLAGS.iter().filter(|flag| flag.group == Group::Haproxy && chosen.has(flag.name));
     for flag in idle.filter(|_| engine == Engine::Native) {
         warn!("--{} has no effect on the native engine; it is for --engine haproxy", flag.name);
+    }
+}
+
+/// Says that no store is named: a warning in a container, where it is most often forgotten.
+fn tell_usual_store(settings: &Settings, reload: &Reload) {
+    let (Location::Directory(folder), false) = (&settings.store.location, reload.chosen.has("store")) else { return };
+    let folder = folder.display();
+    let text = format!(
+        "no store is named, so the keys are files in {folder}; for etcd, set POINTSMAN_STORE=http://HOST:2379 and POINTSMAN_ID"
+    );
+    // Set by our images, podman and systemd's containers (systemd.io/CONTAINER_INTERFACE).
+    match reload.environment.get("container").is_some_and(|kind| !kind.is_empty()) {
+        true => warn!("{text}; to keep the folder, set POINTSMAN_STORE={folder}"),
+        false => info!("{text}"),
     }
 }
 
@@ -274,7 +303,7 @@ async fn keep_state(file: Option<StateFile>, sources: Sources, around: watch::Se
 fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> ControlInputs {
     ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
-        own: addresses.http.iter().chain(&addresses.admin).copied().collect(),
+        own: addresses.all().chain(&addresses.admin).copied().collect(),
         places: settings.places.clone(),
         probe: sockets::probe,
         local: local::addresses,
@@ -388,7 +417,7 @@ impl Reload {
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
-        let chosen = Chosen::gather(&self.given, &self.environment)?;
+        let chosen = Chosen::gather(&self.given, &self.environment, self.host)?;
         let settings = chosen.settings(&self.environment, self.host)?;
         self.logging.change(settings.log.as_deref().unwrap_or(self.default_log))?;
         let later: Vec<_> = self.chosen.differences(&chosen).into_iter().filter(|name| *name != "log").collect();

@@ -1,10 +1,11 @@
 //! Schedules the log lines: at once after a quiet second, otherwise once a second, and always the final state. Logs
-//! each problem when it appears and when it is gone. Decides nothing else, writes nothing itself.
+//! which keys changed, and each problem when it appears and when it is gone. Decides nothing else, writes nothing itself.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_table::{Problem, ProblemKind, Table};
+use pointsman_table::{Fate, Problem, ProblemKind, Table, TableDiff, differences};
 use tokio::time::Instant;
 
 use super::Status;
@@ -19,6 +20,8 @@ const MOST_REASONS: usize = 20;
 const REASONS: Duration = Duration::from_secs(30);
 /// Most problems in one report; the admin page lists all.
 const MOST_LINES: usize = 50;
+/// Most services of one report whose changes are named.
+const MOST_CHANGES: usize = 10;
 
 /// The last logged state, and the pending report.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub(super) struct Journal {
     /// Names that did not resolve at the last report, for the first time.
     young: BTreeSet<Problem>,
     said: Option<String>,
+    /// The table of the last report.
+    table: Option<Arc<Table>>,
     reported: Option<Instant>,
     due: Option<Instant>,
     condition: Option<Condition>,
@@ -51,13 +56,24 @@ impl Journal {
     pub(super) fn report(&mut self, now: Instant, status: &Status) -> Vec<LogLine> {
         self.due = None;
         self.reported = Some(now);
-        let mut lines = self.problems(now, status);
+        let mut lines = self.changes(status);
+        lines.extend(self.problems(now, status));
         let line = status.table.as_deref().map(serving);
         if line.is_some() && self.said != line {
             lines.extend(line.clone().map(LogLine::Info));
             self.said = line;
         }
         lines
+    }
+
+    /// What changed since the table of the last report. Of the first table only the counts are logged.
+    fn changes(&mut self, status: &Status) -> Vec<LogLine> {
+        let before = std::mem::replace(&mut self.table, status.table.clone());
+        let (Some(before), Some(after)) = (&before, &self.table) else { return Vec::new() };
+        let changed = differences(before, after);
+        let (named, rest) = changed.split_at(changed.len().min(MOST_CHANGES));
+        let rest = (!rest.is_empty()).then(|| summed_up(rest));
+        named.iter().map(TableDiff::to_string).chain(rest).map(LogLine::Info).collect()
     }
 
     fn problems(&mut self, time: Instant, status: &Status) -> Vec<LogLine> {
@@ -112,6 +128,17 @@ fn some(lines: &mut Vec<LogLine>, all: impl Iterator<Item = LogLine>, rest: &str
     }
 }
 
+/// `25 more services: 20 added, 5 changed`.
+fn summed_up(rest: &[TableDiff<'_>]) -> String {
+    let count = |fate: Fate, word: &str| match rest.iter().filter(|difference| difference.fate() == fate).count() {
+        0 => None,
+        count => Some(format!("{count} {word}")),
+    };
+    let counts = [(Fate::Added, "added"), (Fate::Changed, "changed"), (Fate::Removed, "removed")];
+    let counts: Vec<_> = counts.into_iter().filter_map(|(fate, word)| count(fate, word)).collect();
+    format!("{}: {}", plural(rest.len(), "more service"), counts.join(", "))
+}
+
 fn words(before: Option<&Condition>, condition: &Condition) -> Option<LogLine> {
     Some(match (before, condition) {
         (_, Condition::Connecting { error: None }) => return None,
@@ -139,6 +166,8 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_table::{KeySet, Limits, compile};
+
     use super::*;
 
     fn problem(key: &str) -> Problem {
@@ -189,6 +218,35 @@ mod tests {
         let lines = Journal::default().report(Instant::now(), &status(&keys));
         assert_eq!(lines.len(), MOST_LINES + 1);
         assert!(matches!(lines.last(), Some(LogLine::Info(line)) if line.starts_with("950 more problems")));
+    }
+
+    #[test]
+    fn changes_are_named_and_many_are_summed_up() {
+        let table = |count: usize, port: u16, before: Option<&Table>| {
+            let key = |number: usize| format!("services/s{number:02}/one").into();
+            let mut keys = KeySet::default();
+            keys.reset(1, (0..count).map(|number| (key(number), format!("h:{port}").as_bytes().into())));
+            compile(&keys, before, &Limits::default()).table
+        };
+        let mut journal = Journal::default();
+        let mut report = |table: &Arc<Table>| {
+            let status = Status { table: Some(table.clone()), ..Status::new() };
+            let lines = journal.report(Instant::now(), &status);
+            let texts = lines.into_iter().map(|line| match line {
+                LogLine::Info(text) | LogLine::Warn(text) => text,
+            });
+            texts.filter(|text| !text.starts_with("serving")).collect::<Vec<_>>()
+        };
+        let first = table(1, 1, None);
+        assert!(report(&first).is_empty(), "at the start just the counts");
+        let second = table(15, 2, Some(&first));
+        let lines = report(&second);
+        assert_eq!(lines[0], "s00: address of one h:1 -> h:2");
+        assert_eq!((lines[1].as_str(), lines[9].as_str()), ("s01 added: +one", "s09 added: +one"));
+        assert_eq!(lines[10..], ["5 more services: 5 added"]);
+        let third = table(12, 3, Some(&second));
+        assert_eq!(report(&third)[10..], ["5 more services: 2 changed, 3 removed"]);
+        assert!(report(&third).is_empty());
     }
 
     /// Changes at these milliseconds, and when the report is due if the last one was at 0.

@@ -2,6 +2,7 @@
 //! often.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,6 +16,8 @@ use tokio::time::timeout;
 
 /// Deadline for one check.
 const ANSWER: Duration = Duration::from_secs(2);
+/// A check that takes longer is worth a word.
+const SLOW: Duration = Duration::from_millis(600);
 
 /// The kind of check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,21 @@ impl Check {
             ("http", port) => Some(Self::Http(host, port.unwrap_or(80), path)),
             ("tcp", Some(port)) if matches!(&*path, "" | "/") => Some(Self::Tcp(host, port)),
             _ => None,
+        }
+    }
+
+    /// Checks once, and calls `slow` if that takes a while.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_patiently(&self, slow: impl FnOnce()) -> anyhow::Result<()> {
+        let mut asked = pin!(self.ask());
+        match timeout(SLOW, &mut asked).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                slow();
+                asked.await
+            }
         }
     }
 

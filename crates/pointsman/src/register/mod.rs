@@ -8,9 +8,10 @@
 
 pub mod check;
 pub mod child;
+pub mod doubt;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pointsman_table::Protocol;
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use tracing::{info, warn};
 
 use check::Check;
 use child::{Child, ChildEvent};
+use doubt::Doubt;
 use rustix::process::Signal;
 
 use crate::admin::view::protocol_word;
@@ -164,20 +166,34 @@ impl Supervisor<'_> {
     async fn watch(&self) {
         let check = &self.registration.check;
         let mut failures = FAILURES;
+        let mut doubt = Doubt::new(Instant::now());
         loop {
-            match check.ask().await {
+            match check.ask_patiently(|| self.doubt(&mut doubt, failures, "no answer yet")).await {
                 Ok(()) => {
                     failures = 0;
                     self.put(Availability::Serving);
                 }
                 Err(error) => {
                     failures += 1;
+                    let reason = format!("{error:#}");
                     if failures == FAILURES && self.put(Availability::Draining) {
-                        warn!("the check {check} fails: {error:#}; no new work until it passes");
+                        doubt.say(Instant::now(), &reason);
+                        warn!("the check {check} fails: {reason}; no new work until it passes");
                     }
+                    self.doubt(&mut doubt, failures, &reason);
                 }
             }
             sleep(if failures < FAILURES { CALM } else { EAGER }).await;
+        }
+    }
+
+    /// Logs why the instance is not registered, or takes no new work, if that is news.
+    fn doubt(&self, doubt: &mut Doubt, failures: u32, reason: &str) {
+        if failures >= FAILURES && doubt.is_news(Instant::now(), reason) {
+            let check = &self.registration.check;
+            let is_absent = *self.plans.borrow() == self.registration.plan(&self.settings.prefix, Availability::Absent);
+            let state = if is_absent { "not registered yet" } else { "no new work" };
+            warn!("{state}: the check {check} fails: {reason}");
         }
     }
 

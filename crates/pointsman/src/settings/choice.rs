@@ -17,7 +17,7 @@ pub enum Origin {
     Flag(&'static str),
     /// The flag's environment variable.
     Environment(String),
-    /// The file of `--config`, and the key.
+    /// The file of settings, and the key.
     File(PathBuf, &'static str),
     /// An environment variable of a system that Pointsman replaces.
     Legacy(&'static str),

@@ -39,6 +39,9 @@ impl Group {
     }
 }
 
+/// What the name of every environment variable begins with.
+pub(super) const VARIABLES: &str = "POINTSMAN_";
+
 /// One setting.
 pub struct Flag {
     /// The long flag without its dashes; also the key in the file.
@@ -64,7 +67,13 @@ pub struct Flag {
 impl Flag {
     /// The environment variable: `POINTSMAN_ETCD_API`.
     pub fn variable(&self) -> String {
-        format!("POINTSMAN_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+        format!("{VARIABLES}{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// The first words of its help, for a list of flags.
+    pub fn brief(&self) -> &'static str {
+        let end = [". ", ": ", "; "].iter().filter_map(|mark| self.help.find(mark)).min();
+        &self.help[..end.unwrap_or(self.help.len())]
     }
 }
 
@@ -494,6 +503,7 @@ pub static FLAGS: &[Flag] = &[
         value: "FILE",
         help: "TOML file of settings: a key is a flag without its dashes, such as etcd-api = \"3\". A flag beats the \
                environment, the environment beats the file",
+        default: "/etc/pointsman.toml, if it is there",
         ..PLAIN
     },
 ];

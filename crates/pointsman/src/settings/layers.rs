@@ -4,28 +4,35 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::choice::{Choice, CommandLine, Environment, Origin};
-use super::flags::{FLAGS, Flag};
+use super::flags::{FLAGS, Flag, VARIABLES};
 use super::model::SettingsError;
 use super::suggest::nearest;
 
-/// The file of `--config`, read but not interpreted.
+/// Beginnings of variables that Kubernetes sets in every container beside a service of the name `pointsman`.
+const OF_KUBERNETES: [&str; 2] = ["POINTSMAN_SERVICE_", "POINTSMAN_PORT"];
+
+/// The file of settings, read but not interpreted.
 #[derive(Default)]
 struct File {
     path: PathBuf,
     values: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// Chooses a source for every setting that has one.
+/// Chooses a source for every setting that has one. `usual`: the file of settings, if it is there and no other is named.
 ///
 /// # Errors
-/// The file of `--config` cannot be read, is not TOML, or has an unknown key; a single setting is given twice.
+/// The file of settings cannot be read, is not TOML, or has an unknown key; a single setting is given twice.
 pub(super) fn choose(
     given: &CommandLine,
     environment: &Environment,
+    usual: Option<&Path>,
 ) -> Result<BTreeMap<&'static str, Choice>, SettingsError> {
     let file = match from_outside(find("config"), given, environment)? {
-        Some(choice) => read_file(&choice)?,
-        None => File::default(),
+        Some(choice) => read_file(Path::new(choice.text()), &format!("{}: ", choice.origin))?,
+        None => match usual.filter(|path| !is_missing(path)) {
+            Some(path) => read_file(path, "")?,
+            None => File::default(),
+        },
     };
     let mut chosen = BTreeMap::new();
     for flag in FLAGS {
@@ -85,9 +92,13 @@ fn choice(flag: &Flag, values: Vec<String>, origin: Origin) -> Result<Choice, Se
     Err(SettingsError { origin: origin.to_string(), what: what.to_owned() })
 }
 
-fn read_file(choice: &Choice) -> Result<File, SettingsError> {
-    let path = Path::new(choice.text());
-    let wrong = |what: String| SettingsError { origin: format!("{}: {}", choice.origin, path.display()), what };
+/// One that is there and cannot be looked at is not missing.
+fn is_missing(path: &Path) -> bool {
+    std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+fn read_file(path: &Path, named_by: &str) -> Result<File, SettingsError> {
+    let wrong = |what: String| SettingsError { origin: format!("{named_by}{}", path.display()), what };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let values = parse_file(&text).map_err(wrong)?;
     Ok(File { path: path.to_owned(), values })
@@ -109,6 +120,20 @@ fn known(key: &str) -> Result<&'static str, String> {
     }
     let near = nearest(key, names()).map(|name| format!("; did you mean {name}?"));
     Err(format!("{key}: there is no such setting{}", near.unwrap_or_default()))
+}
+
+/// Variables that look like ours and are none, with the one that was probably meant.
+pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
+    let names = || FLAGS.iter().map(|flag| flag.name);
+    let unknown = |variable: &String| {
+        let word = variable.strip_prefix(VARIABLES)?;
+        let is_ours = FLAGS.iter().any(|flag| flag.variable() == *variable);
+        let is_foreign = OF_KUBERNETES.iter().any(|lead| variable.starts_with(lead));
+        let meant = nearest(word, names()).map(|name| format!("did you mean {}?", find(name).variable()));
+        let advice = meant.unwrap_or_else(|| "`pointsman run --help` lists them".to_owned());
+        (!is_ours && !is_foreign).then(|| format!("{variable} is set, and there is no such setting; {advice}"))
+    };
+    environment.keys().filter_map(unknown).collect()
 }
 
 fn texts(key: &str, value: toml::Value) -> Result<Vec<String>, String> {

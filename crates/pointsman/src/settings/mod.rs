@@ -1,4 +1,4 @@
-//! Flags, environment and file, parsed once into [`Settings`]. Reads only the file of `--config`: the environment and
+//! Flags, environment and file, parsed once into [`Settings`]. Reads only the file of settings: the environment and
 //! the machine's facts are arguments.
 //!
 //! ```text
@@ -47,9 +47,9 @@ impl Chosen {
     /// Chooses a source for every setting that has one.
     ///
     /// # Errors
-    /// The file of `--config` cannot be used, or a single setting is given twice.
-    pub fn gather(given: &CommandLine, environment: &Environment) -> Result<Self, SettingsError> {
-        layers::choose(given, environment).map(Self)
+    /// The file of settings cannot be used, or a single setting is given twice.
+    pub fn gather(given: &CommandLine, environment: &Environment, host: Host) -> Result<Self, SettingsError> {
+        layers::choose(given, environment, host.config).map(Self)
     }
 
     /// Whether any source has this setting.
@@ -158,6 +158,11 @@ impl Draft {
             )),
         }
     }
+}
+
+/// What is wrong with the names of environment variables: a warning each.
+pub fn unknown_variables(environment: &Environment) -> Vec<String> {
+    layers::unknown_variables(environment)
 }
 
 /// A duration such as `500ms`, `5s`, `2m` or `1h`: an argument of a command.

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
@@ -80,6 +80,8 @@ pub struct Host {
     pub root: bool,
     /// The number of threads that can run at once.
     pub cores: NonZeroUsize,
+    /// The file of settings that is read if it is there and no other is named; `None`: no file.
+    pub config: Option<&'static Path>,
 }
 
 /// Everything that the program needs to start.

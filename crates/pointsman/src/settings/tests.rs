@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::*;
 
-const HOST: Host = Host { root: false, cores: NonZeroUsize::MIN };
+const HOST: Host = Host { root: false, cores: NonZeroUsize::MIN, config: None };
 
 /// One row: flags and variables as `name=value` words, the file's text.
 #[derive(Default)]
@@ -32,7 +32,7 @@ fn read(row: &Row) -> Result<Settings, SettingsError> {
         std::fs::write(&path, row.file).unwrap();
         given.insert("config", vec![path.display().to_string()]);
     }
-    Chosen::gather(&given, &environment)?.settings(&environment, HOST)
+    Chosen::gather(&given, &environment, HOST)?.settings(&environment, HOST)
 }
 
 fn check(row: &Row, expected: &str) {
@@ -153,17 +153,55 @@ fn a_password_in_a_broken_file_is_not_printed() {
 
 #[test]
 fn a_second_reading_tells_what_changed() {
-    let one = Chosen::gather(&CommandLine::from([("log", vec!["info".to_owned()])]), &Environment::new()).unwrap();
+    let one =
+        Chosen::gather(&CommandLine::from([("log", vec!["info".to_owned()])]), &Environment::new(), HOST).unwrap();
     let two =
-        Chosen::gather(&CommandLine::new(), &Environment::from([("POINTSMAN_ID".to_owned(), "a".to_owned())])).unwrap();
+        Chosen::gather(&CommandLine::new(), &Environment::from([("POINTSMAN_ID".to_owned(), "a".to_owned())]), HOST)
+            .unwrap();
     assert_eq!(one.differences(&two), ["id", "log"]);
 }
 
 #[test]
 fn root_keeps_its_state_below_var() {
-    let chosen = Chosen::gather(&CommandLine::new(), &Environment::new()).unwrap();
+    let chosen = Chosen::gather(&CommandLine::new(), &Environment::new(), HOST).unwrap();
     let settings = chosen.settings(&Environment::new(), Host { root: true, ..HOST }).unwrap();
     assert_eq!(settings.store.location, Location::Directory(PathBuf::from("/var/lib/pointsman/store")));
+}
+
+#[test]
+fn a_usual_file_is_read_if_it_is_there_and_no_other_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| -> &'static Path { Box::leak(folder.path().join(name).into_boxed_path()) };
+    let gather = |usual: &'static Path, given: &CommandLine| {
+        let chosen = Chosen::gather(given, &Environment::new(), Host { config: Some(usual), ..HOST });
+        chosen.map(|chosen| chosen.has("id")).map_err(|error| error.to_string())
+    };
+    let (good, bad, none) = (at("good.toml"), at("bad.toml"), at("none.toml"));
+    std::fs::write(good, "id = \"a\"").unwrap();
+    std::fs::write(bad, "ids = \"a\"").unwrap();
+    let nothing = CommandLine::new();
+    let other = |path: &Path| CommandLine::from([("config", vec![path.display().to_string()])]);
+    assert_eq!(gather(good, &nothing), Ok(true));
+    assert_eq!(gather(none, &nothing), Ok(false));
+    assert_eq!(gather(bad, &other(good)), Ok(true));
+    assert_eq!(gather(bad, &other(Path::new("/dev/null"))), Ok(false));
+    let error = gather(bad, &nothing).unwrap_err();
+    assert_eq!(error, format!("{}: ids: there is no such setting; did you mean id?", bad.display()));
+    let error = gather(at("."), &nothing).unwrap_err();
+    assert!(error.starts_with(&format!("{}", folder.path().display())), "{error}");
+}
+
+#[test]
+fn variables_that_are_no_settings_are_told() {
+    let names = ["POINTSMAN_STROE", "POINTSMAN_BANANA", "POINTSMAN_HTTP", "POINTSMAN_PORT_80_TCP", "OTHER_STROE"];
+    let environment: Environment = names.map(|name| (name.to_owned(), "x".to_owned())).into();
+    assert_eq!(
+        unknown_variables(&environment),
+        [
+            "POINTSMAN_BANANA is set, and there is no such setting; `pointsman run --help` lists them",
+            "POINTSMAN_STROE is set, and there is no such setting; did you mean POINTSMAN_STORE?"
+        ]
+    );
 }
 
 /// Every flag has its row in the reference, as the code has it.

@@ -231,7 +231,8 @@ fn certificates_come_are_renewed_and_are_held_back_alone() {
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", &backend.instance())]);
     site.put("certs/a", certificate("first"));
     let https = free_address();
-    let running = Launch::engine(Engine::HaProxy).store(&site).args(&["--https", &https.to_string()]).start();
+    let mut running = Launch::engine(Engine::HaProxy).store(&site).args(&["--https", &https.to_string()]).start();
+    running.process.wait_log(&format!("listening for HTTPS on {https}"));
     running.wait_backend("a.test", "/", "one");
     wait("the certificate", || shown(https, "a.test") == "first");
     let before = running.reloads();

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::harness::{
-    Backend, Launch, PATIENCE, Process, Site, demo_under, engine, free_address, get, program_folder, run, wait,
+    Backend, Launch, PATIENCE, Pointsman, Process, Raw, Site, Then, demo_under, engine, free_address, get,
+    program_folder, run, serving, wait,
 };
 
 #[test]
@@ -194,4 +195,123 @@ fn names_and_values_forge_no_lines() {
     }
     let metrics = get(running.admin, "localhost", "/metrics").expect("the page");
     assert!(!metrics.text().contains('\u{1b}'), "{}", metrics.text());
+}
+
+#[test]
+fn a_change_is_named_by_service_and_key() {
+    let site = Site::with(&[("services/shop/domain", "a.test"), ("services/shop/web-1", "127.0.0.1:9")]);
+    let mut running = Launch::on(&site).start();
+    running.process.wait_log("serving 1 service, 1 instance");
+    assert!(!running.process.log().contains("shop"), "at the start just the counts: {}", running.process.log());
+    site.put("services/shop/web-3", "127.0.0.1:10");
+    running.process.wait_log(" shop: +web-3\n".trim_end());
+    site.put("services/shop/web-1", "127.0.0.1:9 weight=2");
+    running.process.wait_log(" shop: weight of web-1 1 -> 2");
+    site.put("services/shop/domain", "b.test");
+    running.process.wait_log(" shop: domain a.test -> b.test");
+    site.put("services/shop/basic_auth_secrets", "joe insecure-password hunter2");
+    running.process.wait_log(" shop: basic_auth_secrets set");
+    site.put("config/timeout/connect", "2s");
+    running.process.wait_log(" config: timeout/connect = 2s");
+    site.remove("services/shop");
+    running.process.wait_log(" shop removed");
+    assert!(!running.process.log().contains("hunter2"));
+}
+
+#[test]
+fn many_changes_are_summed_up() {
+    let site = Site::new();
+    let mut running = Launch::on(&site).start();
+    running.process.wait_log("serving 0 services");
+    let draft = site.home().join("draft");
+    for number in 0..200 {
+        let service = draft.join(format!("services/s{number:03}"));
+        std::fs::create_dir_all(&service).expect("our own folder");
+        std::fs::write(service.join("domain"), format!("s{number}.test")).expect("our own folder");
+    }
+    std::fs::rename(draft.join("services"), site.folder().join("services")).expect("the same file system");
+    running.process.wait_log("serving 200 services");
+    let log = running.process.log();
+    let named = log.lines().filter(|line| line.contains(" added: domain = ")).count();
+    assert!((10..=60).contains(&named), "a folder may be read in a few steps: {named}\n{log}");
+    assert!(log.contains(" more services: ") && log.contains(" added\n"), "{log}");
+}
+
+/// The lines that contain all of these.
+fn lines(running: &Pointsman, texts: &[&str]) -> Vec<String> {
+    let log = running.process.log();
+    let found = log.lines().filter(|line| texts.iter().all(|text| line.contains(text)));
+    found.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_failed_connect_names_the_reason_and_the_request() {
+    if engine().differs("failure-lines") {
+        return;
+    }
+    let (_site, running) = serving(&free_address().to_string(), &[]);
+    for _ in 0..100 {
+        running.wait_answer("a.test", "/cart?token=hunter2", 502, "");
+    }
+    let refused = ["cannot connect to service a instance one (127.0.0.1:", "Connection refused (os error 111)"];
+    wait("the reason", || !lines(&running, &refused).is_empty());
+    let request = ["connect_refused: 502 for a.test/cart of service a from 127.0.0.1: "];
+    wait("the request", || !lines(&running, &request).is_empty());
+    // One line in ten seconds, however slow the machine is.
+    assert!(lines(&running, &refused).len() < 10 && lines(&running, &request).len() < 10, "{}", running.process.log());
+    assert!(!running.process.log().contains("hunter2"), "{}", running.process.log());
+}
+
+#[test]
+fn a_request_without_a_service_or_an_answer_is_named() {
+    if engine().differs("failure-lines") {
+        return;
+    }
+    let broken = Raw::answering("nonsense", Then::Close);
+    let (_site, running) = serving(&broken.instance(), &[]);
+    for _ in 0..100 {
+        running.wait_answer("nobody.test", "/x?y=hunter2", 503, "");
+    }
+    wait("the one without a service", || {
+        !lines(&running, &[" INFO no_route: nobody.test/x from 127.0.0.1: no service takes this request"]).is_empty()
+    });
+    running.wait_answer("a.test", "/broken", 502, "");
+    wait("the one without an answer", || {
+        !lines(&running, &["bad_response: 502 for a.test/broken of service a"]).is_empty()
+    });
+    assert!(lines(&running, &["no_route"]).len() < 10 && !running.process.log().contains("hunter2"));
+}
+
+#[test]
+fn a_container_that_names_no_store_is_warned() {
+    let site = Site::new();
+    let start = |container: &str| {
+        let state = site.home().join("state");
+        let flags = ["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--engine", engine().name()];
+        Launch::bare().args(&flags).state(state).env("container", container).start()
+    };
+    let folder = site.home().join("state/store").display().to_string();
+    let warned = start("docker");
+    let keep = format!("to keep the folder, set POINTSMAN_STORE={folder}");
+    let texts = [" WARN ", "no store is named", "POINTSMAN_STORE=http://HOST:2379", &keep];
+    wait("the warning", || lines(&warned, &texts).len() == 1);
+    drop(warned);
+    let told = start("");
+    wait("the line", || lines(&told, &[" INFO ", "no store is named", &folder]).len() == 1);
+    assert_eq!(lines(&told, &[" WARN "]), [""; 0]);
+}
+
+#[test]
+fn a_taken_address_says_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let site = Site::new();
+    let store = site.folder().display().to_string();
+    let state = site.home().join("state").display().to_string();
+    let words = ["run", "--http", &address, "--store", &store, "--state", &state, "--engine", engine().name()];
+    let finished = run(&words);
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    for text in [&*format!("--http {address}: another process listens there"), "ss -ltnp", "Address already in use"] {
+        assert!(finished.stderr.contains(text), "no {text} in {}", finished.stderr);
+    }
 }

@@ -17,6 +17,7 @@ mod fleet;
 mod haproxy;
 mod haproxy_faults;
 mod harness;
+mod help;
 mod http;
 mod inspect;
 mod kinds;

@@ -268,3 +268,33 @@ fn without_a_command_the_key_stays_until_it_is_removed() {
     drop(load);
     assert_eq!(with(&["--remove"]).0, Some(0), "removed is removed");
 }
+
+#[test]
+fn it_says_why_it_does_not_register_yet() {
+    let scene = Scene::with(None);
+    std::fs::write(scene.broken(), "").expect("written");
+    let mut wrapper = scene.register(&["--check", "/up"]);
+    wrapper.wait_log("not registered yet: the check http://127.0.0.1:");
+    wrapper.wait_log("fails: it answers with status 503");
+    assert_eq!(scene.key(), None);
+    std::fs::remove_file(scene.broken()).expect("ours");
+    scene.wait_key(Some(&scene.address()));
+    let lines = wrapper.log().lines().filter(|line| line.contains("not registered yet")).count();
+    assert!((1..=3).contains(&lines), "each reason once: {}", wrapper.log());
+
+    // Without a command, and with nobody there.
+    let port = free_port().to_string();
+    let words = ["register", "shop", "--name", "x", "--address", "127.0.0.1", "--port", &port, "--timeout", "900ms"];
+    let (code, text) = scene.run_any(&words);
+    assert!(code == Some(1) && text.contains("not registered yet: the check tcp://127.0.0.1:"), "{text}");
+    assert!(text.contains("Connection refused"), "{text}");
+}
+
+#[test]
+fn a_check_that_hangs_is_told_too() {
+    let scene = Scene::with(None);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/x", silent.local_addr().expect("bound"));
+    let mut wrapper = scene.register(&["--check", &url]);
+    wrapper.wait_log(&format!("not registered yet: the check {url} fails: no answer yet"));
+}

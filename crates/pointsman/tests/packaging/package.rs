@@ -35,13 +35,22 @@ fn installed_used_upgraded_removed_and_purged() {
     assert_eq!(root.sh("stat -c '%U:%G %a' /etc/default/pointsman").ok(), "root:root 640");
     let enabled = "/etc/systemd/system/multi-user.target.wants/pointsman.service";
     root.sh(&format!("test -L {enabled} && test ! -e {}", enabled.replace(".service", "-agent.service"))).ok();
+    let taught = "
+        test -s /usr/share/bash-completion/completions/pointsman
+        test -s /usr/share/zsh/vendor-completions/_pointsman
+        test -s /usr/share/fish/vendor_completions.d/pointsman.fish
+        zcat /usr/share/man/man1/pointsman.1.gz | grep -q drain
+        zcat /usr/share/man/man1/pointsman-run.1.gz | grep -q POINTSMAN_HTTP && echo taught";
+    assert_eq!(root.sh(taught).ok(), "taught");
     let serves = "
+        echo 'http = \":8080\"' >/etc/pointsman.toml
         mkdir -p /var/lib/pointsman && chown pointsman:pointsman /var/lib/pointsman
-        setpriv --reuid pointsman --regid pointsman --clear-groups pointsman run --http :8080 \
-            --state /var/lib/pointsman >/tmp/log 2>&1 &
+        setpriv --reuid pointsman --regid pointsman --clear-groups pointsman run --state /var/lib/pointsman >/tmp/log 2>&1 &
         until pointsman health >/dev/null 2>&1; do kill -0 $! && sleep 0.1; done
         pointsman set services/a/domain a.test
         until pointsman routes | grep -q a.test; do sleep 0.1; done
+        grep -q 'listening for HTTP on 0.0.0.0:8080' /tmp/log
+        rm /etc/pointsman.toml
         kill $! && wait $! && echo served";
     assert_eq!(root.sh(serves).ok(), "served");
 

@@ -2,6 +2,7 @@
 
 mod changes;
 mod complaints;
+mod differences;
 mod instances;
 mod places;
 mod problems;

@@ -316,12 +316,13 @@ fn unsupported_keys_serve_without_or_not_at_all() {
             &keys,
             "good s",
             &[&format!(
-                "services/s/{key} = \"{value}\": unsupported: this engine does not honour it yet; the service is served without it"
+                "services/s/{key} = \"{value}\": unsupported: this engine does not honour it yet; the service is served without it; --engine haproxy honours it"
             )],
         );
     }
     check("services/s/domain = s.test\nservices/s/scheme = http", "good s", &[]);
-    let held = "unsupported: this engine does not honour it yet; the service is not served";
+    let held = "unsupported: this engine does not honour it yet; the service is not served, as it would lack the \
+                protection asked for; --engine haproxy honours it";
     check("services/s/domain = s.test\nservices/s/scheme = https", "good", &[&format!("s/scheme = \"https\": {held}")]);
     check("tcp-services/s/port = 1\ntcp-services/s/sni = s.test", "good", &[&format!("s/sni = \"s.test\": {held}")]);
     check(
@@ -332,12 +333,18 @@ fn unsupported_keys_serve_without_or_not_at_all() {
     check(
         "services/s/domain = s.test\nservices/s/a = 10.0.0.1:443 tls",
         "good s",
-        &["s/a = \"10.0.0.1:443 tls\": unsupported: "],
+        &[
+            "s/a = \"10.0.0.1:443 tls\": unsupported: this engine does not speak TLS to instances yet; the instance is left \
+           out; --engine haproxy honours it",
+        ],
     );
     check(
         "certs/shop.pem = -----BEGIN hunter2",
         "good",
-        &["certs/shop.pem: unsupported: this engine does not serve TLS"],
+        &[
+            "certs/shop.pem: unsupported: this engine does not serve TLS yet; the certificate is not used; --engine haproxy \
+           honours it",
+        ],
     );
 }
 
