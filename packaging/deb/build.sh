@@ -35,9 +35,10 @@ strip --strip-unneeded --remove-section=.comment "$tree/usr/bin/pointsman"
 install -D -m 644 -t "$tree/usr/lib/systemd/system" packaging/systemd/*.service
 # It may hold passwords.
 install -D -m 640 packaging/default/pointsman "$tree/etc/default/pointsman"
-install -D -m 644 -t "$docs" docs/*.md README.md
-install -m 644 CHANGELOG.md "$docs"
-gzip -9n "$docs/README.md" "$docs/CHANGELOG.md"
+# As in the repository, so that the pages' links lead somewhere.
+install -D -m 644 -t "$docs" ./*.md LICENSE
+install -D -m 644 -t "$docs/docs" docs/*.md
+install -D -m 644 -t "$docs/docs/decisions" docs/decisions/*.md
 install -m 644 packaging/deb/copyright "$docs/copyright"
 
 # The C library that the binary needs.
