@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::harness::{Site, long, program_folder};
+use crate::harness::{Site, program_folder};
 
 /// A command and its expected output.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Shell {
         let mut command = Command::new("timeout");
         // Its own network and process namespaces: every port is free, and nothing outlives it.
         command.args([
-            "300",
+            "600",
             "unshare",
             "--map-root-user",
             "--net",
@@ -136,9 +136,6 @@ fn paste(page: &str) {
     let mut shell = Shell::new(&site);
     for block in &blocks {
         for (step, (printed, code)) in block.iter().zip(shell.paste(block)) {
-            if long() {
-                println!("$ {}\n{printed}", step.command);
-            }
             assert!(
                 prints(step, &printed) && code == "0",
                 "{page}: {step:#?} printed, and exited with {code}:\n{printed}"
