@@ -35,9 +35,6 @@ strip --strip-unneeded --remove-section=.comment "$tree/usr/bin/pointsman"
 install -D -m 644 -t "$tree/usr/lib/systemd/system" packaging/systemd/*.service
 # It may hold passwords.
 install -D -m 640 packaging/default/pointsman "$tree/etc/default/pointsman"
-install -D -m 644 -t "$docs" docs/*.md README.md
-install -m 644 CHANGELOG.md "$docs"
-gzip -9n "$docs/README.md" "$docs/CHANGELOG.md"
 # What the program itself knows of its commands.
 manual=$tree/usr/share/man/man1
 mkdir -p "$manual"
@@ -47,6 +44,10 @@ completes() { mkdir -p "${2%/*}" && "$binary" completions "$1" >"$2"; }
 completes bash "$tree/usr/share/bash-completion/completions/pointsman"
 completes zsh "$tree/usr/share/zsh/vendor-completions/_pointsman"
 completes fish "$tree/usr/share/fish/vendor_completions.d/pointsman.fish"
+# As in the repository, so that the pages' links lead somewhere.
+install -D -m 644 -t "$docs" ./*.md LICENSE
+install -D -m 644 -t "$docs/docs" docs/*.md
+install -D -m 644 -t "$docs/docs/decisions" docs/decisions/*.md
 install -m 644 packaging/deb/copyright "$docs/copyright"
 
 # The C library that the binary needs.

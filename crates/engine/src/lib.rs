@@ -17,16 +17,16 @@ use std::collections::BTreeSet;
 
 use pointsman_table::{Bind, Problem, Table};
 
-/// What an engine says after it took a table into use.
+/// An engine's acknowledgement of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// The table's generation: says which table it is, as several tables may have one revision.
+    /// The table's generation, because several tables may have one revision.
     pub generation: u64,
     /// The table's revision: what users see.
     pub revision: u64,
-    /// What the engine could not do with it, such as a port in use.
+    /// Problems that the engine found, such as a port in use.
     pub problems: Vec<Problem>,
-    /// The addresses of TCP services that it really listens on, whichever table asked for them.
+    /// The opened addresses of TCP services, whichever table asked for them.
     pub bound: BTreeSet<Bind>,
 }
 
@@ -37,7 +37,7 @@ impl Applied {
     }
 }
 
-/// How far the program's end has come. Watched by everything that serves.
+/// The phase of the program's end. Watched by everything that serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.

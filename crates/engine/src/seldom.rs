@@ -1,4 +1,4 @@
-//! Paces a line of the log that many events would write: at most one in a while, with the number of events between.
+//! Limits a log line that many events would write: at most one per period, with the number of events since the last.
 //! Writes nothing itself; time is an argument.
 
 use std::sync::atomic::{AtomicU64, Ordering};

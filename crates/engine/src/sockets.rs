@@ -1,4 +1,4 @@
-//! Listening sockets: one a worker on the same address, the kernel spreads connections over them (`SO_REUSEPORT`).
+//! Listening sockets: one per worker on the same address; the kernel spreads connections over them (`SO_REUSEPORT`).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,13 +11,13 @@ const BACKLOG: i32 = 4096;
 /// Whether the first socket of an address is refused when another already listens there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It is: `SO_REUSEPORT` would let it share with any process of the same user, in silence.
+    /// Refused: with `SO_REUSEPORT` it would silently share the address with any process of the same user.
     Alone,
-    /// It is not: sockets of our own there are about to be closed.
+    /// Accepted: our own sockets there are about to be closed.
     BesideOurs,
 }
 
-/// Opens `count` sockets on the address. With port 0 they all get the port that the first was given.
+/// Opens `count` sockets on the address. With port 0, all get the port of the first.
 pub fn listen(address: SocketAddr, count: usize, claim: Claim) -> io::Result<Vec<TcpListener>> {
     let first = listen_one(address, claim)?;
     let address = first.local_addr()?;
@@ -38,7 +38,7 @@ fn listen_one(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether somebody could listen on the address now. Only binds: listening would accept clients and lose them.
+/// Whether the address is free now. Only binds: listening would accept clients and lose them.
 ///
 /// # Errors
 /// Why not.

@@ -9,8 +9,7 @@ use rustix::ioctl::{Getter, Opcode, ioctl};
 /// `SIOCOUTQ` of tcp(7) and unix(7); it has the number of `TIOCOUTQ` (asm-generic/ioctls.h).
 const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
 
-/// Bytes that were written to a connection and not acknowledged (TCP), or not read (Unix sockets). 0 when the kernel does
-/// not tell.
+/// Bytes written to a connection and not acknowledged (TCP) or not read (Unix sockets) yet; 0 if unknown.
 pub fn unacknowledged(connection: impl AsFd) -> usize {
     // SAFETY: this opcode writes one `int` (tcp(7), "ioctls"), which is what `Getter` makes room for; the descriptor is
     // borrowed, so that it is open for as long as the call lasts.
@@ -18,9 +17,9 @@ pub fn unacknowledged(connection: impl AsFd) -> usize {
     count.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
 }
 
-/// Gives memory that this thread has freed back to the operating system. Takes some 0.1 ms for each MB.
+/// Returns freed memory of this thread to the operating system. Takes some 0.1 ms for each MB.
 pub fn give_memory_back() {
-    // SAFETY: `mi_collect` frees nothing that is in use, and may be called at any time on any thread; without mimalloc as
-    // the allocator it finds nothing.
+    // SAFETY: `mi_collect` frees nothing that is in use, and may be called at any time on any thread; without mimalloc
+    // as the allocator it finds nothing.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }

@@ -172,7 +172,7 @@ impl Lines<'_> {
         self.parts.push(Part { text: text.into(), owner: Some(owner) });
     }
 
-    /// What becomes of a request whose client left.
+    /// The handling of a request whose client left.
     fn abandoned(&mut self) {
         if self.service.finishes_abandoned() {
             self.add("abort", "    no option abortonclose\n".to_owned());
@@ -209,7 +209,7 @@ impl Lines<'_> {
         self.add(key, lines.collect());
     }
 
-    /// Whether `source` goes by the client that trusted proxies tell. `balance hash` came to 2.6.
+    /// Whether `source` uses the client named by trusted proxies. `balance hash` needs 2.6.
     fn by_client(&self) -> bool {
         !self.config.trusted_proxies.is_empty()
             && self.service.protocol == Protocol::Http

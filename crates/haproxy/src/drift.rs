@@ -108,7 +108,7 @@ mod tests {
     use super::super::desire::tests::desired_of;
     use super::*;
 
-    /// Commands about a server that `show servers state` has and the keys do not.
+    /// Commands about a server that is in `show servers state` and not in the keys.
     fn about_a_stranger(more: &str) -> usize {
         let desired = desired_of(&["services/web/domain = a", "services/web/one = 10.0.0.1:80", more]);
         let running = Running::rendered(&desired, Vec::new(), &Arc::default());

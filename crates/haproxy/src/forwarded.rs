@@ -1,5 +1,4 @@
-//! Rules for what clients and proxies tell of a request's way: `X-Forwarded-*`, `X-Real-IP` and `Forwarded`. Routes
-//! nothing.
+//! Rules for headers about a request's way: `X-Forwarded-*`, `X-Real-IP` and `Forwarded`. Routes nothing.
 
 use std::fmt::Write as _;
 
@@ -52,7 +51,7 @@ pub(crate) fn rules(proto: &str, config: &Config) -> String {
     text
 }
 
-/// Nobody is trusted: peers of private networks may pass `X-Forwarded-*` on, and decide nothing.
+/// Nobody is trusted: peers in private networks may pass `X-Forwarded-*` on, but these decide nothing.
 fn passing() -> String {
     let private = acl("private_peer", "src", &Networks::near());
     format!(

@@ -1,5 +1,5 @@
 //! Frontends: where HAProxy listens, and the rules before a request reaches its backend. Knows listening addresses, not
-//! instances; how a request finds its backend is `routing`'s.
+//! instances; `routing` finds a request's backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
 
 /// How many proxies a request may have passed, as in the native engine.
 const MOST_HOPS: u32 = 16;
-/// What a client is told beyond that.
+/// The answer beyond that.
 const LOOP: &str = "The request goes in circles: it has passed too many proxies.";
 
 /// The frontends of HTTP services, with [`request_rules`].
@@ -97,7 +97,7 @@ fn health_rule(uri: &str) -> String {
     )
 }
 
-/// A request that has passed so many proxies goes in circles (RFC 8586; the status: RFC 5842 §7.2).
+/// A request that has passed this many proxies is in a loop (RFC 8586; the status: RFC 5842 §7.2).
 fn loop_rule() -> String {
     format!(
         "    http-request return status 508 content-type \"text/plain; charset=utf-8\" string \"{LOOP}\\n\" if {{ req.hdr_cnt(cdn-loop) ge {MOST_HOPS} }}\n"

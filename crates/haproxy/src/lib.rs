@@ -9,14 +9,17 @@
 //! | module | owns |
 //! |---|---|
 //! | `engine`, `pace` | the loop and its stages; when a reload is due |
-//! | `desire`, `backend`, `server`, `frontend`, `strict`, `forwarded`, `frame` | from a table to the configuration wanted, section by section |
+//! | `desire`, `backend`, `server`, `frontend` | from a table to the configuration wanted, section by section |
+//! | `strict`, `forwarded`, `frame` | rules against malformed heads, for clients' headers; sections before any frontend |
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
 //! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
-//! | `words`, `confine`, `template`, `render` | quoting; operators' own lines and templates; the files, and the key that each line comes from |
-//! | `running`, `plan`, `reach`, `command`, `drift`, `states` | what runs; the least that leads to what is wanted; differences found |
+//! | `words`, `confine`, `template` | quoting; operators' own lines and templates |
+//! | `render` | the files, and the key that each line comes from |
+//! | `running`, `plan`, `reach`, `command`, `drift`, `states` | what runs; the smallest change; differences found |
 //! | `apply`, `runtime`, `answers`, `master` | conversations with HAProxy, and what its answers mean |
 //! | `reloader`, `hold`, `exclude`, `ports` | replacing what runs; services and ports left out of it |
-//! | `program`, `version`, `check`, `complaint`, `process`, `output`, `inherit`, `leftover`, `folder` | the program, its process and files |
+//! | `program`, `version`, `check`, `complaint` | the HAProxy program, and its verdict on a configuration |
+//! | `process`, `output`, `inherit`, `leftover`, `folder` | the running process and its files |
 //! | `resolve`, `scrape`, `stats`, `ledger` | names of instances; figures over all workers |
 
 pub mod answers;

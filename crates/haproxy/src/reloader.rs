@@ -4,7 +4,7 @@
 //! ```text
 //! desire ─> render ─> write ─> haproxy -c ─> activate ─> reload, or start
 //!   ^                              │                        │
-//!   └── hold back who is to blame ─┴────────────────────────┘
+//!   └─ hold back offending service ┴────────────────────────┘
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Rules by which HAProxy refuses what the native engine refuses and HAProxy's parser accepts. Knows only messages; what
-//! the parser has already put right cannot be seen by a rule: docs/engines.md lists it.
+//! Rules by which HAProxy refuses what the native engine refuses and HAProxy's parser accepts. Knows only messages.
+//! Rules cannot see what the parser has already corrected: docs/engines.md lists it.
 
 use pointsman_table::Config;
 

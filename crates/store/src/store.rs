@@ -65,8 +65,8 @@ impl Store {
         }
     }
 
-    /// The same, told which API of etcd was chosen before, as far as the choice is free. What the store itself remembers
-    /// goes before it.
+    /// The same, told which API of etcd was chosen before, as far as the choice is free. What the store itself
+    /// remembers goes before it.
     #[must_use]
     pub fn remembering(self, api: Option<Api>) -> Self {
         match self {

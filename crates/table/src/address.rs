@@ -9,7 +9,7 @@ use crate::value::{self, Parsed};
 /// A host rule, in lower case, without port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
-    /// This very name.
+    /// The exact name.
     Exact(Box<str>),
     /// `*.example.org`: every name below it. Holds `example.org`.
     Wildcard(Box<str>),

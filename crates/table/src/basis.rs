@@ -17,7 +17,7 @@ pub(crate) struct Basis {
     pub(crate) limits: Arc<Limits>,
     pub(crate) config: JudgedTree<Config>,
     pub(crate) certs: JudgedTree<Certs>,
-    /// Whether what settings are judged by changed since the old table.
+    /// Whether anything that settings are judged by changed since the old table.
     pub(crate) stale: bool,
 }
 
@@ -40,12 +40,12 @@ impl Basis {
         (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
     }
 
-    /// Whether we listen elsewhere than with the old table.
+    /// Whether the listening addresses differ from the old table's.
     pub(crate) fn rebound(&self, old: &Self) -> bool {
         self.limits.bound != old.limits.bound
     }
 
-    /// Whether names resolve to something else than with the old table.
+    /// Whether names resolve differently than with the old table.
     pub(crate) fn renamed(&self, old: &Self) -> bool {
         self.limits.names != old.limits.names
     }
@@ -56,7 +56,7 @@ impl Basis {
     }
 }
 
-/// One tree's keys and what they compiled to.
+/// One tree's keys and their compiled form.
 #[derive(Debug)]
 pub(crate) struct JudgedTree<T> {
     pub(crate) raw: Arc<RawKeys>,

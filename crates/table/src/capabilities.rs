@@ -1,4 +1,4 @@
-//! Which keys an engine honours, and what comes of a key that it does not. Knows no service.
+//! The keys that an engine honours, and what happens to keys that it does not. Knows no service.
 
 use crate::keys::KNOWN_KEYS;
 
@@ -47,7 +47,7 @@ impl Default for Capabilities {
     }
 }
 
-/// What comes of a key that the engine does not honour.
+/// The consequence of a key that the engine does not honour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consequence {
     /// The service is served as if the key were not set.

@@ -37,8 +37,8 @@ impl Table {
         one(report, kind, (key, form.map(|form| &*form.raw)), advice)
     }
 
-    /// A problem with a key outside of services: `config/errors/503`, `certs/shop`; empty for no key in particular. Only
-    /// values of `config/` are shown.
+    /// A problem with a key outside of services: `config/errors/503`, `certs/shop`; empty for no key in particular.
+    /// Only values of `config/` are shown.
     pub fn tree_problem(&self, kind: ProblemKind, key: &str, advice: impl Into<Box<str>>) -> Problem {
         let prefix = &self.basis.limits.prefix;
         match key.split_once('/') {

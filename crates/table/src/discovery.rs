@@ -37,7 +37,7 @@ impl Display for Dns {
     }
 }
 
-/// How instances are checked. Without a path and a port, health is what traffic shows.
+/// How instances are checked. Without path and port, traffic alone decides about health.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthCheck {
     /// `health_check_uri`: the path that a healthy instance answers.

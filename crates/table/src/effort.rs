@@ -1,18 +1,18 @@
-//! How much work one lookup may do with expressions. Counts bytes, not time, so that the same request always has the same
-//! outcome.
+//! How much work one lookup may do with expressions. Counts bytes, not time, so that the same request always has the
+//! same outcome.
 
 use std::error::Error;
 use std::fmt::{Display, Formatter, Result};
 
-/// Steps that one request's expressions may take, all together: small ones over the whole of a 32 KiB target, 30 of them, or
-/// 1,000 over 400 bytes. The dearest lookup takes 4.4 ms (bench group `table`).
+/// Maximum steps of all expressions for one request: 30 small ones over a target of 32 KiB, or 1,000 over 400 bytes.
+/// The most expensive lookup takes 4.4 ms (bench group `table`).
 const MOST: usize = 1 << 20;
-/// Steps that reading memory which no cache holds costs. A large automaton is read in another place for each byte.
+/// Cost of reading memory that is in no cache, in steps. A large automaton is read in another place for each byte.
 const READ: usize = 24;
 /// Lines that each automaton reads, whatever it is searched for: its head, and how it starts.
 const HEAD: usize = 6;
 
-/// What is left of it. A step is one byte seen by one automaton, or one literal found; reading a line of memory takes more.
+/// The steps left. A step is one byte read by one automaton, or one literal found; reading a line of memory takes more.
 #[derive(Debug)]
 pub(crate) struct Effort {
     left: usize,
@@ -26,7 +26,7 @@ impl Default for Effort {
 }
 
 impl Effort {
-    /// Takes up to so many steps; fewer than asked for mean that it is spent, and that nothing found counts.
+    /// Takes up to this many steps. Fewer than asked for: the effort is spent, and no match counts.
     pub(crate) fn take(&mut self, steps: usize) -> usize {
         let taken = steps.min(self.left);
         self.left -= taken;
@@ -34,7 +34,7 @@ impl Effort {
         taken
     }
 
-    /// How many of so many bytes an automaton of so many lines of memory may see.
+    /// How many of these bytes an automaton with this many lines of memory may read.
     pub(crate) fn reach(&self, bytes: usize, lines: usize) -> usize {
         match cost(bytes, lines) <= self.left {
             true => bytes,
@@ -45,7 +45,7 @@ impl Effort {
         }
     }
 
-    /// Pays for so many bytes that an automaton has seen, of so many that it was to see.
+    /// Pays for the bytes that an automaton has read, out of those that it could have read.
     pub(crate) fn pay(&mut self, (seen, bytes): (usize, usize), lines: usize) {
         self.left = self.left.saturating_sub(cost(seen, lines));
         self.spent |= seen < bytes;

@@ -17,14 +17,14 @@ use crate::raw::RawKeys;
 use crate::settings::HOST_KEYS;
 use crate::value::Parsed;
 
-/// The answer to "who takes this request, and why".
+/// The service that takes a request, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Who takes it, if anyone.
+    /// The service that takes it, if any.
     pub chosen: Option<Verdict>,
-    /// The target is too long for the table's expressions, so that nobody takes it.
+    /// The target is too long for the table's expressions, so no service takes it.
     pub too_long: bool,
-    /// Others that match too and lost, best first.
+    /// Other services that match and lost, best first.
     pub passed_over: Vec<Verdict>,
     /// Services that are not served because of their keys, and whose rules match as far as they can be read.
     pub withheld: Vec<Withheld>,
@@ -59,7 +59,7 @@ struct Match<'a> {
     found: Found,
 }
 
-/// Asks each service alone with the lookup that requests take, then puts those that match in order of precedence.
+/// Tries each service alone with the lookup of requests, then orders those that match by precedence.
 pub(crate) fn explain<'a>(services: &'a [Arc<Service>], forms: &[Arc<Form>], host: &str, target: &str) -> Explanation {
     let ask = |(number, service): (u32, &'a Arc<Service>)| {
         let numbered = Numbered::new(number, service)?;
@@ -99,7 +99,7 @@ pub(crate) fn written<T>(raw: &RawKeys, keys: &[&str], parse: fn(&str) -> Parsed
     texts.flat_map(|text| text.split(',').filter_map(|item| parse(item.trim()).ok()).collect::<Vec<_>>()).collect()
 }
 
-/// Puts the best first. Services with the same rule stand together, at the place of the first of them.
+/// Orders the best first. Services with the same rule stay together, at the place of the first of them.
 fn in_order(mut matches: Vec<Match<'_>>) -> Vec<Match<'_>> {
     let mut first: BTreeMap<_, (bool, u32)> = BTreeMap::new();
     for one in &matches {
@@ -114,14 +114,14 @@ fn in_order(mut matches: Vec<Match<'_>>) -> Vec<Match<'_>> {
 }
 
 impl<'a> Match<'a> {
-    /// What two matches have in common whose rules are the same.
+    /// Equal for two matches with the same rule.
     fn same_rule(&self) -> (Precedence, Option<&'a str>) {
         let is_expression = self.found.leaf.closeness == EXPRESSION;
         let text = is_expression.then(|| self.entry.paths[self.found.leaf.rule as usize].text());
         (self.found.precedence(), text)
     }
 
-    /// The least of several with the same rule goes first.
+    /// Orders matches with the same rule: the least goes first.
     fn contender(&self) -> (bool, u32) {
         (self.service.is_empty(), self.found.leaf.service)
     }

@@ -1,5 +1,5 @@
-//! One service: its judged keys, its last good settings, and the form in which it is served. How its instances are judged
-//! is `placing`'s.
+//! One service: its judged keys, its last good settings, and the form in which it is served. `placing` judges its
+//! instances.
 
 use std::sync::Arc;
 
@@ -33,9 +33,9 @@ pub(crate) struct Form {
     pub(crate) problems: Box<[Problem]>,
     /// The host names of its instances, those left out too.
     pub(crate) names: Box<[Box<str>]>,
-    /// Whether an address of an instance was left out because it leads back to us.
+    /// Whether an instance's address was left out because it leads back to this balancer.
     has_loop: bool,
-    /// Whether some key is an instance, wherever it leads.
+    /// Whether some key is an instance, allowed or not.
     has_instances: bool,
 }
 
@@ -129,7 +129,7 @@ impl Form {
         Fresh { has_instances: self.has_instances, judged: self.judged.clone(), settings: self.settings.clone() }
     }
 
-    /// Whether the same keys compile to something else in this world.
+    /// Whether the same keys compile differently with these limits.
     fn is_touched_by(&self, world: &World<'_>) -> bool {
         let named = !self.names.is_empty();
         world.retimed

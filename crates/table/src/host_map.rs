@@ -1,4 +1,5 @@
-//! Hosts and the rules that they lead to. Laid out so that a lookup touches little memory, however many hosts there are.
+//! Hosts and the rules that they lead to. Laid out so that a lookup touches little memory, however many hosts there
+//! are.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ pub(crate) type HostMap = HashMap<HostKey, HostRules, RandomState>;
 /// Where a host leads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum HostRules {
-    /// To this one service at priority 0, whatever the path: what most hosts do.
+    /// To one service at priority 0, for every path: the usual case.
     Plain(u32),
     /// To path rules, by their number.
     Paths(u32),

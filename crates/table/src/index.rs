@@ -20,16 +20,16 @@ pub(crate) struct HttpIndex {
     pub(crate) exact: HostMap,
     /// By the text after `*.`.
     pub(crate) wildcard: HostMap,
-    /// What the hosts point into: hosts of the same services share one.
+    /// The rules that hosts point to: hosts of the same services share one entry.
     pub(crate) rules: Box<[PathRules]>,
-    /// Of services that take any host.
+    /// Rules of services for any host.
     pub(crate) any: PathRules,
     pub(crate) default: Option<Leaf>,
     /// Kept so that the next index need not build them again.
     pub(crate) sets: PatternSets,
     /// Rules that never win because another service has the same.
     pub(crate) shadows: Box<[Shadow]>,
-    /// The services, ordered, that have a rule which another has too: whether these have instances matters.
+    /// Services, ordered, that share a rule with another: which one wins depends on their instances.
     pub(crate) rivals: Box<[u32]>,
 }
 
@@ -55,13 +55,13 @@ impl<'a> Numbered<'a> {
 pub(crate) struct PathRules {
     /// The highest priority in here.
     pub(crate) top: i64,
-    /// Who takes any path.
+    /// The rules for any path.
     pub(crate) bare: Option<Leaf>,
     pub(crate) prefixes: Option<Box<Prefixes>>,
     pub(crate) patterns: Option<Box<Patterns>>,
 }
 
-/// Expressions, best first, and what each leads to.
+/// Expressions, best first, and the target of each.
 #[derive(Debug)]
 pub(crate) struct Patterns {
     pub(crate) set: Arc<PatternSet>,
@@ -71,13 +71,13 @@ pub(crate) struct Patterns {
 /// How a rule matched the host. Later variants rank higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostMatch {
-    /// It takes what no other service takes.
+    /// The default service.
     Default,
-    /// It takes any host.
+    /// A rule for any host.
     Any,
     /// By a wildcard, with the length of the text behind `*.`.
     Wildcard(usize),
-    /// By this very name.
+    /// By the exact name.
     Exact,
 }
 
@@ -109,18 +109,18 @@ pub(crate) enum ShadowedRule {
 }
 
 impl Found {
-    /// Precedence, all of it: the greatest of all that match takes the request.
+    /// The whole precedence: the greatest match takes the request.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         (self.precedence(), self.leaf.precedes())
     }
 
-    /// Precedence of the rule, whatever service has it.
+    /// Precedence of the rule, apart from its service.
     pub(crate) fn precedence(&self) -> Precedence {
         (self.host != HostMatch::Default, self.leaf.priority, self.host, self.leaf.closeness)
     }
 }
 
-/// Whether it is more than the default; the priority; the host; the path.
+/// Not the default; priority; host; path.
 pub(crate) type Precedence = (bool, i64, HostMatch, u32);
 
 impl HttpIndex {
@@ -163,7 +163,7 @@ impl HttpIndex {
 }
 
 impl PathRules {
-    /// Replaces the best so far by what is found here, if that ranks higher.
+    /// Replaces the best so far by a match found here, if that ranks higher.
     fn improve(&self, best: &mut Option<Found>, host: HostMatch, target: &[u8], effort: &mut Effort) {
         // Hosts are asked closest first, so only a higher priority can beat what was found.
         if best.is_some_and(|best| best.leaf.priority >= self.top) {

@@ -98,7 +98,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// Which services' path rules are meant.
+/// A set of path rules.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
     /// Those of services that have this host; `None`: of one service, whatever its hosts.
@@ -264,7 +264,7 @@ impl<'a> Gathered<'a> {
         self.prefixes.push(Prefix { text, segments, leaf: Leaf { closeness, ..leaf } });
     }
 
-    /// Rules that lose to the same rule of a service that goes first.
+    /// Rules that lose to the same rule of an earlier service.
     fn shadows(&self, scope: Scope<'_>) -> Vec<Shadow> {
         let mut first: HashMap<Rule<'_>, (bool, u32), RandomState> = HashMap::default();
         let mut shadows = Vec::new();
@@ -280,7 +280,7 @@ impl<'a> Gathered<'a> {
         shadows
     }
 
-    /// Services with a rule that another has too.
+    /// Services that share a rule with another.
     fn rivals(&self) -> Vec<u32> {
         let mut first: HashMap<Rule<'_>, u32, RandomState> = HashMap::default();
         let mut rivals = Vec::new();
@@ -308,7 +308,7 @@ impl<'a> Gathered<'a> {
     }
 }
 
-/// What makes two rules for one host the same.
+/// Equal for two rules for one host that are the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Rule<'a> {
     priority: i64,

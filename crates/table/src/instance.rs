@@ -17,7 +17,7 @@ pub struct Instance {
     pub name: InstanceName,
     /// Where it is.
     pub target: Target,
-    /// What its host name resolves to and may be used, ordered. Empty: it has none, or nobody looks names up.
+    /// The allowed addresses of its host name, ordered. Empty: it has no host name, or names are not looked up.
     pub resolved: Box<[SocketAddr]>,
     /// 0..=256, default 1; 0 takes no new work.
     pub weight: u16,
@@ -32,7 +32,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Whether its keys give it new work.
+    /// Whether its value allows new work.
     pub fn takes_work(&self) -> bool {
         self.weight > 0 && !self.drain
     }

@@ -31,8 +31,8 @@ pub enum Change {
 
 /// All keys below the prefix at one revision of the store. Of keys outside the known trees, no value is kept.
 ///
-/// Keys of one service share an `Arc` that is replaced when one of them changes: comparing pointers tells which services
-/// stayed the same. Cloning is cheap.
+/// Keys of one service share an `Arc` that is replaced when one of them changes, so comparing pointers finds the
+/// services that changed. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     revision: u64,
@@ -183,7 +183,7 @@ impl KeySet {
         }
     }
 
-    /// The keys that this key belongs to, made if missing, and its name among them.
+    /// The group of keys of this key, created if missing, and the key's name in it.
     fn slot<'a>(&mut self, key: &'a str) -> Option<(&mut Arc<RawKeys>, &'a str)> {
         match place(key) {
             Place::Service(protocol, name, rest) => {

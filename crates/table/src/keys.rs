@@ -1,4 +1,4 @@
-//! Which keys there are, where, and what a key is. Never judges a value, except to tell an instance from a misspelling.
+//! The list of keys and their trees; tells settings, instances and misspellings apart. Judges no value otherwise.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use crate::names::Protocol;
 /// A key that the table reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownKey {
-    /// Below which tree.
+    /// Its tree.
     pub tree: Tree,
     /// Its name below the service, or below the tree where there is none: `timeout/connect`, `<instance>`.
     pub name: &'static str,
@@ -123,7 +123,7 @@ pub fn is_secret(key: &str, value: &str) -> bool {
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
 }
 
-/// What a key below a service is.
+/// The meaning of a key below a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
     /// Not set: an empty value, or what a store shows of a directory.
@@ -134,7 +134,7 @@ pub(crate) enum Part<'a> {
     Direct(&'a str),
     /// An instance below `upstreams/`.
     Upstream(&'a str),
-    /// Unknown; perhaps this key was meant.
+    /// Unknown; the key that was perhaps meant.
     Unknown(Option<&'static str>),
 }
 
@@ -147,7 +147,7 @@ impl From<Protocol> for Tree {
     }
 }
 
-/// Says what a key below a service is.
+/// Classifies a key below a service.
 pub(crate) fn classify<'a>(protocol: Protocol, key: &'a str, value: &[u8]) -> Part<'a> {
     let tree = Tree::from(protocol);
     if value.trim_ascii().is_empty() && !(tree == Tree::Http && key == "cookie") {
@@ -182,7 +182,7 @@ fn names(tree: Tree) -> impl Iterator<Item = &'static str> {
     KNOWN_KEYS.iter().filter(move |key| key.tree == tree).map(|key| key.name)
 }
 
-/// Whether this very key is read in this tree.
+/// Whether this tree has this key.
 pub(crate) fn is_known(tree: Tree, key: &str) -> bool {
     names(tree).any(|name| name == key) && !key.contains('<')
 }
@@ -192,7 +192,7 @@ fn is_reserved(key: &str) -> bool {
     matches!(key, "upstreams" | "timeout") || is_known(Tree::Http, key) || is_known(Tree::Tcp, key)
 }
 
-/// The known key that a misspelt one most likely stands for.
+/// The known key closest to a misspelt one.
 pub(crate) fn resembling(tree: Tree, key: &str) -> Option<&'static str> {
     let close = |name: &&str| distance_within(key, name, tolerance(name));
     let plain = names(tree).filter(|name| !name.contains('<'));

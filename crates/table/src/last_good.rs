@@ -17,7 +17,7 @@ pub(crate) struct LastGood {
 }
 
 impl LastGood {
-    /// The present keys if they are good, else those that `had` them last.
+    /// The present keys if they are good, else the last good ones in `had`.
     pub(crate) fn next(
         (protocol, raw): (Protocol, &Arc<RawKeys>),
         had: Option<&Self>,
@@ -32,7 +32,7 @@ impl LastGood {
     }
 }
 
-/// A problem with the settings of a service that is served all the same says with which.
+/// Adds to a problem the revision of the last good settings, if the service is served with them.
 pub(crate) fn explain(problem: &Problem, kept: Option<&LastGood>) -> Problem {
     let stops = matches!(problem.kind, ProblemKind::BadValue | ProblemKind::NoRule);
     match kept.filter(|_| stops) {

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leaf {
     pub(crate) priority: i64,
-    /// How closely it looks at the path: 0 not at all, 1 by expression, else 2 and a prefix's length.
+    /// How specific its path is: 0 for any path, 1 for an expression, else 2 plus the prefix's length.
     pub(crate) closeness: u32,
     pub(crate) service: u32,
     /// Whether the service has no instances.
@@ -17,14 +17,14 @@ pub(crate) struct Leaf {
     pub(crate) strip: u32,
 }
 
-/// The closeness of an expression.
+/// The rank of an expression.
 pub(crate) const EXPRESSION: u32 = 1;
 
 /// Stands for "no path rule".
 pub(crate) const NO_RULE: u32 = u32::MAX;
 
 impl Leaf {
-    /// A rule for any path, of the usual priority, of the only service that has its host.
+    /// The rule of a host's only service, for any path, with the usual priority.
     pub(crate) fn plain(service: u32) -> Self {
         Self { priority: 0, closeness: 0, service, is_empty: false, rule: NO_RULE, strip: 0 }
     }

@@ -9,20 +9,22 @@
 //! |---|---|
 //! | `key_set`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
-//! | `problem`, `shown` | what is wrong with a key, and what would be right; escaping what is shown |
+//! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `cookie`, `userlist`, `words` | what is done with a service's requests; values in HAProxy's own language |
+//! | `policy`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
-//! | `capabilities`, `limits`, `networks` | what an engine honours, and what comes of a key that it does not; what compile must know besides the keys; lists of networks, where instances may be |
+//! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
+//! | `networks` | lists of networks, where instances may be |
 //! | `last_good` | the keys that the settings in force come from |
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
-//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes`, `pattern_set`, `literals`, `effort` | from a request to its service; owns precedence |
+//! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes` | from a request to its service; owns precedence |
+//! | `pattern_set`, `literals`, `effort` | many expressions at once, and their cost |
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
 //! | `explain`, `explain_tcp` | why a request or a connection goes where it goes |

@@ -1,4 +1,4 @@
-//! What compile must know besides the keys. Only data.
+//! The inputs of compile besides the keys. Only data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -8,29 +8,29 @@ use crate::address::Bind;
 use crate::capabilities::Capabilities;
 use crate::networks::Places;
 
-/// What compile must know besides the keys.
+/// The inputs of compile besides the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// The prefix, `/haproxy-haproxy-1`, for the full keys in problems. No slash at the end.
     pub prefix: Box<str>,
-    /// Our own HTTP and admin addresses: an instance there is a loop, a TCP service there is a taken port.
+    /// The balancer's HTTP and admin addresses: an instance there is a loop, a TCP service there has its port taken.
     pub own: Box<[SocketAddr]>,
     /// This machine's addresses: those that `0.0.0.0` stands for.
     pub local: Box<[IpAddr]>,
-    /// Most addresses that TCP services may listen on, all together; `None`: any number.
+    /// Maximum listening addresses of all TCP services together; `None`: no limit.
     pub listeners: Option<usize>,
     /// Which keys the engine honours.
     pub capabilities: Capabilities,
     /// Where instances may be.
     pub places: Places,
-    /// The addresses of TCP services that we really listen on. `None`: nobody has tried, and all that are asked for count.
+    /// The opened addresses of TCP services. `None`: no engine has tried yet, and all claimed ones count.
     pub bound: Option<Arc<BTreeSet<Bind>>>,
-    /// What host names resolve to. `None`: nobody looks them up, and they are not judged.
+    /// The addresses of host names. `None`: names are not looked up, and not judged.
     pub names: Option<Arc<Names>>,
 }
 
 impl Limits {
-    /// Whether settings are judged alike by both: what is found out while serving concerns instances only.
+    /// Whether both judge settings alike. Opened ports and resolved names concern instances only.
     pub(crate) fn judge_alike(&self, other: &Self) -> bool {
         // Every field is named, so that one that comes later is not forgotten here.
         let Self { prefix, own, local, capabilities, places, bound: _, names: _, listeners } = self;
@@ -39,7 +39,7 @@ impl Limits {
     }
 }
 
-/// Host names and what each resolves to. One that is missing is being looked up for the first time.
+/// Host names and their addresses. A missing name is being looked up for the first time.
 pub type Names = BTreeMap<Box<str>, Resolved>;
 
 /// The outcome of looking up a host name.

@@ -45,7 +45,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether nothing can serve it: it has no instances, and no name that they come from.
+    /// Whether it has neither instances nor a name to get them from.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty() && self.dns.is_none()
     }
@@ -66,7 +66,7 @@ impl Service {
         }
     }
 
-    /// The TLS server names that choose it, when it is a TCP service; empty: whatever comes.
+    /// Its TLS server names, if it is a TCP service; empty: it takes every connection.
     pub fn sni(&self) -> &[HostPattern] {
         self.tcp().map(|entry| &*entry.sni).unwrap_or_default()
     }
@@ -76,12 +76,12 @@ impl Service {
         self.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default()
     }
 
-    /// Whether a request whose client left is finished all the same: `abort=false`.
+    /// Whether a request is finished even if its client left: `abort=false`.
     pub fn finishes_abandoned(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.finish)
     }
 
-    /// Who may come in; `None`: everybody.
+    /// The users with access; `None`: everybody.
     pub fn basic_auth(&self) -> Option<&UserList> {
         self.policy.as_ref()?.basic_auth.as_ref()
     }
@@ -112,7 +112,7 @@ pub struct HttpEntry {
     pub priority: i64,
     /// `match=any`: host or path is enough.
     pub either: bool,
-    /// `default=true`: takes what no other service takes.
+    /// `default=true`: takes requests that no other service matches.
     pub default: bool,
     /// `keep_virtual_path=true`.
     pub keep_virtual_path: bool,
@@ -121,9 +121,9 @@ pub struct HttpEntry {
 /// How connections reach one TCP service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpEntry {
-    /// Where it asks to listen; [`crate::Table::tcp`] says what it got.
+    /// The addresses that it claims; [`crate::Table::tcp`] has those that it got.
     pub binds: Box<[Bind]>,
-    /// The TLS server names that it takes there; empty: whatever comes.
+    /// Its TLS server names there; empty: it takes every connection.
     pub sni: Box<[HostPattern]>,
 }
 
@@ -191,9 +191,9 @@ pub struct Config {
     pub headers: usize,
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
-    /// Whose word on their clients is taken; empty: nobody's.
+    /// Trusted proxies; empty: none.
     pub trusted_proxies: Networks,
-    /// Bodies of our own error answers, by status.
+    /// Bodies of local replies, by status.
     pub errors: Box<[(u16, Arc<str>)]>,
 }
 

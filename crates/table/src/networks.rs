@@ -26,7 +26,8 @@ pub struct Networks(Box<[IpNet]>);
 
 impl Networks {
     /// Parses a comma-separated list of networks in CIDR notation (RFC 4632 §3.1), addresses and words. The words are
-    /// `loopback`, `private` (loopback, RFC 1918 §3, RFC 4193 §3.1), `link-local` (RFC 3927, RFC 4291 §2.5.6) and `all`.
+    /// `loopback`, `private` (loopback, RFC 1918 §3, RFC 4193 §3.1), `link-local` (RFC 3927, RFC 4291 §2.5.6) and
+    /// `all`.
     ///
     /// # Errors
     /// An item is none of these, or there is none; the error says what is expected.
@@ -34,7 +35,7 @@ impl Networks {
         Ok(Self(value::list(text, networks)?.concat().into()))
     }
 
-    /// The networks of machines beside us: `private` and `link-local`.
+    /// The networks of nearby machines: `private` and `link-local`.
     pub fn near() -> Self {
         let private = [&LOOPBACK[..], &SITE].concat().into_iter().filter_map(network);
         Self(private.chain(link_local()).collect())
@@ -68,7 +69,7 @@ impl Display for Networks {
     }
 }
 
-/// Whether an address is of a machine beside us: one of [`Networks::near`], found faster.
+/// Whether an address is in one of [`Networks::near`], found faster.
 pub fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
@@ -108,9 +109,9 @@ fn expected(item: &str) -> String {
 /// Where instances may be. Link-local addresses are denied unless a network within them is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// If it has anything, instances are there and nowhere else.
+    /// If not empty, instances may be here only.
     pub allow: Area,
-    /// Instances are not there, even if it is allowed.
+    /// Instances may not be here, even if `allow` has it.
     pub deny: Area,
 }
 
@@ -156,7 +157,7 @@ fn is_within_link_local(network: &IpNet) -> bool {
 }
 
 impl Places {
-    /// Why no instance may be at this address; `None`: it may.
+    /// The reason that forbids an instance at this address; `None`: it is allowed.
     pub(crate) fn forbid(&self, address: IpAddr) -> Option<String> {
         let address = address.to_canonical();
         if let Some(network) = self.deny.networks.of(address) {
@@ -173,7 +174,7 @@ impl Places {
         }
     }
 
-    /// Why no instance may be at this Unix socket; `None`: it may.
+    /// The reason that forbids an instance at this Unix socket; `None`: it is allowed.
     pub(crate) fn forbid_path(&self, path: &Path) -> Option<String> {
         if let Some(denied) = self.deny.path(path) {
             return Some(format!("--instances-deny {} forbids instances at {}", denied.display(), path.display()));

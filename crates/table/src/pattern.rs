@@ -18,8 +18,8 @@ const LONGEST: usize = 4096;
 const DEEPEST: u32 = 64;
 /// Largest automaton before its states are built, in bytes. Bounds the time to compile.
 const LARGEST: usize = 32 * 1024;
-/// Largest automaton, in bytes, and what building it may take. Bounds memory, the time to compile, and the time per byte of
-/// a request: it fits into a core's second cache. Usual expressions need 1 to 24 KiB.
+/// Largest automaton, in bytes, and what building it may take. Bounds memory, the time to compile, and the time per
+/// byte of a request: it fits into a core's second cache. Usual expressions need 1 to 24 KiB.
 const LARGEST_DENSE: usize = 64 * 1024;
 /// What a cache reads at once, in bytes.
 const LINE: usize = 64;
@@ -37,7 +37,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles an expression, or says in the parser's words why not.
+    /// Compiles an expression; the error quotes the parser.
     pub(crate) fn new(text: &str) -> Parsed<Self> {
         if text.len() > LONGEST {
             return Err(format!("expected a regular expression of at most {LONGEST} bytes"));
@@ -58,7 +58,7 @@ impl Pattern {
         parse(&self.text).expect("it was parsed when it was made")
     }
 
-    /// Whether it is found anywhere in path and query, as far as the effort reaches.
+    /// Whether it matches anywhere in path and query, within the effort that is left.
     pub(crate) fn is_match(&self, target: &[u8], effort: &mut Effort) -> bool {
         let Ok(mut state) = self.dfa.start_state_forward(&Input::new(target)) else { return false };
         let within = effort.reach(target.len(), self.lines);
@@ -73,7 +73,7 @@ impl Pattern {
         within == target.len() && self.dfa.is_match_state(self.dfa.next_eoi_state(state))
     }
 
-    /// What any text that matches must contain: each need stands for itself, one of its literals suffices.
+    /// What every match contains: one literal of each need.
     pub(crate) fn needs(&self) -> &[Need] {
         &self.needs
     }
@@ -85,7 +85,7 @@ fn parse(text: &str) -> Parsed<Hir> {
     parser.build().parse(text).map_err(|error| format!("expected a regular expression: {}", reason(error)))
 }
 
-/// The parser's reason without its drawing of the place, which takes several lines.
+/// The parser's reason without its drawing, which takes several lines.
 fn reason(error: regex_syntax::Error) -> String {
     match error {
         regex_syntax::Error::Parse(error) => error.kind().to_string(),
@@ -94,7 +94,7 @@ fn reason(error: regex_syntax::Error) -> String {
     }
 }
 
-/// Only what becomes an automaton whose states are all built ahead is taken. Without it each byte of a request costs as much
+/// Accepts only expressions whose automaton can be built ahead. Otherwise each byte of a request costs as much
 /// as the expression is long, or builds a state: `a[ab]{300}[^ab]` took 0.1 s for a target of 32 KiB.
 fn compile(hir: &Hir) -> Parsed<dense::DFA<Vec<u32>>> {
     let settings =

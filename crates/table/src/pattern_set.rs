@@ -1,5 +1,5 @@
-//! Many expressions at once: which is the first that matches. Never tries more of them than a scan for literals leaves;
-//! expressions that need no literal of two bytes or more, as `[0-9]+`, are tried each time.
+//! Many expressions at once: finds the first that matches. A scan for literals rules most of them out; expressions that
+//! need no literal of two bytes or more, such as `[0-9]+`, are always tried.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::effort::Effort;
 use crate::literals::Need;
 use crate::pattern::Pattern;
 
-/// Up to so many expressions are simply tried in turn.
+/// Up to this number, expressions are simply tried in turn.
 const FEW: usize = 8;
 /// Most literals in one scan: what a lookup has seen is marked in as many bits on its stack.
 const MOST_LITERALS: usize = 4096;
@@ -41,7 +41,7 @@ impl PatternSet {
         Self { patterns, groups, always }
     }
 
-    /// The first of the expressions that matches, as far as the effort reaches.
+    /// The first expression that matches, within the effort that is left.
     pub(crate) fn first(&self, target: &[u8], effort: &mut Effort) -> Option<usize> {
         let mut best = usize::MAX;
         self.try_all(&self.always, target, &mut best, effort);
@@ -106,7 +106,7 @@ fn frequencies(patterns: &[Arc<Pattern>]) -> Counts<'_> {
     counts
 }
 
-/// The need that fewest others share: `/shop17` rather than the `/checkout` that all have.
+/// The need that is shared least: `/shop17` rather than a `/checkout` that all have.
 fn rarest<'a>(needs: &'a [Need], common: &Counts<'_>) -> Option<&'a Need> {
     let shared = |need: &&Need| need.iter().map(|literal| common[&**literal]).sum::<usize>();
     needs.iter().min_by_key(|need| (shared(need), usize::MAX - need[0].len()))

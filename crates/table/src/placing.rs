@@ -13,7 +13,7 @@ use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 
-/// What a service's instances are judged by, besides its own keys.
+/// The inputs for judging a service's instances, besides its own keys.
 pub(crate) struct World<'a> {
     pub(crate) limits: &'a Limits,
     /// The store's revision of the keys.
@@ -24,12 +24,12 @@ pub(crate) struct World<'a> {
     pub(crate) moved: bool,
     /// Whether the default waits changed.
     pub(crate) retimed: bool,
-    /// Whether some name resolves to something else.
+    /// Whether some name resolves differently now.
     pub(crate) renamed: bool,
 }
 
 impl World<'_> {
-    /// Why there may be no instance at this address.
+    /// The reason that forbids an instance at this address.
     fn obstacle(&self, address: SocketAddr) -> Option<(ProblemKind, String)> {
         let forbidden = || Some((ProblemKind::Denied, self.limits.places.forbid(address.ip())?));
         let us = self.listening.reached_by(address);
@@ -107,7 +107,7 @@ impl Instances<'_> {
         }
     }
 
-    /// An instance whose place needs no looking up.
+    /// An instance at an address or a socket.
     fn admit_fixed(&mut self, written: Written<'_>, instance: Instance) {
         let obstacle = match &instance.target {
             Target::Socket(address) => self.world.obstacle(*address),
@@ -144,7 +144,7 @@ impl Instances<'_> {
         self.admit_resolved(written, instance, addresses, port);
     }
 
-    /// An instance whose name is being looked up for the first time: where it was before serves on.
+    /// An instance whose name is being looked up for the first time: its earlier address stays in use.
     fn admit_unknown(&mut self, written: Written<'_>, instance: Instance) {
         let advice = "the name is being looked up; until it is known, the instance stays where it was, or is left out";
         self.refuse(written, ProblemKind::Unresolved, advice.to_owned());
@@ -159,7 +159,7 @@ impl Instances<'_> {
         }
     }
 
-    /// Takes the addresses where an instance may be, and reports why others are not taken.
+    /// Keeps the allowed addresses, and reports why others are left out.
     fn admit_resolved(&mut self, written: Written<'_>, instance: Instance, addresses: &[IpAddr], port: u16) {
         let judged = addresses.iter().map(|address| SocketAddr::new(*address, port));
         let judged = judged.map(|address| (address, self.world.obstacle(address)));

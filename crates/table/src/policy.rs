@@ -1,4 +1,4 @@
-//! What is done with a service's requests, as data. Reads its keys; does nothing with a request itself.
+//! The policy for a service's requests, as data. Reads its keys; handles no request.
 
 use std::fmt::{Display, Formatter};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::reader::Reader;
 use crate::userlist::{self, UserList};
 use crate::value::{self, Parsed};
 
-/// What is done with a service's requests. Its fields are steps: engines take them in this order.
+/// The policy for a service's requests. Its fields are steps: engines take them in this order.
 ///
 /// The order of all steps is fixed, and a new key becomes a field at its place in it: `scheme`, `allow` and `deny`,
 /// `rate_limit`, `max_body`, `basic_auth_secrets`, `redirect`, `rewrite`, `request_headers` and `response_headers`,
@@ -21,7 +21,7 @@ pub struct Policy {
     pub scheme: Scheme,
     /// `basic_auth_secrets`. Only in tables for an engine that honours it.
     pub basic_auth: Option<UserList>,
-    /// `abort=false`: a request whose client left is finished all the same.
+    /// `abort=false`: a request is finished even if its client left.
     pub finish: bool,
     /// `cookie`. Only in tables for an engine that honours it.
     pub cookie: Option<Cookie>,
@@ -63,7 +63,7 @@ impl Display for Scheme {
 }
 
 impl Policy {
-    /// Reads the policy of an HTTP service: `None` if it asks for nothing. Also says whether the policy has all the
+    /// Reads the policy of an HTTP service: `None` if no key sets one. Also returns whether the policy has all the
     /// protection that the keys ask for.
     pub(crate) fn read(reader: &mut Reader<'_>, capabilities: Capabilities) -> (Option<Arc<Self>>, bool) {
         let users = if capabilities.honours("basic_auth_secrets") { users(reader) } else { Ok(None) };

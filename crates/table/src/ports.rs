@@ -1,4 +1,4 @@
-//! Which TCP service gets which port, and which instances lead back to us. Opens nothing.
+//! Assigns ports to TCP services, and finds instances that lead back to us. Opens nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,16 +15,16 @@ use crate::problem::ProblemKind;
 pub(crate) struct Claim<'a> {
     pub(crate) name: &'a ServiceName,
     pub(crate) binds: &'a [Bind],
-    /// The TLS server names that it takes there; empty: whatever comes.
+    /// Its TLS server names there; empty: it takes every connection.
     pub(crate) sni: &'a [HostPattern],
-    /// It has no instances: it gives way to those that have.
+    /// It has no instances: it yields to services that have some.
     pub(crate) is_empty: bool,
 }
 
-/// Most addresses that one service may listen on, where the total allows as many.
+/// Maximum addresses of one service, if the total allows as many.
 const MOST_OF_A_SERVICE: usize = 100;
 
-/// Who got what. A service is named by the position of its claim.
+/// The outcome. A service is named by the position of its claim.
 #[derive(Debug, Default)]
 pub(crate) struct Allotment {
     pub(crate) shares: BTreeMap<Bind, Share>,
@@ -33,7 +33,7 @@ pub(crate) struct Allotment {
     pub(crate) shadowed: Vec<SniShadow>,
 }
 
-/// Who is behind one listening address.
+/// The services behind one listening address.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
     /// The service that takes connections that no name matches.
@@ -59,8 +59,8 @@ pub(crate) struct SniShadow {
     pub(crate) name: HostPattern,
 }
 
-/// Gives each port to the first service that claims it, those with instances before those without. Services with server
-/// names share a port: with each other, and with one service that takes the rest. What goes beyond `limits` is refused.
+/// Gives each port to the first service that claims it, services with instances first. Services with server names share
+/// a port, also with one service that takes the rest. Claims beyond `limits` are refused.
 pub(crate) fn allot(claims: &[Claim<'_>], limits: &Limits) -> Allotment {
     let mut all = Allotment::default();
     let within = all.within_limits(claims, limits);
@@ -83,8 +83,8 @@ pub(crate) fn allot(claims: &[Claim<'_>], limits: &Limits) -> Allotment {
 }
 
 impl Allotment {
-    /// The claims that are few enough, in the order in which they are to be met; refuses the others. Every service gets
-    /// its first address before any gets its second, so that a long list takes none from a short one.
+    /// The claims within the limits, in the order in which they are met; refuses the others. Every service gets its
+    /// first address before any gets its second, so that a long list takes none from a short one.
     fn within_limits(&mut self, claims: &[Claim<'_>], limits: &Limits) -> Vec<(usize, Bind)> {
         let total = limits.listeners.unwrap_or(usize::MAX);
         let share = (total / 4).clamp(1, MOST_OF_A_SERVICE);
@@ -181,7 +181,7 @@ pub(crate) fn stands_for(any: IpAddr, address: IpAddr) -> bool {
     any.is_unspecified() && (any.is_ipv6() || address.to_canonical().is_ipv4())
 }
 
-/// Every address that we really listen on.
+/// Every address that this balancer has opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listening {
     /// Ordered, each with the TCP service that asked for it.
@@ -191,7 +191,7 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Our own addresses, and those of TCP services that are bound: all that are claimed, if nobody has tried.
+    /// Our own addresses, and the bound addresses of TCP services; if no engine has tried yet, all claimed ones.
     pub(crate) fn new<'a>(limits: &Limits, claimed: impl Iterator<Item = (Bind, &'a ServiceName)>) -> Self {
         let claimed: BTreeMap<_, _> = claimed.collect();
         let bound = match &limits.bound {
@@ -225,7 +225,7 @@ impl Listening {
         })
     }
 
-    /// Who listens there, in words, if a connection to this address would reach us.
+    /// The listener in words, if a connection to this address would reach this balancer.
     pub(crate) fn reached_by(&self, address: SocketAddr) -> Option<String> {
         let (address, port) = (address.ip().to_canonical(), address.port());
         let first = self.sockets.partition_point(|(have, ..)| *have < port);

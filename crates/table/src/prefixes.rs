@@ -2,7 +2,7 @@
 
 use crate::leaf::Leaf;
 
-/// Prefixes with what wins below each, sorted by text.
+/// Prefixes with the winner below each, sorted by text.
 ///
 /// Prefixes nest: all that match a target are ancestors of the longest one. Whether a shorter one matches by whole
 /// segments is known from the text of the longer, so each node carries the winner over itself and its ancestors.
@@ -16,9 +16,9 @@ struct Node {
     text: Box<[u8]>,
     /// The longest other prefix that this one starts with.
     parent: Option<u32>,
-    /// Who wins when a segment ends where the text does.
+    /// The winner if a segment ends where the text does.
     at_end: Option<Leaf>,
-    /// Who wins when it goes on: `/apix` for `/api`.
+    /// The winner if it goes on: `/apix` for `/api`.
     within: Option<Leaf>,
 }
 

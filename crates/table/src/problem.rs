@@ -1,4 +1,5 @@
-//! What is wrong with a key, and what would be right. A problem is data: it is listed, counted and logged, never thrown.
+//! Problems with keys: what is wrong, and what is expected. A problem is data: listed, counted and logged, never
+//! thrown.
 
 use std::fmt::{Display, Formatter, Result};
 
@@ -9,7 +10,7 @@ use crate::shown::shown;
 /// Longest value shown, in bytes: a problem is one line, and there may be thousands.
 const LONGEST_VALUE: usize = 256;
 
-/// One thing wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Problem {
     /// The full key, prefix included: `/haproxy-haproxy-1/services/shop/port`.
@@ -20,7 +21,7 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// The service it belongs to, if any.
     pub service: Option<(Protocol, ServiceName)>,
-    /// What is wrong and what would be right, one sentence.
+    /// What is wrong and what is expected, in one sentence.
     pub advice: Box<str>,
 }
 

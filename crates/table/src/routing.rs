@@ -1,4 +1,4 @@
-//! How requests and connections find their service, and what comes of services that claim the same rule, port or name.
+//! How requests and connections find their service; the problems of services that claim the same rule, port or name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl WebRouting {
         Self { index: Arc::new(index), clashes }
     }
 
-    /// Whether a service that shares a rule with another became empty or is so no more. The services and
+    /// Whether a service that shares a rule with another lost its last instance or got its first. The services and
     /// their rules are the same in both tables.
     fn is_touched_by(&self, forms: &[Arc<Form>], old_forms: &[Arc<Form>]) -> bool {
         if self.index.rivals.is_empty() {

@@ -126,7 +126,7 @@ fn unknown_advice(protocol: Protocol, key: &str, meant: Option<&str>) -> String 
     }
 }
 
-/// Reports keys that the engine does not honour, and says whether the service must not be served for want of them.
+/// Reports keys that the engine does not honour. Returns whether the service must therefore not be served.
 fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings, capabilities: Capabilities) -> bool {
     let mut held_back = false;
     for (key, is_asked, consequence) in wishes(reader.raw, protocol, settings) {
@@ -139,8 +139,8 @@ fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings
     held_back
 }
 
-/// Keys that some engine does not honour: whether the service asks for them, and what comes of it where they are not
-/// honoured. Some are only read for an engine that honours them: of those it counts whether they are set.
+/// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
+/// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
 fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 8] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
@@ -270,7 +270,7 @@ fn no_rule(reader: &mut Reader<'_>, advice: &str) {
     reader.report.add(ProblemKind::NoRule, "", None, advice);
 }
 
-/// Lines for HAProxy: what they say is for HAProxy to judge.
+/// Lines for HAProxy, which judges them.
 fn lines(text: &str) -> Parsed<Box<str>> {
     let text = text.replace("\r\n", "\n");
     match text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {

@@ -1,10 +1,11 @@
-//! Shows text that came from outside: keys, values, names, messages. The one place that decides what is escaped; changes
-//! nothing that is stored or compared.
+//! Escapes text from outside for display: keys, values, names, messages. The one place that decides what is escaped;
+//! changes nothing that is stored or compared.
 
 use std::fmt::{Display, Formatter, Result, Write};
 
 /// The text with everything escaped that could begin a new line, command a terminal, or turn the order of what is read:
-/// `\n`, `\t`, `\r`, and `\u001b` for the rest. Escapes are those of JSON strings (RFC 8259 §7), so that JSON stays JSON.
+/// `\n`, `\t`, `\r`, and `\u001b` for the rest. Escapes are those of JSON strings (RFC 8259 §7), so that JSON stays
+/// JSON.
 pub fn shown(text: &str) -> Shown<'_> {
     Shown { text, keeps_lines: false }
 }

@@ -80,20 +80,20 @@ impl Table {
         self.services.binary_search_by(key).ok().map(|at| &self.services[at])
     }
 
-    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. If services share
-    /// an address, this is the one that takes connections that no name of [`Table::sni`] matches. If all of them have
-    /// `sni`, this is the first, and nobody takes such connections.
+    /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. If services
+    /// share an address, this is the one that takes connections that no name of [`Table::sni`] matches. If all of them
+    /// have `sni`, this is the first, and nobody takes such connections.
     pub fn tcp(&self) -> &[(Bind, u32)] {
         &self.routing.ports.tcp
     }
 
-    /// The TLS server names that choose a service on this address, and its index into [`Table::services`]. Ordered, each
-    /// name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
+    /// The TLS server names that choose a service on this address, and its index into [`Table::services`]. Ordered,
+    /// each name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
     pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
         self.routing.ports.sni.get(&bind).map(|names| &**names).unwrap_or_default()
     }
 
-    /// Whether an instance is behind this address: if somebody else listens there, the port is not ours to take.
+    /// Whether an instance is at this address: if another process listens there, the port must not be taken.
     pub fn leads_to(&self, bind: Bind) -> bool {
         let listening = Listening::only(&self.basis.limits, bind);
         self.services.iter().any(|service| listening.is_reached_by(service))
@@ -114,9 +114,9 @@ impl Table {
         Ok(found.map(|Found { leaf, .. }| Route { service: leaf.service, strip: leaf.strip }))
     }
 
-    /// Says which service a request gets, by which rule, and which others would have taken it.
+    /// The service that takes a request, the rule, and the other services that match.
     ///
-    /// Asks every service on its own, with the lookup that requests take: for people, not for the data path.
+    /// Tries every service alone, with the lookup of requests: for people, not for the data path.
     pub fn explain(&self, host: &str, target: &str) -> Explanation {
         let explanation = explain::explain(&self.services, &self.forms, host, target);
         match self.find(host, target) {

@@ -8,8 +8,8 @@ use crate::words::words;
 const SHAPE: &str = "expected lines such as: user NAME password HASH, user NAME insecure-password WORD groups A,B, or \
                      group NAME users A,B";
 
-/// Who may come in: HAProxy's user list (Configuration Manual, `userlist`). Names and passwords may hold any character
-/// but control characters. Every user and group that is named is in the list.
+/// The users with access: HAProxy's user list (Configuration Manual, `userlist`). Names and passwords may hold any
+/// character except control characters. Every named user and group is in the list.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct UserList {
     /// Groups, in order.
@@ -75,7 +75,7 @@ impl Debug for Password {
     }
 }
 
-/// Parses the lines. Any line but users and groups is refused: to ignore it would not be what its author meant.
+/// Parses the lines. Refuses any other line than users and groups: its author did not mean it to be ignored.
 pub(crate) fn parse(text: &str) -> Parsed<UserList> {
     let (mut users, mut groups) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {

@@ -1,10 +1,10 @@
-//! Parses single values. Each function says in its error what would be right; none knows keys or services.
+//! Parses single values. Each error says what is expected; no function knows keys or services.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A value, or one sentence on what would be right.
+/// A value, or one sentence on what is expected.
 pub(crate) type Parsed<T> = Result<T, String>;
 
 /// Longest DNS name (RFC 1035 §2.3.4), without the root's dot.

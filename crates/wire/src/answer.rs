@@ -74,7 +74,8 @@ impl Answer<'_> {
     }
 }
 
-/// The reason phrase of a status (RFC 9110 §15, RFC 6585, RFC 5842 §7.2); for an unlisted status, the phrase of its class.
+/// The reason phrase of a status (RFC 9110 §15, RFC 6585, RFC 5842 §7.2); for an unlisted status, the phrase of its
+/// class.
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",

@@ -134,14 +134,14 @@ impl<'b> Seen<'b> {
     }
 }
 
-/// What a client or a proxy tells of a request's way, besides `X-Forwarded-For`.
+/// Headers about a request's way, besides `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told {
     /// A `Forwarded`.
     pub(crate) forwarded: bool,
     /// An `X-Forwarded-Proto` with a value.
     pub(crate) proto: bool,
-    /// Whether there is any of it.
+    /// Whether there is any.
     pub(crate) any: bool,
 }
 
@@ -159,7 +159,7 @@ pub(crate) struct Fields<'b> {
     /// Request headers that we replace with our own.
     pub(crate) ours: Positions,
     pub(crate) forwarded_for: bool,
-    /// How many proxies say in `CDN-Loop` that the request has passed them.
+    /// The number of proxies in `CDN-Loop`.
     pub(crate) hops: usize,
     pub(crate) told: Told,
     pub(crate) framing_look_alike: bool,

@@ -1,20 +1,20 @@
-//! What proxies tell of a request's way: `X-Forwarded-For`, else `Forwarded` (RFC 7239), else `X-Real-IP`. Trusts nobody;
-//! the caller says whom it trusts.
+//! Headers in which proxies tell a request's way: `X-Forwarded-For`, else `Forwarded` (RFC 7239), else `X-Real-IP`. The
+//! caller says which peers are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::fields::{Field, classify};
 use crate::head::Header;
 
-/// How much a peer's word on its client counts.
+/// How far a peer's headers about its client are trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
     /// Nothing: `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are removed; `X-Forwarded-For` is kept and added to.
     #[default]
     Nothing,
-    /// `X-Forwarded-*` pass to the instance; the rest is removed, and we take none of it as true.
+    /// `X-Forwarded-*` pass to the instance; the rest is removed, and none of it is believed.
     Passing,
-    /// It is a proxy of ours: all are kept, and added to.
+    /// A trusted proxy: all are kept, and added to.
     Full,
 }
 

@@ -13,7 +13,7 @@
 //! | `login` | logins that hold for a connection |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
-//! | `forwarded` | what proxies tell of a request's way |
+//! | `forwarded` | headers about a request's way, written by proxies |
 //! | `request`, `response` | heads: parsing, checking, rewriting |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |

@@ -18,8 +18,8 @@ impl ResponseHead<'_, '_> {
     }
 }
 
-/// Whether this is one of the two headers, with a scheme that logs a connection in. Several schemes may stand in one line;
-/// a parameter that looks like one does no harm.
+/// Whether this is one of the two headers, with a scheme that logs in a connection. A line may have several schemes; a
+/// parameter that looks like one does no harm.
 fn holds(header: &Header<'_>, name: &str, proxy_name: &str) -> bool {
     (header.name.eq_ignore_ascii_case(name) || header.name.eq_ignore_ascii_case(proxy_name))
         && header.value.split(|byte| *byte == b',').any(|part| is_for_connections(part.trim_ascii()))

@@ -58,7 +58,7 @@ pub struct Forward<'a> {
     pub client: &'a str,
     /// `http` or `https`, for `X-Forwarded-Proto` unless one is passed on.
     pub proto: &'a str,
-    /// How much the client's own word counts.
+    /// How far the client's own headers are trusted.
     pub trust: Trust,
 }
 
@@ -234,9 +234,10 @@ fn judge_expectation(expect: Seen<'_>, version: Version, body: BodyLength) -> Re
     }
 }
 
-/// A server may ignore an Upgrade (RFC 9110 §7.8). Three kinds are forwarded as plain requests: a WebSocket with a body,
-/// which no client means (RFC 6455 §4.1), a list of protocols, and a protocol that would hide requests from us or that we
-/// cannot agree to (`h2c`, `HTTP/2.0`, `TLS/1.0`). Any other protocol may begin behind a body: Docker's `exec` does.
+/// A server may ignore an Upgrade (RFC 9110 §7.8). Three kinds are forwarded as plain requests: a WebSocket with a
+/// body, which no client means (RFC 6455 §4.1), a list of protocols, and a protocol that would hide requests from us or
+/// that we cannot agree to (`h2c`, `HTTP/2.0`, `TLS/1.0`). Any other protocol may begin behind a body: Docker's `exec`
+/// does.
 fn upgrade<'b>(fields: &Fields<'b>, version: Version, body: BodyLength) -> Option<&'b str> {
     let Seen::Once(value) = fields.upgrade else {
         return None;
@@ -295,8 +296,7 @@ impl RequestHead<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// The address that the request comes from, told by proxies that are trusted; `peer` if it is not trusted, or tells
-    /// nothing.
+    /// The client's address, from headers of trusted proxies; `peer` if it is not trusted, or sends none.
     pub fn client(&self, peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
         forwarded::client(self.headers, peer, trusts)
     }

@@ -1,4 +1,4 @@
-//! What is counted, of whom. Each worker writes only its own cache lines; readers add them up.
+//! The counters. Each worker writes only its own cache lines; readers add them up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,7 +17,7 @@ pub(super) const BUCKETS: [u64; 14] = [
 /// How many kinds of faults an engine may have.
 pub const MAX_FAULTS: usize = 64;
 
-/// A number that one worker writes and anyone reads.
+/// A number with one writer and any number of readers.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -27,7 +27,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
     }
 
-    /// Takes away, by the one writer.
+    /// Subtracts, by the one writer.
     pub fn sub(&self, count: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
     }
@@ -38,7 +38,7 @@ impl Counter {
     }
 }
 
-/// What is counted of an instance, or of a service where no instance was reached; one a worker, on its own lines.
+/// Counters of an instance, or of a service's requests without one; one set per worker, on its own cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {
@@ -50,15 +50,15 @@ pub struct Counters {
     pub bytes_in: Counter,
     /// Bytes to clients.
     pub bytes_out: Counter,
-    /// At work now.
+    /// Open now.
     pub active: Counter,
-    /// Connections that were not taken.
+    /// Failed connects.
     pub connect_failures: Counter,
     /// Requests sent again, or to another instance.
     pub retries: Counter,
 }
 
-/// A latency histogram; one a worker.
+/// A latency histogram; one per worker.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Latency {
@@ -76,12 +76,12 @@ impl Latency {
     }
 }
 
-/// What all workers know of one service.
+/// The state of one service that workers share.
 #[derive(Debug)]
 pub struct ServiceShared {
-    /// Latencies, one histogram a worker.
+    /// Latencies, one histogram per worker.
     pub latency: Box<[Latency]>,
-    /// Requests of which no instance saw anything: answered by a fault of ours.
+    /// Requests that no instance got: local replies.
     pub unserved: Box<[Counters]>,
     /// Where requests wait while every instance is at its `maxconn`.
     pub room: Arc<Room>,
@@ -91,10 +91,10 @@ pub struct ServiceShared {
     pub lines: Seldom,
 }
 
-/// What all workers know of one instance.
+/// The state of one instance that workers share.
 #[derive(Debug)]
 pub struct InstanceShared {
-    /// Counters, one set a worker.
+    /// Counters, one set per worker.
     pub workers: Box<[Counters]>,
     /// Whether it does its work.
     pub health: Health,
@@ -105,13 +105,13 @@ pub struct InstanceShared {
 }
 
 impl InstanceShared {
-    /// Requests or connections that it works on now, all workers together.
+    /// Its open requests or connections, over all workers.
     pub fn active(&self) -> u64 {
         self.workers.iter().map(|worker| worker.active.get()).sum()
     }
 }
 
-/// What a worker counts of itself.
+/// A worker's own counters.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct WorkerStats {
@@ -125,7 +125,7 @@ pub struct WorkerStats {
     pub idle: Counter,
     /// Client connections that were idle and closed to make room for others.
     pub evicted: Counter,
-    /// How many idle connections other workers ask this one to close: the one number of it that they write, at the limit.
+    /// Idle connections that other workers ask this one to close: written by others, but only at the limit.
     asked: AtomicU64,
     pub(super) faults: [Counter; MAX_FAULTS],
 }
@@ -147,7 +147,7 @@ impl WorkerStats {
         }
     }
 
-    /// Another worker asks this one to close an idle connection. `false`: it has none that it was not asked for before.
+    /// Another worker asks this one to close an idle connection. `false`: it has no further one.
     pub(super) fn ask_for_room(&self) -> bool {
         let has_more = self.idle.get() > self.asked.load(Relaxed);
         if has_more {
@@ -156,7 +156,7 @@ impl WorkerStats {
         has_more
     }
 
-    /// How many idle connections other workers have asked for since the last time.
+    /// Idle connections that other workers have asked for since the last call.
     pub fn take_asked(&self) -> u64 {
         if self.asked.load(Relaxed) == 0 { 0 } else { self.asked.swap(0, Relaxed) }
     }

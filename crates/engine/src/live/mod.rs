@@ -3,8 +3,8 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `health` | whether an instance does its work, how much at once, and who waits for it |
-//! | `counters` | what is counted, of whom |
+//! | `health` | whether an instance works, its free slots, and its queue |
+//! | `counters` | the counters of services, instances and workers |
 //! | `snapshot` | sums at one moment |
 //! | `registry` | all of it, from table to table |
 

@@ -1,5 +1,5 @@
-//! All counters and all health: handed to workers, kept from table to table, added up for readers. Its lock is taken when
-//! a table is taken into use, never per request.
+//! All counters and all health: given to workers, kept from table to table, summed for readers. Its lock is taken once
+//! per table, never per request.
 
 #![expect(clippy::disallowed_types, reason = "the one lock of all workers: taken for a new table, never for a request")]
 
@@ -21,7 +21,7 @@ const FAILED: u64 = 10_000;
 /// How long counters of something that left the table are kept.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// Everything that is counted, and what is known of instances.
+/// All counters, and the health of instances.
 #[derive(Debug)]
 pub struct Registry {
     epoch: Instant,
@@ -39,7 +39,7 @@ struct Known {
     instances: HashMap<InstanceKey, Kept<InstanceShared>, foldhash::fast::RandomState>,
 }
 
-/// Something shared with workers, and when no worker was seen to hold it any more.
+/// A value shared with workers, and since when no worker holds it.
 #[derive(Debug)]
 struct Kept<T> {
     shared: Arc<T>,
@@ -91,17 +91,17 @@ impl Registry {
         &self.unrouted
     }
 
-    /// When it began: the zero of every coarse clock.
+    /// Its start: the zero of every coarse clock.
     pub fn epoch(&self) -> Instant {
         self.epoch
     }
 
-    /// What one worker counts of itself.
+    /// One worker's own counters.
     pub fn worker(&self, worker: usize) -> &WorkerStats {
         &self.workers[worker]
     }
 
-    /// What other workers ask this one for.
+    /// Requests of other workers to this one.
     pub fn asked(&self, worker: usize) -> &Asked {
         &self.asked[worker]
     }
@@ -117,12 +117,12 @@ impl Registry {
         others.into_iter().any(|(_, worker)| worker.ask_for_room())
     }
 
-    /// What is shared of a service, made when it is first asked for.
+    /// A service's shared state, created on first use.
     pub fn service(&self, service: &Service) -> Arc<ServiceShared> {
         self.lock().service(service, self.workers.len()).take()
     }
 
-    /// What is shared of an instance reached this way, made when it is first asked for.
+    /// The shared state of an instance reached this way, created on first use.
     pub fn instance(&self, service: &Service, instance: &Instance) -> Arc<InstanceShared> {
         let workers = self.workers.len();
         let mut known = self.lock();
@@ -143,7 +143,7 @@ impl Registry {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what left the table more than ten minutes ago.
+    /// Forgets services and instances that left the table more than ten minutes ago.
     #[expect(clippy::disallowed_methods, reason = "asked for once a minute")]
     pub fn forget(&self) {
         self.lock().forget(Instant::now());

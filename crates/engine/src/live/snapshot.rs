@@ -10,7 +10,7 @@ use super::health::Ejection;
 /// Everything counted, at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Services that had work since they are known, by protocol and name.
+    /// Services that have had work, by protocol and name.
     pub services: Vec<ServiceStats>,
     /// Client connections open now.
     pub connections_open: u64,
@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub connections_evicted: u64,
     /// Client connections refused for `limit/connections`.
     pub connections_refused: u64,
-    /// Requests answered or cut by us, by the fault's name.
+    /// Local replies and cut requests, by fault.
     pub faults: Vec<(&'static str, u64)>,
 }
 
@@ -83,7 +83,7 @@ pub struct ServiceStats {
     pub protocol: Protocol,
     /// Its name.
     pub service: String,
-    /// Its instances' numbers and what was answered without one.
+    /// The sum of its instances and of local replies.
     pub totals: Totals,
     /// Requests or connections that wait for room now.
     pub queued: u64,
@@ -206,7 +206,7 @@ pub(super) struct Addressed {
 }
 
 impl Addressed {
-    /// One entry an instance: an instance that moved is one, and is as it is at its newest address.
+    /// One entry per instance. One that moved has the health of its newest address.
     fn merged(mut all: Vec<Self>) -> Vec<InstanceStats> {
         let rank = |one: &Self| (one.stats.instance.clone(), one.in_use, one.stats.target.clone());
         all.sort_by_cached_key(rank);

@@ -1,4 +1,4 @@
-//! What HAProxy should serve: the newest table without what is held back, and the table that it serves so far. Asks
+//! What HAProxy should serve: the newest table without held-back services, and the table that it serves so far. Asks
 //! HAProxy nothing.
 
 use std::collections::BTreeSet;

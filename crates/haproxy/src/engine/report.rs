@@ -6,7 +6,7 @@ use pointsman_engine::Applied;
 use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
 
-/// The problems of now, and what was told last.
+/// The current problems, and the last report.
 pub(super) struct Reporter {
     applied: mpsc::Sender<Applied>,
     last: Option<Applied>,
@@ -21,7 +21,7 @@ impl Reporter {
         Self { applied, last: None, unsupported: Vec::new(), failed: Vec::new() }
     }
 
-    /// Tells what is served, what is not, and on which ports, if that is news.
+    /// Reports what is served, the problems and the ports, if that changed.
     pub(super) async fn report(
         &mut self,
         served: &Table,

@@ -1,5 +1,5 @@
-//! The addresses of instances whose host names have several: waits a moment for the choice when a table brings some, and
-//! chooses again periodically beside the loop. Never changes what is served.
+//! The addresses of instances whose host names have several: waits a moment for the choice when a table brings some,
+//! and chooses again periodically beside the loop. Never changes what is served.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -23,7 +23,7 @@ use super::worker::Workers;
 use crate::process::Process;
 use crate::reloader::Reloader;
 
-/// How far HAProxy is.
+/// HAProxy's stage.
 pub(super) enum Stage {
     /// No table has come yet.
     Waiting(Waiting),

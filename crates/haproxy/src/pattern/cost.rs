@@ -1,5 +1,5 @@
-//! How long PCRE may take for an expression. It tries one way after the other (backtracking), so the ways are counted:
-//! `^/(a+)+$` has 2^n of them for a target of n bytes. Upper bounds; runs nothing.
+//! Bounds the time of PCRE for an expression. PCRE backtracks, so the ways to match are counted: `^/(a+)+$` has 2^n of
+//! them for a target of n bytes. Upper bounds; runs nothing.
 
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
@@ -22,10 +22,10 @@ pub(super) fn is_proportional(segments: &[Segment]) -> bool {
     steps <= STEPS * LONGEST
 }
 
-/// What matching a part may take.
+/// The cost of matching a part.
 #[derive(Clone, Copy)]
 struct Cost {
-    /// In how many ways it may be matched from one place.
+    /// The ways to match it from one place.
     ways: f64,
     /// Steps for all of them.
     steps: f64,
@@ -58,7 +58,7 @@ fn of_segment(segment: &Segment, is_last: bool) -> Cost {
     }
 }
 
-/// Whether no match can begin within what a repetition of another takes.
+/// Whether no match can begin inside a repetition of another match.
 fn is_apart(parts: &[Hir]) -> bool {
     let first = match parts[0].kind() {
         HirKind::Literal(literal) => byte_set(literal.0[0], literal.0[0]),

@@ -1,8 +1,8 @@
-//! Cuts an expression at the places where any text may be, and leaves out repetitions that decide nothing there. Writes and
-//! matches nothing.
+//! Cuts an expression at the places where any text may be, and leaves out repetitions that decide nothing there. Writes
+//! and matches nothing.
 //!
-//! An expression is only asked whether it matches, so `x*` beside a place where any text may be matches what nothing does,
-//! and `x{2,9}` what `x{2}` does.
+//! An expression is only asked whether it matches, so `x*` beside a place where any text may be matches what nothing
+//! does, and `x{2,9}` what `x{2}` does.
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look, LookSet, Repetition};
 

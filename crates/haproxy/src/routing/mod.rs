@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A *scope* is a set of services that share a host. Its id is the service's encoded name if there is only one; `@` and
-//! the first host of several (`@.a.test` for `*.a.test`); `@` alone for any host. A step is taken only if no route was
-//! found before, or to replace it by one of a higher priority.
+//! the first host if there are several (`@.a.test` for `*.a.test`); `@` alone for any host. A step is taken only if no
+//! route was found before, or to replace it by one of a higher priority.
 
 mod rules;
 mod scope;

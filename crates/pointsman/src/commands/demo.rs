@@ -134,7 +134,9 @@ fn text(program: &str, folder: &Path, keys: &[(&str, String)], samples: &Samples
     let http = reachable(addresses.http[0]);
     let Samples { web, shop, tcp } = samples;
     let keys: String = keys.iter().map(|(key, value)| format!("  {key:<24} {value}\n")).collect();
-    let admin = addresses.admin.map(|admin| admin_text(program, &store, reachable(admin))).unwrap_or_default();
+    let admin = addresses.admin.map(reachable);
+    let problems = admin.map(|admin| format!("  curl http://{admin}/api/problems\n")).unwrap_or_default();
+    let admin = admin.map(|admin| admin_text(program, &store, admin)).unwrap_or_default();
     format!(
         "
 The demo is serving. Its keys are files in {folder}:
@@ -142,9 +144,13 @@ The demo is serving. Its keys are files in {folder}:
 {keys}
 Try this in another terminal. Two instances take turns:
 
+  curl -s http://{http}/ http://{http}/ http://{http}/ http://{http}/ | grep Hello
+
+The request as it arrives at an instance:
+
   curl http://{http}/
 
-Add a third, remove the first, and repeat the request:
+Add a third instance, remove the first, and repeat the requests:
 
   {program} set {store} services/hello/web-3 {third}
   {program} rm {store} services/hello/web-1
@@ -155,6 +161,11 @@ Add a service with its own host name:
   {program} set {store} services/shop/shop-1 {shop}
   curl -H 'Host: shop.test' http://{http}/cart
 
+Write a bad value. The service keeps its last good settings, and the problem names the key:
+
+  echo 80x > {bad}
+{problems}  curl -H 'Host: shop.test' http://{http}/cart
+
 A TCP service on its own port:
 
   curl http://{tcp}/
@@ -163,6 +174,7 @@ Ctrl-C ends the demo and removes the folder.
 
 ",
         folder = folder.display(),
+        bad = quoted(&folder.join("services/shop/port").display().to_string()),
         third = web[2],
     )
 }

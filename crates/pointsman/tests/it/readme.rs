@@ -1,12 +1,13 @@
-//! The README's commands, run as printed, in their own network namespace, where every port is free.
+//! The console blocks of the README and of some pages, pasted as printed, in a network namespace of their own, where
+//! every port is free. Knows nothing of what the commands do.
 //!
-//! All ```` ```console ```` blocks form one session: `$ ` begins a command, the lines below are its output, and `...`
-//! there stands for anything. A block below `<!-- not run -->` is skipped.
+//! The ```` ```console ```` blocks of a page form one session. Each is pasted whole, without a pause: `$ ` begins a command,
+//! the lines below are its output in order, and `...` there stands for anything. A block below `<!-- not run -->` is skipped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::harness::{Site, long, program_folder, wait};
+use crate::harness::{Site, program_folder};
 
 /// A command and its expected output.
 #[derive(Debug, Default)]
@@ -28,9 +29,11 @@ const MARK: &str = "--end of command-- ";
 impl Shell {
     fn new(site: &Site) -> Self {
         let folders = format!("{}:{}", program_folder().display(), std::env::var("PATH").unwrap_or_default());
-        let mut command = Command::new("unshare");
+        let mut command = Command::new("timeout");
         // Its own network and process namespaces: every port is free, and nothing outlives it.
         command.args([
+            "600",
+            "unshare",
             "--map-root-user",
             "--net",
             "--pid",
@@ -47,9 +50,15 @@ impl Shell {
         Self { child, input, output }
     }
 
-    /// Runs a command; returns its output and exit code.
-    fn run(&mut self, command: &str) -> (String, String) {
-        writeln!(self.input, "{command}\nprintf '\\n{MARK}%s\\n' $?").expect("the shell runs");
+    /// Pastes a block; returns the output and the exit code of each command.
+    fn paste(&mut self, block: &[Step]) -> Vec<(String, String)> {
+        let line = |step: &Step| format!("{}\nprintf '\\n{MARK}%s\\n' $?\n", step.command);
+        let text: String = block.iter().map(line).collect();
+        self.input.write_all(text.as_bytes()).expect("the shell runs");
+        block.iter().map(|step| self.printed(step)).collect()
+    }
+
+    fn printed(&mut self, step: &Step) -> (String, String) {
         let (mut printed, mut line) = (String::new(), String::new());
         while self.output.read_line(&mut line).expect("text") > 0 {
             if let Some(code) = line.strip_prefix(MARK) {
@@ -57,7 +66,7 @@ impl Shell {
             }
             printed.push_str(&std::mem::take(&mut line));
         }
-        panic!("the shell ended in `{command}`: {printed}");
+        panic!("the shell ended in `{}`: {printed}", step.command);
     }
 }
 
@@ -68,22 +77,30 @@ impl Drop for Shell {
     }
 }
 
-fn steps(text: &str) -> Vec<Step> {
-    let (mut steps, mut within, mut skip) = (Vec::<Step>::new(), false, false);
+/// The blocks of a page, each with its commands.
+fn blocks(text: &str) -> Vec<Vec<Step>> {
+    let (mut blocks, mut within, mut skip) = (Vec::<Vec<Step>>::new(), false, false);
     for line in text.lines() {
-        match (within, line.strip_prefix("$ ")) {
-            (false, _) if line == "```console" => within = !std::mem::take(&mut skip),
-            (false, _) => skip = line == "<!-- not run -->" || (skip && line.is_empty()),
-            (true, _) if line == "```" => within = false,
-            (true, Some(command)) => steps.push(Step { command: command.to_owned(), ..Step::default() }),
-            (true, None) => extend(steps.last_mut().expect("a block begins with a command"), line),
+        if !within && line == "```console" {
+            within = !std::mem::take(&mut skip);
+            blocks.extend(within.then(Vec::new));
+        } else if !within {
+            skip = line == "<!-- not run -->" || (skip && line.is_empty());
+        } else if line == "```" {
+            within = false;
+        } else {
+            extend(blocks.last_mut().expect("within one"), line);
         }
     }
-    steps
+    blocks
 }
 
-/// Adds a line: more of the command if that ends in a backslash, otherwise expected output.
-fn extend(step: &mut Step, line: &str) {
+/// Adds a line: a command, more of one that ends in a backslash, or expected output.
+fn extend(block: &mut Vec<Step>, line: &str) {
+    if let Some(command) = line.strip_prefix("$ ") {
+        return block.push(Step { command: command.to_owned(), ..Step::default() });
+    }
+    let step = block.last_mut().expect("a block begins with a command");
     match step.command.ends_with('\\') && step.prints.is_empty() {
         true => step.command = format!("{}\n{line}", step.command),
         false => step.prints.push(line.to_owned()),
@@ -103,35 +120,43 @@ fn matches(pattern: &str, line: &str) -> bool {
     rest.is_empty() || (open && pattern.ends_with("..."))
 }
 
+/// Whether the lines expected are among those printed, in this order.
 fn prints(step: &Step, printed: &str) -> bool {
-    step.prints
-        .iter()
-        .all(|expected| expected.is_empty() || printed.lines().any(|line| matches(expected, line.trim_end())))
+    let mut lines = printed.lines();
+    let mut printed = |expected: &String| lines.any(|line| matches(expected, line.trim_end()));
+    step.prints.iter().all(|expected| expected.is_empty() || printed(expected))
+}
+
+/// Pastes every block of a page. Each command must succeed and print what the page says.
+fn paste(page: &str) {
+    let path = format!("{}/../../{page}", env!("CARGO_MANIFEST_DIR"));
+    let blocks = blocks(&std::fs::read_to_string(path).expect("the page is there"));
+    assert!(blocks.len() >= 3, "{page}: {blocks:#?}");
+    let site = Site::new();
+    let mut shell = Shell::new(&site);
+    for block in &blocks {
+        for (step, (printed, code)) in block.iter().zip(shell.paste(block)) {
+            assert!(
+                prints(step, &printed) && code == "0",
+                "{page}: {step:#?} printed, and exited with {code}:\n{printed}"
+            );
+        }
+    }
 }
 
 #[test]
-fn every_command_prints_what_it_is_said_to() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-    let steps = steps(&std::fs::read_to_string(root).expect("there is a README"));
-    assert!(steps.len() >= 5, "{steps:#?}");
-    let site = Site::new();
-    let mut shell = Shell::new(&site);
-    for step in &steps {
-        let mut last = shell.run(&step.command);
-        if long() {
-            println!("$ {}\n{}", step.command, last.0);
-        }
-        // A change is served a moment later; a person who types does not notice, but a test must retry.
-        wait(&format!("{step:?}, which printed {last:?}"), || {
-            let good = prints(step, &last.0) && (last.1 == "0" || step.command.ends_with('&'));
-            if !good && !step.command.ends_with('&') {
-                last = shell.run(&step.command);
-            } else if !good {
-                last.0.push_str(&shell.run("").0);
-            }
-            good
-        });
-    }
+fn readme() {
+    paste("README.md");
+}
+
+#[test]
+fn recipes() {
+    paste("docs/recipes.md");
+}
+
+#[test]
+fn troubleshooting() {
+    paste("docs/troubleshooting.md");
 }
 
 #[test]
@@ -148,6 +173,6 @@ fn patterns() {
         assert_eq!(matches(pattern, line), expected, "{pattern} {line}");
     }
     let text = "```console\n$ one \\\n  more\nprinted\n```\n<!-- not run -->\n\n```console\n$ two\n```\n```console\n$ three\n```\n";
-    let found: Vec<_> = steps(text).into_iter().map(|step| (step.command, step.prints)).collect();
+    let found: Vec<_> = blocks(text).into_iter().flatten().map(|step| (step.command, step.prints)).collect();
     assert_eq!(found, [("one \\\n  more".to_owned(), vec!["printed".to_owned()]), ("three".to_owned(), vec![])]);
 }

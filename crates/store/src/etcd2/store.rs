@@ -238,7 +238,8 @@ impl Etcd2 {
         }
     }
 
-    /// etcd hides names that begin with an underscore from lists and watches above them, so nobody would see such a key.
+    /// etcd hides names that begin with an underscore from lists and watches above them, so nobody would see such a
+    /// key.
     pub(super) fn check_visible(&self, key: &str) -> Result<(), StoreError> {
         let below = key.strip_prefix(&self.prefix).filter(|rest| rest.starts_with('/')).unwrap_or(key);
         let is_aside = key.strip_prefix(ASIDE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

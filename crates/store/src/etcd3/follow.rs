@@ -86,8 +86,8 @@ impl<'a> Etcd3Follower<'a> {
         }
     }
 
-    /// Connects to the first endpoint that answers, from a random one; starts at the one after it next time. Pauses when
-    /// none answers, and after each round of failures.
+    /// Connects to the first endpoint that answers, from a random one; starts at the one after it next time. Pauses
+    /// when none answers, and after each round of failures.
     async fn sessions(&mut self) {
         let count = self.store.endpoints.len();
         let mut turn = self.rng.usize(..count);

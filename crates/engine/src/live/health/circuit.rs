@@ -54,7 +54,7 @@ pub enum Circuit {
     },
 }
 
-/// How soon an instance is ejected, and for how long.
+/// When an instance is ejected, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct EjectionRules {
     /// Failures in a row that eject: 63 at most.
@@ -67,9 +67,9 @@ pub struct EjectionRules {
 
 /// Three failures in a row eject for a second, then for two.
 ///
-/// Not for longer: an instance that returns is to have work within two seconds, and the trial is a request, as only that
-/// tells whether it answers. A trial costs little: a refused connection is redispatched at once, and an instance that
-/// does not answer gets one request in two seconds.
+/// Not for longer: an instance that returns gets work within two seconds. The trial is a request, because only a
+/// request shows whether it answers. A trial costs little: a refused connection is redispatched at once, and an
+/// instance that does not answer gets one request in two seconds.
 impl Default for EjectionRules {
     fn default() -> Self {
         Self { failures: 3, first: 1_000, longest: 2_000 }
@@ -77,7 +77,7 @@ impl Default for EjectionRules {
 }
 
 impl EjectionRules {
-    /// How long the ejection after so many others lasts, milliseconds.
+    /// Duration of the ejection after this many others, milliseconds.
     fn lasts(&self, spells: u32) -> u64 {
         let doubled = 1u64.checked_shl(spells).and_then(|times| self.first.checked_mul(times));
         doubled.map_or(self.longest, |lasts| lasts.min(self.longest))
@@ -98,7 +98,7 @@ pub enum HealthEvent {
     Failed,
 }
 
-/// A change in who may send it work.
+/// A change in which requests it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flip {
     /// It was ejected, for so long.

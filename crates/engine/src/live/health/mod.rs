@@ -1,5 +1,5 @@
-//! Whether an instance does its work and has room, and who waits for it. Shared by all workers, written only when
-//! that changes. Picks nothing.
+//! Whether an instance works and has room, and its queue. Shared by all workers, written only when that changes. Picks
+//! nothing.
 
 mod circuit;
 mod room;
@@ -42,7 +42,7 @@ impl Health {
         until(self.circuit.load(Relaxed))
     }
 
-    /// Nothing is held against it, so a request and its answer change nothing: the usual case.
+    /// No failure is counted, so a request and its answer change nothing: the usual case.
     fn is_spotless(&self) -> bool {
         self.circuit.load(Relaxed) == 0
     }
@@ -131,7 +131,7 @@ impl Health {
 pub struct FlipCount(AtomicU64);
 
 impl FlipCount {
-    /// The count now. Who sees it moved also sees the flips that moved it.
+    /// The count now. A reader that sees a new count also sees the flips behind it.
     pub fn get(&self) -> u64 {
         self.0.load(Acquire)
     }

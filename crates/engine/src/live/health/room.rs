@@ -1,5 +1,5 @@
-//! The queue of a service whose instances are all at their `maxconn`: first come, first served, over all workers. Counts
-//! no slots: the request whose turn it is tries to take one.
+//! The queue of a service whose instances are all at their `maxconn`: first come, first served, over all workers.
+//! Counts no slots: the request whose turn it is tries to take one.
 //!
 //! ```text
 //! enter ─> Waiting ──call──> Called ──looked──> Waiting ──(found one)──> left, and the next one is called
@@ -7,9 +7,9 @@
 //!             └──────call───────┴──── Passed <─────┘ found none that this request may use; those behind it may look
 //! ```
 //!
-//! Nobody is skipped: a slot that was given back calls the first in the queue, and who finds others waiting queues behind
-//! them. A request that was at work before, and lost its instance, goes before those that never were: it came before them.
-//! One whose client sends no more goes behind all others.
+//! The order is fair: a free slot calls the first in the queue, and a new request queues behind those that wait. A
+//! request that lost its instance goes before those that never had one: it came before them. A request whose client
+//! sends no more goes behind all others.
 
 #![expect(clippy::disallowed_types, reason = "locked only while requests queue, never by one that finds room")]
 
@@ -24,7 +24,7 @@ const MOST: u32 = 1_024;
 
 /// Where requests wait while all instances of a service are at their `maxconn`.
 ///
-/// No call is lost: who enters is counted before it looks for a slot, and a slot is given back before the count is read,
+/// No call is lost: a request is counted before it looks for a slot, and a slot is given back before the count is read,
 /// so one of the two sees the other. That holds for sequentially consistent operations only, here and in
 /// [`Slots`](super::Slots).
 #[derive(Debug, Default)]
@@ -47,12 +47,12 @@ struct Ticket {
     number: u64,
 }
 
-/// Who goes before whom.
+/// A request's class in the queue, first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// The request was at work before, and lost its instance: it came before all that never were.
+    /// It lost its instance: it came before all that never had one.
     Returning,
-    /// It was not.
+    /// It had no instance yet.
     New,
     /// Its client sends no more, and may have left: it gives way to all others.
     HalfClosed,
@@ -68,14 +68,14 @@ struct Waiter {
 enum State {
     /// Nothing has changed since it looked, or those before it have to look first.
     Waiting,
-    /// It is to look.
+    /// Called: it looks now.
     Called,
     /// It may use none of what is free: those behind it may look.
     Passed,
 }
 
 impl Room {
-    /// Whether anyone waits: who comes now has to wait too.
+    /// Whether any request waits: new ones must wait too.
     pub fn has_queue(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }

@@ -15,15 +15,15 @@ use tokio::sync::Notify;
 
 /// How much of an instance's `maxconn` is used: the one number that workers must share to keep.
 ///
-/// A connection that a worker keeps idle holds a place too, until it is used or closed. Work goes before it: who takes a
-/// slot and needs a new connection has idle ones closed that would be too many.
+/// An idle connection of a worker holds a place too, until it is used or closed. Work goes before it: a request that
+/// takes a slot and needs a new connection has surplus idle ones closed.
 #[derive(Debug)]
 pub struct Slots {
     /// Requests and connections at work.
     used: AtomicU32,
     /// Idle connections of each worker.
     kept: Box<[AtomicU32]>,
-    /// How many wait for an idle connection to be closed.
+    /// Requests that wait for an idle connection to be closed.
     seekers: AtomicU32,
     freed: Notify,
 }
@@ -116,7 +116,7 @@ impl Drop for IdlePlace {
     }
 }
 
-/// One more that seeks, for as long as it does.
+/// Counts a waiting request, until dropped.
 struct Seeker<'a>(&'a AtomicU32);
 
 impl<'a> Seeker<'a> {
@@ -132,7 +132,7 @@ impl Drop for Seeker<'_> {
     }
 }
 
-/// What other workers ask one worker for: to close idle connections to instances whose `maxconn` is used up.
+/// Requests of other workers to one: close idle connections to instances whose `maxconn` is used up.
 #[derive(Debug, Default)]
 pub struct Asked {
     /// No instance is in it twice, so it is bounded by their number.

@@ -1,8 +1,10 @@
-//! What operators meet (flags, keys, problems, metrics, differences between engines) stands in its page.
+//! What operators meet (flags, keys, problems, metrics, differences between engines) stands in its page, and every link
+//! leads somewhere.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use super::{none, read, sources};
+use super::{none, read, root, sources};
 
 /// The text between quotes after each of these marks.
 fn quoted_after<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = &'t str> {
@@ -88,4 +90,59 @@ fn every_difference_between_engines_is_documented_and_used() {
     let idle = listed.difference(&used).map(|name| format!("{name}: in docs/engines.md, and no test needs it"));
     none("differences between engines", missing.chain(idle).collect());
     assert!(listed.len() > 10);
+}
+
+/// The names of the pages in a folder, by their paths below the root.
+fn pages(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root().join(folder)).expect("the folder");
+    let names = entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned());
+    let pages = names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}{name}"));
+    pages.collect()
+}
+
+/// A page without its blocks of code.
+fn prose(page: &str) -> String {
+    read(page).split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// What the headings of a page are called in links.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let text = prose(page);
+    let headings =
+        text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+}
+
+/// The pages of the repository. The package ships all of them, in the same folders.
+fn all_pages() -> Vec<String> {
+    ["", "docs/", "docs/decisions/"].into_iter().flat_map(pages).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let (mut broken, mut count) = (Vec::new(), 0);
+    for page in all_pages() {
+        let folder = Path::new(&page).parent().expect("a page is in a folder");
+        let text = prose(&page);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("https://") && !link.contains('\n')) {
+            count += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = if file.is_empty() { page.clone() } else { folder.join(file).to_string_lossy().into_owned() };
+            if !root().join(&path).exists() || (!anchor.is_empty() && !anchors(&path).contains(anchor)) {
+                broken.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    none("links that lead nowhere", broken);
+    assert!(count > 100, "only {count} links were found");
+}
+
+#[test]
+fn the_readme_lists_each_page_once() {
+    let readme = read("README.md");
+    let (_, list) = readme.split_once("## Read on").expect("a section of that name");
+    let links = |page: &String| list.matches(&format!("]({page})")).count();
+    none("listed once below Read on", pages("docs/").into_iter().filter(|page| links(page) != 1).collect());
 }

@@ -109,7 +109,8 @@ fn the_queue_is_bounded() {
     assert!(!room.has_queue() && room.enter(Rank::New).is_some());
 }
 
-/// Threads take, hold, give up and give back as fast as they can. If a call were lost, the last ones would wait for ever.
+/// Threads take, hold, give up and give back as fast as they can. If a call were lost, the last ones would wait for
+/// ever.
 #[test]
 fn no_call_is_lost_between_threads() {
     const THREADS: u32 = 4;
