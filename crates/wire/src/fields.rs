@@ -2,6 +2,7 @@
 //! refuses nothing; requests and responses do.
 
 use crate::head::{Header, Version};
+use crate::login::logs_connection_in;
 
 /// The role of a header, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub(crate) enum Field {
     RealIp,
     /// Removed: a name that a CGI backend would read as one of those before.
     Replaced,
+    /// A login, end-to-end: `Authorization` or `WWW-Authenticate`.
+    Login,
+    /// The same between two hops, and removed: `Proxy-Authorization` or `Proxy-Authenticate`.
+    ProxyLogin,
     /// Removed at this hop: RFC 9110 §7.6.1, and `Proxy`, which CGI would turn into the variable `HTTP_PROXY`.
     HopByHop,
     /// Not `Content-Length` or `Transfer-Encoding`, but read as such by a backend that folds `_` and the like into `-`.
@@ -44,11 +49,12 @@ pub(crate) fn classify(name: &str) -> Field {
         8 => pick(name, &[("cdn-loop", Field::Loop)]),
         9 => pick(name, &[("forwarded", Field::Forwarded)]),
         10 => pick(name, &[("connection", Field::Connection), ("keep-alive", Field::HopByHop)]),
+        13 => pick(name, &[("authorization", Field::Login)]),
         14 => look_alike(name, &[("content-length", Field::ContentLength), ("http2-settings", Field::HopByHop)]),
-        16 => pick(name, &[("proxy-connection", Field::HopByHop)]),
+        16 => pick(name, &[("proxy-connection", Field::HopByHop), ("www-authenticate", Field::Login)]),
         17 => look_alike(name, &[("transfer-encoding", Field::TransferEncoding)]),
-        18 => pick(name, &[("proxy-authenticate", Field::HopByHop)]),
-        19 => pick(name, &[("proxy-authorization", Field::HopByHop)]),
+        18 => pick(name, &[("proxy-authenticate", Field::ProxyLogin)]),
+        19 => pick(name, &[("proxy-authorization", Field::ProxyLogin)]),
         _ => Field::Other,
     }
 }
@@ -163,6 +169,8 @@ pub(crate) struct Fields<'b> {
     pub(crate) hops: usize,
     pub(crate) told: Told,
     pub(crate) framing_look_alike: bool,
+    /// A login that holds for the connection. One that only the other side may send counts too, and does no harm.
+    pub(crate) login: bool,
 }
 
 impl<'b> Fields<'b> {
@@ -195,6 +203,8 @@ impl<'b> Fields<'b> {
                 return self.add_ours(position, |fields| fields.forwarded_for = true);
             }
             Field::Loop => return self.hops += list(header.value).count(),
+            Field::Login => return self.login |= logs_connection_in(header.value),
+            Field::ProxyLogin => self.login |= logs_connection_in(header.value),
             Field::Replaced => return self.ours.insert(position),
             Field::ForwardedProto if header.value.is_empty() => return self.ours.insert(position),
             field @ (Field::ForwardedProto | Field::ForwardedOther | Field::Forwarded | Field::RealIp) => {

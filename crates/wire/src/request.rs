@@ -40,6 +40,8 @@ pub struct RequestHead<'h, 'b> {
     pub upgrade: Option<&'b str>,
     /// How many proxies it has passed, as `CDN-Loop` says (RFC 8586 §2); [`RequestHead::write`] adds us.
     pub hops: usize,
+    /// Whether it logs in, or goes on with a login, that holds for its connection to the instance.
+    pub logs_connection_in: bool,
     /// Headers that `write` omits.
     left_out: Positions,
     forwarded_for: bool,
@@ -171,6 +173,7 @@ fn judge<'h, 'b>(
         expect_continue: judge_expectation(fields.expect, version, body)?,
         upgrade: upgrade(&fields, version, body),
         hops: fields.hops,
+        logs_connection_in: fields.login,
         left_out: fields.hop.union(fields.ours),
         forwarded_for: fields.forwarded_for,
         told: fields.told,

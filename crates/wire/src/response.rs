@@ -30,6 +30,8 @@ pub struct ResponseHead<'h, 'b> {
     pub keep_alive: bool,
     /// The protocol that a 101 switches to; `None` for every other status.
     pub upgrade: Option<&'b str>,
+    /// Whether it asks for a login, or goes on with one, that holds for the connection on which it came.
+    pub asks_for_connection_login: bool,
     /// The declared length, kept for HEAD and 304 responses.
     declared: BodyLength,
     /// Headers that `write` omits.
@@ -147,6 +149,7 @@ fn judge<'h, 'b>(
         body,
         keep_alive: fields.keep_alive(version) && may_follow(status, body, declared),
         upgrade: switched_to(status, fields.upgrade)?,
+        asks_for_connection_login: fields.login,
         declared,
         left_out: fields.hop,
     })

@@ -138,7 +138,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         live,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
-        login: head.logs_connection_in(),
+        login: head.logs_connection_in,
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),

@@ -83,7 +83,7 @@ impl Down<'_> {
     ///
     /// # Errors
     /// The instance's faults, and [`Fault::ClientGone`]. [`Progress::answer`] tells what the client got before.
-    pub(crate) async fn run(mut self) -> Result<Answered, Fault> {
+    pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
                 succeeded(&self.plan.live, self.instance.live);
@@ -192,7 +192,7 @@ impl Down<'_> {
             }
             _ => {
                 **body = BodyReader::new(head.body, limits.bytes);
-                if head.asks_for_connection_login() {
+                if head.asks_for_connection_login {
                     self.progress.asked_for_login();
                 }
                 let whole = self.progress.sent().is_whole();

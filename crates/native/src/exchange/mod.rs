@@ -29,7 +29,7 @@ mod up;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -40,7 +40,7 @@ use self::decide::{Decision, Plan, Request};
 use self::down::{Answered, Down};
 use self::local::{refuse, say};
 use self::progress::{Answer, Progress};
-use self::sides::{Downstream, split_link};
+use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
 use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
@@ -281,23 +281,28 @@ async fn move_both(
     let (from_instance, to_instance) = split_link(link, input, &mut body, plan.writer);
     let side = downstream.side();
     let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
-    let down = Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
+    let mut down =
+        Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
     if progress.sent().is_whole() {
         return down.run().await;
     }
+    // Boxed, as few requests stream a body: its memory would be every exchange's.
+    Box::pin(move_at_once(cx, plan, (from_client, to_instance), down, progress)).await
+}
+
+/// Moves the rest of the request's body and the response.
+async fn move_at_once(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    (source, sink): (Source<'_>, Sink<'_>),
+    mut down: Down<'_>,
+    progress: &Progress<'_>,
+) -> Result<Answered, Fault> {
+    let instance = down.instance;
     let deadline = cx.worker.timers.deadline();
     let meter = Meter::of(instance.live);
-    let up = Up {
-        cx,
-        plan,
-        meter,
-        deadline: &deadline,
-        progress,
-        source: from_client,
-        sink: to_instance,
-        acknowledged: false,
-    };
-    let mut up = Box::pin(up.run());
+    let up = Up { cx, plan, meter, deadline: &deadline, progress, source, sink, acknowledged: false };
+    let mut up = pin!(up.run());
     let (answered, delivered) = race(&mut up, down.run()).await?;
     if matches!(answered, Answered::Switched) && !delivered {
         // A tunnel begins behind the request's body, which is bounded as the tunnel is.
@@ -310,12 +315,12 @@ async fn move_both(
 
 /// Ends with the response, or when the client fails to deliver its request.
 async fn race(
-    up: &mut (impl Future<Output = Result<(), Fault>> + Unpin),
+    up: &mut Pin<&mut impl Future<Output = Result<(), Fault>>>,
     down: impl Future<Output = Result<Answered, Fault>>,
 ) -> Result<(Answered, bool), Fault> {
     let (mut delivered, mut down) = (false, pin!(down));
     poll_fn(|context| {
-        if !delivered && let Poll::Ready(uploaded) = pin!(&mut *up).poll(context) {
+        if !delivered && let Poll::Ready(uploaded) = up.as_mut().poll(context) {
             delivered = true;
             if let Err(fault) = uploaded {
                 return Poll::Ready(Err(fault));

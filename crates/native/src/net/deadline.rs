@@ -2,11 +2,13 @@
 //! Setting one is a few stores, never a timer-wheel operation; it fires up to two ticks late, never early.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
 
 /// How often deadlines are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -167,24 +169,32 @@ impl Deadline {
     ///
     /// # Errors
     /// [`Elapsed`] when the work was not done in time; it is dropped then.
-    pub(crate) async fn within<F: Future>(&self, wait: Duration, work: F) -> Result<F::Output, Elapsed> {
-        self.until(self.after(wait), work).await
+    pub(crate) fn within<F: Future>(
+        &self,
+        wait: Duration,
+        work: F,
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        self.until(self.after(wait), work)
     }
 
     /// Runs the work until a coarse time given by [`Deadline::after`].
     ///
     /// # Errors
     /// [`Elapsed`] when the work was not done in time.
-    pub(crate) async fn until<F: Future>(&self, at: u64, work: F) -> Result<F::Output, Elapsed> {
-        self.watched(|| at, work).await
+    pub(crate) fn until<F: Future>(&self, at: u64, work: F) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        self.watched(move || at, work)
     }
 
     /// Runs the work until a coarse time that may change while it waits.
     ///
     /// # Errors
     /// [`Elapsed`] when the work was not done in time.
-    pub(crate) async fn watched<F: Future>(&self, at: impl Fn() -> u64, work: F) -> Result<F::Output, Elapsed> {
-        self.looking(|| LOOK_AGAIN, at, work).await
+    pub(crate) fn watched<F: Future>(
+        &self,
+        at: impl Fn() -> u64,
+        work: F,
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        self.looking(|| LOOK_AGAIN, at, work)
     }
 
     /// Runs the work until a coarse time that may change while it waits, and polls it at least every `look`
@@ -192,20 +202,13 @@ impl Deadline {
     ///
     /// # Errors
     /// [`Elapsed`] when the work was not done in time.
-    pub(crate) async fn looking<F: Future>(
+    pub(crate) fn looking<F: Future>(
         &self,
         look: impl Fn() -> u64,
         at: impl Fn() -> u64,
         work: F,
-    ) -> Result<F::Output, Elapsed> {
-        let mut work = pin!(work);
-        let outcome = poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.arm(look(), at(), context).map(Err),
-        })
-        .await;
-        self.disarm();
-        outcome
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        Timed { deadline: self, look, at, work }
     }
 
     fn arm(&self, look: u64, at: u64, context: &Context<'_>) -> Poll<Elapsed> {
@@ -224,6 +227,31 @@ impl Deadline {
     /// The waker stays: the same task waits again soon.
     fn disarm(&self) {
         self.timers.slots.borrow_mut().used[self.slot].at = u64::MAX;
+    }
+}
+
+pin_project! {
+    /// Work with a deadline. Written out, as an `async fn` keeps what it is given twice, and so does each around it.
+    struct Timed<'d, L, A, F> {
+        deadline: &'d Deadline,
+        look: L,
+        at: A,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<L: Fn() -> u64, A: Fn() -> u64, F: Future> Future for Timed<'_, L, A, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let outcome = match this.work.poll(context) {
+            Poll::Ready(output) => Ok(output),
+            Poll::Pending => Err(ready!(this.deadline.arm((this.look)(), (this.at)(), context))),
+        };
+        this.deadline.disarm();
+        Poll::Ready(outcome)
     }
 }
 
@@ -261,7 +289,8 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 #[expect(clippy::disallowed_methods, reason = "the zero of a test's times")]
 mod tests {
     use super::*;
-    use std::future::pending;
+    use std::future::{pending, poll_fn};
+    use std::pin::pin;
 
     fn block_on<F: Future>(work: F) -> F::Output {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)

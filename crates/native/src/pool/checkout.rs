@@ -178,10 +178,39 @@ pub(crate) async fn checkout(
     tried: &mut Tried,
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
+    let now = deadline.now();
+    let held = if tried.count() < TRIES { at_once(live, || look(home, live, want.key, *tried, now)) } else { None };
+    let held = match held.flatten().map(|hold| pooled(home, hold, want.reuse, now)) {
+        Some(Ok(checkout)) => {
+            tried.returning = true;
+            return Ok(checkout);
+        }
+        Some(Err(hold)) => Some(hold),
+        None => None,
+    };
+    // Boxed, as few requests wait or need a new connection: its memory would be every exchange's.
+    Box::pin(search(home, live, want, tried, deadline, held)).await
+}
+
+/// Goes from instance to instance until one takes the connection. `held`: the first of them.
+async fn search(
+    home: &Home,
+    live: &Rc<ServiceLive>,
+    want: Want<'_>,
+    tried: &mut Tried,
+    deadline: &Deadline,
+    mut held: Option<Hold>,
+) -> Result<Checkout, Fault> {
     let mut last = Fault::NoInstance;
     let mut refused = None;
     while tried.count() < TRIES {
-        let Some(hold) = hold(home, live, want, *tried, deadline).await? else { break };
+        let hold = match held.take() {
+            Some(hold) => hold,
+            None => match hold(home, live, want, *tried, deadline).await? {
+                Some(hold) => hold,
+                None => break,
+            },
+        };
         if let Some(refused) = refused.take() {
             redispatched(refused);
         }
@@ -211,18 +240,16 @@ async fn with_connection(
     reuse: Reuse,
     deadline: &Deadline,
 ) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
-    let limit = hold.live.service.timeouts.connect;
-    hold.instance.shared.health.approach(deadline.now(), u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    if let Some(pooled) = pooled(home, &hold.instance, reuse, deadline.now()) {
-        return Ok(Checkout::new(hold, pooled, true));
-    }
+    let hold = match pooled(home, hold, reuse, deadline.now()) {
+        Ok(checkout) => return Ok(checkout),
+        Err(hold) => hold,
+    };
     make_place(home, &hold, deadline).await;
-    // Boxed, as few requests need one: its memory would be every exchange's.
-    let connected = match Box::pin(connect(&hold.live, hold.index, deadline)).await {
+    let connected = match connect(&hold.live, hold.index, deadline).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             home.pools.clear();
-            Box::pin(connect(&hold.live, hold.index, deadline)).await
+            connect(&hold.live, hold.index, deadline).await
         }
         connected => connected,
     };
@@ -241,11 +268,18 @@ async fn with_connection(
     }
 }
 
-fn pooled(home: &Home, instance: &InstanceLive, reuse: Reuse, now: u64) -> Option<Connected> {
-    match reuse {
+/// With a pooled connection to an instance that is held. The hold comes back if there is none.
+fn pooled(home: &Home, hold: Hold, reuse: Reuse, now: u64) -> Result<Checkout, Hold> {
+    let limit = hold.live.service.timeouts.connect;
+    hold.instance.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    let pooled = match reuse {
         Reuse::Never => None,
-        Reuse::Fresh => instance.take_idle(home, now, FRESH),
-        Reuse::Any => instance.take_idle(home, now, ANY_AGE),
+        Reuse::Fresh => hold.instance.take_idle(home, now, FRESH),
+        Reuse::Any => hold.instance.take_idle(home, now, ANY_AGE),
+    };
+    match pooled {
+        Some(pooled) => Ok(Checkout::new(hold, pooled, true)),
+        None => Err(hold),
     }
 }
 
@@ -290,14 +324,17 @@ struct Turns<'a> {
     passes: bool,
 }
 
+/// Looks, if nobody queues. `None`: it takes a wait.
+fn at_once(live: &ServiceLive, look: impl Fn() -> Look) -> Option<Option<Hold>> {
+    if live.room().has_queue() { None } else { look().found() }
+}
+
 /// Looks at once if nobody waits, or else whenever it is its turn. A client that sends no more goes behind the others.
 async fn in_turn(turns: &Turns<'_>, deadline: &Deadline, look: impl Fn() -> Look) -> Result<Option<Hold>, Fault> {
-    let room = turns.live.room();
-    if !room.has_queue()
-        && let Some(found) = look().found()
-    {
+    if let Some(found) = at_once(turns.live, &look) {
         return Ok(found);
     }
+    let room = turns.live.room();
     let end = deadline.after(turns.live.service.timeouts.connect);
     loop {
         let place = room.enter(turns.rank()).ok_or(Fault::Full)?;
