@@ -1,8 +1,10 @@
-//! What operators meet (flags, keys, problems, metrics, differences between engines) stands in its page.
+//! What operators meet (flags, keys, problems, metrics, differences between engines) stands in its page; the comparison
+//! has its tables; links lead somewhere.
 
 use std::collections::BTreeSet;
+use std::fs;
 
-use super::{none, read, sources};
+use super::{none, read, root, sources};
 
 /// The text between quotes after each of these marks.
 fn quoted_after<'t>(text: &'t str, mark: &'t str) -> impl Iterator<Item = &'t str> {
@@ -88,4 +90,77 @@ fn every_difference_between_engines_is_documented_and_used() {
     let idle = listed.difference(&used).map(|name| format!("{name}: in docs/engines.md, and no test needs it"));
     none("differences between engines", missing.chain(idle).collect());
     assert!(listed.len() > 10);
+}
+
+#[test]
+fn the_comparison_has_what_the_bench_writes() {
+    let source = read("bench/src/compare/page.rs");
+    let mut complaints = Vec::new();
+    for (page, mark) in [("docs/compare.md", "replace(&mut compare, \""), ("README.md", "replace(&mut readme, \"")] {
+        let (text, mut count) = (read(page), 0);
+        for name in quoted_after(&source, mark) {
+            count += 1;
+            let (open, close) = (format!("<!-- peers:{name} -->"), format!("<!-- /peers:{name} -->"));
+            let within = text.split_once(&open).and_then(|(_, rest)| Some(rest.split_once(&close)?.0));
+            if within.is_none_or(|table| !table.contains("| Pointsman |")) {
+                complaints.push(format!("{page}: no table between {open} and {close}"));
+            }
+        }
+        assert!(count > 0, "the bench writes nothing into {page}");
+    }
+    let charts = root().join("docs/charts");
+    for chart in fs::read_dir(charts).expect("charts").map(|entry| entry.expect("readable").path()) {
+        let (name, text) = (chart.file_name().expect("a file").to_string_lossy(), fs::read_to_string(&chart));
+        if !text.is_ok_and(|text| text.starts_with("<svg ") && text.ends_with("</svg>\n")) {
+            complaints.push(format!("docs/charts/{name} is no chart"));
+        }
+        if !read("docs/compare.md").contains(&format!("](charts/{name})")) {
+            complaints.push(format!("docs/compare.md does not show docs/charts/{name}"));
+        }
+    }
+    none("the comparison", complaints);
+}
+
+#[test]
+fn links_lead_to_what_is_there() {
+    let (mut complaints, mut count) = (Vec::new(), 0);
+    for page in pages() {
+        let text = read(&page);
+        let folder = page.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for link in quoted_after_with(&text, "](", ')').filter(|link| !link.contains("://")) {
+            count += 1;
+            let (file, heading) = link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
+            let target = if file.is_empty() { page.clone() } else { format!("{folder}/{file}") };
+            let path = root().join(target.trim_start_matches('/'));
+            let there = path.exists();
+            let named = heading.is_none_or(|heading| {
+                fs::read_to_string(&path).is_ok_and(|text| headings(&text).any(|name| name == heading))
+            });
+            if !there || !named {
+                complaints.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    none("links to nowhere", complaints);
+    assert!(count > 20, "{count} links were found");
+}
+
+/// Every page of the repository's root and of `docs`.
+fn pages() -> Vec<String> {
+    let mut pages = Vec::new();
+    for folder in ["", "docs/", "docs/decisions/"] {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder");
+        let names = entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned());
+        pages.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}{name}")));
+    }
+    pages
+}
+
+/// The names by which links lead to headings: in lower case, words joined by hyphens, without other marks.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    let titles = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    titles.map(|title| {
+        let kept = title.to_lowercase().replace(' ', "-");
+        kept.chars().filter(|char| char.is_alphanumeric() || matches!(char, '-' | '_')).collect()
+    })
 }
