@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::drive::anonymous;
+use crate::drive::{anonymous, resident};
 use crate::options::Options;
-use crate::peers::{self, HOST, Peer, Workplace};
+use crate::peers::{self, HOST, HttpReuse, Peer, Workplace};
 use crate::report::Report;
 
 /// Connections of one kind.
@@ -66,7 +66,7 @@ fn measure_all(options: &Options, report: &mut Report) -> io::Result<()> {
     let ours = || peers::pointsman("Pointsman", &options.pointsman, &keys);
     for kind in &KINDS {
         report.hold(format!("{}: Pointsman", kind.name), each(&ours()?, kind)?, "B", kind.most);
-        report.note(format!("{}: HAProxy", kind.name), each(&peers::haproxy(to, &place)?, kind)?, "B");
+        report.note(format!("{}: HAProxy", kind.name), each(&peers::haproxy(to, &place, HttpReuse::Safe)?, kind)?, "B");
         if kind.name != "WebSocket" {
             report.note(format!("{}: nginx", kind.name), each(&peers::nginx(to, &place)?, kind)?, "B");
         }
@@ -75,9 +75,21 @@ fn measure_all(options: &Options, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-fn at_start(peer: &Peer) -> io::Result<f64> {
+/// Resident memory of a proxy that has come to rest, MB.
+///
+/// # Errors
+/// If it has ended.
+pub(crate) fn at_start(peer: &Peer) -> io::Result<f64> {
     thread::sleep(REST);
-    Ok(crate::drive::resident(peer.id())? as f64 / f64::from(1 << 20))
+    Ok(resident(peer.id())? as f64 / f64::from(1 << 20))
+}
+
+/// Bytes that an idle connection takes.
+///
+/// # Errors
+/// If the proxy does not answer.
+pub(crate) fn idle(peer: &Peer) -> io::Result<f64> {
+    each(peer, &KINDS[0])
 }
 
 /// Bytes that a connection of this kind takes.

@@ -1,11 +1,13 @@
 //! CPU per request through each proxy, in alternating turns, so that disturbances of the machine affect all alike.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::drive::{Load, turn};
 use crate::options::Options;
-use crate::peers::{self, HOST, Peer, Workplace};
+use crate::peers::{self, HAPROXY_ALWAYS, HOST, HttpReuse, Peer, Workplace};
 use crate::report::{Report, median};
 use crate::responder::LARGE;
 
@@ -20,27 +22,40 @@ const fn case(name: &'static str, connections: usize, targets: &'static [(&'stat
     Case { name, load: Load { connections, path: "/", close: false, script: None }, targets }
 }
 
-const KEPT_64: Case = case("64 kept alive", 64, &[("HAProxy", 0.80), ("nginx", 0.95), ("relay", 1.35)]);
-const KEPT_1000: Case = case("1,000 kept alive", 1000, &[("HAProxy", 0.40)]);
-const CLOSED_64: Case =
-    Case { name: "64 open-close", load: Load { connections: 64, path: "/", close: true, script: None }, targets: &[] };
-const LARGE_64: Case = Case {
-    name: "64 of 1 MiB",
-    load: Load { connections: 64, path: "/large", close: false, script: None },
-    targets: &[],
-};
+const CASES: [Case; 4] = [
+    case("64 kept alive", 64, &[("HAProxy", 0.60), ("nginx", 0.85), ("relay", 1.05)]),
+    case("1,000 kept alive", 1000, &[(HAPROXY_ALWAYS, 0.60), ("nginx", 0.65), ("relay", 1.15)]),
+    Case {
+        name: "64 open-close",
+        load: Load { connections: 64, path: "/", close: true, script: None },
+        targets: &[("HAProxy", 0.95), ("relay", 1.10)],
+    },
+    Case {
+        name: "64 of 1 MiB",
+        load: Load { connections: 64, path: "/large", close: false, script: None },
+        targets: &[("relay", 1.05)],
+    },
+];
+/// The most that a request costs with two workers, over one.
+const TWO_WORKERS: f64 = 1.05;
 
 /// Measures every case.
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     let prepared = prepare(options);
-    let (_place, _backend, peers) = match prepared {
+    let (place, backend, peers) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return report.fail("http", &error),
     };
-    for case in [KEPT_64, KEPT_1000, CLOSED_64, LARGE_64] {
-        if let Err(error) = measure_case(&case, &peers, options, report) {
+    for case in &CASES {
+        if let Err(error) = measure_case(case, &peers, options, report) {
             report.fail(case.name, &error);
         }
+    }
+    drop(peers);
+    if options.pointsman.exists()
+        && let Err(error) = measure_workers(backend.address, &place, options, report)
+    {
+        report.fail("two workers", &error);
     }
 }
 
@@ -48,7 +63,12 @@ fn prepare(options: &Options) -> io::Result<(Workplace, Peer, Vec<Peer>)> {
     let place = Workplace::new("http")?;
     let backend = peers::responder()?;
     let to = backend.address;
-    let mut proxies = vec![peers::relay(to)?, peers::nginx(to, &place)?, peers::haproxy(to, &place)?];
+    let mut proxies = vec![
+        peers::relay(to)?,
+        peers::nginx(to, &place)?,
+        peers::haproxy(to, &place, HttpReuse::Safe)?,
+        peers::haproxy(to, &place, HttpReuse::Always)?,
+    ];
     if options.pointsman.exists() {
         let keys = place.path().join("keys");
         peers::write_service(&keys, "bench", HOST, &[to])?;
@@ -58,8 +78,7 @@ fn prepare(options: &Options) -> io::Result<(Workplace, Peer, Vec<Peer>)> {
 }
 
 fn measure_case(case: &Case, peers: &[Peer], options: &Options, report: &mut Report) -> io::Result<()> {
-    // A relay cannot tell requests apart, so the client alone decides when to close.
-    let peers: Vec<_> = peers.iter().filter(|peer| !(case.load.close && peer.name == "relay")).collect();
+    let peers: Vec<_> = peers.iter().collect();
     let rounds = rounds(&peers, &case.load, options.rounds, options.turn)?;
     for (column, peer) in peers.iter().enumerate() {
         let costs = rounds.iter().map(|round| micros(round[column]));
@@ -81,6 +100,22 @@ fn measure_case(case: &Case, peers: &[Peer], options: &Options, report: &mut Rep
             None => report.note(name, ratio, "x"),
         }
     }
+    Ok(())
+}
+
+/// Two workers against one, both on the one core.
+fn measure_workers(to: SocketAddr, place: &Workplace, options: &Options, report: &mut Report) -> io::Result<()> {
+    let keys = |name: &str| -> io::Result<PathBuf> {
+        let keys = place.path().join(name);
+        peers::write_service(&keys, "bench", HOST, &[to])?;
+        Ok(keys)
+    };
+    let one = peers::pointsman("one worker", &options.pointsman, &keys("one")?)?;
+    let two = peers::two_workers("two workers", &options.pointsman, &keys("two")?)?;
+    let load = Load { connections: 64, path: "/", close: false, script: None };
+    let rounds = rounds(&[&one, &two], &load, options.rounds, options.turn)?;
+    let ratios = rounds.iter().map(|round| micros(round[1]) / micros(round[0])).collect();
+    report.hold("64 kept alive: two workers / one", median(ratios), "x", TWO_WORKERS);
     Ok(())
 }
 

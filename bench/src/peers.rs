@@ -15,6 +15,12 @@ const PROXY_CORE: &str = "0";
 pub(crate) const OTHER_CORE: &str = "1";
 /// The host name in requests.
 pub(crate) const HOST: &str = "bench.test";
+/// The name of HAProxy with `http-reuse always`.
+pub(crate) const HAPROXY_ALWAYS: &str = "HAProxy, http-reuse always";
+/// What makes Pointsman run on one thread.
+const ONE_WORKER: &[&str] = &["--workers", "1"];
+/// What makes a Go program run on one thread.
+const ONE_THREAD: &[&str] = &["env", "GOMAXPROCS=1"];
 
 /// A process of the bench, ended by its id on drop.
 pub(crate) struct Peer {
@@ -135,22 +141,53 @@ pub(crate) fn relay(to: SocketAddr) -> io::Result<Peer> {
     Peer::start("relay", address, PROXY_CORE, &[&bench.to_string_lossy(), "relay", &listen, &to])
 }
 
+/// When HAProxy sends a request over a connection to the backend that another client's request opened.
+#[derive(Clone, Copy)]
+pub(crate) enum HttpReuse {
+    /// By default: not for the first request of a client's connection.
+    Safe,
+    /// Always.
+    Always,
+}
+
 /// Debian's HAProxy.
 ///
 /// # Errors
 /// If it does not start.
-pub(crate) fn haproxy(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
+pub(crate) fn haproxy(to: SocketAddr, place: &Workplace, reuse: HttpReuse) -> io::Result<Peer> {
     let address = free_address()?;
-    let text = format!(
-        "global\n  nbthread 1\n  maxconn 8000\n\
-         defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  http-reuse always\n\
-         frontend in\n  bind {address}\n  option forwardfor\n  http-request set-header X-Forwarded-Proto http\n  \
-         acl here hdr(host) -i {HOST}\n  use_backend out if here\n\
-         backend out\n  server a {to}\n"
-    );
-    let file = place.path().join("haproxy.cfg");
+    let (name, reuse) = match reuse {
+        HttpReuse::Safe => ("HAProxy", "safe"),
+        HttpReuse::Always => (HAPROXY_ALWAYS, "always"),
+    };
+    let template = include_str!("../configs/haproxy.cfg").replace("@reuse@", reuse);
+    let file = configure(place, &format!("haproxy-{reuse}.cfg"), &template, address, to)?;
+    let mut peer = haproxy_with(address, &file, &[])?;
+    peer.name = name;
+    Ok(peer)
+}
+
+/// Writes a configuration: a template with its `@names@` filled in.
+fn configure(
+    place: &Workplace,
+    name: &str,
+    template: &str,
+    address: SocketAddr,
+    to: SocketAddr,
+) -> io::Result<PathBuf> {
+    let names = [
+        ("@listen@", address.to_string()),
+        ("@listen_port@", address.port().to_string()),
+        ("@backend@", to.to_string()),
+        ("@backend_port@", to.port().to_string()),
+        ("@host@", HOST.to_owned()),
+        ("@home@", place.path().display().to_string()),
+        ("@etcd@", to.to_string()),
+    ];
+    let text = names.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
+    let file = place.path().join(name);
     fs::write(&file, text)?;
-    haproxy_with(address, &file, &[])
+    Ok(file)
 }
 
 /// Debian's HAProxy with the given configuration, which listens on this address.
@@ -195,21 +232,58 @@ pub(crate) fn etcd(place: &Workplace) -> io::Result<Peer> {
 /// If it does not start.
 pub(crate) fn nginx(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
     let address = free_address()?;
-    let home = place.path().display();
-    let text = format!(
-        "daemon off; master_process off; worker_processes 1; pid {home}/nginx.pid; error_log {home}/error.log;\n\
-         events {{ worker_connections 8192; }}\n\
-         http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; proxy_max_temp_file_size 0;\n\
-         client_body_temp_path {home}/b; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u;\n\
-         scgi_temp_path {home}/s;\n\
-         upstream out {{ server {to}; keepalive 256; keepalive_requests 1000000000; }}\n\
-         server {{ listen {address} backlog=4096; server_name {HOST}; location / {{ proxy_pass http://out;\n\
-         proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;\n\
-         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto http; }} }} }}\n"
-    );
-    let file = place.path().join("nginx.conf");
-    fs::write(&file, text)?;
-    Peer::start("nginx", address, PROXY_CORE, &["nginx", "-p", &home.to_string(), "-c", &file.to_string_lossy()])
+    let file = configure(place, "nginx.conf", include_str!("../configs/nginx.conf"), address, to)?;
+    let home = place.path().to_string_lossy();
+    Peer::start("nginx", address, PROXY_CORE, &["nginx", "-p", &home, "-c", &file.to_string_lossy()])
+}
+
+/// Caddy.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn caddy(program: &Path, to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
+    let address = free_address()?;
+    let file = configure(place, "Caddyfile", include_str!("../configs/Caddyfile"), address, to)?;
+    let command = [&program.to_string_lossy(), "run", "--adapter", "caddyfile", "--config", &file.to_string_lossy()];
+    Peer::start("Caddy", address, PROXY_CORE, &[ONE_THREAD, &command].concat())
+}
+
+/// Envoy.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn envoy(program: &Path, to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
+    let address = free_address()?;
+    let file = configure(place, "envoy.yaml", include_str!("../configs/envoy.yaml"), address, to)?;
+    let (program, file) = (program.to_string_lossy(), file.to_string_lossy());
+    let command = [&*program, "-c", &file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
+    Peer::start("Envoy", address, PROXY_CORE, &command)
+}
+
+/// Traefik with its routes in a file.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn traefik(program: &Path, to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
+    let address = free_address()?;
+    configure(place, "routes.yml", include_str!("../configs/traefik-routes.yml"), address, to)?;
+    let file = configure(place, "traefik.yml", include_str!("../configs/traefik.yml"), address, to)?;
+    traefik_with(program, address, &file)
+}
+
+/// Traefik with its routes in etcd.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn traefik_of(program: &Path, etcd: SocketAddr, place: &Workplace) -> io::Result<Peer> {
+    let address = free_address()?;
+    let file = configure(place, "traefik.yml", include_str!("../configs/traefik-etcd.yml"), address, etcd)?;
+    traefik_with(program, address, &file)
+}
+
+fn traefik_with(program: &Path, address: SocketAddr, file: &Path) -> io::Result<Peer> {
+    let command = [&*program.to_string_lossy(), &format!("--configFile={}", file.display())];
+    Peer::start("Traefik", address, PROXY_CORE, &[ONE_THREAD, &command].concat())
 }
 
 /// Pointsman on a folder of keys, with no prefix.
@@ -221,12 +295,21 @@ pub(crate) fn pointsman(name: &'static str, program: &Path, keys: &Path) -> io::
     pointsman_of(name, program, &keys.with_extension("state"), &store)
 }
 
+/// The same with two workers, both on the one core.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn two_workers(name: &'static str, program: &Path, keys: &Path) -> io::Result<Peer> {
+    let flags = ["--workers", "2", "--store", &keys.to_string_lossy(), "--prefix", "/"];
+    Ok(run(name, program, &keys.with_extension("state"), &flags)?.0)
+}
+
 /// Pointsman on a store that these flags name.
 ///
 /// # Errors
 /// If it does not start.
 pub(crate) fn pointsman_of(name: &'static str, program: &Path, state: &Path, store: &[&str]) -> io::Result<Peer> {
-    Ok(run(name, program, state, store)?.0)
+    Ok(run(name, program, state, &[ONE_WORKER, store].concat())?.0)
 }
 
 /// Pointsman with the HAProxy engine, and the address of its admin pages.
@@ -234,7 +317,7 @@ pub(crate) fn pointsman_of(name: &'static str, program: &Path, state: &Path, sto
 /// # Errors
 /// If it does not start.
 pub(crate) fn driven(program: &Path, state: &Path, store: &[&str]) -> io::Result<(Peer, SocketAddr)> {
-    let flags = [&["--engine", "haproxy", "--haproxy-reload-every", "200ms"], store].concat();
+    let flags = [ONE_WORKER, &["--engine", "haproxy", "--haproxy-reload-every", "200ms"], store].concat();
     let (mut peer, admin) = run("HAProxy driven by Pointsman", program, state, &flags)?;
     peer.drives = true;
     Ok((peer, admin))
@@ -244,7 +327,7 @@ fn run(name: &'static str, program: &Path, state: &Path, flags: &[&str]) -> io::
     let (address, admin) = (free_address()?, free_address()?);
     let (program, state) = (program.to_string_lossy(), state.to_string_lossy());
     let (http, pages) = (address.to_string(), admin.to_string());
-    let command = [&*program, "run", "--workers", "1", "--state", &state, "--http", &http, "--admin", &pages];
+    let command = [&*program, "run", "--state", &state, "--http", &http, "--admin", &pages];
     let peer = Peer::start(name, address, PROXY_CORE, &[&command, flags].concat())?;
     admin::wait_ready(admin)?;
     Ok((peer, admin))

@@ -1,5 +1,6 @@
 //! The lower bound for proxies: a relay on bare epoll that parses nothing. One thread, one upstream connection per
-//! client.
+//! client; when the backend closes, or the client, it closes both. So a client that opens a connection for each request
+//! makes it open one to the backend for each.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

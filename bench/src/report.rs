@@ -18,6 +18,7 @@ struct Figure {
 pub(crate) struct Report {
     figures: Vec<Figure>,
     failures: Vec<String>,
+    skipped: Vec<String>,
 }
 
 impl Report {
@@ -37,6 +38,12 @@ impl Report {
         self.failures.push(format!("{what}: {error}"));
     }
 
+    /// Adds what cannot be measured on this machine, and why. That is no failure.
+    pub(crate) fn skip(&mut self, what: &str, error: &std::io::Error) {
+        eprintln!("skipped: {what}: {error}");
+        self.skipped.push(format!("{what}: {error}"));
+    }
+
     fn add(&mut self, name: String, value: f64, unit: &'static str, target: Option<f64>) {
         let figure = Figure { name, value, unit, target };
         // Printed at once, because a run takes minutes.
@@ -50,6 +57,7 @@ impl Report {
         println!("\n{:<58} {:>12} {:>10}  verdict", "figure", "measured", "at most");
         self.figures.iter().for_each(|figure| println!("{}", figure.line()));
         self.failures.iter().for_each(|failure| println!("not measured: {failure}"));
+        self.skipped.iter().for_each(|skipped| println!("skipped: {skipped}"));
         if let Some(path) = json
             && let Err(error) = std::fs::write(path, self.json())
         {
@@ -65,6 +73,7 @@ impl Report {
             let comma = if place + 1 < self.figures.len() { "," } else { "" };
             let target = figure.target.map_or_else(|| "null".to_owned(), |target| target.to_string());
             let Figure { name, value, unit, .. } = figure;
+            let value = if value.is_finite() { value.to_string() } else { "null".to_owned() };
             let _ = writeln!(
                 text,
                 "  {{\"figure\":\"{name}\",\"value\":{value},\"unit\":\"{unit}\",\"at_most\":{target},\"met\":{}}}{comma}",

@@ -1,4 +1,5 @@
-//! A backend with negligible cost: answers as soon as a request head ends. Requests must have no body.
+//! A backend with negligible cost: answers as soon as a request head ends, and closes if the request says so. Requests
+//! must have no body.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,8 +9,20 @@ use crate::sys::{self, Epoll, Interest};
 
 /// Body bytes of a normal response.
 pub(crate) const SMALL: usize = 12;
+/// Begins a request for its own head: the answer's body is what arrived.
+const HEAD: &[u8] = b"GET /head ";
+/// The field of a request after which the connection closes, as wrk writes it.
+const CLOSE: &[u8] = b"Connection: close\r\n";
 /// Body bytes of a large response, at `/large`.
 pub(crate) const LARGE: usize = 1 << 20;
+
+/// What it answers.
+struct Answers {
+    small: Vec<u8>,
+    large: Vec<u8>,
+    /// As `small`, to a request that closes.
+    last: Vec<u8>,
+}
 
 struct Client {
     stream: TcpStream,
@@ -17,6 +30,8 @@ struct Client {
     matched: usize,
     /// Whether the current request is for the large response.
     large: bool,
+    /// Whether the connection closes once `pending` is written.
+    closing: bool,
     pending: Vec<u8>,
 }
 
@@ -25,8 +40,7 @@ struct Responder {
     /// By descriptor number.
     peers: Vec<Option<Client>>,
     buffer: Vec<u8>,
-    small: Vec<u8>,
-    large: Vec<u8>,
+    answers: Answers,
 }
 
 /// Answers until killed, with bodies that repeat its name.
@@ -35,8 +49,10 @@ pub(crate) fn run(listen: SocketAddr, name: u8) {
     let epoll = Epoll::new().expect("the kernel has epoll");
     epoll.add(&listener, Interest::Read).expect("a listener can be watched");
     let door = usize::try_from(listener.as_raw_fd()).expect("descriptors are not negative");
-    let (small, large) = (answer(SMALL, name), answer(LARGE, name));
-    let mut responder = Responder { epoll, peers: Vec::new(), buffer: vec![0; 64 * 1024], small, large };
+    let answer = |length, field| answer(field, &vec![name; length]);
+    let answers =
+        Answers { small: answer(SMALL, ""), large: answer(LARGE, ""), last: answer(SMALL, "Connection: close\r\n") };
+    let mut responder = Responder { epoll, peers: Vec::new(), buffer: vec![0; 64 * 1024], answers };
     let mut ready = Vec::new();
     loop {
         responder.epoll.wait(&mut ready).expect("waiting on our own epoll");
@@ -46,11 +62,10 @@ pub(crate) fn run(listen: SocketAddr, name: u8) {
     }
 }
 
-fn answer(length: usize, name: u8) -> Vec<u8> {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
-    let mut message = head.into_bytes();
-    message.resize(message.len() + length, name);
-    message
+fn answer(field: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{field}Content-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 impl Responder {
@@ -63,7 +78,7 @@ impl Responder {
             if self.peers.len() <= fd {
                 self.peers.resize_with(fd + 1, || None);
             }
-            self.peers[fd] = Some(Client { stream, matched: 0, large: false, pending: Vec::new() });
+            self.peers[fd] = Some(Client { stream, matched: 0, large: false, closing: false, pending: Vec::new() });
         }
     }
 
@@ -72,7 +87,7 @@ impl Responder {
             return;
         };
         let was_writing = !peer.pending.is_empty();
-        let alive = if was_writing { peer.flush() } else { peer.read(&mut self.buffer, &self.small, &self.large) };
+        let alive = if was_writing { peer.flush() } else { peer.read(&mut self.buffer, &self.answers) };
         let writing = !peer.pending.is_empty();
         if !alive {
             self.peers[fd] = None;
@@ -85,21 +100,31 @@ impl Responder {
 
 impl Client {
     /// Reads once and answers every head that ends in the input; `false` when the connection is over.
-    fn read(&mut self, buffer: &mut [u8], small: &[u8], large: &[u8]) -> bool {
+    fn read(&mut self, buffer: &mut [u8], answers: &Answers) -> bool {
         let count = match self.stream.read(buffer) {
             Ok(0) => return false,
             Ok(count) => count,
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         };
-        if buffer.starts_with(b"GET /large ") {
+        let input = &buffer[..count];
+        if input.starts_with(HEAD) {
+            self.pending = answer("", input);
+            return self.flush();
+        }
+        if input.starts_with(b"GET /large ") {
             self.large = true;
         }
-        for &byte in &buffer[..count] {
+        self.closing |= input.windows(CLOSE.len()).any(|bytes| bytes == CLOSE);
+        for &byte in input {
             self.matched =
                 if byte == b"\r\n\r\n"[self.matched] { self.matched + 1 } else { usize::from(byte == b'\r') };
             if self.matched == 4 {
                 self.matched = 0;
-                self.pending.extend_from_slice(if std::mem::take(&mut self.large) { large } else { small });
+                self.pending.extend_from_slice(match (std::mem::take(&mut self.large), self.closing) {
+                    (true, _) => &answers.large,
+                    (false, true) => &answers.last,
+                    (false, false) => &answers.small,
+                });
             }
         }
         self.flush()
@@ -114,6 +139,6 @@ impl Client {
             Ok(written) => self.pending.drain(..written),
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         };
-        true
+        !(self.closing && self.pending.is_empty())
     }
 }

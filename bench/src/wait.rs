@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
 use crate::options::Options;
-use crate::peers::{self, HOST, Peer, Workplace};
+use crate::peers::{self, HOST, HttpReuse, Peer, Workplace};
 use crate::report::{Report, median};
 use crate::talk::Talk;
 
@@ -29,7 +29,7 @@ fn measure_all(options: &Options, report: &mut Report) -> io::Result<()> {
     peers::write_service(&keys, "bench", HOST, &[to])?;
     let ours = peers::pointsman("Pointsman", &options.pointsman, &keys)?;
     report.hold("head and body written separately: Pointsman", wait(&ours)?, "ms", TARGET);
-    for peer in [peers::nginx(to, &place)?, peers::haproxy(to, &place)?] {
+    for peer in [peers::nginx(to, &place)?, peers::haproxy(to, &place, HttpReuse::Safe)?] {
         report.note(format!("head and body written separately: {}", peer.name), wait(&peer)?, "ms");
     }
     Ok(())

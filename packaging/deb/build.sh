@@ -48,6 +48,8 @@ completes fish "$tree/usr/share/fish/vendor_completions.d/pointsman.fish"
 install -D -m 644 -t "$docs" ./*.md LICENSE
 install -D -m 644 -t "$docs/docs" docs/*.md
 install -D -m 644 -t "$docs/docs/decisions" docs/decisions/*.md
+install -D -m 644 -t "$docs/docs/charts" docs/charts/*.svg
+install -D -m 644 -t "$docs/bench/configs" bench/configs/*
 install -m 644 packaging/deb/copyright "$docs/copyright"
 
 # The C library that the binary needs.

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::confd::Confd;
 use super::cost::wait_reloads;
-use super::store::{Store, instance_key};
 use crate::admin::metric;
 use crate::drive::{Background, Load, Told};
 use crate::options::Options;
 use crate::peers::{self, Peer, Workplace};
 use crate::report::Report;
 use crate::scale;
+use crate::store::{Store, instance_key};
 
 /// Services.
 const SERVICES: usize = 1_000;

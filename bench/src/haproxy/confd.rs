@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::store::host;
 use crate::peers::{self, Peer, Workplace};
+use crate::store::host;
 
 /// The template's data for a service.
 #[derive(Clone, Debug)]

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::confd::Confd;
-use super::store::Store;
 use crate::admin::metric;
 use crate::drive::{Load, resident, turn};
 use crate::http::micros;
@@ -14,6 +13,7 @@ use crate::options::Options;
 use crate::peers::{self, Peer, Workplace};
 use crate::report::{Report, median};
 use crate::scale;
+use crate::store::Store;
 
 /// Services.
 const MANY: usize = 10_000;

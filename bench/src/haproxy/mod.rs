@@ -7,14 +7,12 @@
 //! | `changes` | requests that fail while instances change and while HAProxy is reloaded |
 //! | `control` | the cost of a change before it reaches HAProxy, in this process |
 //! | `confd` | confd's way |
-//! | `store` | stores to write keys to |
 
 mod changes;
 mod confd;
 mod control;
 mod cost;
 mod follow;
-mod store;
 
 use crate::options::Options;
 use crate::report::Report;

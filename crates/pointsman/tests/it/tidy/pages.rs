@@ -1,7 +1,8 @@
-//! What operators meet (flags, keys, problems, metrics, differences between engines) stands in its page, and every link
-//! leads somewhere.
+//! What operators meet (flags, keys, problems, metrics, differences between engines) stands in its page, the comparison has
+//! its tables, and every link leads somewhere.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use super::{none, read, root, sources};
@@ -94,7 +95,7 @@ fn every_difference_between_engines_is_documented_and_used() {
 
 /// The names of the pages in a folder, by their paths below the root.
 fn pages(folder: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(root().join(folder)).expect("the folder");
+    let entries = fs::read_dir(root().join(folder)).expect("the folder");
     let names = entries.map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned());
     let pages = names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}{name}"));
     pages.collect()
@@ -145,4 +146,33 @@ fn the_readme_lists_each_page_once() {
     let (_, list) = readme.split_once("## Read on").expect("a section of that name");
     let links = |page: &String| list.matches(&format!("]({page})")).count();
     none("listed once below Read on", pages("docs/").into_iter().filter(|page| links(page) != 1).collect());
+}
+
+#[test]
+fn the_comparison_has_what_the_bench_writes() {
+    let source = read("bench/src/compare/page.rs");
+    let mut complaints = Vec::new();
+    for (page, mark) in [("docs/compare.md", "replace(&mut compare, \""), ("README.md", "replace(&mut readme, \"")] {
+        let (text, mut count) = (read(page), 0);
+        for name in quoted_after(&source, mark) {
+            count += 1;
+            let (open, close) = (format!("<!-- peers:{name} -->"), format!("<!-- /peers:{name} -->"));
+            let within = text.split_once(&open).and_then(|(_, rest)| Some(rest.split_once(&close)?.0));
+            if within.is_none_or(|table| !table.contains("| Pointsman |")) {
+                complaints.push(format!("{page}: no table between {open} and {close}"));
+            }
+        }
+        assert!(count > 0, "the bench writes nothing into {page}");
+    }
+    let charts = root().join("docs/charts");
+    for chart in fs::read_dir(charts).expect("charts").map(|entry| entry.expect("readable").path()) {
+        let (name, text) = (chart.file_name().expect("a file").to_string_lossy(), fs::read_to_string(&chart));
+        if !text.is_ok_and(|text| text.starts_with("<svg ") && text.ends_with("</svg>\n")) {
+            complaints.push(format!("docs/charts/{name} is no chart"));
+        }
+        if !read("docs/compare.md").contains(&format!("](charts/{name})")) {
+            complaints.push(format!("docs/compare.md does not show docs/charts/{name}"));
+        }
+    }
+    none("the comparison", complaints);
 }

@@ -17,7 +17,7 @@ const PREFIX: &str = "/bench";
 const TRANSACTION: usize = 120;
 
 /// A store of our own.
-pub(super) enum Store {
+pub(crate) enum Store {
     /// Keys are files.
     Folder(PathBuf),
     /// etcd, API 3.
@@ -26,19 +26,19 @@ pub(super) enum Store {
 
 impl Store {
     /// An empty folder.
-    pub(super) fn folder(place: &Workplace, name: &str) -> io::Result<Self> {
+    pub(crate) fn folder(place: &Workplace, name: &str) -> io::Result<Self> {
         let folder = place.path().join(name);
         fs::create_dir_all(&folder)?;
         Ok(Self::Folder(folder))
     }
 
     /// A new etcd.
-    pub(super) fn etcd(place: &Workplace) -> io::Result<Self> {
+    pub(crate) fn etcd(place: &Workplace) -> io::Result<Self> {
         Ok(Self::Etcd(peers::etcd(place)?))
     }
 
     /// The flags that make Pointsman read it.
-    pub(super) fn flags(&self) -> [String; 4] {
+    pub(crate) fn flags(&self) -> [String; 4] {
         let (store, prefix) = match self {
             Self::Folder(folder) => (folder.display().to_string(), "/"),
             Self::Etcd(etcd) => (format!("http://{}", etcd.address), PREFIX),
@@ -47,7 +47,7 @@ impl Store {
     }
 
     /// Writes services with a host and one instance each.
-    pub(super) fn fill(&self, services: usize, instance: SocketAddr) -> io::Result<()> {
+    pub(crate) fn fill(&self, services: usize, instance: SocketAddr) -> io::Result<()> {
         let keys: Vec<_> = (0..services)
             .flat_map(|n| [(format!("services/s{n}/domain"), host(n)), (instance_key(n, 0), instance.to_string())])
             .collect();
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Writes keys.
-    pub(super) fn put(&self, keys: &[(String, String)]) -> io::Result<()> {
+    pub(crate) fn put(&self, keys: &[(String, String)]) -> io::Result<()> {
         match self {
             Self::Folder(folder) => keys.iter().try_for_each(|(key, value)| {
                 // Written to another file and renamed, so that readers never see a partial one.
@@ -64,27 +64,32 @@ impl Store {
                 fs::write(&new, value)?;
                 fs::rename(&new, &file)
             }),
-            Self::Etcd(etcd) => keys.chunks(TRANSACTION).try_for_each(|some| transact(etcd.address, some, "Put")),
+            Self::Etcd(etcd) => put_all(etcd.address, PREFIX, keys),
         }
     }
 
     /// Deletes a key.
-    pub(super) fn delete(&self, key: String) -> io::Result<()> {
+    pub(crate) fn delete(&self, key: String) -> io::Result<()> {
         match self {
             Self::Folder(folder) => fs::remove_file(folder.join(key)),
-            Self::Etcd(etcd) => transact(etcd.address, &[(key, String::new())], "DeleteRange"),
+            Self::Etcd(etcd) => transact(etcd.address, PREFIX, &[(key, String::new())], "DeleteRange"),
         }
     }
 }
 
 /// The key of an instance, by the numbers of its service and of itself.
-pub(super) fn instance_key(service: usize, number: usize) -> String {
+pub(crate) fn instance_key(service: usize, number: usize) -> String {
     format!("services/s{service}/s{service}-{number}")
 }
 
-fn transact(etcd: SocketAddr, keys: &[(String, String)], what: &str) -> io::Result<()> {
+/// Writes keys below a prefix of etcd.
+pub(crate) fn put_all(etcd: SocketAddr, prefix: &str, keys: &[(String, String)]) -> io::Result<()> {
+    keys.chunks(TRANSACTION).try_for_each(|some| transact(etcd, prefix, some, "Put"))
+}
+
+fn transact(etcd: SocketAddr, prefix: &str, keys: &[(String, String)], what: &str) -> io::Result<()> {
     let operation = |(key, value): &(String, String)| {
-        let key = STANDARD.encode(format!("{PREFIX}/{key}"));
+        let key = STANDARD.encode(format!("{prefix}/{key}"));
         let value = match what {
             "Put" => format!(",\"value\":\"{}\"", STANDARD.encode(value)),
             _ => String::new(),
@@ -101,6 +106,6 @@ fn transact(etcd: SocketAddr, keys: &[(String, String)], what: &str) -> io::Resu
 }
 
 /// The host of a service by its number, as in wrk's scripts.
-pub(super) fn host(number: usize) -> String {
+pub(crate) fn host(number: usize) -> String {
     format!("s{number}.test")
 }
