@@ -208,17 +208,17 @@ fn fingerprint(text: &str) -> u64 {
     (hash >> 1).max(1)
 }
 
-/// One change of a key, named in full.
+/// One change of a key, named in full: by itself, or under a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Set this value; the key ends with the lease.
+    /// Set this value; under a lease, the key ends with it.
     Put {
         /// Full key.
         key: String,
         /// Value.
         value: Vec<u8>,
     },
-    /// Delete the key if it belongs to the lease.
+    /// Delete the key; under a lease, only if it belongs to it.
     Delete {
         /// Full key.
         key: String,

@@ -165,6 +165,16 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Whether the value of a key, relative to the prefix, may be a secret: `services/shop/basic_auth_secrets`, `certs/shop`.
+pub fn hides_value(key: &str) -> bool {
+    let mut parts = key.splitn(3, '/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("services" | "tcp-services"), Some(_), key) => key.is_some_and(is_secret),
+        (Some("config"), ..) => false,
+        _ => true,
+    }
+}
+
 /// Whether a key's value may be a secret, even if the key is misspelt.
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
