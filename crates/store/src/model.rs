@@ -1,6 +1,7 @@
 //! The types that every store and its users share: locations, updates, results of edits.
 //! Does nothing: no IO, no waiting.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Listing {
     pub entries: Vec<(Box<str>, Box<[u8]>)>,
     /// Directories relative to the listed key, in stores with real directories.
     pub directories: Vec<Box<str>>,
+    /// Those of the keys that end with a lease: their owner writes and removes them.
+    pub leased: BTreeSet<Box<str>>,
 }
 
 /// A message from a store to the control loop.

@@ -14,7 +14,7 @@ use super::patience::full;
 
 /// The arguments of `apply`, besides those of every edit.
 #[derive(Clone, Debug, Args)]
-pub struct Request {
+pub struct FileChange {
     /// The file; - reads standard input
     file: PathBuf,
     /// Remove the keys below this key that the file does not name; repeatable
@@ -31,7 +31,7 @@ pub struct Request {
 /// The file cannot be read or understood; the store is unreachable, or refuses.
 pub async fn apply(
     settings: &StoreSettings,
-    request: &Request,
+    request: &FileChange,
     manner: Manner,
     out: &mut dyn Write,
     note: &mut dyn Write,

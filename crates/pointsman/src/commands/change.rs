@@ -1,7 +1,7 @@
 //! One change of one or more keys: judged as a balancer would judge it, shown, written and waited for. Reads no argument
 //! and no file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::{Outcome, fleet};
 pub struct Proposal {
     /// Full keys and their new values.
     pub puts: BTreeMap<String, Vec<u8>>,
-    /// Full keys: what is below one of them and not among `puts` is removed.
+    /// Full keys: what is below one of them and not among `puts` is removed, unless it ends with a lease.
     pub prune: Vec<String>,
 }
 
@@ -42,8 +42,13 @@ struct Proposed {
     new: Option<Vec<u8>>,
 }
 
-/// Keys by their full names.
-type Present = BTreeMap<String, Vec<u8>>;
+/// What the store holds, by full keys.
+#[derive(Default)]
+struct Present {
+    values: BTreeMap<String, Vec<u8>>,
+    /// Keys that are their owners' to remove.
+    leased: BTreeSet<String>,
+}
 
 /// Makes a change, unless a balancer of this prefix could not use it. With `out`, prints the difference there and leaves
 /// keys alone that are as they should be; without it, writes every key again.
@@ -57,6 +62,8 @@ pub async fn make(
     out: Option<&mut dyn Write>,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
+    // Which API of etcd it is costs requests to find out: once for all steps.
+    let settings = &within(Store::open(settings)?.settle(settings)).await?;
     let (prefix, store) = (&*settings.prefix, Store::open(settings)?);
     for key in proposal.puts.keys() {
         expect_readers(prefix, key, manner.wait)?;
@@ -99,7 +106,7 @@ pub(super) fn expect_readers(prefix: &str, key: &str, wait: Option<Duration>) ->
 /// Why no balancer could use this key, judged alone.
 pub(super) fn obstacle(prefix: &str, key: &str, value: &str) -> Option<String> {
     let proposal = Proposal { puts: [(key.to_owned(), value.into())].into(), prune: Vec::new() };
-    let review = Review::of(prefix, &Present::new(), &changes(&proposal, &Present::new(), false), &proposal);
+    let review = Review::of(prefix, &Present::default(), &changes(&proposal, &Present::default(), false), &proposal);
     review.errors.first().map(|problem| said(prefix, problem))
 }
 
@@ -111,7 +118,7 @@ async fn present(
     all: bool,
     note: &mut dyn Write,
 ) -> anyhow::Result<Present> {
-    let mut present = Present::new();
+    let mut present = Present::default();
     let mut places = vec![prefix];
     let is_elsewhere = |key: &&String| relative(prefix, key).is_none();
     places.extend(proposal.prune.iter().filter(is_elsewhere).map(String::as_str));
@@ -122,14 +129,16 @@ async fn present(
                 writeln!(note, "warning: judging the change without the other keys: {error:#}")?;
             }
             listing => {
-                let entries = listing?.entries.into_iter();
-                present.extend(entries.map(|(key, value)| (format!("{place}/{key}"), value.into_vec())));
+                let listing = listing?;
+                let full = |key: &str| format!("{place}/{key}");
+                present.leased.extend(listing.leased.iter().map(|key| full(key)));
+                present.values.extend(listing.entries.into_iter().map(|(key, value)| (full(&key), value.into_vec())));
             }
         }
     }
     for key in proposal.puts.keys().filter(|_| all) {
-        if !present.contains_key(key) && (present.is_empty() || is_elsewhere(&key)) {
-            present.extend(within(store.get(key)).await?.map(|value| (key.clone(), value)));
+        if !present.values.contains_key(key) && (present.values.is_empty() || is_elsewhere(&key)) {
+            present.values.extend(within(store.get(key)).await?.map(|value| (key.clone(), value)));
         }
     }
     Ok(present)
@@ -143,14 +152,15 @@ fn is_denied(error: &anyhow::Error) -> bool {
 fn changes(proposal: &Proposal, present: &Present, only_different: bool) -> Vec<Proposed> {
     let put = |(key, new): (&String, &Vec<u8>)| Proposed {
         key: key.clone(),
-        old: present.get(key).cloned(),
+        old: present.values.get(key).cloned(),
         new: Some(new.clone()),
     };
     let mut changes: Vec<_> = proposal.puts.iter().map(put).collect();
     changes.retain(|change| !only_different || change.old != change.new);
     let is_below = |key: &str, place: &String| key.strip_prefix(&**place).is_some_and(|rest| rest.starts_with('/'));
-    let is_pruned = |key: &str| proposal.prune.iter().any(|place| is_below(key, place));
-    let gone = present.iter().filter(|(key, _)| !proposal.puts.contains_key(*key) && is_pruned(key));
+    let is_pruned =
+        |key: &str| !present.leased.contains(key) && proposal.prune.iter().any(|place| is_below(key, place));
+    let gone = present.values.iter().filter(|(key, _)| !proposal.puts.contains_key(*key) && is_pruned(key));
     changes.extend(gone.map(|(key, old)| Proposed { key: key.clone(), old: Some(old.clone()), new: None }));
     changes
 }
@@ -187,7 +197,7 @@ impl Review {
         let limits = Limits { prefix: prefix.into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
         let mut keys = KeySet::default();
         let entry = |(key, value): (&String, &Vec<u8>)| Some((relative(prefix, key)?.into(), (**value).into()));
-        keys.reset(1, present.iter().filter_map(entry));
+        keys.reset(1, present.values.iter().filter_map(entry));
         let before = compile(&keys, None, &limits);
         let change = |change: &Proposed| {
             let key = relative(prefix, &change.key)?.into();
@@ -313,15 +323,19 @@ fn count(changes: &[Proposed]) -> String {
 mod tests {
     use super::*;
 
+    fn present(lines: &str) -> Present {
+        Present { values: keys(lines), leased: BTreeSet::new() }
+    }
+
     fn keys(lines: &str) -> BTreeMap<String, Vec<u8>> {
         let entry = |line: &str| line.split_once(' ').map(|(key, value)| (format!("/p/{key}"), value.into()));
-        lines.split('\n').filter_map(|line| entry(line.trim())).collect()
+        lines.split('\n').filter_map(|line| entry(line)).collect()
     }
 
     /// What is said of these lines, written over others: errors after `!`, warnings after `?`.
     #[track_caller]
-    fn check(present: &str, lines: &str, want: &[&str]) {
-        let (present, proposal) = (keys(present), Proposal { puts: keys(lines), prune: Vec::new() });
+    fn check(held: &str, lines: &str, want: &[&str]) {
+        let (present, proposal) = (present(held), Proposal { puts: keys(lines), prune: Vec::new() });
         let review = Review::of("/p", &present, &changes(&proposal, &present, false), &proposal);
         let errors = review.errors.iter().map(|problem| format!("! {}", said("/p", problem)));
         let all: Vec<_> = errors.chain(review.warnings.iter().map(|warning| format!("? {warning}"))).collect();
@@ -370,7 +384,8 @@ mod tests {
 
     #[test]
     fn rules_come_last_and_go_first() {
-        let present = keys("services/b/domain b.test\nservices/b/1 10.0.0.1");
+        let mut present = present("services/b/domain b.test\nservices/b/1 10.0.0.1\nservices/b/2 10.0.0.2");
+        present.leased.insert("/p/services/b/2".to_owned());
         let puts = keys("services/a/domain a.test\nservices/a/path /x\nservices/a/1 10.0.0.1\ntcp-services/t/port 1");
         let proposal = Proposal { puts, prune: vec!["/p/services".to_owned()] };
         let edits = edits("/p", &changes(&proposal, &present, true));
@@ -389,7 +404,7 @@ mod tests {
     #[test]
     fn differences_hide_secrets() {
         let (present, puts) =
-            (keys("services/a/port 80"), keys("services/a/port 81\ncerts/a pem\nservices/a/x 10.0.0.1"));
+            (present("services/a/port 80"), keys("services/a/port 81\ncerts/a pem\nservices/a/x 10.0.0.1"));
         let changes = changes(&Proposal { puts, prune: Vec::new() }, &present, true);
         let mut out = Vec::new();
         show("/p", &changes, &mut out).unwrap();

@@ -109,7 +109,7 @@ Examples:
     Apply {
         /// The file, and how
         #[command(flatten)]
-        request: apply::Request,
+        request: apply::FileChange,
         /// Write what a balancer could not use, too
         #[arg(long)]
         force: bool,

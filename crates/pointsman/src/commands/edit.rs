@@ -216,20 +216,13 @@ mod tests {
     async fn run(settings: &StoreSettings, line: &str) -> String {
         let (mut out, mut note) = (Vec::new(), Vec::new());
         let words: Vec<&str> = line.split(' ').collect();
-        let (key, flag) = (words.get(1).copied().unwrap_or(""), words.get(2).copied());
+        let key = words.get(1).copied().unwrap_or("");
+        let given: Vec<_> = words[1..].iter().map(|word| (*word).to_owned()).collect();
         let view = View { recursive: line.contains("-r"), values: line.contains("-v") };
         let key = if key.starts_with('-') { "" } else { key };
         let yes = Ok(Outcome::Yes);
         let outcome = match words[0] {
-            "set" => {
-                set(
-                    settings,
-                    &words[1..].iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(),
-                    Manner::default(),
-                    &mut note,
-                )
-                .await
-            }
+            "set" => set(settings, &given, Manner::default(), &mut note).await,
             "get" => get(settings, key, &mut out, &mut note).await,
             "ls" => ls(settings, key, view, &mut out, &mut note).await,
             "rm" => rm(settings, key, view.recursive, None, &mut note).await,

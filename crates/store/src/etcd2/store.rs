@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::event::{
     self, COMPARE_FAILED, DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NODE_EXISTS, NOT_A_FILE,
     Node, Refusal,
@@ -114,13 +116,18 @@ impl Etcd2 {
     pub async fn commit(&self, edits: &[Edit]) -> Result<u64, StoreError> {
         edits.iter().try_for_each(|edit| self.check_visible(edit.key()))?;
         let mut index = 0;
-        for edit in edits {
-            index = match edit {
-                Edit::Put { key, value } => self.put(key, value).await?,
-                Edit::Delete { key } => match self.delete(key, false).await {
-                    Err(StoreError::NoSuchKey { .. }) => index,
-                    other => other?,
-                },
+        for (made, edit) in edits.iter().enumerate() {
+            let done = match edit {
+                Edit::Put { key, value } => self.put(key, value).await,
+                Edit::Delete { key } => self.delete(key, false).await,
+            };
+            index = match done {
+                Err(StoreError::NoSuchKey { .. }) if matches!(edit, Edit::Delete { .. }) => index,
+                Err(error) if made > 0 => {
+                    warn!("{made} of {} changes are made; the next one failed", edits.len());
+                    return Err(error);
+                }
+                done => done?,
             };
         }
         Ok(index)

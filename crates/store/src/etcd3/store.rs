@@ -109,11 +109,15 @@ impl Etcd3 {
     pub async fn list(&self, prefix_full: &str) -> Result<Listing, StoreError> {
         let folder = Folder::new(prefix_full);
         let client = self.client().await?;
-        let (position, entries) = list::list(&client, &folder, self.page, |entries: &mut Vec<_>, kv| {
-            entries.extend(folder.relative_or_say(&kv.key).map(|key| (key, kv.value.into_boxed_slice())));
+        let (position, listing) = list::list(&client, &folder, self.page, |listing: &mut Listing, kv| {
+            let Some(key) = folder.relative_or_say(&kv.key) else { return };
+            if kv.lease != 0 {
+                listing.leased.insert(key.clone());
+            }
+            listing.entries.push((key, kv.value.into_boxed_slice()));
         })
         .await?;
-        Ok(Listing { revision: position.revision, entries, directories: Vec::new() })
+        Ok(Listing { revision: position.revision, ..listing })
     }
 
     /// The value of a full key, if it has one.
