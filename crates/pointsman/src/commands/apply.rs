@@ -126,7 +126,7 @@ mod tests {
         check("services.shop.default = true", "services/shop/default=true");
         check(
             "[services.shop]\n\"timeout/server\" = '5s'\ntimeout.connect = '1s'",
-            "services/shop/timeout/server=5s; services/shop/timeout/connect=1s",
+            "services/shop/timeout/connect=1s; services/shop/timeout/server=5s",
         );
         check("\"services/a/cookie\" = ''", "services/a/cookie=");
         check("[\"services/a\"]\n\"web-1\" = '10.0.0.1 weight=2'", "services/a/web-1=10.0.0.1 weight=2");

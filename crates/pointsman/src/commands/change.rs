@@ -124,8 +124,8 @@ async fn present(
     places.extend(proposal.prune.iter().filter(is_elsewhere).map(String::as_str));
     for place in places {
         match within(store.list(place)).await {
-            // Who may write some keys need not be allowed to read all.
-            Err(error) if place == prefix && proposal.prune.is_empty() && is_denied(&error) => {
+            // Who may write some keys need not be allowed to read all, nor does a file that nobody can read matter to others.
+            Err(error) if place == prefix && proposal.prune.is_empty() && is_closed(&error) => {
                 writeln!(note, "warning: judging the change without the other keys: {error:#}")?;
             }
             listing => {
@@ -144,8 +144,8 @@ async fn present(
     Ok(present)
 }
 
-fn is_denied(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(StoreError::Refused { .. }))
+fn is_closed(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Refused { .. } | StoreError::Files { .. }))
 }
 
 /// The keys that change; without `only_different` every key that is to be written.

@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::fleet::{Store, assert_no};
-use crate::harness::{Api, Backend, Etcd, Finished, get, program_folder, shell, wait};
+use crate::harness::{Api, Backend, Etcd, Finished, Process, Site, get, program_folder, run, shell, wait};
 
 /// Files to apply.
 struct Files(TempDir);
@@ -157,7 +157,7 @@ fn what_a_file_does_not_name_is_pruned_but_for_what_has_an_owner() {
         store.run("set services/other/domain other.test services/shopping/domain shopping.test").ok();
         let mut register = Command::new(program_folder().join("pointsman"));
         register.args(["register", "shop", "--name", "kept", "--address", "10.0.0.9", "--check", "none"]);
-        let _register = crate::harness::Process::start(register.args(&store.flags).args(["--", "sleep", "1000"]));
+        let _register = Process::start(register.args(&store.flags).args(["--", "sleep", "1000"]));
         let is_registered = || store.run("get services/shop/upstreams/kept").code == Some(0);
         wait("the registration", is_registered);
         let file = files.write("shop", "services/shop/domain shop.test\nservices/shop/new 10.0.0.2\n");
@@ -227,4 +227,25 @@ fn etcd_v2_gets_what_brings_traffic_last() {
     let order = ["web", "path", "domain"].map(index);
     assert!(order.is_sorted() && index("balance") < order[1], "{order:?}");
     assert_eq!(store.run("get services/gone/web").code, Some(1));
+}
+
+/// Somebody else's keys may be out of reach: a change is then judged alone.
+#[test]
+fn who_cannot_read_every_key_still_writes_some() {
+    let site = Site::with(&[("services/large/domain", &"x".repeat(2 << 20))]);
+    let store = ["--store", &site.folder().to_string_lossy()].map(str::to_owned);
+    let set = |words: &[&str]| run(&[&["set"], words, &[&*store[0], &*store[1]]].concat());
+    let done = set(&["services/a/domain", "a.test"]);
+    assert!(done.code == Some(0) && done.stderr.contains("judging the change without the other keys"), "{done:?}");
+    assert_no(&set(&["services/a/port", "80x"]), &["is not a port"]);
+}
+
+#[test]
+fn a_folder_takes_all_files_or_none() {
+    let site = Site::with(&[("services/a/domain", "a.test")]);
+    let store = ["--store".to_owned(), site.folder().display().to_string()];
+    let failed = run(&["set", "services/a/web", "10.0.0.1", "services/a", "x", "--force", &store[0], &store[1]]);
+    assert!(failed.code == Some(2) && failed.stderr.contains("is a directory"), "{failed:?}");
+    let left: Vec<_> = std::fs::read_dir(site.folder().join("services/a")).expect("its folder").flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
 }
