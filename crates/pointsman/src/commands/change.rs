@@ -329,7 +329,7 @@ mod tests {
 
     fn keys(lines: &str) -> BTreeMap<String, Vec<u8>> {
         let entry = |line: &str| line.split_once(' ').map(|(key, value)| (format!("/p/{key}"), value.into()));
-        lines.split('\n').filter_map(|line| entry(line)).collect()
+        lines.split('\n').filter_map(entry).collect()
     }
 
     /// What is said of these lines, written over others: errors after `!`, warnings after `?`.
