@@ -12,11 +12,12 @@ use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
+use crate::commands::change::Manner;
 use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
-    Outcome, agent, check, demo, edit, explain, fleet, health, register, render, routes, run, teach,
+    Outcome, agent, apply, check, demo, edit, explain, fleet, health, register, render, routes, run, teach,
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
@@ -117,8 +118,13 @@ async fn dispatch(
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
         }
         Command::Check { json } => return Box::pin(check::check(settings, json, out, note)).await,
-        Command::Set { key, value, wait } => {
-            return Box::pin(edit::set(store, &key, &value, wait.patience(), note)).await;
+        Command::Set { key, value, more, force, wait } => {
+            let (words, wait) = ([vec![key, value], more].concat(), wait.patience());
+            return edit::set(store, &words, Manner { force, wait, ..Manner::default() }, note).await;
+        }
+        Command::Apply { request, force, wait } => {
+            let manner = Manner { force, wait: wait.patience(), ..Manner::default() };
+            return apply::apply(store, &request, manner, out, note).await;
         }
         Command::Get { key } => return edit::get(store, &key, out, note).await,
         Command::Ls { key, recursive, values, secrets } => {

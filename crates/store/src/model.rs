@@ -1,6 +1,7 @@
 //! The types that every store and its users share: locations, updates, results of edits.
 //! Does nothing: no IO, no waiting.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Listing {
     pub entries: Vec<(Box<str>, Box<[u8]>)>,
     /// Directories relative to the listed key, in stores with real directories.
     pub directories: Vec<Box<str>>,
+    /// Those of the keys that end with a lease: their owner writes and removes them.
+    pub leased: BTreeSet<Box<str>>,
 }
 
 /// A message from a store to the control loop.
@@ -208,17 +211,17 @@ fn fingerprint(text: &str) -> u64 {
     (hash >> 1).max(1)
 }
 
-/// One change of a key, named in full.
+/// One change of a key, named in full: by itself, or under a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Set this value; the key ends with the lease.
+    /// Set this value; under a lease, the key ends with it.
     Put {
         /// Full key.
         key: String,
         /// Value.
         value: Vec<u8>,
     },
-    /// Delete the key if it belongs to the lease.
+    /// Delete the key; under a lease, only if it belongs to it.
     Delete {
         /// Full key.
         key: String,

@@ -13,7 +13,9 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::etcd2::{Etcd2, Holding};
 use crate::etcd3::Etcd3;
-use crate::model::{Amended, Api, Condition, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key};
+use crate::model::{
+    Amended, Api, Condition, Edit, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key,
+};
 
 /// How many times `amend` retries when another client writes the value in between.
 const AMENDMENTS: usize = 8;
@@ -158,6 +160,35 @@ impl Store {
             Chosen::Etcd2(store) => store.put(key, value).await,
             Chosen::Etcd3(store) => Box::pin(store.put(key, value)).await,
             Chosen::Directory(store) => store.put(key, value).await,
+        }
+    }
+
+    /// Whether followers would see a key of this name.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`]; any error of the store.
+    pub async fn check_name(&self, key: &str) -> Result<(), StoreError> {
+        check_key(key)?;
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.check_visible(key),
+            Chosen::Etcd3(_) => Ok(()),
+            Chosen::Directory(store) => store.file(key).map(drop),
+        }
+    }
+
+    /// Makes all these edits, each of another key, in this order where the store makes them one by one. etcd v3 makes
+    /// them in one transaction. A folder gets all new values first, and then in one go. etcd v2 makes one after the other:
+    /// after an error, those before it stay. A key to delete may be missing. Returns the store's revision afterwards (0 for
+    /// a directory store).
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`]; any error of the store.
+    pub async fn commit(&self, edits: &[Edit]) -> Result<u64, StoreError> {
+        edits.iter().try_for_each(|edit| check_key(edit.key()))?;
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.commit(edits).await,
+            Chosen::Etcd3(store) => Box::pin(store.commit(edits)).await,
+            Chosen::Directory(store) => store.commit(edits).await.map(|()| 0),
         }
     }
 

@@ -123,6 +123,18 @@ pub fn is_secret(key: &str, value: &str) -> bool {
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
 }
 
+/// When a key, relative to the prefix, is written if keys are written one by one, lowest first: those that bring a service
+/// its traffic come last, hosts and ports after path rules, so that a half-written service takes none.
+pub fn place_in_writing(key: &str) -> u8 {
+    let mut parts = key.splitn(3, '/');
+    match (parts.next(), parts.nth(1)) {
+        (Some("services"), Some("url_reg" | "url_beg" | "virtual_path" | "path")) => 1,
+        (Some("services"), Some("domain" | "virtual_hosts" | "default")) => 2,
+        (Some("tcp-services"), Some("port" | "external_port" | "ports")) => 2,
+        _ => 0,
+    }
+}
+
 /// The meaning of a key below a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {

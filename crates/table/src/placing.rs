@@ -13,6 +13,9 @@ use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 
+/// The advice about a name whose first answer is still awaited.
+pub const LOOKED_UP: &str = "the name is being looked up";
+
 /// The inputs for judging a service's instances, besides its own keys.
 pub(crate) struct World<'a> {
     pub(crate) limits: &'a Limits,
@@ -146,8 +149,8 @@ impl Instances<'_> {
 
     /// An instance whose name is being looked up for the first time: its earlier address stays in use.
     fn admit_unknown(&mut self, written: Written<'_>, instance: Instance) {
-        let advice = "the name is being looked up; until it is known, the instance stays where it was, or is left out";
-        self.refuse(written, ProblemKind::Unresolved, advice.to_owned());
+        let advice = format!("{LOOKED_UP}; until it is known, the instance stays where it was, or is left out");
+        self.refuse(written, ProblemKind::Unresolved, advice);
         let Some(before) = self.served(&instance.name).cloned() else { return };
         let (target, resolved) = (before.target, before.resolved);
         let addresses: Vec<_> = resolved.iter().map(SocketAddr::ip).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use super::register;
+use super::{apply, register};
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
@@ -41,8 +41,8 @@ Every flag --x-y is also the environment variable POINTSMAN_X_Y and the key x-y 
 
 Exit codes:
   0  done, or yes
-  1  no: `check` found problems, no service takes the URL, there is no such key, or not every
-     balancer serves the change in time
+  1  no: `check` found problems, no service takes the URL, there is no such key, a balancer could
+     not use the change, or not every balancer serves it in time
   2  failed: wrong usage or settings, the store is unreachable, an address is taken";
 
 /// The commands.
@@ -81,20 +81,50 @@ Serves and changes nothing.")]
         json: bool,
     },
 
-    /// Set a key
+    /// Set keys; exit 1, with nothing written, if a balancer could not use them
     #[command(after_help = "\
-A KEY without a leading slash is below the prefix. A bad value is written too, with a warning.
+A KEY without a leading slash is below the prefix. Several keys are one change, as with `apply`.
 
 Examples:
   pointsman set services/shop/domain shop.test
   pointsman set services/shop/web-1 '10.0.0.7:8080 weight=2'
-  pointsman set tcp-services/db/port 5432")]
+  pointsman set tcp-services/db/port 5432 tcp-services/db/db-1 10.0.0.21 --wait")]
     Set {
         /// The key, such as services/shop/domain
         key: String,
         /// The value; - reads it from standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
+        /// More keys and values, in turns
+        #[arg(value_name = "KEY VALUE", allow_negative_numbers = true)]
+        more: Vec<String>,
+        /// Write what a balancer could not use, too
+        #[arg(long)]
+        force: bool,
+        /// Whether to wait for all balancers
+        #[command(flatten)]
+        wait: Wait,
+    },
+
+    /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
+    /// not use them
+    #[command(after_help = "\
+FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE. Keys that hold their
+value already are left alone. etcd v3 and a folder take up all keys at once, etcd v2 one after the
+other, rules and ports last.
+
+Examples:
+  pointsman apply shop.toml --dry-run
+  pointsman apply shop.toml --prune services/shop --wait
+      services/shop as in the file, and nothing else below it
+  printf '[services.shop]\\ndomain = \"shop.test\"\\nweb-1 = \"10.0.0.7:8080\"\\n' | pointsman apply -")]
+    Apply {
+        /// The file, and how
+        #[command(flatten)]
+        request: apply::FileChange,
+        /// Write what a balancer could not use, too
+        #[arg(long)]
+        force: bool,
         /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
@@ -460,14 +490,22 @@ mod tests {
             ("pointsman run --http :1 --http :2", r#"(Run, {"http": [":1", ":2"]})"#),
             (
                 "pointsman set --store d services/a/b -1",
-                r#"Set { key: "services/a/b", value: "-1", wait: Wait { wait: None } }, {"store": ["d"]}"#,
+                r#"Set { key: "services/a/b", value: "-1", more: [], force: false, wait: Wait { wait: None } }, {"store": ["d"]}"#,
             ),
             ("pointsman set services/a/b v --store d", r#"{"store": ["d"]}"#),
             ("pointsman ls", r#"Ls { key: "", recursive: false, values: false, secrets: false }"#),
             ("pointsman rm -r a", "recursive: true"),
             ("pointsman rm a --wait", "wait: Some(30s)"),
             ("pointsman set a b --wait=5s", "wait: Some(5s)"),
-            ("pointsman set --wait a b", r#"key: "a", value: "b", wait: Wait { wait: Some(30s) }"#),
+            (
+                "pointsman set --wait a b",
+                r#"key: "a", value: "b", more: [], force: false, wait: Wait { wait: Some(30s) }"#,
+            ),
+            ("pointsman set a 1 b -2 --force", r#"value: "1", more: ["b", "-2"], force: true"#),
+            (
+                "pointsman apply - --prune a --prune b",
+                r#"file: "-", prune: ["a", "b"], dry_run: false }, force: false"#,
+            ),
             ("pointsman set a b --wait=soon", "is not a duration"),
             ("pointsman demo --store d", "unexpected argument '--store'"),
             ("pointsman get --workers 2 a", "unexpected argument '--workers'"),

@@ -1,13 +1,13 @@
-//! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: one access to the store each. Never refuses a key or value for its
-//! meaning: `set` only warns.
+//! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: keys as an operator names them. What a key means is for `change` to judge.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use pointsman_table::{KeySet, Limits, Problem, ProblemKind, compile, is_secret, shown};
+use pointsman_table::{is_secret, shown};
 
+use super::change::{self, Manner, Proposal, expect_readers};
 use super::patience::{full, within};
 use super::{Outcome, fleet};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
@@ -23,30 +23,36 @@ pub struct View {
     pub secrets: bool,
 }
 
-/// Sets a key. For the value `-`, reads standard input to its end, without one final newline. Warns on `note` if a
-/// balancer of this prefix could not use the key. `wait` is the longest wait until every balancer serves the change; if
-/// one does not, the outcome is [`Outcome::No`].
+/// Sets keys to values, given in turns. For the value `-`, reads standard input to its end, without one final newline.
+/// What a balancer of this prefix could not use is refused, [`Outcome::No`]; so is a change that not every balancer serves
+/// in time, if `manner` says to wait.
 ///
 /// # Errors
-/// The store is unreachable, or refuses.
+/// Wrong usage; the store is unreachable, or refuses.
 pub async fn set(
     settings: &StoreSettings,
-    key: &str,
-    value: &str,
-    wait: Option<Duration>,
+    words: &[String],
+    manner: Manner,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let value = match value {
-        "-" => read(&mut io::stdin().lock())?,
-        value => value.as_bytes().to_vec(),
+    let mut proposal = Proposal::default();
+    let (pairs, []) = words.as_chunks::<2>() else {
+        bail!("{} has no value; write KEY VALUE in turns", words.last().map_or("", String::as_str));
     };
-    let key = full(&settings.prefix, key);
-    expect_readers(&settings.prefix, &key, wait)?;
-    let revision = within(Store::open(settings)?.put(&key, &value)).await?;
-    if let Some(problem) = doubt(&settings.prefix, &key, &value) {
-        writeln!(note, "{}", warning(&settings.prefix, &problem))?;
+    if pairs.iter().filter(|[_, value]| value == "-").count() > 1 {
+        bail!("only one value can be read from standard input");
     }
-    served(settings, revision, wait, note).await
+    for [key, value] in pairs {
+        let value = match value.as_str() {
+            "-" => read(&mut io::stdin().lock())?,
+            value => value.as_bytes().to_vec(),
+        };
+        let key = full(&settings.prefix, key);
+        if proposal.puts.insert(key.clone(), value).is_some() {
+            bail!("{key} is there twice");
+        }
+    }
+    Box::pin(change::make(settings, &proposal, manner, None, note)).await
 }
 
 /// Waits, if asked to, until every balancer serves what was just written.
@@ -57,18 +63,9 @@ async fn served(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     match wait {
-        Some(patience) => Box::pin(fleet::served(settings, revision, patience, note)).await,
+        Some(patience) => Box::pin(fleet::served(settings, revision, &[], patience, note)).await,
         None => Ok(Outcome::Yes),
     }
-}
-
-/// Balancers of this prefix do not read a key outside it: there would be nothing to wait for.
-fn expect_readers(prefix: &str, key: &str, wait: Option<Duration>) -> anyhow::Result<()> {
-    let is_read = key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
-    if wait.is_some() && !is_read {
-        bail!("--wait: {key} is not below {prefix}, so its balancers do not read it; nothing was changed");
-    }
-    Ok(())
 }
 
 /// Prints a key's value and a newline.
@@ -125,7 +122,8 @@ pub async fn ls(
     }
 }
 
-/// Removes a key; with `recursive`, a directory and everything below it. `wait` is as in [`set`].
+/// Removes a key; with `recursive`, a directory and everything below it. `wait` is the longest wait until every balancer
+/// serves the change; if one does not, the outcome is [`Outcome::No`].
 ///
 /// # Errors
 /// The store is unreachable, or the key is a directory and `recursive` is not set. No such key is [`Outcome::No`], with
@@ -161,45 +159,6 @@ pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) ->
         writeln!(note, "{key}: nothing to create: etcd v3 has no directories")?;
     }
     Ok(())
-}
-
-/// `warning: services/shop/port was written, but "80x" is a bad value: expected a port between 1 and 65535`.
-fn warning(prefix: &str, problem: &Problem) -> String {
-    let Problem { key, value, kind, advice, .. } = problem;
-    let key = key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/');
-    let what = match value {
-        Some(value) if *kind != ProblemKind::UnknownKey => format!("{value:?}"),
-        // The value is secret, or of no interest.
-        Some(_) | None => "it".to_owned(),
-    };
-    let article = if *kind == ProblemKind::UnknownKey { "an" } else { "a" };
-    format!("warning: {key} was written, but {what} is {article} {kind}: {advice}")
-}
-
-/// The problem of a key that other keys cannot solve.
-fn doubt(prefix: &str, key: &str, value: &[u8]) -> Option<Problem> {
-    let relative = key.strip_prefix(prefix)?.strip_prefix('/')?;
-    let mut alone = KeySet::default();
-    // Instances of a service without a rule are not checked. The key itself comes last.
-    let rule = rule_beside(relative).map(|(rule, value)| (rule.into(), value.as_bytes().into()));
-    alone.reset(1, rule.into_iter().chain([(relative.into(), value.into())]));
-    let limits = Limits { prefix: prefix.into(), ..Limits::default() };
-    let of_this_key = |problem: &Problem| {
-        use ProblemKind::{BadInstance, BadValue, UnknownKey};
-        // A problem of a whole tree is this key's too.
-        let is_of = key.strip_prefix(&*problem.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        is_of && matches!(problem.kind, UnknownKey | BadValue | BadInstance)
-    };
-    compile(&alone, None, &limits).problems.into_iter().find(of_this_key)
-}
-
-fn rule_beside(relative: &str) -> Option<(String, &'static str)> {
-    let mut parts = relative.split('/');
-    match (parts.next()?, parts.next()?) {
-        ("services", service) => Some((format!("services/{service}/domain"), "example.org")),
-        ("tcp-services", service) => Some((format!("tcp-services/{service}/port"), "1")),
-        _ => None,
-    }
 }
 
 fn read(input: &mut dyn Read) -> anyhow::Result<Vec<u8>> {
@@ -267,12 +226,13 @@ mod tests {
     async fn run(settings: &StoreSettings, line: &str) -> String {
         let (mut out, mut note) = (Vec::new(), Vec::new());
         let words: Vec<&str> = line.split(' ').collect();
-        let (key, flag) = (words.get(1).copied().unwrap_or(""), words.get(2).copied());
+        let key = words.get(1).copied().unwrap_or("");
+        let given: Vec<_> = words[1..].iter().map(|word| (*word).to_owned()).collect();
         let view = View { recursive: line.contains("-r"), values: line.contains("-v"), secrets: false };
         let key = if key.starts_with('-') { "" } else { key };
         let yes = Ok(Outcome::Yes);
         let outcome = match words[0] {
-            "set" => set(settings, key, flag.unwrap(), None, &mut note).await,
+            "set" => set(settings, &given, Manner::default(), &mut note).await,
             "get" => get(settings, key, &mut out, &mut note).await,
             "ls" => ls(settings, key, view, &mut out, &mut note).await,
             "rm" => rm(settings, key, view.recursive, None, &mut note).await,
@@ -305,6 +265,9 @@ mod tests {
             ("set services/a/domain a.test", ""),
             ("set services/a/1 10.0.0.1:80", ""),
             ("set /q/x y", ""),
+            ("set services/a/2 10.0.0.2:80 services/a/3", "! services/a/3 has no value; write KEY VALUE in turns"),
+            ("set services/a/2 - services/a/3 -", "! only one value can be read from standard input"),
+            ("set services/a/2 x services/a/2 y", "! /p/services/a/2 is there twice"),
             ("mkdir services/b", ""),
             ("get services/a/domain", "a.test "),
             ("get /p/services/a/domain", "a.test "),
@@ -335,50 +298,6 @@ mod tests {
         ] {
             assert_eq!(run(&settings, line).await, want, "{line}");
         }
-    }
-
-    #[test]
-    fn doubts() {
-        let check = |key: &str, value: &str, want: bool| {
-            let doubt = doubt("/p", key, value.as_bytes());
-            assert_eq!(doubt.is_some(), want, "{key} {value}: {doubt:?}");
-        };
-        check("/p/services/a/domain", "a.test", false);
-        check("/p/services/a/upstreams/1", "10.0.0.1:80", false);
-        check("/p/services/a/port", "80", false);
-        check("/p/services/a/port", "eighty", true);
-        check("/p/services/a/1", "10.0.0.1:99999", true);
-        check("/p/services/a/upstreams/1/x", "y", true);
-        check("/p/services/a/cookie", "", false);
-        check("/p/services/a/domain", "a test", true);
-        check("/p/tcp-services/db/port", "5432", false);
-        check("/p/tcp-services/db/port", "http", true);
-        check("/p/tcp-services/db/1", "10.0.0.1", false);
-        check("/p/config/timeout/connect", "soon", true);
-        check("/p/config/timeout/conect", "5s", true);
-        check("/elsewhere/a", "b", false);
-    }
-
-    #[test]
-    fn warnings() {
-        let check = |key: &str, value: &str, want: &str| {
-            let problem = doubt("/p", key, value.as_bytes()).unwrap();
-            let warning = warning("/p", &problem);
-            assert!(warning.starts_with(want), "{warning}");
-        };
-        check(
-            "/p/services/shop/port",
-            "80x",
-            "warning: services/shop/port was written, but \"80x\" is a bad value: expe",
-        );
-        check(
-            "/p/services/shop/a",
-            "a:99999",
-            "warning: services/shop/a was written, but \"a:99999\" is a bad instance: ",
-        );
-        check("/p/config/x", "1", "warning: config/x was written, but it is an unknown key: ");
-        let secret = Problem { value: None, ..doubt("/p", "/p/services/shop/port", b"x").unwrap() };
-        assert!(warning("/p", &secret).starts_with("warning: services/shop/port was written, but it is a bad value: "));
     }
 
     #[test]

@@ -15,13 +15,15 @@ use crate::control::plural;
 use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
-/// Waits until every balancer serves the change that the store made at this revision (0 if the store has none).
+/// Waits until every balancer serves the change that the store made at this revision (0 if the store has none). One that
+/// reports a problem with one of these full keys does not serve it.
 ///
 /// # Errors
 /// The store is unreachable.
 pub async fn served(
     settings: &StoreSettings,
     revision: u64,
+    keys: &[String],
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
@@ -29,7 +31,7 @@ pub async fn served(
         0 => within(fleet::barrier(settings)).await?,
         revision => Point::Revision(revision),
     };
-    wait_for(settings, &Goal { point, idle: None }, patience, note).await
+    wait_for(settings, &Goal { point, idle: None }, keys, patience, note).await
 }
 
 /// Waits until every balancer serves this revision; without one, everything that the store holds now.
@@ -50,12 +52,13 @@ pub async fn wait(
         Some(revision) => Point::Revision(revision),
         None => within(fleet::barrier(settings)).await?,
     };
-    wait_for(settings, &Goal { point, idle: None }, patience, note).await
+    wait_for(settings, &Goal { point, idle: None }, &[], patience, note).await
 }
 
 async fn wait_for(
     settings: &StoreSettings,
     goal: &Goal,
+    keys: &[String],
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
@@ -63,7 +66,16 @@ async fn wait_for(
     let call = timeout(patience.max(Duration::from_secs(1)), FleetWait::new(settings)).await;
     let mut call = call.with_context(|| format!("the store does not answer within {patience:?}"))??;
     let outcome = call.wait(goal, patience.saturating_sub(start.elapsed())).await;
-    say(&outcome, goal, settings, patience, note)
+    let said = say(&outcome, goal, settings, patience, note)?;
+    let problems = call.problems_with(keys);
+    if said != Outcome::Yes || problems.is_empty() {
+        return Ok(said);
+    }
+    writeln!(note, "but the change is a problem:")?;
+    for (problem, count) in problems {
+        writeln!(note, "  on {}: {}", plural(count, "balancer"), shown(problem))?;
+    }
+    Ok(Outcome::No)
 }
 
 fn say(
@@ -144,7 +156,7 @@ pub async fn drain(
         Amended::At(_) | Amended::Same => within(fleet::barrier(settings)).await?,
     };
     let idle = (drain == Drain::On).then(|| (protocol.to_owned(), service, name));
-    wait_for(settings, &Goal { point, idle }, patience, note).await
+    wait_for(settings, &Goal { point, idle }, &[], patience, note).await
 }
 
 /// An instance's key.

@@ -3,7 +3,9 @@
 
 pub mod agent;
 mod apis;
+pub mod apply;
 mod ask;
+pub mod change;
 pub mod check;
 pub mod cli;
 pub mod demo;

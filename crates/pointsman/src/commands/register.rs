@@ -10,7 +10,7 @@ use pointsman_table::Protocol;
 use tokio::time::sleep;
 
 use super::patience::{full, within};
-use super::{Outcome, fleet};
+use super::{Outcome, change, fleet};
 use crate::register::check::Check;
 use crate::register::child::{self, Child};
 use crate::register::doubt::Doubt;
@@ -89,7 +89,7 @@ impl Request {
             }
         }
         let options = self.options.as_deref().map(|words| format!(" {}", words.trim())).unwrap_or_default();
-        Ok(Registration {
+        let registration = Registration {
             protocol: if self.tcp { Protocol::Tcp } else { Protocol::Http },
             service: self.service.clone(),
             name,
@@ -97,7 +97,12 @@ impl Request {
             check: Check::parse(self.check.as_deref(), &address, self.port).map_err(anyhow::Error::msg)?,
             ttl: self.ttl,
             drain: self.drain,
-        })
+        };
+        let key = full(&settings.prefix, &registration.key());
+        match change::obstacle(&settings.prefix, &key, &registration.value) {
+            Some(why) => bail!("{why}"),
+            None => Ok(registration),
+        }
     }
 }
 
@@ -239,6 +244,11 @@ mod tests {
         );
         check("register a/b --name a", "SERVICE: \"a/b\" is not a name; write one without a slash");
         check("register a --name ..", "--name: \"..\" is not a name; write one without a slash");
+        check(
+            "register a --name x --port 1 --address 10.0.0.1 --options weigth=2",
+            "services/a/upstreams/x: \"10.0.0.1:1 weigth=2\" is a bad instance: unknown option \"weigth=2\"; \
+             expected weight=0..256, maxconn=N, backup, drain or tls",
+        );
         check("register a --check /up", "--check: this needs --port, or a URL with a port");
     }
 

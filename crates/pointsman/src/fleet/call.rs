@@ -1,7 +1,9 @@
 //! Waits until every live balancer has reached the goal, or lists those that have not. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pointsman_table::{LOOKED_UP, shown};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -41,6 +43,16 @@ impl FleetWait {
         Ok(Self { store, balancers: Balancers::default() })
     }
 
+    /// The problems that balancers report with these full keys, and how many report each.
+    pub fn problems_with(&self, keys: &[String]) -> BTreeMap<&str, usize> {
+        let mut problems = BTreeMap::new();
+        let lines = self.balancers.members().flat_map(|member| &member.problem_lines);
+        for line in lines.filter(|line| keys.iter().any(|key| is_about(line, key))) {
+            *problems.entry(&**line).or_default() += 1;
+        }
+        problems
+    }
+
     /// Waits for at most `patience`.
     pub async fn wait(&mut self, goal: &Goal, patience: Duration) -> WaitOutcome {
         let (sender, mut updates) = mpsc::channel(16);
@@ -69,6 +81,12 @@ impl FleetWait {
             () = self.store.follow(sender, condition) => WaitOutcome::Unknown("following the store ended".to_owned()),
         }
     }
+}
+
+/// Whether the line of a problem is about this key. A name that is still being looked up is none yet.
+fn is_about(line: &str, key: &str) -> bool {
+    let rest = line.strip_prefix(&*shown(key).to_string());
+    rest.is_some_and(|rest| rest.starts_with(" = ") || rest.starts_with(": ")) && !line.contains(LOOKED_UP)
 }
 
 /// The result when the time is over.

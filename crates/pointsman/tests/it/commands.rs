@@ -191,7 +191,7 @@ fn settings_come_from_flag_environment_and_file_in_that_order() {
 #[test]
 fn help_teaches() {
     let help = run(&["--help"]).ok();
-    for command in ["run", "demo", "check", "set", "get", "ls", "rm", "mkdir", "routes", "explain"] {
+    for command in ["run", "demo", "check", "set", "apply", "get", "ls", "rm", "mkdir", "routes", "explain"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
     }
     let help = run(&["run", "--help"]).ok();

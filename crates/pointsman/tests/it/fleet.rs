@@ -17,31 +17,31 @@ const ID: &str = "haproxy-1";
 const HOLD: &str = "GET /hold HTTP/1.1\r\nHost: shop.test\r\n\r\n";
 
 /// A store of one kind, and how commands reach it.
-struct Store {
-    flags: Vec<String>,
-    _etcd: Option<Etcd>,
+pub(crate) struct Store {
+    pub(crate) flags: Vec<String>,
+    pub(crate) etcd: Option<Etcd>,
     _site: Option<Site>,
 }
 
 impl Store {
-    fn etcd(api: Api) -> Self {
+    pub(crate) fn etcd(api: Api) -> Self {
         let etcd = Etcd::start();
         let api = if api == Api::V2 { "2" } else { "3" };
-        Self { flags: flags(&["--store", &etcd.url(), "--id", ID, "--etcd-api", api]), _etcd: Some(etcd), _site: None }
+        Self { flags: flags(&["--store", &etcd.url(), "--id", ID, "--etcd-api", api]), etcd: Some(etcd), _site: None }
     }
 
     fn folder() -> Self {
         let site = Site::new();
         let folder = site.folder().display().to_string();
-        Self { flags: flags(&["--store", &folder, "--id", ID]), _etcd: None, _site: Some(site) }
+        Self { flags: flags(&["--store", &folder, "--id", ID]), etcd: None, _site: Some(site) }
     }
 
-    fn each() -> [Self; 3] {
+    pub(crate) fn each() -> [Self; 3] {
         [Self::folder(), Self::etcd(Api::V2), Self::etcd(Api::V3)]
     }
 
     #[track_caller]
-    fn run(&self, line: &str) -> Finished {
+    pub(crate) fn run(&self, line: &str) -> Finished {
         let words = line.split(' ').map(str::to_owned);
         let all: Vec<String> = words.chain(self.flags.iter().cloned()).collect();
         run(&all.iter().map(String::as_str).collect::<Vec<_>>())
@@ -53,7 +53,7 @@ impl Store {
     }
 
     #[track_caller]
-    fn balancer(&self, name: &str) -> Pointsman {
+    pub(crate) fn balancer(&self, name: &str) -> Pointsman {
         let running = self.launch(name).start();
         running.wait_ready();
         running
@@ -61,7 +61,7 @@ impl Store {
 
     /// Waits until so many balancers have told their status.
     #[track_caller]
-    fn wait_members(&self, count: usize) {
+    pub(crate) fn wait_members(&self, count: usize) {
         wait(&format!("{count} balancers"), || self.run("status").stdout.matches("serving").count() == count);
     }
 }
@@ -72,7 +72,7 @@ fn flags(words: &[&str]) -> Vec<String> {
 
 /// That a command says no, and these words.
 #[track_caller]
-fn assert_no(finished: &Finished, words: &[&str]) {
+pub(crate) fn assert_no(finished: &Finished, words: &[&str]) {
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(words.iter().all(|word| finished.stderr.contains(word)), "{words:?} in {finished:?}");
 }
@@ -100,7 +100,8 @@ fn a_change_is_waited_for_in_every_store() {
         let elsewhere = store.run("set /elsewhere/x y --wait");
         assert!(elsewhere.code == Some(2) && elsewhere.stderr.contains("is not below"), "{elsewhere:?}");
         // A problem is told by whoever has it.
-        store.run("set services/shop/port eighty --wait").ok();
+        let forced = store.run("set services/shop/port eighty --force --wait");
+        assert_no(&forced, &["2 balancers are ", "the change is a problem", "on 2 balancers: ", "services/shop/port"]);
         let status = store.run("status").ok();
         assert_eq!(status.matches("services/shop/port").count(), 2, "{status}");
     }

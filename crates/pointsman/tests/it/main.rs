@@ -10,6 +10,7 @@ mod commands;
 mod control;
 mod demo;
 mod drain;
+mod edits;
 mod engines;
 mod engines_random;
 mod faults;

@@ -17,7 +17,7 @@ impl Directory {
             let orphaned = blocking(move || lease::orphaned(&store)).await;
             found.files.retain(|(key, _)| !orphaned.contains(&format!("{prefix}/{key}")));
         }
-        let mut listing = Listing { revision: 0, entries: Vec::new(), directories: found.folders };
+        let mut listing = Listing { directories: found.folders, ..Listing::default() };
         for (key, content) in found.files {
             match content {
                 Content::Value(value) => listing.entries.push((key, value)),
@@ -31,6 +31,10 @@ impl Directory {
         listing.entries.retain(|(key, _)| !key.is_empty());
         listing.entries.sort_unstable();
         listing.directories.sort_unstable();
+        let store = self.clone();
+        let leased = blocking(move || lease::leased(&store)).await;
+        let below = |key: &String| Some(key.strip_prefix(prefix)?.strip_prefix('/')?.into());
+        listing.leased = leased.iter().filter_map(below).collect();
         Ok(listing)
     }
 

@@ -362,11 +362,21 @@ pub(super) fn orphaned(store: &Directory) -> BTreeSet<String> {
     free(store).into_iter().flat_map(|(_, _, record)| record.keys.into_keys()).collect()
 }
 
+/// Full keys of all leases.
+pub(super) fn leased(store: &Directory) -> BTreeSet<String> {
+    let records = paths(store).filter_map(|path| read(&File::open(path).ok()?).ok());
+    records.flat_map(|record| record.keys.into_keys()).collect()
+}
+
+/// The files of all leases.
+fn paths(store: &Directory) -> impl Iterator<Item = PathBuf> {
+    let folder = store.path(&format!("{ASIDE}/leases"));
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
 /// Leases that nobody holds: path, locked file, content. Dropping the files releases the locks.
 fn free(store: &Directory) -> Vec<(PathBuf, File, Holdings)> {
-    let folder = store.path(&format!("{ASIDE}/leases"));
-    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let free = paths.filter_map(|path| {
+    let free = paths(store).filter_map(|path| {
         let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
         let record = (try_lock(&file).ok()? && is_at(&file, &path)).then(|| read(&file).ok())??;
         Some((path, file, record))

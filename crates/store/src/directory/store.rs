@@ -1,5 +1,6 @@
 //! Single files read and edited. What minds the leases of others is in `beside`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::files::{self, Content};
 use crate::error::StoreError;
-use crate::model::{ASIDE, Location, StoreSettings, check_key};
+use crate::model::{ASIDE, Edit, Location, StoreSettings, check_key};
 
 /// The folder for the keys below [`ASIDE`].
 const HIDDEN: &str = ".pointsman";
@@ -89,6 +90,14 @@ impl Directory {
         Ok(0)
     }
 
+    /// Makes these edits in this order, after all new values are written beside their files: what can fail, fails before
+    /// anything changes, and followers see all edits at once, unless the machine stops in between.
+    pub async fn commit(&self, edits: &[Edit]) -> Result<(), StoreError> {
+        let place = |edit: &Edit| self.file(edit.key()).map(|path| (path, edit.clone()));
+        let edits = edits.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        blocking(move || commit(&edits)).await
+    }
+
     /// Deletes a full key, with everything below it if `recursive`.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<(), StoreError> {
         let path = self.file(key)?;
@@ -111,7 +120,7 @@ impl Directory {
     }
 
     /// The path of an editable key: no segment is a name that readers skip.
-    pub(super) fn file(&self, key: &str) -> Result<PathBuf, StoreError> {
+    pub(crate) fn file(&self, key: &str) -> Result<PathBuf, StoreError> {
         check_key(key)?;
         match key.split('/').find(|part| files::is_passing(part)) {
             None => Ok(self.path(key)),
@@ -136,16 +145,56 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Writes a file in an existing folder.
 pub(super) fn replace_in_folder(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let passing = folder.join(format!(".{name}.tmp-{}", std::process::id()));
+    let passing = passing(path);
     let written = write(&passing, content).and_then(|()| fs::rename(&passing, path));
     if written.is_err() {
         // Readers skip the leftover in any case.
         let _ = fs::remove_file(&passing);
         return written;
     }
-    File::open(folder)?.sync_all()
+    File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+/// The file beside this one that holds its next content; readers skip it.
+fn passing(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp-{}", std::process::id()))
+}
+
+fn commit(edits: &[(PathBuf, Edit)]) -> Result<(), StoreError> {
+    let staged = edits.iter().try_for_each(|(path, edit)| stage(path, edit));
+    let done = staged.and_then(|()| edits.iter().try_for_each(|(path, edit)| take_effect(path, edit)));
+    if done.is_err() {
+        edits.iter().for_each(|(path, _)| drop(fs::remove_file(passing(path))));
+        return done;
+    }
+    let folders: BTreeSet<_> =
+        edits.iter().filter_map(|(path, _)| path.parent()).filter(|path| path.is_dir()).collect();
+    let sync = |folder: &Path| File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder));
+    folders.into_iter().try_for_each(sync)
+}
+
+fn stage(path: &Path, edit: &Edit) -> Result<(), StoreError> {
+    match edit {
+        _ if path.is_dir() => Err(is_directory(edit.key())),
+        Edit::Put { value, .. } => {
+            let staged = fs::create_dir_all(path.parent().unwrap_or(path))
+                .and_then(|()| write(&passing(path), &[value, &b"\n"[..]].concat()));
+            staged.map_err(failed(path))
+        }
+        Edit::Delete { .. } => Ok(()),
+    }
+}
+
+fn take_effect(path: &Path, edit: &Edit) -> Result<(), StoreError> {
+    let done = match edit {
+        Edit::Put { .. } => fs::rename(passing(path), path),
+        Edit::Delete { .. } => match fs::remove_file(path) {
+            Err(error) if files::is_missing(&error) => Ok(()),
+            other => other,
+        },
+    };
+    done.map_err(failed(path))
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -202,6 +202,7 @@ enum Field {
     Value,
     Dir,
     Nodes,
+    Ttl,
     #[serde(other)]
     Other,
 }
@@ -212,11 +213,17 @@ impl Part<'_> {
     }
 
     /// Adds a node; fails if it is not where the listing is: the prefix first, then what is below it.
-    fn add<E: serde::de::Error>(&mut self, key: &str, value: Option<Box<str>>, dir: bool) -> Result<(), E> {
+    fn add<E: serde::de::Error>(
+        &mut self,
+        key: &str,
+        value: Option<Box<str>>,
+        (dir, ends): (bool, bool),
+    ) -> Result<(), E> {
         match (place(key, self.prefix), dir) {
             (Relation::Below(key), true) if self.depth > 1 => self.listing.directories.push(key.into()),
             (Relation::Below(key), false) if self.depth > 1 => {
                 let value = value.unwrap_or_default().into_boxed_bytes();
+                self.listing.leased.extend(ends.then(|| key.into()));
                 self.listing.entries.push((key.into(), value));
             }
             (Relation::Above, _) if self.depth == 1 && key.trim_end_matches('/') == self.prefix => {}
@@ -250,7 +257,8 @@ impl<'de> Visitor<'de> for Part<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let (mut key, mut value, mut dir, mut has_node) = (Box::<str>::default(), None, false, false);
+        let (mut key, mut value, mut has_node) = (Box::<str>::default(), None, false);
+        let (mut dir, mut ends) = (false, false);
         while let Some(field) = map.next_key()? {
             match field {
                 Field::Node => {
@@ -261,11 +269,12 @@ impl<'de> Visitor<'de> for Part<'_> {
                 Field::Key => key = map.next_value()?,
                 Field::Value => value = Some(map.next_value()?),
                 Field::Dir => dir = map.next_value()?,
+                Field::Ttl => ends = map.next_value::<Option<i64>>()?.is_some(),
                 Field::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         match self.kind {
-            Kind::Node => self.add(&key, value, dir),
+            Kind::Node => self.add(&key, value, (dir, ends)),
             Kind::Answer if !has_node => Err(serde::de::Error::missing_field("node")),
             Kind::Answer | Kind::Nodes => Ok(()),
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::event::{
     self, COMPARE_FAILED, DIRECTORY_NOT_EMPTY, EVENT_INDEX_CLEARED, Event, KEY_NOT_FOUND, NODE_EXISTS, NOT_A_FILE,
     Node, Refusal,
@@ -9,7 +11,7 @@ use super::event::{
 use super::http::{About, Answer, Bounds, Fault, Http};
 use crate::error::StoreError;
 use crate::members::{Members, first_answer};
-use crate::model::{ASIDE, Amended, Listing, Location, StoreSettings, check_key};
+use crate::model::{ASIDE, Amended, Edit, Listing, Location, StoreSettings, check_key};
 use ::http::{Method, StatusCode};
 
 /// Deadline for the question whether a member has a leader; others are asked meanwhile.
@@ -108,6 +110,27 @@ impl Etcd2 {
     /// Deletes a full key, with everything below it if `recursive`; returns the index of the deletion.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         self.write(Method::DELETE, key, if recursive { "?recursive=true" } else { "" }, None).await
+    }
+
+    /// Makes these edits one after the other, as v2 has no transactions; returns the last one's index.
+    pub async fn commit(&self, edits: &[Edit]) -> Result<u64, StoreError> {
+        edits.iter().try_for_each(|edit| self.check_visible(edit.key()))?;
+        let mut index = 0;
+        for (made, edit) in edits.iter().enumerate() {
+            let done = match edit {
+                Edit::Put { key, value } => self.put(key, value).await,
+                Edit::Delete { key } => self.delete(key, false).await,
+            };
+            index = match done {
+                Err(StoreError::NoSuchKey { .. }) if matches!(edit, Edit::Delete { .. }) => index,
+                Err(error) if made > 0 => {
+                    warn!("{made} of {} changes are made; the next one failed", edits.len());
+                    return Err(error);
+                }
+                done => done?,
+            };
+        }
+        Ok(index)
     }
 
     /// Makes a directory and its parents. Returns its index, or 0 if it already existed.
@@ -238,9 +261,8 @@ impl Etcd2 {
         }
     }
 
-    /// etcd hides names that begin with an underscore from lists and watches above them, so nobody would see such a
-    /// key.
-    pub(super) fn check_visible(&self, key: &str) -> Result<(), StoreError> {
+    /// etcd hides names that begin with an underscore from lists and watches above them, so nobody would see such a key.
+    pub(crate) fn check_visible(&self, key: &str) -> Result<(), StoreError> {
         let below = key.strip_prefix(&self.prefix).filter(|rest| rest.starts_with('/')).unwrap_or(key);
         let is_aside = key.strip_prefix(ASIDE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match below.split('/').find(|part| part.starts_with('_')) {

@@ -13,11 +13,17 @@ use super::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, Put
 use super::transport::Endpoint;
 use crate::error::StoreError;
 use crate::members::{Members, first_answer};
-use crate::model::{Amended, Listing, Location, StoreSettings, check_key};
+use crate::model::{Amended, Edit, Listing, Location, StoreSettings, check_key};
 use crate::tls;
 
 /// Keys per page.
 const PAGE: u32 = 1000;
+/// The operations that etcd takes in one list by default (`--max-txn-ops`). What a list has is taken off what a transaction
+/// in it may have, so lists of half as many hold the most.
+const MOST_OPERATIONS: usize = 128;
+const SHARE: usize = MOST_OPERATIONS / 2;
+/// Most edits of one transaction.
+const MOST_EDITS: usize = SHARE * SHARE;
 
 /// An etcd cluster with its v3 API.
 pub struct Etcd3 {
@@ -103,11 +109,15 @@ impl Etcd3 {
     pub async fn list(&self, prefix_full: &str) -> Result<Listing, StoreError> {
         let folder = Folder::new(prefix_full);
         let client = self.client().await?;
-        let (position, entries) = list::list(&client, &folder, self.page, |entries: &mut Vec<_>, kv| {
-            entries.extend(folder.relative_or_say(&kv.key).map(|key| (key, kv.value.into_boxed_slice())));
+        let (position, listing) = list::list(&client, &folder, self.page, |listing: &mut Listing, kv| {
+            let Some(key) = folder.relative_or_say(&kv.key) else { return };
+            if kv.lease != 0 {
+                listing.leased.insert(key.clone());
+            }
+            listing.entries.push((key, kv.value.into_boxed_slice()));
         })
         .await?;
-        Ok(Listing { revision: position.revision, entries, directories: Vec::new() })
+        Ok(Listing { revision: position.revision, ..listing })
     }
 
     /// The value of a full key, if it has one.
@@ -150,6 +160,24 @@ impl Etcd3 {
             }
         }
         last.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })
+    }
+
+    /// Makes all these edits in one transaction; returns the revision that shows them.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`] if there are more than etcd takes at once; any error of the store.
+    pub async fn commit(&self, edits: &[Edit]) -> Result<u64, StoreError> {
+        if let Some(edit) = edits.get(MOST_EDITS) {
+            let why = format!("is one of {} changes; etcd makes at most {MOST_EDITS} in one transaction", edits.len());
+            return Err(StoreError::BadKey { key: edit.key().to_owned(), why });
+        }
+        let all: Vec<_> = edits.iter().map(operation).collect();
+        let txn = |success| TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
+        let nested = |part: &[Operation]| Operation { txn: Some(Box::new(txn(part.to_vec()))), ..Operation::default() };
+        let operations = if all.len() <= MOST_OPERATIONS { all } else { all.chunks(SHARE).map(nested).collect() };
+        let client = self.client().await?;
+        let reply = client.call(txn(operations)).await?;
+        Ok(Position::read(&client, reply.header)?.revision)
     }
 
     /// Replaces a value with the result of `change`; the key keeps its lease. If the key changes meanwhile, does
@@ -221,4 +249,17 @@ fn http2_tls(settings: &StoreSettings) -> Result<Arc<rustls::ClientConfig>, Stor
     let mut config = tls::client_config(settings)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn operation(edit: &Edit) -> Operation {
+    match edit {
+        Edit::Put { key, value } => {
+            let put = PutRequest { key: raw(key), value: value.clone(), ..PutRequest::default() };
+            Operation { put: Some(put), ..Operation::default() }
+        }
+        Edit::Delete { key } => {
+            let delete = DeleteRangeRequest { key: raw(key), range_end: Vec::new() };
+            Operation { delete: Some(delete), ..Operation::default() }
+        }
+    }
 }

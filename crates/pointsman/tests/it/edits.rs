@@ -1,0 +1,251 @@
+//! `set` of several keys and `apply`, in every store: what is refused, what is written, in which order, at once or not at
+//! all.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::fleet::{Store, assert_no};
+use crate::harness::{Api, Backend, Etcd, Finished, Process, Site, get, program_folder, run, shell, wait};
+
+/// Files to apply.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).expect("our own folder");
+        path
+    }
+}
+
+#[track_caller]
+fn apply(store: &Store, file: &Path, flags: &str) -> Finished {
+    store.run(&format!("apply {}{}{flags}", file.display(), if flags.is_empty() { "" } else { " " }))
+}
+
+/// That a command has succeeded, printed this, and ended its notes with that.
+#[track_caller]
+fn assert_done(finished: &Finished, printed: &str, note: &str) {
+    assert_eq!((finished.code, &*finished.stdout), (Some(0), printed), "{finished:?}");
+    assert!(finished.stderr.contains(note), "{note} in {finished:?}");
+}
+
+#[test]
+fn a_value_that_no_balancer_could_use_is_refused() {
+    for store in Store::each() {
+        store.run("set services/shop/domain shop.test").ok();
+        let refused = store.run("set services/shop/port 80x");
+        assert_no(
+            &refused,
+            &["services/shop/port: \"80x\" is not a port between 1 and 65535", "nothing was written", "--force"],
+        );
+        assert_no(&store.run("set services/shop/web 10.0.0.1 services/shop/port 80x"), &["nothing was written"]);
+        for key in ["port", "web"] {
+            assert_no(&store.run(&format!("get services/shop/{key}")), &["there is no such key"]);
+        }
+        assert_no(&store.run("set services/shop/dmoain x.test"), &["unknown key", "did you mean domain?"]);
+        let forced = store.run("set services/shop/port 80x --force");
+        assert_done(&forced, "", "warning: services/shop/port was written, but \"80x\" is not a port");
+        assert_eq!(store.run("get services/shop/port").ok(), "80x\n");
+        // A bad key beside it hinders nobody, and it can always be removed.
+        assert_done(&store.run("set services/shop/web 10.0.0.1"), "", "");
+        store.run("rm services/shop/port").ok();
+        store.run("set tcp-services/a/port 5432 tcp-services/a/one 10.0.0.1").ok();
+        assert_no(&store.run("set tcp-services/b/port 5432"), &["tcp-services/b/port: port taken: "]);
+        assert_done(&store.run("set service/shop/web 10.0.0.1"), "", "did you mean services/?");
+        let odd = store.run("set services/shop/a 10.0.0.1 services/shop/b");
+        assert!(odd.code == Some(2) && odd.stderr.contains("services/shop/b has no value"), "{odd:?}");
+    }
+}
+
+#[test]
+fn a_service_is_written_key_by_key_in_any_order() {
+    for store in Store::each() {
+        for key in
+            ["services/a/web 10.0.0.1:80", "services/a/port 80", "services/a/path /x", "services/a/domain a.test"]
+        {
+            assert_done(&store.run(&format!("set {key}")), "", "");
+        }
+        for key in ["tcp-services/t/one 10.0.0.1", "tcp-services/t/balance first", "tcp-services/t/port 5432"] {
+            let set = store.run(&format!("set {key}"));
+            assert_eq!((set.code, &*set.stderr), (Some(0), ""), "{key}");
+        }
+    }
+}
+
+/// Link-local instances are a problem that only the balancer's own settings decide, so `set` warns of it.
+#[test]
+fn a_wait_fails_if_the_change_became_a_problem() {
+    for store in Store::each() {
+        let _one = store.balancer("one");
+        store.wait_members(1);
+        store.run("set services/shop/domain shop.test services/shop/web 10.0.0.1:80 --wait").ok();
+        let denied = store.run("set services/shop/other 169.254.1.1:80 --wait");
+        let line = "services/shop/other = \"169.254.1.1:80\": denied: ";
+        assert_no(
+            &denied,
+            &["warning: services/shop/other: denied", "the change is a problem", "on 1 balancer: ", line],
+        );
+        // Somebody else's problem is none of this change.
+        store.run("set services/shop/third 10.0.0.3:80 --wait").ok();
+        store.run("rm services/shop/other --wait").ok();
+    }
+}
+
+#[test]
+fn a_file_is_applied_once() {
+    for store in Store::each() {
+        let (one, web, files) = (store.balancer("one"), Backend::naming("web"), Files::new());
+        store.wait_members(1);
+        let text = format!(
+            "[services.shop]\ndomain = \"shop.test\"\nport = 80\nupstreams.web = \"{}\"\n\"timeout/server\" = \"5s\"\n\
+             basic_auth_secrets = \"\"\nkeep_virtual_path = true\n",
+            web.instance()
+        );
+        let file = files.write("shop.toml", &text);
+        let dry = apply(&store, &file, "--dry-run");
+        assert_done(&dry, &format!("{}\n", added(&web)), "dry run, nothing was written: keys: 6 added");
+        assert_eq!(store.run("ls").ok(), "");
+        assert_done(&apply(&store, &file, "--wait"), &format!("{}\n", added(&web)), "keys: 6 added");
+        assert_eq!(get(one.http, "shop.test", "/").expect("it serves").header("x-backend"), Some("web"));
+        assert_done(&apply(&store, &file, "--wait"), "", "nothing to change: the store holds these keys already");
+        let changed = files.write("changed.toml", &text.replace("= 80\n", "= 81\n").replace("true", "false"));
+        let differences = "~ services/shop/keep_virtual_path = true -> false\n~ services/shop/port = 80 -> 81\n";
+        assert_done(&apply(&store, &changed, ""), differences, "keys: 2 changed");
+        let bad = files.write("bad", "# lines\nservices/shop/port 82\nservices/shop/priority high\n");
+        assert_no(&apply(&store, &bad, ""), &["\"high\" is not an integer", "nothing was written"]);
+        assert_no(&apply(&store, &bad, "--dry-run"), &["\"high\" is not an integer"]);
+        assert_eq!(store.run("get services/shop/port").ok(), "81\n");
+        assert_done(
+            &apply(&store, &bad, "--force"),
+            "~ services/shop/port = 81 -> 82\n+ services/shop/priority = high\n",
+            "warning: services/shop/priority was written, but \"high\" is not an integer",
+        );
+        let broken = apply(&store, &files.write("broken.toml", "[services.shop\n"), "");
+        assert!(broken.code == Some(2) && broken.stderr.contains("broken.toml"), "{broken:?}");
+        assert_eq!(apply(&store, Path::new("/nowhere"), "").code, Some(2));
+        assert_done(&piped(&store, "services/shop/port 83"), "~ services/shop/port = 82 -> 83\n", "keys: 1 changed");
+    }
+}
+
+fn added(web: &Backend) -> String {
+    format!(
+        "+ services/shop/basic_auth_secrets = (hidden)\n+ services/shop/domain = shop.test\n\
+         + services/shop/keep_virtual_path = true\n+ services/shop/port = 80\n+ services/shop/timeout/server = 5s\n\
+         + services/shop/upstreams/web = {}",
+        web.instance()
+    )
+}
+
+fn piped(store: &Store, line: &str) -> Finished {
+    let program = program_folder().join("pointsman");
+    shell(&format!("echo '{line}' | {} apply - {}", program.display(), store.flags.join(" ")))
+}
+
+#[test]
+fn what_a_file_does_not_name_is_pruned_but_for_what_has_an_owner() {
+    for store in Store::each() {
+        let files = Files::new();
+        store.run("set services/shop/domain shop.test services/shop/old 10.0.0.1 services/shop/port 80").ok();
+        store.run("set services/other/domain other.test services/shopping/domain shopping.test").ok();
+        let mut register = Command::new(program_folder().join("pointsman"));
+        register.args(["register", "shop", "--name", "kept", "--address", "10.0.0.9", "--check", "none"]);
+        let _register = Process::start(register.args(&store.flags).args(["--", "sleep", "1000"]));
+        let is_registered = || store.run("get services/shop/upstreams/kept").code == Some(0);
+        wait("the registration", is_registered);
+        let file = files.write("shop", "services/shop/domain shop.test\nservices/shop/new 10.0.0.2\n");
+        let all = "+ services/shop/new = 10.0.0.2\n- services/shop/old = 10.0.0.1\n- services/shop/port = 80\n";
+        assert_done(&apply(&store, &file, "--prune services/shop --dry-run"), all, "1 added, 2 removed");
+        assert_done(&apply(&store, &file, "--prune services/shop/"), all, "keys: 1 added, 2 removed");
+        assert_done(&apply(&store, &file, "--prune services/shop"), "", "nothing to change");
+        assert!(is_registered());
+        for (key, value) in [("other", "other.test\n"), ("shopping", "shopping.test\n")] {
+            assert_eq!(store.run(&format!("get services/{key}/domain")).ok(), value);
+        }
+        assert_eq!(store.run("get services/shop/port").code, Some(1));
+        assert_eq!(apply(&store, &file, "--prune /").code, Some(2));
+        let both = "- services/other/domain = other.test\n- services/shopping/domain = shopping.test\n";
+        assert_done(&apply(&store, &file, "--prune services/other --prune services/shopping"), both, "2 removed");
+    }
+}
+
+/// The revisions at which these keys were last written.
+fn revisions(etcd: &Etcd, keys: &[&str]) -> Vec<u64> {
+    let revision = |key: &&str| {
+        let said = etcd.etcdctl3(&["get", &format!("/haproxy-haproxy-1/{key}"), "-w", "json"]);
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        said["kvs"][0]["mod_revision"].as_u64().expect("it is there")
+    };
+    keys.iter().map(revision).collect()
+}
+
+#[test]
+fn etcd_v3_takes_a_file_in_one_transaction() {
+    let (store, files) = (Store::etcd(Api::V3), Files::new());
+    let lines = |count: usize| {
+        (0..count).fold(String::new(), |mut text, number| {
+            let _ = writeln!(text, "services/s{number}/domain s{number}.test");
+            text
+        })
+    };
+    let etcd = store.etcd.as_ref().expect("a store in etcd");
+    for count in [2, 128, 129, 4096] {
+        apply(&store, &files.write("many", &lines(count)), "").ok();
+        let of = revisions(etcd, &["services/s0/domain", &format!("services/s{}/domain", count - 1)]);
+        assert_eq!(of[0], of[1], "{count} keys");
+        store.run("rm -r services").ok();
+    }
+    let refused = apply(&store, &files.write("more", &lines(5200)), "");
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("at most 4096 in one transaction"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(store.run("ls").ok(), "");
+}
+
+#[test]
+fn etcd_v2_gets_what_brings_traffic_last() {
+    let (store, files) = (Store::etcd(Api::V2), Files::new());
+    store.run("set services/gone/domain gone.test services/gone/web 10.0.0.1").ok();
+    let file = files
+        .write("shop.toml", "[services.shop]\ndomain = 's.test'\npath = '/x'\nweb = '10.0.0.1'\nbalance = 'first'\n");
+    apply(&store, &file, "--prune services").ok();
+    let etcd = store.etcd.as_ref().expect("a store in etcd");
+    let index = |key: &str| {
+        let said = etcd.etcdctl2(&["-o", "extended", "get", &format!("/haproxy-haproxy-1/services/shop/{key}")]);
+        let index = said.lines().find_map(|line| line.strip_prefix("Modified-Index: ")).expect("its index");
+        index.trim().parse::<u64>().expect("a number")
+    };
+    let order = ["web", "path", "domain"].map(index);
+    assert!(order.is_sorted() && index("balance") < order[1], "{order:?}");
+    assert_eq!(store.run("get services/gone/web").code, Some(1));
+}
+
+/// Somebody else's keys may be out of reach: a change is then judged alone.
+#[test]
+fn who_cannot_read_every_key_still_writes_some() {
+    let site = Site::with(&[("services/large/domain", &"x".repeat(2 << 20))]);
+    let store = ["--store", &site.folder().to_string_lossy()].map(str::to_owned);
+    let set = |words: &[&str]| run(&[&["set"], words, &[&*store[0], &*store[1]]].concat());
+    let done = set(&["services/a/domain", "a.test"]);
+    assert!(done.code == Some(0) && done.stderr.contains("judging the change without the other keys"), "{done:?}");
+    assert_no(&set(&["services/a/port", "80x"]), &["is not a port"]);
+}
+
+#[test]
+fn a_folder_takes_all_files_or_none() {
+    let site = Site::with(&[("services/a/domain", "a.test")]);
+    let store = ["--store".to_owned(), site.folder().display().to_string()];
+    let failed = run(&["set", "services/a/web", "10.0.0.1", "services/a", "x", "--force", &store[0], &store[1]]);
+    assert!(failed.code == Some(2) && failed.stderr.contains("is a directory"), "{failed:?}");
+    let left: Vec<_> = std::fs::read_dir(site.folder().join("services/a")).expect("its folder").flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
