@@ -9,7 +9,7 @@ use anyhow::bail;
 use pointsman_store::lease::Edit;
 use pointsman_store::{Store, StoreError, StoreSettings};
 use pointsman_table::{
-    Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, distance, is_secret, place_in_writing, shown,
+    Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, is_secret, place_in_writing, shown,
 };
 
 use super::patience::within;
@@ -216,7 +216,7 @@ impl Review {
                 problem.service.as_ref().is_some_and(|(protocol, name)| served((*protocol, name.as_str())));
             match problem.kind {
                 ProblemKind::UnknownKey | ProblemKind::BadValue | ProblemKind::BadInstance
-                    if is_new || review.named.contains(&problem.key) =>
+                    if is_new || review.names(&problem) =>
                 {
                     review.errors.push(problem);
                 }
@@ -229,13 +229,19 @@ impl Review {
                 _ => {}
             }
         }
-        review.warnings.extend(proposal.puts.keys().filter_map(|key| stray(prefix, key)));
         review
+    }
+
+    /// Whether the problem is about a key that is written, or about the tree that it is in.
+    fn names(&self, problem: &Problem) -> bool {
+        let is_of =
+            |key: &str| key.strip_prefix(&*problem.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.named.iter().any(|key| is_of(key))
     }
 
     fn warn(&self, prefix: &str, dry_run: bool, note: &mut dyn Write) -> anyhow::Result<()> {
         for problem in &self.errors {
-            match self.named.contains(&problem.key) && !dry_run {
+            match self.names(problem) && !dry_run {
                 true => {
                     let key = shown_key(prefix, &problem.key);
                     writeln!(note, "warning: {} was written, but {}", shown(key), mistake(problem))?;
@@ -246,15 +252,6 @@ impl Review {
         self.warnings.iter().try_for_each(|warning| writeln!(note, "warning: {warning}"))?;
         Ok(())
     }
-}
-
-/// A key that no balancer reads, as its first part is almost the name of a tree.
-fn stray(prefix: &str, key: &str) -> Option<String> {
-    let key = relative(prefix, key)?;
-    let (tree, _) = key.split_once('/')?;
-    let trees = ["services", "tcp-services", "config", "certs"];
-    let meant = trees.iter().find(|known| (1..3).contains(&distance(tree, known)))?;
-    (!trees.contains(&tree)).then(|| format!("{}: no balancer reads it; did you mean {meant}/?", shown(key)))
 }
 
 /// `services/shop/port: "80x" is not a port between 1 and 65535`.
