@@ -347,6 +347,8 @@ mod tests {
         check("", "services/a/upstreams/1/x y", &["! services/a/upstreams/1/x: it is an unknown key: "]);
         check("", "services/a/domain a test", &["! services/a/domain: \"a test\" is not a host name "]);
         check("", "config/timeout/conect 5s", &["! config/timeout/conect: it is an unknown key: "]);
+        check("", "service/a/domain a.test", &["! service: it is an unknown key: "]);
+        check("service/a/domain a.test", "service/a/port 80", &["! service: it is an unknown key: "]);
         check("", "services/a/cookie a;b", &["! services/a/cookie: \"a;b\" is a bad value: "]);
         check("", "services/a/basic_auth_secrets x", &["! services/a/basic_auth_secrets: the value is a bad value: "]);
         // A value that is bad already is no better a second time; other keys of that service may be written.
@@ -376,7 +378,6 @@ mod tests {
         let served = "services/a/domain a.test\nservices/a/1 10.0.0.1:80";
         check(served, "services/b/domain a.test", &["? services/b/domain: shadowed: service a has the same rule"]);
         check(served, "services/a/domain ", &["? services/a: no rule: "]);
-        check("", "service/a/domain a.test", &["? service/a/domain: no balancer reads it; did you mean services/?"]);
     }
 
     #[test]

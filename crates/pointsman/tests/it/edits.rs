@@ -59,7 +59,7 @@ fn a_value_that_no_balancer_could_use_is_refused() {
         store.run("rm services/shop/port").ok();
         store.run("set tcp-services/a/port 5432 tcp-services/a/one 10.0.0.1").ok();
         assert_no(&store.run("set tcp-services/b/port 5432"), &["tcp-services/b/port: port taken: "]);
-        assert_done(&store.run("set service/shop/web 10.0.0.1"), "", "did you mean services/?");
+        assert_no(&store.run("set service/shop/web 10.0.0.1"), &["unknown key", "did you mean services?"]);
         let odd = store.run("set services/shop/a 10.0.0.1 services/shop/b");
         assert!(odd.code == Some(2) && odd.stderr.contains("services/shop/b has no value"), "{odd:?}");
     }

@@ -50,8 +50,8 @@ fn a_tree_that_nobody_reads_is_named_once() {
     assert!(named("/servcies"));
     ["servcies", "skydns", "notes"].into_iter().for_each(|key| site.remove(key));
     wait("no problem to be left", || running.admin_page("/api/problems") == "[]");
-    let warned = on(&site, &["set", "servcies/x/domain", "x.test"]);
-    assert!(warned.code == Some(0) && warned.stderr.contains("did you mean services?"), "{warned:?}");
+    let refused = on(&site, &["set", "servcies/x/domain", "x.test"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("did you mean services?"), "{refused:?}");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_reader_that_leaves_changes_no_exit_code() {
         (&["ls", "-r", "--values"], &place, 0),
         (&["get", "services/a/domain"], &place, 0),
         (&["get", "services/a/nothing"], &place, 1),
-        (&["set", "services/a/port", "eighty"], &place, 0),
+        (&["set", "services/a/port", "eighty"], &place, 1),
         (&["status"], &["--store", "/nonexistent/keys"], 1),
         (&["health"], &["--admin", &admin], 0),
         (&["health"], &["--admin", &nobody], 2),
