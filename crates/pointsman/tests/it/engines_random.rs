@@ -226,7 +226,8 @@ fn every_engine_does_the_same() {
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut stage = Stage::new();
     let (start, mut cases) = (Instant::now(), 0);
-    while start.elapsed() < span(25, 900) {
+    // A few cases on a busy machine, too.
+    while start.elapsed() < span(25, 900) || cases < 5 {
         let mut tree = turns().new_tree(&mut runner).expect("nothing is filtered");
         cases += 1;
         if let Err(what) = stage.play(&tree.current()) {
@@ -234,7 +235,6 @@ fn every_engine_does_the_same() {
             panic!("POINTSMAN_TEST_SEED={seed}, case {cases}: {what}\nafter {turns:#?}");
         }
     }
-    assert!(cases >= 5, "only {cases} cases");
 }
 
 /// The smallest case that still fails, within the time limit.

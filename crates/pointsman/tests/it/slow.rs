@@ -84,9 +84,9 @@ fn a_reader_that_stops_costs_bounded_memory() {
     let grown = running.process.resident().saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes for 8 readers that stand still");
     load.finish().assert_clean(200);
+    let whole = pattern(0, 50_000_000);
     for mut reader in readers.drain(..2) {
-        let body = reader.response("GET").expect("the whole body").body;
-        assert!(body == pattern(0, 50_000_000), "another body");
+        assert!(reader.response("GET").expect("the whole body").body == whole, "another body");
     }
 }
 
@@ -113,9 +113,10 @@ fn big_bodies_both_ways_arrive_whole() {
     let backend = Backend::naming("one");
     let (_site, running) = serving(&backend.instance(), &[]);
     let size = 30_000_000;
-    let mut connection = running.connect();
     let mut upload = format!("POST /count HTTP/1.1\r\nHost: a.test\r\nContent-Length: {size}\r\n\r\n").into_bytes();
     upload.extend(pattern(0, size));
+    // Its time for a head has begun when it is connected.
+    let mut connection = running.connect();
     connection.send(upload).expect("taken");
     assert_eq!(connection.response("POST").expect("answered").text(), format!("{size} true\n"));
     for target in [format!("/bytes/{size}"), format!("/chunks/{size}")] {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::backend::{pattern, pattern_byte};
+use super::backend::pattern;
 use super::client::{Connection, get, websocket};
 use super::engine::engine;
 
@@ -163,7 +163,7 @@ impl Load {
 }
 
 fn check_bytes(response: super::Response, count: usize) -> io::Result<()> {
-    let intact = response.body.len() == count && response.body.iter().copied().eq((0..count).map(pattern_byte));
+    let intact = response.body == pattern(0, count);
     if response.status == 200 && intact {
         return Ok(());
     }
