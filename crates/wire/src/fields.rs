@@ -77,7 +77,15 @@ fn classify_extension(name: &str) -> Field {
 
 #[inline]
 fn pick(name: &str, known: &[(&str, Field)]) -> Field {
-    known.iter().find(|(of, _)| name.eq_ignore_ascii_case(of)).map_or(Field::Other, |&(_, field)| field)
+    known.iter().find(|(of, _)| is_named(name, of)).map_or(Field::Other, |&(_, field)| field)
+}
+
+/// Whether a name is this one, in any case. Without a branch a byte: among the bytes of a token (RFC 9110 §5.6.2) only an
+/// upper-case letter becomes a lower-case letter, and none becomes a hyphen, when bit 5 is set.
+#[inline]
+fn is_named(name: &str, known: &str) -> bool {
+    let differing = |all: u8, (byte, known): (u8, u8)| all | ((byte | 0x20) ^ known);
+    name.len() == known.len() && name.bytes().zip(known.bytes()).fold(0, differing) == 0
 }
 
 #[inline]

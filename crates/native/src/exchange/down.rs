@@ -138,7 +138,8 @@ impl Down<'_> {
         let pace = Pace::new(deadline, progress.moved(), plan.live.service.timeouts.server);
         let wait = LongWait::new(deadline);
         let (client, mut watch) = (sink.socket(), Watch::default());
-        let read = poll_fn(|context| match pin!(source.fill_at(&pace, &cx.worker.buffers)).poll(context) {
+        let mut fill = pin!(source.fill_at(&pace, &cx.worker.buffers));
+        let read = poll_fn(|context| match fill.as_mut().poll(context) {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
             Poll::Pending if !wait.is_long() => Poll::Pending,
             Poll::Pending => progress.guard.poll_left(client, &mut watch, context).map(Err),

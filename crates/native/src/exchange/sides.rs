@@ -6,9 +6,8 @@
 //!                     <── Sink <── Source ──                     down
 //! ```
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
 
 use pointsman_wire::{BadBody, BodyReader, BodyWriter, Trailers};
@@ -89,9 +88,9 @@ impl Source<'_> {
 
     /// Reads once. Meanwhile the other side is looked at: it may still be reading what it was sent.
     pub(crate) async fn fill_at(&mut self, pace: &Pace<'_>, buffers: &Buffers) -> io::Result<usize> {
+        let (Self::Http1 { from, input, .. }, mut waited) = (self, false);
         poll_fn(|context| {
-            let filled = pin!(self.fill(buffers)).poll(context);
-            let Self::Http1 { from, .. } = self;
+            let filled = input.poll_fill(from, buffers, &mut waited, context);
             if filled.is_pending() {
                 pace.look(from);
             }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::io::AsyncReadExt as _;
 
@@ -167,23 +167,30 @@ impl Input {
 
     /// Reads once. 0 bytes is the end of the stream. Memory is taken when there is something to read.
     pub(crate) async fn fill(&mut self, from: &mut ReadHalf<'_>, pool: &Buffers) -> io::Result<usize> {
-        poll_fn(|context| {
-            let readable = from.poll_readable(context)?;
-            let read = match readable {
-                Poll::Ready(()) => {
-                    self.make_room(pool);
-                    pin!(from.read_buf(&mut self.bytes)).poll(context)
-                }
-                Poll::Pending => Poll::Pending,
-            };
-            match read {
-                Poll::Ready(_) if self.bytes.len() == self.bytes.capacity() => self.size = self.size.next(),
-                Poll::Ready(_) => {}
-                Poll::Pending => self.release(pool),
-            }
-            read
-        })
-        .await
+        let mut waited = false;
+        poll_fn(|context| self.poll_fill(from, pool, &mut waited, context)).await
+    }
+
+    /// As [`Input::fill`]. `waited`: it was polled before, so there is probably something to read by now.
+    pub(crate) fn poll_fill(
+        &mut self,
+        from: &mut ReadHalf<'_>,
+        pool: &Buffers,
+        waited: &mut bool,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if !std::mem::replace(waited, true) && from.poll_readable(context)?.is_pending() {
+            self.release(pool);
+            return Poll::Pending;
+        }
+        self.make_room(pool);
+        let read = pin!(from.read_buf(&mut self.bytes)).poll(context);
+        match read {
+            Poll::Ready(_) if self.bytes.len() == self.bytes.capacity() => self.size = self.size.next(),
+            Poll::Ready(_) => {}
+            Poll::Pending => self.release(pool),
+        }
+        read
     }
 
     fn make_room(&mut self, pool: &Buffers) {
