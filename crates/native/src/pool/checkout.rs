@@ -192,7 +192,7 @@ pub(crate) async fn checkout(
     Box::pin(search(home, live, want, tried, deadline, held)).await
 }
 
-/// Goes from instance to instance until one takes the connection. `held`: the first of them.
+/// Goes from instance to instance until one takes the connection. `held`: the first of them, without a pooled connection.
 async fn search(
     home: &Home,
     live: &Rc<ServiceLive>,
@@ -205,9 +205,9 @@ async fn search(
     let mut refused = None;
     while tried.count() < TRIES {
         let hold = match held.take() {
-            Some(hold) => hold,
+            Some(first) => Err(first),
             None => match hold(home, live, want, *tried, deadline).await? {
-                Some(hold) => hold,
+                Some(hold) => pooled(home, hold, want.reuse, deadline.now()),
                 None => break,
             },
         };
@@ -215,7 +215,11 @@ async fn search(
             redispatched(refused);
         }
         tried.returning = true;
-        match with_connection(home, hold, want.reuse, deadline).await {
+        let hold = match hold {
+            Ok(checkout) => return Ok(checkout),
+            Err(hold) => hold,
+        };
+        match new_connection(home, hold, deadline).await {
             Ok(checkout) => return Ok(checkout),
             Err((fault, instance)) if fault.facts().repeat == Repeat::Elsewhere => {
                 tried.add(instance.id);
@@ -233,17 +237,8 @@ fn redispatched(from: Rc<InstanceLive>) {
     from.counters().retries.add(1);
 }
 
-/// A pooled or new connection to an instance that is held; else the fault and the instance.
-async fn with_connection(
-    home: &Home,
-    hold: Hold,
-    reuse: Reuse,
-    deadline: &Deadline,
-) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
-    let hold = match pooled(home, hold, reuse, deadline.now()) {
-        Ok(checkout) => return Ok(checkout),
-        Err(hold) => hold,
-    };
+/// A new connection to an instance that is held; else the fault and the instance.
+async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
     make_place(home, &hold, deadline).await;
     let connected = match connect(&hold.live, hold.index, deadline).await {
         // Idle connections hold descriptors that this request needs more.
