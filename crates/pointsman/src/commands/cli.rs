@@ -93,12 +93,11 @@ Examples:
         /// The key, such as services/shop/domain
         key: String,
         /// The value; - reads it from standard input
-        #[arg(allow_hyphen_values = true)]
         value: String,
         /// More keys and values, in turns
-        #[arg(value_name = "KEY VALUE", allow_negative_numbers = true)]
+        #[arg(value_name = "KEY VALUE")]
         more: Vec<String>,
-        /// Write what a balancer could not use, too
+        /// Write the change even if a balancer could not use it
         #[arg(long)]
         force: bool,
         /// Whether to wait for all balancers
@@ -109,7 +108,7 @@ Examples:
     /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
     /// not use them
     #[command(after_help = "\
-FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE. Keys that hold their
+FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE or KEY = VALUE. Keys that hold their
 value already are left alone. etcd v3 and a folder take up all keys at once, etcd v2 one after the
 other, rules and ports last.
 
@@ -122,7 +121,7 @@ Examples:
         /// The file, and how
         #[command(flatten)]
         request: apply::FileChange,
-        /// Write what a balancer could not use, too
+        /// Write the change even if a balancer could not use it
         #[arg(long)]
         force: bool,
         /// Whether to wait for all balancers
@@ -455,10 +454,42 @@ fn default(command: &str, flag: &'static Flag) -> &'static str {
 /// # Errors
 /// Wrong usage, or a request for help or the version: the error prints the text.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, CommandLine), clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let command = command();
+    let arguments = set_values_apart(&command, arguments.into_iter().collect());
+    let matches = command.try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let given = matches.subcommand().map(|(name, matches)| given(name, matches)).unwrap_or_default();
     Ok((cli.command, given))
+}
+
+/// The arguments of `set` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as a
+/// private key does, and no message repeats it. A key begins with none, so a word there is a flag, perhaps misspelt.
+fn set_values_apart(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
+    let (Some("set"), Some(set)) = (arguments.get(1).and_then(|word| word.to_str()), command.find_subcommand("set"))
+    else {
+        return arguments;
+    };
+    let (mut flags, mut words, mut only_words) = (arguments[..2].to_vec(), Vec::new(), false);
+    let mut rest = arguments[2..].iter().cloned();
+    while let Some(word) = rest.next() {
+        let text = word.to_str().filter(|_| !only_words).unwrap_or_default();
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let name = name.strip_prefix("--").unwrap_or_default();
+        let flag = set.get_arguments().find(|flag| flag.get_long().is_some_and(|long| long == name));
+        match flag {
+            Some(flag) => {
+                let has_more = value.is_none() && flag.get_action().takes_values() && !flag.is_require_equals_set();
+                flags.push(word);
+                flags.extend(if has_more { rest.next() } else { None });
+            }
+            None if text == "--" => only_words = true,
+            None if matches!(text, "-h" | "--help") => flags.push(word),
+            None if words.len() % 2 == 0 && text.starts_with("--") && !text.starts_with("---") => flags.push(word),
+            None => words.push(word),
+        }
+    }
+    let dashes = (!words.is_empty()).then(|| "--".into());
+    flags.into_iter().chain(dashes).chain(words).collect()
 }
 
 fn given(command: &str, matches: &ArgMatches) -> CommandLine {
@@ -502,6 +533,15 @@ mod tests {
                 r#"key: "a", value: "b", more: [], force: false, wait: Wait { wait: Some(30s) }"#,
             ),
             ("pointsman set a 1 b -2 --force", r#"value: "1", more: ["b", "-2"], force: true"#),
+            ("pointsman set a 1 b -----BEGIN --force", r#"value: "1", more: ["b", "-----BEGIN"], force: true"#),
+            (
+                "pointsman set a -x --store d --wait",
+                r#"value: "-x", more: [], force: false, wait: Wait { wait: Some(30s) }"#,
+            ),
+            ("pointsman set a 1 b -- --force", r#"more: ["b", "--force"], force: false"#),
+            ("pointsman set a b --forec", "unexpected argument '--forec'"),
+            ("pointsman set --help", "Write the change even if"),
+            ("pointsman set a", "<VALUE>"),
             (
                 "pointsman apply - --prune a --prune b",
                 r#"file: "-", prune: ["a", "b"], dry_run: false }, force: false"#,

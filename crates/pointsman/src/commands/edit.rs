@@ -7,10 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use pointsman_table::{is_secret, shown};
 
-use super::change::{self, Manner, Proposal, expect_readers};
+use super::change::{self, Manner, Proposal, expect_readers, shown_key};
 use super::patience::{full, within};
 use super::{Outcome, fleet};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
+
+/// What `ls` shows of a secret value.
+pub(super) const HIDDEN: &str = "(secret; --secrets shows it)";
 
 /// The options of `ls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +40,16 @@ pub async fn set(
 ) -> anyhow::Result<Outcome> {
     let mut proposal = Proposal::default();
     let (pairs, []) = words.as_chunks::<2>() else {
-        bail!("{} has no value; write KEY VALUE in turns", words.last().map_or("", String::as_str));
+        bail!("the last key has no value; write KEY VALUE in turns");
     };
     if pairs.iter().filter(|[_, value]| value == "-").count() > 1 {
         bail!("only one value can be read from standard input");
     }
-    for [key, value] in pairs {
+    for (number, [key, value]) in (1..).zip(pairs) {
+        // Not shown: if a value was forgotten, this is perhaps a private key.
+        if key.starts_with('-') || key.contains(char::is_control) {
+            bail!("key {number} is not a key; write KEY VALUE in turns");
+        }
         let value = match value.as_str() {
             "-" => read(&mut io::stdin().lock())?,
             value => value.as_bytes().to_vec(),
@@ -211,9 +218,8 @@ fn line(out: &mut dyn Write, key: &str, prefix: &str, value: Option<&[u8]>, view
     let Some(value) = value.filter(|_| view.values).map(String::from_utf8_lossy) else {
         return Ok(writeln!(out, "{}", shown(key))?);
     };
-    let relative = key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/');
-    let hidden = !view.secrets && is_secret(relative, &value);
-    let value = if hidden { "(secret; --secrets shows it)" } else { &value };
+    let hidden = !view.secrets && is_secret(shown_key(prefix, key), &value);
+    let value = if hidden { HIDDEN } else { &value };
     Ok(writeln!(out, "{} = {}", shown(key), shown(value))?)
 }
 
@@ -265,7 +271,8 @@ mod tests {
             ("set services/a/domain a.test", ""),
             ("set services/a/1 10.0.0.1:80", ""),
             ("set /q/x y", ""),
-            ("set services/a/2 10.0.0.2:80 services/a/3", "! services/a/3 has no value; write KEY VALUE in turns"),
+            ("set services/a/2 10.0.0.2:80 services/a/3", "! the last key has no value; write KEY VALUE in turns"),
+            ("set services/a/2 10.0.0.2 ---BEGIN x", "! key 2 is not a key; write KEY VALUE in turns"),
             ("set services/a/2 - services/a/3 -", "! only one value can be read from standard input"),
             ("set services/a/2 x services/a/2 y", "! /p/services/a/2 is there twice"),
             ("mkdir services/b", ""),
