@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use super::{apply, register};
+use super::{apply, edit, register};
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
@@ -455,41 +455,11 @@ fn default(command: &str, flag: &'static Flag) -> &'static str {
 /// Wrong usage, or a request for help or the version: the error prints the text.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, CommandLine), clap::Error> {
     let command = command();
-    let arguments = set_values_apart(&command, arguments.into_iter().collect());
+    let arguments = edit::values_apart(&command, arguments.into_iter().collect());
     let matches = command.try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let given = matches.subcommand().map(|(name, matches)| given(name, matches)).unwrap_or_default();
     Ok((cli.command, given))
-}
-
-/// The arguments of `set` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as a
-/// private key does, and no message repeats it. A key begins with none, so a word there is a flag, perhaps misspelt.
-fn set_values_apart(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
-    let (Some("set"), Some(set)) = (arguments.get(1).and_then(|word| word.to_str()), command.find_subcommand("set"))
-    else {
-        return arguments;
-    };
-    let (mut flags, mut words, mut only_words) = (arguments[..2].to_vec(), Vec::new(), false);
-    let mut rest = arguments[2..].iter().cloned();
-    while let Some(word) = rest.next() {
-        let text = word.to_str().filter(|_| !only_words).unwrap_or_default();
-        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-        let name = name.strip_prefix("--").unwrap_or_default();
-        let flag = set.get_arguments().find(|flag| flag.get_long().is_some_and(|long| long == name));
-        match flag {
-            Some(flag) => {
-                let has_more = value.is_none() && flag.get_action().takes_values() && !flag.is_require_equals_set();
-                flags.push(word);
-                flags.extend(if has_more { rest.next() } else { None });
-            }
-            None if text == "--" => only_words = true,
-            None if matches!(text, "-h" | "--help") => flags.push(word),
-            None if words.len() % 2 == 0 && text.starts_with("--") && !text.starts_with("---") => flags.push(word),
-            None => words.push(word),
-        }
-    }
-    let dashes = (!words.is_empty()).then(|| "--".into());
-    flags.into_iter().chain(dashes).chain(words).collect()
 }
 
 fn given(command: &str, matches: &ArgMatches) -> CommandLine {

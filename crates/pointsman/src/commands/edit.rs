@@ -1,6 +1,7 @@
 //! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: keys as an operator names them. What a key means is for `change` to judge.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
@@ -24,6 +25,36 @@ pub struct View {
     pub values: bool,
     /// Show secret values too.
     pub secrets: bool,
+}
+
+/// The arguments of `set` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as a
+/// private key does, and no message repeats it. A key begins with none, so a word there is a flag, perhaps misspelt.
+pub(super) fn values_apart(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
+    let (Some("set"), Some(set)) = (arguments.get(1).and_then(|word| word.to_str()), command.find_subcommand("set"))
+    else {
+        return arguments;
+    };
+    let (mut flags, mut words, mut only_words) = (arguments[..2].to_vec(), Vec::new(), false);
+    let mut rest = arguments[2..].iter().cloned();
+    while let Some(word) = rest.next() {
+        let text = word.to_str().filter(|_| !only_words).unwrap_or_default();
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let name = name.strip_prefix("--").unwrap_or_default();
+        let flag = set.get_arguments().find(|flag| flag.get_long().is_some_and(|long| long == name));
+        match flag {
+            Some(flag) => {
+                let has_more = value.is_none() && flag.get_action().takes_values() && !flag.is_require_equals_set();
+                flags.push(word);
+                flags.extend(if has_more { rest.next() } else { None });
+            }
+            None if text == "--" => only_words = true,
+            None if matches!(text, "-h" | "--help") => flags.push(word),
+            None if words.len() % 2 == 0 && text.starts_with("--") && !text.starts_with("---") => flags.push(word),
+            None => words.push(word),
+        }
+    }
+    let dashes = (!words.is_empty()).then(|| "--".into());
+    flags.into_iter().chain(dashes).chain(words).collect()
 }
 
 /// Sets keys to values, given in turns. For the value `-`, reads standard input to its end, without one final newline.

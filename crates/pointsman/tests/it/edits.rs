@@ -64,7 +64,7 @@ fn a_value_that_no_balancer_could_use_is_refused() {
         let key = "-----BEGIN-PRIVATE-KEY-----";
         let secret = store.run(&format!("set services/shop/domain shop.test {key} x"));
         assert!(secret.code == Some(2) && !secret.stderr.contains(key), "{secret:?}");
-        let secret = store.run(&format!("set services/shop/domain shop.test services/shop/auth {key}x"));
+        let secret = store.run(&format!("set services/shop/domain shop.test services/shop/auth {key}:99999"));
         assert!(secret.code == Some(1) && !secret.stderr.contains(key), "{secret:?}");
         let odd = store.run("set services/shop/a 10.0.0.1 services/shop/b");
         assert!(odd.code == Some(2) && odd.stderr.contains("the last key has no value"), "{odd:?}");
