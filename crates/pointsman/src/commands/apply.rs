@@ -54,7 +54,7 @@ pub async fn apply(
         let place = full(&settings.prefix, place);
         // So must a script before the pipe that fails and prints nothing.
         if !manner.force && !proposal.puts.keys().any(|key| change::is_below(key, &place)) {
-            bail!("--prune {place}: {name} has no key below it, so all would be removed; --force does so");
+            bail!("--prune {place}: the file has no key below it, so all would be removed; --force does so");
         }
         proposal.prune.push(place);
     }
