@@ -253,6 +253,17 @@ mod tests {
     }
 
     #[test]
+    fn no_message_of_haproxy_quotes_a_secret() {
+        let secret = table(&[("a/domain", "a.test"), ("a/custom_settings", "stats auth ann:x\nfoo hunter2")]);
+        let mut refusals = Refusals::default();
+        let blames: Vec<_> =
+            blame(&secret).into_iter().map(|it| Blame { words: "but found 'hunter2'".into(), ..it }).collect();
+        refusals.blame(&secret, &Served::nothing(), &blames);
+        let problems: Vec<_> = refusals.problems().map(|problem| problem.to_string()).collect();
+        assert!(problems.len() == 1 && !problems[0].contains("hunter2"), "{problems:?}");
+    }
+
+    #[test]
     fn nothing_serves_of_what_was_never_accepted() {
         let bad = table(&[("a/domain", "a.test"), ("a/custom_settings", "optoin httplog")]);
         let mut refusals = Refusals::default();

@@ -176,6 +176,18 @@ impl Store {
         }
     }
 
+    /// Whether the store could take these edits at once, as far as that is known without writing. A warning if it depends on
+    /// the server's settings.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`]; any error of the store.
+    pub async fn check_commit(&self, edits: &[Edit]) -> Result<Option<String>, StoreError> {
+        match self.resolve().await? {
+            Chosen::Etcd3(_) => Etcd3::check_commit(edits),
+            Chosen::Etcd2(_) | Chosen::Directory(_) => Ok(None),
+        }
+    }
+
     /// Makes all these edits, each of another key, in this order where the store makes them one by one. etcd v3 makes
     /// them in one transaction. A folder gets all new values first, and then in one go. etcd v2 makes one after the other:
     /// after an error, those before it stay. A key to delete may be missing. Returns the store's revision afterwards (0 for

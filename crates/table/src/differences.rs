@@ -155,7 +155,6 @@ impl Display for TableDiff<'_> {
 
 /// A key that is no instance: `domain = a.test`, `domain a.test -> b.test`, `domain removed`.
 fn setting(key: &str, before: Option<&[u8]>, after: Option<&[u8]>, is_hidden: bool) -> Option<String> {
-    let is_hidden = is_hidden || key == "custom_settings";
     let text = |value: &[u8]| if is_hidden { None } else { shown_value(key, value) };
     Some(match (set(key, before), set(key, after)) {
         (None, None) => return None,

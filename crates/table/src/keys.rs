@@ -106,8 +106,8 @@ const TREES: [&str; 4] = ["services", "tcp-services", "config", "certs"];
 
 /// Words in the names of keys whose values are secret.
 const SECRET_NAMES: [&str; 3] = ["secret", "auth", "passw"];
-/// What only secret values hold, whatever their key: private keys, and passwords in HAProxy's own lines.
-const SECRET_VALUES: [&str; 4] = ["PRIVATE KEY-----", "stats auth", "password", "dynamic-cookie-key"];
+/// What only secret values hold, in any case and whatever their key: private keys, and passwords in HAProxy's own lines.
+const SECRET_VALUES: [&str; 5] = ["private key-----", "stats auth", "password", "dynamic-cookie-key", "authorization"];
 
 /// Whether a value is not to be shown. `key` is relative to the prefix, or to a service; it may be misspelt.
 pub fn is_secret(key: &str, value: &str) -> bool {
@@ -117,7 +117,7 @@ pub fn is_secret(key: &str, value: &str) -> bool {
         ["services" | "tcp-services", _, rest @ ..] => rest.join("/"),
         _ => key.to_owned(),
     };
-    let name = name.to_ascii_lowercase();
+    let (name, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
     SECRET_NAMES.iter().any(|word| name.contains(word))
         || resembling(Tree::Http, &name) == Some("basic_auth_secrets")
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
@@ -293,6 +293,9 @@ mod tests {
             ("services/shop/custom_settings", "option httplog", false),
             ("services/shop/custom_settings", "stats auth ann:x", true),
             ("services/shop/custom_settings", "dynamic-cookie-key x", true),
+            ("services/shop/custom_settings", "Stats Auth ann:x", true),
+            ("services/shop/custom_settings", "http-request set-header Authorization Basic\\ x", true),
+            ("services/shop/custom_settings", "http-request set-header X-Shop a", false),
             ("config/limit/headers", "12", false),
         ] {
             assert_eq!(is_secret(key, value), expected, "{key} = {value:?}");

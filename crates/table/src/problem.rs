@@ -154,15 +154,36 @@ impl<'a> Report<'a> {
             KeyScope::Tree(tree) => (format!("/{tree}"), None),
         };
         let slash = if key.is_empty() { "" } else { "/" };
-        let value = value.filter(|value| !self.secret && !is_secret(key, value)).map(shorten);
+        let hidden = value.filter(|value| self.secret || is_secret(key, value));
+        let advice = match hidden {
+            Some(value) => without_quotes(kind, value, advice.into()),
+            None => advice.into(),
+        };
+        let value = value.filter(|_| hidden.is_none()).map(shorten);
         let key = format!("{}{directory}{slash}{key}", self.prefix);
         let key = if key.is_empty() { "/".into() } else { key.into() };
-        self.problems.push(Problem { key, value, kind, service, advice: advice.into() });
+        self.problems.push(Problem { key, value, kind, service, advice });
     }
 
     /// The collected problems.
     pub(crate) fn finish(self) -> Box<[Problem]> {
         self.problems.into()
+    }
+}
+
+/// The advice without anything that it may quote of a secret value: text in quotes, an address, and HAProxy's message.
+fn without_quotes(kind: ProblemKind, value: &str, advice: Box<str>) -> Box<str> {
+    let host = value.split([' ', ':']).next().unwrap_or_default();
+    match kind {
+        ProblemKind::Rejected => match advice.split_once(": ") {
+            Some((what, _)) => format!("{what}; the message may quote the value, which is secret").into(),
+            None => advice,
+        },
+        ProblemKind::Unresolved | ProblemKind::Denied if !host.is_empty() => advice.replace(host, "(hidden)").into(),
+        _ => match (advice.find('"'), advice.rfind('"')) {
+            (Some(first), Some(last)) => format!("{}(hidden){}", &advice[..first], &advice[last + 1..]).into(),
+            _ => advice,
+        },
     }
 }
 

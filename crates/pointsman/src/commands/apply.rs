@@ -10,6 +10,7 @@ use pointsman_store::StoreSettings;
 
 use super::Outcome;
 use super::change::{self, Manner, Proposal};
+use super::edit::HIDDEN;
 use super::patience::full;
 
 /// The arguments of `apply`, besides those of every edit.
@@ -50,7 +51,12 @@ pub async fn apply(
         if place.trim_matches('/').is_empty() {
             bail!("--prune: name a key, such as services/shop");
         }
-        proposal.prune.push(full(&settings.prefix, place));
+        let place = full(&settings.prefix, place);
+        // So must a script before the pipe that fails and prints nothing.
+        if !manner.force && !proposal.puts.keys().any(|key| change::is_below(key, &place)) {
+            bail!("--prune {place}: the file has no key below it, so all would be removed; --force does so");
+        }
+        proposal.prune.push(place);
     }
     let manner = Manner { dry_run: request.dry_run, ..manner };
     Box::pin(change::make(settings, &proposal, manner, Some(out), note)).await
@@ -63,21 +69,39 @@ fn read(file: &Path) -> io::Result<String> {
     }
 }
 
-/// The keys of a TOML document or of lines `KEY VALUE`, as they are written. A line's key has a slash; TOML has one only
-/// in quotes.
+/// The keys of a TOML document or of lines, as they are written. A line's key has a slash; TOML has one only in quotes.
 fn keys(text: &str) -> anyhow::Result<Vec<(String, String)>> {
+    // A byte order mark, which editors on Windows write.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = || text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
-    let first = lines().next().and_then(|(line, _)| line.split_whitespace().next()).unwrap_or_default();
-    if first.starts_with(['[', '"', '\'']) || !first.contains('/') {
-        let mut keys = Vec::new();
-        tables(String::new(), text.parse()?, &mut keys)?;
-        return Ok(keys);
+    let first = lines().next().and_then(|(line, _)| line.split(['=', '"', '\'']).next()).unwrap_or_default();
+    match text.parse() {
+        Ok(table) => {
+            let mut keys = Vec::new();
+            tables(String::new(), table, &mut keys)?;
+            Ok(keys)
+        }
+        Err(error) if !first.split_whitespace().next().is_some_and(|key| key.contains('/')) => Err(error.into()),
+        // Directories in the output of `ls`.
+        Err(_) => lines().filter(|(line, _)| !line.ends_with('/') || line.contains(' ')).map(pair).collect(),
     }
-    let pair = |(line, number): (&str, usize)| match line.split_once(char::is_whitespace) {
-        Some((key, value)) => Ok((key.to_owned(), value.trim().to_owned())),
-        None => bail!("line {number}: {line} has no value; write KEY VALUE"),
+}
+
+/// A line `KEY VALUE`, or `KEY = VALUE` as `ls --values` prints it.
+fn pair((line, number): (&str, usize)) -> anyhow::Result<(String, String)> {
+    let Some((key, value)) = line.split_once(char::is_whitespace) else {
+        bail!("line {number} has no value; write KEY VALUE, or KEY = for an empty one");
     };
-    lines().map(pair).collect()
+    let listed = value.trim_start().strip_prefix('=').filter(|value| value.is_empty() || value.starts_with(' '));
+    match listed {
+        Some(value) if value.trim() == HIDDEN => {
+            bail!("line {number}: `ls` hid the value of {key}; --secrets shows it")
+        }
+        Some(value) if value.contains("\\n") => {
+            bail!("line {number}: the value of {key} seems to have several lines; write the file as TOML")
+        }
+        listed => Ok((key.to_owned(), listed.unwrap_or(value).trim().to_owned())),
+    }
 }
 
 /// The keys of a table and of those in it.
@@ -131,12 +155,22 @@ mod tests {
         check("\"services/a/cookie\" = ''", "services/a/cookie=");
         check("[\"services/a\"]\n\"web-1\" = '10.0.0.1 weight=2'", "services/a/web-1=10.0.0.1 weight=2");
         check("\"/q\".x = 1", "/q/x=1");
+        check("services.shop.path=\"/cart\"", "services/shop/path=/cart");
+        check("services.shop.\"timeout/server\" = '5s'", "services/shop/timeout/server=5s");
+        check("services.shop.path = /cart", "!TOML parse error at line 1");
+        check("\u{feff}services/a/port 80", "services/a/port=80");
+        check("\u{feff}services.a.port = 80", "services/a/port=80");
+        let listed = "config/\nservices/\nservices/a/\nservices/a/cookie = \nservices/a/path = /a=b/\n";
+        check(listed, "services/a/cookie=; services/a/path=/a=b/");
+        check("services/a/path /x/", "services/a/path=/x/");
+        check("services/a/x = (secret; --secrets shows it)", "!line 1: `ls` hid the value of services/a/x");
+        check("services/a/x = a\\nb", "!line 1: the value of services/a/x seems to have several lines");
         check("[services.a]\ndomain = ['a', 'b']", "!expected a text");
         check("[services.a]\ndomain = a.test", "!TOML parse error at line 2");
         check(
             "# mine\nservices/a/domain a.test\n\nservices/a/1  10.0.0.1:80 weight=2 \n",
             "services/a/domain=a.test; services/a/1=10.0.0.1:80 weight=2",
         );
-        check("services/a/domain a.test\nservices/a/port", "!line 2: services/a/port has no value");
+        check("services/a/domain a.test\nservices/a/port", "!line 2 has no value");
     }
 }

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::bail;
 use pointsman_store::lease::Edit;
-use pointsman_store::{Store, StoreError, StoreSettings};
+use pointsman_store::{Api, Location, Store, StoreError, StoreSettings};
 use pointsman_table::{
     Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, is_secret, place_in_writing, shown,
 };
@@ -27,7 +28,7 @@ pub struct Proposal {
 /// How to change it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
-    /// Write what a balancer could not use, too.
+    /// Write the change even if a balancer could not use it.
     pub force: bool,
     /// Write nothing.
     pub dry_run: bool,
@@ -46,8 +47,10 @@ struct Proposed {
 #[derive(Default)]
 struct Present {
     values: BTreeMap<String, Vec<u8>>,
-    /// Keys that are their owners' to remove.
+    /// Keys that are their owners' to change and to remove.
     leased: BTreeSet<String>,
+    /// Not every key may be read.
+    partial: bool,
 }
 
 /// Makes a change, unless a balancer of this prefix could not use it. With `out`, prints the difference there and leaves
@@ -72,22 +75,34 @@ pub async fn make(
     proposal.prune.iter().try_for_each(|key| expect_readers(prefix, key, manner.wait))?;
     let present = present(&store, prefix, proposal, out.is_some(), note).await?;
     let changes = changes(proposal, &present, out.is_some());
+    let edits = edits(prefix, &changes);
+    if settings.api == Api::V2 || matches!(settings.location, Location::Directory(_)) {
+        expect_no_directory(&changes, &present)?;
+    }
+    let size = within(store.check_commit(&edits)).await?;
     let review = Review::of(prefix, &present, &changes, proposal);
-    let refused = !review.errors.is_empty() && !manner.force;
-    if let Some(out) = out.filter(|_| manner.dry_run || !refused) {
+    let is_good = review.errors.is_empty() && review.owned.is_empty();
+    let refused = !is_good && !manner.force;
+    let is_shown = out.is_some() && (manner.dry_run || !refused);
+    if let Some(out) = out.filter(|_| is_shown) {
         show(prefix, &changes, out)?;
         out.flush()?;
-        writeln!(note, "{}{}", if manner.dry_run { "dry run, nothing was written: " } else { "" }, count(&changes))?;
+    }
+    size.map_or(Ok(()), |size| writeln!(note, "warning: {size}"))?;
+    let total = count(&changes, &empty_places(proposal, &present));
+    if is_shown && manner.dry_run {
+        writeln!(note, "dry run, nothing was written: {total}")?;
     }
     if refused {
-        review.errors.iter().try_for_each(|problem| writeln!(note, "pointsman: {}", said(prefix, problem)))?;
-        writeln!(note, "pointsman: nothing was written; --force writes it all the same")?;
-        return Ok(Outcome::No);
+        return review.refuse(prefix, manner.dry_run, note);
     }
     let revision = match manner.dry_run || changes.is_empty() {
         true => 0,
-        false => within(store.commit(&edits(prefix, &changes))).await?,
+        false => within(store.commit(&edits)).await?,
     };
+    if is_shown && !manner.dry_run {
+        writeln!(note, "{total}")?;
+    }
     review.warn(prefix, manner.dry_run, note)?;
     let Some(patience) = manner.wait.filter(|_| !manner.dry_run) else { return Ok(Outcome::Yes) };
     let keys: Vec<_> = proposal.puts.keys().cloned().collect();
@@ -110,6 +125,39 @@ pub(super) fn obstacle(prefix: &str, key: &str, value: &str) -> Option<String> {
     review.errors.first().map(|problem| said(prefix, problem))
 }
 
+/// Stores with directories keep no value where one is.
+fn expect_no_directory(changes: &[Proposed], present: &Present) -> anyhow::Result<()> {
+    let puts: BTreeSet<&str> =
+        changes.iter().filter(|change| change.new.is_some()).map(|change| &*change.key).collect();
+    let deleted: BTreeSet<&str> =
+        changes.iter().filter(|change| change.new.is_none()).map(|change| &*change.key).collect();
+    let stays = |key: &&str| !deleted.contains(key);
+    let keys: BTreeSet<&str> =
+        present.values.keys().map(|key| &**key).filter(stays).chain(puts.iter().copied()).collect();
+    for key in puts {
+        let below = format!("{key}/");
+        if keys.range(&*below..).next().is_some_and(|next| next.starts_with(&below)) {
+            bail!("{key}: is a directory");
+        }
+        let above = key.match_indices('/').map(|(end, _)| &key[..end]).find(|above| keys.contains(above));
+        if let Some(above) = above {
+            bail!("{key}: {above} is a key, not a directory");
+        }
+    }
+    Ok(())
+}
+
+/// The places to prune that hold no key.
+fn empty_places(proposal: &Proposal, present: &Present) -> Vec<String> {
+    let is_empty = |place: &&String| !present.values.keys().any(|key| is_below(key, place));
+    proposal.prune.iter().filter(is_empty).cloned().collect()
+}
+
+/// Whether a full key is below this place.
+pub(super) fn is_below(key: &str, place: &str) -> bool {
+    key.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The keys below the prefix; with `all`, also those elsewhere that the proposal is about.
 async fn present(
     store: &Store,
@@ -119,13 +167,15 @@ async fn present(
     note: &mut dyn Write,
 ) -> anyhow::Result<Present> {
     let mut present = Present::default();
-    let mut places = vec![prefix];
     let is_elsewhere = |key: &&String| relative(prefix, key).is_none();
-    places.extend(proposal.prune.iter().filter(is_elsewhere).map(String::as_str));
-    for place in places {
+    for place in [prefix].into_iter().chain(proposal.prune.iter().map(String::as_str)) {
+        if place != prefix && !present.partial && relative(prefix, place).is_some() {
+            continue;
+        }
         match within(store.list(place)).await {
-            // Who may write some keys need not be allowed to read all, nor does a file that nobody can read matter to others.
-            Err(error) if place == prefix && proposal.prune.is_empty() && is_closed(&error) => {
+            // The user may lack the right to read the other keys; then judge the change alone.
+            Err(error) if place == prefix && is_closed(&error) => {
+                present.partial = true;
                 writeln!(note, "warning: judging the change without the other keys: {error:#}")?;
             }
             listing => {
@@ -137,7 +187,7 @@ async fn present(
         }
     }
     for key in proposal.puts.keys().filter(|_| all) {
-        if !present.values.contains_key(key) && (present.values.is_empty() || is_elsewhere(&key)) {
+        if !present.values.contains_key(key) && (present.partial || is_elsewhere(&key)) {
             present.values.extend(within(store.get(key)).await?.map(|value| (key.clone(), value)));
         }
     }
@@ -157,7 +207,6 @@ fn changes(proposal: &Proposal, present: &Present, only_different: bool) -> Vec<
     };
     let mut changes: Vec<_> = proposal.puts.iter().map(put).collect();
     changes.retain(|change| !only_different || change.old != change.new);
-    let is_below = |key: &str, place: &String| key.strip_prefix(&**place).is_some_and(|rest| rest.starts_with('/'));
     let is_pruned =
         |key: &str| !present.leased.contains(key) && proposal.prune.iter().any(|place| is_below(key, place));
     let gone = present.values.iter().filter(|(key, _)| !proposal.puts.contains_key(*key) && is_pruned(key));
@@ -185,6 +234,8 @@ fn edits(prefix: &str, changes: &[Proposed]) -> Vec<Edit> {
 struct Review {
     /// Values that it would not use.
     errors: Vec<Problem>,
+    /// Keys that `register` or the agent would lose.
+    owned: Vec<String>,
     /// What it would use, but an operator should know.
     warnings: Vec<String>,
     /// The keys that are written.
@@ -207,7 +258,10 @@ impl Review {
             })
         };
         keys.apply(2, changes.iter().filter_map(change));
-        let mut review = Self { named: proposal.puts.keys().map(|key| (**key).into()).collect(), ..Self::default() };
+        let is_owned = |change: &&Proposed| change.new.is_some() && present.leased.contains(&change.key);
+        let owned = changes.iter().filter(is_owned).map(|change| owned(prefix, &change.key)).collect();
+        let named = proposal.puts.keys().map(|key| (**key).into()).collect();
+        let mut review = Self { named, owned, ..Self::default() };
         for problem in compile(&keys, None, &limits).problems {
             let same = |old: &Problem| (&old.key, old.kind, &old.value) == (&problem.key, problem.kind, &problem.value);
             let is_new = !before.problems.iter().any(same);
@@ -216,9 +270,13 @@ impl Review {
                 problem.service.as_ref().is_some_and(|(protocol, name)| served((*protocol, name.as_str())));
             match problem.kind {
                 ProblemKind::UnknownKey | ProblemKind::BadValue | ProblemKind::BadInstance
-                    if is_new || review.names(&problem) =>
+                    if is_new || review.names(prefix, &problem) =>
                 {
                     review.errors.push(problem);
+                }
+                // The service's own port, while internal_port is not set yet.
+                ProblemKind::Loop if is_new && takes_the_port(&problem, prefix, present, changes) => {
+                    review.warnings.push(format!("{}, or set internal_port", said(prefix, &problem)));
                 }
                 ProblemKind::PortTaken | ProblemKind::TooManyPorts | ProblemKind::Loop if is_new => {
                     review.errors.push(problem);
@@ -232,16 +290,25 @@ impl Review {
         review
     }
 
-    /// Whether the problem is about a key that is written, or about the tree that it is in.
-    fn names(&self, problem: &Problem) -> bool {
-        let is_of =
-            |key: &str| key.strip_prefix(&*problem.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        self.named.iter().any(|key| is_of(key))
+    /// Whether the problem is about a key that is written, or about the misspelt tree that it is in.
+    fn names(&self, prefix: &str, problem: &Problem) -> bool {
+        let is_tree = relative(prefix, &problem.key).is_some_and(|key| !key.contains('/'));
+        self.named.iter().any(|key| **key == *problem.key || is_tree && is_below(key, &problem.key))
+    }
+
+    fn refuse(&self, prefix: &str, dry_run: bool, note: &mut dyn Write) -> anyhow::Result<Outcome> {
+        let errors = self.errors.iter().map(|problem| said(prefix, problem));
+        errors.chain(self.owned.iter().cloned()).try_for_each(|error| writeln!(note, "pointsman: {error}"))?;
+        match dry_run {
+            true => writeln!(note, "pointsman: the change would be refused; --force writes it all the same")?,
+            false => writeln!(note, "pointsman: nothing was written; --force writes it all the same")?,
+        }
+        Ok(Outcome::No)
     }
 
     fn warn(&self, prefix: &str, dry_run: bool, note: &mut dyn Write) -> anyhow::Result<()> {
         for problem in &self.errors {
-            match self.names(problem) && !dry_run {
+            match self.names(prefix, problem) && !dry_run {
                 true => {
                     let key = shown_key(prefix, &problem.key);
                     writeln!(note, "warning: {} was written, but {}", shown(key), mistake(problem))?;
@@ -249,9 +316,28 @@ impl Review {
                 false => writeln!(note, "warning: {}", said(prefix, problem))?,
             }
         }
-        self.warnings.iter().try_for_each(|warning| writeln!(note, "warning: {warning}"))?;
+        self.owned.iter().chain(&self.warnings).try_for_each(|warning| writeln!(note, "warning: {warning}"))?;
         Ok(())
     }
+}
+
+/// Whether an instance that leads back to the balancer does so only because its value names no port: then it has the
+/// service's own one.
+fn takes_the_port(problem: &Problem, prefix: &str, present: &Present, changes: &[Proposed]) -> bool {
+    let (Some((protocol, name)), Some(value)) = (&problem.service, &problem.value) else { return false };
+    let address = value.split_ascii_whitespace().next().unwrap_or_default();
+    let internal = format!("{prefix}/{protocol}/{name}/internal_port");
+    let is_set = match changes.iter().find(|change| change.key == internal) {
+        Some(change) => change.new.is_some(),
+        None => present.values.contains_key(&internal),
+    };
+    !is_set && (!address.contains(':') || address.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok())
+}
+
+/// Why a key under a lease is not written.
+fn owned(prefix: &str, key: &str) -> String {
+    let key = shown(shown_key(prefix, key)).to_string();
+    format!("{key}: its owner, `register` or the agent, would lose this key, and it would stay when the owner ends")
 }
 
 /// `services/shop/port: "80x" is not a port between 1 and 65535`.
@@ -279,7 +365,8 @@ fn relative<'k>(prefix: &str, key: &'k str) -> Option<&'k str> {
     key.strip_prefix(prefix)?.strip_prefix('/')
 }
 
-fn shown_key<'k>(prefix: &str, key: &'k str) -> &'k str {
+/// The key as it is shown: below the prefix, or in full if it is elsewhere.
+pub(super) fn shown_key<'k>(prefix: &str, key: &'k str) -> &'k str {
     relative(prefix, key).unwrap_or(key)
 }
 
@@ -302,17 +389,18 @@ fn show(prefix: &str, changes: &[Proposed], out: &mut dyn Write) -> anyhow::Resu
     Ok(())
 }
 
-/// `2 keys added, 1 changed, 3 removed`.
-fn count(changes: &[Proposed]) -> String {
+/// `keys: 2 added, 1 changed, 3 removed`; `empty` places hold no key.
+fn count(changes: &[Proposed], empty: &[String]) -> String {
     let many = |old: bool, new: bool| {
         changes.iter().filter(|change| (change.old.is_some(), change.new.is_some()) == (old, new)).count()
     };
     let counts = [(many(false, true), "added"), (many(true, true), "changed"), (many(true, false), "removed")];
     let words: Vec<_> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let empty: String = empty.iter().map(|place| format!("; there is nothing below {}", shown(place))).collect();
     match words.is_empty() {
-        true => "nothing to change: the store holds these keys already".to_owned(),
-        false => format!("keys: {}", words.join(", ")),
+        true => format!("nothing to change: the store holds these keys already{empty}"),
+        false => format!("keys: {}{empty}", words.join(", ")),
     }
 }
 
@@ -321,7 +409,7 @@ mod tests {
     use super::*;
 
     fn present(lines: &str) -> Present {
-        Present { values: keys(lines), leased: BTreeSet::new() }
+        Present { values: keys(lines), ..Present::default() }
     }
 
     fn keys(lines: &str) -> BTreeMap<String, Vec<u8>> {
@@ -334,7 +422,7 @@ mod tests {
     fn check(held: &str, lines: &str, want: &[&str]) {
         let (present, proposal) = (present(held), Proposal { puts: keys(lines), prune: Vec::new() });
         let review = Review::of("/p", &present, &changes(&proposal, &present, false), &proposal);
-        let errors = review.errors.iter().map(|problem| format!("! {}", said("/p", problem)));
+        let errors = review.errors.iter().map(|problem| said("/p", problem)).map(|error| format!("! {error}"));
         let all: Vec<_> = errors.chain(review.warnings.iter().map(|warning| format!("? {warning}"))).collect();
         assert_eq!(all.len(), want.len(), "{lines}: {all:?}");
         all.iter().zip(want).for_each(|(said, want)| assert!(said.starts_with(want), "{said} is not {want}"));
@@ -358,7 +446,59 @@ mod tests {
         check("tcp-services/a/port 5432", "tcp-services/b/port 5432", &["! tcp-services/b/port: port taken: "]);
         check("tcp-services/b/port 5432", "tcp-services/a/port 5432", &["! tcp-services/b/port: port taken: "]);
         check("tcp-services/a/port 5432", "tcp-services/a/1 127.0.0.1:5432", &["! tcp-services/a/1: loop: "]);
+        check(
+            "tcp-services/b/port 1\ntcp-services/a/internal_port 1",
+            "tcp-services/a/1 127.0.0.1",
+            &["! tcp-services/a/1: loop"],
+        );
         check("services/a/1 10.0.0.1", "services/a/upstreams/1 10.0.0.2", &["! services/a/1: "]);
+        // A key in the place of a service is no misspelt tree.
+        check("services/a owner", "services/a/domain a.test", &[]);
+    }
+
+    #[test]
+    fn advice_quotes_no_secret() {
+        for (line, want) in [
+            (
+                "services/a/htpasswd ann hunter2",
+                "the value is a bad instance: unknown option (hidden); expected weight",
+            ),
+            ("services/a/my_auth ann hunter2", "the value is a bad instance: unknown option (hidden); expected weight"),
+            ("services/a/custom_settings stats auth hunter2\u{1}", "the value is a bad value: "),
+        ] {
+            let (proposal, present) = (Proposal { puts: keys(line), prune: Vec::new() }, Present::default());
+            let review = Review::of("/p", &present, &changes(&proposal, &present, false), &proposal);
+            for problem in &review.errors {
+                assert!(!problem.advice.contains("hunter2"), "{problem}");
+                assert!(mistake(problem).starts_with(want), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_register_or_the_agent_is_not_taken_away() {
+        let mut present = present("services/a/upstreams/r 10.0.0.1");
+        present.leased.insert("/p/services/a/upstreams/r".to_owned());
+        for (line, want) in [("services/a/upstreams/r 10.0.0.1 weight=3", 1), ("services/a/upstreams/s 10.0.0.1", 0)] {
+            let proposal = Proposal { puts: keys(line), prune: Vec::new() };
+            let review = Review::of("/p", &present, &changes(&proposal, &present, false), &proposal);
+            assert_eq!((review.owned.len(), review.errors.len()), (want, 0), "{line}: {review:?}");
+        }
+    }
+
+    #[test]
+    fn directories_hold_no_value() {
+        let present = present("services/a/1 10.0.0.1\nservices/b 1");
+        for (line, want) in [
+            ("services/a x", "/p/services/a: is a directory"),
+            ("services/b/1 x", "/p/services/b/1: /p/services/b is a key, not a directory"),
+            ("services/c/1 x\nservices/c/1/2 x", "/p/services/c/1: is a directory"),
+            ("services/a/2 x", ""),
+        ] {
+            let proposal = Proposal { puts: keys(line), prune: Vec::new() };
+            let found = expect_no_directory(&changes(&proposal, &present, true), &present);
+            assert_eq!(found.map_or_else(|error| error.to_string(), |()| String::new()), want, "{line}");
+        }
     }
 
     #[test]
@@ -375,6 +515,11 @@ mod tests {
         ] {
             check("", line, &[]);
         }
+        // The port of instances comes with internal_port.
+        let own = ["? tcp-services/c/1: loop: "];
+        check("tcp-services/c/1 127.0.0.1", "tcp-services/c/port 5433", &own);
+        check("tcp-services/c/port 5433", "tcp-services/c/1 127.0.0.1 weight=2", &own);
+        check("tcp-services/c/port 5433\ntcp-services/c/1 127.0.0.1", "tcp-services/c/internal_port 6000", &[]);
         let served = "services/a/domain a.test\nservices/a/1 10.0.0.1:80";
         check(served, "services/b/domain a.test", &["? services/b/domain: shadowed: service a has the same rule"]);
         check(served, "services/a/domain ", &["? services/a: no rule: "]);
@@ -407,7 +552,11 @@ mod tests {
         let mut out = Vec::new();
         show("/p", &changes, &mut out).unwrap();
         let want = "+ certs/a = (hidden)\n~ services/a/port = 80 -> 81\n+ services/a/x = 10.0.0.1\n";
-        assert_eq!((&*String::from_utf8(out).unwrap(), &*count(&changes)), (want, "keys: 2 added, 1 changed"));
-        assert_eq!(count(&[]), "nothing to change: the store holds these keys already");
+        assert_eq!((&*String::from_utf8(out).unwrap(), &*count(&changes, &[])), (want, "keys: 2 added, 1 changed"));
+        let nothing = count(&[], &["/p/services/b".to_owned()]);
+        assert_eq!(
+            nothing,
+            "nothing to change: the store holds these keys already; there is nothing below /p/services/b"
+        );
     }
 }

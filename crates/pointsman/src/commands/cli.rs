@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use super::{apply, register};
+use super::{apply, edit, register};
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
@@ -93,12 +93,11 @@ Examples:
         /// The key, such as services/shop/domain
         key: String,
         /// The value; - reads it from standard input
-        #[arg(allow_hyphen_values = true)]
         value: String,
         /// More keys and values, in turns
-        #[arg(value_name = "KEY VALUE", allow_negative_numbers = true)]
+        #[arg(value_name = "KEY VALUE")]
         more: Vec<String>,
-        /// Write what a balancer could not use, too
+        /// Write the change even if a balancer could not use it
         #[arg(long)]
         force: bool,
         /// Whether to wait for all balancers
@@ -109,7 +108,7 @@ Examples:
     /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
     /// not use them
     #[command(after_help = "\
-FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE. Keys that hold their
+FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE or KEY = VALUE. Keys that hold their
 value already are left alone. etcd v3 and a folder take up all keys at once, etcd v2 one after the
 other, rules and ports last.
 
@@ -122,7 +121,7 @@ Examples:
         /// The file, and how
         #[command(flatten)]
         request: apply::FileChange,
-        /// Write what a balancer could not use, too
+        /// Write the change even if a balancer could not use it
         #[arg(long)]
         force: bool,
         /// Whether to wait for all balancers
@@ -455,7 +454,9 @@ fn default(command: &str, flag: &'static Flag) -> &'static str {
 /// # Errors
 /// Wrong usage, or a request for help or the version: the error prints the text.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, CommandLine), clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let command = command();
+    let arguments = edit::values_apart(&command, arguments.into_iter().collect());
+    let matches = command.try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let given = matches.subcommand().map(|(name, matches)| given(name, matches)).unwrap_or_default();
     Ok((cli.command, given))
@@ -502,6 +503,15 @@ mod tests {
                 r#"key: "a", value: "b", more: [], force: false, wait: Wait { wait: Some(30s) }"#,
             ),
             ("pointsman set a 1 b -2 --force", r#"value: "1", more: ["b", "-2"], force: true"#),
+            ("pointsman set a 1 b -----BEGIN --force", r#"value: "1", more: ["b", "-----BEGIN"], force: true"#),
+            (
+                "pointsman set a -x --store d --wait",
+                r#"value: "-x", more: [], force: false, wait: Wait { wait: Some(30s) }"#,
+            ),
+            ("pointsman set a 1 b -- --force", r#"more: ["b", "--force"], force: false"#),
+            ("pointsman set a b --forec", "unexpected argument '--forec'"),
+            ("pointsman set --help", "Write the change even if"),
+            ("pointsman set a", "<VALUE>"),
             (
                 "pointsman apply - --prune a --prune b",
                 r#"file: "-", prune: ["a", "b"], dry_run: false }, force: false"#,

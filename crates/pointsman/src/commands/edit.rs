@@ -1,16 +1,20 @@
 //! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: keys as an operator names them. What a key means is for `change` to judge.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use pointsman_table::{is_secret, shown};
 
-use super::change::{self, Manner, Proposal, expect_readers};
+use super::change::{self, Manner, Proposal, expect_readers, shown_key};
 use super::patience::{full, within};
 use super::{Outcome, fleet};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
+
+/// What `ls` shows of a secret value.
+pub(super) const HIDDEN: &str = "(secret; --secrets shows it)";
 
 /// The options of `ls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,36 @@ pub struct View {
     pub values: bool,
     /// Show secret values too.
     pub secrets: bool,
+}
+
+/// The arguments of `set` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as a
+/// private key does, and no message repeats it. A key begins with none, so a word there is a flag, perhaps misspelt.
+pub(super) fn values_apart(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
+    let (Some("set"), Some(set)) = (arguments.get(1).and_then(|word| word.to_str()), command.find_subcommand("set"))
+    else {
+        return arguments;
+    };
+    let (mut flags, mut words, mut only_words) = (arguments[..2].to_vec(), Vec::new(), false);
+    let mut rest = arguments[2..].iter().cloned();
+    while let Some(word) = rest.next() {
+        let text = word.to_str().filter(|_| !only_words).unwrap_or_default();
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        let name = name.strip_prefix("--").unwrap_or_default();
+        let flag = set.get_arguments().find(|flag| flag.get_long().is_some_and(|long| long == name));
+        match flag {
+            Some(flag) => {
+                let has_more = value.is_none() && flag.get_action().takes_values() && !flag.is_require_equals_set();
+                flags.push(word);
+                flags.extend(if has_more { rest.next() } else { None });
+            }
+            None if text == "--" => only_words = true,
+            None if matches!(text, "-h" | "--help") => flags.push(word),
+            None if words.len() % 2 == 0 && text.starts_with("--") && !text.starts_with("---") => flags.push(word),
+            None => words.push(word),
+        }
+    }
+    let dashes = (!words.is_empty()).then(|| "--".into());
+    flags.into_iter().chain(dashes).chain(words).collect()
 }
 
 /// Sets keys to values, given in turns. For the value `-`, reads standard input to its end, without one final newline.
@@ -37,12 +71,16 @@ pub async fn set(
 ) -> anyhow::Result<Outcome> {
     let mut proposal = Proposal::default();
     let (pairs, []) = words.as_chunks::<2>() else {
-        bail!("{} has no value; write KEY VALUE in turns", words.last().map_or("", String::as_str));
+        bail!("the last key has no value; write KEY VALUE in turns");
     };
     if pairs.iter().filter(|[_, value]| value == "-").count() > 1 {
         bail!("only one value can be read from standard input");
     }
-    for [key, value] in pairs {
+    for (number, [key, value]) in (1..).zip(pairs) {
+        // Not shown: if a value was forgotten, this is perhaps a private key.
+        if key.starts_with('-') || key.contains(char::is_control) {
+            bail!("key {number} is not a key; write KEY VALUE in turns");
+        }
         let value = match value.as_str() {
             "-" => read(&mut io::stdin().lock())?,
             value => value.as_bytes().to_vec(),
@@ -211,9 +249,8 @@ fn line(out: &mut dyn Write, key: &str, prefix: &str, value: Option<&[u8]>, view
     let Some(value) = value.filter(|_| view.values).map(String::from_utf8_lossy) else {
         return Ok(writeln!(out, "{}", shown(key))?);
     };
-    let relative = key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/');
-    let hidden = !view.secrets && is_secret(relative, &value);
-    let value = if hidden { "(secret; --secrets shows it)" } else { &value };
+    let hidden = !view.secrets && is_secret(shown_key(prefix, key), &value);
+    let value = if hidden { HIDDEN } else { &value };
     Ok(writeln!(out, "{} = {}", shown(key), shown(value))?)
 }
 
@@ -265,7 +302,8 @@ mod tests {
             ("set services/a/domain a.test", ""),
             ("set services/a/1 10.0.0.1:80", ""),
             ("set /q/x y", ""),
-            ("set services/a/2 10.0.0.2:80 services/a/3", "! services/a/3 has no value; write KEY VALUE in turns"),
+            ("set services/a/2 10.0.0.2:80 services/a/3", "! the last key has no value; write KEY VALUE in turns"),
+            ("set services/a/2 10.0.0.2 ---BEGIN x", "! key 2 is not a key; write KEY VALUE in turns"),
             ("set services/a/2 - services/a/3 -", "! only one value can be read from standard input"),
             ("set services/a/2 x services/a/2 y", "! /p/services/a/2 is there twice"),
             ("mkdir services/b", ""),

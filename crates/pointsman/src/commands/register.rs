@@ -89,19 +89,21 @@ impl Request {
             }
         }
         let options = self.options.as_deref().map(|words| format!(" {}", words.trim())).unwrap_or_default();
+        // Only the key counts when it is removed.
+        let check = if self.remove { Some("none") } else { self.check.as_deref() };
         let registration = Registration {
             protocol: if self.tcp { Protocol::Tcp } else { Protocol::Http },
             service: self.service.clone(),
             name,
             value: format!("{at}{options}"),
-            check: Check::parse(self.check.as_deref(), &address, self.port).map_err(anyhow::Error::msg)?,
+            check: Check::parse(check, &address, self.port).map_err(anyhow::Error::msg)?,
             ttl: self.ttl,
             drain: self.drain,
         };
         let key = full(&settings.prefix, &registration.key());
         match change::obstacle(&settings.prefix, &key, &registration.value) {
-            Some(why) => bail!("{why}"),
-            None => Ok(registration),
+            Some(why) if !self.remove => bail!("{why}"),
+            Some(_) | None => Ok(registration),
         }
     }
 }
@@ -248,6 +250,10 @@ mod tests {
             "register a --name x --port 1 --address 10.0.0.1 --options weigth=2",
             "services/a/upstreams/x: \"10.0.0.1:1 weigth=2\" is a bad instance: unknown option \"weigth=2\"; \
              expected weight=0..256, maxconn=N, backup, drain or tls",
+        );
+        check(
+            "register a --name x --address 10.0.0.1 --options weigth=2 --check /up --remove",
+            "services/a/upstreams/x = 10.0.0.1 weigth=2 none",
         );
         check("register a --check /up", "--check: this needs --port, or a URL with a port");
     }

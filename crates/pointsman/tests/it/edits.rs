@@ -60,8 +60,14 @@ fn a_value_that_no_balancer_could_use_is_refused() {
         store.run("set tcp-services/a/port 5432 tcp-services/a/one 10.0.0.1").ok();
         assert_no(&store.run("set tcp-services/b/port 5432"), &["tcp-services/b/port: port taken: "]);
         assert_no(&store.run("set service/shop/web 10.0.0.1"), &["unknown key", "did you mean services?"]);
+        // No message repeats a misplaced value.
+        let key = "-----BEGIN-PRIVATE-KEY-----";
+        let secret = store.run(&format!("set services/shop/domain shop.test {key} x"));
+        assert!(secret.code == Some(2) && !secret.stderr.contains(key), "{secret:?}");
+        let secret = store.run(&format!("set services/shop/domain shop.test services/shop/auth {key}:99999"));
+        assert!(secret.code == Some(1) && !secret.stderr.contains(key), "{secret:?}");
         let odd = store.run("set services/shop/a 10.0.0.1 services/shop/b");
-        assert!(odd.code == Some(2) && odd.stderr.contains("services/shop/b has no value"), "{odd:?}");
+        assert!(odd.code == Some(2) && odd.stderr.contains("the last key has no value"), "{odd:?}");
     }
 }
 
@@ -171,8 +177,17 @@ fn what_a_file_does_not_name_is_pruned_but_for_what_has_an_owner() {
         }
         assert_eq!(store.run("get services/shop/port").code, Some(1));
         assert_eq!(apply(&store, &file, "--prune /").code, Some(2));
+        assert_no(&store.run("set services/shop/upstreams/kept 10.0.0.8"), &["its owner", "nothing was written"]);
+        assert_eq!(store.run("get services/shop/upstreams/kept").ok(), "10.0.0.9\n");
+        let empty = apply(&store, &files.write("empty", ""), "--prune services");
+        assert!(empty.code == Some(2) && empty.stderr.contains("has no key below it"), "{empty:?}");
+        assert_done(&apply(&store, &file, "--prune services/none --force"), "", "there is nothing below");
         let both = "- services/other/domain = other.test\n- services/shopping/domain = shopping.test\n";
-        assert_done(&apply(&store, &file, "--prune services/other --prune services/shopping"), both, "2 removed");
+        assert_done(
+            &apply(&store, &file, "--prune services/other --prune services/shopping --force"),
+            both,
+            "2 removed",
+        );
     }
 }
 
@@ -202,12 +217,17 @@ fn etcd_v3_takes_a_file_in_one_transaction() {
         assert_eq!(of[0], of[1], "{count} keys");
         store.run("rm -r services").ok();
     }
-    let refused = apply(&store, &files.write("more", &lines(5200)), "");
-    assert!(
-        refused.code == Some(2) && refused.stderr.contains("at most 4096 in one transaction"),
-        "{}",
-        refused.stderr
-    );
+    for flags in ["", "--dry-run"] {
+        let refused = apply(&store, &files.write("more", &lines(5200)), flags);
+        assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{}", refused.stderr);
+        assert!(refused.stderr.contains("at most 4096 in one transaction"), "{}", refused.stderr);
+    }
+    let long = (0..300).fold(String::new(), |text, number| text + &format!("config/errors/{number} {:6000}x\n", "x"));
+    let large = files.write("large", &long);
+    let dry = apply(&store, &large, "--dry-run --force");
+    assert!(dry.code == Some(0) && dry.stderr.contains("etcd takes 1536 KiB at once"), "{}", dry.stderr);
+    let refused = apply(&store, &large, "--force");
+    assert!(refused.code == Some(2) && !refused.stderr.contains("300 added"), "{}", refused.stderr);
     assert_eq!(store.run("ls").ok(), "");
 }
 
@@ -238,6 +258,32 @@ fn who_cannot_read_every_key_still_writes_some() {
     let done = set(&["services/a/domain", "a.test"]);
     assert!(done.code == Some(0) && done.stderr.contains("judging the change without the other keys"), "{done:?}");
     assert_no(&set(&["services/a/port", "80x"]), &["is not a port"]);
+}
+
+/// A role of etcd for one service is enough to apply its file.
+#[test]
+fn who_may_read_one_service_prunes_it() {
+    let (etcd, files) = (Etcd::start(), Files::new());
+    for line in [
+        "user add root:secret",
+        "role add shop",
+        "role grant-permission shop --prefix=true readwrite /haproxy-haproxy-1/services/shop/",
+        "user add ann:secret",
+        "user grant-role ann shop",
+        "user grant-role root root",
+        "put /haproxy-haproxy-1/services/shop/old 10.0.0.1",
+        "auth enable",
+    ] {
+        etcd.etcdctl3(&line.split(' ').collect::<Vec<_>>());
+    }
+    let file = files.write("shop", "services/shop/domain shop.test\n").display().to_string();
+    let (url, user) = (etcd.url(), ["--etcd-api", "3", "--etcd-user", "ann:secret"]);
+    let pruned = |place: &str| {
+        run(&[&["apply", &file, "--prune", place, "--store", &url, "--id", "haproxy-1"], &user[..]].concat())
+    };
+    let printed = "+ services/shop/domain = shop.test\n- services/shop/old = 10.0.0.1\n";
+    assert_done(&pruned("services/shop"), printed, "keys: 1 added, 1 removed");
+    assert_eq!(pruned("services").code, Some(2), "it may not be read");
 }
 
 #[test]

@@ -24,6 +24,10 @@ const MOST_OPERATIONS: usize = 128;
 const SHARE: usize = MOST_OPERATIONS / 2;
 /// Most edits of one transaction.
 const MOST_EDITS: usize = SHARE * SHARE;
+/// The bytes that etcd takes in one transaction by default (`--max-request-bytes`).
+const MOST_BYTES: usize = 3 << 19;
+/// Bytes of an edit besides its key and value, at most.
+const FRAME: usize = 32;
 
 /// An etcd cluster with its v3 API.
 pub struct Etcd3 {
@@ -162,15 +166,37 @@ impl Etcd3 {
         last.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })
     }
 
+    /// Whether these edits fit into one transaction. A warning if the server must take more bytes than by default.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`] if there are more edits than etcd takes at once.
+    pub fn check_commit(edits: &[Edit]) -> Result<Option<String>, StoreError> {
+        if let Some(edit) = edits.get(MOST_EDITS) {
+            let why = format!(
+                "is one of {} changes; etcd makes at most {MOST_EDITS} in one transaction: write them in parts",
+                edits.len()
+            );
+            return Err(StoreError::BadKey { key: edit.key().to_owned(), why });
+        }
+        let size = |edit: &Edit| match edit {
+            Edit::Put { key, value } => FRAME + key.len() + value.len(),
+            Edit::Delete { key } => FRAME + key.len(),
+        };
+        let bytes: usize = edits.iter().map(size).sum();
+        Ok((bytes > MOST_BYTES).then(|| {
+            let asked = bytes.div_ceil(1 << 10);
+            format!(
+                "the change has {asked} KiB; etcd takes 1536 KiB at once by default: write it in parts if it is refused"
+            )
+        }))
+    }
+
     /// Makes all these edits in one transaction; returns the revision that shows them.
     ///
     /// # Errors
     /// [`StoreError::BadKey`] if there are more than etcd takes at once; any error of the store.
     pub async fn commit(&self, edits: &[Edit]) -> Result<u64, StoreError> {
-        if let Some(edit) = edits.get(MOST_EDITS) {
-            let why = format!("is one of {} changes; etcd makes at most {MOST_EDITS} in one transaction", edits.len());
-            return Err(StoreError::BadKey { key: edit.key().to_owned(), why });
-        }
+        Self::check_commit(edits)?;
         let all: Vec<_> = edits.iter().map(operation).collect();
         let txn = |success| TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
         let nested = |part: &[Operation]| Operation { txn: Some(Box::new(txn(part.to_vec()))), ..Operation::default() };

@@ -34,6 +34,10 @@ fn of_a_service() {
         ("a", "cookie", "services/a/cookie: rejected: unknown keyword"),
         ("gone", "custom_settings", "services/gone/custom_settings: rejected: unknown keyword"),
     ];
+    let quoting = "HAProxy refuses it: unknown keyword 'hunter2'";
+    let secret = table.key_problem(ProblemKind::Rejected, Protocol::Http, &name("a"), "basic_auth_secrets", quoting);
+    let expected = "HAProxy refuses it; the message may quote the value, which is secret";
+    assert_eq!(&*secret.advice, expected);
     for (service, key, expected) in rows {
         check(&rejected(service, key), &format!("services/{service}"), &format!("/haproxy-x/{expected}"));
     }

@@ -59,7 +59,7 @@ fn no_secret_is_shown() {
             ("services/a/basic_auth_secrets", &format!("user {secret} insecure-password {secret}")),
             ("services/a/basic_auth_secret", secret),
             ("services/a/password", secret),
-            ("services/a/custom_settings", &format!("http-request set-header X-Key {secret}")),
+            ("services/a/custom_settings", &format!("http-request set-header authorization {secret}")),
             ("certs/a", secret),
         ];
         keys.map(|(key, value)| format!("{key} = {value}")).join("\n")
