@@ -254,8 +254,8 @@ Examples:
     /// Write keys for this machine's Docker containers into the store, and follow every change of them
     #[command(after_help = "\
 Labels such as pointsman.service=shop and pointsman.domain=shop.test make a container an instance;
-so do Kontena's labels and environment (docs/agent.md). If this process stops or dies, its keys stay
-for --ttl; an agent that restarts within that time keeps them.
+so do Kontena's labels and environment (docs/agent.md). If this process stops or dies, its keys
+stay for --ttl; an agent that restarts within that time keeps them.
 
 Signals:
   TERM, INT   stop; containers keep running

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Chosen;
 use super::choice::{Choice, CommandLine, Environment, Origin};
 use super::flags::{FLAGS, Flag, VARIABLES};
 use super::model::{Host, SettingsError};
@@ -19,11 +18,18 @@ struct File {
     values: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// Chooses a source for every setting that has one.
+/// The choices, by the name of their setting.
+pub(super) type Choices = BTreeMap<&'static str, Choice>;
+
+/// Chooses a source for every setting that has one. The text is a warning: the usual file of settings is left out.
 ///
 /// # Errors
 /// The file of settings cannot be read, is not TOML, or has an unknown key; a single setting is given twice.
-pub(super) fn choose(given: &CommandLine, environment: &Environment, host: Host) -> Result<Chosen, SettingsError> {
+pub(super) fn choose(
+    given: &CommandLine,
+    environment: &Environment,
+    host: Host,
+) -> Result<(Choices, Option<String>), SettingsError> {
     let mut left_out = None;
     let file = match from_outside(find("config"), given, environment)? {
         Some(choice) => read_file(Path::new(choice.text()), &format!("{}: ", choice.origin))?,
@@ -36,7 +42,7 @@ pub(super) fn choose(given: &CommandLine, environment: &Environment, host: Host)
             None => File::default(),
         },
     };
-    let mut choices = BTreeMap::new();
+    let mut choices = Choices::new();
     for flag in FLAGS {
         let choice = match from_outside(flag, given, environment)? {
             Some(choice) => Some(choice),
@@ -44,7 +50,7 @@ pub(super) fn choose(given: &CommandLine, environment: &Environment, host: Host)
         };
         choices.extend(choice.map(|choice| (flag.name, choice)));
     }
-    Ok(Chosen { choices, left_out })
+    Ok((choices, left_out))
 }
 
 fn find(name: &str) -> &'static Flag {

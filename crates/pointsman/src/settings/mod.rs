@@ -23,7 +23,6 @@ mod model;
 mod parse;
 pub(crate) mod suggest;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,7 +41,7 @@ const AUDIT: Duration = Duration::from_secs(180);
 /// The text chosen for each setting, kept to find what a later reading changes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Chosen {
-    choices: BTreeMap<&'static str, Choice>,
+    choices: layers::Choices,
     /// That the usual file of settings is left out, and why.
     left_out: Option<String>,
 }
@@ -53,7 +52,8 @@ impl Chosen {
     /// # Errors
     /// The file of settings cannot be used, or a single setting is given twice.
     pub fn gather(given: &CommandLine, environment: &Environment, host: Host) -> Result<Self, SettingsError> {
-        layers::choose(given, environment, host)
+        let (choices, left_out) = layers::choose(given, environment, host)?;
+        Ok(Self { choices, left_out })
     }
 
     /// Whether any source has this setting.
