@@ -21,7 +21,7 @@ use crate::commands::{
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
-use crate::settings::{self, Chosen, CommandLine, Environment, Host, Settings};
+use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};
 use crate::sys;
 
 /// How long to wait at the end for work that cannot be interrupted, such as name resolution.
@@ -70,6 +70,7 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
         chosen = Chosen::gather(&given, &environment, host)?;
     }
     if let Command::Health = command {
+        say(&chosen.warnings(&environment));
         return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(Heedless(io::stdout()))));
     }
     let placed = chosen.has("id") || chosen.has("prefix");
@@ -78,23 +79,25 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
         given.insert("prefix", vec!["/".to_owned()]);
         chosen = Chosen::gather(&given, &environment, host)?;
     }
-    let unknown = settings::unknown_variables(&environment);
-    let settings = chosen.settings(&environment, host).inspect_err(|_| {
-        // Perhaps what is missing was set by a mistyped name.
-        let mut note = Plain(io::stderr());
-        unknown.iter().for_each(|line| drop(writeln!(note, "pointsman: {line}")));
-    })?;
+    let warnings = chosen.warnings(&environment);
+    // Perhaps what is missing was set by a mistyped name.
+    let settings = chosen.settings(&environment, host).inspect_err(|_| say(&warnings))?;
     let (default_log, delivery) =
         if command.serves() { ("info", Delivery::Queued) } else { ("warn", Delivery::Direct) };
     let logging;
     (logging, *streams) = logging::start(settings.log.as_deref().unwrap_or(default_log), delivery)?;
-    unknown.iter().for_each(|line| warn!("{line}"));
+    warnings.iter().for_each(|line| warn!("{line}"));
     let attended = matches!(command, Command::Demo);
     let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
     let runtime = runtime()?;
     let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed, streams));
     runtime.shutdown_timeout(LAST_WAIT);
     outcome
+}
+
+fn say(warnings: &[String]) {
+    let mut note = Plain(io::stderr());
+    warnings.iter().for_each(|line| drop(writeln!(note, "pointsman: {line}")));
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
@@ -181,7 +184,7 @@ fn environment() -> Environment {
 fn host(command: &Command) -> Host {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let config = if let Command::Demo = command { None } else { Some(Path::new(CONFIG)) };
-    Host { root: sys::is_root(), cores, config }
+    Host { root: sys::is_root(), cores, config, needs_config: command.serves() }
 }
 
 /// The program's name as it was called, for command lines to copy.

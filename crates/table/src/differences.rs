@@ -19,7 +19,7 @@ const LONGEST_VALUE: usize = 80;
 const ANY_PORT: u16 = 1;
 
 /// A service or tree whose keys differ between two tables. Its text is one line, not escaped:
-/// `shop: +web-3, weight of web-1 1 -> 2, domain a.test -> b.test`.
+/// `services/shop: +web-3, weight of web-1 1 -> 2, domain a.test -> b.test`.
 #[derive(Debug)]
 pub struct TableDiff<'t> {
     place: DiffPlace<'t>,
@@ -132,8 +132,7 @@ impl<'t> TableDiff<'t> {
 impl Display for TableDiff<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self.place {
-            DiffPlace::Service(Protocol::Http, name) => f.write_str(name)?,
-            DiffPlace::Service(Protocol::Tcp, name) => write!(f, "tcp-services/{name}")?,
+            DiffPlace::Service(protocol, name) => write!(f, "{protocol}/{name}")?,
             DiffPlace::Config => f.write_str("config")?,
             DiffPlace::Certs => f.write_str("certs")?,
         }

@@ -60,7 +60,7 @@ fn explain(table: &Table, host: &str, port: u16) -> Explanation {
     Explanation { chosen, too_long: false, passed_over: verdicts.collect(), withheld }
 }
 
-/// Whether a connection to this host comes in there, as far as can be told: a name may be any address.
+/// Whether a connection to this host comes in there. A name counts as any address.
 fn reaches(bind: Bind, host: &str, port: u16) -> bool {
     let address = host.trim_matches(['[', ']']).parse();
     bind.port == port && address.map_or(true, |address| bind.address == address || stands_for(bind.address, address))

@@ -98,7 +98,7 @@ pub use networks::{Area, Networks, Places, is_near};
 pub use pattern::Pattern;
 pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};
-pub use problem::{Problem, ProblemKind};
+pub use problem::{Problem, ProblemKind, write_problem};
 pub use shown::{Shown, shown, shown_lines};
 pub use table::{Route, Table};
 pub use userlist::{Group, Password, User, UserList};

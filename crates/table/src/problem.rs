@@ -106,12 +106,20 @@ impl Display for ProblemKind {
 /// One plain line: `/haproxy-x/services/shop/port = "eighty": bad value: expected a port between 1 and 65535`.
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "{}", shown(&self.key))?;
-        if let Some(value) = &self.value {
-            write!(f, " = {value:?}")?;
-        }
-        write!(f, ": {}: {}", self.kind, shown(&self.advice))
+        write_problem(f, &self.key, self.value.as_deref(), self.kind.as_str(), &self.advice)
     }
+}
+
+/// Writes the line of a problem from its parts. `kind`: its name, `bad_value`.
+///
+/// # Errors
+/// The formatter fails.
+pub fn write_problem(f: &mut Formatter<'_>, key: &str, value: Option<&str>, kind: &str, advice: &str) -> Result {
+    write!(f, "{}", shown(key))?;
+    if let Some(value) = value {
+        write!(f, " = {value:?}")?;
+    }
+    write!(f, ": {}: {}", shown(&kind.replace('_', " ")), shown(advice))
 }
 
 /// Collects the problems of one service or tree. Knows its path, so that callers give relative keys.

@@ -1,6 +1,8 @@
 //! Lines of the log that name the host and path of requests that failed, at a bounded pace: all of them are counted
 //! elsewhere. Only called for faults, so that a request that is served pays nothing. Decides nothing.
 
+use std::borrow::Cow;
+
 use pointsman_wire::RequestHead;
 use tracing::{info, warn};
 
@@ -31,8 +33,8 @@ pub(crate) fn unserved(cx: &Cx<'_>, plan: &Plan, fault: Fault) {
     let is_due = || !plan.held.is_empty() && plan.live.lines().is_due(cx.deadline.now());
     if facts.side == Side::Instance && is_due() {
         let status = cx.record.status.map(|status| format!("{status} for ")).unwrap_or_default();
-        let (host, target) = host_and_target(&plan.held).unwrap_or_default();
-        let (asked, service) = (asked(host, target), &plan.live.service.name);
+        let named = host_and_target(&plan.held).map(|(host, target)| asked(&host, &target));
+        let (asked, service) = (named.unwrap_or_else(|| "a request".to_owned()), &plan.live.service.name);
         warn!("{}: {status}{asked} of service {service} from {}: {fault}", facts.name, cx.peer.client);
     }
 }
@@ -45,16 +47,16 @@ fn asked(host: &str, target: &str) -> String {
     if is_cut { shown + "…" } else { shown }
 }
 
-/// From a head that was written for an instance: `virtual_path` is taken off already.
-fn host_and_target(head: &[u8]) -> Option<(&str, &str)> {
+/// From a head that was written for an instance: `virtual_path` is taken off already. Other headers need not be UTF-8.
+fn host_and_target(head: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let end = head.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-    let mut lines = std::str::from_utf8(&head[..end]).ok()?.split("\r\n");
-    let target = lines.next()?.split(' ').nth(1)?;
+    let mut lines = head[..end].split(|byte| *byte == b'\n');
+    let target = lines.next()?.split(|byte| *byte == b' ').nth(1)?;
     let host = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("host").then(|| value.trim())
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        line[..colon].eq_ignore_ascii_case(b"host").then(|| line[colon + 1..].trim_ascii())
     });
-    Some((host.unwrap_or_default(), target))
+    Some((String::from_utf8_lossy(host.unwrap_or_default()), String::from_utf8_lossy(target)))
 }
 
 #[cfg(test)]
@@ -64,12 +66,16 @@ mod tests {
     #[test]
     fn a_head_is_named_by_host_and_path() {
         for (head, expected) in [
-            ("GET /cart?token=x HTTP/1.1\r\nAccept: a\r\nhost: shop.test:80\r\n\r\nHost: b", Some("shop.test:80/cart")),
-            ("GET / HTTP/1.1\r\nAccept: a\r\n\r\nHost: b", Some("/")),
-            ("", None),
+            (
+                &b"GET /cart?token=x HTTP/1.1\r\nAccept: a\r\nhost: shop.test:80\r\n\r\nHost: b"[..],
+                Some("shop.test:80/cart"),
+            ),
+            (b"GET /a HTTP/1.1\r\nX-N: caf\xe9\r\nHost: shop.test\r\n\r\n", Some("shop.test/a")),
+            (b"GET / HTTP/1.1\r\nAccept: a\r\n\r\nHost: b", Some("/")),
+            (b"", None),
         ] {
-            let named = host_and_target(head.as_bytes()).map(|(host, target)| asked(host, target));
-            assert_eq!(named.as_deref(), expected, "{head:?}");
+            let named = host_and_target(head).map(|(host, target)| asked(&host, &target));
+            assert_eq!(named.as_deref(), expected, "{}", head.escape_ascii());
         }
         let long = asked("a.test", &"/x".repeat(500));
         assert_eq!((long.chars().count(), long.ends_with('…')), (LONGEST + 1, true));

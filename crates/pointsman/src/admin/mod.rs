@@ -28,7 +28,7 @@ pub use listener::{bind, serve};
 
 use crate::control::Status;
 use crate::logging::LostLines;
-use view::{ExplainView, ProblemView, TableView};
+use view::{ExplainUrl, ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
 #[derive(Clone, Debug)]
@@ -99,8 +99,9 @@ async fn show_metrics(State(pages): State<Pages>) -> Response {
 
 async fn table(State(pages): State<Pages>) -> Response {
     let snapshot = pages.figures.snapshot().await;
-    let view = match &pages.status.borrow().table {
-        Some(table) => TableView::new(table, &pages.http).with_counters(&snapshot),
+    let status = pages.status.borrow();
+    let view = match &status.table {
+        Some(table) => TableView::new(table, &pages.http).with_counters(&snapshot).with_problems(status.problems()),
         None => return not_read_yet(),
     };
     axum::Json(view).into_response()
@@ -120,14 +121,15 @@ async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRe
     let Ok(Query(Asked { url })) = asked else {
         return (StatusCode::BAD_REQUEST, "no URL; request /api/explain?url=http://shop.test/cart\n").into_response();
     };
+    let url = match url.parse::<ExplainUrl>() {
+        Ok(url) => url,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
     let snapshot = pages.figures.snapshot().await;
     let status = pages.status.borrow();
-    let Some(table) = &status.table else {
-        return not_read_yet();
-    };
-    match ExplainView::new(table, &snapshot, &status.refused, &url) {
-        Ok(view) => axum::Json(view).into_response(),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    match &status.table {
+        Some(table) => axum::Json(ExplainView::new(table, &snapshot, status.problems(), url)).into_response(),
+        None => not_read_yet(),
     }
 }
 

@@ -2,12 +2,14 @@
 //! locally. Contains no secrets.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{
     Bind, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
-    Verdict, Withheld,
+    Verdict, Withheld, write_problem,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +54,9 @@ pub struct ServiceView {
     pub last_good: Option<u64>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
+    /// Everything wrong with its keys: why instances are left out, why it has its last good settings.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub problems: Vec<ProblemView>,
 }
 
 /// The rule of a service. Empty lists match everything.
@@ -144,7 +149,7 @@ pub struct ExplainView {
     pub strip: u32,
     /// The chosen service, with its instances.
     pub service: Option<ServiceView>,
-    /// Matching services that are not served as their keys say.
+    /// Other matching services that are not served as their keys say.
     #[serde(default)]
     pub withheld: Vec<WithheldView>,
 }
@@ -190,6 +195,19 @@ impl TableView {
         self.services.iter_mut().for_each(|service| service.add_counters(&counters));
         self
     }
+
+    /// Adds to each service what is wrong with its keys.
+    pub fn with_problems<'p>(mut self, problems: impl Iterator<Item = &'p Problem>) -> Self {
+        let mut of_service: HashMap<_, Vec<ProblemView>> = HashMap::new();
+        for problem in problems {
+            let of = problem.service.as_ref().map(|(protocol, name)| (*protocol, name.as_str()));
+            of.into_iter().for_each(|of| of_service.entry(of).or_default().push(problem.into()));
+        }
+        for ServiceView { protocol, name, problems, .. } in &mut self.services {
+            problems.extend(of_service.remove(&(protocol_of(protocol), name.as_str())).into_iter().flatten());
+        }
+        self
+    }
 }
 
 impl ListenerView {
@@ -203,13 +221,14 @@ impl ListenerView {
     }
 }
 
-type Counters<'a> = HashMap<(&'static str, &'a str, &'a str), &'a InstanceStats>;
+type Counters<'a> = HashMap<(Protocol, &'a str, &'a str), &'a InstanceStats>;
 
 fn by_instance(snapshot: &Snapshot) -> Counters<'_> {
     let each = snapshot.services.iter().flat_map(|service| {
-        service.instances.iter().map(|instance| {
-            ((protocol_word(service.protocol), service.service.as_str(), instance.instance.as_str()), instance)
-        })
+        service
+            .instances
+            .iter()
+            .map(|instance| ((service.protocol, service.service.as_str(), instance.instance.as_str()), instance))
     });
     each.collect()
 }
@@ -230,12 +249,13 @@ impl ServiceView {
             balance: service.balance.to_string(),
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             instances: service.instances.iter().map(InstanceView::new).collect(),
+            problems: Vec::new(),
         }
     }
 
     fn add_counters(&mut self, counters: &Counters<'_>) {
         let Self { protocol, name, instances, .. } = self;
-        let protocol = if protocol == "tcp" { "tcp" } else { "http" };
+        let protocol = protocol_of(protocol);
         for instance in instances {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
                 instance.active = stats.totals.active;
@@ -323,28 +343,61 @@ impl From<&Problem> for ProblemView {
     }
 }
 
-impl ExplainView {
-    /// Explains a URL: `http://shop.test/cart?x=1`, `shop.test/cart`, `/cart` or `tcp://db.test:5432`. `found`: problems of
-    /// the engine.
-    ///
-    /// # Errors
-    /// `url` is not a URL.
-    pub fn new(table: &Table, snapshot: &Snapshot, found: &[Problem], url: &str) -> Result<Self, String> {
+/// One line, as [`Problem`] has it.
+impl fmt::Display for ProblemView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_problem(f, &self.key, self.value.as_deref(), &self.kind, &self.advice)
+    }
+}
+
+/// The URL to explain: `http://shop.test/cart?x=1`, `shop.test/cart`, `/cart` or `tcp://db.test:5432`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainUrl {
+    protocol: Protocol,
+    host: String,
+    /// Path and query, or the port.
+    target: String,
+}
+
+impl FromStr for ExplainUrl {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
         let (protocol, host, target) = match tcp_address(url) {
             Some(address) => address.map(|(host, port)| (Protocol::Tcp, host, port.to_string()))?,
             None => split(url).map(|(host, target)| (Protocol::Http, host, target))?,
         };
+        Ok(Self { protocol, host, target })
+    }
+}
+
+impl ExplainView {
+    /// Explains a URL. `problems`: all that are known.
+    pub fn new<'p>(
+        table: &Table,
+        snapshot: &Snapshot,
+        problems: impl Iterator<Item = &'p Problem>,
+        ExplainUrl { protocol, host, target }: ExplainUrl,
+    ) -> Self {
         let explanation = match protocol {
             Protocol::Http => table.explain(&host, &target),
             Protocol::Tcp => table.explain_tcp(&host, target.parse().unwrap_or_default()),
         };
+        let problems: Vec<_> = problems.filter(|problem| problem.service.is_some()).collect();
+        let of = |service: &ServiceName| {
+            let key = (protocol, service.clone());
+            problems.iter().copied().filter(move |problem| problem.service.as_ref() == Some(&key))
+        };
         let service = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
-        let mut service = service.map(|service| ServiceView::new(service, &last_good(table)));
-        if let Some(service) = &mut service {
-            service.add_counters(&by_instance(snapshot));
-        }
+        let service = service.map(|service| {
+            let mut view = ServiceView::new(service, &last_good(table));
+            view.add_counters(&by_instance(snapshot));
+            view.problems.extend(of(&service.name).map(ProblemView::from));
+            view
+        });
+        let withheld = withheld(&explanation, of);
         let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
-        Ok(Self {
+        Self {
             protocol: protocol_word(protocol).to_owned(),
             too_long: explanation.too_long,
             strip: route.map_or(0, |route| route.strip),
@@ -353,26 +406,27 @@ impl ExplainView {
             chosen: explanation.chosen.as_ref().map(ChoiceView::new),
             passed_over: explanation.passed_over.iter().map(ChoiceView::new).collect(),
             service,
-            withheld: withheld(&explanation, protocol, found),
-        })
+            withheld,
+        }
     }
 }
 
-/// Matching services that are not served because of their keys, and those that the engine holds back.
-fn withheld(explanation: &Explanation, protocol: Protocol, found: &[Problem]) -> Vec<WithheldView> {
+/// Matching services that are not served because of their keys, and those passed over that the engine holds back. `of`: the
+/// problems of a service.
+fn withheld<'p, Of>(explanation: &Explanation, of: impl Fn(&ServiceName) -> Of) -> Vec<WithheldView>
+where
+    Of: Iterator<Item = &'p Problem>,
+{
     let view =
         |service: &ServiceName, problems: Vec<ProblemView>| WithheldView { service: service.to_string(), problems };
     let by_keys = explanation.withheld.iter();
     let by_keys =
         by_keys.map(|Withheld { service, problems }| view(service, problems.iter().map(Into::into).collect()));
-    let held_back =
-        explanation.chosen.iter().chain(&explanation.passed_over).filter_map(|Verdict { service, .. }| {
-            let is_of =
-                |problem: &&Problem| problem.service.as_ref().is_some_and(|of| *of == (protocol, service.clone()));
-            let holds_back = |problem: &&Problem| matches!(problem.kind, ProblemKind::Rejected | ProblemKind::Listen);
-            let problems: Vec<_> = found.iter().filter(is_of).filter(holds_back).map(ProblemView::from).collect();
-            (!problems.is_empty()).then(|| view(service, problems))
-        });
+    let holds_back = |problem: &&Problem| matches!(problem.kind, ProblemKind::Rejected | ProblemKind::Listen);
+    let held_back = explanation.passed_over.iter().filter_map(|Verdict { service, .. }| {
+        let problems: Vec<_> = of(service).filter(holds_back).map(ProblemView::from).collect();
+        (!problems.is_empty()).then(|| view(service, problems))
+    });
     by_keys.chain(held_back).collect()
 }
 
@@ -419,6 +473,11 @@ pub fn protocol_word(protocol: Protocol) -> &'static str {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
     }
+}
+
+/// The protocol of this word.
+pub fn protocol_of(word: &str) -> Protocol {
+    if word == "tcp" { Protocol::Tcp } else { Protocol::Http }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::Resettable;
+use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
 use super::{apply, edit, register};
@@ -183,8 +183,8 @@ Examples:
 
     /// Show the service and the instances that take a URL, and why; exit 1 if none
     #[command(after_help = "\
-Also shows which instances get no work and why, and matching services that are not served because of
-a problem.
+Also shows which instances get no work and why, the problems of the service, and matching services
+that are not served because of a problem.
 
 Examples:
   pointsman explain http://shop.test/cart
@@ -253,8 +253,8 @@ Examples:
     /// Write keys for this machine's Docker containers into the store, and follow every change of them
     #[command(after_help = "\
 Labels such as pointsman.service=shop and pointsman.domain=shop.test make a container an instance;
-so do Kontena's labels and environment (docs/agent.md). If this process stops or dies, its keys stay
-for --ttl; an agent that restarts within that time keeps them.
+so do Kontena's labels and environment (docs/agent.md). If this process stops or dies, its keys
+stay for --ttl; an agent that restarts within that time keeps them.
 
 Signals:
   TERM, INT   stop; containers keep running
@@ -269,11 +269,11 @@ Examples:
 
     /// Run a command, and register it as an instance while its check passes
     #[command(after_help = "\
-The instance is registered when its check passes. It takes no new work while the check fails, and its
-key ends within --ttl if this process or the machine dies. TERM, INT or QUIT drains it first:
-balancers send it no new requests, and when they are done with it, or after --drain, the command gets
-the signal. A second signal skips the wait. Other signals are passed on. The exit status is the
-command's, or 128 plus the number of the signal that ended it.
+The instance is registered when its check passes. It takes no new work while the check fails, and
+its key ends within --ttl if this process or the machine dies. TERM, INT or QUIT drains it first:
+balancers send it no new requests, and when they are done with it, or after --drain, the command
+gets the signal. A second signal skips the wait. Other signals are passed on. The exit status is
+the command's, or 128 plus the number of the signal that ended it.
 
 Without a command, the key is written once, when the check passes, and stays until
 `pointsman register --remove`: for ExecStartPost and ExecStop of a systemd unit.
@@ -291,8 +291,8 @@ Examples:
 
     /// Print the haproxy.cfg and the maps of the HAProxy engine
     #[command(after_help = "\
-Compiles the keys once, as `check` does, for the HAProxy engine, whatever --engine is. Writes for the
-installed HAProxy; without one for 2.4, which later versions accept too. Problems go to stderr.
+Compiles the keys once, as `check` does, for the HAProxy engine, whatever --engine is. Writes for
+the installed HAProxy; without one for 2.4, which later versions accept too. Problems go to stderr.
 
 Examples:
   pointsman render
@@ -428,12 +428,25 @@ fn argument(command: &str, flag: &'static Flag) -> Arg {
             "DIR" => ValueHint::DirPath,
             _ => ValueHint::Unknown,
         })
+        .value_parser(parser(flag))
+        .hide_possible_values(true)
         .help_heading(flag.group.heading())
         .help(short.trim_end().to_owned())
         .long_help(lines.join("\n"))
         // Even for a single value: the settings report a repeated flag in their own words.
         .action(ArgAction::Append)
         .allow_hyphen_values(false)
+}
+
+/// Any text; or one of a few words, if the placeholder lists them.
+fn parser(flag: &'static Flag) -> ValueParser {
+    // `--etcd-api v2` means 2.
+    let word =
+        |word: &'static str| PossibleValue::new(word).aliases(["v2", "v3"].into_iter().filter(|v| v[1..] == *word));
+    match flag.value.contains('|') && !flag.value.contains(char::is_uppercase) {
+        true => PossibleValuesParser::new(flag.value.split('|').map(word)).into(),
+        false => ValueParser::string(),
+    }
 }
 
 /// A flag's default in words, as this command has it.
@@ -524,6 +537,8 @@ mod tests {
             ("pointsman render --output a/b --https :443", r#"Render { output: Some("a/b") }, {"https": [":443"]}"#),
             ("pointsman health --admin :9000", r#"(Health, {"admin": [":9000"]})"#),
             ("pointsman health --http :80", "unexpected argument '--http'"),
+            ("pointsman ls --etcd-api v2", r#"{"etcd-api": ["v2"]}"#),
+            ("pointsman run --engine nginx", "[possible values: native, haproxy]"),
             ("pointsman nonsense", "unrecognized subcommand"),
             ("pointsman chekc", "a similar subcommand exists: 'check'"),
             ("pointsman completions bash", r#"Completions { shell: "bash" }, {}"#),

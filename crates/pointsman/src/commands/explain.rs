@@ -1,14 +1,14 @@
 //! `pointsman explain URL`: shows the service and the instances that take a URL, and why; and what is not served. Sends no
 //! request to them.
 
-use pointsman_table::shown;
+use pointsman_table::{Protocol, shown};
 use std::fmt::Write as _;
 use std::io::Write;
 
 use super::ask::{Answer, ask, encoded};
 use super::routes::{ago, instance_words};
 use super::{Outcome, once};
-use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ProblemView, ServiceView, WithheldView};
+use crate::admin::view::{ChoiceView, ExplainUrl, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
 
@@ -23,12 +23,13 @@ pub async fn explain(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
+    let asked: ExplainUrl = url.parse().map_err(anyhow::Error::msg)?;
     let view = match ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await? {
         Answer::Running(view) => view,
         Answer::Nobody => {
             writeln!(note, "no balancer answers on --admin; this answer comes from the keys in the store")?;
-            let table = once::compiled(settings).await?.table;
-            ExplainView::new(&table, &Snapshot::default(), &[], url).map_err(anyhow::Error::msg)?
+            let compiled = once::compiled(settings).await?;
+            ExplainView::new(&compiled.table, &Snapshot::default(), compiled.problems.iter(), asked)
         }
     };
     match json {
@@ -40,7 +41,8 @@ pub async fn explain(
 }
 
 fn text(view: &ExplainView) -> String {
-    let is_tcp = view.protocol == "tcp";
+    let protocol = protocol_of(&view.protocol);
+    let is_tcp = protocol == Protocol::Tcp;
     let host = if view.host.is_empty() { "(no host)" } else { &view.host };
     let separator = if is_tcp { " port " } else { " " };
     let mut text = format!("{}{separator}{}\n", shown(host), shown(&view.target));
@@ -48,22 +50,23 @@ fn text(view: &ExplainView) -> String {
         None if is_tcp => text.push_str("  no service takes a connection there\n"),
         None if view.too_long => text.push_str("  414: too many expressions would have to be searched for in it\n"),
         None => text.push_str("  503: no service matches, and there is no default service\n"),
-        Some(chosen) => text.push_str(&format!("  service {}: {}\n", shown(&chosen.service), shown(&chosen.rule))),
+        Some(chosen) => {
+            let _ = writeln!(text, "  {protocol}/{}: {}", shown(&chosen.service), shown(&chosen.rule));
+        }
     }
     if view.strip > 0 {
         let _ = writeln!(text, "  forwarded as {}", shown(&stripped(&view.target, view.strip)));
     }
     text.extend(view.service.iter().map(service_lines));
-    text.extend(view.passed_over.iter().map(passed_over_line));
-    let tree = if is_tcp { "tcp-services" } else { "services" };
-    text.extend(view.withheld.iter().flat_map(|withheld| withheld_lines(tree, withheld)));
+    text.extend(view.passed_over.iter().map(|choice| passed_over_line(protocol, choice)));
+    text.extend(view.withheld.iter().flat_map(|withheld| withheld_lines(protocol, withheld)));
     text
 }
 
 fn service_lines(service: &ServiceView) -> String {
     let last_good =
         service.last_good.map(|revision| format!("  with its last good settings, of revision {revision}\n"));
-    let status = if service.protocol == "tcp" { "closed" } else { "503" };
+    let status = if protocol_of(&service.protocol) == Protocol::Tcp { "closed" } else { "503" };
     let (working, apart): (Vec<_>, Vec<_>) = service.instances.iter().partition(|instance| instance.state == "up");
     let backups = apart.iter().any(|instance| instance.state == "backup");
     let mut text = last_good.unwrap_or_default();
@@ -83,6 +86,7 @@ fn service_lines(service: &ServiceView) -> String {
         text.push_str("  set apart\n");
     }
     text.extend(apart.into_iter().map(instance_line));
+    text.extend(service.problems.iter().map(|problem| format!("  problem: {problem}\n")));
     text
 }
 
@@ -97,22 +101,14 @@ fn instance_line(instance: &InstanceView) -> String {
     format!("    {} {}{resolved} {words}{since}{why}\n", shown(&instance.name), shown(&instance.target))
 }
 
-fn withheld_lines(tree: &str, withheld: &WithheldView) -> Vec<String> {
+fn withheld_lines(protocol: Protocol, withheld: &WithheldView) -> Vec<String> {
     let service = shown(&withheld.service);
-    withheld
-        .problems
-        .iter()
-        .map(|problem| format!("  withheld {tree}/{service}: {}\n", problem_words(problem)))
-        .collect()
+    withheld.problems.iter().map(|problem| format!("  withheld {protocol}/{service}: {problem}\n")).collect()
 }
 
-fn problem_words(ProblemView { key, value, kind, advice, .. }: &ProblemView) -> String {
-    let value = value.as_deref().map(|value| format!(" = {value:?}")).unwrap_or_default();
-    format!("{}{value}: {}: {}", shown(key), kind.replace('_', " "), shown(advice))
-}
-
-fn passed_over_line(choice: &ChoiceView) -> String {
-    format!("  not {}: {}; {}\n", shown(&choice.service), shown(&choice.rule), shown(&choice.reason))
+fn passed_over_line(protocol: Protocol, choice: &ChoiceView) -> String {
+    let (service, rule, reason) = (shown(&choice.service), shown(&choice.rule), shown(&choice.reason));
+    format!("  not {protocol}/{service}: {rule}; {reason}\n")
 }
 
 /// The rest of the target, with a leading slash.
@@ -143,9 +139,12 @@ mod tests {
             service: None,
             withheld: Vec::new(),
         };
-        let expected =
-            "a.test /api/x\n  service a: host a.test\n  forwarded as /x\n  not b: host b.test; lower priority\n";
+        let expected = "a.test /api/x\n  services/a: host a.test\n  forwarded as /x\n  not services/b: host b.test; \
+                        lower priority\n";
         assert_eq!(text(&view), expected);
+        view.protocol = "tcp".to_owned();
+        assert!(text(&view).contains("  tcp-services/a: host a.test\n"));
+        view.protocol = "http".to_owned();
         view.chosen = None;
         assert!(text(&view).contains("503: no service matches"));
     }

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use pointsman_table::{KNOWN_KEYS, shown};
+use pointsman_table::{KNOWN_KEYS, Protocol, shown};
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Outcome;
 use super::patience::{full, within};
+use crate::admin::view::{protocol_of, protocol_word};
 use crate::control::plural;
 use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
@@ -155,14 +156,14 @@ pub async fn drain(
         Amended::At(revision @ 1..) => Point::Revision(revision),
         Amended::At(_) | Amended::Same => within(fleet::barrier(settings)).await?,
     };
-    let idle = (drain == Drain::On).then(|| (protocol.to_owned(), service, name));
+    let idle = (drain == Drain::On).then(|| (protocol_word(protocol).to_owned(), service, name));
     wait_for(settings, &Goal { point, idle }, &[], patience, note).await
 }
 
 /// An instance's key.
 struct Found {
     key: String,
-    protocol: &'static str,
+    protocol: Protocol,
     service: String,
     name: String,
 }
@@ -171,20 +172,19 @@ struct Found {
 async fn find(store: &Store, settings: &StoreSettings, instance: &str) -> anyhow::Result<Option<Found>> {
     let wrong = "not an instance; write SERVICE/INSTANCE or its key, such as tcp-services/SERVICE/INSTANCE";
     let parts: Vec<&str> = instance.split('/').filter(|part| !part.is_empty()).collect();
-    let (trees, service, name) = match parts.as_slice() {
-        [tree @ ("services" | "tcp-services"), service, name]
-        | [tree @ ("services" | "tcp-services"), service, "upstreams", name] => (vec![*tree], *service, *name),
-        [service, name] | [service, "upstreams", name] => (vec!["services", "tcp-services"], *service, *name),
+    let both = [Protocol::Http, Protocol::Tcp];
+    let named = both.into_iter().find(|protocol| parts.len() > 2 && parts[0] == protocol.tree());
+    let (service, name) = match &parts[usize::from(named.is_some())..] {
+        [service, name] | [service, "upstreams", name] => (*service, *name),
         _ => bail!("{instance}: {wrong}"),
     };
     let mut found = Vec::new();
-    for tree in trees {
+    for protocol in both.into_iter().filter(|protocol| named.is_none_or(|named| named == *protocol)) {
         // Directly below the service, a known name is a setting.
         let is_setting = KNOWN_KEYS.iter().any(|key| key.name == name);
         for below in ["upstreams/", ""].into_iter().take(if is_setting { 1 } else { 2 }) {
-            let key = full(&settings.prefix, &format!("{tree}/{service}/{below}{name}"));
+            let key = full(&settings.prefix, &format!("{protocol}/{service}/{below}{name}"));
             if within(store.get(&key)).await?.is_some() {
-                let protocol = if tree == "services" { "http" } else { "tcp" };
                 found.push(Found { key, protocol, service: service.to_owned(), name: name.to_owned() });
                 break;
             }
@@ -276,20 +276,19 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
     }
     for member in members {
         for Leaving { protocol, service, instance, active } in &member.leaving {
-            let (tree, work) = if protocol == "tcp" { ("tcp-services", "connection") } else { ("services", "request") };
+            let protocol = protocol_of(protocol);
+            let work = if protocol == Protocol::Tcp { "connection" } else { "request" };
             let open = plural(usize::try_from(*active).unwrap_or(usize::MAX), work);
-            let instance = format!("{tree}/{service}/{instance}");
+            let instance = format!("{protocol}/{service}/{instance}");
             writeln!(out, "{}: {} takes no new work, {open} open", shown(&member.name), shown(&instance))?;
         }
     }
     for member in members {
         for LastGoodService { protocol, service, revision } in &member.last_good {
-            let tree = if protocol == "tcp" { "tcp-services" } else { "services" };
+            let (name, protocol, service) = (shown(&member.name), protocol_of(protocol), shown(service));
             writeln!(
                 out,
-                "{}: {tree}/{} is served with its last good settings, of revision {revision}",
-                shown(&member.name),
-                shown(service)
+                "{name}: {protocol}/{service} is served with its last good settings, of revision {revision}"
             )?;
         }
         member.problem_lines.iter().try_for_each(|line| writeln!(out, "{}: {}", shown(&member.name), shown(line)))?;

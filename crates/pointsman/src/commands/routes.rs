@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::ask::{Answer, ask};
 use super::{Outcome, once};
-use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView, epoch_seconds};
+use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView, epoch_seconds, protocol_of};
 use crate::settings::Settings;
 
 /// Prints the table on `out`; a line on `note` says if it comes from the store.
@@ -22,7 +22,8 @@ pub async fn routes(
         Answer::Running(view) => view,
         Answer::Nobody => {
             writeln!(note, "no balancer answers on --admin; this table comes from the keys in the store")?;
-            TableView::new(&once::compiled(settings).await?.table, &settings.http)
+            let compiled = once::compiled(settings).await?;
+            TableView::new(&compiled.table, &settings.http).with_problems(compiled.problems.iter())
         }
     };
     match json {
@@ -36,7 +37,9 @@ pub async fn routes(
 fn table(view: &TableView) -> String {
     let head = HEAD.map(str::to_owned);
     let rows = view.services.iter().flat_map(service_rows);
-    format!("revision {}\n{}", view.revision, aligned(std::iter::once(head).chain(rows).collect()))
+    let problems = view.services.iter().flat_map(|service| &service.problems);
+    let problems = problems.map(|problem| format!("problem: {problem}\n")).collect::<String>();
+    format!("revision {}\n{}{problems}", view.revision, aligned(std::iter::once(head).chain(rows).collect()))
 }
 
 const HEAD: [&str; 11] =
@@ -44,8 +47,7 @@ const HEAD: [&str; 11] =
 
 /// One row per instance; the first names the service.
 fn service_rows(service: &ServiceView) -> Vec<[String; HEAD.len()]> {
-    let tree = if service.protocol == "tcp" { "tcp-services" } else { "services" };
-    let first = [format!("{tree}/{}", service.name), rule_words(&service.rule)];
+    let first = [format!("{}/{}", protocol_of(&service.protocol), service.name), rule_words(&service.rule)];
     let instances: Vec<[String; HEAD.len() - 2]> = match service.instances.as_slice() {
         [] => vec![["-", "-", "no instances", "", "", "", "", "", ""].map(str::to_owned)],
         some => some.iter().map(instance_cells).collect(),
@@ -152,6 +154,7 @@ mod tests {
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },
             balance: "roundrobin".to_owned(),
             instances,
+            problems: Vec::new(),
         };
         let services = vec![
             service("a", &["a.test", "b.test"], vec![instance("web-1", 0), instance("web-10", 2)]),

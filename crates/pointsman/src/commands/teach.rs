@@ -40,3 +40,18 @@ pub fn manual(folder: &Path) -> anyhow::Result<Outcome> {
     written.with_context(|| format!("writing manual pages into {}", folder.display()))?;
     Ok(Outcome::Yes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_help_is_broken_in_a_sentence() {
+        for command in cli::command().get_subcommands() {
+            let taught = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            for line in taught.lines() {
+                assert!(line.chars().count() < 100, "{}: {line}", command.get_name());
+            }
+        }
+    }
+}

@@ -241,7 +241,7 @@ mod tests {
         assert!(report(&first).is_empty(), "at the start just the counts");
         let second = table(15, 2, Some(&first));
         let lines = report(&second);
-        assert_eq!(lines[0], "s00: address of one h:1 -> h:2");
+        assert_eq!(lines[0], "services/s00: address of one h:1 -> h:2");
         assert_eq!((lines[1].as_str(), lines[9].as_str()), ("s01 added: +one", "s09 added: +one"));
         assert_eq!(lines[10..], ["5 more services: 5 added"]);
         let third = table(12, 3, Some(&second));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::choice::{Choice, CommandLine, Environment, Origin};
 use super::flags::{FLAGS, Flag, VARIABLES};
-use super::model::SettingsError;
+use super::model::{Host, SettingsError};
 use super::suggest::nearest;
 
 /// Beginnings of variables that Kubernetes sets in every container beside a service of the name `pointsman`.
@@ -18,31 +18,39 @@ struct File {
     values: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// Chooses a source for every setting that has one. `usual`: the file of settings, if it is there and no other is named.
+/// The choices, by the name of their setting.
+pub(super) type Choices = BTreeMap<&'static str, Choice>;
+
+/// Chooses a source for every setting that has one. The text is a warning: the usual file of settings is left out.
 ///
 /// # Errors
 /// The file of settings cannot be read, is not TOML, or has an unknown key; a single setting is given twice.
 pub(super) fn choose(
     given: &CommandLine,
     environment: &Environment,
-    usual: Option<&Path>,
-) -> Result<BTreeMap<&'static str, Choice>, SettingsError> {
+    host: Host,
+) -> Result<(Choices, Option<String>), SettingsError> {
+    let mut left_out = None;
     let file = match from_outside(find("config"), given, environment)? {
         Some(choice) => read_file(Path::new(choice.text()), &format!("{}: ", choice.origin))?,
-        None => match usual.filter(|path| !is_missing(path)) {
+        None => match host.config.filter(|path| !is_missing(path)) {
+            Some(path) if !host.needs_config && is_closed(path) => {
+                left_out = Some(format!("{} may not be read by this user, and is left out", path.display()));
+                File::default()
+            }
             Some(path) => read_file(path, "")?,
             None => File::default(),
         },
     };
-    let mut chosen = BTreeMap::new();
+    let mut choices = Choices::new();
     for flag in FLAGS {
         let choice = match from_outside(flag, given, environment)? {
             Some(choice) => Some(choice),
             None => from_file(flag, &file)?.or_else(|| from_legacy(flag, environment)),
         };
-        chosen.extend(choice.map(|choice| (flag.name, choice)));
+        choices.extend(choice.map(|choice| (flag.name, choice)));
     }
-    Ok(chosen)
+    Ok((choices, left_out))
 }
 
 fn find(name: &str) -> &'static Flag {
@@ -97,6 +105,10 @@ fn is_missing(path: &Path) -> bool {
     std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
+fn is_closed(path: &Path) -> bool {
+    std::fs::File::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 fn read_file(path: &Path, named_by: &str) -> Result<File, SettingsError> {
     let wrong = |what: String| SettingsError { origin: format!("{named_by}{}", path.display()), what };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
@@ -133,7 +145,7 @@ pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
         let advice = meant.unwrap_or_else(|| "`pointsman run --help` lists them".to_owned());
         (!is_ours && !is_foreign).then(|| format!("{variable} is set, and there is no such setting; {advice}"))
     };
-    environment.keys().filter_map(unknown).collect()
+    environment.keys().filter(|variable| set(environment, variable).is_some()).filter_map(unknown).collect()
 }
 
 fn texts(key: &str, value: toml::Value) -> Result<Vec<String>, String> {

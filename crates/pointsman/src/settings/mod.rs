@@ -23,7 +23,6 @@ mod model;
 mod parse;
 pub(crate) mod suggest;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +40,11 @@ const AUDIT: Duration = Duration::from_secs(180);
 
 /// The text chosen for each setting, kept to find what a later reading changes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Chosen(BTreeMap<&'static str, Choice>);
+pub struct Chosen {
+    choices: layers::Choices,
+    /// That the usual file of settings is left out, and why.
+    left_out: Option<String>,
+}
 
 impl Chosen {
     /// Chooses a source for every setting that has one.
@@ -49,17 +52,23 @@ impl Chosen {
     /// # Errors
     /// The file of settings cannot be used, or a single setting is given twice.
     pub fn gather(given: &CommandLine, environment: &Environment, host: Host) -> Result<Self, SettingsError> {
-        layers::choose(given, environment, host.config).map(Self)
+        let (choices, left_out) = layers::choose(given, environment, host)?;
+        Ok(Self { choices, left_out })
     }
 
     /// Whether any source has this setting.
     pub fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.choices.contains_key(name)
+    }
+
+    /// Warnings: that the file of settings is left out, and variables that look like ours and are none.
+    pub fn warnings(&self, environment: &Environment) -> Vec<String> {
+        self.left_out.iter().cloned().chain(layers::unknown_variables(environment)).collect()
     }
 
     /// The settings whose text differs.
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
-        FLAGS.iter().map(|flag| flag.name).filter(|name| self.0.get(name) != other.0.get(name)).collect()
+        FLAGS.iter().map(|flag| flag.name).filter(|name| self.choices.get(name) != other.choices.get(name)).collect()
     }
 
     /// Where the admin pages are, even if other settings are wrong.
@@ -73,7 +82,7 @@ impl Chosen {
     }
 
     fn read(&self, flag: &Flag, draft: &mut Draft) -> Result<(), SettingsError> {
-        let Some(choice) = self.0.get(flag.name) else {
+        let Some(choice) = self.choices.get(flag.name) else {
             return Ok(());
         };
         let read = (flag.read)(draft, choice);
@@ -158,11 +167,6 @@ impl Draft {
             )),
         }
     }
-}
-
-/// What is wrong with the names of environment variables: a warning each.
-pub fn unknown_variables(environment: &Environment) -> Vec<String> {
-    layers::unknown_variables(environment)
 }
 
 /// A duration such as `500ms`, `5s`, `2m` or `1h`: an argument of a command.

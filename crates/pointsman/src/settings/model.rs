@@ -82,6 +82,8 @@ pub struct Host {
     pub cores: NonZeroUsize,
     /// The file of settings that is read if it is there and no other is named; `None`: no file.
     pub config: Option<&'static Path>,
+    /// Whether that file must be readable for this user: for a balancer, an agent and `register`.
+    pub needs_config: bool,
 }
 
 /// Everything that the program needs to start.

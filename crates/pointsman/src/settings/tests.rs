@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::*;
 
-const HOST: Host = Host { root: false, cores: NonZeroUsize::MIN, config: None };
+const HOST: Host = Host { root: false, cores: NonZeroUsize::MIN, config: None, needs_config: false };
 
 /// One row: flags and variables as `name=value` words, the file's text.
 #[derive(Default)]
@@ -194,9 +194,10 @@ fn a_usual_file_is_read_if_it_is_there_and_no_other_is_named() {
 #[test]
 fn variables_that_are_no_settings_are_told() {
     let names = ["POINTSMAN_STROE", "POINTSMAN_BANANA", "POINTSMAN_HTTP", "POINTSMAN_PORT_80_TCP", "OTHER_STROE"];
-    let environment: Environment = names.map(|name| (name.to_owned(), "x".to_owned())).into();
+    let mut environment: Environment = names.map(|name| (name.to_owned(), "x".to_owned())).into();
+    environment.insert("POINTSMAN_EMPTY".to_owned(), " ".to_owned());
     assert_eq!(
-        unknown_variables(&environment),
+        layers::unknown_variables(&environment),
         [
             "POINTSMAN_BANANA is set, and there is no such setting; `pointsman run --help` lists them",
             "POINTSMAN_STROE is set, and there is no such setting; did you mean POINTSMAN_STORE?"

@@ -1,6 +1,7 @@
 //! What teaches: help, completions, manual pages, suggestions; and the file of settings that every command reads.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -40,9 +41,16 @@ fn shells_complete_commands_and_flags() {
     let site = Site::new();
     let script = site.home().join("completion");
     fs::write(&script, run(&["completions", "bash"]).ok()).expect("our own folder");
-    let ask = "source \"$0\"; COMP_WORDS=(pointsman ru); COMP_CWORD=1; _pointsman pointsman ru pointsman; echo ${COMPREPLY[*]}";
-    let completed = finish(Command::new("bash").args(["-c", ask]).arg(&script)).ok();
-    assert_eq!(completed.trim(), "run");
+    let ask = "source \"$0\"; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _pointsman pointsman \"${@: -1}\" \"${@: -2:1}\"; \
+               echo ${COMPREPLY[*]}";
+    for (words, expected) in [
+        (&["pointsman", "ru"][..], "run"),
+        (&["pointsman", "run", "--engine", ""], "native haproxy"),
+        (&["pointsman", "ls", "--etcd-api", ""], "auto 2 3"),
+    ] {
+        let completed = finish(Command::new("bash").args(["-c", ask]).arg(&script).args(words)).ok();
+        assert_eq!(completed.trim(), expected, "{words:?}");
+    }
 }
 
 #[test]
@@ -74,9 +82,9 @@ fn a_mistyped_variable_is_named() {
     }
 }
 
-/// Runs the program where /etc is this folder.
+/// Runs the program where /etc is this folder, by a user who may read only what its mode allows.
 fn with_etc(etc: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
-    let line = "mount --bind \"$0\" /etc && exec \"$@\"";
+    let line = "mount --bind \"$0\" /etc && exec setpriv --bounding-set -dac_override,-dac_read_search \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", line]).arg(etc).arg(program_folder().join("pointsman")).args(arguments);
     finish(command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(variables.iter().copied()))
@@ -113,6 +121,16 @@ fn every_command_reads_the_file_of_settings() {
     }
     assert_eq!(with_etc(&etc, &["version"], &[]).code, Some(0));
     assert_eq!(with_etc(&etc, &["ls", "--config", "/dev/null", "--store", &store], &[]).code, Some(0));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).expect("ours");
+    let left_out = "/etc/pointsman.toml may not be read by this user, and is left out";
+    let listed = with_etc(&etc, &["ls", "--store", &store], &[]);
+    assert!(listed.stdout == "services/\n" && listed.stderr.contains(left_out), "{listed:?}");
+    let asked = with_etc(&etc, &["health", "--admin", "127.0.0.1:1"], &[]);
+    assert!(asked.stderr.contains(left_out) && asked.stderr.contains("127.0.0.1:1"), "{asked:?}");
+    for words in [&["run"][..], &["agent"], &["register", "a"], &["ls", "--config", "/etc/pointsman.toml"]] {
+        let refused = with_etc(&etc, words, &[]);
+        assert!(refused.code == Some(2) && refused.stderr.contains("Permission denied"), "{words:?}: {refused:?}");
+    }
     fs::remove_file(&file).expect("ours");
     fs::create_dir(&file).expect("ours");
     let finished = with_etc(&etc, &["ls"], &[]);

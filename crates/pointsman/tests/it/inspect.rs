@@ -177,8 +177,7 @@ fn explain_names_what_haproxy_holds_back() {
     ]);
     let running = Launch::engine(Engine::HaProxy).store(&site).start();
     running.wait_ready();
-    let line =
-        "  withheld services/a: /services/a/custom_settings = \"optoin httplog\": rejected: HAProxy refuses it: ";
+    let line = "  problem: /services/a/custom_settings = \"optoin httplog\": rejected: HAProxy refuses it: ";
     wait("the refusal", || ask(&running, &["explain", "http://a.test/"]).stdout.contains(line));
 }
 
@@ -194,11 +193,44 @@ fn explain_takes_the_address_of_a_tcp_service() {
     let running = Pointsman::serving(&site);
     for host in ["127.0.0.1", "db.test", "[::ffff:127.0.0.1]"] {
         let explained = ask(&running, &["explain", &format!("tcp://{host}:{port}")]).ok();
-        assert!(explained.contains(&format!("  service db: listens on 0.0.0.0:{port}")), "{explained}");
-        assert!(explained.contains("    one 127.0.0.1:") && explained.contains("  not late: "), "{explained}");
+        assert!(explained.contains(&format!("  tcp-services/db: listens on 0.0.0.0:{port}")), "{explained}");
+        assert!(
+            explained.contains("    one 127.0.0.1:") && explained.contains("  not tcp-services/late: "),
+            "{explained}"
+        );
     }
     assert_eq!(ask(&running, &["explain", "tcp://127.0.0.1:1"]).code, Some(1));
-    assert_eq!(ask(&running, &["explain", "tcp://127.0.0.1"]).code, Some(2));
+    let mistyped = ask(&running, &["explain", "tcp://127.0.0.1"]);
+    assert!(mistyped.stderr.starts_with("pointsman: \"tcp://127.0.0.1\" is not an address; write tcp://HOST:PORT"));
+    assert_eq!(mistyped.code, Some(2), "{mistyped:?}");
+}
+
+#[test]
+fn the_problems_of_a_service_are_shown_with_it() {
+    let site = Site::with(&[
+        ("services/shop/domain", "shop.test"),
+        ("services/shop/web-1", "127.0.0.1:9001"),
+        ("services/shop/web-3", "127.0.0.1:99999"),
+        ("services/fine/domain", "fine.test"),
+    ]);
+    let running = Pointsman::serving(&site);
+    let nobody = free_address().to_string();
+    let instance = "problem: /services/shop/web-3 = \"127.0.0.1:99999\": bad instance: ";
+    for asked in [&["explain", "shop.test"][..], &["routes"]] {
+        for shown in [ask(&running, asked), on(&site, &[asked, &["--admin", &nobody]].concat())] {
+            assert_eq!(shown.stdout.matches(instance).count(), 1, "{asked:?}: {shown:?}");
+        }
+    }
+    site.put("services/shop/port", "80x");
+    let port = "problem: /services/shop/port = \"80x\": bad value: ";
+    wait("the port to be a problem", || ask(&running, &["routes"]).stdout.contains(port));
+    let explained = ask(&running, &["explain", "shop.test"]).ok();
+    assert!(explained.contains("  with its last good settings, ") && explained.contains(port), "{explained}");
+    let fine = ask(&running, &["explain", "fine.test"]).ok();
+    assert!(!fine.contains("problem: "), "{fine}");
+    let table = json(&ask(&running, &["routes", "--json"]).ok());
+    let count = |at: usize| table["services"][at]["problems"].as_array().map(Vec::len);
+    assert_eq!((count(0), count(1)), (None, Some(2)), "{table}");
 }
 
 /// A balancer with one instance of each kind; the dead one was found to be dead.

@@ -204,17 +204,17 @@ fn a_change_is_named_by_service_and_key() {
     running.process.wait_log("serving 1 service, 1 instance");
     assert!(!running.process.log().contains("shop"), "at the start just the counts: {}", running.process.log());
     site.put("services/shop/web-3", "127.0.0.1:10");
-    running.process.wait_log(" shop: +web-3\n".trim_end());
+    running.process.wait_log(" services/shop: +web-3\n".trim_end());
     site.put("services/shop/web-1", "127.0.0.1:9 weight=2");
-    running.process.wait_log(" shop: weight of web-1 1 -> 2");
+    running.process.wait_log(" services/shop: weight of web-1 1 -> 2");
     site.put("services/shop/domain", "b.test");
-    running.process.wait_log(" shop: domain a.test -> b.test");
+    running.process.wait_log(" services/shop: domain a.test -> b.test");
     site.put("services/shop/basic_auth_secrets", "joe insecure-password hunter2");
-    running.process.wait_log(" shop: basic_auth_secrets set");
+    running.process.wait_log(" services/shop: basic_auth_secrets set");
     site.put("config/timeout/connect", "2s");
     running.process.wait_log(" config: timeout/connect = 2s");
     site.remove("services/shop");
-    running.process.wait_log(" shop removed");
+    running.process.wait_log(" services/shop removed");
     assert!(!running.process.log().contains("hunter2"));
 }
 

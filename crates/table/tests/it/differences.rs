@@ -27,16 +27,16 @@ fn each_key_that_changed_is_named() {
              services/shop/upstreams/web-2 = 10.0.0.9:80 weight=2 maxconn=5"
                 .to_owned(),
             vec![
-                "shop: domain a.test -> b.test, address of web-2 10.0.0.2:80 -> 10.0.0.9:80, \
+                "services/shop: domain a.test -> b.test, address of web-2 10.0.0.2:80 -> 10.0.0.9:80, \
                  maxconn of web-2 none -> 5, drain of web-2 on -> off, weight of web-1 1 -> 2, +web-3",
             ],
         ),
-        (SHOP, String::new(), vec!["shop removed"]),
-        ("", SHOP.to_owned(), vec!["shop added: domain = a.test, +web-2, +web-1"]),
+        (SHOP, String::new(), vec!["services/shop removed"]),
+        ("", SHOP.to_owned(), vec!["services/shop added: domain = a.test, +web-2, +web-1"]),
         (SHOP, SHOP.replace("10.0.0.1:80", "  10.0.0.1:80  "), vec![]),
-        (SHOP, SHOP.replace("10.0.0.1:80", ""), vec!["shop: -web-1"]),
-        (SHOP, SHOP.replace("a.test", "b.test, c.test"), vec!["shop: domain a.test -> \"b.test, c.test\""]),
-        (SHOP, SHOP.replace("10.0.0.1:80", "10.0.0.1:80x"), vec!["shop: web-1 10.0.0.1:80 -> 10.0.0.1:80x"]),
+        (SHOP, SHOP.replace("10.0.0.1:80", ""), vec!["services/shop: -web-1"]),
+        (SHOP, SHOP.replace("a.test", "b.test, c.test"), vec!["services/shop: domain a.test -> \"b.test, c.test\""]),
+        (SHOP, SHOP.replace("10.0.0.1:80", "10.0.0.1:80x"), vec!["services/shop: web-1 10.0.0.1:80 -> 10.0.0.1:80x"]),
         (
             "tcp-services/db/port = 1\ntcp-services/db/a = h:1\nconfig/timeout/connect = 1s",
             "tcp-services/db/port = 2\ntcp-services/db/a = h:1\nconfig/errors/503 = <h1>Back soon</h1>".to_owned(),
@@ -79,7 +79,7 @@ fn a_long_change_is_cut_short() {
     let many = |count: u32| (0..count).map(|at| format!("services/a/i-{at:02} = h:1\n")).collect::<String>();
     assert!(lines(&many(1), &many(20))[0].ends_with("+i-07, +i-08, 11 more"));
     let long = format!("services/a/domain = {}.test", "a".repeat(200));
-    assert_eq!(lines(&long, "services/a/domain = b.test"), ["a: domain changed"]);
+    assert_eq!(lines(&long, "services/a/domain = b.test"), ["services/a: domain changed"]);
 }
 
 #[test]
