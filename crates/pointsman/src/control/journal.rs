@@ -242,7 +242,7 @@ mod tests {
         let second = table(15, 2, Some(&first));
         let lines = report(&second);
         assert_eq!(lines[0], "services/s00: address of one h:1 -> h:2");
-        assert_eq!((lines[1].as_str(), lines[9].as_str()), ("s01 added: +one", "s09 added: +one"));
+        assert_eq!((lines[1].as_str(), lines[9].as_str()), ("services/s01 added: +one", "services/s09 added: +one"));
         assert_eq!(lines[10..], ["5 more services: 5 added"]);
         let third = table(12, 3, Some(&second));
         assert_eq!(report(&third)[10..], ["5 more services: 2 changed, 3 removed"]);
