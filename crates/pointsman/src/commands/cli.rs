@@ -108,9 +108,9 @@ Examples:
     /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
     /// not use them
     #[command(after_help = "\
-FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE or KEY = VALUE. Keys that hold their
-value already are left alone. etcd v3 and a folder take up all keys at once, etcd v2 one after the
-other, rules and ports last.
+FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE or KEY = VALUE. Keys
+that hold their value already are left alone. etcd v3 and a folder take up all keys at once, etcd
+v2 one after the other, rules and ports last.
 
 Examples:
   pointsman apply shop.toml --dry-run

@@ -157,7 +157,7 @@ fn health_says_whether_traffic_should_come() {
 fn wrong_usage_names_the_flag_and_what_would_be_right() {
     for (arguments, texts) in [
         (&["run", "--http", "80x"][..], &["--http", "80x"][..]),
-        (&["run", "--etcd-api", "4"], &["--etcd-api", "4", "2 or 3"]),
+        (&["run", "--etcd-api", "4"], &["--etcd-api", "4", "possible values: auto, 2, 3"]),
         (&["run", "--store", "http://127.0.0.1:2379"], &["--id", "--prefix"]),
         (&["run", "--htpt", ":1"], &["--htpt", "--http"]),
         (&["run", "--etcd-cert", "/nowhere.pem"], &["--etcd-key"]),

@@ -14,8 +14,8 @@ use crate::harness::{
 
 const BOTH: [(Api, &str); 2] = [(Api::V2, "2"), (Api::V3, "3")];
 /// Longer than a lease of [`TTL`] lives without a renewal.
-const LONGER: Duration = Duration::from_secs(8);
-const TTL: &str = "5s";
+const LONGER: Duration = Duration::from_secs(13);
+const TTL: &str = "10s";
 
 /// Accepts, as the kernel does for it, and never answers.
 fn silent() -> (TcpListener, String) {
