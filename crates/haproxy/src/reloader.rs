@@ -107,8 +107,17 @@ fn in_words(problems: &[Problem]) -> String {
     problems.iter().map(|problem| problem.advice.as_ref()).collect::<Vec<_>>().join("; ")
 }
 
+/// HAProxy's words, but for those about the keys of a service or a certificate: they may quote a secret, and are in the
+/// problem of that key, without it.
 fn complaints_in_words(complaints: &[(Option<Owner>, Complaint)]) -> String {
-    complaints.iter().map(|(_, complaint)| complaint.words.as_str()).collect::<Vec<_>>().join("; ")
+    let words = |(owner, complaint): &(Option<Owner>, Complaint)| match owner {
+        Some(Owner::Service(protocol, name, key)) => {
+            format!("{protocol}/{name}/{key}").trim_end_matches('/').to_owned()
+        }
+        Some(Owner::Cert(name)) => format!("certs/{name}"),
+        Some(Owner::Bind(_) | Owner::Setting(_)) | None => complaint.words.clone(),
+    };
+    complaints.iter().map(words).collect::<Vec<_>>().join("; ")
 }
 
 impl ReloadFault {
@@ -403,5 +412,21 @@ async fn keep_states(candidate: &WrittenConfig, current: Option<&Current>) {
     let kept = states.and_then(|states| std::fs::write(&path, states).map_err(|error| error.to_string()));
     if let Err(error) = kept {
         tracing::warn!("the health of servers is lost at this reload: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_whole_quotes_no_certificate() {
+        let complaint = |words: &str| Complaint { line: None, proxy: None, bind: None, words: words.to_owned() };
+        let fault = ReloadFault::Refused(vec![
+            (Some(Owner::Cert("a".into())), complaint("hunter2")),
+            (None, complaint("out of memory")),
+        ]);
+        let expected = "HAProxy refuses its configuration: certs/a; out of memory";
+        assert_eq!(fault.to_string(), expected);
     }
 }
