@@ -81,7 +81,7 @@ fn pick(name: &str, known: &[(&str, Field)]) -> Field {
 }
 
 /// Whether a name is this one, in any case. Without a branch a byte: among the bytes of a token (RFC 9110 §5.6.2) only an
-/// upper-case letter becomes a lower-case letter, and none becomes a hyphen, when bit 5 is set.
+/// upper-case letter becomes a lower-case letter, and no other byte becomes a hyphen or a digit, when bit 5 is set.
 #[inline]
 fn is_named(name: &str, known: &str) -> bool {
     let differing = |all: u8, (byte, known): (u8, u8)| all | ((byte | 0x20) ^ known);

@@ -290,7 +290,7 @@ async fn move_both(
     Box::pin(move_at_once(cx, plan, (from_client, to_instance), down, progress)).await
 }
 
-/// Moves the rest of the request's body and the response.
+/// Moves the rest of the request's body and the response at the same time.
 async fn move_at_once(
     cx: &Cx<'_>,
     plan: &Plan,

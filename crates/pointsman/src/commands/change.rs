@@ -342,7 +342,11 @@ fn owned(prefix: &str, key: &str) -> String {
 
 /// `services/shop/port: "80x" is not a port between 1 and 65535`.
 fn said(prefix: &str, problem: &Problem) -> String {
-    format!("{}: {}", shown(shown_key(prefix, &problem.key)), mistake(problem))
+    let (key, Problem { kind, advice, .. }) = (shown(shown_key(prefix, &problem.key)), problem);
+    match kind {
+        ProblemKind::UnknownKey => format!("{key}: {kind}: {}", shown(advice)),
+        _ => format!("{key}: {}", mistake(problem)),
+    }
 }
 
 fn mistake(Problem { value, kind, advice, .. }: &Problem) -> String {
@@ -432,11 +436,11 @@ mod tests {
     fn errors_of_a_value_are_refused() {
         check("", "services/a/port 80x", &["! services/a/port: \"80x\" is not a port between 1 and 65535"]);
         check("", "services/a/1 10.0.0.1:99999", &["! services/a/1: \"10.0.0.1:99999\" is a bad instance: expected"]);
-        check("", "services/a/upstreams/1/x y", &["! services/a/upstreams/1/x: it is an unknown key: "]);
+        check("", "services/a/upstreams/1/x y", &["! services/a/upstreams/1/x: unknown key: "]);
         check("", "services/a/domain a test", &["! services/a/domain: \"a test\" is not a host name "]);
-        check("", "config/timeout/conect 5s", &["! config/timeout/conect: it is an unknown key: "]);
-        check("", "service/a/domain a.test", &["! service: it is an unknown key: "]);
-        check("service/a/domain a.test", "service/a/port 80", &["! service: it is an unknown key: "]);
+        check("", "config/timeout/conect 5s", &["! config/timeout/conect: unknown key: "]);
+        check("", "service/a/domain a.test", &["! service: unknown key: "]);
+        check("service/a/domain a.test", "service/a/port 80", &["! service: unknown key: "]);
         check("", "services/a/cookie a;b", &["! services/a/cookie: \"a;b\" is a bad value: "]);
         check("", "services/a/basic_auth_secrets x", &["! services/a/basic_auth_secrets: the value is a bad value: "]);
         // A value that is bad already is no better a second time; other keys of that service may be written.
