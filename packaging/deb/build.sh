@@ -24,7 +24,8 @@ cd "$root"
 [ -n "$version" ] || version=$("$binary" version | cut -d' ' -f2)
 architecture=$(dpkg --print-architecture)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+draft=
+trap 'rm -rf "$work" "$draft"' EXIT
 tree=$work/tree
 docs=$tree/usr/share/doc/pointsman
 
@@ -65,5 +66,8 @@ install -m 755 -t "$tree/DEBIAN" packaging/deb/postinst packaging/deb/prerm pack
 (cd "$tree" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) >"$tree/DEBIAN/md5sums"
 
 package=$folder/pointsman_${version}_$architecture.deb
-dpkg-deb --root-owner-group -Z"$pack" --build "$tree" "$package" >&2
+# Two builds at once, or a reader of the last one, never see half a package.
+draft=$package.$$
+dpkg-deb --root-owner-group -Z"$pack" --build "$tree" "$draft" >&2
+mv "$draft" "$package"
 printf '%s\n' "$package"

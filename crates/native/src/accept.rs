@@ -24,6 +24,8 @@ use crate::{record, serve, tcp};
 
 /// How long accepting pauses when the machine has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many failures to accept in a row other workers have to close their idle connections to instances.
+const PATIENT_FAILURES: u32 = 2;
 /// How many clients are told at once that there is no room; beyond, connections are reset.
 const TOLD: u64 = 64;
 /// How often idle connections to instances are looked at, in ticks.
@@ -159,13 +161,20 @@ fn open_listener(worker: &Rc<Worker>, listener: StdListener, kind: Kind) -> Opti
 
 /// Accepts until told to close; then takes what already waits, so that no client that was let in is lost.
 async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close: Rc<Notify>) {
+    let mut failures = 0;
     loop {
         tokio::select! {
             biased;
             () = close.notified() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => begin(&worker, stream, peer.ip(), kind),
-                Err(error) => accept_failed(&worker, &error).await,
+                Ok((stream, peer)) => {
+                    failures = 0;
+                    begin(&worker, stream, peer.ip(), kind);
+                }
+                Err(error) => {
+                    failures += 1;
+                    accept_failed(&worker, &error, failures).await;
+                }
             },
         }
     }
@@ -178,11 +187,13 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close
     }
 }
 
-/// A connection that its client gave up is nothing; one for which there is no descriptor stays in the queue.
-async fn accept_failed(worker: &Worker, error: &io::Error) {
+/// A connection that its client gave up is nothing; one for which there is no descriptor stays in the queue. `failures`: how
+/// many there were in a row. Idle connections to instances go first, those of other workers too; only then do clients.
+async fn accept_failed(worker: &Worker, error: &io::Error, failures: u32) {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
-        worker.home.pools.clear();
-        worker.make_room();
+        if worker.home.free_descriptors() == 0 && failures > PATIENT_FAILURES {
+            worker.make_room();
+        }
         let unaccepted = worker.home.registry.unaccepted();
         if let Some(untold) = unaccepted.happened(worker.timers.now()) {
             warn!(

@@ -127,6 +127,9 @@ impl Worker {
     pub(crate) fn tick(&self, now: Instant) {
         self.timers.sweep(now);
         self.make_room_for_others();
+        if self.stats().take_short() {
+            self.home.pools.clear();
+        }
     }
 
     /// Makes room for one more client connection: the one that has been idle for longest goes, here or at another worker; or

@@ -1,7 +1,7 @@
 //! The counters. Each worker writes only its own cache lines; readers add them up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::seldom::Seldom;
@@ -127,6 +127,8 @@ pub struct WorkerStats {
     pub evicted: Counter,
     /// Idle connections that other workers ask this one to close: written by others, but only at the limit.
     asked: AtomicU64,
+    /// Another worker has no descriptor left, and wants this one's idle connections to instances closed.
+    short: AtomicBool,
     pub(super) faults: [Counter; MAX_FAULTS],
 }
 
@@ -135,7 +137,8 @@ impl Default for WorkerStats {
     fn default() -> Self {
         let [open, accepted, refused, idle, evicted] = std::array::from_fn(|_| Counter::default());
         let asked = AtomicU64::new(0);
-        Self { open, accepted, refused, idle, evicted, asked, faults: std::array::from_fn(|_| Counter::default()) }
+        let faults = std::array::from_fn(|_| Counter::default());
+        Self { open, accepted, refused, idle, evicted, asked, short: AtomicBool::new(false), faults }
     }
 }
 
@@ -154,6 +157,16 @@ impl WorkerStats {
             self.asked.fetch_add(1, Relaxed);
         }
         has_more
+    }
+
+    /// Another worker needs descriptors.
+    pub(super) fn ask_for_descriptors(&self) {
+        self.short.store(true, Relaxed);
+    }
+
+    /// Whether another worker has needed descriptors since the last call.
+    pub fn take_short(&self) -> bool {
+        self.short.load(Relaxed) && self.short.swap(false, Relaxed)
     }
 
     /// Idle connections that other workers have asked for since the last call.

@@ -117,6 +117,13 @@ impl Registry {
         others.into_iter().any(|(_, worker)| worker.ask_for_room())
     }
 
+    /// Asks all other workers to close their idle connections to instances: this machine has no descriptor left. They do at
+    /// their next tick.
+    pub fn ask_for_descriptors(&self, asking: usize) {
+        let others = self.workers.iter().enumerate().filter(|(worker, _)| *worker != asking);
+        others.for_each(|(_, worker)| worker.ask_for_descriptors());
+    }
+
     /// A service's shared state, created on first use.
     pub fn service(&self, service: &Service) -> Arc<ServiceShared> {
         self.lock().service(service, self.workers.len()).take()

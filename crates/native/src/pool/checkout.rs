@@ -14,7 +14,7 @@ use super::connect::{Connected, connect};
 use super::pick::{Picked, Tried, pick};
 use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
-use crate::net::deadline::Deadline;
+use crate::net::deadline::{Deadline, TICK};
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
 
@@ -243,7 +243,10 @@ async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<
     let connected = match connect(&hold.live, hold.index, deadline).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
-            home.pools.clear();
+            if home.free_descriptors() == 0 {
+                // Those of other workers are closed by then.
+                tokio::time::sleep(2 * TICK).await;
+            }
             connect(&hold.live, hold.index, deadline).await
         }
         connected => connected,

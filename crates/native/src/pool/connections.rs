@@ -153,9 +153,11 @@ impl Pools {
         self.limited.borrow_mut().retain(|_, pools| pools.iter().any(holds));
     }
 
-    /// Closes all of them: the machine has no descriptors left.
-    pub(crate) fn clear(&self) {
+    /// Closes all of them, and says how many: the machine has no descriptors left.
+    pub(crate) fn clear(&self) -> usize {
+        let before = self.kept.get();
         self.by_via.borrow().values().for_each(|pool| self.retain(pool, |_| false));
+        before - self.kept.get()
     }
 
     /// How many are kept.
@@ -238,8 +240,7 @@ mod tests {
         let (streams, _far): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0, None));
         assert_eq!(pools.kept.get(), 1);
-        pools.clear();
-        assert_eq!(pools.kept.get(), 0);
+        assert_eq!((pools.clear(), pools.kept.get()), (1, 0));
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -32,6 +32,13 @@ impl Home {
         Self { id, registry, pools, rng: RefCell::default(), instances: Cell::new(0) }
     }
 
+    /// Closes idle connections to instances, here and, at their next tick, at all other workers: no descriptor is left. Says
+    /// how many were closed here.
+    pub(crate) fn free_descriptors(&self) -> usize {
+        self.registry.ask_for_descriptors(self.id);
+        self.pools.clear()
+    }
+
     pub(crate) fn with_rng<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
         use_it(&mut self.rng.borrow_mut())
     }

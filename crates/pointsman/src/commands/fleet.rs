@@ -74,7 +74,7 @@ async fn wait_for(
     }
     writeln!(note, "but the change is a problem:")?;
     for (problem, count) in problems {
-        writeln!(note, "  on {}: {}", plural(count, "balancer"), shown(problem))?;
+        writeln!(note, "  on {}: {}", plural(count, "balancer"), shown(&problem))?;
     }
     Ok(Outcome::No)
 }

@@ -1,9 +1,10 @@
 //! Waits until every live balancer has reached the goal, or lists those that have not. Changes nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pointsman_table::{LOOKED_UP, shown};
+use pointsman_table::{LOOKED_UP, shown, without_revision};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -44,11 +45,11 @@ impl FleetWait {
     }
 
     /// The problems that balancers report with these full keys, and how many report each.
-    pub fn problems_with(&self, keys: &[String]) -> BTreeMap<&str, usize> {
+    pub fn problems_with(&self, keys: &[String]) -> BTreeMap<Cow<'_, str>, usize> {
         let mut problems = BTreeMap::new();
         let lines = self.balancers.members().flat_map(|member| &member.problem_lines);
         for line in lines.filter(|line| keys.iter().any(|key| is_about(line, key))) {
-            *problems.entry(&**line).or_default() += 1;
+            *problems.entry(without_revision(line)).or_default() += 1;
         }
         problems
     }

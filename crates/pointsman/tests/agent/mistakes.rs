@@ -77,8 +77,10 @@ fn containers_that_end_while_they_are_looked_at_leave_nothing() {
         place.wait_keys(expected);
         holds("nothing comes back", Duration::from_millis(500), || place.keys().as_deref() == Some(expected));
         assert!(agent.is_running());
+        // A busy daemon may answer too late, which is said; that a container is gone is no mistake.
         let log = agent.log();
-        assert!(!log.contains("cannot inspect a container"), "{log}");
+        let mut failed = log.lines().filter(|line| line.contains("cannot inspect a container"));
+        assert!(failed.all(|line| line.contains("Timeout") || line.contains("no answer within")), "{log}");
     });
 }
 

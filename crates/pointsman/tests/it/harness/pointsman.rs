@@ -84,12 +84,18 @@ impl Pointsman {
     /// Waits until `/api/problems` has a problem of this kind with all these texts, and the log has them too.
     #[track_caller]
     pub(crate) fn wait_problem(&self, kind: &str, texts: &[&str]) {
+        self.wait_listed(kind, texts);
         let named = |page: &str| texts.iter().all(|text| page.contains(text));
+        wait(&format!("{texts:?} in the log"), || named(&self.process.log()));
+    }
+
+    /// The same without the log, which names only the first of many problems that come at once.
+    #[track_caller]
+    pub(crate) fn wait_listed(&self, kind: &str, texts: &[&str]) {
         wait(&format!("a {kind} with {texts:?}"), || {
             let page = self.admin_page("/api/problems");
-            named(&page) && page.contains(&format!("\"{kind}\""))
+            texts.iter().all(|text| page.contains(text)) && page.contains(&format!("\"{kind}\""))
         });
-        wait(&format!("{texts:?} in the log"), || named(&self.process.log()));
     }
 }
 
