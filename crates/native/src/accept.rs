@@ -24,19 +24,19 @@ use crate::{record, serve, tcp};
 
 /// How long accepting pauses when the machine has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How many clients are told at once that there is no room; beyond, connections are reset.
+/// How many clients may be told at the same time that there is no room; further connections are reset.
 const TOLD: u64 = 64;
-/// How often idle connections to instances are looked at, in ticks.
+/// How often idle connections to instances are checked, in ticks.
 const SWEEP_EVERY: u32 = 10;
 
 /// What the engine tells a worker.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Take this table into use, and these listeners for its TCP services; listeners that it lacks are closed.
+    /// Use this table, and these listeners for its TCP services; close listeners that it lacks.
     Table { table: Arc<Table>, open: Vec<(Bind, StdListener)> },
     /// Accept HTTP connections here.
     Http(StdListener),
-    /// Accept no more, finish what runs.
+    /// Accept no more connections, finish open work.
     Drain,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum Report {
     Applied { generation: u64 },
 }
 
-/// What a listener's connections are.
+/// What a listener's connections carry.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Http,
@@ -83,7 +83,7 @@ pub(crate) async fn run(
     giving.abort();
 }
 
-/// Takes a table into use, and opens and closes listeners as it says.
+/// Takes a table into use, and opens and closes listeners to match it.
 fn take_into_use(worker: &Rc<Worker>, listeners: &mut Listeners, table: Arc<Table>, open: Vec<(Bind, StdListener)>) {
     worker.take(Arc::clone(&table));
     listeners.tcp.retain(|bind, accepting| {
@@ -100,7 +100,7 @@ fn take_into_use(worker: &Rc<Worker>, listeners: &mut Listeners, table: Arc<Tabl
     }
 }
 
-/// Accepts no more, and waits until the last connection is gone.
+/// Accepts no more, and waits until the last connection is closed.
 async fn drain(worker: &Worker, listeners: Listeners) {
     worker.begin_drain();
     for accepting in listeners.http.into_iter().chain(listeners.tcp.into_values()) {
@@ -126,7 +126,7 @@ async fn tick(worker: Rc<Worker>) {
     }
 }
 
-/// Closes idle connections that are in the way of other workers.
+/// Closes idle connections whose places other workers need.
 async fn give_up_idle(worker: Rc<Worker>) {
     loop {
         for (slots, limit) in worker.home.registry.asked(worker.home.id).next().await {
@@ -135,7 +135,7 @@ async fn give_up_idle(worker: Rc<Worker>) {
     }
 }
 
-/// The worker's listeners, each accepted from by its own task.
+/// The worker's listeners; each has a task that accepts from it.
 #[derive(Debug, Default)]
 struct Listeners {
     http: Vec<Accepting>,
@@ -157,7 +157,7 @@ fn open_listener(worker: &Rc<Worker>, listener: StdListener, kind: Kind) -> Opti
     Some(Accepting { close, task })
 }
 
-/// Accepts until told to close; then takes what already waits, so that no client that was let in is lost.
+/// Accepts until told to close, then accepts what already waits in the queue, so that no connected client is lost.
 async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close: Rc<Notify>) {
     loop {
         tokio::select! {
@@ -178,7 +178,8 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close
     }
 }
 
-/// A connection that its client gave up is nothing; one for which there is no descriptor stays in the queue.
+/// Ignores a connection that its client gave up. If no descriptor is left, frees some and pauses: the connection stays
+/// in the queue.
 async fn accept_failed(worker: &Worker, error: &io::Error) {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
         worker.home.pools.clear();
@@ -194,7 +195,7 @@ async fn accept_failed(worker: &Worker, error: &io::Error) {
     }
 }
 
-/// Logs the failures since the last line about them, a minute after it.
+/// Logs the failures since the last line about them, a minute after that line.
 fn tell_unaccepted(worker: &Worker) {
     if let Some(untold) = worker.home.registry.unaccepted().rest(worker.timers.now()) {
         warn!("connections could not be accepted {untold} more times since the last such line");
@@ -229,7 +230,7 @@ fn tcp_service(worker: &Worker, bind: Bind) -> Option<Rc<ServiceLive>> {
     worker.service(&view, view.table.tcp()[index].1)
 }
 
-/// Tells an HTTP client that there is no room, as long as few are being told; any other sees a reset.
+/// Tells an HTTP client that there is no room, while few are being told; resets any other connection.
 fn refuse(worker: &Rc<Worker>, stream: Stream, address: IpAddr, kind: Kind, counted: Counted, excess: u64) {
     worker.stats().refused.add(1);
     match kind {
