@@ -4,7 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
-//! | `seldom` | the pace of a line of the log that many events would write |
+//! | `seldom` | the rate limit of a log line that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
 //! | `sys` | calls that no library wraps |
 
@@ -37,12 +37,12 @@ impl Applied {
     }
 }
 
-/// The phase of the program's end. Watched by everything that serves.
+/// Whether the program serves, drains or ends. Everything that serves watches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
     Serve,
-    /// Taking no new connections, finishing what runs, within `config/timeout/drain`.
+    /// Taking no new connections, finishing open work, within `config/timeout/drain`.
     Drain,
     /// Ending at once.
     Halt,

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The pace of one line, shared by the threads that would write it.
+/// The rate limit of one log line, shared by the threads that would write it.
 #[derive(Debug)]
 pub struct Seldom {
     /// Least time between two lines, in milliseconds.
@@ -18,8 +18,7 @@ impl Seldom {
         Self { every, next: AtomicU64::new(0), untold: AtomicU64::new(0) }
     }
 
-    /// It happened at this time. `Some`: write the line, and that it happened this many times since the last one,
-    /// beside this time.
+    /// Counts an event at this time. `Some`: write the line, and state this number of other events since the last line.
     pub fn happened(&self, now: u64) -> Option<u64> {
         if self.is_due(now) {
             return Some(self.untold.swap(0, Ordering::Relaxed));
@@ -28,14 +27,14 @@ impl Seldom {
         None
     }
 
-    /// How often it happened without a line, once a line about that is due, as after the last time that it happened.
+    /// The number of events without a line, once a line about them is due: for use when no further event comes.
     pub fn rest(&self, now: u64) -> Option<u64> {
         let is_due = self.untold.load(Ordering::Relaxed) > 0 && self.is_due(now);
         is_due.then(|| self.untold.swap(0, Ordering::Relaxed))
     }
 
-    /// Whether this caller writes the line that is due. Alone, for what is counted elsewhere, it costs other threads
-    /// nothing while no line is due.
+    /// Whether the line is due and this caller is the one to write it. Used alone, for events counted elsewhere, it
+    /// costs other threads nothing while no line is due.
     pub fn is_due(&self, now: u64) -> bool {
         let next = self.next.load(Ordering::Relaxed);
         let then = now.saturating_add(self.every);

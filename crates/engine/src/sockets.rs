@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
+/// Connections that wait to be accepted, per socket; the kernel caps them at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// Whether the first socket of an address is refused when another already listens there.

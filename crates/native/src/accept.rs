@@ -26,19 +26,21 @@ use crate::{record, serve, tcp};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many failures to accept in a row other workers have to close their idle connections to instances.
 const PATIENT_FAILURES: u32 = 2;
-/// How many clients are told at once that there is no room; beyond, connections are reset.
+/// After how many failures in a row the queue of a listener that closes is given up.
+const MOST_FAILURES: u32 = 50;
+/// How many clients may be told at the same time that there is no room; further connections are reset.
 const TOLD: u64 = 64;
-/// How often idle connections to instances are looked at, in ticks.
+/// How often idle connections to instances are checked, in ticks.
 const SWEEP_EVERY: u32 = 10;
 
 /// What the engine tells a worker.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Take this table into use, and these listeners for its TCP services; listeners that it lacks are closed.
+    /// Use this table, and these listeners for its TCP services; close listeners that it lacks.
     Table { table: Arc<Table>, open: Vec<(Bind, StdListener)> },
     /// Accept HTTP connections here.
     Http(StdListener),
-    /// Accept no more, finish what runs.
+    /// Accept no more connections, finish open work.
     Drain,
 }
 
@@ -49,7 +51,7 @@ pub(crate) enum Report {
     Applied { generation: u64 },
 }
 
-/// What a listener's connections are.
+/// What a listener's connections carry.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Http,
@@ -85,7 +87,7 @@ pub(crate) async fn run(
     giving.abort();
 }
 
-/// Takes a table into use, and opens and closes listeners as it says.
+/// Takes a table into use, and opens and closes listeners to match it.
 fn take_into_use(worker: &Rc<Worker>, listeners: &mut Listeners, table: Arc<Table>, open: Vec<(Bind, StdListener)>) {
     worker.take(Arc::clone(&table));
     listeners.tcp.retain(|bind, accepting| {
@@ -102,7 +104,7 @@ fn take_into_use(worker: &Rc<Worker>, listeners: &mut Listeners, table: Arc<Tabl
     }
 }
 
-/// Accepts no more, and waits until the last connection is gone.
+/// Accepts no more, and waits until the last connection is closed.
 async fn drain(worker: &Worker, listeners: Listeners) {
     worker.begin_drain();
     for accepting in listeners.http.into_iter().chain(listeners.tcp.into_values()) {
@@ -128,7 +130,7 @@ async fn tick(worker: Rc<Worker>) {
     }
 }
 
-/// Closes idle connections that are in the way of other workers.
+/// Closes idle connections whose places other workers need.
 async fn give_up_idle(worker: Rc<Worker>) {
     loop {
         for (slots, limit) in worker.home.registry.asked(worker.home.id).next().await {
@@ -137,7 +139,7 @@ async fn give_up_idle(worker: Rc<Worker>) {
     }
 }
 
-/// The worker's listeners, each accepted from by its own task.
+/// The worker's listeners; each has a task that accepts from it.
 #[derive(Debug, Default)]
 struct Listeners {
     http: Vec<Accepting>,
@@ -159,7 +161,7 @@ fn open_listener(worker: &Rc<Worker>, listener: StdListener, kind: Kind) -> Opti
     Some(Accepting { close, task })
 }
 
-/// Accepts until told to close; then takes what already waits, so that no client that was let in is lost.
+/// Accepts until told to close, then accepts what already waits in the queue, so that no connected client is lost.
 async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close: Rc<Notify>) {
     let mut failures = 0;
     loop {
@@ -178,17 +180,35 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close
             },
         }
     }
-    let waiting =
-        listener.into_std().into_iter().flat_map(|listener| std::iter::from_fn(move || listener.accept().ok()));
-    for (stream, peer) in waiting {
-        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            begin(&worker, stream, peer.ip(), kind);
+    // Fails only when the runtime ends.
+    if let Ok(listener) = listener.into_std() {
+        empty_queue(&worker, &listener, kind).await;
+    }
+}
+
+/// Accepts what waits in the queue: connections that their clients gave up, or a lack of descriptors, do not end it.
+async fn empty_queue(worker: &Rc<Worker>, listener: &StdListener, kind: Kind) {
+    let mut failures = 0;
+    while failures < MOST_FAILURES {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                failures = 0;
+                if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                    begin(worker, stream, peer.ip(), kind);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                failures += 1;
+                accept_failed(worker, &error, failures).await;
+            }
         }
     }
 }
 
-/// A connection that its client gave up is nothing; one for which there is no descriptor stays in the queue. `failures`: how
-/// many there were in a row. Idle connections to instances go first, those of other workers too; only then do clients.
+/// Ignores a connection that its client gave up. If no descriptor is left, frees some and pauses: the connection stays
+/// in the queue. Idle connections to instances go first, those of other workers too, and only after `failures` in a row
+/// idle clients.
 async fn accept_failed(worker: &Worker, error: &io::Error, failures: u32) {
     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) {
         if worker.home.free_descriptors() == 0 && failures > PATIENT_FAILURES {
@@ -205,7 +225,7 @@ async fn accept_failed(worker: &Worker, error: &io::Error, failures: u32) {
     }
 }
 
-/// Logs the failures since the last line about them, a minute after it.
+/// Logs the failures since the last line about them, a minute after that line.
 fn tell_unaccepted(worker: &Worker) {
     if let Some(untold) = worker.home.registry.unaccepted().rest(worker.timers.now()) {
         warn!("connections could not be accepted {untold} more times since the last such line");
@@ -240,7 +260,7 @@ fn tcp_service(worker: &Worker, bind: Bind) -> Option<Rc<ServiceLive>> {
     worker.service(&view, view.table.tcp()[index].1)
 }
 
-/// Tells an HTTP client that there is no room, as long as few are being told; any other sees a reset.
+/// Tells an HTTP client that there is no room, while few are being told; resets any other connection.
 fn refuse(worker: &Rc<Worker>, stream: Stream, address: IpAddr, kind: Kind, counted: Counted, excess: u64) {
     worker.stats().refused.add(1);
     match kind {

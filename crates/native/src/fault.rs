@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a client and an instance, each with its status, its name and whose it is.
+//! Everything that can go wrong between a client and an instance, each with its status, its name and whose fault it is.
 //! One exhaustive map; the rest of the engine never writes a status number.
 
 use pointsman_wire::{BadBody, BadRequest, BadResponse};
@@ -23,13 +23,13 @@ pub(crate) enum Fault {
     /// The client closed or broke the connection in the middle of a request.
     #[error("the client left in the middle of a request")]
     ClientGone,
-    /// The client had sent a FIN, and its place was needed for another one.
+    /// The client had half-closed its connection (FIN), and another one needed its place.
     #[error("the client sends no more, and its place was needed")]
     GaveWay,
     /// No service takes the request.
     #[error("no service takes this request")]
     NoRoute,
-    /// The request has passed so many proxies that it goes in circles.
+    /// The request has passed so many proxies that it must be in a loop.
     #[error("the request goes in circles")]
     Loop,
     /// The service has no instance that takes work.
@@ -41,7 +41,7 @@ pub(crate) enum Fault {
     /// The machine has no descriptors or ports left for one more connection.
     #[error("no descriptors or ports left for a connection to an instance")]
     Exhausted,
-    /// The instance refused the connection, or no way leads to it.
+    /// The instance refused the connection, or there is no route to it.
     #[error("the instance refused the connection or cannot be reached")]
     ConnectRefused,
     /// The instance did not accept within `timeout/connect`.
@@ -65,7 +65,7 @@ pub(crate) enum Fault {
     /// The instance left the table, and its time to finish is over.
     #[error("the instance was removed and its time to finish is over")]
     Removed,
-    /// So many expressions would have to be searched for in the target that it would hold up other requests.
+    /// The target is so long that searching it for so many expressions would hold up other requests.
     #[error("the target is too long to be searched for so many expressions")]
     TargetTooLong,
     /// More open connections than `limit/connections`.
@@ -73,10 +73,10 @@ pub(crate) enum Fault {
     TooManyConnections,
 }
 
-/// What the engine knows of a kind of fault.
+/// Facts about a kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// The status that answers it, if an answer can still be given. `None`: nobody is there to read it.
+    /// The status that answers it, if an answer can still be given. `None`: no client is there to read it.
     pub(crate) status: Option<u16>,
     /// The name in metrics and logs.
     pub(crate) name: &'static str,
@@ -154,7 +154,7 @@ impl Fault {
     }
 }
 
-/// Names in metrics and logs, in the order of their places in counters.
+/// Names in metrics and logs, in the order of their counters.
 pub const NAMES: &[&str] = &[
     "bad_request",
     "bad_request_body",

@@ -1,5 +1,5 @@
-//! The native engine: one thread per core, HTTP/1 and TCP, in this process. Takes tables, gives back what it could do
-//! with them; knows no store and no settings file.
+//! The native engine: one thread per core, HTTP/1 and TCP, in this process. Takes tables, and acknowledges them with
+//! the problems that it found; knows no store and no settings file.
 //!
 //! ```text
 //! accept ─┬─ serve ─> decide ─> exchange ─> checkout (pick, then a pooled or new connection) ─> up, down ─┐
@@ -57,14 +57,14 @@ use workers::Workers;
 
 /// How often a port that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often counters of what left the table are looked through.
+/// How often the registry forgets services and instances that left the table.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How long clients wait in the listening queue for the first table before they are answered without one.
 const FIRST_TABLE: Duration = Duration::from_secs(2);
 /// Descriptors kept for everything that is not a client or an instance.
 const RESERVED: u64 = 128;
 
-/// What the native engine is told at start.
+/// The native engine's settings.
 #[derive(Clone, Debug)]
 pub struct NativeSettings {
     /// Where HTTP clients connect.
@@ -75,7 +75,7 @@ pub struct NativeSettings {
     pub open_files: u64,
 }
 
-/// Sockets that are open and not yet accepted from.
+/// Open listening sockets from which nothing is accepted yet.
 #[derive(Debug)]
 pub struct Bound {
     addresses: Vec<SocketAddr>,
@@ -95,7 +95,7 @@ impl Bound {
 /// Opens the HTTP addresses.
 ///
 /// # Errors
-/// An address that cannot be listened on, with what would help.
+/// An address that cannot be bound, with advice.
 pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
     let mut sockets: Vec<Vec<TcpListener>> = (0..settings.workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
@@ -114,8 +114,8 @@ pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
     Ok(Bound { addresses, sockets, descriptors: settings.open_files.saturating_sub(RESERVED + listening) })
 }
 
-/// Serves the tables that come until `phase` says otherwise: on [`Phase::Drain`] it finishes what runs, within the
-/// configuration's `timeout/drain`; on [`Phase::Halt`] it returns at once.
+/// Serves each new table until `phase` changes: on [`Phase::Drain`] it finishes open work, within the configuration's
+/// `timeout/drain`; on [`Phase::Halt`] it returns at once.
 ///
 /// # Errors
 /// When the workers cannot be started.
@@ -159,7 +159,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Lets the workers finish, for so long at most, or until told to halt.
+/// Lets the workers finish, for `limit` at most, or until told to halt.
 async fn finish(workers: Workers, limit: Duration, mut phase: watch::Receiver<Phase>) {
     tokio::select! {
         () = workers.drain() => {}

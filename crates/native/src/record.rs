@@ -11,7 +11,7 @@ use crate::net::peer::Peer;
 use crate::pool::view::{InstanceLive, ServiceLive};
 use crate::worker::Worker;
 
-/// What happened to one request, or to one connection of a TCP service: filled in while it goes on, counted at its end.
+/// What happened to one request, or to one connection of a TCP service: filled in meanwhile, counted at its end.
 #[derive(Debug)]
 pub(crate) struct Record {
     started: Instant,
@@ -33,8 +33,8 @@ impl Record {
         Self { started, service: None, instance: None, repeated: false, status: None, fault: None }
     }
 
-    /// The request is sent again, because this instance closed without an answer. Counted at once, as the request may
-    /// last for days.
+    /// Counts that the request is sent again, because this instance closed without an answer: at once, as the request
+    /// may last for days.
     pub(crate) fn repeat(&mut self, instance: &InstanceLive) {
         instance.counters().retries.add(1);
         self.repeated = true;
@@ -51,7 +51,7 @@ impl Record {
         self.instance = Some(Rc::clone(instance));
     }
 
-    /// The end of an HTTP request, however it came.
+    /// Counts the end of an HTTP request, whatever the outcome.
     pub(crate) fn finish(self, worker: &Worker, peer: &Peer) {
         let counters = self.instance.as_ref().map(|instance| instance.counters());
         let unserved = || self.service.as_ref().map(|service| service.unserved());
@@ -62,7 +62,7 @@ impl Record {
         self.settle(worker, peer);
     }
 
-    /// The end of a connection of a TCP service, whose taking was counted before if an instance took it.
+    /// Counts the end of a connection of a TCP service. [`Record::taken`] has counted one that an instance took.
     pub(crate) fn finish_connection(self, worker: &Worker, peer: &Peer) {
         if let (None, Some(service)) = (&self.instance, &self.service) {
             service.unserved().requests.add(1);

@@ -1,5 +1,5 @@
 //! Relays bytes both ways between two connections until both sides are done: TCP services, and HTTP tunnels after 101.
-//! Looks at no byte. An end on one side is passed on to the other, which may go on sending.
+//! Does not look at the bytes. The end of one direction is passed on; the other may go on.
 
 use std::cell::Cell;
 use std::io;
@@ -18,10 +18,10 @@ use crate::record::Meter;
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Both sides said they were done.
+    /// Both sides ended their direction.
     Done,
     /// One side broke the connection, nothing moved for the idle limit, or the instance left the table and its time to
-    /// finish is over. The instance is told by a reset; the client is to be told by one after what was written to it.
+    /// finish is over. The instance gets a reset; the caller resets the client once it has what was written to it.
     Broken,
 }
 

@@ -24,9 +24,9 @@ use crate::pool::view::{Globals, View};
 use crate::record::Record;
 use crate::worker::{Counted, Worker};
 
-/// How long an idle connection may still bring a request after draining began.
+/// How long an idle connection may still send a request after draining began.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
-/// How much of a body is sent with the head, bytes: what can be sent again if it must be.
+/// How much of a body is held and sent with the head, bytes: it can be sent again if necessary.
 const FIRST_BODY: usize = 32 * 1024;
 
 /// Serves a client's connection until it is over.
@@ -43,22 +43,22 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, address: IpAddr) {
 pub(crate) async fn turn_away(counted: Counted, stream: Stream, address: IpAddr) {
     let mut connection = Connection::new(&counted, stream, address);
     let after = connection.exchange(Request::refused(Fault::TooManyConnections)).await;
-    // Its place is beyond the limit: to give it up makes no room for another.
+    // It is beyond the limit: to end it early would make no room for another.
     connection.client.end(after, &connection.worker.buffers, &connection.deadline, &|| false).await;
 }
 
-/// A client's connection, and what outlives its requests.
+/// A client's connection, and the state that outlives its requests.
 pub(crate) struct Connection<'w> {
     worker: &'w Rc<Worker>,
     client: Client,
     peer: Peer,
     deadline: Deadline,
     logins: Logins,
-    /// What the request that is served now sees, or the last one saw.
+    /// The globals of the current request, or of the last one.
     globals: Rc<Globals>,
 }
 
-/// The moment in which a request begins.
+/// The moment when a request begins.
 #[expect(clippy::disallowed_methods, reason = "a request's time begins here")]
 fn now() -> Instant {
     Instant::now()
@@ -95,19 +95,19 @@ impl<'w> Connection<'w> {
             logins: &self.logins,
             record: Record::new(now()),
         };
-        // Its memory is there while it lasts: an idle connection is small.
+        // Boxed, so that its memory is held only while it lasts: an idle connection is small.
         Box::pin(exchange(cx, request, Downstream::Http1(&mut self.client))).await
     }
 
-    /// Ends the connection; whoever needs its place need not wait.
+    /// Ends the connection. It counts as idle meanwhile, so that another that needs its place need not wait.
     async fn end(&mut self, after: After) {
         let idle = self.deadline.idle();
         self.client.end(after, &self.worker.buffers, &self.deadline, &|| idle.is_evicted()).await;
     }
 
-    /// Waits for a head and judges it. `None`: the client is done, or brought nothing in time.
+    /// Waits for a head and judges it. `None`: the client is done, or sent nothing in time.
     ///
-    /// The request sees the newest table of the moment in which its head is complete.
+    /// The request sees the table that is the newest when its head is complete.
     async fn request(&mut self, first: bool) -> Option<Request> {
         let came = self.deadline.now();
         self.client.side = ClientSide::UNKNOWN;
@@ -124,7 +124,7 @@ impl<'w> Connection<'w> {
             }
             let (mut from, _) = self.client.stream.split();
             let by = *by.get_or_insert_with(|| {
-                // Its sender may hold the rest back until it hears of us.
+                // Its sender may hold the rest back until the first part is acknowledged.
                 from.acknowledge();
                 self.deadline.later(began, self.globals.config.timeouts.head)
             });
@@ -146,7 +146,7 @@ impl<'w> Connection<'w> {
         if ready { self.judge(&view) } else { None }
     }
 
-    /// Waits for the first bytes of a request. A client that sends none is not told anything.
+    /// Waits for the first bytes of a request. A client that sends none gets no answer.
     async fn wait(&mut self, first: bool) -> bool {
         self.client.input.rest(&self.worker.buffers);
         let timeouts = self.worker.view().globals.config.timeouts;
@@ -191,7 +191,7 @@ impl<'w> Connection<'w> {
         })
     }
 
-    /// Refuses a head that could not be parsed. Of its request only the method is known, if that.
+    /// Refuses a head that could not be parsed. Only the method of its request is known, if that.
     fn refuse_head(&mut self, fault: Fault) -> Request {
         self.client.side.head_request = begins_head_request(self.client.input.unread());
         Request::refused(fault)

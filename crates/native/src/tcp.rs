@@ -1,4 +1,4 @@
-//! One connection of a TCP service: an instance is checked out, then bytes go both ways.
+//! One connection of a TCP service: checks out an instance, then relays bytes both ways.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -28,7 +28,7 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr,
     #[expect(clippy::disallowed_methods, reason = "the connection's time begins here")]
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));
-    let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(address));
+    let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(peer.client));
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
     let want = Want { key, reuse: Reuse::Never, guard: &guard };
     let mut tried = Tried::default();
@@ -37,7 +37,7 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr,
         Ok(mut checked_out) => {
             record.taken(checked_out.instance());
             let end = relay(worker, &live, &mut client, &mut checked_out, &deadline).await;
-            // The instance has room for others while this client reads on.
+            // Frees the instance for others while this client still reads.
             drop(checked_out);
             if end == End::Broken {
                 let idle = deadline.idle();

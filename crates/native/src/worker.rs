@@ -16,9 +16,9 @@ use crate::net::watch::HalfClosed;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
 
-/// How many connections fewer there must be before memory is given back for it.
+/// How many connections must have closed before memory is given back.
 const FLOOD_CONNECTIONS: usize = 256;
-/// How many bytes of buffers must be free before memory is given back for it.
+/// How many bytes of buffers must have been freed before memory is given back.
 const FLOOD_BYTES: usize = 1 << 20;
 
 /// A worker's state, shared by its tasks.
@@ -28,7 +28,7 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Buffers,
-    /// Clients that give way first.
+    /// Half-closed clients, which give way to others.
     pub(crate) half_closed: HalfClosed,
     drain_began: Cell<Option<u64>>,
     connections: Cell<usize>,
@@ -49,12 +49,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Most client connections over all workers: each may need one more, to an instance.
+    /// Most client connections over all workers: each may need a second connection, to an instance.
     fn most_connections(self) -> u64 {
         (self.descriptors / 2).max(1)
     }
 
-    /// How many idle connections to instances a worker may keep while so many clients are connected to all.
+    /// How many idle connections to instances a worker may keep while this many clients are connected to all workers.
     fn most_idle(self, clients: u64) -> usize {
         let left = self.descriptors.saturating_sub(clients * 2) / self.workers;
         usize::try_from(left).unwrap_or(usize::MAX)
@@ -110,7 +110,7 @@ impl Worker {
         *self.view.borrow_mut() = next;
     }
 
-    /// From now on connections close after the response that they owe.
+    /// From now on connections close after the current response.
     pub(crate) fn begin_drain(&self) {
         self.drain_began.set(Some(self.timers.now()));
     }
@@ -132,14 +132,14 @@ impl Worker {
         }
     }
 
-    /// Makes room for one more client connection: the one that has been idle for longest goes, here or at another worker; or
-    /// else the one that said first that it sends no more. `false`: there is neither.
+    /// Makes room for one more client connection: closes the one that has been idle for longest, here or at another
+    /// worker, or else the one that half-closed first. `false`: there is neither.
     pub(crate) fn make_room(&self) -> bool {
         self.evict() || self.home.registry.ask_for_room(self.home.id) || self.half_closed.end_oldest(None)
     }
 
-    /// Closes as many idle client connections as other workers have asked for, and this worker's share of what is still
-    /// beyond the limit: some that were asked for may have come to life.
+    /// Closes as many idle client connections as other workers have asked for, or this worker's share of those beyond
+    /// the limit if that is more: some that were asked for may be busy again.
     fn make_room_for_others(&self) {
         let asked = self.stats().take_asked();
         let share = self.excess().div_ceil(self.limits.workers);
@@ -166,9 +166,9 @@ impl Worker {
         self.give_memory_back();
     }
 
-    /// The allocator keeps what was freed until it is told that it will not be needed soon: when half of the connections
-    /// are gone, or when as much lies in buffers that nobody needs. That happens a few times behind a flood, and never
-    /// under a load that stays.
+    /// Makes the allocator return freed memory, which it keeps otherwise: when more than half of the connections are
+    /// gone, or when [`FLOOD_BYTES`] of buffers were freed. That happens a few times after a flood, and never under a
+    /// steady load.
     fn give_memory_back(&self) {
         let open = self.connections.get();
         let trimmed = self.trimmed.get() + self.buffers.trim();
@@ -182,7 +182,7 @@ impl Worker {
         self.trimmed.set(if due { 0 } else { trimmed });
     }
 
-    /// What listening sockets of TCP services leave: each worker has one for each address.
+    /// The limits without the listening sockets of TCP services: each worker has one for each address.
     fn left(&self) -> Limits {
         let listening = self.view.borrow().table.tcp().len() as u64 * self.limits.workers;
         Limits { descriptors: self.limits.descriptors.saturating_sub(listening), ..self.limits }

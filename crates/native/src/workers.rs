@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::accept::{self, Order, Report};
 use crate::worker::Limits;
 
-/// For how long a port that was closed may still be closing.
+/// How long a port that left the table may still be closing.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// The workers, and the ports that they listen on together.
@@ -33,7 +33,7 @@ pub(crate) struct Workers {
     closing: BTreeMap<Bind, Instant>,
     /// Ports that could not be opened, and why.
     closed: BTreeMap<Bind, String>,
-    /// What was last told to the control loop.
+    /// The last acknowledgement to the control loop.
     reported: Option<Applied>,
 }
 
@@ -105,7 +105,7 @@ impl Workers {
         !self.closed.is_empty()
     }
 
-    /// Tries the ports again that could not be opened, except those that are left alone.
+    /// Tries again to open the ports that could not be opened, except those that are left alone.
     pub(crate) fn retry(&mut self) {
         let closed = self.closed.keys().copied().filter(|bind| !self.is_left_alone(*bind)).collect();
         let opened = self.open_ports(closed);
@@ -114,17 +114,18 @@ impl Workers {
         }
     }
 
-    /// Whether an instance listened there when we tried to: it may only be away for a moment.
+    /// Whether to leave the port to an instance that listened there when we tried to: it may only be gone for a moment.
     fn is_left_alone(&self, bind: Bind) -> bool {
         self.closed.contains_key(&bind) && self.table.leads_to(bind)
     }
 
-    /// Opens ports: for each worker, its sockets.
+    /// Opens ports; returns the sockets of each worker.
     fn open_ports(&mut self, wanted: Vec<Bind>) -> Vec<Opened> {
         let count = self.workers.len();
         let mut opened: Vec<Opened> = (0..count).map(|_| Vec::new()).collect();
         for bind in wanted {
-            let claim = if self.closing.contains_key(&bind) { Claim::BesideOurs } else { Claim::Alone };
+            let is_closing = self.closing.get(&bind).is_some_and(|since| since.elapsed() < CLOSING);
+            let claim = if is_closing { Claim::BesideOurs } else { Claim::Alone };
             match listen(SocketAddr::new(bind.address, bind.port), count, claim) {
                 Ok(sockets) => {
                     self.closed.remove(&bind);
@@ -144,7 +145,7 @@ impl Workers {
         }
     }
 
-    /// Notes that a worker uses a table; says so to the control loop once all do and there is something new to say.
+    /// Notes that a worker uses a table. `Some`: all workers do, and this is new to the control loop.
     pub(crate) fn acknowledge(&mut self, worker: usize, generation: u64) -> Option<Applied> {
         self.workers.get_mut(worker)?.applied = Some(generation);
         let current = self.table.generation();

@@ -81,13 +81,13 @@ impl Latency {
 pub struct ServiceShared {
     /// Latencies, one histogram per worker.
     pub latency: Box<[Latency]>,
-    /// Requests that no instance got: local replies.
+    /// Requests that reached no instance: local replies.
     pub unserved: Box<[Counters]>,
-    /// Where requests wait while every instance is at its `maxconn`.
+    /// The queue of requests while every instance is at its `maxconn`.
     pub room: Arc<Room>,
-    /// Moves whenever one of its instances is ejected, tried again or restored.
+    /// Increases whenever one of its instances is ejected, tried again or restored.
     pub flips: Arc<FlipCount>,
-    /// The pace of lines of the log about its requests.
+    /// The rate limit of log lines about its requests.
     pub lines: Seldom,
 }
 
@@ -96,11 +96,11 @@ pub struct ServiceShared {
 pub struct InstanceShared {
     /// Counters, one set per worker.
     pub workers: Box<[Counters]>,
-    /// Whether it does its work.
+    /// Whether it works, or is ejected.
     pub health: Health,
     /// How much of its `maxconn` is used.
     pub slots: Arc<Slots>,
-    /// The pace of lines of the log about failed connects.
+    /// The rate limit of log lines about failed connects.
     pub lines: Seldom,
 }
 
@@ -125,7 +125,8 @@ pub struct WorkerStats {
     pub idle: Counter,
     /// Client connections that were idle and closed to make room for others.
     pub evicted: Counter,
-    /// Idle connections that other workers ask this one to close: written by others, but only at the limit.
+    /// How many idle connections other workers ask this one to close. Others write it, but only at the connection
+    /// limit.
     asked: AtomicU64,
     /// Another worker has no descriptor left, and wants this one's idle connections to instances closed.
     short: AtomicBool,
@@ -143,14 +144,14 @@ impl Default for WorkerStats {
 }
 
 impl WorkerStats {
-    /// Counts a fault, by its place among the names that the registry was given.
+    /// Counts a fault, by its index in the registry's fault names.
     pub fn fault(&self, place: usize) {
         if let Some(counter) = self.faults.get(place) {
             counter.add(1);
         }
     }
 
-    /// Another worker asks this one to close an idle connection. `false`: it has no further one.
+    /// Asks this worker, on behalf of another, to close an idle connection. `false`: it has no more.
     pub(super) fn ask_for_room(&self) -> bool {
         let has_more = self.idle.get() > self.asked.load(Relaxed);
         if has_more {
@@ -169,12 +170,12 @@ impl WorkerStats {
         self.short.load(Relaxed) && self.short.swap(false, Relaxed)
     }
 
-    /// Idle connections that other workers have asked for since the last call.
+    /// How many idle connections other workers have asked this one to close since the last call.
     pub fn take_asked(&self) -> u64 {
         if self.asked.load(Relaxed) == 0 { 0 } else { self.asked.swap(0, Relaxed) }
     }
 }
 
 pub(super) type ServiceKey = (Protocol, ServiceName);
-/// With its target goes whether it speaks TLS: over either it may be as healthy as its connections there are.
+/// The `bool` says whether it speaks TLS: one address may work in plain text and fail with TLS, or the other way round.
 pub(super) type InstanceKey = (Protocol, ServiceName, InstanceName, (Target, bool));

@@ -6,7 +6,7 @@
 //! | `health` | whether an instance works, its free slots, and its queue |
 //! | `counters` | the counters of services, instances and workers |
 //! | `snapshot` | sums at one moment |
-//! | `registry` | all of it, from table to table |
+//! | `registry` | all counters and health, kept from table to table |
 
 mod counters;
 mod health;

@@ -14,11 +14,11 @@ use super::health::{Asked, Health, Slots};
 use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
 
-/// Least time between two lines of the log about connections that cannot be accepted, in milliseconds.
+/// Least time between two log lines about connections that cannot be accepted, in milliseconds.
 const UNACCEPTED: u64 = 60_000;
-/// The same about requests and connects that failed: for one service, one instance, and requests without a service.
+/// The same for failed requests (of one service, or of none) and failed connects (to one instance).
 const FAILED: u64 = 10_000;
-/// How long counters of something that left the table are kept.
+/// How long the counters of a service or instance are kept after it left the table.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// All counters, and the health of instances.
@@ -39,7 +39,7 @@ struct Known {
     instances: HashMap<InstanceKey, Kept<InstanceShared>, foldhash::fast::RandomState>,
 }
 
-/// A value shared with workers, and since when no worker holds it.
+/// A value shared with workers, and the time since which no worker holds it.
 #[derive(Debug)]
 struct Kept<T> {
     shared: Arc<T>,
@@ -81,12 +81,12 @@ impl Registry {
         }
     }
 
-    /// The pace of the line about connections that cannot be accepted, of all workers.
+    /// The rate limit of the log line about connections that cannot be accepted, for all workers.
     pub fn unaccepted(&self) -> &Seldom {
         &self.unaccepted
     }
 
-    /// The pace of the line about requests that no service takes, of all workers.
+    /// The rate limit of the log line about requests that no service takes, for all workers.
     pub fn unrouted(&self) -> &Seldom {
         &self.unrouted
     }
@@ -101,7 +101,7 @@ impl Registry {
         &self.workers[worker]
     }
 
-    /// Requests of other workers to this one.
+    /// Other workers' requests to this one.
     pub fn asked(&self, worker: usize) -> &Asked {
         &self.asked[worker]
     }
@@ -172,7 +172,7 @@ impl Registry {
         }
     }
 
-    /// The instances that have work now, in whichever table they are or were.
+    /// The instances that have work now, including those that left the table.
     pub fn working(&self) -> Vec<Working> {
         let known = self.lock();
         let mut sums: HashMap<(Protocol, &ServiceName, &InstanceName), u64> = HashMap::new();
@@ -193,7 +193,7 @@ impl Registry {
         working
     }
 
-    /// The instances that are ejected or half-open at the address that some worker uses.
+    /// The instances that are ejected or half-open at an address that some worker uses.
     pub fn apart(&self) -> Vec<InstancePath> {
         let known = self.lock();
         let apart = known
@@ -224,7 +224,7 @@ impl Known {
         self.services.entry(key).or_insert_with(|| Kept::new(shared()))
     }
 
-    /// A service is kept at least as long as its instances, because their flips move its count.
+    /// A service is kept at least as long as its instances, because their flips increase its count.
     fn forget(&mut self, now: Instant) {
         self.instances.retain(|_, kept| kept.is_worth_keeping(now));
         let has_instances = |kept: &Kept<ServiceShared>| Arc::strong_count(&kept.shared.flips) > 1;

@@ -1,4 +1,4 @@
-//! Everything counted, added up over the workers at one moment, for pages and metrics.
+//! The sums of all counters over the workers at one moment, for pages and metrics.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use pointsman_table::{InstanceName, Protocol, Target};
 use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
 use super::health::Ejection;
 
-/// Everything counted, at one moment.
+/// The sums of all counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Services that have had work, by protocol and name.
@@ -37,9 +37,9 @@ pub struct Totals {
     pub bytes_out: u64,
     /// Requests or connections at work now.
     pub active: u64,
-    /// Connections that an instance did not take.
+    /// Failed connects.
     pub connect_failures: u64,
-    /// Requests sent again after an instance closed before its first byte, or to another after it took no connection.
+    /// Requests sent again after an instance closed before its first byte, or sent to another after a failed connect.
     pub retries: u64,
 }
 
@@ -85,9 +85,9 @@ pub struct ServiceStats {
     pub service: String,
     /// The sum of its instances and of local replies.
     pub totals: Totals,
-    /// Requests or connections that wait for room now.
+    /// Requests or connections in the queue now.
     pub queued: u64,
-    /// From the request's head to the response's last byte, or the length of a TCP connection.
+    /// From the request's head to the response's last byte, or the duration of a TCP connection.
     pub latency: Histogram,
     /// Its instances, by name.
     pub instances: Vec<InstanceStats>,
@@ -119,18 +119,18 @@ pub struct InstanceStats {
     pub totals: Totals,
     /// Whether it may get work: not ejected.
     pub up: bool,
-    /// Since when and why it is not like the others, or gets a trial only.
+    /// Since when and why it gets no work, or only a trial.
     pub apart: Option<SetApart>,
 }
 
-/// How an instance is set apart by what it did.
+/// The state of an instance that gets no work, or only a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetApart {
     /// `ejected` or `half-open`; with HAProxy `down` or `maintenance`.
     pub state: &'static str,
     /// How long ago it began.
     pub age: Duration,
-    /// The fault, or HAProxy's words; may be empty.
+    /// The fault, or HAProxy's message; may be empty.
     pub why: String,
 }
 
@@ -143,7 +143,7 @@ pub struct Working {
     pub service: String,
     /// Its name.
     pub instance: String,
-    /// Requests or connections that it works on, at all of its addresses.
+    /// Its open requests or connections, at all of its addresses.
     pub active: u64,
 }
 
@@ -151,7 +151,7 @@ pub struct Working {
 pub type InstancePath = (Protocol, String, String);
 
 impl Snapshot {
-    /// The instances that are set apart.
+    /// The instances that get no work, or only a trial.
     pub fn apart(&self) -> Vec<InstancePath> {
         let each = self.services.iter().flat_map(|service| {
             let apart = service.instances.iter().filter(|instance| instance.apart.is_some());
@@ -200,13 +200,13 @@ impl InstanceStats {
 
 /// Numbers of one instance at one address.
 pub(super) struct Addressed {
-    /// Some worker works with it: the address is the one in the table, or was a moment ago.
+    /// Some worker holds it: the address is in the table, or was a moment ago.
     pub(super) in_use: bool,
     pub(super) stats: InstanceStats,
 }
 
 impl Addressed {
-    /// One entry per instance. One that moved has the health of its newest address.
+    /// One entry per instance. An instance that moved has the health of its newest address.
     fn merged(mut all: Vec<Self>) -> Vec<InstanceStats> {
         let rank = |one: &Self| (one.stats.instance.clone(), one.in_use, one.stats.target.clone());
         all.sort_by_cached_key(rank);
@@ -221,14 +221,14 @@ impl Addressed {
     }
 }
 
-/// A cumulative histogram, as Prometheus has it.
+/// A cumulative histogram, as Prometheus defines it.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    /// Upper bound in seconds, and how many were at or below it.
+    /// Upper bound in seconds, and how many values were at or below it.
     pub buckets: Vec<(f64, u64)>,
     /// Sum, seconds.
     pub sum: f64,
-    /// How many.
+    /// How many values.
     pub count: u64,
 }
 

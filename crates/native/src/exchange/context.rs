@@ -1,4 +1,4 @@
-//! What one request is served with. Decides nothing.
+//! The context of one request. Decides nothing.
 
 use std::rc::Rc;
 

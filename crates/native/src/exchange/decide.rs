@@ -1,4 +1,4 @@
-//! What is to be done with a request, decided from its head in one step. Never waits, never sends.
+//! Decides from a request's head, in one step, what happens to the request. Never waits, never sends.
 
 use std::rc::Rc;
 
@@ -14,31 +14,31 @@ use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
-/// How many proxies a request may have passed: more is a loop through several balancers or names, which no check of one
-/// balancer's keys can find. The HAProxy engine has the same limit.
+/// How many proxies a request may have passed: more means a loop through several balancers or names, which no check of
+/// one balancer's keys can find. The HAProxy engine has the same limit.
 const MOST_HOPS: usize = 16;
 
-/// What a head leads to.
+/// The decision about a request.
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// It goes to an instance.
     Forward(Box<Plan>),
-    /// It is answered by us: the health page.
+    /// We answer it with the health page.
     Health,
-    /// It is answered by a fault.
+    /// We answer it with the status of this fault.
     Refuse(Fault),
 }
 
-/// A request whose head was judged.
+/// A request and the decision about it.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) decision: Decision,
-    /// Nothing of it is left to come from the client.
+    /// All of it has come from the client.
     pub(crate) whole: bool,
 }
 
 impl Request {
-    /// One that is answered by a fault, and that may not be complete.
+    /// A request that is refused with a fault, and that may not be complete.
     pub(crate) fn refused(fault: Fault) -> Self {
         Self { decision: Decision::Refuse(fault), whole: false }
     }
@@ -48,17 +48,17 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) live: Rc<ServiceLive>,
-    /// What hashing balances go by.
+    /// The key for hashing balances.
     key: Option<u64>,
-    /// It may be sent again when nobody can know whether it was acted on (RFC 9110 §9.2.2).
+    /// Its method is idempotent: it may be sent again even if an instance may have acted on it (RFC 9110 §9.2.2).
     repeatable: bool,
     /// It asks to switch protocols.
     pub(crate) upgrade: bool,
-    /// It brings a login that holds for its connection to the instance.
+    /// It carries a login that holds for its connection to the instance.
     pub(crate) login: bool,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
-    /// Bytes of `held` that are the head.
+    /// Length of the head in `held`, bytes.
     head: usize,
     /// The body's framing towards the instance.
     pub(crate) writer: BodyWriter,
@@ -67,22 +67,23 @@ pub(crate) struct Plan {
 /// How much of a request was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// Nothing but what [`Plan::held`] holds. `whole`: no more of it is to come from the client.
+    /// Only what [`Plan::held`] holds. `whole`: the client has no more of it to send.
     Held { whole: bool },
-    /// Body bytes beyond that were sent and are gone; more are to come.
+    /// Body bytes beyond that were sent and are not kept; more must come from the client.
     Partly,
-    /// All of it, a part of which is gone.
+    /// All of it, but a part is not kept.
     Whole,
 }
 
 impl Sent {
-    /// Whether nothing of the request is left to come from the client.
+    /// Whether all of the request has come from the client.
     pub(crate) fn is_whole(self) -> bool {
         matches!(self, Self::Whole | Self::Held { whole: true })
     }
 
-    /// Whether the request may be sent again after an instance closed without a byte of an answer: it is all held, and
-    /// does no harm twice, or its body has not begun, so that nobody can have acted on it.
+    /// Whether the request may be sent again after an instance closed without a byte of an answer: all that was sent is
+    /// held, and either a second copy does no harm, or the body has not begun, so that no instance can have acted on
+    /// it.
     pub(crate) fn may_repeat(self, plan: &Plan) -> bool {
         match self {
             Self::Held { whole } => plan.repeatable || (!whole && plan.held.len() == plan.head),
@@ -90,31 +91,31 @@ impl Sent {
         }
     }
 
-    /// Which pooled connections the request may be sent on: any, if it can be sent again should the connection turn out
-    /// to be closed.
+    /// Which pooled connections the request may be sent on: any, if the request can be sent again in case the
+    /// connection turns out to be closed.
     fn reuse(self, plan: &Plan) -> Reuse {
         if plan.repeatable && self == (Self::Held { whole: true }) { Reuse::Any } else { Reuse::Fresh }
     }
 }
 
 impl Plan {
-    /// What the first checkout is for.
+    /// What the first checkout needs.
     pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>) -> Want<'g> {
         Want { key: self.key, reuse: sent.reuse(self), guard }
     }
 
-    /// Looks after the client. What its request waits for is a slot of its service.
+    /// Watches the client, whose request may wait for a slot of its service.
     pub(crate) fn guard<'w>(&self, half_closed: &'w HalfClosed) -> Guard<'w> {
         Guard::new(half_closed, self.live.room_id(), !self.live.service.finishes_abandoned())
     }
 }
 
-/// The limits of a head, as the configuration has them.
+/// The configuration's limits of a head.
 pub(crate) fn head_limits(config: &Config) -> HeadLimits {
     HeadLimits { bytes: config.head_bytes, headers: config.headers }
 }
 
-/// Decides what is to be done with a request.
+/// Decides what happens to a request.
 pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
     if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(&head.target)) {
         return Decision::Health;

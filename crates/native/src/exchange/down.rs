@@ -22,22 +22,22 @@ use crate::pool::checkout::succeeded;
 use crate::pool::view::Reached;
 use crate::record::Meter;
 
-/// A response on its way down.
+/// A response on its way to the client.
 #[derive(Debug)]
 pub(crate) struct Down<'a> {
     pub(crate) cx: &'a Cx<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) instance: Reached<'a>,
     pub(crate) progress: &'a Progress<'a>,
-    /// What the client is to be told, and how.
+    /// What the response must respect.
     pub(crate) side: ClientSide,
     pub(crate) source: Source<'a>,
     pub(crate) sink: Sink<'a>,
-    /// A read left the response incomplete, and that was acknowledged at once.
+    /// A read left the response incomplete, and what it brought was acknowledged at once.
     pub(crate) acknowledged: bool,
 }
 
-/// How a response ended that was not cut.
+/// How a response ended, unless it was cut off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answered {
     /// The whole response is sent.
@@ -47,13 +47,13 @@ pub(crate) enum Answered {
         /// The instance keeps its connection.
         keep_instance: bool,
     },
-    /// The client left, and the whole response was read and thrown away, as the service asks for.
+    /// The client left, and the whole response was read and discarded, as the service's `abort=false` asks for.
     Abandoned { keep_instance: bool },
-    /// 101 is sent: from here on it is a tunnel.
+    /// 101 was sent: a tunnel follows.
     Switched,
 }
 
-/// What a judged head leads to; its bytes for the client are in the sink.
+/// The kind of a judged head; its bytes for the client are in the sink.
 enum Judged {
     Partial,
     Interim,
@@ -61,16 +61,16 @@ enum Judged {
     Final(Final),
 }
 
-/// What came from the instance.
+/// The outcome of a read from the instance.
 enum Read {
     Bytes,
-    /// It has said all it has to say.
+    /// The instance sends no more.
     Closed,
     /// The connection broke.
     Broken,
 }
 
-/// A final head's consequences.
+/// What follows from a final head.
 #[derive(Clone, Copy)]
 struct Final {
     status: u16,
@@ -82,7 +82,7 @@ impl Down<'_> {
     /// Moves the response.
     ///
     /// # Errors
-    /// The instance's faults, and [`Fault::ClientGone`]. [`Progress::answer`] tells what the client got before.
+    /// The instance's faults, and [`Fault::ClientGone`]. [`Progress::answer`] tells what the client has got.
     pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
@@ -101,7 +101,7 @@ impl Down<'_> {
 
     /// Reads until the final head is in the sink. `None`: it is 101.
     ///
-    /// An interim response renews the instance's time, as HAProxy has it; all of them together have the time of a tunnel.
+    /// Each interim response restarts `timeout/server`, as in HAProxy; all of them together may take `timeout/tunnel`.
     async fn head(&mut self) -> Result<Option<Final>, Fault> {
         let limits = head_limits(&self.cx.globals.config);
         let mut progress = HeadProgress::default();
@@ -120,7 +120,7 @@ impl Down<'_> {
                         return Err(Fault::ServerTimeout);
                     }
                     self.pass_on(Answer::Interim).await?;
-                    // It is whole: a fault may still be answered.
+                    // It was sent whole: a fault may still be answered.
                     self.progress.set_answer(Answer::Heard);
                     self.progress.heard(self.cx.deadline.now());
                     progress = HeadProgress::default();
@@ -156,7 +156,7 @@ impl Down<'_> {
         }
     }
 
-    /// Acknowledges what has come of the response, if more must come: once, which costs a long response nothing.
+    /// Acknowledges what has come of the response, if more must come. Only once, so that a long response pays nothing.
     fn acknowledge(&mut self) {
         let begun = self.progress.answer() != Answer::Awaited;
         if begun && !self.acknowledged {
@@ -165,7 +165,7 @@ impl Down<'_> {
         self.acknowledged = begun;
     }
 
-    /// Judges a head and writes it anew. The sink gets its memory here, when there is something to put in it.
+    /// Judges a head and rewrites it. The sink takes its memory here, when there is something to put in it.
     fn judge(&mut self) -> Result<Judged, Fault> {
         let limits = head_limits(&self.cx.globals.config);
         let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
@@ -205,7 +205,7 @@ impl Down<'_> {
         Ok(judged)
     }
 
-    /// Moves the body, the head in front of its first bytes.
+    /// Moves the body, with the head before its first bytes.
     async fn body(&mut self, mut head: Final) -> Result<Answered, Fault> {
         loop {
             self.sink.prepare(&self.cx.worker.buffers);
@@ -239,7 +239,7 @@ impl Down<'_> {
         }
     }
 
-    /// Sends what is in the sink to the client, or throws it away when that left and its request is finished all the same.
+    /// Sends what is in the sink to the client, or discards it if the client left and its request is finished anyway.
     async fn pass_on(&mut self, answer: Answer) -> Result<(), Fault> {
         if self.sink.is_empty() {
             return Ok(());
@@ -249,7 +249,7 @@ impl Down<'_> {
             self.sink.throw_away();
             return Ok(());
         }
-        // A client that reads slowly leaves the instance's bytes in the kernel, not here.
+        // While a client reads slowly, the instance's bytes stay in the kernel, not here.
         self.source.release(&self.cx.worker.buffers);
         let (instance, deadline) = (self.instance, self.cx.deadline);
         let limits = (self.cx.globals.config.timeouts.client, || instance.expires());
@@ -265,13 +265,13 @@ impl Down<'_> {
     }
 }
 
-/// Writes a head that no body follows: an interim one, or that of a tunnel.
+/// Writes a head without a body: that of an interim response or of a tunnel.
 fn interim(head: &ResponseHead<'_, '_>, sink: &mut Sink<'_>) {
     let Sink::Http1 { output, .. } = sink;
     head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
 }
 
-/// Writes the head of the response. `may_keep`: nothing on our side speaks against another request.
+/// Writes the head of the response. `may_keep`: we can take another request on this connection.
 fn begin(head: &ResponseHead<'_, '_>, side: ClientSide, may_keep: bool, sink: &mut Sink<'_>) -> Final {
     let Sink::Http1 { output, body, .. } = sink;
     let framing = head.body_for(side.version);

@@ -1,5 +1,5 @@
-//! Lines of the log that name the host and path of requests that failed, at a bounded pace: all of them are counted
-//! elsewhere. Only called for faults, so that a request that is served pays nothing. Decides nothing.
+//! Log lines that name the host and path of failed requests, at a limited rate; all failures are counted elsewhere.
+//! Only called for faults, so that a request that is served pays nothing. Decides nothing.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use crate::fault::{Fault, Side};
 use crate::net::peer::Peer;
 use crate::worker::Worker;
 
-/// Longest host with its path that is shown, in characters.
+/// The most characters of host and path that are shown.
 const LONGEST: usize = 200;
 
-/// A request that no service takes, or that goes in circles.
+/// Logs a request that no service takes, or that is in a loop.
 #[cold]
 pub(crate) fn unrouted(worker: &Worker, peer: &Peer, head: &RequestHead<'_, '_>, fault: Fault) {
     let facts = fault.facts();
@@ -25,11 +25,11 @@ pub(crate) fn unrouted(worker: &Worker, peer: &Peer, head: &RequestHead<'_, '_>,
     }
 }
 
-/// A request that its instance did not answer, or not to the end.
+/// Logs a request that its instance did not answer, or not to the end.
 #[cold]
 pub(crate) fn unserved(cx: &Cx<'_>, plan: &Plan, fault: Fault) {
     let facts = fault.facts();
-    // Of a tunnel, the head is not kept.
+    // The head of a tunnel is not kept.
     let is_due = || !plan.held.is_empty() && plan.live.lines().is_due(cx.deadline.now());
     if facts.side == Side::Instance && is_due() {
         let status = cx.record.status.map(|status| format!("{status} for ")).unwrap_or_default();
@@ -47,7 +47,8 @@ fn asked(host: &str, target: &str) -> String {
     if is_cut { shown + "…" } else { shown }
 }
 
-/// From a head that was written for an instance: `virtual_path` is taken off already. Other headers need not be UTF-8.
+/// Host and target of a head that was written for an instance, so `virtual_path` is already removed. Other headers need
+/// not be UTF-8.
 fn host_and_target(head: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let end = head.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let mut lines = head[..end].split(|byte| *byte == b'\n');

@@ -1,4 +1,4 @@
-//! Local replies: responses that we give ourselves, for want of an instance's. Decides nothing.
+//! Local replies: responses of our own, where no instance gives one. Decides nothing.
 
 use pointsman_wire::{Answer, Version};
 
@@ -9,7 +9,7 @@ use crate::http1::client::After;
 use crate::net::buffer::Size;
 use crate::net::send::send;
 
-/// Answers with a fault's status. `whole`: nothing of the request is left to come.
+/// Answers with a fault's status. `whole`: all of the request has come.
 pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, whole: bool) -> After {
     cx.record.fault = Some(fault);
     let Some(status) = fault.facts().status else {
@@ -20,8 +20,8 @@ pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fau
     say(cx, downstream, (status, own.map(|(_, body)| &**body)), whole).await
 }
 
-/// Sends a status and a body; without one, a short page that names the status. `whole`: nothing of the request is left
-/// to come, so that the connection may be kept.
+/// Sends a status and a body; without one, a short page that names the status. `whole`: all of the request has come, so
+/// that the connection may be kept.
 pub(crate) async fn say(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,

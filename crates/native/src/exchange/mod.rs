@@ -10,13 +10,13 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `context` | the snapshot that a request is served with |
-//! | `decide` | what is to be done with a request: its plan |
+//! | `context` | the snapshot that a request sees |
+//! | `decide` | what happens to a request: its plan |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `progress` | how far both directions have come |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
-//! | `lines` | lines of the log about requests that failed |
+//! | `lines` | log lines about requests that failed |
 
 pub(crate) mod context;
 pub(crate) mod decide;
@@ -53,17 +53,17 @@ use crate::pool::pick::Tried;
 use crate::record::Meter;
 use crate::relay::{End, Relay};
 
-/// How an attempt ended that met no fault.
+/// How an attempt without a fault ended.
 enum Done {
     /// The whole response was sent. `reusable`: the instance's connection may take another request.
     Complete { after: After, reusable: bool },
-    /// The client left, and its request was finished all the same. `reusable`: as above.
+    /// The client left, and its request was finished anyway. `reusable`: as above.
     Abandoned { reusable: bool },
-    /// It became a tunnel, and that is over.
+    /// It became a tunnel, which is over.
     Tunnel(End),
 }
 
-/// Serves one request, whatever happens to it.
+/// Serves one request to its end, and counts it.
 pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: Downstream<'_>) -> After {
     let Request { decision, whole } = request;
     let after = match decision {
@@ -83,7 +83,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
     after
 }
 
-/// Tries once, and once more when the first connection closed without a byte of an answer and nothing was lost by it.
+/// Tries once, and a second time if the first connection closed without a byte of an answer and nothing was lost by it.
 async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
     let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
     let mut tried = Tried::default();
@@ -93,7 +93,7 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
         let repeated = cx.record.is_repeated();
         let mut checked_out = match checked_out {
             Ok(checked_out) => checked_out,
-            // The only instance left takes no new work: what is to be told is how the one that was tried failed.
+            // No other instance takes new work: answer with the failure of the one that was tried.
             Err(Fault::NoInstance) if repeated => {
                 return refuse(cx, downstream, Fault::NoAnswer, progress.sent().is_whole()).await;
             }
@@ -119,8 +119,8 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
     }
 }
 
-/// Checks out an instance, for as long as the client is there: its own connection, if one is logged in for it. Rather than
-/// turn it away for want of a slot, a client that sends no more gives way, once.
+/// Checks out an instance, unless the client leaves: with the client's own connection, if one is logged in for it. If
+/// no slot is free, a half-closed client gives way, once, before this one is refused.
 async fn check_out(
     cx: &Cx<'_>,
     plan: &Plan,
@@ -140,7 +140,7 @@ async fn check_out(
         match guard.during(client, checkout).await {
             Err(Fault::Full) if !gave_way && make_way(cx, plan, guard) => {
                 gave_way = true;
-                // What is given up is free when that task has run.
+                // The slot is free once that client's task has run.
                 tokio::task::yield_now().await;
             }
             checked_out => return checked_out,
@@ -148,7 +148,7 @@ async fn check_out(
     }
 }
 
-/// Has another client of the service give its slot up, unless this one would be next.
+/// Makes a half-closed client of the service give up its slot, unless this one is half-closed too.
 fn make_way(cx: &Cx<'_>, plan: &Plan, guard: &Guard<'_>) -> bool {
     !guard.is_half_closed() && cx.worker.half_closed.end_oldest(Some(plan.live.room_id()))
 }
@@ -157,12 +157,12 @@ fn make_way(cx: &Cx<'_>, plan: &Plan, guard: &Guard<'_>) -> bool {
 fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress<'_>) -> bool {
     match fault.facts().repeat {
         Repeat::Unanswered => progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan),
-        // A checkout goes on to the next instance by itself.
+        // `checkout` itself goes on to the next instance.
         Repeat::Never | Repeat::Elsewhere => false,
     }
 }
 
-/// Notes how it ended, and says what the client is still owed.
+/// Records how the exchange ended, and answers a fault if no answer has begun.
 async fn conclude(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,
@@ -195,14 +195,14 @@ async fn conclude(
             After::cut_by(fault)
         }
         Err(fault) => {
-            // Our page may take its time with a client that does not read.
+            // Sending our page may take long with a client that does not read.
             drop(checked_out);
             refuse(cx, downstream, fault, progress.sent().is_whole()).await
         }
     }
 }
 
-/// Keeps the instance's connection: one that is logged in only for the same client, for as long as that stays.
+/// Keeps the instance's connection: one that is logged in only for the same client, for as long as that client stays.
 fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
     match (login || checked_out.private, after) {
         (false, _) => checked_out.keep(&cx.worker.home, cx.deadline.now()),
@@ -225,13 +225,13 @@ async fn attempt(
         let sent = pin!(send_held(cx, plan, stream));
         progress.guard.during(client.stream.socket(), sent).await?;
     }
-    // It owes an answer from now on, however long it took to read.
+    // From now on the instance owes an answer, however long it took to read the request.
     progress.set_moved(cx.deadline.now());
     Meter::of(instance.live).up(plan.held.len());
     let mut input = Input::new(Size::Page);
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
-        // The instance took no more of the body, or the client broke it off: no bytes can follow it.
+        // The instance took no more of the body, or the client broke it off: a tunnel cannot follow it.
         Ok(Answered::Switched) if !progress.sent().is_whole() => Err(Fault::NoAnswer),
         Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &mut input).await)),
         Ok(Answered::Complete { keep_client, keep_instance }) => {
@@ -249,7 +249,7 @@ async fn attempt(
     done
 }
 
-/// Sends what is held. An instance that closes may have answered before: what it said is still to be read.
+/// Sends what is held. An instance that closes may have answered before: its answer is still read.
 async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), Fault> {
     match send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::ServerTimeout),
@@ -257,7 +257,7 @@ async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), 
     }
 }
 
-/// A client that asked for the close sends nothing more; any other may be about to.
+/// A client that asked for the close sends nothing more; any other may still send.
 fn after(downstream: &Downstream<'_>, keep: bool, whole: bool) -> After {
     let Downstream::Http1(client) = downstream;
     match (keep, client.side.keep_alive || !whole || !client.input.unread().is_empty()) {
@@ -267,7 +267,7 @@ fn after(downstream: &Downstream<'_>, keep: bool, whole: bool) -> After {
     }
 }
 
-/// Moves the response and, unless all of it was sent, the rest of the request's body at the same time.
+/// Moves the response and, unless the request was sent whole, the rest of its body at the same time.
 async fn move_both(
     cx: &Cx<'_>,
     plan: &Plan,
@@ -286,7 +286,7 @@ async fn move_both(
     if progress.sent().is_whole() {
         return down.run().await;
     }
-    // Boxed, as few requests stream a body: its memory would be every exchange's.
+    // Boxed, as few requests stream a body: otherwise every exchange would hold the memory for it.
     Box::pin(move_at_once(cx, plan, (from_client, to_instance), down, progress)).await
 }
 
@@ -305,7 +305,7 @@ async fn move_at_once(
     let mut up = pin!(up.run());
     let (answered, delivered) = race(&mut up, down.run()).await?;
     if matches!(answered, Answered::Switched) && !delivered {
-        // A tunnel begins behind the request's body, which is bounded as the tunnel is.
+        // A tunnel begins after the request's body, which has the same time limits as the tunnel.
         let tunnel = plan.live.service.timeouts.tunnel;
         let ends = || cx.deadline.later(progress.moved().get(), tunnel).min(instance.expires());
         cx.deadline.watched(ends, up).await.map_err(|_| Fault::BodyTimeout)??;
@@ -313,7 +313,7 @@ async fn move_at_once(
     Ok(answered)
 }
 
-/// Ends with the response, or when the client fails to deliver its request.
+/// Ends with the response, or with a fault of the request's body.
 async fn race(
     up: &mut Pin<&mut impl Future<Output = Result<(), Fault>>>,
     down: impl Future<Output = Result<Answered, Fault>>,
@@ -343,7 +343,7 @@ async fn tunnel(
     let (Link::Http1(stream), instance) = checked_out.parts();
     let idle = plan.live.service.timeouts.tunnel;
     let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
-    // A tunnel may last for days, and needs nothing of the head any more.
+    // A tunnel may last for days, and no longer needs the head.
     cx.worker.buffers.give(std::mem::take(&mut plan.held));
     Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
 }

@@ -1,4 +1,4 @@
-//! How far an exchange has come: one state, seen by both of its directions. Moves nothing itself.
+//! How far an exchange has come: one state, shared by both directions. Moves nothing itself.
 
 use std::cell::Cell;
 
@@ -8,7 +8,7 @@ use crate::net::watch::Guard;
 /// How far request and response have come.
 #[derive(Debug)]
 pub(crate) struct Progress<'w> {
-    /// Looks after the client.
+    /// Watches the client.
     pub(crate) guard: Guard<'w>,
     sent: Cell<Sent>,
     answer: Cell<Answer>,
@@ -16,7 +16,8 @@ pub(crate) struct Progress<'w> {
     moved: Cell<u64>,
     /// The connection to the instance is logged in for this client, or about to be.
     login: Cell<bool>,
-    /// The client left, and the response is thrown away: until when, coarse time; `u64::MAX` while the client is there.
+    /// Until when the response is read and discarded, as the client left, coarse time; `u64::MAX` while the client is
+    /// there.
     abandoned: Cell<u64>,
 }
 
@@ -25,7 +26,7 @@ pub(crate) struct Progress<'w> {
 pub(crate) enum Answer {
     /// Nothing came from the instance.
     Awaited,
-    /// Something came from it; the client was sent nothing that is incomplete.
+    /// Something came from it; the client was sent nothing, or whole interim responses.
     Heard,
     /// A part of an interim (1xx) response was sent to the client.
     Interim,
@@ -46,8 +47,8 @@ impl<'w> Progress<'w> {
         }
     }
 
-    /// Begins anew on another connection: nothing came from it yet.
-    /// `login`: the request brings a login that holds for that connection.
+    /// Begins an attempt on another connection, from which nothing came yet. `login`: the request carries a login that
+    /// holds for that connection.
     pub(crate) fn begin_attempt(&self, login: bool) {
         self.answer.set(Answer::Awaited);
         self.login.set(login);
@@ -57,14 +58,14 @@ impl<'w> Progress<'w> {
         self.sent.get()
     }
 
-    /// Body bytes were taken from the client that nobody has any more.
+    /// Notes that body bytes were taken from the client and are not kept.
     pub(crate) fn streamed(&self) {
         if let Sent::Held { .. } = self.sent.get() {
             self.sent.set(Sent::Partly);
         }
     }
 
-    /// The last byte of the request was sent.
+    /// Notes that the last byte of the request was sent.
     pub(crate) fn uploaded(&self) {
         self.sent.set(match self.sent.get() {
             Sent::Held { .. } => Sent::Held { whole: true },
@@ -80,7 +81,7 @@ impl<'w> Progress<'w> {
         self.answer.set(answer);
     }
 
-    /// The instance asked for a login that holds for its connection.
+    /// Notes that the instance asked for a login that holds for its connection.
     pub(crate) fn asked_for_login(&self) {
         self.login.set(true);
     }
@@ -90,17 +91,17 @@ impl<'w> Progress<'w> {
         self.login.get()
     }
 
-    /// The client left: the response is thrown away, until then, coarse time.
+    /// Notes that the client left: the response is read and discarded until then, coarse time.
     pub(crate) fn abandon(&self, until: u64) {
         self.abandoned.set(until);
     }
 
-    /// Until when the response is thrown away, coarse time; `u64::MAX` while the client is there.
+    /// Until when the response is discarded, coarse time; `u64::MAX` while the client is there.
     pub(crate) fn abandoned(&self) -> u64 {
         self.abandoned.get()
     }
 
-    /// Whether the client left, and the response is thrown away.
+    /// Whether the client left, and the response is discarded.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.get() < u64::MAX
     }
@@ -110,7 +111,7 @@ impl<'w> Progress<'w> {
         matches!(self.answer.get(), Answer::Begun(_))
     }
 
-    /// Whether what the client was sent would be incomplete if nothing followed.
+    /// Whether the client was sent a part of a response: it would be incomplete if nothing followed.
     pub(crate) fn begun(&self) -> bool {
         matches!(self.answer.get(), Answer::Interim | Answer::Begun(_))
     }
@@ -120,12 +121,13 @@ impl<'w> Progress<'w> {
         &self.moved
     }
 
-    /// The response moved: meanwhile the instance owes nothing, and neither does it while the client is awaited.
+    /// The response moved: the instance's time limit starts again. While the client is awaited, it does not run.
     pub(crate) fn heard(&self, now: u64) {
         self.moved.set(self.moved.get().max(now));
     }
 
-    /// The request moved, or the client is awaited (`u64::MAX`): meanwhile the instance owes nothing.
+    /// The request moved: the instance's time limit starts again. `u64::MAX`: the client is awaited, and it does not
+    /// run.
     pub(crate) fn set_moved(&self, now: u64) {
         self.moved.set(now);
     }

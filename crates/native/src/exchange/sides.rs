@@ -1,5 +1,5 @@
-//! The two sides of an exchange, whatever version of HTTP each speaks: the client's, where requests come from and
-//! responses go to, and the instance's. One `match` a step of up to 64 KiB; no byte is copied for it.
+//! The two sides of an exchange, client and instance, whatever version of HTTP each speaks: requests come from the
+//! client, and responses go to it. Costs one `match` per step of up to 64 KiB, and copies no byte.
 //!
 //! ```text
 //! Downstream (client) ── Source ─> Sink ── Link (instance)       up
@@ -21,7 +21,7 @@ use crate::net::send::send_until;
 use crate::net::stream::{ReadHalf, Socket, WriteHalf};
 use crate::pool::checkout::Link;
 
-/// How much is taken before it is sent on, bytes.
+/// How many bytes are collected before they are sent on.
 const ROOM: usize = 64 * 1024;
 
 /// The client of an exchange.
@@ -74,7 +74,7 @@ pub(crate) fn split_link<'a>(
 }
 
 impl Source<'_> {
-    /// Whether bytes are there that were not used yet.
+    /// Whether there are unused bytes.
     pub(crate) fn has_unread(&self) -> bool {
         let Self::Http1 { input, .. } = self;
         !input.unread().is_empty()
@@ -86,7 +86,7 @@ impl Source<'_> {
         input.fill(from, buffers).await
     }
 
-    /// Reads once. Meanwhile the other side is looked at: it may still be reading what it was sent.
+    /// Reads once. While it waits, it checks the other side, which may still be reading what it was sent.
     pub(crate) async fn fill_at(&mut self, pace: &Pace<'_>, buffers: &Buffers) -> io::Result<usize> {
         let (Self::Http1 { from, input, .. }, mut waited) = (self, false);
         poll_fn(|context| {
@@ -99,13 +99,14 @@ impl Source<'_> {
         .await
     }
 
-    /// Before a read that should bring the rest of a message: its sender may hold that back until it hears of us.
+    /// Acknowledges what has come, before a read for the rest of a message: its sender may hold the rest back until
+    /// then.
     pub(crate) fn acknowledge(&self) {
         let Self::Http1 { from, .. } = self;
         from.acknowledge();
     }
 
-    /// Gives memory back that holds nothing.
+    /// Gives the memory back if nothing is unread.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
         let Self::Http1 { input, .. } = self;
         input.release(buffers);
@@ -119,7 +120,7 @@ impl Source<'_> {
 }
 
 impl Sink<'_> {
-    /// Takes the memory that bytes need.
+    /// Takes memory for bytes, unless it has some.
     pub(crate) fn prepare(&mut self, buffers: &Buffers) {
         let Self::Http1 { output, size, .. } = self;
         if output.capacity() == 0 {
@@ -127,13 +128,13 @@ impl Sink<'_> {
         }
     }
 
-    /// The socket, to see what happens on it.
+    /// The socket, to watch it.
     pub(crate) fn socket(&self) -> Socket<'_> {
         let Self::Http1 { to, .. } = self;
         to.socket()
     }
 
-    /// Forgets what was not sent.
+    /// Discards bytes that were not sent.
     pub(crate) fn throw_away(&mut self) {
         let Self::Http1 { output, .. } = self;
         output.clear();
@@ -145,14 +146,14 @@ impl Sink<'_> {
         output.is_empty()
     }
 
-    /// Ends a body whose source ended it by a close.
+    /// Ends a body that its source ended by a close.
     pub(crate) fn end_body(&mut self) {
         let Self::Http1 { body, output, .. } = self;
         body.end(&Trailers::default(), output);
     }
 
-    /// Sends what is there, for as long as the other side makes progress within `limit`, but not beyond `ends`, coarse time;
-    /// and says how much that was.
+    /// Sends all bytes, for as long as the other side makes progress within `limit`, but not beyond `ends`, coarse
+    /// time. Returns how many bytes there were.
     pub(crate) async fn flush(
         &mut self,
         deadline: &Deadline,
@@ -175,7 +176,7 @@ impl Sink<'_> {
     }
 }
 
-/// Moves body bytes that are there from one side's framing into the other's.
+/// Moves buffered body bytes from one side's framing into the other's.
 ///
 /// # Errors
 /// The source's framing is malformed.

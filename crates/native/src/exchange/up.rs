@@ -1,4 +1,4 @@
-//! The rest of a request's body, from the client to the instance, as the instance takes it.
+//! The rest of a request's body, from the client to the instance, as fast as the instance takes it.
 
 use std::io;
 
@@ -11,23 +11,23 @@ use crate::http1::body::Moved;
 use crate::net::deadline::Deadline;
 use crate::record::Meter;
 
-/// A body on its way up.
+/// A request's body on its way to the instance.
 #[derive(Debug)]
 pub(crate) struct Up<'a> {
     pub(crate) cx: &'a Cx<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) meter: Meter<'a>,
-    /// Its own: the response waits at the same time.
+    /// A deadline of its own: the response waits at the same time.
     pub(crate) deadline: &'a Deadline,
     pub(crate) progress: &'a Progress<'a>,
     pub(crate) source: Source<'a>,
     pub(crate) sink: Sink<'a>,
-    /// A read left the body incomplete, and that was acknowledged at once.
+    /// A read left the body incomplete, and what it brought was acknowledged at once.
     pub(crate) acknowledged: bool,
 }
 
 impl Up<'_> {
-    /// Moves the body until its end, or until the instance takes no more: what it has to say is its answer.
+    /// Moves the body until its end, or until the instance takes no more: then its answer tells why.
     ///
     /// # Errors
     /// The client's faults: [`Fault::BadRequestBody`], [`Fault::BodyTimeout`], [`Fault::ClientGone`]; and
@@ -60,14 +60,14 @@ impl Up<'_> {
         }
     }
 
-    /// `false`: the instance takes no more.
+    /// Sends what is in the sink. `false`: the instance takes no more.
     async fn pass_on(&mut self) -> Result<bool, Fault> {
         let (count, sent) = self.sink.flush(self.deadline, (self.plan.live.service.timeouts.server, || u64::MAX)).await;
         self.meter.up(count);
         self.progress.set_moved(self.deadline.now());
         match sent {
             Ok(()) => Ok(true),
-            // One that answers already may leave the rest of the body unread.
+            // An instance that answers already may leave the rest of the body unread.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && !self.progress.begun() => {
                 Err(Fault::ServerTimeout)
             }
@@ -75,7 +75,7 @@ impl Up<'_> {
         }
     }
 
-    /// `false`: the client sends no more.
+    /// Reads more of the body. `false`: the client sends no more.
     async fn read(&mut self) -> Result<bool, Fault> {
         if !std::mem::replace(&mut self.acknowledged, true) {
             self.source.acknowledge();
@@ -95,7 +95,7 @@ impl Up<'_> {
         self.progress.set_moved(self.deadline.now());
         match read {
             Ok(Ok(1..)) => Ok(true),
-            // It has its answer, or is about to: a body that it ends early changes nothing of that.
+            // The client has its answer, or is getting it: that it ends its body early does not change this.
             Ok(Ok(0)) if self.progress.begun() && self.progress.answer() != Answer::Begun(101) => Ok(false),
             Ok(Ok(0) | Err(_)) => Err(Fault::ClientGone),
             Err(_) => Err(Fault::BodyTimeout),

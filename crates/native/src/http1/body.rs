@@ -11,11 +11,12 @@ pub(crate) enum Moved {
     Done,
     /// More input is needed.
     More,
-    /// The output holds as much as it should.
+    /// The output is full.
     Full,
 }
 
-/// Takes body bytes from `input` and appends them to `output` until either is exhausted. Not to be called after `Done`.
+/// Takes body bytes from `input` and appends them to `output` until either is exhausted. Must not be called after
+/// `Done`.
 pub(crate) fn transcode(
     reader: &mut BodyReader,
     writer: &BodyWriter,

@@ -13,7 +13,7 @@ use crate::net::deadline::Deadline;
 use crate::net::send::settle;
 use crate::net::stream::Stream;
 
-/// For how long an unfinished request may still be sent after our last answer, and how long without a byte.
+/// How long the rest of a request may still come after our last answer, and how long without a byte.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_QUIET: Duration = Duration::from_secs(5);
 
@@ -21,9 +21,9 @@ const LINGER_QUIET: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: Stream,
-    /// Bytes from the client that were not used yet: the next pipelined request may be among them.
+    /// Unused bytes from the client: the next pipelined request may be among them.
     pub(crate) input: Input,
-    /// The body of the request that is served now.
+    /// The body of the current request.
     pub(crate) body: BodyReader,
     /// What the response to that request must respect.
     pub(crate) side: ClientSide,
@@ -51,9 +51,9 @@ impl ClientSide {
 pub(crate) enum After {
     /// The next request may come.
     Keep,
-    /// It is over; everything was said.
+    /// It is over; everything was sent.
     Close,
-    /// It is over, and the client may still be sending: let it read our answer first.
+    /// It is over, but the client may still be sending: let it read our answer first.
     Linger,
     /// It is over in the middle of an answer: the client gets what was written, and must see that it is incomplete.
     Reset,
@@ -62,7 +62,7 @@ pub(crate) enum After {
 }
 
 impl After {
-    /// After a fault that the client is not told of, or in the middle of an answer.
+    /// After a fault without an answer, or in the middle of an answer.
     pub(crate) fn cut_by(fault: Fault) -> Self {
         if fault == Fault::GaveWay { Self::Abort } else { Self::Reset }
     }
@@ -74,7 +74,7 @@ impl Client {
         Self { stream, input: Input::new(Size::Head), body, side: ClientSide::UNKNOWN }
     }
 
-    /// Ends the connection. `is_evicted`: its place is wanted by another.
+    /// Ends the connection. `is_evicted`: another connection needs its place.
     pub(crate) async fn end(
         &mut self,
         after: After,
@@ -85,7 +85,7 @@ impl Client {
         self.input.discard(buffers);
         match after {
             After::Keep | After::Close => {}
-            // Boxed: their memory would be every idle connection's.
+            // Boxed: otherwise every idle connection would hold the memory for it.
             After::Linger => Box::pin(self.linger(buffers, deadline, is_evicted)).await,
             After::Reset => {
                 Box::pin(settle(deadline, &self.stream, is_evicted)).await;
@@ -95,8 +95,8 @@ impl Client {
         }
     }
 
-    /// Says that nothing more comes, and reads on: a close with unread bytes would be a reset, which can take our answer
-    /// away before the client has read it (RFC 9112 §9.6), and many clients read only when they have sent everything.
+    /// Closes our direction, and reads on: a close with unread bytes would be a reset, which can destroy our answer
+    /// before the client has read it (RFC 9112 §9.6), and many clients read only when they have sent everything.
     async fn linger(&mut self, buffers: &Buffers, deadline: &Deadline, is_evicted: &dyn Fn() -> bool) {
         let mut read = Input::new(Size::Page);
         let since = Cell::new(deadline.now());

@@ -10,18 +10,18 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::net::stream::ReadHalf;
 
-/// What most heads need, bytes: a client is read from with so much at first, and the head for the instance is kept in as
-/// much until its response is there.
+/// Enough for most heads, bytes: the size of a client's first read, and of the buffer that keeps the head for the
+/// instance until its response is there.
 const HEAD: usize = 2 * 1024;
-/// What is read at once of a message that is longer, bytes.
+/// The size of one read of a longer message, bytes.
 const PAGE: usize = 16 * 1024;
-/// The same, while a body fills that at every read, bytes.
+/// The same while a body fills that size at every read, bytes.
 const LARGE: usize = 64 * 1024;
-/// What each may have grown to and still be kept, bytes: what is read at once in another framing.
+/// The largest capacity at which each is still kept, bytes: it has room for one read in another framing.
 const TWO_HEADS: usize = 2 * HEAD;
 const TWO_PAGES: usize = 2 * PAGE;
 const TWO_LARGE: usize = 2 * LARGE;
-/// How many free buffers of each size a worker keeps: most take 8, 4 and 2 MiB.
+/// How many free buffers of each size a worker keeps: 8, 4 and 2 MiB, unless some have grown.
 const KEPT_HEADS: usize = 4096;
 const KEPT_PAGES: usize = 256;
 const KEPT_LARGE: usize = 32;
@@ -47,7 +47,7 @@ impl Size {
         }
     }
 
-    /// The largest that a buffer serves as. `None`: it is none of ours, or grew too much to be kept.
+    /// The size as which a buffer is kept. `None`: it is not ours, or grew too large to be kept.
     fn of(buffer: &Vec<u8>) -> Option<Self> {
         match buffer.capacity() {
             HEAD..=TWO_HEADS => Some(Self::Head),
@@ -77,7 +77,7 @@ pub(crate) struct Buffers {
 #[derive(Debug, Default)]
 struct Free {
     buffers: RefCell<Vec<Vec<u8>>>,
-    /// The fewest that were free since they were last looked at: so many are not needed.
+    /// The fewest that were free since the last trim: that many are not needed.
     fewest: Cell<usize>,
 }
 
@@ -89,7 +89,7 @@ impl Free {
         buffer
     }
 
-    /// Lets go of half of those that were not needed since the last time, and says how many that were.
+    /// Frees half of those that were not needed since the last trim; returns how many.
     fn trim(&self) -> usize {
         let mut buffers = self.buffers.borrow_mut();
         let surplus = self.fewest.get().div_ceil(2);
@@ -106,7 +106,7 @@ impl Buffers {
         self.free(size).take().unwrap_or_else(|| Vec::with_capacity(size.bytes()))
     }
 
-    /// Gives a buffer back. One that grew much, or that is one too many, goes to the allocator.
+    /// Gives a buffer back. One that grew too large, or that is more than are kept, goes to the allocator.
     pub(crate) fn give(&self, mut buffer: Vec<u8>) {
         let Some(size) = Size::of(&buffer) else { return };
         let kept = match size {
@@ -121,7 +121,7 @@ impl Buffers {
         }
     }
 
-    /// Lets go of buffers that were not needed since the last time, and says how many bytes that were.
+    /// Frees half of the buffers that were not needed since the last trim; returns how many bytes.
     pub(crate) fn trim(&self) -> usize {
         [Size::Head, Size::Page, Size::Large].map(|size| self.free(size).trim() * size.bytes()).iter().sum()
     }
@@ -150,7 +150,7 @@ impl Input {
         Self { bytes: Vec::new(), start: 0, size }
     }
 
-    /// What was read and not used yet.
+    /// Bytes that were read and not used yet.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
@@ -208,13 +208,13 @@ impl Input {
         }
     }
 
-    /// Forgets what is unread and gives the memory back.
+    /// Discards unread bytes and gives the memory back.
     pub(crate) fn discard(&mut self, pool: &Buffers) {
         self.consume(self.unread().len());
         self.release(pool);
     }
 
-    /// Nothing is expected for a while: gives the memory back if nothing is unread, and takes little when something comes.
+    /// Prepares for a pause: gives the memory back if nothing is unread, and reads a page at most when bytes come.
     pub(crate) fn rest(&mut self, pool: &Buffers) {
         self.release(pool);
         self.size = self.size.min(Size::Page);

@@ -1,5 +1,5 @@
-//! Coarse deadlines for thousands of waiting tasks: one slot a task, swept every [`TICK`].
-//! Setting one is a few stores, never a timer-wheel operation; it fires up to two ticks late, never early.
+//! Coarse deadlines for thousands of waiting tasks: one slot per task, swept every [`TICK`]. Setting one is a few
+//! stores, never a timer-wheel operation; it fires up to two ticks late, never early.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-/// How often deadlines are looked at.
+/// How often deadlines are checked.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// How long a wait goes without being looked at again, milliseconds: its end may have been moved meanwhile.
+/// The longest time until a waiting task checks its deadline again, milliseconds: the deadline may have moved.
 const LOOK_AGAIN: u64 = 5_000;
 
-/// The wait was over before the work.
+/// The deadline passed before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
-/// A worker's deadlines and its coarse clock, in milliseconds since the worker began.
+/// A worker's deadlines and its coarse clock, in milliseconds since the registry began.
 #[derive(Debug)]
 pub(crate) struct Timers {
     epoch: Instant,
@@ -32,15 +32,15 @@ pub(crate) struct Timers {
 struct Slots {
     used: Vec<Slot>,
     free: Vec<usize>,
-    /// Slots that were idle for longest when somebody looked, and since when they are; the oldest is last.
+    /// The slots that were idle for longest at the last search, and since when; the oldest is last.
     oldest: Vec<(u64, usize)>,
 }
 
-/// How many slots are found at one look for those that are idle for longest.
+/// How many of the slots that are idle for longest one search finds.
 const FOUND: usize = 64;
 
 impl Slots {
-    /// The next of those that were found, if it is still idle.
+    /// The next slot that the last search found and that is still idle.
     fn oldest(&mut self) -> Option<usize> {
         while let Some((since, slot)) = self.oldest.pop() {
             if self.used[slot].idle == since {
@@ -50,7 +50,7 @@ impl Slots {
         None
     }
 
-    /// Looks through all slots: once for many evictions, as a flood needs one for each new connection.
+    /// Searches all slots, once for many evictions: a flood needs an eviction for each new connection.
     fn look_for_oldest(&mut self) -> Option<usize> {
         let idle = self.used.iter().enumerate().filter(|(_, slot)| slot.idle < EVICTED);
         self.oldest.extend(idle.map(|(place, slot)| (slot.idle, place)));
@@ -68,7 +68,7 @@ impl Slots {
 struct Slot {
     at: u64,
     waker: Option<Waker>,
-    /// Since when the task does nothing that anybody needs, coarse time; or [`BUSY`] or [`EVICTED`].
+    /// Since when the task is idle, coarse time; or [`BUSY`] or [`EVICTED`].
     idle: u64,
 }
 
@@ -98,7 +98,7 @@ impl Timers {
         self.wake_where(|at| at <= now);
     }
 
-    /// Wakes every waiting task, so that it looks at the world again.
+    /// Wakes every waiting task, so that it checks again what it waits for.
     pub(crate) fn wake_all(&self) {
         self.wake_where(|_| true);
     }
@@ -113,7 +113,7 @@ impl Timers {
         }
     }
 
-    /// Tells the task to end that has been idle for longest. `false`: none is idle.
+    /// Tells the task that has been idle for longest to end. `false`: none is idle.
     pub(crate) fn evict_oldest(&self) -> bool {
         let mut slots = self.slots.borrow_mut();
         let Some(oldest) = slots.oldest().or_else(|| slots.look_for_oldest()) else { return false };
@@ -149,18 +149,18 @@ impl Deadline {
         self.timers.now()
     }
 
-    /// The task is idle until the guard is dropped: it may be evicted.
+    /// Marks the task as idle, so that it may be evicted, until the guard is dropped.
     pub(crate) fn idle(&self) -> Evictable<'_> {
         self.timers.slots.borrow_mut().used[self.slot].idle = self.now();
         Evictable(self)
     }
 
-    /// The coarse time after a wait; a tick is added so that it is never early.
+    /// The coarse time after a wait that begins now; a tick is added so that it is never early.
     pub(crate) fn after(&self, wait: Duration) -> u64 {
         self.later(self.now(), wait)
     }
 
-    /// A coarse time so long after another one.
+    /// The coarse time after a wait that begins at `than`, likewise.
     pub(crate) fn later(&self, than: u64, wait: Duration) -> u64 {
         than.saturating_add(millis(wait + TICK))
     }
@@ -198,7 +198,7 @@ impl Deadline {
     }
 
     /// Runs the work until a coarse time that may change while it waits, and polls it at least every `look`
-    /// milliseconds: what it finds then may move that time.
+    /// milliseconds: that poll may move the time.
     ///
     /// # Errors
     /// [`Elapsed`] when the work was not done in time.
@@ -231,7 +231,8 @@ impl Deadline {
 }
 
 pin_project! {
-    /// Work with a deadline. Written out, as an `async fn` keeps what it is given twice, and so does each around it.
+    /// Work with a deadline. Written as a future, because an `async fn` stores its arguments twice, and so does each
+    /// one around it.
     struct Timed<'d, L, A, F> {
         deadline: &'d Deadline,
         look: L,

@@ -1,5 +1,5 @@
-//! Whether the other side of a connection makes progress. That is what it acknowledged, not what our socket took: the
-//! kernel takes megabytes at once, and tells that there is room again only when a third of them is gone. Reads and sends
+//! Whether the other side of a connection makes progress. Progress is what it acknowledged, not what our socket took:
+//! the kernel takes megabytes at once, and reports room again only when a third of them is gone. Reads and sends
 //! nothing.
 
 use std::cell::Cell;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::net::deadline::{Deadline, millis};
 use crate::net::stream::Written;
 
-/// Looks that a limit is divided into: a peer that stands still is cut at most this part of the limit late.
+/// Looks per limit: a stalled peer is cut off at most one look late.
 const LOOKS: u32 = 4;
-/// Bytes a second below which acknowledging is no progress: a peer that takes one now and then would hold its connection,
-/// and an instance's slot, for days.
+/// The fewest acknowledged bytes per second that count as progress: otherwise a peer that takes one now and then would
+/// hold its connection, and an instance's slot, for days.
 const LEAST: u64 = 128;
 /// The shortest and the longest time between two looks, milliseconds.
 const SOON: u64 = 100;
@@ -30,12 +30,13 @@ pub(crate) struct Pace<'t> {
     every: u64,
     /// When to look next, coarse time.
     next: Cell<u64>,
-    /// Bytes that were not acknowledged at the last look. `None`: there was none.
+    /// Bytes that were not acknowledged at the last look. `None`: there was no look yet.
     queued: Cell<Option<usize>>,
 }
 
 impl<'t> Pace<'t> {
-    /// `moved`: when bytes last moved, coarse time; may be shared by both directions. `limit`: how long they may not.
+    /// `moved`: when bytes last moved, coarse time; may be shared by both directions. `limit`: the longest time without
+    /// movement.
     pub(crate) fn new(clock: &'t Deadline, moved: &'t Cell<u64>, limit: Duration) -> Self {
         let every = millis(limit / LOOKS).clamp(SOON, SELDOM);
         Self { clock, moved, limit, every, next: Cell::new(clock.now() + every), queued: Cell::new(None) }
@@ -46,12 +47,12 @@ impl<'t> Pace<'t> {
         self.every
     }
 
-    /// When the other side has stood still for too long, coarse time.
+    /// When the other side will have stalled for too long, coarse time.
     pub(crate) fn late(&self) -> u64 {
         self.clock.later(self.moved.get(), self.limit)
     }
 
-    /// Bytes moved just now.
+    /// Notes that bytes moved just now.
     pub(crate) fn moved(&self) {
         self.moved.set(self.clock.now());
     }
@@ -69,8 +70,8 @@ impl<'t> Pace<'t> {
         .await
     }
 
-    /// Looks again, if it is time: to be called whenever nothing can be done but wait. Bytes that are found waiting at the
-    /// first look count as moving, as nobody knows for how long they have been waiting.
+    /// Looks again, if it is time. Called whenever a task has to wait. Unacknowledged bytes at the first look count as
+    /// progress, because it is unknown how long they have been queued.
     pub(crate) fn look(&self, to: &impl Written) {
         let now = self.clock.now();
         if now < self.next.get() {
@@ -82,12 +83,12 @@ impl<'t> Pace<'t> {
             None => queued > 0,
             Some(before) => queued < before && (queued == 0 || (before - queued) as u64 >= self.least(now)),
         };
-        // What was acknowledged and is too little so far counts with what comes.
+        // If too few bytes were acknowledged so far, they count at the next look.
         if moved || self.queued.get().is_none_or(|before| queued > before) {
             self.queued.set(Some(queued));
         }
         if moved {
-            // A time to come says that the other side owes nothing now.
+            // A time in the future means that the other side owes nothing now.
             self.moved.set(self.moved.get().max(now));
         }
     }

@@ -10,12 +10,12 @@ use pointsman_wire::{RequestHead, Trust};
 pub(crate) struct Peer {
     /// The address of the connection's other end.
     address: IpAddr,
-    /// That address as text, as headers have it: an IPv4 address never in IPv6 form.
+    /// That address as text for headers: an IPv4 address never in IPv6 form.
     pub(crate) text: String,
     is_near: bool,
-    /// How much the word of the request that is served now counts.
+    /// How far the headers of the current request are trusted about its client.
     pub(crate) trust: Trust,
-    /// Where that request comes from: the other end, or whom trusted proxies tell.
+    /// Where that request comes from: the other end, or the client that trusted proxies name.
     pub(crate) client: IpAddr,
 }
 
@@ -26,12 +26,12 @@ impl Peer {
         Self { address, text: address.to_string(), is_near, trust: Trust::Nothing, client: address }
     }
 
-    /// Takes a new request, of which nothing is known but its connection.
+    /// Begins a new request, of which only the connection is known.
     pub(crate) fn forget(&mut self) {
         self.client = self.address;
     }
 
-    /// Takes what the head of a request tells of its way.
+    /// Sets trust and client from the head of a request.
     #[inline]
     pub(crate) fn hear(&mut self, head: &RequestHead<'_, '_>, trusted: &Networks) {
         self.trust = match trusted.is_empty() {

@@ -16,7 +16,7 @@ use crate::net::stream::{Stream, Written};
 /// Sends all bytes.
 ///
 /// # Errors
-/// What the connection said; [`io::ErrorKind::TimedOut`] when the other side acknowledged nothing for `limit`.
+/// Those of the connection; [`io::ErrorKind::TimedOut`] when the other side acknowledged nothing for `limit`.
 pub(crate) async fn send<W: AsyncWrite + Unpin + Written>(
     deadline: &Deadline,
     limit: Duration,
@@ -26,7 +26,7 @@ pub(crate) async fn send<W: AsyncWrite + Unpin + Written>(
     send_until(deadline, (limit, || u64::MAX), to, bytes).await
 }
 
-/// As [`send`], and no longer than until `ends`, coarse time.
+/// As [`send`], but until `ends`, coarse time, at the latest.
 pub(crate) async fn send_until<W: AsyncWrite + Unpin + Written>(
     deadline: &Deadline,
     (limit, ends): (Duration, impl Fn() -> u64),
@@ -37,7 +37,7 @@ pub(crate) async fn send_until<W: AsyncWrite + Unpin + Written>(
     match written {
         Poll::Ready(Ok(count)) if count == bytes.len() => Ok(()),
         Poll::Ready(Err(error)) => Err(error),
-        // Few sends get here: their waiting does not belong in the memory of every connection.
+        // Boxed, as few sends get here: otherwise every connection would hold the memory for the wait.
         Poll::Ready(Ok(count)) => Box::pin(send_all(deadline, (limit, ends), to, &bytes[count..])).await,
         Poll::Pending => Box::pin(send_all(deadline, (limit, ends), to, bytes)).await,
     }
@@ -55,10 +55,10 @@ async fn send_all<W: AsyncWrite + Unpin + Written>(
     sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Sends all bytes, and notes when they move. Whoever waits for it decides when that was too long ago.
+/// Sends all bytes, and notes when they move. The caller decides how long they may stand still.
 ///
 /// # Errors
-/// What the connection said.
+/// Those of the connection.
 pub(crate) async fn send_moving<W: AsyncWrite + Unpin + Written>(
     to: &mut W,
     mut bytes: &[u8],
@@ -85,11 +85,11 @@ async fn write_once<W: AsyncWrite + Unpin + Written>(to: &mut W, bytes: &[u8], p
     .await
 }
 
-/// How long what was written may take to arrive after all else is over.
+/// How long written bytes may take to arrive after everything else is over.
 pub(crate) const SETTLE: Duration = Duration::from_secs(30);
 
-/// Waits until the other side has acknowledged all that was written, for [`SETTLE`] at most and not once `is_evicted`: a
-/// reset before that would take it away.
+/// Waits until the other side has acknowledged all written bytes, for [`SETTLE`] at most and only until `is_evicted`:
+/// an earlier reset would destroy them.
 pub(crate) async fn settle(deadline: &Deadline, connection: &Stream, is_evicted: &dyn Fn() -> bool) {
     let waiting = || connection.is_settling() && !is_evicted();
     let settled = poll_fn(|_| if waiting() { Poll::Pending } else { Poll::Ready(()) });

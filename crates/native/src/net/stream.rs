@@ -11,9 +11,9 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use pointsman_engine::sys::unacknowledged;
 
-/// What bytes were written to.
+/// A connection that bytes are written to.
 pub(crate) trait Written {
-    /// Bytes that were written and that the other side has not acknowledged yet.
+    /// Written bytes that the other side has not acknowledged yet.
     fn unacknowledged(&self) -> usize;
 }
 
@@ -27,7 +27,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The two directions, to be used at once in one task.
+    /// The two directions, for use at the same time in one task.
     pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
             Self::Tcp(stream) => {
@@ -61,12 +61,12 @@ impl Stream {
         }
     }
 
-    /// Whether bytes that were written may still arrive: not after the other side broke the connection.
+    /// Whether written bytes may still arrive: never after the other side broke the connection.
     pub(crate) fn is_settling(&self) -> bool {
         self.is_open() && self.unacknowledged() > 0
     }
 
-    /// Whether the other side has not broken the connection.
+    /// Whether the connection is intact: `false` once the other side has broken it.
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.peer_addr().is_ok(),
@@ -74,8 +74,8 @@ impl Stream {
         }
     }
 
-    /// Whether an idle connection may be used again: open, and nothing was sent unasked. No system call when
-    /// nothing happened on it.
+    /// Whether an idle connection may be used again: it is open, and the instance sent nothing unasked. Makes no system
+    /// call when nothing happened on it.
     pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [0];
         let read = match self {
@@ -142,8 +142,9 @@ impl ReadHalf<'_> {
         }
     }
 
-    /// Acknowledges at once what has come, instead of up to 40 ms later: a sender with Nagle's algorithm on keeps the rest
-    /// of its message back until then (RFC 9293 §3.7.4, `TCP_QUICKACK` of tcp(7)). Holds for what has come by now only.
+    /// Acknowledges at once what has come, instead of up to 40 ms later: a sender with Nagle's algorithm on keeps the
+    /// rest of its message back until then (RFC 9293 §3.7.4, `TCP_QUICKACK` of tcp(7)). Applies only to what has come
+    /// by now.
     pub(crate) fn acknowledge(&self) {
         if let Self::Tcp(half) = self {
             // Fails only on a socket that is gone, which the next read reports.
@@ -218,7 +219,7 @@ impl Written for WriteHalf<'_> {
     }
 }
 
-/// A connection of which only is seen what happens on it. Reads and sends nothing.
+/// A connection that is only watched. Reads and sends nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Socket<'a> {
     /// TCP.
@@ -236,7 +237,7 @@ impl Socket<'_> {
         }
     }
 
-    /// Waits for any of these, and says what there is.
+    /// Waits for any of these, and returns those that are there.
     ///
     /// # Errors
     /// Only when the runtime ends.

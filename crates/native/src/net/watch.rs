@@ -1,7 +1,7 @@
-//! Watches a client while something else is awaited: whether it reset its connection, or said that it sends no more. Reads
-//! no byte: what a client sent meanwhile stays where it is. Knows who of them said so, the oldest first.
+//! Watches a client while something else is awaited: whether it reset or half-closed its connection. Reads no byte:
+//! what a client sends meanwhile stays in its socket. Lists the clients that half-closed, the oldest first.
 //!
-//! A reset shows as an error of the socket, and a FIN as the end of its reading side, also while bytes in front of it are
+//! A reset shows as an error of the socket, and a FIN as the end of its reading side, even while bytes before it are
 //! unread (epoll_ctl(2): `EPOLLERR`, `EPOLLRDHUP`).
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -22,11 +22,11 @@ use crate::net::stream::Socket;
 pub(crate) enum Left {
     /// The client reset the connection.
     Reset,
-    /// It had said that it sends no more, and another one needed its place.
+    /// It had half-closed its connection, and another client needed its place.
     GaveWay,
 }
 
-/// The clients of a worker that said that they send no more, and are still owed an answer.
+/// A worker's clients that half-closed their connections and still wait for an answer.
 #[derive(Debug, Default)]
 pub(crate) struct HalfClosed {
     waiting: RefCell<BTreeMap<u64, Rc<Seat>>>,
@@ -34,7 +34,7 @@ pub(crate) struct HalfClosed {
     counted: Cell<u64>,
 }
 
-/// One of them.
+/// A client that half-closed its connection.
 #[derive(Debug)]
 struct Seat {
     /// What it waits for: see [`Guard::new`].
@@ -44,8 +44,8 @@ struct Seat {
 }
 
 impl HalfClosed {
-    /// Ends what is done for the client that said so first, of those that wait for the same if there is a group. `false`:
-    /// there is none.
+    /// Ends the work for the client that half-closed first, among those of the group if one is given. `false`: there is
+    /// none.
     pub(crate) fn end_oldest(&self, group: Option<usize>) -> bool {
         let Some(seat) = self.take_oldest(group) else { return false };
         seat.told.set(true);
@@ -69,32 +69,32 @@ impl HalfClosed {
     }
 }
 
-/// Looks after one client for as long as something is done for it.
+/// Watches one client for as long as work is done for it.
 #[derive(Debug)]
 pub(crate) struct Guard<'w> {
     half_closed: &'w HalfClosed,
     group: usize,
-    /// Whether the work ends with its client.
+    /// Whether the work ends when its client leaves.
     watches: bool,
-    /// Its seat, once it said that it sends no more.
+    /// The client's seat, once it half-closed its connection.
     seat: OnceCell<(u64, Rc<Seat>)>,
 }
 
 impl<'w> Guard<'w> {
-    /// `group`: clients of one group wait for the same. `watches`: the work ends with its client.
+    /// `group`: clients of one group wait for the same slots. `watches`: the work ends when its client leaves.
     pub(crate) fn new(half_closed: &'w HalfClosed, group: usize, watches: bool) -> Self {
         Self { half_closed, group, watches, seat: OnceCell::new() }
     }
 
-    /// Whether the client said that it sends no more.
+    /// Whether the client half-closed its connection.
     pub(crate) fn is_half_closed(&self) -> bool {
         self.seat.get().is_some()
     }
 
-    /// Does the work, and gives up when the client left. Costs nothing while the work need not wait.
+    /// Does the work, and gives up when the client leaves. Costs nothing while the work need not wait.
     ///
     /// # Errors
-    /// Those of the work, and why it was given up. The work is to be dropped then.
+    /// Those of the work, and why it was given up. The caller drops the work then.
     pub(crate) async fn during<T, E: From<Left>>(
         &self,
         client: Socket<'_>,
@@ -108,7 +108,7 @@ impl<'w> Guard<'w> {
         .await
     }
 
-    /// Does work that tells by itself when the client is gone, and gives up when it gave way.
+    /// Does work that itself notices when the client is gone; gives up only when the client must give way.
     ///
     /// # Errors
     /// As [`Guard::during`].
@@ -120,8 +120,8 @@ impl<'w> Guard<'w> {
         .await
     }
 
-    /// Does the work until the client says that it sends no more, unless it had said so before. `None`: it said so. To be
-    /// used within [`Guard::during`], which watches.
+    /// Does the work until the client half-closes its connection; to its end if it had done so before. `None`: it did
+    /// so now. For use within [`Guard::during`], which watches.
     pub(crate) async fn until_half_closed<F: Future>(&self, work: F) -> Option<F::Output> {
         let before = self.is_half_closed();
         let mut work = pin!(work);
@@ -176,7 +176,7 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// Tells whether a wait lasts: what is over within a tick is not worth a watch.
+/// Tells whether a wait is long: one that is over within a tick needs no watch.
 #[derive(Debug)]
 pub(crate) struct LongWait<'d> {
     clock: &'d Deadline,
@@ -193,13 +193,13 @@ impl<'d> LongWait<'d> {
         self.clock.now() > self.began
     }
 
-    /// How often to look, coarse time: `often` once the wait is long, and before that when it is about to be.
+    /// How often to look, coarse time: `often` once the wait is long; before that a tick, when it becomes long.
     pub(crate) fn look(&self, often: u64) -> u64 {
         if self.is_long() { often } else { millis(TICK) }
     }
 }
 
-/// What a client's socket tells.
+/// An event on a client's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signal {
     /// A FIN: it sends no more.
@@ -211,14 +211,14 @@ enum Signal {
 /// A wait for a signal.
 #[derive(Default)]
 pub(crate) enum Watch<'c> {
-    /// Nothing came since the last read: whatever comes next is looked at.
+    /// Nothing came since the last read: whatever comes next is checked.
     #[default]
     Unread,
-    /// Bytes came, or the end: only what follows them counts.
+    /// Bytes or the end came: only signals after them count.
     Behind(Pin<Box<dyn Future<Output = io::Result<Ready>> + 'c>>),
 }
 
-/// Signals, and no bytes: tokio wakes for the end of the reading side where urgent data is awaited, which no client sends.
+/// Signals, and no bytes: tokio reports the end of the reading side to a wait for urgent data, which no client sends.
 const SIGNALS: Interest = Interest::PRIORITY.add(Interest::ERROR);
 const ALL: Interest = Interest::READABLE.add(Interest::WRITABLE).add(SIGNALS);
 

@@ -34,12 +34,12 @@ impl PickBench {
         }
     }
 
-    /// A failed connect to an instance.
+    /// Records a failed connect to an instance.
     pub fn fail(&self, index: usize, now: u64) {
         self.live.instances[index].shared.health.failed(now);
     }
 
-    /// A connect to an instance.
+    /// Records a connect to an instance.
     pub fn connect(&self, index: usize) {
         self.live.instances[index].shared.health.succeeded();
     }

@@ -1,5 +1,5 @@
-//! A list of the instances that a service's requests are spread over. Knows neither why they are on it nor when to make
-//! it again.
+//! The list of instances that a service's requests are spread over. Knows neither why they are on it nor when to
+//! rebuild it.
 
 /// The eligible instances of the best tier, with and without room.
 #[derive(Debug, Default)]
@@ -10,7 +10,7 @@ pub(crate) struct Candidates {
     pub(super) valid_until: u64,
     /// Their indices, ascending.
     pub(super) indices: Box<[u32]>,
-    /// Running sums of their weights, for balances that go by chance.
+    /// Running sums of their weights, for random balances.
     pub(super) sums: Box<[u64]>,
     /// Some have a `maxconn`: those with room go first.
     pub(super) limited: bool,
@@ -45,7 +45,7 @@ impl Candidates {
         after.iter().chain(before).map(|index| *index as usize)
     }
 
-    /// One by chance and weight.
+    /// One at random, by weight.
     pub(super) fn draw(&self, rng: &mut fastrand::Rng) -> Option<usize> {
         let drawn = rng.u64(0..*self.sums.last()?);
         let at = self.sums.partition_point(|sum| *sum <= drawn);

@@ -1,5 +1,5 @@
 //! Checks out an instance with a connection to it, for one request or one TCP connection. Picks, waits for room, reuses
-//! or connects, and goes to another instance when one does not take the connection. Judges instances by what becomes of
+//! or connects, and goes to another instance when one does not take the connection. Judges instances by the outcome of
 //! their work. May be dropped at any moment: the place in the queue and the slot go to the next request.
 
 use std::num::NonZeroU32;
@@ -21,29 +21,29 @@ use crate::net::watch::Guard;
 /// How many instances a request may try.
 const TRIES: u32 = 4;
 /// A request that must not be repeated only reuses a connection that was idle for less, milliseconds: one idle for
-/// longer may be closing right now, and its loss could not be told from the request's.
+/// longer may be closing right now, and nobody could tell whether the request was lost with it.
 const FRESH: u64 = 500;
 /// The same for a request that may be repeated: no limit but the pool's own.
 const ANY_AGE: u64 = u64::MAX;
-/// How long a request waits for other workers to close idle connections to an instance at its `maxconn`. They do at once;
-/// it never waits for one that is stuck.
+/// How long a request waits for other workers to close idle connections to an instance at its `maxconn`. They do so at
+/// once; the limit is for one that is stuck.
 const GIVE_UP: Duration = Duration::from_secs(1);
-/// How often requests that queue look again without being called: an ejection may be over. Milliseconds.
+/// How often, in milliseconds, requests in the queue look again without being called: an ejection may be over.
 const LOOK_AGAIN: u64 = 1_000;
-/// How often a slot is taken by another worker, between the look and the grab, before it counts as taken.
+/// How often another worker may take the slot, between the pick and our attempt to take it, before all count as full.
 const LOST: usize = 4;
 
-/// An instance at work for us, with the connection to it. The instance's numbers are settled on drop.
+/// An instance that works for us, with the connection to it. Dropping it updates the instance's counters.
 #[derive(Debug)]
 pub(crate) struct Checkout {
-    /// Before `hold`: the connection is closed before the instance's slot is another's.
+    /// Declared before `hold`: the connection is closed before another request can have the instance's slot.
     pub(crate) link: Link,
     hold: Hold,
     /// The way that the connection took.
     way: Rc<Way>,
     /// The connection has answered a request before: it may turn out to be closed.
     pub(crate) reused: bool,
-    /// How many requests the instance had answered then.
+    /// How many requests the instance had answered at checkout.
     answers: u32,
     /// It is logged in for this client.
     pub(crate) private: bool,
@@ -52,23 +52,23 @@ pub(crate) struct Checkout {
 /// A connection to an instance.
 #[derive(Debug)]
 pub(crate) enum Link {
-    /// All of it is ours: HTTP/1, or the bytes of a TCP service.
+    /// Used by one request at a time: HTTP/1, or the bytes of a TCP service.
     Http1(Stream),
 }
 
 /// An instance counted as at work.
 #[derive(Debug)]
 struct Hold {
-    /// The service, in the form that the instance was picked from.
+    /// The form of the service from which the instance was picked.
     live: Rc<ServiceLive>,
     instance: Rc<InstanceLive>,
     index: usize,
-    /// Its `maxconn`, of which a slot is taken.
+    /// Its `maxconn`, if it has one: a slot of it is taken.
     limit: Option<NonZeroU32>,
 }
 
 impl Hold {
-    /// `None`: it has no slot left.
+    /// Counts an instance as at work. `None`: it has no slot left.
     fn take(live: &Rc<ServiceLive>, index: usize) -> Option<Self> {
         let (instance, limit) = (&live.instances[index], live.service.instances[index].max_connections);
         if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
@@ -109,16 +109,16 @@ impl Checkout {
     pub(crate) fn keep(self, home: &Home, now: u64) {
         let Self { link: Link::Http1(stream), way, hold, .. } = self;
         if hold.limit.is_none() && hold.instance.limited.get() {
-            // It has got a `maxconn` meanwhile, of which this connection has no place.
+            // It got a `maxconn` meanwhile, and this connection has no place in it.
             return;
         }
         let limited = hold.limit.map(|_| (&hold.instance.shared.slots, home.id));
         home.pools.keep(&way.pool, stream, now, limited);
     }
 
-    /// Notes that the instance did not answer, where this fault says so. It says nothing if other requests were answered
-    /// meanwhile, as a slow endpoint is no dead instance; nor if a reused connection closed before a byte, as the instance
-    /// may have closed it while it was idle. `silent`: not a byte came.
+    /// Counts a failure of the instance, if the fault shows that it did not answer. It shows nothing if other requests
+    /// were answered meanwhile, as the instance may only have a slow endpoint; nor if a reused connection closed before
+    /// a byte, as the instance may have closed it while it was idle. `silent`: no byte came.
     pub(crate) fn unanswered(&self, fault: Fault, silent: bool, now: u64) {
         let judged = match fault {
             Fault::NoAnswer => !(self.reused && silent),
@@ -145,23 +145,23 @@ fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, now: u64) {
     }
 }
 
-/// What a checkout is for.
+/// What a checkout needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want<'g> {
-    /// What hashing balances go by.
+    /// The key for hashing balances.
     pub(crate) key: Option<u64>,
     /// Which connections may be reused.
     pub(crate) reuse: Reuse,
-    /// Looks after the client: one that sends no more goes behind the others in the queue.
+    /// Watches the client: one that half-closed goes behind the others in the queue.
     pub(crate) guard: &'g Guard<'g>,
 }
 
-/// Which idle connections will do.
+/// Which idle connections may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
-    /// None: TCP services, and the second try after a reused connection failed.
+    /// None: TCP services, and requests that are sent again.
     Never,
-    /// Only one that was idle for a moment: requests that must not be repeated.
+    /// Only one that was idle for a moment, at most `FRESH`: requests that must not be repeated.
     Fresh,
     /// Any.
     Any,
@@ -188,7 +188,7 @@ pub(crate) async fn checkout(
         Some(Err(hold)) => Some(hold),
         None => None,
     };
-    // Boxed, as few requests wait or need a new connection: its memory would be every exchange's.
+    // Boxed, as few requests wait or need a new connection: otherwise every exchange would hold the memory for it.
     Box::pin(search(home, live, want, tried, deadline, held)).await
 }
 
@@ -231,13 +231,13 @@ async fn search(
     Err(last)
 }
 
-/// Counts that a request goes from an instance that did not take the connection to another.
+/// Counts a redispatch: an instance did not take the connection, so the request goes to another.
 #[cold]
 fn redispatched(from: Rc<InstanceLive>) {
     from.counters().retries.add(1);
 }
 
-/// A new connection to an instance that is held; else the fault and the instance.
+/// Opens a connection to a held instance. On failure: the fault and the instance.
 async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
     make_place(home, &hold, deadline).await;
     let connected = match connect(&hold.live, hold.index, deadline).await {
@@ -253,7 +253,7 @@ async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<
     };
     match connected {
         Ok(connected) => {
-            // Of HTTP more is expected: an answer.
+            // With HTTP, an answer is expected as well.
             if hold.live.service.protocol == Protocol::Tcp {
                 succeeded(&hold.live, &hold.instance);
             }
@@ -266,7 +266,7 @@ async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<
     }
 }
 
-/// With a pooled connection to an instance that is held. The hold comes back if there is none.
+/// Takes a pooled connection to a held instance. Gives the hold back if there is none.
 fn pooled(home: &Home, hold: Hold, reuse: Reuse, now: u64) -> Result<Checkout, Hold> {
     let limit = hold.live.service.timeouts.connect;
     hold.instance.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
@@ -281,19 +281,19 @@ fn pooled(home: &Home, hold: Hold, reuse: Reuse, now: u64) -> Result<Checkout, H
     }
 }
 
-/// Has idle connections closed, of this worker or others, that with the new one would be more than the `maxconn`: an
-/// instance that serves one connection at a time never comes to the second.
+/// Has idle connections closed, of this worker or others, if with the new one they would exceed the `maxconn`: an
+/// instance that serves one connection at a time would never get to the new one.
 async fn make_place(home: &Home, hold: &Hold, deadline: &Deadline) {
     let (Some(limit), slots) = (hold.limit, &hold.instance.shared.slots) else { return };
     if slots.is_over(limit) {
         home.pools.give_up(slots, limit);
         let fit = slots.fit(limit, |worker| home.registry.asked(worker).ask(slots, limit));
-        // Late or not, a connection is tried.
+        // In time or not, the connection is tried.
         let _ = deadline.within(GIVE_UP, fit).await;
     }
 }
 
-/// An instance did not take a connection.
+/// Records that an instance did not take a connection.
 fn connect_failed(hold: &Hold, fault: Fault, now: u64) {
     hold.instance.counters().connect_failures.add(1);
     if fault.facts().side == Side::Instance {
@@ -318,16 +318,16 @@ struct Turns<'a> {
     live: &'a ServiceLive,
     guard: &'a Guard<'a>,
     tried: Tried,
-    /// What is free may be what it may not use.
+    /// The free slots may be ones that it may not use.
     passes: bool,
 }
 
-/// Looks, if nobody queues. `None`: it takes a wait.
+/// Looks, if nobody queues. `None`: the request must wait.
 fn at_once(live: &ServiceLive, look: impl Fn() -> Look) -> Option<Option<Hold>> {
     if live.room().has_queue() { None } else { look().found() }
 }
 
-/// Looks at once if nobody waits, or else whenever it is its turn. A client that sends no more goes behind the others.
+/// Looks at once if nobody waits, or else whenever it is its turn. A half-closed client goes behind the others.
 async fn in_turn(turns: &Turns<'_>, deadline: &Deadline, look: impl Fn() -> Look) -> Result<Option<Hold>, Fault> {
     if let Some(found) = at_once(turns.live, &look) {
         return Ok(found);
@@ -377,7 +377,7 @@ async fn turn(live: &ServiceLive, place: &Place<'_>, end: u64, deadline: &Deadli
         match deadline.until(end.min(again), place.turn()).await {
             Ok(()) => return Ok(()),
             Err(_) if end <= deadline.now() => return Err(Fault::Full),
-            // Whoever is first looks.
+            // The first in the queue looks.
             Err(_) => live.room().call(),
         }
     }
@@ -391,7 +391,7 @@ enum Look {
 }
 
 impl Look {
-    /// What there is to do but to wait: work with an instance, or none.
+    /// The outcome, unless the request must wait: an instance, or none.
     fn found(self) -> Option<Option<Hold>> {
         match self {
             Self::One(hold) => Some(Some(hold)),
@@ -401,7 +401,7 @@ impl Look {
     }
 }
 
-/// Picks among the instances of the newest table, or else of the request's own.
+/// Picks among the instances of the newest table, or else of the request's own table.
 fn look(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {
     if let Some(newest) = live.newest() {
         match look_among(home, &newest, key, tried, now) {
@@ -444,7 +444,7 @@ impl Checkout {
 }
 
 impl Private {
-    /// Its instance's place in a service. `None`: it is not of this service, or takes no new work.
+    /// Its instance's index in a service. `None`: it is not of this service, or takes no new work.
     pub(crate) fn index(&self, live: &ServiceLive) -> Option<usize> {
         let index = live.instances.iter().position(|instance| Rc::ptr_eq(instance, &self.instance))?;
         (live.service.instances[index].takes_work() && self.way.is_current()).then_some(index)

@@ -1,5 +1,5 @@
-//! A new connection to an instance: every address tried in its turn; failures are logged at a bounded pace. Picks
-//! nothing, keeps nothing, resolves nothing.
+//! A new connection to an instance: tries each address in turn, and logs failures at a limited rate. Picks nothing,
+//! keeps nothing, resolves nothing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ pub(crate) async fn connect(live: &ServiceLive, index: usize, deadline: &Deadlin
     })
 }
 
-/// Logs why: the system's own words, with the number of the error.
+/// Logs the reason: the system's message, with the number of the error.
 fn tell(live: &ServiceLive, instance: &InstanceLive, error: &io::Error, now: u64) {
     if let Some(untold) = instance.shared.lines.happened(now) {
         let more =
@@ -51,7 +51,7 @@ async fn any(live: &InstanceLive, limit: Duration) -> io::Result<Connected> {
     }
 }
 
-/// Each address in turn, each with its share of the time; the one that took the connection goes first next time.
+/// Tries each address in turn, each with its share of the time; the one that takes the connection goes first next time.
 async fn in_turn(live: &InstanceLive, ways: &[Rc<Way>], limit: Duration) -> io::Result<Connected> {
     let share = limit / u32::try_from(ways.len().max(1)).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -20,7 +20,7 @@ const IDLE_FOR: u64 = 30_000;
 pub(crate) struct Pools {
     by_via: RefCell<HashMap<Via, Rc<Pool>, foldhash::fast::RandomState>>,
     kept: Cell<usize>,
-    /// How many may be kept: what descriptors leave.
+    /// How many may be kept, by the descriptors that are left.
     allowed: Cell<usize>,
     /// Pools whose connections hold places of a `maxconn`, by the address of its slots.
     limited: RefCell<HashMap<*const Slots, Vec<Rc<Pool>>, foldhash::fast::RandomState>>,
@@ -36,7 +36,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Since when the connection is idle that was used last, coarse time. `None`: there is no idle connection.
+    /// Since when the connection that was used last is idle, coarse time. `None`: there is no idle connection.
     pub(crate) fn youngest(&self) -> Option<u64> {
         self.idle.borrow().last().map(|idle| idle.since)
     }
@@ -70,7 +70,7 @@ impl Pools {
         }
     }
 
-    /// Says how many connections may be kept from now on.
+    /// Sets how many connections may be kept from now on.
     pub(crate) fn allow(&self, count: usize) {
         self.allowed.set(count);
     }
@@ -83,7 +83,7 @@ impl Pools {
         pool
     }
 
-    /// An instance left the table or resolved to other addresses: with the last one the connections are closed.
+    /// An instance left the table or resolved to other addresses: when the last one leaves, the connections are closed.
     pub(crate) fn leave(&self, pool: &Pool) {
         pool.users.set(pool.users.get() - 1);
         if pool.users.get() == 0 {
@@ -92,7 +92,7 @@ impl Pools {
     }
 
     /// The connection that was idle for the shortest time, if that is at most `limit` milliseconds. An older one is
-    /// closed, as another will take its place: there are never more than were in use at once.
+    /// closed, as a new one replaces it: there are never more than were in use at the same time.
     pub(crate) fn take(&self, pool: &Pool, now: u64, limit: u64) -> Option<Stream> {
         loop {
             let Idle { stream, since, place: _ } = pool.idle.borrow_mut().pop()?;
@@ -106,10 +106,10 @@ impl Pools {
         }
     }
 
-    /// Keeps a connection for the next request, if there is room and an instance is still reached this way. `limited`: the
-    /// instance has a `maxconn`, and these are its slots; to be kept for this worker.
+    /// Keeps a connection for the next request, if there is room and an instance is still reached this way. `limited`:
+    /// the slots of an instance that has a `maxconn`, and this worker's number.
     pub(crate) fn keep(&self, pool: &Rc<Pool>, stream: Stream, now: u64, limited: Option<(&Arc<Slots>, usize)>) {
-        // Somebody else wants the place at once.
+        // Another request needs the place at once.
         let wanted = limited.is_some_and(|(slots, _)| slots.is_sought());
         if pool.users.get() > 0 && self.kept.get() < self.allowed.get() && !wanted {
             self.kept.set(self.kept.get() + 1);
@@ -127,7 +127,7 @@ impl Pools {
         slots.keep(worker)
     }
 
-    /// Closes idle connections to an instance, the oldest first, while with them it has more than its `maxconn`.
+    /// Closes idle connections to an instance, the oldest first, while they and its work exceed its `maxconn`.
     pub(crate) fn give_up(&self, slots: &Arc<Slots>, limit: NonZeroU32) {
         let limited = self.limited.borrow();
         for pool in limited.get(&Arc::as_ptr(slots)).into_iter().flatten() {

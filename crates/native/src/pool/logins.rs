@@ -1,12 +1,12 @@
-//! Connections to instances that are logged in for one client (NTLM, Negotiate). They belong to its connection and end with
-//! it: they are in no pool, so that no other client is let in by that login. Opens none.
+//! Connections to instances that are logged in for one client (NTLM, Negotiate). They belong to that client's
+//! connection and end with it. No pool holds them, so that no other client can use the login. Opens none.
 
 use std::cell::RefCell;
 
 use super::checkout::Private;
 use super::view::ServiceLive;
 
-/// How many a client may have, to as many services.
+/// How many a client may have, each to another service.
 const MOST: usize = 4;
 
 /// The connections that are logged in for a client, the oldest first.
@@ -14,7 +14,7 @@ const MOST: usize = 4;
 pub(crate) struct Logins(RefCell<Vec<Private>>);
 
 impl Logins {
-    /// The one to this service, with the place of its instance, if it is still open.
+    /// The one to this service, with the index of its instance, if it is still open.
     pub(crate) fn take(&self, live: &ServiceLive) -> Option<(Private, usize)> {
         let mut all = self.0.borrow_mut();
         let (place, index) = all.iter().enumerate().find_map(|(place, one)| Some((place, one.index(live)?)))?;

@@ -5,7 +5,7 @@
 //! | `via` | what makes two connections interchangeable |
 //! | `connections` | idle connections, pooled by `Via` |
 //! | `candidates` | the instances that requests are spread over, as a list |
-//! | `turns` | whose turn it is, carried from table to table |
+//! | `turns` | turns of instances, carried from table to table |
 //! | `view` | a table beside this worker's state for it |
 //! | `pick` | which instance |
 //! | `connect` | a new connection |

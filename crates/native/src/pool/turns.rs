@@ -1,21 +1,21 @@
-//! Whose turn it is, carried from one form of a service to the next: a service that changes all the time shares its work
-//! as one that never does. Picks nothing.
+//! Turns of instances, carried from one form of a service to the next: a service that changes all the time shares its
+//! work like one that never does. Picks nothing.
 
 use std::cell::Cell;
 
 use pointsman_table::Service;
 
-/// The place of the next turn: behind the instance that had the last one, wherever that would be now.
+/// The index of the next turn: after the instance that had the last one, or where that one would be now.
 pub(super) fn carried_turn(before: &Service, turn: usize, after: &Service) -> usize {
     let Some(last) = turn.checked_sub(1).and_then(|last| before.instances.get(last)) else { return turn };
     after.instances.partition_point(|instance| instance.name <= last.name)
 }
 
-/// What each instance has saved up for smooth weighted turns, by name.
+/// Each instance's credit for smooth weighted round robin, carried over by name.
 ///
-/// One that comes has saved something by chance, as if it had been there always: if it began with nothing, one of little
-/// weight that comes and goes would never have a turn. Nobody has more than all weights together, so that what was saved
-/// under other weights is soon spent.
+/// A new instance gets a random credit, as if it had always been there: if it began with nothing, one of little weight
+/// that comes and goes would never have a turn. No credit exceeds the sum of all weights, so that credit earned under
+/// other weights is soon spent.
 pub(super) fn carried_credit(
     before: &Service,
     credit: &[Cell<i64>],

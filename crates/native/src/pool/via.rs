@@ -5,9 +5,9 @@ use std::path::Path;
 
 use pointsman_table::{Instance, Target};
 
-/// The identity of a pooled connection: two requests may share one only if all of this is equal. A service that verifies
-/// its instances must never be given a connection that another service opened unverified or in plain text, so whatever
-/// a connection is set up with (TLS settings, HTTP version, PROXY header) belongs here.
+/// The identity of a pooled connection: two requests may share one only if all of this is equal. A service that
+/// verifies its instances must never be given a connection that another service opened unverified or in plain text, so
+/// every property that a connection is set up with (TLS settings, HTTP version, PROXY header) belongs here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Via {
     pub(crate) endpoint: Endpoint,

@@ -16,7 +16,7 @@ use crate::net::stream::Stream;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 use pointsman_engine::seldom::Seldom;
 
-/// What a worker's state hangs on, the same from view to view.
+/// The part of a worker's state that stays the same from view to view.
 #[derive(Debug)]
 pub(crate) struct Home {
     pub(crate) id: usize,
@@ -43,15 +43,15 @@ impl Home {
         use_it(&mut self.rng.borrow_mut())
     }
 
-    /// A number for an instance that none was given before, or none within four billion.
+    /// A number for an instance. Numbers repeat after four billion.
     fn number(&self) -> u32 {
         self.instances.set(self.instances.get().wrapping_add(1));
         self.instances.get()
     }
 }
 
-/// What a request keeps of its table from beginning to end: never the whole table, which a tunnel of an hour would keep
-/// alive.
+/// What a request keeps of its table from beginning to end: never the whole table, which a long tunnel would keep in
+/// memory.
 #[derive(Debug)]
 pub(crate) struct Globals {
     pub(crate) config: Arc<Config>,
@@ -65,7 +65,7 @@ pub(crate) struct View {
     services: Box<[OnceCell<Rc<ServiceLive>>]>,
 }
 
-/// What a worker knows of a service.
+/// A worker's state for a service.
 #[derive(Debug)]
 pub(crate) struct ServiceLive {
     worker: usize,
@@ -74,7 +74,7 @@ pub(crate) struct ServiceLive {
     shared: Arc<ServiceShared>,
     /// Whose turn it is next, for `roundrobin` and for ties.
     pub(crate) turn: Cell<usize>,
-    /// Smooth weighted turns: what each instance has saved up.
+    /// Each instance's credit, for smooth weighted round robin.
     pub(crate) credit: Box<[Cell<i64>]>,
     /// The instances to pick from.
     pub(crate) candidates: RefCell<Candidates>,
@@ -84,11 +84,11 @@ pub(crate) struct ServiceLive {
     newest: Rc<RefCell<Weak<ServiceLive>>>,
 }
 
-/// What a worker knows of an instance.
+/// A worker's state for an instance.
 #[derive(Debug)]
 pub(crate) struct InstanceLive {
     worker: usize,
-    /// It keeps this number from table to table, as long as it is reached the same way.
+    /// Its number, the same from table to table for as long as it is reached the same way.
     pub(crate) id: u32,
     pub(crate) shared: Arc<InstanceShared>,
     /// The ways to it: one, or one for each address of its host name. The one that took the last connection goes first.
@@ -140,7 +140,7 @@ impl View {
         Rc::new(Self { services: services.into(), globals: Globals::of(&table), table })
     }
 
-    /// A service and this worker's state for it, made at its first work.
+    /// A service and this worker's state for it, created for its first work.
     pub(crate) fn service(&self, index: u32, home: &Home) -> Option<&Rc<ServiceLive>> {
         let index = index as usize;
         let service = self.table.services().get(index)?;
@@ -217,7 +217,7 @@ impl ServiceLive {
         self.shared.flips.get()
     }
 
-    /// Whether this instance still gets work by the newest table too, as far as this one can know.
+    /// Whether the newest table still gives this instance work, as far as this form can know.
     pub(crate) fn is_current(&self, index: usize) -> bool {
         !self.superseded.get() || !self.instances[index].idle.get()
     }
@@ -237,7 +237,7 @@ impl ServiceLive {
                 Some(_) => {}
             }
         }
-        // Who waits may find room among the new ones.
+        // Requests that wait may find room at the new instances.
         next.room().call();
         next
     }
@@ -278,12 +278,12 @@ impl ServiceLive {
         &self.shared.latency[self.worker]
     }
 
-    /// This worker's numbers of requests that no instance saw.
+    /// This worker's counters for requests that reached no instance.
     pub(crate) fn unserved(&self) -> &Counters {
         &self.shared.unserved[self.worker]
     }
 
-    /// The pace of lines of the log about its requests.
+    /// The rate limit of log lines about its requests.
     pub(crate) fn lines(&self) -> &Seldom {
         &self.shared.lines
     }
@@ -293,7 +293,7 @@ impl ServiceLive {
         Arc::as_ptr(&self.shared.room).addr()
     }
 
-    /// Where requests wait while all instances are at their `maxconn`.
+    /// The queue of requests while all instances are at their `maxconn`.
     pub(crate) fn room(&self) -> &Room {
         &self.shared.room
     }
@@ -318,13 +318,13 @@ impl InstanceLive {
         self.ways.borrow().iter().for_each(|way| way.retire(home, expires));
     }
 
-    /// Closes its idle connections: they hold no places of the `maxconn` that it has from now on.
+    /// Closes its idle connections: they hold no places in the `maxconn` that it has from now on.
     fn close_idle(&self, home: &Home) {
         self.ways.borrow().iter().for_each(|way| home.pools.close(&way.pool));
     }
 
-    /// Takes the addresses that its host name has now. Connections to those that stay are kept; work on others must end
-    /// by `expires`.
+    /// Takes over the addresses that its host name has now. Connections to those that stay are kept; work on others
+    /// must end by `expires`.
     fn relocate(&self, instance: &Instance, home: &Home, expires: u64) {
         let (vias, old) = (Via::all(instance), self.ways());
         let (stay, go): (Vec<_>, Vec<_>) = old.iter().cloned().partition(|way| vias.contains(&way.pool.via));
@@ -332,7 +332,7 @@ impl InstanceLive {
             return;
         }
         if stay.is_empty() {
-            // Failures of the old addresses say nothing of the new ones.
+            // Failures of the old addresses say nothing about the new ones.
             self.shared.health.succeeded();
         }
         go.iter().for_each(|way| way.retire(home, expires));
@@ -341,12 +341,12 @@ impl InstanceLive {
         *self.ways.borrow_mut() = stay.into_iter().chain(new).collect();
     }
 
-    /// The ways to it, the one to try first in front.
+    /// The ways to it; the first is tried first.
     pub(crate) fn ways(&self) -> Rc<[Rc<Way>]> {
         Rc::clone(&self.ways.borrow())
     }
 
-    /// This way took a connection: it goes first from now on, if it is still one.
+    /// Puts the way that took a connection first, if it is still one of them.
     pub(crate) fn prefer(&self, way: &Rc<Way>) {
         let mut ways = self.ways.borrow_mut();
         let place = ways.iter().position(|known| Rc::ptr_eq(known, way));
@@ -357,13 +357,13 @@ impl InstanceLive {
         }
     }
 
-    /// This worker's numbers of the instance.
+    /// This worker's counters for the instance.
     pub(crate) fn counters(&self) -> &Counters {
         &self.shared.workers[self.worker]
     }
 
-    /// A connection that was idle for at most `limit` milliseconds, and the way that it took: the connection that was
-    /// idle for the shortest time of all.
+    /// The connection that was idle for the shortest time, if for at most `limit` milliseconds, and the way that it
+    /// took.
     pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<(Stream, Rc<Way>)> {
         let ways = self.ways.borrow();
         let way = match &**ways {
@@ -403,7 +403,7 @@ mod tests {
 
     use super::*;
 
-    /// A service with one instance; its name, `web.test`, has these addresses.
+    /// A service with one instance. The name `web.test` has these addresses.
     fn table(instance: &str, addresses: &[[u8; 4]]) -> Arc<Table> {
         let mut keys = KeySet::default();
         let entries = [("services/s/default", "true"), ("services/s/a", instance)];

@@ -20,7 +20,7 @@ fn repeat(request: &str, forwarded: &str, response: &str, passed_on: &str) {
     let [request, forwarded, response, passed_on] = [request, forwarded, response, passed_on].map(expand);
     block_on(async {
         let mut world = World::new("s/a={a}");
-        // More is read at once from a client that has sent more.
+        // Reads are larger from a client that has sent more.
         let [long, long_forwarded, ok] =
             ["GET / HTTP/1.1|Host: h|X: {x*3000}||", "GET / HTTP/1.1|Host: h|X: {x*3000}|{via}|", "{ok}"].map(expand);
         exchange(&mut world, [&long, &long_forwarded, &ok, &ok]).await;

@@ -40,7 +40,7 @@ fn counted(world: &World) -> String {
     words.join("; ")
 }
 
-/// What a service counted of requests that no instance saw.
+/// What a service counted of requests that reached no instance.
 fn unserved(service: &ServiceStats) -> Totals {
     let mut rest = service.totals;
     for instance in &service.instances {
@@ -52,7 +52,7 @@ fn unserved(service: &ServiceStats) -> Totals {
     rest
 }
 
-/// ` requests=1 2xx=1`, without what is 0.
+/// ` requests=1 2xx=1`, without counts of 0.
 fn numbers(totals: &Totals) -> String {
     let mut words = Vec::new();
     words.extend(number("requests", totals.requests));

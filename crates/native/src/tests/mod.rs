@@ -1,11 +1,11 @@
 //! Exchanges without a process: clients and instances are scripted; everything between them is real, except the clock.
-//! A test is one row of data in `rows`. Nothing waits for time: a row goes on when nothing moves any more.
+//! A test is one row of data in `rows`. Nothing waits for time: a row takes its next step when nothing moves any more.
 //!
 //! | module | owns |
 //! |---|---|
 //! | `script` | the language of rows |
-//! | `world` | a worker, its table and clock, and everyone who talks to it |
-//! | `peer` | one end of a connection, in the hands of a script |
+//! | `world` | a worker, its table and clock, its clients and instances |
+//! | `peer` | one end of a connection, driven by a script |
 //! | `ledger` | what was counted, as a row states it |
 //! | `resets` | which connections the engine ended by a reset |
 //! | `instructions` | a fixed number of exchanges, for a profiler to count |

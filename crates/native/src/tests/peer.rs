@@ -1,10 +1,10 @@
-//! One end of a connection, in the hands of a script: a client's, or an instance's. Waits for nothing.
+//! A client's or an instance's end of a connection, driven by a script. Waits for nothing.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-/// The most that is looked at of bytes that nobody has read yet.
+/// The most unread bytes that are looked at.
 const LOOK: usize = 1 << 20;
 
 /// One end of a connection.
@@ -18,7 +18,7 @@ pub(super) struct Peer {
     pub(super) ended: bool,
 }
 
-/// What is there to be read.
+/// What can be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
@@ -38,7 +38,7 @@ impl Peer {
         self.stream.as_ref().ok_or_else(|| "its script closed it before".into())
     }
 
-    /// Sends what can be sent now, and says how much that was.
+    /// Sends what can be sent now; returns how many bytes.
     pub(super) fn send(&self, bytes: &[u8]) -> Result<usize, String> {
         match self.stream()?.write(bytes) {
             Ok(count) => Ok(count),
@@ -47,7 +47,7 @@ impl Peer {
         }
     }
 
-    /// Reads what is there, so many bytes at most.
+    /// Reads what is there, this many bytes at most.
     pub(super) fn read(&mut self, most: usize) -> Result<Vec<u8>, String> {
         let mut bytes = vec![0; most];
         let count = match self.stream()?.read(&mut bytes) {
@@ -60,7 +60,7 @@ impl Peer {
         Ok(bytes)
     }
 
-    /// What is there, left where it is.
+    /// What can be read now; reads nothing.
     pub(super) fn look(&self) -> Result<Found, String> {
         let mut space = Vec::with_capacity(LOOK);
         match socket2::SockRef::from(self.stream()?).peek(space.spare_capacity_mut()) {
@@ -77,7 +77,7 @@ impl Peer {
         self.stream()?.shutdown(Shutdown::Write).map_err(|error| error.to_string())
     }
 
-    /// Closes. `unread`: whether that is a reset, because something was left unread.
+    /// Closes. `unread`: bytes are left unread, which makes it a reset.
     pub(super) fn close(&mut self, unread: bool) -> Result<(), String> {
         let left = match self.look()? {
             Found::Bytes(count) => count,

@@ -9,13 +9,13 @@ thread_local! {
     static NOTED: RefCell<Vec<Option<PathBuf>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Notes that this connection is to end by a reset: one to an instance by its path, a client's by none.
+/// Notes that this connection will end by a reset: one to an instance by its path, a client's without one.
 pub(crate) fn note(stream: &UnixStream) {
     let path = stream.peer_addr().ok().and_then(|address| address.as_pathname().map(PathBuf::from));
     NOTED.with_borrow_mut(|noted| noted.push(path));
 }
 
-/// Takes one note of a connection to this path away, if there is any.
+/// Removes one note of a connection to this path; returns whether there was one.
 pub(super) fn take(path: Option<PathBuf>) -> bool {
     NOTED.with_borrow_mut(|noted| {
         let place = noted.iter().position(|of| *of == path);
@@ -23,7 +23,7 @@ pub(super) fn take(path: Option<PathBuf>) -> bool {
     })
 }
 
-/// Forgets all, and says how many there were.
+/// Forgets all; returns how many there were.
 pub(super) fn clear() -> usize {
     NOTED.with_borrow_mut(|noted| std::mem::take(noted).len())
 }

@@ -10,8 +10,8 @@
 //! = a requests=1 2xx=1; pooled=1
 //! ```
 //!
-//! Between keys and counts are steps. Before each, everything settles, unless it begins with `&`: so a script says in
-//! which order things happen, and a row goes the same way on every machine.
+//! Between keys and counts are steps. Before each, everything settles, unless it begins with `&`: so a script
+//! determines the order of events, and a row has the same outcome on every machine.
 //!
 //! | step | meaning |
 //! |---|---|
@@ -25,22 +25,22 @@
 //! | `p quiet` | nothing came, and the connection is open |
 //! | `p end` | says that it sends no more |
 //! | `p close`, `p abort` | closes; abort leaves something unread, which is a reset |
-//! | `p closed`, `p cut` | the other side has closed; or so that it is a reset |
+//! | `p closed`, `p cut` | the other side has closed; or has reset the connection |
 //! | `a down`, `a full` | the instance listens no more; or accepts none and its queue is full |
-//! | `a active N` | so many requests are at work there |
+//! | `a active N` | N requests are at work there |
 //! | `clock N` | the worker's coarse clock moves by N milliseconds |
-//! | `sweep` | the worker looks through its idle connections |
+//! | `sweep` | the worker checks its idle connections |
 //! | `table KEYS` | a new table, see [`World::take`] |
 //! | `drain` | the worker begins to drain |
 //!
 //! In bytes, `|` is the end of a line, `{x*9}` nine times x, and `{get}` and the like are in [`WORDS`]. In the end
-//! every connection that was not said to be over is open and quiet.
+//! every connection that no step has ended is open and quiet.
 
 use pointsman_wire::Answer;
 
 use super::world::World;
 
-/// What stands for what. The second of a pair is what an instance gets for the first.
+/// Words and the bytes they stand for. The second word of a pair is what an instance gets for the first.
 const WORDS: &[(&str, &str)] = &[
     ("lf", "\n"),
     ("via", "X-Forwarded-For: 192.0.2.7|X-Forwarded-Proto: http|CDN-Loop: pointsman|"),
@@ -69,7 +69,7 @@ pub(super) struct Row<'t> {
 }
 
 impl<'t> Row<'t> {
-    /// The rows of a text: an empty line between two; lines that begin with `//` are left out.
+    /// The rows of a text, separated by empty lines; lines that begin with `//` are left out.
     pub(super) fn all(text: &'t str) -> Vec<Self> {
         let rows: Vec<_> = text.split("\n\n").filter_map(Self::new).collect();
         assert!(!rows.is_empty(), "there are no rows");

@@ -28,9 +28,9 @@ use crate::{serve, tcp};
 
 /// The address that clients come from (RFC 5737).
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
-/// How many connections an instance lets wait until it accepts them.
+/// How many connections may wait until an instance accepts them.
 const BACKLOG: i32 = 8;
-/// How many turns of the scheduler everything may take to settle; beyond, some task spins.
+/// How many turns of the scheduler everything may take to settle; if it takes more, some task spins.
 const ROUNDS: u32 = 1_000_000;
 
 /// A folder for the sockets of a world, removed with it.
@@ -42,7 +42,7 @@ impl Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("pointsman-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         let path = std::env::temp_dir().join(name);
-        // One of a process that was killed may be in the way.
+        // A killed process may have left one behind.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -56,7 +56,7 @@ impl Drop for Folder {
     }
 }
 
-/// Everything and everyone that an exchange needs.
+/// Everything that an exchange needs: a worker, clients and instances.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) worker: Rc<Worker>,
@@ -64,7 +64,7 @@ pub(super) struct World {
     table: Arc<Table>,
     /// The coarse clock, milliseconds.
     clock: u64,
-    /// How often the tasks of the engine got their turn.
+    /// How often the tasks of the engine were polled.
     polls: Rc<Cell<u64>>,
     folder: Folder,
     /// Instances by their letter; `None`: nobody listens.
@@ -133,7 +133,7 @@ impl World {
         entries
     }
 
-    /// A value with the addresses of instances in it.
+    /// A value with the addresses of instances filled in.
     fn with_paths(&mut self, value: &str) -> String {
         let mut value = value.to_owned();
         for letter in 'a'..='d' {
@@ -156,7 +156,7 @@ impl World {
         self.folder.0.join(letter.to_string())
     }
 
-    /// Nobody listens there any more.
+    /// Stops an instance's listener.
     pub(super) fn stop_listening(&mut self, letter: char) {
         self.instances.insert(letter, None);
     }
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// The worker drains from now on.
+    /// Begins to drain the worker.
     pub(super) fn drain(&self) {
         self.worker.begin_drain();
         self.worker.timers.wake_all();
@@ -221,7 +221,7 @@ impl World {
         Ok(self.peers.get_mut(name).expect("it was put there"))
     }
 
-    /// Makes the peer of this name known; whether it was not.
+    /// Connects the peer of this name, unless it is known; returns whether it was new.
     pub(super) fn is_new(&mut self, name: &str) -> Result<bool, String> {
         let known = self.peers.contains_key(name);
         self.peer(name).map(|_| !known)
@@ -251,7 +251,7 @@ impl World {
         near
     }
 
-    /// Starts a task of the engine, whose turns are counted.
+    /// Starts a task of the engine, and counts its polls.
     fn start(&self, mut task: Pin<Box<dyn Future<Output = ()>>>) {
         let polls = Rc::clone(&self.polls);
         let counted = poll_fn(move |context| {
@@ -269,7 +269,7 @@ impl World {
         }
     }
 
-    /// Sends for as long as the other side takes it, and says how much that was.
+    /// Sends for as long as the other side takes it; returns how many bytes it took.
     pub(super) async fn send_some(&mut self, name: &str, bytes: &[u8]) -> Result<usize, String> {
         let mut sent = 0;
         while sent < bytes.len() {
@@ -341,7 +341,7 @@ impl World {
         format!("{name}: {found:?} {}", shown(&bytes))
     }
 
-    /// The path to the instance that this peer is of; clients have none.
+    /// The path of this peer's instance; clients have none.
     fn path_to(&self, name: &str) -> Option<PathBuf> {
         let letter = name.chars().next().filter(|_| name.len() == 2)?;
         Some(self.path(letter))

@@ -1,4 +1,4 @@
-//! When an instance is ejected and when it is tried again, as a machine. No clock, no atomics, no socket.
+//! When an instance is ejected and when it is tried again, as a state machine. No clock, no atomics, no socket.
 //!
 //! ```text
 //!     Failed, fewer in a row
@@ -17,7 +17,7 @@
 //!                                                                        └──┬────────┘
 //!                                                                           │   ^
 //!                                          Trying after `until`: a trial    └───┘
-//!                                          that has no verdict is repeated
+//!                                          that has no outcome is repeated
 //! ```
 //!
 //! All other events change nothing.
@@ -30,7 +30,7 @@ use HealthEvent::{Failed, Succeeded, Trying};
 /// Ejections in a row that are counted. Further ones last no longer.
 const MOST_SPELLS: u32 = 17;
 
-/// Whether an instance does its work, judged by its last requests and connections. Times are milliseconds of one clock.
+/// Whether an instance works, judged by its last requests and connections. Times are milliseconds of one clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
     /// It gets work.
@@ -38,7 +38,7 @@ pub enum Circuit {
         /// Failures in a row, fewer than [`EjectionRules::failures`].
         failures: u32,
     },
-    /// It gets no work, if another instance can have it.
+    /// It gets no work while another instance can take it.
     Ejected {
         /// When the next request may try it.
         until: u64,
@@ -47,7 +47,7 @@ pub enum Circuit {
     },
     /// One request tries it; the others go elsewhere.
     HalfOpen {
-        /// When another request may try it, if this one brings no verdict.
+        /// When another request may try it, if this one has no outcome by then.
         until: u64,
         /// Ejections in a row before this trial.
         spells: u32,
@@ -61,15 +61,15 @@ pub struct EjectionRules {
     pub failures: u32,
     /// The first ejection, milliseconds; each further one in a row lasts twice as long.
     pub first: u64,
-    /// The longest ejection, and the longest wait for the verdict of a trial, milliseconds.
+    /// The longest ejection, and the longest wait for the outcome of a trial, milliseconds.
     pub longest: u64,
 }
 
 /// Three failures in a row eject for a second, then for two.
 ///
-/// Not for longer: an instance that returns gets work within two seconds. The trial is a request, because only a
-/// request shows whether it answers. A trial costs little: a refused connection is redispatched at once, and an
-/// instance that does not answer gets one request in two seconds.
+/// No ejection is longer, so that an instance that returns gets work within two seconds. The trial is a request,
+/// because only a request shows whether it answers. A trial costs little: a refused connection is redispatched at once,
+/// and an instance that does not answer gets one request in two seconds.
 impl Default for EjectionRules {
     fn default() -> Self {
         Self { failures: 3, first: 1_000, longest: 2_000 }
@@ -77,7 +77,7 @@ impl Default for EjectionRules {
 }
 
 impl EjectionRules {
-    /// Duration of the ejection after this many others, milliseconds.
+    /// Duration of the ejection after this many others in a row, milliseconds.
     fn lasts(&self, spells: u32) -> u64 {
         let doubled = 1u64.checked_shl(spells).and_then(|times| self.first.checked_mul(times));
         doubled.map_or(self.longest, |lasts| lasts.min(self.longest))
@@ -89,7 +89,7 @@ impl EjectionRules {
 pub enum HealthEvent {
     /// A request is about to be sent there.
     Trying {
-        /// How long the verdict may take, milliseconds.
+        /// How long the outcome may take, milliseconds.
         limit: u64,
     },
     /// It answered a request, or took a connection of a TCP service.
@@ -98,19 +98,19 @@ pub enum HealthEvent {
     Failed,
 }
 
-/// A change in which requests it gets.
+/// A change of state that changes which requests it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flip {
-    /// It was ejected, for so long.
+    /// It was ejected for this long.
     Ejected(Duration),
     /// A request tries it after an ejection.
     HalfOpen,
-    /// It does its work again.
+    /// It works again.
     Restored,
 }
 
 impl Circuit {
-    /// The next state, and whether that is a flip.
+    /// The next state, and the flip if the change is one.
     #[must_use]
     pub fn step(self, now: u64, rules: &EjectionRules, event: HealthEvent) -> (Self, Option<Flip>) {
         match (self, event) {

@@ -1,5 +1,5 @@
-//! Whether an instance works and has room, and its queue. Shared by all workers, written only when that changes. Picks
-//! nothing.
+//! Whether an instance works and has room, and the queue of its service. All workers share it, and write it only when
+//! it changes. Picks nothing.
 
 mod circuit;
 mod room;
@@ -22,7 +22,8 @@ pub use slots::{Asked, IdlePlace, Slots, Wanted};
 #[derive(Debug, Default)]
 pub struct Health {
     circuit: AtomicU64,
-    /// When the ejection of now began and the place of its fault's name, in [`FAULT_BITS`]. Only read while it is ejected.
+    /// When the current ejection began, and the index of its fault in the lowest [`FAULT_BITS`]. Only read while the
+    /// circuit is not closed.
     ejection: AtomicU64,
     flips: Arc<FlipCount>,
 }
@@ -32,22 +33,22 @@ impl Health {
         Self { flips: Arc::clone(flips), ..Self::default() }
     }
 
-    /// Whether it may get work. True again when an ejection's time is over, for the request that will try it.
+    /// Whether it may get work. Also true once an ejection is over, for the request that will try it.
     pub fn is_up(&self, now: u64) -> bool {
         self.down_until() <= now
     }
 
-    /// When it may get work again, unless it flips before; in the past while it is up.
+    /// When it may get work again, unless it flips earlier; a time in the past while it is up.
     pub fn down_until(&self) -> u64 {
         until(self.circuit.load(Relaxed))
     }
 
-    /// No failure is counted, so a request and its answer change nothing: the usual case.
+    /// Whether no failure is counted: the usual case, in which a request and its answer change nothing.
     fn is_spotless(&self) -> bool {
         self.circuit.load(Relaxed) == 0
     }
 
-    /// Records an event. A flip moves the service's count.
+    /// Records an event. A flip increases the service's count.
     pub fn apply(&self, now: u64, rules: &EjectionRules, event: HealthEvent) -> Option<Flip> {
         let mut before = self.circuit.load(Relaxed);
         loop {
@@ -66,8 +67,8 @@ impl Health {
         }
     }
 
-    /// A request is about to be sent there. The first one after an ejection is the trial: for `wait` milliseconds, or
-    /// [`EjectionRules::longest`] if that is less, no other request goes there.
+    /// Records that a request is about to be sent there. The first one after an ejection is the trial: for `wait`
+    /// milliseconds, or [`EjectionRules::longest`] if that is less, no other request goes there.
     pub fn approach(&self, now: u64, wait: u64) {
         if self.is_spotless() {
             return;
@@ -75,7 +76,7 @@ impl Health {
         self.apply(now, &EjectionRules::default(), HealthEvent::Trying { limit: wait });
     }
 
-    /// It answered a request, or took a connection of a TCP service. `true`: it was ejected before.
+    /// Records that it answered a request, or took a connection of a TCP service. `true`: it was ejected before.
     pub fn succeeded(&self) -> bool {
         if self.is_spotless() {
             return false;
@@ -84,7 +85,7 @@ impl Health {
         self.apply(0, &EjectionRules::default(), HealthEvent::Succeeded) == Some(Flip::Restored)
     }
 
-    /// It did not take a connection, or did not answer. `Some`: it is ejected now, for so long.
+    /// Records that it did not take a connection, or did not answer. `Some`: it is ejected now, for this long.
     pub fn failed(&self, now: u64) -> Option<Duration> {
         match self.apply(now, &EjectionRules::default(), HealthEvent::Failed) {
             Some(Flip::Ejected(lasts)) => Some(lasts),
@@ -93,26 +94,26 @@ impl Health {
     }
 }
 
-/// How an instance is set apart.
+/// Since when and why an instance is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
     /// `ejected`, or `half-open` once a request may try it.
     pub state: &'static str,
-    /// When it was ejected first, after it had done its work.
+    /// When the first of its ejections in a row began.
     pub since: u64,
-    /// The place of the fault's name among the registry's.
+    /// The index of the fault in the registry's names.
     pub fault: usize,
 }
 
 impl Health {
-    /// It was ejected just now, for this fault.
+    /// Records that it was ejected just now, for this fault.
     pub fn blame(&self, now: u64, fault: usize) {
         let is_first = matches!(unpack(self.circuit.load(Relaxed)), Circuit::Ejected { spells: 0..=1, .. });
         let since = if is_first { now } else { self.ejection.load(Relaxed) >> FAULT_BITS };
         self.ejection.store(since << FAULT_BITS | fault as u64 & ((1 << FAULT_BITS) - 1), Relaxed);
     }
 
-    /// `None`: it does its work.
+    /// Its ejection. `None`: it works.
     pub fn ejection(&self, now: u64) -> Option<Ejection> {
         let state = match unpack(self.circuit.load(Relaxed)) {
             Circuit::Closed { .. } => return None,
@@ -125,13 +126,13 @@ impl Health {
     }
 }
 
-/// How often the instances of one service have flipped. When it has moved, a cached list of those that are up is out of
-/// date.
+/// How often the instances of one service have flipped. When it has changed, a cached list of those that are up is out
+/// of date.
 #[derive(Debug, Default)]
 pub struct FlipCount(AtomicU64);
 
 impl FlipCount {
-    /// The count now. A reader that sees a new count also sees the flips behind it.
+    /// The count now. A reader that sees a new count also sees the flips that it counts.
     pub fn get(&self) -> u64 {
         self.0.load(Acquire)
     }
@@ -142,7 +143,7 @@ impl FlipCount {
 }
 
 /// The circuit in one word: its kind in the lowest [`KIND_BITS`], then `failures` or `spells`, then `until`. A closed
-/// circuit has an `until` of 0, so that one comparison tells who is up.
+/// circuit has an `until` of 0, so that one comparison tells whether it is up.
 fn pack(circuit: Circuit) -> u64 {
     let word = |kind: u64, count: u32, until: u64| {
         let count = u64::from(count).min((1 << COUNT_BITS) - 1);

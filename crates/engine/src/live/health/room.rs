@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The order is fair: a free slot calls the first in the queue, and a new request queues behind those that wait. A
-//! request that lost its instance goes before those that never had one: it came before them. A request whose client
-//! sends no more goes behind all others.
+//! request that lost its instance goes before those that never had one, because it came earlier. A request whose client
+//! has half-closed its connection goes behind all others.
 
 #![expect(clippy::disallowed_types, reason = "locked only while requests queue, never by one that finds room")]
 
@@ -19,10 +19,10 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// How many requests may wait for room in one service, all workers together.
+/// How many requests may queue for one service, all workers together.
 const MOST: u32 = 1_024;
 
-/// Where requests wait while all instances of a service are at their `maxconn`.
+/// The queue of requests while all instances of a service are at their `maxconn`.
 ///
 /// No call is lost: a request is counted before it looks for a slot, and a slot is given back before the count is read,
 /// so one of the two sees the other. That holds for sequentially consistent operations only, here and in
@@ -50,11 +50,11 @@ struct Ticket {
 /// A request's class in the queue, first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// It lost its instance: it came before all that never had one.
+    /// It had an instance and lost it, so it came before all that never had one.
     Returning,
     /// It had no instance yet.
     New,
-    /// Its client sends no more, and may have left: it gives way to all others.
+    /// Its client half-closed the connection, and may have left: all others go first.
     HalfClosed,
 }
 
@@ -70,7 +70,7 @@ enum State {
     Waiting,
     /// Called: it looks now.
     Called,
-    /// It may use none of what is free: those behind it may look.
+    /// It may use none of the free slots: those behind it may look.
     Passed,
 }
 
@@ -85,7 +85,7 @@ impl Room {
         self.waiting.load(SeqCst).into()
     }
 
-    /// There may be room: a slot was given back, or other instances take work. The first in the queue looks.
+    /// Calls the first in the queue to look: a slot was given back, or other instances take work, so there may be room.
     pub fn call(&self) {
         if self.has_queue() {
             let mut queue = self.lock();
@@ -123,7 +123,7 @@ impl Room {
 }
 
 impl Queue {
-    /// Calls the first that has not passed; wake it when the lock is free.
+    /// Calls the first that has not passed. The caller wakes it once the lock is released.
     fn call_next(&mut self) -> Option<Waker> {
         let next = self.waiters.values_mut().find(|waiter| waiter.state != State::Passed)?;
         next.state = State::Called;
@@ -137,7 +137,7 @@ impl Waiter {
     }
 }
 
-/// A place in the queue. Left on drop, with a slot or without: then the next one is called.
+/// A place in the queue. Dropping it leaves the queue, with or without a slot, and calls the next one.
 #[derive(Debug)]
 pub struct Place<'a> {
     room: &'a Room,
@@ -145,7 +145,7 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Waits until it is this one's turn to look for a slot. It may find none, and waits again then.
+    /// Waits until it is this request's turn to look for a slot. If it finds none, it waits again.
     pub async fn turn(&self) {
         poll_fn(|context| self.poll_turn(context)).await;
     }
@@ -161,7 +161,7 @@ impl Place<'_> {
         Poll::Pending
     }
 
-    /// It looked, and those behind it may be able to use what it may not.
+    /// Lets those behind it look: it found no slot that it may use, but they may find one.
     pub fn pass(&self) {
         let mut queue = self.room.lock();
         let waiter = queue.waiters.get_mut(&self.ticket);

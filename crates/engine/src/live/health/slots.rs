@@ -1,5 +1,5 @@
-//! How much of an instance's `maxconn` is used: by work, and by connections that workers keep idle. Queues nobody: that
-//! is [`Room`](super::Room).
+//! How much of an instance's `maxconn` is used: by work, and by connections that workers keep idle. The queue is
+//! [`Room`](super::Room).
 
 #![expect(
     clippy::disallowed_types,
@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// How much of an instance's `maxconn` is used: the one number that workers must share to keep.
+/// How much of an instance's `maxconn` is used: the one number that workers must share, to keep the limit.
 ///
-/// An idle connection of a worker holds a place too, until it is used or closed. Work goes before it: a request that
-/// takes a slot and needs a new connection has surplus idle ones closed.
+/// A worker's idle connection holds a place too, until it is used or closed. Work has priority: a request that takes a
+/// slot and needs a new connection has surplus idle ones closed.
 #[derive(Debug)]
 pub struct Slots {
     /// Requests and connections at work.
@@ -50,29 +50,29 @@ impl Slots {
         self.tell();
     }
 
-    /// Counts a connection that a worker keeps idle, for as long as it does.
+    /// Counts an idle connection of a worker, until the returned place is dropped.
     pub fn keep(self: &Arc<Self>, worker: usize) -> IdlePlace {
         self.kept[worker].fetch_add(1, SeqCst);
         IdlePlace { slots: Arc::clone(self), worker }
     }
 
-    /// Whether work and idle connections together are more than allowed.
+    /// Whether work and idle connections together exceed the limit.
     pub fn is_over(&self, limit: NonZeroU32) -> bool {
         let kept: u32 = self.kept.iter().map(|kept| kept.load(SeqCst)).sum();
         self.used.load(SeqCst).saturating_add(kept) > limit.get()
     }
 
-    /// Whether someone waits for an idle connection to be closed.
+    /// Whether a request waits for an idle connection to be closed.
     pub fn is_sought(&self) -> bool {
         self.seekers.load(SeqCst) > 0
     }
 
-    /// Waits until work and idle connections together are no more than allowed. `ask`: has a worker close some.
+    /// Waits until work and idle connections together are within the limit. `ask`: asks a worker to close some.
     pub async fn fit(&self, limit: NonZeroU32, ask: impl Fn(usize)) {
         let _seeker = Seeker::new(&self.seekers);
         loop {
             let mut freed = pin!(self.freed.notified());
-            // From here on nothing is missed, not even between looking and waiting.
+            // From here on no notification is missed, not even between the check and the wait.
             freed.as_mut().enable();
             if !self.is_over(limit) {
                 return;
@@ -132,19 +132,19 @@ impl Drop for Seeker<'_> {
     }
 }
 
-/// Requests of other workers to one: close idle connections to instances whose `maxconn` is used up.
+/// Other workers' requests to one worker: close idle connections to instances whose `maxconn` is used up.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// No instance is in it twice, so it is bounded by their number.
+    /// No instance is in it twice, so the number of instances bounds it.
     wanted: Mutex<Vec<Wanted>>,
     news: Notify,
 }
 
-/// An instance to which a worker is to keep fewer idle connections, and its `maxconn`.
+/// The slots of an instance to which a worker must keep fewer idle connections, and its `maxconn`.
 pub type Wanted = (Arc<Slots>, NonZeroU32);
 
 impl Asked {
-    /// Asks for places of this instance.
+    /// Asks for idle connections to this instance to be closed.
     pub fn ask(&self, slots: &Arc<Slots>, limit: NonZeroU32) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         if !wanted.iter().any(|(known, _)| Arc::ptr_eq(known, slots)) {
@@ -154,7 +154,7 @@ impl Asked {
         self.news.notify_one();
     }
 
-    /// Waits until something is asked for.
+    /// Waits until there are requests, and takes them.
     pub async fn next(&self) -> Vec<Wanted> {
         self.news.notified().await;
         std::mem::take(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))

@@ -8,8 +8,7 @@ use pointsman_table::Balance;
 use crate::pool::candidates::Candidates;
 use crate::pool::view::ServiceLive;
 
-/// Draws by chance before all candidates are looked through: the first few find one that fits, unless most of the weight
-/// is on others.
+/// Random draws before all candidates are scanned: a few find one that fits, unless most of the weight is on others.
 const DRAWS: usize = 8;
 
 /// Picks by the service's balance. `key`: for hashing balances.
@@ -33,7 +32,7 @@ pub(super) fn one_of(
     }
 }
 
-/// Plain turns.
+/// Plain round robin.
 fn by_turn(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) -> bool) -> Option<usize> {
     let index = from_turn(live, candidates).find(|index| fits(*index))?;
     live.turn.set(index + 1);
@@ -46,7 +45,8 @@ fn from_turn(live: &ServiceLive, candidates: &Candidates) -> impl Iterator<Item 
     candidates.from(live.turn.get() % count.max(1), count)
 }
 
-/// Smooth weighted turns: each earns its weight, the richest goes and pays what all earned.
+/// Smooth weighted round robin: each earns its weight as credit; the one with the most is picked, and pays what all
+/// earned.
 fn by_credit(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) -> bool) -> Option<usize> {
     let (mut total, mut richest) = (0, None);
     for index in candidates.all().filter(|index| fits(*index)) {
@@ -63,7 +63,7 @@ fn by_credit(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) -
     richest
 }
 
-/// Fewest at work per weight; ties by turn.
+/// The least load per weight; ties by turn.
 fn least_busy(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) -> bool) -> Option<usize> {
     let fitting = from_turn(live, candidates).filter(|index| fits(*index)).map(|index| (load(live, index), index));
     let (_, index) = fitting.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
@@ -71,7 +71,7 @@ fn least_busy(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) 
     Some(index)
 }
 
-/// What the next request would make it carry, per weight.
+/// The load of an instance with one more request, per weight.
 fn load(live: &ServiceLive, index: usize) -> f64 {
     let active = live.instances[index].shared.active();
     (active + 1) as f64 / f64::from(live.service.instances[index].weight)
@@ -91,7 +91,7 @@ fn by_key(live: &ServiceLive, candidates: &Candidates, fits: impl Fn(usize) -> b
     scores.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, index)| index)
 }
 
-/// By chance and weight. Drawing until one fits keeps the shares of those that fit.
+/// At random, by weight. Drawing until one fits keeps the shares of those that fit.
 fn by_chance(
     live: &ServiceLive,
     candidates: &Candidates,

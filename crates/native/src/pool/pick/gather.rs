@@ -6,7 +6,7 @@ use super::tried::Tried;
 use crate::pool::candidates::Candidates;
 use crate::pool::view::ServiceLive;
 
-/// What ranks instances until the next flip. Candidates are all of the lowest tier present.
+/// The rank of an instance until the next flip. The candidates are all instances of the lowest tier present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Tier {
     Ordinary,
@@ -15,7 +15,7 @@ enum Tier {
     DownBackup,
 }
 
-/// Makes the list again if it is out of date.
+/// Rebuilds the list if it is out of date.
 pub(super) fn refresh(list: &mut Candidates, live: &ServiceLive, now: u64) {
     if list.flips != live.flips() || list.valid_until <= now {
         *list = among(live, |index| live.service.instances[index].takes_work(), now);
@@ -32,7 +32,7 @@ pub(super) fn left(live: &ServiceLive, tried: Tried, now: u64) -> Candidates {
 }
 
 fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Candidates {
-    // Read first: a flip during the scan may be missed, and then the next pick must see the count moved.
+    // Read first: a flip during the scan may be missed, and then the next pick must see that the count changed.
     let flips = live.flips();
     let (instances, mut best) = (&live.service.instances, Tier::DownBackup);
     let (mut indices, mut valid_until) = (Vec::with_capacity(instances.len()), u64::MAX);

@@ -1,15 +1,15 @@
 //! Picks one instance. Never waits, never logs, never connects.
 //!
-//! A request sees one table from beginning to end. But one that waits or is repeated while a newer table comes goes to an
-//! instance of that one (see `ServiceLive::newest`), or, where it has none left, to one of its own table: who was told
-//! that an instance has no work left can rely on it.
+//! A request sees one table from beginning to end. But if a newer table comes while it waits, or before it is repeated,
+//! it goes to an instance of the newer table (see `ServiceLive::newest`), or of its own table if the newer one has none
+//! left. So operators can rely on the report that an instance has no work left.
 //!
 //! An instance is *eligible* when it takes new work: weight above 0, not draining, not tried already for this request.
 //! Of those, instances that are up go before those ejected by failures, ordinary ones before backups, and ones
 //! with room before those at their `maxconn`. Backups serve when all others are down, not when they are full.
 //!
-//! All of this but room changes rarely. So each worker caches the candidates of each service until an instance of the
-//! service flips or an ejection ends: taking turns among 1,000 costs what it costs among 3.
+//! All of this except room changes rarely. So each worker caches the candidates of each service until an instance of
+//! the service flips or an ejection ends: round robin over 1,000 instances costs as much as over 3.
 
 mod balance;
 mod gather;
@@ -28,7 +28,7 @@ use self::gather::{left, refresh};
 use super::candidates::Candidates;
 use super::view::ServiceLive;
 
-/// What a request is hashed by, for balances that want it: the same key gets the same instance.
+/// The key of an address for hashing balances: the same key gets the same instance.
 pub(crate) fn key_of_address(address: IpAddr) -> u64 {
     FixedState::with_seed(0).hash_one(address)
 }
@@ -41,16 +41,17 @@ pub(crate) fn key_of_bytes(bytes: &[u8]) -> u64 {
 /// The outcome of a pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Picked {
-    /// This instance, by its index. It had room; it may have none any more when it is the only one, or down.
+    /// This instance, by its index. It had room, unless it is the only one or down: then room was not checked.
     One(usize),
-    /// All are at their `maxconn`. No balance counts that as a turn.
+    /// All are at their `maxconn`. No balance moves its turn for that.
     Full,
     /// No instance takes new work.
     None,
 }
 
-/// Picks an instance. `now`: coarse time. `key`: for hashing balances; without one they take turns, as HAProxy does when
-/// the header or parameter is absent. A key binds nobody to an instance that is full: others with room are next by hash.
+/// Picks an instance. `now`: coarse time. `key`: for hashing balances; without one they use round robin, as HAProxy
+/// does when the header or parameter is absent. If the instance of a key is full, the next one by hash that has room is
+/// picked.
 pub(crate) fn pick(live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64, rng: &mut fastrand::Rng) -> Picked {
     if let [only] = &*live.service.instances {
         let eligible = only.takes_work() && !tried.has(live.instances[0].id);

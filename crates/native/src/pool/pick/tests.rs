@@ -49,7 +49,7 @@ fn tried(live: &ServiceLive, indices: &[usize]) -> Tried {
     tried
 }
 
-/// Which instances so many requests get, by name; `*`: all are full, `-`: there is none.
+/// Which instances this many requests get, by name; `*`: all are full, `-`: there is none.
 fn picks(live: &ServiceLive, count: usize, key: Option<u64>) -> String {
     picks_at(live, 0, count, key)
 }
@@ -190,7 +190,7 @@ fn who_came_before_the_newest_table_avoids_what_that_has_drained() {
     assert_eq!(picks(&first, 2, None), "ba");
 }
 
-/// How many of 300 requests each instance gets by name, while the service changes before every `every`th: it takes these
+/// How many of 300 requests each named instance gets, while the service changes after every `every` of them, to these
 /// forms in turn.
 fn shares_under_churn(forms: &[&[(&str, &str)]], every: usize, names: &str) -> Vec<usize> {
     let (home, mut view, mut picked) = (home(), View::empty(), String::new());
@@ -235,7 +235,7 @@ fn what_was_saved_under_great_weights_is_soon_spent() {
     assert!(picked.matches('a').count() >= 2, "{picked}");
 }
 
-/// How willing an instance is; the lowest present is picked from.
+/// The rank of an instance; one of the lowest rank present is picked.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Ready,
@@ -258,7 +258,7 @@ fn standing(live: &ServiceLive, index: usize, now: u64) -> Standing {
     }
 }
 
-/// Those of which one should be picked, found by looking at all.
+/// The instances of which one should be picked, found by a scan of all.
 fn best(live: &ServiceLive, tried: Tried, now: u64) -> Vec<usize> {
     let all = 0..live.instances.len();
     let eligible = |index: &usize| live.service.instances[*index].takes_work() && !tried.has(live.instances[*index].id);
@@ -288,7 +288,7 @@ fn any_keys(rng: &mut fastrand::Rng) -> Vec<(String, String)> {
     keys
 }
 
-/// Something happens to an instance.
+/// Changes the state of some instance.
 fn disturb(live: &ServiceLive, now: u64, rng: &mut fastrand::Rng) {
     let Some(index) = rng.usize(..).checked_rem(live.instances.len()) else { return };
     let (instance, shared) = (&live.service.instances[index], &live.instances[index].shared);

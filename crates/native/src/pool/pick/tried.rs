@@ -1,4 +1,4 @@
-//! Which instances a request has tried, and whether it was at work before. Picks none.
+//! Which instances a request has tried, and whether it had one before. Picks none.
 
 /// How many instances are remembered: more than any request tries.
 const MOST: usize = 8;

@@ -1,4 +1,4 @@
-//! Rows of the queue's order, and threads that give up, come and go at once.
+//! The order of the queue, and threads that queue, give up and leave at the same time.
 
 use std::cell::RefCell;
 use std::num::NonZeroU32;
@@ -42,7 +42,7 @@ async fn first_come_first_served_however_often_one_looks_in_vain() {
         wait(&room, &slots, Rank::New).await;
         order.borrow_mut().push(name);
         tokio::task::yield_now().await;
-        // Nothing is free: the first one looks in vain, and keeps its place.
+        // Nothing is free: the first one looks, finds no slot, and keeps its place.
         room.call();
         tokio::task::yield_now().await;
         give(&room, &slots);
