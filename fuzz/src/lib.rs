@@ -4,6 +4,7 @@
 //! | module | the bytes are |
 //! |---|---|
 //! | `request`, `response`, `body` | HTTP/1 from clients and instances |
+//! | `proxy` | PROXY headers |
 //! | `keys` | keys and values of the store |
 //! | `mutate` | for the tests: mutants of known inputs |
 //!
@@ -12,6 +13,7 @@
 
 mod body;
 mod keys;
+mod proxy;
 mod request;
 mod response;
 
@@ -23,6 +25,11 @@ pub fn body(input: &[u8]) {
 /// Any bytes as keys.
 pub fn keys(input: &[u8]) {
     keys::run(input);
+}
+
+/// Any bytes as the first of a connection.
+pub fn proxy(input: &[u8]) {
+    proxy::run(input);
 }
 
 /// Any bytes as a request's head.

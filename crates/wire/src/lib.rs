@@ -1,10 +1,12 @@
-//! HTTP/1 messages: parses and writes heads and bodies (RFC 9110, RFC 9112). Pure: no IO, no clock, no runtime.
+//! HTTP/1 messages: parses and writes heads and bodies (RFC 9110, RFC 9112), and PROXY headers. Pure: no IO, no clock, no
+//! runtime.
 //!
 //! ```text
 //! bytes -> parse_request  -> RequestHead  -> RequestHead::write  -> bytes for the instance
 //! bytes -> parse_response -> ResponseHead -> ResponseHead::write -> bytes for the client
 //! bytes -> BodyReader::step -> Data.. End -> BodyWriter           -> bytes for the other side
 //! Answer -> Answer::write -> bytes for the client
+//! bytes -> parse_proxy    -> ProxyHeader     SendProxy::write -> bytes for the instance
 //! ```
 //!
 //! | module | owns |
@@ -17,6 +19,7 @@
 //! | `request`, `response` | heads: parsing, checking, rewriting |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
+//! | `proxy` | PROXY headers |
 //!
 //! Heads are parsed, checked and rewritten. A message that two readers could understand differently is refused.
 //!
@@ -44,6 +47,7 @@ mod forwarded;
 mod framing;
 mod head;
 mod login;
+mod proxy;
 mod refusal;
 mod request;
 mod response;
@@ -55,6 +59,7 @@ pub use body::{BodyReader, BodyWriter, Step};
 pub use forwarded::Trust;
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
+pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};
 pub use response::{BadResponse, Reply, ResponseHead, parse_response};

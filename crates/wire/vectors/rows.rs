@@ -1,11 +1,11 @@
-//! Reads the rows of `requests.txt` and `responses.txt`. Tests of several crates share it through `#[path]`.
+//! Reads the rows of `requests.txt`, `responses.txt` and `proxy.txt`. Tests of several crates share it through `#[path]`.
 
 /// One message and its expected outcome.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// The row's name in test failures.
     pub(crate) name: String,
-    /// The method of the request that a response answers; empty for requests.
+    /// The method of the request that a response answers; empty for all else.
     pub(crate) method: String,
     /// The expected outcome; the head of the file lists the terms.
     pub(crate) expected: String,
@@ -15,7 +15,12 @@ pub(crate) struct Row {
 
 /// The rows of requests: `name expected bytes`.
 pub(crate) fn requests() -> Vec<Row> {
-    lines(include_str!("requests.txt"))
+    without_method(include_str!("requests.txt"))
+}
+
+/// Rows of `name expected bytes`.
+pub(crate) fn without_method(text: &str) -> Vec<Row> {
+    lines(text)
         .map(|line| {
             let [name, expected, bytes] = words(line);
             row(name, "", expected, bytes)

@@ -1,9 +1,11 @@
-//! The fuzz targets of heads and bodies, for seconds: mutants of the vectors.
+//! The fuzz targets of heads, bodies and PROXY headers, for seconds: mutants of the vectors.
 
 #[path = "../../../../fuzz/src/body.rs"]
 mod body;
 #[path = "../../../../fuzz/src/mutate.rs"]
 mod mutate;
+#[path = "../../../../fuzz/src/proxy.rs"]
+mod proxy;
 #[path = "../../../../fuzz/src/request.rs"]
 mod request;
 #[path = "../../../../fuzz/src/response.rs"]
@@ -38,4 +40,9 @@ fn bodies() {
     };
     let all = seeds(rows::requests()).into_iter().chain(seeds(rows::responses()));
     mutate::each(&all.filter_map(body).collect::<Vec<_>>(), MUTANTS, body::run);
+}
+
+#[test]
+fn proxy_headers() {
+    mutate::each(&seeds(crate::proxy::rows()), MUTANTS, proxy::run);
 }

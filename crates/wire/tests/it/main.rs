@@ -5,4 +5,5 @@ mod rows;
 
 mod fuzz;
 mod properties;
+mod proxy;
 mod vectors;

@@ -79,7 +79,8 @@ fn judge_responses(method: &str, mut input: &[u8]) -> String {
     unreachable!("the loop has no end")
 }
 
-fn check_all(rows: &[Row], least: usize, judge: impl Fn(&Row) -> String) {
+/// Fails with every row whose outcome is another than expected.
+pub(crate) fn check_all(rows: &[Row], least: usize, judge: impl Fn(&Row) -> String) {
     let wrong: Vec<_> = rows
         .iter()
         .map(|row| (row, judge(row)))
