@@ -19,8 +19,9 @@ use crate::fault::Fault;
 use crate::net::deadline::TICK;
 use crate::net::stream::Stream;
 use crate::pool::view::ServiceLive;
+use crate::tls::Keys;
 use crate::worker::{Counted, Limits, Worker};
-use crate::{record, serve, tcp};
+use crate::{Door, greet, record, serve, tcp};
 
 /// How long accepting pauses when the machine has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,9 +38,9 @@ const SWEEP_EVERY: u32 = 10;
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Use this table, and these listeners for its TCP services; close listeners that it lacks.
-    Table { table: Arc<Table>, open: Vec<(Bind, StdListener)> },
+    Table { table: Arc<Table>, keys: Arc<Keys>, open: Vec<(Bind, StdListener)> },
     /// Accept HTTP connections here.
-    Http(StdListener),
+    Http(Door),
     /// Accept no more connections, finish open work.
     Drain,
 }
@@ -55,6 +56,7 @@ pub(crate) enum Report {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Http,
+    Https,
     Tcp(Bind),
 }
 
@@ -72,13 +74,17 @@ pub(crate) async fn run(
     let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Table { table, open } => {
+            Order::Table { table, keys, open } => {
                 let generation = table.generation();
-                take_into_use(&worker, &mut listeners, table, open);
+                worker.take(Arc::clone(&table), keys);
+                open_and_close(&worker, &mut listeners, &table, open);
                 // The engine is gone only when the program ends.
                 let _ = reports.send((id, Report::Applied { generation }));
             }
-            Order::Http(listener) => listeners.http.extend(open_listener(&worker, listener, Kind::Http)),
+            Order::Http(Door { listener, is_secure }) => {
+                let kind = if is_secure { Kind::Https } else { Kind::Http };
+                listeners.http.extend(open_listener(&worker, listener, kind));
+            }
             Order::Drain => break,
         }
     }
@@ -87,9 +93,8 @@ pub(crate) async fn run(
     giving.abort();
 }
 
-/// Takes a table into use, and opens and closes listeners to match it.
-fn take_into_use(worker: &Rc<Worker>, listeners: &mut Listeners, table: Arc<Table>, open: Vec<(Bind, StdListener)>) {
-    worker.take(Arc::clone(&table));
+/// Opens and closes listeners to match a table.
+fn open_and_close(worker: &Rc<Worker>, listeners: &mut Listeners, table: &Table, open: Vec<(Bind, StdListener)>) {
     listeners.tcp.retain(|bind, accepting| {
         let stays = table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok();
         if !stays {
@@ -234,16 +239,16 @@ fn tell_unaccepted(worker: &Worker) {
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, address: IpAddr, kind: Kind) {
     let counted = Counted::new(worker);
-    let stream = Stream::Tcp(stream);
     let excess = worker.excess();
     if excess > 0 && !worker.make_room() {
-        return refuse(worker, stream, address, kind, counted, excess);
+        return refuse(worker, Stream::Tcp(stream), address, kind, counted, excess);
     }
     match kind {
-        Kind::Http => spawn(serve::serve(counted, stream, address)),
+        Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), address)),
+        Kind::Https => spawn(greet::secure(counted, stream, address)),
         Kind::Tcp(bind) => match tcp_service(worker, bind) {
-            Some(live) => spawn(tcp::serve(counted, stream, address, live)),
-            None => stream.reset_on_close(),
+            Some(live) => spawn(tcp::serve(counted, Stream::Tcp(stream), address, live)),
+            None => Stream::Tcp(stream).reset_on_close(),
         },
     }
 }
@@ -265,7 +270,7 @@ fn refuse(worker: &Rc<Worker>, stream: Stream, address: IpAddr, kind: Kind, coun
     worker.stats().refused.add(1);
     match kind {
         Kind::Http if excess <= TOLD => spawn(serve::turn_away(counted, stream, address)),
-        Kind::Http | Kind::Tcp(_) => {
+        Kind::Http | Kind::Https | Kind::Tcp(_) => {
             record::connection_refused(worker, Fault::TooManyConnections);
             stream.reset_on_close();
         }

@@ -71,6 +71,15 @@ pub(crate) enum Fault {
     /// More open connections than `limit/connections`.
     #[error("too many open connections")]
     TooManyConnections,
+    /// The client's TLS handshake failed.
+    #[error("the TLS handshake failed")]
+    TlsHandshake,
+    /// The client's TLS handshake was not done in time, or had to make room for others.
+    #[error("the TLS handshake was not done in time")]
+    TlsTimeout,
+    /// Plain HTTP on a TLS port.
+    #[error("plain HTTP came to a port for HTTPS")]
+    PlainOnTls,
 }
 
 /// Facts about a kind of fault.
@@ -149,6 +158,9 @@ impl Fault {
             Self::Loop => (18, Some(508), Keys, Never),
             Self::TargetTooLong => (19, Some(414), Client, Never),
             Self::GaveWay => (20, None, Client, Never),
+            Self::TlsHandshake => (21, None, Client, Never),
+            Self::TlsTimeout => (22, None, Client, Never),
+            Self::PlainOnTls => (23, Some(400), Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -177,6 +189,9 @@ pub const NAMES: &[&str] = &[
     "loop",
     "target_too_long",
     "gave_way",
+    "tls_handshake",
+    "tls_timeout",
+    "plain_on_tls",
 ];
 
 #[cfg(test)]
@@ -192,7 +207,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 21] = [
+    const ALL: [Fault; 24] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -214,6 +229,9 @@ mod tests {
         Fault::Loop,
         Fault::TargetTooLong,
         Fault::GaveWay,
+        Fault::TlsHandshake,
+        Fault::TlsTimeout,
+        Fault::PlainOnTls,
     ];
 
     #[test]

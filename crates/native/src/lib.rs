@@ -11,12 +11,14 @@
 //! |---|---|
 //! | `workers` | the worker threads, and the ports that they listen on together |
 //! | `accept` | one worker's thread: orders, listeners, connections that begin |
+//! | `greet` | the TLS handshake ahead of that |
 //! | `serve` | one HTTP/1 client connection: requests one after another |
 //! | `tcp` | one connection of a TCP service |
 //! | `exchange` | one request and its response |
 //! | `record` | what happened, and the one place that counts it |
 //! | `relay` | bytes both ways: TCP services, and tunnels after 101 |
 //! | `worker` | one worker's state |
+//! | `tls` | certificates, and who gets which; handshakes at once |
 //! | `pool` | which instance, and a connection to it |
 //! | `http1` | HTTP/1 on a client's connection |
 //! | `net` | connections as bytes |
@@ -25,6 +27,7 @@
 mod accept;
 mod exchange;
 mod fault;
+mod greet;
 mod http1;
 mod net;
 mod pool;
@@ -34,6 +37,7 @@ mod serve;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod worker;
 mod workers;
 
@@ -69,6 +73,8 @@ const RESERVED: u64 = 128;
 pub struct NativeSettings {
     /// Where HTTP clients connect.
     pub http: Vec<SocketAddr>,
+    /// Where HTTP clients connect over TLS.
+    pub https: Vec<SocketAddr>,
     /// How many workers, at least 1.
     pub workers: usize,
     /// How many files this process may have open.
@@ -78,9 +84,10 @@ pub struct NativeSettings {
 /// Open listening sockets from which nothing is accepted yet.
 #[derive(Debug)]
 pub struct Bound {
-    addresses: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
     /// For each worker, a socket on each address.
-    sockets: Vec<Vec<TcpListener>>,
+    sockets: Vec<Vec<Door>>,
     /// Descriptors that connections may take.
     descriptors: u64,
 }
@@ -88,30 +95,49 @@ pub struct Bound {
 impl Bound {
     /// Where HTTP clients connect, with real ports where 0 was asked for.
     pub fn http_addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.http
+    }
+
+    /// The same for HTTP over TLS.
+    pub fn https_addresses(&self) -> &[SocketAddr] {
+        &self.https
     }
 }
 
-/// Opens the HTTP addresses.
+/// A socket for HTTP.
+#[derive(Debug)]
+struct Door {
+    listener: TcpListener,
+    is_secure: bool,
+}
+
+/// Opens the addresses for HTTP and HTTPS.
 ///
 /// # Errors
 /// An address that cannot be bound, with advice.
 pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
-    let mut sockets: Vec<Vec<TcpListener>> = (0..settings.workers).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Vec<Door>> = (0..settings.workers).map(|_| Vec::new()).collect();
+    let http = open("--http", &settings.http, &mut sockets)?;
+    let https = open("--https", &settings.https, &mut sockets)?;
+    let listening = ((http.len() + https.len()) * settings.workers) as u64;
+    Ok(Bound { http, https, sockets, descriptors: settings.open_files.saturating_sub(RESERVED + listening) })
+}
+
+/// Opens the addresses of a flag for every worker; returns them with real ports.
+fn open(flag: &str, wanted: &[SocketAddr], sockets: &mut [Vec<Door>]) -> anyhow::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
-    for wanted in &settings.http {
+    for wanted in wanted {
         let named = |error| {
             let hint = hint(*wanted, &error);
-            anyhow::Error::new(error).context(format!("--http {wanted}: {hint}"))
+            anyhow::Error::new(error).context(format!("{flag} {wanted}: {hint}"))
         };
-        let opened = listen(*wanted, settings.workers, Claim::Alone).map_err(named)?;
+        let opened = listen(*wanted, sockets.len(), Claim::Alone).map_err(named)?;
         addresses.push(opened[0].local_addr()?);
-        for (worker, socket) in sockets.iter_mut().zip(opened) {
-            worker.push(socket);
+        for (worker, listener) in sockets.iter_mut().zip(opened) {
+            worker.push(Door { listener, is_secure: flag == "--https" });
         }
     }
-    let listening = (addresses.len() * settings.workers) as u64;
-    Ok(Bound { addresses, sockets, descriptors: settings.open_files.saturating_sub(RESERVED + listening) })
+    Ok(addresses)
 }
 
 /// Serves each new table until `phase` changes: on [`Phase::Drain`] it finishes open work, within the configuration's

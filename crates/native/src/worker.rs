@@ -15,6 +15,7 @@ use crate::net::deadline::Timers;
 use crate::net::watch::HalfClosed;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
+use crate::tls::{Handshakes, Keys};
 
 /// How many connections must have closed before memory is given back.
 const FLOOD_CONNECTIONS: usize = 256;
@@ -26,6 +27,9 @@ const FLOOD_BYTES: usize = 1 << 20;
 pub(crate) struct Worker {
     pub(crate) home: Home,
     view: RefCell<Rc<View>>,
+    /// The certificates in use.
+    keys: RefCell<Arc<Keys>>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Buffers,
     /// Half-closed clients, which give way to others.
@@ -66,6 +70,8 @@ impl Worker {
         let pools = Pools::new(limits.most_idle(0));
         Rc::new(Self {
             view: RefCell::new(View::empty()),
+            keys: RefCell::new(Keys::none()),
+            handshakes: Handshakes::default(),
             timers: Timers::new(registry.epoch()),
             buffers: Buffers::default(),
             half_closed: HalfClosed::default(),
@@ -82,6 +88,11 @@ impl Worker {
     /// The table in use, and this worker's state for it.
     pub(crate) fn view(&self) -> Rc<View> {
         Rc::clone(&self.view.borrow())
+    }
+
+    /// The certificates in use.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.borrow())
     }
 
     /// A service of the view.
@@ -103,7 +114,8 @@ impl Worker {
     }
 
     /// Takes a table into use: requests that come from now on see it.
-    pub(crate) fn take(&self, table: Arc<Table>) {
+    pub(crate) fn take(&self, table: Arc<Table>, keys: Arc<Keys>) {
+        *self.keys.borrow_mut() = keys;
         let drain = u64::try_from(table.config().timeouts.drain.as_millis()).unwrap_or(u64::MAX);
         let expires = self.timers.now().saturating_add(drain);
         let next = self.view.borrow().next(table, &self.home, expires);

@@ -15,7 +15,9 @@ use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::Door;
 use crate::accept::{self, Order, Report};
+use crate::tls::Keys;
 use crate::worker::Limits;
 
 /// How long a port that left the table may still be closing.
@@ -26,8 +28,11 @@ const CLOSING: Duration = Duration::from_secs(5);
 pub(crate) struct Workers {
     workers: Vec<Member>,
     /// HTTP sockets not yet given to the workers.
-    waiting: Vec<Vec<TcpListener>>,
+    waiting: Vec<Vec<Door>>,
     table: Arc<Table>,
+    keys: Arc<Keys>,
+    /// Whether anything is served over TLS.
+    is_secure: bool,
     open: BTreeSet<Bind>,
     /// Ports that left the table a moment ago.
     closing: BTreeMap<Bind, Instant>,
@@ -55,7 +60,7 @@ impl Workers {
     /// # Errors
     /// A thread cannot be started.
     pub(crate) fn start(
-        sockets: Vec<Vec<TcpListener>>,
+        sockets: Vec<Vec<Door>>,
         limits: Limits,
         registry: &Arc<Registry>,
     ) -> anyhow::Result<(Self, Reports)> {
@@ -65,8 +70,10 @@ impl Workers {
             (0..count).map(|id| Member::start(id, registry, limits, report.clone())).collect::<io::Result<_>>();
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
+            is_secure: sockets.iter().flatten().any(|door| door.is_secure),
             waiting: sockets,
             table: Table::empty(),
+            keys: Keys::none(),
             open: BTreeSet::new(),
             closing: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -93,6 +100,9 @@ impl Workers {
         self.closing.extend(go.into_iter().map(|bind: Bind| (bind, now)));
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
+        if self.is_secure {
+            self.keys = self.keys.next(&table);
+        }
         self.table = table;
         let wanted = self.table.tcp().iter().map(|(bind, _)| *bind);
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();
@@ -141,7 +151,8 @@ impl Workers {
     /// Gives every worker the table and its new sockets.
     fn hand_out(&self, opened: Vec<Opened>) {
         for (member, open) in self.workers.iter().zip(opened) {
-            member.order(Order::Table { table: Arc::clone(&self.table), open });
+            let (table, keys) = (Arc::clone(&self.table), Arc::clone(&self.keys));
+            member.order(Order::Table { table, keys, open });
         }
     }
 
@@ -161,7 +172,9 @@ impl Workers {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        self.closed.iter().filter_map(|(bind, error)| self.table.listen_problem(*bind, error)).collect()
+        let closed = self.closed.iter().filter_map(|(bind, error)| self.table.listen_problem(*bind, error));
+        let certs = if self.is_secure { self.keys.problems(&self.table) } else { self.table.unused_certs() };
+        closed.chain(certs).collect()
     }
 
     /// Waits until every worker has finished.

@@ -14,13 +14,11 @@ impl Capabilities {
     pub const NATIVE: Self = Self {
         lacks: &[
             "basic_auth_secrets",
-            "certs",
             "cookie",
             "custom_settings",
             "dns",
             "health_check_port",
             "health_check_uri",
-            "scheme",
             "sni",
             "tls",
         ],

@@ -87,6 +87,7 @@ pub use differences::{Fate, TableDiff, differences};
 pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
+pub use host::host_name;
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, is_secret, place_in_writing};

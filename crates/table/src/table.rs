@@ -12,6 +12,7 @@ use crate::index::Found;
 use crate::model::{Config, Service};
 use crate::names::Protocol;
 use crate::ports::Listening;
+use crate::problem::{Problem, ProblemKind};
 use crate::routing::Routing;
 
 /// An immutable routing table: one revision of the keys, compiled.
@@ -67,6 +68,13 @@ impl Table {
     /// anything between them. Secret. A name is any path segment: escape it before it becomes a file name.
     pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<str>> {
         &self.basis.certs.value.0
+    }
+
+    /// The problems of certificates where nothing is served over TLS.
+    pub fn unused_certs(&self) -> Vec<Problem> {
+        let why = "nothing is served over TLS without --https; the certificate is not used";
+        let unused = |name: &str| self.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), why);
+        self.certs().keys().map(|name| unused(name)).collect()
     }
 
     /// All services that serve, HTTP ones first, each kind ordered by name.

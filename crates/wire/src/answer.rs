@@ -9,6 +9,8 @@ pub struct Answer<'a> {
     pub status: u16,
     /// The body: HTML if it begins with `<`, else plain text. `None`: a short page that names the status.
     pub body: Option<&'a str>,
+    /// Where to look instead: the `Location` of a redirect.
+    pub location: Option<&'a str>,
     /// Whether the client's connection stays open afterwards.
     pub keep_alive: bool,
     /// Whether it answers a HEAD request: the same headers as for GET, no body.
@@ -43,6 +45,9 @@ impl Answer<'_> {
         push_header(out, "Cache-Control", b"no-cache");
         if self.status == 405 {
             push_header(out, "Allow", ALLOW.as_bytes());
+        }
+        if let Some(location) = self.location {
+            push_header(out, "Location", location.as_bytes());
         }
         push_framing(out, BodyLength::Length(self.body_length() as u64));
         // HTTP/1.0 clients need this header, and it does not harm others.
@@ -124,6 +129,7 @@ fn explanation(status: u16) -> &'static str {
         503 => "No server is available to handle this request.",
         504 => "The server behind this address did not respond in time.",
         508 => "The request goes in circles: it has passed too many proxies.",
+        300..=399 => "What was asked for is at another address.",
         400..=499 => "This request cannot be handled.",
         500..=599 => "The request could not be handled.",
         _ => "",
@@ -158,7 +164,7 @@ mod tests {
     fn every_answer_parses_as_written() {
         for status in STATUSES {
             for (keep_alive, head_request) in [(false, false), (true, false), (false, true), (true, true)] {
-                let answer = |body| Answer { status, body, keep_alive, head_request };
+                let answer = |body| Answer { status, body, location: None, keep_alive, head_request };
                 check(&answer(None), "text/html");
                 check(&answer(Some("<p>moved</p>")), "text/html");
                 check(&answer(Some("busy, try later\n")), "text/plain");

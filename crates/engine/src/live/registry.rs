@@ -31,6 +31,7 @@ pub struct Registry {
     known: Mutex<Known>,
     unaccepted: Seldom,
     unrouted: Seldom,
+    handshakes: Seldom,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +79,7 @@ impl Registry {
             known: Mutex::default(),
             unaccepted: Seldom::new(UNACCEPTED),
             unrouted: Seldom::new(FAILED),
+            handshakes: Seldom::new(FAILED),
         }
     }
 
@@ -89,6 +91,11 @@ impl Registry {
     /// The rate limit of the log line about requests that no service takes, for all workers.
     pub fn unrouted(&self) -> &Seldom {
         &self.unrouted
+    }
+
+    /// The rate limit of the line about TLS handshakes that failed, of all workers.
+    pub fn handshakes(&self) -> &Seldom {
+        &self.handshakes
     }
 
     /// Its start: the zero of every coarse clock.

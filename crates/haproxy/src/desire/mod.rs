@@ -176,9 +176,7 @@ fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>)
             .filter_map(|name| Some((name.clone(), cert(table, held, name)?.clone())))
             .collect();
     }
-    let why = "nothing is served over TLS without --https; the certificate is not used";
-    let unused = |name: &str| table.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), why);
-    problems.extend(table.certs().keys().map(|name| unused(name)));
+    problems.extend(table.unused_certs());
     BTreeMap::new()
 }
 

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Balance, Config, TooLong};
-use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead};
+use pointsman_table::{Balance, Config, Scheme, TooLong, host_name};
+use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust};
 
 use crate::fault::Fault;
 use crate::net::buffer::Size;
@@ -27,6 +27,8 @@ pub(crate) enum Decision {
     Health,
     /// We answer it with the status of this fault.
     Refuse(Fault),
+    /// The client is to ask the service again over HTTPS, at this address.
+    Redirect(Rc<ServiceLive>, Box<str>),
 }
 
 /// A request and the decision about it.
@@ -131,9 +133,12 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
+    if live.service.scheme() == Scheme::Https && !is_secure(head, peer) {
+        return redirect(live, head);
+    }
     let mut held = worker.buffers.take(Size::Head);
-    let trust = peer.trust;
-    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto: "http", trust }, &mut held);
+    let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
+    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, trust }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         live,
@@ -144,6 +149,21 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         held,
         writer: BodyWriter::new(head.body),
     }))
+}
+
+/// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
+fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
+    let says_so = || head.header("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+    peer.is_secure || (peer.trust == Trust::Full && says_so())
+}
+
+/// The same address over HTTPS, without a port. A request that names no host cannot be led there.
+#[cold]
+fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
+    match host_name(head.host) {
+        Some(host) => Decision::Redirect(live, format!("https://{host}{}", head.target).into()),
+        None => Decision::Refuse(Fault::BadRequest(BadRequest::NoHost)),
+    }
 }
 
 fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {

@@ -17,15 +17,22 @@ pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fau
     };
     let globals = std::rc::Rc::clone(&cx.globals);
     let own = globals.config.errors.iter().find(|(of, _)| *of == status);
-    say(cx, downstream, (status, own.map(|(_, body)| &**body)), whole).await
+    say(cx, downstream, Said { status, body: own.map(|(_, body)| &**body), location: None }, whole).await
 }
 
-/// Sends a status and a body; without one, a short page that names the status. `whole`: all of the request has come, so
-/// that the connection may be kept.
+/// A response of our own: its status, its body, or else a short page that names the status, and where to look instead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: Option<&'a str>,
+    pub(crate) location: Option<&'a str>,
+}
+
+/// Sends a response of our own. `whole`: all of the request has come, so that the connection may be kept.
 pub(crate) async fn say(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,
-    (status, body): (u16, Option<&str>),
+    Said { status, body, location }: Said<'_>,
     whole: bool,
 ) -> After {
     cx.record.status = Some(status);
@@ -33,7 +40,7 @@ pub(crate) async fn say(
     let side = client.side;
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
     let mut answer = cx.worker.buffers.take(Size::Head);
-    Answer { status, body, keep_alive, head_request: side.head_request }.write(&mut answer);
+    Answer { status, body, location, keep_alive, head_request: side.head_request }.write(&mut answer);
     let sent = send(cx.deadline, cx.globals.config.timeouts.client, &mut client.stream, &answer).await;
     cx.worker.buffers.give(answer);
     match (sent, keep_alive) {

@@ -38,7 +38,7 @@ use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 use self::context::Cx;
 use self::decide::{Decision, Plan, Request};
 use self::down::{Answered, Down};
-use self::local::{refuse, say};
+use self::local::{Said, refuse, say};
 use self::progress::{Answer, Progress};
 use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
@@ -76,7 +76,14 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
             cx.worker.buffers.give(std::mem::take(&mut plan.held));
             after
         }
-        Decision::Health => say(&mut cx, &mut downstream, (200, Some("ok\n")), whole).await,
+        Decision::Health => {
+            say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
+        }
+        Decision::Redirect(live, location) => {
+            cx.record.service = Some(live);
+            let said = Said { status: 301, body: None, location: Some(&location) };
+            Box::pin(say(&mut cx, &mut downstream, said, whole)).await
+        }
         Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
     };
     cx.record.finish(cx.worker, cx.peer);

@@ -84,7 +84,7 @@ impl Client {
     ) {
         self.input.discard(buffers);
         match after {
-            After::Keep | After::Close => {}
+            After::Keep | After::Close => self.stream.take_leave(),
             // Boxed: otherwise every idle connection would hold the memory for it.
             After::Linger => Box::pin(self.linger(buffers, deadline, is_evicted)).await,
             After::Reset => {

@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `stream` | a connection, whole or as two halves |
+//! | `tls` | one that is encrypted |
 //! | `buffer` | buffers from a pool; bytes read and not used yet |
 //! | `deadline` | coarse deadlines for thousands of waiting tasks |
 //! | `pace` | whether the other side makes progress |
@@ -16,4 +17,5 @@ pub(crate) mod pace;
 pub(crate) mod peer;
 pub(crate) mod send;
 pub(crate) mod stream;
+pub(crate) mod tls;
 pub(crate) mod watch;

@@ -13,6 +13,8 @@ pub(crate) struct Peer {
     /// That address as text for headers: an IPv4 address never in IPv6 form.
     pub(crate) text: String,
     is_near: bool,
+    /// Its connection to us is encrypted.
+    pub(crate) is_secure: bool,
     /// How far the headers of the current request are trusted about its client.
     pub(crate) trust: Trust,
     /// Where that request comes from: the other end, or the client that trusted proxies name.
@@ -20,10 +22,10 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr) -> Self {
+    pub(crate) fn new(address: IpAddr, is_secure: bool) -> Self {
         let address = address.to_canonical();
         let is_near = is_near(address);
-        Self { address, text: address.to_string(), is_near, trust: Trust::Nothing, client: address }
+        Self { address, text: address.to_string(), is_near, is_secure, trust: Trust::Nothing, client: address }
     }
 
     /// Begins a new request, of which only the connection is known.

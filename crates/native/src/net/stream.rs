@@ -11,6 +11,8 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use pointsman_engine::sys::unacknowledged;
 
+use super::tls::Tls;
+
 /// A connection that bytes are written to.
 pub(crate) trait Written {
     /// Written bytes that the other side has not acknowledged yet.
@@ -24,6 +26,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<Tls>),
 }
 
 impl Stream {
@@ -38,6 +42,7 @@ impl Stream {
                 let (read, write) = stream.split();
                 (ReadHalf::Unix(read), WriteHalf::Unix(write))
             }
+            Self::Tls(tls) => (ReadHalf::Tls(tls), WriteHalf::Tls(tls)),
         }
     }
 
@@ -46,12 +51,13 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Socket::Tcp(stream),
             Self::Unix(stream) => Socket::Unix(stream),
+            Self::Tls(tls) => Socket::Tcp(tls.socket()),
         }
     }
 
     /// Makes the coming close a reset, so that a stream cut short does not look complete.
     pub(crate) fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
+        if let Some(stream) = self.tcp() {
             // Fails only on a socket that is gone already.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
@@ -71,6 +77,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.peer_addr().is_ok(),
             Self::Unix(stream) => stream.peer_addr().is_ok(),
+            Self::Tls(tls) => tls.socket().peer_addr().is_ok(),
         }
     }
 
@@ -81,8 +88,24 @@ impl Stream {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),
+            Self::Tls(tls) => tls.socket().try_read(&mut byte),
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Tells the other side that all was sent, where the close alone does not say so.
+    pub(crate) fn take_leave(&self) {
+        if let Self::Tls(tls) = self {
+            tls.take_leave();
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) => None,
+            Self::Tls(tls) => Some(tls.socket()),
+        }
     }
 }
 
@@ -91,6 +114,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buf),
+            Self::Tls(tls) => tls.poll_read(context, buf),
         }
     }
 }
@@ -100,6 +124,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(tls) => tls.poll_write(context, bytes),
         }
     }
 
@@ -111,6 +136,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(tls) => tls.poll_shutdown(context),
         }
     }
 }
@@ -120,6 +146,7 @@ impl Written for Stream {
         match self {
             Self::Tcp(stream) => unacknowledged(stream),
             Self::Unix(stream) => unacknowledged(stream),
+            Self::Tls(tls) => unacknowledged(tls.socket()),
         }
     }
 }
@@ -131,6 +158,8 @@ pub(crate) enum ReadHalf<'a> {
     Tcp(tcp::ReadHalf<'a>),
     /// A Unix socket.
     Unix(unix::ReadHalf<'a>),
+    /// TLS over TCP.
+    Tls(&'a Tls),
 }
 
 impl ReadHalf<'_> {
@@ -139,6 +168,7 @@ impl ReadHalf<'_> {
         match self {
             Self::Tcp(half) => half.as_ref().poll_read_ready(context),
             Self::Unix(half) => half.as_ref().poll_read_ready(context),
+            Self::Tls(tls) => tls.poll_readable(context),
         }
     }
 
@@ -146,10 +176,13 @@ impl ReadHalf<'_> {
     /// rest of its message back until then (RFC 9293 §3.7.4, `TCP_QUICKACK` of tcp(7)). Applies only to what has come
     /// by now.
     pub(crate) fn acknowledge(&self) {
-        if let Self::Tcp(half) = self {
-            // Fails only on a socket that is gone, which the next read reports.
-            let _ = SockRef::from(half.as_ref()).set_tcp_quickack(true);
-        }
+        let socket = match self {
+            Self::Tcp(half) => half.as_ref(),
+            Self::Unix(_) => return,
+            Self::Tls(tls) => tls.socket(),
+        };
+        // Fails only on a socket that is gone, which the next read reports.
+        let _ = SockRef::from(socket).set_tcp_quickack(true);
     }
 }
 
@@ -158,6 +191,7 @@ impl Written for ReadHalf<'_> {
         match self {
             Self::Tcp(half) => unacknowledged(half.as_ref()),
             Self::Unix(half) => unacknowledged(half.as_ref()),
+            Self::Tls(tls) => unacknowledged(tls.socket()),
         }
     }
 }
@@ -167,6 +201,7 @@ impl AsyncRead for ReadHalf<'_> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_read(context, buf),
             Self::Unix(half) => Pin::new(half).poll_read(context, buf),
+            Self::Tls(tls) => tls.poll_read(context, buf),
         }
     }
 }
@@ -178,6 +213,8 @@ pub(crate) enum WriteHalf<'a> {
     Tcp(tcp::WriteHalf<'a>),
     /// A Unix socket.
     Unix(unix::WriteHalf<'a>),
+    /// TLS over TCP.
+    Tls(&'a Tls),
 }
 
 impl WriteHalf<'_> {
@@ -186,6 +223,7 @@ impl WriteHalf<'_> {
         match self {
             Self::Tcp(half) => Socket::Tcp(half.as_ref()),
             Self::Unix(half) => Socket::Unix(half.as_ref()),
+            Self::Tls(tls) => Socket::Tcp(tls.socket()),
         }
     }
 }
@@ -195,6 +233,7 @@ impl AsyncWrite for WriteHalf<'_> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_write(context, bytes),
             Self::Unix(half) => Pin::new(half).poll_write(context, bytes),
+            Self::Tls(tls) => tls.poll_write(context, bytes),
         }
     }
 
@@ -206,6 +245,7 @@ impl AsyncWrite for WriteHalf<'_> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(context),
             Self::Unix(half) => Pin::new(half).poll_shutdown(context),
+            Self::Tls(tls) => tls.poll_shutdown(context),
         }
     }
 }
@@ -215,6 +255,7 @@ impl Written for WriteHalf<'_> {
         match self {
             Self::Tcp(half) => unacknowledged(half.as_ref()),
             Self::Unix(half) => unacknowledged(half.as_ref()),
+            Self::Tls(tls) => unacknowledged(tls.socket()),
         }
     }
 }

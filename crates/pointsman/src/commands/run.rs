@@ -107,6 +107,7 @@ impl Bound {
             Engine::Native => {
                 let settings = NativeSettings {
                     http: settings.http.clone(),
+                    https: settings.https.clone(),
                     workers: threads,
                     open_files: sys::open_files_limit(),
                 };
@@ -125,7 +126,7 @@ impl Bound {
     /// For HTTP and for HTTPS.
     fn addresses(&self) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
         match self {
-            Self::Native(bound) => (bound.http_addresses().to_vec(), Vec::new()),
+            Self::Native(bound) => (bound.http_addresses().to_vec(), bound.https_addresses().to_vec()),
             Self::Haproxy(bound) => (bound.http_addresses().to_vec(), bound.https_addresses().to_vec()),
         }
     }

@@ -210,6 +210,19 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "https",
+        value: "ADDR",
+        group: Group::Serve,
+        help: "Listening address of HTTP services over TLS, with the certificates below certs/. May be given more than \
+               once",
+        many: true,
+        read: |draft, choice| {
+            draft.https = choice.values.iter().map(|text| parse::address(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "admin",
         value: "ADDR|off",
         group: Group::Serve,
@@ -325,19 +338,6 @@ pub static FLAGS: &[Flag] = &[
         legacy: &["KONTENA_LB_HEALTH_URI"],
         read: |draft, choice| {
             draft.health_uri = Some(parse::health_uri(choice.text())?);
-            Ok(())
-        },
-        ..PLAIN
-    },
-    Flag {
-        name: "https",
-        value: "ADDR",
-        group: Group::Haproxy,
-        help: "Listening address of HTTP services over TLS, with the certificates below certs/. May be given more than \
-               once",
-        many: true,
-        read: |draft, choice| {
-            draft.https = choice.values.iter().map(|text| parse::address(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
         ..PLAIN

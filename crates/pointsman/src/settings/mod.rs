@@ -104,9 +104,6 @@ impl Chosen {
 
 impl Draft {
     fn finish(self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
-        if self.engine == Engine::Native && !self.https.is_empty() {
-            return Err(rule("--https", "the native engine does not serve TLS yet; give --engine haproxy too"));
-        }
         let state = state_folder(self.state.as_deref(), environment, host);
         let location = match &self.store {
             Some(location) => location.clone(),

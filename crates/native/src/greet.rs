@@ -1,0 +1,114 @@
+//! What comes ahead of HTTP on a connection: a TLS handshake, within `timeout/head`. Serves nothing.
+
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use pointsman_wire::Answer;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tracing::warn;
+
+use crate::fault::Fault;
+use crate::net::deadline::Deadline;
+use crate::net::stream::Stream;
+use crate::net::tls::Tls;
+use crate::record;
+use crate::serve;
+use crate::worker::{Counted, Worker};
+
+/// What the first byte of every TLS connection is: a record of a handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// What somebody is told who speaks HTTP to a TLS port.
+const PLAIN: &str = "This port speaks HTTPS, and the request came as plain HTTP.\n";
+
+/// How long such a client has to read it.
+const EXPLAINED: Duration = Duration::from_secs(5);
+
+/// Does the handshake of a TLS connection and serves HTTP on it.
+pub(crate) async fn secure(counted: Counted, stream: TcpStream, address: IpAddr) {
+    // Its memory is there while it lasts: a connection is small.
+    let handshake = Box::pin(handshake(counted.worker(), stream)).await;
+    match handshake {
+        Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), address).await,
+        Err(failure) => failure.count(counted.worker(), address),
+    }
+}
+
+/// A handshake that failed.
+struct Failure {
+    fault: Fault,
+    why: String,
+}
+
+impl Failure {
+    fn new(fault: Fault, why: impl Into<String>) -> Self {
+        Self { fault, why: why.into() }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        Self::new(Fault::TlsHandshake, error.to_string())
+    }
+
+    /// Counts it, and logs it at a limited rate.
+    fn count(self, worker: &Worker, address: IpAddr) {
+        let name = self.fault.facts().name;
+        record::connection_refused(worker, self.fault);
+        if let Some(untold) = worker.home.registry.handshakes().happened(worker.timers.now()) {
+            let more =
+                if untold == 0 { String::new() } else { format!("; {untold} more failures since the last such line") };
+            warn!("{name}: no TLS connection with {}: {}{more}", address.to_canonical(), self.why);
+        }
+    }
+}
+
+async fn handshake(worker: &Rc<Worker>, stream: TcpStream) -> Result<Tls, Failure> {
+    let deadline = worker.timers.deadline();
+    let limit = worker.view().globals.config.timeouts.head;
+    let idle = deadline.idle();
+    let at = deadline.after(limit);
+    let until = || if idle.is_evicted() { 0 } else { at };
+    let late = || Failure::new(Fault::TlsTimeout, format!("the handshake was not done within {limit:?}"));
+    let begun = deadline.watched(until, first_byte(&stream)).await;
+    match begun.map_err(|_| late())?.map_err(|error| Failure::of(&error))? {
+        HANDSHAKE => {}
+        letter if letter.is_ascii_uppercase() => {
+            explain(stream, &deadline).await;
+            return Err(Failure::new(Fault::PlainOnTls, "the client speaks plain HTTP"));
+        }
+        _ => return Err(Failure::new(Fault::TlsHandshake, "the client does not speak TLS")),
+    }
+    let handshake = worker.handshakes.run(Tls::accept(stream, worker.keys().config()));
+    match deadline.watched(until, handshake).await {
+        Ok(Ok(done)) => done.map_err(|error| Failure::of(&error)),
+        Ok(Err(_)) => Err(Failure::new(Fault::TlsTimeout, "there were too many handshakes, and it was the oldest")),
+        Err(_) => Err(late()),
+    }
+}
+
+/// What a connection begins with. It is not taken.
+async fn first_byte(stream: &TcpStream) -> io::Result<u8> {
+    let mut byte = [0];
+    match stream.peek(&mut byte).await? {
+        0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client left at once")),
+        _ => Ok(byte[0]),
+    }
+}
+
+/// Tells a client that speaks plain HTTP what is wrong.
+async fn explain(mut stream: TcpStream, deadline: &Deadline) {
+    let mut answer = Vec::new();
+    Answer { status: 400, body: Some(PLAIN), location: None, keep_alive: false, head_request: false }
+        .write(&mut answer);
+    let tell = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        // A close with unread bytes would be a reset, which can destroy the answer (RFC 9112 §9.6).
+        let mut request = [0; 4096];
+        while tokio::io::AsyncReadExt::read(&mut stream, &mut request).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // The connection is over either way.
+    let _ = deadline.within(EXPLAINED, tell).await;
+}

@@ -1,0 +1,124 @@
+//! How many handshakes a worker has at once, and how much of its time they get. A handshake costs as much as 50 requests:
+//! a flood of them must leave established connections their share. Knows no TLS.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::{Notify, Semaphore};
+
+/// Most handshakes of one worker at once; beyond, the oldest ends.
+const MOST: usize = 1024;
+
+/// The handshakes of one worker.
+#[derive(Debug)]
+pub(crate) struct Handshakes {
+    /// Who may take the next step: one at a time.
+    turn: Semaphore,
+    running: RefCell<BTreeMap<u64, Rc<Notify>>>,
+    counted: Cell<u64>,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self { turn: Semaphore::new(1), running: RefCell::default(), counted: Cell::new(0) }
+    }
+}
+
+/// A handshake that had to make room for others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crowded;
+
+impl Handshakes {
+    /// Runs a handshake. Its steps take turns with those of all others: while connections have work, one step of one
+    /// handshake runs each time that all of them had their turn.
+    ///
+    /// # Errors
+    /// [`Crowded`]: there are too many, and this is the oldest.
+    pub(crate) async fn run<F: Future>(&self, handshake: F) -> Result<F::Output, Crowded> {
+        let seat = self.enter();
+        let mut handshake = pin!(self.in_turn(handshake));
+        let mut told = pin!(seat.told.notified());
+        poll_fn(|context| match told.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(Crowded)),
+            Poll::Pending => handshake.as_mut().poll(context).map(Ok),
+        })
+        .await
+    }
+
+    fn enter(&self) -> Seat<'_> {
+        let number = self.counted.get();
+        self.counted.set(number + 1);
+        let told = Rc::new(Notify::new());
+        let mut running = self.running.borrow_mut();
+        if running.len() >= MOST
+            && let Some((_, oldest)) = running.pop_first()
+        {
+            oldest.notify_one();
+        }
+        running.insert(number, Rc::clone(&told));
+        Seat { of: self, number, told }
+    }
+
+    async fn in_turn<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        loop {
+            // The semaphore is never closed; without a turn, a step would be taken all the same.
+            let turn = self.turn.acquire().await;
+            let step = work.as_mut().poll(&mut Context::from_waker(&waker));
+            // Whatever else is ready runs before the next step of any handshake.
+            tokio::task::yield_now().await;
+            drop(turn);
+            match step {
+                Poll::Ready(done) => return done,
+                Poll::Pending => poll_fn(|context| woken.poll(context)).await,
+            }
+        }
+    }
+}
+
+/// A handshake's place among those that run.
+struct Seat<'h> {
+    of: &'h Handshakes,
+    number: u64,
+    told: Rc<Notify>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.of.running.borrow_mut().remove(&self.number);
+    }
+}
+
+/// Remembers that a handshake can go on, until it has its turn.
+#[derive(Debug, Default)]
+struct Woken {
+    is_woken: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Woken {
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        self.task.register(context.waker());
+        if self.is_woken.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_woken.store(true, std::sync::atomic::Ordering::Release);
+        self.task.wake();
+    }
+}
