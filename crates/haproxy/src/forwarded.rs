@@ -36,6 +36,17 @@ pub(crate) fn client(trusted: &Networks) -> String {
     text
 }
 
+/// The rule for connections that begin with a PROXY header, for a frontend of any kind; none if nobody's do.
+pub(crate) fn proxied(config: &Config) -> String {
+    match config.accept_proxy.is_empty() {
+        true => String::new(),
+        false => {
+            let line = "    tcp-request connection expect-proxy layer4 if proxy_peer\n";
+            acl("proxy_peer", "src", &config.accept_proxy) + line
+        }
+    }
+}
+
 /// The rules of a frontend that speaks `proto`. Those of [`client`] stand before them.
 pub(crate) fn rules(proto: &str, config: &Config) -> String {
     let mut text = match config.trusted_proxies.is_empty() {

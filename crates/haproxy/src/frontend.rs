@@ -40,7 +40,8 @@ pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec
     let mut add = |name: &str, listens: &[Listen], options: &str| {
         let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
         parts.push(Part::ours(&format!(
-            "frontend {name}\n{binds}{rules}{}\n",
+            "frontend {name}\n{binds}{}{rules}{}\n",
+            forwarded::proxied(config),
             passing_rules(name, config, shape.version)
         )));
     };
@@ -160,8 +161,9 @@ impl Tcp<'_> {
     }
 
     fn head(&self, bind: Bind) -> String {
-        let tunnel = time(self.table.config().timeouts.tunnel);
-        format!("frontend {}\n    bind {bind}\n    mode tcp\n    timeout client {tunnel}\n", name(bind))
+        let (config, name) = (self.table.config(), name(bind));
+        let (tunnel, proxied) = (time(config.timeouts.tunnel), forwarded::proxied(config));
+        format!("frontend {name}\n    bind {bind}\n    mode tcp\n{proxied}    timeout client {tunnel}\n")
     }
 
     /// The entries of `sni.map`.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::net::stream::Stream;
 use crate::pool::view::ServiceLive;
 use crate::tls::Keys;
 use crate::worker::{Counted, Limits, Worker};
-use crate::{Door, greet, record, serve, tcp};
+use crate::{greet, record, serve, tcp};
 
 /// How long accepting pauses when the machine has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +50,14 @@ pub(crate) enum Order {
 pub(crate) enum Report {
     /// The table of this generation is in use.
     Applied { generation: u64 },
+}
+
+/// A listening socket for HTTP.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) listener: StdListener,
+    /// Its connections are TLS.
+    pub(crate) is_secure: bool,
 }
 
 /// What a listener's connections carry.
@@ -176,7 +184,7 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, kind: Kind, close
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     failures = 0;
-                    begin(&worker, stream, peer.ip(), kind);
+                    begin(&worker, stream, peer, kind);
                 }
                 Err(error) => {
                     failures += 1;
@@ -199,7 +207,7 @@ async fn empty_queue(worker: &Rc<Worker>, listener: &StdListener, kind: Kind) {
             Ok((stream, peer)) => {
                 failures = 0;
                 if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                    begin(worker, stream, peer.ip(), kind);
+                    begin(worker, stream, peer, kind);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -237,17 +245,37 @@ fn tell_unaccepted(worker: &Worker) {
     }
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, address: IpAddr, kind: Kind) {
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
     let counted = Counted::new(worker);
     let excess = worker.excess();
     if excess > 0 && !worker.make_room() {
-        return refuse(worker, Stream::Tcp(stream), address, kind, counted, excess);
+        return refuse(worker, Stream::Tcp(stream), peer.ip(), kind, counted, excess);
+    }
+    if worker.view().globals.config.accept_proxy.contain(peer.ip()) {
+        return spawn(begin_proxied(counted, stream, peer, kind));
     }
     match kind {
-        Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), address)),
-        Kind::Https => spawn(greet::secure(counted, stream, address)),
+        Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), peer.ip())),
+        Kind::Https => spawn(greet::secure(counted, stream, peer.ip())),
         Kind::Tcp(bind) => match tcp_service(worker, bind) {
-            Some(live) => spawn(tcp::serve(counted, Stream::Tcp(stream), address, live)),
+            Some(live) => spawn(tcp::serve(counted, Stream::Tcp(stream), peer.ip(), live)),
+            None => Stream::Tcp(stream).reset_on_close(),
+        },
+    }
+}
+
+/// Serves a connection that begins with a PROXY header.
+async fn begin_proxied(counted: Counted, mut stream: TcpStream, peer: SocketAddr, kind: Kind) {
+    // Its memory is there while it lasts.
+    let source = Box::pin(greet::proxied(counted.worker(), &mut stream, peer)).await;
+    let Some(address) = source.map(|source| source.ip()) else {
+        return Stream::Tcp(stream).reset_on_close();
+    };
+    match kind {
+        Kind::Http => serve::serve(counted, Stream::Tcp(stream), address).await,
+        Kind::Https => greet::secure(counted, stream, address).await,
+        Kind::Tcp(bind) => match tcp_service(counted.worker(), bind) {
+            Some(live) => tcp::serve(counted, Stream::Tcp(stream), address, live).await,
             None => Stream::Tcp(stream).reset_on_close(),
         },
     }

@@ -77,6 +77,12 @@ pub(crate) enum Fault {
     /// The client's TLS handshake was not done in time, or had to make room for others.
     #[error("the TLS handshake was not done in time")]
     TlsTimeout,
+    /// A connection did not begin with a valid PROXY header, and was to.
+    #[error("the PROXY header is missing or malformed")]
+    BadProxyHeader,
+    /// A PROXY header was not complete in time.
+    #[error("the PROXY header did not come in time")]
+    ProxyTimeout,
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
@@ -161,6 +167,8 @@ impl Fault {
             Self::TlsHandshake => (21, None, Client, Never),
             Self::TlsTimeout => (22, None, Client, Never),
             Self::PlainOnTls => (23, Some(400), Client, Never),
+            Self::BadProxyHeader => (24, None, Client, Never),
+            Self::ProxyTimeout => (25, None, Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -192,6 +200,8 @@ pub const NAMES: &[&str] = &[
     "tls_handshake",
     "tls_timeout",
     "plain_on_tls",
+    "bad_proxy_header",
+    "proxy_timeout",
 ];
 
 #[cfg(test)]
@@ -207,7 +217,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 24] = [
+    const ALL: [Fault; 26] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -232,6 +242,8 @@ mod tests {
         Fault::TlsHandshake,
         Fault::TlsTimeout,
         Fault::PlainOnTls,
+        Fault::BadProxyHeader,
+        Fault::ProxyTimeout,
     ];
 
     #[test]

@@ -1,12 +1,13 @@
-//! What comes ahead of HTTP on a connection: a TLS handshake, within `timeout/head`. Serves nothing.
+//! What comes ahead of a connection's own protocol, each within `timeout/head`: a PROXY header, a TLS handshake. Serves
+//! nothing.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use pointsman_wire::Answer;
-use tokio::io::AsyncWriteExt as _;
+use pointsman_wire::{Answer, BadProxyHeader, parse_proxy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tracing::warn;
 
@@ -23,8 +24,65 @@ const HANDSHAKE: u8 = 22;
 /// What somebody is told who speaks HTTP to a TLS port.
 const PLAIN: &str = "This port speaks HTTPS, and the request came as plain HTTP.\n";
 
+/// How much of a PROXY header is looked at together, bytes: most are shorter.
+const PIECE: usize = 256;
 /// How long such a client has to read it.
 const EXPLAINED: Duration = Duration::from_secs(5);
+
+/// Takes the PROXY header that a connection begins with, and not a byte behind it. Returns the address of the client that
+/// it names, else that of the connection. `None`: there was none in time, or it was refused.
+pub(crate) async fn proxied(worker: &Rc<Worker>, stream: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+    let deadline = worker.timers.deadline();
+    let limit = worker.view().globals.config.timeouts.head;
+    let idle = deadline.idle();
+    let at = deadline.after(limit);
+    let until = || if idle.is_evicted() { 0 } else { at };
+    let (fault, why) = match deadline.watched(until, proxy_header(stream)).await {
+        Ok(Ok(source)) => return Some(source.unwrap_or(address)),
+        // A load balancer's health check opens a connection and closes it.
+        Ok(Err(Refused::Left)) => return None,
+        Ok(Err(Refused::Bad(why))) => (Fault::BadProxyHeader, why.to_string()),
+        Err(_) => (Fault::ProxyTimeout, format!("it was not complete within {limit:?}")),
+    };
+    record::connection_refused(worker, fault);
+    if let Some(untold) = worker.home.registry.handshakes().happened(worker.timers.now()) {
+        let more = more(untold);
+        warn!("{}: no PROXY header from {}: {why}{more}", fault.facts().name, address.ip().to_canonical());
+    }
+    None
+}
+
+/// Why there is no PROXY header.
+enum Refused {
+    /// The other side left.
+    Left,
+    Bad(BadProxyHeader),
+}
+
+/// Reads a PROXY header. `None`: the addresses of the connection itself hold.
+async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refused> {
+    let mut header = Vec::new();
+    let mut piece = [0; PIECE];
+    loop {
+        let count = stream.peek(&mut piece).await.map_err(|_| Refused::Left)?;
+        if count == 0 {
+            return Err(Refused::Left);
+        }
+        let before = header.len();
+        header.extend_from_slice(&piece[..count]);
+        let parsed = parse_proxy(&header).map_err(Refused::Bad)?;
+        // An incomplete header holds nothing that belongs to the connection.
+        let end = parsed.map_or(header.len(), |parsed| parsed.len);
+        stream.read_exact(&mut piece[..end - before]).await.map_err(|_| Refused::Left)?;
+        if let Some(parsed) = parsed {
+            return Ok(parsed.addresses().map(|(source, _)| source));
+        }
+    }
+}
+
+fn more(untold: u64) -> String {
+    if untold == 0 { String::new() } else { format!("; {untold} more failures since the last such line") }
+}
 
 /// Does the handshake of a TLS connection and serves HTTP on it.
 pub(crate) async fn secure(counted: Counted, stream: TcpStream, address: IpAddr) {
@@ -56,8 +114,7 @@ impl Failure {
         let name = self.fault.facts().name;
         record::connection_refused(worker, self.fault);
         if let Some(untold) = worker.home.registry.handshakes().happened(worker.timers.now()) {
-            let more =
-                if untold == 0 { String::new() } else { format!("; {untold} more failures since the last such line") };
+            let more = more(untold);
             warn!("{name}: no TLS connection with {}: {}{more}", address.to_canonical(), self.why);
         }
     }
@@ -106,7 +163,7 @@ async fn explain(mut stream: TcpStream, deadline: &Deadline) {
         stream.shutdown().await?;
         // A close with unread bytes would be a reset, which can destroy the answer (RFC 9112 §9.6).
         let mut request = [0; 4096];
-        while tokio::io::AsyncReadExt::read(&mut stream, &mut request).await? > 0 {}
+        while stream.read(&mut request).await? > 0 {}
         io::Result::Ok(())
     };
     // The connection is over either way.

@@ -41,7 +41,7 @@ mod tls;
 mod worker;
 mod workers;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ use pointsman_table::Table;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use accept::Report;
+use accept::{Door, Report};
 #[doc(hidden)]
 pub use pool::bench::PickBench;
 use worker::Limits;
@@ -102,13 +102,6 @@ impl Bound {
     pub fn https_addresses(&self) -> &[SocketAddr] {
         &self.https
     }
-}
-
-/// A socket for HTTP.
-#[derive(Debug)]
-struct Door {
-    listener: TcpListener,
-    is_secure: bool,
 }
 
 /// Opens the addresses for HTTP and HTTPS.

@@ -15,8 +15,7 @@ use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::Door;
-use crate::accept::{self, Order, Report};
+use crate::accept::{self, Door, Order, Report};
 use crate::tls::Keys;
 use crate::worker::Limits;
 

@@ -28,6 +28,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<
         headers: keys.read("limit/headers", |text| value::within(text, 1, 256), |config| &config.headers),
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
         trusted_proxies: keys.read("trusted_proxies", Networks::parse, |config| &config.trusted_proxies),
+        accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),
         errors: keys.errors(),
     };
     report_unknown(&mut reader);

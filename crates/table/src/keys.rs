@@ -97,6 +97,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("limit/headers", "most headers in a head"),
     config("health_uri", "path answered 200 by the balancer itself"),
     config("trusted_proxies", "networks, private or all: whose X-Forwarded-*, X-Real-IP and Forwarded are believed"),
+    config("accept_proxy", "networks, private or all: whose connections begin with a PROXY header"),
     config("errors/<status>", "body of our own error answers"),
     KnownKey { tree: Tree::Certs, name: "<name>", meaning: "a certificate and its key, PEM" },
 ];

@@ -193,6 +193,8 @@ pub struct Config {
     pub health_uri: Option<Box<str>>,
     /// Trusted proxies; empty: none.
     pub trusted_proxies: Networks,
+    /// Whose connections begin with a PROXY header; empty: nobody's.
+    pub accept_proxy: Networks,
     /// Bodies of local replies, by status.
     pub errors: Box<[(u16, Arc<str>)]>,
 }
@@ -239,6 +241,7 @@ impl Default for Config {
             headers: 128,
             health_uri: None,
             trusted_proxies: Networks::default(),
+            accept_proxy: Networks::default(),
             errors: Box::default(),
         }
     }

@@ -52,7 +52,7 @@ impl Handshakes {
         .await
     }
 
-    fn enter(&self) -> Seat<'_> {
+    fn enter(&self) -> Entry<'_> {
         let number = self.counted.get();
         self.counted.set(number + 1);
         let told = Rc::new(Notify::new());
@@ -63,7 +63,7 @@ impl Handshakes {
             oldest.notify_one();
         }
         running.insert(number, Rc::clone(&told));
-        Seat { of: self, number, told }
+        Entry { of: self, number, told }
     }
 
     async fn in_turn<F: Future>(&self, work: F) -> F::Output {
@@ -86,13 +86,13 @@ impl Handshakes {
 }
 
 /// A handshake's place among those that run.
-struct Seat<'h> {
+struct Entry<'h> {
     of: &'h Handshakes,
     number: u64,
     told: Rc<Notify>,
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Entry<'_> {
     fn drop(&mut self) {
         self.of.running.borrow_mut().remove(&self.number);
     }

@@ -19,7 +19,7 @@ const DEFAULT: &str = "default";
 /// All certificates of a table.
 pub(crate) struct Keys {
     /// By the names of their keys. Those that cannot be used are here too, so that they are judged once.
-    certs: BTreeMap<Box<str>, Judged>,
+    certs: BTreeMap<Box<str>, CertState>,
     config: Arc<ServerConfig>,
     shared: Shared,
 }
@@ -34,7 +34,7 @@ struct Shared {
 
 /// One certificate.
 #[derive(Clone)]
-struct Judged {
+struct CertState {
     /// The value that was judged.
     pem: Arc<str>,
     /// Its form in use: its own, or the last good one.
@@ -83,12 +83,12 @@ impl Keys {
         Arc::new(Self { certs, config, shared: self.shared.clone() })
     }
 
-    fn judge(&self, pem: &Arc<str>, had: Option<&Judged>) -> Judged {
+    fn judge(&self, pem: &Arc<str>, had: Option<&CertState>) -> CertState {
         match usable(pem, &self.shared.provider) {
-            Ok(usable) => Judged { pem: Arc::clone(pem), usable: Some(usable), refused: None },
+            Ok(usable) => CertState { pem: Arc::clone(pem), usable: Some(usable), refused: None },
             Err(why) => {
                 let usable = had.and_then(|had| had.usable.clone());
-                Judged { pem: Arc::clone(pem), usable, refused: Some(why.into()) }
+                CertState { pem: Arc::clone(pem), usable, refused: Some(why.into()) }
             }
         }
     }
@@ -102,7 +102,7 @@ impl Keys {
     /// The certificates that cannot be used, and why.
     pub(crate) fn problems(&self, table: &Table) -> Vec<Problem> {
         let refused = self.certs.iter().filter_map(|(name, judged)| Some((name, judged, judged.refused.as_deref()?)));
-        let problem = |(name, judged, why): (&Box<str>, &Judged, &str)| {
+        let problem = |(name, judged, why): (&Box<str>, &CertState, &str)| {
             let what = if judged.usable.is_some() { "its last good form stays in use" } else { "it is not used" };
             table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), format!("{why}; {what}"))
         };
@@ -166,7 +166,7 @@ impl Debug for Chooser {
 }
 
 impl Chooser {
-    fn new(certs: &BTreeMap<Box<str>, Judged>) -> Self {
+    fn new(certs: &BTreeMap<Box<str>, CertState>) -> Self {
         let usable = || certs.iter().filter_map(|(name, judged)| Some((name, judged.usable.as_ref()?)));
         let mut chooser = Self::default();
         for (_, Usable { key, names }) in usable() {

@@ -26,7 +26,7 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     let answer = timeout(PATIENCE, store.list(&settings.store.prefix)).await;
     let listing = answer.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??;
     let mut entries = listing.entries;
-    Defaults::new(settings.health_uri.as_deref()).fill(&mut entries);
+    Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()).fill(&mut entries);
     let mut key_set = KeySet::default();
     key_set.reset(listing.revision, entries);
     let limits = Limits {

@@ -310,7 +310,7 @@ fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> Control
         local: local::addresses,
         capabilities: settings.engine.capabilities(),
         listeners: Some(most_listeners(settings)),
-        defaults: Defaults::new(settings.health_uri.as_deref()),
+        defaults: Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()),
         memory,
     }
 }

@@ -10,10 +10,11 @@ use pointsman_store::Update;
 pub struct Defaults(Vec<(Box<str>, Box<[u8]>)>);
 
 impl Defaults {
-    /// The setting `--health-uri` is the default of the key `config/health_uri`.
-    pub fn new(health_uri: Option<&str>) -> Self {
-        let entry = |value: &str| ("config/health_uri".into(), value.as_bytes().into());
-        Self(health_uri.map(entry).into_iter().collect())
+    /// `--health-uri` is the default of the key `config/health_uri`, `--accept-proxy` that of `config/accept_proxy`.
+    pub fn new(health_uri: Option<&str>, accept_proxy: Option<&str>) -> Self {
+        let set = [("config/health_uri", health_uri), ("config/accept_proxy", accept_proxy)];
+        let entry = |(key, value): (&str, Option<&str>)| Some((key.into(), value?.as_bytes().into()));
+        Self(set.into_iter().filter_map(entry).collect())
     }
 
     /// Adds the defaults that a full listing lacks.
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_store_goes_before_the_setting() {
-        let defaults = Defaults::new(Some("/up"));
+        let defaults = Defaults::new(Some("/up"), None);
         for (entries, expected) in [(vec![], "/up"), (vec![(KEY.into(), b"/own".as_slice().into())], "/own")] {
             let Update::Reset { entries, .. } = defaults.complete(Update::Reset { revision: 1, entries }) else {
                 panic!("a reset stays one");
@@ -97,7 +98,7 @@ mod tests {
             (vec![put("/own"), deleted()], true),
         ] {
             let before = changes.clone();
-            let update = Defaults::new(Some("/up")).complete(Update::Changes { revision: 1, changes });
+            let update = Defaults::new(Some("/up"), None).complete(Update::Changes { revision: 1, changes });
             let Update::Changes { changes, .. } = update else { panic!("changes stay changes") };
             assert_eq!(changes.last() == Some(&put("/up")), restored, "{before:?}");
             assert_eq!(changes.len(), before.len() + usize::from(restored), "{before:?}");

@@ -48,7 +48,7 @@ fn bench() -> Bench {
         local: Vec::new,
         capabilities: Capabilities::NATIVE,
         listeners: None,
-        defaults: Defaults::new(Some("/up")),
+        defaults: Defaults::new(Some("/up"), None),
         memory: Memory::default(),
     };
     Bench { updates, condition, applied, names, wanted, tables, status, control: tokio::spawn(run(inputs, channels)) }

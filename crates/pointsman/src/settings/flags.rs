@@ -343,6 +343,19 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "accept-proxy",
+        value: "PLACE",
+        group: Group::Serve,
+        help: "Whose connections begin with a PROXY header: networks, private or all; the key config/accept_proxy \
+               overrides it",
+        legacy: &["KONTENA_LB_ACCEPT_PROXY"],
+        read: |draft, choice| {
+            draft.accept_proxy = parse::accept_proxy(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "haproxy",
         value: "FILE",
         group: Group::Haproxy,

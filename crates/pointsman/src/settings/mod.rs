@@ -125,6 +125,7 @@ impl Draft {
             name: self.name,
             workers: self.workers.unwrap_or(host.cores),
             health_uri: self.health_uri,
+            accept_proxy: self.accept_proxy,
             log: self.log,
         })
     }

@@ -117,6 +117,8 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// The path that the balancer itself answers with 200, unless the keys name one.
     pub health_uri: Option<Box<str>>,
+    /// Whose connections begin with a PROXY header, unless the keys say so.
+    pub accept_proxy: Option<Box<str>>,
     /// The log filter, if one was given.
     pub log: Option<String>,
 }
@@ -143,6 +145,7 @@ pub(super) struct Draft {
     pub(super) name: Option<String>,
     pub(super) workers: Option<NonZeroUsize>,
     pub(super) health_uri: Option<Box<str>>,
+    pub(super) accept_proxy: Option<Box<str>>,
     pub(super) state: Option<PathBuf>,
     pub(super) log: Option<String>,
 }
@@ -170,6 +173,7 @@ impl Default for Draft {
             name: None,
             workers: None,
             health_uri: None,
+            accept_proxy: None,
             state: None,
             log: None,
         }

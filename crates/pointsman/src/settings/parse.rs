@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pointsman_store::Location;
+use pointsman_table::Networks;
 
 const DNS_PORT: u16 = 53;
 const ETCD_PORT: u16 = 2379;
@@ -154,6 +155,15 @@ pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
 pub(super) fn health_uri(text: &str) -> Result<Box<str>, String> {
     let good = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
     good.then(|| text.into()).ok_or_else(|| format!("{text:?} is not a path; write it like /health"))
+}
+
+/// Networks. The variable of the older image says yes: from everybody.
+pub(super) fn accept_proxy(text: &str) -> Result<Option<Box<str>>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" => Ok(Some("all".into())),
+        "no" | "false" | "0" => Ok(None),
+        _ => Networks::parse(text).map(|_| Some(text.into())),
+    }
 }
 
 /// A duration such as `500ms`, `5s`, `2m` or `1h`.

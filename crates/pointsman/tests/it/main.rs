@@ -30,6 +30,7 @@ mod notify;
 mod nuances;
 mod outage;
 mod patience;
+mod proxied;
 mod queue;
 mod readme;
 mod register;
