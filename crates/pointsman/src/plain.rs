@@ -1,5 +1,5 @@
-//! Writers for terminals, pipes and logs: they escape text from outside, so that no caller can forget it, and a reader
-//! that leaves is no error. They do not decide what is escaped; `pointsman_table::shown` does.
+//! Writers for terminals, pipes and logs: they escape text from outside, so that no caller can forget it, and ignore a
+//! reader that leaves. They do not decide what to escape; `pointsman_table::shown` does.
 
 use std::fmt;
 use std::io::{ErrorKind, Result, Write};

@@ -58,9 +58,9 @@ pub(super) fn values_apart(command: &clap::Command, arguments: Vec<OsString>) ->
     flags.into_iter().chain(dashes).chain(words).collect()
 }
 
-/// Sets keys to values; `words` alternates between them. For the value `-`, reads standard input to its end, without one final newline.
-/// The outcome is [`Outcome::No`] if a balancer of this prefix could not use a value, or if `manner` says to wait and
-/// not every balancer serves the change in time.
+/// Sets keys to values, which alternate in `words`. For the value `-`, reads standard input to its end, without one
+/// final newline. The outcome is [`Outcome::No`] if a balancer of this prefix could not use a value, or if `manner`
+/// says to wait and not every balancer serves the change in time.
 ///
 /// # Errors
 /// Wrong usage; the store is unreachable, or refuses.

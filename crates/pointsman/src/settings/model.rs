@@ -109,7 +109,7 @@ pub struct Settings {
     pub resolvers: Vec<SocketAddr>,
     /// How to follow Docker.
     pub agent: AgentSettings,
-    /// The folder for the balancer's own files; `None`: nothing needs it, and there is no default place for it.
+    /// The folder for the balancer's own files; `None` if nothing needs it and there is no default folder.
     pub state: Option<PathBuf>,
     /// This balancer's name, if one was given.
     pub name: Option<String>,

@@ -35,7 +35,7 @@ pub struct Sources {
     pub ended: watch::Receiver<bool>,
 }
 
-/// Keeps the file until the balancer ends, and writes it once more then. A disk that hangs does not delay that end.
+/// Keeps the file until the balancer ends, and writes it once more then. A disk that hangs cannot keep it from ending.
 pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
     let ended = sources.ended.clone();
     at_most_farewell(ended, keep_on(file, sources, around)).await;
