@@ -132,7 +132,7 @@ fn tell<'s>(states: impl IntoIterator<Item = NotifyState<'s>>) {
     }
 }
 
-/// As `sd_notify::notify`, which would wait forever for a manager that does not read.
+/// As `sd_notify::notify`, but does not wait forever for a manager that does not read.
 fn send(states: &[NotifyState<'_>]) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let is_routine = |state: &NotifyState<'_>| matches!(state, NotifyState::Status(_) | NotifyState::Watchdog);

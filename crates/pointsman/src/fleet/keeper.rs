@@ -333,7 +333,7 @@ fn has_idle(table: &Table) -> bool {
     table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
 }
 
-/// Counts the instances that their keys allow new work, but that get none or only a trial request.
+/// Counts the instances that should get new work according to their keys, but get none or only a trial request.
 fn down(table: &Table, apart: &[InstancePath]) -> usize {
     let is_meant_to_work = |(protocol, service, instance): &&InstancePath| {
         let service = table.service(*protocol, service);

@@ -34,9 +34,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How the program's output is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// The program waits for each line to be written: commands that end by themselves.
+    /// The program waits until each line is written. For commands that end by themselves.
     Direct,
-    /// Own threads write, from bounded queues: commands that serve.
+    /// Separate threads write from bounded queues. For commands that serve.
     Queued,
 }
 

@@ -30,7 +30,7 @@ const MEANING: u32 = 1;
 const LONGEST: u64 = 256 << 20;
 /// Maximum number of files searched for the one of a store whose endpoints have changed.
 const MOST_FILES: usize = 256;
-/// A draft this old was left by a balancer that died; a younger one may still be written.
+/// A draft this old was left by a balancer that died; another may still be writing a younger one.
 const OLD_DRAFT: Duration = Duration::from_secs(600);
 
 /// The kept state.
@@ -42,7 +42,7 @@ pub struct Kept {
     pub memory: Memory,
 }
 
-/// The file of one balancer.
+/// The file with one balancer's kept state.
 #[derive(Clone, Debug)]
 pub struct StateFile {
     path: PathBuf,
