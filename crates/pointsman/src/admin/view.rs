@@ -49,7 +49,7 @@ pub struct ServiceView {
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
     pub balance: String,
-    /// Its keys are bad: it is served with its last good settings, of this revision.
+    /// The revision of its last good settings, if its keys are bad and it is served with those.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_good: Option<u64>,
     /// Its instances.
@@ -86,7 +86,7 @@ pub struct InstanceView {
     pub name: String,
     /// Its address.
     pub target: String,
-    /// What its host name resolves to.
+    /// The addresses that its host name resolves to.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub resolved: Vec<String>,
     /// 0 to 256.
@@ -99,14 +99,14 @@ pub struct InstanceView {
     /// Since when it is ejected, half-open, down or in maintenance: seconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<u64>,
-    /// Why it is in another state than `up`.
+    /// Why its state is not `up`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
     /// Requests or connections running now.
     pub active: u64,
     /// Requests or connections so far.
     pub requests: u64,
-    /// 5xx responses and connections that it did not take, so far.
+    /// 5xx responses and failed connects so far.
     #[serde(default)]
     pub errors: u64,
 }
@@ -142,7 +142,7 @@ pub struct ExplainView {
     pub chosen: Option<ChoiceView>,
     /// The other matching services, best first.
     pub passed_over: Vec<ChoiceView>,
-    /// So many expressions would have to be searched for in the target that it is answered 414.
+    /// The target is answered 414, because too many expressions would have to be searched for in it.
     #[serde(default)]
     pub too_long: bool,
     /// Bytes stripped from the front of `target` before it is forwarded.
@@ -196,7 +196,7 @@ impl TableView {
         self
     }
 
-    /// Adds to each service what is wrong with its keys.
+    /// Adds to each service the problems with its keys.
     pub fn with_problems<'p>(mut self, problems: impl Iterator<Item = &'p Problem>) -> Self {
         let mut of_service: HashMap<_, Vec<ProblemView>> = HashMap::new();
         for problem in problems {
@@ -233,7 +233,7 @@ fn by_instance(snapshot: &Snapshot) -> Counters<'_> {
     each.collect()
 }
 
-/// The revisions of the last good settings that services live on.
+/// The revisions of the last good settings that services are served with.
 type LastGoodOf<'a> = HashMap<(Protocol, &'a str), u64>;
 
 fn last_good(table: &Table) -> LastGoodOf<'_> {
@@ -343,7 +343,7 @@ impl From<&Problem> for ProblemView {
     }
 }
 
-/// One line, as [`Problem`] has it.
+/// One line, in the format of [`Problem`].
 impl fmt::Display for ProblemView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_problem(f, &self.key, self.value.as_deref(), &self.kind, &self.advice)
@@ -372,7 +372,7 @@ impl FromStr for ExplainUrl {
 }
 
 impl ExplainView {
-    /// Explains a URL. `problems`: all that are known.
+    /// Explains a URL. `problems`: all known problems.
     pub fn new<'p>(
         table: &Table,
         snapshot: &Snapshot,
@@ -411,8 +411,8 @@ impl ExplainView {
     }
 }
 
-/// Matching services that are not served because of their keys, and those passed over that the engine holds back. `of`: the
-/// problems of a service.
+/// Matching services that are not served because of their keys, and those in `passed_over` that the engine holds back.
+/// `of`: the problems of a service.
 fn withheld<'p, Of>(explanation: &Explanation, of: impl Fn(&ServiceName) -> Of) -> Vec<WithheldView>
 where
     Of: Iterator<Item = &'p Problem>,
@@ -436,7 +436,7 @@ impl ChoiceView {
     }
 }
 
-/// Host and port of `tcp://HOST:PORT`; `None` if it is no such URL.
+/// Host and port of `tcp://HOST:PORT`; `None` if the URL is not of that form.
 fn tcp_address(url: &str) -> Option<Result<(String, u16), String>> {
     let (scheme, rest) = url.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("tcp") {

@@ -1,5 +1,5 @@
-//! `pointsman explain URL`: shows the service and the instances that take a URL, and why; and what is not served. Sends no
-//! request to them.
+//! `pointsman explain URL`: shows the service and the instances that take a URL, and why; and which matching services
+//! are not served. Sends no request to them.
 
 use pointsman_table::{Protocol, shown};
 use std::fmt::Write as _;

@@ -16,8 +16,8 @@ use crate::control::plural;
 use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
-/// Waits until every balancer serves the change that the store made at this revision (0 if the store has none). One that
-/// reports a problem with one of these full keys does not serve it.
+/// Waits until every balancer serves the change that the store made at this revision (0 if the store has none). A
+/// balancer that reports a problem with one of these full keys does not serve it.
 ///
 /// # Errors
 /// The store is unreachable.
