@@ -37,7 +37,7 @@ pub async fn explain(
         false => out.write_all(text(&view).as_bytes())?,
     }
     out.flush()?;
-    Ok(if view.chosen.is_some() { Outcome::Yes } else { Outcome::No })
+    Ok(if view.is_answered() { Outcome::Yes } else { Outcome::No })
 }
 
 fn text(view: &ExplainView) -> String {
@@ -46,6 +46,10 @@ fn text(view: &ExplainView) -> String {
     let host = if view.host.is_empty() { "(no host)" } else { &view.host };
     let separator = if is_tcp { " port " } else { " " };
     let mut text = format!("{}{separator}{}\n", shown(host), shown(&view.target));
+    if let Some(local) = &view.local {
+        let _ = writeln!(text, "  {}", shown(local));
+        return text;
+    }
     match &view.chosen {
         None if is_tcp => text.push_str("  no service takes a connection there\n"),
         None if view.too_long => text.push_str("  414: too many expressions would have to be searched for in it\n"),
@@ -54,6 +58,7 @@ fn text(view: &ExplainView) -> String {
             let _ = writeln!(text, "  {protocol}/{}: {}", shown(&chosen.service), shown(&chosen.rule));
         }
     }
+    text.extend(view.near.iter().map(|line| format!("  {}\n", shown(line))));
     if view.strip > 0 {
         let _ = writeln!(text, "  forwarded as {}", shown(&stripped(&view.target, view.strip)));
     }
@@ -71,6 +76,7 @@ fn service_lines(service: &ServiceView) -> String {
     let backups = apart.iter().any(|instance| instance.state == "backup");
     let mut text = last_good.unwrap_or_default();
     let _ = match (working.as_slice(), backups) {
+        ([], _) if service.dns.is_some() => Ok(()),
         ([], _) if service.instances.is_empty() => writeln!(text, "  {status}: the service has no instances"),
         ([], false) if apart.iter().all(|instance| instance.state == "drain") => {
             writeln!(text, "  {status}: no instance takes new work")
@@ -82,6 +88,7 @@ fn service_lines(service: &ServiceView) -> String {
             write!(text, "  balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
+    text.extend(service.dns.iter().map(|dns| format!("  and the addresses of {}\n", shown(dns))));
     if !apart.is_empty() {
         text.push_str("  set apart\n");
     }
@@ -138,6 +145,8 @@ mod tests {
             strip: 4,
             service: None,
             withheld: Vec::new(),
+            near: Vec::new(),
+            local: None,
         };
         let expected = "a.test /api/x\n  services/a: host a.test\n  forwarded as /x\n  not services/b: host b.test; \
                         lower priority\n";

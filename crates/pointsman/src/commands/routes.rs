@@ -153,6 +153,7 @@ mod tests {
             name: name.to_owned(),
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },
             balance: "roundrobin".to_owned(),
+            dns: None,
             instances,
             problems: Vec::new(),
         };

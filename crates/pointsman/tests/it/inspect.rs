@@ -146,6 +146,7 @@ fn explain_names_services_that_are_not_served() {
     let site = Site::with(&[
         ("services/bad/domain", "bad.test"),
         ("services/bad/port", "eighty"),
+        ("services/bad/one", "127.0.0.1:9001"),
         ("services/other/domain", "other.test"),
         ("services/other/port", "ninety"),
         ("services/fine/domain", "fine.test"),
@@ -165,6 +166,93 @@ fn explain_names_services_that_are_not_served() {
     assert!(db.stdout.contains("  withheld tcp-services/db: /tcp-services/db/balance"), "{db:?}");
     site.put("services/bad/port", "80");
     wait("it to be served", || ask(&running, &["explain", "http://bad.test/"]).code == Some(0));
+}
+
+#[test]
+fn explain_names_what_came_close() {
+    let port = free_port();
+    // Out of the range of the tests' listeners.
+    let other = port / 10;
+    let db = port.to_string();
+    let site = Site::with(&[
+        ("services/shop/domain", "shop.test"),
+        ("services/shop/path", "/cart"),
+        ("services/shop/one", "127.0.0.1:9001"),
+        ("services/blog/domain", "bolg.test,*.bolg.test"),
+        ("services/blog/one", "127.0.0.1:9001"),
+        ("tcp-services/db/port", &*db),
+        ("tcp-services/db/one", "127.0.0.1:9001"),
+    ]);
+    let running = Pointsman::serving(&site);
+    let nobody = free_address().to_string();
+    for (url, expected) in [
+        ("http://shop.test/crat".to_owned(), vec!["services/shop has this host, but only path /cart".to_owned()]),
+        (
+            "blog.test".to_owned(),
+            vec![
+                "nearest host: bolg.test (services/blog)".to_owned(),
+                "nearest host: *.bolg.test (services/blog)".to_owned(),
+            ],
+        ),
+        (
+            "/cart".to_owned(),
+            vec![
+                "services/blog takes any path, but only host bolg.test".to_owned(),
+                "services/shop has this path, but only host shop.test".to_owned(),
+            ],
+        ),
+        (
+            format!("shop.test:{port}/"),
+            vec![
+                "services/shop has this host, but only path /cart".to_owned(),
+                format!("tcp-services/db listens on 0.0.0.0:{port}; explain tcp://shop.test:{port}"),
+            ],
+        ),
+        (format!("tcp://127.0.0.1:{other}"), vec![format!("nearest port: 0.0.0.0:{port} (tcp-services/db)")]),
+        ("http://entirely.different/".to_owned(), vec![]),
+    ] {
+        for shown in [ask(&running, &["explain", &url]), on(&site, &["explain", &url, "--admin", &nobody])] {
+            let near: Vec<_> = shown.stdout.lines().skip(2).map(str::trim).collect();
+            assert_eq!(
+                (shown.code, near),
+                (Some(1), expected.iter().map(String::as_str).collect()),
+                "{url}: {shown:?}"
+            );
+        }
+    }
+    let taken = json(&ask(&running, &["explain", "--json", "shop.test/cart"]).ok());
+    assert!(taken["near"].is_null() && taken["chosen"]["service"] == "shop", "{taken}");
+}
+
+#[test]
+fn explain_fails_if_the_answer_is_a_refusal() {
+    let site = Site::with(&[
+        ("config/health_uri", "/alive"),
+        ("services/empty/domain", "empty.test"),
+        ("services/drained/domain", "drained.test"),
+        ("services/drained/one", "127.0.0.1:9001 drain"),
+        ("services/bad/domain", "bad.test"),
+        ("services/bad/one", "127.0.0.1:99999"),
+        ("services/spare/domain", "spare.test"),
+        ("services/spare/one", "127.0.0.1:9001 backup"),
+        ("services/fine/domain", "fine.test"),
+        ("services/fine/one", "127.0.0.1:9001"),
+    ]);
+    let running = Pointsman::serving(&site);
+    let nobody = free_address().to_string();
+    for (url, code, text) in [
+        ("empty.test", 1, "503: the service has no instances"),
+        ("drained.test", 1, "503: no instance takes new work"),
+        ("bad.test", 1, "503: the service has no instances"),
+        ("spare.test", 0, "only backups are left"),
+        ("fine.test", 0, "one of"),
+        ("nobody.test/alive?x", 0, "200: the balancer itself answers this path"),
+        ("nobody.test/alive/x", 1, "503: no service matches"),
+    ] {
+        for shown in [ask(&running, &["explain", url]), on(&site, &["explain", url, "--admin", &nobody])] {
+            assert!(shown.code == Some(code) && shown.stdout.contains(text), "{url}: {shown:?}");
+        }
+    }
 }
 
 #[test]
@@ -212,6 +300,7 @@ fn the_problems_of_a_service_are_shown_with_it() {
         ("services/shop/web-1", "127.0.0.1:9001"),
         ("services/shop/web-3", "127.0.0.1:99999"),
         ("services/fine/domain", "fine.test"),
+        ("services/fine/one", "127.0.0.1:9001"),
     ]);
     let running = Pointsman::serving(&site);
     let nobody = free_address().to_string();
