@@ -13,6 +13,7 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::source::SourceView;
 use pointsman_engine::live::{InstanceStats, SetApart, Snapshot};
 
 /// `/api/table`.
@@ -24,6 +25,9 @@ pub struct TableView {
     pub listeners: Vec<ListenerView>,
     /// Every service in the table.
     pub services: Vec<ServiceView>,
+    /// The keys that a running balancer follows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SourceView>,
 }
 
 /// One listening address.
@@ -161,6 +165,9 @@ pub struct ExplainView {
     /// The balancer's own page that answers instead of any service: which, and why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub local: Option<String>,
+    /// The keys that a running balancer follows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SourceView>,
 }
 
 /// A matching service that is not served, or not in its newest form.
@@ -195,7 +202,7 @@ impl TableView {
         let listeners = http.chain(tcp).collect();
         let last_good: LastGoodOf<'_> = last_good(table);
         let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
-        Self { revision: table.revision(), listeners, services }
+        Self { revision: table.revision(), listeners, services, source: None }
     }
 
     /// Adds the engine's counters.
@@ -420,6 +427,7 @@ impl ExplainView {
             withheld,
             near: explanation.near,
             local,
+            source: None,
         }
     }
 

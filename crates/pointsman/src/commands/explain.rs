@@ -5,29 +5,32 @@ use pointsman_table::{Protocol, shown};
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::ask::{Answer, ask, encoded};
+use super::ask::{ask, encoded, of_these_keys};
+use super::patience::expect_folder;
 use super::routes::{ago, instance_words};
 use super::{Outcome, once};
 use crate::admin::view::{ChoiceView, ExplainUrl, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
 
-/// Prints the answer on `out`; a line on `note` says if it comes from the store.
+/// Prints the answer on `out`; a line on `note` says if it comes from the store. `named`: the operator has named the keys.
 ///
 /// # Errors
 /// The URL is not valid, neither a balancer nor the store can be reached, or `out` is closed.
 pub async fn explain(
-    settings: &Settings,
+    (settings, named): (&Settings, bool),
     url: &str,
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let asked: ExplainUrl = url.parse().map_err(anyhow::Error::msg)?;
-    let view = match ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await? {
-        Answer::Running(view) => view,
-        Answer::Nobody => {
-            writeln!(note, "no balancer answers on --admin; this answer comes from the keys in the store")?;
+    let running = ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await?;
+    let source = |view: &ExplainView| view.source.clone();
+    let view = match of_these_keys(running, source, (settings, named), note)? {
+        Some(view) => view,
+        None => {
+            expect_folder(&settings.store, "read")?;
             let compiled = once::compiled(settings).await?;
             ExplainView::new(&compiled.table, &Snapshot::default(), compiled.problems.iter(), asked)
         }
@@ -147,6 +150,7 @@ mod tests {
             withheld: Vec::new(),
             near: Vec::new(),
             local: None,
+            source: None,
         };
         let expected = "a.test /api/x\n  services/a: host a.test\n  forwarded as /x\n  not services/b: host b.test; \
                         lower priority\n";

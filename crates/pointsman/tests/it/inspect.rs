@@ -225,6 +225,50 @@ fn explain_names_what_came_close() {
 }
 
 #[test]
+fn a_balancer_of_other_keys_is_not_taken_for_the_named_store() {
+    let keys = |name: &'static str| {
+        Site::with(&[
+            (&*format!("services/{name}/domain"), "shop.test"),
+            (&*format!("services/{name}/one"), "127.0.0.1:9001"),
+        ])
+    };
+    let (served, named) = (keys("served"), keys("named"));
+    let running = Pointsman::serving(&served);
+    let (here, there) = (served.folder().display().to_string(), named.folder().display().to_string());
+    let config = named.home().join("settings.toml");
+    std::fs::write(&config, format!("store = \"{there}\"\n")).expect("our own folder");
+    let config = config.display().to_string();
+    let id = ["--store", &*here, "--id", "other"];
+    for (flags, expected) in [
+        (&[][..], "services/served"),
+        (&["--store", &*here][..], "services/served"),
+        (&["--store", &*there], "services/named"),
+        (&["--config", &*config], "services/named"),
+        (&id, ""),
+    ] {
+        for command in [&["routes"][..], &["explain", "shop.test"]] {
+            let shown = ask(&running, &[command, flags].concat());
+            let is_other = expected != "services/served";
+            assert!(shown.stdout.contains(expected) && !(is_other && shown.stdout.contains("served")), "{shown:?}");
+            let warning = format!("warning: the balancer on {} serves / in {here}; this comes from ", running.admin);
+            assert_eq!(shown.stderr.contains(&warning), is_other, "{flags:?}: {shown:?}");
+            assert!(shown.stderr.lines().count() == usize::from(is_other), "{shown:?}");
+        }
+    }
+    let missing = "/nonexistent/keys";
+    for command in [&["ls"][..], &["check"], &["routes"], &["explain", "shop.test"]] {
+        let refused = run(&[command, &["--store", missing]].concat());
+        assert!(
+            refused.code == Some(2) && refused.stderr.contains("there is no folder /nonexistent/keys"),
+            "{refused:?}"
+        );
+    }
+    let nobody = run(&["drain", "shop/web", "--store", &here, "--id", "other"]);
+    let expected = format!("shop/web: there is no such instance below /haproxy-other in {here}");
+    assert!(nobody.code == Some(1) && nobody.stderr.contains(&expected), "{nobody:?}");
+}
+
+#[test]
 fn explain_fails_if_the_answer_is_a_refusal() {
     let site = Site::with(&[
         ("config/health_uri", "/alive"),
