@@ -90,7 +90,7 @@ pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
-pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, is_secret, place_in_writing};
+pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, Resolved};
 pub use memory::{Memory, ServiceMemory};
