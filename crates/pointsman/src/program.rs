@@ -112,6 +112,7 @@ async fn dispatch(
     placed: bool,
     streams: &Streams,
 ) -> anyhow::Result<Outcome> {
+    let named = placed || reload.chosen.has("store");
     let (out, note) = (&mut *output(&command, streams), &mut Plain(Heedless(streams.stderr())));
     let store = &settings.store;
     match command {
@@ -138,9 +139,9 @@ async fn dispatch(
             return Box::pin(edit::rm(store, &key, recursive, wait.patience(), note)).await;
         }
         Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
-        Command::Routes { json } => return routes::routes(settings, json, out, note).await,
+        Command::Routes { json } => return routes::routes(settings, named, json, out, note).await,
         Command::Explain { url, json } => {
-            return explain::explain(settings, &url, json, out, note).await;
+            return explain::explain((settings, named), &url, json, out, note).await;
         }
         Command::Render { output } => {
             return render::render(settings, output.as_deref(), out, note).await;

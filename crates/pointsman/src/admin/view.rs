@@ -13,6 +13,7 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::source::SourceView;
 use pointsman_engine::live::{InstanceStats, SetApart, Snapshot};
 
 /// `/api/table`.
@@ -24,6 +25,9 @@ pub struct TableView {
     pub listeners: Vec<ListenerView>,
     /// Every service in the table.
     pub services: Vec<ServiceView>,
+    /// The keys that a running balancer follows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SourceView>,
 }
 
 /// One listening address.
@@ -52,6 +56,9 @@ pub struct ServiceView {
     /// The revision of its last good settings, if its keys are bad and it is served with those.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_good: Option<u64>,
+    /// The name that more instances come from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dns: Option<String>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// Everything wrong with its keys: why instances are left out, why it has its last good settings.
@@ -152,6 +159,15 @@ pub struct ExplainView {
     /// Other matching services that are not served as their keys say.
     #[serde(default)]
     pub withheld: Vec<WithheldView>,
+    /// If no service takes it: what comes close, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub near: Vec<String>,
+    /// The balancer's own page that answers instead of any service: which, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub local: Option<String>,
+    /// The keys that a running balancer follows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SourceView>,
 }
 
 /// A matching service that is not served, or not in its newest form.
@@ -186,7 +202,7 @@ impl TableView {
         let listeners = http.chain(tcp).collect();
         let last_good: LastGoodOf<'_> = last_good(table);
         let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
-        Self { revision: table.revision(), listeners, services }
+        Self { revision: table.revision(), listeners, services, source: None }
     }
 
     /// Adds the engine's counters.
@@ -248,6 +264,7 @@ impl ServiceView {
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
+            dns: service.dns.as_ref().map(ToString::to_string),
             instances: service.instances.iter().map(InstanceView::new).collect(),
             problems: Vec::new(),
         }
@@ -397,6 +414,7 @@ impl ExplainView {
         });
         let withheld = withheld(&explanation, of);
         let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
+        let local = if protocol == Protocol::Http { local_page(table, &target) } else { None };
         Self {
             protocol: protocol_word(protocol).to_owned(),
             too_long: explanation.too_long,
@@ -407,8 +425,25 @@ impl ExplainView {
             passed_over: explanation.passed_over.iter().map(ChoiceView::new).collect(),
             service,
             withheld,
+            near: explanation.near,
+            local,
+            source: None,
         }
     }
+
+    /// Whether an instance or one of our own pages would answer, not an error.
+    pub fn is_answered(&self) -> bool {
+        let serves = |instance: &InstanceView| matches!(&*instance.state, "up" | "backup");
+        let has_work = |service: &ServiceView| service.dns.is_some() || service.instances.iter().any(serves);
+        self.local.is_some() || self.service.as_ref().is_some_and(has_work)
+    }
+}
+
+/// The health page, if the target's path is its.
+fn local_page(table: &Table, target: &str) -> Option<String> {
+    let uri = table.config().health_uri.as_deref()?;
+    (target.split('?').next() == Some(uri))
+        .then(|| "200: the balancer itself answers this path, config/health_uri".to_owned())
 }
 
 /// Matching services that are not served because of their keys, and those in `passed_over` that the engine holds back.

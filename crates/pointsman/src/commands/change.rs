@@ -10,7 +10,7 @@ use anyhow::bail;
 use pointsman_store::lease::Edit;
 use pointsman_store::{Api, Location, Store, StoreError, StoreSettings};
 use pointsman_table::{
-    Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, is_secret, place_in_writing, shown,
+    Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, doubt, is_secret, place_in_writing, shown,
 };
 
 use super::patience::within;
@@ -262,7 +262,7 @@ impl Review {
         let is_owned = |change: &&Proposed| change.new.is_some() && present.leased.contains(&change.key);
         let owned = changes.iter().filter(is_owned).map(|change| owned(prefix, &change.key)).collect();
         let named = proposal.puts.keys().map(|key| (**key).into()).collect();
-        let mut review = Self { named, owned, ..Self::default() };
+        let mut review = Self { named, owned, errors: doubts(prefix, proposal), ..Self::default() };
         for problem in compile(&keys, None, &limits).problems {
             let same = |old: &Problem| (&old.key, old.kind, &old.value) == (&problem.key, problem.kind, &problem.value);
             let is_new = !before.problems.iter().any(same);
@@ -320,6 +320,15 @@ impl Review {
         self.owned.iter().chain(&self.warnings).try_for_each(|warning| writeln!(note, "warning: {warning}"))?;
         Ok(())
     }
+}
+
+/// Keys that a balancer would take for instances, and that an operator probably misspelt.
+fn doubts(prefix: &str, proposal: &Proposal) -> Vec<Problem> {
+    let doubt = |(key, value): (&String, &Vec<u8>)| {
+        let advice = doubt(relative(prefix, key)?, value)?.into();
+        Some(Problem { key: key.as_str().into(), value: None, kind: ProblemKind::UnknownKey, service: None, advice })
+    };
+    proposal.puts.iter().filter_map(doubt).collect()
 }
 
 /// Whether an instance leads back to the balancer only because its value names no port, so that it gets the service's

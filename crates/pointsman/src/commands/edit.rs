@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use pointsman_table::{is_secret, shown};
 
 use super::change::{self, Manner, Proposal, expect_readers, shown_key};
-use super::patience::{full, within};
+use super::patience::{expect_folder, full, within};
 use super::{Outcome, fleet};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
 
@@ -139,6 +139,7 @@ pub async fn ls(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
+    expect_folder(settings, "listed")?;
     let store = Store::open(settings)?;
     let place = full(&settings.prefix, key);
     let listing = within(store.list(&place)).await?;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::Outcome;
 use super::patience::{full, within};
+use crate::admin::source::SourceView;
 use crate::admin::view::{protocol_of, protocol_word};
 use crate::control::plural;
 use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
@@ -140,7 +141,12 @@ pub async fn drain(
     let store = Store::open(settings)?;
     let found = find(&store, settings, instance).await?;
     let Some(Found { key, protocol, service, name }) = found else {
-        writeln!(note, "pointsman: {instance}: there is no such instance; `pointsman routes` lists them")?;
+        let (instance, source) = (shown(instance), SourceView::new(settings).to_string());
+        let source = shown(&source);
+        writeln!(
+            note,
+            "pointsman: {instance}: there is no such instance below {source}; `pointsman routes` lists them"
+        )?;
         return Ok(Outcome::No);
     };
     let amended = store.amend(&key, |value| marked(value, drain)).await;

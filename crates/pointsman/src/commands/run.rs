@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
+use crate::admin::source::SourceView;
 use crate::admin::{self, Figures, Hosts, Pages};
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
@@ -201,6 +202,7 @@ impl Parts {
             status: admin_status.clone(),
             figures: figures.clone(),
             http: addresses.all().copied().collect(),
+            source: SourceView::new(&self.settings),
             hosts: self.hosts,
             started: SystemTime::now(),
             log: self.reload.logging.lost(),
