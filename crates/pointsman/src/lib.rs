@@ -6,8 +6,8 @@
 //! | `settings` | flags, environment, file: parsed once into typed settings |
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
-//! | `names` | what the host names of instances resolve to |
-//! | `state` | what the balancer keeps over a restart |
+//! | `names` | the addresses of instances' host names |
+//! | `state` | the state that survives a restart |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store as long as a command runs |

@@ -97,7 +97,7 @@ pub fn stopping(words: &str) {
     tell([NotifyState::Stopping, NotifyState::Status(words)]);
 }
 
-/// Whether the manager has been told, or will be at once, that the balancer is ready, and nothing worse since.
+/// Whether the state that the manager knows, or will know at once, is ready.
 pub fn is_ready(status: &Status) -> bool {
     ManagerState::of(status) == ManagerState::Ready
 }
@@ -132,7 +132,7 @@ fn tell<'s>(states: impl IntoIterator<Item = NotifyState<'s>>) {
     }
 }
 
-/// As `sd_notify::notify`, which would wait for ever for a manager that does not read.
+/// As `sd_notify::notify`, but does not wait forever for a manager that does not read.
 fn send(states: &[NotifyState<'_>]) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let is_routine = |state: &NotifyState<'_>| matches!(state, NotifyState::Status(_) | NotifyState::Watchdog);

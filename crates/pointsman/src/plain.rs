@@ -1,5 +1,5 @@
-//! What goes to a terminal, a pipe or a log: text from outside is escaped on the way, so that no caller can forget it, and
-//! a reader that leaves is no error. Decides nothing about what is escaped; `pointsman_table::shown` does.
+//! Writers for terminals, pipes and logs: they escape text from outside, so that no caller can forget it, and ignore a
+//! reader that leaves. They do not decide what to escape; `pointsman_table::shown` does.
 
 use std::fmt;
 use std::io::{ErrorKind, Result, Write};
@@ -10,7 +10,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// A writer that escapes everything but line feeds and tabs. Callers escape those in what they show on one line.
+/// A writer that escapes everything but line feeds and tabs. Callers escape those in text for a single line.
 #[derive(Debug)]
 pub(crate) struct Plain<W>(pub(crate) W);
 
@@ -30,8 +30,8 @@ impl<W: Write> Write for Plain<W> {
     }
 }
 
-/// A writer whose reader may leave, as in `pointsman check | grep -q x`: what it does not read is lost, and the command goes
-/// on to its own exit code.
+/// A writer whose reader may leave, as in `pointsman check | grep -q x`: unread output is lost, and the command goes on
+/// to its own exit code.
 #[derive(Debug)]
 pub(crate) struct Heedless<W>(pub(crate) W);
 
@@ -51,7 +51,7 @@ impl<W: Write> Write for Heedless<W> {
     }
 }
 
-/// The fields of a log line, its message among them: each event is one line, whatever is in it.
+/// The fields of a log line, its message among them: each event is one line, whatever it contains.
 pub(crate) fn fields() -> impl for<'writer> FormatFields<'writer> + 'static {
     debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         let text = format!("{value:?}");

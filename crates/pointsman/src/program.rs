@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
-    // Dropped at the end, a panic included: then what is queued is written.
+    // Dropped at the end, also after a panic: then the queued lines are written.
     let mut streams = Streams::default();
     match start(command, given, &mut streams) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
@@ -80,7 +80,7 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
         chosen = Chosen::gather(&given, &environment, host)?;
     }
     let warnings = chosen.warnings(&environment);
-    // Perhaps what is missing was set by a mistyped name.
+    // A missing setting may have been set by a mistyped name: show the warnings too.
     let settings = chosen.settings(&environment, host).inspect_err(|_| say(&warnings))?;
     let (default_log, delivery) =
         if command.serves() { ("info", Delivery::Queued) } else { ("warn", Delivery::Direct) };
@@ -112,6 +112,7 @@ async fn dispatch(
     placed: bool,
     streams: &Streams,
 ) -> anyhow::Result<Outcome> {
+    let named = placed || reload.chosen.has("store");
     let (out, note) = (&mut *output(&command, streams), &mut Plain(Heedless(streams.stderr())));
     let store = &settings.store;
     match command {
@@ -138,9 +139,9 @@ async fn dispatch(
             return Box::pin(edit::rm(store, &key, recursive, wait.patience(), note)).await;
         }
         Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
-        Command::Routes { json } => return routes::routes(settings, json, out, note).await,
+        Command::Routes { json } => return routes::routes(settings, named, json, out, note).await,
         Command::Explain { url, json } => {
-            return explain::explain(settings, &url, json, out, note).await;
+            return explain::explain((settings, named), &url, json, out, note).await;
         }
         Command::Render { output } => {
             return render::render(settings, output.as_deref(), out, note).await;
@@ -164,7 +165,7 @@ async fn dispatch(
     Ok(Outcome::Yes)
 }
 
-/// Standard output. What is a file's or a program's input stays as it is, unless somebody sits before a terminal.
+/// Standard output. A file's content or a program's input is not escaped, unless stdout is a terminal.
 fn output(command: &Command, streams: &Streams) -> Box<dyn Write> {
     let is_data = matches!(command, Command::Get { .. } | Command::Render { .. });
     let out = io::BufWriter::new(Heedless(streams.stdout()));
@@ -180,7 +181,7 @@ fn environment() -> Environment {
     std::env::vars_os().filter_map(text).collect()
 }
 
-/// The demo takes nothing from the file that a balancer of this machine is set up by.
+/// The demo ignores the settings file of this machine's balancer.
 fn host(command: &Command) -> Host {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let config = if let Command::Demo = command { None } else { Some(Path::new(CONFIG)) };

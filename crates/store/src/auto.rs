@@ -25,13 +25,13 @@ use crate::side::{Side, as_reset, has_keys};
 
 /// How often to look whether the other API holds keys.
 const LOOK: Duration = Duration::from_secs(1);
-/// Where the answer rarely changes, or costs a whole list (of v2), the next look waits this many times as long.
+/// If the answer rarely changes, or costs a whole list (v2), the next look waits this many times as long.
 const SELDOM: u32 = 15;
 
 /// etcd with an automatic choice of API.
 pub struct Auto {
     both: Box<Both>,
-    /// The choice that this process was told of.
+    /// The choice that was passed to this process.
     told: Option<Choice>,
     /// The followed API, if any. Edits go there too.
     followed: Mutex<Option<Choice>>,
@@ -41,7 +41,7 @@ pub struct Auto {
     ignored: watch::Sender<Option<Api>>,
 }
 
-/// What is known of the choice.
+/// The state of the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     Made(Choice),
@@ -49,7 +49,7 @@ enum Decision {
     Open(Choice),
 }
 
-/// What the API that is not followed holds.
+/// The content of the API that is not followed.
 enum Beside {
     Nothing,
     Keys,
@@ -69,7 +69,7 @@ impl Auto {
         })
     }
 
-    /// The same, told of an earlier choice. What the store remembers goes before it.
+    /// The same, with an earlier choice. A choice recorded in the store takes precedence.
     pub(crate) fn remembering(self, api: Option<Api>) -> Self {
         Self { told: api.and_then(Choice::of), ..self }
     }
@@ -118,7 +118,7 @@ impl Auto {
         self.ignored.subscribe()
     }
 
-    /// As [`Auto::ignored`], for one who does not follow.
+    /// As [`Auto::ignored`], but without a follower.
     pub(crate) async fn ignored_now(&self) -> Result<Option<Api>, StoreError> {
         let (Decision::Made(choice) | Decision::Open(choice)) = self.decide().await?;
         let holds = matches!(self.beside(choice).await, Beside::Keys);
@@ -291,7 +291,7 @@ impl Auto {
         }
     }
 
-    /// Directories may be empty.
+    /// Whether v2 holds keys. Empty directories do not count.
     async fn v2_has_keys(&self) -> bool {
         let listing = self.both.v2.list(self.both.v2.prefix()).await;
         listing.is_ok_and(|listing| !listing.entries.is_empty())
@@ -320,7 +320,7 @@ fn kept(
 fn by_keys(v3: Result<Probe, StoreError>, v2: Result<Holding, StoreError>) -> Result<Decision, StoreError> {
     let probed: Probed = (v3, v2);
     match probed {
-        // Such as an election of a leader: the keys may be in the API that cannot answer now.
+        // A passing error, such as a leader election: the keys may be in the API that cannot answer now.
         (Err(error), _) | (_, Err(error)) if !error.is_denial() => Err(error),
         (Ok(Probe { holds_prefix: true, .. }), _) => Ok(Decision::Made(Choice::V3)),
         (Ok(_) | Err(StoreError::Refused { .. }), Ok(Holding::Directory)) => Ok(Decision::Open(Choice::V2)),
@@ -352,7 +352,7 @@ mod tests {
             assert_eq!(by_keys(v3(true), Err(denial.clone())), Ok(Decision::Made(Choice::V3)));
             assert_eq!(by_keys(v3(false), Err(denial)), Ok(Decision::Open(Choice::V3)));
         }
-        // What was chosen before needs no answer of the other API.
+        // An earlier choice needs no answer from the other API.
         assert_eq!(kept(Choice::V3, v3(false), Err(failed())), Ok(Decision::Made(Choice::V3)));
     }
 }

@@ -1,5 +1,5 @@
-//! Which API of etcd a prefix uses, remembered in the store beside the balancers' status, so that restarts, edits and
-//! agents go where the balancers are. Decides nothing.
+//! Records in the store, beside the balancers' status, which etcd API a prefix uses, so that restarts, edits and agents
+//! use the same API as the balancers. Decides nothing.
 
 use tracing::debug;
 
@@ -51,7 +51,7 @@ impl Choice {
 pub(crate) struct Both {
     pub(crate) v2: Etcd2,
     pub(crate) v3: Etcd3,
-    /// The full key of the remembered choice: in the API that was chosen.
+    /// The full key of the remembered choice; it is written through the chosen API.
     key: String,
 }
 
@@ -60,7 +60,7 @@ impl Both {
         Self { v2, v3, key: format!("{ASIDE}{prefix}/etcd-api") }
     }
 
-    /// The remembered choice. Two that contradict each other count as none, and so does one that may not be read.
+    /// The remembered choice. Two contradicting choices count as none, and so does one that we may not read.
     pub(crate) async fn remembered(&self) -> Result<Option<Choice>, StoreError> {
         let (v2, v3) = tokio::join!(self.says(Choice::V2), self.says(Choice::V3));
         Ok(match (v2?, v3?) {
@@ -70,8 +70,8 @@ impl Both {
         })
     }
 
-    /// Remembers the choice. Another one that is remembered already stays, unless this one is the operator's: two
-    /// balancers that saw their first key in different APIs must not take turns.
+    /// Remembers the choice. An earlier choice stays, unless this one is the operator's: two balancers that saw their
+    /// first key in different APIs must not overwrite each other's choice in turn.
     pub(crate) async fn remember(&self, choice: Choice, by_operator: bool) -> Result<(), StoreError> {
         let is_contrary = self.says(choice.other()).await?;
         if is_contrary && !by_operator {

@@ -98,7 +98,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the server denies the request for good: nothing can be there for us. Any other error says nothing of it.
+    /// Whether the server denies the request for good, so that it holds nothing for us. Other errors leave that open.
     pub(crate) fn is_denial(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::NotSupported { .. })
     }

@@ -1,4 +1,4 @@
-//! Fuzz targets for what etcd answers; only built for fuzzing and tests. It must not panic, whatever it is.
+//! Fuzz targets for etcd's answers; only built for fuzzing and tests. No input may cause a panic.
 
 use crate::{etcd2, etcd3};
 
@@ -9,7 +9,7 @@ pub fn etcd2(input: &[u8]) {
     }
 }
 
-/// Messages of etcd v3, each behind its length (a byte): responses of a watch one after another, and answers to calls.
+/// etcd v3 messages, each after one byte with its length: successive responses of a watch, and answers to calls.
 pub fn etcd3(input: &[u8]) {
     let (mut messages, mut rest) = (Vec::new(), input);
     while let Some((length, after)) = rest.split_first() {

@@ -13,7 +13,7 @@
 //! | `members` | which endpoint to ask first, and going on to others |
 //! | `known` | the keys that a follower has reported |
 //! | `etcd3`, `etcd2`, `directory` | the stores: following and editing |
-//! | `chosen`, `auto`, `side`, `choice` | one store; which etcd API holds the prefix, and who remembers it |
+//! | `chosen`, `auto`, `side`, `choice` | one store; which etcd API holds the prefix, and where that is remembered |
 //! | `store` | one interface to all of them |
 //! | `lease` | keys that live as long as their owner renews them |
 //! | `tenure` | holds a lease while its owner runs |

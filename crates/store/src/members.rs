@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::StoreError;
 
-/// An endpoint that is silent for this long is no longer waited for alone: the next one is asked as well.
+/// If an endpoint is silent for this long, the next one is asked as well.
 const STAGGER: Duration = Duration::from_millis(250);
 /// An endpoint that answered this recently gets the next call without being checked.
 const FRESH: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Requests that may fail, one after another, before a lease ends: a renewal comes after a third of its time, and then
 /// two endpoints may fail.
 const ATTEMPTS: u32 = 6;
-/// Deadlines of requests under a lease.
+/// Shortest and longest deadline of a request under a lease.
 const SHORTEST: Duration = Duration::from_millis(400);
 const LONGEST: Duration = Duration::from_secs(3);
 
@@ -38,7 +38,7 @@ struct Turn {
 }
 
 impl Members {
-    /// So many endpoints; the first one is asked first.
+    /// Takes the number of endpoints; the first one is asked first.
     pub(crate) fn new(count: usize) -> Self {
         Self { count, state: Mutex::new(Turn { first: 0, answered: None }) }
     }
@@ -86,8 +86,8 @@ impl Members {
     }
 }
 
-/// The first success. Asks in order: the next one is asked when one fails, and as well when one is silent for
-/// [`STAGGER`]. If all fail, the error that tells most: a refusal rather than silence.
+/// The first success. Asks in order: asks the next one when one fails, and also when one is silent for [`STAGGER`],
+/// without giving that one up. If all fail, returns the most informative error: a refusal rather than silence.
 pub(crate) async fn first_answer<T, F>(asked: impl IntoIterator<Item = F>) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

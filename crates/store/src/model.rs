@@ -49,7 +49,7 @@ pub struct Listing {
     pub entries: Vec<(Box<str>, Box<[u8]>)>,
     /// Directories relative to the listed key, in stores with real directories.
     pub directories: Vec<Box<str>>,
-    /// Those of the keys that end with a lease: their owner writes and removes them.
+    /// The keys that end with a lease: their owner writes and removes them.
     pub leased: BTreeSet<Box<str>>,
 }
 
@@ -93,7 +93,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Why it is not watched, if it is not and there was an error.
+    /// The error that keeps the store from being watched, if there is one.
     pub fn outage(&self) -> Option<&Outage> {
         match self {
             Self::Connecting { error } => error.as_ref(),
@@ -103,7 +103,7 @@ impl Condition {
     }
 }
 
-/// The reason that something is out of reach.
+/// The reason that something cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     /// Which kind of error, as [`StoreError::kind`]: for labels of metrics.
@@ -161,7 +161,7 @@ pub enum Location {
 /// Which etcd API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
-    /// v3 if the server has it, unless only v2 holds the prefix.
+    /// The API remembered for the prefix; without one, v3 if the server has it, unless only v2 holds the prefix.
     Auto,
     /// v2 over HTTP.
     V2,
@@ -211,17 +211,17 @@ fn fingerprint(text: &str) -> u64 {
     (hash >> 1).max(1)
 }
 
-/// One change of a key, named in full: by itself, or under a lease.
+/// One change of a key, named in full; with or without a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Set this value; under a lease, the key ends with it.
+    /// Set this value; under a lease, the key ends with the lease.
     Put {
         /// Full key.
         key: String,
         /// Value.
         value: Vec<u8>,
     },
-    /// Delete the key; under a lease, only if it belongs to it.
+    /// Delete the key; under a lease, only if the key belongs to the lease.
     Delete {
         /// Full key.
         key: String,
@@ -260,7 +260,7 @@ pub(crate) fn is_same(value: &str, written: &str) -> bool {
         == plain(written.trim().strip_suffix(DRAIN).unwrap_or(written))
 }
 
-/// Whether the process held the lease before it asks for it.
+/// Whether the process has held the lease before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// It has just started and takes over the keys of the last process with this name.

@@ -1,4 +1,4 @@
-//! One of two followers that run until the first of them has a key: what it told, passed on when it is chosen.
+//! One of two followers that run until the first of them finds a key. Its updates are passed on once it is chosen.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::model::{Condition, Update};
 
-/// Most updates that may wait in between.
+/// Maximum number of waiting updates.
 const ROOM: usize = 16;
 
-/// What one follower tells.
+/// The updates and the condition of one follower.
 pub(crate) struct Side {
     updates: mpsc::Receiver<Update>,
     condition: watch::Receiver<Condition>,
@@ -34,7 +34,7 @@ impl Side {
         }
     }
 
-    /// Publishes its condition, if that is news.
+    /// Publishes the follower's condition if it has changed.
     pub(crate) fn show(&self, condition: &watch::Sender<Condition>) {
         let now = self.condition.borrow().clone();
         condition.send_if_modified(|shown| {
@@ -75,7 +75,7 @@ pub(crate) fn has_keys(update: &Update) -> bool {
     }
 }
 
-/// The same as a whole listing, for a prefix that had no keys before.
+/// The update as a full listing, for a prefix that had no keys before.
 pub(crate) fn as_reset(update: Update) -> Update {
     match update {
         Update::Reset { .. } => update,

@@ -35,7 +35,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Takes the settings. Opens nothing: later calls find out whether the store can be reached.
+    /// Takes the settings. Opens nothing: later calls show whether the store can be reached.
     pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
         Ok(match (&settings.location, settings.api) {
             (Location::Directory(_), _) => Self::Directory(Directory::new(settings)?),
@@ -45,7 +45,7 @@ impl Store {
         })
     }
 
-    /// Whether the store can ever be: a folder's place must not be taken by a file. Asks no server.
+    /// Fails if the store can never exist, because something other than a folder has its path. Asks no server.
     ///
     /// # Errors
     /// [`StoreError::Files`].
@@ -56,7 +56,7 @@ impl Store {
         }
     }
 
-    /// Makes the store's folder if it is one and is missing.
+    /// Creates the folder of a directory store if it is missing.
     ///
     /// # Errors
     /// [`StoreError::Files`].
@@ -67,8 +67,8 @@ impl Store {
         }
     }
 
-    /// The same, told which API of etcd was chosen before, as far as the choice is free. What the store itself
-    /// remembers goes before it.
+    /// The same, with the etcd API that was chosen before; only used if the API is chosen automatically. A choice
+    /// recorded in the store takes precedence.
     #[must_use]
     pub fn remembering(self, api: Option<Api>) -> Self {
         match self {
@@ -88,7 +88,7 @@ impl Store {
         }
     }
 
-    /// The other API of etcd, while a follower sees that it holds keys, which are not served.
+    /// The other API of etcd, while a follower sees keys in it. They are not served.
     pub fn ignored(&self) -> watch::Receiver<Option<Api>> {
         match self {
             Self::Auto(store) => store.ignored(),
@@ -96,7 +96,7 @@ impl Store {
         }
     }
 
-    /// The other API of etcd, if it holds keys, which are not served.
+    /// The other API of etcd, if it holds keys. They are not served.
     ///
     /// # Errors
     /// Any error of the store.
@@ -176,7 +176,7 @@ impl Store {
         }
     }
 
-    /// Whether the store could take these edits at once, as far as that is known without writing. A warning if it depends on
+    /// Checks, without writing, whether the store could take these edits at once. Returns a warning if that depends on
     /// the server's settings.
     ///
     /// # Errors
@@ -188,10 +188,10 @@ impl Store {
         }
     }
 
-    /// Makes all these edits, each of another key, in this order where the store makes them one by one. etcd v3 makes
-    /// them in one transaction. A folder gets all new values first, and then in one go. etcd v2 makes one after the other:
-    /// after an error, those before it stay. A key to delete may be missing. Returns the store's revision afterwards (0 for
-    /// a directory store).
+    /// Makes all these edits, each of a different key. etcd v3 makes them in one transaction. A folder gets all new
+    /// values beside their files first, then all edits in this order without a pause. etcd v2 makes them one by one in
+    /// this order: after an error, the earlier edits stay. A key to delete may be missing. Returns the store's revision
+    /// afterwards (0 for a directory store).
     ///
     /// # Errors
     /// [`StoreError::BadKey`]; any error of the store.

@@ -47,7 +47,7 @@ fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (Pro
         return Err((ProblemKind::Unsupported, advice));
     }
     if name.is_empty() || name.contains('/') {
-        return Err((ProblemKind::UnknownKey, "there is no such key; a certificate is one key, certs/<name>".into()));
+        return Err((ProblemKind::UnknownKey, "a certificate is one key, certs/<name>".into()));
     }
     if name.len() > LONGEST_NAME {
         let advice =
@@ -90,7 +90,7 @@ mod tests {
             ("shop", KEY, "{\"shop\"} /certs/shop: bad value: expected a certificate too"),
             ("shop", " ", "{} "),
             ("shop", KEY, "{} /certs/shop: bad value"),
-            ("a/b", &good, "{} /certs/a/b: unknown key: there is no such key; a certificate is one key"),
+            ("a/b", &good, "{} /certs/a/b: unknown key: a certificate is one key"),
             ("", &good, "{} /certs: unknown key"),
             (&"x".repeat(81), &good, "{} /certs/xxx"),
         ];

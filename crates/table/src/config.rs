@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keys::{Tree, is_known, resembling};
+use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::model::{Config, Timeouts};
 use crate::networks::Networks;
 use crate::problem::{Problem, ProblemKind, Report};
@@ -124,9 +124,9 @@ fn report_unknown(reader: &mut Reader<'_>) {
         if known || value.trim_ascii().is_empty() {
             continue;
         }
-        let advice = match resembling(Tree::Config, key) {
-            Some(meant) => format!("there is no such key; did you mean {meant}?"),
-            None => "there is no such key".into(),
+        let advice = match meant(Tree::Config, key) {
+            Some(meant) => did_you_mean(key, meant, false),
+            None => others_of_folder(Tree::Config, key).unwrap_or_else(|| "no balancer reads it".into()),
         };
         reader.report.add(ProblemKind::UnknownKey, key, Some(&String::from_utf8_lossy(value)), advice);
     }

@@ -12,6 +12,7 @@ use crate::index_build;
 use crate::leaf::{EXPRESSION, NO_RULE};
 use crate::model::{HttpEntry, Service};
 use crate::names::{Protocol, ServiceName};
+use crate::near;
 use crate::problem::Problem;
 use crate::raw::RawKeys;
 use crate::settings::HOST_KEYS;
@@ -28,6 +29,8 @@ pub struct Explanation {
     pub passed_over: Vec<Verdict>,
     /// Services that are not served because of their keys, and whose rules match as far as they can be read.
     pub withheld: Vec<Withheld>,
+    /// If no service takes it: what comes close, a line each.
+    pub near: Vec<String>,
 }
 
 /// A service that is not served.
@@ -70,7 +73,9 @@ pub(crate) fn explain<'a>(services: &'a [Arc<Service>], forms: &[Arc<Form>], hos
     let before = std::iter::once(None).chain(matches.iter().map(Some));
     let mut verdicts = before.zip(&matches).map(|(before, one)| one.verdict(before, host));
     let withheld = withheld(forms, Protocol::Http, |form| might_take(form, host, target));
-    Explanation { chosen: verdicts.next(), too_long: false, passed_over: verdicts.collect(), withheld }
+    let chosen = verdicts.next();
+    let near = if chosen.is_none() { near::of_request(services, host, target) } else { Vec::new() };
+    Explanation { chosen, too_long: false, passed_over: verdicts.collect(), withheld, near }
 }
 
 /// The services that are not served and might have been meant.
@@ -142,7 +147,7 @@ impl Match<'_> {
             return "default".into();
         }
         let host = match self.found.host {
-            HostMatch::Exact => format!("host {}", in_normal_form(host)),
+            HostMatch::Exact => format!("host {}", near::in_normal_form(host)),
             HostMatch::Wildcard(length) => format!("host *.{}", parent_of_length(host, length)),
             HostMatch::Any | HostMatch::Default => "any host".into(),
         };
@@ -183,10 +188,6 @@ impl Match<'_> {
             _ => "its prefix is shorter".into(),
         }
     }
-}
-
-fn in_normal_form(host: &str) -> String {
-    String::from_utf8_lossy(HostBuffer::default().normal(host)).into_owned()
 }
 
 fn parent_of_length(host: &str, length: usize) -> String {

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 
 use crate::address::{self, Bind, HostPattern};
 use crate::explain::{Explanation, Verdict, withheld, written};
-use crate::host::{HostBuffer, parents};
+use crate::host::parents;
 use crate::model::Service;
 use crate::names::Protocol;
-use crate::ports::stands_for;
+use crate::near;
 use crate::settings::BIND_KEYS;
 use crate::table::Table;
 
@@ -35,10 +35,10 @@ impl Table {
 }
 
 fn explain(table: &Table, host: &str, port: u16) -> Explanation {
-    let mut buffer = HostBuffer::default();
-    let host = String::from_utf8_lossy(buffer.normal(host)).into_owned();
+    let host = near::in_normal_form(host);
+    let reaches = |bind: Bind| bind.port == port && near::reaches(bind, &host);
     let each = (0..).zip(table.services()).filter_map(|(index, service)| {
-        let asked = service.tcp()?.binds.iter().filter(|bind| reaches(**bind, &host, port));
+        let asked = service.tcp()?.binds.iter().filter(|bind| reaches(**bind));
         let (claimed, bind) = asked.map(|bind| (claimed(table, *bind, index, service, &host), *bind)).max()?;
         Some((claimed, index, bind, service))
     });
@@ -55,15 +55,13 @@ fn explain(table: &Table, host: &str, port: u16) -> Explanation {
     let withheld = withheld(&table.forms, Protocol::Tcp, |form| {
         let good = form.judged.settings.as_ref().and_then(|settings| settings.tcp());
         let binds = good.map_or_else(|| written(&form.raw, BIND_KEYS, address::bind), |entry| entry.binds.clone());
-        binds.is_empty() || binds.iter().any(|bind| reaches(*bind, &host, port))
+        binds.is_empty() || binds.iter().any(|bind| reaches(*bind))
     });
-    Explanation { chosen, too_long: false, passed_over: verdicts.collect(), withheld }
-}
-
-/// Whether a connection to this host comes in there. A name counts as any address.
-fn reaches(bind: Bind, host: &str, port: u16) -> bool {
-    let address = host.trim_matches(['[', ']']).parse();
-    bind.port == port && address.map_or(true, |address| bind.address == address || stands_for(bind.address, address))
+    let near = match chosen {
+        Some(_) => Vec::new(),
+        None => near::of_connection(table.services(), &table.basis.limits.own, &host, port),
+    };
+    Explanation { chosen, too_long: false, passed_over: verdicts.collect(), withheld, near }
 }
 
 fn claimed(table: &Table, bind: Bind, index: u32, service: &Service, host: &str) -> Claimed {

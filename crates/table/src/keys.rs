@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::instance;
 use crate::names::Protocol;
+use crate::value;
 
 /// A key that the table reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,11 @@ pub struct KnownKey {
 /// The marker key below the prefix. In a store without revisions it tells which changes a balancer has seen; it is no
 /// setting.
 pub const BARRIER: &str = "barrier";
+
+/// Instances of any name.
+const UPSTREAMS: &str = "upstreams/<instance>";
+/// The key that protects a service.
+const BASIC_AUTH: &str = "basic_auth_secrets";
 
 /// The parts of the store that hold keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +65,11 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("default", "true: takes what no other service takes"),
     http("port", "port of instances whose value names none"),
     http("<instance>", "an instance: ADDRESS[:PORT] and options"),
-    http("upstreams/<instance>", "an instance, of any name"),
+    http(UPSTREAMS, "an instance, of any name"),
     http("dns", "a name to resolve: every address is an instance"),
     http("balance", "how an instance is picked"),
     http("cookie", "sessions stick to an instance by this cookie"),
-    http("basic_auth_secrets", "user names and passwords that a request must bring"),
+    http(BASIC_AUTH, "user names and passwords that a request must bring"),
     http("health_check_uri", "path that an instance must answer"),
     http("health_check_port", "port for health checks, if not the instance's"),
     http("scheme", "http, https (plain HTTP is redirected) or http-and-https"),
@@ -76,7 +83,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     tcp("ports", "the same as port; all may be set"),
     tcp("internal_port", "port of instances whose value names none"),
     tcp("<instance>", "an instance: ADDRESS[:PORT] and options"),
-    tcp("upstreams/<instance>", "an instance, of any name"),
+    tcp(UPSTREAMS, "an instance, of any name"),
     tcp("dns", "a name to resolve: every address is an instance"),
     tcp("balance", "how an instance is picked"),
     tcp("custom_settings", "raw HAProxy backend lines"),
@@ -120,7 +127,7 @@ pub fn is_secret(key: &str, value: &str) -> bool {
     };
     let (name, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
     SECRET_NAMES.iter().any(|word| name.contains(word))
-        || resembling(Tree::Http, &name) == Some("basic_auth_secrets")
+        || resembling(Tree::Http, &name) == Some(BASIC_AUTH)
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
 }
 
@@ -168,20 +175,20 @@ pub(crate) fn classify<'a>(protocol: Protocol, key: &'a str, value: &[u8]) -> Pa
     }
     match key.strip_prefix("upstreams/") {
         Some(name) if is_segment(name) => Part::Upstream(name),
-        Some(_) => Part::Unknown(Some("upstreams/<instance>")),
+        Some(_) => Part::Unknown(Some(UPSTREAMS)),
         None if is_known(tree, key) => Part::Setting,
         None => direct(tree, key, value),
     }
 }
 
 fn direct<'a>(tree: Tree, key: &'a str, value: &[u8]) -> Part<'a> {
-    if !is_segment(key) || is_reserved(key) {
-        return Part::Unknown(resembling(tree, key));
+    if !is_segment(key) || is_reserved(key) || would_protect(key) {
+        return Part::Unknown(meant(tree, key));
     }
     if names_an_address(value) {
         return Part::Direct(key);
     }
-    match resembling(tree, key) {
+    match resembling(tree, key).or_else(|| related(tree, key).filter(|_| !is_instance(value))) {
         Some(meant) => Part::Unknown(Some(meant)),
         None => Part::Direct(key),
     }
@@ -210,6 +217,96 @@ pub(crate) fn resembling(tree: Tree, key: &str) -> Option<&'static str> {
     let close = |name: &&str| distance_within(key, name, tolerance(name));
     let plain = names(tree).filter(|name| !name.contains('<'));
     plain.filter(close).min_by_key(|name| name.len().abs_diff(key.len()))
+}
+
+/// The key that an unknown one most likely stands for.
+pub(crate) fn meant(tree: Tree, key: &str) -> Option<&'static str> {
+    resembling(tree, key).or_else(|| related(tree, key))
+}
+
+/// The known key that has the same words, that these words begin or end, or that they go on from: `basicauth` and
+/// `health_check`, `timeout_connect` and `domain_name`, but not `domain-123`. `upstream/red` is meant to be below `upstreams/`.
+fn related(tree: Tree, key: &str) -> Option<&'static str> {
+    let asked = squeezed(key);
+    let first = squeezed(key.split('/').next().unwrap_or_default());
+    let goes_on = |name: &str| {
+        let rest = key.strip_prefix(name).and_then(|rest| rest.strip_prefix(['_', '-']));
+        rest.is_some_and(|rest| rest.bytes().any(|b| !b.is_ascii_digit()))
+    };
+    let is_near = |name: &&'static str| match *name {
+        UPSTREAMS => tree != Tree::Config && ["upstream", "upstreams"].contains(&&*first),
+        name if name.contains('<') => false,
+        name => {
+            let name_squeezed = squeezed(name);
+            let part = name_squeezed.starts_with(&asked) || name_squeezed.ends_with(&asked);
+            asked.len() >= SHORTEST_PART && part || goes_on(name)
+        }
+    };
+    // Which key of a folder is meant, its name does not tell.
+    let is_folder =
+        names(tree).any(|name| name != UPSTREAMS && name.strip_prefix(key).is_some_and(|rest| rest.starts_with('/')));
+    names(tree).filter(|_| !is_folder).filter(is_near).min_by_key(|name| name.len().abs_diff(key.len()))
+}
+
+/// The shortest part of a key's name that stands for it.
+const SHORTEST_PART: usize = 4;
+
+/// Letters and digits, in lower case.
+fn squeezed(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Names of access control, here and in other proxies, squeezed.
+const PROTECTING: [&str; 8] =
+    ["basicauth", "authsecrets", "allow", "deny", "clientca", "whitelist", "allowlist", "denylist"];
+
+/// Whether an operator who writes this name wants to protect the service. As an instance it would leave the service open,
+/// whatever its value.
+pub(crate) fn would_protect(name: &str) -> bool {
+    let letters = || name.bytes().filter(u8::is_ascii_alphanumeric).map(|b| b.to_ascii_lowercase());
+    PROTECTING.iter().any(|word| letters().eq(word.bytes())) || distance_within(name, BASIC_AUTH, tolerance(BASIC_AUTH))
+}
+
+/// Whether a value is an instance's, and not the duration or number that a key of a like name takes.
+fn is_instance(value: &[u8]) -> bool {
+    let text = std::str::from_utf8(value).map(str::trim);
+    text.is_ok_and(|text| instance::parse("x", text, 1).is_ok() && value::duration(text).is_err())
+}
+
+/// Why an operator who writes this key, relative to the prefix, probably means another one, although a balancer would take
+/// it for an instance with a host name. `None`: the key is as it seems.
+pub fn doubt(key: &str, value: &[u8]) -> Option<String> {
+    let (protocol, rest) = [Protocol::Http, Protocol::Tcp]
+        .into_iter()
+        .find_map(|protocol| Some((protocol, key.strip_prefix(protocol.tree())?.strip_prefix('/')?)))?;
+    let name = rest.split_once('/')?.1;
+    let is_direct = matches!(classify(protocol, name, value), Part::Direct(_));
+    let meant = related(protocol.into(), name).filter(|_| is_direct && !names_an_address(value))?;
+    // A host with a port is meant to be an instance, and so is one word that is only a part of a key.
+    let has_port = value.contains(&b':');
+    let is_sure = meant == UPSTREAMS || !has_port && name.contains(['_', '-']) && !meant.contains('/');
+    is_sure.then(|| did_you_mean(name, meant, true))
+}
+
+/// The advice about an unknown key.
+pub(crate) fn did_you_mean(key: &str, meant: &str, may_be_instance: bool) -> String {
+    let last = key.rsplit('/').next().unwrap_or_default();
+    let is_below = key.split('/').count() == 2 && !key.starts_with("upstreams/");
+    let meant = match meant {
+        UPSTREAMS if is_below => format!("upstreams/{last}"),
+        meant => meant.to_owned(),
+    };
+    let otherwise = if may_be_instance { " If this is an instance, write it below upstreams/" } else { "" };
+    format!("did you mean {meant}?{otherwise}")
+}
+
+/// Keys of the folder that an unknown one is in, or is, in words: `timeout/ has connect, server and tunnel`.
+pub(crate) fn others_of_folder(tree: Tree, key: &str) -> Option<String> {
+    let folder = key.split('/').next()?;
+    let known: Vec<_> = names(tree).filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/')).collect();
+    let (last, rest) = known.split_last().filter(|(last, _)| !last.contains('<'))?;
+    let rest = if rest.is_empty() { String::new() } else { format!("{} and ", rest.join(", ")) };
+    Some(format!("{folder}/ has {rest}{last}"))
 }
 
 /// Whether a key may begin with this word.
@@ -342,5 +439,40 @@ mod tests {
         check(Protocol::Http, "", "x", Unknown(None));
         check(Protocol::Http, "/port", "80", Unknown(Some("port")));
         check(Protocol::Http, "upstreams/", "", Nothing);
+        let users = "user ann insecure-password x";
+        for key in ["basic_auth", "basicauth", "Basic-Auth", "basic_auth_secret"] {
+            check(Protocol::Http, key, users, Unknown(Some("basic_auth_secrets")));
+            check(Protocol::Http, key, "10.0.0.1:80", Unknown(Some("basic_auth_secrets")));
+        }
+        check(Protocol::Http, "allow", "10.0.0.1", Unknown(None));
+        check(Protocol::Tcp, "client_ca", "x", Unknown(None));
+        check(Protocol::Http, "health_check", "/alive", Unknown(Some("health_check_uri")));
+        check(Protocol::Http, "health_check", "web.test:80", Direct("health_check"));
+        check(Protocol::Http, "connect", "5s", Unknown(Some("timeout/connect")));
+        check(Protocol::Http, "timeout_connect", "5s", Unknown(Some("timeout/connect")));
+        check(Protocol::Http, "port_number", "8080", Unknown(Some("port")));
+        check(Protocol::Http, "upstream", "10.0.0.1 wieght=2", Direct("upstream"));
+        check(Protocol::Http, "upstream", "a b", Unknown(Some("upstreams/<instance>")));
+        check(Protocol::Http, "upstream/red", "10.0.0.1", Unknown(Some("upstreams/<instance>")));
+        check(Protocol::Http, "port-123", "web/x", Direct("port-123"));
+        check(Protocol::Http, "web", "a b", Direct("web"));
+    }
+
+    #[test]
+    fn an_instance_with_a_host_name_may_be_a_misspelt_key() {
+        for (key, value, expected) in [
+            ("services/a/domain_name", "shop.test", "did you mean domain? If this is an instance"),
+            ("services/a/health_check", "web.test", "did you mean health_check_uri?"),
+            ("services/a/upstream", "web.test:80", "did you mean upstreams/<instance>?"),
+            ("services/a/cookie-shop", "cookie-shop:80", ""),
+            ("services/a/internal", "web.test", ""),
+            ("services/a/domain_name", "10.0.0.1", ""),
+            ("services/a/upstreams/domain_name", "shop.test", ""),
+            ("services/a/web", "web.test", ""),
+            ("config/timeout_x", "web.test", ""),
+        ] {
+            let said = doubt(key, value.as_bytes()).unwrap_or_default();
+            assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{key}: {said}");
+        }
     }
 }

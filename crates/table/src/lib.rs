@@ -27,7 +27,7 @@
 //! | `pattern_set`, `literals`, `effort` | many expressions at once, and their cost |
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
-//! | `explain`, `explain_tcp` | why a request or a connection goes where it goes |
+//! | `explain`, `explain_tcp`, `near` | why a request or a connection goes where it goes; what comes close |
 //! | `differences` | which keys changed between two tables, in words |
 
 mod address;
@@ -59,6 +59,7 @@ mod literals;
 mod memory;
 mod model;
 mod names;
+mod near;
 mod networks;
 mod pattern;
 mod pattern_set;
@@ -90,7 +91,7 @@ pub use explain::{Explanation, Verdict, Withheld};
 pub use host::host_name;
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
-pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, is_secret, place_in_writing};
+pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, Resolved};
 pub use memory::{Memory, ServiceMemory};

@@ -7,7 +7,7 @@ use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::discovery::{Dns, HealthCheck};
-use crate::keys::{Part, classify};
+use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
 use crate::limits::Limits;
 use crate::model::{Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
 use crate::names::{Protocol, ServiceName};
@@ -115,15 +115,26 @@ fn report_unknown(reader: &mut Reader<'_>, protocol: Protocol) {
 }
 
 fn unknown_advice(protocol: Protocol, key: &str, meant: Option<&str>) -> String {
+    let tree = Tree::from(protocol);
+    let is_plain = !key.contains('/');
     match meant {
-        Some(meant) if key.contains('/') => format!("there is no such key; did you mean {meant}?"),
-        Some(meant) => {
-            format!("did you mean {meant}? If this is an instance, write it below upstreams/")
-        }
+        _ if is_plain && would_protect(key) => unprotected(key, meant),
+        Some(meant) => did_you_mean(key, meant, is_plain),
         None if key.is_empty() => "a service is a directory; write its keys below it".into(),
-        None if key.contains('/') => "there is no such key".into(),
-        None => format!("{protocol}/ has no such key; if this is an instance, write it below upstreams/"),
+        None => others_of_folder(tree, key).unwrap_or_else(|| match is_plain {
+            true => format!("no balancer reads it in {protocol}/; if this is an instance, write it below upstreams/"),
+            false => "no balancer reads it".into(),
+        }),
     }
+}
+
+/// About a key that is meant to protect the service, and does not.
+fn unprotected(key: &str, meant: Option<&str>) -> String {
+    let remedy = match meant {
+        Some(meant) => did_you_mean(key, meant, true),
+        None => "no key of this version does it. If this is an instance, write it below upstreams/".into(),
+    };
+    format!("it protects nothing, and the service is open without it; {remedy}")
 }
 
 /// Reports keys that the engine does not honour. Returns whether the service must therefore not be served.

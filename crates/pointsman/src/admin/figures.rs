@@ -14,7 +14,7 @@ pub enum Figures {
     Haproxy(Arc<Ledger>),
 }
 
-/// Instances that the status of a balancer tells of.
+/// The instances that a balancer's status reports.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// With open requests or connections.

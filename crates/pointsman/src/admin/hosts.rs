@@ -1,5 +1,5 @@
-//! Which host names requests for the admin pages may have. A web page of another site can make its own name point to
-//! our address (DNS rebinding), and would read the pages as its own: a browser then sends that name as `Host`.
+//! The host names that requests for the admin pages may carry. A web page of another site can point its own name to our
+//! address (DNS rebinding), and would read the pages as its own: the browser then sends that name as `Host`.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use pointsman_engine::seldom::Seldom;
 use tracing::warn;
 
-/// Least time between two lines of the log about refused names, in milliseconds.
+/// Minimum time between two log lines about refused names, in milliseconds.
 const PACE: u64 = 60_000;
 
-/// The names that are known beside addresses and `localhost`.
+/// The accepted names, besides addresses and `localhost`.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     names: Arc<[Box<str>]>,
@@ -34,7 +34,7 @@ impl Hosts {
     fn knows(&self, authority: &str) -> bool {
         let Ok(parsed) = authority.parse::<Authority>() else { return false };
         let host = parsed.host();
-        // A user before it, or more after a bracket, is no part of a `Host` (RFC 9110 §7.2).
+        // A `Host` has no user before the host, and nothing but a port after a bracket (RFC 9110 §7.2).
         let port = authority.strip_prefix(host).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
         if port.is_none_or(|port| !port.bytes().all(|byte| byte.is_ascii_digit())) {
             return false;
@@ -62,17 +62,17 @@ fn is_address(host: &str) -> bool {
     }
 }
 
-/// Answers requests for known names only, and those for health by any name. A request without a name comes from no
+/// Answers requests for known names, and health requests under any name. A request without a name does not come from a
 /// browser (RFC 9110 §7.2).
 pub(super) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let fields = request.headers().get_all(header::HOST).iter();
     let fields = fields.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let target = request.uri().authority().map(ToString::to_string);
-    // Health must not depend on what a probe calls us, and tells a stranger nothing of the keys.
+    // Health must not depend on the name that a probe uses, and tells a stranger nothing about the keys.
     let is_health = ["/healthz", "/readyz"].contains(&request.uri().path());
     let unknown = fields.chain(target).filter(|_| !is_health).find(|authority| !hosts.knows(authority));
     if !is_health {
-        // Pages are work: one that is asked for many times at once takes its turns among others, health first.
+        // Pages cost work: many concurrent requests for one page take turns with other tasks, and health goes first.
         tokio::task::yield_now().await;
     }
     match unknown {

@@ -19,23 +19,23 @@ use super::seats::{Seat, Seats};
 use pointsman_engine::seldom::Seldom;
 use pointsman_engine::sockets::{Claim, listen};
 
-/// Maximum concurrent connections; a further one takes the place of the longest silent one.
+/// Maximum concurrent connections; a further one replaces the one that has been silent longest.
 const MOST: usize = 64;
-/// Connections accepted in a row before others have their turn: a new one must not wait behind a page for each before it.
+/// Connections accepted in a row before other tasks run: a new one must not wait for the page of each one before it.
 const IN_A_ROW: usize = MOST / 4;
 /// Deadline for a complete request head, and for the idle time between two requests.
 const HEAD: Duration = Duration::from_secs(10);
 /// Deadline for a connection, so that a client that does not read cannot hold a page longer.
 const CONNECTION: Duration = Duration::from_secs(120);
-/// Least time between two lines of the log about connections that cannot be accepted, in milliseconds.
+/// Minimum time between two log lines about connections that cannot be accepted, in milliseconds.
 const UNACCEPTED: u64 = 60_000;
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest request head, in bytes; also the most unread input kept in memory, because no page reads a body.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Binds the admin address. Its listening queue is as long as those of the services: a connection that finds a short one
-/// full is tried again after 1, 3, 7, 15 s.
+/// Binds the admin address. Its listening queue is as long as those of the services: when a short one is full, clients
+/// try again only after 1, 3, 7, 15 s.
 ///
 /// # Errors
 /// The address cannot be bound. The error names the setting and the remedy.
@@ -54,7 +54,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
             Ok((stream, _)) => {
                 tokio::spawn(converse(stream, router.clone(), seats.take()));
                 if turn == IN_A_ROW {
-                    // Who has sent a request is answered before a flood of connections can take the place.
+                    // A client that has sent a request is answered before a flood of connections can take its place.
                     yield_now().await;
                 }
             }
@@ -63,7 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router) {
                 if let Some(untold) = unaccepted.happened(now) {
                     warn!("admin: cannot accept: {error}; {untold} more failures since the last such line");
                 }
-                // It may be a descriptor that is missing.
+                // The process may be out of descriptors.
                 seats.dismiss();
                 sleep(PAUSE).await;
             }
@@ -77,7 +77,7 @@ async fn converse(stream: TcpStream, router: Router, seat: Seat) {
     let service = service_fn(move |request| {
         let (seat, answer) = (Arc::clone(&answering), pages.call(request));
         let in_turn = async {
-            // A client with many requests is answered one at a time, like the others.
+            // A client with many requests gets one answer at a time, like the others.
             yield_now().await;
             answer.await
         };

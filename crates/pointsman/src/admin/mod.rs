@@ -5,6 +5,7 @@ mod hosts;
 mod listener;
 pub mod metrics;
 mod seats;
+pub mod source;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub use listener::{bind, serve};
 
 use crate::control::Status;
 use crate::logging::LostLines;
+use source::SourceView;
 use view::{ExplainUrl, ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
@@ -39,6 +41,8 @@ pub struct Pages {
     pub figures: Figures,
     /// The HTTP listeners' addresses.
     pub http: Arc<[SocketAddr]>,
+    /// The store and the prefix.
+    pub source: SourceView,
     /// The names that requests may be for.
     pub hosts: Hosts,
     /// When the program started.
@@ -104,6 +108,7 @@ async fn table(State(pages): State<Pages>) -> Response {
         Some(table) => TableView::new(table, &pages.http).with_counters(&snapshot).with_problems(status.problems()),
         None => return not_read_yet(),
     };
+    let view = TableView { source: Some(pages.source.clone()), ..view };
     axum::Json(view).into_response()
 }
 
@@ -128,7 +133,10 @@ async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRe
     let snapshot = pages.figures.snapshot().await;
     let status = pages.status.borrow();
     match &status.table {
-        Some(table) => axum::Json(ExplainView::new(table, &snapshot, status.problems(), url)).into_response(),
+        Some(table) => {
+            let view = ExplainView::new(table, &snapshot, status.problems(), url);
+            axum::Json(ExplainView { source: Some(pages.source.clone()), ..view }).into_response()
+        }
         None => not_read_yet(),
     }
 }

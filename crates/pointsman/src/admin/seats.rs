@@ -1,5 +1,5 @@
-//! The places of the admin pages' connections. When all are taken, a new connection gets the place of the one whose last
-//! request is the longest ago, so that silent clients and slow readers shut nobody out. Reads and writes nothing.
+//! The places of the admin pages' connections. When all are taken, a new connection replaces the one with the oldest
+//! last request, so that silent clients and slow readers shut nobody out. Reads and writes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +26,7 @@ struct Taken {
 struct Sitting {
     /// When it was accepted, or began its last request.
     turn: AtomicU64,
-    /// Its request is being answered by us. Its reader does not count: it may never end.
+    /// We are preparing the answer to its request. Sending it does not count: a slow reader may never finish.
     answering: AtomicBool,
     leave: Notify,
 }
@@ -49,8 +49,8 @@ impl Seats {
         Seat { id: turn, place, shared: Arc::clone(&self.shared) }
     }
 
-    /// Makes the connection leave that has been without a request for longest, rather than one that waits for our answer.
-    /// Returns whether there was one.
+    /// Dismisses the connection that has been without a request for longest; one that waits for our answer, only if all
+    /// do. Returns whether there was one.
     pub(super) fn dismiss(&self) -> bool {
         let mut taken = self.taken();
         let rank = |(_, place): &(&u64, &Arc<Sitting>)| {
@@ -92,7 +92,7 @@ impl Seat {
         self.place.leave.notified().await;
     }
 
-    /// A request has arrived; answers it with this.
+    /// Runs `answer` for a request that has just arrived.
     pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> T {
         self.place.turn.store(self.shared.next(), Ordering::Relaxed);
         self.place.answering.store(true, Ordering::Relaxed);

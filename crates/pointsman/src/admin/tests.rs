@@ -18,6 +18,7 @@ async fn answer(status: Status, request: &str) -> String {
         status,
         figures,
         http: Arc::default(),
+        source: SourceView::default(),
         hosts: Hosts::new(&["a".into()]),
         started: SystemTime::now(),
         log: LostLines::default(),

@@ -13,6 +13,7 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::source::SourceView;
 use pointsman_engine::live::{InstanceStats, SetApart, Snapshot};
 
 /// `/api/table`.
@@ -24,6 +25,9 @@ pub struct TableView {
     pub listeners: Vec<ListenerView>,
     /// Every service in the table.
     pub services: Vec<ServiceView>,
+    /// The keys that a running balancer follows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SourceView>,
 }
 
 /// One listening address.
@@ -49,9 +53,12 @@ pub struct ServiceView {
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
     pub balance: String,
-    /// Its keys are bad: it is served with its last good settings, of this revision.
+    /// The revision of its last good settings, if its keys are bad and it is served with those.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_good: Option<u64>,
+    /// The name that more instances come from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dns: Option<String>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// Everything wrong with its keys: why instances are left out, why it has its last good settings.
@@ -86,7 +93,7 @@ pub struct InstanceView {
     pub name: String,
     /// Its address.
     pub target: String,
-    /// What its host name resolves to.
+    /// The addresses that its host name resolves to.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub resolved: Vec<String>,
     /// 0 to 256.
@@ -99,14 +106,14 @@ pub struct InstanceView {
     /// Since when it is ejected, half-open, down or in maintenance: seconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<u64>,
-    /// Why it is in another state than `up`.
+    /// Why its state is not `up`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
     /// Requests or connections running now.
     pub active: u64,
     /// Requests or connections so far.
     pub requests: u64,
-    /// 5xx responses and connections that it did not take, so far.
+    /// 5xx responses and failed connects so far.
     #[serde(default)]
     pub errors: u64,
 }
@@ -142,7 +149,7 @@ pub struct ExplainView {
     pub chosen: Option<ChoiceView>,
     /// The other matching services, best first.
     pub passed_over: Vec<ChoiceView>,
-    /// So many expressions would have to be searched for in the target that it is answered 414.
+    /// The target is answered 414, because too many expressions would have to be searched for in it.
     #[serde(default)]
     pub too_long: bool,
     /// Bytes stripped from the front of `target` before it is forwarded.
@@ -152,6 +159,15 @@ pub struct ExplainView {
     /// Other matching services that are not served as their keys say.
     #[serde(default)]
     pub withheld: Vec<WithheldView>,
+    /// If no service takes it: what comes close, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub near: Vec<String>,
+    /// The balancer's own page that answers instead of any service: which, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub local: Option<String>,
+    /// The keys that a running balancer follows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SourceView>,
 }
 
 /// A matching service that is not served, or not in its newest form.
@@ -186,7 +202,7 @@ impl TableView {
         let listeners = http.chain(tcp).collect();
         let last_good: LastGoodOf<'_> = last_good(table);
         let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
-        Self { revision: table.revision(), listeners, services }
+        Self { revision: table.revision(), listeners, services, source: None }
     }
 
     /// Adds the engine's counters.
@@ -196,7 +212,7 @@ impl TableView {
         self
     }
 
-    /// Adds to each service what is wrong with its keys.
+    /// Adds to each service the problems with its keys.
     pub fn with_problems<'p>(mut self, problems: impl Iterator<Item = &'p Problem>) -> Self {
         let mut of_service: HashMap<_, Vec<ProblemView>> = HashMap::new();
         for problem in problems {
@@ -233,7 +249,7 @@ fn by_instance(snapshot: &Snapshot) -> Counters<'_> {
     each.collect()
 }
 
-/// The revisions of the last good settings that services live on.
+/// The revisions of the last good settings that services are served with.
 type LastGoodOf<'a> = HashMap<(Protocol, &'a str), u64>;
 
 fn last_good(table: &Table) -> LastGoodOf<'_> {
@@ -248,6 +264,7 @@ impl ServiceView {
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
+            dns: service.dns.as_ref().map(ToString::to_string),
             instances: service.instances.iter().map(InstanceView::new).collect(),
             problems: Vec::new(),
         }
@@ -343,7 +360,7 @@ impl From<&Problem> for ProblemView {
     }
 }
 
-/// One line, as [`Problem`] has it.
+/// One line, in the format of [`Problem`].
 impl fmt::Display for ProblemView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_problem(f, &self.key, self.value.as_deref(), &self.kind, &self.advice)
@@ -372,7 +389,7 @@ impl FromStr for ExplainUrl {
 }
 
 impl ExplainView {
-    /// Explains a URL. `problems`: all that are known.
+    /// Explains a URL. `problems`: all known problems.
     pub fn new<'p>(
         table: &Table,
         snapshot: &Snapshot,
@@ -397,6 +414,7 @@ impl ExplainView {
         });
         let withheld = withheld(&explanation, of);
         let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
+        let local = if protocol == Protocol::Http { local_page(table, &target) } else { None };
         Self {
             protocol: protocol_word(protocol).to_owned(),
             too_long: explanation.too_long,
@@ -407,12 +425,29 @@ impl ExplainView {
             passed_over: explanation.passed_over.iter().map(ChoiceView::new).collect(),
             service,
             withheld,
+            near: explanation.near,
+            local,
+            source: None,
         }
+    }
+
+    /// Whether an instance or one of our own pages would answer, not an error.
+    pub fn is_answered(&self) -> bool {
+        let serves = |instance: &InstanceView| matches!(&*instance.state, "up" | "backup");
+        let has_work = |service: &ServiceView| service.dns.is_some() || service.instances.iter().any(serves);
+        self.local.is_some() || self.service.as_ref().is_some_and(has_work)
     }
 }
 
-/// Matching services that are not served because of their keys, and those passed over that the engine holds back. `of`: the
-/// problems of a service.
+/// The health page, if the target's path is its.
+fn local_page(table: &Table, target: &str) -> Option<String> {
+    let uri = table.config().health_uri.as_deref()?;
+    (target.split('?').next() == Some(uri))
+        .then(|| "200: the balancer itself answers this path, config/health_uri".to_owned())
+}
+
+/// Matching services that are not served because of their keys, and those in `passed_over` that the engine holds back.
+/// `of`: the problems of a service.
 fn withheld<'p, Of>(explanation: &Explanation, of: impl Fn(&ServiceName) -> Of) -> Vec<WithheldView>
 where
     Of: Iterator<Item = &'p Problem>,
@@ -436,7 +471,7 @@ impl ChoiceView {
     }
 }
 
-/// Host and port of `tcp://HOST:PORT`; `None` if it is no such URL.
+/// Host and port of `tcp://HOST:PORT`; `None` if the URL is not of that form.
 fn tcp_address(url: &str) -> Option<Result<(String, u16), String>> {
     let (scheme, rest) = url.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("tcp") {

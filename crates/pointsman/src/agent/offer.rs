@@ -1,4 +1,4 @@
-//! What containers of this machine have in common, and one instance that one of them offers. Pure.
+//! Defaults for this machine's containers, and one instance that a container offers. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! etcd's two APIs as an operator meets them: the problem that both hold keys, and a choice by `--etcd-api` that others
-//! should follow. Chooses nothing.
+//! etcd's two APIs from the operator's side: reports that both hold keys, and records a choice by `--etcd-api` that
+//! other processes should follow. Chooses nothing.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) async fn watch(store: &Store, settings: &StoreSettings, around: &watc
 pub(super) async fn remember(settings: &StoreSettings) {
     while let Err(error) = Box::pin(Store::remember(settings)).await {
         debug!("cannot remember the choice of etcd's API: {error}");
-        // This user may not write there: `--state` and `--etcd-api` still say it.
+        // This user may not write there; `--state` and `--etcd-api` still hold the choice.
         if matches!(error, StoreError::Refused { .. }) {
             return;
         }
@@ -38,7 +38,7 @@ pub(super) async fn remember(settings: &StoreSettings) {
     }
 }
 
-/// This API holds keys that are not served.
+/// The problem that this API holds keys that are not served.
 pub(super) fn problem(ignored: Api, prefix: &str) -> Problem {
     let (unused, used) = if ignored == Api::V2 { ("2", "3") } else { ("3", "2") };
     let advice = format!(

@@ -1,4 +1,4 @@
-//! `pointsman apply`: many keys from a file as one change. Reads the file; what the keys mean is for `change` to judge.
+//! `pointsman apply`: writes the keys of a file as one change. Reads the file; `change` judges what the keys mean.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -52,7 +52,7 @@ pub async fn apply(
             bail!("--prune: name a key, such as services/shop");
         }
         let place = full(&settings.prefix, place);
-        // So must a script before the pipe that fails and prints nothing.
+        // Nor must a script before the pipe that fails and prints nothing.
         if !manner.force && !proposal.puts.keys().any(|key| change::is_below(key, &place)) {
             bail!("--prune {place}: the file has no key below it, so all would be removed; --force does so");
         }
@@ -69,7 +69,7 @@ fn read(file: &Path) -> io::Result<String> {
     }
 }
 
-/// The keys of a TOML document or of lines, as they are written. A line's key has a slash; TOML has one only in quotes.
+/// The keys of a TOML document or of lines, as written. A line's key has a slash; TOML has one only in quotes.
 fn keys(text: &str) -> anyhow::Result<Vec<(String, String)>> {
     // A byte order mark, which editors on Windows write.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -104,7 +104,7 @@ fn pair((line, number): (&str, usize)) -> anyhow::Result<(String, String)> {
     }
 }
 
-/// The keys of a table and of those in it.
+/// The keys of a table and of its nested tables.
 fn tables(place: String, table: toml::Table, keys: &mut Vec<(String, String)>) -> anyhow::Result<()> {
     for (name, value) in BTreeMap::from_iter(table) {
         let key = if place.is_empty() { name } else { format!("{place}/{name}") };

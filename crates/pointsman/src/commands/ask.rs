@@ -1,5 +1,6 @@
 //! Asks a running balancer's admin pages. Does not interpret them.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -9,9 +10,13 @@ use http::StatusCode;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use pointsman_table::shown;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::admin::source::SourceView;
+use crate::settings::Settings;
 
 /// Time limit to connect: the address is on this machine or near.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -44,6 +49,33 @@ pub(super) async fn ask<T: DeserializeOwned>(admin: Option<SocketAddr>, path: &s
     let read = serde_json::from_slice(&body);
     let page = read.with_context(|| format!("--admin: the server on {at} is not a balancer of this version"))?;
     Ok(Answer::Running(page))
+}
+
+/// The running balancer's answer, unless there is none, or the operator named other keys than that balancer follows: then a
+/// line on `note` says so, and the answer is in the store. `source`: the keys that an answer comes from.
+///
+/// # Errors
+/// `note` is closed.
+pub(super) fn of_these_keys<T>(
+    answer: Answer<T>,
+    source: impl Fn(&T) -> Option<SourceView>,
+    (settings, named): (&Settings, bool),
+    note: &mut dyn Write,
+) -> anyhow::Result<Option<T>> {
+    let Answer::Running(view) = answer else {
+        writeln!(note, "no balancer answers on --admin; this comes from the keys in the store")?;
+        return Ok(None);
+    };
+    let asked = SourceView::new(&settings.store);
+    let other = source(&view).filter(|source| named && !source.is_same(&asked));
+    let (Some(other), Some(admin)) = (other, settings.admin) else { return Ok(Some(view)) };
+    writeln!(
+        note,
+        "warning: the balancer on {admin} serves {}; this comes from {}",
+        shown(&other.to_string()),
+        shown(&asked.to_string())
+    )?;
+    Ok(None)
 }
 
 /// Asks for a page of any kind and status.

@@ -1,5 +1,5 @@
-//! One change of one or more keys: judged as a balancer would judge it, shown, written and waited for. Reads no argument
-//! and no file.
+//! Changes one or more keys: judges the change as a balancer would, shows it, writes it and waits for it. Reads no
+//! argument and no file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -10,22 +10,22 @@ use anyhow::bail;
 use pointsman_store::lease::Edit;
 use pointsman_store::{Api, Location, Store, StoreError, StoreSettings};
 use pointsman_table::{
-    Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, is_secret, place_in_writing, shown,
+    Capabilities, Change, KeySet, Limits, Problem, ProblemKind, compile, doubt, is_secret, place_in_writing, shown,
 };
 
 use super::patience::within;
 use super::{Outcome, fleet};
 
-/// What is to change.
+/// The keys to change.
 #[derive(Debug, Default)]
 pub struct Proposal {
     /// Full keys and their new values.
     pub puts: BTreeMap<String, Vec<u8>>,
-    /// Full keys: what is below one of them and not among `puts` is removed, unless it ends with a lease.
+    /// Full keys: the keys below them that are not among `puts` are removed, unless they end with a lease.
     pub prune: Vec<String>,
 }
 
-/// How to change it.
+/// How to make the change.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
     /// Write the change even if a balancer could not use it.
@@ -43,18 +43,18 @@ struct Proposed {
     new: Option<Vec<u8>>,
 }
 
-/// What the store holds, by full keys.
+/// The store's content, by full key.
 #[derive(Default)]
 struct Present {
     values: BTreeMap<String, Vec<u8>>,
-    /// Keys that are their owners' to change and to remove.
+    /// Keys under a lease, which their owners change and remove.
     leased: BTreeSet<String>,
-    /// Not every key may be read.
+    /// This user may not read every key.
     partial: bool,
 }
 
-/// Makes a change, unless a balancer of this prefix could not use it. With `out`, prints the difference there and leaves
-/// keys alone that are as they should be; without it, writes every key again.
+/// Makes a change, unless a balancer of this prefix could not use it. With `out`, prints the difference there and skips
+/// keys that already have their value; without it, writes every key again.
 ///
 /// # Errors
 /// The store is unreachable, or refuses.
@@ -65,7 +65,7 @@ pub async fn make(
     out: Option<&mut dyn Write>,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    // Which API of etcd it is costs requests to find out: once for all steps.
+    // Detecting etcd's API costs requests, so it is done once for all steps.
     let settings = &within(Store::open(settings)?.settle(settings)).await?;
     let (prefix, store) = (&*settings.prefix, Store::open(settings)?);
     for key in proposal.puts.keys() {
@@ -118,14 +118,14 @@ pub(super) fn expect_readers(prefix: &str, key: &str, wait: Option<Duration>) ->
     Ok(())
 }
 
-/// Why no balancer could use this key, judged alone.
+/// Why no balancer could use this key, judged without the others.
 pub(super) fn obstacle(prefix: &str, key: &str, value: &str) -> Option<String> {
     let proposal = Proposal { puts: [(key.to_owned(), value.into())].into(), prune: Vec::new() };
     let review = Review::of(prefix, &Present::default(), &changes(&proposal, &Present::default(), false), &proposal);
     review.errors.first().map(|problem| said(prefix, problem))
 }
 
-/// Stores with directories keep no value where one is.
+/// A store with directories cannot hold a value where a directory is.
 fn expect_no_directory(changes: &[Proposed], present: &Present) -> anyhow::Result<()> {
     let puts: BTreeSet<&str> =
         changes.iter().filter(|change| change.new.is_some()).map(|change| &*change.key).collect();
@@ -158,7 +158,7 @@ pub(super) fn is_below(key: &str, place: &str) -> bool {
     key.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The keys below the prefix; with `all`, also those elsewhere that the proposal is about.
+/// The keys below the prefix; with `all`, also the proposal's keys elsewhere.
 async fn present(
     store: &Store,
     prefix: &str,
@@ -198,7 +198,7 @@ fn is_closed(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StoreError::Refused { .. } | StoreError::Files { .. }))
 }
 
-/// The keys that change; without `only_different` every key that is to be written.
+/// The keys that change; without `only_different`, every key to be written.
 fn changes(proposal: &Proposal, present: &Present, only_different: bool) -> Vec<Proposed> {
     let put = |(key, new): (&String, &Vec<u8>)| Proposed {
         key: key.clone(),
@@ -214,7 +214,7 @@ fn changes(proposal: &Proposal, present: &Present, only_different: bool) -> Vec<
     changes
 }
 
-/// The edits in an order in which no half-written service takes traffic, and no half-removed one either.
+/// The edits, in an order in which neither a half-written nor a half-removed service takes traffic.
 fn edits(prefix: &str, changes: &[Proposed]) -> Vec<Edit> {
     let rank = |key: &str| i16::from(relative(prefix, key).map_or(0, place_in_writing));
     let mut ordered: Vec<_> = changes.iter().collect();
@@ -229,14 +229,14 @@ fn edits(prefix: &str, changes: &[Proposed]) -> Vec<Edit> {
     ordered.into_iter().map(edit).collect()
 }
 
-/// What a balancer would say of a change.
+/// A balancer's judgement of a change.
 #[derive(Debug, Default)]
 struct Review {
     /// Values that it would not use.
     errors: Vec<Problem>,
     /// Keys that `register` or the agent would lose.
     owned: Vec<String>,
-    /// What it would use, but an operator should know.
+    /// Problems that do not keep the balancer from using a value, but that an operator should know.
     warnings: Vec<String>,
     /// The keys that are written.
     named: Vec<Box<str>>,
@@ -244,7 +244,8 @@ struct Review {
 
 impl Review {
     fn of(prefix: &str, present: &Present, changes: &[Proposed], proposal: &Proposal) -> Self {
-        // Whichever engine the balancers have, every key is read; what an engine lacks is its own problem.
+        // Read every key, whichever engine the balancers have; a feature that an engine lacks is that balancer's own
+        // problem.
         let limits = Limits { prefix: prefix.into(), capabilities: Capabilities::HAPROXY, ..Limits::default() };
         let mut keys = KeySet::default();
         let entry = |(key, value): (&String, &Vec<u8>)| Some((relative(prefix, key)?.into(), (**value).into()));
@@ -261,7 +262,7 @@ impl Review {
         let is_owned = |change: &&Proposed| change.new.is_some() && present.leased.contains(&change.key);
         let owned = changes.iter().filter(is_owned).map(|change| owned(prefix, &change.key)).collect();
         let named = proposal.puts.keys().map(|key| (**key).into()).collect();
-        let mut review = Self { named, owned, ..Self::default() };
+        let mut review = Self { named, owned, errors: doubts(prefix, proposal), ..Self::default() };
         for problem in compile(&keys, None, &limits).problems {
             let same = |old: &Problem| (&old.key, old.kind, &old.value) == (&problem.key, problem.kind, &problem.value);
             let is_new = !before.problems.iter().any(same);
@@ -274,7 +275,7 @@ impl Review {
                 {
                     review.errors.push(problem);
                 }
-                // The service's own port, while internal_port is not set yet.
+                // The instance gets the service's own port, because internal_port is not set yet.
                 ProblemKind::Loop if is_new && takes_the_port(&problem, prefix, present, changes) => {
                     review.warnings.push(format!("{}, or set internal_port", said(prefix, &problem)));
                 }
@@ -290,7 +291,7 @@ impl Review {
         review
     }
 
-    /// Whether the problem is about a key that is written, or about the misspelt tree that it is in.
+    /// Whether the problem is about a key that is written, or about the misspelt tree that such a key is in.
     fn names(&self, prefix: &str, problem: &Problem) -> bool {
         let is_tree = relative(prefix, &problem.key).is_some_and(|key| !key.contains('/'));
         self.named.iter().any(|key| **key == *problem.key || is_tree && is_below(key, &problem.key))
@@ -321,8 +322,17 @@ impl Review {
     }
 }
 
-/// Whether an instance that leads back to the balancer does so only because its value names no port: then it has the
-/// service's own one.
+/// Keys that a balancer would take for instances, and that an operator probably misspelt.
+fn doubts(prefix: &str, proposal: &Proposal) -> Vec<Problem> {
+    let doubt = |(key, value): (&String, &Vec<u8>)| {
+        let advice = doubt(relative(prefix, key)?, value)?.into();
+        Some(Problem { key: key.as_str().into(), value: None, kind: ProblemKind::UnknownKey, service: None, advice })
+    };
+    proposal.puts.iter().filter_map(doubt).collect()
+}
+
+/// Whether an instance leads back to the balancer only because its value names no port, so that it gets the service's
+/// own one.
 fn takes_the_port(problem: &Problem, prefix: &str, present: &Present, changes: &[Proposed]) -> bool {
     let (Some((protocol, name)), Some(value)) = (&problem.service, &problem.value) else { return false };
     let address = value.split_ascii_whitespace().next().unwrap_or_default();
@@ -421,7 +431,7 @@ mod tests {
         lines.split('\n').filter_map(entry).collect()
     }
 
-    /// What is said of these lines, written over others: errors after `!`, warnings after `?`.
+    /// The errors (`!`) and warnings (`?`) if these lines are written over those of `held`.
     #[track_caller]
     fn check(held: &str, lines: &str, want: &[&str]) {
         let (present, proposal) = (present(held), Proposal { puts: keys(lines), prune: Vec::new() });
@@ -443,7 +453,7 @@ mod tests {
         check("service/a/domain a.test", "service/a/port 80", &["! service: unknown key: "]);
         check("", "services/a/cookie a;b", &["! services/a/cookie: \"a;b\" is a bad value: "]);
         check("", "services/a/basic_auth_secrets x", &["! services/a/basic_auth_secrets: the value is a bad value: "]);
-        // A value that is bad already is no better a second time; other keys of that service may be written.
+        // A bad value stays an error when it is written again; other keys of that service may be written.
         let bad = "services/a/port 80x";
         check(bad, bad, &["! services/a/port: "]);
         check(bad, "services/a/domain a.test", &[]);
@@ -456,7 +466,7 @@ mod tests {
             &["! tcp-services/a/1: loop"],
         );
         check("services/a/1 10.0.0.1", "services/a/upstreams/1 10.0.0.2", &["! services/a/1: "]);
-        // A key in the place of a service is no misspelt tree.
+        // A key in the place of a service is not a misspelt tree.
         check("services/a owner", "services/a/domain a.test", &[]);
     }
 

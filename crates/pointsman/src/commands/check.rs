@@ -2,16 +2,16 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use pointsman_table::{Problem, Table, shown};
 use serde::Serialize;
 
+use super::patience::expect_folder;
 use super::{Outcome, once, render};
 use crate::admin::view::ProblemView;
 use crate::control::{plural, serving};
 use crate::fleet::{LastGoodService, last_good};
 use crate::settings::{Engine, Settings};
-use pointsman_store::Location;
 
 /// The output of `check --json`.
 #[derive(Serialize)]
@@ -31,12 +31,7 @@ pub async fn check(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    // `run` creates the folder. Here a typo must not pass for an empty store without problems.
-    if let Location::Directory(folder) = &settings.store.location
-        && !folder.is_dir()
-    {
-        bail!("--store: there is no folder {}; nothing was checked", folder.display());
-    }
+    expect_folder(&settings.store, "checked")?;
     let mut compiled = once::compiled(settings).await?;
     let asked = match settings.engine {
         Engine::Haproxy => render::refused(settings, &compiled.table).await,

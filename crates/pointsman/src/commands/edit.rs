@@ -1,4 +1,4 @@
-//! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: keys as an operator names them. What a key means is for `change` to judge.
+//! `pointsman set`, `get`, `ls`, `rm`, `mkdir`: keys as an operator names them. `change` judges what a key means.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use pointsman_table::{is_secret, shown};
 
 use super::change::{self, Manner, Proposal, expect_readers, shown_key};
-use super::patience::{full, within};
+use super::patience::{expect_folder, full, within};
 use super::{Outcome, fleet};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
 
@@ -27,8 +27,9 @@ pub struct View {
     pub secrets: bool,
 }
 
-/// The arguments of `set` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as a
-/// private key does, and no message repeats it. A key begins with none, so a word there is a flag, perhaps misspelt.
+/// The arguments of `set` with its flags first, and its keys and values after `--`: a value may begin with hyphens, as
+/// a private key does, and no message may repeat it. A key never begins with a hyphen, so such a word in place of a key
+/// is a flag, perhaps misspelt.
 pub(super) fn values_apart(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
     let (Some("set"), Some(set)) = (arguments.get(1).and_then(|word| word.to_str()), command.find_subcommand("set"))
     else {
@@ -57,9 +58,9 @@ pub(super) fn values_apart(command: &clap::Command, arguments: Vec<OsString>) ->
     flags.into_iter().chain(dashes).chain(words).collect()
 }
 
-/// Sets keys to values, given in turns. For the value `-`, reads standard input to its end, without one final newline.
-/// What a balancer of this prefix could not use is refused, [`Outcome::No`]; so is a change that not every balancer serves
-/// in time, if `manner` says to wait.
+/// Sets keys to values, which alternate in `words`. For the value `-`, reads standard input to its end, without one
+/// final newline. The outcome is [`Outcome::No`] if a balancer of this prefix could not use a value, or if `manner`
+/// says to wait and not every balancer serves the change in time.
 ///
 /// # Errors
 /// Wrong usage; the store is unreachable, or refuses.
@@ -77,7 +78,7 @@ pub async fn set(
         bail!("only one value can be read from standard input");
     }
     for (number, [key, value]) in (1..).zip(pairs) {
-        // Not shown: if a value was forgotten, this is perhaps a private key.
+        // Do not show it: if a value was forgotten, this may be a private key.
         if key.starts_with('-') || key.contains(char::is_control) {
             bail!("key {number} is not a key; write KEY VALUE in turns");
         }
@@ -93,7 +94,7 @@ pub async fn set(
     Box::pin(change::make(settings, &proposal, manner, None, note)).await
 }
 
-/// Waits, if asked to, until every balancer serves what was just written.
+/// Waits, if asked to, until every balancer serves the change that was just written.
 async fn served(
     settings: &StoreSettings,
     revision: u64,
@@ -138,6 +139,7 @@ pub async fn ls(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
+    expect_folder(settings, "listed")?;
     let store = Store::open(settings)?;
     let place = full(&settings.prefix, key);
     let listing = within(store.list(&place)).await?;

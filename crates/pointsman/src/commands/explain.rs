@@ -1,33 +1,36 @@
-//! `pointsman explain URL`: shows the service and the instances that take a URL, and why; and what is not served. Sends no
-//! request to them.
+//! `pointsman explain URL`: shows the service and the instances that take a URL, and why; and which matching services
+//! are not served. Sends no request to them.
 
 use pointsman_table::{Protocol, shown};
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::ask::{Answer, ask, encoded};
+use super::ask::{ask, encoded, of_these_keys};
+use super::patience::expect_folder;
 use super::routes::{ago, instance_words};
 use super::{Outcome, once};
 use crate::admin::view::{ChoiceView, ExplainUrl, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
 
-/// Prints the answer on `out`; a line on `note` says if it comes from the store.
+/// Prints the answer on `out`; a line on `note` says if it comes from the store. `named`: the operator has named the keys.
 ///
 /// # Errors
 /// The URL is not valid, neither a balancer nor the store can be reached, or `out` is closed.
 pub async fn explain(
-    settings: &Settings,
+    (settings, named): (&Settings, bool),
     url: &str,
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let asked: ExplainUrl = url.parse().map_err(anyhow::Error::msg)?;
-    let view = match ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await? {
-        Answer::Running(view) => view,
-        Answer::Nobody => {
-            writeln!(note, "no balancer answers on --admin; this answer comes from the keys in the store")?;
+    let running = ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await?;
+    let source = |view: &ExplainView| view.source.clone();
+    let view = match of_these_keys(running, source, (settings, named), note)? {
+        Some(view) => view,
+        None => {
+            expect_folder(&settings.store, "read")?;
             let compiled = once::compiled(settings).await?;
             ExplainView::new(&compiled.table, &Snapshot::default(), compiled.problems.iter(), asked)
         }
@@ -37,7 +40,7 @@ pub async fn explain(
         false => out.write_all(text(&view).as_bytes())?,
     }
     out.flush()?;
-    Ok(if view.chosen.is_some() { Outcome::Yes } else { Outcome::No })
+    Ok(if view.is_answered() { Outcome::Yes } else { Outcome::No })
 }
 
 fn text(view: &ExplainView) -> String {
@@ -46,6 +49,10 @@ fn text(view: &ExplainView) -> String {
     let host = if view.host.is_empty() { "(no host)" } else { &view.host };
     let separator = if is_tcp { " port " } else { " " };
     let mut text = format!("{}{separator}{}\n", shown(host), shown(&view.target));
+    if let Some(local) = &view.local {
+        let _ = writeln!(text, "  {}", shown(local));
+        return text;
+    }
     match &view.chosen {
         None if is_tcp => text.push_str("  no service takes a connection there\n"),
         None if view.too_long => text.push_str("  414: too many expressions would have to be searched for in it\n"),
@@ -54,6 +61,7 @@ fn text(view: &ExplainView) -> String {
             let _ = writeln!(text, "  {protocol}/{}: {}", shown(&chosen.service), shown(&chosen.rule));
         }
     }
+    text.extend(view.near.iter().map(|line| format!("  {}\n", shown(line))));
     if view.strip > 0 {
         let _ = writeln!(text, "  forwarded as {}", shown(&stripped(&view.target, view.strip)));
     }
@@ -71,6 +79,7 @@ fn service_lines(service: &ServiceView) -> String {
     let backups = apart.iter().any(|instance| instance.state == "backup");
     let mut text = last_good.unwrap_or_default();
     let _ = match (working.as_slice(), backups) {
+        ([], _) if service.dns.is_some() => Ok(()),
         ([], _) if service.instances.is_empty() => writeln!(text, "  {status}: the service has no instances"),
         ([], false) if apart.iter().all(|instance| instance.state == "drain") => {
             writeln!(text, "  {status}: no instance takes new work")
@@ -82,6 +91,7 @@ fn service_lines(service: &ServiceView) -> String {
             write!(text, "  balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
+    text.extend(service.dns.iter().map(|dns| format!("  and the addresses of {}\n", shown(dns))));
     if !apart.is_empty() {
         text.push_str("  set apart\n");
     }
@@ -138,6 +148,9 @@ mod tests {
             strip: 4,
             service: None,
             withheld: Vec::new(),
+            near: Vec::new(),
+            local: None,
+            source: None,
         };
         let expected = "a.test /api/x\n  services/a: host a.test\n  forwarded as /x\n  not services/b: host b.test; \
                         lower priority\n";

@@ -11,13 +11,14 @@ use tokio::time::timeout;
 
 use super::Outcome;
 use super::patience::{full, within};
+use crate::admin::source::SourceView;
 use crate::admin::view::{protocol_of, protocol_word};
 use crate::control::plural;
 use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
-/// Waits until every balancer serves the change that the store made at this revision (0 if the store has none). One that
-/// reports a problem with one of these full keys does not serve it.
+/// Waits until every balancer serves the change that the store made at this revision (0 if the store has none). A
+/// balancer that reports a problem with one of these full keys does not serve it.
 ///
 /// # Errors
 /// The store is unreachable.
@@ -140,7 +141,12 @@ pub async fn drain(
     let store = Store::open(settings)?;
     let found = find(&store, settings, instance).await?;
     let Some(Found { key, protocol, service, name }) = found else {
-        writeln!(note, "pointsman: {instance}: there is no such instance; `pointsman routes` lists them")?;
+        let (instance, source) = (shown(instance), SourceView::new(settings).to_string());
+        let source = shown(&source);
+        writeln!(
+            note,
+            "pointsman: {instance}: there is no such instance below {source}; `pointsman routes` lists them"
+        )?;
         return Ok(Outcome::No);
     };
     let amended = store.amend(&key, |value| marked(value, drain)).await;

@@ -33,7 +33,7 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
         prefix: settings.store.prefix.as_str().into(),
         own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
         local: local::addresses().into(),
-        // How many descriptors a running balancer has is not known here.
+        // The number of descriptors of a running balancer is not known here.
         listeners: None,
         capabilities: settings.engine.capabilities(),
         places: settings.places.clone(),
@@ -46,7 +46,7 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     Ok(compiled)
 }
 
-/// What a balancer with these settings has kept, if this user may read it.
+/// The state that a balancer with these settings has kept, if this user may read it.
 fn kept(settings: &Settings) -> Kept {
     let Some(folder) = &settings.state else { return Kept::default() };
     StateFile::new(folder, &settings.store).read().unwrap_or_else(|error| {

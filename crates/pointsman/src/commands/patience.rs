@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::time::timeout;
 
-use pointsman_store::StoreError;
+use pointsman_store::{Location, StoreError, StoreSettings};
 
 /// Longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,6 +15,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) async fn within<T>(work: impl Future<Output = Result<T, StoreError>>) -> anyhow::Result<T> {
     let done = timeout(PATIENCE, work).await;
     Ok(done.with_context(|| format!("the store does not answer within {PATIENCE:?}"))??)
+}
+
+/// That the folder of the store is there. `run` creates it; for a reader, a typo must not pass for an empty store.
+pub(super) fn expect_folder(settings: &StoreSettings, undone: &str) -> anyhow::Result<()> {
+    match &settings.location {
+        Location::Directory(folder) if !folder.is_dir() => {
+            bail!("--store: there is no folder {}; nothing was {undone}", folder.display())
+        }
+        Location::Directory(_) | Location::Etcd(_) => Ok(()),
+    }
 }
 
 /// The full key: a key without a leading slash is below the prefix. Final slashes are ignored.

@@ -89,7 +89,7 @@ impl Request {
             }
         }
         let options = self.options.as_deref().map(|words| format!(" {}", words.trim())).unwrap_or_default();
-        // Only the key counts when it is removed.
+        // Removing needs only the key.
         let check = if self.remove { Some("none") } else { self.check.as_deref() };
         let registration = Registration {
             protocol: if self.tcp { Protocol::Tcp } else { Protocol::Http },

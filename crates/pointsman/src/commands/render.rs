@@ -22,7 +22,7 @@ use pointsman_haproxy::render::{File, Rendered, render as render_all};
 use pointsman_haproxy::shape::{Listen, Shape};
 use pointsman_haproxy::version::Version;
 
-/// The version to write for if no HAProxy is found: every later one accepts it too.
+/// The version to write for if no HAProxy is found: every later one accepts that configuration too.
 const PORTABLE: Version =
     Version { major: Version::OLDEST.0, minor: Version::OLDEST.1, patch: 0, pcre: true, tls: true };
 
@@ -55,7 +55,7 @@ pub async fn render(
     Ok(Outcome::Yes)
 }
 
-/// What the HAProxy engine would refuse of a table, and what HAProxy itself does (`haproxy -c`).
+/// The problems that the HAProxy engine, and HAProxy itself (`haproxy -c`), have with a table.
 ///
 /// # Errors
 /// There is no HAProxy, it cannot be asked, or the template cannot be read.

@@ -3,25 +3,29 @@
 use pointsman_table::shown;
 use std::io::Write;
 
-use super::ask::{Answer, ask};
+use super::ask::{ask, of_these_keys};
+use super::patience::expect_folder;
 use super::{Outcome, once};
 use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView, epoch_seconds, protocol_of};
 use crate::settings::Settings;
 
-/// Prints the table on `out`; a line on `note` says if it comes from the store.
+/// Prints the table on `out`; a line on `note` says if it comes from the store. `named`: the operator has named the keys.
 ///
 /// # Errors
 /// Neither a balancer nor the store can be reached, or `out` is closed.
 pub async fn routes(
     settings: &Settings,
+    named: bool,
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let view = match ask::<TableView>(settings.admin, "/api/table").await? {
-        Answer::Running(view) => view,
-        Answer::Nobody => {
-            writeln!(note, "no balancer answers on --admin; this table comes from the keys in the store")?;
+    let running = ask::<TableView>(settings.admin, "/api/table").await?;
+    let source = |view: &TableView| view.source.clone();
+    let view = match of_these_keys(running, source, (settings, named), note)? {
+        Some(view) => view,
+        None => {
+            expect_folder(&settings.store, "read")?;
             let compiled = once::compiled(settings).await?;
             TableView::new(&compiled.table, &settings.http).with_problems(compiled.problems.iter())
         }
@@ -153,6 +157,7 @@ mod tests {
             name: name.to_owned(),
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },
             balance: "roundrobin".to_owned(),
+            dns: None,
             instances,
             problems: Vec::new(),
         };
@@ -160,7 +165,7 @@ mod tests {
             service("a", &["a.test", "b.test"], vec![instance("web-1", 0), instance("web-10", 2)]),
             service("empty", &["c.test"], vec![]),
         ];
-        let view = TableView { revision: 7, listeners: Vec::new(), services };
+        let view = TableView { revision: 7, listeners: Vec::new(), services, source: None };
         let expected = "\
 revision 7
 SERVICE         RULE           INSTANCE  TARGET       STATE         WEIGHT  ACTIVE  REQUESTS  ERRORS  SINCE  WHY

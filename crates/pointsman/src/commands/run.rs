@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
+use crate::admin::source::SourceView;
 use crate::admin::{self, Figures, Hosts, Pages};
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
@@ -48,12 +49,12 @@ pub struct Addresses {
     pub http: Vec<SocketAddr>,
     /// The HTTPS listeners' addresses.
     pub https: Vec<SocketAddr>,
-    /// Where the admin pages are.
+    /// The address of the admin pages.
     pub admin: Option<SocketAddr>,
 }
 
 impl Addresses {
-    /// Where clients connect.
+    /// The addresses that clients connect to.
     fn all(&self) -> impl Iterator<Item = &SocketAddr> {
         self.http.iter().chain(&self.https)
     }
@@ -202,6 +203,7 @@ impl Parts {
             status: admin_status.clone(),
             figures: figures.clone(),
             http: addresses.all().copied().collect(),
+            source: SourceView::new(&self.settings),
             hosts: self.hosts,
             started: SystemTime::now(),
             log: self.reload.logging.lost(),
@@ -266,7 +268,7 @@ fn warn_of_idle(engine: Engine, chosen: &Chosen) {
     }
 }
 
-/// Says that no store is named: a warning in a container, where it is most often forgotten.
+/// Logs that no store is named: as a warning in a container, where this is most often forgotten.
 fn tell_usual_store(settings: &Settings, reload: &Reload) {
     let (Location::Directory(folder), false) = (&settings.store.location, reload.chosen.has("store")) else { return };
     let folder = folder.display();
@@ -287,7 +289,7 @@ fn raise_open_files() {
     }
 }
 
-/// Where to keep what must survive a restart.
+/// The file for the state that must survive a restart.
 fn state_file(settings: &Settings) -> Option<StateFile> {
     if settings.state.is_none() {
         info!("there is no folder for --state: last good settings and the etcd API are forgotten at a restart");
@@ -390,7 +392,7 @@ fn interrupted(phase: Phase) -> Phase {
     }
 }
 
-/// What is needed to read the settings again.
+/// The inputs for reading the settings again.
 pub struct Reload {
     /// The command line, which does not change.
     pub given: CommandLine,

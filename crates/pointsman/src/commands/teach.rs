@@ -24,7 +24,7 @@ pub fn version(out: &mut dyn Write) -> anyhow::Result<Outcome> {
 /// There is no such shell, or `out` cannot be written.
 pub fn completions(shell: &str, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let shell: Shell = shell.parse().map_err(anyhow::Error::msg)?;
-    // It panics where it cannot write, so it writes to memory.
+    // The generator panics if it cannot write, so it writes to memory.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut cli::command(), "pointsman", &mut script);
     out.write_all(&script)?;

@@ -27,7 +27,7 @@ const MOST_CHANGES: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     known: BTreeSet<Problem>,
-    /// Names that did not resolve at the last report, for the first time.
+    /// Problems of names that did not resolve at the last report, for the first time.
     young: BTreeSet<Problem>,
     said: Option<String>,
     /// The table of the last report.
@@ -77,8 +77,7 @@ impl Journal {
     }
 
     fn problems(&mut self, time: Instant, status: &Status) -> Vec<LogLine> {
-        // A new name is being looked up, and usually found at once: only if it is still unresolved at the next report, that
-        // is news.
+        // A new name is usually resolved at once, so it is news only if it is still unresolved at the next report.
         let is_young = |problem: &Problem| {
             let seen = self.known.contains(problem) || self.young.contains(problem);
             problem.kind == ProblemKind::Unresolved && !seen
@@ -98,8 +97,8 @@ impl Journal {
         lines
     }
 
-    /// The log line for a new state of the store, if it deserves one: a reason that was not told since the last time that
-    /// the store was watched does.
+    /// The log line for a new state of the store, if it is news. A reason is news if it was not logged since the store
+    /// was last watched.
     pub(super) fn condition(&mut self, now: Instant, condition: &Condition) -> Option<LogLine> {
         let before = self.condition.replace(condition.clone());
         if before.as_ref() == Some(condition) {

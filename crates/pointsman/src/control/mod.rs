@@ -4,7 +4,7 @@
 //! Update -> KeySet -> (burst ends: 5 ms quiet, 10 to 50 ms at most) -> compile -> watch<Arc<Table>> -> engine
 //!                                                                        -> watch<Status>     -> admin
 //! Applied, Condition ----------------------------------------------------^      Journal       -> log
-//! What compile must know besides the keys: where the engine listens (Applied), what host names resolve to (Names)
+//! Other inputs of compile: where the engine listens (Applied), the addresses of host names (Names)
 //! ```
 
 mod burst;
@@ -47,7 +47,7 @@ pub struct ControlInputs {
     pub own: Box<[SocketAddr]>,
     /// Where instances may be.
     pub places: Places,
-    /// Whether an address of a TCP service could be listened on.
+    /// Tests whether we could listen on an address of a TCP service.
     pub probe: Probe,
     /// Reads this machine's addresses; called at every full listing and whenever a name moves, because they may change.
     pub local: fn() -> Vec<IpAddr>,
@@ -70,11 +70,11 @@ pub struct ControlChannels {
     pub condition: watch::Receiver<Condition>,
     /// From the engine.
     pub applied: mpsc::Receiver<Applied>,
-    /// What host names resolve to.
+    /// The addresses of host names.
     pub names: watch::Receiver<Arc<Names>>,
     /// The host names that the keys contain.
     pub wanted: watch::Sender<HostNames>,
-    /// What is wrong around the keys.
+    /// Problems outside the keys.
     pub around: watch::Receiver<Around>,
     /// To the engine.
     pub tables: watch::Sender<Arc<Table>>,
@@ -94,9 +94,9 @@ enum ControlEvent {
     Applied(Applied),
     /// The state of the store changed.
     Condition(Condition),
-    /// Host names resolve to something else.
+    /// The addresses of host names changed.
     Named(Arc<Names>),
-    /// Something around the keys went wrong, or is right again.
+    /// A problem outside the keys appeared or ended.
     Around(Around),
     /// The store's channel is closed.
     Stop,
@@ -131,7 +131,7 @@ struct Control {
     barrier: Option<(u64, Option<u64>)>,
     ports: Ports,
     burst: Burst,
-    /// Until when the first table waits for host names.
+    /// When the first table stops waiting for host names.
     held: Option<Instant>,
     journal: Journal,
     wanted: watch::Sender<HostNames>,
@@ -230,7 +230,7 @@ impl Control {
         compile(&self.keys, previous.as_deref(), &self.limits)
     }
 
-    /// Says which host names are to be looked up.
+    /// Publishes the host names to look up.
     fn want(&self, compiled: &Compiled) {
         self.wanted.send_if_modified(|wanted| {
             let is_news = **wanted != compiled.names;
@@ -257,7 +257,7 @@ impl Control {
 
     fn named(&mut self, names: Arc<Names>) {
         self.limits.names = Some(names);
-        // What is ours may have changed since the last listing.
+        // This machine's addresses may have changed since the last listing.
         self.limits.local = (self.local)().into();
         self.burst.add(Instant::now());
     }
@@ -275,7 +275,8 @@ impl Control {
         self.listening(&applied);
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
-            // Only the empty table before the first has generation 0. Under constant change, the newest is always ahead.
+            // Only the empty table before the first has generation 0. Do not ask for the newest: under constant change,
+            // it is always ahead.
             status.served |= applied.generation > 0;
             status.generation = applied.generation;
             status.applied = applied.revision;

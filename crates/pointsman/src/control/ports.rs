@@ -1,5 +1,5 @@
-//! The addresses of TCP services that we listen on: as the engine says, and until it has tried, as a probe foretells.
-//! Listens on none.
+//! The addresses of TCP services that we listen on: as the engine reports them, and until it has tried, as a probe
+//! predicts. Listens on none.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pointsman_table::{Bind, Table};
 
-/// Whether somebody could listen on an address.
+/// Tests whether a process could listen on an address.
 pub type Probe = fn(SocketAddr) -> io::Result<()>;
 
 /// The addresses of TCP services.
@@ -32,7 +32,7 @@ impl Ports {
     }
 
     /// Probes the addresses that are new in this table: an instance must not be called a loop because of a port that is
-    /// not ours. Returns whether some can be bound.
+    /// not ours. Returns whether any can be bound.
     pub(super) fn foretell(&mut self, table: &Table) -> bool {
         let wanted: BTreeSet<_> = table.tcp().iter().map(|(bind, _)| *bind).collect();
         let new = wanted.iter().filter(|bind| !self.tried.contains(bind) && !self.bound.contains(bind));
@@ -46,7 +46,7 @@ impl Ports {
         true
     }
 
-    /// Takes what the engine says of the newest table. Returns whether that is news.
+    /// Takes the addresses that the engine reports for the newest table. Returns whether they changed.
     pub(super) fn take(&mut self, bound: BTreeSet<Bind>) -> bool {
         let is_news = *self.bound != bound;
         if is_news {

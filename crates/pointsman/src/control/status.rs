@@ -8,7 +8,7 @@ use pointsman_table::{Problem, Table};
 use pointsman_engine::Phase;
 use pointsman_store::Condition;
 
-/// What is wrong around the keys, each found by another part of the program.
+/// Problems outside the keys, each found by another part of the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Around {
     /// The balancer's own files cannot be written.
@@ -26,7 +26,7 @@ pub struct Status {
     pub found: Arc<[Problem]>,
     /// Problems of the engine with the table.
     pub refused: Arc<[Problem]>,
-    /// Problems around the keys.
+    /// Problems outside the keys.
     pub around: Around,
     /// The revision of the table that the engine uses: what users see.
     pub applied: u64,
@@ -80,7 +80,7 @@ impl Status {
         self.found.iter().chain(self.refused.iter()).chain(around)
     }
 
-    /// That the store is lost, and why; `None` if it is watched, or was never read.
+    /// The reason that the store is lost; `None` if it is watched, or was never read.
     pub fn store_lost(&self) -> Option<String> {
         match &self.condition {
             Condition::Lost { error } => Some(format!("the store is lost, serving its last keys: {error}")),

@@ -91,7 +91,7 @@ async fn serves_nothing_before_the_first_listing() {
     }
 }
 
-/// A listing that is read again has the same revision; what it depends on besides the keys may have changed.
+/// A listing that is read again has the same revision, but the table's other inputs may have changed.
 #[tokio::test(start_paused = true)]
 async fn two_tables_of_one_revision_are_told_apart() {
     let mut bench = bench();
@@ -151,7 +151,7 @@ async fn losing_the_store_changes_nothing_served() {
     bench.status.wait_for(|status| matches!(status.condition, Condition::Lost { .. })).await.unwrap();
     assert_eq!(swaps(&bench), 1);
     assert_eq!(bench.tables.borrow().services().len(), 1);
-    // A restored store returns at an older revision, and is believed.
+    // A restored store comes back at an older revision, and the loop accepts it.
     bench.updates.send(listing(3)).await.unwrap();
     bench.tables.changed().await.unwrap();
     assert_eq!(bench.tables.borrow().revision(), 3);
@@ -202,7 +202,7 @@ fn named(key: &str, name: &str) -> Update {
     Update::Reset { revision: 1, entries }
 }
 
-/// Nobody is served before the first table, and somebody else's names may be silent.
+/// Nobody is served before the first table, and the name servers of some names may be silent.
 #[tokio::test(start_paused = true)]
 async fn the_first_table_waits_a_moment_for_its_names() {
     let mut bench = bench();

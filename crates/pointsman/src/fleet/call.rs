@@ -84,7 +84,7 @@ impl FleetWait {
     }
 }
 
-/// Whether the line of a problem is about this key. A name that is still being looked up is none yet.
+/// Whether a problem's line is about this key. A name that is still being looked up is not a problem yet.
 fn is_about(line: &str, key: &str) -> bool {
     let rest = line.strip_prefix(&*shown(key).to_string());
     rest.is_some_and(|rest| rest.starts_with(" = ") || rest.starts_with(": ")) && !line.contains(LOOKED_UP)

@@ -23,8 +23,8 @@ use pointsman_store::{Condition, Store, StoreError};
 pub const TTL: Duration = Duration::from_secs(10);
 /// Minimum time between two writes; longer on a store with slow writes.
 const SPACING: Duration = Duration::from_millis(5);
-/// The next write waits this many times the duration of a write: of the quicker of the last two, so that one write that
-/// is slow by chance does not delay a change that somebody waits for.
+/// The next write waits this many times the duration of the faster of the last two writes, so that one write that is
+/// slow by chance does not delay a change that somebody waits for.
 const SHARE: u32 = 2;
 /// How often to check draining instances for open requests: in our own counters, or by asking HAProxy.
 const LOOK: Duration = Duration::from_millis(100);
@@ -116,7 +116,7 @@ struct Keeper<'a, 's> {
     draining: Option<Instant>,
     /// The last write in this term.
     written: Option<(Member, Instant)>,
-    /// The earliest time for the next write, and what the last one took.
+    /// The earliest time for the next write, and the duration of the last one.
     next: Instant,
     took: Duration,
     /// The current write error, and its start.
@@ -333,7 +333,7 @@ fn has_idle(table: &Table) -> bool {
     table.services().iter().any(|service| service.instances.iter().any(|instance| !instance.takes_work()))
 }
 
-/// How many instances that their keys give new work get none or only a trial.
+/// Counts the instances that should get new work according to their keys, but get none or only a trial request.
 fn down(table: &Table, apart: &[InstancePath]) -> usize {
     let is_meant_to_work = |(protocol, service, instance): &&InstancePath| {
         let service = table.service(*protocol, service);

@@ -1,4 +1,4 @@
-//! A balancer's status, as in its status key, and where these keys are. Plain data.
+//! A balancer's status, in the form of its status key, and the folder of these keys. Plain data.
 
 use pointsman_store::ASIDE;
 use pointsman_table::{Protocol, ServiceName, Table};
@@ -8,7 +8,7 @@ use crate::admin::view::protocol_word;
 
 /// Problems listed in full; the rest is only counted.
 const MOST_PROBLEMS: usize = 20;
-/// Maximum number of services listed that live on last good settings.
+/// Maximum number of services listed that are served with last good settings.
 const MOST_LAST_GOOD: usize = 100;
 /// Maximum length of a problem's text, in characters.
 const LONGEST_PROBLEM: usize = 400;
@@ -27,7 +27,7 @@ pub enum Stage {
     /// Takes connections.
     #[default]
     Serving,
-    /// Takes none, finishes what runs, and follows no key any more.
+    /// Takes no connections, finishes what runs, and no longer follows keys.
     Draining,
     /// Ends at once.
     Stopped,
@@ -51,7 +51,7 @@ pub struct Member {
     /// The number in the key `barrier` that it serves, for stores without revisions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barrier: Option<u64>,
-    /// That it has lost the store, and why.
+    /// The reason that it has lost the store, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
     /// The number of instances that are down: ejected, or with HAProxy also in maintenance.
@@ -98,7 +98,7 @@ pub struct Leaving {
     pub active: u64,
 }
 
-/// The services that live on last good settings.
+/// The services that are served with last good settings.
 pub fn last_good(table: &Table) -> impl Iterator<Item = LastGoodService> {
     let service = |(protocol, name, revision): (Protocol, &ServiceName, u64)| LastGoodService {
         protocol: protocol_word(protocol).to_owned(),
@@ -129,7 +129,7 @@ impl Member {
         }
     }
 
-    /// Lists the services that live on last good settings, up to the limit.
+    /// Lists the services that are served with last good settings, up to the limit.
     pub fn list_last_good(&mut self, table: &Table) {
         self.last_good = last_good(table).take(MOST_LAST_GOOD).collect();
     }

@@ -46,7 +46,7 @@ pub enum Verdict {
     All(usize),
     /// Some have not, with the reason for each; empty if there are no balancers.
     Not(Vec<String>),
-    /// Some disappeared before they had.
+    /// Some disappeared before they had reached it.
     Lost(Vec<String>),
 }
 

@@ -1,8 +1,8 @@
-//! The log: plain lines on stderr. Writes nothing to stdout, and while serving never waits for who reads it.
+//! The log: plain lines on stderr. Writes nothing to stdout, and while serving never waits for its reader.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `stream` | a stream that a thread of its own writes, from a bounded queue |
+//! | `stream` | a stream with its own writer thread and a bounded queue |
 //! | `pace` | how many lines each place in the code may log |
 
 mod pace;
@@ -28,19 +28,19 @@ use pace::Pace;
 use crate::plain;
 pub use stream::{LostLines, Stream};
 
-/// How long the end of the program waits for who reads its output.
+/// How long the end of the program waits for the reader of its output.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How the program's output is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Each line before the program goes on: commands that end by themselves.
+    /// The program waits until each line is written. For commands that end by themselves.
     Direct,
-    /// By threads of their own, from bounded queues: commands that serve.
+    /// Separate threads write from bounded queues. For commands that serve.
     Queued,
 }
 
-/// The program's standard streams. Dropped last: the end waits, for a bounded time, until what is queued is written.
+/// The program's standard streams. Dropped last: the end waits, for a bounded time, until the queues are written.
 #[derive(Debug, Default)]
 pub struct Streams {
     stderr: Option<Stream>,
@@ -51,7 +51,7 @@ impl Streams {
     /// Starts the threads that deliver them.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start another thread.
     fn queued(pace: Pace) -> io::Result<Self> {
         let chore = move || pace.report(Instant::now());
         Ok(Self {
@@ -86,10 +86,10 @@ impl Drop for Streams {
     }
 }
 
-/// A line of the log, where lines are missing.
+/// The log line that stands for lost lines.
 fn notice(lost: u64) -> String {
     let mut line = String::new();
-    // A clock without a calendar leaves a line without a time.
+    // If the time cannot be formatted, the line has none.
     let _ = SystemTime.format_time(&mut Writer::new(&mut line));
     let _ = writeln!(line, "  WARN {lost} lines of the log were lost here: nobody read it for too long");
     line
@@ -133,7 +133,7 @@ pub fn start(filter: &str, delivery: Delivery) -> anyhow::Result<(Logging, Strea
     Ok((Logging { filter: handle, lost }, streams))
 }
 
-/// A panic is a line of the log: the usual hook would wait for who reads stderr.
+/// Logs a panic as a line: the usual hook would wait for the reader of stderr.
 fn panicked(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current().name().unwrap_or("without a name").to_owned();
     error!("thread {thread} {}", panic.to_string().replace('\n', " "));
@@ -173,7 +173,7 @@ impl LogLine {
     }
 }
 
-/// Parts of the program that are crates of their own. Filters name them as `pointsman::store`.
+/// Parts of the program that are separate crates. Filters name them as `pointsman::store`.
 const PARTS: [&str; 4] = ["engine", "haproxy", "native", "store"];
 
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {

@@ -1,5 +1,6 @@
-//! Bounds how many lines each place in the code logs, whoever causes them: clients, instances, a full machine. Counts
-//! what it leaves out, and logs the counts. Never limits `debug` and `trace`, which an operator has asked for.
+//! Limits how many lines each place in the code logs, whoever causes them: clients, instances, a machine out of
+//! resources. Counts the lines left out, and logs the counts. Never limits `debug` and `trace`, which an operator has
+//! asked for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +10,11 @@ use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Lines of one place that may come at once: what one change of the keys may cause, and some.
+/// Lines that one place may log at once: as many as one change of the keys may cause, and some more.
 const BURST: u32 = 200;
-/// Lines of one place in a second, if they do not stop.
+/// Lines that one place may log per second in the long run.
 const PER_SECOND: u32 = 50;
-/// Least time between two reports of what was left out.
+/// Minimum time between two reports of lines left out.
 const REPORT: Duration = Duration::from_secs(10);
 
 /// A limit for each place that logs.
@@ -29,7 +30,7 @@ struct Budgets {
 #[derive(Debug)]
 struct LineBudget {
     target: &'static str,
-    /// Lines that may come now.
+    /// Lines that may be logged now.
     room: u32,
     refilled: Instant,
     left_out: u64,
@@ -58,7 +59,7 @@ impl LineBudget {
 }
 
 impl Pace {
-    /// Logs what was left out, if that is due.
+    /// Logs the counts of lines left out, if that is due.
     pub(super) fn report(&self, now: Instant) {
         for (target, count) in self.due(now) {
             warn!("{count} more lines of {target} were left out: more than {PER_SECOND} a second");
@@ -120,7 +121,7 @@ mod tests {
         let text = lines.text();
         let count = |words: &str| text.lines().filter(|line| line.contains(words)).count();
         let flood = count("flood");
-        // A slow machine earns some more while it logs.
+        // On a slow machine, the budget grows while it logs.
         assert!((BURST as usize..2 * BURST as usize).contains(&flood), "{flood}");
         assert_eq!((count("asked for"), count("another place")), (2 * BURST as usize, 1));
         let left_out: u64 = pace.due(Instant::now()).iter().map(|(_, count)| count).sum();

@@ -1,5 +1,5 @@
-//! A stream that a thread of its own writes, from a bounded queue, so that whoever writes a line never waits for who
-//! reads it. Counts the lines that found no room. Decides nothing about their content.
+//! A stream with its own writer thread and a bounded queue, so that writing a line never waits for the reader. Counts
+//! the lines that found no room. Decides nothing about their content.
 //!
 //! Not tracing-appender: its queue is bounded in lines but not in bytes, and its count of lost lines reaches no reader.
 
@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Most bytes that wait for the reader: some 2,000 lines. As many may be in the thread's hands.
+/// Maximum bytes that wait for the thread: some 2,000 lines. The thread may hold as many again.
 const ROOM: usize = 256 << 10;
-/// The pause before the next attempt at a stream that somebody has made non-blocking, and that is full.
+/// The pause before the next attempt to write to a full stream that somebody has made non-blocking.
 const FULL: Duration = Duration::from_millis(20);
 /// The thread does its other work at least this often.
 const IDLE: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ struct Queue {
     writing: bool,
 }
 
-/// What the thread writes next: lines, then how many were lost after them.
+/// The thread's next write: lines, and the number of lines lost after them.
 struct Batch {
     text: Vec<u8>,
     lost: u64,
@@ -61,7 +61,7 @@ impl Stream {
     /// and does `chore` from time to time.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start another thread.
     pub fn start(
         mut sink: impl Write + Send + 'static,
         notice: fn(u64) -> String,
@@ -88,13 +88,14 @@ impl Stream {
     /// Waits until everything is written, but no longer than this.
     pub fn finish(&self, within: Duration) {
         let busy = |queue: &mut Queue| queue.writing || !queue.waiting.is_empty();
-        // What a stalled reader has not taken by now is lost with the process.
+        // Lines that a stalled reader has not taken by now are lost with the process.
         drop(self.0.changed.wait_timeout_while(self.queue(), within, busy));
     }
 
     fn add(&self, text: &[u8]) {
         let mut queue = self.queue();
-        // Lines are not lost in the middle: after the first without room, none has until the thread has taken all.
+        // Losses do not interleave: after the first line without room, all are lost until the thread has taken the
+        // queue.
         if queue.lost == 0 && queue.waiting.len() + text.len() <= ROOM {
             queue.waiting.extend_from_slice(text);
             self.0.changed.notify_all();
@@ -129,7 +130,7 @@ impl Stream {
         self.0.changed.notify_all();
     }
 
-    /// Nothing that holds it can panic, so it is whole even if it is poisoned.
+    /// No code that holds the lock can panic, so the queue is consistent even if the lock is poisoned.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,7 +153,7 @@ fn lines(text: &[u8]) -> u64 {
     u64::try_from(ends).unwrap_or(u64::MAX).max(1)
 }
 
-/// Writes all of it, however long the reader takes. The error is the number of bytes that nobody will read.
+/// Writes all of the text, however long the reader takes. The error is the number of bytes that nobody will read.
 fn write_all(sink: &mut impl Write, text: &[u8]) -> Result<(), usize> {
     let mut left = text;
     while !left.is_empty() {

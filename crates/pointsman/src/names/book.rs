@@ -1,4 +1,4 @@
-//! What is known of each name, and which are due to be looked up. Pure: time is an argument; asks nobody.
+//! The known addresses of each name, and which names are due for a lookup. Pure: time is an argument; looks nothing up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,9 +14,9 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The longest pause after failures of a name that has addresses; the first is a second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The same for one that never had any: there may be many, which are only misspelt.
+/// The same for a name that never had addresses: there may be many, just misspelt.
 const LONGEST_PAUSE_OF_UNKNOWN: Duration = Duration::from_secs(30);
-/// So many failures in a row put a name that has addresses behind those that never answered.
+/// This many failures in a row move a name that has addresses to the lane of failing names.
 const FAILURES_OF_LIVING: u32 = 3;
 /// Most addresses of a name that are used.
 const MOST_ADDRESSES: usize = 32;
@@ -26,7 +26,7 @@ const MOST_ADDRESSES: usize = 32;
 pub(super) enum Lane {
     /// Names that are new, or were answered lately.
     Sound,
-    /// Names that were not.
+    /// All other names.
     Failing,
 }
 
@@ -45,8 +45,8 @@ impl Lane {
 pub(super) struct Ask {
     pub(super) name: Box<str>,
     pub(super) lane: Lane,
-    /// Whether its name servers get their full time. Nobody else may have to wait for a name that fails; the second
-    /// question for a name that has addresses is patient, so that a slow name server is no failure.
+    /// Whether its name servers get their full time. Other names must not wait for one that fails; but the second
+    /// lookup of a name that has addresses is patient, so that a slow name server does not count as a failure.
     pub(super) patient: bool,
 }
 
@@ -66,11 +66,11 @@ pub(super) enum Unfound {
     Silent(Box<str>),
 }
 
-/// All names that are wanted.
+/// All wanted names.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     wanted: BTreeSet<Box<str>>,
-    /// One for each name that is wanted, due or asked for.
+    /// One for each name that is wanted, due or being looked up.
     states: BTreeMap<Box<str>, NameState>,
     sound: LookupQueue,
     failing: LookupQueue,
@@ -78,7 +78,7 @@ pub(super) struct Book {
     changed: bool,
 }
 
-/// What is known of a name.
+/// The state of a name.
 #[derive(Debug, Default)]
 struct NameState {
     resolved: Option<Resolved>,
@@ -114,7 +114,7 @@ impl Book {
         sound.into_iter().chain(failing.take(now, Lane::Failing, wanted, states)).collect()
     }
 
-    /// When the next name is due that there is room for.
+    /// When the next name is due, among those that there is room for.
     pub(super) fn due(&self) -> Option<Instant> {
         let next = |queue: &LookupQueue, lane: Lane| {
             let (due, _) = queue.due.first().filter(|_| queue.asked < lane.most())?;
@@ -141,12 +141,12 @@ impl Book {
         }
     }
 
-    /// What is known of a name.
+    /// The known addresses of a name.
     pub(super) fn known(&self, name: &str) -> Option<Resolved> {
         self.states.get(name)?.resolved.clone()
     }
 
-    /// All that is known, if it changed since the last call.
+    /// All known names, if one changed since the last call.
     pub(super) fn news(&mut self) -> Option<Arc<Names>> {
         if !std::mem::take(&mut self.changed) {
             return None;
@@ -177,7 +177,7 @@ impl LookupQueue {
             && *due <= now
             && let Some((_, name)) = self.due.pop_first()
         {
-            // One that is no longer wanted is forgotten only now: it may have come back before.
+            // An unwanted name is forgotten only now: it might have been wanted again before.
             if !wanted.contains(&name) {
                 states.remove(&name);
                 continue;
@@ -216,7 +216,7 @@ impl NameState {
     fn fail(&mut self, failure: Unfound) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let addresses = self.resolved.take().map(|resolved| resolved.addresses).unwrap_or_default();
-        // A single question that is lost on the way is asked again before anybody hears of it.
+        // A single lost question is asked again before the failure is reported.
         let longest = if addresses.is_empty() { LONGEST_PAUSE_OF_UNKNOWN } else { LONGEST_PAUSE };
         let failure = match failure {
             Unfound::Silent(_) if self.failures == 1 && !addresses.is_empty() => None,
@@ -227,7 +227,7 @@ impl NameState {
     }
 }
 
-/// In one order, whatever the order of the answer: name servers rotate it.
+/// Sorted, because name servers rotate the order of their answers.
 fn ordered(addresses: Vec<IpAddr>) -> Box<[IpAddr]> {
     let addresses: BTreeSet<_> = addresses.iter().map(IpAddr::to_canonical).collect();
     addresses.into_iter().take(MOST_ADDRESSES).collect()
@@ -339,7 +339,7 @@ mod tests {
         }
     }
 
-    /// However many names fail, one that is answered is asked in its time.
+    /// However many names fail, a name that resolves is looked up on time.
     #[test]
     fn names_that_fail_hold_up_nobody() {
         let start = Instant::now();

@@ -22,7 +22,7 @@ use super::book::{Located, Unfound};
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// The longest that one name server may take; resolv.conf may say less, and says 5 seconds by default.
 const LONGEST: Duration = Duration::from_secs(2);
-/// The same where others wait.
+/// The same while other names wait.
 const SHORTEST: Duration = Duration::from_millis(400);
 
 /// Asks name servers.
@@ -36,7 +36,7 @@ pub struct Lookup {
     written: [Option<SystemTime>; 2],
 }
 
-/// Asks a single name server: one that asks several stops at the first that answers, even if it refuses to tell.
+/// Asks a single name server: a resolver with several stops at the first answer, even if it is a refusal.
 struct Resolver {
     resolver: TokioResolver,
     /// How long it may take.
@@ -61,7 +61,7 @@ impl Lookup {
         true
     }
 
-    /// The addresses of a host name. Asks one name server after the other until one can tell.
+    /// The addresses of a host name. Asks one name server after the other until one gives an answer.
     pub(super) async fn look_up(&self, name: &str, patient: bool) -> Result<Located, Unfound> {
         let name = Name::from_ascii(name).map_err(|error| Unfound::Denied(error.to_string().into()))?;
         let mut answer = Err(Unfound::Denied("the settings of name servers cannot be used".into()));
@@ -118,7 +118,7 @@ fn resolvers(servers: &[SocketAddr]) -> Arc<[Resolver]> {
     servers.into_iter().filter_map(|server| Resolver::new(alone(server), options.clone())).collect()
 }
 
-/// The machine's settings, with what is ours to choose.
+/// The machine's settings, except for the options that we choose.
 fn settings(servers: &[SocketAddr]) -> (ResolverConfig, ResolverOpts) {
     let of_machine = read_system_conf();
     // resolv.conf(5): without a name server, the one of this machine.
@@ -130,7 +130,7 @@ fn settings(servers: &[SocketAddr]) -> (ResolverConfig, ResolverOpts) {
     options.timeout = options.timeout.min(LONGEST);
     options.num_concurrent_reqs = 1;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    // Answers are kept by us, and asked for again when they are over; the bound on lookups is ours too.
+    // `book` keeps the answers, asks again when they expire, and bounds the number of lookups.
     options.cache_size = 0;
     options.max_active_requests = usize::from(u16::MAX);
     (ResolverConfig::from_parts(domain, search, servers), options)
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// A name server whose every answer has this code (RFC 1035 §4.1.1), and 10.0.0.1 where it is 0.
+    /// A name server that answers everything with this code (RFC 1035 §4.1.1), and with 10.0.0.1 if it is 0.
     fn name_server(code: u8) -> SocketAddr {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
@@ -169,7 +169,7 @@ mod tests {
         address
     }
 
-    /// The library by itself begins with any of several, and is content with a refusal.
+    /// By itself, the library starts with any of several name servers, and accepts a refusal.
     #[tokio::test]
     async fn one_that_cannot_tell_is_passed_over() {
         let (fails, refuses, knows) = (name_server(2), name_server(5), name_server(0));

@@ -1,7 +1,7 @@
-//! Looks up the host names of instances, for everybody: compile takes what they resolve to, engines look up nothing.
+//! Looks up the host names of instances for the whole program: compile takes the addresses, engines look nothing up.
 //!
 //! ```text
-//! control ── wanted names ─> follow ─┬─ book: which is due, and what is known   pure
+//! control ── wanted names ─> follow ─┬─ book: due names and known addresses      pure
 //!    ^                               └─ lookup: one name, by hickory-resolver
 //!    └── watch<Arc<Names>> ──────────┘
 //! ```
@@ -22,10 +22,10 @@ use tracing::debug;
 use book::{Ask, Book, Located, Unfound};
 pub use lookup::Lookup;
 
-/// How often the machine's own files are looked at.
+/// How often to check whether the machine's own files changed.
 const FILES: Duration = Duration::from_secs(1);
 
-/// How long all name servers together may take for a name; the same for one that is asked for patiently.
+/// How long all name servers together may take for a name; the same for a patient lookup.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PATIENT: Duration = Duration::from_secs(5);
 
@@ -35,7 +35,7 @@ pub type HostNames = Arc<BTreeSet<Box<str>>>;
 /// An answer, and the question.
 type Told = (Ask, Result<Located, Unfound>);
 
-/// Keeps `found` up to date for the names that are `wanted`, until nobody wants any more.
+/// Keeps `found` up to date for the names that are `wanted`, until the sender of `wanted` is dropped.
 pub async fn follow(mut lookup: Lookup, mut wanted: watch::Receiver<HostNames>, found: watch::Sender<Arc<Names>>) {
     let mut book = Book::default();
     let mut asked = JoinSet::new();
@@ -77,12 +77,12 @@ async fn answer(lookup: Lookup, ask: Ask) -> Told {
     (ask, answer.unwrap_or_else(silent))
 }
 
-/// Notes an answer. What does not resolve is a problem of the keys, and logged as such.
+/// Takes an answer. A name that does not resolve is a problem with the keys, and logged as such.
 fn take(book: &mut Book, (Ask { name, lane, .. }, answer): Told) {
     let before = book.known(&name).unwrap_or_default();
     book.take(&name, lane, answer, Instant::now());
     let now = book.known(&name).unwrap_or_default();
-    // Some name servers tell another selection of many addresses each time: no line for the usual log.
+    // Some name servers return another selection of many addresses each time: do not log that by default.
     if before.addresses != now.addresses {
         debug!("{name} moved from {:?} to {:?}", before.addresses, now.addresses);
     }

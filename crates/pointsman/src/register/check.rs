@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 /// Deadline for one check.
 const ANSWER: Duration = Duration::from_secs(2);
-/// A check that takes longer is worth a word.
+/// A check that takes longer is logged.
 const SLOW: Duration = Duration::from_millis(600);
 
 /// The kind of check.

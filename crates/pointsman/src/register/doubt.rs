@@ -1,4 +1,5 @@
-//! When to say why a check does not pass: soon after it began to fail, and when the reason changes. Writes nothing itself.
+//! Decides when to say why a check fails: soon after it began to fail, and when the reason changes. Writes nothing
+//! itself.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// At most one line in this time.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What was said of a check that does not pass.
+/// The last report about a failing check.
 #[derive(Debug)]
 pub struct Doubt {
     began: Instant,
@@ -21,7 +22,7 @@ impl Doubt {
         Self { began: now, said: None }
     }
 
-    /// The check fails for this reason. Whether to say so.
+    /// Whether to report now that the check fails for this reason.
     pub fn is_news(&mut self, now: Instant, reason: &str) -> bool {
         let is_news = match &self.said {
             None => now.saturating_duration_since(self.began) >= GRACE,
@@ -33,7 +34,7 @@ impl Doubt {
         is_news
     }
 
-    /// This reason is being said.
+    /// Notes that this reason is being reported.
     pub fn say(&mut self, now: Instant, reason: &str) {
         self.said = Some((reason.to_owned(), now));
     }

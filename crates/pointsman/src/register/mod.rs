@@ -252,7 +252,7 @@ impl Supervisor<'_> {
         self.settle(Availability::Absent).await;
     }
 
-    /// Waits until the store has it; returns a point that shows it.
+    /// Waits until the store has this availability; returns a point that shows it.
     async fn settle(&self, availability: Availability) -> Option<Point> {
         self.put(availability);
         let plan = self.registration.plan(&self.settings.prefix, availability);

@@ -1,4 +1,4 @@
-//! Where the value of a setting comes from, and what was chosen. Never reads a value's meaning.
+//! The source of a setting's value, and the chosen text. Never interprets a value.
 
 use std::collections::BTreeMap;
 use std::fmt;

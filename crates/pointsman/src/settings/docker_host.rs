@@ -1,13 +1,13 @@
-//! Where the daemon is, as `DOCKER_HOST` has it.
+//! The daemon's address, in the format of `DOCKER_HOST`.
 
 use std::fmt::{Display, Formatter, Result as Written};
 
-/// Where Docker listens unless it is told otherwise.
+/// Docker's default socket.
 const SOCKET: &str = "/var/run/docker.sock";
 /// Docker's port without TLS.
 const PORT: u16 = 2375;
 
-/// Where the daemon is.
+/// The daemon's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DockerHost {
     /// At a Unix socket, by its path.
@@ -17,8 +17,8 @@ pub enum DockerHost {
 }
 
 impl DockerHost {
-    /// Reads `unix:///run/docker.sock`, `tcp://10.0.0.1:2375`, or the path of a socket. The error says what would be
-    /// right.
+    /// Reads `unix:///run/docker.sock`, `tcp://10.0.0.1:2375`, or the path of a socket. The error says what is
+    /// expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no place of a Docker daemon; write unix://PATH or tcp://HOST:PORT");
         let path = text.strip_prefix("unix://").unwrap_or(text);
@@ -46,7 +46,7 @@ impl Default for DockerHost {
     }
 }
 
-/// As it is read: `unix:///var/run/docker.sock`.
+/// In the form that `parse` reads: `unix:///var/run/docker.sock`.
 impl Display for DockerHost {
     fn fmt(&self, f: &mut Formatter<'_>) -> Written {
         match self {

@@ -39,7 +39,7 @@ impl Group {
     }
 }
 
-/// What the name of every environment variable begins with.
+/// The prefix of every environment variable.
 pub(super) const VARIABLES: &str = "POINTSMAN_";
 
 /// One setting.

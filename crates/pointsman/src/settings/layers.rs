@@ -8,7 +8,7 @@ use super::flags::{FLAGS, Flag, VARIABLES};
 use super::model::{Host, SettingsError};
 use super::suggest::nearest;
 
-/// Beginnings of variables that Kubernetes sets in every container beside a service of the name `pointsman`.
+/// Prefixes of variables that Kubernetes sets in every container beside a service named `pointsman`.
 const OF_KUBERNETES: [&str; 2] = ["POINTSMAN_SERVICE_", "POINTSMAN_PORT"];
 
 /// The file of settings, read but not interpreted.
@@ -21,7 +21,7 @@ struct File {
 /// The choices, by the name of their setting.
 pub(super) type Choices = BTreeMap<&'static str, Choice>;
 
-/// Chooses a source for every setting that has one. The text is a warning: the usual file of settings is left out.
+/// Chooses a source for every setting that has one. The text is a warning that the default settings file is left out.
 ///
 /// # Errors
 /// The file of settings cannot be read, is not TOML, or has an unknown key; a single setting is given twice.
@@ -100,7 +100,7 @@ fn choice(flag: &Flag, values: Vec<String>, origin: Origin) -> Result<Choice, Se
     Err(SettingsError { origin: origin.to_string(), what: what.to_owned() })
 }
 
-/// One that is there and cannot be looked at is not missing.
+/// Whether the file does not exist. A file that cannot be examined is not missing.
 fn is_missing(path: &Path) -> bool {
     std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
@@ -134,7 +134,7 @@ fn known(key: &str) -> Result<&'static str, String> {
     Err(format!("{key}: there is no such setting{}", near.unwrap_or_default()))
 }
 
-/// Variables that look like ours and are none, with the one that was probably meant.
+/// Variables that look like ours but are unknown, each with the one that was probably meant.
 pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
     let names = || FLAGS.iter().map(|flag| flag.name);
     let unknown = |variable: &String| {

@@ -8,11 +8,11 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `model` | what settings are |
-//! | `choice` | where a value comes from |
+//! | `model` | the types of the settings |
+//! | `choice` | the source of a value |
 //! | `parse`, `docker_host` | single values |
 //! | `flags` | the one home of every setting |
-//! | `layers` | which source has the say |
+//! | `layers` | which source wins |
 //! | `suggest` | the name that was meant |
 
 mod choice;
@@ -42,7 +42,7 @@ const AUDIT: Duration = Duration::from_secs(180);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Chosen {
     choices: layers::Choices,
-    /// That the usual file of settings is left out, and why.
+    /// The reason that the default settings file is left out, if it is.
     left_out: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Chosen {
         self.choices.contains_key(name)
     }
 
-    /// Warnings: that the file of settings is left out, and variables that look like ours and are none.
+    /// Warnings: a default settings file that is left out, and unknown variables that look like ours.
     pub fn warnings(&self, environment: &Environment) -> Vec<String> {
         self.left_out.iter().cloned().chain(layers::unknown_variables(environment)).collect()
     }
@@ -71,7 +71,7 @@ impl Chosen {
         FLAGS.iter().map(|flag| flag.name).filter(|name| self.choices.get(name) != other.choices.get(name)).collect()
     }
 
-    /// Where the admin pages are, even if other settings are wrong.
+    /// The address of the admin pages, even if other settings are wrong.
     ///
     /// # Errors
     /// It is not an address. The error names the source.
@@ -92,7 +92,7 @@ impl Chosen {
     /// Reads every value and applies the rules between them.
     ///
     /// # Errors
-    /// A value is wrong, alone or beside the others. The error names the source.
+    /// A value is wrong, by itself or together with others. The error names the source.
     pub fn settings(&self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
         let mut draft = Draft::default();
         for flag in FLAGS {

@@ -54,7 +54,7 @@ impl Engine {
 /// How to follow Docker and to write its containers' keys. Without effect on a balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSettings {
-    /// Where the daemon is.
+    /// The daemon's address.
     pub docker: DockerHost,
     /// This machine's name; `None`: the daemon's.
     pub node: Option<String>,
@@ -93,9 +93,9 @@ pub struct Settings {
     pub store: StoreSettings,
     /// The HTTP listeners' addresses.
     pub http: Vec<SocketAddr>,
-    /// Where HTTP services are served over TLS too.
+    /// The HTTPS listeners' addresses: HTTP services over TLS.
     pub https: Vec<SocketAddr>,
-    /// Where the admin pages are; `None`: nowhere.
+    /// The address of the admin pages; `None`: there are none.
     pub admin: Option<SocketAddr>,
     /// The host names of the admin pages, beside addresses and `localhost`, in lower case.
     pub admin_hosts: Vec<Box<str>>,
@@ -109,7 +109,7 @@ pub struct Settings {
     pub resolvers: Vec<SocketAddr>,
     /// How to follow Docker.
     pub agent: AgentSettings,
-    /// The folder for the balancer's own files; `None`: nothing needs it, and there is no default place for it.
+    /// The folder for the balancer's own files; `None` if nothing needs it and there is no default folder.
     pub state: Option<PathBuf>,
     /// This balancer's name, if one was given.
     pub name: Option<String>,

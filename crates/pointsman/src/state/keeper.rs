@@ -1,5 +1,5 @@
-//! Writes what is kept when it changes, off the control loop, at a pace. A failure is a problem that is listed until a
-//! later attempt succeeds; nothing else depends on it.
+//! Writes the kept state when it changes, outside the control loop and at a limited pace. A failed write is a problem
+//! that is listed until a later attempt succeeds; nothing else depends on it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -15,7 +15,7 @@ use tracing::warn;
 use super::{Kept, StateFile};
 use crate::control::{Around, Status};
 
-/// Time between two looks: so many times the duration of the last one, which may wait for a slow disk.
+/// The time between two looks, in multiples of the last one's duration: a look may wait for a slow disk.
 const SHARE: u32 = 20;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Deadline for a write under way and the final one, once the balancer ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// The sources of what is kept.
+/// The sources of the kept state.
 #[derive(Debug)]
 pub struct Sources {
     /// The table.
@@ -35,7 +35,7 @@ pub struct Sources {
     pub ended: watch::Receiver<bool>,
 }
 
-/// Keeps the file until the balancer ends, and writes it once more then. A disk that hangs does not keep the balancer.
+/// Keeps the file until the balancer ends, and writes it once more then. A disk that hangs cannot keep it from ending.
 pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
     let ended = sources.ended.clone();
     at_most_farewell(ended, keep_on(file, sources, around)).await;
@@ -134,7 +134,7 @@ impl StateKeeper {
     }
 }
 
-/// Writes the file if its text differs from what was written last; returns the text's fingerprint.
+/// Writes the file if its text differs from the last written one; returns the text's fingerprint.
 fn save(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>) -> io::Result<u64> {
     let text = file.text(&Kept { api, memory: table.memory() });
     let mut hasher = DefaultHasher::new();

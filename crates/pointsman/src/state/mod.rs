@@ -1,5 +1,6 @@
-//! What the balancer keeps over a restart, in one file for each store and prefix below `--state`: the form of that file,
-//! reading and writing it. Decides nothing: `keeper` says when, `control` and the store what.
+//! The state that the balancer keeps over a restart, in one file for each store and prefix below `--state`: the file's
+//! format, reading and writing it. Decides nothing: `keeper` decides when to write, `control` and the store decide
+//! what.
 //!
 //! ```text
 //! STATE/memory/<hash>.json     format 1: store, prefix, etcd_api, services, config, certs; only its owner can read it
@@ -21,18 +22,18 @@ use pointsman_table::{Memory, Protocol, ServiceMemory};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-/// The form of the file. A file of a later form is set aside.
+/// The version of the file's format. A file with a later version is set aside.
 const FORMAT: u32 = 1;
-/// What the keys mean. Kept keys of a later meaning are not used; the rest of the file is.
+/// The version of the keys' meaning. Kept keys with a later version are not used; the rest of the file is.
 const MEANING: u32 = 1;
-/// A longer file is none of ours.
+/// A longer file is not ours.
 const LONGEST: u64 = 256 << 20;
-/// Most files looked through for one of a store whose endpoints have changed.
+/// Maximum number of files searched for the one of a store whose endpoints have changed.
 const MOST_FILES: usize = 256;
-/// A draft this old was left by a balancer that died; a younger one may be in the making.
+/// A draft this old was left by a balancer that died; another may still be writing a younger one.
 const OLD_DRAFT: Duration = Duration::from_secs(600);
 
-/// What is kept.
+/// The kept state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// etcd's API for this prefix, if `auto` has chosen one that held keys.
@@ -41,7 +42,7 @@ pub struct Kept {
     pub memory: Memory,
 }
 
-/// Where one balancer keeps it.
+/// The file with one balancer's kept state.
 #[derive(Clone, Debug)]
 pub struct StateFile {
     path: PathBuf,
@@ -91,8 +92,8 @@ impl StateFile {
         Self { path, store, prefix: settings.prefix.clone() }
     }
 
-    /// What was kept last, if anything: a balancer whose endpoints have changed, perhaps there and back, finds the newest
-    /// file that shares one with it.
+    /// The state kept last, if any. A balancer whose endpoints have changed, perhaps there and back, finds the newest
+    /// file that shares an endpoint with it.
     ///
     /// # Errors
     /// The file of this name cannot be read or used.
@@ -149,7 +150,8 @@ impl StateFile {
         folder.into_iter().flatten().filter_map(|file| Some(file.ok()?.path()))
     }
 
-    /// Removes what a file that was just written replaces: those of other endpoints, and drafts of balancers that died.
+    /// Removes the files that a file just written replaces: those of other endpoints, and drafts of balancers that
+    /// died.
     fn tidy(&self) {
         let stem = self.path.with_extension("");
         let is_draft = |path: &PathBuf| {
@@ -164,7 +166,7 @@ impl StateFile {
         }
     }
 
-    /// The file's content for this.
+    /// The file's content for this state.
     fn text(&self, kept: &Kept) -> Vec<u8> {
         let api = kept.api.and_then(|api| match api {
             Api::Auto => None,
@@ -271,7 +273,7 @@ impl From<Record> for Kept {
     }
 }
 
-/// Good values are text; others are of keys that nobody reads.
+/// Good values are text; other values belong to keys that nobody reads.
 fn texts(entries: &[(Box<str>, Box<[u8]>)]) -> BTreeMap<String, String> {
     let text = |(key, value): &(Box<str>, Box<[u8]>)| Some((key.to_string(), std::str::from_utf8(value).ok()?.into()));
     entries.iter().filter_map(text).collect()

@@ -40,7 +40,7 @@ fn what_is_written_is_read() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&file.path), mode(file.path.parent().unwrap())), (0o600, 0o700));
     assert_eq!(fs::read_dir(file.path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
-    // The same store with an endpoint more or less, in any order; and others.
+    // The same store with one endpoint more or less, in any order; and other stores.
     let read = |urls: &[&str], prefix: &str| StateFile::new(folder.path(), &settings(urls, prefix)).take();
     assert_eq!(read(&["http://b:1/", "http://a:1"], "/x"), kept());
     assert_eq!(read(&["http://b:1", "http://c:1"], "/x"), kept());
@@ -62,7 +62,7 @@ fn a_file_that_cannot_be_used_is_set_aside() {
         assert!(!file.path.exists(), "{text}");
         assert_eq!(fs::read_to_string(file.path.with_extension("json.bad")).unwrap(), text);
     }
-    // Keys whose meaning is of a later version are not used; the rest is.
+    // Keys with a later version of their meaning are not used; the rest is.
     file.write(good.replace("\"meaning\": 1", "\"meaning\": 2").as_bytes()).unwrap();
     assert_eq!(file.take(), Kept { api: Some(Api::V2), memory: Memory::default() });
 }
@@ -76,7 +76,7 @@ fn a_folder_that_cannot_be_made_is_an_error() {
     assert!(file.read().is_err());
 }
 
-/// Sets a file's time of change to so many seconds ago.
+/// Sets a file's time of change to this many seconds ago.
 fn age(path: &Path, seconds: u64) {
     let then = SystemTime::now() - Duration::from_secs(seconds);
     File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
@@ -97,7 +97,7 @@ fn endpoints_that_change_there_and_back_find_the_newest_file() {
     assert_eq!(one.take(), newer);
     age(&one.path, 10);
     assert_eq!(two.take(), kept());
-    // What was written replaces them, and drafts of the dead; those of others stay.
+    // The new file replaces them and old drafts; files and drafts of other prefixes stay.
     let drafts = ["7.tmp", "8.tmp"].map(|end| one.path.with_extension(end));
     let foreign = other.path.with_extension("7.tmp");
     drafts.iter().chain([&foreign]).for_each(|path| fs::write(path, "").unwrap());
@@ -118,7 +118,7 @@ fn the_name_of_a_file_is_the_same_with_every_version() {
 fn a_file_that_cannot_be_read_now_stays() {
     let folder = tempfile::tempdir().unwrap();
     let file = StateFile::new(folder.path(), &settings(&["http://a:1"], "/x"));
-    // Reading a folder fails with EISDIR, whoever reads: it stands for EIO and EMFILE.
+    // Reading a folder fails with EISDIR for every user: it stands for EIO and EMFILE.
     fs::create_dir_all(&file.path).unwrap();
     assert_eq!(file.take(), Kept::default());
     assert!(file.path.exists());

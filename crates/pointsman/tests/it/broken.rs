@@ -132,6 +132,29 @@ fn a_service_that_was_good_keeps_its_last_good_form() {
 }
 
 #[test]
+fn an_instance_that_turns_bad_is_left_out() {
+    let (one, two) = (Backend::naming("one"), Backend::naming("two"));
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/one", &*one.instance()),
+        ("services/a/two", &two.instance()),
+        ("services/b/domain", "b.test"),
+        ("services/b/one", &one.instance()),
+    ]);
+    let running = Pointsman::serving(&site);
+    running.wait_backend("a.test", "/", "one");
+    site.put("services/a/one", format!("{} drian", one.instance()));
+    running.wait_problem("bad_instance", &["/services/a/one"]);
+    let of_two = || get_ok(running.http, "a.test", "/").header("x-backend") == Some("two");
+    wait("only the other one to serve", || (0..4).all(|_| of_two()));
+    // The last one: nothing is left to answer, and the other service does not notice.
+    site.put("services/a/two", "127.0.0.1:notaport");
+    running.wait_problem("bad_instance", &["/services/a/two"]);
+    wait("503", || get(running.http, "a.test", "/").is_ok_and(|answer| answer.status == 503));
+    get_ok(running.http, "b.test", "/");
+}
+
+#[test]
 fn a_service_that_starts_bad_is_not_started() {
     let one = Backend::naming("one");
     let keys = [("services/a/domain", "a.test"), ("services/a/one", &one.instance()), ("services/a/priority", "high")];

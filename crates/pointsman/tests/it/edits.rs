@@ -71,6 +71,48 @@ fn a_value_that_no_balancer_could_use_is_refused() {
     }
 }
 
+/// A name that nearly is a key is not taken for an instance; one that would protect the service never is.
+#[test]
+fn a_misspelt_setting_is_no_instance() {
+    let site = Site::with(&[("services/shop/domain", "shop.test"), ("services/shop/web", "10.0.0.1")]);
+    let store = ["--store", &site.folder().to_string_lossy()].map(str::to_owned);
+    let on = |words: &[&str]| run(&[words, &[&*store[0], &*store[1]]].concat());
+    for (key, value, expected) in [
+        ("services/shop/basic_auth", "user ann insecure-password x", "it protects nothing"),
+        ("services/shop/basicauth", "10.0.0.1", "the service is open without it; did you mean basic_auth_secrets?"),
+        ("services/shop/allow", "10.0.0.1", "it protects nothing"),
+        ("tcp-services/db/client_ca", "ca.test", "it protects nothing"),
+        ("services/shop/upstream", "web.test:80", "did you mean upstreams/<instance>?"),
+        ("services/shop/upstream/red", "10.0.0.1", "did you mean upstreams/red?"),
+        ("services/shop/health_check", "/alive", "did you mean health_check_uri?"),
+        ("services/shop/domain_name", "shop.test", "did you mean domain?"),
+        ("services/shop/timeout_server", "5s", "did you mean timeout/server?"),
+        ("services/shop/timeout/foo", "5s", "unknown key: timeout/ has connect, server and tunnel"),
+        ("config/timeout/foo", "5s", "unknown key: timeout/ has connect, head,"),
+        ("config/foo", "5s", "unknown key: no balancer reads it"),
+    ] {
+        assert_no(&on(&["set", key, value]), &[&format!("{key}: unknown key: "), expected, "nothing was written"]);
+        assert_eq!(on(&["get", key]).code, Some(1), "{key}");
+    }
+    for (key, value) in
+        [("web-2", "web.test"), ("upstream", "10.0.0.2:80"), ("port-9", "web.test:80"), ("internal", "web.test")]
+    {
+        assert_done(&on(&["set", &format!("services/shop/{key}"), value]), "", "");
+    }
+    // What got in another way: the same words, and no instance.
+    assert_done(
+        &on(&["set", "services/shop/allow", "10.0.0.1", "--force"]),
+        "",
+        "but it is an unknown key: it protects nothing",
+    );
+    let checked = on(&["check"]);
+    let line =
+        "/services/shop/allow = \"10.0.0.1\": unknown key: it protects nothing, and the service is open without it";
+    assert!(checked.code == Some(1) && checked.stdout.starts_with(line), "{checked:?}");
+    let routes = on(&["routes", "--admin", "off"]).ok();
+    assert!(!routes.contains(" allow ") && routes.contains(" upstream "), "{routes}");
+}
+
 #[test]
 fn a_service_is_written_key_by_key_in_any_order() {
     for store in Store::each() {

@@ -146,6 +146,7 @@ fn explain_names_services_that_are_not_served() {
     let site = Site::with(&[
         ("services/bad/domain", "bad.test"),
         ("services/bad/port", "eighty"),
+        ("services/bad/one", "127.0.0.1:9001"),
         ("services/other/domain", "other.test"),
         ("services/other/port", "ninety"),
         ("services/fine/domain", "fine.test"),
@@ -165,6 +166,137 @@ fn explain_names_services_that_are_not_served() {
     assert!(db.stdout.contains("  withheld tcp-services/db: /tcp-services/db/balance"), "{db:?}");
     site.put("services/bad/port", "80");
     wait("it to be served", || ask(&running, &["explain", "http://bad.test/"]).code == Some(0));
+}
+
+#[test]
+fn explain_names_what_came_close() {
+    let port = free_port();
+    // Out of the range of the tests' listeners.
+    let other = port / 10;
+    let db = port.to_string();
+    let site = Site::with(&[
+        ("services/shop/domain", "shop.test"),
+        ("services/shop/path", "/cart"),
+        ("services/shop/one", "127.0.0.1:9001"),
+        ("services/blog/domain", "bolg.test,*.bolg.test"),
+        ("services/blog/one", "127.0.0.1:9001"),
+        ("tcp-services/db/port", &*db),
+        ("tcp-services/db/one", "127.0.0.1:9001"),
+    ]);
+    let running = Pointsman::serving(&site);
+    let nobody = free_address().to_string();
+    for (url, expected) in [
+        ("http://shop.test/crat".to_owned(), vec!["services/shop has this host, but only path /cart".to_owned()]),
+        (
+            "blog.test".to_owned(),
+            vec![
+                "nearest host: bolg.test (services/blog)".to_owned(),
+                "nearest host: *.bolg.test (services/blog)".to_owned(),
+            ],
+        ),
+        (
+            "/cart".to_owned(),
+            vec![
+                "services/blog takes any path, but only host bolg.test".to_owned(),
+                "services/shop has this path, but only host shop.test".to_owned(),
+            ],
+        ),
+        (
+            format!("shop.test:{port}/"),
+            vec![
+                "services/shop has this host, but only path /cart".to_owned(),
+                format!("tcp-services/db listens on 0.0.0.0:{port}; explain tcp://shop.test:{port}"),
+            ],
+        ),
+        (format!("tcp://127.0.0.1:{other}"), vec![format!("nearest port: 0.0.0.0:{port} (tcp-services/db)")]),
+        ("http://entirely.different/".to_owned(), vec![]),
+    ] {
+        for shown in [ask(&running, &["explain", &url]), on(&site, &["explain", &url, "--admin", &nobody])] {
+            let near: Vec<_> = shown.stdout.lines().skip(2).map(str::trim).collect();
+            assert_eq!(
+                (shown.code, near),
+                (Some(1), expected.iter().map(String::as_str).collect()),
+                "{url}: {shown:?}"
+            );
+        }
+    }
+    let taken = json(&ask(&running, &["explain", "--json", "shop.test/cart"]).ok());
+    assert!(taken["near"].is_null() && taken["chosen"]["service"] == "shop", "{taken}");
+}
+
+#[test]
+fn a_balancer_of_other_keys_is_not_taken_for_the_named_store() {
+    let keys = |name: &'static str| {
+        Site::with(&[
+            (&*format!("services/{name}/domain"), "shop.test"),
+            (&*format!("services/{name}/one"), "127.0.0.1:9001"),
+        ])
+    };
+    let (served, named) = (keys("served"), keys("named"));
+    let running = Pointsman::serving(&served);
+    let (here, there) = (served.folder().display().to_string(), named.folder().display().to_string());
+    let config = named.home().join("settings.toml");
+    std::fs::write(&config, format!("store = \"{there}\"\n")).expect("our own folder");
+    let config = config.display().to_string();
+    let id = ["--store", &*here, "--id", "other"];
+    for (flags, expected) in [
+        (&[][..], "services/served"),
+        (&["--store", &*here][..], "services/served"),
+        (&["--store", &*there], "services/named"),
+        (&["--config", &*config], "services/named"),
+        (&id, ""),
+    ] {
+        for command in [&["routes"][..], &["explain", "shop.test"]] {
+            let shown = ask(&running, &[command, flags].concat());
+            let is_other = expected != "services/served";
+            assert!(shown.stdout.contains(expected) && !(is_other && shown.stdout.contains("served")), "{shown:?}");
+            let warning = format!("warning: the balancer on {} serves / in {here}; this comes from ", running.admin);
+            assert_eq!(shown.stderr.contains(&warning), is_other, "{flags:?}: {shown:?}");
+            assert!(shown.stderr.lines().count() == usize::from(is_other), "{shown:?}");
+        }
+    }
+    let missing = "/nonexistent/keys";
+    for command in [&["ls"][..], &["check"], &["routes"], &["explain", "shop.test"]] {
+        let refused = run(&[command, &["--store", missing]].concat());
+        assert!(
+            refused.code == Some(2) && refused.stderr.contains("there is no folder /nonexistent/keys"),
+            "{refused:?}"
+        );
+    }
+    let nobody = run(&["drain", "shop/web", "--store", &here, "--id", "other"]);
+    let expected = format!("shop/web: there is no such instance below /haproxy-other in {here}");
+    assert!(nobody.code == Some(1) && nobody.stderr.contains(&expected), "{nobody:?}");
+}
+
+#[test]
+fn explain_fails_if_the_answer_is_a_refusal() {
+    let site = Site::with(&[
+        ("config/health_uri", "/alive"),
+        ("services/empty/domain", "empty.test"),
+        ("services/drained/domain", "drained.test"),
+        ("services/drained/one", "127.0.0.1:9001 drain"),
+        ("services/bad/domain", "bad.test"),
+        ("services/bad/one", "127.0.0.1:99999"),
+        ("services/spare/domain", "spare.test"),
+        ("services/spare/one", "127.0.0.1:9001 backup"),
+        ("services/fine/domain", "fine.test"),
+        ("services/fine/one", "127.0.0.1:9001"),
+    ]);
+    let running = Pointsman::serving(&site);
+    let nobody = free_address().to_string();
+    for (url, code, text) in [
+        ("empty.test", 1, "503: the service has no instances"),
+        ("drained.test", 1, "503: no instance takes new work"),
+        ("bad.test", 1, "503: the service has no instances"),
+        ("spare.test", 0, "only backups are left"),
+        ("fine.test", 0, "one of"),
+        ("nobody.test/alive?x", 0, "200: the balancer itself answers this path"),
+        ("nobody.test/alive/x", 1, "503: no service matches"),
+    ] {
+        for shown in [ask(&running, &["explain", url]), on(&site, &["explain", url, "--admin", &nobody])] {
+            assert!(shown.code == Some(code) && shown.stdout.contains(text), "{url}: {shown:?}");
+        }
+    }
 }
 
 #[test]
@@ -212,6 +344,7 @@ fn the_problems_of_a_service_are_shown_with_it() {
         ("services/shop/web-1", "127.0.0.1:9001"),
         ("services/shop/web-3", "127.0.0.1:99999"),
         ("services/fine/domain", "fine.test"),
+        ("services/fine/one", "127.0.0.1:9001"),
     ]);
     let running = Pointsman::serving(&site);
     let nobody = free_address().to_string();

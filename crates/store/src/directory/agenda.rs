@@ -34,7 +34,7 @@ pub(super) struct ReadSchedule {
 /// A file that is being written.
 #[derive(Clone, Copy, Debug)]
 struct Hold {
-    /// The first write that was not read.
+    /// The first unread write.
     since: Instant,
     /// Do not read before this time, unless the file is closed first.
     until: Instant,

@@ -1,4 +1,4 @@
-//! Reads and edits that mind leases: listing without the keys of owners that have ended, editing while no owner does.
+//! Reads and edits that respect leases: listings omit keys whose owner has ended, edits take the owners' lock.
 
 use super::files::{self, Content};
 use super::lease;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 const LARGEST: u64 = 1 << 20;
 /// Deeper than any key; stops at folders that links make endless.
 const DEEPEST: usize = 64;
-/// Most folders of a walk: folders with two links each to the next one are 2^depth.
+/// Maximum number of folders in a walk: if each folder has two links to the next one, there are 2^depth of them.
 const MOST_FOLDERS: usize = 100_000;
 /// An empty file younger than this may have been opened by a shell that has not written yet.
 const FRESH: Duration = Duration::from_millis(250);
@@ -43,7 +43,7 @@ pub(super) fn is_passing(name: &str) -> bool {
         || (name.starts_with('#') && name.ends_with('#'))
 }
 
-/// Something on the way that can be watched.
+/// A folder or link on the way, which can be watched.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Seen<'a> {
     Folder(&'a Path),
@@ -57,7 +57,7 @@ pub(super) fn walk(path: &Path, key: &str, see: &mut dyn FnMut(Seen<'_>)) -> Fou
 }
 
 fn walk_at_most(most: usize, path: &Path, key: &str, see: &mut dyn FnMut(Seen<'_>)) -> Found {
-    // Part of a walk finds what the whole one does, so it also stops at links to the folders above.
+    // A partial walk must find the same keys as a whole one, so it also stops at links to the parent folders.
     let depth = if key.is_empty() { 0 } else { key.split('/').count() };
     let above = path.ancestors().skip(1).take(depth).filter_map(|path| fs::metadata(path).ok());
     let around = above.map(|about| identity(&about)).collect();

@@ -23,7 +23,7 @@ use super::store::{Directory, blocking, failed, replace_in_folder};
 use crate::error::StoreError;
 use crate::model::{ASIDE, Claim, Edit, LeaseOutcome, Owner, is_same};
 
-/// What somebody removed is not made again for this long: a new file would make a running `rm -r` of the store fail.
+/// A removed file is not written again for this long: a new file would make a running `rm -r` of the store fail.
 const REMOVED: Duration = Duration::from_millis(1500);
 /// While keys are being removed, edits wait until nothing was removed for this long,
 const HUSH: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ impl DirectoryLease {
         let file = lease.map_err(failed(&path))?.ok_or_else(|| StoreError::LeaseHeld { path: path.clone() })?;
         let lease = Self { store: store.clone(), file: Arc::new(file), path, ttl, removed: Arc::default() };
         let work = lease.work();
-        // Makes the lock: an edit does not, as it may have been removed a moment ago.
+        // Creates the lock. Edits do not create it, because somebody may have removed it a moment ago.
         blocking(move || alone(&work.store).and_then(|_alone| work.update(|_| ()))).await?;
         Ok(lease)
     }
@@ -102,7 +102,7 @@ impl DirectoryLease {
         .await
     }
 
-    /// Waits while keys are being removed: the whole store may be, and our own keys with it.
+    /// Waits while keys are being removed: somebody may be removing the whole store, our keys included.
     async fn hush(&self) {
         let end = tokio::time::Instant::now() + LONGEST_HUSH;
         loop {
@@ -132,7 +132,7 @@ impl DirectoryLease {
     pub(crate) async fn release(&self) -> Result<(), StoreError> {
         let work = self.work();
         blocking(move || {
-            // Waits for edits that were started and dropped.
+            // Waits for edits that still run although their futures were dropped.
             let Some(_alone) = work.alone()? else { return Ok(()) };
             end(&work.store, &work.path, &work.record()?).map_err(failed(&work.path))
         })
@@ -150,7 +150,7 @@ struct Errand {
 }
 
 impl Errand {
-    /// The lock for edits; `None` if it or the lease was removed, which is not the time to make another.
+    /// The lock for edits; `None` if it or the lease was removed: do not create another now.
     fn alone(&self) -> Result<Option<File>, StoreError> {
         let path = lock(&self.store);
         let locked = File::open(&path).and_then(|file| {

@@ -1,4 +1,4 @@
-//! Where a link leads: every place whose change may change what is found behind it. Never reads a file's content.
+//! Resolves links: every place whose change may change a link's target. Never reads a file's content.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// The most links on one path, as on Linux (`path_resolution(7)`).
 const MOST: usize = 40;
 
-/// The folders, and the name in each, that lead from a link to its end: further links, the end itself, or the first
-/// name that is missing. Renaming a folder further up is not among them.
+/// The folders, and the name in each, on the way from a link to its target: further links, the target itself, or the
+/// first missing name. Does not cover the renaming of a folder further up.
 pub(super) fn places(link: &Path) -> Vec<(PathBuf, OsString)> {
     let (Some(parent), Some(name)) = (link.parent(), link.file_name()) else { return Vec::new() };
     let Ok(mut at) = fs::canonicalize(parent) else { return Vec::new() };

@@ -9,11 +9,11 @@
 //! |---|---|
 //! | `store` | single files, read and edited |
 //! | `lease` | keys that live as long as their owner |
-//! | `beside` | listings and edits that mind leases |
+//! | `beside` | listings and edits that respect leases |
 //! | `follow` | the loop that never gives up |
 //! | `watches`, `links` | inotify; what else to watch for a link |
-//! | `agenda` | pure: what is to be read again, and when |
-//! | `scan`, `files` | what a path, and a file, are found to be |
+//! | `agenda` | pure: which paths to read again, and when |
+//! | `scan`, `files` | reads one path again; reads files as keys |
 
 mod agenda;
 mod beside;

@@ -1,4 +1,4 @@
-//! Single files read and edited. What minds the leases of others is in `beside`.
+//! Reads and edits single files. Reads and edits that respect others' leases are in `beside`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -36,8 +36,8 @@ impl Directory {
         Ok(Self { root, prefix: settings.prefix.clone(), audit: settings.audit, removal: Arc::default() })
     }
 
-    /// Whether something that is not a folder is in the place of the store, or of a folder above it: then it can never
-    /// be. A missing folder may come.
+    /// Fails if something other than a folder has the path of the store or of a parent folder: the store can then never
+    /// exist. A missing folder may still appear.
     ///
     /// # Errors
     /// [`StoreError::Files`].
@@ -90,7 +90,7 @@ impl Directory {
         Ok(0)
     }
 
-    /// Makes these edits in this order, after all new values are written beside their files: what can fail, fails before
+    /// Makes these edits in this order, after all new values are written beside their files: errors occur before
     /// anything changes, and followers see all edits at once, unless the machine stops in between.
     pub async fn commit(&self, edits: &[Edit]) -> Result<(), StoreError> {
         let place = |edit: &Edit| self.file(edit.key()).map(|path| (path, edit.clone()));

@@ -38,18 +38,18 @@ pub(super) struct EventSource {
     events: EventStream<Box<[u8]>>,
 }
 
-/// What the events of a watched folder are about.
+/// The paths and links that a watched folder's events concern.
 #[derive(Debug, Default)]
 struct Interest {
     /// The paths under which the folder was reached: links may lead to it too.
     folders: BTreeSet<PathBuf>,
-    /// A name in it that leads to the end of a link, and that link's path.
+    /// A name in it that leads to a link's target, and that link's path.
     links: BTreeSet<(OsString, PathBuf)>,
-    /// Where the folder is.
+    /// The folder's path.
     at: PathBuf,
 }
 
-/// What a rename took away: its number, the folder's watch, and the paths that the name had.
+/// The first half of a rename: its cookie (inotify(7)), the folder's watch, and the paths that the name had.
 struct Renamed {
     cookie: u32,
     watch: WatchDescriptor,
@@ -103,7 +103,8 @@ fn take(event: Option<io::Result<EventOwned>>, watches: &mut Watches, events: &m
 }
 
 impl Watches {
-    /// Watches a folder under this path, or the places that a link leads through. What has vanished is not an error.
+    /// Watches a folder under this path, or the places that a link leads through. A path that has vanished is not an
+    /// error.
     pub(super) fn add(&mut self, seen: Seen<'_>) -> io::Result<()> {
         match seen {
             Seen::Folder(folder) => self.add_folder(folder),
@@ -136,7 +137,7 @@ impl Watches {
                     self.interest(&watch, &folder).links.insert((name, link.to_owned()));
                     now.push(watch);
                 }
-                // Somebody else's folder: the audit sees what happens in it.
+                // Somebody else's folder: the audit finds the changes in it.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 Ok(None) => {}
                 Err(error) => added = Err(error),
@@ -191,7 +192,7 @@ impl Watches {
         }
     }
 
-    /// Takes something out of an interest, and ends the watch if nothing is left.
+    /// Applies `change` to an interest, and ends the watch if nothing is left of the interest.
     fn leave(&mut self, watch: &WatchDescriptor, change: impl FnOnce(&mut Interest)) {
         let Some(interest) = self.interests.get_mut(watch) else { return };
         change(interest);
@@ -209,7 +210,7 @@ impl Watches {
         if event.mask.contains(EventMask::IGNORED) {
             if let Some(Interest { folders, links, .. }) = self.interests.remove(&event.wd) {
                 folders.iter().for_each(|folder| drop(self.folders.remove(folder)));
-                // They must be led anew.
+                // These links must be resolved again.
                 events.extend(links.into_iter().map(|(_, link)| FileEvent::Touched(link)));
             }
             return;
@@ -242,7 +243,7 @@ impl Watches {
         }
     }
 
-    /// What an event says of `path`, if it is about the file `at`.
+    /// The file event for `path`, if the event is about the file `at`.
     fn named(&mut self, event: &EventOwned, at: &Path, path: PathBuf) -> Option<FileEvent> {
         let mask = event.mask;
         if mask.contains(EventMask::MOVED_FROM) {

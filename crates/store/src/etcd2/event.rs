@@ -212,7 +212,7 @@ impl Part<'_> {
         Part { kind, depth: self.depth + 1, prefix: self.prefix, listing: self.listing }
     }
 
-    /// Adds a node; fails if it is not where the listing is: the prefix first, then what is below it.
+    /// Adds a node: the prefix first, then the nodes below it. Fails for a node elsewhere.
     fn add<E: serde::de::Error>(
         &mut self,
         key: &str,

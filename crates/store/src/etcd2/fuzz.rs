@@ -1,8 +1,8 @@
-//! What is read of an answer of etcd v2, on any bytes.
+//! Fuzzes the parsing of etcd v2's answers with arbitrary bytes.
 
 use super::event::{Event, Refusal, listing};
 
-/// Reads it in each way that it could be meant.
+/// Parses the input as each kind of answer.
 pub(crate) fn fuzz(input: &[u8], prefix: &str) {
     if let Ok(event) = serde_json::from_slice::<Event>(input) {
         let _ = (event.index(), event.ttl(), event.change(prefix), event.into_node());

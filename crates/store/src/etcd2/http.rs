@@ -30,7 +30,7 @@ const WHOLE: Duration = Duration::from_secs(60);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
 /// The maximum size of a list: half a million keys, far beyond what etcd v2 is used for.
 const LIST: usize = 128 << 20;
-/// The maximum size of any other answer: a value of etcd's 1.5 MiB, escaped, and the one before it.
+/// The maximum size of any other answer: a value of 1.5 MiB (etcd's limit), escaped, and the value before it.
 const ONE: usize = 32 << 20;
 
 /// A client for all members.
@@ -93,7 +93,7 @@ impl Bounds {
     }
 }
 
-/// A long poll that has begun: its head tells the store's state at once, its body comes with the event.
+/// An open long poll: its head comes at once and tells the store's state, its body comes with the event.
 pub(super) struct Poll {
     pub(super) about: About,
     endpoint: String,

@@ -1,5 +1,5 @@
 //! A lease for etcd v2, which has none: each key has its own time to live, and each is refreshed. A record beside the
-//! keys lists the owner's keys. A key is only written if it still has the index that this process left.
+//! keys lists the owner's keys. A key is only written if its index is unchanged since this process's last write.
 //!
 //! Source: etcd v2 API, "Refreshing key TTL" and "Atomic Compare-and-Swap"
 //! (<https://etcd.io/docs/v2.3/api/#refreshing-key-ttl>). A refresh wakes no watcher.
@@ -39,14 +39,14 @@ pub(crate) struct Etcd2Lease<'a> {
     place: String,
     session: String,
     ttl: Duration,
-    /// Of each request: another member can be asked before the lease ends.
+    /// The bounds of each request: short enough to ask another member before the lease ends.
     bounds: Bounds,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The record's index as this process left it.
+    /// The record's index after this process's last write.
     index: u64,
     /// The lease has ended; late edits do nothing.
     ended: bool,
@@ -58,7 +58,7 @@ struct State {
 /// A key of ours.
 #[derive(Clone, Debug)]
 struct Own {
-    /// Its index as this process left it; 0 if it was not looked up yet.
+    /// Its index after this process's last write; 0 if it was not looked up yet.
     index: u64,
     /// Its value as an owner of this name wrote it.
     value: String,
@@ -115,7 +115,7 @@ impl<'a> Etcd2Lease<'a> {
 
     pub(crate) async fn renew(&self) -> Result<LeaseOutcome, StoreError> {
         let mut state = self.state.lock().await;
-        // The keys are refreshed even if the record was not: each ends on its own.
+        // The keys are refreshed even if the record was not: each key expires on its own.
         let mut done = match self.announce(&mut state, &BTreeMap::new()).await {
             Ok(LeaseOutcome::Done(_)) => Ok(LeaseOutcome::Done(0)),
             Ok(lost) => return Ok(lost),

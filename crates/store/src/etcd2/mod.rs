@@ -9,9 +9,9 @@
 //! |---|---|
 //! | `store` | single requests, over any member that answers |
 //! | `follow` | the loop that never gives up |
-//! | `event` | pure: what an answer's event or listing means |
+//! | `event` | pure: interprets the events and listings in answers |
 //! | `lease` | keys that live as long as they are renewed |
-//! | `http` | one request, and what can go wrong with it |
+//! | `http` | one request, and its errors |
 
 mod event;
 mod follow;

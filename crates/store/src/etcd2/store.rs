@@ -14,7 +14,7 @@ use crate::members::{Members, first_answer};
 use crate::model::{ASIDE, Amended, Edit, Listing, Location, StoreSettings, check_key};
 use ::http::{Method, StatusCode};
 
-/// Deadline for the question whether a member has a leader; others are asked meanwhile.
+/// Deadline for the check that a member has a leader; other members are asked meanwhile.
 const CHECK: Duration = Duration::from_secs(3);
 
 /// etcd v2.
@@ -299,7 +299,7 @@ pub(super) fn listing(answer: Answer, prefix: &str) -> Result<(Listing, About), 
     Ok((listing, about))
 }
 
-/// What the answer to a request about `key` says. That another key is missing would say nothing about this one.
+/// Interprets the answer to a request about `key`. That another key is missing says nothing about this one.
 pub(super) fn got(answer: Answer, key: &str) -> Result<Got, StoreError> {
     if answer.status.is_success() {
         return Ok(Got::Some(answer));

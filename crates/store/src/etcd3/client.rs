@@ -80,7 +80,7 @@ impl Client {
         self.member
     }
 
-    /// The server's version, or `unknown` if it does not tell.
+    /// The server's version, or `unknown` if it does not report one.
     pub(super) fn version(&self) -> &str {
         &self.version
     }
@@ -90,7 +90,7 @@ impl Client {
         self.transport.is_closed()
     }
 
-    /// Whether the server has just answered, or does now: it must have a leader. Not the place to look for another one.
+    /// Whether the server answered a moment ago, or answers now and has a leader. Does not look for another server.
     pub(super) async fn is_well(&self) -> bool {
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_closed() {

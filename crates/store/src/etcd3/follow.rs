@@ -258,7 +258,7 @@ fn creation(folder: &Folder, from: u64) -> WatchCreate {
     }
 }
 
-/// What etcd lists, to be compared with what it has told.
+/// A listing to compare with the delivered keys.
 struct Survey {
     /// The position of the list.
     now: Position,

@@ -1,4 +1,4 @@
-//! What is read of etcd v3's messages, on any bytes.
+//! Fuzzes the parsing of etcd v3's messages with arbitrary bytes.
 
 use prost::Message;
 
@@ -7,10 +7,11 @@ use super::list::Position;
 use super::messages::{RangeResponse, TxnResponse, WatchResponse};
 use super::watch::{Step, Watching};
 
-/// What the watch begins with.
+/// The revision at which the watch begins.
 const LISTED: u64 = 5;
 
-/// Takes them as the responses of one watch, and each as the answer to a call. What was listed is not told again.
+/// Parses the messages as the responses of one watch, and each as the answer to a call. The watch must not repeat
+/// listed revisions.
 pub(crate) fn fuzz(messages: &[&[u8]]) {
     let mut watching = Watching::new(Folder::new("/p"), Position { cluster: 1, revision: LISTED });
     for response in messages.iter().filter_map(|message| WatchResponse::decode(*message).ok()) {
@@ -30,7 +31,7 @@ pub(crate) fn fuzz(messages: &[&[u8]]) {
     }
 }
 
-/// Watches that etcd could tell of.
+/// Responses that etcd could send to a watch.
 #[cfg(test)]
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     use super::messages::{EventKind, KeyValue, ResponseHeader, WatchEvent};

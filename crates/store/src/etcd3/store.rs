@@ -18,15 +18,15 @@ use crate::tls;
 
 /// Keys per page.
 const PAGE: u32 = 1000;
-/// The operations that etcd takes in one list by default (`--max-txn-ops`). What a list has is taken off what a transaction
-/// in it may have, so lists of half as many hold the most.
+/// etcd's default limit of operations in one list (`--max-txn-ops`). The length of a list reduces the limit of a
+/// transaction nested in it, so lists of half that length hold the most.
 const MOST_OPERATIONS: usize = 128;
 const SHARE: usize = MOST_OPERATIONS / 2;
 /// Most edits of one transaction.
 const MOST_EDITS: usize = SHARE * SHARE;
-/// The bytes that etcd takes in one transaction by default (`--max-request-bytes`).
+/// etcd's default limit of bytes in one transaction (`--max-request-bytes`).
 const MOST_BYTES: usize = 3 << 19;
-/// Bytes of an edit besides its key and value, at most.
+/// Maximum bytes of an edit besides its key and value.
 const FRAME: usize = 32;
 
 /// An etcd cluster with its v3 API.
@@ -166,7 +166,8 @@ impl Etcd3 {
         last.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })
     }
 
-    /// Whether these edits fit into one transaction. A warning if the server must take more bytes than by default.
+    /// Checks that these edits fit into one transaction. Returns a warning if the server must allow more bytes than by
+    /// default.
     ///
     /// # Errors
     /// [`StoreError::BadKey`] if there are more edits than etcd takes at once.

@@ -54,7 +54,8 @@ impl Watching {
         let step = match Position::new(response.header) {
             Some(now) if now.cluster != self.seen.cluster => Step::Relist("another cluster answers".to_owned()),
             _ if response.canceled => canceled(&response),
-            // A member is asked for its cluster's revision before it is watched, so it cannot be behind it.
+            // We ask a member for its cluster's revision before we watch it, so the member cannot be behind that
+            // revision.
             Some(now) if now.revision < self.seen.revision => {
                 Step::Retry(format!("it went back from revision {} to {}", self.seen.revision, now.revision))
             }

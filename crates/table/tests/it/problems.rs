@@ -142,18 +142,21 @@ fn unknown_keys() {
     let rows = [
         ("services/s/virtual_host", "a.test", "did you mean virtual_hosts?"),
         ("services/s/domains", "a.test", "did you mean domain?"),
-        ("services/s/upstreams/a/b", "10.0.0.1", "there is no such key; did you mean upstreams/<instance>?"),
-        ("services/s/timeout/conect", "5s", "there is no such key; did you mean timeout/connect?"),
-        ("services/s/x/y", "1", "there is no such key"),
+        ("services/s/upstreams/a/b", "10.0.0.1", "did you mean upstreams/<instance>?"),
+        ("services/s/timeout/conect", "5s", "did you mean timeout/connect?"),
+        ("services/s/x/y", "1", "no balancer reads it"),
+        ("services/s/upstream/red", "10.0.0.1", "did you mean upstreams/red?"),
+        ("services/s/timeout/foo", "5s", "timeout/ has connect, server and tunnel"),
+        ("config/timeout/foo", "5s", "timeout/ has connect, head, keep_alive, client, server, tunnel and drain"),
         (
             "services/s/external_port",
             "80",
-            "services/ has no such key; if this is an instance, write it below upstreams/",
+            "no balancer reads it in services/; if this is an instance, write it below upstreams/",
         ),
-        ("services/s/upstreams", "10.0.0.1", "services/ has no such key"),
+        ("services/s/upstreams", "10.0.0.1", "did you mean upstreams/<instance>?"),
         ("services/s", "x", "a service is a directory"),
-        ("config/limits/headers", "1", "there is no such key; did you mean limit/headers?"),
-        ("config/colour", "red", "there is no such key"),
+        ("config/limits/headers", "1", "did you mean limit/headers?"),
+        ("config/colour", "red", "no balancer reads it"),
     ];
     for (key, value, advice) in rows {
         let keys = format!("services/s/domain = s.test\n{key} = {value}");

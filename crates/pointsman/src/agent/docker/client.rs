@@ -19,7 +19,7 @@ use crate::agent::moment;
 use crate::settings::DockerHost;
 use pointsman_store::error::chain;
 
-/// More than any daemon remembers; stops reading a daemon that sends more.
+/// More than any daemon remembers; we stop reading if a daemon sends more.
 const MOST_REMEMBERED: usize = 10_000;
 
 /// A client of a daemon; bollard opens a connection per request.

@@ -1,4 +1,4 @@
-//! Fuzz target for what Docker says; only built for fuzzing and tests. It must not panic, whatever it is.
+//! Fuzz target for the daemon's answers; only built for fuzzing and tests. No input may cause a panic.
 
 use bollard::models::{ContainerInspectResponse, EventMessage};
 
@@ -7,7 +7,7 @@ use crate::agent::container::Container;
 use crate::agent::offer::AgentDefaults;
 use crate::agent::wanted::wanted;
 
-/// JSON as an event, and as what is said of a container: up to the keys that its labels ask for.
+/// Reads JSON as an event and as the inspection of a container, and computes the keys that its labels ask for.
 pub fn run(input: &[u8]) {
     if let Ok(message) = serde_json::from_slice::<EventMessage>(input) {
         let _ = event::read(message);
