@@ -110,7 +110,7 @@ impl World {
         let compiled = compile(&key_set, Some(&self.table), &KeyLimits::default());
         assert_eq!(compiled.problems, [], "{keys}");
         self.table = compiled.table;
-        self.worker.take(Arc::clone(&self.table));
+        self.worker.take(Arc::clone(&self.table), self.worker.keys());
     }
 
     /// Keys in full, with a rule and a port where there are none.

@@ -69,16 +69,16 @@ impl Keys {
 
     /// The certificates of a table. What did not change is not judged again; without any change, the result is `self`.
     pub(crate) fn next(self: &Arc<Self>, table: &Table) -> Arc<Self> {
-        let same =
-            |(name, pem): (&Box<str>, &Arc<str>)| self.certs.get(name).is_some_and(|had| Arc::ptr_eq(&had.pem, pem));
-        if self.certs.len() == table.certs().len() && table.certs().iter().all(same) {
+        let certs = table.certs();
+        let is_same = |name: &str, pem: &Arc<str>| self.certs.get(name).is_some_and(|had| Arc::ptr_eq(&had.pem, pem));
+        if self.certs.len() == certs.len() && certs.iter().all(|(name, pem)| is_same(name, pem)) {
             return Arc::clone(self);
         }
-        let judge = |(name, pem): (&Box<str>, &Arc<str>)| match self.certs.get(name) {
-            Some(had) if Arc::ptr_eq(&had.pem, pem) => (name.clone(), had.clone()),
-            had => (name.clone(), self.judge(pem, had)),
+        let state = |name: &str, pem: &Arc<str>| match self.certs.get(name) {
+            Some(had) if Arc::ptr_eq(&had.pem, pem) => had.clone(),
+            had => self.judge(pem, had),
         };
-        let certs: BTreeMap<_, _> = table.certs().iter().map(judge).collect();
+        let certs = certs.iter().map(|(name, pem)| (name.clone(), state(name, pem))).collect();
         let config = self.shared.config(Chooser::new(&certs));
         Arc::new(Self { certs, config, shared: self.shared.clone() })
     }
@@ -101,12 +101,12 @@ impl Keys {
 
     /// The certificates that cannot be used, and why.
     pub(crate) fn problems(&self, table: &Table) -> Vec<Problem> {
-        let refused = self.certs.iter().filter_map(|(name, judged)| Some((name, judged, judged.refused.as_deref()?)));
-        let problem = |(name, judged, why): (&Box<str>, &CertState, &str)| {
-            let what = if judged.usable.is_some() { "its last good form stays in use" } else { "it is not used" };
-            table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), format!("{why}; {what}"))
+        let problem = |name: &str, state: &CertState| {
+            let why = state.refused.as_deref()?;
+            let what = if state.usable.is_some() { "its last good form stays in use" } else { "it is not used" };
+            Some(table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), format!("{why}; {what}")))
         };
-        refused.map(problem).collect()
+        self.certs.iter().filter_map(|(name, state)| problem(name, state)).collect()
     }
 }
 

@@ -43,4 +43,5 @@ mod slow;
 mod stores;
 mod tcp;
 mod tidy;
+mod tls;
 mod walkthrough;

@@ -70,7 +70,7 @@ fn a_service_that_asks_for_protection_is_never_served_without() {
     story.step("services/s/port = x", "s.test/", "none|services/s/port");
     story.step("- services/s/basic_auth_secrets", "s.test/", "none|services/s/port");
     story.step("- services/s/port", "s.test/", "service=s");
-    story.step("services/s/scheme = https\nservices/s/port = x", "s.test/", "none|scheme port");
+    story.step("services/s/basic_auth_secrets = user a password b\nservices/s/port = x", "s.test/", "none|basic port");
 }
 
 #[test]
