@@ -140,8 +140,8 @@ fn plain_http_is_led_to_https() {
     assert_eq!((answer.status, answer.header("location")), (301, Some("https://a.test/cart?x=1")));
     wait("https", || scene.curl("").code == Some(0));
     scene.site.put("config/trusted_proxies", "loopback");
-    let mut connection = scene.running.connect();
     wait("a proxy that is trusted", || {
+        let mut connection = scene.running.connect();
         let request = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: https\r\n\r\n";
         connection.send(request).is_ok() && connection.response("GET").is_ok_and(|answer| answer.status == 200)
     });
@@ -149,7 +149,8 @@ fn plain_http_is_led_to_https() {
 
 #[test]
 fn bad_handshakes_harm_nobody() {
-    let scene = scene(&[("a", "DNS:a.test", "ec")], &[("config/timeout/head", "700ms")]);
+    let scene =
+        scene(&[("a", "DNS:a.test", "ec")], &[("config/timeout/head", "700ms"), ("config/timeout/client", "2s")]);
     wait("https", || scene.curl("").code == Some(0));
     let mut idle: Vec<_> = (0..100).map(|_| TcpStream::connect(scene.https).expect("it listens")).collect();
     idle[0].write_all(b"\x16\x03\x01\x02\x00\x01\x00").expect("open");
