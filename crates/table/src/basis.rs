@@ -29,7 +29,7 @@ impl Basis {
             config::judge(raw, last, &limits.prefix)
         });
         let certs = old.certs.next(keys.certs(), &format!("{}/certs/", limits.prefix), stale, |raw, last| {
-            certs::judge(raw, last, &limits)
+            certs::judge(raw, last, &old.certs.good, &limits)
         });
         Self { limits, config, certs, stale }
     }

@@ -5,17 +5,18 @@ use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
 use crate::capabilities::remedy;
+use crate::cert::Cert;
 use crate::limits::Limits;
-use crate::pem;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
+use crate::value::Parsed;
 
 /// Longest name, in bytes: engines escape it, to three times its length at worst, into a file name of at most 255.
 const LONGEST_NAME: usize = 80;
 
-/// Certificates by name, each a chain and its key in PEM.
+/// Certificates by name.
 #[derive(Default, PartialEq, Eq)]
-pub(crate) struct Certs(pub(crate) BTreeMap<Box<str>, Arc<str>>);
+pub(crate) struct Certs(pub(crate) BTreeMap<Box<str>, Arc<Cert>>);
 
 /// Names only: the rest is secret.
 impl Debug for Certs {
@@ -24,24 +25,31 @@ impl Debug for Certs {
     }
 }
 
-/// Judges all certificates. A bad one keeps its form in `last`.
-pub(crate) fn judge(raw: &RawKeys, last: &Certs, limits: &Limits) -> (Certs, Box<[Problem]>) {
+/// Judges all certificates. A bad one keeps its form in `last`; `good` has the values that those forms come from, which
+/// are not read again.
+pub(crate) fn judge(raw: &RawKeys, last: &Certs, good: &RawKeys, limits: &Limits) -> (Certs, Box<[Problem]>) {
     let mut report = Report::of_tree(&limits.prefix, "certs").hiding_values();
     let mut certs = Certs::default();
     for (name, value) in raw.iter().filter(|(_, value)| !value.trim_ascii().is_empty()) {
-        match judge_one(name, value, limits) {
-            Ok(pem) => drop(certs.0.insert(name.into(), unchanged(pem, last.0.get(name)))),
-            Err((kind, advice)) => {
-                report.add(kind, name, None, advice);
-                let kept = last.0.get_key_value(name).filter(|_| kind == ProblemKind::BadValue);
-                certs.0.extend(kept.map(|(name, pem)| (name.clone(), pem.clone())));
-            }
+        if let Err((kind, advice)) = judge_name(name, limits) {
+            report.add(kind, name, None, advice);
+            continue;
         }
+        let kept = last.0.get(name);
+        let known = kept.filter(|_| good.get(name) == Some(value)).cloned();
+        let cert = match known.map_or_else(|| parse(value, kept), Ok) {
+            Ok(cert) => Some(cert),
+            Err(advice) => {
+                report.add(ProblemKind::BadValue, name, None, advice);
+                kept.cloned()
+            }
+        };
+        certs.0.extend(cert.map(|cert| (name.into(), cert)));
     }
     (certs, report.finish())
 }
 
-fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (ProblemKind, String)> {
+fn judge_name(name: &str, limits: &Limits) -> Result<(), (ProblemKind, String)> {
     if !limits.capabilities.honours("certs") {
         let advice = format!("this engine does not serve TLS yet; the certificate is not used{}", remedy("certs"));
         return Err((ProblemKind::Unsupported, advice));
@@ -54,13 +62,14 @@ fn judge_one(name: &str, value: &[u8], limits: &Limits) -> Result<Box<str>, (Pro
             format!("expected a certificate name of at most {LONGEST_NAME} bytes; the certificate is not used");
         return Err((ProblemKind::UnknownKey, advice));
     }
-    let text = std::str::from_utf8(value).map_err(|_| "expected UTF-8 text".to_owned());
-    text.and_then(pem::chain_and_key).map_err(|advice| (ProblemKind::BadValue, advice))
+    Ok(())
 }
 
-/// A certificate that is equal keeps its `Arc`.
-fn unchanged(pem: Box<str>, last: Option<&Arc<str>>) -> Arc<str> {
-    last.filter(|last| ***last == *pem).cloned().unwrap_or_else(|| pem.into())
+/// One that equals the last keeps its `Arc`.
+fn parse(value: &[u8], last: Option<&Arc<Cert>>) -> Parsed<Arc<Cert>> {
+    let text = std::str::from_utf8(value).map_err(|_| "expected UTF-8 text")?;
+    let cert = Cert::parse(text)?;
+    Ok(last.filter(|last| ***last == cert).cloned().unwrap_or_else(|| Arc::new(cert)))
 }
 
 #[cfg(test)]
@@ -68,14 +77,14 @@ mod tests {
     use super::*;
     use crate::capabilities::Capabilities;
 
-    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAMAAAA=\n-----END CERTIFICATE-----\n";
-    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMAAAA=\n-----END PRIVATE KEY-----\n";
+    const CERTIFICATE: &str = include_str!("../tests/certificates/leaf.pem");
+    const KEY: &str = include_str!("../tests/certificates/leaf.key");
 
     /// Judges one key, and says which names are there and what is wrong.
     fn step(last: &mut Certs, name: &str, value: &str) -> String {
         let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
         let raw = RawKeys::collect(vec![(name.into(), value.as_bytes().into())]);
-        let (certs, problems) = judge(&raw, last, &limits);
+        let (certs, problems) = judge(&raw, last, &RawKeys::default(), &limits);
         *last = certs;
         let problems: String = problems.iter().map(ToString::to_string).collect();
         format!("{last:?} {problems}")
