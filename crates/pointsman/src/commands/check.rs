@@ -7,8 +7,8 @@ use pointsman_table::{Problem, Table, shown};
 use serde::Serialize;
 
 use super::{Outcome, once, render};
-use crate::admin::view::ProblemView;
-use crate::control::{plural, serving};
+use crate::admin::view::{ProblemView, epoch_seconds};
+use crate::control::{expiry, plural, serving};
 use crate::fleet::{LastGoodService, last_good};
 use crate::settings::{Engine, Settings};
 use pointsman_store::Location;
@@ -38,6 +38,8 @@ pub async fn check(
         bail!("--store: there is no folder {}; nothing was checked", folder.display());
     }
     let mut compiled = once::compiled(settings).await?;
+    let now = epoch_seconds().cast_signed();
+    compiled.problems.extend(expiry::judge(&compiled.table, now).problems);
     let asked = match settings.engine {
         Engine::Haproxy => render::refused(settings, &compiled.table).await,
         Engine::Native => Ok(Vec::new()),

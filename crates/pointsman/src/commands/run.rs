@@ -307,6 +307,7 @@ fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> Control
         places: settings.places.clone(),
         probe: sockets::probe,
         local: local::addresses,
+        now: SystemTime::now,
         capabilities: settings.engine.capabilities(),
         listeners: Some(most_listeners(settings)),
         defaults: Defaults::new(settings.health_uri.as_deref()),

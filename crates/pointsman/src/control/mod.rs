@@ -9,6 +9,7 @@
 
 mod burst;
 mod defaults;
+pub(crate) mod expiry;
 mod journal;
 pub mod local;
 mod ports;
@@ -16,7 +17,7 @@ mod status;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock, SystemTime};
+use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use pointsman_engine::Applied;
 use pointsman_table::{BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, Places, Table, compile};
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep_until};
 
 use burst::Burst;
 pub use defaults::Defaults;
+use expiry::Expiry;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
 use ports::Ports;
@@ -37,6 +39,10 @@ use pointsman_store::{Condition, Update};
 
 /// How long the first table waits for host names that are being looked up: nobody is served meanwhile.
 const FIRST_NAMES: Duration = Duration::from_secs(1);
+
+/// Longest time between two looks at the certificates: somebody may set the clock, and it goes on while the machine is
+/// suspended.
+const CERTIFICATES: Duration = Duration::from_secs(60);
 
 /// The loop's fixed inputs.
 #[derive(Clone, Debug)]
@@ -51,6 +57,8 @@ pub struct ControlInputs {
     pub probe: Probe,
     /// Reads this machine's addresses; called at every full listing and whenever a name moves, because they may change.
     pub local: fn() -> Vec<IpAddr>,
+    /// Reads the clock, for certificates.
+    pub now: fn() -> SystemTime,
     /// What the engine can honour.
     pub capabilities: Capabilities,
     /// Most addresses that TCP services may listen on, all together.
@@ -90,6 +98,8 @@ enum ControlEvent {
     Quiet,
     /// A report to the log is due.
     Report,
+    /// A certificate may have expired.
+    Expiry,
     /// The engine uses a new table.
     Applied(Applied),
     /// The state of the store changed.
@@ -111,6 +121,7 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Update(update) => control.take(update),
             ControlEvent::Quiet => control.publish(),
             ControlEvent::Report => control.report(),
+            ControlEvent::Expiry => control.expire(),
             ControlEvent::Applied(applied) => control.applied(applied),
             ControlEvent::Condition(condition) => control.condition(condition),
             ControlEvent::Named(names) => control.named(names),
@@ -124,6 +135,7 @@ struct Control {
     keys: KeySet,
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
+    now: fn() -> SystemTime,
     defaults: Defaults,
     /// Last good settings from before the start, until the first table.
     memory: Option<Memory>,
@@ -133,6 +145,8 @@ struct Control {
     burst: Burst,
     /// Until when the first table waits for host names.
     held: Option<Instant>,
+    /// When to look at the certificates again, if there are any.
+    expiry: Option<Instant>,
     journal: Journal,
     wanted: watch::Sender<HostNames>,
     tables: watch::Sender<Arc<Table>>,
@@ -154,12 +168,14 @@ impl Control {
                 names: Some(Arc::default()),
             },
             local: inputs.local,
+            now: inputs.now,
             defaults: inputs.defaults,
             memory: Some(inputs.memory),
             barrier: None,
             ports: Ports::new(inputs.probe),
             burst: Burst::default(),
             held: None,
+            expiry: None,
             journal: Journal::default(),
             wanted: channels.wanted.clone(),
             tables: channels.tables.clone(),
@@ -174,6 +190,7 @@ impl Control {
             () = until(self.burst.due()) => ControlEvent::Quiet,
             () = until(self.held) => ControlEvent::Quiet,
             () = until(self.journal.due()) => ControlEvent::Report,
+            () = until(self.expiry) => ControlEvent::Expiry,
             Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
             Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
@@ -216,6 +233,26 @@ impl Control {
             status.changed = Some(SystemTime::now());
         });
         self.journal.changed(Instant::now());
+        self.expire();
+    }
+
+    /// Looks which certificates have expired, or soon will.
+    fn expire(&mut self) {
+        let Some(table) = self.status.borrow().table.clone() else { return };
+        let now = (self.now)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        let Expiry { problems, next } = expiry::judge(&table, now);
+        let wait = |next: i64| Duration::from_secs(next.abs_diff(now)).min(CERTIFICATES);
+        self.expiry = next.map(|next| Instant::now() + wait(next));
+        let is_news = self.status.send_if_modified(|status| {
+            let is_news = *status.expiring != *problems;
+            if is_news {
+                status.expiring = problems.into();
+            }
+            is_news
+        });
+        if is_news {
+            self.journal.changed(Instant::now());
+        }
     }
 
     fn compile(&mut self) -> Compiled {

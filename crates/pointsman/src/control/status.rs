@@ -24,6 +24,8 @@ pub struct Status {
     pub table: Option<Arc<Table>>,
     /// Problems that compile found with the keys.
     pub found: Arc<[Problem]>,
+    /// Certificates that have expired, soon will, or are not valid yet.
+    pub expiring: Arc<[Problem]>,
     /// Problems of the engine with the table.
     pub refused: Arc<[Problem]>,
     /// Problems around the keys.
@@ -58,6 +60,7 @@ impl Status {
         Self {
             table: None,
             found: Arc::default(),
+            expiring: Arc::default(),
             refused: Arc::default(),
             around: Around::default(),
             applied: 0,
@@ -77,7 +80,7 @@ impl Status {
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         let around = self.around.apis.iter().chain(&self.around.state);
-        self.found.iter().chain(self.refused.iter()).chain(around)
+        self.found.iter().chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }
 
     /// That the store is lost, and why; `None` if it is watched, or was never read.
