@@ -143,6 +143,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         defaults: Defaults::default(),
     };
     let channels = ControlChannels {
+        certs: watch::channel(Some(Arc::default())).1,
         around: watch::channel(Around::default()).1,
         updates: control_updates,
         condition: control_condition,

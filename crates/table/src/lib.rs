@@ -92,7 +92,7 @@ pub use explain::{Explanation, Verdict, Withheld};
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, is_secret, place_in_writing};
-pub use limits::{Limits, Names, Resolved};
+pub use limits::{Limits, Names, OuterCert, Resolved};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
 pub use names::{InstanceName, Protocol, ServiceName};

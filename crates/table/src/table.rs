@@ -64,10 +64,10 @@ impl Table {
         &self.basis.config.value
     }
 
-    /// Certificates by name, if the engine honours `certs/`; one that stays the same keeps its `Arc` from table to table.
+    /// Certificates by name, those of keys and those of [`crate::Limits::certs`], if the engine honours `certs/`; one that stays the same keeps its `Arc` from table to table.
     /// A name is any path segment: escape it before it becomes a file name.
     pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<Cert>> {
-        &self.basis.certs.value.0
+        &self.basis.certs.value.all
     }
 
     /// All services that serve, HTTP ones first, each kind ordered by name.

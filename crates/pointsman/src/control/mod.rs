@@ -20,9 +20,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use pointsman_engine::Applied;
-use pointsman_table::{BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, Places, Table, compile};
+use pointsman_table::{
+    BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, OuterCert, Places, Table, compile,
+};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use burst::Burst;
 pub use defaults::Defaults;
@@ -40,6 +42,8 @@ use pointsman_store::{Condition, Update};
 /// How long the first table waits for host names that are being looked up: nobody is served meanwhile.
 const FIRST_NAMES: Duration = Duration::from_secs(1);
 
+/// How long the first table waits for certificates from outside the store.
+const FIRST_CERTS: Duration = Duration::from_secs(1);
 /// Longest time between two looks at the certificates: somebody may set the clock, and it goes on while the machine is
 /// suspended.
 const CERTIFICATES: Duration = Duration::from_secs(60);
@@ -82,6 +86,8 @@ pub struct ControlChannels {
     pub names: watch::Receiver<Arc<Names>>,
     /// The host names that the keys contain.
     pub wanted: watch::Sender<HostNames>,
+    /// Certificates from outside the store; `None` until they were read.
+    pub certs: watch::Receiver<Option<Arc<[OuterCert]>>>,
     /// What is wrong around the keys.
     pub around: watch::Receiver<Around>,
     /// To the engine.
@@ -106,6 +112,8 @@ enum ControlEvent {
     Condition(Condition),
     /// Host names resolve to something else.
     Named(Arc<Names>),
+    /// Certificates from outside the store changed.
+    Certs(Option<Arc<[OuterCert]>>),
     /// Something around the keys went wrong, or is right again.
     Around(Around),
     /// The store's channel is closed.
@@ -115,6 +123,9 @@ enum ControlEvent {
 /// Runs until the store's channel is closed; publishes pending changes first.
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
+    // Without them, the first table would refuse clients that the second one serves.
+    let _ = timeout(FIRST_CERTS, channels.certs.wait_for(Option::is_some)).await;
+    channels.certs.mark_changed();
     let mut control = Control::new(inputs, &channels);
     loop {
         match control.next(&mut channels).await {
@@ -125,6 +136,7 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Applied(applied) => control.applied(applied),
             ControlEvent::Condition(condition) => control.condition(condition),
             ControlEvent::Named(names) => control.named(names),
+            ControlEvent::Certs(certs) => control.certified(certs),
             ControlEvent::Around(around) => control.around(around),
             ControlEvent::Stop => return control.stop(),
         }
@@ -165,6 +177,7 @@ impl Control {
                 capabilities: inputs.capabilities,
                 places: inputs.places,
                 bound: Some(Arc::default()),
+                certs: Arc::default(),
                 names: Some(Arc::default()),
             },
             local: inputs.local,
@@ -194,6 +207,7 @@ impl Control {
             Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
             Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
+            Ok(()) = channels.certs.changed() => ControlEvent::Certs(channels.certs.borrow_and_update().clone()),
             Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
         }
@@ -290,6 +304,14 @@ impl Control {
             self.held = None;
         }
         waits
+    }
+
+    /// They are part of the next table. Before the first listing there is none.
+    fn certified(&mut self, certs: Option<Arc<[OuterCert]>>) {
+        self.limits.certs = certs.unwrap_or_default();
+        if self.status.borrow().table.is_some() {
+            self.burst.add(Instant::now());
+        }
     }
 
     fn named(&mut self, names: Arc<Names>) {

@@ -15,6 +15,8 @@ pub struct Around {
     pub state: Option<Problem>,
     /// Both APIs of etcd hold keys.
     pub apis: Option<Problem>,
+    /// The folder of `--certs` cannot be read.
+    pub certs: Option<Problem>,
 }
 
 /// The state of the control side.
@@ -79,7 +81,7 @@ impl Status {
 
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let around = self.around.apis.iter().chain(&self.around.state);
+        let around = self.around.apis.iter().chain(&self.around.certs).chain(&self.around.state);
         self.found.iter().chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }
 

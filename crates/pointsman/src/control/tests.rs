@@ -40,6 +40,7 @@ fn bench() -> Bench {
         names: told_names,
         wanted: to_names,
         applied: from_engine,
+        certs: watch::channel(Some(Arc::default())).1,
         around: watch::channel(Around::default()).1,
         tables: to_engine,
         status: to_admin,

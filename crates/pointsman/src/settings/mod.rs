@@ -12,12 +12,14 @@
 //! | `choice` | where a value comes from |
 //! | `parse`, `docker_host` | single values |
 //! | `flags` | the one home of every setting |
+//! | `kontena` | certificates in variables of Kontena's load balancer |
 //! | `layers` | which source has the say |
 //! | `suggest` | the name that was meant |
 
 mod choice;
 mod docker_host;
 mod flags;
+mod kontena;
 mod layers;
 mod model;
 mod parse;
@@ -59,6 +61,11 @@ impl Chosen {
     /// Whether any source has this setting.
     pub fn has(&self, name: &str) -> bool {
         self.choices.contains_key(name)
+    }
+
+    /// The source that this setting has, if any has it.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.choices.get(name).map(|choice| &choice.origin)
     }
 
     /// Warnings: that the file of settings is left out, and variables that look like ours and are none.
@@ -128,6 +135,8 @@ impl Draft {
             name: self.name,
             workers: self.workers.unwrap_or(host.cores),
             health_uri: self.health_uri,
+            certs: self.certs,
+            cert_variables: kontena::certificates(environment),
             log: self.log,
         })
     }

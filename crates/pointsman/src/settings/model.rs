@@ -4,11 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::{Capabilities, Places};
+use pointsman_table::{Capabilities, OuterCert, Places};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
@@ -117,6 +118,10 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// The path that the balancer itself answers with 200, unless the keys name one.
     pub health_uri: Option<Box<str>>,
+    /// The folder of certificates in files.
+    pub certs: Option<PathBuf>,
+    /// Certificates in variables of the environment. Secret.
+    pub cert_variables: Arc<[OuterCert]>,
     /// The log filter, if one was given.
     pub log: Option<String>,
 }
@@ -143,6 +148,7 @@ pub(super) struct Draft {
     pub(super) name: Option<String>,
     pub(super) workers: Option<NonZeroUsize>,
     pub(super) health_uri: Option<Box<str>>,
+    pub(super) certs: Option<PathBuf>,
     pub(super) state: Option<PathBuf>,
     pub(super) log: Option<String>,
 }
@@ -170,6 +176,7 @@ impl Default for Draft {
             name: None,
             workers: None,
             health_uri: None,
+            certs: None,
             state: None,
             log: None,
         }
