@@ -135,6 +135,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,
+        now: std::time::SystemTime::now,
         places: Places::default(),
         probe: |_| Ok(()),
         capabilities: Capabilities::NATIVE,
@@ -142,6 +143,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         defaults: Defaults::default(),
     };
     let channels = ControlChannels {
+        certs: watch::channel(Some(Arc::default())).1,
         around: watch::channel(Around::default()).1,
         updates: control_updates,
         condition: control_condition,

@@ -68,6 +68,7 @@ fn shape() -> Shape {
         socket: Some(PathBuf::from("/run/pointsman/1.sock")),
         hard_stop: Duration::from_secs(600),
         global_settings: None,
+        ciphers: None,
         custom_settings: None,
         template: None,
         version: Version { major: 2, minor: 6, patch: 12, pcre: true, tls: true },

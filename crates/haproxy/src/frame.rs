@@ -51,7 +51,9 @@ pub struct Frame {
 pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape) -> Frame {
     let config = table.config();
     let mut problems = Vec::new();
-    let global = with_raw(global(config, shape), "haproxy-global-settings", &shape.global_settings, &mut problems);
+    let mut global = with_raw(global(config, shape), "haproxy-global-settings", &shape.global_settings, &mut problems);
+    // Behind the section's own lines: an operator's line goes last, and has the last word.
+    global.splice(1..1, ciphers(shape));
     let pages = pages(table, shape, &mut problems);
     let mut defaults = vec![Part::ours(&http_errors(&pages))];
     if services.iter().any(|service| service.dns.is_some()) {
@@ -89,6 +91,13 @@ fn with_raw(section: String, setting: &'static str, text: &Option<Box<str>>, pro
     }
     parts.push(Part::ours("\n"));
     parts
+}
+
+/// The cipher suites, if there are any and this HAProxy has TLS.
+fn ciphers(shape: &Shape) -> Option<Part> {
+    let list = shape.ciphers.as_deref().filter(|_| shape.version.tls)?;
+    let text = format!("    ssl-default-bind-ciphers {list}\n");
+    Some(Part { text: text.into(), owner: Some(Owner::Setting("haproxy-ciphers")) })
 }
 
 fn global(config: &Config, shape: &Shape) -> String {

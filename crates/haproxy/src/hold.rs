@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+use pointsman_table::{Cert, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
 use super::model::{Held, Owner};
 
@@ -21,7 +21,7 @@ pub struct Refusals {
 /// A refused certificate: secret.
 #[derive(Clone)]
 struct RefusedCert {
-    newest: Arc<str>,
+    newest: Arc<Cert>,
     kept: Option<Arc<str>>,
     problem: Problem,
 }
@@ -71,7 +71,7 @@ impl Served {
     fn cert(&self, name: &str) -> Option<&Arc<str>> {
         match self.held.certs.get(name) {
             Some(kept) => kept.as_ref(),
-            None => self.table.certs().get(name),
+            None => self.table.certs().get(name).map(|cert| &cert.pem),
         }
     }
 }
@@ -133,7 +133,7 @@ impl Refusals {
             return refused.kept.take().is_some();
         }
         let Some(newest) = table.certs().get(name) else { return false };
-        let kept = served.cert(name).filter(|kept| *kept != newest).cloned();
+        let kept = served.cert(name).filter(|kept| **kept != newest.pem).cloned();
         let advice = format!("HAProxy refuses it: {words}");
         let problem = table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), advice);
         self.certs.insert(name.into(), RefusedCert { newest: newest.clone(), kept, problem });

@@ -221,6 +221,7 @@ fn prepare(bound: Bound) -> Reloader {
         socket: None,
         hard_stop: haproxy.hard_stop,
         global_settings: haproxy.global_settings,
+        ciphers: haproxy.ciphers,
         custom_settings: haproxy.custom_settings,
         template,
         version: program.version,

@@ -25,7 +25,8 @@ pub enum Owner {
     Bind(Bind),
     /// A certificate, by its name below `certs/`.
     Cert(Box<str>),
-    /// A setting: `haproxy-template`, `haproxy-global-settings`, `haproxy-custom-settings`.
+    /// A setting: `haproxy-template`, `haproxy-global-settings`, `haproxy-custom-settings`,
+    /// `haproxy-ciphers`.
     Setting(&'static str),
 }
 

@@ -14,6 +14,8 @@ pub struct HaproxySettings {
     pub global_settings: Option<Box<str>>,
     /// Lines for the defaults section.
     pub custom_settings: Option<Box<str>>,
+    /// Cipher suites of TLS 1.2 and earlier: one word.
+    pub ciphers: Option<Box<str>>,
     /// How long an old worker may live after a reload.
     pub hard_stop: Duration,
     /// Least time between two reloads.
@@ -27,6 +29,7 @@ impl Default for HaproxySettings {
             template: None,
             global_settings: None,
             custom_settings: None,
+            ciphers: None,
             hard_stop: Duration::from_secs(600),
             reload_every: Duration::from_secs(1),
         }

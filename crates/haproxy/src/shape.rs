@@ -35,6 +35,8 @@ pub struct Shape {
     pub global_settings: Option<Box<str>>,
     /// Lines for the defaults section (`KONTENA_LB_CUSTOM_SETTINGS`).
     pub custom_settings: Option<Box<str>>,
+    /// Cipher suites of TLS 1.2 and earlier, one word (`KONTENA_LB_SSL_CIPHERS`).
+    pub ciphers: Option<Box<str>>,
     /// The operator's own haproxy.cfg: a template's source (`--haproxy-template`).
     pub template: Option<Box<str>>,
     /// What this HAProxy can do.
@@ -62,6 +64,7 @@ impl Shape {
             hard_stop: Duration::from_secs(600),
             global_settings: None,
             custom_settings: None,
+            ciphers: None,
             template: None,
             version: Version { major: 2, minor: 6, patch: 12, pcre: true, tls: true },
             spares: 0,

@@ -164,6 +164,7 @@ fn shape(folder: &Path, http: u16, https: u16) -> Shape {
         hard_stop: PATIENCE,
         global_settings: None,
         custom_settings: None,
+        ciphers: None,
         template: None,
         version: haproxy::version(),
         spares: 0,

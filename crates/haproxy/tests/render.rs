@@ -32,6 +32,7 @@ fn shape(folder: &Path) -> Shape {
         hard_stop: Duration::from_secs(600),
         global_settings: None,
         custom_settings: None,
+        ciphers: None,
         template: None,
         version: haproxy::version(),
         spares: 2,

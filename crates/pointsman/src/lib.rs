@@ -6,6 +6,7 @@
 //! | `settings` | flags, environment, file: parsed once into typed settings |
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
+//! | `certs` | certificates from files and variables |
 //! | `names` | the addresses of instances' host names |
 //! | `state` | the state that survives a restart |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
@@ -19,6 +20,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod certs;
 pub mod commands;
 pub mod control;
 pub mod fleet;

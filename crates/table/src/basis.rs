@@ -24,13 +24,15 @@ pub(crate) struct Basis {
 impl Basis {
     pub(crate) fn new(keys: &KeySet, old: &Self, limits: &Limits) -> Self {
         let stale = !old.limits.judge_alike(limits);
+        let recertified = old.limits.certs != limits.certs;
         let limits = if *old.limits == *limits { old.limits.clone() } else { Arc::new(limits.clone()) };
         let config = old.config.next(keys.config(), &format!("{}/config/", limits.prefix), stale, |raw, last| {
             config::judge(raw, last, &limits.prefix)
         });
-        let certs = old.certs.next(keys.certs(), &format!("{}/certs/", limits.prefix), stale, |raw, last| {
-            certs::judge(raw, last, &limits)
-        });
+        let certs =
+            old.certs.next(keys.certs(), &format!("{}/certs/", limits.prefix), stale || recertified, |raw, last| {
+                certs::judge(raw, last, &old.certs.good, &limits)
+            });
         Self { limits, config, certs, stale }
     }
 

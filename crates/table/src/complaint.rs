@@ -38,8 +38,11 @@ impl Table {
     }
 
     /// A problem with a key outside of services: `config/errors/503`, `certs/shop`; empty for no key in particular.
-    /// Only values of `config/` are shown.
+    /// Only values of `config/` are shown. A certificate that is no key is named by its origin.
     pub fn tree_problem(&self, kind: ProblemKind, key: &str, advice: impl Into<Box<str>>) -> Problem {
+        if let Some(origin) = key.strip_prefix("certs/").and_then(|name| self.basis.certs.value.origin(name)) {
+            return Problem { key: origin.into(), value: None, kind, service: None, advice: advice.into() };
+        }
         let prefix = &self.basis.limits.prefix;
         match key.split_once('/') {
             Some(("config", key)) => {

@@ -14,7 +14,7 @@
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
-//! | `basis`, `certs`, `pem` | what all services are judged by; certificates |
+//! | `basis`, `certs`, `cert`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
 //! | `networks` | lists of networks, where instances may be |
 //! | `last_good` | the keys that the settings in force come from |
@@ -34,6 +34,7 @@ mod address;
 mod balance;
 mod basis;
 mod capabilities;
+mod cert;
 mod certs;
 mod compile;
 mod complaint;
@@ -82,6 +83,7 @@ mod words;
 pub use address::{Bind, HostPattern};
 pub use balance::Balance;
 pub use capabilities::Capabilities;
+pub use cert::Cert;
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
 pub use differences::{Fate, TableDiff, differences};
@@ -93,7 +95,7 @@ pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
-pub use limits::{Limits, Names, Resolved};
+pub use limits::{Limits, Names, OuterCert, Resolved};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
 pub use names::{InstanceName, Protocol, ServiceName};

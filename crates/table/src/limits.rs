@@ -1,6 +1,7 @@
 //! The inputs of compile besides the keys. Only data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -25,15 +26,18 @@ pub struct Limits {
     pub places: Places,
     /// The opened addresses of TCP services. `None`: no engine has tried yet, and all claimed ones count.
     pub bound: Option<Arc<BTreeSet<Bind>>>,
+    /// Certificates from outside the store, the first of a name goes before others. A key `certs/<name>` goes before all.
+    pub certs: Arc<[OuterCert]>,
     /// The addresses of host names. `None`: names are not looked up, and not judged.
     pub names: Option<Arc<Names>>,
 }
 
 impl Limits {
-    /// Whether both judge settings alike. Opened ports and resolved names concern instances only.
+    /// Whether both judge settings alike. Opened ports and resolved names concern instances only, and
+    /// certificates nobody.
     pub(crate) fn judge_alike(&self, other: &Self) -> bool {
         // Every field is named, so that one that comes later is not forgotten here.
-        let Self { prefix, own, local, capabilities, places, bound: _, names: _, listeners } = self;
+        let Self { prefix, own, local, capabilities, places, bound: _, names: _, certs: _, listeners } = self;
         (prefix, own, local) == (&other.prefix, &other.own, &other.local)
             && (capabilities, places, listeners) == (&other.capabilities, &other.places, &other.listeners)
     }
@@ -49,4 +53,22 @@ pub struct Resolved {
     pub addresses: Box<[IpAddr]>,
     /// Why it does not resolve now.
     pub failure: Option<Box<str>>,
+}
+
+/// A certificate that is no key: from a file, or from a variable of the environment. Secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OuterCert {
+    /// Its name: one path segment.
+    pub name: Box<str>,
+    /// Where it comes from, as problems name it: `--certs: /etc/certs/shop.pem`.
+    pub origin: Box<str>,
+    /// The PEM, or why it cannot be read.
+    pub pem: Result<Arc<[u8]>, Box<str>>,
+}
+
+/// Never shows the PEM.
+impl Debug for OuterCert {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} from {}", self.name, self.origin)
+    }
 }

@@ -3,6 +3,9 @@
 
 use crate::value::Parsed;
 
+/// The label of a certificate's block.
+const CERTIFICATE: &str = "CERTIFICATE";
+
 /// One block.
 struct Block<'a> {
     label: &'a str,
@@ -10,18 +13,35 @@ struct Block<'a> {
     body: String,
 }
 
-/// A certificate chain and its key, rewritten: its blocks only, no empty line, a line feed after each line.
-pub(crate) fn chain_and_key(text: &str) -> Parsed<Box<str>> {
+/// Longest text, in bytes: more than any chain needs, and what a folder's file may have.
+const LONGEST: usize = 1 << 20;
+
+/// A certificate chain and its key.
+#[derive(Debug)]
+pub(crate) struct Pem {
+    /// Rewritten: its blocks only, no empty line, a line feed after each line.
+    pub(crate) text: Box<str>,
+    /// The certificates in DER, in their order, each with the number of its block.
+    pub(crate) chain: Vec<(usize, Vec<u8>)>,
+}
+
+/// Reads a certificate chain and its key.
+pub(crate) fn chain_and_key(text: &str) -> Parsed<Pem> {
+    if text.len() > LONGEST {
+        return Err(format!("expected a certificate of at most {} MiB", LONGEST >> 20));
+    }
     let blocks = blocks(text)?;
+    let mut chain = Vec::new();
     for (number, block) in (1..).zip(&blocks) {
-        block.judge().map_err(|wrong| format!("expected PEM, but block {number} {wrong}"))?;
+        let der = block.judge().map_err(|wrong| format!("expected PEM, but block {number} {wrong}"))?;
+        chain.extend((block.label == CERTIFICATE).then_some((number, der)));
     }
     let keys = blocks.iter().filter(|block| block.is_key()).count();
-    match blocks.iter().any(|block| block.label == "CERTIFICATE") {
-        false => Err("expected a certificate too: a block that begins with -----BEGIN CERTIFICATE-----".into()),
-        true if keys == 0 => Err("expected the certificate's private key too, in the same value".into()),
-        true if keys > 1 => Err("expected one private key, that of the first certificate".into()),
-        true => Ok(blocks.iter().map(Block::written).collect::<String>().into()),
+    match chain.is_empty() {
+        true => Err("expected a certificate too: a block that begins with -----BEGIN CERTIFICATE-----".into()),
+        false if keys == 0 => Err("expected the certificate's private key too, in the same value".into()),
+        false if keys > 1 => Err("expected one private key, that of the first certificate".into()),
+        false => Ok(Pem { text: blocks.iter().map(Block::written).collect::<String>().into(), chain }),
     }
 }
 
@@ -59,17 +79,18 @@ impl<'a> Block<'a> {
         self.label == "PRIVATE KEY" || self.label.ends_with(" PRIVATE KEY")
     }
 
-    fn judge(&self) -> Result<(), &'static str> {
+    /// Its bytes.
+    fn judge(&self) -> Result<Vec<u8>, &'static str> {
         // PKCS #8 says so in the label, the older form (RFC 1421) in a header.
         if self.is_key() && (self.label.starts_with("ENCRYPTED") || self.body.contains("ENCRYPTED")) {
             return Err("is a private key with a passphrase; remove the passphrase");
         }
         let bytes = decoded(&self.body).ok_or("is not base64")?;
         // Parameters (`EC PARAMETERS`) are of many forms; certificates and keys are sequences.
-        if (self.is_key() || self.label == "CERTIFICATE") && !is_one_sequence(&bytes) {
+        if (self.is_key() || self.label == CERTIFICATE) && !is_one_sequence(&bytes) {
             return Err("is truncated, or is no certificate or key in DER");
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// In lines of 64 characters (RFC 7468 §2).
@@ -142,7 +163,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let said = chain_and_key(text).map_or_else(|advice| format!("error: {advice}"), String::from);
+        let said = chain_and_key(text).map_or_else(|advice| format!("error: {advice}"), |pem| pem.text.into());
         assert!(said.starts_with(expected), "{text}: {said} is not {expected}");
         assert!(!said.starts_with("error") || !said.contains("hunter2"), "{said} tells a secret");
     }
@@ -167,7 +188,7 @@ mod tests {
         check(&plain.replace('\n', "\r\n"), &plain);
         check(&plain.replace(SHORT, "  MAMA\n\n AAA=\t"), &plain);
         let one_line = format!("{}{key}", block("CERTIFICATE", &long()));
-        let lines = chain_and_key(&one_line).unwrap();
+        let lines = chain_and_key(&one_line).unwrap().text;
         assert!(lines.lines().all(|line| line.len() <= 64 && !line.is_empty()) && lines.ends_with("-\n"));
         check(&lines, &lines);
     }
@@ -177,6 +198,7 @@ mod tests {
         let (certificate, key) = (block("CERTIFICATE", SHORT), block("PRIVATE KEY", SHORT));
         let both = |certificate: &str, key: &str| format!("{certificate}{key}");
         let rows = [
+            ("x".repeat(LONGEST + 1), "expected a certificate of at most 1 MiB"),
             (String::new(), "expected a certificate too"),
             ("hunter2".into(), "expected a certificate too"),
             (key.clone(), "expected a certificate too"),

@@ -66,6 +66,10 @@ pub enum ProblemKind {
     Engine,
     /// Both APIs of etcd hold keys below the prefix; those of one are not served. Found by the store.
     TwoApis,
+    /// A certificate expires within days. Found by whoever has a clock.
+    ExpiresSoon,
+    /// A certificate that has expired, or is not valid yet. It is served all the same. Found by whoever has a clock.
+    NotValid,
     /// The balancer's own files cannot be written. Found by what keeps them, which retries.
     State,
 }
@@ -89,6 +93,8 @@ impl ProblemKind {
             Self::Rejected => "rejected",
             Self::Engine => "engine",
             Self::TwoApis => "two_apis",
+            Self::ExpiresSoon => "expires_soon",
+            Self::NotValid => "not_valid",
             Self::State => "state",
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::address::{Bind, HostPattern};
 use crate::basis::Basis;
+use crate::cert::Cert;
 use crate::effort::TooLong;
 use crate::explain::{self, Explanation};
 use crate::form::Form;
@@ -64,10 +65,10 @@ impl Table {
         &self.basis.config.value
     }
 
-    /// Certificates by name, if the engine honours `certs/`: each is a chain and its private key, as PEM blocks without
-    /// anything between them. Secret. A name is any path segment: escape it before it becomes a file name.
-    pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<str>> {
-        &self.basis.certs.value.0
+    /// Certificates by name, those of keys and those of [`crate::Limits::certs`], if the engine honours `certs/`; one that stays the same keeps its `Arc` from table to table.
+    /// A name is any path segment: escape it before it becomes a file name.
+    pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<Cert>> {
+        &self.basis.certs.value.all
     }
 
     /// The problems of certificates where nothing is served over TLS.

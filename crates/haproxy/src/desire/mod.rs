@@ -184,6 +184,6 @@ fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>)
 fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a Arc<str>> {
     match held.certs.get(name) {
         Some(kept) => kept.as_ref(),
-        None => table.certs().get(name),
+        None => table.certs().get(name).map(|cert| &cert.pem),
     }
 }

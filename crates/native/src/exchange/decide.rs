@@ -153,7 +153,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
 
 /// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
 fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
-    let says_so = || head.header("x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"));
+    // The last line: a proxy may add one behind the client's own.
+    let told = || head.headers.iter().rfind(|header| header.name.eq_ignore_ascii_case("x-forwarded-proto"));
+    let says_so = || told().is_some_and(|header| header.value.eq_ignore_ascii_case(b"https"));
     peer.is_secure || (peer.trust == Trust::Full && says_so())
 }
 
@@ -161,7 +163,11 @@ fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
 #[cold]
 fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
     match host_name(head.host) {
-        Some(host) => Decision::Redirect(live, format!("https://{host}{}", head.target).into()),
+        Some(host) => {
+            // `OPTIONS *` asks about the whole server.
+            let target = if head.target == "*" { "/" } else { &*head.target };
+            Decision::Redirect(live, format!("https://{host}{target}").into())
+        }
         None => Decision::Refuse(Fault::BadRequest(BadRequest::NoHost)),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
-use pointsman_table::{Problem, ProblemKind, Table};
+use pointsman_table::{Cert, Problem, ProblemKind, Table};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -36,7 +36,7 @@ struct Shared {
 #[derive(Clone)]
 struct CertState {
     /// The value that was judged.
-    pem: Arc<str>,
+    cert: Arc<Cert>,
     /// Its form in use: its own, or the last good one.
     usable: Option<Usable>,
     /// Why the value is not in use.
@@ -70,25 +70,26 @@ impl Keys {
     /// The certificates of a table. What did not change is not judged again; without any change, the result is `self`.
     pub(crate) fn next(self: &Arc<Self>, table: &Table) -> Arc<Self> {
         let certs = table.certs();
-        let is_same = |name: &str, pem: &Arc<str>| self.certs.get(name).is_some_and(|had| Arc::ptr_eq(&had.pem, pem));
-        if self.certs.len() == certs.len() && certs.iter().all(|(name, pem)| is_same(name, pem)) {
+        let is_same =
+            |name: &str, cert: &Arc<Cert>| self.certs.get(name).is_some_and(|had| Arc::ptr_eq(&had.cert, cert));
+        if self.certs.len() == certs.len() && certs.iter().all(|(name, cert)| is_same(name, cert)) {
             return Arc::clone(self);
         }
-        let state = |name: &str, pem: &Arc<str>| match self.certs.get(name) {
-            Some(had) if Arc::ptr_eq(&had.pem, pem) => had.clone(),
-            had => self.judge(pem, had),
+        let state = |name: &str, cert: &Arc<Cert>| match self.certs.get(name) {
+            Some(had) if Arc::ptr_eq(&had.cert, cert) => had.clone(),
+            had => self.judge(cert, had),
         };
-        let certs = certs.iter().map(|(name, pem)| (name.clone(), state(name, pem))).collect();
+        let certs = certs.iter().map(|(name, cert)| (name.clone(), state(name, cert))).collect();
         let config = self.shared.config(Chooser::new(&certs));
         Arc::new(Self { certs, config, shared: self.shared.clone() })
     }
 
-    fn judge(&self, pem: &Arc<str>, had: Option<&CertState>) -> CertState {
-        match usable(pem, &self.shared.provider) {
-            Ok(usable) => CertState { pem: Arc::clone(pem), usable: Some(usable), refused: None },
+    fn judge(&self, cert: &Arc<Cert>, had: Option<&CertState>) -> CertState {
+        match usable(&cert.pem, &self.shared.provider) {
+            Ok(usable) => CertState { cert: Arc::clone(cert), usable: Some(usable), refused: None },
             Err(why) => {
                 let usable = had.and_then(|had| had.usable.clone());
-                CertState { pem: Arc::clone(pem), usable, refused: Some(why.into()) }
+                CertState { cert: Arc::clone(cert), usable, refused: Some(why.into()) }
             }
         }
     }

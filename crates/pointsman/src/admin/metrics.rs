@@ -231,6 +231,14 @@ impl Page {
         self.single(&SWAPS, status.swaps);
         self.single(&READY, u8::from(status.unready().is_none()));
         self.problems(status);
+        self.certificates(status);
+    }
+
+    fn certificates(&mut self, status: &Status) {
+        self.family(&CERTIFICATE_EXPIRES);
+        for (name, cert) in status.table.iter().flat_map(|table| table.certs()) {
+            self.sample(CERTIFICATE_EXPIRES.name, &[("certificate", name)], cert.not_after);
+        }
     }
 
     fn problems(&mut self, status: &Status) {
@@ -355,6 +363,10 @@ const COMPILE: Family = gauge("pointsman_config_compile_seconds", "Duration of t
 const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
 const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
 const PROBLEMS: Family = gauge("pointsman_problems", "Problems with the keys, by kind.");
+const CERTIFICATE_EXPIRES: Family = gauge(
+    "pointsman_certificate_expires_seconds",
+    "Time at which the certificate expires, in seconds since the epoch.",
+);
 const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
 const STORE_INFO: Family =
     gauge("pointsman_store_info", "State of the connection to the store, its name, and the last error's kind.");
@@ -392,6 +404,8 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::Rejected,
     ProblemKind::Engine,
     ProblemKind::TwoApis,
+    ProblemKind::ExpiresSoon,
+    ProblemKind::NotValid,
     ProblemKind::State,
 ];
 

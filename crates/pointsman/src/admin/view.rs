@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{
-    Bind, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
+    Bind, Cert, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
     Verdict, Withheld, write_problem,
 };
 use serde::{Deserialize, Serialize};
@@ -25,9 +25,25 @@ pub struct TableView {
     pub listeners: Vec<ListenerView>,
     /// Every service in the table.
     pub services: Vec<ServiceView>,
+    /// The certificates, the one that expires first goes first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub certificates: Vec<CertificateView>,
     /// The keys that a running balancer follows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<SourceView>,
+}
+
+/// One certificate. Holds no part of its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// Its name.
+    pub name: String,
+    /// The DNS names that it is for.
+    pub names: Vec<String>,
+    /// When it becomes valid: seconds since the epoch.
+    pub valid: i64,
+    /// When it expires: seconds since the epoch.
+    pub expires: i64,
 }
 
 /// One listening address.
@@ -202,7 +218,10 @@ impl TableView {
         let listeners = http.chain(tcp).collect();
         let last_good: LastGoodOf<'_> = last_good(table);
         let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
-        Self { revision: table.revision(), listeners, services, source: None }
+        let certificates = table.certs().iter().map(|(name, cert)| CertificateView::new(name, cert));
+        let mut certificates: Vec<_> = certificates.collect();
+        certificates.sort_by_key(|certificate| certificate.expires);
+        Self { revision: table.revision(), listeners, services, certificates, source: None }
     }
 
     /// Adds the engine's counters.
@@ -223,6 +242,13 @@ impl TableView {
             problems.extend(of_service.remove(&(protocol_of(protocol), name.as_str())).into_iter().flatten());
         }
         self
+    }
+}
+
+impl CertificateView {
+    fn new(name: &str, cert: &Cert) -> Self {
+        let names = cert.names.iter().map(ToString::to_string).collect();
+        Self { name: name.to_owned(), names, valid: cert.not_before, expires: cert.not_after }
     }
 }
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::patience::expect_folder;
 use super::{Outcome, once, render};
-use crate::admin::view::ProblemView;
-use crate::control::{plural, serving};
+use crate::admin::view::{ProblemView, epoch_seconds};
+use crate::control::{expiry, plural, serving};
 use crate::fleet::{LastGoodService, last_good};
 use crate::settings::{Engine, Settings};
 
@@ -33,6 +33,8 @@ pub async fn check(
 ) -> anyhow::Result<Outcome> {
     expect_folder(&settings.store, "checked")?;
     let mut compiled = once::compiled(settings).await?;
+    let now = epoch_seconds().cast_signed();
+    compiled.problems.extend(expiry::judge(&compiled.table, now).problems);
     let asked = match settings.engine {
         Engine::Haproxy => render::refused(settings, &compiled.table).await,
         Engine::Native => Ok(Vec::new()),

@@ -13,7 +13,7 @@ use super::Outcome;
 use super::patience::{full, within};
 use crate::admin::source::SourceView;
 use crate::admin::view::{protocol_of, protocol_word};
-use crate::control::plural;
+use crate::control::{expiry, plural};
 use crate::fleet::{self, FleetWait, Goal, LastGoodService, Leaving, Member, Point, Stage};
 use pointsman_store::{Amended, Location, Store, StoreError, StoreSettings};
 
@@ -261,10 +261,19 @@ pub async fn status(
 
 fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
     let width = members.iter().map(|member| member.name.chars().count()).max().unwrap_or(0).max("balancer".len());
+    // Most have no certificates; then there is no column for them.
+    let has_certificates = members.iter().any(|member| member.expires.is_some());
+    let column = |text: &str| if has_certificates { format!("{text:<12}  ") } else { String::new() };
     writeln!(
         out,
-        "{:<width$}  {:<8}  {:<7}  {:<8}  {:>9}  {:>4}  problems",
-        "balancer", "version", "engine", "stage", "revision", "down"
+        "{:<width$}  {:<8}  {:<7}  {:<8}  {:>9}  {:>4}  {}problems",
+        "balancer",
+        "version",
+        "engine",
+        "stage",
+        "revision",
+        "down",
+        column("cert expires")
     )?;
     for member in members {
         let stage = match member.stage {
@@ -275,7 +284,11 @@ fn table(members: &[Member], out: &mut dyn Write) -> anyhow::Result<()> {
         let Member { name, version, engine, revision, down, problems, .. } = member;
         let (name, version, engine) = (shown(name).to_string(), shown(version), shown(engine));
         let (version, engine) = (version.to_string(), engine.to_string());
-        writeln!(out, "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {down:>4}  {problems}")?;
+        let expires = column(member.expires.as_ref().map_or(String::new(), |first| expiry::day(first.at)).as_str());
+        writeln!(
+            out,
+            "{name:<width$}  {version:<8}  {engine:<7}  {stage:<8}  {revision:>9}  {down:>4}  {expires}{problems}"
+        )?;
     }
     for Member { name, store, .. } in members {
         store.iter().try_for_each(|lost| writeln!(out, "{}: {}", shown(name), shown(lost)))?;

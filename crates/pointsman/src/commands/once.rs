@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::apis;
+use crate::certs::CertSources;
 use crate::control::{Defaults, local};
 use crate::settings::Settings;
 use crate::state::{Kept, StateFile};
@@ -39,10 +40,14 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
         places: settings.places.clone(),
         ..Limits::default()
     };
+    let sources = CertSources::new(settings);
+    let (certs, of_folder) = tokio::task::spawn_blocking(move || sources.read()).await?;
+    let limits = Limits { certs, ..limits };
     let mut compiled = compile(&key_set, Some(&Table::recall(kept.memory, &limits)), &limits);
     let ignored = timeout(PATIENCE, store.ignored_now()).await;
     let ignored = ignored.ok().and_then(Result::ok).flatten();
     compiled.problems.extend(ignored.map(|api| apis::problem(api, &settings.store.prefix)));
+    compiled.problems.extend(of_folder);
     Ok(compiled)
 }
 

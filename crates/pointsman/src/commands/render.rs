@@ -103,6 +103,7 @@ fn shape(settings: &Settings, folder: &Path, version: Version) -> anyhow::Result
         socket: None,
         hard_stop: haproxy.hard_stop,
         global_settings: haproxy.global_settings.clone(),
+        ciphers: haproxy.ciphers.clone(),
         custom_settings: haproxy.custom_settings.clone(),
         template: haproxy.template.as_deref().map(read_template).transpose()?,
         version,

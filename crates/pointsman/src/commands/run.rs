@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::apis;
 use crate::admin::source::SourceView;
 use crate::admin::{self, Figures, Hosts, Pages};
+use crate::certs::CertSources;
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
@@ -91,7 +92,9 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
     let hosts = Hosts::new(&settings.admin_hosts);
     let lookup = Lookup::new(&settings.resolvers);
     let of_store = settings.store.clone();
-    let parts = Parts { store, bound, listener, hosts, signals, reload, about, lookup, state, settings: of_store };
+    let certs = CertSources::new(settings);
+    let parts =
+        Parts { store, bound, listener, hosts, signals, reload, about, lookup, certs, state, settings: of_store };
     parts.serve(inputs(settings, &addresses, kept.memory), workers, &addresses, ready).await
 }
 
@@ -166,6 +169,7 @@ struct Parts {
     reload: Reload,
     about: About,
     lookup: Lookup,
+    certs: CertSources,
     state: Option<StateFile>,
     settings: StoreSettings,
 }
@@ -186,6 +190,7 @@ impl Parts {
         let (status, admin_status) = watch::channel(Status::new());
         let (wanted, names_wanted) = watch::channel(HostNames::default());
         let (names, control_names) = watch::channel(Arc::default());
+        let (certs, control_certs) = watch::channel(self.certs.first());
         let (around, control_around) = watch::channel(Around::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let figures = self.bound.figures(workers);
@@ -195,6 +200,7 @@ impl Parts {
             applied: control_applied,
             names: control_names,
             wanted,
+            certs: control_certs,
             around: control_around,
             tables,
             status: status.clone(),
@@ -219,6 +225,7 @@ impl Parts {
                 apis::remember(&self.settings),
                 control::run(inputs, channels),
                 names::follow(self.lookup, names_wanted, names),
+                self.certs.follow(certs, around.clone()),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -262,9 +269,9 @@ fn announce(addresses: &Addresses) {
 
 /// Warns of settings that have no effect.
 fn warn_of_idle(engine: Engine, chosen: &Chosen) {
-    let idle = FLAGS.iter().filter(|flag| flag.group == Group::Haproxy && chosen.has(flag.name));
-    for flag in idle.filter(|_| engine == Engine::Native) {
-        warn!("--{} has no effect on the native engine; it is for --engine haproxy", flag.name);
+    let idle = FLAGS.iter().filter(|flag| flag.group == Group::Haproxy && engine == Engine::Native);
+    for origin in idle.filter_map(|flag| chosen.origin(flag.name)) {
+        warn!("{origin} has no effect on the native engine; it is for --engine haproxy");
     }
 }
 
@@ -310,6 +317,7 @@ fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> Control
         places: settings.places.clone(),
         probe: sockets::probe,
         local: local::addresses,
+        now: SystemTime::now,
         capabilities: settings.engine.capabilities(),
         listeners: Some(most_listeners(settings)),
         defaults: Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()),

@@ -9,6 +9,7 @@
 
 mod burst;
 mod defaults;
+pub(crate) mod expiry;
 mod journal;
 pub mod local;
 mod ports;
@@ -16,15 +17,18 @@ mod status;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock, SystemTime};
+use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use pointsman_engine::Applied;
-use pointsman_table::{BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, Places, Table, compile};
+use pointsman_table::{
+    BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, OuterCert, Places, Table, compile,
+};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use burst::Burst;
 pub use defaults::Defaults;
+use expiry::Expiry;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
 use ports::Ports;
@@ -37,6 +41,12 @@ use pointsman_store::{Condition, Update};
 
 /// How long the first table waits for host names that are being looked up: nobody is served meanwhile.
 const FIRST_NAMES: Duration = Duration::from_secs(1);
+
+/// How long the first table waits for certificates from outside the store.
+const FIRST_CERTS: Duration = Duration::from_secs(1);
+/// Longest time between two looks at the certificates: somebody may set the clock, and it goes on while the machine is
+/// suspended.
+const CERTIFICATES: Duration = Duration::from_secs(60);
 
 /// The loop's fixed inputs.
 #[derive(Clone, Debug)]
@@ -51,6 +61,8 @@ pub struct ControlInputs {
     pub probe: Probe,
     /// Reads this machine's addresses; called at every full listing and whenever a name moves, because they may change.
     pub local: fn() -> Vec<IpAddr>,
+    /// Reads the clock, for certificates.
+    pub now: fn() -> SystemTime,
     /// What the engine can honour.
     pub capabilities: Capabilities,
     /// Most addresses that TCP services may listen on, all together.
@@ -74,6 +86,8 @@ pub struct ControlChannels {
     pub names: watch::Receiver<Arc<Names>>,
     /// The host names that the keys contain.
     pub wanted: watch::Sender<HostNames>,
+    /// Certificates from outside the store; `None` until they were read.
+    pub certs: watch::Receiver<Option<Arc<[OuterCert]>>>,
     /// Problems outside the keys.
     pub around: watch::Receiver<Around>,
     /// To the engine.
@@ -90,12 +104,16 @@ enum ControlEvent {
     Quiet,
     /// A report to the log is due.
     Report,
+    /// A certificate may have expired.
+    Expiry,
     /// The engine uses a new table.
     Applied(Applied),
     /// The state of the store changed.
     Condition(Condition),
     /// The addresses of host names changed.
     Named(Arc<Names>),
+    /// Certificates from outside the store changed.
+    Certs(Option<Arc<[OuterCert]>>),
     /// A problem outside the keys appeared or ended.
     Around(Around),
     /// The store's channel is closed.
@@ -105,15 +123,20 @@ enum ControlEvent {
 /// Runs until the store's channel is closed; publishes pending changes first.
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
+    // Without them, the first table would refuse clients that the second one serves.
+    let _ = timeout(FIRST_CERTS, channels.certs.wait_for(Option::is_some)).await;
+    channels.certs.mark_changed();
     let mut control = Control::new(inputs, &channels);
     loop {
         match control.next(&mut channels).await {
             ControlEvent::Update(update) => control.take(update),
             ControlEvent::Quiet => control.publish(),
             ControlEvent::Report => control.report(),
+            ControlEvent::Expiry => control.expire(),
             ControlEvent::Applied(applied) => control.applied(applied),
             ControlEvent::Condition(condition) => control.condition(condition),
             ControlEvent::Named(names) => control.named(names),
+            ControlEvent::Certs(certs) => control.certified(certs),
             ControlEvent::Around(around) => control.around(around),
             ControlEvent::Stop => return control.stop(),
         }
@@ -124,6 +147,7 @@ struct Control {
     keys: KeySet,
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
+    now: fn() -> SystemTime,
     defaults: Defaults,
     /// Last good settings from before the start, until the first table.
     memory: Option<Memory>,
@@ -133,6 +157,8 @@ struct Control {
     burst: Burst,
     /// When the first table stops waiting for host names.
     held: Option<Instant>,
+    /// When to look at the certificates again, if there are any.
+    expiry: Option<Instant>,
     journal: Journal,
     wanted: watch::Sender<HostNames>,
     tables: watch::Sender<Arc<Table>>,
@@ -151,15 +177,18 @@ impl Control {
                 capabilities: inputs.capabilities,
                 places: inputs.places,
                 bound: Some(Arc::default()),
+                certs: Arc::default(),
                 names: Some(Arc::default()),
             },
             local: inputs.local,
+            now: inputs.now,
             defaults: inputs.defaults,
             memory: Some(inputs.memory),
             barrier: None,
             ports: Ports::new(inputs.probe),
             burst: Burst::default(),
             held: None,
+            expiry: None,
             journal: Journal::default(),
             wanted: channels.wanted.clone(),
             tables: channels.tables.clone(),
@@ -174,9 +203,11 @@ impl Control {
             () = until(self.burst.due()) => ControlEvent::Quiet,
             () = until(self.held) => ControlEvent::Quiet,
             () = until(self.journal.due()) => ControlEvent::Report,
+            () = until(self.expiry) => ControlEvent::Expiry,
             Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
             Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
+            Ok(()) = channels.certs.changed() => ControlEvent::Certs(channels.certs.borrow_and_update().clone()),
             Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
         }
@@ -216,6 +247,26 @@ impl Control {
             status.changed = Some(SystemTime::now());
         });
         self.journal.changed(Instant::now());
+        self.expire();
+    }
+
+    /// Looks which certificates have expired, or soon will.
+    fn expire(&mut self) {
+        let Some(table) = self.status.borrow().table.clone() else { return };
+        let now = (self.now)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        let Expiry { problems, next } = expiry::judge(&table, now);
+        let wait = |next: i64| Duration::from_secs(next.abs_diff(now)).min(CERTIFICATES);
+        self.expiry = next.map(|next| Instant::now() + wait(next));
+        let is_news = self.status.send_if_modified(|status| {
+            let is_news = *status.expiring != *problems;
+            if is_news {
+                status.expiring = problems.into();
+            }
+            is_news
+        });
+        if is_news {
+            self.journal.changed(Instant::now());
+        }
     }
 
     fn compile(&mut self) -> Compiled {
@@ -253,6 +304,14 @@ impl Control {
             self.held = None;
         }
         waits
+    }
+
+    /// They are part of the next table. Before the first listing there is none.
+    fn certified(&mut self, certs: Option<Arc<[OuterCert]>>) {
+        self.limits.certs = certs.unwrap_or_default();
+        if self.status.borrow().table.is_some() {
+            self.burst.add(Instant::now());
+        }
     }
 
     fn named(&mut self, names: Arc<Names>) {

@@ -15,6 +15,8 @@ pub struct Around {
     pub state: Option<Problem>,
     /// Both APIs of etcd hold keys.
     pub apis: Option<Problem>,
+    /// The folder of `--certs` cannot be read.
+    pub certs: Option<Problem>,
 }
 
 /// The state of the control side.
@@ -24,6 +26,8 @@ pub struct Status {
     pub table: Option<Arc<Table>>,
     /// Problems that compile found with the keys.
     pub found: Arc<[Problem]>,
+    /// Certificates that have expired, soon will, or are not valid yet.
+    pub expiring: Arc<[Problem]>,
     /// Problems of the engine with the table.
     pub refused: Arc<[Problem]>,
     /// Problems outside the keys.
@@ -58,6 +62,7 @@ impl Status {
         Self {
             table: None,
             found: Arc::default(),
+            expiring: Arc::default(),
             refused: Arc::default(),
             around: Around::default(),
             applied: 0,
@@ -76,8 +81,8 @@ impl Status {
 
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let around = self.around.apis.iter().chain(&self.around.state);
-        self.found.iter().chain(self.refused.iter()).chain(around)
+        let around = self.around.apis.iter().chain(&self.around.certs).chain(&self.around.state);
+        self.found.iter().chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }
 
     /// The reason that the store is lost; `None` if it is watched, or was never read.

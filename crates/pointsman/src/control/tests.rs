@@ -10,6 +10,10 @@ use tokio::time::{advance, sleep};
 use super::*;
 use pointsman_store::Outage;
 
+/// When the certificate in the folder of `table`'s tests becomes valid, and when it expires.
+const VALID: u64 = 1_767_225_600;
+const EXPIRES: u64 = 4_922_985_600;
+
 /// A running loop.
 struct Bench {
     updates: mpsc::Sender<Update>,
@@ -36,6 +40,7 @@ fn bench() -> Bench {
         names: told_names,
         wanted: to_names,
         applied: from_engine,
+        certs: watch::channel(Some(Arc::default())).1,
         around: watch::channel(Around::default()).1,
         tables: to_engine,
         status: to_admin,
@@ -46,12 +51,19 @@ fn bench() -> Bench {
         places: Places::default(),
         probe: |_| Ok(()),
         local: Vec::new,
-        capabilities: Capabilities::NATIVE,
+        now,
+        capabilities: Capabilities::HAPROXY,
         listeners: None,
         defaults: Defaults::new(Some("/up"), None),
         memory: Memory::default(),
     };
     Bench { updates, condition, applied, names, wanted, tables, status, control: tokio::spawn(run(inputs, channels)) }
+}
+
+/// Ten seconds before the certificate of the tests becomes valid, when it is first asked for.
+fn now() -> SystemTime {
+    thread_local!(static START: Instant = Instant::now());
+    SystemTime::UNIX_EPOCH + Duration::from_secs(VALID - 10) + START.with(Instant::elapsed)
 }
 
 fn entry(key: &str, value: &str) -> (Box<str>, Box<[u8]>) {
@@ -246,4 +258,29 @@ async fn a_port_that_the_engine_cannot_open_is_not_ours() {
     let bound = BTreeSet::from([Bind { address: [0, 0, 0, 0].into(), port: 1 }]);
     bench.applied.send(Applied::new(&table, Vec::new(), bound)).await.unwrap();
     bench.status.wait_for(|status| status.swaps == 3 && loops(status)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_becomes_a_problem_by_time_alone() {
+    let mut bench = bench();
+    let pem = concat!(
+        include_str!("../../../table/tests/certificates/leaf.pem"),
+        include_str!("../../../table/tests/certificates/leaf.key")
+    );
+    now();
+    bench.updates.send(Update::Reset { revision: 1, entries: vec![entry("certs/shop", pem)] }).await.unwrap();
+    let kinds = |status: &Status| status.problems().map(|problem| problem.kind.as_str()).collect::<Vec<_>>();
+    for (expected, seconds) in
+        [("not_valid", 0), ("", 10), ("expires_soon", EXPIRES - VALID - 14 * 86_400), ("not_valid", 14 * 86_400 + 1)]
+    {
+        // One look a minute: a hundred years of them would take long.
+        advance(Duration::from_secs(seconds)).await;
+        let expected = if expected.is_empty() { vec![] } else { vec![expected] };
+        let status = bench.status.wait_for(|status| status.swaps == 1 && kinds(status) == expected).await.unwrap();
+        assert_eq!(
+            status.problems().map(|problem| &*problem.key).collect::<Vec<_>>(),
+            vec!["/p/certs/shop"; expected.len()]
+        );
+    }
+    assert_eq!(swaps(&bench), 1, "no key changed");
 }

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::folder;
-use super::member::{Leaving, Member, Stage};
+use super::member::{CertificateExpiry, Leaving, Member, Stage};
 use crate::admin::view::protocol_word;
 use crate::admin::{Figures, Survey};
-use crate::control::Status;
+use crate::control::{Status, expiry};
 use pointsman_engine::Phase;
 use pointsman_engine::live::{InstancePath, Working};
 use pointsman_store::lease::{Edit, LeaseOutcome, Owner};
@@ -319,6 +319,7 @@ impl About {
             barrier: status.barrier_served,
             store: status.store_lost(),
             down: status.table.as_deref().map_or(0, |table| down(table, apart)),
+            expires: status.table.as_deref().and_then(first_expiry),
             leaving,
             ..Member::default()
         };
@@ -327,6 +328,10 @@ impl About {
         member.shorten();
         member
     }
+}
+
+fn first_expiry(table: &Table) -> Option<CertificateExpiry> {
+    expiry::first(table).map(|(certificate, at)| CertificateExpiry { certificate: certificate.to_owned(), at })
 }
 
 fn has_idle(table: &Table) -> bool {

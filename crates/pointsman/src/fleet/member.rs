@@ -56,6 +56,9 @@ pub struct Member {
     pub store: Option<String>,
     /// The number of instances that are down: ejected, or with HAProxy also in maintenance.
     pub down: usize,
+    /// The certificate that expires first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<CertificateExpiry>,
     /// The number of its problems.
     pub problems: usize,
     /// The first of them, one line each.
@@ -72,6 +75,15 @@ pub struct Member {
     /// Draining, but a connected client may still begin a request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub begins: bool,
+}
+
+/// When a certificate expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateExpiry {
+    /// Its name.
+    pub certificate: String,
+    /// Seconds since the epoch.
+    pub at: i64,
 }
 
 /// A service that is served with its last good settings.

@@ -343,6 +343,18 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "certs",
+        value: "DIR",
+        group: Group::Serve,
+        help: "Folder of certificates: each file is one, with its chain and its key in PEM, named as the file without \
+               .pem. Followed; a key below certs/ of the same name goes first",
+        read: |draft, choice| {
+            draft.certs = Some(PathBuf::from(choice.text()));
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "accept-proxy",
         value: "PLACE",
         group: Group::Serve,
@@ -399,6 +411,18 @@ pub static FLAGS: &[Flag] = &[
         legacy: &["KONTENA_LB_CUSTOM_SETTINGS"],
         read: |draft, choice| {
             draft.haproxy.custom_settings = Some(choice.text().into());
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "haproxy-ciphers",
+        value: "LIST",
+        group: Group::Haproxy,
+        help: "Cipher suites of TLS 1.2 and earlier for --https, as openssl ciphers takes them",
+        legacy: &["KONTENA_LB_SSL_CIPHERS"],
+        read: |draft, choice| {
+            draft.haproxy.ciphers = Some(parse::ciphers(choice.text())?);
             Ok(())
         },
         ..PLAIN

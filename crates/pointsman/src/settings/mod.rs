@@ -12,12 +12,14 @@
 //! | `choice` | the source of a value |
 //! | `parse`, `docker_host` | single values |
 //! | `flags` | the one home of every setting |
+//! | `kontena` | certificates in variables of Kontena's load balancer |
 //! | `layers` | which source wins |
 //! | `suggest` | the name that was meant |
 
 mod choice;
 mod docker_host;
 mod flags;
+mod kontena;
 mod layers;
 mod model;
 mod parse;
@@ -59,6 +61,11 @@ impl Chosen {
     /// Whether any source has this setting.
     pub fn has(&self, name: &str) -> bool {
         self.choices.contains_key(name)
+    }
+
+    /// The source that this setting has, if any has it.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.choices.get(name).map(|choice| &choice.origin)
     }
 
     /// Warnings: a default settings file that is left out, and unknown variables that look like ours.
@@ -126,6 +133,8 @@ impl Draft {
             workers: self.workers.unwrap_or(host.cores),
             health_uri: self.health_uri,
             accept_proxy: self.accept_proxy,
+            certs: self.certs,
+            cert_variables: kontena::certificates(environment),
             log: self.log,
         })
     }

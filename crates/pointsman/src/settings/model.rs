@@ -4,11 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::{Capabilities, Places};
+use pointsman_table::{Capabilities, OuterCert, Places};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
@@ -119,6 +120,10 @@ pub struct Settings {
     pub health_uri: Option<Box<str>>,
     /// Whose connections begin with a PROXY header, unless the keys say so.
     pub accept_proxy: Option<Box<str>>,
+    /// The folder of certificates in files.
+    pub certs: Option<PathBuf>,
+    /// Certificates in variables of the environment. Secret.
+    pub cert_variables: Arc<[OuterCert]>,
     /// The log filter, if one was given.
     pub log: Option<String>,
 }
@@ -146,6 +151,7 @@ pub(super) struct Draft {
     pub(super) workers: Option<NonZeroUsize>,
     pub(super) health_uri: Option<Box<str>>,
     pub(super) accept_proxy: Option<Box<str>>,
+    pub(super) certs: Option<PathBuf>,
     pub(super) state: Option<PathBuf>,
     pub(super) log: Option<String>,
 }
@@ -174,6 +180,7 @@ impl Default for Draft {
             workers: None,
             health_uri: None,
             accept_proxy: None,
+            certs: None,
             state: None,
             log: None,
         }

@@ -166,6 +166,14 @@ pub(super) fn accept_proxy(text: &str) -> Result<Option<Box<str>>, String> {
     }
 }
 
+/// A cipher list of OpenSSL: one word, so that it can be written into HAProxy's configuration.
+pub(super) fn ciphers(text: &str) -> Result<Box<str>, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ":,+-!@=_.".contains(c);
+    let good = text.chars().all(is_plain);
+    good.then(|| text.into())
+        .ok_or_else(|| format!("{text:?} is not a list of ciphers; write it like ECDHE+AESGCM:!RC4"))
+}
+
 /// A duration such as `500ms`, `5s`, `2m` or `1h`.
 pub(super) fn wait(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration; write it like 500ms, 5s, 2m or 1h");
@@ -316,6 +324,8 @@ mod tests {
         check(&workers("0"), "write 1 to 1024");
         check(&health_uri("/up"), "/up");
         check(&health_uri("up"), "write it like /health");
+        check(&ciphers("ECDHE+AESGCM:!RC4:@SECLEVEL=2"), "ECDHE+AESGCM");
+        check(&ciphers("HIGH\nuser root"), "is not a list of ciphers");
         check(&log("Debug"), "Debug");
         check(&log("info,pointsman::store=debug"), "info,");
         check(&log("verbose"), "is not a level");

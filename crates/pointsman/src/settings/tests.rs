@@ -83,6 +83,9 @@ fn flag_beats_environment_beats_file_beats_legacy() {
         (Row { flags: "engine=haproxy https=:443", ..Row::default() }, "https: [0.0.0.0:443]"),
         (Row { variables: "KONTENA_LB_CUSTOM_SETTINGS=x", ..Row::default() }, "custom_settings: Some(\"x\")"),
         (Row { variables: "KONTENA_LB_GLOBAL_SETTINGS=x", ..Row::default() }, "global_settings: Some(\"x\")"),
+        (Row { variables: "KONTENA_LB_SSL_CIPHERS=HIGH", ..Row::default() }, "ciphers: Some(\"HIGH\")"),
+        (Row { flags: "certs=/c", ..Row::default() }, "certs: Some(\"/c\")"),
+        (Row { variables: "SSL_CERT_A=hunter2", ..Row::default() }, "cert_variables: [ssl_cert_a from SSL_CERT_A],"),
         (Row { flags: "haproxy-hard-stop=2m", ..Row::default() }, "hard_stop: 120s"),
         (Row { flags: "haproxy-reload-every=500ms", ..Row::default() }, "reload_every: 500ms"),
         (

@@ -5,6 +5,7 @@
 mod admin;
 mod broken;
 mod burst;
+mod certificates;
 mod change;
 mod commands;
 mod control;

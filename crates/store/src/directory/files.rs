@@ -1,5 +1,6 @@
 //! Reads files as keys: names, contents, and the tree below a folder. Never writes, never watches.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,6 +15,9 @@ const DEEPEST: usize = 64;
 const MOST_FOLDERS: usize = 100_000;
 /// An empty file younger than this may have been opened by a shell that has not written yet.
 const FRESH: Duration = Duration::from_millis(250);
+
+/// Files that cannot be read, by their path in the folder, and why not.
+pub type Unreadable = BTreeMap<Box<str>, String>;
 
 /// The content of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]

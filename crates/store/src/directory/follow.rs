@@ -1,7 +1,7 @@
 //! Follows the prefix's folder: reads changed paths again and sends the differences. Ends only when the receiver is
 //! dropped.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::agenda::{Due, FRESH, ReadSchedule};
-use super::files::Content;
+use super::files::{Content, Unreadable};
 use super::lease::Sweeper;
 use super::scan::{Contents, Identity, Place, Reading, Scan, scan};
 use super::store::{Directory, blocking};
@@ -44,7 +44,20 @@ impl Directory {
     /// Sends the prefix's keys and then every change, also while the folder is missing, until the receiver is dropped.
     /// Revisions are our own count, from 1.
     pub async fn follow(&self, updates: mpsc::Sender<Update>, condition: watch::Sender<Condition>) {
+        // An embedded store starts empty. The first tick shows whether this worked.
+        let _ = fs::create_dir_all(&self.root);
         DirectoryFollower::new(self, updates, condition).run().await;
+    }
+
+    /// The same for a folder of files that is no store: it is not made, and what cannot be read is handed out, not logged.
+    pub async fn follow_files(
+        &self,
+        updates: mpsc::Sender<Update>,
+        condition: watch::Sender<Condition>,
+        unreadable: watch::Sender<Unreadable>,
+    ) {
+        let follower = DirectoryFollower::new(self, updates, condition);
+        DirectoryFollower { listed: Some(unreadable), ..follower }.run().await;
     }
 }
 
@@ -68,7 +81,9 @@ pub(super) struct DirectoryFollower {
     /// The last `blind` that was logged.
     blind_told: Option<String>,
     /// Keys that keep their last value, and the reason.
-    unreadable: HashMap<Box<str>, String>,
+    unreadable: Unreadable,
+    /// Who is told of them; `None`: the log.
+    listed: Option<watch::Sender<Unreadable>>,
     next_tick: Instant,
     next_audit: Instant,
 }
@@ -92,15 +107,14 @@ impl DirectoryFollower {
             root: Root::Awaited,
             blind: None,
             blind_told: None,
-            unreadable: HashMap::new(),
+            unreadable: Unreadable::new(),
+            listed: None,
             next_tick: now,
             next_audit: now,
         }
     }
 
     pub(super) async fn run(mut self) {
-        // An embedded store starts empty. The first tick shows whether this worked.
-        let _ = fs::create_dir_all(&self.place.root);
         let Err(ReceiverDropped) = self.turns().await;
     }
 
@@ -267,7 +281,19 @@ impl DirectoryFollower {
         for reading in readings {
             self.compare(reading, &mut changes);
         }
+        self.list();
         self.tell(changes).await
+    }
+
+    /// Hands out what cannot be read, if that changed.
+    fn list(&self) {
+        if let Some(listed) = &self.listed {
+            listed.send_if_modified(|last| {
+                let is_news = *last != self.unreadable;
+                last.clone_from(&self.unreadable);
+                is_news
+            });
+        }
     }
 
     async fn tell(&mut self, changes: Vec<Change>) -> Result<(), ReceiverDropped> {
@@ -289,6 +315,8 @@ impl DirectoryFollower {
         let Reading { key: at, found } = reading;
         let mut there = There::default();
         let mut puts = Vec::new();
+        let is_found = |key: &str| found.files.iter().any(|(there, _)| **there == *key);
+        self.unreadable.retain(|key, _| !is_within(key, &at) || is_found(key));
         for (key, content) in found.files {
             if let Content::Unreadable(_) = content {
                 there.unread.insert(key.clone());
@@ -332,7 +360,9 @@ impl DirectoryFollower {
     /// Logs once why a key keeps its last value.
     fn complain(&mut self, key: &str, why: String) {
         if self.unreadable.get(key) != Some(&why) {
-            warn!("{}: {why}; keeping its last value", self.place.path(key).display());
+            if self.listed.is_none() {
+                warn!("{}: {why}; keeping its last value", self.place.path(key).display());
+            }
             self.unreadable.insert(key.into(), why);
         }
     }
@@ -358,6 +388,11 @@ impl DirectoryFollower {
             || folders.any(|folder| there.unread.contains(folder))
             || self.schedule.holds(&self.place.path(key))
     }
+}
+
+/// Whether a key is this one or below it; all are below the empty one.
+fn is_within(key: &str, at: &str) -> bool {
+    at.is_empty() || key.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The result of a reading.

@@ -25,5 +25,6 @@ mod scan;
 mod store;
 mod watches;
 
+pub use files::Unreadable;
 pub(super) use lease::DirectoryLease;
 pub use store::Directory;

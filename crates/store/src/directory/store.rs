@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::files::{self, Content};
+use super::files::{self, Content, Unreadable};
 use crate::error::StoreError;
-use crate::model::{ASIDE, Edit, Location, StoreSettings, check_key};
+use crate::model::{ASIDE, Edit, Listing, Location, StoreSettings, check_key};
 
 /// The folder for the keys below [`ASIDE`].
 const HIDDEN: &str = ".pointsman";
@@ -34,6 +34,31 @@ impl Directory {
         };
         let root = std::path::absolute(root).map_err(failed(root))?;
         Ok(Self { root, prefix: settings.prefix.clone(), audit: settings.audit, removal: Arc::default() })
+    }
+
+    /// A folder of files, to be followed with [`Directory::follow_files`].
+    ///
+    /// # Errors
+    /// The path is empty.
+    pub fn of_files(folder: &Path, audit: Duration) -> Result<Self, StoreError> {
+        let root = std::path::absolute(folder).map_err(failed(folder))?;
+        Ok(Self { root, prefix: String::new(), audit, removal: Arc::default() })
+    }
+
+    /// The files of the folder now, by their path in it, and those that cannot be read. Blocks. The empty path is the folder.
+    pub fn read_files(&self) -> (Listing, Unreadable) {
+        let (mut listing, mut unreadable) = (Listing::default(), Unreadable::new());
+        if let Err(error) = fs::metadata(&self.root) {
+            unreadable.insert("".into(), error.to_string());
+        }
+        for (path, content) in files::walk(&self.root, "", &mut |_| {}).files {
+            match content {
+                Content::Value(bytes) => listing.entries.push((path, bytes)),
+                Content::Fresh => listing.entries.push((path, Box::default())),
+                Content::Unreadable(why) => drop(unreadable.insert(path, why)),
+            }
+        }
+        (listing, unreadable)
     }
 
     /// Fails if something other than a folder has the path of the store or of a parent folder: the store can then never

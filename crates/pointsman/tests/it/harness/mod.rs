@@ -2,6 +2,7 @@
 //! tests need not.
 
 mod backend;
+mod certificate;
 mod client;
 mod dns;
 mod engine;
@@ -22,6 +23,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 pub(crate) use backend::{Backend, pattern};
+pub(crate) use certificate::{certificate, epoch};
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};
 pub(crate) use dns::{NameServer, Zone};
 pub(crate) use engine::{ENGINES, Engine, accepted, engine};
