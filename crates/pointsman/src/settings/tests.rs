@@ -131,10 +131,6 @@ fn errors_name_the_source_and_what_is_expected() {
         (Row { file: "id = \"a\"\nlog = ", ..Row::default() }, "line 2: "),
         (Row { flags: "config=/nowhere/x.toml", ..Row::default() }, "--config: /nowhere/x.toml: No such file"),
         (Row { flags: "engine=nginx", ..Row::default() }, "--engine: \"nginx\" is not an engine; write native or"),
-        (
-            Row { flags: "https=:443", ..Row::default() },
-            "--https: the native engine does not serve TLS yet; give --eng",
-        ),
         (Row { flags: "haproxy-hard-stop=5", ..Row::default() }, "--haproxy-hard-stop: \"5\" is not a duration; write"),
         (Row { flags: "id=a id=b", ..Row::default() }, "--id: it is given more than once"),
         (Row { flags: "store=", ..Row::default() }, "--store: it is empty"),
