@@ -84,44 +84,47 @@ fn a_key_that_is_set_is_served() {
     running.wait_gone("a.test", "/");
 }
 
-fn two_services() -> Site {
-    Site::with(&[
+/// Two services, each with an instance that answers: `explain` says no if none is up.
+fn two_services() -> (Site, [Backend; 2]) {
+    let backends = [Backend::naming("one"), Backend::naming("two")];
+    let site = Site::with(&[
         ("services/shop/domain", "shop.test"),
         ("services/shop/path", "/cart"),
-        ("services/shop/one", "127.0.0.1:9001"),
+        ("services/shop/one", &*backends[0].instance()),
         ("services/all/domain", "shop.test"),
-        ("services/all/one", "127.0.0.1:9002"),
-    ])
+        ("services/all/one", &backends[1].instance()),
+    ]);
+    (site, backends)
 }
 
 #[test]
 fn routes_and_explain_ask_the_running_balancer() {
-    let site = two_services();
+    let (site, [one, two]) = two_services();
     let running = Pointsman::serving(&site);
     let ask = |arguments: &[&str]| run(&[arguments, &["--admin", &running.admin.to_string()]].concat());
     let routes = ask(&["routes"]).ok();
-    for text in ["shop", "shop.test", "/cart", "127.0.0.1:9001", "127.0.0.1:9002"] {
+    for text in ["shop", "shop.test", "/cart", &one.instance(), &two.instance()] {
         assert!(routes.contains(text), "{text} in {routes}");
     }
-    explains(&ask);
+    explains(&ask, &two);
     let routes: serde_json::Value = serde_json::from_str(&ask(&["routes", "--json"]).ok()).expect("JSON");
     assert_eq!(routes["services"].as_array().expect("a list").len(), 2);
 }
 
 #[test]
 fn routes_and_explain_read_the_store_where_nothing_runs() {
-    let site = two_services();
+    let (site, [one, two]) = two_services();
     let (store, nobody) = (site.folder().to_string_lossy().into_owned(), free_address().to_string());
     let ask = |arguments: &[&str]| run(&[arguments, &["--store", &store, "--admin", &nobody]].concat());
-    assert!(ask(&["routes"]).ok().contains("127.0.0.1:9001"));
-    explains(&ask);
+    assert!(ask(&["routes"]).ok().contains(&one.instance()));
+    explains(&ask, &two);
 }
 
-fn explains(ask: &dyn Fn(&[&str]) -> crate::harness::Finished) {
+fn explains(ask: &dyn Fn(&[&str]) -> crate::harness::Finished, all_one: &Backend) {
     let cart = ask(&["explain", "http://shop.test/cart/1"]).ok();
     let (shop, all) = (cart.find("shop: "), cart.find("all: "));
     assert!(shop.is_some() && shop < all, "shop takes it and all is passed over: {cart}");
-    assert!(ask(&["explain", "shop.test/"]).ok().contains("127.0.0.1:9002"));
+    assert!(ask(&["explain", "shop.test/"]).ok().contains(&all_one.instance()));
     assert_eq!(ask(&["explain", "http://nobody.test/"]).code, Some(1));
 }
 

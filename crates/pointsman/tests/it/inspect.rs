@@ -143,14 +143,16 @@ fn ls_hides_secrets() {
 
 #[test]
 fn explain_names_services_that_are_not_served() {
+    let backend = Backend::naming("up");
+    let up = backend.instance();
     let site = Site::with(&[
         ("services/bad/domain", "bad.test"),
         ("services/bad/port", "eighty"),
-        ("services/bad/one", "127.0.0.1:9001"),
+        ("services/bad/one", &*up),
         ("services/other/domain", "other.test"),
         ("services/other/port", "ninety"),
         ("services/fine/domain", "fine.test"),
-        ("services/fine/one", "127.0.0.1:9001"),
+        ("services/fine/one", &*up),
         ("tcp-services/db/port", "5432"),
         ("tcp-services/db/balance", "fastest"),
     ]);
@@ -174,14 +176,16 @@ fn explain_names_what_came_close() {
     // Out of the range of the tests' listeners.
     let other = port / 10;
     let db = port.to_string();
+    let backend = Backend::naming("up");
+    let up = backend.instance();
     let site = Site::with(&[
         ("services/shop/domain", "shop.test"),
         ("services/shop/path", "/cart"),
-        ("services/shop/one", "127.0.0.1:9001"),
+        ("services/shop/one", &*up),
         ("services/blog/domain", "bolg.test,*.bolg.test"),
-        ("services/blog/one", "127.0.0.1:9001"),
+        ("services/blog/one", &*up),
         ("tcp-services/db/port", &*db),
-        ("tcp-services/db/one", "127.0.0.1:9001"),
+        ("tcp-services/db/one", &*up),
     ]);
     let running = Pointsman::serving(&site);
     let nobody = free_address().to_string();
@@ -270,17 +274,19 @@ fn a_balancer_of_other_keys_is_not_taken_for_the_named_store() {
 
 #[test]
 fn explain_fails_if_the_answer_is_a_refusal() {
+    let backend = Backend::naming("up");
+    let up = backend.instance();
     let site = Site::with(&[
         ("config/health_uri", "/alive"),
         ("services/empty/domain", "empty.test"),
         ("services/drained/domain", "drained.test"),
-        ("services/drained/one", "127.0.0.1:9001 drain"),
+        ("services/drained/one", &*format!("{up} drain")),
         ("services/bad/domain", "bad.test"),
         ("services/bad/one", "127.0.0.1:99999"),
         ("services/spare/domain", "spare.test"),
-        ("services/spare/one", "127.0.0.1:9001 backup"),
+        ("services/spare/one", &*format!("{up} backup")),
         ("services/fine/domain", "fine.test"),
-        ("services/fine/one", "127.0.0.1:9001"),
+        ("services/fine/one", &*up),
     ]);
     let running = Pointsman::serving(&site);
     let nobody = free_address().to_string();
@@ -339,12 +345,14 @@ fn explain_takes_the_address_of_a_tcp_service() {
 
 #[test]
 fn the_problems_of_a_service_are_shown_with_it() {
+    let backend = Backend::naming("up");
+    let up = backend.instance();
     let site = Site::with(&[
         ("services/shop/domain", "shop.test"),
-        ("services/shop/web-1", "127.0.0.1:9001"),
+        ("services/shop/web-1", &*up),
         ("services/shop/web-3", "127.0.0.1:99999"),
         ("services/fine/domain", "fine.test"),
-        ("services/fine/one", "127.0.0.1:9001"),
+        ("services/fine/one", &*up),
     ]);
     let running = Pointsman::serving(&site);
     let nobody = free_address().to_string();
