@@ -42,6 +42,11 @@ impl Seldom {
     }
 }
 
+/// For the end of a line: how many more failures there were since the last one.
+pub fn untold_failures(untold: u64) -> String {
+    if untold == 0 { String::new() } else { format!("; {untold} more failures since the last such line") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

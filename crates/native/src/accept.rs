@@ -72,11 +72,11 @@ enum Kind {
 pub(crate) async fn run(
     id: usize,
     registry: Arc<Registry>,
-    limits: Limits,
+    (limits, keys): (Limits, Arc<Keys>),
     mut orders: mpsc::UnboundedReceiver<Order>,
     reports: mpsc::UnboundedSender<(usize, Report)>,
 ) {
-    let worker = Worker::new(id, registry, limits);
+    let worker = Worker::new(id, registry, limits, keys);
     let mut listeners = Listeners::default();
     let clock = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));

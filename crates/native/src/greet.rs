@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use pointsman_engine::seldom::untold_failures;
 use pointsman_wire::{Answer, BadProxyHeader, parse_proxy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -46,7 +47,7 @@ pub(crate) async fn proxied(worker: &Rc<Worker>, stream: &mut TcpStream, address
     };
     record::connection_refused(worker, fault);
     if let Some(untold) = worker.home.registry.handshakes().happened(worker.timers.now()) {
-        let more = more(untold);
+        let more = untold_failures(untold);
         warn!("{}: no PROXY header from {}: {why}{more}", fault.facts().name, address.ip().to_canonical());
     }
     None
@@ -80,10 +81,6 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refu
     }
 }
 
-fn more(untold: u64) -> String {
-    if untold == 0 { String::new() } else { format!("; {untold} more failures since the last such line") }
-}
-
 /// Does the handshake of a TLS connection and serves HTTP on it.
 pub(crate) async fn secure(counted: Counted, stream: TcpStream, address: IpAddr) {
     // Its memory is there while it lasts: a connection is small.
@@ -114,7 +111,7 @@ impl Failure {
         let name = self.fault.facts().name;
         record::connection_refused(worker, self.fault);
         if let Some(untold) = worker.home.registry.handshakes().happened(worker.timers.now()) {
-            let more = more(untold);
+            let more = untold_failures(untold);
             warn!("{name}: no TLS connection with {}: {}{more}", address.to_canonical(), self.why);
         }
     }

@@ -66,11 +66,11 @@ impl Limits {
 }
 
 impl Worker {
-    pub(crate) fn new(id: usize, registry: Arc<Registry>, limits: Limits) -> Rc<Self> {
+    pub(crate) fn new(id: usize, registry: Arc<Registry>, limits: Limits, keys: Arc<Keys>) -> Rc<Self> {
         let pools = Pools::new(limits.most_idle(0));
         Rc::new(Self {
             view: RefCell::new(View::empty()),
-            keys: RefCell::new(Keys::none()),
+            keys: RefCell::new(keys),
             handshakes: Handshakes::default(),
             timers: Timers::new(registry.epoch()),
             buffers: Buffers::default(),

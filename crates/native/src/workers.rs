@@ -65,14 +65,15 @@ impl Workers {
     ) -> anyhow::Result<(Self, Reports)> {
         let (report, reports) = mpsc::unbounded_channel();
         let count = sockets.len();
-        let workers =
-            (0..count).map(|id| Member::start(id, registry, limits, report.clone())).collect::<io::Result<_>>();
+        let keys = Keys::none();
+        let start = |id| Member::start(id, registry, (limits, Arc::clone(&keys)), report.clone());
+        let workers = (0..count).map(start).collect::<io::Result<_>>();
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
             is_secure: sockets.iter().flatten().any(|door| door.is_secure),
             waiting: sockets,
             table: Table::empty(),
-            keys: Keys::none(),
+            keys,
             open: BTreeSet::new(),
             closing: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -194,14 +195,14 @@ impl Member {
     fn start(
         id: usize,
         registry: &Arc<Registry>,
-        limits: Limits,
+        of_all: (Limits, Arc<Keys>),
         reports: mpsc::UnboundedSender<(usize, Report)>,
     ) -> io::Result<Self> {
         let (orders, inbox) = mpsc::unbounded_channel();
         let registry = Arc::clone(registry);
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || match runtime() {
-            Ok(runtime) => runtime.block_on(accept::run(id, registry, limits, inbox, reports)),
+            Ok(runtime) => runtime.block_on(accept::run(id, registry, of_all, inbox, reports)),
             Err(error) => tracing::error!("worker {id} cannot start its runtime: {error}"),
         })?;
         Ok(Self { orders, thread, applied: None })

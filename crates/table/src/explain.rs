@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::address;
 use crate::form::Form;
-use crate::host::{HostBuffer, parents};
+use crate::host::{HostBuffer, host_name, parents};
 use crate::index::{Found, HostMatch, Numbered, Precedence};
 use crate::index_build;
 use crate::leaf::{EXPRESSION, NO_RULE};
@@ -147,7 +147,7 @@ impl Match<'_> {
             return "default".into();
         }
         let host = match self.found.host {
-            HostMatch::Exact => format!("host {}", near::in_normal_form(host)),
+            HostMatch::Exact => format!("host {}", host_name(host)),
             HostMatch::Wildcard(length) => format!("host *.{}", parent_of_length(host, length)),
             HostMatch::Any | HostMatch::Default => "any host".into(),
         };

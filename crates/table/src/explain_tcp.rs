@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crate::address::{self, Bind, HostPattern};
 use crate::explain::{Explanation, Verdict, withheld, written};
-use crate::host::parents;
+use crate::host::{host_name, parents};
 use crate::model::Service;
 use crate::names::Protocol;
 use crate::near;
@@ -35,7 +35,7 @@ impl Table {
 }
 
 fn explain(table: &Table, host: &str, port: u16) -> Explanation {
-    let host = near::in_normal_form(host);
+    let host = host_name(host);
     let reaches = |bind: Bind| bind.port == port && near::reaches(bind, &host);
     let each = (0..).zip(table.services()).filter_map(|(index, service)| {
         let asked = service.tcp()?.binds.iter().filter(|bind| reaches(**bind));

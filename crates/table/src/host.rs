@@ -27,12 +27,10 @@ impl HostBuffer {
     }
 }
 
-/// A request's host as rules see it: in lower case, without port and without one dot at the end. `None`: it is empty, or
-/// longer than any name.
-pub fn host_name(host: &str) -> Option<String> {
-    let mut buffer = HostBuffer::default();
-    let name = std::str::from_utf8(buffer.normal(host)).ok()?;
-    (!name.is_empty()).then(|| name.to_owned())
+/// A request's host as rules see it: in lower case, without port and without one dot at the end; empty when longer than
+/// any name.
+pub fn host_name(host: &str) -> String {
+    String::from_utf8_lossy(HostBuffer::default().normal(host)).into_owned()
 }
 
 fn without_port(host: &[u8]) -> &[u8] {

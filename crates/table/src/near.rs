@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::address::{Bind, HostPattern};
-use crate::host::{HostBuffer, parents};
+use crate::host::{host_name, parents};
 use crate::index::Numbered;
 use crate::index_build;
 use crate::keys::distance;
@@ -29,7 +29,7 @@ type Near<'a> = (usize, &'a Service, &'a HttpEntry);
 /// What comes close to a request: services that have the host or the path, the nearest host names, and a TCP service at
 /// the port. At most three lines.
 pub(crate) fn of_request(services: &[Arc<Service>], host: &str, target: &str) -> Vec<String> {
-    let name = in_normal_form(host);
+    let name = host_name(host);
     let http = || services.iter().filter_map(|service| Some((&**service, service.http()?)));
     let mut lines = with_this_host(http(), &name, target);
     lines.extend(at_this_port(services, host, &name));
@@ -47,7 +47,7 @@ pub(crate) fn of_request(services: &[Arc<Service>], host: &str, target: &str) ->
 /// What comes close to a connection: the port at another address, the nearest ports or server names. `own`: the
 /// listeners of the balancer itself. At most three lines.
 pub(crate) fn of_connection(services: &[Arc<Service>], own: &[SocketAddr], host: &str, port: u16) -> Vec<String> {
-    let name = in_normal_form(host);
+    let name = host_name(host);
     let all = || {
         let binds = |service: &'_ Arc<Service>| service.tcp().map(|tcp| tcp.binds.to_vec()).unwrap_or_default();
         services.iter().flat_map(move |service| binds(service).into_iter().map(move |bind| (bind, &**service)))
@@ -160,9 +160,4 @@ fn beginning(text: &str) -> &str {
 
 fn path(service: &Service) -> String {
     format!("{}/{}", service.protocol, service.name)
-}
-
-/// The host as rules have it.
-pub(crate) fn in_normal_form(host: &str) -> String {
-    String::from_utf8_lossy(HostBuffer::default().normal(host)).into_owned()
 }

@@ -162,14 +162,13 @@ fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
 /// The same address over HTTPS, without a port. A request that names no host cannot be led there.
 #[cold]
 fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
-    match host_name(head.host) {
-        Some(host) => {
-            // `OPTIONS *` asks about the whole server.
-            let target = if head.target == "*" { "/" } else { &*head.target };
-            Decision::Redirect(live, format!("https://{host}{target}").into())
-        }
-        None => Decision::Refuse(Fault::BadRequest(BadRequest::NoHost)),
+    let host = host_name(head.host);
+    if host.is_empty() {
+        return Decision::Refuse(Fault::BadRequest(BadRequest::NoHost));
     }
+    // `OPTIONS *` asks about the whole server.
+    let target = if head.target == "*" { "/" } else { &*head.target };
+    Decision::Redirect(live, format!("https://{host}{target}").into())
 }
 
 fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {

@@ -41,10 +41,9 @@ impl Tls {
     ///
     /// # Errors
     /// What rustls says of the client, or what became of the connection.
-    pub(crate) async fn accept(stream: TcpStream, config: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+    pub(crate) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let socket = Rc::new(stream);
         let start = LazyConfigAcceptor::new(Acceptor::default(), Carrier(Rc::clone(&socket))).await?;
-        let config = config.ok_or_else(|| io::Error::other("there is no certificate"))?;
         let session = start.into_stream(config).await?;
         Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0) })
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use pointsman_engine::seldom::untold_failures;
 use pointsman_table::Target;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -37,8 +38,7 @@ pub(crate) async fn connect(live: &ServiceLive, index: usize, deadline: &Deadlin
 /// Logs the reason: the system's message, with the number of the error.
 fn tell(live: &ServiceLive, instance: &InstanceLive, error: &io::Error, now: u64) {
     if let Some(untold) = instance.shared.lines.happened(now) {
-        let more =
-            if untold == 0 { String::new() } else { format!("; {untold} more failures since the last such line") };
+        let more = untold_failures(untold);
         warn!("cannot connect to {}: {error}{more}", live.describe(instance));
     }
 }

@@ -23,6 +23,7 @@ use super::peer::{Found, Peer};
 use super::resets;
 use crate::net::deadline::TICK;
 use crate::net::stream::Stream;
+use crate::tls::Keys;
 use crate::worker::{Counted, Limits, Worker};
 use crate::{serve, tcp};
 
@@ -83,7 +84,7 @@ impl World {
         fastrand::seed(7);
         resets::clear();
         let registry = Arc::new(Registry::new(1, crate::FAULTS));
-        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 });
+        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 }, Keys::none());
         let mut world = Self {
             worker,
             registry,

@@ -40,14 +40,14 @@ struct CertState {
     /// Its form in use: its own, or the last good one.
     usable: Option<Usable>,
     /// Why the value is not in use.
-    refused: Option<Box<str>>,
+    refused: Option<&'static str>,
 }
 
-/// A certificate with its key, and the names that it covers, in lower case.
+/// A certificate and its key.
 #[derive(Clone)]
 struct Usable {
     key: Arc<CertifiedKey>,
-    names: Arc<[Box<str>]>,
+    cert: Arc<Cert>,
 }
 
 /// Names only: the rest is secret.
@@ -85,25 +85,22 @@ impl Keys {
     }
 
     fn judge(&self, cert: &Arc<Cert>, had: Option<&CertState>) -> CertState {
-        match usable(&cert.pem, &self.shared.provider) {
-            Ok(usable) => CertState { cert: Arc::clone(cert), usable: Some(usable), refused: None },
-            Err(why) => {
-                let usable = had.and_then(|had| had.usable.clone());
-                CertState { cert: Arc::clone(cert), usable, refused: Some(why.into()) }
-            }
-        }
+        let (usable, refused) = match usable(&cert.pem, &self.shared.provider) {
+            Ok(key) => (Some(Usable { key, cert: Arc::clone(cert) }), None),
+            Err(why) => (had.and_then(|had| had.usable.clone()), Some(why)),
+        };
+        CertState { cert: Arc::clone(cert), usable, refused }
     }
 
-    /// What a handshake begins with. `None`: there is no certificate.
-    pub(crate) fn config(&self) -> Option<Arc<ServerConfig>> {
-        let any = self.certs.values().any(|judged| judged.usable.is_some());
-        any.then(|| Arc::clone(&self.config))
+    /// What a handshake needs. Without a certificate it fails, with an alert.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
     }
 
     /// The certificates that cannot be used, and why.
     pub(crate) fn problems(&self, table: &Table) -> Vec<Problem> {
         let problem = |name: &str, state: &CertState| {
-            let why = state.refused.as_deref()?;
+            let why = state.refused?;
             let what = if state.usable.is_some() { "its last good form stays in use" } else { "it is not used" };
             Some(table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), format!("{why}; {what}")))
         };
@@ -120,31 +117,20 @@ impl Shared {
         if let Some(tickets) = &self.tickets {
             config.ticketer = Arc::clone(tickets);
         }
-        config.max_early_data_size = 0;
         Arc::new(config)
     }
 }
 
-/// Reads a certificate. The error quotes nothing of it.
-fn usable(pem: &str, provider: &CryptoProvider) -> Result<Usable, String> {
+/// Reads a chain and its key. The error quotes nothing of them.
+fn usable(pem: &str, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, &'static str> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let chain = chain.map_err(|_| "a certificate in it cannot be read")?;
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| "its private key cannot be read")?;
-    let names = names(chain.first().ok_or("there is no certificate in it")?)?;
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => "the private key belongs to another certificate".to_owned(),
-        _ => "its private key is of a kind that is not supported: use ECDSA (P-256, P-384), Ed25519 or RSA".to_owned(),
+        rustls::Error::InconsistentKeys(_) => "the private key belongs to another certificate",
+        _ => "its private key is of a kind that is not supported: use ECDSA (P-256, P-384), Ed25519 or RSA",
     })?;
-    Ok(Usable { key: Arc::new(key), names })
-}
-
-/// The host names that a certificate covers (RFC 5280 §4.2.1.6).
-fn names(certificate: &CertificateDer<'_>) -> Result<Arc<[Box<str>]>, String> {
-    let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|error| match error {
-        webpki::Error::UnsupportedCertVersion => "its certificate is not of version 3 (X.509)".to_owned(),
-        _ => "its certificate cannot be read".to_owned(),
-    })?;
-    Ok(parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect())
+    Ok(Arc::new(key))
 }
 
 /// Finds the certificate for a client.
@@ -154,7 +140,7 @@ struct Chooser {
     /// By what follows `*.`.
     wildcard: Covering,
     /// For all others.
-    rest: Vec<Arc<CertifiedKey>>,
+    rest: Option<Arc<CertifiedKey>>,
 }
 
 type Covering = HashMap<Box<str>, Vec<Arc<CertifiedKey>>, foldhash::fast::RandomState>;
@@ -168,10 +154,10 @@ impl Debug for Chooser {
 
 impl Chooser {
     fn new(certs: &BTreeMap<Box<str>, CertState>) -> Self {
-        let usable = || certs.iter().filter_map(|(name, judged)| Some((name, judged.usable.as_ref()?)));
+        let usable = || certs.iter().filter_map(|(name, state)| Some((name, state.usable.as_ref()?)));
         let mut chooser = Self::default();
-        for (_, Usable { key, names }) in usable() {
-            for name in &**names {
+        for (_, Usable { key, cert }) in usable() {
+            for name in &cert.names {
                 let (map, name) = match name.strip_prefix("*.") {
                     Some(rest) => (&mut chooser.wildcard, rest),
                     None => (&mut chooser.exact, &**name),
@@ -180,7 +166,7 @@ impl Chooser {
             }
         }
         let rest = usable().find(|(name, _)| &***name == DEFAULT).or_else(|| usable().next());
-        chooser.rest = rest.map(|(_, usable)| Arc::clone(&usable.key)).into_iter().collect();
+        chooser.rest = rest.map(|(_, usable)| Arc::clone(&usable.key));
         // The sort is stable: among equals, the first by name goes first.
         let maps = chooser.exact.values_mut().chain(chooser.wildcard.values_mut());
         maps.for_each(|keys| keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA));
@@ -194,9 +180,9 @@ impl Chooser {
         let exact = name.as_ref().and_then(|name| self.exact.get(&**name));
         let parent = name.as_ref().and_then(|name| name.split_once('.'));
         let wildcard = parent.and_then(|(_, parent)| self.wildcard.get(parent));
-        let found = [exact, wildcard, Some(&self.rest)].into_iter().flatten();
+        let found = exact.into_iter().chain(wildcard).flatten().chain(&self.rest);
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        found.flatten().find(fits).cloned()
+        found.into_iter().find(fits).cloned()
     }
 }
 

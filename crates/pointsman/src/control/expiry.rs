@@ -1,6 +1,7 @@
 //! Which certificates have expired, soon will, or are not valid yet, and when that changes. Reads no clock.
 
 use pointsman_table::{Cert, Problem, ProblemKind, Table};
+use time::OffsetDateTime;
 
 const DAY: i64 = 86_400;
 /// A certificate is a problem for so long before it expires, in seconds.
@@ -58,30 +59,18 @@ fn problem(cert: &Cert, now: i64) -> Option<(ProblemKind, String)> {
     (now >= soon).then(|| (ProblemKind::ExpiresSoon, format!("the certificate expires on {until}; replace it before")))
 }
 
-/// A moment in seconds since the epoch, for people: `2026-12-01 09:30 UTC`.
+/// A moment in seconds since the epoch, for people: `2026-12-01 09:30 UTC`. One beyond the year 9999 is that number.
 fn utc(seconds: i64) -> String {
-    let minute = seconds.rem_euclid(DAY) / 60;
-    format!("{} {:02}:{:02} UTC", day(seconds), minute / 60, minute % 60)
+    match OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(moment) => format!("{} {:02}:{:02} UTC", moment.date(), moment.hour(), moment.minute()),
+        Err(_) => seconds.to_string(),
+    }
 }
 
 /// Its day: `2026-12-01`.
 pub(crate) fn day(seconds: i64) -> String {
-    let (year, month, day) = date(seconds.div_euclid(DAY));
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
-/// Year, month and day in the Gregorian calendar, from days since 1970-01-01. Years begin in March here, so that a leap
-/// day is the last day.
-fn date(days: i64) -> (i64, i64, i64) {
-    // From 0000-03-01 to 1970-01-01 it is 719,468 days; 400 years have 146,097.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let year = era * 400 + year_of_era;
-    if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
+    let moment = OffsetDateTime::from_unix_timestamp(seconds);
+    moment.map_or_else(|_| seconds.to_string(), |moment| moment.date().to_string())
 }
 
 #[cfg(test)]
