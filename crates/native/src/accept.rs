@@ -254,6 +254,7 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
     if worker.view().globals.config.accept_proxy.contain(peer.ip()) {
         return spawn(begin_proxied(counted, stream, peer, kind));
     }
+    // Each spawns its own future: one for all kinds would be as large as the largest.
     match kind {
         Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), peer.ip())),
         Kind::Https => spawn(greet::secure(counted, stream, peer.ip())),

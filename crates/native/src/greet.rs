@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::time::Duration;
 
 use pointsman_engine::seldom::untold_failures;
@@ -18,63 +17,113 @@ use crate::net::stream::Stream;
 use crate::net::tls::Tls;
 use crate::record;
 use crate::serve;
+use crate::tls::Crowded;
 use crate::worker::{Counted, Worker};
 
-/// What the first byte of every TLS connection is: a record of a handshake (RFC 8446 §5.1).
+/// The first byte of every TLS connection: a record of a handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
-/// What somebody is told who speaks HTTP to a TLS port.
+/// The answer to plain HTTP on a TLS port.
 const PLAIN: &str = "This port speaks HTTPS, and the request came as plain HTTP.\n";
-
 /// How much of a PROXY header is looked at together, bytes: most are shorter.
 const PIECE: usize = 256;
-/// How long such a client has to read it.
-const EXPLAINED: Duration = Duration::from_secs(5);
 
-/// Takes the PROXY header that a connection begins with, and not a byte behind it. Returns the address of the client that
-/// it names, else that of the connection. `None`: there was none in time, or it was refused.
-pub(crate) async fn proxied(worker: &Rc<Worker>, stream: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
-    let deadline = worker.timers.deadline();
-    let limit = worker.view().globals.config.timeouts.head;
-    let idle = deadline.idle();
-    let at = deadline.after(limit);
-    let until = || if idle.is_evicted() { 0 } else { at };
-    let (fault, why) = match deadline.watched(until, proxy_header(stream)).await {
-        Ok(Ok(source)) => return Some(source.unwrap_or(address)),
-        // A load balancer's health check opens a connection and closes it.
-        Ok(Err(Refused::Left)) => return None,
-        Ok(Err(Refused::Bad(why))) => (Fault::BadProxyHeader, why.to_string()),
-        Err(_) => (Fault::ProxyTimeout, format!("it was not complete within {limit:?}")),
-    };
-    record::connection_refused(worker, fault);
-    if let Some(untold) = worker.home.registry.handshakes().happened(worker.timers.now()) {
-        let more = untold_failures(untold);
-        warn!("{}: no PROXY header from {}: {why}{more}", fault.facts().name, address.ip().to_canonical());
-    }
-    None
+/// Why a connection is not served.
+struct Failure {
+    fault: Fault,
+    /// What there is not.
+    what: &'static str,
+    why: String,
 }
 
-/// Why there is no PROXY header.
-enum Refused {
-    /// The other side left.
+impl Failure {
+    fn handshake(why: impl Into<String>) -> Self {
+        Self { fault: Fault::TlsHandshake, what: "TLS connection", why: why.into() }
+    }
+
+    fn header(bad: BadProxyHeader) -> Self {
+        Self { fault: Fault::BadProxyHeader, what: "PROXY header", why: bad.to_string() }
+    }
+
+    /// Counts it, and logs it at a limited rate.
+    fn count(self, worker: &Worker, address: IpAddr) {
+        let Self { fault, what, why } = self;
+        record::connection_refused(worker, fault);
+        if let Some(untold) = worker.home.registry.ungreeted().happened(worker.timers.now()) {
+            let (name, address, more) = (fault.facts().name, address.to_canonical(), untold_failures(untold));
+            warn!("{name}: no {what} with {address}: {why}{more}");
+        }
+    }
+}
+
+/// Why there is nothing to serve.
+enum Unopened {
+    /// The other side left, as the health check of a load balancer does, or gave way to others: nobody's fault.
     Left,
-    Bad(BadProxyHeader),
+    Failed(Failure),
+}
+
+/// The time that a connection has for what comes first. Meanwhile it gives way like an idle one.
+struct Opening<'w> {
+    worker: &'w Worker,
+    deadline: Deadline,
+    limit: Duration,
+    at: u64,
+    /// What is wrong when the time is over.
+    late: (Fault, &'static str),
+}
+
+impl<'w> Opening<'w> {
+    fn new(worker: &'w Worker, late: (Fault, &'static str)) -> Self {
+        let deadline = worker.timers.deadline();
+        let limit = worker.view().globals.config.timeouts.head;
+        let at = deadline.after(limit);
+        Self { worker, deadline, limit, at, late }
+    }
+
+    /// Does a part of it.
+    async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Unopened> {
+        let idle = self.deadline.idle();
+        let until = || self.worker.idle_until(&idle, self.at);
+        self.worker.stats().idle.add(1);
+        let done = self.deadline.watched(until, work).await;
+        self.worker.stats().idle.sub(1);
+        let (fault, what) = self.late;
+        done.map_err(|_| match self.deadline.now() < self.at {
+            true => Unopened::Left,
+            false => Unopened::Failed(Failure { fault, what, why: format!("it was not done within {:?}", self.limit) }),
+        })
+    }
+}
+
+/// Takes the PROXY header that a connection begins with, and not a byte behind it. Returns the address of the client that
+/// it names, else that of the connection. `None`: there is none, and the connection is over.
+pub(crate) async fn proxied(worker: &Worker, stream: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+    let opening = Opening::new(worker, (Fault::ProxyTimeout, "PROXY header"));
+    match opening.run(proxy_header(stream)).await.and_then(|read| read) {
+        Ok(source) => Some(source.unwrap_or(address)),
+        Err(Unopened::Left) => None,
+        Err(Unopened::Failed(failure)) => {
+            failure.count(worker, address.ip());
+            None
+        }
+    }
 }
 
 /// Reads a PROXY header. `None`: the addresses of the connection itself hold.
-async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refused> {
+async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unopened> {
     let mut header = Vec::new();
     let mut piece = [0; PIECE];
     loop {
-        let count = stream.peek(&mut piece).await.map_err(|_| Refused::Left)?;
+        let count = stream.peek(&mut piece).await.unwrap_or_default();
         if count == 0 {
-            return Err(Refused::Left);
+            return Err(Unopened::Left);
         }
         let before = header.len();
         header.extend_from_slice(&piece[..count]);
-        let parsed = parse_proxy(&header).map_err(Refused::Bad)?;
+        let parsed = parse_proxy(&header).map_err(|bad| Unopened::Failed(Failure::header(bad)))?;
         // An incomplete header holds nothing that belongs to the connection.
         let end = parsed.map_or(header.len(), |parsed| parsed.len);
-        stream.read_exact(&mut piece[..end - before]).await.map_err(|_| Refused::Left)?;
+        stream.read_exact(&mut piece[..end - before]).await.map_err(|_| Unopened::Left)?;
         if let Some(parsed) = parsed {
             return Ok(parsed.addresses().map(|(source, _)| source));
         }
@@ -84,85 +133,54 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refu
 /// Does the handshake of a TLS connection and serves HTTP on it.
 pub(crate) async fn secure(counted: Counted, stream: TcpStream, address: IpAddr) {
     // Its memory is there while it lasts: a connection is small.
-    let handshake = Box::pin(handshake(counted.worker(), stream)).await;
-    match handshake {
+    match Box::pin(handshake(counted.worker(), stream)).await {
         Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), address).await,
-        Err(failure) => failure.count(counted.worker(), address),
+        Err(Unopened::Left) => {}
+        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), address),
     }
 }
 
-/// A handshake that failed.
-struct Failure {
-    fault: Fault,
-    why: String,
-}
-
-impl Failure {
-    fn new(fault: Fault, why: impl Into<String>) -> Self {
-        Self { fault, why: why.into() }
+async fn handshake(worker: &Worker, stream: TcpStream) -> Result<Tls, Unopened> {
+    let failed = |why: String| Unopened::Failed(Failure::handshake(why));
+    let opening = Opening::new(worker, (Fault::TlsTimeout, "TLS connection"));
+    match opening.run(first_byte(&stream)).await? {
+        Some(HANDSHAKE) => {}
+        None => return Err(Unopened::Left),
+        Some(letter) if letter.is_ascii_uppercase() => {
+            // The connection is over, whether or not the client can be told.
+            let _ = opening.run(explain(stream)).await;
+            let plain = Failure::handshake("the client speaks plain HTTP");
+            return Err(Unopened::Failed(Failure { fault: Fault::PlainOnTls, ..plain }));
+        }
+        Some(_) => return Err(failed("the client does not speak TLS".into())),
     }
-
-    fn of(error: &io::Error) -> Self {
-        Self::new(Fault::TlsHandshake, error.to_string())
-    }
-
-    /// Counts it, and logs it at a limited rate.
-    fn count(self, worker: &Worker, address: IpAddr) {
-        let name = self.fault.facts().name;
-        record::connection_refused(worker, self.fault);
-        if let Some(untold) = worker.home.registry.handshakes().happened(worker.timers.now()) {
-            let more = untold_failures(untold);
-            warn!("{name}: no TLS connection with {}: {}{more}", address.to_canonical(), self.why);
+    match opening.run(worker.handshakes.run(Tls::accept(stream, worker.keys().config()))).await? {
+        Ok(done) => done.map_err(|error| failed(error.to_string())),
+        Err(Crowded) => {
+            let crowded = Failure::handshake("it was the oldest of too many handshakes");
+            Err(Unopened::Failed(Failure { fault: Fault::TlsTimeout, ..crowded }))
         }
     }
 }
 
-async fn handshake(worker: &Rc<Worker>, stream: TcpStream) -> Result<Tls, Failure> {
-    let deadline = worker.timers.deadline();
-    let limit = worker.view().globals.config.timeouts.head;
-    let idle = deadline.idle();
-    let at = deadline.after(limit);
-    let until = || if idle.is_evicted() { 0 } else { at };
-    let late = || Failure::new(Fault::TlsTimeout, format!("the handshake was not done within {limit:?}"));
-    let begun = deadline.watched(until, first_byte(&stream)).await;
-    match begun.map_err(|_| late())?.map_err(|error| Failure::of(&error))? {
-        HANDSHAKE => {}
-        letter if letter.is_ascii_uppercase() => {
-            explain(stream, &deadline).await;
-            return Err(Failure::new(Fault::PlainOnTls, "the client speaks plain HTTP"));
-        }
-        _ => return Err(Failure::new(Fault::TlsHandshake, "the client does not speak TLS")),
-    }
-    let handshake = worker.handshakes.run(Tls::accept(stream, worker.keys().config()));
-    match deadline.watched(until, handshake).await {
-        Ok(Ok(done)) => done.map_err(|error| Failure::of(&error)),
-        Ok(Err(_)) => Err(Failure::new(Fault::TlsTimeout, "there were too many handshakes, and it was the oldest")),
-        Err(_) => Err(late()),
-    }
-}
-
-/// What a connection begins with. It is not taken.
-async fn first_byte(stream: &TcpStream) -> io::Result<u8> {
+/// What a connection begins with; it is not taken. `None`: the client left.
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
     let mut byte = [0];
-    match stream.peek(&mut byte).await? {
-        0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client left at once")),
-        _ => Ok(byte[0]),
+    match stream.peek(&mut byte).await {
+        Ok(1..) => Some(byte[0]),
+        Ok(0) | Err(_) => None,
     }
 }
 
 /// Tells a client that speaks plain HTTP what is wrong.
-async fn explain(mut stream: TcpStream, deadline: &Deadline) {
+async fn explain(mut stream: TcpStream) -> io::Result<()> {
     let mut answer = Vec::new();
     Answer { status: 400, body: Some(PLAIN), location: None, keep_alive: false, head_request: false }
         .write(&mut answer);
-    let tell = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        // A close with unread bytes would be a reset, which can destroy the answer (RFC 9112 §9.6).
-        let mut request = [0; 4096];
-        while stream.read(&mut request).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // The connection is over either way.
-    let _ = deadline.within(EXPLAINED, tell).await;
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    // A close with unread bytes would be a reset, which can destroy the answer (RFC 9112 §9.6).
+    let mut request = [0; 4096];
+    while stream.read(&mut request).await? > 0 {}
+    Ok(())
 }

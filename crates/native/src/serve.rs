@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pointsman_wire::{
     BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, begins_head_request, parse_request,
@@ -24,8 +24,6 @@ use crate::pool::view::{Globals, View};
 use crate::record::Record;
 use crate::worker::{Counted, Worker};
 
-/// How long an idle connection may still send a request after draining began.
-const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// How much of a body is held and sent with the head, bytes: it can be sent again if necessary.
 const FIRST_BODY: usize = 32 * 1024;
 
@@ -153,11 +151,7 @@ impl<'w> Connection<'w> {
         let timeouts = self.worker.view().globals.config.timeouts;
         let at = self.deadline.after(if first { timeouts.head } else { timeouts.keep_alive });
         let idle = self.deadline.idle();
-        let until = || match self.worker.drain_began() {
-            _ if idle.is_evicted() => 0,
-            Some(began) => at.min(began + DRAIN_GRACE.as_millis() as u64),
-            None => at,
-        };
+        let until = || self.worker.idle_until(&idle, at);
         self.worker.stats().idle.add(1);
         let (mut from, _) = self.client.stream.split();
         let read = self.client.input.fill(&mut from, &self.worker.buffers);

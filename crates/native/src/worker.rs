@@ -11,7 +11,7 @@ use pointsman_table::Table;
 use tokio::sync::Notify;
 
 use crate::net::buffer::Buffers;
-use crate::net::deadline::Timers;
+use crate::net::deadline::{Evictable, Timers};
 use crate::net::watch::HalfClosed;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
@@ -21,6 +21,8 @@ use crate::tls::{Handshakes, Keys};
 const FLOOD_CONNECTIONS: usize = 256;
 /// How many bytes of buffers must have been freed before memory is given back.
 const FLOOD_BYTES: usize = 1 << 20;
+/// How long an idle connection may still send something after draining began, milliseconds.
+const DRAIN_GRACE: u64 = 1_000;
 
 /// A worker's state, shared by its tasks.
 #[derive(Debug)]
@@ -88,6 +90,16 @@ impl Worker {
     /// The table in use, and this worker's state for it.
     pub(crate) fn view(&self) -> Rc<View> {
         Rc::clone(&self.view.borrow())
+    }
+
+    /// Until when an idle connection is waited for that has until `at`, coarse time: not if it was told to make room, and not
+    /// for long while draining.
+    pub(crate) fn idle_until(&self, idle: &Evictable<'_>, at: u64) -> u64 {
+        match self.drain_began() {
+            _ if idle.is_evicted() => 0,
+            Some(began) => at.min(began + DRAIN_GRACE),
+            None => at,
+        }
     }
 
     /// The certificates in use.

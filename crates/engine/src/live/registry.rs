@@ -31,7 +31,7 @@ pub struct Registry {
     known: Mutex<Known>,
     unaccepted: Seldom,
     unrouted: Seldom,
-    handshakes: Seldom,
+    ungreeted: Seldom,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Registry {
             known: Mutex::default(),
             unaccepted: Seldom::new(UNACCEPTED),
             unrouted: Seldom::new(FAILED),
-            handshakes: Seldom::new(FAILED),
+            ungreeted: Seldom::new(FAILED),
         }
     }
 
@@ -93,9 +93,9 @@ impl Registry {
         &self.unrouted
     }
 
-    /// The rate limit of the line about TLS handshakes that failed, of all workers.
-    pub fn handshakes(&self) -> &Seldom {
-        &self.handshakes
+    /// The rate limit of the line about failed TLS handshakes and PROXY headers, of all workers.
+    pub fn ungreeted(&self) -> &Seldom {
+        &self.ungreeted
     }
 
     /// Its start: the zero of every coarse clock.

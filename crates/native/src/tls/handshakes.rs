@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
@@ -42,9 +42,9 @@ impl Handshakes {
     /// # Errors
     /// [`Crowded`]: there are too many, and this is the oldest.
     pub(crate) async fn run<F: Future>(&self, handshake: F) -> Result<F::Output, Crowded> {
-        let seat = self.enter();
+        let entry = self.enter();
         let mut handshake = pin!(self.in_turn(handshake));
-        let mut told = pin!(seat.told.notified());
+        let mut told = pin!(entry.told.notified());
         poll_fn(|context| match told.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(Crowded)),
             Poll::Pending => handshake.as_mut().poll(context).map(Ok),
@@ -108,7 +108,7 @@ struct Woken {
 impl Woken {
     fn poll(&self, context: &Context<'_>) -> Poll<()> {
         self.task.register(context.waker());
-        if self.is_woken.swap(false, AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_woken.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -118,7 +118,99 @@ impl Wake for Woken {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.is_woken.store(true, std::sync::atomic::Ordering::Release);
+        self.is_woken.store(true, Ordering::Release);
         self.task.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+
+    async fn in_one_thread<T>(work: impl Future<Output = T>) -> T {
+        LocalSet::new().run_until(work).await
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn others_run_between_any_two_steps() {
+        in_one_thread(async {
+            let (handshakes, log) = (Rc::new(Handshakes::default()), Rc::new(RefCell::new(String::new())));
+            let tasks: Vec<_> = (0..20).map(|_| tokio::task::spawn_local(two_steps(&handshakes, &log))).collect();
+            let other = tokio::task::spawn_local({
+                let log = Rc::clone(&log);
+                async move {
+                    for _ in 0..60 {
+                        log.borrow_mut().push('.');
+                        yield_now().await;
+                    }
+                }
+            });
+            for task in tasks {
+                task.await.unwrap();
+            }
+            other.await.unwrap();
+            let log = log.borrow();
+            assert_eq!(log.matches('h').count(), 40, "{log}");
+            assert!(!log.contains("hh"), "two steps in a row: {log}");
+        })
+        .await;
+    }
+
+    /// A handshake whose every step is noted.
+    fn two_steps(handshakes: &Rc<Handshakes>, log: &Rc<RefCell<String>>) -> impl Future<Output = ()> + use<> {
+        let (handshakes, log) = (Rc::clone(handshakes), Rc::clone(log));
+        async move {
+            let steps = async {
+                log.borrow_mut().push('h');
+                yield_now().await;
+                log.borrow_mut().push('h');
+            };
+            handshakes.run(steps).await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn no_wake_up_is_lost() {
+        in_one_thread(async {
+            let handshakes = Rc::new(Handshakes::default());
+            let tasks = (0..50).map(|number| {
+                let (handshakes, (send, receive)) = (Rc::clone(&handshakes), tokio::sync::oneshot::channel());
+                let task = tokio::task::spawn_local(async move { handshakes.run(receive).await.unwrap().unwrap() });
+                (number, send, task)
+            });
+            for (number, send, task) in tasks.collect::<Vec<_>>() {
+                // Some while they wait for their turn, some after it.
+                for _ in 0..number % 4 {
+                    yield_now().await;
+                }
+                send.send(number).unwrap();
+                assert_eq!(task.await.unwrap(), number);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_oldest_makes_room() {
+        in_one_thread(async {
+            let handshakes = Rc::new(Handshakes::default());
+            let start = || {
+                let handshakes = Rc::clone(&handshakes);
+                tokio::task::spawn_local(async move { handshakes.run(pending::<()>()).await })
+            };
+            let oldest = start();
+            let others: Vec<_> = (1..MOST).map(|_| start()).collect();
+            yield_now().await;
+            assert!(!oldest.is_finished());
+            let _one_more = start();
+            assert!(oldest.await.unwrap().is_err());
+            assert!(others.iter().all(|other| !other.is_finished()));
+            others.iter().for_each(|other| other.abort());
+        })
+        .await;
     }
 }

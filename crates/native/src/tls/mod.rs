@@ -13,5 +13,5 @@
 mod handshakes;
 mod keys;
 
-pub(crate) use handshakes::Handshakes;
+pub(crate) use handshakes::{Crowded, Handshakes};
 pub(crate) use keys::Keys;

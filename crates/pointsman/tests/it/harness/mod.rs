@@ -16,6 +16,7 @@ mod ports;
 mod process;
 mod raw;
 mod site;
+mod tls_client;
 mod tools;
 mod turn;
 
@@ -36,6 +37,7 @@ pub(crate) use ports::free_port;
 pub(crate) use process::{Finished, Process, finish, signal};
 pub(crate) use raw::{Raw, Then, echo_tcp};
 pub(crate) use site::Site;
+pub(crate) use tls_client::{python_tls, python_tls_running};
 pub(crate) use tools::{h2load, nginx, node_client, node_server, python_client, python_server, wrk};
 pub(crate) use turn::alone;
 

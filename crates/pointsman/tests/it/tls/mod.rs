@@ -1,11 +1,15 @@
 //! HTTP over TLS: which certificate a client gets, changes and mistakes of certificates, redirects, and clients that do no
 //! proper handshake.
 
+mod abuse;
+mod changes;
+mod traffic;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use crate::harness::{Backend, Finished, Launch, Pointsman, Site, engine, finish, free_address, get, wait};
+use crate::harness::{Backend, Finished, Launch, Pointsman, Site, engine, finish, free_address, get, python_tls, wait};
 
 /// A certificate for these names and its key, as PEM.
 fn certificate(site: &Site, label: &str, names: &str, key: &str) -> String {
@@ -26,7 +30,7 @@ fn sh(line: &str) -> Finished {
 struct Scene {
     running: Pointsman,
     site: Site,
-    _backend: Backend,
+    backend: Backend,
     https: SocketAddr,
 }
 
@@ -41,10 +45,24 @@ fn scene(certs: &[(&str, &str, &str)], more: &[(&str, &str)]) -> Scene {
     let running = Launch::on(&site).args(&["--https", &https.to_string()]).start();
     running.wait_ready();
     wait("the table", || get(running.http, "a.test", "/").is_ok_and(|answer| answer.status != 503));
-    Scene { running, site, _backend: backend, https }
+    Scene { running, site, backend, https }
 }
 
+/// One certificate, for a.test.
+const CERTS: &[(&str, &str, &str)] = &[("a", "DNS:a.test", "ec")];
+
 impl Scene {
+    /// What a script of Python says that speaks TLS to it.
+    #[track_caller]
+    fn python(&self, script: &str) -> String {
+        python_tls(&self.site, self.https, script)
+    }
+
+    /// How often a fault was counted.
+    fn faults(&self, name: &str) -> f64 {
+        self.running.metric("pointsman_faults_total", &[name])
+    }
+
     /// The common name of the certificate for this server name; empty: none.
     fn shown(&self, options: &str) -> String {
         let line = format!("openssl s_client -connect {} {options} </dev/null 2>&1", self.https);
@@ -140,17 +158,21 @@ fn plain_http_is_led_to_https() {
     assert_eq!((answer.status, answer.header("location")), (301, Some("https://a.test/cart?x=1")));
     wait("https", || scene.curl("").code == Some(0));
     scene.site.put("config/trusted_proxies", "loopback");
-    wait("a proxy that is trusted", || {
+    let status = |lines: &str| {
         let mut connection = scene.running.connect();
-        let request = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: https\r\n\r\n";
-        connection.send(request).is_ok() && connection.response("GET").is_ok_and(|answer| answer.status == 200)
-    });
+        connection.send(format!("GET /x HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n")).expect("open");
+        connection.response("GET").map(|answer| answer.status).unwrap_or_default()
+    };
+    wait("a proxy that is trusted", || status("X-Forwarded-Proto: https\r\n") == 200);
+    // A proxy may add its line behind the client's.
+    assert_eq!(status("X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n"), 301);
+    assert_eq!(status("X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n"), 200);
+    assert_eq!(status(""), 301);
 }
 
 #[test]
 fn bad_handshakes_harm_nobody() {
-    let scene =
-        scene(&[("a", "DNS:a.test", "ec")], &[("config/timeout/head", "700ms"), ("config/timeout/client", "2s")]);
+    let scene = scene(&[("a", "DNS:a.test", "ec")], &[("config/timeout/head", "3s"), ("config/timeout/client", "2s")]);
     wait("https", || scene.curl("").code == Some(0));
     let mut idle: Vec<_> = (0..100).map(|_| TcpStream::connect(scene.https).expect("it listens")).collect();
     idle[0].write_all(b"\x16\x03\x01\x02\x00\x01\x00").expect("open");
