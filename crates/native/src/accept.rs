@@ -38,7 +38,7 @@ const SWEEP_EVERY: u32 = 10;
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Use this table, and these listeners for its TCP services; close listeners that it lacks.
-    Table { table: Arc<Table>, keys: Arc<Keys>, open: Vec<(Bind, StdListener)> },
+    Table { table: Arc<Table>, keys: Option<Arc<Keys>>, open: Vec<(Bind, StdListener)> },
     /// Accept HTTP connections here.
     Http(Door),
     /// Accept no more connections, finish open work.
@@ -72,11 +72,11 @@ enum Kind {
 pub(crate) async fn run(
     id: usize,
     registry: Arc<Registry>,
-    (limits, keys): (Limits, Arc<Keys>),
+    limits: Limits,
     mut orders: mpsc::UnboundedReceiver<Order>,
     reports: mpsc::UnboundedSender<(usize, Report)>,
 ) {
-    let worker = Worker::new(id, registry, limits, keys);
+    let worker = Worker::new(id, registry, limits);
     let mut listeners = Listeners::default();
     let clock = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));

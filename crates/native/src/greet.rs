@@ -154,7 +154,9 @@ async fn handshake(worker: &Worker, stream: TcpStream) -> Result<Tls, Unopened> 
         }
         Some(_) => return Err(failed("the client does not speak TLS".into())),
     }
-    match opening.run(worker.handshakes.run(Tls::accept(stream, worker.keys().config()))).await? {
+    // The first table brings them. Before it nothing is served.
+    let Some(keys) = worker.keys() else { return Err(failed("there is no table yet".into())) };
+    match opening.run(worker.handshakes.run(Tls::accept(stream, keys.config()))).await? {
         Ok(done) => done.map_err(|error| failed(error.to_string())),
         Err(Crowded) => {
             let crowded = Failure::handshake("it was the oldest of too many handshakes");

@@ -29,8 +29,8 @@ const DRAIN_GRACE: u64 = 1_000;
 pub(crate) struct Worker {
     pub(crate) home: Home,
     view: RefCell<Rc<View>>,
-    /// The certificates in use.
-    keys: RefCell<Arc<Keys>>,
+    /// The certificates in use, where anything is served over TLS.
+    keys: RefCell<Option<Arc<Keys>>>,
     pub(crate) handshakes: Handshakes,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Buffers,
@@ -68,11 +68,11 @@ impl Limits {
 }
 
 impl Worker {
-    pub(crate) fn new(id: usize, registry: Arc<Registry>, limits: Limits, keys: Arc<Keys>) -> Rc<Self> {
+    pub(crate) fn new(id: usize, registry: Arc<Registry>, limits: Limits) -> Rc<Self> {
         let pools = Pools::new(limits.most_idle(0));
         Rc::new(Self {
             view: RefCell::new(View::empty()),
-            keys: RefCell::new(keys),
+            keys: RefCell::default(),
             handshakes: Handshakes::default(),
             timers: Timers::new(registry.epoch()),
             buffers: Buffers::default(),
@@ -102,9 +102,9 @@ impl Worker {
         }
     }
 
-    /// The certificates in use.
-    pub(crate) fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.keys.borrow())
+    /// The certificates in use, where anything is served over TLS.
+    pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
+        self.keys.borrow().clone()
     }
 
     /// A service of the view.
@@ -126,7 +126,7 @@ impl Worker {
     }
 
     /// Takes a table into use: requests that come from now on see it.
-    pub(crate) fn take(&self, table: Arc<Table>, keys: Arc<Keys>) {
+    pub(crate) fn take(&self, table: Arc<Table>, keys: Option<Arc<Keys>>) {
         *self.keys.borrow_mut() = keys;
         let drain = u64::try_from(table.config().timeouts.drain.as_millis()).unwrap_or(u64::MAX);
         let expires = self.timers.now().saturating_add(drain);

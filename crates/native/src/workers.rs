@@ -29,9 +29,8 @@ pub(crate) struct Workers {
     /// HTTP sockets not yet given to the workers.
     waiting: Vec<Vec<Door>>,
     table: Arc<Table>,
-    keys: Arc<Keys>,
-    /// Whether anything is served over TLS.
-    is_secure: bool,
+    /// The certificates, if anything is served over TLS.
+    keys: Option<Arc<Keys>>,
     open: BTreeSet<Bind>,
     /// Ports that left the table a moment ago.
     closing: BTreeMap<Bind, Instant>,
@@ -65,15 +64,13 @@ impl Workers {
     ) -> anyhow::Result<(Self, Reports)> {
         let (report, reports) = mpsc::unbounded_channel();
         let count = sockets.len();
-        let keys = Keys::none();
-        let start = |id| Member::start(id, registry, (limits, Arc::clone(&keys)), report.clone());
-        let workers = (0..count).map(start).collect::<io::Result<_>>();
+        let workers =
+            (0..count).map(|id| Member::start(id, registry, limits, report.clone())).collect::<io::Result<_>>();
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
-            is_secure: sockets.iter().flatten().any(|door| door.is_secure),
+            keys: sockets.iter().flatten().any(|door| door.is_secure).then(Keys::none),
             waiting: sockets,
             table: Table::empty(),
-            keys,
             open: BTreeSet::new(),
             closing: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -100,9 +97,7 @@ impl Workers {
         self.closing.extend(go.into_iter().map(|bind: Bind| (bind, now)));
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
-        if self.is_secure {
-            self.keys = self.keys.next(&table);
-        }
+        self.keys = self.keys.take().map(|keys| keys.next(&table));
         self.table = table;
         let wanted = self.table.tcp().iter().map(|(bind, _)| *bind);
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();
@@ -151,7 +146,7 @@ impl Workers {
     /// Gives every worker the table and its new sockets.
     fn hand_out(&self, opened: Vec<Opened>) {
         for (member, open) in self.workers.iter().zip(opened) {
-            let (table, keys) = (Arc::clone(&self.table), Arc::clone(&self.keys));
+            let (table, keys) = (Arc::clone(&self.table), self.keys.clone());
             member.order(Order::Table { table, keys, open });
         }
     }
@@ -173,7 +168,10 @@ impl Workers {
 
     fn problems(&self) -> Vec<Problem> {
         let closed = self.closed.iter().filter_map(|(bind, error)| self.table.listen_problem(*bind, error));
-        let certs = if self.is_secure { self.keys.problems(&self.table) } else { self.table.unused_certs() };
+        let certs = match &self.keys {
+            Some(keys) => keys.problems(&self.table),
+            None => self.table.unused_certs(),
+        };
         closed.chain(certs).collect()
     }
 
@@ -195,14 +193,14 @@ impl Member {
     fn start(
         id: usize,
         registry: &Arc<Registry>,
-        of_all: (Limits, Arc<Keys>),
+        limits: Limits,
         reports: mpsc::UnboundedSender<(usize, Report)>,
     ) -> io::Result<Self> {
         let (orders, inbox) = mpsc::unbounded_channel();
         let registry = Arc::clone(registry);
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || match runtime() {
-            Ok(runtime) => runtime.block_on(accept::run(id, registry, of_all, inbox, reports)),
+            Ok(runtime) => runtime.block_on(accept::run(id, registry, limits, inbox, reports)),
             Err(error) => tracing::error!("worker {id} cannot start its runtime: {error}"),
         })?;
         Ok(Self { orders, thread, applied: None })

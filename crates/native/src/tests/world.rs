@@ -23,7 +23,6 @@ use super::peer::{Found, Peer};
 use super::resets;
 use crate::net::deadline::TICK;
 use crate::net::stream::Stream;
-use crate::tls::Keys;
 use crate::worker::{Counted, Limits, Worker};
 use crate::{serve, tcp};
 
@@ -84,7 +83,7 @@ impl World {
         fastrand::seed(7);
         resets::clear();
         let registry = Arc::new(Registry::new(1, crate::FAULTS));
-        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 }, Keys::none());
+        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 });
         let mut world = Self {
             worker,
             registry,
@@ -111,7 +110,7 @@ impl World {
         let compiled = compile(&key_set, Some(&self.table), &KeyLimits::default());
         assert_eq!(compiled.problems, [], "{keys}");
         self.table = compiled.table;
-        self.worker.take(Arc::clone(&self.table), self.worker.keys());
+        self.worker.take(Arc::clone(&self.table), None);
     }
 
     /// Keys in full, with a rule and a port where there are none.
