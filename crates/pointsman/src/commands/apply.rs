@@ -9,9 +9,10 @@ use clap::Args;
 use pointsman_store::StoreSettings;
 
 use super::Outcome;
-use super::change::{self, Manner, Proposal};
+use super::change::{self, Manner};
 use super::edit::HIDDEN;
 use super::patience::full;
+use super::proposal::{Proposal, is_below};
 
 /// The arguments of `apply`, besides those of every edit.
 #[derive(Clone, Debug, Args)]
@@ -53,7 +54,7 @@ pub async fn apply(
         }
         let place = full(&settings.prefix, place);
         // Nor must a script before the pipe that fails and prints nothing.
-        if !manner.force && !proposal.puts.keys().any(|key| change::is_below(key, &place)) {
+        if !manner.force && !proposal.puts.keys().any(|key| is_below(key, &place)) {
             bail!("--prune {place}: the file has no key below it, so all would be removed; --force does so");
         }
         proposal.prune.push(place);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use pointsman_table::{is_secret, shown};
 
-use super::change::{self, Manner, Proposal, expect_readers, shown_key};
+use super::change::{self, Manner, expect_readers};
 use super::patience::{expect_folder, full, within};
+use super::proposal::{Proposal, shown_key};
 use super::{Outcome, fleet};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
 

@@ -241,9 +241,7 @@ pub async fn status(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let store = Store::open(settings)?;
-    let listing = within(store.list(&fleet::folder(&settings.prefix))).await?;
-    let own = listing.entries.iter().filter(|(name, _)| !name.contains('/'));
-    let members: Vec<_> = own.map(|(name, value)| Member::read(name, value)).collect();
+    let members = within(fleet::members(&store, &settings.prefix)).await?;
     if json {
         let lines: Vec<_> = members.iter().map(|member| StatusRow { name: &member.name, member }).collect();
         serde_json::to_writer_pretty(&mut *out, &lines)?;

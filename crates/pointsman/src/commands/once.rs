@@ -1,5 +1,6 @@
 //! Reads the store once and compiles the keys, for commands that answer and exit. Publishes nothing.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,6 +11,7 @@ use tracing::warn;
 use super::apis;
 use crate::certs::CertSources;
 use crate::control::{Defaults, local};
+use crate::fleet::listeners;
 use crate::settings::Settings;
 use crate::state::{Kept, StateFile};
 use pointsman_store::Store;
@@ -17,11 +19,28 @@ use pointsman_store::Store;
 /// Longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The keys at one revision, compiled as `run` would.
+/// The keys at one revision, compiled as the live balancers would; if none is live, as `run` would with these settings.
 ///
 /// # Errors
 /// The store is unreachable.
 pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
+    let store = Store::open(&settings.store)?;
+    // Who may not read the status judges by the settings.
+    let live = timeout(PATIENCE, listeners(&store, &settings.store.prefix)).await;
+    let live = live.ok().and_then(Result::ok).filter(|live| !live.is_empty());
+    compiled_beside(settings, live.unwrap_or_else(|| own(settings))).await
+}
+
+/// Where a balancer with these settings listens itself.
+pub(super) fn own(settings: &Settings) -> Vec<SocketAddr> {
+    settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect()
+}
+
+/// The keys at one revision, compiled as a balancer that listens there itself.
+///
+/// # Errors
+/// The store is unreachable.
+pub(super) async fn compiled_beside(settings: &Settings, own: Vec<SocketAddr>) -> anyhow::Result<Compiled> {
     let kept = kept(settings);
     let store = Store::open(&settings.store)?.remembering(kept.api);
     let answer = timeout(PATIENCE, store.list(&settings.store.prefix)).await;
@@ -32,7 +51,7 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     key_set.reset(listing.revision, entries);
     let limits = Limits {
         prefix: settings.store.prefix.as_str().into(),
-        own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
+        own: own.into(),
         local: local::addresses().into(),
         // The number of descriptors of a running balancer is not known here.
         listeners: None,

@@ -36,7 +36,7 @@ pub async fn render(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let compiled = once::compiled(settings).await?;
+    let compiled = once::compiled_beside(settings, once::own(settings)).await?;
     let folder = folder(settings, output)?;
     let shape = shape(settings, &folder, version(settings, note).await?)?;
     let (desired, problems) = desire(&compiled.table, &Held::new(), &Addresses::new(), &shape);

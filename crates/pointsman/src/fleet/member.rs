@@ -1,5 +1,7 @@
 //! A balancer's status, in the form of its status key, and the folder of these keys. Plain data.
 
+use std::net::SocketAddr;
+
 use pointsman_store::ASIDE;
 use pointsman_table::{Protocol, ServiceName, Table};
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,8 @@ pub struct Member {
     pub engine: String,
     /// Its phase.
     pub stage: Stage,
+    /// Where it listens itself. TCP services cannot have these ports, and no instance can be there.
+    pub listens: Listens,
     /// The store's revision that it serves.
     pub revision: u64,
     /// The number in the key `barrier` that it serves, for stores without revisions.
@@ -75,6 +79,26 @@ pub struct Member {
     /// Draining, but a connected client may still begin a request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub begins: bool,
+}
+
+/// The addresses that a balancer listens on itself, not for a TCP service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listens {
+    /// For HTTP.
+    pub http: Vec<SocketAddr>,
+    /// For HTTPS.
+    pub https: Vec<SocketAddr>,
+    /// For the admin pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
+}
+
+impl Listens {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.http.iter().chain(&self.https).chain(&self.admin).copied()
+    }
 }
 
 /// When a certificate expires.

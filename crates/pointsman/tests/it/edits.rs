@@ -128,6 +128,33 @@ fn a_service_is_written_key_by_key_in_any_order() {
     }
 }
 
+/// The ports that keys cannot have are those of the balancers that run, not those of this command's own settings.
+#[test]
+fn ports_of_live_balancers_are_taken_and_no_others() {
+    for store in Store::each() {
+        let one = store.balancer("one");
+        store.wait_members(1);
+        for taken in [one.http, one.admin] {
+            let refused = store.run(&format!("set tcp-services/db/port {} tcp-services/db/one 10.0.0.1", taken.port()));
+            assert_no(
+                &refused,
+                &["port taken: the balancer itself listens on", &taken.to_string(), "nothing was written"],
+            );
+            let forced = store.run(&format!("set tcp-services/db/port {} --force", taken.port()));
+            assert_done(&forced, "", "port taken: the balancer itself listens on");
+            let checked = store.run("check");
+            assert!(checked.code == Some(1) && checked.stdout.contains("port taken"), "{checked:?}");
+        }
+        // 80 is the default of --http.
+        assert_done(&store.run("set tcp-services/db/port 80 tcp-services/db/one 10.0.0.1"), "", "");
+        assert_done(&store.run("check"), "", "no problems");
+        one.process.signal("TERM");
+        wait("the balancer to be forgotten", || store.run("status").code == Some(1));
+        let checked = store.run("check");
+        assert!(checked.stdout.contains("port taken: the balancer itself listens on 0.0.0.0:80"), "{checked:?}");
+    }
+}
+
 /// Link-local instances are a problem that only the balancer's own settings decide, so `set` warns of it.
 #[test]
 fn a_wait_fails_if_the_change_became_a_problem() {
