@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::bail;
 use pointsman_store::lease::Edit;
 use pointsman_store::{Api, Location, Store, StoreError, StoreSettings};
-use pointsman_table::{BARRIER, is_secret, place_in_writing, shown};
+use pointsman_table::{is_secret, place_in_writing, shown};
 
 use super::patience::within;
-use super::proposal::{Present, Proposal, Proposed, changes, is_below, relative, shown_key};
+use super::proposal::{Present, Proposal, Proposed, changes, is_below, is_marker, relative, shown_key};
 use super::review::Review;
 use super::{Outcome, fleet};
 use crate::fleet::listeners;
@@ -95,7 +95,7 @@ pub(super) fn expect_readers(prefix: &str, key: &str, wait: Option<Duration>) ->
 
 /// That the key is none that Pointsman itself writes.
 pub(super) fn expect_unclaimed(prefix: &str, key: &str) -> anyhow::Result<()> {
-    if relative(prefix, key) == Some(BARRIER) {
+    if is_marker(prefix, key) {
         bail!("{key}: `wait` and --wait write this key, to see how far each balancer is; name another");
     }
     Ok(())
@@ -159,6 +159,8 @@ async fn present(
             }
         }
     }
+    // No change of an operator's removes it.
+    present.values.retain(|key, _| !is_marker(prefix, key));
     for key in proposal.puts.keys().filter(|_| all) {
         if !present.values.contains_key(key) && (present.partial || is_elsewhere(&key)) {
             present.values.extend(within(store.get(key)).await?.map(|value| (key.clone(), value)));

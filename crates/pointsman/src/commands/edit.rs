@@ -10,12 +10,9 @@ use pointsman_table::{is_secret, shown};
 
 use super::change::{self, Manner, expect_readers};
 use super::patience::{expect_folder, full, within};
-use super::proposal::{Proposal, shown_key};
-use super::{Outcome, fleet};
+use super::proposal::{Proposal, is_marker, shown_key};
+use super::{Outcome, fleet, listing};
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
-
-/// What `ls` shows of a secret value.
-pub(super) const HIDDEN: &str = "(secret; --secrets shows it)";
 
 /// The options of `ls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +140,8 @@ pub async fn ls(
     expect_folder(settings, "listed")?;
     let store = Store::open(settings)?;
     let place = full(&settings.prefix, key);
-    let listing = within(store.list(&place)).await?;
+    let mut listing = within(store.list(&place)).await?;
+    listing.entries.retain(|(key, _)| !is_marker(&settings.prefix, &format!("{place}/{key}")));
     let shown = key.trim_end_matches('/');
     if !listing.entries.is_empty() || !listing.directories.is_empty() || place == settings.prefix || place.is_empty() {
         print(&listing, shown, (key.starts_with('/'), &settings.prefix), view, out)?;
@@ -253,8 +251,8 @@ fn line(out: &mut dyn Write, key: &str, prefix: &str, value: Option<&[u8]>, view
         return Ok(writeln!(out, "{}", shown(key))?);
     };
     let hidden = !view.secrets && is_secret(shown_key(prefix, key), &value);
-    let value = if hidden { HIDDEN } else { &value };
-    Ok(writeln!(out, "{} = {}", shown(key), shown(value))?)
+    let line = if hidden { listing::hidden_entry(key) } else { listing::entry(key, &value) };
+    Ok(writeln!(out, "{line}")?)
 }
 
 #[cfg(test)]

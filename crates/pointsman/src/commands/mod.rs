@@ -13,6 +13,7 @@ pub mod edit;
 pub mod explain;
 pub mod fleet;
 pub mod health;
+mod listing;
 mod once;
 mod patience;
 mod proposal;

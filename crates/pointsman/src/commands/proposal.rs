@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use pointsman_table::BARRIER;
+
 /// The keys to change.
 #[derive(Debug, Default)]
 pub struct Proposal {
@@ -46,6 +48,11 @@ pub(super) fn changes(proposal: &Proposal, present: &Present, only_different: bo
     let gone = present.values.iter().filter(|(key, _)| !proposal.puts.contains_key(*key) && is_pruned(key));
     changes.extend(gone.map(|(key, old)| Proposed { key: key.clone(), old: Some(old.clone()), new: None }));
     changes
+}
+
+/// Whether the full key is the one that Pointsman itself writes below the prefix.
+pub(super) fn is_marker(prefix: &str, key: &str) -> bool {
+    relative(prefix, key) == Some(BARRIER)
 }
 
 /// Whether a full key is below this place.

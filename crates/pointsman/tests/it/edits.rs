@@ -210,6 +210,34 @@ fn a_file_is_applied_once() {
     }
 }
 
+/// What `ls` prints, `apply` takes: values of several lines and secrets too, and without keys of our own.
+#[test]
+fn what_ls_prints_is_a_backup() {
+    for store in Store::each() {
+        let (_one, files) = (store.balancer("one"), Files::new());
+        store.wait_members(1);
+        let text = "[services.shop]\ndomain = 'shop.test'\nurl_reg = '^/a=\\d+$'\nupstreams.web = '10.0.0.1 weight=2'\n\
+                    custom_settings = \"acl a path = /x\\nacl b path /y\"\n\
+                    basic_auth_secrets = 'user ann insecure-password x'\n";
+        apply(&store, &files.write("shop.toml", text), "--force").ok();
+        store.run("wait").ok();
+        let listed = store.run("ls -r --secrets").ok();
+        assert!(!listed.contains("barrier"), "{listed}");
+        let backup = files.write("lb.keys", &listed);
+        assert_done(&apply(&store, &backup, ""), "", "nothing to change");
+        let value = store.run("get services/shop/custom_settings").ok();
+        store.run("rm -r services/shop").ok();
+        apply(&store, &backup, "").ok();
+        assert_eq!(store.run("get services/shop/custom_settings").ok(), value);
+        assert_eq!(store.run("ls -r --secrets").ok(), listed);
+        // One that an older `ls` made.
+        let older = files.write("older.keys", &format!("barrier = 1\n{listed}"));
+        assert_done(&apply(&store, &older, "--prune services"), "", "nothing to change");
+        let refused = store.run("set barrier 7");
+        assert!(refused.code == Some(2) && refused.stderr.contains("`wait` and --wait write this key"), "{refused:?}");
+    }
+}
+
 fn added(web: &Backend) -> String {
     format!(
         "+ services/shop/basic_auth_secrets = (hidden)\n+ services/shop/domain = shop.test\n\
