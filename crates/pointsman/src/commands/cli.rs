@@ -108,8 +108,8 @@ Examples:
     /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
     /// not use them
     #[command(after_help = "\
-FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE or KEY = VALUE. Keys
-that hold their value already are left alone. etcd v3 and a folder take up all keys at once, etcd
+FILE is TOML, where nested tables are the parts of a key, or lines: all KEY VALUE, or all
+KEY = VALUE, as `ls -r --secrets` prints them. Keys that hold their value already are left alone. etcd v3 and a folder take up all keys at once, etcd
 v2 one after the other, rules and ports last.
 
 Examples:
@@ -140,7 +140,8 @@ Examples:
 Examples:
   pointsman ls                      the top level below the prefix
   pointsman ls services/shop        one service
-  pointsman ls -r --values          all keys and their values, except for secrets")]
+  pointsman ls -r --values          all keys and their values, except for secrets
+  pointsman ls -r --secrets         the same with secrets: a backup that `pointsman apply` takes")]
     Ls {
         /// List only the keys below this key
         #[arg(default_value = "")]
