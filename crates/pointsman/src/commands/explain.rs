@@ -9,7 +9,8 @@ use super::ask::{ask, encoded, of_these_keys};
 use super::patience::expect_folder;
 use super::routes::{ago, instance_words};
 use super::{Outcome, once};
-use crate::admin::view::{ChoiceView, ExplainUrl, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
+use crate::admin::url::ExplainUrl;
+use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
 

@@ -24,6 +24,7 @@ pub mod routes;
 pub mod run;
 mod samples;
 pub mod teach;
+mod tips;
 
 /// The outcome of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

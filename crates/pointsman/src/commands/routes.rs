@@ -43,7 +43,12 @@ fn table(view: &TableView) -> String {
     let rows = view.services.iter().flat_map(service_rows);
     let problems = view.services.iter().flat_map(|service| &service.problems);
     let problems = problems.map(|problem| format!("problem: {problem}\n")).collect::<String>();
-    format!("revision {}\n{}{problems}", view.revision, aligned(std::iter::once(head).chain(rows).collect()))
+    let revision = match view.revision {
+        // A folder that no balancer follows.
+        0 => String::new(),
+        revision => format!("revision {revision}\n"),
+    };
+    format!("{revision}{}{problems}", aligned(std::iter::once(head).chain(rows).collect()))
 }
 
 const HEAD: [&str; 11] =

@@ -58,7 +58,7 @@ pub struct Member {
     /// The reason that it has lost the store, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// The number of instances that are down: ejected, or with HAProxy also in maintenance.
+    /// The number of instances that are down, or with HAProxy in maintenance.
     pub down: usize,
     /// The certificate that expires first.
     #[serde(skip_serializing_if = "Option::is_none")]
