@@ -12,6 +12,8 @@ pub struct ExplainUrl {
     pub(super) host: String,
     /// Path and query, or the port.
     pub(super) target: String,
+    /// `https://`. A URL without a scheme is plain HTTP.
+    pub(super) is_secure: bool,
 }
 
 impl FromStr for ExplainUrl {
@@ -22,7 +24,8 @@ impl FromStr for ExplainUrl {
             Some(address) => address.map(|(host, port)| (Protocol::Tcp, host, port.to_string()))?,
             None => split(url).map(|(host, target)| (Protocol::Http, host, target))?,
         };
-        Ok(Self { protocol, host, target })
+        let is_secure = url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"));
+        Ok(Self { protocol, host, target, is_secure })
     }
 }
 

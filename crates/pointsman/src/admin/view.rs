@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{
-    Bind, Cert, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
-    Verdict, Withheld, write_problem,
+    Bind, Cert, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Scheme, Service, ServiceName,
+    Table, Verdict, Withheld, write_problem,
 };
 use serde::{Deserialize, Serialize};
 
@@ -400,7 +400,7 @@ impl ExplainView {
         table: &Table,
         snapshot: &Snapshot,
         problems: impl Iterator<Item = &'p Problem>,
-        ExplainUrl { protocol, host, target }: ExplainUrl,
+        ExplainUrl { protocol, host, target, is_secure }: ExplainUrl,
     ) -> Self {
         let explanation = match protocol {
             Protocol::Http => table.explain(&host, &target),
@@ -421,6 +421,9 @@ impl ExplainView {
         let withheld = withheld(&explanation, of);
         let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
         let local = if protocol == Protocol::Http { local_page(table, &target) } else { None };
+        let chosen = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
+        let local =
+            local.or_else(|| chosen.filter(|_| !is_secure).and_then(|service| redirect(service, &host, &target)));
         Self {
             protocol: protocol_word(protocol).to_owned(),
             too_long: explanation.too_long,
@@ -450,6 +453,18 @@ fn local_page(table: &Table, target: &str) -> Option<String> {
     let uri = table.config().health_uri.as_deref()?;
     (target.split('?').next() == Some(uri))
         .then(|| "200: the balancer itself answers this path, config/health_uri".to_owned())
+}
+
+/// The redirect of plain HTTP to HTTPS, if the service has `scheme=https`.
+fn redirect(service: &Service, host: &str, target: &str) -> Option<String> {
+    let is_redirected = service.protocol == Protocol::Http && service.scheme() == Scheme::Https;
+    let bare = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(bare, _)| bare);
+    is_redirected.then(|| {
+        format!(
+            "301: plain HTTP is redirected to https://{bare}{target}, as services/{}/scheme says; explain that URL",
+            service.name
+        )
+    })
 }
 
 /// Matching services that are not served because of their keys, and those in `passed_over` that the engine holds back.

@@ -113,11 +113,11 @@ fn expect_no_directory(changes: &[Proposed], present: &Present) -> anyhow::Resul
     for key in puts {
         let below = format!("{key}/");
         if keys.range(&*below..).next().is_some_and(|next| next.starts_with(&below)) {
-            bail!("{key}: is a directory");
+            bail!("{key} is a folder of keys, so it cannot hold a value; name a key in it");
         }
         let above = key.match_indices('/').map(|(end, _)| &key[..end]).find(|above| keys.contains(above));
         if let Some(above) = above {
-            bail!("{key}: {above} is a key, not a directory");
+            bail!("{key}: {above} is a key, not a folder of keys");
         }
     }
     Ok(())
@@ -231,9 +231,12 @@ mod tests {
     fn directories_hold_no_value() {
         let present = present("services/a/1 10.0.0.1\nservices/b 1");
         for (line, want) in [
-            ("services/a x", "/p/services/a: is a directory"),
-            ("services/b/1 x", "/p/services/b/1: /p/services/b is a key, not a directory"),
-            ("services/c/1 x\nservices/c/1/2 x", "/p/services/c/1: is a directory"),
+            ("services/a x", "/p/services/a is a folder of keys, so it cannot hold a value; name a key in it"),
+            ("services/b/1 x", "/p/services/b/1: /p/services/b is a key, not a folder of keys"),
+            (
+                "services/c/1 x\nservices/c/1/2 x",
+                "/p/services/c/1 is a folder of keys, so it cannot hold a value; name a key in it",
+            ),
             ("services/a/2 x", ""),
         ] {
             let proposal = Proposal { puts: keys(line), prune: Vec::new() };

@@ -75,7 +75,8 @@ pub async fn set(
     let (pairs, []) = words.as_chunks::<2>() else {
         // What follows is a key, unless it is a time that was meant for --wait.
         let is_time = manner.wait.and(words.last()).is_some_and(|word| duration(word).is_ok());
-        bail!("the last key has no value; write KEY VALUE in turns{}", if is_time { ", and --wait=TIME" } else { "" });
+        let more = if is_time { "and --wait=TIME" } else { "and a value with spaces in quotes" };
+        bail!("the last key has no value; write KEY VALUE in turns, {more}");
     };
     if pairs.iter().filter(|[_, value]| value == "-").count() > 1 {
         bail!("only one value can be read from standard input");
@@ -125,6 +126,7 @@ pub async fn get(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let full = named(settings, key)?;
+    expect_folder(settings, "read")?;
     let value = match within(Store::open(settings)?.get(&full)).await {
         Ok(Some(value)) => value,
         Ok(None) => return missing(&full, note),
@@ -374,8 +376,14 @@ mod tests {
             ("set services/a/domain a.test", ""),
             ("set services/a/1 10.0.0.1:80", ""),
             ("set /q/x y", ""),
-            ("set services/a/2 10.0.0.2:80 services/a/3", "! the last key has no value; write KEY VALUE in turns"),
-            ("set services/a/2 10.0.0.2 60s", "! the last key has no value; write KEY VALUE in turns"),
+            (
+                "set services/a/2 10.0.0.2:80 services/a/3",
+                "! the last key has no value; write KEY VALUE in turns, and a value with spaces in quotes",
+            ),
+            (
+                "set services/a/2 10.0.0.2 60s",
+                "! the last key has no value; write KEY VALUE in turns, and a value with spaces in quotes",
+            ),
             ("set services/a/2 10.0.0.2 ---BEGIN x", "! key 2 is not a key; write KEY VALUE in turns"),
             ("set services/a/2 - services/a/3 -", "! only one value can be read from standard input"),
             ("set services/a/2 x services/a/2 y", "! /p/services/a/2 is there twice"),

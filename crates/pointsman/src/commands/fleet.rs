@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Outcome;
-use super::patience::{full, within};
+use super::patience::{expect_folder, full, within};
 use super::proposal::shown_key;
 use crate::admin::source::SourceView;
 use crate::admin::view::{protocol_of, protocol_word};
@@ -47,6 +47,7 @@ pub async fn wait(
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
+    expect_folder(settings, "waited for")?;
     let is_folder = matches!(settings.location, Location::Directory(_));
     let point = match revision {
         Some(_) if is_folder => {
@@ -100,7 +101,7 @@ fn say(
             return Ok(Outcome::Yes);
         }
         fleet::WaitOutcome::Nobody => {
-            writeln!(note, "no balancer of {} is live, as far as the store knows", shown_prefix(&settings.prefix))?;
+            nobody(settings, note)?;
         }
         fleet::WaitOutcome::Late(late) => {
             writeln!(note, "after {patience:?}, not every balancer is {what}:")?;
@@ -114,8 +115,12 @@ fn say(
     Ok(Outcome::No)
 }
 
-fn shown_prefix(prefix: &str) -> &str {
-    if prefix.is_empty() { "/" } else { prefix }
+/// Names the keys that no balancer follows: perhaps they are not those that were meant.
+fn nobody(settings: &StoreSettings, note: &mut dyn Write) -> anyhow::Result<()> {
+    let keys = SourceView::new(settings).to_string();
+    let is_missing = matches!(&settings.location, Location::Directory(folder) if !folder.is_dir());
+    let why = if is_missing { ": there is no such folder" } else { ", as far as the store knows" };
+    Ok(writeln!(note, "no balancer of {} is live{why}", shown(&keys))?)
 }
 
 /// Whether to drain an instance.
@@ -302,7 +307,7 @@ pub async fn status(
     }
     out.flush()?;
     if members.is_empty() {
-        writeln!(note, "no balancer of {} is live, as far as the store knows", shown_prefix(&settings.prefix))?;
+        nobody(settings, note)?;
         return Ok(Outcome::No);
     }
     Ok(Outcome::Yes)

@@ -203,6 +203,10 @@ fn wrong_words_are_answered_with_the_right_ones() {
         assert_eq!(place.run(&["get", "services/shop/one"]).1, "10.0.0.1\n", "nothing was removed");
         assert_eq!(place.run(&["get", "services/shop/port"]).0, Some(1), "nothing was written");
     }
+    for command in [&["wait"][..], &["get", "services/shop/domain"], &["status"]] {
+        let finished = run(&[command, &["--store", "/nowhere/keys"]].concat());
+        assert!(finished.stderr.contains("there is no") && finished.stderr.contains("/nowhere/keys"), "{finished:?}");
+    }
     let site = Site::with(&[("keys.toml", "")]);
     let finished = run(&["check", "--store", &site.folder().join("keys.toml").to_string_lossy()]);
     assert!(

@@ -388,7 +388,7 @@ fn a_folder_takes_all_files_or_none() {
     let site = Site::with(&[("services/a/domain", "a.test")]);
     let store = ["--store".to_owned(), site.folder().display().to_string()];
     let failed = run(&["set", "services/a/web", "10.0.0.1", "services/a", "x", "--force", &store[0], &store[1]]);
-    assert!(failed.code == Some(2) && failed.stderr.contains("is a directory"), "{failed:?}");
+    assert!(failed.code == Some(2) && failed.stderr.contains("is a folder of keys"), "{failed:?}");
     let left: Vec<_> = std::fs::read_dir(site.folder().join("services/a")).expect("its folder").flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }

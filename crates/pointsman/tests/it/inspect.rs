@@ -170,6 +170,29 @@ fn explain_names_services_that_are_not_served() {
     wait("it to be served", || ask(&running, &["explain", "http://bad.test/"]).code == Some(0));
 }
 
+/// Whoever asks about plain HTTP is told what the balancer answers there.
+#[test]
+fn explain_tells_of_the_redirect_to_https() {
+    let backend = Backend::naming("up");
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/scheme", "https"),
+        ("services/a/one", &*backend.instance()),
+    ]);
+    let running = Pointsman::serving(&site);
+    let redirected = get(running.http, "a.test", "/x?y").expect("an answer");
+    assert_eq!((redirected.status, redirected.header("location")), (301, Some("https://a.test/x?y")));
+    for (url, expected) in [
+        ("http://a.test/x?y", "301: plain HTTP is redirected to https://a.test/x?y, as services/a/scheme says"),
+        ("a.test:8080/x", "301: plain HTTP is redirected to https://a.test/x, as services/a/scheme says"),
+        ("https://a.test/x", "  services/a: host a.test"),
+    ] {
+        for explained in [ask(&running, &["explain", url]), on(&site, &["explain", url, "--admin", "off"])] {
+            assert!(explained.code == Some(0) && explained.stdout.contains(expected), "{url}: {explained:?}");
+        }
+    }
+}
+
 #[test]
 fn explain_names_what_came_close() {
     let port = free_port();
