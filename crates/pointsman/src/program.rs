@@ -114,6 +114,7 @@ async fn dispatch(
 ) -> anyhow::Result<Outcome> {
     let named = placed || reload.chosen.has("store");
     let (out, note) = (&mut *output(&command, streams), &mut Plain(Heedless(streams.stderr())));
+    let names_engine = reload.chosen.has("engine");
     let store = &settings.store;
     match command {
         Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
@@ -121,7 +122,7 @@ async fn dispatch(
             let folder = folder.context("the demo has no folder")?;
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
         }
-        Command::Check { json } => return Box::pin(check::check(settings, json, out, note)).await,
+        Command::Check { json } => return Box::pin(check::check((settings, names_engine), json, out, note)).await,
         Command::Set { key, value, more, dry_run, force, wait } => {
             let (words, wait) = ([vec![key, value], more].concat(), wait.patience());
             return edit::set(store, &words, Manner { force, dry_run, wait }, out, note).await;

@@ -14,7 +14,7 @@ use super::patience::within;
 use super::proposal::{Present, Proposal, Proposed, changes, is_below, is_marker, relative, shown_key};
 use super::review::Review;
 use super::{Outcome, fleet};
-use crate::fleet::listeners;
+use crate::fleet::{listeners, members};
 
 /// How to make the change.
 #[derive(Clone, Copy, Debug, Default)]
@@ -138,7 +138,8 @@ async fn present(
     note: &mut dyn Write,
 ) -> anyhow::Result<Present> {
     // Who may not read the status is told of clashes by the balancers.
-    let own = within(listeners(store, prefix)).await.unwrap_or_default().into();
+    let members = within(members(store, prefix)).await.unwrap_or_default();
+    let own = listeners(&members).into();
     let mut present = Present { own, ..Present::default() };
     let is_elsewhere = |key: &&String| relative(prefix, key).is_none();
     for place in [prefix].into_iter().chain(proposal.prune.iter().map(String::as_str)) {

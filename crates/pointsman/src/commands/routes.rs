@@ -4,6 +4,7 @@ use pointsman_table::shown;
 use std::io::Write;
 
 use super::ask::{ask, of_these_keys};
+use super::once::Standpoint;
 use super::patience::expect_folder;
 use super::{Outcome, once};
 use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView, epoch_seconds, protocol_of};
@@ -26,7 +27,7 @@ pub async fn routes(
         Some(view) => view,
         None => {
             expect_folder(&settings.store, "read")?;
-            let compiled = once::compiled(settings).await?;
+            let compiled = once::compiled(settings, Standpoint::of_fleet(settings, true).await?).await?;
             TableView::new(&compiled.table, &settings.http).with_problems(compiled.problems.iter())
         }
     };

@@ -62,7 +62,9 @@ impl Addresses {
     }
 
     fn listens(&self) -> Listens {
-        Listens { http: self.http.clone(), https: self.https.clone(), admin: self.admin }
+        let machine = Vec::new();
+        Listens { http: self.http.clone(), https: self.https.clone(), admin: self.admin, machine }
+            .on(local::addresses())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A balancer's status, in the form of its status key, and the folder of these keys. Plain data.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pointsman_store::ASIDE;
 use pointsman_table::{Protocol, ServiceName, Table};
@@ -92,11 +92,33 @@ pub struct Listens {
     /// For the admin pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,
+    /// The addresses of its machine that others may use, if it listens on all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machine: Vec<IpAddr>,
 }
 
 impl Listens {
-    /// All of them.
+    /// All of them. One on every address of the machine is there, and with each of these too.
     pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.named().flat_map(|listener| {
+            let wide = if listener.ip().is_unspecified() { &*self.machine } else { &[] };
+            let same = wide.iter().filter(move |ip| ip.is_ipv4() || listener.is_ipv6());
+            std::iter::once(listener).chain(same.map(move |ip| SocketAddr::new(*ip, listener.port())))
+        })
+    }
+
+    /// Takes the addresses of its machine, if it listens on all of them.
+    #[must_use]
+    pub fn on(mut self, machine: Vec<IpAddr>) -> Self {
+        let is_wide = self.named().any(|listener| listener.ip().is_unspecified());
+        // A machine with containers has many link-local addresses.
+        let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let others = machine.into_iter().filter(|ip| !ip.is_loopback() && !is_link_local(ip));
+        self.machine = others.filter(|_| is_wide).collect();
+        self
+    }
+
+    fn named(&self) -> impl Iterator<Item = SocketAddr> {
         self.http.iter().chain(&self.https).chain(&self.admin).copied()
     }
 }
@@ -196,6 +218,20 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_on_each_of_its_machine() {
+        let listens = |http: &str| Listens { http: vec![http.parse().unwrap()], ..Listens::default() };
+        let machine = ["127.0.0.1", "10.0.0.1", "fe80::1", "fd00::1"].map(|ip| ip.parse().unwrap());
+        for (http, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "0.0.0.0:80 10.0.0.1:80"),
+            ("[::]:80", "[::]:80 10.0.0.1:80 [fd00::1]:80"),
+        ] {
+            let all: Vec<_> = listens(http).on(machine.into()).all().map(|address| address.to_string()).collect();
+            assert_eq!(all.join(" "), expected);
+        }
+    }
 
     #[test]
     fn a_status_survives_its_key() {

@@ -45,13 +45,9 @@ pub async fn members(store: &Store, prefix: &str) -> Result<Vec<Member>, StoreEr
     Ok(own.map(|(name, value)| Member::read(name, value)).collect())
 }
 
-/// Where the live balancers of this prefix listen themselves, all together; empty if none is live.
-///
-/// # Errors
-/// The store is unreachable.
-pub async fn listeners(store: &Store, prefix: &str) -> Result<Vec<SocketAddr>, StoreError> {
-    let members = members(store, prefix).await?;
+/// Where these balancers listen themselves, all together.
+pub fn listeners(members: &[Member]) -> Vec<SocketAddr> {
     let serving = members.iter().filter(|member| member.stage == Stage::Serving);
     let all: BTreeSet<_> = serving.flat_map(|member| member.listens.all()).collect();
-    Ok(all.into_iter().collect())
+    all.into_iter().collect()
 }

@@ -93,6 +93,27 @@ fn check_asks_haproxy_too() {
     assert_eq!((checked.code, &*checked.stdout), (Some(0), ""), "{checked:?}");
 }
 
+/// Without `--engine`, keys are judged for the engine that the balancers have.
+#[test]
+fn check_knows_the_engine_of_the_balancers() {
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/one", "10.0.0.1:80"),
+        ("services/a/health_check_uri", "/alive"),
+    ]);
+    let running = Pointsman::serving(&site);
+    wait("its status", || on(&site, &["status"]).code == Some(0));
+    let checked = on(&site, &["check"]);
+    let expected = match engine() {
+        Engine::Native => (Some(1), false),
+        Engine::HaProxy => (Some(0), true),
+    };
+    assert_eq!((checked.code, checked.stderr.contains("judged for the HAProxy engine")), expected, "{checked:?}");
+    let native = on(&site, &["check", "--engine", "native"]);
+    assert!(native.code == Some(1) && native.stdout.contains("unsupported"), "{native:?}");
+    drop(running);
+}
+
 #[test]
 fn a_reader_that_leaves_changes_no_exit_code() {
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/port", "eighty")]);
