@@ -40,7 +40,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// The address cannot be bound. The error names the setting and the remedy.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let refused = |error: std::io::Error| {
-        let advice = format!("--admin {address}: {}; --admin off does without", hint(address, &error));
+        let advice = format!("--admin {address}: {}. --admin off serves without the pages", hint(address, &error));
         anyhow::Error::new(error).context(advice)
     };
     let socket = listen(address, 1, Claim::Alone).map_err(refused)?.pop().expect("one was asked for");

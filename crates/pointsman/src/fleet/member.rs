@@ -86,8 +86,10 @@ pub struct Member {
 #[serde(default)]
 pub struct Listens {
     /// For HTTP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<SocketAddr>,
     /// For HTTPS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub https: Vec<SocketAddr>,
     /// For the admin pages.
     #[serde(skip_serializing_if = "Option::is_none")]
