@@ -358,8 +358,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn commands() {
+    /// What each command line on one folder says.
+    async fn check(lines: &[(&str, &str)]) {
         let folder = tempfile::tempdir().unwrap();
         let settings = StoreSettings {
             location: Location::Directory(folder.path().to_owned()),
@@ -370,7 +370,14 @@ mod tests {
             identity: None,
             audit: Duration::from_secs(60),
         };
-        for (line, want) in [
+        for (line, want) in lines {
+            assert_eq!(run(&settings, line).await, *want, "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn commands() {
+        check(&[
             ("ls", ""),
             ("get services/a/domain", "no: pointsman: /p/services/a/domain: there is no such key\n"),
             ("set services/a/domain a.test", ""),
@@ -413,6 +420,17 @@ mod tests {
             ),
             ("ls /q", "/q/x "),
             ("ls services/c", "no: pointsman: /p/services/c: there is no such key\n"),
+            ("ls /../etc", "! /../etc: not a key: no part of it may be empty, . or .."),
+            ("ls services/a", "services/a/1 services/a/domain "),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn removals() {
+        check(&[
+            ("set services/a/domain a.test services/a/1 10.0.0.1:80", ""),
+            ("mkdir services/b", ""),
             ("rm services/c", "no: pointsman: /p/services/c: there is no such key\n"),
             ("rm services/a", "! services/a is a folder; rm -r removes it with 2 keys"),
             ("rm services/b", "! services/b is an empty folder; rm -r removes it"),
@@ -427,11 +445,9 @@ mod tests {
             ("rm services/a -r", ""),
             ("rm / -r", "! name a key: rm does not remove everything"),
             ("rm  -r", "! name a key: rm does not remove everything"),
-            ("ls /../etc", "! /../etc: not a key: no part of it may be empty, . or .."),
             ("ls -r", "services/ services/b/ "),
-        ] {
-            assert_eq!(run(&settings, line).await, want, "{line}");
-        }
+        ])
+        .await;
     }
 
     #[test]
