@@ -176,14 +176,24 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_wire::ProxyVersion;
+    use rustls::{ClientConfig, RootCertStore};
     use tokio::io::AsyncReadExt as _;
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::pool::via::Endpoint;
+    use crate::pool::via::{Endpoint, TlsId, TlsName};
 
-    fn via(tls: bool) -> Via {
-        Via { endpoint: Endpoint::Socket(([127, 0, 0, 1], 1).into()), tls }
+    fn via(tls: Option<TlsId>) -> Via {
+        Via { endpoint: Endpoint::Socket(([127, 0, 0, 1], 1).into()), tls, proxied: None }
+    }
+
+    /// TLS to an instance of this name, with settings of its own.
+    fn tls(name: &'static str) -> TlsId {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        TlsId { config: Arc::new(config), name: TlsName::Fixed(name.try_into().unwrap()) }
     }
 
     /// A connection, and the other end that keeps it open.
@@ -195,7 +205,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn the_youngest_is_reused_and_the_old_are_replaced() {
         let pools = Pools::new(10);
-        let pool = pools.join(via(false));
+        let pool = pools.join(via(None));
         let (one, _far) = stream();
         pools.keep(&pool, one, 0, None);
         let taken = pools.take(&pool, 400, 500).unwrap();
@@ -207,7 +217,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn closed_with_the_last_instance_of_the_address() {
         let pools = Pools::new(10);
-        let (pool, same) = (pools.join(via(false)), pools.join(via(false)));
+        let (pool, same) = (pools.join(via(None)), pools.join(via(None)));
         assert!(Rc::ptr_eq(&pool, &same));
         let (one, _far) = stream();
         pools.keep(&pool, one, 0, None);
@@ -223,19 +233,28 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_connection_in_plain_text_is_never_given_to_one_who_wants_tls() {
+    async fn connections_that_are_set_up_differently_are_never_mixed() {
         let pools = Pools::new(10);
-        let (plain, tls) = (pools.join(via(false)), pools.join(via(true)));
-        let (one, _far) = stream();
-        pools.keep(&plain, one, 0, None);
-        assert!(pools.take(&tls, 0, 500).is_none());
+        let one = tls("a.test");
+        let renamed = TlsId { name: TlsName::OfRequest, ..one.clone() };
+        let other = [via(Some(one.clone())), via(Some(renamed)), via(Some(tls("a.test")))];
+        let proxied = Via { proxied: Some(ProxyVersion::V2), ..via(None) };
+        let plain = pools.join(via(None));
+        let (kept, _far) = stream();
+        pools.keep(&plain, kept, 0, None);
+        let others: Vec<_> = other.into_iter().chain([proxied]).map(|via| pools.join(via)).collect();
+        for (at, pool) in others.iter().enumerate() {
+            assert!(pools.take(pool, 0, 500).is_none());
+            assert!(others[..at].iter().all(|before| !Rc::ptr_eq(before, pool)));
+        }
+        assert!(Rc::ptr_eq(&pools.join(via(Some(one))), &others[0]), "the same settings share");
         assert!(pools.take(&plain, 0, 500).is_some());
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn no_more_than_allowed() {
         let pools = Pools::new(1);
-        let pool = pools.join(via(false));
+        let pool = pools.join(via(None));
         let ends: Vec<_> = (0..3).map(|_| stream()).collect();
         let (streams, _far): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0, None));
@@ -246,7 +265,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn one_that_the_instance_closed_is_not_reused() {
         let pools = Pools::new(1);
-        let pool = pools.join(via(false));
+        let pool = pools.join(via(None));
         let (mut one, far) = stream();
         drop(far);
         assert_eq!(one.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);

@@ -301,7 +301,7 @@ impl ServiceLive {
 
 impl InstanceLive {
     fn new(service: &Service, instance: &Instance, home: &Home) -> Self {
-        let ways = Via::all(instance).into_iter().map(|via| Way::new(via, home)).collect();
+        let ways = Via::all(instance, None, None).into_iter().map(|via| Way::new(via, home)).collect();
         Self {
             worker: home.id,
             id: home.number(),
@@ -326,7 +326,7 @@ impl InstanceLive {
     /// Takes over the addresses that its host name has now. Connections to those that stay are kept; work on others
     /// must end by `expires`.
     fn relocate(&self, instance: &Instance, home: &Home, expires: u64) {
-        let (vias, old) = (Via::all(instance), self.ways());
+        let (vias, old) = (Via::all(instance, None, None), self.ways());
         let (stay, go): (Vec<_>, Vec<_>) = old.iter().cloned().partition(|way| vias.contains(&way.pool.via));
         if go.is_empty() && stay.len() == vias.len() {
             return;
