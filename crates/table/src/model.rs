@@ -10,6 +10,7 @@ use crate::balance::Balance;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
 use crate::instance::Instance;
+use crate::instance_tls::{InstanceTls, ProxyForm};
 use crate::names::{Protocol, ServiceName};
 use crate::networks::Networks;
 use crate::pattern::Pattern;
@@ -39,6 +40,10 @@ pub struct Service {
     pub dns: Option<Dns>,
     /// How its instances are checked.
     pub health_check: HealthCheck,
+    /// How TLS is spoken to instances; `None`: unverified, by their own names.
+    pub tls: Option<Arc<InstanceTls>>,
+    /// The PROXY header that connections to instances begin with.
+    pub send_proxy: Option<ProxyForm>,
     /// `custom_settings`, HAProxy's own lines, for HAProxy to judge: lines as written, a line feed between them, no
     /// other control character but the tabulator. Only in tables for an engine that honours it.
     pub custom_settings: Option<Box<str>>,

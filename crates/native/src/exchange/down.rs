@@ -1,6 +1,7 @@
 //! The response, from the instance to the client: head checked and rewritten, body moved in the client's framing.
 
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -19,6 +20,7 @@ use crate::http1::client::ClientSide;
 use crate::net::pace::Pace;
 use crate::net::watch::{LongWait, Watch};
 use crate::pool::checkout::succeeded;
+use crate::pool::secure::tls_error;
 use crate::pool::view::Reached;
 use crate::record::Meter;
 
@@ -149,6 +151,7 @@ impl Down<'_> {
             Ok(Err(left)) => Err(left.into()),
             Ok(Ok(Ok(0))) => Ok(Read::Closed),
             Ok(Ok(Ok(_))) => Ok(Read::Bytes),
+            Ok(Ok(Err(error))) if is_refused(&error) => Err(Fault::InstanceTls),
             Ok(Ok(Err(_))) => Ok(Read::Broken),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
             Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
@@ -269,6 +272,12 @@ impl Down<'_> {
 fn interim(head: &ResponseHead<'_, '_>, sink: &mut Sink<'_>) {
     let Sink::Http1 { output, .. } = sink;
     head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
+}
+
+/// Whether an instance refuses the TLS handshake that is over for us: it may judge our certificate only afterwards (RFC
+/// 8446 §4.4.2.4).
+fn is_refused(error: &io::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::AlertReceived(_)))
 }
 
 /// Writes the head of the response. `may_keep`: we can take another request on this connection.

@@ -14,6 +14,8 @@ use crate::net::stream::Stream;
 
 /// How long an idle connection is kept, milliseconds.
 const IDLE_FOR: u64 = 30_000;
+/// How many idle connections a pool keeps in which each serves one host.
+const MOST_OF_HOSTS: usize = 64;
 
 /// A worker's idle connections.
 #[derive(Debug)]
@@ -45,6 +47,22 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn users(&self) -> usize {
         self.users.get()
+    }
+
+    /// Takes out the youngest that serves this host.
+    fn pop(&self, host: Option<&str>) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        if !self.via.is_of_host() {
+            return idle.pop();
+        }
+        let place = idle.iter().rposition(|idle| idle.stream.is_for(host))?;
+        Some(idle.remove(place))
+    }
+
+    /// Makes room for one more: clients choose for how many hosts there are connections.
+    fn make_room(&self) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        (self.via.is_of_host() && idle.len() >= MOST_OF_HOSTS).then(|| idle.remove(0))
     }
 
     fn unused(via: Via) -> Rc<Self> {
@@ -92,10 +110,11 @@ impl Pools {
     }
 
     /// The connection that was idle for the shortest time, if that is at most `limit` milliseconds. An older one is
-    /// closed, as a new one replaces it: there are never more than were in use at the same time.
-    pub(crate) fn take(&self, pool: &Pool, now: u64, limit: u64) -> Option<Stream> {
+    /// closed, as a new one replaces it: there are never more than were in use at the same time. `host`: the request's, where
+    /// connections serve requests for one host only.
+    pub(crate) fn take(&self, pool: &Pool, now: u64, limit: u64, host: Option<&str>) -> Option<Stream> {
         loop {
-            let Idle { stream, since, place: _ } = pool.idle.borrow_mut().pop()?;
+            let Idle { stream, since, place: _ } = pool.pop(host)?;
             self.kept.set(self.kept.get() - 1);
             if now.saturating_sub(since) > limit {
                 return None;
@@ -112,6 +131,9 @@ impl Pools {
         // Another request needs the place at once.
         let wanted = limited.is_some_and(|(slots, _)| slots.is_sought());
         if pool.users.get() > 0 && self.kept.get() < self.allowed.get() && !wanted {
+            if pool.make_room().is_some() {
+                self.kept.set(self.kept.get() - 1);
+            }
             self.kept.set(self.kept.get() + 1);
             let place = limited.map(|(slots, worker)| self.place(pool, slots, worker));
             pool.idle.borrow_mut().push(Idle { stream, since: now, place });
@@ -193,7 +215,7 @@ mod tests {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-        TlsId { config: Arc::new(config), name: TlsName::Fixed(name.try_into().unwrap()) }
+        TlsId { config: Some(Arc::new(config)), name: TlsName::Fixed(name.try_into().unwrap()) }
     }
 
     /// A connection, and the other end that keeps it open.
@@ -208,9 +230,9 @@ mod tests {
         let pool = pools.join(via(None));
         let (one, _far) = stream();
         pools.keep(&pool, one, 0, None);
-        let taken = pools.take(&pool, 400, 500).unwrap();
+        let taken = pools.take(&pool, 400, 500, None).unwrap();
         pools.keep(&pool, taken, 400, None);
-        assert!(pools.take(&pool, 1_000, 500).is_none(), "too old for a request that must not be repeated");
+        assert!(pools.take(&pool, 1_000, 500, None).is_none(), "too old for a request that must not be repeated");
         assert_eq!(pools.kept.get(), 0, "and closed");
     }
 
@@ -244,11 +266,11 @@ mod tests {
         pools.keep(&plain, kept, 0, None);
         let others: Vec<_> = other.into_iter().chain([proxied]).map(|via| pools.join(via)).collect();
         for (at, pool) in others.iter().enumerate() {
-            assert!(pools.take(pool, 0, 500).is_none());
+            assert!(pools.take(pool, 0, 500, None).is_none());
             assert!(others[..at].iter().all(|before| !Rc::ptr_eq(before, pool)));
         }
         assert!(Rc::ptr_eq(&pools.join(via(Some(one))), &others[0]), "the same settings share");
-        assert!(pools.take(&plain, 0, 500).is_some());
+        assert!(pools.take(&plain, 0, 500, None).is_some());
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -270,6 +292,6 @@ mod tests {
         drop(far);
         assert_eq!(one.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
         pools.keep(&pool, one, 0, None);
-        assert!(pools.take(&pool, 0, 500).is_none());
+        assert!(pools.take(&pool, 0, 500, None).is_none());
     }
 }
