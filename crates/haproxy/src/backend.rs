@@ -178,7 +178,7 @@ impl Lines<'_> {
 
     /// A connection that begins with a client's address serves that client alone.
     fn announced(&mut self) {
-        if self.service.protocol == Protocol::Http && self.service.send_proxy.is_some() {
+        if self.service.protocol == Protocol::Http && self.service.send_proxy().is_some() {
             self.add("send_proxy", "    http-reuse never\n".to_owned());
         }
     }

@@ -185,14 +185,13 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         policy,
         dns,
         health_check,
-        tls,
-        send_proxy,
+        link,
         custom_settings,
     } = a;
     (entry, balance, timeouts) == (&b.entry, &b.balance, &b.timeouts)
         && (policy, dns) == (&b.policy, &b.dns)
         && (health_check, custom_settings) == (&b.health_check, &b.custom_settings)
-        && (tls, send_proxy) == (&b.tls, &b.send_proxy)
+        && *link == b.link
 }
 
 fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem {

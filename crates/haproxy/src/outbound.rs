@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{Instance, InstanceAuthorities, InstanceTls, Protocol, ProxyForm, Service, Target};
+use pointsman_table::{Instance, InstanceAuthorities, InstanceLink, Protocol, ProxyForm, Service, Target};
 
 use super::model::FOLDER;
 use super::names;
@@ -13,11 +13,12 @@ use super::version::Version;
 pub(crate) const FILES: &str = "instances/";
 
 /// The settings of a service that sets none.
-const UNVERIFIED: InstanceTls = InstanceTls { authorities: InstanceAuthorities::Any, server_name: None, cert: None };
+const UNVERIFIED: InstanceLink =
+    InstanceLink { authorities: InstanceAuthorities::Any, server_name: None, cert: None, send_proxy: None };
 
 /// What a service's files hold.
 #[derive(Clone, Copy)]
-enum Kind {
+enum OutboundFile {
     Authorities,
     Certificate,
 }
@@ -25,7 +26,7 @@ enum Kind {
 /// The words of an instance's line.
 pub(crate) fn words(service: &Service, instance: &Instance) -> Option<String> {
     let mut words = Vec::new();
-    words.extend(service.send_proxy.map(|form| match form {
+    words.extend(service.send_proxy().map(|form| match form {
         ProxyForm::V1 => "send-proxy".to_owned(),
         ProxyForm::V2 => "send-proxy-v2".to_owned(),
     }));
@@ -35,21 +36,21 @@ pub(crate) fn words(service: &Service, instance: &Instance) -> Option<String> {
 
 /// The files that the lines of a service name, with their content.
 pub(crate) fn files(service: &Service) -> Vec<(Box<str>, Arc<[u8]>)> {
-    let Some(tls) = service.tls.as_ref().filter(|_| service.instances.iter().any(|instance| instance.tls)) else {
+    let Some(tls) = service.link.as_ref().filter(|_| service.instances.iter().any(|instance| instance.tls)) else {
         return Vec::new();
     };
     let authorities = match &tls.authorities {
-        InstanceAuthorities::These(pem) => Some((Kind::Authorities, pem)),
+        InstanceAuthorities::These(pem) => Some((OutboundFile::Authorities, pem)),
         InstanceAuthorities::Any | InstanceAuthorities::System => None,
     };
-    let cert = tls.cert.as_ref().map(|cert| (Kind::Certificate, &cert.pem));
+    let cert = tls.cert.as_ref().map(|cert| (OutboundFile::Certificate, &cert.pem));
     let all = authorities.into_iter().chain(cert);
     all.map(|(kind, pem)| (file(service, kind).into(), pem.as_bytes().into())).collect()
 }
 
 /// Whether servers of this service need more than the commands of a running HAProxy can give them.
 pub(crate) fn is_rigid(service: &Service) -> bool {
-    service.send_proxy.is_some() || service.tls.is_some()
+    service.link.is_some()
 }
 
 /// Why HAProxy cannot be given this instance, if it cannot.
@@ -57,7 +58,7 @@ pub(crate) fn refusal(service: &Service, instance: &Instance, version: Version) 
     if !instance.tls {
         return None;
     }
-    let settings = service.tls.as_deref().unwrap_or(&UNVERIFIED);
+    let settings = service.link.as_deref().unwrap_or(&UNVERIFIED);
     match settings.authorities {
         _ if !version.tls => Some("this HAProxy was built without TLS; the instance is left out"),
         InstanceAuthorities::Any => None,
@@ -73,14 +74,16 @@ pub(crate) fn refusal(service: &Service, instance: &Instance, version: Version) 
 }
 
 fn tls(service: &Service, instance: &Instance) -> String {
-    let settings = service.tls.as_deref().unwrap_or(&UNVERIFIED);
+    let settings = service.link.as_deref().unwrap_or(&UNVERIFIED);
     let mut words = match &settings.authorities {
         InstanceAuthorities::Any => "ssl verify none".to_owned(),
         InstanceAuthorities::System => "ssl verify required ca-file @system-ca".to_owned(),
-        InstanceAuthorities::These(_) => format!("ssl verify required ca-file {}", path(service, Kind::Authorities)),
+        InstanceAuthorities::These(_) => {
+            format!("ssl verify required ca-file {}", path(service, OutboundFile::Authorities))
+        }
     };
     if settings.cert.is_some() {
-        words += &format!(" crt {}", path(service, Kind::Certificate));
+        words += &format!(" crt {}", path(service, OutboundFile::Certificate));
     }
     if service.protocol == Protocol::Http {
         words += " alpn http/1.1";
@@ -105,17 +108,17 @@ fn name<'a>(service: &'a Service, instance: &'a Instance) -> Option<&'a str> {
         Target::Name(name, _) => Some(&**name),
         Target::Socket(_) | Target::Unix(_) => None,
     };
-    service.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).or(own)
+    service.link.as_ref().and_then(|tls| tls.server_name.as_deref()).or(own)
 }
 
-fn path(service: &Service, kind: Kind) -> String {
+fn path(service: &Service, kind: OutboundFile) -> String {
     format!("{FOLDER}/{}", file(service, kind))
 }
 
-fn file(service: &Service, kind: Kind) -> String {
+fn file(service: &Service, kind: OutboundFile) -> String {
     let end = match kind {
-        Kind::Authorities => "ca",
-        Kind::Certificate => "crt",
+        OutboundFile::Authorities => "ca",
+        OutboundFile::Certificate => "crt",
     };
     format!("{FILES}{}-{}.{end}", service.protocol, names::server(service.name.as_str()))
 }

@@ -31,7 +31,7 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, ends: Ends, live
     let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(peer.client));
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
     let announced = || Rc::new(OpenFor { host: None, addresses: peer.addresses() });
-    let open_for = live.service.send_proxy.map(|_| announced());
+    let open_for = live.service.send_proxy().map(|_| announced());
     let want = Want { key, reuse: Reuse::Never, open_for: open_for.as_ref(), own: None, guard: &guard };
     let mut tried = Tried::default();
     let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));

@@ -226,8 +226,7 @@ fn service(
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),
         health_check: settings.health_check.clone(),
-        tls: settings.tls.clone(),
-        send_proxy: settings.send_proxy,
+        link: settings.link.clone(),
         custom_settings: settings.custom_settings.clone(),
     }
 }

@@ -7,7 +7,7 @@ use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::discovery::{Dns, HealthCheck};
-use crate::instance_tls::{InstanceTls, ProxyForm};
+use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
 use crate::limits::Limits;
 use crate::model::{Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
@@ -34,8 +34,7 @@ pub(crate) struct Settings {
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: HealthCheck,
-    pub(crate) tls: Option<Arc<InstanceTls>>,
-    pub(crate) send_proxy: Option<ProxyForm>,
+    pub(crate) link: Option<Arc<InstanceLink>>,
     pub(crate) custom_settings: Option<Box<str>>,
     connect: Option<Duration>,
     server: Option<Duration>,
@@ -189,8 +188,7 @@ fn settings(
         policy,
         dns: reader.read("dns", Dns::parse),
         health_check: health_check(reader, protocol),
-        tls: InstanceTls::read(reader),
-        send_proxy: reader.read("send_proxy", ProxyForm::parse),
+        link: InstanceLink::read(reader),
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),
             false => None,

@@ -5,6 +5,8 @@ mod cache;
 #[cfg(test)]
 mod names_tests;
 #[cfg(test)]
+mod outbound_tests;
+#[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
 mod whole;

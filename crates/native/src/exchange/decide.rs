@@ -183,7 +183,7 @@ fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
 
 /// What a new connection to the service is set up with besides the keys.
 fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<Rc<OpenFor>> {
-    let is_proxied = live.service.send_proxy.is_some();
+    let is_proxied = live.service.send_proxy().is_some();
     (is_proxied || live.is_of_hosts).then(|| {
         let host = live.is_of_hosts.then(|| host_name(head.host).into());
         Rc::new(OpenFor { host, addresses: if is_proxied { peer.addresses() } else { None } })

@@ -20,7 +20,8 @@ use crate::http1::client::ClientSide;
 use crate::net::pace::Pace;
 use crate::net::watch::{LongWait, Watch};
 use crate::pool::checkout::succeeded;
-use crate::pool::secure::tls_error;
+use crate::pool::connect::tell;
+use crate::pool::secure::late_refusal;
 use crate::pool::view::Reached;
 use crate::record::Meter;
 
@@ -151,8 +152,7 @@ impl Down<'_> {
             Ok(Err(left)) => Err(left.into()),
             Ok(Ok(Ok(0))) => Ok(Read::Closed),
             Ok(Ok(Ok(_))) => Ok(Read::Bytes),
-            Ok(Ok(Err(error))) if is_refused(&error) => Err(Fault::InstanceTls),
-            Ok(Ok(Err(_))) => Ok(Read::Broken),
+            Ok(Ok(Err(error))) => broken(cx, plan, *instance, progress, &error),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
             Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
@@ -274,10 +274,24 @@ fn interim(head: &ResponseHead<'_, '_>, sink: &mut Sink<'_>) {
     head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
 }
 
-/// Whether an instance refuses the TLS handshake that is over for us: it may judge our certificate only afterwards (RFC
-/// 8446 §4.4.2.4).
-fn is_refused(error: &io::Error) -> bool {
-    matches!(tls_error(error), Some(rustls::Error::AlertReceived(_)))
+/// What a broken connection means. An instance may judge our certificate only when the handshake is over for us (RFC 8446
+/// §4.4.2.4).
+#[cold]
+fn broken(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    instance: Reached<'_>,
+    progress: &Progress<'_>,
+    error: &io::Error,
+) -> Result<Read, Fault> {
+    match late_refusal(error).filter(|_| progress.answer() == Answer::Awaited) {
+        Some(failure) => {
+            let fault = failure.fault;
+            tell(&plan.live, instance.live, &failure.into(), cx.deadline.now());
+            Err(fault)
+        }
+        None => Ok(Read::Broken),
+    }
 }
 
 /// Writes the head of the response. `may_keep`: we can take another request on this connection.

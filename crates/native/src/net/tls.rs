@@ -187,3 +187,60 @@ impl AsyncWrite for Carrier {
         Poll::Ready(self.0.socket().shutdown())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::Interest;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const AUTHORITY: &[u8] = include_bytes!("../../../table/tests/certificates/authority.pem");
+    const LEAF: &[u8] = include_bytes!("../../../table/tests/certificates/leaf.pem");
+    const KEY: &[u8] = include_bytes!("../../../table/tests/certificates/leaf.key");
+
+    fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let (chain, key) = (CertificateDer::from_pem_slice(LEAF), PrivateKeyDer::from_pem_slice(KEY));
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let server = server.with_single_cert(vec![chain.unwrap()], key.unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(AUTHORITY).unwrap()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        (Arc::new(server), Arc::new(client.with_root_certificates(roots).with_no_client_auth()))
+    }
+
+    /// A server's end and a client's.
+    async fn pair() -> (Tls, Tls) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let (server, client) = configs();
+        let name = ServerName::try_from("shop.test").unwrap();
+        let connect = Tls::connect(Bare::Tcp(near), client, name, None);
+        let (server, client) = tokio::join!(Tls::accept(far, server), connect);
+        (server.unwrap(), client.unwrap())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn tickets_leave_a_connection_quiet_and_bytes_and_the_end_do_not() {
+        let (server, client) = pair().await;
+        client.socket().ready(Interest::READABLE).await.unwrap();
+        assert!(client.is_quiet(), "those were tickets");
+        poll_fn(|context| server.poll_write(context, b"x")).await.unwrap();
+        client.socket().ready(Interest::READABLE).await.unwrap();
+        assert!(!client.is_quiet(), "a byte nobody asked for");
+        let (server, client) = pair().await;
+        server.take_leave();
+        drop(server);
+        // The end comes behind the tickets.
+        while client.is_quiet() {
+            client.socket().ready(Interest::READABLE).await.unwrap();
+        }
+    }
+}

@@ -32,7 +32,7 @@ const ACCEPT: &str = "not accepted";
 const HANDSHAKE: &str = "accepted, but the TLS handshake was not done";
 
 /// A connection on its way.
-struct Opening<'a> {
+struct Dial<'a> {
     open_for: Option<&'a OpenFor>,
     /// What has not happened yet.
     missing: Cell<&'static str>,
@@ -50,9 +50,9 @@ pub(crate) async fn connect(
     deadline: &Deadline,
 ) -> Result<Connected, Fault> {
     let (limit, instance) = (live.service.timeouts.connect, &live.instances[index]);
-    let opening = Opening { open_for, missing: Cell::new(ACCEPT) };
-    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} within {limit:?}", opening.missing.get())));
-    let connected = deadline.within(limit, any(instance, &opening, limit)).await.unwrap_or_else(late);
+    let dial = Dial { open_for, missing: Cell::new(ACCEPT) };
+    let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} within {limit:?}", dial.missing.get())));
+    let connected = deadline.within(limit, any(instance, &dial, limit)).await.unwrap_or_else(late);
     connected.map_err(|error| {
         tell(live, instance, &error, deadline.now());
         fault_of(&live.service.instances[index].target, &error)
@@ -60,32 +60,27 @@ pub(crate) async fn connect(
 }
 
 /// Logs the reason: the system's message, with the number of the error.
-fn tell(live: &ServiceLive, instance: &InstanceLive, error: &io::Error, now: u64) {
+pub(crate) fn tell(live: &ServiceLive, instance: &InstanceLive, error: &io::Error, now: u64) {
     if let Some(untold) = instance.shared.lines.happened(now) {
         let more = untold_failures(untold);
         warn!("cannot connect to {}: {error}{more}", live.describe(instance));
     }
 }
 
-async fn any(live: &InstanceLive, opening: &Opening<'_>, limit: Duration) -> io::Result<Connected> {
+async fn any(live: &InstanceLive, dial: &Dial<'_>, limit: Duration) -> io::Result<Connected> {
     let ways = live.ways();
     match &*ways {
-        [only] => Ok((open(&only.pool.via, opening).await?, Rc::clone(only))),
-        ways => in_turn(live, ways, opening, limit).await,
+        [only] => Ok((open(&only.pool.via, dial).await?, Rc::clone(only))),
+        ways => in_turn(live, ways, dial, limit).await,
     }
 }
 
 /// Tries each address in turn, each with its share of the time; the one that takes the connection goes first next time.
-async fn in_turn(
-    live: &InstanceLive,
-    ways: &[Rc<Way>],
-    opening: &Opening<'_>,
-    limit: Duration,
-) -> io::Result<Connected> {
+async fn in_turn(live: &InstanceLive, ways: &[Rc<Way>], dial: &Dial<'_>, limit: Duration) -> io::Result<Connected> {
     let share = limit / u32::try_from(ways.len().max(1)).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for way in ways {
-        match timeout(share, open(&way.pool.via, opening)).await {
+        match timeout(share, open(&way.pool.via, dial)).await {
             Ok(Ok(stream)) => {
                 live.prefer(way);
                 return Ok((stream, Rc::clone(way)));
@@ -97,9 +92,9 @@ async fn in_turn(
     Err(last)
 }
 
-async fn open(via: &Via, opening: &Opening<'_>) -> io::Result<Stream> {
-    opening.missing.set(ACCEPT);
-    let open_for = opening.open_for;
+async fn open(via: &Via, dial: &Dial<'_>) -> io::Result<Stream> {
+    dial.missing.set(ACCEPT);
+    let open_for = dial.open_for;
     let mut bare = match &via.endpoint {
         Endpoint::Socket(address) => Bare::Tcp(open_tcp(*address).await?),
         Endpoint::Unix(path) => Bare::Unix(UnixStream::connect(path).await?),
@@ -111,7 +106,7 @@ async fn open(via: &Via, opening: &Opening<'_>) -> io::Result<Stream> {
         bare.write_all(&header).await?;
     }
     let Some(tls) = &via.tls else { return Ok(bare.into()) };
-    opening.missing.set(HANDSHAKE);
+    dial.missing.set(HANDSHAKE);
     secure(bare, &via.endpoint, tls, open_for.and_then(|open_for| open_for.host.as_deref())).await
 }
 

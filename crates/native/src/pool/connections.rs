@@ -117,6 +117,7 @@ impl Pools {
             let Idle { stream, since, place: _ } = pool.pop(host)?;
             self.kept.set(self.kept.get() - 1);
             if now.saturating_sub(since) > limit {
+                stream.take_leave();
                 return None;
             }
             if stream.is_quiet() {
@@ -131,8 +132,9 @@ impl Pools {
         // Another request needs the place at once.
         let wanted = limited.is_some_and(|(slots, _)| slots.is_sought());
         if pool.users.get() > 0 && self.kept.get() < self.allowed.get() && !wanted {
-            if pool.make_room().is_some() {
+            if let Some(oldest) = pool.make_room() {
                 self.kept.set(self.kept.get() - 1);
+                oldest.stream.take_leave();
             }
             self.kept.set(self.kept.get() + 1);
             let place = limited.map(|(slots, worker)| self.place(pool, slots, worker));
@@ -191,7 +193,13 @@ impl Pools {
     fn retain(&self, pool: &Pool, stays: impl Fn(&Idle) -> bool) {
         let mut idle = pool.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(stays);
+        idle.retain(|idle| {
+            let stays = stays(idle);
+            if !stays {
+                idle.stream.take_leave();
+            }
+            stays
+        });
         self.kept.set(self.kept.get() - (before - idle.len()));
     }
 }

@@ -72,8 +72,16 @@ fn failure(error: &io::Error, expected: &str, is_of_host: bool) -> TlsFailure {
     TlsFailure { fault, why: reason(error, expected) }
 }
 
+/// The refusal of a handshake that is over for us, if this error is one.
+pub(crate) fn late_refusal(error: &io::Error) -> Option<TlsFailure> {
+    match tls_error(error)? {
+        Error::AlertReceived(alert) => Some(TlsFailure { fault: Fault::InstanceTls, why: refusal(*alert) }),
+        _ => None,
+    }
+}
+
 /// What rustls says, if the error is from there.
-pub(crate) fn tls_error(error: &io::Error) -> Option<&Error> {
+fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 

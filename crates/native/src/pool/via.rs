@@ -88,7 +88,7 @@ impl<'a> Setup<'a> {
             Target::Name(name, _) => Some(name),
             Target::Socket(_) | Target::Unix(_) => None,
         };
-        let name = self.service.tls.as_ref().and_then(|tls| tls.server_name.as_ref()).or_else(own);
+        let name = self.service.link.as_ref().and_then(|link| link.server_name.as_ref()).or_else(own);
         match (name, self.service.protocol) {
             // What no certificate can be for, such as `-.test`, is no name either.
             (Some(name), _) => ServerName::try_from(name.to_string()).map_or(TlsName::Address, TlsName::Fixed),
@@ -103,7 +103,7 @@ impl<'a> Setup<'a> {
     }
 
     fn proxied(&self) -> Option<ProxyVersion> {
-        self.service.send_proxy.map(|form| match form {
+        self.service.send_proxy().map(|form| match form {
             ProxyForm::V1 => ProxyVersion::V1,
             ProxyForm::V2 => ProxyVersion::V2,
         })

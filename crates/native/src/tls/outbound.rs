@@ -9,7 +9,7 @@ use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
 use pointsman_table::{
-    Cert, InstanceAuthorities, InstanceTls, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
+    Cert, InstanceAuthorities, InstanceLink, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
 };
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -71,7 +71,8 @@ impl TlsMaterial {
         if !service.instances.iter().any(|instance| instance.tls) {
             return None;
         }
-        let InstanceTls { authorities, cert, server_name: _ } = service.tls.as_deref().cloned().unwrap_or_default();
+        let InstanceLink { authorities, cert, server_name: _, send_proxy: _ } =
+            service.link.as_deref().cloned().unwrap_or_default();
         Some(Self { protocol: service.protocol, authorities, cert })
     }
 }
@@ -223,5 +224,82 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.schemes.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_table::{KeySet, Limits, compile};
+
+    use super::*;
+
+    const AUTHORITY: &str = include_str!("../../../table/tests/certificates/authority.pem");
+    const LEAF: &str = include_str!("../../../table/tests/certificates/leaf.pem");
+    const KEY: &str = include_str!("../../../table/tests/certificates/leaf.key");
+    const NAMELESS: &str = include_str!("../../../table/tests/certificates/nameless.pem");
+
+    /// The services a, b, ... each with one instance and these keys.
+    fn table(services: &[&[(&str, &str)]], previous: Option<&Table>) -> Arc<Table> {
+        let mut keys = KeySet::default();
+        let mut entries: Vec<(Box<str>, Box<[u8]>)> = Vec::new();
+        for (name, more) in ('a'..).zip(services) {
+            let own = [("domain", "a.test"), ("one", "10.0.0.1 tls")];
+            let keys = own.iter().chain(*more);
+            entries.extend(keys.map(|(key, value)| (format!("services/{name}/{key}").into(), value.as_bytes().into())));
+        }
+        keys.reset(1, entries);
+        compile(&keys, previous, &Limits::default()).table
+    }
+
+    fn configs(outbound: &Outbound, table: &Table) -> Vec<*const ClientConfig> {
+        let config =
+            |service: &Arc<Service>| outbound.config(service).map_or(std::ptr::null(), |config| Arc::as_ptr(&config));
+        table.services().iter().map(config).collect()
+    }
+
+    #[test]
+    fn equal_settings_are_one_and_others_are_not() {
+        let cert = format!("{LEAF}{KEY}");
+        let (ca, again) = (("tls_ca", AUTHORITY), format!("Again\n{AUTHORITY}"));
+        let services: [&[_]; 6] = [
+            &[],
+            &[("tls_server_name", "x.test")],
+            &[ca],
+            &[("tls_ca", &again)],
+            &[ca, ("tls_cert", &cert)],
+            &[("tls_ca", NAMELESS)],
+        ];
+        let first = table(&services, None);
+        let outbound = Outbound::default().next(&first);
+        let made = configs(&outbound, &first);
+        let groups: Vec<_> = made.iter().map(|one| made.iter().position(|other| other == one)).collect();
+        assert_eq!(groups, [0, 0, 2, 2, 4, 5].map(Some));
+        assert!(!made.contains(&std::ptr::null()) && outbound.problems(&first).is_empty());
+        // Whatever else changes, they stay, and so do their sessions.
+        let changed = table(&[&[("priority", "1")], &[], &[ca], &[ca]], Some(&first));
+        assert_eq!(configs(&outbound.next(&changed), &changed), [made[0], made[0], made[2], made[2]]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_keeps_its_last_good_form_or_has_none() {
+        // The key is another certificate's.
+        let (good, bad) = (format!("{LEAF}{KEY}"), format!("{AUTHORITY}{KEY}"));
+        let first = table(&[&[("tls_cert", &good)], &[("tls_cert", &bad)]], None);
+        let outbound = Outbound::default().next(&first);
+        let made = configs(&outbound, &first);
+        assert!(!made[0].is_null() && made[1].is_null());
+        let said = |outbound: &Outbound, table: &Table| -> Vec<_> {
+            outbound.problems(table).iter().map(ToString::to_string).collect()
+        };
+        let mismatch = "rejected: the private key belongs to another certificate; ";
+        let none = format!("/services/b/tls_cert: {mismatch}no connection to the instances with tls is made");
+        assert_eq!(said(&outbound, &first), [&*none]);
+        let second = table(&[&[("tls_cert", &bad)], &[("tls_cert", &bad)]], Some(&first));
+        let outbound = outbound.next(&second);
+        assert_eq!(configs(&outbound, &second), made);
+        assert_eq!(
+            said(&outbound, &second)[0],
+            format!("/services/a/tls_cert: {mismatch}its last good form stays in use")
+        );
     }
 }

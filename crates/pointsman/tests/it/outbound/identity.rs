@@ -84,7 +84,7 @@ fn a_connection_for_one_host_serves_no_other() {
         assert_eq!(get(running.http, "evil.test", "/").expect("an answer").status, 502);
     }
     wait_said(&running, "its certificate is not for evil.test");
-    assert!(running.metric("pointsman_faults_total", &["instance_name"]) >= 10.0);
+    wait("the faults", || running.metric("pointsman_faults_total", &["instance_name"]) >= 10.0);
     assert_eq!(running.metric("pointsman_faults_total", &["instance_tls"]), 0.0);
     assert_eq!(get(running.http, "b.test", "/").expect("served").status, 200);
     assert!(!running.process.log().contains("is ejected"));

@@ -141,7 +141,7 @@ fn an_instance_is_verified_against_the_authorities() {
     wait_refused(&running, "good.test");
     wait_said(&running, "its certificate is of no authority in tls_ca");
     if !engine().differs("failure-lines") {
-        assert!(running.metric("pointsman_faults_total", &["instance_tls"]) >= 3.0);
+        wait("the faults", || running.metric("pointsman_faults_total", &["instance_tls"]) >= 3.0);
         wait("an ejection", || {
             let _ = get(running.http, "good.test", "/");
             running.admin_page("/api/table").contains("instance_tls")

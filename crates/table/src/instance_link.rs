@@ -8,9 +8,9 @@ use crate::pem;
 use crate::reader::Reader;
 use crate::value::{self, Parsed};
 
-/// How TLS is spoken to those instances of a service that have the option `tls`.
+/// How connections to the instances of a service are set up; TLS is spoken to those that have the option `tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct InstanceTls {
+pub struct InstanceLink {
     /// `tls_ca`.
     pub authorities: InstanceAuthorities,
     /// `tls_server_name`: the name sent to instances and expected of them. `None`: the instance's own, else the
@@ -18,6 +18,8 @@ pub struct InstanceTls {
     pub server_name: Option<Box<str>>,
     /// `tls_cert`: what we show them.
     pub cert: Option<Arc<Cert>>,
+    /// `send_proxy`: the PROXY header that connections begin with.
+    pub send_proxy: Option<ProxyForm>,
 }
 
 /// `tls_ca`: whose certificates instances must show.
@@ -33,7 +35,7 @@ pub enum InstanceAuthorities {
 }
 
 /// `send_proxy`: the PROXY header that connections to instances begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyForm {
     /// A line of text.
     V1,
@@ -50,19 +52,20 @@ impl ProxyForm {
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Parsed<Self> {
+    fn parse(text: &str) -> Parsed<Self> {
         let found = [Self::V1, Self::V2].into_iter().find(|form| form.as_str() == text);
         found.ok_or_else(|| "expected v1 or v2".into())
     }
 }
 
-impl InstanceTls {
+impl InstanceLink {
     /// The settings; `None` if no key sets any.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Arc<Self>> {
         let read = Self {
             authorities: reader.read("tls_ca", InstanceAuthorities::parse).unwrap_or_default(),
             server_name: reader.read("tls_server_name", server_name),
             cert: reader.read("tls_cert", Cert::parse).map(Arc::new),
+            send_proxy: reader.read("send_proxy", ProxyForm::parse),
         };
         (read != Self::default()).then(|| Arc::new(read))
     }
