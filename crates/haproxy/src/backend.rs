@@ -11,7 +11,7 @@ use super::model::{Addresses, Backend, Owner, Part, Server};
 use super::names::{self, BackendName};
 use super::shape::Shape;
 use super::words::{quote, time};
-use super::{confine, routing, server};
+use super::{confine, outbound, routing, server};
 
 /// Most addresses of a `dns` name that serve at once.
 const DNS_SLOTS: usize = 32;
@@ -74,8 +74,10 @@ impl<'a> BackendBuilder<'a> {
         let raw = raw_lines(service)?;
         self.patterns(service)?;
         records(service)?;
-        let reachable =
-            service.instances.iter().filter(|instance| server::refusal(instance, self.shape.version).is_none());
+        let reachable = service
+            .instances
+            .iter()
+            .filter(|instance| server::refusal(service, instance, self.shape.version).is_none());
         let driven = self.shape.socket.is_some();
         let server = |instance| Server::new(service, instance, self.addresses, driven);
         let servers: Box<[Server]> = reachable.map(server).collect();
@@ -117,6 +119,7 @@ impl<'a> BackendBuilder<'a> {
             && service.balance != Balance::StaticRoundRobin
             && service.cookie().is_none()
             && service.dns.is_none()
+            && !outbound::is_rigid(service)
             && servers.iter().all(|server| !matches!(server.address, Address::Name(..)))
             && !confine::mentions(raw, RIGID)
     }
@@ -155,6 +158,7 @@ impl Lines<'_> {
         self.health();
         self.schemes();
         self.auth();
+        self.announced();
         self.raw(raw);
         self.strips();
         if self.service.protocol == Protocol::Http {
@@ -170,6 +174,13 @@ impl Lines<'_> {
     fn add(&mut self, key: &'static str, text: String) {
         let owner = Owner::Service(self.service.protocol, self.service.name.clone(), key);
         self.parts.push(Part { text: text.into(), owner: Some(owner) });
+    }
+
+    /// A connection that begins with a client's address serves that client alone.
+    fn announced(&mut self) {
+        if self.service.protocol == Protocol::Http && self.service.send_proxy().is_some() {
+            self.add("send_proxy", "    http-reuse never\n".to_owned());
+        }
     }
 
     /// The handling of a request whose client left.

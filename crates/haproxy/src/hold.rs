@@ -185,11 +185,13 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         policy,
         dns,
         health_check,
+        link,
         custom_settings,
     } = a;
     (entry, balance, timeouts) == (&b.entry, &b.balance, &b.timeouts)
         && (policy, dns) == (&b.policy, &b.dns)
         && (health_check, custom_settings) == (&b.health_check, &b.custom_settings)
+        && *link == b.link
 }
 
 fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem {

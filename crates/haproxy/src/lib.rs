@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `engine`, `pace` | the loop and its stages; when a reload is due |
 //! | `desire`, `backend`, `server`, `frontend` | from a table to the configuration wanted, section by section |
+//! | `outbound` | TLS and PROXY headers to instances |
 //! | `strict`, `forwarded`, `frame` | rules against malformed heads, for clients' headers; sections before any frontend |
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
 //! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
@@ -45,6 +46,7 @@ pub mod maps;
 pub mod master;
 pub mod model;
 pub mod names;
+mod outbound;
 mod output;
 pub mod pace;
 pub mod pattern;

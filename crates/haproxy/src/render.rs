@@ -7,8 +7,8 @@ use super::backend;
 use super::frontend::CERT_LIST;
 use super::maps::MapName;
 use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
-use super::names;
 use super::shape::Shape;
+use super::{names, outbound};
 
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Text {
 
     fn backends(&mut self, desired: &Desired, shape: &Shape) {
         for (name, backend) in &desired.backends {
-            self.backend(name, backend);
+            self.backend(name, backend, shape);
         }
         let options = if shape.spares > 0 { spare() } else { Arc::from([]) };
         for number in 1..=shape.spares {
@@ -125,7 +125,7 @@ impl Text {
     }
 
     /// Lines without an owner of their own are the service's: HAProxy's complaints about them are reported under it.
-    fn backend(&mut self, name: &str, backend: &Backend) {
+    fn backend(&mut self, name: &str, backend: &Backend, shape: &Shape) {
         let service = Owner::Service(backend.protocol, backend.service.clone(), "");
         for section in &*backend.sections {
             self.part(section);
@@ -136,7 +136,7 @@ impl Text {
             self.add(&part.text, Some(part.owner.as_ref().unwrap_or(&service)));
         }
         for server in &backend.servers {
-            self.add(&server.line(), Some(&service));
+            self.add(&server.line().replace(FOLDER, &shape.folder.to_string_lossy()), Some(&service));
         }
         self.ours("\n");
     }
@@ -147,7 +147,11 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
     let maps = MapName::ALL.iter().rev().map(|name| plain(name.file(), desired.maps.text(*name)));
     let mut files: Vec<_> = maps.collect();
     let pages = desired.files.iter();
-    files.extend(pages.map(|(name, bytes)| File { name: name.clone(), bytes: bytes.clone(), secret: false }));
+    files.extend(pages.map(|(name, bytes)| File {
+        name: name.clone(),
+        bytes: bytes.clone(),
+        secret: name.starts_with(outbound::FILES),
+    }));
     let certs = desired.certs.iter();
     files.extend(certs.map(|(name, pem)| File {
         name: cert_file(name).into(),

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
-use pointsman_table::{Instance, Protocol, Service, Target};
+use pointsman_table::{Instance, Service, Target};
 
 use super::model::{Address, Addresses, Server};
 use super::version::Version;
-use super::{names, words};
+use super::{names, outbound, words};
 
 /// Health by traffic: three failures in a row eject an instance, and a check that connects, once a second, brings it
 /// back. HAProxy needs a check for that, so one also runs once a minute while all is well.
@@ -17,8 +17,6 @@ const PASSIVE: &str =
     "check inter 60s fastinter 1s downinter 1s rise 1 fall 3 observe layer4 error-limit 3 on-error mark-down";
 /// Active checks, for `health_check_uri` and `health_check_port`.
 const ACTIVE: &str = "check inter 2s fall 3 rise 2";
-/// TLS without verification: certificates of instances are rarely signed by an authority that the machine trusts.
-const TLS: &str = "ssl verify none alpn http/1.1";
 /// HAProxy starts even if a name cannot be resolved: its server is down until the next reload.
 const RESOLVED_AT_START: &str = "init-addr last,libc,none";
 /// HAProxy must not look up names: it does so one after another, and with a silent resolver every check and start would
@@ -37,7 +35,7 @@ impl Server {
         let mut options = Vec::new();
         options.extend(instance.backup.then_some(Cow::Borrowed("backup")));
         options.push(Cow::Owned(check(service)));
-        options.extend(instance.tls.then(|| Cow::Owned(tls(service.protocol, &instance.target))));
+        options.extend(outbound::words(service, instance).map(Cow::Owned));
         options.extend(service.cookie().is_some().then(|| Cow::Owned(format!("cookie {name}"))));
         let unresolved = if driven { RESOLVED_BY_US } else { RESOLVED_AT_START };
         options.extend(matches!(address, Address::Name(..)).then_some(Cow::Borrowed(unresolved)));
@@ -119,14 +117,13 @@ impl Display for Address {
 }
 
 /// Why HAProxy cannot be given this instance, if it cannot.
-pub fn refusal(instance: &Instance, version: Version) -> Option<&'static str> {
+pub fn refusal(service: &Service, instance: &Instance, version: Version) -> Option<&'static str> {
     match &instance.target {
         // HAProxy expands variables in addresses, and has no escape there.
         Target::Unix(path) if path.to_string_lossy().contains('$') => {
             Some("HAProxy takes a $ in an address for a variable; rename the socket. The instance is left out")
         }
-        _ if instance.tls && !version.tls => Some("this HAProxy was built without TLS; the instance is left out"),
-        Target::Unix(_) | Target::Socket(_) | Target::Name(..) => None,
+        Target::Unix(_) | Target::Socket(_) | Target::Name(..) => outbound::refusal(service, instance, version),
     }
 }
 
@@ -136,14 +133,5 @@ pub fn check(service: &Service) -> String {
         (Some(port), _) => format!("{ACTIVE} port {port}"),
         (None, Some(_)) => ACTIVE.to_owned(),
         (None, None) => PASSIVE.to_owned(),
-    }
-}
-
-/// TLS options. The server name sent is the instance's name, or else the requested host.
-fn tls(protocol: Protocol, target: &Target) -> String {
-    match (target, protocol) {
-        (Target::Name(name, _), _) => format!("{TLS} sni str({name}) check-sni {name}"),
-        (_, Protocol::Http) => format!("{TLS} sni var(txn.host)"),
-        (_, Protocol::Tcp) => TLS.replace(" alpn http/1.1", ""),
     }
 }

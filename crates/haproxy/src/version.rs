@@ -29,6 +29,11 @@ impl Version {
         self.at_least(2, 6)
     }
 
+    /// The authorities that the machine trusts have a name, `@system-ca` (2.6).
+    pub fn has_system_authorities(self) -> bool {
+        self.at_least(2, 6)
+    }
+
     /// The master answers `reload` with its verdict and the worker's own words (2.7).
     pub fn has_synchronous_reload(self) -> bool {
         self.at_least(2, 7)

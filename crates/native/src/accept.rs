@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +17,10 @@ use tracing::warn;
 
 use crate::fault::Fault;
 use crate::net::deadline::TICK;
+use crate::net::peer::Ends;
 use crate::net::stream::Stream;
 use crate::pool::view::ServiceLive;
-use crate::tls::Keys;
+use crate::tls::{Keys, Outbound};
 use crate::worker::{Counted, Limits, Worker};
 use crate::{greet, record, serve, tcp};
 
@@ -38,7 +39,7 @@ const SWEEP_EVERY: u32 = 10;
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Use this table, and these listeners for its TCP services; close listeners that it lacks.
-    Table { table: Arc<Table>, keys: Option<Arc<Keys>>, open: Vec<(Bind, StdListener)> },
+    Table { table: Arc<Table>, keys: Option<Arc<Keys>>, outbound: Arc<Outbound>, open: Vec<(Bind, StdListener)> },
     /// Accept HTTP connections here.
     Http(Door),
     /// Accept no more connections, finish open work.
@@ -82,8 +83,9 @@ pub(crate) async fn run(
     let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Table { table, keys, open } => {
+            Order::Table { table, keys, outbound, open } => {
                 let generation = table.generation();
+                worker.home.set_outbound(outbound);
                 worker.take(Arc::clone(&table), keys);
                 open_and_close(&worker, &mut listeners, &table, open);
                 // The engine is gone only when the program ends.
@@ -249,34 +251,34 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
     let counted = Counted::new(worker);
     let excess = worker.excess();
     if excess > 0 && !worker.make_room() {
-        return refuse(worker, Stream::Tcp(stream), peer.ip(), kind, counted, excess);
+        return refuse(worker, Stream::Tcp(stream), Ends { client: peer, local: None }, kind, counted, excess);
     }
+    let ends = Ends { client: peer, local: stream.local_addr().ok() };
     if worker.view().globals.config.accept_proxy.contain(peer.ip()) {
-        return spawn(begin_proxied(counted, stream, peer, kind));
+        return spawn(begin_proxied(counted, stream, ends, kind));
     }
     // Each spawns its own future: one for all kinds would be as large as the largest.
     match kind {
-        Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), peer.ip())),
-        Kind::Https => spawn(greet::secure(counted, stream, peer.ip())),
+        Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), ends)),
+        Kind::Https => spawn(greet::secure(counted, stream, ends)),
         Kind::Tcp(bind) => match tcp_service(worker, bind) {
-            Some(live) => spawn(tcp::serve(counted, Stream::Tcp(stream), peer.ip(), live)),
+            Some(live) => spawn(tcp::serve(counted, Stream::Tcp(stream), ends, live)),
             None => Stream::Tcp(stream).reset_on_close(),
         },
     }
 }
 
 /// Serves a connection that begins with a PROXY header.
-async fn begin_proxied(counted: Counted, mut stream: TcpStream, peer: SocketAddr, kind: Kind) {
+async fn begin_proxied(counted: Counted, mut stream: TcpStream, own: Ends, kind: Kind) {
     // Its memory is there while it lasts.
-    let source = Box::pin(greet::proxied(counted.worker(), &mut stream, peer)).await;
-    let Some(address) = source.map(|source| source.ip()) else {
+    let Some(ends) = Box::pin(greet::proxied(counted.worker(), &mut stream, own)).await else {
         return Stream::Tcp(stream).reset_on_close();
     };
     match kind {
-        Kind::Http => serve::serve(counted, Stream::Tcp(stream), address).await,
-        Kind::Https => greet::secure(counted, stream, address).await,
+        Kind::Http => serve::serve(counted, Stream::Tcp(stream), ends).await,
+        Kind::Https => greet::secure(counted, stream, ends).await,
         Kind::Tcp(bind) => match tcp_service(counted.worker(), bind) {
-            Some(live) => tcp::serve(counted, Stream::Tcp(stream), address, live).await,
+            Some(live) => tcp::serve(counted, Stream::Tcp(stream), ends, live).await,
             None => Stream::Tcp(stream).reset_on_close(),
         },
     }
@@ -295,10 +297,10 @@ fn tcp_service(worker: &Worker, bind: Bind) -> Option<Rc<ServiceLive>> {
 }
 
 /// Tells an HTTP client that there is no room, while few are being told; resets any other connection.
-fn refuse(worker: &Rc<Worker>, stream: Stream, address: IpAddr, kind: Kind, counted: Counted, excess: u64) {
+fn refuse(worker: &Rc<Worker>, stream: Stream, ends: Ends, kind: Kind, counted: Counted, excess: u64) {
     worker.stats().refused.add(1);
     match kind {
-        Kind::Http if excess <= TOLD => spawn(serve::turn_away(counted, stream, address)),
+        Kind::Http if excess <= TOLD => spawn(serve::turn_away(counted, stream, ends)),
         Kind::Http | Kind::Https | Kind::Tcp(_) => {
             record::connection_refused(worker, Fault::TooManyConnections);
             stream.reset_on_close();

@@ -83,6 +83,12 @@ pub(crate) enum Fault {
     /// A PROXY header was not complete in time.
     #[error("the PROXY header did not come in time")]
     ProxyTimeout,
+    /// The TLS handshake with the instance failed: its certificate, ours, or its TLS.
+    #[error("the TLS handshake with the instance failed")]
+    InstanceTls,
+    /// The request's host is the server name, and the instance has no certificate for it.
+    #[error("the instance has no certificate for the host of the request")]
+    InstanceName,
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
@@ -169,6 +175,9 @@ impl Fault {
             Self::PlainOnTls => (23, Some(400), Client, Never),
             Self::BadProxyHeader => (24, None, Client, Never),
             Self::ProxyTimeout => (25, None, Client, Never),
+            Self::InstanceTls => (26, Some(502), Instance, Elsewhere),
+            // Not the instance's: a client may ask for any host, and must not be able to eject it.
+            Self::InstanceName => (27, Some(502), Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -202,6 +211,8 @@ pub const NAMES: &[&str] = &[
     "plain_on_tls",
     "bad_proxy_header",
     "proxy_timeout",
+    "instance_tls",
+    "instance_name",
 ];
 
 #[cfg(test)]
@@ -217,7 +228,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 26] = [
+    const ALL: [Fault; 28] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -244,6 +255,8 @@ mod tests {
         Fault::PlainOnTls,
         Fault::BadProxyHeader,
         Fault::ProxyTimeout,
+        Fault::InstanceTls,
+        Fault::InstanceName,
     ];
 
     #[test]

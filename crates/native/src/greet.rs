@@ -2,7 +2,7 @@
 //! nothing.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use pointsman_engine::seldom::untold_failures;
@@ -13,6 +13,7 @@ use tracing::warn;
 
 use crate::fault::Fault;
 use crate::net::deadline::Deadline;
+use crate::net::peer::Ends;
 use crate::net::stream::Stream;
 use crate::net::tls::Tls;
 use crate::record;
@@ -95,22 +96,22 @@ impl<'w> Opening<'w> {
     }
 }
 
-/// Takes the PROXY header that a connection begins with, and not a byte behind it. Returns the address of the client that
-/// it names, else that of the connection. `None`: there is none, and the connection is over.
-pub(crate) async fn proxied(worker: &Worker, stream: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+/// Takes the PROXY header that a connection begins with, and not a byte behind it. Returns the ends that it names,
+/// else those of the connection. `None`: there is none, and the connection is over.
+pub(crate) async fn proxied(worker: &Worker, stream: &mut TcpStream, own: Ends) -> Option<Ends> {
     let opening = Opening::new(worker, (Fault::ProxyTimeout, "PROXY header"));
     match opening.run(proxy_header(stream)).await.and_then(|read| read) {
-        Ok(source) => Some(source.unwrap_or(address)),
+        Ok(named) => Some(named.unwrap_or(own)),
         Err(Unopened::Left) => None,
         Err(Unopened::Failed(failure)) => {
-            failure.count(worker, address.ip());
+            failure.count(worker, own.client.ip());
             None
         }
     }
 }
 
 /// Reads a PROXY header. `None`: the addresses of the connection itself hold.
-async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unopened> {
+async fn proxy_header(stream: &mut TcpStream) -> Result<Option<Ends>, Unopened> {
     let mut header = Vec::new();
     let mut piece = [0; PIECE];
     loop {
@@ -125,18 +126,18 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unop
         let end = parsed.map_or(header.len(), |parsed| parsed.len);
         stream.read_exact(&mut piece[..end - before]).await.map_err(|_| Unopened::Left)?;
         if let Some(parsed) = parsed {
-            return Ok(parsed.addresses().map(|(source, _)| source));
+            return Ok(parsed.addresses().map(|(client, local)| Ends { client, local: Some(local) }));
         }
     }
 }
 
 /// Does the handshake of a TLS connection and serves HTTP on it.
-pub(crate) async fn secure(counted: Counted, stream: TcpStream, address: IpAddr) {
+pub(crate) async fn secure(counted: Counted, stream: TcpStream, ends: Ends) {
     // Its memory is there while it lasts: a connection is small.
     match Box::pin(handshake(counted.worker(), stream)).await {
-        Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), address).await,
+        Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), ends).await,
         Err(Unopened::Left) => {}
-        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), address),
+        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), ends.client.ip()),
     }
 }
 

@@ -18,8 +18,8 @@
 //! | `record` | what happened, and the one place that counts it |
 //! | `relay` | bytes both ways: TCP services, and tunnels after 101 |
 //! | `worker` | one worker's state |
-//! | `tls` | certificates, and who gets which; handshakes at once |
 //! | `pool` | which instance, and a connection to it |
+//! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
 //! | `http1` | HTTP/1 on a client's connection |
 //! | `net` | connections as bytes |
 //! | `fault` | everything that can go wrong |

@@ -1,6 +1,5 @@
 //! One HTTP/1 client connection: requests one after another until either side is done. Holds no buffer while idle.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -17,8 +16,9 @@ use crate::fault::Fault;
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{After, Client, ClientSide};
 use crate::net::deadline::Deadline;
-use crate::net::peer::Peer;
+use crate::net::peer::{Ends, Peer};
 use crate::net::stream::Stream;
+use crate::pool::announced::Announced;
 use crate::pool::logins::Logins;
 use crate::pool::view::{Globals, View};
 use crate::record::Record;
@@ -28,8 +28,8 @@ use crate::worker::{Counted, Worker};
 const FIRST_BODY: usize = 32 * 1024;
 
 /// Serves a client's connection until it is over.
-pub(crate) async fn serve(counted: Counted, stream: Stream, address: IpAddr) {
-    let mut connection = Connection::new(&counted, stream, address);
+pub(crate) async fn serve(counted: Counted, stream: Stream, ends: Ends) {
+    let mut connection = Connection::new(&counted, stream, ends);
     let mut after = connection.next(true).await;
     while after == After::Keep {
         after = connection.next(false).await;
@@ -38,8 +38,8 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, address: IpAddr) {
 }
 
 /// Tells a client that there is no room for it.
-pub(crate) async fn turn_away(counted: Counted, stream: Stream, address: IpAddr) {
-    let mut connection = Connection::new(&counted, stream, address);
+pub(crate) async fn turn_away(counted: Counted, stream: Stream, ends: Ends) {
+    let mut connection = Connection::new(&counted, stream, ends);
     let after = connection.exchange(Request::refused(Fault::TooManyConnections)).await;
     // It is beyond the limit: to end it early would make no room for another.
     connection.client.end(after, &connection.worker.buffers, &connection.deadline, &|| false).await;
@@ -52,6 +52,7 @@ pub(crate) struct Connection<'w> {
     peer: Peer,
     deadline: Deadline,
     logins: Logins,
+    announced: Announced,
     /// The globals of the current request, or of the last one.
     globals: Rc<Globals>,
 }
@@ -63,15 +64,16 @@ fn now() -> Instant {
 }
 
 impl<'w> Connection<'w> {
-    fn new(counted: &'w Counted, stream: Stream, address: IpAddr) -> Self {
+    fn new(counted: &'w Counted, stream: Stream, ends: Ends) -> Self {
         let worker = counted.worker();
         let is_secure = matches!(stream, Stream::Tls(_));
         Self {
             worker,
             client: Client::new(stream),
-            peer: Peer::new(address, is_secure),
+            peer: Peer::new(ends, is_secure),
             deadline: worker.timers.deadline(),
             logins: Logins::default(),
+            announced: Announced::default(),
             globals: Rc::clone(&worker.view().globals),
         }
     }
@@ -92,6 +94,7 @@ impl<'w> Connection<'w> {
             peer: &self.peer,
             deadline: &self.deadline,
             logins: &self.logins,
+            announced: &self.announced,
             record: Record::new(now()),
         };
         // Boxed, so that its memory is held only while it lasts: an idle connection is small.

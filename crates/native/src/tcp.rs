@@ -1,6 +1,5 @@
 //! One connection of a TCP service: checks out an instance, then relays bytes both ways.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
@@ -9,10 +8,11 @@ use pointsman_table::Balance;
 
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::Deadline;
-use crate::net::peer::Peer;
+use crate::net::peer::{Ends, Peer};
 use crate::net::send::settle;
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
+use crate::pool::announced::OpenFor;
 use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
 use crate::pool::pick::{Tried, key_of_address};
 use crate::pool::view::ServiceLive;
@@ -21,16 +21,18 @@ use crate::relay::{End, Relay};
 use crate::worker::{Counted, Worker};
 
 /// Relays a client's connection to an instance of the service until both sides are done.
-pub(crate) async fn serve(counted: Counted, mut client: Stream, address: IpAddr, live: Rc<ServiceLive>) {
+pub(crate) async fn serve(counted: Counted, mut client: Stream, ends: Ends, live: Rc<ServiceLive>) {
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
-    let peer = Peer::new(address, false);
+    let peer = Peer::new(ends, false);
     #[expect(clippy::disallowed_methods, reason = "the connection's time begins here")]
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));
     let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(peer.client));
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
-    let want = Want { key, reuse: Reuse::Never, guard: &guard };
+    let announced = || Rc::new(OpenFor { host: None, addresses: peer.addresses() });
+    let open_for = live.service.send_proxy().map(|_| announced());
+    let want = Want { key, reuse: Reuse::Never, open_for: open_for.as_ref(), own: None, guard: &guard };
     let mut tried = Tried::default();
     let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));
     match guard.during(client.socket(), checkout).await {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::accept::{self, Door, Order, Report};
-use crate::tls::Keys;
+use crate::tls::{Keys, Outbound};
 use crate::worker::Limits;
 
 /// How long a port that left the table may still be closing.
@@ -31,6 +31,8 @@ pub(crate) struct Workers {
     table: Arc<Table>,
     /// The certificates, if anything is served over TLS.
     keys: Option<Arc<Keys>>,
+    /// What TLS to instances is set up with.
+    outbound: Arc<Outbound>,
     open: BTreeSet<Bind>,
     /// Ports that left the table a moment ago.
     closing: BTreeMap<Bind, Instant>,
@@ -69,6 +71,7 @@ impl Workers {
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
             keys: sockets.iter().flatten().any(|door| door.is_secure).then(Keys::none),
+            outbound: Arc::default(),
             waiting: sockets,
             table: Table::empty(),
             open: BTreeSet::new(),
@@ -98,6 +101,7 @@ impl Workers {
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
         self.keys = self.keys.take().map(|keys| keys.next(&table));
+        self.outbound = self.outbound.next(&table);
         self.table = table;
         let wanted = self.table.tcp().iter().map(|(bind, _)| *bind);
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();
@@ -146,8 +150,8 @@ impl Workers {
     /// Gives every worker the table and its new sockets.
     fn hand_out(&self, opened: Vec<Opened>) {
         for (member, open) in self.workers.iter().zip(opened) {
-            let (table, keys) = (Arc::clone(&self.table), self.keys.clone());
-            member.order(Order::Table { table, keys, open });
+            let (table, keys, outbound) = (Arc::clone(&self.table), self.keys.clone(), Arc::clone(&self.outbound));
+            member.order(Order::Table { table, keys, outbound, open });
         }
     }
 
@@ -172,7 +176,7 @@ impl Workers {
             Some(keys) => keys.problems(&self.table),
             None => self.table.unused_certs(),
         };
-        closed.chain(certs).collect()
+        closed.chain(certs).chain(self.outbound.problems(&self.table)).collect()
     }
 
     /// Waits until every worker has finished.

@@ -5,7 +5,7 @@ use crate::keys::KNOWN_KEYS;
 /// What an engine honours: every key, except those that it lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Keys of services, an instance's option `tls`, and `certs` for the whole tree.
+    /// Keys of services, and `certs` for the whole tree.
     lacks: &'static [&'static str],
 }
 
@@ -20,22 +20,21 @@ impl Capabilities {
             "health_check_port",
             "health_check_uri",
             "sni",
-            "tls",
         ],
     };
     /// The HAProxy engine's.
     pub const HAPROXY: Self = Self { lacks: &[] };
 
-    /// Whether the engine honours this key, option or tree.
+    /// Whether the engine honours this key or tree.
     pub(crate) fn honours(self, key: &str) -> bool {
-        debug_assert!(exists(key), "{key} is no key, option or tree");
+        debug_assert!(exists(key), "{key} is no key or tree");
         !self.lacks.contains(&key)
     }
 }
 
-/// Whether there is such a key, option or tree.
+/// Whether there is such a key or tree.
 fn exists(word: &str) -> bool {
-    KNOWN_KEYS.iter().any(|key| key.name == word) || ["certs", "tls"].contains(&word)
+    KNOWN_KEYS.iter().any(|key| key.name == word) || word == "certs"
 }
 
 /// The native engine's: what every engine can do.

@@ -12,7 +12,7 @@ use crate::pem::{self, Pem};
 use crate::value::Parsed;
 
 /// A certificate with its chain and its private key. Secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Cert {
     /// The chain and the key, as PEM blocks without anything between them.
     pub pem: Arc<str>,

@@ -226,6 +226,7 @@ fn service(
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),
         health_check: settings.health_check.clone(),
+        link: settings.link.clone(),
         custom_settings: settings.custom_settings.clone(),
     }
 }

@@ -27,7 +27,7 @@ pub struct Instance {
     pub backup: bool,
     /// Takes no new work and finishes what it has.
     pub drain: bool,
-    /// Speaks TLS. Only in tables for an engine that honours it.
+    /// Speaks TLS.
     pub tls: bool,
 }
 

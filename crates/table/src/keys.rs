@@ -25,6 +25,8 @@ pub const BARRIER: &str = "barrier";
 const UPSTREAMS: &str = "upstreams/<instance>";
 /// The key that protects a service.
 const BASIC_AUTH: &str = "basic_auth_secrets";
+/// The key that holds a private key.
+const CLIENT_KEY: &str = "tls_cert";
 
 /// The parts of the store that hold keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,10 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
     http("health_check_uri", "path that an instance must answer"),
     http("health_check_port", "port for health checks, if not the instance's"),
+    http("tls_ca", "how instances with tls are verified: authorities, PEM, or system"),
+    http("tls_server_name", "the name sent to instances with tls, and expected of them"),
+    http("tls_cert", "certificate and key that instances with tls are shown, PEM"),
+    http("send_proxy", "v1 or v2: the PROXY header that connections to instances begin with"),
     http("scheme", "http, https (plain HTTP is redirected) or http-and-https"),
     http("abort", "false: a request whose client left is finished all the same"),
     http("custom_settings", "raw HAProxy backend lines"),
@@ -88,6 +94,10 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     tcp("balance", "how an instance is picked"),
     tcp("custom_settings", "raw HAProxy backend lines"),
     tcp("health_check_port", "port for health checks, if not the instance's"),
+    tcp("tls_ca", "how instances with tls are verified: authorities, PEM, or system"),
+    tcp("tls_server_name", "the name sent to instances with tls, and expected of them"),
+    tcp("tls_cert", "certificate and key that instances with tls are shown, PEM"),
+    tcp("send_proxy", "v1 or v2: the PROXY header that connections to instances begin with"),
     tcp("sni", "host names: services share a port, chosen by the TLS server name"),
     tcp("timeout/connect", "overrides config/timeout/connect"),
     tcp("timeout/server", "overrides config/timeout/server"),
@@ -113,7 +123,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
 const TREES: [&str; 4] = ["services", "tcp-services", "config", "certs"];
 
 /// Words in the names of keys whose values are secret.
-const SECRET_NAMES: [&str; 3] = ["secret", "auth", "passw"];
+const SECRET_NAMES: [&str; 4] = ["secret", "auth", "passw", CLIENT_KEY];
 /// What only secret values hold, in any case and whatever their key: private keys, and passwords in HAProxy's own lines.
 const SECRET_VALUES: [&str; 5] = ["private key-----", "stats auth", "password", "dynamic-cookie-key", "authorization"];
 
@@ -128,6 +138,7 @@ pub fn is_secret(key: &str, value: &str) -> bool {
     let (name, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
     SECRET_NAMES.iter().any(|word| name.contains(word))
         || resembling(Tree::Http, &name) == Some(BASIC_AUTH)
+        || distance_within(&name, CLIENT_KEY, tolerance(CLIENT_KEY))
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
 }
 
@@ -387,6 +398,9 @@ mod tests {
             ("services/shop/Basic_Auth", "x", true),
             ("basic_auth_secrets", "x", true),
             ("certs/shop", "x", true),
+            ("tcp-services/db/tls_cert", "x", true),
+            ("services/shop/tls_crt", "x", true),
+            ("services/shop/tls_ca", "system", false),
             ("other/certs/shop", pem, true),
             ("services/shop/custom_settings", "option httplog", false),
             ("services/shop/custom_settings", "stats auth ann:x", true),

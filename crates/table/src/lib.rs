@@ -20,6 +20,7 @@
 //! | `last_good` | the keys that the settings in force come from |
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
+//! | `instance_link` | how connections to instances are set up |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
@@ -51,6 +52,7 @@ mod host_map;
 mod index;
 mod index_build;
 mod instance;
+mod instance_link;
 mod key_set;
 mod keys;
 mod last_good;
@@ -92,6 +94,7 @@ pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
 pub use host::host_name;
 pub use instance::{Instance, Target};
+pub use instance_link::{InstanceAuthorities, InstanceLink, ProxyForm};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;

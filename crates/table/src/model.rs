@@ -10,6 +10,7 @@ use crate::balance::Balance;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
 use crate::instance::Instance;
+use crate::instance_link::{InstanceLink, ProxyForm};
 use crate::names::{Protocol, ServiceName};
 use crate::networks::Networks;
 use crate::pattern::Pattern;
@@ -39,6 +40,8 @@ pub struct Service {
     pub dns: Option<Dns>,
     /// How its instances are checked.
     pub health_check: HealthCheck,
+    /// How connections to instances are set up; `None`: no key says.
+    pub link: Option<Arc<InstanceLink>>,
     /// `custom_settings`, HAProxy's own lines, for HAProxy to judge: lines as written, a line feed between them, no
     /// other control character but the tabulator. Only in tables for an engine that honours it.
     pub custom_settings: Option<Box<str>>,
@@ -69,6 +72,11 @@ impl Service {
     /// Its TLS server names, if it is a TCP service; empty: it takes every connection.
     pub fn sni(&self) -> &[HostPattern] {
         self.tcp().map(|entry| &*entry.sni).unwrap_or_default()
+    }
+
+    /// The PROXY header that connections to instances begin with.
+    pub fn send_proxy(&self) -> Option<ProxyForm> {
+        self.link.as_ref()?.send_proxy
     }
 
     /// How clients reach it.

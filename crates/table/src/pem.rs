@@ -1,6 +1,9 @@
 //! Judges PEM (RFC 7468) without cryptography: complete blocks, valid base64, complete DER, a certificate and one key
 //! without a passphrase. Its errors never quote the text: it is secret.
 
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
 use crate::value::Parsed;
 
 /// The label of a certificate's block.
@@ -45,6 +48,26 @@ pub(crate) fn chain_and_key(text: &str) -> Parsed<Pem> {
     }
 }
 
+/// Reads the certificates of authorities: nothing else may be there. Returns their blocks, rewritten.
+pub(crate) fn authorities(text: &str) -> Parsed<String> {
+    if text.len() > LONGEST {
+        return Err(format!("expected certificates of at most {} MiB", LONGEST >> 20));
+    }
+    let blocks = blocks(text)?;
+    for (number, block) in (1..).zip(&blocks) {
+        if block.label != CERTIFICATE {
+            return Err(format!("expected certificates of authorities only, but block {number} is a {}", block.kind()));
+        }
+        let der = block.judge().map_err(|wrong| format!("expected PEM, but block {number} {wrong}"))?;
+        if X509Certificate::from_der(&der).is_err() {
+            return Err(format!(
+                "expected PEM, but block {number} is no X.509 certificate, or one that cannot be read"
+            ));
+        }
+    }
+    Ok(blocks.iter().map(Block::written).collect())
+}
+
 /// The blocks of a text; text between them is explanatory (RFC 7468 §2).
 fn blocks(text: &str) -> Parsed<Vec<Block<'_>>> {
     let mut lines = text.lines().map(str::trim);
@@ -73,6 +96,11 @@ impl<'a> Block<'a> {
             }
         }
         None
+    }
+
+    /// What it is, without quoting it: a label may hold anything.
+    fn kind(&self) -> &'static str {
+        if self.is_key() { "private key" } else { "block of another kind" }
     }
 
     fn is_key(&self) -> bool {

@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::capabilities::remedy;
 use crate::instance::{self, Instance, Target};
 use crate::keys::{Part, classify};
 use crate::limits::{Limits, Resolved};
@@ -97,10 +96,6 @@ impl Instances<'_> {
     }
 
     fn admit(&mut self, written: Written<'_>, instance: Instance) {
-        if instance.tls && !self.world.limits.capabilities.honours("tls") {
-            let left_out = "this engine does not speak TLS to instances yet; the instance is left out";
-            return self.refuse(written, ProblemKind::Unsupported, format!("{left_out}{}", remedy("tls")));
-        }
         match &instance.target {
             Target::Name(name, port) => {
                 let (name, port) = (name.clone(), *port);

@@ -7,6 +7,7 @@ use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::discovery::{Dns, HealthCheck};
+use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
 use crate::limits::Limits;
 use crate::model::{Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
@@ -33,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: HealthCheck,
+    pub(crate) link: Option<Arc<InstanceLink>>,
     pub(crate) custom_settings: Option<Box<str>>,
     connect: Option<Duration>,
     server: Option<Duration>,
@@ -186,6 +188,7 @@ fn settings(
         policy,
         dns: reader.read("dns", Dns::parse),
         health_check: health_check(reader, protocol),
+        link: InstanceLink::read(reader),
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),
             false => None,

@@ -5,6 +5,8 @@ mod cache;
 #[cfg(test)]
 mod names_tests;
 #[cfg(test)]
+mod outbound_tests;
+#[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
 mod whole;
@@ -19,9 +21,9 @@ use super::frame::{Frame, frame};
 use super::frontend::{self, Tcp};
 use super::model::{Addresses, BACKENDS, Backend, Desired, Held, Part};
 use super::names::BackendName;
-use super::server;
 use super::shape::Shape;
 use super::template::{self, Sections};
+use super::{outbound, server};
 use cache::Made;
 
 pub use cache::Cache;
@@ -49,7 +51,8 @@ pub fn desire_cached(
     let tcp = Tcp { table, served: &is_served, held };
     let maps = cache.maps(&served.services, &tcp.names());
     let certs = certs(table, held, shape, &mut problems);
-    let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape);
+    let Frame { global, defaults, mut files, problems: found } = frame(table, &served.services, shape);
+    files.extend(served.services.iter().flat_map(|service| outbound::files(service)));
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
     let http = frontend::http(&rules, table.config(), shape, !certs.is_empty());
@@ -158,7 +161,7 @@ fn unreachable(
     instance: &pointsman_table::Instance,
     builder: &BackendBuilder<'_>,
 ) -> Option<Problem> {
-    let why = server::refusal(instance, builder.shape.version)?;
+    let why = server::refusal(service, instance, builder.shape.version)?;
     let problem = |key: &str| table.key_problem(ProblemKind::Unsupported, service.protocol, &service.name, key, why);
     let below = problem(&format!("upstreams/{}", instance.name));
     Some(if below.value.is_some() { below } else { problem(instance.name.as_str()) })

@@ -31,7 +31,7 @@ impl World {
         Self::default().and(rows)
     }
 
-    fn and(mut self, rows: &[&str]) -> Self {
+    pub(super) fn and(mut self, rows: &[&str]) -> Self {
         let pair = |row: &&str| row.split_once(" = ").map(|(key, value)| (key.to_owned(), value.replace("\\n", "\n")));
         self.keys.extend(rows.iter().map(|row| pair(row).unwrap()));
         self
@@ -50,7 +50,7 @@ impl World {
         compile(&key_set, None, &limits).table
     }
 
-    fn desired(&self) -> (Desired, Vec<String>) {
+    pub(super) fn desired(&self) -> (Desired, Vec<String>) {
         let (desired, problems) = desire(&self.table(), &self.held, &self.addresses, &self.shape);
         (desired, problems.iter().map(ToString::to_string).collect())
     }
@@ -66,7 +66,7 @@ pub(in super::super) fn desired_of(rows: &[&str]) -> Desired {
 }
 
 /// A service that any row may add to.
-const WEB: [&str; 2] = ["services/web/domain = shop.test", "services/web/a = 10.0.0.1:80"];
+pub(super) const WEB: [&str; 2] = ["services/web/domain = shop.test", "services/web/a = 10.0.0.1:80"];
 /// The same for TCP.
 const DB: [&str; 2] = ["tcp-services/db/port = 5432", "tcp-services/db/a = 10.0.0.1"];
 
@@ -76,7 +76,7 @@ const HEALTH: &str =
 
 /// The lines are there, one after another, with the usual indentation; one that begins with `!` is nowhere.
 #[track_caller]
-fn check(world: &World, expected: &[&str]) {
+pub(super) fn check(world: &World, expected: &[&str]) {
     let config = world.rendered().config;
     let (absent, present): (Vec<&str>, Vec<&str>) = expected.iter().copied().partition(|line| line.starts_with('!'));
     let block: String = present.iter().map(|line| format!("    {}\n", line.replace("HEALTH", HEALTH))).collect();

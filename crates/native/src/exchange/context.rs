@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
+use crate::pool::announced::Announced;
 use crate::pool::logins::Logins;
 use crate::pool::view::Globals;
 use crate::record::Record;
@@ -18,5 +19,7 @@ pub(crate) struct Cx<'a> {
     pub(crate) deadline: &'a Deadline,
     /// Connections that are logged in for this client.
     pub(crate) logins: &'a Logins,
+    /// Connections that began with a PROXY header for this client.
+    pub(crate) announced: &'a Announced,
     pub(crate) record: Record,
 }

@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::net::buffer::Size;
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
+use crate::pool::announced::{Announced, OpenFor};
 use crate::pool::checkout::{Reuse, Want};
 use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
@@ -58,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) upgrade: bool,
     /// It carries a login that holds for its connection to the instance.
     pub(crate) login: bool,
+    /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
+    pub(crate) open_for: Option<Rc<OpenFor>>,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
     /// Length of the head in `held`, bytes.
@@ -102,8 +105,14 @@ impl Sent {
 
 impl Plan {
     /// What the first checkout needs.
-    pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>) -> Want<'g> {
-        Want { key: self.key, reuse: sent.reuse(self), guard }
+    pub(crate) fn want<'g>(
+        &self,
+        sent: Sent,
+        guard: &'g Guard<'g>,
+        open_for: Option<&'g Rc<OpenFor>>,
+        own: &'g Announced,
+    ) -> Want<'g> {
+        Want { key: self.key, reuse: sent.reuse(self), open_for, own: Some(own), guard }
     }
 
     /// Watches the client, whose request may wait for a slot of its service.
@@ -141,6 +150,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, trust }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
+        open_for: open_for(&live, head, peer),
         live,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
@@ -169,6 +179,15 @@ fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
     // `OPTIONS *` asks about the whole server.
     let target = if head.target == "*" { "/" } else { &*head.target };
     Decision::Redirect(live, format!("https://{host}{target}").into())
+}
+
+/// What a new connection to the service is set up with besides the keys.
+fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<Rc<OpenFor>> {
+    let is_proxied = live.service.send_proxy().is_some();
+    (is_proxied || live.is_of_hosts).then(|| {
+        let host = live.is_of_hosts.then(|| host_name(head.host).into());
+        Rc::new(OpenFor { host, addresses: if is_proxied { peer.addresses() } else { None } })
+    })
 }
 
 fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! The response, from the instance to the client: head checked and rewritten, body moved in the client's framing.
 
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -19,6 +20,8 @@ use crate::http1::client::ClientSide;
 use crate::net::pace::Pace;
 use crate::net::watch::{LongWait, Watch};
 use crate::pool::checkout::succeeded;
+use crate::pool::connect::tell;
+use crate::pool::secure::late_refusal;
 use crate::pool::view::Reached;
 use crate::record::Meter;
 
@@ -149,7 +152,7 @@ impl Down<'_> {
             Ok(Err(left)) => Err(left.into()),
             Ok(Ok(Ok(0))) => Ok(Read::Closed),
             Ok(Ok(Ok(_))) => Ok(Read::Bytes),
-            Ok(Ok(Err(_))) => Ok(Read::Broken),
+            Ok(Ok(Err(error))) => broken(cx, plan, *instance, progress, &error),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
             Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
@@ -269,6 +272,26 @@ impl Down<'_> {
 fn interim(head: &ResponseHead<'_, '_>, sink: &mut Sink<'_>) {
     let Sink::Http1 { output, .. } = sink;
     head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
+}
+
+/// What a broken connection means. An instance may judge our certificate only when the handshake is over for us (RFC 8446
+/// §4.4.2.4).
+#[cold]
+fn broken(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    instance: Reached<'_>,
+    progress: &Progress<'_>,
+    error: &io::Error,
+) -> Result<Read, Fault> {
+    match late_refusal(error).filter(|_| progress.answer() == Answer::Awaited) {
+        Some(failure) => {
+            let fault = failure.fault;
+            tell(&plan.live, instance.live, &failure.into(), cx.deadline.now());
+            Err(fault)
+        }
+        None => Ok(Read::Broken),
+    }
 }
 
 /// Writes the head of the response. `may_keep`: we can take another request on this connection.

@@ -94,7 +94,8 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
 async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
     let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
     let mut tried = Tried::default();
-    let mut want = plan.want(progress.sent(), &progress.guard);
+    let open_for = plan.open_for.take();
+    let mut want = plan.want(progress.sent(), &progress.guard, open_for.as_ref(), cx.announced);
     loop {
         let checked_out = check_out(cx, plan, downstream, want, &mut tried).await;
         let repeated = cx.record.is_repeated();
@@ -137,7 +138,7 @@ async fn check_out(
 ) -> Result<Checkout, Fault> {
     let Downstream::Http1(client) = downstream;
     let (client, guard) = (client.stream.socket(), want.guard);
-    if let Some((login, index)) = cx.logins.take(&plan.live) {
+    if let Some((login, index)) = cx.logins.take(&plan.live, want.open_for) {
         // Boxed, as few requests have one.
         return guard.during(client, Box::pin(login.checkout(&plan.live, index, guard, cx.deadline)).as_mut()).await;
     }
@@ -163,9 +164,12 @@ fn make_way(cx: &Cx<'_>, plan: &Plan, guard: &Guard<'_>) -> bool {
 /// Whether the request may be sent again after this fault.
 fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress<'_>) -> bool {
     match fault.facts().repeat {
-        Repeat::Unanswered => progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan),
-        // `checkout` itself goes on to the next instance.
-        Repeat::Never | Repeat::Elsewhere => false,
+        // `checkout` itself goes on to the next instance after a failed connect. What is left is an instance that ends
+        // the TLS handshake when it is over for us.
+        Repeat::Unanswered | Repeat::Elsewhere => {
+            progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan)
+        }
+        Repeat::Never => false,
     }
 }
 
@@ -212,6 +216,10 @@ async fn conclude(
 /// Keeps the instance's connection: one that is logged in only for the same client, for as long as that client stays.
 fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
     match (login || checked_out.private, after) {
+        (false, After::Keep) if checked_out.is_announced() => {
+            checked_out.keep_announced(cx.announced, cx.deadline.now());
+        }
+        (false, _) if checked_out.is_announced() => {}
         (false, _) => checked_out.keep(&cx.worker.home, cx.deadline.now()),
         (true, After::Keep) => cx.logins.keep(checked_out.keep_private()),
         (true, After::Close | After::Linger | After::Reset | After::Abort) => {}

@@ -18,7 +18,8 @@ use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
 use crate::net::send::send_until;
-use crate::net::stream::{ReadHalf, Socket, WriteHalf};
+use crate::net::socket::Socket;
+use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::pool::checkout::Link;
 
 /// How many bytes are collected before they are sent on.

@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `stream` | a connection, whole or as two halves |
+//! | `socket` | one as the kernel has it |
 //! | `tls` | one that is encrypted |
 //! | `buffer` | buffers from a pool; bytes read and not used yet |
 //! | `deadline` | coarse deadlines for thousands of waiting tasks |
@@ -16,6 +17,7 @@ pub(crate) mod deadline;
 pub(crate) mod pace;
 pub(crate) mod peer;
 pub(crate) mod send;
+pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod watch;

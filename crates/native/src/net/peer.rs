@@ -1,15 +1,27 @@
 //! The client at the other end of a connection. Decides nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pointsman_table::{Networks, is_near};
 use pointsman_wire::{RequestHead, Trust};
+
+/// The two ends of a client's connection: its own, or those that the PROXY header names with which it began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) client: SocketAddr,
+    /// What the client connected to, if that is known.
+    pub(crate) local: Option<SocketAddr>,
+}
 
 /// A client, as its connection and its requests show it.
 #[derive(Debug)]
 pub(crate) struct Peer {
     /// The address of the connection's other end.
     address: IpAddr,
+    /// Its port.
+    port: u16,
+    /// What it connected to, if that is known.
+    local: Option<SocketAddr>,
     /// That address as text for headers: an IPv4 address never in IPv6 form.
     pub(crate) text: String,
     is_near: bool,
@@ -22,10 +34,26 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr, is_secure: bool) -> Self {
-        let address = address.to_canonical();
+    pub(crate) fn new(ends: Ends, is_secure: bool) -> Self {
+        let (address, port, local) = (ends.client.ip().to_canonical(), ends.client.port(), ends.local);
         let is_near = is_near(address);
-        Self { address, text: address.to_string(), is_near, is_secure, trust: Trust::Nothing, client: address }
+        Self {
+            address,
+            port,
+            local,
+            text: address.to_string(),
+            is_near,
+            is_secure,
+            trust: Trust::Nothing,
+            client: address,
+        }
+    }
+
+    /// The client and what it connected to, as a PROXY header names them. A client that a proxy in front names has no port
+    /// that anybody knows.
+    pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let port = if self.client == self.address { self.port } else { 0 };
+        Some((SocketAddr::new(self.client, port), self.local?))
     }
 
     /// Begins a new request, of which only the connection is known.

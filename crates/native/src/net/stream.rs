@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use pointsman_engine::sys::unacknowledged;
 
+use super::socket::{Bare, Socket};
 use super::tls::Tls;
 
 /// A connection that bytes are written to.
@@ -28,6 +29,15 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(Box<Tls>),
+}
+
+impl From<Bare> for Stream {
+    fn from(bare: Bare) -> Self {
+        match bare {
+            Bare::Tcp(stream) => Self::Tcp(stream),
+            Bare::Unix(stream) => Self::Unix(stream),
+        }
+    }
 }
 
 impl Stream {
@@ -51,7 +61,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Socket::Tcp(stream),
             Self::Unix(stream) => Socket::Unix(stream),
-            Self::Tls(tls) => Socket::Tcp(tls.socket()),
+            Self::Tls(tls) => tls.socket(),
         }
     }
 
@@ -77,7 +87,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.peer_addr().is_ok(),
             Self::Unix(stream) => stream.peer_addr().is_ok(),
-            Self::Tls(tls) => tls.socket().peer_addr().is_ok(),
+            Self::Tls(tls) => tls.socket().is_open(),
         }
     }
 
@@ -88,9 +98,17 @@ impl Stream {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),
-            Self::Tls(tls) => tls.socket().try_read(&mut byte),
+            Self::Tls(tls) => return tls.is_quiet(),
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether it serves requests for this host: it was opened for it, or the host has no part in it.
+    pub(crate) fn is_for(&self, host: Option<&str>) -> bool {
+        match self {
+            Self::Tls(tls) => tls.host() == host,
+            Self::Tcp(_) | Self::Unix(_) => true,
+        }
     }
 
     /// Tells the other side that all was sent, where the close alone does not say so.
@@ -104,7 +122,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Some(stream),
             Self::Unix(_) => None,
-            Self::Tls(tls) => Some(tls.socket()),
+            Self::Tls(tls) => tls.socket().tcp(),
         }
     }
 }
@@ -146,7 +164,7 @@ impl Written for Stream {
         match self {
             Self::Tcp(stream) => unacknowledged(stream),
             Self::Unix(stream) => unacknowledged(stream),
-            Self::Tls(tls) => unacknowledged(tls.socket()),
+            Self::Tls(tls) => tls.socket().unacknowledged(),
         }
     }
 }
@@ -177,12 +195,12 @@ impl ReadHalf<'_> {
     /// by now.
     pub(crate) fn acknowledge(&self) {
         let socket = match self {
-            Self::Tcp(half) => half.as_ref(),
-            Self::Unix(_) => return,
-            Self::Tls(tls) => tls.socket(),
+            Self::Tcp(half) => Some(half.as_ref()),
+            Self::Unix(_) => None,
+            Self::Tls(tls) => tls.socket().tcp(),
         };
         // Fails only on a socket that is gone, which the next read reports.
-        let _ = SockRef::from(socket).set_tcp_quickack(true);
+        let _ = socket.map(|socket| SockRef::from(socket).set_tcp_quickack(true));
     }
 }
 
@@ -191,7 +209,7 @@ impl Written for ReadHalf<'_> {
         match self {
             Self::Tcp(half) => unacknowledged(half.as_ref()),
             Self::Unix(half) => unacknowledged(half.as_ref()),
-            Self::Tls(tls) => unacknowledged(tls.socket()),
+            Self::Tls(tls) => tls.socket().unacknowledged(),
         }
     }
 }
@@ -223,7 +241,7 @@ impl WriteHalf<'_> {
         match self {
             Self::Tcp(half) => Socket::Tcp(half.as_ref()),
             Self::Unix(half) => Socket::Unix(half.as_ref()),
-            Self::Tls(tls) => Socket::Tcp(tls.socket()),
+            Self::Tls(tls) => tls.socket(),
         }
     }
 }
@@ -255,37 +273,7 @@ impl Written for WriteHalf<'_> {
         match self {
             Self::Tcp(half) => unacknowledged(half.as_ref()),
             Self::Unix(half) => unacknowledged(half.as_ref()),
-            Self::Tls(tls) => unacknowledged(tls.socket()),
-        }
-    }
-}
-
-/// A connection that is only watched. Reads and sends nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Socket<'a> {
-    /// TCP.
-    Tcp(&'a TcpStream),
-    /// A Unix socket.
-    Unix(&'a UnixStream),
-}
-
-impl Socket<'_> {
-    /// Whether something happened since the last read; if not, the task is woken when it does.
-    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(context),
-            Self::Unix(stream) => stream.poll_read_ready(context),
-        }
-    }
-
-    /// Waits for any of these, and returns those that are there.
-    ///
-    /// # Errors
-    /// Only when the runtime ends.
-    pub(crate) async fn ready(self, interest: Interest) -> io::Result<Ready> {
-        match self {
-            Self::Tcp(stream) => stream.ready(interest).await,
-            Self::Unix(stream) => stream.ready(interest).await,
+            Self::Tls(tls) => tls.socket().unacknowledged(),
         }
     }
 }

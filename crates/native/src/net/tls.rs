@@ -1,33 +1,37 @@
-//! A TLS connection as bytes. Both directions are used by one task, so a cell serves where a lock would be needed.
-//! Chooses no certificate.
+//! A TLS connection as bytes, to a client or to an instance. Both directions are used by one task, so a cell serves where a lock would be needed.
+//! Chooses no certificate and verifies none.
 //!
 //! ```text
 //! Stream::Tls ── Tls { session ── Carrier ─┐
-//!                      socket ─────────────┴─ TcpStream }
+//!                      socket ─────────────┴─ Bare }
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
-use socket2::SockRef;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::task::unconstrained;
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
+
+use super::socket::{Bare, Socket};
 
 /// A TLS connection after its handshake.
 pub(crate) struct Tls {
-    socket: Rc<TcpStream>,
+    socket: Rc<Bare>,
     session: RefCell<TlsStream<Carrier>>,
     /// Bytes that the session took, and whose ciphertext is not with the kernel yet.
     taken: Cell<usize>,
+    /// With an instance: the host of the request that it was opened for, if that chose the server name.
+    host: Option<Box<str>>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -37,27 +41,59 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Does the handshake. What went wrong was told to the client by an alert, if it still listens.
+    /// Does the handshake with a client. What went wrong was told to the client by an alert, if it still listens.
     ///
     /// # Errors
     /// What rustls says of the client, or what became of the connection.
     pub(crate) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let socket = Rc::new(stream);
+        let socket = Rc::new(Bare::Tcp(stream));
         let start = LazyConfigAcceptor::new(Acceptor::default(), Carrier(Rc::clone(&socket))).await?;
         let session = start.into_stream(config).await?;
-        Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0) })
+        Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host: None })
+    }
+
+    /// Does the handshake with an instance. `host`: the host of the request that it is opened for, if that chose the
+    /// server name.
+    ///
+    /// # Errors
+    /// What rustls says of the instance, or what became of the connection.
+    pub(crate) async fn connect(
+        bare: Bare,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        host: Option<&str>,
+    ) -> io::Result<Self> {
+        let socket = Rc::new(bare);
+        let session = TlsConnector::from(config).connect(name, Carrier(Rc::clone(&socket))).await?;
+        let host = host.map(Box::from);
+        Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host })
     }
 
     /// The connection below.
-    pub(crate) fn socket(&self) -> &TcpStream {
-        &self.socket
+    pub(crate) fn socket(&self) -> Socket<'_> {
+        self.socket.socket()
+    }
+
+    /// The host of the request that it was opened for, if that chose the server name.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// Whether there is nothing to read, not even the end. Takes in what TLS says for itself, such as tickets for later
+    /// sessions, which come behind the handshake (RFC 8446 §4.6).
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        // The runtime would else say that there is nothing when the task has used up its turn.
+        let read = pin!(unconstrained(poll_fn(|context| self.poll_read(context, &mut buf))));
+        read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Whether there may be something to read; if not, the task is woken when there is.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Decrypted bytes, or the end of the stream.
         let has_some = !self.session.borrow().get_ref().1.wants_read();
-        if has_some { Poll::Ready(Ok(())) } else { self.socket.poll_read_ready(context) }
+        if has_some { Poll::Ready(Ok(())) } else { self.socket().poll_readable(context) }
     }
 
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -91,13 +127,13 @@ impl Tls {
 }
 
 /// A socket that a session uses, and that others may look at meanwhile.
-struct Carrier(Rc<TcpStream>);
+struct Carrier(Rc<Bare>);
 
 impl AsyncRead for Carrier {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
+            ready!(self.0.socket().poll_readable(context))?;
+            match self.0.socket().try_read(buf.initialize_unfilled()) {
                 Ok(count) => {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
@@ -114,11 +150,11 @@ impl Carrier {
     fn poll_with(
         &self,
         context: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+        mut write: impl FnMut(Socket<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match write(&self.0) {
+            ready!(self.0.socket().poll_writable(context))?;
+            match write(self.0.socket()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -148,6 +184,63 @@ impl AsyncWrite for Carrier {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+        Poll::Ready(self.0.socket().shutdown())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::Interest;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const AUTHORITY: &[u8] = include_bytes!("../../../table/tests/certificates/authority.pem");
+    const LEAF: &[u8] = include_bytes!("../../../table/tests/certificates/leaf.pem");
+    const KEY: &[u8] = include_bytes!("../../../table/tests/certificates/leaf.key");
+
+    fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let (chain, key) = (CertificateDer::from_pem_slice(LEAF), PrivateKeyDer::from_pem_slice(KEY));
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let server = server.with_single_cert(vec![chain.unwrap()], key.unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(AUTHORITY).unwrap()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        (Arc::new(server), Arc::new(client.with_root_certificates(roots).with_no_client_auth()))
+    }
+
+    /// A server's end and a client's.
+    async fn pair() -> (Tls, Tls) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let (server, client) = configs();
+        let name = ServerName::try_from("shop.test").unwrap();
+        let connect = Tls::connect(Bare::Tcp(near), client, name, None);
+        let (server, client) = tokio::join!(Tls::accept(far, server), connect);
+        (server.unwrap(), client.unwrap())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn tickets_leave_a_connection_quiet_and_bytes_and_the_end_do_not() {
+        let (server, client) = pair().await;
+        client.socket().ready(Interest::READABLE).await.unwrap();
+        assert!(client.is_quiet(), "those were tickets");
+        poll_fn(|context| server.poll_write(context, b"x")).await.unwrap();
+        client.socket().ready(Interest::READABLE).await.unwrap();
+        assert!(!client.is_quiet(), "a byte nobody asked for");
+        let (server, client) = pair().await;
+        server.take_leave();
+        drop(server);
+        // The end comes behind the tickets.
+        while client.is_quiet() {
+            client.socket().ready(Interest::READABLE).await.unwrap();
+        }
     }
 }

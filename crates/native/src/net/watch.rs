@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{Interest, Ready};
 
 use crate::net::deadline::{Deadline, TICK, millis};
-use crate::net::stream::Socket;
+use crate::net::socket::Socket;
 
 /// Why the work for a client ends before it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

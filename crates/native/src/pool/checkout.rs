@@ -10,6 +10,7 @@ use pointsman_engine::live::{Place, Rank};
 use pointsman_table::Protocol;
 use tracing::{info, warn};
 
+use super::announced::{Announced, OpenFor};
 use super::connect::{Connected, connect};
 use super::pick::{Picked, Tried, pick};
 use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
@@ -47,6 +48,8 @@ pub(crate) struct Checkout {
     answers: u32,
     /// It is logged in for this client.
     pub(crate) private: bool,
+    /// What the connection was set up with besides the keys.
+    opened_for: Option<Rc<OpenFor>>,
 }
 
 /// A connection to an instance.
@@ -92,7 +95,21 @@ impl Drop for Hold {
 impl Checkout {
     fn new(hold: Hold, (stream, way): Connected, reused: bool) -> Self {
         let answers = hold.instance.answers.get();
-        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false }
+        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false, opened_for: None }
+    }
+
+    /// Whether it began with a PROXY header, which names one client.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.way.pool.via.proxied.is_some()
+    }
+
+    /// Ends the work and keeps a connection that began with a PROXY header for the same client. An instance with a
+    /// `maxconn` may serve one connection at a time: another client would wait for this one.
+    pub(crate) fn keep_announced(self, own: &Announced, now: u64) {
+        let Self { link: Link::Http1(stream), way, hold, opened_for, .. } = self;
+        if let (Some(opened_for), None) = (opened_for, hold.limit) {
+            own.keep(&hold.instance, (stream, way), opened_for, now);
+        }
     }
 
     /// The connection and the instance.
@@ -122,7 +139,7 @@ impl Checkout {
     pub(crate) fn unanswered(&self, fault: Fault, silent: bool, now: u64) {
         let judged = match fault {
             Fault::NoAnswer => !(self.reused && silent),
-            fault => matches!(fault, Fault::ServerTimeout | Fault::BadResponse(_)),
+            fault => matches!(fault, Fault::ServerTimeout | Fault::BadResponse(_) | Fault::InstanceTls),
         };
         if judged && self.answers == self.hold.instance.answers.get() {
             failed(&self.hold.live, &self.hold.instance, fault, now);
@@ -152,6 +169,10 @@ pub(crate) struct Want<'g> {
     pub(crate) key: Option<u64>,
     /// Which connections may be reused.
     pub(crate) reuse: Reuse,
+    /// What a new connection is set up with besides the keys.
+    pub(crate) open_for: Option<&'g Rc<OpenFor>>,
+    /// The client's own connections, which began with a PROXY header.
+    pub(crate) own: Option<&'g Announced>,
     /// Watches the client: one that half-closed goes behind the others in the queue.
     pub(crate) guard: &'g Guard<'g>,
 }
@@ -180,7 +201,7 @@ pub(crate) async fn checkout(
 ) -> Result<Checkout, Fault> {
     let now = deadline.now();
     let held = if tried.count() < TRIES { at_once(live, || look(home, live, want.key, *tried, now)) } else { None };
-    let held = match held.flatten().map(|hold| pooled(home, hold, want.reuse, now)) {
+    let held = match held.flatten().map(|hold| pooled(home, hold, want, now)) {
         Some(Ok(checkout)) => {
             tried.returning = true;
             return Ok(checkout);
@@ -207,7 +228,7 @@ async fn search(
         let hold = match held.take() {
             Some(first) => Err(first),
             None => match hold(home, live, want, *tried, deadline).await? {
-                Some(hold) => pooled(home, hold, want.reuse, deadline.now()),
+                Some(hold) => pooled(home, hold, want, deadline.now()),
                 None => break,
             },
         };
@@ -219,7 +240,7 @@ async fn search(
             Ok(checkout) => return Ok(checkout),
             Err(hold) => hold,
         };
-        match new_connection(home, hold, deadline).await {
+        match new_connection(home, hold, want, deadline).await {
             Ok(checkout) => return Ok(checkout),
             Err((fault, instance)) if fault.facts().repeat == Repeat::Elsewhere => {
                 tried.add(instance.id);
@@ -238,16 +259,22 @@ fn redispatched(from: Rc<InstanceLive>) {
 }
 
 /// Opens a connection to a held instance. On failure: the fault and the instance.
-async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
+async fn new_connection(
+    home: &Home,
+    hold: Hold,
+    want: Want<'_>,
+    deadline: &Deadline,
+) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
     make_place(home, &hold, deadline).await;
-    let connected = match connect(&hold.live, hold.index, deadline).await {
+    let open_for = want.open_for.map(|open_for| &**open_for);
+    let connected = match connect(&hold.live, hold.index, open_for, deadline).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             if home.free_descriptors() == 0 {
                 // Those of other workers are closed by then.
                 tokio::time::sleep(2 * TICK).await;
             }
-            connect(&hold.live, hold.index, deadline).await
+            connect(&hold.live, hold.index, open_for, deadline).await
         }
         connected => connected,
     };
@@ -257,7 +284,7 @@ async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<
             if hold.live.service.protocol == Protocol::Tcp {
                 succeeded(&hold.live, &hold.instance);
             }
-            Ok(Checkout::new(hold, connected, false))
+            Ok(Checkout { opened_for: want.open_for.cloned(), ..Checkout::new(hold, connected, false) })
         }
         Err(fault) => {
             connect_failed(&hold, fault, deadline.now());
@@ -266,19 +293,37 @@ async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<
     }
 }
 
-/// Takes a pooled connection to a held instance. Gives the hold back if there is none.
-fn pooled(home: &Home, hold: Hold, reuse: Reuse, now: u64) -> Result<Checkout, Hold> {
+/// Takes an idle connection to a held instance: a pooled one, or the client's own. Gives the hold back if there is none.
+fn pooled(home: &Home, hold: Hold, want: Want<'_>, now: u64) -> Result<Checkout, Hold> {
     let limit = hold.live.service.timeouts.connect;
     hold.instance.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-    let pooled = match reuse {
-        Reuse::Never => None,
-        Reuse::Fresh => hold.instance.take_idle(home, now, FRESH),
-        Reuse::Any => hold.instance.take_idle(home, now, ANY_AGE),
+    let limit = match want.reuse {
+        Reuse::Never => return Err(hold),
+        Reuse::Fresh => FRESH,
+        Reuse::Any => ANY_AGE,
+    };
+    let pooled = match want.open_for {
+        None => hold.instance.take_idle(home, now, limit, None),
+        Some(open_for) => idle_for(home, &hold, open_for, want.own, now, limit),
     };
     match pooled {
-        Some(pooled) => Ok(Checkout::new(hold, pooled, true)),
+        Some(pooled) => Ok(Checkout { opened_for: want.open_for.cloned(), ..Checkout::new(hold, pooled, true) }),
         None => Err(hold),
     }
+}
+
+/// An idle connection that was opened for the same.
+#[cold]
+fn idle_for(
+    home: &Home,
+    hold: &Hold,
+    open_for: &OpenFor,
+    own: Option<&Announced>,
+    now: u64,
+    limit: u64,
+) -> Option<Connected> {
+    let pooled = hold.instance.take_idle(home, now, limit, open_for.host.as_deref());
+    pooled.or_else(|| own?.take(&hold.instance, open_for, now, limit))
 }
 
 /// Has idle connections closed, of this worker or others, if with the new one they would exceed the `maxconn`: an
@@ -433,13 +478,14 @@ pub(crate) struct Private {
     instance: Rc<InstanceLive>,
     stream: Stream,
     way: Rc<Way>,
+    opened_for: Option<Rc<OpenFor>>,
 }
 
 impl Checkout {
     /// Ends the work and keeps the connection for the next request of the same client.
     pub(crate) fn keep_private(self) -> Private {
-        let Self { hold, link: Link::Http1(stream), way, .. } = self;
-        Private { instance: Rc::clone(&hold.instance), stream, way }
+        let Self { hold, link: Link::Http1(stream), way, opened_for, .. } = self;
+        Private { instance: Rc::clone(&hold.instance), stream, way, opened_for }
     }
 }
 
@@ -450,9 +496,9 @@ impl Private {
         (live.service.instances[index].takes_work() && self.way.is_current()).then_some(index)
     }
 
-    /// Whether it is still open.
-    pub(crate) fn is_open(&self) -> bool {
-        self.stream.is_quiet()
+    /// Whether it is still open, and was opened for the same.
+    pub(crate) fn serves(&self, open_for: Option<&Rc<OpenFor>>) -> bool {
+        self.opened_for.as_ref() == open_for && self.stream.is_quiet()
     }
 
     /// Checks its instance out again, after waiting while that is at its `maxconn`.
@@ -470,6 +516,7 @@ impl Private {
         let look = || Hold::take(live, index).map_or(Look::Full, Look::One);
         // It looks for this instance alone, so there is one.
         let hold = in_turn(&turns, deadline, look).await?.ok_or(Fault::NoInstance)?;
-        Ok(Checkout { private: true, ..Checkout::new(hold, (self.stream, self.way), true) })
+        let checkout = Checkout::new(hold, (self.stream, self.way), true);
+        Ok(Checkout { private: true, opened_for: self.opened_for, ..checkout })
     }
 }

@@ -14,6 +14,8 @@ use crate::net::stream::Stream;
 
 /// How long an idle connection is kept, milliseconds.
 const IDLE_FOR: u64 = 30_000;
+/// How many idle connections a pool keeps in which each serves one host.
+const MOST_OF_HOSTS: usize = 64;
 
 /// A worker's idle connections.
 #[derive(Debug)]
@@ -45,6 +47,22 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn users(&self) -> usize {
         self.users.get()
+    }
+
+    /// Takes out the youngest that serves this host.
+    fn pop(&self, host: Option<&str>) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        if !self.via.is_of_host() {
+            return idle.pop();
+        }
+        let place = idle.iter().rposition(|idle| idle.stream.is_for(host))?;
+        Some(idle.remove(place))
+    }
+
+    /// Makes room for one more: clients choose for how many hosts there are connections.
+    fn make_room(&self) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        (self.via.is_of_host() && idle.len() >= MOST_OF_HOSTS).then(|| idle.remove(0))
     }
 
     fn unused(via: Via) -> Rc<Self> {
@@ -92,12 +110,14 @@ impl Pools {
     }
 
     /// The connection that was idle for the shortest time, if that is at most `limit` milliseconds. An older one is
-    /// closed, as a new one replaces it: there are never more than were in use at the same time.
-    pub(crate) fn take(&self, pool: &Pool, now: u64, limit: u64) -> Option<Stream> {
+    /// closed, as a new one replaces it: there are never more than were in use at the same time. `host`: the request's, where
+    /// connections serve requests for one host only.
+    pub(crate) fn take(&self, pool: &Pool, now: u64, limit: u64, host: Option<&str>) -> Option<Stream> {
         loop {
-            let Idle { stream, since, place: _ } = pool.idle.borrow_mut().pop()?;
+            let Idle { stream, since, place: _ } = pool.pop(host)?;
             self.kept.set(self.kept.get() - 1);
             if now.saturating_sub(since) > limit {
+                stream.take_leave();
                 return None;
             }
             if stream.is_quiet() {
@@ -112,6 +132,10 @@ impl Pools {
         // Another request needs the place at once.
         let wanted = limited.is_some_and(|(slots, _)| slots.is_sought());
         if pool.users.get() > 0 && self.kept.get() < self.allowed.get() && !wanted {
+            if let Some(oldest) = pool.make_room() {
+                self.kept.set(self.kept.get() - 1);
+                oldest.stream.take_leave();
+            }
             self.kept.set(self.kept.get() + 1);
             let place = limited.map(|(slots, worker)| self.place(pool, slots, worker));
             pool.idle.borrow_mut().push(Idle { stream, since: now, place });
@@ -169,21 +193,37 @@ impl Pools {
     fn retain(&self, pool: &Pool, stays: impl Fn(&Idle) -> bool) {
         let mut idle = pool.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(stays);
+        idle.retain(|idle| {
+            let stays = stays(idle);
+            if !stays {
+                idle.stream.take_leave();
+            }
+            stays
+        });
         self.kept.set(self.kept.get() - (before - idle.len()));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pointsman_wire::ProxyVersion;
+    use rustls::{ClientConfig, RootCertStore};
     use tokio::io::AsyncReadExt as _;
     use tokio::net::UnixStream;
 
     use super::*;
-    use crate::pool::via::Endpoint;
+    use crate::pool::via::{Endpoint, TlsId, TlsName};
 
-    fn via(tls: bool) -> Via {
-        Via { endpoint: Endpoint::Socket(([127, 0, 0, 1], 1).into()), tls }
+    fn via(tls: Option<TlsId>) -> Via {
+        Via { endpoint: Endpoint::Socket(([127, 0, 0, 1], 1).into()), tls, proxied: None }
+    }
+
+    /// TLS to an instance of this name, with settings of its own.
+    fn tls(name: &'static str) -> TlsId {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        TlsId { config: Some(Arc::new(config)), name: TlsName::Fixed(name.try_into().unwrap()) }
     }
 
     /// A connection, and the other end that keeps it open.
@@ -195,19 +235,19 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn the_youngest_is_reused_and_the_old_are_replaced() {
         let pools = Pools::new(10);
-        let pool = pools.join(via(false));
+        let pool = pools.join(via(None));
         let (one, _far) = stream();
         pools.keep(&pool, one, 0, None);
-        let taken = pools.take(&pool, 400, 500).unwrap();
+        let taken = pools.take(&pool, 400, 500, None).unwrap();
         pools.keep(&pool, taken, 400, None);
-        assert!(pools.take(&pool, 1_000, 500).is_none(), "too old for a request that must not be repeated");
+        assert!(pools.take(&pool, 1_000, 500, None).is_none(), "too old for a request that must not be repeated");
         assert_eq!(pools.kept.get(), 0, "and closed");
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn closed_with_the_last_instance_of_the_address() {
         let pools = Pools::new(10);
-        let (pool, same) = (pools.join(via(false)), pools.join(via(false)));
+        let (pool, same) = (pools.join(via(None)), pools.join(via(None)));
         assert!(Rc::ptr_eq(&pool, &same));
         let (one, _far) = stream();
         pools.keep(&pool, one, 0, None);
@@ -223,19 +263,28 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_connection_in_plain_text_is_never_given_to_one_who_wants_tls() {
+    async fn connections_that_are_set_up_differently_are_never_mixed() {
         let pools = Pools::new(10);
-        let (plain, tls) = (pools.join(via(false)), pools.join(via(true)));
-        let (one, _far) = stream();
-        pools.keep(&plain, one, 0, None);
-        assert!(pools.take(&tls, 0, 500).is_none());
-        assert!(pools.take(&plain, 0, 500).is_some());
+        let one = tls("a.test");
+        let renamed = TlsId { name: TlsName::OfRequest, ..one.clone() };
+        let other = [via(Some(one.clone())), via(Some(renamed)), via(Some(tls("a.test")))];
+        let proxied = Via { proxied: Some(ProxyVersion::V2), ..via(None) };
+        let plain = pools.join(via(None));
+        let (kept, _far) = stream();
+        pools.keep(&plain, kept, 0, None);
+        let others: Vec<_> = other.into_iter().chain([proxied]).map(|via| pools.join(via)).collect();
+        for (at, pool) in others.iter().enumerate() {
+            assert!(pools.take(pool, 0, 500, None).is_none());
+            assert!(others[..at].iter().all(|before| !Rc::ptr_eq(before, pool)));
+        }
+        assert!(Rc::ptr_eq(&pools.join(via(Some(one))), &others[0]), "the same settings share");
+        assert!(pools.take(&plain, 0, 500, None).is_some());
     }
 
     #[tokio::test(flavor = "current_thread")]
     async fn no_more_than_allowed() {
         let pools = Pools::new(1);
-        let pool = pools.join(via(false));
+        let pool = pools.join(via(None));
         let ends: Vec<_> = (0..3).map(|_| stream()).collect();
         let (streams, _far): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0, None));
@@ -246,11 +295,11 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn one_that_the_instance_closed_is_not_reused() {
         let pools = Pools::new(1);
-        let pool = pools.join(via(false));
+        let pool = pools.join(via(None));
         let (mut one, far) = stream();
         drop(far);
         assert_eq!(one.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
         pools.keep(&pool, one, 0, None);
-        assert!(pools.take(&pool, 0, 500).is_none());
+        assert!(pools.take(&pool, 0, 500, None).is_none());
     }
 }

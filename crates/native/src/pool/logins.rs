@@ -2,7 +2,9 @@
 //! connection and end with it. No pool holds them, so that no other client can use the login. Opens none.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
+use super::announced::OpenFor;
 use super::checkout::Private;
 use super::view::ServiceLive;
 
@@ -14,12 +16,13 @@ const MOST: usize = 4;
 pub(crate) struct Logins(RefCell<Vec<Private>>);
 
 impl Logins {
-    /// The one to this service, with the index of its instance, if it is still open.
-    pub(crate) fn take(&self, live: &ServiceLive) -> Option<(Private, usize)> {
+    /// The one to this service, with the index of its instance, if it is still open and was
+    /// opened for the same.
+    pub(crate) fn take(&self, live: &ServiceLive, open_for: Option<&Rc<OpenFor>>) -> Option<(Private, usize)> {
         let mut all = self.0.borrow_mut();
         let (place, index) = all.iter().enumerate().find_map(|(place, one)| Some((place, one.index(live)?)))?;
         let one = all.remove(place);
-        one.is_open().then_some((one, index))
+        one.serves(open_for).then_some((one, index))
     }
 
     /// Keeps one for the client's next request.

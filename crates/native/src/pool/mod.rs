@@ -10,9 +10,12 @@
 //! | `pick` | which instance |
 //! | `connect` | a new connection |
 //! | `checkout` | an instance with a connection to it, for one request |
+//! | `secure` | TLS on a new connection |
+//! | `announced` | connections that began with a PROXY header, for one client |
 //! | `logins` | connections that are logged in for one client |
 //! | `bench` | picking without an engine, for the bench |
 
+pub(crate) mod announced;
 pub(crate) mod bench;
 pub(crate) mod candidates;
 pub(crate) mod checkout;
@@ -20,6 +23,7 @@ pub(crate) mod connect;
 pub(crate) mod connections;
 pub(crate) mod logins;
 pub(crate) mod pick;
+pub(crate) mod secure;
 mod turns;
 pub(crate) mod via;
 pub(crate) mod view;

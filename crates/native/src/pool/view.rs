@@ -11,8 +11,9 @@ use pointsman_table::{Config, Instance, Protocol, Service, Table};
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
 use super::turns;
-use super::via::Via;
+use super::via::{Setup, Via};
 use crate::net::stream::Stream;
+use crate::tls::Outbound;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 use pointsman_engine::seldom::Seldom;
 
@@ -25,11 +26,13 @@ pub(crate) struct Home {
     rng: RefCell<fastrand::Rng>,
     /// Instances seen so far.
     instances: Cell<u32>,
+    /// What TLS to the instances of the newest table is set up with.
+    outbound: RefCell<Arc<Outbound>>,
 }
 
 impl Home {
     pub(crate) fn new(id: usize, registry: Arc<Registry>, pools: Pools) -> Self {
-        Self { id, registry, pools, rng: RefCell::default(), instances: Cell::new(0) }
+        Self { id, registry, pools, rng: RefCell::default(), instances: Cell::new(0), outbound: RefCell::default() }
     }
 
     /// Closes idle connections to instances, here and, at their next tick, at all other workers: no descriptor is left. Says
@@ -37,6 +40,11 @@ impl Home {
     pub(crate) fn free_descriptors(&self) -> usize {
         self.registry.ask_for_descriptors(self.id);
         self.pools.clear()
+    }
+
+    /// Sets what TLS to the instances of the coming table is set up with.
+    pub(crate) fn set_outbound(&self, outbound: Arc<Outbound>) {
+        *self.outbound.borrow_mut() = outbound;
     }
 
     pub(crate) fn with_rng<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
@@ -80,6 +88,8 @@ pub(crate) struct ServiceLive {
     pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
     superseded: Cell<bool>,
+    /// Some connections serve requests for one host only.
+    pub(crate) is_of_hosts: bool,
     /// The newest form, shared by all forms.
     newest: Rc<RefCell<Weak<ServiceLive>>>,
 }
@@ -171,10 +181,11 @@ fn retire(gone: &OnceCell<Rc<ServiceLive>>, home: &Home, expires: u64) {
 impl ServiceLive {
     /// Work on addresses that an instance of `before` no longer has must end by `expires`.
     fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>, expires: u64) -> Rc<Self> {
+        let setup = Setup::new(service, &home.outbound.borrow());
         let live = |instance: &Instance| {
             let live = before.and_then(|before| before.find(instance));
-            let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
-            live.relocate(instance, home, expires);
+            let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(&setup, instance, home)));
+            live.relocate(&setup, instance, home, expires);
             live.idle.set(!instance.takes_work());
             live.limited.set(instance.max_connections.is_some());
             live
@@ -196,6 +207,7 @@ impl ServiceLive {
             },
             candidates: RefCell::default(),
             superseded: Cell::new(false),
+            is_of_hosts: service.instances.iter().any(|instance| setup.is_of_host(instance)),
             newest: before.map_or_else(Rc::default, |before| Rc::clone(&before.newest)),
         });
         new.newest.replace(Rc::downgrade(&new));
@@ -300,12 +312,12 @@ impl ServiceLive {
 }
 
 impl InstanceLive {
-    fn new(service: &Service, instance: &Instance, home: &Home) -> Self {
-        let ways = Via::all(instance).into_iter().map(|via| Way::new(via, home)).collect();
+    fn new(setup: &Setup<'_>, instance: &Instance, home: &Home) -> Self {
+        let ways = Via::all(instance, setup).into_iter().map(|via| Way::new(via, home)).collect();
         Self {
             worker: home.id,
             id: home.number(),
-            shared: home.registry.instance(service, instance),
+            shared: home.registry.instance(setup.service, instance),
             ways: RefCell::new(ways),
             idle: Cell::new(false),
             limited: Cell::new(false),
@@ -323,10 +335,10 @@ impl InstanceLive {
         self.ways.borrow().iter().for_each(|way| home.pools.close(&way.pool));
     }
 
-    /// Takes over the addresses that its host name has now. Connections to those that stay are kept; work on others
+    /// Takes over the addresses that its host name has now, and how connections are set up. Connections to those that stay are kept; work on others
     /// must end by `expires`.
-    fn relocate(&self, instance: &Instance, home: &Home, expires: u64) {
-        let (vias, old) = (Via::all(instance), self.ways());
+    fn relocate(&self, setup: &Setup<'_>, instance: &Instance, home: &Home, expires: u64) {
+        let (vias, old) = (Via::all(instance, setup), self.ways());
         let (stay, go): (Vec<_>, Vec<_>) = old.iter().cloned().partition(|way| vias.contains(&way.pool.via));
         if go.is_empty() && stay.len() == vias.len() {
             return;
@@ -363,14 +375,14 @@ impl InstanceLive {
     }
 
     /// The connection that was idle for the shortest time, if for at most `limit` milliseconds, and the way that it
-    /// took.
-    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<(Stream, Rc<Way>)> {
+    /// took. `host`: the request's, where connections serve requests for one host only.
+    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64, host: Option<&str>) -> Option<(Stream, Rc<Way>)> {
         let ways = self.ways.borrow();
         let way = match &**ways {
             [only] => only,
             ways => ways.iter().filter(|way| way.pool.youngest().is_some()).max_by_key(|way| way.pool.youngest())?,
         };
-        Some((home.pools.take(&way.pool, now, limit)?, Rc::clone(way)))
+        Some((home.pools.take(&way.pool, now, limit, host)?, Rc::clone(way)))
     }
 }
 

@@ -122,13 +122,14 @@ impl Shared {
 }
 
 /// Reads a chain and its key. The error quotes nothing of them.
-fn usable(pem: &str, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, &'static str> {
+pub(super) fn usable(pem: &str, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, &'static str> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let chain = chain.map_err(|_| "a certificate in it cannot be read")?;
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| "its private key cannot be read")?;
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => "the private key belongs to another certificate",
-        _ => "its private key is of a kind that is not supported: use ECDSA (P-256, P-384), Ed25519 or RSA",
+        rustls::Error::InvalidCertificate(_) => "its certificate is of a kind that is not supported",
+        _ => "its private key is of a kind that is not supported; use ECDSA (P-256, P-384), Ed25519 or RSA",
     })?;
     Ok(Arc::new(key))
 }

@@ -1,17 +1,21 @@
-//! TLS from clients: certificates ready for handshakes, who gets which, and how much of a worker handshakes may take.
+//! TLS from clients and to instances: certificates ready for handshakes, who gets which, and how much of a worker handshakes may take.
 //!
 //! ```text
 //! table.certs() ─> Keys::next ─> Arc<Keys> ─> worker     off the workers, when certificates change
+//! table.services() ─> Outbound::next ─> Arc<Outbound> ─> view ─> pool: connect     the same, to instances
 //! connection ─> greet ─> Handshakes::enter, turn ─> session     one handshake
 //! ```
 //!
 //! | module | owns |
 //! |---|---|
 //! | `keys` | the certificates of a table; which one a server name gets |
+//! | `outbound` | what TLS to the instances of each service is set up with |
 //! | `handshakes` | how many handshakes run at once, and how much time they may take from established connections |
 
 mod handshakes;
 mod keys;
+mod outbound;
 
 pub(crate) use handshakes::{Crowded, Handshakes};
 pub(crate) use keys::Keys;
+pub(crate) use outbound::Outbound;

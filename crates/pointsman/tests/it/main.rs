@@ -30,6 +30,7 @@ mod names;
 mod notify;
 mod nuances;
 mod outage;
+mod outbound;
 mod patience;
 mod proxied;
 mod queue;

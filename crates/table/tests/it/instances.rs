@@ -48,12 +48,10 @@ fn values_and_default_ports() {
 }
 
 #[test]
-fn tls_instances_need_an_engine_that_can() {
-    let keys = "services/s/domain = s.test\nservices/s/a = 10.0.0.1:443 tls";
-    check(keys, "");
-    let compiled = compiled_for_haproxy(keys);
-    assert_eq!(describe(&compiled.table.services()[0]), "a=10.0.0.1:443 tls");
-    assert_eq!(compiled.problems, []);
+fn instances_that_speak_tls() {
+    let http = "services/s/domain = s.test\nservices/s/a = 10.0.0.1:443 tls\nservices/s/tls_ca = system";
+    check(http, "a=10.0.0.1:443 tls");
+    check("tcp-services/s/port = 1\ntcp-services/s/a = 10.0.0.1 tls", "a=10.0.0.1:1 tls");
 }
 
 #[test]

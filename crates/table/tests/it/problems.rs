@@ -333,15 +333,25 @@ fn unsupported_keys_serve_without_or_not_at_all() {
         "good",
         &[&format!("services/s/basic_auth_secrets: {held}")],
     );
-    check(
-        "services/s/domain = s.test\nservices/s/a = 10.0.0.1:443 tls",
-        "good s",
-        &[
-            "s/a = \"10.0.0.1:443 tls\": unsupported: this engine does not speak TLS to instances yet; the instance is left \
-           out; --engine haproxy honours it",
-        ],
-    );
     check("certs/shop.pem = -----BEGIN hunter2", "good", &["certs/shop.pem: bad value: expected a certificate too"]);
+}
+
+#[test]
+fn keys_about_connections_to_instances() {
+    let rows = [
+        ("tls_ca", "systen", "= \"systen\": bad value: expected system, or certificates of authorities"),
+        ("tls_server_name", "10.0.0.1", "= \"10.0.0.1\": bad value: expected a host name, not an address"),
+        ("tls_cert", "hunter2", ": bad value: expected a certificate too"),
+        ("send_proxy", "on", "= \"on\": bad value: expected v1 or v2"),
+    ];
+    for (key, value, expected) in rows {
+        let glue = if expected.starts_with('=') { " " } else { "" };
+        check(
+            &format!("services/s/domain = s.test\nservices/s/{key} = {value}"),
+            "good",
+            &[&format!("services/s/{key}{glue}{expected}")],
+        );
+    }
 }
 
 #[test]

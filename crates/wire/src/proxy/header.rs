@@ -28,7 +28,7 @@ impl ProxyHeader<'_> {
 }
 
 /// The protocol's two versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
     /// A line of text.
     V1,

@@ -1,6 +1,7 @@
 //! The shared harness: real processes, real sockets, and waits with deadlines. Knows the program's command line, so
 //! tests need not.
 
+mod authority;
 mod backend;
 mod certificate;
 mod client;
@@ -23,6 +24,7 @@ mod turn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+pub(crate) use authority::Authority;
 pub(crate) use backend::{Backend, pattern};
 pub(crate) use certificate::{certificate, epoch};
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};

@@ -1,0 +1,134 @@
+//! A connection as the kernel has it, without TLS: TCP or a Unix socket. Never waits, but for what callers poll.
+
+use std::io;
+use std::net::Shutdown;
+use std::task::{Context, Poll};
+
+use pointsman_engine::sys::unacknowledged;
+use socket2::SockRef;
+use tokio::io::{AsyncWriteExt as _, Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection without TLS.
+#[derive(Debug)]
+pub(crate) enum Bare {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Bare {
+    /// Sends all bytes.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(bytes).await,
+            Self::Unix(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    /// What happens on it.
+    pub(super) fn socket(&self) -> Socket<'_> {
+        match self {
+            Self::Tcp(stream) => Socket::Tcp(stream),
+            Self::Unix(stream) => Socket::Unix(stream),
+        }
+    }
+}
+
+/// The same, for as long as it is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Socket<'a> {
+    /// TCP.
+    Tcp(&'a TcpStream),
+    /// A Unix socket.
+    Unix(&'a UnixStream),
+}
+
+impl<'a> Socket<'a> {
+    /// The TCP connection, if it is one.
+    pub(crate) fn tcp(self) -> Option<&'a TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether the connection is intact.
+    pub(crate) fn is_open(self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().is_ok(),
+            Self::Unix(stream) => stream.peer_addr().is_ok(),
+        }
+    }
+
+    /// Reads what is there.
+    pub(super) fn try_read(self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buf),
+            Self::Unix(stream) => stream.try_read(buf),
+        }
+    }
+
+    /// Writes as much as there is room for.
+    pub(super) fn try_write(self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// The same, of several pieces.
+    pub(super) fn try_write_vectored(self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(parts),
+            Self::Unix(stream) => stream.try_write_vectored(parts),
+        }
+    }
+
+    /// Whether there is room to write; if not, the task is woken when there is.
+    pub(super) fn poll_writable(self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(context),
+            Self::Unix(stream) => stream.poll_write_ready(context),
+        }
+    }
+
+    /// Whether something happened since the last read; if not, the task is woken when it does.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    /// Waits for any of these, and returns those that are there.
+    ///
+    /// # Errors
+    /// Only when the runtime ends.
+    pub(crate) async fn ready(self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    /// Ends our direction.
+    pub(super) fn shutdown(self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Written bytes that the other side has not acknowledged yet.
+    pub(super) fn unacknowledged(self) -> usize {
+        match self {
+            Self::Tcp(stream) => unacknowledged(stream),
+            Self::Unix(stream) => unacknowledged(stream),
+        }
+    }
+}
