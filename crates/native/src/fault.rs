@@ -86,6 +86,12 @@ pub(crate) enum Fault {
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
+    /// The service requires a client's certificate from its authorities.
+    #[error("the service requires a client's certificate from its authorities")]
+    ClientCertificate,
+    /// The service asks for clients' certificates, and the connection was made for another name.
+    #[error("the connection was made for another name than that of this service")]
+    Misdirected,
 }
 
 /// Facts about a kind of fault.
@@ -169,6 +175,9 @@ impl Fault {
             Self::PlainOnTls => (23, Some(400), Client, Never),
             Self::BadProxyHeader => (24, None, Client, Never),
             Self::ProxyTimeout => (25, None, Client, Never),
+            Self::ClientCertificate => (26, Some(403), Client, Never),
+            // RFC 9110 §15.5.20.
+            Self::Misdirected => (27, Some(421), Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -202,6 +211,8 @@ pub const NAMES: &[&str] = &[
     "plain_on_tls",
     "bad_proxy_header",
     "proxy_timeout",
+    "client_certificate",
+    "misdirected",
 ];
 
 #[cfg(test)]
@@ -217,7 +228,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 26] = [
+    const ALL: [Fault; 28] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -244,6 +255,8 @@ mod tests {
         Fault::PlainOnTls,
         Fault::BadProxyHeader,
         Fault::ProxyTimeout,
+        Fault::ClientCertificate,
+        Fault::Misdirected,
     ];
 
     #[test]

@@ -65,11 +65,11 @@ fn now() -> Instant {
 impl<'w> Connection<'w> {
     fn new(counted: &'w Counted, stream: Stream, address: IpAddr) -> Self {
         let worker = counted.worker();
-        let is_secure = matches!(stream, Stream::Tls(_));
+        let peer = Peer::new(address, &stream);
         Self {
             worker,
             client: Client::new(stream),
-            peer: Peer::new(address, is_secure),
+            peer,
             deadline: worker.timers.deadline(),
             logins: Logins::default(),
             globals: Rc::clone(&worker.view().globals),

@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `client_auth`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -36,6 +36,7 @@ mod basis;
 mod capabilities;
 mod cert;
 mod certs;
+mod client_auth;
 mod compile;
 mod complaint;
 mod config;
@@ -84,6 +85,7 @@ pub use address::{Bind, HostPattern};
 pub use balance::Balance;
 pub use capabilities::Capabilities;
 pub use cert::Cert;
+pub use client_auth::{Asked, Asking, Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
 pub use differences::{Fate, TableDiff, differences};
@@ -97,7 +99,7 @@ pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, 
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Resolved};
 pub use memory::{Memory, ServiceMemory};
-pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
+pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use pattern::Pattern;

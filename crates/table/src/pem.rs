@@ -45,6 +45,30 @@ pub(crate) fn chain_and_key(text: &str) -> Parsed<Pem> {
     }
 }
 
+/// Reads certificates of authorities, in DER, each with the number of its block.
+pub(crate) fn authorities(text: &str) -> Parsed<Vec<(usize, Vec<u8>)>> {
+    if text.len() > LONGEST {
+        return Err(format!("expected at most {} MiB", LONGEST >> 20));
+    }
+    let mut certificates = Vec::new();
+    for (number, block) in (1..).zip(blocks(text)?) {
+        if block.is_key() {
+            return Err(
+                "expected certificates only: the private key of an authority must stay with the authority".into()
+            );
+        }
+        let der = block.judge().map_err(|wrong| format!("expected PEM, but block {number} {wrong}"))?;
+        if block.label != CERTIFICATE {
+            return Err(format!("expected certificates only, but block {number} is none"));
+        }
+        certificates.push((number, der));
+    }
+    match certificates.is_empty() {
+        true => Err("expected certificates: blocks that begin with -----BEGIN CERTIFICATE-----".into()),
+        false => Ok(certificates),
+    }
+}
+
 /// The blocks of a text; text between them is explanatory (RFC 7468 §2).
 fn blocks(text: &str) -> Parsed<Vec<Block<'_>>> {
     let mut lines = text.lines().map(str::trim);

@@ -9,6 +9,7 @@
 //! | `pace` | whether the other side makes progress |
 //! | `send` | sending for as long as there is progress |
 //! | `watch` | whether a client is still there |
+//! | `shown` | the certificate that a client showed |
 //! | `peer` | the client at the other end |
 
 pub(crate) mod buffer;
@@ -16,6 +17,7 @@ pub(crate) mod deadline;
 pub(crate) mod pace;
 pub(crate) mod peer;
 pub(crate) mod send;
+pub(crate) mod shown;
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod watch;

@@ -1,9 +1,13 @@
 //! The client at the other end of a connection. Decides nothing.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use pointsman_table::{Networks, is_near};
 use pointsman_wire::{RequestHead, Trust};
+
+use super::shown::Shown;
+use super::stream::Stream;
 
 /// A client, as its connection and its requests show it.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub(crate) struct Peer {
     is_near: bool,
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
+    /// What it showed in its handshake, if it was asked for a certificate.
+    pub(crate) shown: Option<Rc<Shown>>,
     /// How far the headers of the current request are trusted about its client.
     pub(crate) trust: Trust,
     /// Where that request comes from: the other end, or the client that trusted proxies name.
@@ -22,10 +28,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr, is_secure: bool) -> Self {
+    pub(crate) fn new(address: IpAddr, stream: &Stream) -> Self {
         let address = address.to_canonical();
-        let is_near = is_near(address);
-        Self { address, text: address.to_string(), is_near, is_secure, trust: Trust::Nothing, client: address }
+        let (is_near, text) = (is_near(address), address.to_string());
+        let (is_secure, shown) = match stream {
+            Stream::Tls(tls) => (true, tls.shown().cloned()),
+            Stream::Tcp(_) | Stream::Unix(_) => (false, None),
+        };
+        Self { address, text, is_near, is_secure, shown, trust: Trust::Nothing, client: address }
     }
 
     /// Begins a new request, of which only the connection is known.

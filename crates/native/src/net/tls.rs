@@ -22,12 +22,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::shown::{AskedId, Shown};
+
 /// A TLS connection after its handshake.
 pub(crate) struct Tls {
     socket: Rc<TcpStream>,
     session: RefCell<TlsStream<Carrier>>,
     /// Bytes that the session took, and whose ciphertext is not with the kernel yet.
     taken: Cell<usize>,
+    /// What the client showed, if it was asked for a certificate.
+    shown: Option<Rc<Shown>>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -37,15 +41,27 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Does the handshake. What went wrong was told to the client by an alert, if it still listens.
+    /// Does the handshake with what `choose` has for the server name that the client asks for, and what it asks of the
+    /// client then. What went wrong was told to the client by an alert, if it still listens.
     ///
     /// # Errors
     /// What rustls says of the client, or what became of the connection.
-    pub(crate) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) async fn accept(
+        stream: TcpStream,
+        choose: impl FnOnce(Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>),
+    ) -> io::Result<Self> {
         let socket = Rc::new(stream);
         let start = LazyConfigAcceptor::new(Acceptor::default(), Carrier(Rc::clone(&socket))).await?;
+        let name = start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
+        let (config, asked) = choose(name.as_deref());
         let session = start.into_stream(config).await?;
-        Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0) })
+        let shown = asked.map(|asked| Rc::new(Shown::new(name, asked, session.get_ref().1.peer_certificates())));
+        Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0), shown })
+    }
+
+    /// What the client showed, if it was asked for a certificate.
+    pub(crate) fn shown(&self) -> Option<&Rc<Shown>> {
+        self.shown.as_ref()
     }
 
     /// The connection below.

@@ -3,6 +3,9 @@
 
 mod abuse;
 mod changes;
+mod clients;
+mod sessions;
+mod terms;
 mod traffic;
 
 use std::io::{Read as _, Write as _};
