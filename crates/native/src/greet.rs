@@ -156,7 +156,7 @@ async fn handshake(worker: &Worker, stream: TcpStream) -> Result<Tls, Unopened> 
     }
     // The first table brings them. Before it nothing is served.
     let Some(keys) = worker.keys() else { return Err(failed("there is no table yet".into())) };
-    let accept = Tls::accept(stream, |name| keys.config(name));
+    let accept = Box::pin(Tls::accept(stream, |name| keys.config(name)));
     match opening.run(worker.handshakes.run(accept)).await? {
         Ok(done) => done.map_err(|error| failed(error.to_string())),
         Err(Crowded) => {

@@ -2,7 +2,7 @@
 //! each of them and after a restart; replaced every six hours. Without the store a balancer has its own. Makes no ticket.
 //!
 //! ```text
-//! store: /_pointsman<prefix>/ticket-secrets/<period> ─list, create─> Book ─watch─> native engine
+//! store: /_pointsman<prefix>/ticket-secrets/<period> ─list, create─> TicketBook ─watch─> native engine
 //! ```
 //!
 //! A period's secret is there before the period begins, so clocks may differ by hours. Whoever creates it first has created
@@ -37,8 +37,12 @@ pub(crate) async fn keep(store: &Store, prefix: &str, secrets: watch::Sender<Tic
     if !is_needed {
         return;
     }
-    let mut keeper =
-        Keeper { store, folder: format!("{ASIDE}{prefix}/ticket-secrets"), book: Book::default(), failures: 0 };
+    let mut keeper = TicketKeeper {
+        store,
+        folder: format!("{ASIDE}{prefix}/ticket-secrets"),
+        book: TicketBook::default(),
+        failures: 0,
+    };
     loop {
         let pause = keeper.look(period(SystemTime::now()), &secrets).await;
         sleep(pause).await;
@@ -47,7 +51,7 @@ pub(crate) async fn keep(store: &Store, prefix: &str, secrets: watch::Sender<Tic
 
 /// The secret of a balancer that shares none yet.
 pub(crate) fn first() -> TicketSecrets {
-    let mut book = Book::default();
+    let mut book = TicketBook::default();
     book.provide(period(SystemTime::now()));
     book.secrets(period(SystemTime::now()))
 }
@@ -56,15 +60,15 @@ fn period(now: SystemTime) -> u64 {
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / PERIOD.as_secs())
 }
 
-struct Keeper<'a> {
+struct TicketKeeper<'a> {
     store: &'a Store,
     folder: String,
-    book: Book,
+    book: TicketBook,
     /// How often in a row the store had no secret for us.
     failures: u32,
 }
 
-impl Keeper<'_> {
+impl TicketKeeper<'_> {
     /// Takes part in the store's secrets; returns how long to wait until the next look.
     async fn look(&mut self, now: u64, secrets: &watch::Sender<TicketSecrets>) -> Duration {
         let shared = self.share(now).await;
@@ -132,13 +136,13 @@ fn decoded(value: &[u8]) -> Option<TicketSecret> {
 
 /// All secrets that are known.
 #[derive(Default)]
-struct Book {
+struct TicketBook {
     shared: ByPeriod,
     /// Our own, of periods without a shared one.
     own: ByPeriod,
 }
 
-impl Book {
+impl TicketBook {
     /// Makes sure that there is one for this period.
     fn provide(&mut self, now: u64) {
         if !self.shared.contains_key(&now) && !self.own.contains_key(&now) {
@@ -167,7 +171,7 @@ mod tests {
         let by = |periods: &[u64], mark: u8| {
             periods.iter().map(|period| (*period, secret(*period, mark))).collect::<ByPeriod>()
         };
-        Book { shared: by(shared, 0), own: by(own, 1) }.secrets(now)
+        TicketBook { shared: by(shared, 0), own: by(own, 1) }.secrets(now)
     }
 
     fn secret(period: u64, mark: u8) -> TicketSecret {
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_period_without_a_shared_secret_gets_an_own_one() {
-        let mut book = Book::default();
+        let mut book = TicketBook::default();
         book.provide(10);
         let first = book.secrets(10);
         book.provide(10);

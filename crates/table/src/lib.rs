@@ -21,6 +21,7 @@
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
+//! | `asking` | what handshakes ask clients for, by server name |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
 //! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes` | from a request to its service; owns precedence |
@@ -31,6 +32,7 @@
 //! | `differences` | which keys changed between two tables, in words |
 
 mod address;
+mod asking;
 mod balance;
 mod basis;
 mod capabilities;
@@ -82,10 +84,11 @@ mod value;
 mod words;
 
 pub use address::{Bind, HostPattern};
+pub use asking::{Asked, Asking};
 pub use balance::Balance;
 pub use capabilities::Capabilities;
 pub use cert::Cert;
-pub use client_auth::{Asked, Asking, Authorities, ClientAuth};
+pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
 pub use differences::{Fate, TableDiff, differences};

@@ -140,8 +140,8 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
             return redirect(live, head);
         }
         if let Some(auth) = &policy.client_auth {
-            match certificate::shown(auth, head, peer, worker.keys().as_deref()) {
-                Ok(shown) => certificate = shown,
+            match certificate::presented(auth, head, peer, worker.keys().as_deref()) {
+                Ok(presented) => certificate = presented,
                 Err(fault) => return Decision::Refuse(fault),
             }
         }

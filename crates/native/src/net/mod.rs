@@ -9,15 +9,15 @@
 //! | `pace` | whether the other side makes progress |
 //! | `send` | sending for as long as there is progress |
 //! | `watch` | whether a client is still there |
-//! | `shown` | the certificate that a client showed |
+//! | `presented` | the certificate that a client presented |
 //! | `peer` | the client at the other end |
 
 pub(crate) mod buffer;
 pub(crate) mod deadline;
 pub(crate) mod pace;
 pub(crate) mod peer;
+pub(crate) mod presented;
 pub(crate) mod send;
-pub(crate) mod shown;
 pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod watch;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use pointsman_table::{Networks, is_near};
 use pointsman_wire::{RequestHead, Trust};
 
-use super::shown::Shown;
+use super::presented::Presented;
 use super::stream::Stream;
 
 /// A client, as its connection and its requests show it.
@@ -20,7 +20,7 @@ pub(crate) struct Peer {
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
     /// What it showed in its handshake, if it was asked for a certificate.
-    pub(crate) shown: Option<Rc<Shown>>,
+    pub(crate) presented: Option<Rc<Presented>>,
     /// How far the headers of the current request are trusted about its client.
     pub(crate) trust: Trust,
     /// Where that request comes from: the other end, or the client that trusted proxies name.
@@ -31,11 +31,11 @@ impl Peer {
     pub(crate) fn new(address: IpAddr, stream: &Stream) -> Self {
         let address = address.to_canonical();
         let (is_near, text) = (is_near(address), address.to_string());
-        let (is_secure, shown) = match stream {
-            Stream::Tls(tls) => (true, tls.shown().cloned()),
+        let (is_secure, presented) = match stream {
+            Stream::Tls(tls) => (true, tls.presented().cloned()),
             Stream::Tcp(_) | Stream::Unix(_) => (false, None),
         };
-        Self { address, text, is_near, is_secure, shown, trust: Trust::Nothing, client: address }
+        Self { address, text, is_near, is_secure, presented, trust: Trust::Nothing, client: address }
     }
 
     /// Begins a new request, of which only the connection is known.

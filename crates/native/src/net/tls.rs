@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::shown::{AskedId, Shown};
+use super::presented::{AskedId, Presented};
 
 /// A TLS connection after its handshake.
 pub(crate) struct Tls {
@@ -31,7 +31,7 @@ pub(crate) struct Tls {
     /// Bytes that the session took, and whose ciphertext is not with the kernel yet.
     taken: Cell<usize>,
     /// What the client showed, if it was asked for a certificate.
-    shown: Option<Rc<Shown>>,
+    presented: Option<Rc<Presented>>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -55,13 +55,14 @@ impl Tls {
         let name = start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
         let (config, asked) = choose(name.as_deref());
         let session = start.into_stream(config).await?;
-        let shown = asked.map(|asked| Rc::new(Shown::new(name, asked, session.get_ref().1.peer_certificates())));
-        Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0), shown })
+        let presented =
+            asked.map(|asked| Rc::new(Presented::new(name, asked, session.get_ref().1.peer_certificates())));
+        Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0), presented })
     }
 
     /// What the client showed, if it was asked for a certificate.
-    pub(crate) fn shown(&self) -> Option<&Rc<Shown>> {
-        self.shown.as_ref()
+    pub(crate) fn presented(&self) -> Option<&Rc<Presented>> {
+        self.presented.as_ref()
     }
 
     /// The connection below.

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
-use crate::net::shown::AskedId;
+use crate::net::presented::AskedId;
 
 /// A verifier; `None`: none of the authorities can be used, so nobody is verified.
 type Verifier = Option<Arc<dyn ClientCertVerifier>>;

@@ -17,7 +17,7 @@ use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedProtoco
 
 use super::clients::{self, Clients};
 use super::tickets::{TicketSecrets, Ticketer};
-use crate::net::shown::AskedId;
+use crate::net::presented::AskedId;
 
 /// The name of the certificate for clients whose server name no certificate covers.
 const DEFAULT: &str = "default";

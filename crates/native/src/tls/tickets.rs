@@ -17,7 +17,7 @@ use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
 
-use crate::net::shown::AskedId;
+use crate::net::presented::AskedId;
 
 /// How long a ticket can be used, seconds.
 const LIFETIME: u32 = 12 * 3600;

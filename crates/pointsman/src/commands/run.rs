@@ -211,15 +211,8 @@ impl Parts {
             tables,
             status: status.clone(),
         };
-        let pages = Pages {
-            status: admin_status.clone(),
-            figures: figures.clone(),
-            http: addresses.all().copied().collect(),
-            source: SourceView::new(&self.settings),
-            hosts: self.hosts,
-            started: SystemTime::now(),
-            log: self.reload.logging.lost(),
-        };
+        let pages =
+            pages(&admin_status, &figures, addresses, SourceView::new(&self.settings), self.hosts, &self.reload);
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone() };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -253,6 +246,25 @@ impl Parts {
             result = serving => result,
             () = Box::pin(background) => Ok(()),
         }
+    }
+}
+
+fn pages(
+    status: &watch::Receiver<Status>,
+    figures: &Figures,
+    addresses: &Addresses,
+    source: SourceView,
+    hosts: Hosts,
+    reload: &Reload,
+) -> Pages {
+    Pages {
+        status: status.clone(),
+        figures: figures.clone(),
+        http: addresses.all().copied().collect(),
+        source,
+        hosts,
+        started: SystemTime::now(),
+        log: reload.logging.lost(),
     }
 }
 

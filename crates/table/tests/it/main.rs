@@ -1,7 +1,7 @@
 //! The table from outside: keys in, answers out. The harness knows the API; each test is rows of data.
 
+mod asking;
 mod changes;
-mod client_auth;
 mod complaints;
 mod differences;
 mod instances;

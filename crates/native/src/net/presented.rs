@@ -13,7 +13,7 @@ pub(crate) type AskedId = [u8; 32];
 
 /// The outcome of a handshake that asked for a certificate. Others keep nothing.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct Presented {
     /// The server name that the client asked for, in lower case.
     pub(crate) name: Option<Box<str>>,
     /// What the handshake asked for.
@@ -25,7 +25,7 @@ pub(crate) struct Shown {
     header: OnceCell<Box<str>>,
 }
 
-impl Shown {
+impl Presented {
     pub(crate) fn new(name: Option<Box<str>>, asked: AskedId, chain: Option<&[CertificateDer<'static>]>) -> Self {
         let chain = chain.unwrap_or_default().into();
         Self { name, asked, chain, judged: RefCell::default(), header: OnceCell::new() }
