@@ -10,7 +10,7 @@ use crate::model::{HttpEntry, Service};
 
 /// What a handshake asks of a client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Asked {
+pub struct Demand {
     /// The authorities of all services that the connection may reach by its server name.
     pub authorities: Box<[Arc<Authorities>]>,
     /// Every one of these services requires a certificate.
@@ -21,11 +21,11 @@ pub struct Asked {
 /// about whom to ask.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asking {
-    exact: HashMap<Box<str>, Option<Arc<Asked>>, foldhash::fast::RandomState>,
+    exact: HashMap<Box<str>, Option<Arc<Demand>>, foldhash::fast::RandomState>,
     /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Option<Arc<Asked>>, foldhash::fast::RandomState>,
+    wildcard: HashMap<Box<str>, Option<Arc<Demand>>, foldhash::fast::RandomState>,
     /// Names that no service has, and connections without a name.
-    rest: Option<Arc<Asked>>,
+    rest: Option<Arc<Demand>>,
 }
 
 impl Asking {
@@ -45,7 +45,7 @@ impl Asking {
     }
 
     /// What a client that asks for this server name, in lower case, is asked for.
-    pub fn find(&self, name: Option<&str>) -> Option<&Arc<Asked>> {
+    pub fn find(&self, name: Option<&str>) -> Option<&Arc<Demand>> {
         let exact = || self.exact.get(name?);
         let wildcard =
             || parents(name?.as_bytes()).find_map(|parent| self.wildcard.get(std::str::from_utf8(parent).ok()?));
@@ -53,7 +53,7 @@ impl Asking {
     }
 
     /// Everything that is asked for somewhere.
-    pub fn all(&self) -> BTreeSet<&Arc<Asked>> {
+    pub fn all(&self) -> BTreeSet<&Arc<Demand>> {
         self.exact.values().chain(self.wildcard.values()).chain([&self.rest]).flatten().collect()
     }
 }
@@ -148,11 +148,11 @@ impl Sum {
     }
 
     /// `None`: nothing is asked for. What is asked for at several names is one value.
-    fn asked(self, distinct: &mut BTreeSet<Arc<Asked>>) -> Option<Arc<Asked>> {
+    fn asked(self, distinct: &mut BTreeSet<Arc<Demand>>) -> Option<Arc<Demand>> {
         if self.authorities.is_empty() {
             return None;
         }
-        let asked = Asked { authorities: self.authorities.into_iter().collect(), is_required: !self.has_others };
+        let asked = Demand { authorities: self.authorities.into_iter().collect(), is_required: !self.has_others };
         if let Some(known) = distinct.get(&asked) {
             return Some(Arc::clone(known));
         }

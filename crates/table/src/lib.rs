@@ -84,7 +84,7 @@ mod value;
 mod words;
 
 pub use address::{Bind, HostPattern};
-pub use asking::{Asked, Asking};
+pub use asking::{Asking, Demand};
 pub use balance::Balance;
 pub use capabilities::Capabilities;
 pub use cert::Cert;

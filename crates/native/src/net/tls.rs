@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -63,6 +63,14 @@ impl Tls {
     /// What the client showed, if it was asked for a certificate.
     pub(crate) fn presented(&self) -> Option<&Rc<Presented>> {
         self.presented.as_ref()
+    }
+
+    /// Whether it speaks TLS 1.3, and whether it resumed a session.
+    pub(crate) fn kind(&self) -> (bool, bool) {
+        let session = self.session.borrow();
+        let (_, session) = session.get_ref();
+        let is_tls13 = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        (is_tls13, session.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
     /// The connection below.

@@ -6,7 +6,7 @@ use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use pointsman_table::{Asked, Asking, Authorities, Problem, ProblemKind, Table};
+use pointsman_table::{Asking, Authorities, Demand, Problem, ProblemKind, Table};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -23,7 +23,7 @@ type Verifier = Option<Arc<dyn ClientCertVerifier>>;
 pub(crate) struct Clients {
     asking: Asking,
     /// For handshakes.
-    asked: BTreeMap<Arc<Asked>, Verifier>,
+    asked: BTreeMap<Arc<Demand>, Verifier>,
     /// For the requests of a service.
     services: BTreeMap<Arc<Authorities>, Verifier>,
 }
@@ -49,12 +49,12 @@ impl Clients {
     }
 
     /// Everything that handshakes ask for, with what verifies it.
-    pub(super) fn verifiers(&self) -> impl Iterator<Item = (&Arc<Asked>, &Verifier)> {
+    pub(super) fn verifiers(&self) -> impl Iterator<Item = (&Arc<Demand>, &Verifier)> {
         self.asked.iter()
     }
 
     /// What clients are asked for at this name, in lower case.
-    pub(super) fn find(&self, name: Option<&str>) -> Option<&Arc<Asked>> {
+    pub(super) fn find(&self, name: Option<&str>) -> Option<&Arc<Demand>> {
         self.asking.find(name)
     }
 
@@ -82,7 +82,7 @@ impl Clients {
 }
 
 /// Identifies what is asked for.
-pub(super) fn id(asked: &Asked) -> AskedId {
+pub(super) fn id(asked: &Demand) -> AskedId {
     let mut context = Context::new(&SHA256);
     context.update(&[u8::from(asked.is_required)]);
     for authorities in &asked.authorities {
@@ -98,7 +98,7 @@ pub(super) fn id(asked: &Asked) -> AskedId {
     id
 }
 
-fn handshake(asked: &Asked, provider: &Arc<CryptoProvider>) -> Verifier {
+fn handshake(asked: &Demand, provider: &Arc<CryptoProvider>) -> Verifier {
     let authorities: Vec<_> = asked.authorities.iter().collect();
     verifier(&authorities, asked.is_required, provider)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
-use pointsman_table::{Asked, Asking, Cert, Problem, ProblemKind, Table, TlsVersion};
+use pointsman_table::{Asking, Cert, Demand, Problem, ProblemKind, Table, TlsVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -33,7 +33,7 @@ pub(crate) struct Keys {
     /// For clients that are asked for nothing.
     plain: Arc<ServerConfig>,
     /// For all others.
-    asking: BTreeMap<Arc<Asked>, (Arc<ServerConfig>, AskedId)>,
+    asking: BTreeMap<Arc<Demand>, (Arc<ServerConfig>, AskedId)>,
 }
 
 /// What `config/` says of handshakes.
