@@ -65,6 +65,11 @@ pub struct ClientAuth {
 }
 
 impl ClientAuth {
+    /// The value of `client_verify`.
+    pub fn verify(&self) -> &'static str {
+        if self.is_required { "required" } else { "optional" }
+    }
+
     /// Reads the keys of an HTTP service.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let is_asked = reader.text("client_ca").is_some();

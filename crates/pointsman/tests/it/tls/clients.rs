@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use super::{Scene, certificate, scene, sh};
-use crate::harness::{Pointsman, Site, engine, finish, get, wait};
+use crate::harness::{Pointsman, Site, engine, finish, get, run, wait};
 
 /// Certificates for the three names of these tests.
 const CERTS: &[(&str, &str, &str)] = &[("all", "DNS:a.test,DNS:b.test,DNS:open.test", "ec")];
@@ -104,6 +104,9 @@ fn only_certificates_of_the_services_own_authorities_count() {
         assert_eq!((status, head.contains("client-cert")), (200, false), "{head}");
     }
     wait("the faults", || scene.faults("tls_handshake") >= 4.0);
+    let admin = scene.running.admin.to_string();
+    let explained = run(&["explain", "https://a.test/", "--admin", &admin]).ok();
+    assert!(explained.contains("clients need a certificate of its client_ca"), "{explained}");
 }
 
 /// The certificate that the client `ann` shows, in base64 and lower case.
