@@ -11,6 +11,9 @@ use rustls::pki_types::CertificateDer;
 /// Identifies what a handshake asks of a client, on every balancer alike; all zeros: nothing.
 pub(crate) type AskedId = [u8; 32];
 
+/// How many services' authorities are remembered. A name has few; changes of keys bring others.
+const MOST_JUDGED: usize = 16;
+
 /// The outcome of a handshake that asked for a certificate. Others keep nothing.
 #[derive(Debug)]
 pub(crate) struct Presented {
@@ -20,8 +23,8 @@ pub(crate) struct Presented {
     pub(crate) asked: AskedId,
     /// The client's certificate and those that came with it. Empty: it has none.
     pub(crate) chain: Box<[CertificateDer<'static>]>,
-    /// Whether these authorities stand behind it: those that were asked about last.
-    judged: RefCell<Option<(Arc<Authorities>, bool)>>,
+    /// Whether these authorities stand behind it.
+    judged: RefCell<Vec<(Arc<Authorities>, bool)>>,
     header: OnceCell<Box<str>>,
 }
 
@@ -31,17 +34,18 @@ impl Presented {
         Self { name, asked, chain, judged: RefCell::default(), header: OnceCell::new() }
     }
 
-    /// Whether the certificate comes from these authorities. `judge` is asked once for all requests of one service.
+    /// Whether the certificate comes from these authorities. `judge` is asked once for all requests of a service.
     pub(crate) fn is_of(&self, authorities: &Arc<Authorities>, judge: impl FnOnce() -> bool) -> bool {
         let mut judged = self.judged.borrow_mut();
-        match &*judged {
-            Some((last, is_good)) if Arc::ptr_eq(last, authorities) => *is_good,
-            _ => {
-                let is_good = judge();
-                *judged = Some((Arc::clone(authorities), is_good));
-                is_good
-            }
+        if let Some((_, is_good)) = judged.iter().find(|(known, _)| Arc::ptr_eq(known, authorities)) {
+            return *is_good;
         }
+        if judged.len() >= MOST_JUDGED {
+            judged.clear();
+        }
+        let is_good = judge();
+        judged.push((Arc::clone(authorities), is_good));
+        is_good
     }
 
     /// The value of `Client-Cert` (RFC 9440 §2.1): a byte sequence (RFC 8941 §3.3.5).

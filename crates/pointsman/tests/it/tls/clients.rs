@@ -244,6 +244,19 @@ fn bad_authorities_keep_the_last_good_form() {
     assert_eq!(get(scene.running.http, "new.test", "/").expect("an answer").status, 503, "it was never good");
 }
 
+/// An engine that cannot ask for certificates does not serve who needs them.
+#[test]
+fn without_the_protection_there_is_no_service() {
+    if engine().name() == "native" {
+        return;
+    }
+    let scene = scene(CERTS, &[]);
+    scene.site.put("services/a/client_ca", authority(&scene.site, "ca"));
+    scene.running.wait_problem("unsupported", &["services/a/client_ca", "--engine native honours it"]);
+    wait("an end of the service", || get(scene.running.http, "a.test", "/").is_ok_and(|answer| answer.status == 503));
+    assert_eq!(said(&scene, "a.test", "a.test", "").0, 503);
+}
+
 #[test]
 fn nobody_speaks_of_a_certificate_but_us() {
     let scene = scene(CERTS, &[]);
