@@ -14,7 +14,7 @@
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `client_auth`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
-//! | `basis`, `certs`, `cert`, `pem` | what all services are judged by; certificates |
+//! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
 //! | `networks` | lists of networks, where instances may be |
 //! | `last_good` | the keys that the settings in force come from |
@@ -65,6 +65,7 @@ mod model;
 mod names;
 mod near;
 mod networks;
+mod ocsp;
 mod pattern;
 mod pattern_set;
 mod pem;
@@ -105,6 +106,7 @@ pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
+pub use ocsp::Staple;
 pub use pattern::Pattern;
 pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};

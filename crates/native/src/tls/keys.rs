@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pointsman_table::{Asking, Cert, Demand, Problem, ProblemKind, Table, TlsVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -58,7 +58,25 @@ struct CertState {
 #[derive(Clone)]
 struct Usable {
     key: Arc<CertifiedKey>,
+    /// The same with an OCSP response, and the last second at which that counts, since the epoch.
+    stapled: Option<(Arc<CertifiedKey>, i64)>,
     cert: Arc<Cert>,
+}
+
+impl Usable {
+    fn new(cert: &Arc<Cert>, provider: &CryptoProvider) -> Result<Self, &'static str> {
+        let key = usable(&cert.pem, provider)?;
+        let stapled = cert.staple.as_ref().map(|staple| {
+            let key = CertifiedKey { ocsp: Some(staple.der.to_vec()), ..(*key).clone() };
+            (Arc::new(key), staple.until)
+        });
+        Ok(Self { key, stapled, cert: Arc::clone(cert) })
+    }
+
+    /// As clients get it now.
+    fn now(&self, now: i64) -> &Arc<CertifiedKey> {
+        self.stapled.as_ref().filter(|(_, until)| now <= *until).map_or(&self.key, |(key, _)| key)
+    }
 }
 
 /// Names only: the rest is secret.
@@ -135,8 +153,8 @@ impl Keys {
     }
 
     fn judge(&self, cert: &Arc<Cert>, had: Option<&CertState>) -> CertState {
-        let (usable, refused) = match usable(&cert.pem, &self.provider) {
-            Ok(key) => (Some(Usable { key, cert: Arc::clone(cert) }), None),
+        let (usable, refused) = match Usable::new(cert, &self.provider) {
+            Ok(usable) => (Some(usable), None),
             Err(why) => (had.and_then(|had| had.usable.clone()), Some(why)),
         };
         CertState { cert: Arc::clone(cert), usable, refused }
@@ -214,10 +232,10 @@ struct Chooser {
     /// By what follows `*.`.
     wildcard: Covering,
     /// For all others; none if only names that a certificate covers are served.
-    rest: Option<Arc<CertifiedKey>>,
+    rest: Option<Usable>,
 }
 
-type Covering = HashMap<Box<str>, Vec<Arc<CertifiedKey>>, foldhash::fast::RandomState>;
+type Covering = HashMap<Box<str>, Vec<Usable>, foldhash::fast::RandomState>;
 
 /// Certificates are secret, and many.
 impl Debug for Chooser {
@@ -230,20 +248,20 @@ impl Chooser {
     fn new(certs: &BTreeMap<Box<str>, CertState>, is_strict: bool) -> Self {
         let usable = || certs.iter().filter_map(|(name, state)| Some((name, state.usable.as_ref()?)));
         let mut chooser = Self::default();
-        for (_, Usable { key, cert }) in usable() {
-            for name in &cert.names {
+        for (_, usable) in usable() {
+            for name in &usable.cert.names {
                 let (map, name) = match name.strip_prefix("*.") {
                     Some(rest) => (&mut chooser.wildcard, rest),
                     None => (&mut chooser.exact, &**name),
                 };
-                map.entry(name.into()).or_default().push(Arc::clone(key));
+                map.entry(name.into()).or_default().push(usable.clone());
             }
         }
         let rest = || usable().find(|(name, _)| &***name == DEFAULT).or_else(|| usable().next());
-        chooser.rest = if is_strict { None } else { rest() }.map(|(_, usable)| Arc::clone(&usable.key));
+        chooser.rest = if is_strict { None } else { rest() }.map(|(_, usable)| usable.clone());
         // The sort is stable: among equals, the first by name goes first.
         let maps = chooser.exact.values_mut().chain(chooser.wildcard.values_mut());
-        maps.for_each(|keys| keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA));
+        maps.for_each(|keys| keys.sort_by_key(|usable| usable.key.key.algorithm() == SignatureAlgorithm::RSA));
         chooser
     }
 
@@ -255,13 +273,35 @@ impl Chooser {
         let parent = name.as_ref().and_then(|name| name.split_once('.'));
         let wildcard = parent.and_then(|(_, parent)| self.wildcard.get(parent));
         let found = exact.into_iter().chain(wildcard).flatten().chain(&self.rest);
-        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        found.into_iter().find(fits).cloned()
+        let fits = |usable: &&Usable| usable.key.key.choose_scheme(schemes).is_some();
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        found.into_iter().find(fits).map(|usable| Arc::clone(usable.now(now)))
     }
 }
 
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.choose(hello.server_name(), hello.signature_schemes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_table::Staple;
+
+    use super::*;
+
+    #[test]
+    fn an_ocsp_response_is_sent_while_it_counts() {
+        const CERTIFICATE: &str = include_str!("../../../table/tests/certificates/leaf.pem");
+        const KEY: &str = include_str!("../../../table/tests/certificates/leaf.key");
+        let staple = Some(Staple { der: [1].into(), until: 100 });
+        let pem = format!("{CERTIFICATE}{KEY}").into();
+        let (names, serial) = (Box::default(), Box::default());
+        let cert = Arc::new(Cert { pem, names, not_before: 0, not_after: 0, serial, staple });
+        let usable = Usable::new(&cert, &aws_lc_rs::default_provider()).unwrap();
+        for (now, expected) in [(99, Some(vec![1])), (100, Some(vec![1])), (101, None)] {
+            assert_eq!(usable.now(now).ocsp, expected, "{now}");
+        }
     }
 }

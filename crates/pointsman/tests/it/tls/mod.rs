@@ -5,6 +5,7 @@ mod abuse;
 mod changes;
 mod clients;
 mod sessions;
+mod staples;
 mod terms;
 mod traffic;
 
