@@ -218,13 +218,10 @@ async fn conclude(
 /// Keeps the instance's connection: one that is logged in only for the same client, for as long as that client stays.
 fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
     match (login || checked_out.private, after) {
-        (false, After::Keep) if checked_out.is_announced() => {
-            checked_out.keep_announced(cx.announced, cx.deadline.now());
-        }
-        (false, _) if checked_out.is_announced() => {}
-        (false, _) => checked_out.keep(&cx.worker.home, cx.deadline.now()),
+        (false, _) if !checked_out.is_announced() => checked_out.keep(&cx.worker.home, cx.deadline.now()),
+        (false, After::Keep) => checked_out.keep_announced(cx.announced, cx.deadline.now()),
         (true, After::Keep) => cx.logins.keep(checked_out.keep_private()),
-        (true, After::Close | After::Linger | After::Reset | After::Abort) => {}
+        (_, After::Close | After::Linger | After::Reset | After::Abort) => {}
     }
 }
 

@@ -93,9 +93,9 @@ impl Drop for Hold {
 }
 
 impl Checkout {
-    fn new(hold: Hold, (stream, way): Connected, reused: bool) -> Self {
+    fn new(hold: Hold, (stream, way): Connected, reused: bool, opened_for: Option<Rc<OpenFor>>) -> Self {
         let answers = hold.instance.answers.get();
-        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false, opened_for: None }
+        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false, opened_for }
     }
 
     /// Whether it began with a PROXY header, which names one client.
@@ -284,7 +284,7 @@ async fn new_connection(
             if hold.live.service.protocol == Protocol::Tcp {
                 succeeded(&hold.live, &hold.instance);
             }
-            Ok(Checkout { opened_for: want.open_for.cloned(), ..Checkout::new(hold, connected, false) })
+            Ok(Checkout::new(hold, connected, false, want.open_for.cloned()))
         }
         Err(fault) => {
             connect_failed(&hold, fault, deadline.now());
@@ -307,7 +307,7 @@ fn pooled(home: &Home, hold: Hold, want: Want<'_>, now: u64) -> Result<Checkout,
         Some(open_for) => idle_for(home, &hold, open_for, want.own, now, limit),
     };
     match pooled {
-        Some(pooled) => Ok(Checkout { opened_for: want.open_for.cloned(), ..Checkout::new(hold, pooled, true) }),
+        Some(pooled) => Ok(Checkout::new(hold, pooled, true, want.open_for.cloned())),
         None => Err(hold),
     }
 }
@@ -516,7 +516,6 @@ impl Private {
         let look = || Hold::take(live, index).map_or(Look::Full, Look::One);
         // It looks for this instance alone, so there is one.
         let hold = in_turn(&turns, deadline, look).await?.ok_or(Fault::NoInstance)?;
-        let checkout = Checkout::new(hold, (self.stream, self.way), true);
-        Ok(Checkout { private: true, opened_for: self.opened_for, ..checkout })
+        Ok(Checkout { private: true, ..Checkout::new(hold, (self.stream, self.way), true, self.opened_for) })
     }
 }

@@ -61,8 +61,11 @@ impl Pool {
 
     /// Makes room for one more: clients choose for how many hosts there are connections.
     fn make_room(&self) -> Option<Idle> {
+        if !self.via.is_of_host() {
+            return None;
+        }
         let mut idle = self.idle.borrow_mut();
-        (self.via.is_of_host() && idle.len() >= MOST_OF_HOSTS).then(|| idle.remove(0))
+        (idle.len() >= MOST_OF_HOSTS).then(|| idle.remove(0))
     }
 
     fn unused(via: Via) -> Rc<Self> {
@@ -290,6 +293,16 @@ mod tests {
         streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0, None));
         assert_eq!(pools.kept.get(), 1);
         assert_eq!((pools.clear(), pools.kept.get()), (1, 0));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn clients_do_not_choose_how_many_are_kept() {
+        let pools = Pools::new(1_000);
+        let pool = pools.join(via(Some(TlsId { name: TlsName::OfRequest, ..tls("a.test") })));
+        let ends: Vec<_> = (0..MOST_OF_HOSTS + 5).map(|_| stream()).collect();
+        let (streams, _far): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        streams.into_iter().for_each(|stream| pools.keep(&pool, stream, 0, None));
+        assert_eq!(pools.kept.get(), MOST_OF_HOSTS);
     }
 
     #[tokio::test(flavor = "current_thread")]
