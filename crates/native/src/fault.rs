@@ -86,6 +86,9 @@ pub(crate) enum Fault {
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
+    /// An HTTP/2 client broke the protocol, or flooded its connection.
+    #[error("the client broke the rules of HTTP/2, or flooded its connection")]
+    Http2,
 }
 
 /// Facts about a kind of fault.
@@ -169,6 +172,7 @@ impl Fault {
             Self::PlainOnTls => (23, Some(400), Client, Never),
             Self::BadProxyHeader => (24, None, Client, Never),
             Self::ProxyTimeout => (25, None, Client, Never),
+            Self::Http2 => (26, None, Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -202,6 +206,7 @@ pub const NAMES: &[&str] = &[
     "plain_on_tls",
     "bad_proxy_header",
     "proxy_timeout",
+    "http2",
 ];
 
 #[cfg(test)]
@@ -217,7 +222,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 26] = [
+    const ALL: [Fault; 27] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,

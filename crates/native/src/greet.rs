@@ -12,7 +12,9 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::fault::Fault;
+use crate::multiplex;
 use crate::net::deadline::Deadline;
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::net::tls::Tls;
 use crate::record;
@@ -134,6 +136,10 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unop
 pub(crate) async fn secure(counted: Counted, stream: TcpStream, address: IpAddr) {
     // Its memory is there while it lasts: a connection is small.
     match Box::pin(handshake(counted.worker(), stream)).await {
+        Ok(tls) if tls.speaks_http2() => {
+            let (stream, peer) = (Stream::Tls(Box::new(tls)), Peer::new(address, true));
+            Box::pin(multiplex::serve(counted, stream, peer, Vec::new())).await;
+        }
         Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), address).await,
         Err(Unopened::Left) => {}
         Err(Unopened::Failed(failure)) => failure.count(counted.worker(), address),

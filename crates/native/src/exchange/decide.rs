@@ -138,7 +138,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     }
     let mut held = worker.buffers.take(Size::Head);
     let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
-    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, trust }, &mut held);
+    let websocket_key = if head.lacks_websocket_key { websocket_key() } else { String::new() };
+    let (strip, client) = (route.strip as usize, &*peer.text);
+    head.write(&Forward { strip, client, proto, trust, websocket_key: &websocket_key }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         live,
@@ -149,6 +151,13 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         held,
         writer: BodyWriter::new(head.body),
     }))
+}
+
+/// A nonce of 16 bytes in base64 (RFC 6455 §4.1): its last letter holds two bits.
+#[cold]
+fn websocket_key() -> String {
+    let random = std::iter::repeat_with(fastrand::alphanumeric).take(21);
+    random.chain("A==".chars()).collect()
 }
 
 /// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.

@@ -16,6 +16,7 @@
 //! | `progress` | how far both directions have come |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
+//! | `stream` | tunnels of HTTP/2 clients |
 //! | `lines` | log lines about requests that failed |
 
 pub(crate) mod context;
@@ -25,6 +26,7 @@ pub(crate) mod lines;
 mod local;
 mod progress;
 pub(crate) mod sides;
+mod stream;
 mod up;
 
 use std::future::{Future, poll_fn};
@@ -135,8 +137,7 @@ async fn check_out(
     want: Want<'_>,
     tried: &mut Tried,
 ) -> Result<Checkout, Fault> {
-    let Downstream::Http1(client) = downstream;
-    let (client, guard) = (client.stream.socket(), want.guard);
+    let (client, guard) = (downstream.socket(), want.guard);
     if let Some((login, index)) = cx.logins.take(&plan.live) {
         // Boxed, as few requests have one.
         return guard.during(client, Box::pin(login.checkout(&plan.live, index, guard, cx.deadline)).as_mut()).await;
@@ -226,11 +227,10 @@ async fn attempt(
     checked_out: &mut Checkout,
     progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
-    let Downstream::Http1(client) = &*downstream;
     let (Link::Http1(stream), instance) = checked_out.parts();
     {
         let sent = pin!(send_held(cx, plan, stream));
-        progress.guard.during(client.stream.socket(), sent).await?;
+        progress.guard.during(downstream.socket(), sent).await?;
     }
     // From now on the instance owes an answer, however long it took to read the request.
     progress.set_moved(cx.deadline.now());
@@ -266,7 +266,8 @@ async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), 
 
 /// A client that asked for the close sends nothing more; any other may still send.
 fn after(downstream: &Downstream<'_>, keep: bool, whole: bool) -> After {
-    let Downstream::Http1(client) = downstream;
+    // A stream is over in any case, and its connection goes on.
+    let Downstream::Http1(client) = downstream else { return After::Keep };
     match (keep, client.side.keep_alive || !whole || !client.input.unread().is_empty()) {
         (true, _) => After::Keep,
         (false, true) => After::Linger,
@@ -346,11 +347,15 @@ async fn tunnel(
     checked_out: &mut Checkout,
     from_instance: &mut Input,
 ) -> End {
-    let Downstream::Http1(client) = downstream;
-    let (Link::Http1(stream), instance) = checked_out.parts();
-    let idle = plan.live.service.timeouts.tunnel;
-    let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
     // A tunnel may last for days, and no longer needs the head.
     cx.worker.buffers.give(std::mem::take(&mut plan.held));
-    Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
+    let idle = plan.live.service.timeouts.tunnel;
+    let (Link::Http1(stream), instance) = checked_out.parts();
+    match downstream {
+        Downstream::Http1(client) => {
+            let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
+            Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
+        }
+        Downstream::Http2(_) => Box::pin(stream::tunnel(cx, downstream, checked_out, from_instance, idle)).await,
+    }
 }

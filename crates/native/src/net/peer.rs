@@ -6,7 +6,7 @@ use pointsman_table::{Networks, is_near};
 use pointsman_wire::{RequestHead, Trust};
 
 /// A client, as its connection and its requests show it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// The address of the connection's other end.
     address: IpAddr,

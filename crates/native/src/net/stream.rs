@@ -1,6 +1,6 @@
 //! A connection, whatever it runs over, whole or as two halves. Adds nothing to what the kernel does.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,6 +17,12 @@ use super::tls::Tls;
 pub(crate) trait Written {
     /// Written bytes that the other side has not acknowledged yet.
     fn unacknowledged(&self) -> usize;
+}
+
+/// A client that shares its connection with others of its requests, and breaks this one off alone.
+pub(crate) trait BreaksOff: std::fmt::Debug {
+    /// Ready when the client broke it off, or its connection is lost; if not, the task is woken when that happens.
+    fn poll_broken_off(&self, context: &mut Context<'_>) -> Poll<()>;
 }
 
 /// A connection to a client or an instance.
@@ -126,6 +132,24 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(tls) => tls.poll_write(context, bytes),
         }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Self::Tls(tls) => {
+                tls.poll_write(context, parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Unix(_))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -267,6 +291,8 @@ pub(crate) enum Socket<'a> {
     Tcp(&'a TcpStream),
     /// A Unix socket.
     Unix(&'a UnixStream),
+    /// One of several requests on a connection.
+    Part(&'a dyn BreaksOff),
 }
 
 impl Socket<'_> {
@@ -275,6 +301,7 @@ impl Socket<'_> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(context),
             Self::Unix(stream) => stream.poll_read_ready(context),
+            Self::Part(part) => part.poll_broken_off(context).map(Ok),
         }
     }
 
@@ -286,6 +313,8 @@ impl Socket<'_> {
         match self {
             Self::Tcp(stream) => stream.ready(interest).await,
             Self::Unix(stream) => stream.ready(interest).await,
+            // It is asked only after it was readable.
+            Self::Part(_) => Ok(Ready::ERROR),
         }
     }
 }

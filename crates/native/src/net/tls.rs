@@ -48,6 +48,11 @@ impl Tls {
         Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0) })
     }
 
+    /// Whether the handshake agreed on HTTP/2 (RFC 9113 §3.2).
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.session.borrow().get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
     /// The connection below.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.socket

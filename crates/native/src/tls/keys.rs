@@ -16,6 +16,9 @@ use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme};
 /// The name of the certificate for clients whose server name no certificate covers.
 const DEFAULT: &str = "default";
 
+/// The name of HTTP/2 in a handshake (RFC 9113 §3.2).
+const HTTP2: &[u8] = b"h2";
+
 /// All certificates of a table.
 pub(crate) struct Keys {
     /// By the names of their keys. Those that cannot be used are here too, so that they are judged once.
@@ -113,7 +116,7 @@ impl Shared {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_safe_default_protocol_versions().expect("the provider has suites of both versions");
         let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(chooser));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         if let Some(tickets) = &self.tickets {
             config.ticketer = Arc::clone(tickets);
         }
