@@ -317,7 +317,8 @@ impl Lines<'_> {
         let Some(dns) = &self.service.dns else {
             return;
         };
-        let check = format!(" {}", server::check(self.service));
+        let version = server::version(self.service).map(|version| format!(" {version}")).unwrap_or_default();
+        let check = format!(" {}{version}", server::check(self.service));
         let prefix = self.unused_prefix();
         let target = match dns {
             Dns::Srv(record) => record.to_string(),

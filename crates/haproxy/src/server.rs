@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
-use pointsman_table::{Instance, Protocol, Service, Target};
+use pointsman_table::{HttpVersion, Instance, Protocol, Service, Target};
 
 use super::model::{Address, Addresses, Server};
 use super::version::Version;
@@ -37,7 +37,8 @@ impl Server {
         let mut options = Vec::new();
         options.extend(instance.backup.then_some(Cow::Borrowed("backup")));
         options.push(Cow::Owned(check(service)));
-        options.extend(instance.tls.then(|| Cow::Owned(tls(service.protocol, &instance.target))));
+        options.extend(instance.tls.then(|| Cow::Owned(tls(service, &instance.target))));
+        options.extend(version(service).map(Cow::Borrowed));
         options.extend(service.cookie().is_some().then(|| Cow::Owned(format!("cookie {name}"))));
         let unresolved = if driven { RESOLVED_BY_US } else { RESOLVED_AT_START };
         options.extend(matches!(address, Address::Name(..)).then_some(Cow::Borrowed(unresolved)));
@@ -139,11 +140,23 @@ pub fn check(service: &Service) -> String {
     }
 }
 
+/// The version of HTTP, if it is not HAProxy's own choice.
+pub fn version(service: &Service) -> Option<&'static str> {
+    match service.http_version {
+        HttpVersion::Http1 => None,
+        HttpVersion::Http2 => Some("proto h2"),
+    }
+}
+
 /// TLS options. The server name sent is the instance's name, or else the requested host.
-fn tls(protocol: Protocol, target: &Target) -> String {
-    match (target, protocol) {
-        (Target::Name(name, _), _) => format!("{TLS} sni str({name}) check-sni {name}"),
-        (_, Protocol::Http) => format!("{TLS} sni var(txn.host)"),
+fn tls(service: &Service, target: &Target) -> String {
+    let tls = match service.http_version {
+        HttpVersion::Http1 => TLS.to_owned(),
+        HttpVersion::Http2 => TLS.replace("alpn http/1.1", "alpn h2"),
+    };
+    match (target, service.protocol) {
+        (Target::Name(name, _), _) => format!("{tls} sni str({name}) check-sni {name}"),
+        (_, Protocol::Http) => format!("{tls} sni var(txn.host)"),
         (_, Protocol::Tcp) => TLS.replace(" alpn http/1.1", ""),
     }
 }

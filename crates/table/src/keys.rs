@@ -68,6 +68,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http(UPSTREAMS, "an instance, of any name"),
     http("dns", "a name to resolve: every address is an instance"),
     http("balance", "how an instance is picked"),
+    http("protocol", "http1 or h2: what instances speak"),
     http("cookie", "sessions stick to an instance by this cookie"),
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
     http("health_check_uri", "path that an instance must answer"),

@@ -9,6 +9,7 @@ use crate::address::{Bind, HostPattern};
 use crate::balance::Balance;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
+use crate::http_version::HttpVersion;
 use crate::instance::Instance;
 use crate::names::{Protocol, ServiceName};
 use crate::networks::Networks;
@@ -31,6 +32,8 @@ pub struct Service {
     pub instances: Box<[Instance]>,
     /// How an instance is picked.
     pub balance: Balance,
+    /// What its instances speak, if it is an HTTP service.
+    pub http_version: HttpVersion,
     /// Waits, with the configuration's defaults already in.
     pub timeouts: ServiceTimeouts,
     /// What is done with its requests; `None` in most services.

@@ -6,6 +6,7 @@
 //! bytes -> parse_response -> ResponseHead -> ResponseHead::write -> bytes for the client
 //! bytes -> BodyReader::step -> Data.. End -> BodyWriter           -> bytes for the other side
 //! Answer -> Answer::write -> bytes for the client
+//! bytes for the instance -> WrittenRequest -> HTTP/2 fields
 //! HTTP/2 fields -> judge_http2_request, judge_http2_response -> the same heads
 //! bytes -> parse_proxy    -> ProxyHeader     SendProxy::write -> bytes for the instance
 //! ```
@@ -19,6 +20,7 @@
 //! | `forwarded` | headers about a request's way, written by proxies |
 //! | `request`, `response` | heads: parsing, checking, rewriting |
 //! | `http2` | heads of HTTP/2, judged like those |
+//! | `written` | a rewritten request head, read back for HTTP/2 |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
 //! | `proxy` | PROXY headers |
@@ -56,6 +58,7 @@ mod request;
 mod response;
 mod target;
 mod trailers;
+mod written;
 
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
@@ -68,3 +71,4 @@ pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};
 pub use response::{BadResponse, Reply, ResponseHead, parse_response};
 pub use trailers::Trailers;
+pub use written::WrittenRequest;
