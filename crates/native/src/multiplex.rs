@@ -211,8 +211,11 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
     let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
     match after {
         After::Abort => turn.reset(Reason::CANCEL),
-        // Does nothing when all was sent.
+        // Nothing is broken off when all was sent.
         After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
+    }
+    if after != After::Abort && !turn.recv.has_ended() {
+        turn.linger(&deadline).await;
     }
 }
 
