@@ -3,7 +3,7 @@
 //!
 //! | bound | value |
 //! |---|---|
-//! | requests at once | [`STREAMS`] |
+//! | requests at once | `config/limit/streams` |
 //! | head, as decoded | [`HEAD`] |
 //! | unread bytes of a request's body, of all bodies | [`WINDOW`], [`CONNECTION_WINDOW`] |
 //! | bytes of responses in our memory | [`SEND_BUFFER`] each |
@@ -40,8 +40,6 @@ use crate::pool::logins::Logins;
 use crate::record::{self, Record};
 use crate::worker::{Counted, Worker};
 
-/// Requests of one connection at the same time.
-const STREAMS: u32 = 128;
 /// The largest head, names and values and 32 bytes a field, bytes.
 const HEAD: u32 = 64 * 1024;
 /// How much of a request's body may come before it is read, bytes.
@@ -63,8 +61,9 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
     let deadline = worker.timers.deadline();
     let carrier = Carrier::new(stream, early, &worker.timers);
     let stalled = carrier.stalled();
-    let handshake = builder().handshake(carrier);
-    let limit = worker.view().globals.config.timeouts.head;
+    let globals = Rc::clone(&worker.view().globals);
+    let handshake = builder(globals.config.streams).handshake(carrier);
+    let limit = globals.config.timeouts.head;
     let connection = match deadline.within(limit, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return failed(worker, &error),
@@ -75,10 +74,10 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
     multiplex.run(connection, &deadline).await;
 }
 
-fn builder() -> Builder {
+fn builder(streams: usize) -> Builder {
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
         .max_header_list_size(HEAD)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -211,8 +210,11 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
     let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
     match after {
         After::Abort => turn.reset(Reason::CANCEL),
-        // Does nothing when all was sent.
+        // Nothing is broken off when all was sent.
         After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
+    }
+    if after != After::Abort && !turn.recv.has_ended() {
+        turn.linger(&deadline).await;
     }
 }
 

@@ -103,6 +103,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("limit/connections", "open client connections"),
     config("limit/head_bytes", "longest request head, in bytes"),
     config("limit/headers", "most headers in a head"),
+    config("limit/streams", "most requests at the same time on an HTTP/2 connection"),
     config("health_uri", "path answered 200 by the balancer itself"),
     config("trusted_proxies", "networks, private or all: whose X-Forwarded-*, X-Real-IP and Forwarded are believed"),
     config("accept_proxy", "networks, private or all: whose connections begin with a PROXY header"),

@@ -192,6 +192,8 @@ pub struct Config {
     pub head_bytes: usize,
     /// Most headers in a head.
     pub headers: usize,
+    /// Most requests at the same time on an HTTP/2 connection of a client.
+    pub streams: usize,
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
     /// Trusted proxies; empty: none.
@@ -242,6 +244,7 @@ impl Default for Config {
             max_connections: None,
             head_bytes: 32 * 1024,
             headers: 128,
+            streams: 128,
             health_uri: None,
             trusted_proxies: Networks::default(),
             accept_proxy: Networks::default(),

@@ -55,7 +55,7 @@ pub fn judge_http2_request<'h, 'b>(
     Ok(RequestHead {
         len: headers.iter().map(size).sum::<usize>() + request.path.len(),
         method,
-        host: judge_host(&fields, &target, Version::Http11)?,
+        host: host(&fields, &target)?,
         target: target.path,
         version: Version::Http11,
         headers,
@@ -86,6 +86,14 @@ fn target<'b>(method: &str, request: &Http2Request<'b>) -> Result<Target<'b>, Ba
         Some(text) => Some((Authority::parse(text.as_bytes()).ok_or(BadRequest::Host)?, NO_PORT)),
     };
     Ok(Target { path, authority })
+}
+
+/// RFC 9113 §8.3.1: `:authority`, which `Host` must agree with, or else `Host` alone.
+fn host<'b>(fields: &Fields<'b>, target: &Target<'b>) -> Result<&'b str, BadRequest> {
+    match (&target.authority, fields.host) {
+        (Some((authority, _)), Seen::Never) => Ok(authority.text),
+        _ => judge_host(fields, target, Version::Http11),
+    }
 }
 
 /// Stands for a port that neither `:authority` nor `Host` names: they must name the same, or none.
