@@ -86,6 +86,9 @@ pub(crate) enum Fault {
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
+    /// The instance refused the request and did nothing with it (HTTP/2).
+    #[error("the instance refused the request and did nothing with it")]
+    StreamRefused,
     /// An HTTP/2 client broke the protocol, or flooded its connection.
     #[error("the client broke the rules of HTTP/2, or flooded its connection")]
     Http2,
@@ -128,6 +131,8 @@ pub(crate) enum Repeat {
     Elsewhere,
     /// Only if nothing came back and a second copy does no harm (RFC 9110 §9.2.2).
     Unanswered,
+    /// Yes, if all that was sent is held: the instance did nothing with it (RFC 9113 §8.7).
+    Unprocessed,
 }
 
 impl From<Left> for Fault {
@@ -142,7 +147,7 @@ impl From<Left> for Fault {
 impl Fault {
     /// Everything that depends on the kind of fault, in one map.
     pub(crate) fn facts(self) -> Facts {
-        use Repeat::{Elsewhere, Never, Unanswered};
+        use Repeat::{Elsewhere, Never, Unanswered, Unprocessed};
         use Side::{Client, Instance, Keys, Us};
         let (index, status, side, repeat) = match self {
             Self::BadRequest(bad) => (0, Some(bad.status()), Client, Never),
@@ -173,6 +178,7 @@ impl Fault {
             Self::BadProxyHeader => (24, None, Client, Never),
             Self::ProxyTimeout => (25, None, Client, Never),
             Self::Http2 => (26, None, Client, Never),
+            Self::StreamRefused => (27, Some(503), Instance, Unprocessed),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -207,6 +213,7 @@ pub const NAMES: &[&str] = &[
     "bad_proxy_header",
     "proxy_timeout",
     "http2",
+    "stream_refused",
 ];
 
 #[cfg(test)]
@@ -222,7 +229,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 27] = [
+    const ALL: [Fault; 28] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -249,6 +256,8 @@ mod tests {
         Fault::PlainOnTls,
         Fault::BadProxyHeader,
         Fault::ProxyTimeout,
+        Fault::Http2,
+        Fault::StreamRefused,
     ];
 
     #[test]

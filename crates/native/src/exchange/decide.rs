@@ -106,6 +106,11 @@ impl Plan {
         Want { key: self.key, reuse: sent.reuse(self), guard }
     }
 
+    /// The head for the instance, and body bytes that came with it.
+    pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
+        self.held.split_at(self.head)
+    }
+
     /// Watches the client, whose request may wait for a slot of its service.
     pub(crate) fn guard<'w>(&self, half_closed: &'w HalfClosed) -> Guard<'w> {
         Guard::new(half_closed, self.live.room_id(), !self.live.service.finishes_abandoned())

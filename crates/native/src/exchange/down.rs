@@ -16,6 +16,7 @@ use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
 use crate::http2::fields;
+use crate::http2::recv::Cut;
 use crate::net::pace::Pace;
 use crate::net::watch::{LongWait, Watch};
 use crate::pool::checkout::succeeded;
@@ -68,6 +69,10 @@ enum Read {
     Closed,
     /// The connection broke.
     Broken,
+    /// It broke the response off.
+    Reset,
+    /// It did nothing with the request.
+    Refused,
 }
 
 /// What follows from a final head.
@@ -76,6 +81,17 @@ struct Final {
     status: u16,
     keep_client: bool,
     keep_instance: bool,
+}
+
+impl Read {
+    #[cold]
+    fn broken(error: &std::io::Error) -> Self {
+        match Cut::of(error) {
+            Cut::Lost => Self::Broken,
+            Cut::Reset => Self::Reset,
+            Cut::Refused => Self::Refused,
+        }
+    }
 }
 
 impl Down<'_> {
@@ -115,6 +131,12 @@ impl Down<'_> {
                 Judged::Partial => match self.read().await? {
                     Read::Bytes => self.progress.set_answer(Answer::Heard),
                     Read::Closed | Read::Broken => return Err(Fault::NoAnswer),
+                    Read::Refused => return Err(Fault::StreamRefused),
+                    Read::Reset => {
+                        // The instance has seen the request.
+                        self.progress.set_answer(Answer::Heard);
+                        return Err(Fault::NoAnswer);
+                    }
                 },
                 Judged::Interim => {
                     let tunnel = self.plan.live.service.timeouts.tunnel;
@@ -151,7 +173,7 @@ impl Down<'_> {
             Ok(Err(left)) => Err(left.into()),
             Ok(Ok(Ok(0))) => Ok(Read::Closed),
             Ok(Ok(Ok(_))) => Ok(Read::Bytes),
-            Ok(Ok(Err(_))) => Ok(Read::Broken),
+            Ok(Ok(Err(error))) => Ok(Read::broken(&error)),
             Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
             Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
@@ -187,6 +209,10 @@ impl Down<'_> {
             Source::Http2(recv) => {
                 let Some(response) = recv.take_head() else { return Ok(Judged::Partial) };
                 let (headers, status) = (fields::lines(response.headers()), response.status().as_u16());
+                if status == 101 {
+                    // RFC 9113 §8.6: HTTP/2 has no such response.
+                    return Err(Fault::UnaskedSwitch);
+                }
                 let kind = (side.head_request, recv.has_ended());
                 let head = judge_http2_response(status, &headers, kind, limits).map_err(Fault::BadResponse)?;
                 sink.prepare(&cx.worker.buffers);
@@ -225,7 +251,7 @@ impl Down<'_> {
                 head.keep_instance = false;
                 Ok(Moved::Done)
             }
-            Read::Closed | Read::Broken => Err(Fault::BadResponseBody),
+            Read::Closed | Read::Broken | Read::Reset | Read::Refused => Err(Fault::BadResponseBody),
         }
     }
 

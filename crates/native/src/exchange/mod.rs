@@ -14,11 +14,13 @@
 //! | `decide` | what happens to a request: its plan |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `progress` | how far both directions have come |
+//! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
 //! | `stream` | tunnels of HTTP/2 clients |
 //! | `lines` | log lines about requests that failed |
 
+mod ask;
 pub(crate) mod context;
 pub(crate) mod decide;
 mod down;
@@ -38,7 +40,7 @@ use std::task::Poll;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
 use self::context::Cx;
-use self::decide::{Decision, Plan, Request};
+use self::decide::{Decision, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say};
 use self::progress::{Answer, Progress};
@@ -48,9 +50,9 @@ use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
 use crate::net::buffer::{Input, Size};
 use crate::net::send::send;
-use crate::net::stream::Stream;
 use crate::net::watch::Guard;
-use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
+use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
+use crate::pool::link::Link;
 use crate::pool::pick::Tried;
 use crate::record::Meter;
 use crate::relay::{End, Relay};
@@ -118,7 +120,8 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
         match outcome {
             Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
                 cx.record.repeat(checked_out.instance());
-                if !checked_out.reused && plan.live.instances.len() > 1 {
+                let is_told = fault.facts().repeat == Repeat::Unprocessed;
+                if (is_told || !checked_out.reused) && plan.live.instances.len() > 1 {
                     tried.add(checked_out.instance().id);
                 }
                 want.reuse = Reuse::Never;
@@ -165,6 +168,7 @@ fn make_way(cx: &Cx<'_>, plan: &Plan, guard: &Guard<'_>) -> bool {
 fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress<'_>) -> bool {
     match fault.facts().repeat {
         Repeat::Unanswered => progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan),
+        Repeat::Unprocessed => progress.answer() == Answer::Awaited && matches!(progress.sent(), Sent::Held { .. }),
         // `checkout` itself goes on to the next instance.
         Repeat::Never | Repeat::Elsewhere => false,
     }
@@ -214,7 +218,7 @@ async fn conclude(
 fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
     match (login || checked_out.private, after) {
         (false, _) => checked_out.keep(&cx.worker.home, cx.deadline.now()),
-        (true, After::Keep) => cx.logins.keep(checked_out.keep_private()),
+        (true, After::Keep) => checked_out.keep_private().into_iter().for_each(|one| cx.logins.keep(one)),
         (true, After::Close | After::Linger | After::Reset | After::Abort) => {}
     }
 }
@@ -227,9 +231,9 @@ async fn attempt(
     checked_out: &mut Checkout,
     progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
-    let (Link::Http1(stream), instance) = checked_out.parts();
+    let (link, instance) = checked_out.parts();
     {
-        let sent = pin!(send_held(cx, plan, stream));
+        let sent = pin!(send_held(cx, plan, link, progress.sent().is_whole()));
         progress.guard.during(downstream.socket(), sent).await?;
     }
     // From now on the instance owes an answer, however long it took to read the request.
@@ -257,8 +261,13 @@ async fn attempt(
 }
 
 /// Sends what is held. An instance that closes may have answered before: its answer is still read.
-async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), Fault> {
-    match send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await {
+async fn send_held(cx: &Cx<'_>, plan: &Plan, link: &mut Link, whole: bool) -> Result<(), Fault> {
+    let sent = match link {
+        Link::Http1(stream) => send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await,
+        // Boxed: otherwise every exchange would hold the memory for it.
+        Link::Http2(call) => Box::pin(ask::send_held(cx, plan, call, whole)).await?,
+    };
+    match sent {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::ServerTimeout),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -350,12 +359,11 @@ async fn tunnel(
     // A tunnel may last for days, and no longer needs the head.
     cx.worker.buffers.give(std::mem::take(&mut plan.held));
     let idle = plan.live.service.timeouts.tunnel;
-    let (Link::Http1(stream), instance) = checked_out.parts();
-    match downstream {
-        Downstream::Http1(client) => {
+    match (downstream, checked_out.parts()) {
+        (Downstream::Http1(client), (Link::Http1(stream), instance)) => {
             let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
             Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
         }
-        Downstream::Http2(_) => Box::pin(stream::tunnel(cx, downstream, checked_out, from_instance, idle)).await,
+        (downstream, _) => Box::pin(stream::tunnel(cx, downstream, checked_out, from_instance, idle)).await,
     }
 }

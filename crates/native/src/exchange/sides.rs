@@ -25,7 +25,7 @@ use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
 use crate::net::send::send_until;
 use crate::net::stream::{ReadHalf, Socket, WriteHalf};
-use crate::pool::checkout::Link;
+use crate::pool::link::Link;
 
 /// How many bytes are collected before they are sent on.
 const ROOM: usize = 64 * 1024;
@@ -96,9 +96,14 @@ pub(crate) fn split_link<'a>(
     body: &'a mut BodyReader,
     writer: BodyWriter,
 ) -> (Source<'a>, Sink<'a>) {
-    let Link::Http1(stream) = link;
-    let (from, to) = stream.split();
-    (Source::Http1 { from, input, body }, Sink::Http1 { to, body: writer, output: Vec::new(), size: Size::Page })
+    match link {
+        Link::Http1(stream) => {
+            let (from, to) = stream.split();
+            let sink = Sink::Http1 { to, body: writer, output: Vec::new(), size: Size::Page };
+            (Source::Http1 { from, input, body }, sink)
+        }
+        Link::Http2(call) => (Source::Http2(&mut call.recv), Sink::Http2(&mut call.out)),
+    }
 }
 
 impl Source<'_> {

@@ -12,7 +12,8 @@ use super::sides::{Downstream, Sink, Source, pump, split_link};
 use crate::http1::body::Moved;
 use crate::net::buffer::Input;
 use crate::net::deadline::Deadline;
-use crate::pool::checkout::{Checkout, Link};
+use crate::pool::checkout::Checkout;
+use crate::pool::link::Link;
 use crate::record::Meter;
 use crate::relay::End;
 
@@ -40,8 +41,9 @@ pub(crate) async fn tunnel(
     match outcome {
         Ok(Ok(_)) => End::Done,
         Ok(Err(_)) | Err(_) => {
-            let (Link::Http1(stream), _) = checked_out.parts();
-            stream.reset_on_close();
+            if let (Link::Http1(stream), _) = checked_out.parts() {
+                stream.reset_on_close();
+            }
             End::Broken
         }
     }

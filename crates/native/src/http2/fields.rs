@@ -1,9 +1,10 @@
 //! Heads between their two forms: fields as the `http` crate keeps them, and heads as `wire` judges and writes them.
 //! Judges nothing itself.
 
-use http::header::{CONTENT_LENGTH, HeaderName};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use pointsman_wire::{Answer, BodyLength, Header, ResponseHead, Trailers};
+use http::header::{CONTENT_LENGTH, HeaderName, TE};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use pointsman_wire::{Answer, BodyLength, Header, ResponseHead, Trailers, WrittenRequest};
 
 /// Part of the handshake of a WebSocket over HTTP/1 that HTTP/2 has no use for (RFC 8441 §5).
 const WEBSOCKET_ACCEPT: &str = "sec-websocket-accept";
@@ -31,6 +32,41 @@ pub(crate) fn local(answer: &Answer<'_>) -> Response<()> {
     let mut fields = HeaderMap::with_capacity(4);
     answer.fields().for_each(|(name, value)| append(&mut fields, name, value));
     with_length(answer.status, fields, Some(answer.length()))
+}
+
+/// The head of a request that was written for HTTP/1. `None`: its target or host is one that HTTP/2 cannot carry.
+pub(crate) fn request(written: &WrittenRequest<'_>, scheme: Scheme) -> Option<Request<()>> {
+    let mut uri = Parts::default();
+    uri.path_and_query = Some(path(written.target)?);
+    // Of HTTP/1.0 there may be none, and HTTP/2 can leave it out.
+    if !written.host.is_empty() {
+        (uri.scheme, uri.authority) = (Some(scheme), Some(Authority::try_from(written.host).ok()?));
+    }
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(written.method.as_bytes()).ok()?;
+    *request.uri_mut() = Uri::from_parts(uri).ok()?;
+    let fields = request.headers_mut();
+    written.fields().for_each(|(name, value)| append(fields, name, value));
+    // They are passed on (RFC 9110 §10.1.4), and gRPC insists on it.
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+    Some(request)
+}
+
+/// A target. Bytes that no URI has, and that clients send all the same, are encoded (RFC 3986 §2.1).
+fn path(target: &str) -> Option<PathAndQuery> {
+    PathAndQuery::try_from(target).or_else(|_| PathAndQuery::try_from(encoded(target))).ok()
+}
+
+#[cold]
+fn encoded(target: &str) -> String {
+    let mut text = String::with_capacity(target.len() + 16);
+    for char in target.chars() {
+        match char {
+            '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => text.push_str(&format!("%{:02X}", u32::from(char))),
+            char => text.push(char),
+        }
+    }
+    text
 }
 
 /// Trailers that may be passed on. `None`: there are none.

@@ -10,9 +10,11 @@
 //! | `turn` | one request of a client's connection |
 //! | `recv`, `outgoing` | a message that comes, a message that goes |
 //! | `fields` | heads between their two forms |
+//! | `connection` | a connection to an instance, and the requests on it |
 //! | `carrier` | the bytes below the frames |
 
 pub(crate) mod carrier;
+pub(crate) mod connection;
 pub(crate) mod fields;
 pub(crate) mod outgoing;
 pub(crate) mod recv;

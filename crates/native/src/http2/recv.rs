@@ -7,10 +7,37 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use h2::RecvStream;
 use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, Response};
 use pointsman_wire::Trailers;
+
+/// Why the rest of a message does not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The instance did nothing with the request, and says so (RFC 9113 §8.7).
+    Refused,
+    /// The other side broke it off.
+    Reset,
+    /// The connection is lost.
+    Lost,
+}
+
+impl Cut {
+    /// What an error of [`Recv::poll_fill`] tells.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        let error = error.get_ref().and_then(|inner| inner.downcast_ref::<h2::Error>());
+        match error {
+            // The stream is beyond the last one that the instance takes.
+            Some(error) if error.is_go_away() && error.is_remote() => Self::Refused,
+            Some(error) if error.is_reset() && error.is_remote() => match error.reason() {
+                Some(Reason::REFUSED_STREAM) => Self::Refused,
+                _ => Self::Reset,
+            },
+            Some(_) | None => Self::Lost,
+        }
+    }
+}
 
 /// A message that comes.
 pub(crate) struct Recv {
@@ -27,6 +54,8 @@ pub(crate) struct Recv {
 }
 
 enum State {
+    /// Its request was not sent.
+    Unasked,
     /// Its final head has not come.
     Awaited(ResponseFuture),
     Body(RecvStream),
@@ -48,6 +77,11 @@ impl Recv {
     /// A response.
     pub(crate) fn response(response: ResponseFuture) -> Self {
         Self::new(State::Awaited(response), false)
+    }
+
+    /// A response that nobody has asked for yet.
+    pub(crate) fn unasked() -> Self {
+        Self::new(State::Unasked, false)
     }
 
     fn new(state: State, has_ended: bool) -> Self {
@@ -102,6 +136,7 @@ impl Recv {
     pub(crate) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             let stream = match &mut self.state {
+                State::Unasked => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
                 State::Awaited(_) => return self.poll_head(context),
                 State::Body(stream) => stream,
             };

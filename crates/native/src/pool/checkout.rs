@@ -10,9 +10,10 @@ use pointsman_engine::live::{Place, Rank};
 use pointsman_table::Protocol;
 use tracing::{info, warn};
 
-use super::connect::{Connected, connect};
+use super::connect::connect;
+use super::link::Link;
 use super::pick::{Picked, Tried, pick};
-use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
+use super::view::{Connected, Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::{Deadline, TICK};
 use crate::net::stream::Stream;
@@ -49,13 +50,6 @@ pub(crate) struct Checkout {
     pub(crate) private: bool,
 }
 
-/// A connection to an instance.
-#[derive(Debug)]
-pub(crate) enum Link {
-    /// Used by one request at a time: HTTP/1, or the bytes of a TCP service.
-    Http1(Stream),
-}
-
 /// An instance counted as at work.
 #[derive(Debug)]
 struct Hold {
@@ -90,9 +84,9 @@ impl Drop for Hold {
 }
 
 impl Checkout {
-    fn new(hold: Hold, (stream, way): Connected, reused: bool) -> Self {
+    fn new(hold: Hold, (link, way): Connected, reused: bool) -> Self {
         let answers = hold.instance.answers.get();
-        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false }
+        Self { hold, link, way, reused, answers, private: false }
     }
 
     /// The connection and the instance.
@@ -105,9 +99,9 @@ impl Checkout {
         &self.hold.instance
     }
 
-    /// Ends the work and keeps the connection for the next request.
+    /// Ends the work and keeps the connection for the next request. One that is shared is kept in any case.
     pub(crate) fn keep(self, home: &Home, now: u64) {
-        let Self { link: Link::Http1(stream), way, hold, .. } = self;
+        let Self { link: Link::Http1(stream), way, hold, .. } = self else { return };
         if hold.limit.is_none() && hold.instance.limited.get() {
             // It got a `maxconn` meanwhile, and this connection has no place in it.
             return;
@@ -126,6 +120,10 @@ impl Checkout {
         };
         if judged && self.answers == self.hold.instance.answers.get() {
             failed(&self.hold.live, &self.hold.instance, fault, now);
+        }
+        if let (Link::Http2(call), Fault::ServerTimeout) = (&self.link, fault) {
+            // Nobody else closes a connection whose other end is gone without a word.
+            call.retire_connection();
         }
     }
 }
@@ -240,14 +238,14 @@ fn redispatched(from: Rc<InstanceLive>) {
 /// Opens a connection to a held instance. On failure: the fault and the instance.
 async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
     make_place(home, &hold, deadline).await;
-    let connected = match connect(&hold.live, hold.index, deadline).await {
+    let connected = match connect(home, &hold.live, hold.index, deadline).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             if home.free_descriptors() == 0 {
                 // Those of other workers are closed by then.
                 tokio::time::sleep(2 * TICK).await;
             }
-            connect(&hold.live, hold.index, deadline).await
+            connect(home, &hold.live, hold.index, deadline).await
         }
         connected => connected,
     };
@@ -271,6 +269,8 @@ fn pooled(home: &Home, hold: Hold, reuse: Reuse, now: u64) -> Result<Checkout, H
     let limit = hold.live.service.timeouts.connect;
     hold.instance.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let pooled = match reuse {
+        // It is known to be open, and to take requests.
+        _ if hold.instance.is_shared() => hold.instance.share(),
         Reuse::Never => None,
         Reuse::Fresh => hold.instance.take_idle(home, now, FRESH),
         Reuse::Any => hold.instance.take_idle(home, now, ANY_AGE),
@@ -436,10 +436,17 @@ pub(crate) struct Private {
 }
 
 impl Checkout {
-    /// Ends the work and keeps the connection for the next request of the same client.
-    pub(crate) fn keep_private(self) -> Private {
-        let Self { hold, link: Link::Http1(stream), way, .. } = self;
-        Private { instance: Rc::clone(&hold.instance), stream, way }
+    /// Ends the work and keeps the connection for the next request of the same client. One that is shared belongs to
+    /// nobody, and gets no more requests.
+    pub(crate) fn keep_private(self) -> Option<Private> {
+        let Self { hold, link, way, .. } = self;
+        match link {
+            Link::Http1(stream) => Some(Private { instance: Rc::clone(&hold.instance), stream, way }),
+            Link::Http2(call) => {
+                call.retire_connection();
+                None
+            }
+        }
     }
 }
 
@@ -470,6 +477,6 @@ impl Private {
         let look = || Hold::take(live, index).map_or(Look::Full, Look::One);
         // It looks for this instance alone, so there is one.
         let hold = in_turn(&turns, deadline, look).await?.ok_or(Fault::NoInstance)?;
-        Ok(Checkout { private: true, ..Checkout::new(hold, (self.stream, self.way), true) })
+        Ok(Checkout { private: true, ..Checkout::new(hold, (Link::Http1(self.stream), self.way), true) })
     }
 }

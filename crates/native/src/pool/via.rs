@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use pointsman_table::{Instance, Target};
+use pointsman_table::{HttpVersion, Instance, Service, Target};
 
 /// The identity of a pooled connection: two requests may share one only if all of this is equal. A service that
 /// verifies its instances must never be given a connection that another service opened unverified or in plain text, so
@@ -13,6 +13,8 @@ pub(crate) struct Via {
     pub(crate) endpoint: Endpoint,
     /// It speaks TLS.
     pub(crate) tls: bool,
+    /// It speaks HTTP/2, and requests share it.
+    pub(crate) http2: bool,
 }
 
 /// The far end, with its name resolved.
@@ -25,9 +27,10 @@ pub(crate) enum Endpoint {
 }
 
 impl Via {
-    /// The ways to an instance: one, or one for each address that its name resolves to.
-    pub(crate) fn all(instance: &Instance) -> Vec<Self> {
-        let to = |endpoint| Self { endpoint, tls: instance.tls };
+    /// The ways to an instance of the service: one, or one for each address that its name resolves to.
+    pub(crate) fn all(service: &Service, instance: &Instance) -> Vec<Self> {
+        let http2 = service.http_version == HttpVersion::Http2;
+        let to = |endpoint| Self { endpoint, tls: instance.tls, http2 };
         match &instance.target {
             Target::Socket(address) => vec![to(Endpoint::Socket(*address))],
             Target::Unix(path) => vec![to(Endpoint::Unix(path.clone()))],

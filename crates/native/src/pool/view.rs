@@ -10,9 +10,9 @@ use pointsman_table::{Config, Instance, Protocol, Service, Table};
 
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
+use super::link::Link;
 use super::turns;
 use super::via::Via;
-use crate::net::stream::Stream;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 use pointsman_engine::seldom::Seldom;
 
@@ -109,6 +109,9 @@ pub(crate) struct Way {
     expires: Cell<u64>,
 }
 
+/// A connection, and the way that it took.
+pub(crate) type Connected = (Link, Rc<Way>);
+
 /// An instance at work, and the way that its connection took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reached<'a> {
@@ -174,7 +177,7 @@ impl ServiceLive {
         let live = |instance: &Instance| {
             let live = before.and_then(|before| before.find(instance));
             let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(service, instance, home)));
-            live.relocate(instance, home, expires);
+            live.relocate(service, instance, home, expires);
             live.idle.set(!instance.takes_work());
             live.limited.set(instance.max_connections.is_some());
             live
@@ -301,7 +304,7 @@ impl ServiceLive {
 
 impl InstanceLive {
     fn new(service: &Service, instance: &Instance, home: &Home) -> Self {
-        let ways = Via::all(instance).into_iter().map(|via| Way::new(via, home)).collect();
+        let ways = Via::all(service, instance).into_iter().map(|via| Way::new(via, home)).collect();
         Self {
             worker: home.id,
             id: home.number(),
@@ -325,8 +328,8 @@ impl InstanceLive {
 
     /// Takes over the addresses that its host name has now. Connections to those that stay are kept; work on others
     /// must end by `expires`.
-    fn relocate(&self, instance: &Instance, home: &Home, expires: u64) {
-        let (vias, old) = (Via::all(instance), self.ways());
+    fn relocate(&self, service: &Service, instance: &Instance, home: &Home, expires: u64) {
+        let (vias, old) = (Via::all(service, instance), self.ways());
         let (stay, go): (Vec<_>, Vec<_>) = old.iter().cloned().partition(|way| vias.contains(&way.pool.via));
         if go.is_empty() && stay.len() == vias.len() {
             return;
@@ -362,15 +365,26 @@ impl InstanceLive {
         &self.shared.workers[self.worker]
     }
 
+    /// A place on a shared connection, if it has such, and the way that it took.
+    pub(crate) fn share(&self) -> Option<Connected> {
+        let ways = self.ways.borrow();
+        ways.iter().find_map(|way| Some((Link::Http2(Box::new(way.pool.sharing.place()?)), Rc::clone(way))))
+    }
+
+    /// Whether requests share connections to it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.ways.borrow().first().is_some_and(|way| way.pool.via.http2)
+    }
+
     /// The connection that was idle for the shortest time, if for at most `limit` milliseconds, and the way that it
     /// took.
-    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<(Stream, Rc<Way>)> {
+    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64) -> Option<Connected> {
         let ways = self.ways.borrow();
         let way = match &**ways {
             [only] => only,
             ways => ways.iter().filter(|way| way.pool.youngest().is_some()).max_by_key(|way| way.pool.youngest())?,
         };
-        Some((home.pools.take(&way.pool, now, limit)?, Rc::clone(way)))
+        Some((Link::Http1(home.pools.take(&way.pool, now, limit)?), Rc::clone(way)))
     }
 }
 
