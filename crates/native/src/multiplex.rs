@@ -28,7 +28,7 @@ use crate::exchange::lines;
 use crate::exchange::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
-use crate::http2::carrier::{Carrier, Stalled};
+use crate::http2::carrier::{FrameCarrier, Stalled};
 use crate::http2::fields;
 use crate::http2::outgoing::Outgoing;
 use crate::http2::recv::Recv;
@@ -59,7 +59,7 @@ const GRACE: u64 = 1_000;
 pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: Vec<u8>) {
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
-    let carrier = Carrier::new(stream, early, &worker.timers);
+    let carrier = FrameCarrier::new(stream, early, &worker.timers);
     let stalled = carrier.stalled();
     let globals = Rc::clone(&worker.view().globals);
     let handshake = builder(globals.config.streams).handshake(carrier);
@@ -106,7 +106,7 @@ struct Multiplex {
     ends: Cell<u64>,
 }
 
-type Frames = Connection<Carrier, Bytes>;
+type Frames = Connection<FrameCarrier, Bytes>;
 type Came = (Http2Head<RecvStream>, SendResponse<Bytes>);
 
 /// What happens on a connection.
@@ -208,6 +208,10 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
         record: Record::new(started),
     };
     let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
+    if after == After::Reset {
+        // What was sent so far reaches the connection first: a reset takes it back.
+        tokio::task::yield_now().await;
+    }
     match after {
         After::Abort => turn.reset(Reason::CANCEL),
         // Nothing is broken off when all was sent.
