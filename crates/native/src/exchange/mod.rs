@@ -206,12 +206,24 @@ async fn conclude(
             cx.record.fault = Some(fault);
             After::cut_by(fault)
         }
+        Err(Fault::StreamRefused) if !matches!(progress.sent(), Sent::Held { .. }) && refuse_stream(downstream) => {
+            cx.record.fault = Some(Fault::StreamRefused);
+            After::Keep
+        }
         Err(fault) => {
             // Sending our page may take long with a client that does not read.
             drop(checked_out);
             refuse(cx, downstream, fault, progress.sent().is_whole()).await
         }
     }
+}
+
+/// Tells a client that nothing was done with its request, which we cannot repeat: it may send it again, as gRPC does (RFC
+/// 9113 §8.7). `false`: it does not speak HTTP/2.
+fn refuse_stream(downstream: &mut Downstream<'_>) -> bool {
+    let Downstream::Http2(turn) = downstream else { return false };
+    turn.reset(h2::Reason::REFUSED_STREAM);
+    true
 }
 
 /// Keeps the instance's connection: one that is logged in only for the same client, for as long as that client stays.

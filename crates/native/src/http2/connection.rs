@@ -21,7 +21,7 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use http::Request;
 
-use super::carrier::{Carrier, Stalled};
+use super::carrier::{FrameCarrier, Stalled};
 use super::outgoing::Outgoing;
 use super::recv::Recv;
 use crate::net::deadline::{Deadline, Timers};
@@ -61,7 +61,7 @@ impl SharedConnection {
     /// # Errors
     /// The instance does not speak HTTP/2, or closes the connection.
     pub(crate) async fn open(stream: Stream, timers: &Rc<Timers>) -> io::Result<Rc<Self>> {
-        let carrier = Carrier::new(stream, Vec::new(), timers);
+        let carrier = FrameCarrier::new(stream, Vec::new(), timers);
         let stalled = carrier.stalled();
         let (sender, mut connection) = builder().handshake(carrier).await.map_err(not_http2)?;
         poll_fn(|context| match Pin::new(&mut connection).poll(context) {
@@ -129,7 +129,7 @@ fn not_http2(error: h2::Error) -> io::Error {
 }
 
 /// Moves the frames of a connection until it is over, or until the instance takes nothing any more.
-async fn drive(connection: Connection<Carrier, Bytes>, stalled: Stalled, deadline: Deadline) {
+async fn drive(connection: Connection<FrameCarrier, Bytes>, stalled: Stalled, deadline: Deadline) {
     let late = || match stalled.get() {
         u64::MAX => u64::MAX,
         since => deadline.later(since, STALL),
