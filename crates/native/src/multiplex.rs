@@ -110,6 +110,7 @@ type Frames = Connection<FrameCarrier, Bytes>;
 type Came = (Http2Head<RecvStream>, SendResponse<Bytes>);
 
 /// What happens on a connection.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Event {
     /// A request, or the end.
     Came(Option<Result<Came, h2::Error>>),
