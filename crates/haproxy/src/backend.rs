@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_table::{Balance, Config, CookieFlag, Dns, Password, PathRule, Protocol, Scheme, Service, UserList};
+use pointsman_table::{
+    Balance, Config, CookieFlag, Dns, HttpVersion, Password, PathRule, Protocol, Scheme, Service, UserList,
+};
 
 use super::forwarded::CLIENT;
 use super::model::{Addresses, Backend, Owner, Part, Server};
@@ -154,6 +156,7 @@ impl Lines<'_> {
         self.cookie();
         self.health();
         self.schemes();
+        self.version();
         self.auth();
         self.raw(raw);
         self.strips();
@@ -272,6 +275,14 @@ impl Lines<'_> {
         if self.service.scheme() == Scheme::Https {
             let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }\n";
             self.add("scheme", redirect.to_owned());
+        }
+    }
+
+    /// Trailers are passed on, and gRPC insists on being told so; the frontend removes the client's word about it.
+    fn version(&mut self) {
+        if self.service.http_version == HttpVersion::Http2 {
+            let lines = "    http-request set-var(txn.http2) bool(true)\n    http-request set-header TE trailers\n";
+            self.add("protocol", lines.to_owned());
         }
     }
 

@@ -196,6 +196,7 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
         recv: Recv::request(body),
         out: Outgoing::response(respond),
         head_request: parts.method == http::Method::HEAD,
+        is_grpc: fields::is_grpc(&parts.headers),
     };
     let globals = Rc::clone(&worker.view().globals);
     let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());

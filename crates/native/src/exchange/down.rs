@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use pointsman_wire::{
-    BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, judge_http2_response, parse_response,
+    BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, judge_http2_response,
+    parse_response,
 };
 
 use super::context::Cx;
@@ -295,6 +296,8 @@ fn pass_head(
             Ok(Judged::Switch)
         }
         101 => Err(Fault::UnaskedSwitch),
+        // It would tell an HTTP/2 client that its WebSocket is open (RFC 8441 §5).
+        200..=299 if plan.upgrade && matches!(sink, Sink::Http2(_)) => Err(Fault::BadResponse(BadResponse::Upgrade)),
         100..=199 => {
             // Interim responses are not for HTTP/1.0 (RFC 9110 §15.2).
             if side.version == Version::Http11 {

@@ -48,6 +48,11 @@ pub(crate) async fn say(
             answer.write(&mut bytes);
             send(cx.deadline, limit, &mut client.stream, &bytes).await
         }
+        Downstream::Http2(turn) if turn.is_grpc && status >= 400 => {
+            turn.out.begin(fields::grpc(status));
+            turn.out.end(None);
+            Box::pin(turn.out.flush(cx.deadline, (limit, || u64::MAX))).await.1
+        }
         Downstream::Http2(turn) => {
             answer.write_body(&mut bytes);
             turn.out.begin(fields::local(&answer));

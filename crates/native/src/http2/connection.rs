@@ -174,3 +174,72 @@ impl Call {
         self.place.0.is_retired.set(true);
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the zero of a test's times")]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build_local(Default::default()).unwrap().block_on(work)
+    }
+
+    /// A connection to an instance that takes this many requests at once, until it is told to say goodbye.
+    async fn connection(most: u32, goodbye: Rc<tokio::sync::Notify>) -> Rc<SharedConnection> {
+        let (near, far) = UnixStream::pair().unwrap();
+        drop(tokio::task::spawn_local(async move {
+            let mut server = h2::server::Builder::new();
+            let mut server = server.max_concurrent_streams(most).handshake::<_, Bytes>(far).await.unwrap();
+            tokio::select! {
+                _ = server.accept() => {}
+                () = goodbye.notified() => server.graceful_shutdown(),
+            }
+            while server.accept().await.is_some() {}
+        }));
+        SharedConnection::open(Stream::Unix(near), &Timers::new(Instant::now())).await.unwrap()
+    }
+
+    #[test]
+    fn there_are_as_many_places_as_the_instance_allows() {
+        block_on(async {
+            let connection = connection(2, Rc::default()).await;
+            let places: Vec<_> = (0..3).filter_map(|_| connection.place()).collect();
+            assert_eq!(places.len(), 2);
+            assert_eq!((connection.is_busy(), connection.idle_for(1_000)), (true, 0));
+            drop(places);
+            assert_eq!((connection.idle_for(1_000), connection.idle_for(3_000)), (0, 2_000));
+            assert!(connection.place().is_some());
+            assert_eq!(connection.idle_for(4_000), 0, "it was used meanwhile");
+        });
+    }
+
+    #[test]
+    fn an_instance_that_says_goodbye_gets_no_more() {
+        block_on(async {
+            let goodbye = Rc::<tokio::sync::Notify>::default();
+            let connection = connection(2, Rc::clone(&goodbye)).await;
+            let place = connection.place();
+            goodbye.notify_one();
+            while connection.is_open() {
+                tokio::task::yield_now().await;
+            }
+            assert!(place.is_some() && connection.place().is_none());
+        });
+    }
+
+    #[test]
+    fn other_protocols_are_told_of() {
+        block_on(async {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            far.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            let opened = SharedConnection::open(Stream::Unix(near), &Timers::new(Instant::now())).await;
+            assert!(opened.unwrap_err().to_string().contains("it does not speak HTTP/2"));
+        });
+    }
+}

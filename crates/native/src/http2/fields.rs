@@ -1,10 +1,10 @@
 //! Heads between their two forms: fields as the `http` crate keeps them, and heads as `wire` judges and writes them.
 //! Judges nothing itself.
 
-use http::header::{CONTENT_LENGTH, HeaderName, TE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TE};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use pointsman_wire::{Answer, BodyLength, Header, ResponseHead, Trailers, WrittenRequest};
+use pointsman_wire::{Answer, BodyLength, Header, ResponseHead, Trailers, WrittenRequest, reason};
 
 /// Part of the handshake of a WebSocket over HTTP/1 that HTTP/2 has no use for (RFC 8441 §5).
 const WEBSOCKET_ACCEPT: &str = "sec-websocket-accept";
@@ -32,6 +32,29 @@ pub(crate) fn local(answer: &Answer<'_>) -> Response<()> {
     let mut fields = HeaderMap::with_capacity(4);
     answer.fields().for_each(|(name, value)| append(&mut fields, name, value));
     with_length(answer.status, fields, Some(answer.length()))
+}
+
+/// Whether these are fields of a call of gRPC.
+pub(crate) fn is_grpc(fields: &HeaderMap) -> bool {
+    fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A response of our own to a call of gRPC: the status in its terms, and nothing else.
+pub(crate) fn grpc(status: u16) -> Response<()> {
+    let code = match status {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 | 405 => "12",
+        413 | 431 => "8",
+        429 | 502..=504 => "14",
+        _ => "2",
+    };
+    let mut fields = HeaderMap::with_capacity(3);
+    append(&mut fields, "content-type", b"application/grpc");
+    append(&mut fields, "grpc-status", code.as_bytes());
+    append(&mut fields, "grpc-message", reason(status).as_bytes());
+    with_length(200, fields, None)
 }
 
 /// The head of a request that was written for HTTP/1. `None`: its target or host is one that HTTP/2 cannot carry.

@@ -18,6 +18,8 @@ pub(crate) struct Turn {
     pub(crate) out: Outgoing,
     /// It is a HEAD request.
     pub(crate) head_request: bool,
+    /// It is a call of gRPC.
+    pub(crate) is_grpc: bool,
 }
 
 impl Turn {

@@ -264,18 +264,17 @@ async fn new_connection(home: &Home, hold: Hold, deadline: &Deadline) -> Result<
     }
 }
 
-/// Takes a pooled connection to a held instance. Gives the hold back if there is none.
+/// Takes a pooled connection to a held instance, or a place on a shared one. Gives the hold back if there is none.
 fn pooled(home: &Home, hold: Hold, reuse: Reuse, now: u64) -> Result<Checkout, Hold> {
     let limit = hold.live.service.timeouts.connect;
     hold.instance.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let pooled = match reuse {
-        // It is known to be open, and to take requests.
-        _ if hold.instance.is_shared() => hold.instance.share(),
         Reuse::Never => None,
         Reuse::Fresh => hold.instance.take_idle(home, now, FRESH),
         Reuse::Any => hold.instance.take_idle(home, now, ANY_AGE),
     };
-    match pooled {
+    // One that is shared is known to be open, and to take requests.
+    match pooled.or_else(|| hold.instance.share()) {
         Some(pooled) => Ok(Checkout::new(hold, pooled, true)),
         None => Err(hold),
     }

@@ -53,8 +53,8 @@ async fn share(home: &Home, live: &ServiceLive, index: usize, deadline: &Deadlin
                 }
                 return opened;
             }
-            Opener::Another(opening) => {
-                deadline.until(end, opening.wait()).await.map_err(|_| Fault::ConnectTimeout)??;
+            Opener::Another(upcoming) => {
+                deadline.until(end, upcoming.wait()).await.map_err(|_| Fault::ConnectTimeout)??;
             }
         }
     }

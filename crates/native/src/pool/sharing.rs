@@ -13,12 +13,12 @@ use crate::http2::connection::{Call, SharedConnection};
 #[derive(Debug, Default)]
 pub(crate) struct Sharing {
     connections: RefCell<Vec<Rc<SharedConnection>>>,
-    opening: RefCell<Option<Rc<Opening>>>,
+    upcoming: RefCell<Option<Rc<Upcoming>>>,
 }
 
 /// A connection that is being opened.
 #[derive(Debug, Default)]
-pub(crate) struct Opening {
+pub(crate) struct Upcoming {
     done: Notify,
     failed: Cell<Option<Fault>>,
 }
@@ -29,14 +29,14 @@ pub(crate) enum Opener<'a> {
     /// The caller.
     We(Opens<'a>),
     /// Another request does, already.
-    Another(Rc<Opening>),
+    Another(Rc<Upcoming>),
 }
 
 /// The right to open the next connection. When it is dropped, those that wait look again.
 #[derive(Debug)]
 pub(crate) struct Opens<'a> {
     sharing: &'a Sharing,
-    opening: Rc<Opening>,
+    upcoming: Rc<Upcoming>,
 }
 
 impl Sharing {
@@ -54,12 +54,12 @@ impl Sharing {
 
     /// Who opens the next connection.
     pub(crate) fn opener(&self) -> Opener<'_> {
-        let mut current = self.opening.borrow_mut();
+        let mut current = self.upcoming.borrow_mut();
         match &*current {
-            Some(opening) => Opener::Another(Rc::clone(opening)),
+            Some(upcoming) => Opener::Another(Rc::clone(upcoming)),
             None => {
-                let opening = Rc::clone(current.insert(Rc::default()));
-                Opener::We(Opens { sharing: self, opening })
+                let upcoming = Rc::clone(current.insert(Rc::default()));
+                Opener::We(Opens { sharing: self, upcoming })
             }
         }
     }
@@ -75,7 +75,7 @@ impl Sharing {
     }
 }
 
-impl Opening {
+impl Upcoming {
     /// Waits until the connection is open.
     ///
     /// # Errors
@@ -89,13 +89,13 @@ impl Opening {
 impl Opens<'_> {
     /// Opening failed: so it did for those that wait.
     pub(crate) fn fail(self, fault: Fault) {
-        self.opening.failed.set(Some(fault));
+        self.upcoming.failed.set(Some(fault));
     }
 }
 
 impl Drop for Opens<'_> {
     fn drop(&mut self) {
-        self.sharing.opening.take();
-        self.opening.done.notify_waiters();
+        self.sharing.upcoming.take();
+        self.upcoming.done.notify_waiters();
     }
 }

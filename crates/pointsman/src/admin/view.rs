@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{
-    Bind, Cert, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
-    Verdict, Withheld, write_problem,
+    Bind, Cert, Entry, Explanation, HttpEntry, HttpVersion, Instance, Problem, ProblemKind, Protocol, Service,
+    ServiceName, Table, Verdict, Withheld, write_problem,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,9 @@ pub struct ServiceView {
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
     pub balance: String,
+    /// What its instances speak, if that is not HTTP/1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub http_version: Option<String>,
     /// The revision of its last good settings, if its keys are bad and it is served with those.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_good: Option<u64>,
@@ -289,6 +292,7 @@ impl ServiceView {
             name: service.name.to_string(),
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
+            http_version: (service.http_version == HttpVersion::Http2).then(|| service.http_version.to_string()),
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             dns: service.dns.as_ref().map(ToString::to_string),
             instances: service.instances.iter().map(InstanceView::new).collect(),
