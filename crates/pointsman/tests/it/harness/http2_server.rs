@@ -7,12 +7,12 @@ use super::python::python;
 
 /// What scripts begin with: each connection is a thread that runs the script's `serve(instance, number)`.
 const PRELUDE: &str = "
-import socket, sys, threading
+import os, socket, sys, threading
 import h2.config, h2.connection, h2.events, h2.settings, h2.exceptions
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame
 from h2.settings import SettingCodes
-def say(*words): print(*words, flush=True)
+def say(*words): os.write(1, (' '.join(map(str, words)) + '\\n').encode())
 class Gone(Exception): pass
 class Instance:
     def __init__(self, sock, settings={}):
