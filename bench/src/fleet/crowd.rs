@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
 use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status};
+use pointsman::fleet::Listens;
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
@@ -153,7 +154,14 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         tables,
         status: status.clone(),
     };
-    let about = About { name: format!("balancer-{number}:80"), prefix: settings.prefix.clone(), engine: "native" };
+    // As the program says of itself with its default settings.
+    let listens = Listens {
+        http: vec![(Ipv4Addr::UNSPECIFIED, 80).into()],
+        admin: Some((Ipv4Addr::LOCALHOST, 8404).into()),
+        ..Listens::default()
+    };
+    let (name, prefix) = (format!("balancer-{number}:80"), settings.prefix.clone());
+    let about = About { name, prefix, engine: "native", listens };
     let figures = Figures::Native(Arc::new(Registry::new(1, &[])));
     tokio::join!(
         Box::pin(store.follow(told, condition)),

@@ -50,10 +50,12 @@ impl Rendered {
 /// Renders all files.
 pub fn render(desired: &Desired, shape: &Shape) -> Rendered {
     let mut text = Text::default();
-    let head = format!(
-        "# Written by pointsman from revision {} of the keys. Changes made here are lost.\n\n",
-        desired.revision
-    );
+    let source = match desired.revision {
+        // Keys in a folder that no balancer follows.
+        0 => "the keys".to_owned(),
+        revision => format!("revision {revision} of the keys"),
+    };
+    let head = format!("# Written by pointsman from {source}. Changes made here are lost.\n\n");
     text.ours(&head);
     for part in &desired.frame {
         match part.is_backends() {

@@ -168,16 +168,12 @@ mod tests {
                 ManagerState::Starting,
                 "waiting for the store: reset READY=1",
             ),
-            (
-                Status { served: false, ..serving() },
-                ManagerState::Starting,
-                "serving 0 services, 0 instances at revision 0",
-            ),
-            (serving(), ManagerState::Ready, "serving 0 services, 0 instances at revision 0"),
+            (Status { served: false, ..serving() }, ManagerState::Starting, "serving 0 services, 0 instances"),
+            (serving(), ManagerState::Ready, "serving 0 services, 0 instances"),
             (
                 Status { condition: lost(), found: [problem].into(), ..serving() },
                 ManagerState::Ready,
-                "serving 0 services, 0 instances at revision 0, 1 problem; the store is lost, serving its last keys: reset READY=1",
+                "serving 0 services, 0 instances, 1 problem; the store is lost, serving its last keys: reset READY=1",
             ),
             (
                 Status { phase: Phase::Drain, ..serving() },

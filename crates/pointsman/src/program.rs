@@ -114,6 +114,7 @@ async fn dispatch(
 ) -> anyhow::Result<Outcome> {
     let named = placed || reload.chosen.has("store");
     let (out, note) = (&mut *output(&command, streams), &mut Plain(Heedless(streams.stderr())));
+    let names_engine = reload.chosen.has("engine");
     let store = &settings.store;
     match command {
         Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
@@ -121,10 +122,10 @@ async fn dispatch(
             let folder = folder.context("the demo has no folder")?;
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
         }
-        Command::Check { json } => return Box::pin(check::check(settings, json, out, note)).await,
-        Command::Set { key, value, more, force, wait } => {
+        Command::Check { json } => return Box::pin(check::check((settings, names_engine), json, out, note)).await,
+        Command::Set { key, value, more, dry_run, force, wait } => {
             let (words, wait) = ([vec![key, value], more].concat(), wait.patience());
-            return edit::set(store, &words, Manner { force, wait, ..Manner::default() }, note).await;
+            return edit::set(store, &words, Manner { force, dry_run, wait }, out, note).await;
         }
         Command::Apply { request, force, wait } => {
             let manner = Manner { force, wait: wait.patience(), ..Manner::default() };
@@ -135,8 +136,9 @@ async fn dispatch(
             return edit::ls(store, &key, edit::View { recursive, values: values || secrets, secrets }, out, note)
                 .await;
         }
-        Command::Rm { key, recursive, wait } => {
-            return Box::pin(edit::rm(store, &key, recursive, wait.patience(), note)).await;
+        Command::Rm { key, recursive, dry_run, wait } => {
+            let manner = Manner { dry_run, wait: wait.patience(), ..Manner::default() };
+            return Box::pin(edit::rm(store, &key, recursive, manner, out, note)).await;
         }
         Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
         Command::Routes { json } => return routes::routes(settings, named, json, out, note).await,

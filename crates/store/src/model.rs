@@ -176,7 +176,7 @@ pub(crate) fn check_key(key: &str) -> Result<(), StoreError> {
         Some(rest) if rest.split('/').all(proper) => Ok(()),
         _ => Err(StoreError::BadKey {
             key: key.to_owned(),
-            why: "not a key: it starts with a slash and no part of it is empty, . or ..".to_owned(),
+            why: "not a key: no part of it may be empty, . or ..".to_owned(),
         }),
     }
 }

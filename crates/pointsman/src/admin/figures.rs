@@ -19,7 +19,7 @@ pub enum Figures {
 pub struct Survey {
     /// With open requests or connections.
     pub working: Vec<Working>,
-    /// Ejected, half-open, down or in maintenance.
+    /// Down, or in maintenance.
     pub apart: Vec<InstancePath>,
 }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -17,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::seats::{Seat, Seats};
 use pointsman_engine::seldom::Seldom;
-use pointsman_engine::sockets::{Claim, listen};
+use pointsman_engine::sockets::{Claim, hint, listen};
 
 /// Maximum concurrent connections; a further one replaces the one that has been silent longest.
 const MOST: usize = 64;
@@ -40,9 +39,12 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// # Errors
 /// The address cannot be bound. The error names the setting and the remedy.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let refused = || format!("--admin: cannot listen on {address}; set another address, or off");
-    let socket = listen(address, 1, Claim::Alone).with_context(refused)?.pop().expect("one was asked for");
-    TcpListener::from_std(socket).with_context(refused)
+    let refused = |error: std::io::Error| {
+        let advice = format!("--admin {address}: {}. --admin off serves without the pages", hint(address, &error));
+        anyhow::Error::new(error).context(advice)
+    };
+    let socket = listen(address, 1, Claim::Alone).map_err(refused)?.pop().expect("one was asked for");
+    TcpListener::from_std(socket).map_err(refused)
 }
 
 /// Serves the pages until dropped.

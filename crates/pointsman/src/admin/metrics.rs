@@ -335,7 +335,7 @@ const QUEUED: Family =
     gauge("pointsman_queued", "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn.");
 const CONNECT_FAILURES: Family =
     counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
-const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is ejected.");
+const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is down.");
 const DURATION: Family = Family {
     name: "pointsman_request_duration_seconds",
     kind: "histogram",

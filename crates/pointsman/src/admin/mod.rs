@@ -4,8 +4,10 @@ mod figures;
 mod hosts;
 mod listener;
 pub mod metrics;
+mod reason;
 mod seats;
 pub mod source;
+pub mod url;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -30,7 +32,8 @@ pub use listener::{bind, serve};
 use crate::control::Status;
 use crate::logging::LostLines;
 use source::SourceView;
-use view::{ExplainUrl, ExplainView, ProblemView, TableView};
+use url::ExplainUrl;
+use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
 #[derive(Clone, Debug)]

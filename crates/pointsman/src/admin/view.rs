@@ -4,16 +4,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{
-    Bind, Cert, Entry, Explanation, HttpEntry, HttpVersion, Instance, Problem, ProblemKind, Protocol, Service,
+    Bind, Cert, Entry, Explanation, HttpEntry, HttpVersion, Instance, Problem, ProblemKind, Protocol, Scheme, Service,
     ServiceName, Table, Verdict, Withheld, write_problem,
 };
 use serde::{Deserialize, Serialize};
 
+use super::reason;
 use super::source::SourceView;
+use super::url::ExplainUrl;
 use pointsman_engine::live::{InstanceStats, SetApart, Snapshot};
 
 /// `/api/table`.
@@ -120,9 +121,9 @@ pub struct InstanceView {
     /// Maximum concurrent connections.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_connections: Option<u32>,
-    /// `up`, `backup`, `drain`; `ejected` or `half-open`; with HAProxy `down` or `maintenance`.
+    /// `up`, `backup`, `drain`, `down`; with HAProxy also `maintenance`.
     pub state: String,
-    /// Since when it is ejected, half-open, down or in maintenance: seconds since the epoch.
+    /// Since when it is down or in maintenance: seconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<u64>,
     /// Why its state is not `up`.
@@ -365,10 +366,10 @@ impl InstanceView {
         }
     }
 
-    fn set_apart(&mut self, SetApart { state, age, why }: &SetApart) {
-        (*state).clone_into(&mut self.state);
-        self.since = Some(epoch_seconds().saturating_sub(age.as_secs()));
-        self.why = Some(why.clone()).filter(|why| !why.is_empty());
+    fn set_apart(&mut self, apart: &SetApart) {
+        reason::state(apart).clone_into(&mut self.state);
+        self.since = Some(epoch_seconds().saturating_sub(apart.age.as_secs()));
+        self.why = Some(reason::words(apart)).filter(|why| !why.is_empty());
     }
 }
 
@@ -397,34 +398,13 @@ impl fmt::Display for ProblemView {
     }
 }
 
-/// The URL to explain: `http://shop.test/cart?x=1`, `shop.test/cart`, `/cart` or `tcp://db.test:5432`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExplainUrl {
-    protocol: Protocol,
-    host: String,
-    /// Path and query, or the port.
-    target: String,
-}
-
-impl FromStr for ExplainUrl {
-    type Err = String;
-
-    fn from_str(url: &str) -> Result<Self, String> {
-        let (protocol, host, target) = match tcp_address(url) {
-            Some(address) => address.map(|(host, port)| (Protocol::Tcp, host, port.to_string()))?,
-            None => split(url).map(|(host, target)| (Protocol::Http, host, target))?,
-        };
-        Ok(Self { protocol, host, target })
-    }
-}
-
 impl ExplainView {
     /// Explains a URL. `problems`: all known problems.
     pub fn new<'p>(
         table: &Table,
         snapshot: &Snapshot,
         problems: impl Iterator<Item = &'p Problem>,
-        ExplainUrl { protocol, host, target }: ExplainUrl,
+        ExplainUrl { protocol, host, target, is_secure }: ExplainUrl,
     ) -> Self {
         let explanation = match protocol {
             Protocol::Http => table.explain(&host, &target),
@@ -445,6 +425,9 @@ impl ExplainView {
         let withheld = withheld(&explanation, of);
         let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
         let local = if protocol == Protocol::Http { local_page(table, &target) } else { None };
+        let chosen = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
+        let local =
+            local.or_else(|| chosen.filter(|_| !is_secure).and_then(|service| redirect(service, &host, &target)));
         Self {
             protocol: protocol_word(protocol).to_owned(),
             too_long: explanation.too_long,
@@ -476,6 +459,18 @@ fn local_page(table: &Table, target: &str) -> Option<String> {
         .then(|| "200: the balancer itself answers this path, config/health_uri".to_owned())
 }
 
+/// The redirect of plain HTTP to HTTPS, if the service has `scheme=https`.
+fn redirect(service: &Service, host: &str, target: &str) -> Option<String> {
+    let is_redirected = service.protocol == Protocol::Http && service.scheme() == Scheme::Https;
+    let bare = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(bare, _)| bare);
+    is_redirected.then(|| {
+        format!(
+            "301: plain HTTP is redirected to https://{bare}{target}, as services/{}/scheme says; explain that URL",
+            service.name
+        )
+    })
+}
+
 /// Matching services that are not served because of their keys, and those in `passed_over` that the engine holds back.
 /// `of`: the problems of a service.
 fn withheld<'p, Of>(explanation: &Explanation, of: impl Fn(&ServiceName) -> Of) -> Vec<WithheldView>
@@ -501,37 +496,6 @@ impl ChoiceView {
     }
 }
 
-/// Host and port of `tcp://HOST:PORT`; `None` if the URL is not of that form.
-fn tcp_address(url: &str) -> Option<Result<(String, u16), String>> {
-    let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("tcp") {
-        return None;
-    }
-    let parts = rest.trim_end_matches('/').rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let is_host = |host: &str| !host.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control());
-    let good = parts.filter(|(host, port)| *port != 0 && is_host(host));
-    let wrong = || format!("{url:?} is not an address; write tcp://HOST:PORT, such as tcp://db.test:5432");
-    Some(good.map(|(host, port)| (host.to_owned(), port)).ok_or_else(wrong))
-}
-
-/// Host and target of a URL.
-fn split(url: &str) -> Result<(String, String), String> {
-    let wrong =
-        || format!("{url:?} is not a URL; write http://shop.test/cart, shop.test/cart, /cart or tcp://HOST:PORT");
-    if url.is_empty() || url.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
-        return Err(wrong());
-    }
-    let rest = match url.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => rest,
-        Some((scheme, _)) if !scheme.contains(['/', '?']) => return Err(wrong()),
-        _ => url,
-    };
-    let rest = rest.split('#').next().unwrap_or(rest);
-    let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let slash = if target.starts_with('/') { "" } else { "/" };
-    Ok((host.to_owned(), format!("{slash}{target}")))
-}
-
 /// `http` or `tcp`.
 pub fn protocol_word(protocol: Protocol) -> &'static str {
     match protocol {
@@ -549,7 +513,7 @@ pub fn protocol_of(word: &str) -> Protocol {
 mod tests {
     use pointsman_table::{Capabilities, KeySet, Limits, compile};
 
-    use super::{TableView, split, tcp_address};
+    use super::TableView;
 
     #[test]
     fn services_that_share_a_port() {
@@ -561,40 +525,5 @@ mod tests {
         let listeners = view.listeners.iter().map(|l| format!("{} {}", l.address, l.service.as_deref().unwrap()));
         assert_eq!(listeners.collect::<Vec<_>>(), ["0.0.0.0:1 a", "0.0.0.0:1 b", "0.0.0.0:1 c", "0.0.0.0:2 b"]);
         assert_eq!(view.services[1].rule.hosts, ["b.test"]);
-    }
-
-    #[test]
-    fn tcp_addresses() {
-        for (url, expected) in [
-            ("tcp://db.test:5432", Some(Some(("db.test", 5432)))),
-            ("TCP://[::1]:1/", Some(Some(("[::1]", 1)))),
-            ("tcp://:5432", Some(Some(("", 5432)))),
-            ("tcp://db.test", Some(None)),
-            ("tcp://db.test:0", Some(None)),
-            ("tcp://a/b:1", Some(None)),
-            ("http://db.test:5432", None),
-            ("db.test:5432", None),
-        ] {
-            let expected = expected.map(|good| good.map(|(host, port)| (host.to_owned(), port)));
-            assert_eq!(tcp_address(url).map(Result::ok), expected, "{url}");
-        }
-    }
-
-    #[test]
-    fn urls() {
-        for (url, expected) in [
-            ("http://shop.test/cart?x=1", Some(("shop.test", "/cart?x=1"))),
-            ("HTTPS://shop.test:8443/#top", Some(("shop.test:8443", "/"))),
-            ("shop.test", Some(("shop.test", "/"))),
-            ("shop.test?x", Some(("shop.test", "/?x"))),
-            ("/cart", Some(("", "/cart"))),
-            ("/go?to=http://a", Some(("", "/go?to=http://a"))),
-            ("ftp://shop.test/", None),
-            ("", None),
-            ("a b", None),
-        ] {
-            let expected = expected.map(|(host, target)| (host.to_owned(), target.to_owned()));
-            assert_eq!(split(url).ok(), expected, "{url}");
-        }
     }
 }

@@ -8,10 +8,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use pointsman_store::StoreSettings;
 
-use super::Outcome;
-use super::change::{self, Manner, Proposal};
-use super::edit::HIDDEN;
+use super::change::{self, Manner};
 use super::patience::full;
+use super::proposal::{Proposal, is_below, is_marker};
+use super::{Outcome, listing};
 
 /// The arguments of `apply`, besides those of every edit.
 #[derive(Clone, Debug, Args)]
@@ -42,6 +42,10 @@ pub async fn apply(
     let mut proposal = Proposal::default();
     for (key, value) in keys(&text).with_context(|| name.to_string())? {
         let key = full(&settings.prefix, &key);
+        // An older `ls` printed it.
+        if is_marker(&settings.prefix, &key) {
+            continue;
+        }
         if proposal.puts.insert(key.clone(), value.into_bytes()).is_some() {
             bail!("{name}: {key} is there twice");
         }
@@ -53,7 +57,7 @@ pub async fn apply(
         }
         let place = full(&settings.prefix, place);
         // Nor must a script before the pipe that fails and prints nothing.
-        if !manner.force && !proposal.puts.keys().any(|key| change::is_below(key, &place)) {
+        if !manner.force && !proposal.puts.keys().any(|key| is_below(key, &place)) {
             bail!("--prune {place}: the file has no key below it, so all would be removed; --force does so");
         }
         proposal.prune.push(place);
@@ -69,38 +73,18 @@ fn read(file: &Path) -> io::Result<String> {
     }
 }
 
-/// The keys of a TOML document or of lines, as written. A line's key has a slash; TOML has one only in quotes.
+/// The keys of a TOML document or of lines, as written.
 fn keys(text: &str) -> anyhow::Result<Vec<(String, String)>> {
     // A byte order mark, which editors on Windows write.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines = || text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
-    let first = lines().next().and_then(|(line, _)| line.split(['=', '"', '\'']).next()).unwrap_or_default();
     match text.parse() {
         Ok(table) => {
             let mut keys = Vec::new();
             tables(String::new(), table, &mut keys)?;
             Ok(keys)
         }
-        Err(error) if !first.split_whitespace().next().is_some_and(|key| key.contains('/')) => Err(error.into()),
-        // Directories in the output of `ls`.
-        Err(_) => lines().filter(|(line, _)| !line.ends_with('/') || line.contains(' ')).map(pair).collect(),
-    }
-}
-
-/// A line `KEY VALUE`, or `KEY = VALUE` as `ls --values` prints it.
-fn pair((line, number): (&str, usize)) -> anyhow::Result<(String, String)> {
-    let Some((key, value)) = line.split_once(char::is_whitespace) else {
-        bail!("line {number} has no value; write KEY VALUE, or KEY = for an empty one");
-    };
-    let listed = value.trim_start().strip_prefix('=').filter(|value| value.is_empty() || value.starts_with(' '));
-    match listed {
-        Some(value) if value.trim() == HIDDEN => {
-            bail!("line {number}: `ls` hid the value of {key}; --secrets shows it")
-        }
-        Some(value) if value.contains("\\n") => {
-            bail!("line {number}: the value of {key} seems to have several lines; write the file as TOML")
-        }
-        listed => Ok((key.to_owned(), listed.unwrap_or(value).trim().to_owned())),
+        Err(error) if !listing::is_lines(text) => Err(error.into()),
+        Err(_) => listing::read(text),
     }
 }
 
@@ -164,7 +148,9 @@ mod tests {
         check(listed, "services/a/cookie=; services/a/path=/a=b/");
         check("services/a/path /x/", "services/a/path=/x/");
         check("services/a/x = (secret; --secrets shows it)", "!line 1: `ls` hid the value of services/a/x");
-        check("services/a/x = a\\nb", "!line 1: the value of services/a/x seems to have several lines");
+        check("services/a/x = \"a\\nb\"", "services/a/x=a\nb");
+        check("services/a/custom_settings acl x path = /y\n", "services/a/custom_settings=acl x path = /y");
+        check("services/a/url_reg = a=\\d+", "services/a/url_reg=a=\\d+");
         check("[services.a]\ndomain = ['a', 'b']", "!expected a text");
         check("[services.a]\ndomain = a.test", "!TOML parse error at line 2");
         check(

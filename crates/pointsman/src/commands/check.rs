@@ -6,6 +6,7 @@ use anyhow::Context;
 use pointsman_table::{Problem, Table, shown};
 use serde::Serialize;
 
+use super::once::Standpoint;
 use super::patience::expect_folder;
 use super::{Outcome, once, render};
 use crate::admin::view::{ProblemView, epoch_seconds};
@@ -21,18 +22,20 @@ struct Checked {
     last_good: Vec<LastGoodService>,
 }
 
-/// Lists problems on `out`, one per line, and writes a summary to `note`.
+/// Lists problems on `out`, one per line, and writes a summary to `note`. `names_engine`: the operator has named one.
 ///
 /// # Errors
 /// The store is unreachable, there is no HAProxy to ask, or `out` cannot be written.
 pub async fn check(
-    settings: &Settings,
+    (settings, names_engine): (&Settings, bool),
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     expect_folder(&settings.store, "checked")?;
-    let mut compiled = once::compiled(settings).await?;
+    let standpoint = Standpoint::of_fleet(settings, names_engine).await?;
+    let engine = standpoint.engine();
+    let mut compiled = once::compiled(settings, standpoint).await?;
     let now = epoch_seconds().cast_signed();
     compiled.problems.extend(expiry::judge(&compiled.table, now).problems);
     let asked = match settings.engine {
@@ -43,6 +46,12 @@ pub async fn check(
     print(&compiled.table, &compiled.problems, json, out)?;
     asked.context("the keys were checked, but not by HAProxy")?;
     summary(&compiled.table, compiled.problems.len(), note)?;
+    if engine != settings.engine {
+        writeln!(
+            note,
+            "judged for the HAProxy engine, which the live balancers have; --engine haproxy asks HAProxy too"
+        )?;
+    }
     Ok(if compiled.problems.is_empty() { Outcome::Yes } else { Outcome::No })
 }
 

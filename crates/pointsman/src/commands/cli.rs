@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use super::{apply, edit, register};
+use super::{apply, edit, register, tips};
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
@@ -97,6 +97,9 @@ Examples:
         /// More keys and values, in turns
         #[arg(value_name = "KEY VALUE")]
         more: Vec<String>,
+        /// Print the difference and the problems, and write nothing
+        #[arg(long)]
+        dry_run: bool,
         /// Write the change even if a balancer could not use it
         #[arg(long)]
         force: bool,
@@ -108,9 +111,9 @@ Examples:
     /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
     /// not use them
     #[command(after_help = "\
-FILE is TOML, where nested tables are the parts of a key, or lines KEY VALUE or KEY = VALUE. Keys
-that hold their value already are left alone. etcd v3 and a folder take up all keys at once, etcd
-v2 one after the other, rules and ports last.
+FILE is TOML, where nested tables are the parts of a key, or lines: all KEY VALUE, or all as
+`ls -r --secrets` prints them: KEY = VALUE. Keys that hold their value already are left alone.
+etcd v3 and a folder take up all keys at once, etcd v2 one after the other, rules and ports last.
 
 Examples:
   pointsman apply shop.toml --dry-run
@@ -140,7 +143,8 @@ Examples:
 Examples:
   pointsman ls                      the top level below the prefix
   pointsman ls services/shop        one service
-  pointsman ls -r --values          all keys and their values, except for secrets")]
+  pointsman ls -r --values          all keys and their values, except for secrets
+  pointsman ls -r --secrets         the same with secrets: a backup that `pointsman apply` takes")]
     Ls {
         /// List only the keys below this key
         #[arg(default_value = "")]
@@ -163,6 +167,9 @@ Examples:
         /// Remove everything below it too
         #[arg(long, short)]
         recursive: bool,
+        /// Print what would be removed, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
         /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
@@ -473,7 +480,7 @@ fn default(command: &str, flag: &'static Flag) -> &'static str {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Command, CommandLine), clap::Error> {
     let command = command();
     let arguments = edit::values_apart(&command, arguments.into_iter().collect());
-    let matches = command.try_get_matches_from(arguments)?;
+    let matches = command.try_get_matches_from(&arguments).map_err(|error| tips::advised(error, &arguments))?;
     let cli = Cli::from_arg_matches(&matches)?;
     let given = matches.subcommand().map(|(name, matches)| given(name, matches)).unwrap_or_default();
     Ok((cli.command, given))

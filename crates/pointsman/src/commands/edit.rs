@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use pointsman_table::{is_secret, shown};
 
-use super::change::{self, Manner, Proposal, expect_readers, shown_key};
+use super::change::{self, Manner, expect_readers};
 use super::patience::{expect_folder, full, within};
-use super::{Outcome, fleet};
+use super::proposal::{Proposal, is_marker, shown_key};
+use super::{Outcome, fleet, listing};
+use crate::control::plural;
+use crate::settings::duration;
 use pointsman_store::{Listing, Made, Store, StoreError, StoreSettings};
-
-/// What `ls` shows of a secret value.
-pub(super) const HIDDEN: &str = "(secret; --secrets shows it)";
 
 /// The options of `ls`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn values_apart(command: &clap::Command, arguments: Vec<OsString>) ->
 
 /// Sets keys to values, which alternate in `words`. For the value `-`, reads standard input to its end, without one
 /// final newline. The outcome is [`Outcome::No`] if a balancer of this prefix could not use a value, or if `manner`
-/// says to wait and not every balancer serves the change in time.
+/// says to wait and not every balancer serves the change in time. A dry run prints the difference on `out`.
 ///
 /// # Errors
 /// Wrong usage; the store is unreachable, or refuses.
@@ -68,11 +68,15 @@ pub async fn set(
     settings: &StoreSettings,
     words: &[String],
     manner: Manner,
+    out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let mut proposal = Proposal::default();
     let (pairs, []) = words.as_chunks::<2>() else {
-        bail!("the last key has no value; write KEY VALUE in turns");
+        // What follows is a key, unless it is a time that was meant for --wait.
+        let is_time = manner.wait.and(words.last()).is_some_and(|word| duration(word).is_ok());
+        let more = if is_time { "and --wait=TIME" } else { "and a value with spaces in quotes" };
+        bail!("the last key has no value; write KEY VALUE in turns, {more}");
     };
     if pairs.iter().filter(|[_, value]| value == "-").count() > 1 {
         bail!("only one value can be read from standard input");
@@ -81,6 +85,9 @@ pub async fn set(
         // Do not show it: if a value was forgotten, this may be a private key.
         if key.starts_with('-') || key.contains(char::is_control) {
             bail!("key {number} is not a key; write KEY VALUE in turns");
+        }
+        if key.trim_matches('/').is_empty() {
+            bail!("key {number} is empty; name one, such as services/shop/domain");
         }
         let value = match value.as_str() {
             "-" => read(&mut io::stdin().lock())?,
@@ -91,7 +98,8 @@ pub async fn set(
             bail!("{key} is there twice");
         }
     }
-    Box::pin(change::make(settings, &proposal, manner, None, note)).await
+    let out = if manner.dry_run { Some(out) } else { None };
+    Box::pin(change::make(settings, &proposal, manner, out, note)).await
 }
 
 /// Waits, if asked to, until every balancer serves the change that was just written.
@@ -117,9 +125,13 @@ pub async fn get(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let key = full(&settings.prefix, key);
-    let Some(value) = within(Store::open(settings)?.get(&key)).await? else {
-        return missing(&key, note);
+    let full = named(settings, key)?;
+    expect_folder(settings, "read")?;
+    let value = match within(Store::open(settings)?.get(&full)).await {
+        Ok(Some(value)) => value,
+        Ok(None) => return missing(&full, note),
+        Err(error) if is_directory(&error) => bail!("{key} is a folder; `pointsman ls {key}` lists its keys"),
+        Err(error) => return Err(error),
     };
     out.write_all(&value)?;
     writeln!(out)?;
@@ -142,7 +154,8 @@ pub async fn ls(
     expect_folder(settings, "listed")?;
     let store = Store::open(settings)?;
     let place = full(&settings.prefix, key);
-    let listing = within(store.list(&place)).await?;
+    let mut listing = within(store.list(&place)).await?;
+    listing.entries.retain(|(key, _)| !is_marker(&settings.prefix, &format!("{place}/{key}")));
     let shown = key.trim_end_matches('/');
     if !listing.entries.is_empty() || !listing.directories.is_empty() || place == settings.prefix || place.is_empty() {
         print(&listing, shown, (key.starts_with('/'), &settings.prefix), view, out)?;
@@ -162,8 +175,8 @@ pub async fn ls(
     }
 }
 
-/// Removes a key; with `recursive`, a directory and everything below it. `wait` is the longest wait until every balancer
-/// serves the change; if one does not, the outcome is [`Outcome::No`].
+/// Removes a key; with `recursive`, a directory and everything below it. `manner` says how long to wait until every
+/// balancer serves the change; if one does not, the outcome is [`Outcome::No`]. A dry run prints the keys on `out`.
 ///
 /// # Errors
 /// The store is unreachable, or the key is a directory and `recursive` is not set. No such key is [`Outcome::No`], with
@@ -172,7 +185,8 @@ pub async fn rm(
     settings: &StoreSettings,
     key: &str,
     recursive: bool,
-    wait: Option<Duration>,
+    manner: Manner,
+    out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     // `rm -r "$key"` with an empty variable must not remove every service.
@@ -180,12 +194,55 @@ pub async fn rm(
         bail!("name a key: rm does not remove everything");
     }
     let key = full(&settings.prefix, key);
-    expect_readers(&settings.prefix, &key, wait)?;
-    let removed = within(Store::open(settings)?.delete(&key, recursive)).await;
-    match removed {
-        Err(error) if !recursive && is_bad_key(&error) => Err(error.context("--recursive removes a directory")),
+    expect_readers(&settings.prefix, &key, manner.wait)?;
+    let store = Store::open(settings)?;
+    if manner.dry_run {
+        return show_removal((&store, &settings.prefix), &key, recursive, out, note).await;
+    }
+    match within(store.delete(&key, recursive)).await {
+        Err(error) if !recursive && is_directory(&error) => Err(not_alone(&store, &settings.prefix, &key).await),
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoSuchKey { .. })) => missing(&key, note),
-        other => served(settings, other?, wait, note).await,
+        other => served(settings, other?, manner.wait, note).await,
+    }
+}
+
+/// Prints the keys that a removal would remove.
+async fn show_removal(
+    (store, prefix): (&Store, &str),
+    key: &str,
+    recursive: bool,
+    out: &mut dyn Write,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let below = within(store.list(key)).await?;
+    let is_folder = !below.entries.is_empty() || !below.directories.is_empty();
+    if is_folder && !recursive {
+        return Err(not_alone(store, prefix, key).await);
+    }
+    let mut entries: Vec<_> =
+        below.entries.iter().map(|(name, value)| (format!("{key}/{name}"), value.to_vec())).collect();
+    match within(store.get(key)).await {
+        Ok(None) if !is_folder => return missing(key, note),
+        Ok(value) => entries.extend(value.map(|value| (key.to_owned(), value))),
+        Err(error) if is_directory(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let view = View { values: true, ..View::default() };
+    for (key, value) in &entries {
+        write!(out, "- ")?;
+        line(out, shown_key(prefix, key), prefix, Some(value), view)?;
+    }
+    out.flush()?;
+    writeln!(note, "dry run, nothing was removed: {}", plural(entries.len(), "key"))?;
+    Ok(Outcome::Yes)
+}
+
+/// A directory is removed only if that is asked for.
+async fn not_alone(store: &Store, prefix: &str, key: &str) -> anyhow::Error {
+    let shown = shown(shown_key(prefix, key));
+    match within(store.list(key)).await.map_or(0, |below| below.entries.len()) {
+        0 => anyhow::anyhow!("{shown} is an empty folder; rm -r removes it"),
+        count => anyhow::anyhow!("{shown} is a folder; rm -r removes it with {}", plural(count, "key")),
     }
 }
 
@@ -194,7 +251,7 @@ pub async fn rm(
 /// # Errors
 /// The store is unreachable, or refuses.
 pub async fn mkdir(settings: &StoreSettings, key: &str, note: &mut dyn Write) -> anyhow::Result<()> {
-    let key = full(&settings.prefix, key);
+    let key = named(settings, key)?;
     if within(Store::open(settings)?.mkdir(&key)).await? == Made::Nothing {
         writeln!(note, "{key}: nothing to create: etcd v3 has no directories")?;
     }
@@ -212,6 +269,18 @@ fn read(input: &mut dyn Read) -> anyhow::Result<Vec<u8>> {
 
 fn is_bad_key(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StoreError::BadKey { .. }))
+}
+
+fn is_directory(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::BadKey { why, .. }) if why.starts_with("is a directory"))
+}
+
+/// A key that was named: an empty variable of a script is none.
+fn named(settings: &StoreSettings, key: &str) -> anyhow::Result<String> {
+    if key.trim_matches('/').is_empty() {
+        bail!("the key is empty; name one, such as services/shop/domain");
+    }
+    Ok(full(&settings.prefix, key))
 }
 
 fn missing(key: &str, note: &mut dyn Write) -> anyhow::Result<Outcome> {
@@ -252,8 +321,8 @@ fn line(out: &mut dyn Write, key: &str, prefix: &str, value: Option<&[u8]>, view
         return Ok(writeln!(out, "{}", shown(key))?);
     };
     let hidden = !view.secrets && is_secret(shown_key(prefix, key), &value);
-    let value = if hidden { HIDDEN } else { &value };
-    Ok(writeln!(out, "{} = {}", shown(key), shown(value))?)
+    let line = if hidden { listing::hidden_entry(key) } else { listing::entry(key, &value) };
+    Ok(writeln!(out, "{line}")?)
 }
 
 #[cfg(test)]
@@ -271,10 +340,13 @@ mod tests {
         let key = if key.starts_with('-') { "" } else { key };
         let yes = Ok(Outcome::Yes);
         let outcome = match words[0] {
-            "set" => set(settings, &given, Manner::default(), &mut note).await,
+            "set" => set(settings, &given, Manner::default(), &mut out, &mut note).await,
             "get" => get(settings, key, &mut out, &mut note).await,
             "ls" => ls(settings, key, view, &mut out, &mut note).await,
-            "rm" => rm(settings, key, view.recursive, None, &mut note).await,
+            "rm" => {
+                let manner = Manner { dry_run: line.ends_with("-n"), ..Manner::default() };
+                rm(settings, key, view.recursive, manner, &mut out, &mut note).await
+            }
             _ => mkdir(settings, key, &mut note).await.and(yes),
         };
         let said = String::from_utf8(out).unwrap().replace('\n', " ");
@@ -286,8 +358,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn commands() {
+    /// What each command line on one folder says.
+    async fn check(lines: &[(&str, &str)]) {
         let folder = tempfile::tempdir().unwrap();
         let settings = StoreSettings {
             location: Location::Directory(folder.path().to_owned()),
@@ -298,20 +370,41 @@ mod tests {
             identity: None,
             audit: Duration::from_secs(60),
         };
-        for (line, want) in [
+        for (line, want) in lines {
+            assert_eq!(run(&settings, line).await, *want, "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn commands() {
+        check(&[
             ("ls", ""),
             ("get services/a/domain", "no: pointsman: /p/services/a/domain: there is no such key\n"),
             ("set services/a/domain a.test", ""),
             ("set services/a/1 10.0.0.1:80", ""),
             ("set /q/x y", ""),
-            ("set services/a/2 10.0.0.2:80 services/a/3", "! the last key has no value; write KEY VALUE in turns"),
+            (
+                "set services/a/2 10.0.0.2:80 services/a/3",
+                "! the last key has no value; write KEY VALUE in turns, and a value with spaces in quotes",
+            ),
+            (
+                "set services/a/2 10.0.0.2 60s",
+                "! the last key has no value; write KEY VALUE in turns, and a value with spaces in quotes",
+            ),
             ("set services/a/2 10.0.0.2 ---BEGIN x", "! key 2 is not a key; write KEY VALUE in turns"),
             ("set services/a/2 - services/a/3 -", "! only one value can be read from standard input"),
             ("set services/a/2 x services/a/2 y", "! /p/services/a/2 is there twice"),
             ("mkdir services/b", ""),
             ("get services/a/domain", "a.test "),
             ("get /p/services/a/domain", "a.test "),
-            ("get services", "! /p/services: is a directory"),
+            ("get services", "! services is a folder; `pointsman ls services` lists its keys"),
+            ("get ", "! the key is empty; name one, such as services/shop/domain"),
+            ("mkdir ", "! the key is empty; name one, such as services/shop/domain"),
+            ("set  x", "! key 1 is empty; name one, such as services/shop/domain"),
+            (
+                "set /p/barrier x",
+                "! /p/barrier: `wait` and --wait write this key, to see how far each balancer is; name another",
+            ),
             ("ls", "services/ "),
             ("ls services", "services/a/ services/b/ "),
             ("ls services/a", "services/a/1 services/a/domain "),
@@ -327,17 +420,34 @@ mod tests {
             ),
             ("ls /q", "/q/x "),
             ("ls services/c", "no: pointsman: /p/services/c: there is no such key\n"),
+            ("ls /../etc", "! /../etc: not a key: no part of it may be empty, . or .."),
+            ("ls services/a", "services/a/1 services/a/domain "),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn removals() {
+        check(&[
+            ("set services/a/domain a.test services/a/1 10.0.0.1:80", ""),
+            ("mkdir services/b", ""),
             ("rm services/c", "no: pointsman: /p/services/c: there is no such key\n"),
-            ("rm services/a", "! --recursive removes a directory: /p/services/a: is a directory"),
+            ("rm services/a", "! services/a is a folder; rm -r removes it with 2 keys"),
+            ("rm services/b", "! services/b is an empty folder; rm -r removes it"),
+            ("rm services/a -n", "! services/a is a folder; rm -r removes it with 2 keys"),
+            ("rm services/c -n", "no: pointsman: /p/services/c: there is no such key\n"),
+            (
+                "rm services/a -r -n",
+                "- services/a/1 = 10.0.0.1:80 - services/a/domain = a.test dry run, nothing was removed: 2 keys\n",
+            ),
+            ("rm services/a/1 -n", "- services/a/1 = 10.0.0.1:80 dry run, nothing was removed: 1 key\n"),
             ("rm services/a/1", ""),
             ("rm services/a -r", ""),
             ("rm / -r", "! name a key: rm does not remove everything"),
             ("rm  -r", "! name a key: rm does not remove everything"),
-            ("ls /../etc", "! /../etc: not a key: it starts with a slash and no part of it is empty, . or .."),
             ("ls -r", "services/ services/b/ "),
-        ] {
-            assert_eq!(run(&settings, line).await, want, "{line}");
-        }
+        ])
+        .await;
     }
 
     #[test]

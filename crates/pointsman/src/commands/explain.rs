@@ -6,10 +6,12 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use super::ask::{ask, encoded, of_these_keys};
+use super::once::Standpoint;
 use super::patience::expect_folder;
 use super::routes::{ago, instance_words};
 use super::{Outcome, once};
-use crate::admin::view::{ChoiceView, ExplainUrl, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
+use crate::admin::url::ExplainUrl;
+use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
 
@@ -31,7 +33,7 @@ pub async fn explain(
         Some(view) => view,
         None => {
             expect_folder(&settings.store, "read")?;
-            let compiled = once::compiled(settings).await?;
+            let compiled = once::compiled(settings, Standpoint::of_fleet(settings, true).await?).await?;
             ExplainView::new(&compiled.table, &Snapshot::default(), compiled.problems.iter(), asked)
         }
     };

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use pointsman_table::{KNOWN_KEYS, Protocol, shown};
+use pointsman_table::{Capabilities, KNOWN_KEYS, KeySet, Limits, Protocol, compile, shown};
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Outcome;
-use super::patience::{full, within};
+use super::patience::{expect_folder, full, within};
+use super::proposal::shown_key;
 use crate::admin::source::SourceView;
 use crate::admin::view::{protocol_of, protocol_word};
 use crate::control::{expiry, plural};
@@ -46,6 +47,7 @@ pub async fn wait(
     patience: Duration,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
+    expect_folder(settings, "waited for")?;
     let is_folder = matches!(settings.location, Location::Directory(_));
     let point = match revision {
         Some(_) if is_folder => {
@@ -99,7 +101,7 @@ fn say(
             return Ok(Outcome::Yes);
         }
         fleet::WaitOutcome::Nobody => {
-            writeln!(note, "no balancer of {} is live, as far as the store knows", shown_prefix(&settings.prefix))?;
+            nobody(settings, note)?;
         }
         fleet::WaitOutcome::Late(late) => {
             writeln!(note, "after {patience:?}, not every balancer is {what}:")?;
@@ -113,8 +115,12 @@ fn say(
     Ok(Outcome::No)
 }
 
-fn shown_prefix(prefix: &str) -> &str {
-    if prefix.is_empty() { "/" } else { prefix }
+/// Names the keys that no balancer follows: perhaps they are not those that were meant.
+fn nobody(settings: &StoreSettings, note: &mut dyn Write) -> anyhow::Result<()> {
+    let keys = SourceView::new(settings).to_string();
+    let is_missing = matches!(&settings.location, Location::Directory(folder) if !folder.is_dir());
+    let why = if is_missing { ": there is no such folder" } else { ", as far as the store knows" };
+    Ok(writeln!(note, "no balancer of {} is live{why}", shown(&keys))?)
 }
 
 /// Whether to drain an instance.
@@ -157,6 +163,11 @@ pub async fn drain(
         }
         other => other?,
     };
+    match (amended, drain) {
+        (Amended::Same, _) => unchanged(&store, settings, &key, drain, note).await?,
+        (Amended::At(_), Drain::On) => warn_of_last(&store, settings, (protocol, &service), note).await?,
+        (Amended::At(_), Drain::Off) => {}
+    }
     let Some(patience) = patience else { return Ok(Outcome::Yes) };
     let point = match amended {
         Amended::At(revision @ 1..) => Point::Revision(revision),
@@ -164,6 +175,52 @@ pub async fn drain(
     };
     let idle = (drain == Drain::On).then(|| (protocol_word(protocol).to_owned(), service, name));
     wait_for(settings, &Goal { point, idle }, &[], patience, note).await
+}
+
+/// Says that the instance already was as it was to become.
+async fn unchanged(
+    store: &Store,
+    settings: &StoreSettings,
+    key: &str,
+    drain: Drain,
+    note: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let value = within(store.get(key)).await?.unwrap_or_default();
+    let value = String::from_utf8_lossy(&value).into_owned();
+    let is_weightless = value.split_whitespace().skip(1).any(|word| word == "weight=0");
+    let key = shown(shown_key(&settings.prefix, key));
+    match drain {
+        Drain::On => writeln!(note, "{key} is drained already")?,
+        Drain::Off if is_weightless => {
+            writeln!(note, "{key} is not drained, but has weight=0; `set` gives it another")?
+        }
+        Drain::Off => writeln!(note, "{key} is not drained; nothing to undo")?,
+    }
+    Ok(())
+}
+
+/// Warns if the service has no instance left that takes new work. A service that nobody reaches has none to lose.
+async fn warn_of_last(
+    store: &Store,
+    settings: &StoreSettings,
+    (protocol, service): (Protocol, &str),
+    note: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let place = format!("{protocol}/{service}");
+    // The instance is drained already; who may not read its neighbours is not told of them.
+    let Ok(listing) = within(store.list(&full(&settings.prefix, &place))).await else { return Ok(()) };
+    let mut keys = KeySet::default();
+    keys.reset(1, listing.entries.into_iter().map(|(key, value)| (format!("{place}/{key}").into(), value)));
+    let limits = Limits { capabilities: Capabilities::HAPROXY, ..Limits::default() };
+    let table = compile(&keys, None, &limits).table;
+    let is_empty = table.service(protocol, service).is_some_and(|service| {
+        service.dns.is_none() && !service.instances.iter().any(|instance| instance.takes_work())
+    });
+    if is_empty {
+        let outcome = if protocol == Protocol::Tcp { "connections to it are closed" } else { "it answers 503" };
+        writeln!(note, "warning: no instance of {} is left that takes new work: {outcome}", shown(&place))?;
+    }
+    Ok(())
 }
 
 /// An instance's key.
@@ -241,9 +298,7 @@ pub async fn status(
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let store = Store::open(settings)?;
-    let listing = within(store.list(&fleet::folder(&settings.prefix))).await?;
-    let own = listing.entries.iter().filter(|(name, _)| !name.contains('/'));
-    let members: Vec<_> = own.map(|(name, value)| Member::read(name, value)).collect();
+    let members = within(fleet::members(&store, &settings.prefix)).await?;
     if json {
         let lines: Vec<_> = members.iter().map(|member| StatusRow { name: &member.name, member }).collect();
         serde_json::to_writer_pretty(&mut *out, &lines)?;
@@ -253,7 +308,7 @@ pub async fn status(
     }
     out.flush()?;
     if members.is_empty() {
-        writeln!(note, "no balancer of {} is live, as far as the store knows", shown_prefix(&settings.prefix))?;
+        nobody(settings, note)?;
         return Ok(Outcome::No);
     }
     Ok(Outcome::Yes)

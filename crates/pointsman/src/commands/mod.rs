@@ -13,14 +13,18 @@ pub mod edit;
 pub mod explain;
 pub mod fleet;
 pub mod health;
+mod listing;
 mod once;
 mod patience;
+mod proposal;
 pub mod register;
 pub mod render;
+mod review;
 pub mod routes;
 pub mod run;
 mod samples;
 pub mod teach;
+mod tips;
 
 /// The outcome of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Reads the store once and compiles the keys, for commands that answer and exit. Publishes nothing.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,18 +11,56 @@ use tracing::warn;
 use super::apis;
 use crate::certs::CertSources;
 use crate::control::{Defaults, local};
-use crate::settings::Settings;
+use crate::fleet::{listeners, members};
+use crate::settings::{Engine, Settings};
 use crate::state::{Kept, StateFile};
 use pointsman_store::Store;
 
 /// Longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The keys at one revision, compiled as `run` would.
+/// The balancers that keys are judged for.
+pub(super) struct Standpoint {
+    own: Vec<SocketAddr>,
+    local: Vec<IpAddr>,
+    engine: Engine,
+}
+
+impl Standpoint {
+    /// A balancer with these settings, on this machine.
+    pub(super) fn of_settings(settings: &Settings) -> Self {
+        let own = settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect();
+        Self { own, local: local::addresses(), engine: settings.engine }
+    }
+
+    /// The live balancers; if none is, or if this user may not read the status, one with these settings. The engine is
+    /// theirs, if all have the same, unless the settings name one.
+    pub(super) async fn of_fleet(settings: &Settings, names_engine: bool) -> anyhow::Result<Self> {
+        let store = Store::open(&settings.store)?;
+        let members = timeout(PATIENCE, members(&store, &settings.store.prefix)).await;
+        let members = members.ok().and_then(Result::ok).unwrap_or_default();
+        let own = listeners(&members);
+        let by_settings = Self::of_settings(settings);
+        if own.is_empty() {
+            return Ok(by_settings);
+        }
+        let all_haproxy = members.iter().all(|member| member.engine == Engine::Haproxy.word());
+        let engine = if all_haproxy && !names_engine { Engine::Haproxy } else { settings.engine };
+        // They may be on other machines, and name the addresses of those.
+        Ok(Self { own, local: Vec::new(), engine })
+    }
+
+    /// The engine that the keys are for.
+    pub(super) fn engine(&self) -> Engine {
+        self.engine
+    }
+}
+
+/// The keys at one revision, compiled as those balancers would.
 ///
 /// # Errors
 /// The store is unreachable.
-pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
+pub(super) async fn compiled(settings: &Settings, standpoint: Standpoint) -> anyhow::Result<Compiled> {
     let kept = kept(settings);
     let store = Store::open(&settings.store)?.remembering(kept.api);
     let answer = timeout(PATIENCE, store.list(&settings.store.prefix)).await;
@@ -32,11 +71,11 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     key_set.reset(listing.revision, entries);
     let limits = Limits {
         prefix: settings.store.prefix.as_str().into(),
-        own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
-        local: local::addresses().into(),
+        own: standpoint.own.into(),
+        local: standpoint.local.into(),
         // The number of descriptors of a running balancer is not known here.
         listeners: None,
-        capabilities: settings.engine.capabilities(),
+        capabilities: standpoint.engine.capabilities(),
         places: settings.places.clone(),
         ..Limits::default()
     };

@@ -20,6 +20,12 @@ pub(super) async fn within<T>(work: impl Future<Output = Result<T, StoreError>>)
 /// That the folder of the store is there. `run` creates it; for a reader, a typo must not pass for an empty store.
 pub(super) fn expect_folder(settings: &StoreSettings, undone: &str) -> anyhow::Result<()> {
     match &settings.location {
+        Location::Directory(file) if file.is_file() => {
+            let file = file.display();
+            bail!(
+                "--store: {file} is a file, and keys are files in a folder; `pointsman apply {file} --dry-run` judges a file"
+            )
+        }
         Location::Directory(folder) if !folder.is_dir() => {
             bail!("--store: there is no folder {}; nothing was {undone}", folder.display())
         }

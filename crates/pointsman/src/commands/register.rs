@@ -10,7 +10,7 @@ use pointsman_table::Protocol;
 use tokio::time::sleep;
 
 use super::patience::{full, within};
-use super::{Outcome, change, fleet};
+use super::{Outcome, fleet, review};
 use crate::register::check::Check;
 use crate::register::child::{self, Child};
 use crate::register::doubt::Doubt;
@@ -101,7 +101,7 @@ impl Request {
             drain: self.drain,
         };
         let key = full(&settings.prefix, &registration.key());
-        match change::obstacle(&settings.prefix, &key, &registration.value) {
+        match review::obstacle(&settings.prefix, &key, &registration.value) {
             Some(why) if !self.remove => bail!("{why}"),
             Some(_) | None => Ok(registration),
         }

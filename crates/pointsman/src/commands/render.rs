@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use pointsman_table::{Problem, Table};
 
+use super::once::Standpoint;
 use super::{Outcome, demo, once};
 use crate::control::plural;
 use crate::settings::Settings;
@@ -36,7 +37,7 @@ pub async fn render(
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let compiled = once::compiled(settings).await?;
+    let compiled = once::compiled(settings, Standpoint::of_settings(settings)).await?;
     let folder = folder(settings, output)?;
     let shape = shape(settings, &folder, version(settings, note).await?)?;
     let (desired, problems) = desire(&compiled.table, &Held::new(), &Addresses::new(), &shape);

@@ -4,6 +4,7 @@ use pointsman_table::shown;
 use std::io::Write;
 
 use super::ask::{ask, of_these_keys};
+use super::once::Standpoint;
 use super::patience::expect_folder;
 use super::{Outcome, once};
 use crate::admin::view::{InstanceView, RuleView, ServiceView, TableView, epoch_seconds, protocol_of};
@@ -26,7 +27,7 @@ pub async fn routes(
         Some(view) => view,
         None => {
             expect_folder(&settings.store, "read")?;
-            let compiled = once::compiled(settings).await?;
+            let compiled = once::compiled(settings, Standpoint::of_fleet(settings, true).await?).await?;
             TableView::new(&compiled.table, &settings.http).with_problems(compiled.problems.iter())
         }
     };
@@ -43,7 +44,12 @@ fn table(view: &TableView) -> String {
     let rows = view.services.iter().flat_map(service_rows);
     let problems = view.services.iter().flat_map(|service| &service.problems);
     let problems = problems.map(|problem| format!("problem: {problem}\n")).collect::<String>();
-    format!("revision {}\n{}{problems}", view.revision, aligned(std::iter::once(head).chain(rows).collect()))
+    let revision = match view.revision {
+        // A folder that no balancer follows.
+        0 => String::new(),
+        revision => format!("revision {revision}\n"),
+    };
+    format!("{revision}{}{problems}", aligned(std::iter::once(head).chain(rows).collect()))
 }
 
 const HEAD: [&str; 11] =

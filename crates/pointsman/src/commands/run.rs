@@ -23,6 +23,7 @@ use crate::admin::source::SourceView;
 use crate::admin::{self, Figures, Hosts, Pages};
 use crate::certs::CertSources;
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
+use crate::fleet::Listens;
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
 use crate::names::{self, HostNames, Lookup};
@@ -59,6 +60,12 @@ impl Addresses {
     fn all(&self) -> impl Iterator<Item = &SocketAddr> {
         self.http.iter().chain(&self.https)
     }
+
+    fn listens(&self) -> Listens {
+        let machine = Vec::new();
+        Listens { http: self.http.clone(), https: self.https.clone(), admin: self.admin, machine }
+            .on(local::addresses())
+    }
 }
 
 /// Serves until stopped. `ready` is called once the first table is in use.
@@ -88,6 +95,7 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
         name: settings.name.clone().unwrap_or_else(|| usual_name(&addresses)),
         prefix: settings.store.prefix.clone(),
         engine: settings.engine.word(),
+        listens: addresses.listens(),
     };
     let hosts = Hosts::new(&settings.admin_hosts);
     let lookup = Lookup::new(&settings.resolvers);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_table::{Fate, Problem, ProblemKind, Table, TableDiff, differences};
+use pointsman_table::{Fate, Problem, ProblemKind, Table, TableDiff, differences, shown};
 use tokio::time::Instant;
 
 use super::Status;
@@ -89,7 +89,7 @@ impl Journal {
         self.young = young;
         let new = now.difference(&self.known).map(|problem| LogLine::Warn(problem.to_string()));
         let gone = self.known.difference(&now);
-        let gone = gone.map(|problem| LogLine::Info(format!("no longer a problem: {problem}")));
+        let gone = gone.map(|problem| LogLine::Info(format!("no longer a problem: {}", without_advice(problem))));
         let mut lines = Vec::new();
         some(&mut lines, new, "more problems: see /api/problems on the admin address, or `pointsman check`");
         some(&mut lines, gone, "more are no longer a problem");
@@ -116,6 +116,12 @@ impl Journal {
         self.told = Some(now);
         words(before.as_ref(), condition)
     }
+}
+
+/// The problem by its key, value and kind: what it asked for is done, and what was served meanwhile is over.
+fn without_advice(Problem { key, value, kind, .. }: &Problem) -> String {
+    let value = value.as_ref().map(|value| format!(" = {value:?}")).unwrap_or_default();
+    format!("{}{value}: {kind}", shown(key))
 }
 
 fn some(lines: &mut Vec<LogLine>, all: impl Iterator<Item = LogLine>, rest: &str) {
@@ -150,12 +156,16 @@ fn words(before: Option<&Condition>, condition: &Condition) -> Option<LogLine> {
     })
 }
 
-/// `serving 12 services, 31 instances at revision 845`.
+/// `serving 12 services, 31 instances at revision 845`; a folder that no balancer follows has no revision.
 pub(crate) fn serving(table: &Table) -> String {
     let services = table.services().len();
     let instances: usize = table.services().iter().map(|service| service.instances.len()).sum();
     let (services, instances) = (plural(services, "service"), plural(instances, "instance"));
-    format!("serving {services}, {instances} at revision {}", table.revision())
+    let revision = match table.revision() {
+        0 => String::new(),
+        revision => format!(" at revision {revision}"),
+    };
+    format!("serving {services}, {instances}{revision}")
 }
 
 /// A count with its noun: `1 service`, `2 services`.
@@ -189,7 +199,7 @@ mod tests {
                 &["/b"],
                 vec![
                     LogLine::Warn("/b = \"x\\ny\": bad value: write a number".to_owned()),
-                    LogLine::Info("no longer a problem: /a = \"x\\ny\": bad value: write a number".to_owned()),
+                    LogLine::Info("no longer a problem: /a = \"x\\ny\": bad value".to_owned()),
                 ],
             ),
         ] {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::folder;
-use super::member::{CertificateExpiry, Leaving, Member, Stage};
+use super::member::{CertificateExpiry, Leaving, Listens, Member, Stage};
 use crate::admin::view::protocol_word;
 use crate::admin::{Figures, Survey};
 use crate::control::{Status, expiry};
@@ -54,6 +54,8 @@ pub struct About {
     pub prefix: String,
     /// `native` or `haproxy`.
     pub engine: &'static str,
+    /// Where it listens itself.
+    pub listens: Listens,
 }
 
 /// Keeps the status key until `ended`, then removes it.
@@ -315,6 +317,7 @@ impl About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.engine.to_owned(),
             stage,
+            listens: self.listens.clone(),
             revision: status.applied,
             barrier: status.barrier_served,
             store: status.store_lost(),

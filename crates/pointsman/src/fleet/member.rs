@@ -1,5 +1,7 @@
 //! A balancer's status, in the form of its status key, and the folder of these keys. Plain data.
 
+use std::net::{IpAddr, SocketAddr};
+
 use pointsman_store::ASIDE;
 use pointsman_table::{Protocol, ServiceName, Table};
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,8 @@ pub struct Member {
     pub engine: String,
     /// Its phase.
     pub stage: Stage,
+    /// Where it listens itself. TCP services cannot have these ports, and no instance can be there.
+    pub listens: Listens,
     /// The store's revision that it serves.
     pub revision: u64,
     /// The number in the key `barrier` that it serves, for stores without revisions.
@@ -54,7 +58,7 @@ pub struct Member {
     /// The reason that it has lost the store, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// The number of instances that are down: ejected, or with HAProxy also in maintenance.
+    /// The number of instances that are down, or with HAProxy in maintenance.
     pub down: usize,
     /// The certificate that expires first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +79,50 @@ pub struct Member {
     /// Draining, but a connected client may still begin a request.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub begins: bool,
+}
+
+/// The addresses that a balancer listens on itself, not for a TCP service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listens {
+    /// For HTTP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<SocketAddr>,
+    /// For HTTPS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub https: Vec<SocketAddr>,
+    /// For the admin pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
+    /// The addresses of its machine that others may use, if it listens on all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machine: Vec<IpAddr>,
+}
+
+impl Listens {
+    /// All of them. One on every address of the machine is there, and with each of these too.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.named().flat_map(|listener| {
+            let wide = if listener.ip().is_unspecified() { &*self.machine } else { &[] };
+            let same = wide.iter().filter(move |ip| ip.is_ipv4() || listener.is_ipv6());
+            std::iter::once(listener).chain(same.map(move |ip| SocketAddr::new(*ip, listener.port())))
+        })
+    }
+
+    /// Takes the addresses of its machine, if it listens on all of them.
+    #[must_use]
+    pub fn on(mut self, machine: Vec<IpAddr>) -> Self {
+        let is_wide = self.named().any(|listener| listener.ip().is_unspecified());
+        // A machine with containers has many link-local addresses.
+        let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let others = machine.into_iter().filter(|ip| !ip.is_loopback() && !is_link_local(ip));
+        self.machine = others.filter(|_| is_wide).collect();
+        self
+    }
+
+    fn named(&self) -> impl Iterator<Item = SocketAddr> {
+        self.http.iter().chain(&self.https).chain(&self.admin).copied()
+    }
 }
 
 /// When a certificate expires.
@@ -172,6 +220,20 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_on_each_of_its_machine() {
+        let listens = |http: &str| Listens { http: vec![http.parse().unwrap()], ..Listens::default() };
+        let machine = ["127.0.0.1", "10.0.0.1", "fe80::1", "fd00::1"].map(|ip| ip.parse().unwrap());
+        for (http, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "0.0.0.0:80 10.0.0.1:80"),
+            ("[::]:80", "[::]:80 10.0.0.1:80 [fd00::1]:80"),
+        ] {
+            let all: Vec<_> = listens(http).on(machine.into()).all().map(|address| address.to_string()).collect();
+            assert_eq!(all.join(" "), expected);
+        }
+    }
 
     #[test]
     fn a_status_survives_its_key() {

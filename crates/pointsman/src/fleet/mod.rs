@@ -11,11 +11,14 @@ pub mod keeper;
 mod member;
 mod roll;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use pointsman_store::{HistoryPoint, Store, StoreError, StoreSettings};
 use pointsman_table::BARRIER;
 
 pub use call::{FleetWait, WaitOutcome};
-pub use member::{LastGoodService, Leaving, Member, Stage, folder, last_good};
+pub use member::{LastGoodService, Leaving, Listens, Member, Stage, folder, last_good};
 pub use roll::{Balancers, Goal, Point};
 
 /// Writes the key `barrier`, which nobody reads. A balancer that has reached the returned point serves everything that
@@ -29,4 +32,22 @@ pub async fn barrier(settings: &StoreSettings) -> Result<Point, StoreError> {
         HistoryPoint::Revision(revision) => Point::Revision(revision),
         HistoryPoint::Count(number) => Point::Barrier(number),
     })
+}
+
+/// The live balancers of this prefix, by name.
+///
+/// # Errors
+/// The store is unreachable.
+pub async fn members(store: &Store, prefix: &str) -> Result<Vec<Member>, StoreError> {
+    let listing = store.list(&folder(prefix)).await?;
+    // A deeper folder belongs to another prefix.
+    let own = listing.entries.iter().filter(|(name, _)| !name.contains('/'));
+    Ok(own.map(|(name, value)| Member::read(name, value)).collect())
+}
+
+/// Where these balancers listen themselves, all together.
+pub fn listeners(members: &[Member]) -> Vec<SocketAddr> {
+    let serving = members.iter().filter(|member| member.stage == Stage::Serving);
+    let all: BTreeSet<_> = serving.flat_map(|member| member.listens.all()).collect();
+    all.into_iter().collect()
 }

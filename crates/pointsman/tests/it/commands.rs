@@ -1,6 +1,6 @@
 //! The commands other than `run`: their output, changes and exit codes, on every store.
 
-use crate::harness::{Backend, Etcd, Launch, Pointsman, Raw, Site, Then, free_address, get, run, wait};
+use crate::harness::{Backend, Etcd, Finished, Launch, Pointsman, Raw, Site, Then, free_address, get, run, wait};
 
 /// The location of the keys, as arguments.
 struct Place {
@@ -24,9 +24,13 @@ impl Place {
 
     /// Runs a command there; returns its exit code and output.
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let place: Vec<_> = self.arguments.iter().map(String::as_str).collect();
-        let finished = run(&[arguments, &place].concat());
+        let finished = self.finish(arguments);
         (finished.code, finished.stdout)
+    }
+
+    fn finish(&self, arguments: &[&str]) -> Finished {
+        let place: Vec<_> = self.arguments.iter().map(String::as_str).collect();
+        run(&[arguments, &place].concat())
     }
 }
 
@@ -120,7 +124,7 @@ fn routes_and_explain_read_the_store_where_nothing_runs() {
     explains(&ask, &two);
 }
 
-fn explains(ask: &dyn Fn(&[&str]) -> crate::harness::Finished, all_one: &Backend) {
+fn explains(ask: &dyn Fn(&[&str]) -> Finished, all_one: &Backend) {
     let cart = ask(&["explain", "http://shop.test/cart/1"]).ok();
     let (shop, all) = (cart.find("shop: "), cart.find("all: "));
     assert!(shop.is_some() && shop < all, "shop takes it and all is passed over: {cart}");
@@ -171,6 +175,83 @@ fn wrong_usage_names_the_flag_and_what_would_be_right() {
         assert_eq!(finished.code, Some(2), "{arguments:?}: {}", finished.stderr);
         for text in texts {
             assert!(finished.stderr.contains(text), "no {text} for {arguments:?} in {}", finished.stderr);
+        }
+    }
+}
+
+#[test]
+fn wrong_words_are_answered_with_the_right_ones() {
+    for place in [Place::directory(), Place::etcd("2"), Place::etcd("3")] {
+        place.run(&["set", "services/shop/domain", "shop.test", "services/shop/one", "10.0.0.1"]);
+        for (arguments, code, expected) in [
+            (&["drain", "shop/one", "--wait", "60s"][..], 2, "tip: write the time as --wait=60s"),
+            (&["set", "a/b", "c", "--wait", "60s"], 2, "write KEY VALUE in turns, and --wait=TIME"),
+            (&["check", "shop.toml"], 2, "'pointsman apply shop.toml --dry-run' judges a file"),
+            (&["rm", "services/shop"], 2, "services/shop is a folder; rm -r removes it with 2 keys\n"),
+            (&["rm", "services/shop", "-r", "--dry-run"], 0, "dry run, nothing was removed: 2 keys\n"),
+            (&["rm", "services/blog"], 1, "services/blog: there is no such key\n"),
+            (&["set", "", "x"], 2, "key 1 is empty; name one, such as services/shop/domain"),
+            (&["get", ""], 2, "the key is empty; name one"),
+            (&["set", "services/shop/port", "8080", "--dry-run"], 0, "dry run, nothing was written: keys: 1 added"),
+            (&["explain", "http://shop.test:99999/"], 2, "\"99999\" is not a port between 1 and 65535"),
+            (&["explain", "tcp://shop.test:99999"], 2, "\"99999\" is not a port between 1 and 65535"),
+        ] {
+            let finished = place.finish(arguments);
+            assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
+            assert!(finished.stderr.contains(expected), "{arguments:?}: no {expected} in {}", finished.stderr);
+        }
+        assert_eq!(place.run(&["get", "services/shop/one"]).1, "10.0.0.1\n", "nothing was removed");
+        assert_eq!(place.run(&["get", "services/shop/port"]).0, Some(1), "nothing was written");
+    }
+    for command in [&["wait"][..], &["get", "services/shop/domain"], &["status"]] {
+        let finished = run(&[command, &["--store", "/nowhere/keys"]].concat());
+        assert!(finished.stderr.contains("there is no") && finished.stderr.contains("/nowhere/keys"), "{finished:?}");
+    }
+    let site = Site::with(&[("keys.toml", "")]);
+    let finished = run(&["check", "--store", &site.folder().join("keys.toml").to_string_lossy()]);
+    assert!(
+        finished.code == Some(2) && finished.stderr.contains("keys.toml is a file, and keys are files in a folder")
+    );
+}
+
+/// A folder that no balancer follows has no revision to name.
+#[test]
+fn a_folder_has_no_revision() {
+    let site = Site::with(&[("services/shop/domain", "shop.test"), ("services/shop/one", "10.0.0.1")]);
+    let store = site.folder().to_string_lossy().into_owned();
+    let on = |words: &[&str]| run(&[words, &["--store", &store, "--admin", "off"]].concat());
+    for (words, expected) in [
+        (&["check"][..], "no problems: 1 service, 1 instance\n"),
+        (&["routes"], "SERVICE"),
+        (&["render"], "# Written by pointsman from the keys. "),
+    ] {
+        let finished = on(words);
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        assert!(said.contains(expected) && !said.contains("revision"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn drain_tells_what_it_did_not_change_and_what_nobody_serves_any_more() {
+    for place in [Place::directory(), Place::etcd("2"), Place::etcd("3")] {
+        let shop =
+            ["services/shop/domain", "shop.test", "services/shop/one", "10.0.0.1", "services/shop/two", "10.0.0.2"];
+        place.run(&[&["set"], &shop[..]].concat());
+        place.run(&["set", "tcp-services/db/port", "5432", "tcp-services/db/db-1", "10.0.0.3 weight=0"]);
+        for (words, expected) in [
+            ("undrain shop/one", "services/shop/one is not drained; nothing to undo\n"),
+            ("undrain db/db-1", "tcp-services/db/db-1 is not drained, but has weight=0; `set` gives it another\n"),
+            ("drain shop/one", ""),
+            ("drain shop/one", "services/shop/one is drained already\n"),
+            ("drain shop/two", "warning: no instance of services/shop is left that takes new work: it answers 503\n"),
+            ("undrain shop/two", ""),
+            (
+                "drain db/db-1",
+                "warning: no instance of tcp-services/db is left that takes new work: connections to it are closed\n",
+            ),
+        ] {
+            let finished = place.finish(&words.split(' ').collect::<Vec<_>>());
+            assert_eq!((finished.code, &*finished.stderr), (Some(0), expected), "{words}");
         }
     }
 }

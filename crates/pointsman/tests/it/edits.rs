@@ -128,6 +128,33 @@ fn a_service_is_written_key_by_key_in_any_order() {
     }
 }
 
+/// The ports that keys cannot have are those of the balancers that run, not those of this command's own settings.
+#[test]
+fn ports_of_live_balancers_are_taken_and_no_others() {
+    for store in Store::each() {
+        let one = store.balancer("one");
+        store.wait_members(1);
+        for taken in [one.http, one.admin] {
+            let refused = store.run(&format!("set tcp-services/db/port {} tcp-services/db/one 10.0.0.1", taken.port()));
+            assert_no(
+                &refused,
+                &["port taken: the balancer itself listens on", &taken.to_string(), "nothing was written"],
+            );
+            let forced = store.run(&format!("set tcp-services/db/port {} --force", taken.port()));
+            assert_done(&forced, "", "port taken: the balancer itself listens on");
+            let checked = store.run("check");
+            assert!(checked.code == Some(1) && checked.stdout.contains("port taken"), "{checked:?}");
+        }
+        // 80 is the default of --http.
+        assert_done(&store.run("set tcp-services/db/port 80 tcp-services/db/one 10.0.0.1"), "", "");
+        assert_done(&store.run("check"), "", "no problems");
+        one.process.signal("TERM");
+        wait("the balancer to be forgotten", || store.run("status").code == Some(1));
+        let checked = store.run("check");
+        assert!(checked.stdout.contains("port taken: the balancer itself listens on 0.0.0.0:80"), "{checked:?}");
+    }
+}
+
 /// Link-local instances are a problem that only the balancer's own settings decide, so `set` warns of it.
 #[test]
 fn a_wait_fails_if_the_change_became_a_problem() {
@@ -180,6 +207,34 @@ fn a_file_is_applied_once() {
         assert!(broken.code == Some(2) && broken.stderr.contains("broken.toml"), "{broken:?}");
         assert_eq!(apply(&store, Path::new("/nowhere"), "").code, Some(2));
         assert_done(&piped(&store, "services/shop/port 83"), "~ services/shop/port = 82 -> 83\n", "keys: 1 changed");
+    }
+}
+
+/// What `ls` prints, `apply` takes: values of several lines and secrets too, and without keys of our own.
+#[test]
+fn what_ls_prints_is_a_backup() {
+    for store in Store::each() {
+        let (_one, files) = (store.balancer("one"), Files::new());
+        store.wait_members(1);
+        let text = "[services.shop]\ndomain = 'shop.test'\nurl_reg = '^/a=\\d+$'\nupstreams.web = '10.0.0.1 weight=2'\n\
+                    custom_settings = \"acl a path = /x\\nacl b path /y\"\n\
+                    basic_auth_secrets = 'user ann insecure-password x'\n";
+        apply(&store, &files.write("shop.toml", text), "--force").ok();
+        store.run("wait").ok();
+        let listed = store.run("ls -r --secrets").ok();
+        assert!(!listed.contains("barrier"), "{listed}");
+        let backup = files.write("lb.keys", &listed);
+        assert_done(&apply(&store, &backup, ""), "", "nothing to change");
+        let value = store.run("get services/shop/custom_settings").ok();
+        store.run("rm -r services/shop").ok();
+        apply(&store, &backup, "").ok();
+        assert_eq!(store.run("get services/shop/custom_settings").ok(), value);
+        assert_eq!(store.run("ls -r --secrets").ok(), listed);
+        // One that an older `ls` made.
+        let older = files.write("older.keys", &format!("barrier = 1\n{listed}"));
+        assert_done(&apply(&store, &older, "--prune services"), "", "nothing to change");
+        let refused = store.run("set barrier 7");
+        assert!(refused.code == Some(2) && refused.stderr.contains("`wait` and --wait write this key"), "{refused:?}");
     }
 }
 
@@ -333,7 +388,7 @@ fn a_folder_takes_all_files_or_none() {
     let site = Site::with(&[("services/a/domain", "a.test")]);
     let store = ["--store".to_owned(), site.folder().display().to_string()];
     let failed = run(&["set", "services/a/web", "10.0.0.1", "services/a", "x", "--force", &store[0], &store[1]]);
-    assert!(failed.code == Some(2) && failed.stderr.contains("is a directory"), "{failed:?}");
+    assert!(failed.code == Some(2) && failed.stderr.contains("is a folder of keys"), "{failed:?}");
     let left: Vec<_> = std::fs::read_dir(site.folder().join("services/a")).expect("its folder").flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }

@@ -80,8 +80,8 @@ pub(crate) fn assert_no(finished: &Finished, words: &[&str]) {
 #[test]
 fn a_change_is_waited_for_in_every_store() {
     for store in Store::each() {
-        assert_no(&store.run("wait"), &["no balancer of /haproxy-haproxy-1 is live"]);
-        assert_no(&store.run("status"), &["no balancer of /haproxy-haproxy-1 is live"]);
+        assert_no(&store.run("wait"), &["no balancer of /haproxy-haproxy-1 in ", &store.flags[1], " is live"]);
+        assert_no(&store.run("status"), &["no balancer of /haproxy-haproxy-1 in ", &store.flags[1], " is live"]);
         let (one, two) = (store.balancer("one"), store.balancer("two"));
         store.wait_members(2);
         let backend = Backend::naming("web");

@@ -109,7 +109,8 @@ fn every_command_reads_the_file_of_settings() {
         let finished = with_etc(&etc, words, &[]);
         assert!(finished.code != Some(2) && finished.stdout.contains(expected), "{words:?}: {finished:?}");
     }
-    let empty = Site::new().folder().display().to_string();
+    let other = Site::new();
+    let empty = other.folder().display().to_string();
     assert_eq!(with_etc(&etc, &["get", "services/shop/domain", "--store", &empty], &[]).code, Some(1), "a flag wins");
     let variable = [("POINTSMAN_STORE", &*empty)];
     assert_eq!(with_etc(&etc, &["get", "services/shop/domain"], &variable).code, Some(1), "a variable wins");

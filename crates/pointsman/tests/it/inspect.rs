@@ -93,6 +93,27 @@ fn check_asks_haproxy_too() {
     assert_eq!((checked.code, &*checked.stdout), (Some(0), ""), "{checked:?}");
 }
 
+/// Without `--engine`, keys are judged for the engine that the balancers have.
+#[test]
+fn check_knows_the_engine_of_the_balancers() {
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/one", "10.0.0.1:80"),
+        ("services/a/health_check_uri", "/alive"),
+    ]);
+    let running = Pointsman::serving(&site);
+    wait("its status", || on(&site, &["status"]).code == Some(0));
+    let checked = on(&site, &["check"]);
+    let expected = match engine() {
+        Engine::Native => (Some(1), false),
+        Engine::HaProxy => (Some(0), true),
+    };
+    assert_eq!((checked.code, checked.stderr.contains("judged for the HAProxy engine")), expected, "{checked:?}");
+    let native = on(&site, &["check", "--engine", "native"]);
+    assert!(native.code == Some(1) && native.stdout.contains("unsupported"), "{native:?}");
+    drop(running);
+}
+
 #[test]
 fn a_reader_that_leaves_changes_no_exit_code() {
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/port", "eighty")]);
@@ -168,6 +189,29 @@ fn explain_names_services_that_are_not_served() {
     assert!(db.stdout.contains("  withheld tcp-services/db: /tcp-services/db/balance"), "{db:?}");
     site.put("services/bad/port", "80");
     wait("it to be served", || ask(&running, &["explain", "http://bad.test/"]).code == Some(0));
+}
+
+/// Whoever asks about plain HTTP is told what the balancer answers there.
+#[test]
+fn explain_tells_of_the_redirect_to_https() {
+    let backend = Backend::naming("up");
+    let site = Site::with(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/scheme", "https"),
+        ("services/a/one", &*backend.instance()),
+    ]);
+    let running = Pointsman::serving(&site);
+    let redirected = get(running.http, "a.test", "/x?y").expect("an answer");
+    assert_eq!((redirected.status, redirected.header("location")), (301, Some("https://a.test/x?y")));
+    for (url, expected) in [
+        ("http://a.test/x?y", "301: plain HTTP is redirected to https://a.test/x?y, as services/a/scheme says"),
+        ("a.test:8080/x", "301: plain HTTP is redirected to https://a.test/x, as services/a/scheme says"),
+        ("https://a.test/x", "  services/a: host a.test"),
+    ] {
+        for explained in [ask(&running, &["explain", url]), on(&site, &["explain", url, "--admin", "off"])] {
+            assert!(explained.code == Some(0) && explained.stdout.contains(expected), "{url}: {explained:?}");
+        }
+    }
 }
 
 #[test]
@@ -409,7 +453,7 @@ fn instances_that_are_set_apart_are_shown_with_the_reason() {
         let routes = ask(&running, &["routes"]).ok();
         let dead = routes.lines().find(|line| line.contains(" dead ")).unwrap_or_else(|| panic!("{routes}"));
         let is_named = match engine() {
-            Engine::Native => dead.contains("connect_refused"),
+            Engine::Native => dead.contains(" down ") && dead.contains("it refused the connection"),
             Engine::HaProxy => dead.contains(" down ") && dead.contains("Connection refused"),
         };
         is_named && dead.contains("s ago")
@@ -418,7 +462,7 @@ fn instances_that_are_set_apart_are_shown_with_the_reason() {
     let instances = table["services"][0]["instances"].as_array().expect("a list").clone();
     let of = |name: &str| instances.iter().find(|one| one["name"] == name).cloned().expect("it is listed");
     let dead = of("dead");
-    assert!(["ejected", "half-open", "down"].iter().any(|state| dead["state"] == *state), "{dead}");
+    assert_eq!(dead["state"], "down", "{dead}");
     assert!(dead["since"].as_u64() > Some(1_500_000_000), "{dead}");
     let alive = of("alive");
     assert!(alive["requests"].as_u64() >= Some(1) && alive["errors"] == 1, "{alive}");

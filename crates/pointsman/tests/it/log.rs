@@ -314,4 +314,8 @@ fn a_taken_address_says_what_to_do() {
     for text in [&*format!("--http {address}: another process listens there"), "ss -ltnp", "Address already in use"] {
         assert!(finished.stderr.contains(text), "no {text} in {}", finished.stderr);
     }
+    let words = [&words[..1], &["--http", "127.0.0.1:0", "--admin", &address], &words[3..]].concat();
+    let finished = run(&words);
+    let told = finished.stderr.contains(&format!("--admin {address}: another process listens there (`ss -ltnp"));
+    assert!(finished.code == Some(2) && told, "{}", finished.stderr);
 }
