@@ -9,13 +9,14 @@ say() { printf '== %s\n' "$*" >&2; }
 # command:package, for every program that a test starts.
 needed="etcd:etcd-server etcdctl:etcd-client haproxy:haproxy nginx:nginx-light wrk:wrk h2load:nghttp2-client
 curl:curl git:git python3:python3 node:nodejs openssl:openssl ss:iproute2 valgrind:valgrind taskset:util-linux prlimit:util-linux
-dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap dpkg-shlibdeps:dpkg-dev systemd-analyze:systemd"
+dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap flock:util-linux dpkg-shlibdeps:dpkg-dev systemd-analyze:systemd"
 
 # Debian keeps daemons where only root looks.
 PATH="$PATH:/usr/sbin:/sbin"
 export PATH
 
 missing=
+python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
@@ -70,6 +71,7 @@ step() {
 
 # The order is that of what can be used again: documentation needs what was checked for lints, tests what was built for
 # tests. Everywhere the whole workspace, and its tests too, so that no dependency is built again with other features.
+step "Python" crates/pointsman/tests/venv
 step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet --lib --bins --examples

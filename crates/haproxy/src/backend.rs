@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_table::{Balance, Config, CookieFlag, Dns, Password, PathRule, Protocol, Scheme, Service, UserList};
+use pointsman_table::{
+    Balance, Config, CookieFlag, Dns, HttpVersion, Password, PathRule, Protocol, Scheme, Service, UserList,
+};
 
 use super::forwarded::CLIENT;
 use super::model::{Addresses, Backend, Owner, Part, Server};
@@ -157,6 +159,7 @@ impl Lines<'_> {
         self.cookie();
         self.health();
         self.schemes();
+        self.version();
         self.auth();
         self.announced();
         self.raw(raw);
@@ -286,6 +289,14 @@ impl Lines<'_> {
         }
     }
 
+    /// Trailers are passed on, and gRPC insists on being told so; the frontend removes the client's word about it.
+    fn version(&mut self) {
+        if self.service.http_version == HttpVersion::Http2 {
+            let lines = "    http-request set-var(txn.http2) bool(true)\n    http-request set-header TE trailers\n";
+            self.add("protocol", lines.to_owned());
+        }
+    }
+
     fn auth(&mut self) {
         if self.service.basic_auth().is_some() {
             let realm = names::server(self.service.name.as_str());
@@ -328,7 +339,8 @@ impl Lines<'_> {
         let Some(dns) = &self.service.dns else {
             return;
         };
-        let check = format!(" {}", server::check(self.service));
+        let version = server::version(self.service).map(|version| format!(" {version}")).unwrap_or_default();
+        let check = format!(" {}{version}", server::check(self.service));
         let prefix = self.unused_prefix();
         let target = match dns {
             Dns::Srv(record) => record.to_string(),

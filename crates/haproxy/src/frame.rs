@@ -117,6 +117,7 @@ fn global(config: &Config, shape: &Shape) -> String {
     lines.push(format!("tune.bufsize {}", buffer(config, shape)));
     lines.push(format!("tune.maxrewrite {REWRITE}"));
     // HAProxy counts the end of the head as one more header.
+    lines.push(format!("tune.h2.max-concurrent-streams {}", config.streams));
     lines.push(format!("tune.http.maxhdr {}", (config.headers + 1).max(LEAST_HEADERS)));
     if shape.version.tls {
         let least = match config.tls_min_version {

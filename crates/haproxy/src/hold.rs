@@ -181,6 +181,7 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         instances: _,
         entry,
         balance,
+        http_version,
         timeouts,
         policy,
         dns,
@@ -188,7 +189,7 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         link,
         custom_settings,
     } = a;
-    (entry, balance, timeouts) == (&b.entry, &b.balance, &b.timeouts)
+    (entry, balance, timeouts, http_version) == (&b.entry, &b.balance, &b.timeouts, &b.http_version)
         && (policy, dns) == (&b.policy, &b.dns)
         && (health_check, custom_settings) == (&b.health_check, &b.custom_settings)
         && *link == b.link

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{Instance, InstanceAuthorities, InstanceLink, Protocol, ProxyForm, Service, Target};
+use pointsman_table::{HttpVersion, Instance, InstanceAuthorities, InstanceLink, Protocol, ProxyForm, Service, Target};
 
 use super::model::FOLDER;
 use super::names;
@@ -85,8 +85,10 @@ fn tls(service: &Service, instance: &Instance) -> String {
     if settings.cert.is_some() {
         words += &format!(" crt {}", path(service, OutboundFile::Certificate));
     }
-    if service.protocol == Protocol::Http {
-        words += " alpn http/1.1";
+    match (service.protocol, service.http_version) {
+        (Protocol::Http, HttpVersion::Http1) => words += " alpn http/1.1",
+        (Protocol::Http, HttpVersion::Http2) => words += " alpn h2",
+        (Protocol::Tcp, _) => {}
     }
     match (name(service, instance), service.protocol) {
         (Some(name), _) => {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
-use pointsman_table::{Instance, Service, Target};
+use pointsman_table::{HttpVersion, Instance, Service, Target};
 
 use super::model::{Address, Addresses, Server};
 use super::version::Version;
@@ -36,6 +36,7 @@ impl Server {
         options.extend(instance.backup.then_some(Cow::Borrowed("backup")));
         options.push(Cow::Owned(check(service)));
         options.extend(outbound::words(service, instance).map(Cow::Owned));
+        options.extend(version(service).map(Cow::Borrowed));
         options.extend(service.cookie().is_some().then(|| Cow::Owned(format!("cookie {name}"))));
         let unresolved = if driven { RESOLVED_BY_US } else { RESOLVED_AT_START };
         options.extend(matches!(address, Address::Name(..)).then_some(Cow::Borrowed(unresolved)));
@@ -133,5 +134,13 @@ pub fn check(service: &Service) -> String {
         (Some(port), _) => format!("{ACTIVE} port {port}"),
         (None, Some(_)) => ACTIVE.to_owned(),
         (None, None) => PASSIVE.to_owned(),
+    }
+}
+
+/// The version of HTTP, if it is not HAProxy's own choice.
+pub fn version(service: &Service) -> Option<&'static str> {
+    match service.http_version {
+        HttpVersion::Http1 => None,
+        HttpVersion::Http2 => Some("proto h2"),
     }
 }

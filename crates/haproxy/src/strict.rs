@@ -55,7 +55,7 @@ pub(crate) fn responses(config: &Config, version: Version) -> String {
     let controls = when(version.pcre, &format!("{deny} {{ res.hdrs -m reg '{CONTROLS}' }}\n"));
     format!(
         "{controls}{deny} {{ status lt 100 }} or {{ status gt 599 }}
-{deny} !{{ res.ver 1.0 1.1 }}
+{deny} !{{ res.ver 1.0 1.1 }} !{{ var(txn.http2) -m bool }}
 {deny} {{ res.hdr_cnt(connection) gt 32 }}
 {deny} {{ res.hdrs,length gt {most} }}
 {deny} {{ res.fhdr_cnt(transfer-encoding) gt 0 }} {{ res.ver 1.0 }}

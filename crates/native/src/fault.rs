@@ -98,6 +98,12 @@ pub(crate) enum Fault {
     /// The service asks for clients' certificates, and the connection was made for another name.
     #[error("the connection was made for another name than that of this service")]
     Misdirected,
+    /// The instance refused the request and did nothing with it (HTTP/2).
+    #[error("the instance refused the request and did nothing with it")]
+    StreamRefused,
+    /// An HTTP/2 client broke the protocol, or flooded its connection.
+    #[error("the client broke the rules of HTTP/2, or flooded its connection")]
+    Http2,
 }
 
 /// Facts about a kind of fault.
@@ -137,6 +143,8 @@ pub(crate) enum Repeat {
     Elsewhere,
     /// Only if nothing came back and a second copy does no harm (RFC 9110 §9.2.2).
     Unanswered,
+    /// Yes, if all that was sent is held: the instance did nothing with it (RFC 9113 §8.7).
+    Unprocessed,
 }
 
 impl From<Left> for Fault {
@@ -151,7 +159,7 @@ impl From<Left> for Fault {
 impl Fault {
     /// Everything that depends on the kind of fault, in one map.
     pub(crate) fn facts(self) -> Facts {
-        use Repeat::{Elsewhere, Never, Unanswered};
+        use Repeat::{Elsewhere, Never, Unanswered, Unprocessed};
         use Side::{Client, Instance, Keys, Us};
         let (index, status, side, repeat) = match self {
             Self::BadRequest(bad) => (0, Some(bad.status()), Client, Never),
@@ -187,6 +195,8 @@ impl Fault {
             Self::ClientCertificate => (28, Some(403), Client, Never),
             // RFC 9110 §15.5.20.
             Self::Misdirected => (29, Some(421), Client, Never),
+            Self::Http2 => (30, None, Client, Never),
+            Self::StreamRefused => (31, Some(503), Instance, Unprocessed),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -224,6 +234,8 @@ pub const NAMES: &[&str] = &[
     "instance_name",
     "client_certificate",
     "misdirected",
+    "http2",
+    "stream_refused",
 ];
 
 #[cfg(test)]
@@ -239,7 +251,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 30] = [
+    const ALL: [Fault; 32] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -270,6 +282,8 @@ mod tests {
         Fault::InstanceName,
         Fault::ClientCertificate,
         Fault::Misdirected,
+        Fault::Http2,
+        Fault::StreamRefused,
     ];
 
     #[test]

@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::fault::Fault;
+use crate::multiplex;
 use crate::net::deadline::Deadline;
-use crate::net::peer::Ends;
+use crate::net::peer::{Ends, Peer};
 use crate::net::stream::Stream;
 use crate::net::tls::Tls;
 use crate::record;
@@ -135,6 +136,11 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Option<Ends>, Unopened> 
 pub(crate) async fn secure(counted: Counted, stream: TcpStream, ends: Ends) {
     // Its memory is there while it lasts: a connection is small.
     match Box::pin(handshake(counted.worker(), stream)).await {
+        Ok(tls) if tls.speaks_http2() => {
+            let stream = Stream::Tls(Box::new(tls));
+            let peer = Peer::new(ends, &stream);
+            Box::pin(multiplex::serve(counted, stream, peer, Vec::new())).await;
+        }
         Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), ends).await,
         Err(Unopened::Left) => {}
         Err(Unopened::Failed(failure)) => failure.count(counted.worker(), ends.client.ip()),

@@ -13,6 +13,7 @@
 //! | `accept` | one worker's thread: orders, listeners, connections that begin |
 //! | `greet` | what comes ahead of that: a PROXY header, a TLS handshake |
 //! | `serve` | one HTTP/1 client connection: requests one after another |
+//! | `multiplex` | one HTTP/2 client connection: a task for each request |
 //! | `tcp` | one connection of a TCP service |
 //! | `exchange` | one request and its response |
 //! | `record` | what happened, and the one place that counts it |
@@ -20,7 +21,7 @@
 //! | `worker` | one worker's state |
 //! | `pool` | which instance, and a connection to it |
 //! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
-//! | `http1` | HTTP/1 on a client's connection |
+//! | `http1`, `http2` | HTTP/1 on a client's connection; streams of HTTP/2 |
 //! | `net` | connections as bytes |
 //! | `fault` | everything that can go wrong |
 
@@ -29,6 +30,8 @@ mod exchange;
 mod fault;
 mod greet;
 mod http1;
+mod http2;
+mod multiplex;
 mod net;
 mod pool;
 mod record;

@@ -15,6 +15,7 @@ use crate::exchange::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{After, Client, ClientSide};
+use crate::multiplex;
 use crate::net::deadline::Deadline;
 use crate::net::peer::{Ends, Peer};
 use crate::net::stream::Stream;
@@ -27,14 +28,22 @@ use crate::worker::{Counted, Worker};
 /// How much of a body is held and sent with the head, bytes: it can be sent again if necessary.
 const FIRST_BODY: usize = 32 * 1024;
 
-/// Serves a client's connection until it is over.
+/// What a client's first bytes of HTTP/2 look like to a reader of HTTP/1 (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Serves a client's connection until it is over. One that begins with HTTP/2's preface speaks that.
 pub(crate) async fn serve(counted: Counted, stream: Stream, ends: Ends) {
     let mut connection = Connection::new(&counted, stream, ends);
     let mut after = connection.next(true).await;
     while after == After::Keep {
         after = connection.next(false).await;
     }
-    connection.end(after).await;
+    if !connection.speaks_http2 {
+        return connection.end(after).await;
+    }
+    let Connection { client: Client { stream, input, .. }, peer, .. } = connection;
+    // Boxed: otherwise every connection would hold the memory for it.
+    Box::pin(multiplex::serve(counted, stream, peer, input.into_unread())).await;
 }
 
 /// Tells a client that there is no room for it.
@@ -53,6 +62,8 @@ pub(crate) struct Connection<'w> {
     deadline: Deadline,
     logins: Logins,
     announced: Announced,
+    /// It began with the preface of HTTP/2.
+    speaks_http2: bool,
     /// The globals of the current request, or of the last one.
     globals: Rc<Globals>,
 }
@@ -74,6 +85,7 @@ impl<'w> Connection<'w> {
             deadline: worker.timers.deadline(),
             logins: Logins::default(),
             announced: Announced::default(),
+            speaks_http2: false,
             globals: Rc::clone(&worker.view().globals),
         }
     }
@@ -121,7 +133,12 @@ impl<'w> Connection<'w> {
         let mut by = None;
         let mut progress = HeadProgress::default();
         loop {
-            if let Some(request) = self.look(&mut progress) {
+            if first && self.begins_preface() {
+                self.speaks_http2 = self.client.input.unread().len() >= PREFACE.len();
+                if self.speaks_http2 {
+                    return None;
+                }
+            } else if let Some(request) = self.look(&mut progress) {
                 return Some(request);
             }
             let (mut from, _) = self.client.stream.split();
@@ -146,6 +163,12 @@ impl<'w> Connection<'w> {
         self.globals = Rc::clone(&view.globals);
         let ready = progress.ready(self.client.input.unread(), head_limits(&view.globals.config));
         if ready { self.judge(&view) } else { None }
+    }
+
+    /// Whether what was read is the preface of HTTP/2, or the beginning of it.
+    fn begins_preface(&self) -> bool {
+        let unread = self.client.input.unread();
+        unread.starts_with(&PREFACE[..PREFACE.len().min(unread.len())])
     }
 
     /// Waits for the first bytes of a request. A client that sends none gets no answer.

@@ -13,7 +13,8 @@ use crate::net::send::settle;
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
 use crate::pool::announced::OpenFor;
-use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
+use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
+use crate::pool::link::Link;
 use crate::pool::pick::{Tried, key_of_address};
 use crate::pool::view::ServiceLive;
 use crate::record::Record;
@@ -62,7 +63,8 @@ async fn relay(
     checked_out: &mut Checkout,
     deadline: &Deadline,
 ) -> End {
-    let (Link::Http1(stream), instance) = checked_out.parts();
+    // No other connection is opened for a TCP service.
+    let (Link::Http1(stream), instance) = checked_out.parts() else { return End::Broken };
     let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
     let (mut from_client, mut from_instance) = (Input::new(Size::Page), Input::new(Size::Page));
     let end = relay.run(client, &mut from_client, stream, &mut from_instance).await;

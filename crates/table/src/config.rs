@@ -26,6 +26,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<
             |config| &config.head_bytes,
         ),
         headers: keys.read("limit/headers", |text| value::within(text, 1, 256), |config| &config.headers),
+        streams: keys.read("limit/streams", |text| value::within(text, 1, 10_000), |config| &config.streams),
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
         trusted_proxies: keys.read("trusted_proxies", Networks::parse, |config| &config.trusted_proxies),
         accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),

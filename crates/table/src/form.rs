@@ -222,6 +222,7 @@ fn service(
         port: settings.port,
         instances,
         balance: settings.balance.clone(),
+        http_version: settings.http_version,
         timeouts: settings.timeouts(timeouts),
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),

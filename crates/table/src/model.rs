@@ -10,6 +10,7 @@ use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
+use crate::http_version::HttpVersion;
 use crate::instance::Instance;
 use crate::instance_link::{InstanceLink, ProxyForm};
 use crate::names::{Protocol, ServiceName};
@@ -33,6 +34,8 @@ pub struct Service {
     pub instances: Box<[Instance]>,
     /// How an instance is picked.
     pub balance: Balance,
+    /// What its instances speak, if it is an HTTP service.
+    pub http_version: HttpVersion,
     /// Waits, with the configuration's defaults already in.
     pub timeouts: ServiceTimeouts,
     /// What is done with its requests; `None` in most services.
@@ -203,6 +206,8 @@ pub struct Config {
     pub head_bytes: usize,
     /// Most headers in a head.
     pub headers: usize,
+    /// Most requests at the same time on an HTTP/2 connection of a client.
+    pub streams: usize,
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
     /// Trusted proxies; empty: none.
@@ -267,6 +272,7 @@ impl Default for Config {
             max_connections: None,
             head_bytes: 32 * 1024,
             headers: 128,
+            streams: 128,
             health_uri: None,
             trusted_proxies: Networks::default(),
             accept_proxy: Networks::default(),

@@ -7,6 +7,7 @@ use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::discovery::{Dns, HealthCheck};
+use crate::http_version::HttpVersion;
 use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
 use crate::limits::Limits;
@@ -31,6 +32,7 @@ pub(crate) struct Settings {
     /// Port of instances whose value names none.
     pub(crate) port: u16,
     pub(crate) balance: Balance,
+    pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: HealthCheck,
@@ -187,6 +189,7 @@ fn settings(
         entry,
         port,
         balance: reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance),
+        http_version: http_version(reader, protocol),
         policy,
         dns: reader.read("dns", Dns::parse),
         health_check: health_check(reader, protocol),
@@ -200,6 +203,14 @@ fn settings(
         tunnel: reader.read("timeout/tunnel", value::duration),
     };
     (settings, is_protected)
+}
+
+/// Connections to a TCP service speak whatever its clients speak.
+fn http_version(reader: &mut Reader<'_>, protocol: Protocol) -> HttpVersion {
+    match protocol {
+        Protocol::Http => reader.read("protocol", HttpVersion::parse).unwrap_or_default(),
+        Protocol::Tcp => HttpVersion::default(),
+    }
 }
 
 /// Connections to a TCP service cannot be checked with a path.

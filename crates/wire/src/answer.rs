@@ -27,12 +27,29 @@ impl Answer<'_> {
     /// Appends the head and the body.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.write_head(out);
-        if !self.head_request {
-            match self.body {
-                Some(body) => out.extend_from_slice(body.as_bytes()),
-                None => self.page(|text| out.extend_from_slice(text.as_bytes())),
-            }
+        self.write_body(out);
+    }
+
+    /// Appends the body, if the request asked for one.
+    pub fn write_body(&self, out: &mut Vec<u8>) {
+        match self.body {
+            _ if self.head_request => {}
+            Some(body) => out.extend_from_slice(body.as_bytes()),
+            None => self.page(|text| out.extend_from_slice(text.as_bytes())),
         }
+    }
+
+    /// The headers, framing and connection headers aside.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let known = [("Content-Type", self.content_type().as_bytes()), ("Cache-Control", b"no-cache")];
+        let allow = (self.status == 405).then_some(("Allow", ALLOW.as_bytes()));
+        let location = self.location.map(|location| ("Location", location.as_bytes()));
+        known.into_iter().chain(allow).chain(location)
+    }
+
+    /// Length of the body, bytes.
+    pub fn length(&self) -> u64 {
+        self.body_length() as u64
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {
@@ -41,15 +58,8 @@ impl Answer<'_> {
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        push_header(out, "Content-Type", self.content_type().as_bytes());
-        push_header(out, "Cache-Control", b"no-cache");
-        if self.status == 405 {
-            push_header(out, "Allow", ALLOW.as_bytes());
-        }
-        if let Some(location) = self.location {
-            push_header(out, "Location", location.as_bytes());
-        }
-        push_framing(out, BodyLength::Length(self.body_length() as u64));
+        self.fields().for_each(|(name, value)| push_header(out, name, value));
+        push_framing(out, BodyLength::Length(self.length()));
         // HTTP/1.0 clients need this header, and it does not harm others.
         push_header(out, "Connection", if self.keep_alive { b"keep-alive" } else { b"close" });
         out.extend_from_slice(b"\r\n");

@@ -201,6 +201,11 @@ impl BodyWriter {
         BodyWriter { length }
     }
 
+    /// Reads back what it writes. `head_bytes`: see [`BodyReader::new`].
+    pub fn reader(&self, head_bytes: usize) -> BodyReader {
+        BodyReader::new(self.length, head_bytes)
+    }
+
     /// Appends data in its framing; nothing for empty data, because an empty chunk would end the body. The reader does
     /// the counting: a body of a declared length is copied from one of the same length.
     pub fn data(&self, bytes: &[u8], out: &mut Vec<u8>) {

@@ -56,7 +56,7 @@ pub(crate) fn declared(fields: &Fields<'_>, version: Version) -> Result<BodyLeng
     }
 }
 
-fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, BadFraming> {
     let digit = |byte: u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
     let number = value.iter().try_fold(0u64, |number, &byte| number.checked_mul(10)?.checked_add(digit(byte)?));
     let fits = |number: &u64| !value.is_empty() && i64::try_from(*number).is_ok();

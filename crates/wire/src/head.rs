@@ -64,13 +64,21 @@ pub enum BadLine {
     /// A control byte in a header's value; a bare carriage return is one.
     #[error("a header value holds a control byte")]
     Value,
+    /// White space before or after a value, where its encoding allows none (RFC 9113 §8.2.1).
+    #[error("a header value begins or ends with white space")]
+    Blank,
 }
 
 impl BadLine {
     /// The response status for a request with such a line.
     pub(crate) fn status(self) -> u16 {
         match self {
-            BadLine::BareLineFeed | BadLine::Folded | BadLine::SpaceBeforeColon | BadLine::Name | BadLine::Value => 400,
+            BadLine::BareLineFeed
+            | BadLine::Folded
+            | BadLine::SpaceBeforeColon
+            | BadLine::Name
+            | BadLine::Value
+            | BadLine::Blank => 400,
         }
     }
 }

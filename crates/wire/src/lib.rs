@@ -1,4 +1,4 @@
-//! HTTP/1 messages: parses and writes heads and bodies (RFC 9110, RFC 9112), and PROXY headers. Pure: no IO, no clock, no
+//! HTTP messages: parses and writes heads and bodies (RFC 9110, RFC 9112), and PROXY headers. Pure: no IO, no clock, no
 //! runtime.
 //!
 //! ```text
@@ -6,6 +6,8 @@
 //! bytes -> parse_response -> ResponseHead -> ResponseHead::write -> bytes for the client
 //! bytes -> BodyReader::step -> Data.. End -> BodyWriter           -> bytes for the other side
 //! Answer -> Answer::write -> bytes for the client
+//! bytes for the instance -> WrittenRequest -> HTTP/2 fields
+//! HTTP/2 fields -> judge_http2_request, judge_http2_response -> the same heads
 //! bytes -> parse_proxy    -> ProxyHeader     SendProxy::write -> bytes for the instance
 //! ```
 //!
@@ -17,6 +19,8 @@
 //! | `target` | request targets and authorities |
 //! | `forwarded` | headers about a request's way, written by proxies |
 //! | `request`, `response` | heads: parsing, checking, rewriting |
+//! | `http2` | heads of HTTP/2, judged like those |
+//! | `written` | a rewritten request head, read back for HTTP/2 |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
 //! | `proxy` | PROXY headers |
@@ -46,6 +50,7 @@ mod fields;
 mod forwarded;
 mod framing;
 mod head;
+mod http2;
 mod login;
 mod proxy;
 mod refusal;
@@ -53,14 +58,17 @@ mod request;
 mod response;
 mod target;
 mod trailers;
+mod written;
 
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
 pub use forwarded::Trust;
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version, add_header};
+pub use http2::{Http2Request, judge_http2_request, judge_http2_response};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};
 pub use response::{BadResponse, Reply, ResponseHead, parse_response};
 pub use trailers::Trailers;
+pub use written::WrittenRequest;

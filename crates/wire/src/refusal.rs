@@ -67,6 +67,9 @@ pub enum BadRequest {
     /// Connection has too many options.
     #[error("the Connection header has too many options")]
     TooManyOptions,
+    /// A field that belongs to a connection, in HTTP/2 (RFC 9113 §8.2.2).
+    #[error("a header of HTTP/1 connections came over HTTP/2")]
+    ConnectionField,
     /// An expectation other than `100-continue`: 417 (RFC 9110 §10.1.1).
     #[error("the expectation is not supported")]
     Expectation,
@@ -95,6 +98,7 @@ impl BadRequest {
             | BadRequest::HostMismatch
             | BadRequest::FramingLookAlike
             | BadRequest::ConnectionOption
+            | BadRequest::ConnectionField
             | BadRequest::TooManyOptions => 400,
         }
     }

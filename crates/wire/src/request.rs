@@ -42,10 +42,14 @@ pub struct RequestHead<'h, 'b> {
     pub hops: usize,
     /// Whether it logs in, or goes on with a login, that holds for its connection to the instance.
     pub logs_connection_in: bool,
+    /// It asks for a WebSocket over HTTP/2, which has no `Sec-WebSocket-Key`; HTTP/1 needs one.
+    pub(crate) lacks_websocket_key: bool,
+    /// There are several cookie lines, which `write` joins.
+    pub(crate) has_crumbs: bool,
     /// Headers that `write` omits.
-    left_out: Positions,
-    forwarded_for: bool,
-    told: Told,
+    pub(crate) left_out: Positions,
+    pub(crate) forwarded_for: bool,
+    pub(crate) told: Told,
 }
 
 /// Our name in `CDN-Loop`.
@@ -62,6 +66,8 @@ pub struct Forward<'a> {
     pub proto: &'a str,
     /// How far the client's own headers are trusted.
     pub trust: Trust,
+    /// Makes a new `Sec-WebSocket-Key`, for a head that lacks one (RFC 6455 §4.1).
+    pub websocket_key: fn() -> String,
 }
 
 /// Parses one request head. `Ok(None)`: more bytes are needed.
@@ -174,6 +180,8 @@ fn judge<'h, 'b>(
         upgrade: upgrade(&fields, version, body),
         hops: fields.hops,
         logs_connection_in: fields.login,
+        lacks_websocket_key: false,
+        has_crumbs: false,
         left_out: fields.hop.union(fields.ours),
         forwarded_for: fields.forwarded_for,
         told: fields.told,
@@ -183,7 +191,7 @@ fn judge<'h, 'b>(
 /// The longest registered method has 17 bytes.
 const MAX_METHOD: usize = 32;
 
-fn judge_method(method: &str) -> Result<(), BadRequest> {
+pub(crate) fn judge_method(method: &str) -> Result<(), BadRequest> {
     match method {
         _ if method.len() > MAX_METHOD => Err(BadRequest::MethodTooLong),
         "CONNECT" => Err(BadRequest::Connect),
@@ -196,7 +204,7 @@ fn judge_request_line<'b>(method: &str, path: &'b str) -> Result<Target<'b>, Bad
     Target::parse(method, path)
 }
 
-fn check_fields(fields: &Fields<'_>) -> Result<(), BadRequest> {
+pub(crate) fn check_fields(fields: &Fields<'_>) -> Result<(), BadRequest> {
     if fields.framing_look_alike {
         return Err(BadRequest::FramingLookAlike);
     }
@@ -208,7 +216,11 @@ fn check_fields(fields: &Fields<'_>) -> Result<(), BadRequest> {
 
 /// RFC 9112 §3.2.2 lets the target win over Host; an instance that reads Host would see the other one, so they must
 /// agree.
-fn judge_host<'b>(fields: &Fields<'b>, target: &Target<'b>, version: Version) -> Result<&'b str, BadRequest> {
+pub(crate) fn judge_host<'b>(
+    fields: &Fields<'b>,
+    target: &Target<'b>,
+    version: Version,
+) -> Result<&'b str, BadRequest> {
     let host = match fields.host {
         Seen::Often => return Err(BadRequest::SeveralHosts),
         Seen::Never if version == Version::Http11 => return Err(BadRequest::NoHost),
@@ -226,7 +238,7 @@ fn judge_host<'b>(fields: &Fields<'b>, target: &Target<'b>, version: Version) ->
 
 /// An obscured expectation (`Expect: y 100-continue`) makes some readers wait for an interim response that others never
 /// send.
-fn judge_expectation(expect: Seen<'_>, version: Version, body: BodyLength) -> Result<bool, BadRequest> {
+pub(crate) fn judge_expectation(expect: Seen<'_>, version: Version, body: BodyLength) -> Result<bool, BadRequest> {
     match expect {
         Seen::Never => Ok(false),
         Seen::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => {
@@ -282,7 +294,10 @@ impl RequestHead<'_, '_> {
         out.reserve(self.len + forward.client.len() + 128);
         self.write_request_line(forward.strip, out);
         push_header(out, "Host", self.host.as_bytes());
-        let left_out = if self.told.any { self.left_out(forward.trust) } else { self.left_out };
+        let mut left_out = if self.told.any { self.left_out(forward.trust) } else { self.left_out };
+        if self.has_crumbs {
+            left_out = left_out.union(self.write_cookie(out));
+        }
         for (position, header) in self.headers.iter().enumerate() {
             if !left_out.contains(position) {
                 push_header(out, header.name, header.value);
@@ -295,6 +310,9 @@ impl RequestHead<'_, '_> {
         push_framing(out, self.body);
         if let Some(protocol) = self.upgrade {
             push_upgrade(out, protocol);
+        }
+        if self.lacks_websocket_key {
+            push_header(out, "Sec-WebSocket-Key", (forward.websocket_key)().as_bytes());
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -318,6 +336,20 @@ impl RequestHead<'_, '_> {
             }
         }
         left_out
+    }
+
+    /// Writes the pieces of a cookie as one line (RFC 9113 §8.2.3), and returns where they are.
+    #[cold]
+    fn write_cookie(&self, out: &mut Vec<u8>) -> Positions {
+        let (mut crumbs, mut start) = (Positions::default(), &b"Cookie: "[..]);
+        for (position, piece) in self.headers.iter().enumerate().filter(|(_, header)| header.name == "cookie") {
+            crumbs.insert(position);
+            out.extend_from_slice(start);
+            out.extend_from_slice(piece.value);
+            start = b"; ";
+        }
+        out.extend_from_slice(b"\r\n");
+        crumbs
     }
 
     fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {

@@ -33,9 +33,9 @@ pub struct ResponseHead<'h, 'b> {
     /// Whether it asks for a login, or goes on with one, that holds for the connection on which it came.
     pub asks_for_connection_login: bool,
     /// The declared length, kept for HEAD and 304 responses.
-    declared: BodyLength,
+    pub(crate) declared: BodyLength,
     /// Headers that `write` omits.
-    left_out: Positions,
+    pub(crate) left_out: Positions,
 }
 
 /// The reason to refuse a response (502).
@@ -120,7 +120,7 @@ fn judge_beginning(parsed: &httparse::Response<'_, '_>, window: &[u8], exhausted
     if exhausted { Err(BadResponse::HeadTooLong) } else { Ok(()) }
 }
 
-fn judge_status(status: u16) -> Result<(), BadResponse> {
+pub(crate) fn judge_status(status: u16) -> Result<(), BadResponse> {
     if (100..=599).contains(&status) { Ok(()) } else { Err(BadResponse::Status) }
 }
 
@@ -156,7 +156,7 @@ fn judge<'h, 'b>(
 }
 
 /// RFC 9112 §6.3, rules 1 and 8 among others.
-fn body_length(status: u16, head_request: bool, declared: BodyLength) -> BodyLength {
+pub(crate) fn body_length(status: u16, head_request: bool, declared: BodyLength) -> BodyLength {
     match declared {
         _ if head_request || is_bodiless(status) => BodyLength::None,
         BodyLength::None => BodyLength::UntilClose,
@@ -213,6 +213,21 @@ impl ResponseHead<'_, '_> {
             _ => self.write_framing(reply, out),
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The headers for the client, framing and connection headers aside.
+    pub fn fields(&self) -> impl Iterator<Item = &Header<'_>> {
+        let stays = |(position, _): &(usize, _)| !self.left_out.contains(*position);
+        self.headers.iter().enumerate().filter(stays).map(|(_, header)| header)
+    }
+
+    /// The length to declare for a body of this framing, bytes; that of a HEAD response or a 304 as sent.
+    pub fn length(&self, body: BodyLength) -> Option<u64> {
+        match (body, self.declared) {
+            (BodyLength::Length(length), _) => Some(length),
+            (BodyLength::None, BodyLength::Length(length)) if self.status >= 200 && self.status != 204 => Some(length),
+            _ => None,
+        }
     }
 
     fn write_status_line(&self, out: &mut Vec<u8>) {

@@ -31,6 +31,16 @@ impl<'b> Trailers<'b> {
         Ok(status.is_complete().then_some((Trailers { lines }, len)))
     }
 
+    /// A section of whole lines, written by [`Trailers::push`].
+    pub fn of(lines: &'b [u8]) -> Self {
+        Trailers { lines }
+    }
+
+    /// Appends a field to a section, from a decoder that ensures that name and value are valid (HTTP/2).
+    pub fn push(name: &str, value: &[u8], lines: &mut Vec<u8>) {
+        push_header(lines, name, value);
+    }
+
     /// Whether no field may be forwarded.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()

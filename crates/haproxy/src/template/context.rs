@@ -73,6 +73,7 @@ struct View<'a> {
     health_check_port: Option<u16>,
     /// `http`, `https` or `http-and-https`.
     scheme: &'static str,
+    http_version: &'static str,
     custom_settings: Option<&'a str>,
 }
 
@@ -160,6 +161,7 @@ impl<'a> View<'a> {
             health_check_uri: service.health_check.uri.as_deref(),
             health_check_port: service.health_check.port,
             scheme: service.scheme().as_str(),
+            http_version: service.http_version.as_str(),
             custom_settings: service.custom_settings.as_deref(),
         }
     }

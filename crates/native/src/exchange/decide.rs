@@ -116,6 +116,11 @@ impl Plan {
         Want { key: self.key, reuse: sent.reuse(self), open_for, own: Some(own), guard }
     }
 
+    /// The head for the instance, and body bytes that came with it.
+    pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
+        self.held.split_at(self.head)
+    }
+
     /// Watches the client, whose request may wait for a slot of its service.
     pub(crate) fn guard<'w>(&self, half_closed: &'w HalfClosed) -> Guard<'w> {
         Guard::new(half_closed, self.live.room_id(), !self.live.service.finishes_abandoned())
@@ -157,7 +162,8 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     }
     let mut held = worker.buffers.take(Size::Head);
     let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
-    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, trust }, &mut held);
+    let (strip, client) = (route.strip as usize, &*peer.text);
+    head.write(&Forward { strip, client, proto, trust, websocket_key }, &mut held);
     if let Some(certificate) = certificate {
         add_header(&mut held, "Client-Cert", certificate.as_bytes());
     }
@@ -172,6 +178,13 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         held,
         writer: BodyWriter::new(head.body),
     }))
+}
+
+/// A nonce of 16 bytes in base64 (RFC 6455 §4.1): its last letter holds two bits.
+#[cold]
+fn websocket_key() -> String {
+    let random = std::iter::repeat_with(fastrand::alphanumeric).take(21);
+    random.chain("A==".chars()).collect()
 }
 
 /// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use pointsman_wire::{
-    BodyLength, BodyReader, BodyWriter, HeadProgress, HeaderSpace, MAX_HEADERS, Reply, ResponseHead, Version,
+    BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, judge_http2_response,
     parse_response,
 };
 
@@ -17,6 +17,8 @@ use super::sides::{Sink, Source, pump};
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
+use crate::http2::fields;
+use crate::http2::recv::Cut;
 use crate::net::pace::Pace;
 use crate::net::watch::{LongWait, Watch};
 use crate::pool::checkout::succeeded;
@@ -71,6 +73,10 @@ enum Read {
     Closed,
     /// The connection broke.
     Broken,
+    /// It broke the response off.
+    Reset,
+    /// It did nothing with the request.
+    Refused,
 }
 
 /// What follows from a final head.
@@ -79,6 +85,17 @@ struct Final {
     status: u16,
     keep_client: bool,
     keep_instance: bool,
+}
+
+impl Read {
+    #[cold]
+    fn broken(error: &io::Error) -> Self {
+        match Cut::of(error) {
+            Cut::Lost => Self::Broken,
+            Cut::Reset => Self::Reset,
+            Cut::Refused => Self::Refused,
+        }
+    }
 }
 
 impl Down<'_> {
@@ -110,12 +127,20 @@ impl Down<'_> {
         let mut progress = HeadProgress::default();
         let mut until = None;
         loop {
-            let Source::Http1 { input, .. } = &self.source;
-            let ready = progress.ready(input.unread(), limits);
+            let ready = match &self.source {
+                Source::Http1 { input, .. } => progress.ready(input.unread(), limits),
+                Source::Http2(_) => true,
+            };
             match if ready { self.judge()? } else { Judged::Partial } {
                 Judged::Partial => match self.read().await? {
                     Read::Bytes => self.progress.set_answer(Answer::Heard),
                     Read::Closed | Read::Broken => return Err(Fault::NoAnswer),
+                    Read::Refused => return Err(Fault::StreamRefused),
+                    Read::Reset => {
+                        // The instance has seen the request.
+                        self.progress.set_answer(Answer::Heard);
+                        return Err(Fault::NoAnswer);
+                    }
                 },
                 Judged::Interim => {
                     let tunnel = self.plan.live.service.timeouts.tunnel;
@@ -171,41 +196,33 @@ impl Down<'_> {
     /// Judges a head and rewrites it. The sink takes its memory here, when there is something to put in it.
     fn judge(&mut self) -> Result<Judged, Fault> {
         let limits = head_limits(&self.cx.globals.config);
-        let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
-        let Source::Http1 { input, body, .. } = &mut self.source;
-        if input.unread().is_empty() {
-            return Ok(Judged::Partial);
-        }
-        let parsed = parse_response(input.unread(), self.side.head_request, limits, &mut space);
-        let Some(head) = parsed.map_err(Fault::BadResponse)? else {
-            return Ok(Judged::Partial);
-        };
-        self.sink.prepare(&self.cx.worker.buffers);
-        let judged = match head.status {
-            101 if self.plan.upgrade => {
-                interim(&head, &mut self.sink);
-                Judged::Switch
-            }
-            101 => return Err(Fault::UnaskedSwitch),
-            100..=199 => {
-                // Interim responses are not for HTTP/1.0 (RFC 9110 §15.2).
-                if self.side.version == Version::Http11 {
-                    interim(&head, &mut self.sink);
-                }
-                Judged::Interim
-            }
-            _ => {
+        let Self { cx, plan, progress, side, source, sink, .. } = self;
+        match source {
+            Source::Http1 { input, .. } if input.unread().is_empty() => Ok(Judged::Partial),
+            Source::Http1 { input, body, .. } => {
+                let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+                let parsed = parse_response(input.unread(), side.head_request, limits, &mut space);
+                let Some(head) = parsed.map_err(Fault::BadResponse)? else { return Ok(Judged::Partial) };
+                sink.prepare(&cx.worker.buffers);
                 **body = BodyReader::new(head.body, limits.bytes);
-                if head.asks_for_connection_login {
-                    self.progress.asked_for_login();
-                }
-                let whole = self.progress.sent().is_whole();
-                Judged::Final(begin(&head, self.side, whole && !self.cx.worker.is_draining(), &mut self.sink))
+                let judged = pass_head(&head, (cx, plan, progress), *side, sink)?;
+                let length = head.len;
+                input.consume(length);
+                Ok(judged)
             }
-        };
-        let length = head.len;
-        input.consume(length);
-        Ok(judged)
+            Source::Http2(recv) => {
+                let Some(response) = recv.take_head() else { return Ok(Judged::Partial) };
+                let (headers, status) = (fields::lines(response.headers()), response.status().as_u16());
+                if status == 101 {
+                    // RFC 9113 §8.6: HTTP/2 has no such response.
+                    return Err(Fault::UnaskedSwitch);
+                }
+                let kind = (side.head_request, recv.has_ended());
+                let head = judge_http2_response(status, &headers, kind, limits).map_err(Fault::BadResponse)?;
+                sink.prepare(&cx.worker.buffers);
+                pass_head(&head, (cx, plan, progress), *side, sink)
+            }
+        }
     }
 
     /// Moves the body, with the head before its first bytes.
@@ -238,7 +255,7 @@ impl Down<'_> {
                 head.keep_instance = false;
                 Ok(Moved::Done)
             }
-            Read::Closed | Read::Broken => Err(Fault::BadResponseBody),
+            Read::Closed | Read::Broken | Read::Reset | Read::Refused => Err(Fault::BadResponseBody),
         }
     }
 
@@ -258,6 +275,7 @@ impl Down<'_> {
         let limits = (self.cx.globals.config.timeouts.client, || instance.expires());
         let flush = self.sink.flush(deadline, limits);
         let (count, sent) = self.progress.guard.unless_told(pin!(flush)).await?;
+        self.source.passed_on();
         Meter::of(instance.live).down(count);
         if sent.is_err() && self.plan.live.service.finishes_abandoned() && answer != Answer::Begun(101) {
             self.progress.abandon(deadline.after(self.plan.live.service.timeouts.tunnel));
@@ -266,12 +284,6 @@ impl Down<'_> {
         let removed = sent.is_err() && instance.expires() <= deadline.now();
         sent.map_err(|_| if removed { Fault::Removed } else { Fault::ClientGone })
     }
-}
-
-/// Writes a head without a body: that of an interim response or of a tunnel.
-fn interim(head: &ResponseHead<'_, '_>, sink: &mut Sink<'_>) {
-    let Sink::Http1 { output, .. } = sink;
-    head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
 }
 
 /// What a broken connection means. An instance may judge our certificate only when the handshake is over for us (RFC 8446
@@ -290,16 +302,39 @@ fn broken(
             tell(&plan.live, instance.live, &failure.into(), cx.deadline.now());
             Err(fault)
         }
-        None => Ok(Read::Broken),
+        None => Ok(Read::broken(error)),
     }
 }
 
-/// Writes the head of the response. `may_keep`: we can take another request on this connection.
-fn begin(head: &ResponseHead<'_, '_>, side: ClientSide, may_keep: bool, sink: &mut Sink<'_>) -> Final {
-    let Sink::Http1 { output, body, .. } = sink;
-    let framing = head.body_for(side.version);
-    let keep_client = side.keep_alive && framing != BodyLength::UntilClose && may_keep;
-    head.write(&Reply { version: side.version, keep_alive: keep_client, body: framing }, output);
-    *body = BodyWriter::new(framing);
-    Final { status: head.status, keep_client, keep_instance: head.keep_alive }
+/// Writes a head into the sink, as its status asks for.
+fn pass_head(
+    head: &ResponseHead<'_, '_>,
+    (cx, plan, progress): (&Cx<'_>, &Plan, &Progress<'_>),
+    side: ClientSide,
+    sink: &mut Sink<'_>,
+) -> Result<Judged, Fault> {
+    match head.status {
+        101 if plan.upgrade => {
+            sink.interim(head);
+            Ok(Judged::Switch)
+        }
+        101 => Err(Fault::UnaskedSwitch),
+        // It would tell an HTTP/2 client that its WebSocket is open (RFC 8441 §5).
+        200..=299 if plan.upgrade && matches!(sink, Sink::Http2(_)) => Err(Fault::BadResponse(BadResponse::Upgrade)),
+        100..=199 => {
+            // Interim responses are not for HTTP/1.0 (RFC 9110 §15.2).
+            if side.version == Version::Http11 {
+                sink.interim(head);
+            }
+            Ok(Judged::Interim)
+        }
+        status => {
+            if head.asks_for_connection_login {
+                progress.asked_for_login();
+            }
+            let may_keep = progress.sent().is_whole() && !cx.worker.is_draining();
+            let keep_client = sink.begin(head, side, may_keep);
+            Ok(Judged::Final(Final { status, keep_client, keep_instance: head.keep_alive }))
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Local replies: responses of our own, where no instance gives one. Decides nothing.
 
+use bytes::Bytes;
 use pointsman_wire::{Answer, Version};
 
 use super::context::Cx;
 use super::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
+use crate::http2::fields;
 use crate::net::buffer::Size;
 use crate::net::send::send;
 
@@ -36,13 +38,30 @@ pub(crate) async fn say(
     whole: bool,
 ) -> After {
     cx.record.status = Some(status);
-    let Downstream::Http1(client) = downstream;
-    let side = client.side;
+    let side = downstream.side();
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
-    let mut answer = cx.worker.buffers.take(Size::Head);
-    Answer { status, body, location, keep_alive, head_request: side.head_request }.write(&mut answer);
-    let sent = send(cx.deadline, cx.globals.config.timeouts.client, &mut client.stream, &answer).await;
-    cx.worker.buffers.give(answer);
+    let answer = Answer { status, body, location, keep_alive, head_request: side.head_request };
+    let limit = cx.globals.config.timeouts.client;
+    let mut bytes = cx.worker.buffers.take(Size::Head);
+    let sent = match downstream {
+        Downstream::Http1(client) => {
+            answer.write(&mut bytes);
+            send(cx.deadline, limit, &mut client.stream, &bytes).await
+        }
+        Downstream::Http2(turn) if turn.is_grpc && status >= 400 => {
+            turn.out.begin(fields::grpc(status));
+            turn.out.end(None);
+            Box::pin(turn.out.flush(cx.deadline, (limit, || u64::MAX))).await.1
+        }
+        Downstream::Http2(turn) => {
+            answer.write_body(&mut bytes);
+            turn.out.begin(fields::local(&answer));
+            turn.out.data(Bytes::copy_from_slice(&bytes));
+            turn.out.end(None);
+            Box::pin(turn.out.flush(cx.deadline, (limit, || u64::MAX))).await.1
+        }
+    };
+    cx.worker.buffers.give(bytes);
     match (sent, keep_alive) {
         (Ok(()), true) => After::Keep,
         (Ok(()), false) => After::Linger,

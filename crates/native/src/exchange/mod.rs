@@ -15,10 +15,13 @@
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `progress` | how far both directions have come |
+//! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
+//! | `stream` | tunnels of HTTP/2 clients |
 //! | `lines` | log lines about requests that failed |
 
+mod ask;
 mod certificate;
 pub(crate) mod context;
 pub(crate) mod decide;
@@ -27,6 +30,7 @@ pub(crate) mod lines;
 mod local;
 mod progress;
 pub(crate) mod sides;
+mod stream;
 mod up;
 
 use std::future::{Future, poll_fn};
@@ -38,7 +42,7 @@ use std::task::Poll;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
 use self::context::Cx;
-use self::decide::{Decision, Plan, Request};
+use self::decide::{Decision, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say};
 use self::progress::{Answer, Progress};
@@ -48,9 +52,9 @@ use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
 use crate::net::buffer::{Input, Size};
 use crate::net::send::send;
-use crate::net::stream::Stream;
 use crate::net::watch::Guard;
-use crate::pool::checkout::{Checkout, Link, Reuse, Want, checkout};
+use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
+use crate::pool::link::Link;
 use crate::pool::pick::Tried;
 use crate::record::Meter;
 use crate::relay::{End, Relay};
@@ -119,7 +123,8 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
         match outcome {
             Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
                 cx.record.repeat(checked_out.instance());
-                if !checked_out.reused && plan.live.instances.len() > 1 {
+                let is_told = fault.facts().repeat == Repeat::Unprocessed;
+                if (is_told || !checked_out.reused) && plan.live.instances.len() > 1 {
                     tried.add(checked_out.instance().id);
                 }
                 want.reuse = Reuse::Never;
@@ -138,8 +143,7 @@ async fn check_out(
     want: Want<'_>,
     tried: &mut Tried,
 ) -> Result<Checkout, Fault> {
-    let Downstream::Http1(client) = downstream;
-    let (client, guard) = (client.stream.socket(), want.guard);
+    let (client, guard) = (downstream.socket(), want.guard);
     if let Some((login, index)) = cx.logins.take(&plan.live, want.open_for) {
         // Boxed, as few requests have one.
         return guard.during(client, Box::pin(login.checkout(&plan.live, index, guard, cx.deadline)).as_mut()).await;
@@ -171,6 +175,7 @@ fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress<'_>) -> bool {
         Repeat::Unanswered | Repeat::Elsewhere => {
             progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan)
         }
+        Repeat::Unprocessed => progress.answer() == Answer::Awaited && matches!(progress.sent(), Sent::Held { .. }),
         Repeat::Never => false,
     }
 }
@@ -207,6 +212,10 @@ async fn conclude(
             cx.record.fault = Some(fault);
             After::cut_by(fault)
         }
+        Err(Fault::StreamRefused) if !matches!(progress.sent(), Sent::Held { .. }) && refuse_stream(downstream) => {
+            cx.record.fault = Some(Fault::StreamRefused);
+            After::Keep
+        }
         Err(fault) => {
             // Sending our page may take long with a client that does not read.
             drop(checked_out);
@@ -215,12 +224,20 @@ async fn conclude(
     }
 }
 
+/// Tells a client that nothing was done with its request, which we cannot repeat: it may send it again, as gRPC does (RFC
+/// 9113 §8.7). `false`: it does not speak HTTP/2.
+fn refuse_stream(downstream: &mut Downstream<'_>) -> bool {
+    let Downstream::Http2(turn) = downstream else { return false };
+    turn.reset(h2::Reason::REFUSED_STREAM);
+    true
+}
+
 /// Keeps the instance's connection: one that is logged in only for the same client, for as long as that client stays.
 fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
     match (login || checked_out.private, after) {
         (false, _) if !checked_out.is_announced() => checked_out.keep(&cx.worker.home, cx.deadline.now()),
         (false, After::Keep) => checked_out.keep_announced(cx.announced, cx.deadline.now()),
-        (true, After::Keep) => cx.logins.keep(checked_out.keep_private()),
+        (true, After::Keep) => checked_out.keep_private().into_iter().for_each(|one| cx.logins.keep(one)),
         (_, After::Close | After::Linger | After::Reset | After::Abort) => {}
     }
 }
@@ -233,11 +250,10 @@ async fn attempt(
     checked_out: &mut Checkout,
     progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
-    let Downstream::Http1(client) = &*downstream;
-    let (Link::Http1(stream), instance) = checked_out.parts();
+    let (link, instance) = checked_out.parts();
     {
-        let sent = pin!(send_held(cx, plan, stream));
-        progress.guard.during(client.stream.socket(), sent).await?;
+        let sent = pin!(send_held(cx, plan, link, progress.sent().is_whole()));
+        progress.guard.during(downstream.socket(), sent).await?;
     }
     // From now on the instance owes an answer, however long it took to read the request.
     progress.set_moved(cx.deadline.now());
@@ -264,8 +280,13 @@ async fn attempt(
 }
 
 /// Sends what is held. An instance that closes may have answered before: its answer is still read.
-async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), Fault> {
-    match send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await {
+async fn send_held(cx: &Cx<'_>, plan: &Plan, link: &mut Link, whole: bool) -> Result<(), Fault> {
+    let sent = match link {
+        Link::Http1(stream) => send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await,
+        // Boxed: otherwise every exchange would hold the memory for it.
+        Link::Http2(call) => Box::pin(ask::send_held(cx, plan, call, whole)).await?,
+    };
+    match sent {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::ServerTimeout),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -273,7 +294,8 @@ async fn send_held(cx: &Cx<'_>, plan: &Plan, stream: &mut Stream) -> Result<(), 
 
 /// A client that asked for the close sends nothing more; any other may still send.
 fn after(downstream: &Downstream<'_>, keep: bool, whole: bool) -> After {
-    let Downstream::Http1(client) = downstream;
+    // A stream is over in any case, and its connection goes on.
+    let Downstream::Http1(client) = downstream else { return After::Keep };
     match (keep, client.side.keep_alive || !whole || !client.input.unread().is_empty()) {
         (true, _) => After::Keep,
         (false, true) => After::Linger,
@@ -353,11 +375,14 @@ async fn tunnel(
     checked_out: &mut Checkout,
     from_instance: &mut Input,
 ) -> End {
-    let Downstream::Http1(client) = downstream;
-    let (Link::Http1(stream), instance) = checked_out.parts();
-    let idle = plan.live.service.timeouts.tunnel;
-    let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
     // A tunnel may last for days, and no longer needs the head.
     cx.worker.buffers.give(std::mem::take(&mut plan.held));
-    Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
+    let idle = plan.live.service.timeouts.tunnel;
+    match (downstream, checked_out.parts()) {
+        (Downstream::Http1(client), (Link::Http1(stream), instance)) => {
+            let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
+            Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
+        }
+        (downstream, _) => Box::pin(stream::tunnel(cx, downstream, checked_out, from_instance, idle)).await,
+    }
 }

@@ -10,17 +10,23 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use pointsman_wire::{BadBody, BodyReader, BodyWriter, Trailers};
+use bytes::Bytes;
+use pointsman_wire::{BadBody, BodyLength, BodyReader, BodyWriter, Reply, ResponseHead, Step, Trailers, Version};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{Client, ClientSide};
+use crate::http2::fields;
+use crate::http2::outgoing::Outgoing;
+use crate::http2::recv::Recv;
+use crate::http2::turn::Turn;
 use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
 use crate::net::send::send_until;
 use crate::net::socket::Socket;
 use crate::net::stream::{ReadHalf, WriteHalf};
-use crate::pool::checkout::Link;
+use crate::pool::link::Link;
 
 /// How many bytes are collected before they are sent on.
 const ROOM: usize = 64 * 1024;
@@ -30,6 +36,8 @@ const ROOM: usize = 64 * 1024;
 pub(crate) enum Downstream<'c> {
     /// Its HTTP/1 connection.
     Http1(&'c mut Client),
+    /// A stream of its HTTP/2 connection.
+    Http2(&'c mut Turn),
 }
 
 /// Where a message comes from.
@@ -37,6 +45,8 @@ pub(crate) enum Downstream<'c> {
 pub(crate) enum Source<'a> {
     /// An HTTP/1 connection.
     Http1 { from: ReadHalf<'a>, input: &'a mut Input, body: &'a mut BodyReader },
+    /// A stream of an HTTP/2 connection.
+    Http2(&'a mut Recv),
 }
 
 /// Where a message goes to.
@@ -44,21 +54,39 @@ pub(crate) enum Source<'a> {
 pub(crate) enum Sink<'a> {
     /// An HTTP/1 connection, and bytes in its framing that were not sent yet.
     Http1 { to: WriteHalf<'a>, body: BodyWriter, output: Vec<u8>, size: Size },
+    /// A stream of an HTTP/2 connection.
+    Http2(&'a mut Outgoing),
 }
 
 impl Downstream<'_> {
     /// What a response must respect.
     pub(crate) fn side(&self) -> ClientSide {
-        let Self::Http1(client) = self;
-        client.side
+        match self {
+            Self::Http1(client) => client.side,
+            Self::Http2(turn) => {
+                ClientSide { version: Version::Http11, keep_alive: true, head_request: turn.head_request }
+            }
+        }
+    }
+
+    /// What shows whether the client is still there.
+    pub(crate) fn socket(&self) -> Socket<'_> {
+        match self {
+            Self::Http1(client) => client.stream.socket(),
+            Self::Http2(turn) => Socket::Part(&turn.out),
+        }
     }
 
     /// Where the request's body comes from, and where the response goes to. `body`: replaced when a response begins.
     pub(crate) fn split(&mut self, body: BodyWriter) -> (Source<'_>, Sink<'_>) {
-        let Self::Http1(client) = self;
-        let (from, to) = client.stream.split();
-        let source = Source::Http1 { from, input: &mut client.input, body: &mut client.body };
-        (source, Sink::Http1 { to, body, output: Vec::new(), size: Size::Page })
+        match self {
+            Self::Http1(client) => {
+                let (from, to) = client.stream.split();
+                let source = Source::Http1 { from, input: &mut client.input, body: &mut client.body };
+                (source, Sink::Http1 { to, body, output: Vec::new(), size: Size::Page })
+            }
+            Self::Http2(turn) => (Source::Http2(&mut turn.recv), Sink::Http2(&mut turn.out)),
+        }
     }
 }
 
@@ -69,33 +97,45 @@ pub(crate) fn split_link<'a>(
     body: &'a mut BodyReader,
     writer: BodyWriter,
 ) -> (Source<'a>, Sink<'a>) {
-    let Link::Http1(stream) = link;
-    let (from, to) = stream.split();
-    (Source::Http1 { from, input, body }, Sink::Http1 { to, body: writer, output: Vec::new(), size: Size::Page })
+    match link {
+        Link::Http1(stream) => {
+            let (from, to) = stream.split();
+            let sink = Sink::Http1 { to, body: writer, output: Vec::new(), size: Size::Page };
+            (Source::Http1 { from, input, body }, sink)
+        }
+        Link::Http2(call) => (Source::Http2(&mut call.recv), Sink::Http2(&mut call.out)),
+    }
 }
 
 impl Source<'_> {
     /// Whether there are unused bytes.
     pub(crate) fn has_unread(&self) -> bool {
-        let Self::Http1 { input, .. } = self;
-        !input.unread().is_empty()
+        match self {
+            Self::Http1 { input, .. } => !input.unread().is_empty(),
+            Self::Http2(recv) => recv.has_unread(),
+        }
     }
 
     /// Reads once. 0 bytes is the end of the stream.
     pub(crate) async fn fill(&mut self, buffers: &Buffers) -> io::Result<usize> {
-        let Self::Http1 { from, input, .. } = self;
-        input.fill(from, buffers).await
+        match self {
+            Self::Http1 { from, input, .. } => input.fill(from, buffers).await,
+            Self::Http2(recv) => poll_fn(|context| recv.poll_fill(context)).await,
+        }
     }
 
     /// Reads once. While it waits, it checks the other side, which may still be reading what it was sent.
     pub(crate) async fn fill_at(&mut self, pace: &Pace<'_>, buffers: &Buffers) -> io::Result<usize> {
-        let (Self::Http1 { from, input, .. }, mut waited) = (self, false);
-        poll_fn(|context| {
-            let filled = input.poll_fill(from, buffers, &mut waited, context);
-            if filled.is_pending() {
-                pace.look(from);
+        let mut waited = false;
+        poll_fn(|context| match self {
+            Self::Http1 { from, input, .. } => {
+                let filled = input.poll_fill(from, buffers, &mut waited, context);
+                if filled.is_pending() {
+                    pace.look(from);
+                }
+                filled
             }
-            filled
+            Self::Http2(recv) => recv.poll_fill(context),
         })
         .await
     }
@@ -103,54 +143,100 @@ impl Source<'_> {
     /// Acknowledges what has come, before a read for the rest of a message: its sender may hold the rest back until
     /// then.
     pub(crate) fn acknowledge(&self) {
-        let Self::Http1 { from, .. } = self;
-        from.acknowledge();
+        if let Self::Http1 { from, .. } = self {
+            from.acknowledge();
+        }
+    }
+
+    /// What was taken was sent on: its sender may send as much again.
+    pub(crate) fn passed_on(&mut self) {
+        if let Self::Http2(recv) = self {
+            recv.passed_on();
+        }
     }
 
     /// Gives the memory back if nothing is unread.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
-        let Self::Http1 { input, .. } = self;
-        input.release(buffers);
+        if let Self::Http1 { input, .. } = self {
+            input.release(buffers);
+        }
     }
 
     /// Whether the end of the stream may end the body.
     pub(crate) fn may_close(&self) -> bool {
-        let Self::Http1 { body, .. } = self;
-        body.may_close()
+        match self {
+            Self::Http1 { body, .. } => body.may_close(),
+            Self::Http2(recv) => recv.has_ended(),
+        }
     }
 }
 
 impl Sink<'_> {
     /// Takes memory for bytes, unless it has some.
     pub(crate) fn prepare(&mut self, buffers: &Buffers) {
-        let Self::Http1 { output, size, .. } = self;
-        if output.capacity() == 0 {
+        if let Self::Http1 { output, size, .. } = self
+            && output.capacity() == 0
+        {
             *output = buffers.take(*size);
         }
     }
 
     /// The socket, to watch it.
     pub(crate) fn socket(&self) -> Socket<'_> {
-        let Self::Http1 { to, .. } = self;
-        to.socket()
+        match self {
+            Self::Http1 { to, .. } => to.socket(),
+            Self::Http2(out) => Socket::Part(&**out),
+        }
     }
 
     /// Discards bytes that were not sent.
     pub(crate) fn throw_away(&mut self) {
-        let Self::Http1 { output, .. } = self;
-        output.clear();
+        match self {
+            Self::Http1 { output, .. } => output.clear(),
+            Self::Http2(out) => out.throw_away(),
+        }
     }
 
     /// Whether everything was sent.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self::Http1 { output, .. } = self;
-        output.is_empty()
+        match self {
+            Self::Http1 { output, .. } => output.is_empty(),
+            Self::Http2(out) => out.is_empty(),
+        }
+    }
+
+    /// Writes a head without a body: that of an interim response or of a tunnel.
+    pub(crate) fn interim(&mut self, head: &ResponseHead<'_, '_>) {
+        match self {
+            Self::Http1 { output, .. } => {
+                head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
+            }
+            Self::Http2(out) if head.status == 101 => out.begin(fields::response(head, BodyLength::None)),
+            Self::Http2(out) => out.interim(fields::response(head, BodyLength::None)),
+        }
+    }
+
+    /// Writes the head of the response. `may_keep`: we can take another request on this connection. Returns whether we
+    /// will.
+    pub(crate) fn begin(&mut self, head: &ResponseHead<'_, '_>, side: ClientSide, may_keep: bool) -> bool {
+        let framing = head.body_for(side.version);
+        let keep_alive = side.keep_alive && framing != BodyLength::UntilClose && may_keep;
+        match self {
+            Self::Http1 { output, body, .. } => {
+                head.write(&Reply { version: side.version, keep_alive, body: framing }, output);
+                *body = BodyWriter::new(framing);
+            }
+            Self::Http2(out) => out.begin(fields::response(head, framing)),
+        }
+        keep_alive
     }
 
     /// Ends a body that its source ended by a close.
     pub(crate) fn end_body(&mut self) {
-        let Self::Http1 { body, output, .. } = self;
-        body.end(&Trailers::default(), output);
+        match self {
+            Self::Http1 { body, output, .. } => body.end(&Trailers::default(), output),
+            Self::Http2(out) => out.end(None),
+        }
     }
 
     /// Sends all bytes, for as long as the other side makes progress within `limit`, but not beyond `ends`, coarse
@@ -160,20 +246,34 @@ impl Sink<'_> {
         deadline: &Deadline,
         (limit, ends): (Duration, impl Fn() -> u64),
     ) -> (usize, io::Result<()>) {
-        let Self::Http1 { to, output, .. } = self;
-        let sent = send_until(deadline, (limit, ends), to, output).await;
-        let count = output.len();
-        output.clear();
-        (count, sent)
+        match self {
+            Self::Http1 { to, output, .. } => {
+                let sent = send_until(deadline, (limit, ends), to, output).await;
+                let count = output.len();
+                output.clear();
+                (count, sent)
+            }
+            // Boxed: otherwise every exchange would hold the memory for it.
+            Self::Http2(out) => Box::pin(out.flush(deadline, (limit, ends))).await,
+        }
+    }
+
+    /// Ends our direction of a connection that carries nothing else.
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Self::Http1 { to, .. } => to.shutdown().await,
+            Self::Http2(_) => Ok(()),
+        }
     }
 
     /// Gives the memory back: everything was sent, or nothing more will be.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
-        let Self::Http1 { output, size, .. } = self;
-        if output.capacity() > 2 * Size::Page.bytes() {
-            *size = Size::Large;
+        if let Self::Http1 { output, size, .. } = self {
+            if output.capacity() > 2 * Size::Page.bytes() {
+                *size = Size::Large;
+            }
+            buffers.give(std::mem::take(output));
         }
-        buffers.give(std::mem::take(output));
     }
 }
 
@@ -186,5 +286,52 @@ pub(crate) fn pump(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Moved
         (Source::Http1 { input, body, .. }, Sink::Http1 { body: writer, output, .. }) => {
             transcode(body, writer, input, output, ROOM)
         }
+        (Source::Http1 { input, body, .. }, Sink::Http2(out)) => into_stream(body, input, out),
+        (Source::Http2(recv), Sink::Http1 { body, output, .. }) => Ok(from_stream(recv, body, output)),
+        (Source::Http2(recv), Sink::Http2(out)) => Ok(between_streams(recv, out)),
+    }
+}
+
+fn into_stream(reader: &mut BodyReader, input: &mut Input, out: &mut Outgoing) -> Result<Moved, BadBody> {
+    while out.queued() < ROOM {
+        let (used, moved) = match reader.step(input.unread())? {
+            Step::Data { bytes, used } => {
+                out.data(Bytes::copy_from_slice(bytes));
+                (used, None)
+            }
+            Step::More { used } => (used, Some(Moved::More)),
+            Step::End { used, trailers } => {
+                out.end(fields::trailers(&trailers));
+                (used, Some(Moved::Done))
+            }
+        };
+        input.consume(used);
+        if let Some(moved) = moved {
+            return Ok(moved);
+        }
+    }
+    Ok(Moved::Full)
+}
+
+fn from_stream(recv: &mut Recv, writer: &BodyWriter, output: &mut Vec<u8>) -> Moved {
+    let room = ROOM.saturating_sub(output.len());
+    writer.data(&recv.take(room), output);
+    moved(recv, |trailers| writer.end(trailers, output))
+}
+
+fn between_streams(recv: &mut Recv, out: &mut Outgoing) -> Moved {
+    let room = ROOM.saturating_sub(out.queued());
+    out.data(recv.take(room));
+    moved(recv, |trailers| out.end(fields::trailers(trailers)))
+}
+
+fn moved(recv: &Recv, end: impl FnOnce(&Trailers<'_>)) -> Moved {
+    match () {
+        () if recv.is_done() => {
+            end(&recv.trailers());
+            Moved::Done
+        }
+        () if recv.has_unread() => Moved::Full,
+        () => Moved::More,
     }
 }

@@ -63,6 +63,7 @@ impl Up<'_> {
     /// Sends what is in the sink. `false`: the instance takes no more.
     async fn pass_on(&mut self) -> Result<bool, Fault> {
         let (count, sent) = self.sink.flush(self.deadline, (self.plan.live.service.timeouts.server, || u64::MAX)).await;
+        self.source.passed_on();
         self.meter.up(count);
         self.progress.set_moved(self.deadline.now());
         match sent {

@@ -14,8 +14,8 @@ use crate::net::send::settle;
 use crate::net::stream::Stream;
 
 /// How long the rest of a request may still come after our last answer, and how long without a byte.
-const LINGER: Duration = Duration::from_secs(30);
-const LINGER_QUIET: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+pub(crate) const LINGER_QUIET: Duration = Duration::from_secs(5);
 
 /// A client's connection.
 #[derive(Debug)]

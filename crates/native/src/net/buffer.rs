@@ -220,6 +220,12 @@ impl Input {
         self.size = self.size.min(Size::Page);
     }
 
+    /// The unread bytes, for another reader.
+    pub(crate) fn into_unread(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.start);
+        self.bytes
+    }
+
     /// Gives the memory back if nothing is unread.
     pub(crate) fn release(&mut self, pool: &Buffers) {
         if self.unread().is_empty() && self.bytes.capacity() > 0 {

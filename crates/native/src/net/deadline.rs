@@ -144,6 +144,11 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
+    /// The timers that it is one of.
+    pub(crate) fn timers(&self) -> &Rc<Timers> {
+        &self.timers
+    }
+
     /// The coarse time now.
     pub(crate) fn now(&self) -> u64 {
         self.timers.now()

@@ -14,7 +14,7 @@ use crate::net::stream::Written;
 const LOOKS: u32 = 4;
 /// The fewest acknowledged bytes per second that count as progress: otherwise a peer that takes one now and then would
 /// hold its connection, and an instance's slot, for days.
-const LEAST: u64 = 128;
+pub(crate) const LEAST: u64 = 128;
 /// The shortest and the longest time between two looks, milliseconds.
 const SOON: u64 = 100;
 const SELDOM: u64 = 5_000;

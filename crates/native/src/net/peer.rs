@@ -18,7 +18,7 @@ pub(crate) struct Ends {
 }
 
 /// A client, as its connection and its requests show it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// The address of the connection's other end.
     address: IpAddr,

@@ -39,6 +39,12 @@ impl Bare {
     }
 }
 
+/// A client that shares its connection with others of its requests, and breaks this one off alone.
+pub(crate) trait BreaksOff: std::fmt::Debug {
+    /// Ready when the client broke it off, or its connection is lost; if not, the task is woken when that happens.
+    fn poll_broken_off(&self, context: &mut Context<'_>) -> Poll<()>;
+}
+
 /// The same, for as long as it is looked at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Socket<'a> {
@@ -46,6 +52,8 @@ pub(crate) enum Socket<'a> {
     Tcp(&'a TcpStream),
     /// A Unix socket.
     Unix(&'a UnixStream),
+    /// One of several requests on a connection: it is only watched.
+    Part(&'a dyn BreaksOff),
 }
 
 impl<'a> Socket<'a> {
@@ -53,7 +61,7 @@ impl<'a> Socket<'a> {
     pub(crate) fn tcp(self) -> Option<&'a TcpStream> {
         match self {
             Self::Tcp(stream) => Some(stream),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Part(_) => None,
         }
     }
 
@@ -62,6 +70,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().is_ok(),
             Self::Unix(stream) => stream.peer_addr().is_ok(),
+            Self::Part(_) => true,
         }
     }
 
@@ -70,6 +79,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => stream.try_read(buf),
             Self::Unix(stream) => stream.try_read(buf),
+            Self::Part(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -78,6 +88,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            Self::Part(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -86,6 +97,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(parts),
             Self::Unix(stream) => stream.try_write_vectored(parts),
+            Self::Part(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -94,6 +106,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(context),
             Self::Unix(stream) => stream.poll_write_ready(context),
+            Self::Part(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 
@@ -102,6 +115,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(context),
             Self::Unix(stream) => stream.poll_read_ready(context),
+            Self::Part(part) => part.poll_broken_off(context).map(Ok),
         }
     }
 
@@ -113,6 +127,8 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => stream.ready(interest).await,
             Self::Unix(stream) => stream.ready(interest).await,
+            // It is asked only after it was readable.
+            Self::Part(_) => Ok(Ready::ERROR),
         }
     }
 
@@ -121,6 +137,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
             Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Part(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -129,6 +146,7 @@ impl<'a> Socket<'a> {
         match self {
             Self::Tcp(stream) => unacknowledged(stream),
             Self::Unix(stream) => unacknowledged(stream),
+            Self::Part(_) => 0,
         }
     }
 }

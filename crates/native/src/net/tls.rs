@@ -94,6 +94,11 @@ impl Tls {
         (is_tls13, session.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
+    /// Whether the handshake agreed on HTTP/2 (RFC 9113 §3.2).
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.session.borrow().get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
     /// The connection below.
     pub(crate) fn socket(&self) -> Socket<'_> {
         self.socket.socket()

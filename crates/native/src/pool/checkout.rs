@@ -11,9 +11,10 @@ use pointsman_table::Protocol;
 use tracing::{info, warn};
 
 use super::announced::{Announced, OpenFor};
-use super::connect::{Connected, connect};
+use super::connect::connect;
+use super::link::Link;
 use super::pick::{Picked, Tried, pick};
-use super::view::{Home, InstanceLive, Reached, ServiceLive, Way};
+use super::view::{Connected, Home, InstanceLive, Reached, ServiceLive, Way};
 use crate::fault::{Fault, Repeat, Side};
 use crate::net::deadline::{Deadline, TICK};
 use crate::net::stream::Stream;
@@ -52,13 +53,6 @@ pub(crate) struct Checkout {
     opened_for: Option<Rc<OpenFor>>,
 }
 
-/// A connection to an instance.
-#[derive(Debug)]
-pub(crate) enum Link {
-    /// Used by one request at a time: HTTP/1, or the bytes of a TCP service.
-    Http1(Stream),
-}
-
 /// An instance counted as at work.
 #[derive(Debug)]
 struct Hold {
@@ -93,9 +87,9 @@ impl Drop for Hold {
 }
 
 impl Checkout {
-    fn new(hold: Hold, (stream, way): Connected, reused: bool, opened_for: Option<Rc<OpenFor>>) -> Self {
+    fn new(hold: Hold, (link, way): Connected, reused: bool, opened_for: Option<Rc<OpenFor>>) -> Self {
         let answers = hold.instance.answers.get();
-        Self { hold, link: Link::Http1(stream), way, reused, answers, private: false, opened_for }
+        Self { hold, link, way, reused, answers, private: false, opened_for }
     }
 
     /// Whether it began with a PROXY header, which names one client.
@@ -106,7 +100,7 @@ impl Checkout {
     /// Ends the work and keeps a connection that began with a PROXY header for the same client. An instance with a
     /// `maxconn` may serve one connection at a time: another client would wait for this one.
     pub(crate) fn keep_announced(self, own: &Announced, now: u64) {
-        let Self { link: Link::Http1(stream), way, hold, opened_for, .. } = self;
+        let Self { link: Link::Http1(stream), way, hold, opened_for, .. } = self else { return };
         if let (Some(opened_for), None) = (opened_for, hold.limit) {
             own.keep(&hold.instance, (stream, way), opened_for, now);
         }
@@ -122,9 +116,9 @@ impl Checkout {
         &self.hold.instance
     }
 
-    /// Ends the work and keeps the connection for the next request.
+    /// Ends the work and keeps the connection for the next request. One that is shared is kept in any case.
     pub(crate) fn keep(self, home: &Home, now: u64) {
-        let Self { link: Link::Http1(stream), way, hold, .. } = self;
+        let Self { link: Link::Http1(stream), way, hold, .. } = self else { return };
         if hold.limit.is_none() && hold.instance.limited.get() {
             // It got a `maxconn` meanwhile, and this connection has no place in it.
             return;
@@ -143,6 +137,10 @@ impl Checkout {
         };
         if judged && self.answers == self.hold.instance.answers.get() {
             failed(&self.hold.live, &self.hold.instance, fault, now);
+        }
+        if let (Link::Http2(call), Fault::ServerTimeout) = (&self.link, fault) {
+            // Nobody else closes a connection whose other end is gone without a word.
+            call.retire_connection();
         }
     }
 }
@@ -267,14 +265,14 @@ async fn new_connection(
 ) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
     make_place(home, &hold, deadline).await;
     let open_for = want.open_for.map(|open_for| &**open_for);
-    let connected = match connect(&hold.live, hold.index, open_for, deadline).await {
+    let connected = match connect(home, &hold.live, hold.index, open_for, deadline).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
             if home.free_descriptors() == 0 {
                 // Those of other workers are closed by then.
                 tokio::time::sleep(2 * TICK).await;
             }
-            connect(&hold.live, hold.index, open_for, deadline).await
+            connect(home, &hold.live, hold.index, open_for, deadline).await
         }
         connected => connected,
     };
@@ -293,7 +291,8 @@ async fn new_connection(
     }
 }
 
-/// Takes an idle connection to a held instance: a pooled one, or the client's own. Gives the hold back if there is none.
+/// Takes an idle connection to a held instance: a pooled one, the client's own, or a place on a shared one. Gives the hold
+/// back if there is none.
 fn pooled(home: &Home, hold: Hold, want: Want<'_>, now: u64) -> Result<Checkout, Hold> {
     let limit = hold.live.service.timeouts.connect;
     hold.instance.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
@@ -306,7 +305,8 @@ fn pooled(home: &Home, hold: Hold, want: Want<'_>, now: u64) -> Result<Checkout,
         None => hold.instance.take_idle(home, now, limit, None),
         Some(open_for) => idle_for(home, &hold, open_for, want.own, now, limit),
     };
-    match pooled {
+    // One that is shared is known to be open, and to take requests.
+    match pooled.or_else(|| hold.instance.share()) {
         Some(pooled) => Ok(Checkout::new(hold, pooled, true, want.open_for.cloned())),
         None => Err(hold),
     }
@@ -323,7 +323,10 @@ fn idle_for(
     limit: u64,
 ) -> Option<Connected> {
     let pooled = hold.instance.take_idle(home, now, limit, open_for.host.as_deref());
-    pooled.or_else(|| own?.take(&hold.instance, open_for, now, limit))
+    pooled.or_else(|| {
+        let (stream, way) = own?.take(&hold.instance, open_for, now, limit)?;
+        Some((Link::Http1(stream), way))
+    })
 }
 
 /// Has idle connections closed, of this worker or others, if with the new one they would exceed the `maxconn`: an
@@ -482,10 +485,17 @@ pub(crate) struct Private {
 }
 
 impl Checkout {
-    /// Ends the work and keeps the connection for the next request of the same client.
-    pub(crate) fn keep_private(self) -> Private {
-        let Self { hold, link: Link::Http1(stream), way, opened_for, .. } = self;
-        Private { instance: Rc::clone(&hold.instance), stream, way, opened_for }
+    /// Ends the work and keeps the connection for the next request of the same client. One that is shared belongs to
+    /// nobody, and gets no more requests.
+    pub(crate) fn keep_private(self) -> Option<Private> {
+        let Self { hold, link, way, opened_for, .. } = self;
+        match link {
+            Link::Http1(stream) => Some(Private { instance: Rc::clone(&hold.instance), stream, way, opened_for }),
+            Link::Http2(call) => {
+                call.retire_connection();
+                None
+            }
+        }
     }
 }
 
@@ -516,6 +526,7 @@ impl Private {
         let look = || Hold::take(live, index).map_or(Look::Full, Look::One);
         // It looks for this instance alone, so there is one.
         let hold = in_turn(&turns, deadline, look).await?.ok_or(Fault::NoInstance)?;
-        Ok(Checkout { private: true, ..Checkout::new(hold, (self.stream, self.way), true, self.opened_for) })
+        let connected = (Link::Http1(self.stream), self.way);
+        Ok(Checkout { private: true, ..Checkout::new(hold, connected, true, self.opened_for) })
     }
 }

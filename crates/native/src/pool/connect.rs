@@ -1,6 +1,6 @@
-//! A new connection to an instance, with what comes first on it: a PROXY header, a TLS handshake. Tries each address in
-//! turn, and logs failures at a limited rate. Picks nothing,
-//! keeps nothing, resolves nothing.
+//! A new connection to an instance, with what comes first on it: a PROXY header, a TLS handshake, the settings of HTTP/2.
+//! Tries each address in turn, and logs failures at a limited rate. Picks nothing, resolves nothing, keeps nothing but
+//! what requests share.
 
 use std::cell::Cell;
 use std::io;
@@ -16,23 +16,26 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::announced::OpenFor;
+use super::link::Link;
 use super::secure::{TlsFailure, secure};
+use super::sharing::Opener;
 use super::via::{Endpoint, Via};
-use super::view::{InstanceLive, ServiceLive, Way};
+use super::view::{Connected, Home, InstanceLive, ServiceLive, Way};
 use crate::fault::Fault;
+use crate::http2::connection::SharedConnection;
 use crate::net::deadline::Deadline;
 use crate::net::socket::Bare;
 use crate::net::stream::Stream;
 
-/// A new connection, and the way that it took.
-pub(crate) type Connected = (Stream, Rc<Way>);
-
 /// What is missing when the time is over.
 const ACCEPT: &str = "not accepted";
 const HANDSHAKE: &str = "accepted, but the TLS handshake was not done";
+const SETTINGS: &str = "accepted, but the settings of HTTP/2 did not come";
 
 /// A connection on its way.
 struct Dial<'a> {
+    home: &'a Home,
+    deadline: &'a Deadline,
     open_for: Option<&'a OpenFor>,
     /// What has not happened yet.
     missing: Cell<&'static str>,
@@ -44,17 +47,48 @@ struct Dial<'a> {
 /// [`Fault::ConnectRefused`], [`Fault::ConnectTimeout`], [`Fault::Exhausted`], [`Fault::InstanceTls`],
 /// [`Fault::InstanceName`].
 pub(crate) async fn connect(
+    home: &Home,
     live: &ServiceLive,
     index: usize,
     open_for: Option<&OpenFor>,
     deadline: &Deadline,
 ) -> Result<Connected, Fault> {
+    let dial = Dial { home, deadline, open_for, missing: Cell::new(ACCEPT) };
+    if !live.instances[index].is_shared() {
+        return open_one(&dial, live, index).await;
+    }
+    Box::pin(share(&dial, live, index)).await
+}
+
+/// A place on a connection that another request opens, or else on a new one.
+async fn share(dial: &Dial<'_>, live: &ServiceLive, index: usize) -> Result<Connected, Fault> {
+    let (instance, end) = (&live.instances[index], dial.deadline.after(live.service.timeouts.connect));
+    loop {
+        if let Some(connected) = instance.share() {
+            return Ok(connected);
+        }
+        let Some(way) = instance.ways().first().cloned() else { return Err(Fault::ConnectRefused) };
+        match way.pool.sharing.opener() {
+            Opener::We(opens) => {
+                let opened = open_one(dial, live, index).await;
+                if let Err(fault) = opened {
+                    opens.fail(fault);
+                }
+                return opened;
+            }
+            Opener::Another(upcoming) => {
+                dial.deadline.until(end, upcoming.wait()).await.map_err(|_| Fault::ConnectTimeout)??;
+            }
+        }
+    }
+}
+
+async fn open_one(dial: &Dial<'_>, live: &ServiceLive, index: usize) -> Result<Connected, Fault> {
     let (limit, instance) = (live.service.timeouts.connect, &live.instances[index]);
-    let dial = Dial { open_for, missing: Cell::new(ACCEPT) };
     let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} within {limit:?}", dial.missing.get())));
-    let connected = deadline.within(limit, any(instance, &dial, limit)).await.unwrap_or_else(late);
+    let connected = dial.deadline.within(limit, any(instance, dial, limit)).await.unwrap_or_else(late);
     connected.map_err(|error| {
-        tell(live, instance, &error, deadline.now());
+        tell(live, instance, &error, dial.deadline.now());
         fault_of(&live.service.instances[index].target, &error)
     })
 }
@@ -70,7 +104,7 @@ pub(crate) fn tell(live: &ServiceLive, instance: &InstanceLive, error: &io::Erro
 async fn any(live: &InstanceLive, dial: &Dial<'_>, limit: Duration) -> io::Result<Connected> {
     let ways = live.ways();
     match &*ways {
-        [only] => Ok((open(&only.pool.via, dial).await?, Rc::clone(only))),
+        [only] => Ok((open_way(only, dial).await?, Rc::clone(only))),
         ways => in_turn(live, ways, dial, limit).await,
     }
 }
@@ -80,16 +114,28 @@ async fn in_turn(live: &InstanceLive, ways: &[Rc<Way>], dial: &Dial<'_>, limit: 
     let share = limit / u32::try_from(ways.len().max(1)).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for way in ways {
-        match timeout(share, open(&way.pool.via, dial)).await {
-            Ok(Ok(stream)) => {
+        match timeout(share, open_way(way, dial)).await {
+            Ok(Ok(link)) => {
                 live.prefer(way);
-                return Ok((stream, Rc::clone(way)));
+                return Ok((link, Rc::clone(way)));
             }
             Ok(Err(error)) => last = error,
             Err(_) => last = io::Error::from_raw_os_error(libc::ETIMEDOUT),
         }
     }
     Err(last)
+}
+
+async fn open_way(way: &Way, dial: &Dial<'_>) -> io::Result<Link> {
+    let stream = open(&way.pool.via, dial).await?;
+    if !way.pool.via.http2 {
+        return Ok(Link::Http1(stream));
+    }
+    dial.missing.set(SETTINGS);
+    let connection = SharedConnection::open(stream, dial.deadline.timers()).await?;
+    let call = connection.place().ok_or(io::ErrorKind::ConnectionAborted)?;
+    dial.home.pools.share(&way.pool, connection);
+    Ok(Link::Http2(Box::new(call)))
 }
 
 async fn open(via: &Via, dial: &Dial<'_>) -> io::Result<Stream> {
@@ -107,7 +153,12 @@ async fn open(via: &Via, dial: &Dial<'_>) -> io::Result<Stream> {
     }
     let Some(tls) = &via.tls else { return Ok(bare.into()) };
     dial.missing.set(HANDSHAKE);
-    secure(bare, &via.endpoint, tls, open_for.and_then(|open_for| open_for.host.as_deref())).await
+    let host = open_for.and_then(|open_for| open_for.host.as_deref());
+    let stream = secure(bare, &via.endpoint, tls, host).await?;
+    match &stream {
+        Stream::Tls(tls) if via.http2 && !tls.speaks_http2() => Err(TlsFailure::without_http2().into()),
+        _ => Ok(stream),
+    }
 }
 
 async fn open_tcp(address: SocketAddr) -> io::Result<TcpStream> {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use pointsman_engine::live::{IdlePlace, Slots};
 
+use super::sharing::Sharing;
 use super::via::Via;
+use crate::http2::connection::SharedConnection;
 use crate::net::stream::Stream;
 
 /// How long an idle connection is kept, milliseconds.
@@ -28,11 +30,12 @@ pub(crate) struct Pools {
     limited: RefCell<HashMap<*const Slots, Vec<Rc<Pool>>, foldhash::fast::RandomState>>,
 }
 
-/// Interchangeable idle connections.
+/// Interchangeable connections: idle ones, and those that requests share.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) via: Via,
     idle: RefCell<Vec<Idle>>,
+    pub(crate) sharing: Sharing,
     /// How many instances of the table are reached this way.
     users: Cell<usize>,
 }
@@ -69,7 +72,7 @@ impl Pool {
     }
 
     fn unused(via: Via) -> Rc<Self> {
-        Rc::new(Self { via, idle: RefCell::default(), users: Cell::new(0) })
+        Rc::new(Self { via, idle: RefCell::default(), sharing: Sharing::default(), users: Cell::new(0) })
     }
 }
 
@@ -108,7 +111,14 @@ impl Pools {
     pub(crate) fn leave(&self, pool: &Pool) {
         pool.users.set(pool.users.get() - 1);
         if pool.users.get() == 0 {
-            self.retain(pool, |_| false);
+            self.close(pool);
+        }
+    }
+
+    /// Shares a new connection, if an instance is still reached this way.
+    pub(crate) fn share(&self, pool: &Pool, connection: Rc<SharedConnection>) {
+        if pool.users.get() > 0 {
+            pool.sharing.add(connection);
         }
     }
 
@@ -164,9 +174,10 @@ impl Pools {
         }
     }
 
-    /// Closes the idle connections of a pool.
+    /// Closes the idle connections of a pool. Those that are shared end with their last request.
     pub(crate) fn close(&self, pool: &Pool) {
         self.retain(pool, |_| false);
+        pool.sharing.retain(|_| false);
     }
 
     /// Closes connections that were idle too long or that the instance has closed.
@@ -174,6 +185,7 @@ impl Pools {
         let mut pools = self.by_via.borrow_mut();
         for pool in pools.values() {
             self.retain(pool, |idle| now.saturating_sub(idle.since) < IDLE_FOR && idle.stream.is_quiet());
+            pool.sharing.retain(|shared| shared.idle_for(now) < IDLE_FOR);
         }
         pools.retain(|_, pool| pool.users.get() > 0);
         let holds = |pool: &Rc<Pool>| pool.idle.borrow().iter().any(|idle| idle.place.is_some());
@@ -183,8 +195,13 @@ impl Pools {
     /// Closes all of them, and says how many: the machine has no descriptors left.
     pub(crate) fn clear(&self) -> usize {
         let before = self.kept.get();
-        self.by_via.borrow().values().for_each(|pool| self.retain(pool, |_| false));
-        before - self.kept.get()
+        let mut unused = 0;
+        for pool in self.by_via.borrow().values() {
+            self.retain(pool, |_| false);
+            unused += pool.sharing.idle();
+            pool.sharing.retain(SharedConnection::is_busy);
+        }
+        unused + before - self.kept.get()
     }
 
     /// How many are kept.
@@ -218,7 +235,7 @@ mod tests {
     use crate::pool::via::{Endpoint, TlsId, TlsName};
 
     fn via(tls: Option<TlsId>) -> Via {
-        Via { endpoint: Endpoint::Socket(([127, 0, 0, 1], 1).into()), tls, proxied: None }
+        Via { endpoint: Endpoint::Socket(([127, 0, 0, 1], 1).into()), tls, proxied: None, http2: false }
     }
 
     /// TLS to an instance of this name, with settings of its own.

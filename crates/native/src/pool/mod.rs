@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `via` | what makes two connections interchangeable |
 //! | `connections` | idle connections, pooled by `Via` |
+//! | `sharing` | HTTP/2 connections that requests share, pooled by `Via` |
 //! | `candidates` | the instances that requests are spread over, as a list |
 //! | `turns` | turns of instances, carried from table to table |
 //! | `view` | a table beside this worker's state for it |
 //! | `pick` | which instance |
 //! | `connect` | a new connection |
+//! | `link` | what a request goes over |
 //! | `checkout` | an instance with a connection to it, for one request |
 //! | `secure` | TLS on a new connection |
 //! | `announced` | connections that began with a PROXY header, for one client |
@@ -21,9 +23,11 @@ pub(crate) mod candidates;
 pub(crate) mod checkout;
 pub(crate) mod connect;
 pub(crate) mod connections;
+pub(crate) mod link;
 pub(crate) mod logins;
 pub(crate) mod pick;
 pub(crate) mod secure;
+mod sharing;
 mod turns;
 pub(crate) mod via;
 pub(crate) mod view;

@@ -21,6 +21,13 @@ pub(crate) struct TlsFailure {
     why: String,
 }
 
+impl TlsFailure {
+    /// The instance did not agree to HTTP/2 in the handshake.
+    pub(crate) fn without_http2() -> Self {
+        Self { fault: Fault::InstanceTls, why: "it does not agree to HTTP/2 (ALPN h2); see protocol".to_owned() }
+    }
+}
+
 impl From<TlsFailure> for io::Error {
     fn from(failure: TlsFailure) -> Self {
         Self::other(failure)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use pointsman_table::{Instance, Protocol, ProxyForm, Service, Target};
+use pointsman_table::{HttpVersion, Instance, Protocol, ProxyForm, Service, Target};
 use pointsman_wire::ProxyVersion;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -22,6 +22,8 @@ pub(crate) struct Via {
     pub(crate) tls: Option<TlsId>,
     /// The PROXY header that it begins with. Over HTTP it then belongs to one client, and no pool ever holds it.
     pub(crate) proxied: Option<ProxyVersion>,
+    /// It speaks HTTP/2, and requests share it.
+    pub(crate) http2: bool,
 }
 
 /// The far end, with its name resolved.
@@ -92,14 +94,19 @@ impl<'a> Setup<'a> {
         match (name, self.service.protocol) {
             // What no certificate can be for, such as `-.test`, is no name either.
             (Some(name), _) => ServerName::try_from(name.to_string()).map_or(TlsName::Address, TlsName::Fixed),
-            (None, Protocol::Http) => TlsName::OfRequest,
-            (None, Protocol::Tcp) => TlsName::Address,
+            // A shared connection cannot belong to one host.
+            (None, Protocol::Http) if !self.speaks_http2() => TlsName::OfRequest,
+            (None, Protocol::Http | Protocol::Tcp) => TlsName::Address,
         }
     }
 
     /// Whether a connection to this instance serves requests for one host only.
     pub(crate) fn is_of_host(&self, instance: &Instance) -> bool {
         instance.tls && self.name(instance) == TlsName::OfRequest
+    }
+
+    fn speaks_http2(&self) -> bool {
+        self.service.http_version == HttpVersion::Http2
     }
 
     fn proxied(&self) -> Option<ProxyVersion> {
@@ -119,8 +126,8 @@ impl TlsId {
 impl Via {
     /// The ways to an instance: one, or one for each address that its name resolves to.
     pub(crate) fn all(instance: &Instance, setup: &Setup<'_>) -> Vec<Self> {
-        let (tls, proxied) = (setup.tls(instance), setup.proxied());
-        let to = |endpoint| Self { endpoint, tls: tls.clone(), proxied };
+        let (tls, proxied, http2) = (setup.tls(instance), setup.proxied(), setup.speaks_http2());
+        let to = |endpoint| Self { endpoint, tls: tls.clone(), proxied, http2 };
         match &instance.target {
             Target::Socket(address) => vec![to(Endpoint::Socket(*address))],
             Target::Unix(path) => vec![to(Endpoint::Unix(path.clone()))],

@@ -10,9 +10,9 @@ use pointsman_table::{Config, Instance, Protocol, Service, Table};
 
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
+use super::link::Link;
 use super::turns;
 use super::via::{Setup, Via};
-use crate::net::stream::Stream;
 use crate::tls::Outbound;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 use pointsman_engine::seldom::Seldom;
@@ -118,6 +118,9 @@ pub(crate) struct Way {
     /// When work that goes this way must end, coarse time: `u64::MAX` while the table leads there.
     expires: Cell<u64>,
 }
+
+/// A connection, and the way that it took.
+pub(crate) type Connected = (Link, Rc<Way>);
 
 /// An instance at work, and the way that its connection took.
 #[derive(Clone, Copy, Debug)]
@@ -374,15 +377,26 @@ impl InstanceLive {
         &self.shared.workers[self.worker]
     }
 
+    /// A place on a shared connection, if it has such, and the way that it took.
+    pub(crate) fn share(&self) -> Option<Connected> {
+        let ways = self.ways.borrow();
+        ways.iter().find_map(|way| Some((Link::Http2(Box::new(way.pool.sharing.place()?)), Rc::clone(way))))
+    }
+
+    /// Whether requests share connections to it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.ways.borrow().first().is_some_and(|way| way.pool.via.http2)
+    }
+
     /// The connection that was idle for the shortest time, if for at most `limit` milliseconds, and the way that it
     /// took. `host`: the request's, where connections serve requests for one host only.
-    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64, host: Option<&str>) -> Option<(Stream, Rc<Way>)> {
+    pub(crate) fn take_idle(&self, home: &Home, now: u64, limit: u64, host: Option<&str>) -> Option<Connected> {
         let ways = self.ways.borrow();
         let way = match &**ways {
             [only] => only,
             ways => ways.iter().filter(|way| way.pool.youngest().is_some()).max_by_key(|way| way.pool.youngest())?,
         };
-        Some((home.pools.take(&way.pool, now, limit, host)?, Rc::clone(way)))
+        Some((Link::Http1(home.pools.take(&way.pool, now, limit, host)?), Rc::clone(way)))
     }
 }
 

@@ -22,6 +22,9 @@ use crate::net::presented::AskedId;
 /// The name of the certificate for clients whose server name no certificate covers.
 const DEFAULT: &str = "default";
 
+/// The name of HTTP/2 in a handshake (RFC 9113 §3.2).
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// All certificates of a table, and what handshakes need besides.
 pub(crate) struct Keys {
     /// By the names of their keys. Those that cannot be used are here too, so that they are judged once.
@@ -207,7 +210,7 @@ impl ConfigMaker<'_> {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&self.chooser) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         config.ticketer = Arc::new(Ticketer::new(self.tickets, asked));
         Arc::new(config)
     }

@@ -9,7 +9,7 @@ use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
 use pointsman_table::{
-    Cert, InstanceAuthorities, InstanceLink, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
+    Cert, HttpVersion, InstanceAuthorities, InstanceLink, Problem, ProblemKind, Protocol, Service, ServiceName, Table,
 };
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::keys::usable;
+use super::keys::{HTTP2, usable};
 
 /// Of how many server names sessions are kept, for each set of settings.
 const SESSIONS: usize = 1024;
@@ -38,6 +38,7 @@ pub(crate) struct Outbound {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct TlsMaterial {
     protocol: Protocol,
+    http_version: HttpVersion,
     authorities: InstanceAuthorities,
     cert: Option<Arc<Cert>>,
 }
@@ -73,7 +74,7 @@ impl TlsMaterial {
         }
         let InstanceLink { authorities, cert, server_name: _, send_proxy: _ } =
             service.link.as_deref().cloned().unwrap_or_default();
-        Some(Self { protocol: service.protocol, authorities, cert })
+        Some(Self { protocol: service.protocol, http_version: service.http_version, authorities, cert })
     }
 }
 
@@ -129,9 +130,11 @@ impl Outbound {
             None => builder.with_no_client_auth(),
             Some(cert) => builder.with_client_cert_resolver(client_cert(cert, &provider)?),
         };
-        if material.protocol == Protocol::Http {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        }
+        config.alpn_protocols = match (material.protocol, material.http_version) {
+            (Protocol::Http, HttpVersion::Http1) => vec![b"http/1.1".to_vec()],
+            (Protocol::Http, HttpVersion::Http2) => vec![HTTP2.to_vec()],
+            (Protocol::Tcp, _) => Vec::new(),
+        };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Ok(Arc::new(config))
     }

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{
-    Bind, Cert, Entry, Explanation, HttpEntry, Instance, Problem, ProblemKind, Protocol, Scheme, Service, ServiceName,
-    Table, Verdict, Withheld, write_problem,
+    Bind, Cert, Entry, Explanation, HttpEntry, HttpVersion, Instance, Problem, ProblemKind, Protocol, Scheme, Service,
+    ServiceName, Table, Verdict, Withheld, write_problem,
 };
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,9 @@ pub struct ServiceView {
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
     pub balance: String,
+    /// What its instances speak, if that is not HTTP/1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub http_version: Option<String>,
     /// The revision of its last good settings, if its keys are bad and it is served with those.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_good: Option<u64>,
@@ -293,6 +296,7 @@ impl ServiceView {
             name: service.name.to_string(),
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
+            http_version: (service.http_version == HttpVersion::Http2).then(|| service.http_version.to_string()),
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             dns: service.dns.as_ref().map(ToString::to_string),
             client_verify: service.client_auth().map(|auth| auth.verify().to_owned()),

@@ -94,7 +94,9 @@ fn service_lines(service: &ServiceView) -> String {
         ([], true) => writeln!(text, "  only backups are left"),
         (some, _) => {
             let lines = some.iter().map(|instance| instance_line(instance));
-            write!(text, "  balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
+            let speak = service.http_version.as_deref().map(|version| format!("protocol {}, ", shown(version)));
+            let speak = speak.unwrap_or_default();
+            write!(text, "  {speak}balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
     text.extend(service.dns.iter().map(|dns| format!("  and the addresses of {}\n", shown(dns))));

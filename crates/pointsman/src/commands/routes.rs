@@ -163,6 +163,7 @@ mod tests {
             name: name.to_owned(),
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },
             balance: "roundrobin".to_owned(),
+            http_version: None,
             dns: None,
             client_verify: None,
             instances,

@@ -29,6 +29,7 @@ const ROWS: &[Row] = &[
     ("keep_virtual_path", "perhaps", "bad_value"),
     ("abort", "perhaps", "bad_value"),
     ("balance", "fastest", "bad_value"),
+    ("protocol", "h3", "bad_value"),
     ("timeout/server", "soon", "bad_value"),
     ("scheme", "gopher", "bad_value"),
     ("one", "127.0.0.1:notaport", "bad_instance"),

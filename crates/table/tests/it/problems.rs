@@ -55,6 +55,7 @@ fn bad_values() {
         ("abort", "never", "expected true or false"),
         ("port", "0", "expected a port"),
         ("balance", "fastest", "expected roundrobin, static-rr"),
+        ("protocol", "h3", "expected http1 or h2"),
         ("dns", "a b", "expected a host name, or srv:"),
         ("health_check_uri", "up", "expected a path that starts with /"),
         ("health_check_port", "x", "expected a port"),

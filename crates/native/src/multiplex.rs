@@ -1,0 +1,251 @@
+//! One HTTP/2 client connection: a task for each of its requests (RFC 9113). Bounds what a client may make us hold, and
+//! ends a connection that does not move.
+//!
+//! | bound | value |
+//! |---|---|
+//! | requests at once | `config/limit/streams` |
+//! | head, as decoded | [`HEAD`] |
+//! | unread bytes of a request's body, of all bodies | [`WINDOW`], [`CONNECTION_WINDOW`] |
+//! | bytes of responses in our memory | [`SEND_BUFFER`] each |
+//! | requests that were reset before we began them | [`RESETS`] |
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request as Http2Head;
+use pointsman_wire::{BodyLength, Http2Request, judge_http2_request};
+
+use crate::exchange::context::Cx;
+use crate::exchange::decide::{Decision, Request, decide, head_limits};
+use crate::exchange::exchange;
+use crate::exchange::lines;
+use crate::exchange::sides::Downstream;
+use crate::fault::Fault;
+use crate::http1::client::After;
+use crate::http2::carrier::{FrameCarrier, Stalled};
+use crate::http2::fields;
+use crate::http2::outgoing::Outgoing;
+use crate::http2::recv::Recv;
+use crate::http2::turn::Turn;
+use crate::net::deadline::Deadline;
+use crate::net::peer::Peer;
+use crate::net::stream::Stream;
+use crate::pool::announced::Announced;
+use crate::pool::logins::Logins;
+use crate::record::{self, Record};
+use crate::worker::{Counted, Worker};
+
+/// The largest head, names and values and 32 bytes a field, bytes.
+const HEAD: u32 = 64 * 1024;
+/// How much of a request's body may come before it is read, bytes.
+const WINDOW: u32 = 256 * 1024;
+/// The same for all bodies of a connection.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// How much of a response is held until the connection takes it, bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How many requests may be reset before we have begun them: more are a flood (CVE-2023-44487).
+const RESETS: usize = 32;
+/// How many streams may end with an error of the client's, before the connection ends.
+const ERRORS: usize = 256;
+/// How long the last frames may take when a connection ends, milliseconds.
+const GRACE: u64 = 1_000;
+
+/// Serves a connection until it is over. `early`: what was read of it already.
+pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: Vec<u8>) {
+    let worker = counted.worker();
+    let deadline = worker.timers.deadline();
+    let carrier = FrameCarrier::new(stream, early, &worker.timers);
+    let stalled = carrier.stalled();
+    let globals = Rc::clone(&worker.view().globals);
+    let handshake = builder(globals.config.streams).handshake(carrier);
+    let limit = globals.config.timeouts.head;
+    let connection = match deadline.within(limit, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return failed(worker, &error),
+        Err(_) => return record::connection_refused(worker, Fault::HeadTimeout),
+    };
+    let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
+    let multiplex = Multiplex { worker: Rc::clone(worker), peer, stalled, is_ending, ends };
+    multiplex.run(connection, &deadline).await;
+}
+
+fn builder(streams: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
+        .max_header_list_size(HEAD)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(Some(ERRORS))
+        .enable_connect_protocol();
+    builder
+}
+
+/// Counts a connection that the client ended by breaking the protocol.
+fn failed(worker: &Worker, error: &h2::Error) {
+    if !error.is_io() {
+        record::connection_refused(worker, Fault::Http2);
+    }
+}
+
+/// A connection, and what its requests share.
+struct Multiplex {
+    worker: Rc<Worker>,
+    peer: Peer,
+    stalled: Stalled,
+    /// The client was told to begin no more requests.
+    is_ending: Cell<bool>,
+    /// Until when its last frames may be sent, coarse time, once no request is left.
+    ends: Cell<u64>,
+}
+
+type Frames = Connection<FrameCarrier, Bytes>;
+type Came = (Http2Head<RecvStream>, SendResponse<Bytes>);
+
+/// What happens on a connection.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Event {
+    /// A request, or the end.
+    Came(Option<Result<Came, h2::Error>>),
+    /// Its last request ended.
+    Rests,
+}
+
+impl Multiplex {
+    async fn run(&self, mut connection: Frames, deadline: &Deadline) {
+        loop {
+            let event = match connection.has_streams() {
+                true => self.busy(&mut connection, deadline).await,
+                false => self.idle(&mut connection, deadline).await,
+            };
+            match event {
+                Some(Event::Came(Some(Ok((head, respond))))) => {
+                    let turn = serve_one(Rc::clone(&self.worker), self.peer.clone(), head, respond);
+                    drop(tokio::task::spawn_local(turn));
+                }
+                Some(Event::Came(Some(Err(error)))) => return failed(&self.worker, &error),
+                Some(Event::Rests) => {}
+                Some(Event::Came(None)) | None => return,
+            }
+        }
+    }
+
+    /// Waits while requests are at work. `None`: the client takes nothing any more.
+    async fn busy(&self, connection: &mut Frames, deadline: &Deadline) -> Option<Event> {
+        let client = self.worker.view().globals.config.timeouts.client;
+        let late = || match self.stalled.get() {
+            u64::MAX => u64::MAX,
+            since => deadline.later(since, client),
+        };
+        deadline.watched(late, poll_fn(|context| self.poll(connection, true, context))).await.ok()
+    }
+
+    /// Waits for a request. `None`: the connection is over.
+    async fn idle(&self, connection: &mut Frames, deadline: &Deadline) -> Option<Event> {
+        let idle = deadline.idle();
+        let at = deadline.after(self.worker.view().globals.config.timeouts.keep_alive);
+        self.worker.stats().idle.add(1);
+        let until = || self.worker.idle_until(&idle, at).min(self.ends.get());
+        let mut event = deadline.watched(until, poll_fn(|context| self.poll(connection, false, context))).await;
+        if event.is_err() && !idle.is_evicted() && self.ends.get() == u64::MAX {
+            self.end(connection);
+            self.ends.set(deadline.now() + GRACE);
+            event = deadline.watched(until, poll_fn(|context| self.poll(connection, false, context))).await;
+        }
+        self.worker.stats().idle.sub(1);
+        event.ok()
+    }
+
+    fn poll(&self, connection: &mut Frames, is_busy: bool, context: &mut Context<'_>) -> Poll<Event> {
+        if self.worker.is_draining() {
+            self.end(connection);
+        }
+        match connection.poll_accept(context) {
+            Poll::Ready(came) => Poll::Ready(Event::Came(came)),
+            Poll::Pending if is_busy && !connection.has_streams() => Poll::Ready(Event::Rests),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Tells the client to begin no more requests, in two steps (RFC 9113 §6.8): those that it has begun are served.
+    fn end(&self, connection: &mut Frames) {
+        if !self.is_ending.replace(true) {
+            connection.graceful_shutdown();
+        }
+    }
+}
+
+/// The moment when a request begins.
+#[expect(clippy::disallowed_methods, reason = "a request's time begins here")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Serves one request of a connection.
+async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, respond: SendResponse<Bytes>) {
+    let started = now();
+    let (parts, body) = head.into_parts();
+    let mut turn = Turn {
+        recv: Recv::request(body),
+        out: Outgoing::response(respond),
+        head_request: parts.method == http::Method::HEAD,
+        is_grpc: fields::is_grpc(&parts.headers),
+    };
+    let globals = Rc::clone(&worker.view().globals);
+    let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
+    let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
+    let cx = Cx {
+        worker: &worker,
+        globals,
+        peer: &peer,
+        deadline: &deadline,
+        logins: &logins,
+        announced: &announced,
+        record: Record::new(started),
+    };
+    let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
+    if after == After::Reset {
+        // What was sent so far reaches the connection first: a reset takes it back.
+        tokio::task::yield_now().await;
+    }
+    match after {
+        After::Abort => turn.reset(Reason::CANCEL),
+        // Nothing is broken off when all was sent.
+        After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
+    }
+    if after != After::Abort && !turn.recv.has_ended() {
+        turn.linger(&deadline).await;
+    }
+}
+
+/// Judges a head, with the newest table.
+fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whole: bool) -> Request {
+    let view = worker.view();
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
+    let pseudo = Http2Request {
+        method: parts.method.as_str(),
+        authority: parts.uri.authority().map(|authority| authority.as_str()),
+        path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
+        protocol: protocol.map(|protocol| protocol.as_str()),
+        is_whole,
+    };
+    let headers = fields::lines(&parts.headers);
+    let head = match judge_http2_request(pseudo, &headers, head_limits(&view.globals.config)) {
+        Ok(head) => head,
+        Err(bad) => return Request { decision: Decision::Refuse(Fault::BadRequest(bad)), whole: is_whole },
+    };
+    peer.hear(&head, &view.globals.config.trusted_proxies);
+    let decision = decide(worker, &view, &head, peer);
+    if let Decision::Refuse(fault) = decision {
+        lines::unrouted(worker, peer, &head, fault);
+    }
+    Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)) }
+}
