@@ -249,6 +249,7 @@ mod tests {
         Fault::PlainOnTls,
         Fault::BadProxyHeader,
         Fault::ProxyTimeout,
+        Fault::Http2,
     ];
 
     #[test]
