@@ -208,6 +208,10 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
         record: Record::new(started),
     };
     let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
+    if after == After::Reset {
+        // What was sent so far reaches the connection first: a reset takes it back.
+        tokio::task::yield_now().await;
+    }
     match after {
         After::Abort => turn.reset(Reason::CANCEL),
         // Nothing is broken off when all was sent.

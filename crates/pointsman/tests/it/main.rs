@@ -21,6 +21,7 @@ mod haproxy_faults;
 mod harness;
 mod help;
 mod http;
+mod http2;
 mod inspect;
 mod kinds;
 mod leaving;

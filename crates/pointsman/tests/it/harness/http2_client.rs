@@ -12,6 +12,10 @@ const PRELUDE: &str = "
 import os, socket, ssl, sys, time
 import h2.config, h2.connection, h2.events, h2.settings, h2.errors, h2.exceptions
 host, port, home, secure = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == 'https'
+# The package takes GOAWAY for the end; it only ends new requests (RFC 9113 §6.8).
+states, inputs = h2.connection.ConnectionState, h2.connection.ConnectionInputs
+table = h2.connection.H2ConnectionStateMachine._transitions
+table[states.CLIENT_OPEN, inputs.RECV_GOAWAY] = (table[states.CLIENT_OPEN, inputs.RECV_GOAWAY][0], states.CLIENT_OPEN)
 class Client:
     def __init__(self, settings={}, patience=30):
         self.socket = socket.create_connection((host, port), patience)
@@ -24,11 +28,13 @@ class Client:
         config = h2.config.H2Configuration(client_side=True, header_encoding='utf-8',
             validate_outbound_headers=False, normalize_outbound_headers=False)
         self.h2 = h2.connection.H2Connection(config)
-        self.h2.local_settings.update({h2.settings.SettingCodes.ENABLE_PUSH: 0, **settings})
+        values = {h2.settings.SettingCodes.ENABLE_PUSH: 0, **settings}
+        self.h2.local_settings = h2.settings.Settings(client=True, initial_values=values)
         self.h2.initiate_connection()
         self.heads, self.bodies, self.trailers, self.interim, self.ended, self.resets = {}, {}, {}, {}, set(), {}
-        self.goaway, self.closed, self.opens = None, False, True
+        self.goaway, self.closed, self.opens, self.agreed = None, False, True, False
         self.flush()
+        if settings: self.until(lambda: self.agreed)
     def flush(self):
         data = self.h2.data_to_send()
         if data: self.socket.sendall(data)
@@ -62,6 +68,7 @@ class Client:
         elif isinstance(event, e.TrailersReceived): self.trailers[id] = dict(event.headers)
         elif isinstance(event, e.StreamEnded): self.ended.add(id)
         elif isinstance(event, e.StreamReset): self.resets[id] = int(event.error_code)
+        elif isinstance(event, e.SettingsAcknowledged): self.agreed = True
         elif isinstance(event, e.ConnectionTerminated): self.goaway = int(event.error_code)
         elif isinstance(event, e.DataReceived):
             self.bodies[id] = self.bodies.get(id, b'') + event.data
@@ -81,7 +88,7 @@ class Client:
         if body is not None: self.data(stream, body, end=True)
         return self.finish(stream)
 def pattern(count): return (bytes(range(251)) * (count // 251 + 1))[:count]
-def say(*words): print(*words, flush=True)
+def say(*words, sep=' '): print(*words, sep=sep, flush=True)
 def wait_file(name):
     until = time.monotonic() + 30
     while not os.path.exists(os.path.join(home, name)):
