@@ -11,9 +11,11 @@
 //! | `recv`, `outgoing` | a message that comes, a message that goes |
 //! | `fields` | heads between their two forms |
 //! | `carrier` | the bytes below the frames |
+//! | `glitches` | what a client's frames cost against what they move |
 
 pub(crate) mod carrier;
 pub(crate) mod fields;
+pub(crate) mod glitches;
 pub(crate) mod outgoing;
 pub(crate) mod recv;
 pub(crate) mod turn;

@@ -45,7 +45,7 @@ pub(super) struct Frame {
 
 /// Frames, one a text, with short ones in full.
 pub(super) fn split(text: &str) -> Vec<String> {
-    text.split(" ; ").flat_map(|frame| in_full(frame.trim())).collect()
+    text.split(" ; ").flat_map(|frame| in_full(frame.trim_matches(' '))).collect()
 }
 
 fn in_full(frame: &str) -> Vec<String> {

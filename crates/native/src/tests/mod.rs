@@ -122,3 +122,18 @@ fn http2_streams() {
 fn http2_heads() {
     check("http2_heads");
 }
+
+#[test]
+fn http2_bodies() {
+    check("http2_bodies");
+}
+
+#[test]
+fn http2_responses() {
+    check("http2_responses");
+}
+
+#[test]
+fn http2_ends() {
+    check("http2_ends");
+}

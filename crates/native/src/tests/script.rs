@@ -20,6 +20,7 @@
 //! | `p < BYTES` | it receives exactly these bytes next |
 //! | `p >> FRAMES`, `p << FRAMES` | the same over HTTP/2, see `frames`; `p greets` begins a connection |
 //! | `p <= FRAMES` | receives these frames; their body is ours |
+//! | `p <~ FRAME` | receives other frames, and then this one |
 //! | `p own BYTES` | the same, of a response that is ours and not an instance's |
 //! | `p page STATUS keep-alive` | the same, of our page for a status; or `close` |
 //! | `p stuck BYTES` | sends, and not all of it is taken |
@@ -27,7 +28,7 @@
 //! | `p quiet` | nothing came, and the connection is open |
 //! | `p end` | says that it sends no more |
 //! | `p close`, `p abort` | closes; abort leaves something unread, which is a reset |
-//! | `p closed`, `p cut` | the other side has closed; or has reset the connection |
+//! | `p closed`, `p cut`, `p gone` | the other side has closed; or has reset the connection; or either |
 //! | `a down`, `a full` | the instance listens no more; or accepts none and its queue is full |
 //! | `a active N` | N requests are at work there |
 //! | `clock N` | the worker's coarse clock moves by N milliseconds |
@@ -175,6 +176,7 @@ async fn peer(world: &mut World, who: &str, verb: &str, bytes: &str) -> Result<(
         "<" => world.expect(who, expand(bytes).as_bytes()).await,
         ">>" => world.send(who, &packed(bytes)).await,
         "<<" => world.expect_frames(who, &frames::split(&expand(bytes))).await.map(drop),
+        "<~" => world.await_frame(who, bytes).await,
         "<=" => {
             world.own += world.expect_frames(who, &frames::split(&expand(bytes))).await?;
             Ok(())
@@ -198,6 +200,10 @@ async fn peer(world: &mut World, who: &str, verb: &str, bytes: &str) -> Result<(
         "close" => world.peer(who)?.close(false),
         "abort" => world.peer(who)?.close(true),
         "closed" => world.ended(who, false),
+        "gone" => match world.ended(who, false) {
+            Err(wrong) if wrong.contains("not closed") => Ok(()),
+            ended => ended,
+        },
         "cut" => world.ended(who, true),
         _ => panic!("nobody can {verb}"),
     }

@@ -291,13 +291,9 @@ impl World {
     pub(super) async fn expect_frames(&mut self, name: &str, expected: &[String]) -> Result<usize, String> {
         let (mut got, mut bodies) = (Vec::new(), 0);
         while got.len() < expected.len() {
-            let Some(frame) = self.receive_frame(name).await? else { break };
-            let body = if frame.kind == 0 { frame.payload.len() } else { 0 };
-            let peer = self.peer(name)?;
-            // What is counted of HTTP/2 is the bodies.
-            peer.seen -= frames::HEADER + frame.payload.len() - body;
+            let Some((text, body)) = self.receive_frame(name).await? else { break };
             bodies += body;
-            got.push(frame.text(&mut peer.decoder));
+            got.push(text);
             if got.last() != expected.get(got.len() - 1) {
                 break;
             }
@@ -308,7 +304,18 @@ impl World {
         Err(format!("got  {}\n    not  {}", shown(got.join(" ; ").as_bytes()), shown(expected.join(" ; ").as_bytes())))
     }
 
-    async fn receive_frame(&mut self, name: &str) -> Result<Option<Frame>, String> {
+    /// Receives frames until this one comes.
+    pub(super) async fn await_frame(&mut self, name: &str, expected: &str) -> Result<(), String> {
+        let mut last = String::new();
+        while last != expected {
+            let frame = self.receive_frame(name).await?;
+            last = frame.ok_or_else(|| format!("the last frame was {}", shown(last.as_bytes())))?.0;
+        }
+        Ok(())
+    }
+
+    /// Receives a frame; returns its text, and how many bytes of a body it has.
+    async fn receive_frame(&mut self, name: &str) -> Result<Option<(String, usize)>, String> {
         let header = self.receive(name, frames::HEADER).await?;
         if header.len() < frames::HEADER {
             self.peer(name)?.seen -= header.len();
@@ -316,7 +323,11 @@ impl World {
         }
         let (mut frame, length) = Frame::begin(&header);
         frame.payload = self.receive(name, length).await?;
-        Ok(Some(frame))
+        let body = if frame.kind == 0 { length } else { 0 };
+        let peer = self.peer(name)?;
+        // What is counted of HTTP/2 is the bodies.
+        peer.seen -= frames::HEADER + length - body;
+        Ok(Some((frame.text(&mut peer.decoder), body)))
     }
 
     async fn receive(&mut self, name: &str, most: usize) -> Result<Vec<u8>, String> {
