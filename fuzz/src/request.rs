@@ -15,7 +15,7 @@ pub(crate) fn run(input: &[u8]) {
     };
     let mut out = Vec::new();
     head.write(
-        &Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: "" },
+        &Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: String::new },
         &mut out,
     );
 

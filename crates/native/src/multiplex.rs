@@ -32,7 +32,7 @@ use crate::exchange::lines;
 use crate::exchange::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
-use crate::http2::carrier::{Carrier, Stalled};
+use crate::http2::carrier::{FrameCarrier, Stalled};
 use crate::http2::fields;
 use crate::http2::glitches::{Breach, Glitches};
 use crate::http2::outgoing::Outgoing;
@@ -65,7 +65,7 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
     let glitches = Rc::new(Glitches::new(deadline.now()));
-    let carrier = Carrier::new(stream, early, &worker.timers).watched(&glitches);
+    let carrier = FrameCarrier::new(stream, early, &worker.timers).watched(&glitches);
     let stalled = carrier.stalled();
     let globals = Rc::clone(&worker.view().globals);
     let handshake = builder(globals.config.streams).handshake(carrier);
@@ -129,10 +129,11 @@ struct Multiplex {
     ends: Cell<u64>,
 }
 
-type Frames = Connection<Carrier, Bytes>;
+type Frames = Connection<FrameCarrier, Bytes>;
 type Came = (Http2Head<RecvStream>, SendResponse<Bytes>);
 
 /// What happens on a connection.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Event {
     /// A request, or the end.
     Came(Option<Result<Came, h2::Error>>),

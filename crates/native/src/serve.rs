@@ -130,8 +130,13 @@ impl<'w> Connection<'w> {
         let mut by = None;
         let mut progress = HeadProgress::default();
         loop {
-            if let Some(request) = self.look(&mut progress, first) {
-                return request;
+            if first && self.begins_preface() {
+                self.speaks_http2 = self.client.input.unread().len() >= PREFACE.len();
+                if self.speaks_http2 {
+                    return None;
+                }
+            } else if let Some(request) = self.look(&mut progress) {
+                return Some(request);
             }
             let (mut from, _) = self.client.stream.split();
             let by = *by.get_or_insert_with(|| {
@@ -148,17 +153,13 @@ impl<'w> Connection<'w> {
         }
     }
 
-    /// Looks at what was read so far, with the newest table. `None`: the head is not complete yet. `Some(None)`: it is
-    /// the preface of HTTP/2. The table is not kept while the rest is awaited.
-    fn look(&mut self, progress: &mut HeadProgress, first: bool) -> Option<Option<Request>> {
+    /// Looks at what was read so far, with the newest table. `None`: the head is not complete yet. The table is not kept
+    /// while the rest is awaited.
+    fn look(&mut self, progress: &mut HeadProgress) -> Option<Request> {
         let view = self.worker.view();
         self.globals = Rc::clone(&view.globals);
         let ready = progress.ready(self.client.input.unread(), head_limits(&view.globals.config));
-        if first && self.begins_preface() {
-            self.speaks_http2 = self.client.input.unread().len() >= PREFACE.len();
-            return self.speaks_http2.then_some(None);
-        }
-        if ready { self.judge(&view).map(Some) } else { None }
+        if ready { self.judge(&view) } else { None }
     }
 
     /// Whether what was read is the preface of HTTP/2, or the beginning of it.

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::extension::is_token;
-use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, classify};
+use crate::fields::{Field, Fields, MAX_OPTIONS, Seen, classify};
 use crate::framing::{BadFraming, content_length};
 use crate::head::{BadLine, BodyLength, HeadLimits, Header, Version};
 use crate::refusal::BadRequest;
@@ -68,7 +68,7 @@ pub fn judge_http2_request<'h, 'b>(
         hops: fields.hops,
         logs_connection_in: fields.login,
         lacks_websocket_key: upgrade.is_some(),
-        crumbs: crumbs(headers),
+        has_crumbs: headers.iter().filter(|header| header.name == "cookie").count() > 1,
         left_out: fields.hop.union(fields.ours),
         forwarded_for: fields.forwarded_for,
         told: fields.told,
@@ -174,17 +174,6 @@ fn declared_length(fields: &Fields<'_>) -> Result<Option<u64>, BadFraming> {
         Seen::Once(value) => content_length(value).map(Some),
         Seen::Often => Err(BadFraming::SeveralContentLengths),
     }
-}
-
-/// The cookie lines, if there are several: HTTP/1 has one (RFC 9113 §8.2.3).
-fn crumbs(headers: &[Header<'_>]) -> Option<Positions> {
-    let mut crumbs = Positions::default();
-    let mut count = 0;
-    for (position, _) in headers.iter().enumerate().filter(|(_, header)| header.name == "cookie") {
-        crumbs.insert(position);
-        count += 1;
-    }
-    (count > 1).then_some(crumbs)
 }
 
 /// Judges a response's head. `is_whole`: it ended the stream. `head_request`: it answers a HEAD request.

@@ -43,9 +43,9 @@ pub struct RequestHead<'h, 'b> {
     /// Whether it logs in, or goes on with a login, that holds for its connection to the instance.
     pub logs_connection_in: bool,
     /// It asks for a WebSocket over HTTP/2, which has no `Sec-WebSocket-Key`; HTTP/1 needs one.
-    pub lacks_websocket_key: bool,
-    /// Several cookie lines, which `write` joins.
-    pub(crate) crumbs: Option<Positions>,
+    pub(crate) lacks_websocket_key: bool,
+    /// There are several cookie lines, which `write` joins.
+    pub(crate) has_crumbs: bool,
     /// Headers that `write` omits.
     pub(crate) left_out: Positions,
     pub(crate) forwarded_for: bool,
@@ -66,8 +66,8 @@ pub struct Forward<'a> {
     pub proto: &'a str,
     /// How far the client's own headers are trusted.
     pub trust: Trust,
-    /// A new `Sec-WebSocket-Key`, for a head that lacks one (RFC 6455 §4.1); else empty.
-    pub websocket_key: &'a str,
+    /// Makes a new `Sec-WebSocket-Key`, for a head that lacks one (RFC 6455 §4.1).
+    pub websocket_key: fn() -> String,
 }
 
 /// Parses one request head. `Ok(None)`: more bytes are needed.
@@ -181,7 +181,7 @@ fn judge<'h, 'b>(
         hops: fields.hops,
         logs_connection_in: fields.login,
         lacks_websocket_key: false,
-        crumbs: None,
+        has_crumbs: false,
         left_out: fields.hop.union(fields.ours),
         forwarded_for: fields.forwarded_for,
         told: fields.told,
@@ -295,9 +295,8 @@ impl RequestHead<'_, '_> {
         self.write_request_line(forward.strip, out);
         push_header(out, "Host", self.host.as_bytes());
         let mut left_out = if self.told.any { self.left_out(forward.trust) } else { self.left_out };
-        if let Some(crumbs) = self.crumbs {
-            self.write_cookie(crumbs, out);
-            left_out = left_out.union(crumbs);
+        if self.has_crumbs {
+            left_out = left_out.union(self.write_cookie(out));
         }
         for (position, header) in self.headers.iter().enumerate() {
             if !left_out.contains(position) {
@@ -312,8 +311,8 @@ impl RequestHead<'_, '_> {
         if let Some(protocol) = self.upgrade {
             push_upgrade(out, protocol);
         }
-        if !forward.websocket_key.is_empty() {
-            push_header(out, "Sec-WebSocket-Key", forward.websocket_key.as_bytes());
+        if self.lacks_websocket_key {
+            push_header(out, "Sec-WebSocket-Key", (forward.websocket_key)().as_bytes());
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -339,17 +338,18 @@ impl RequestHead<'_, '_> {
         left_out
     }
 
-    /// The pieces of a cookie as one line (RFC 9113 §8.2.3).
+    /// Writes the pieces of a cookie as one line (RFC 9113 §8.2.3), and returns where they are.
     #[cold]
-    fn write_cookie(&self, crumbs: Positions, out: &mut Vec<u8>) {
-        let pieces = self.headers.iter().enumerate().filter(|(position, _)| crumbs.contains(*position));
-        let mut start: &[u8] = b"Cookie: ";
-        for (_, piece) in pieces {
+    fn write_cookie(&self, out: &mut Vec<u8>) -> Positions {
+        let (mut crumbs, mut start) = (Positions::default(), &b"Cookie: "[..]);
+        for (position, piece) in self.headers.iter().enumerate().filter(|(_, header)| header.name == "cookie") {
+            crumbs.insert(position);
             out.extend_from_slice(start);
             out.extend_from_slice(piece.value);
             start = b"; ";
         }
         out.extend_from_slice(b"\r\n");
+        crumbs
     }
 
     fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {

@@ -138,9 +138,8 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     }
     let mut held = worker.buffers.take(Size::Head);
     let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
-    let websocket_key = if head.lacks_websocket_key { websocket_key() } else { String::new() };
     let (strip, client) = (route.strip as usize, &*peer.text);
-    head.write(&Forward { strip, client, proto, trust, websocket_key: &websocket_key }, &mut held);
+    head.write(&Forward { strip, client, proto, trust, websocket_key }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         live,

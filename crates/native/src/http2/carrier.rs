@@ -19,7 +19,7 @@ pub(crate) type Stalled = Rc<Cell<u64>>;
 
 /// A connection for frames.
 #[derive(Debug)]
-pub(crate) struct Carrier {
+pub(crate) struct FrameCarrier {
     /// What was read already, and how much of it was taken.
     early: Vec<u8>,
     taken: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Carrier {
     glitches: Option<Rc<Glitches>>,
 }
 
-impl Carrier {
+impl FrameCarrier {
     /// `early`: what was read of the connection already.
     pub(crate) fn new(stream: Stream, early: Vec<u8>, timers: &Rc<Timers>) -> Self {
         Self { early, taken: 0, stream, timers: Rc::clone(timers), stalled: Rc::new(Cell::new(u64::MAX)), glitches: None }
@@ -72,7 +72,7 @@ impl Carrier {
     }
 }
 
-impl AsyncRead for Carrier {
+impl AsyncRead for FrameCarrier {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.glitches.as_ref().is_some_and(|glitches| glitches.breach().is_some()) {
@@ -87,7 +87,7 @@ impl AsyncRead for Carrier {
     }
 }
 
-impl AsyncWrite for Carrier {
+impl AsyncWrite for FrameCarrier {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);

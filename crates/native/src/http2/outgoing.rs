@@ -130,13 +130,13 @@ impl Outgoing {
         deadline: &Deadline,
         (limit, ends): (Duration, impl Fn() -> u64),
     ) -> (usize, io::Result<()>) {
-        let (count, pace) = (self.queued, Progress { moved: Cell::new(deadline.now()), bytes: Cell::new(0) });
+        let (count, pace) = (self.queued, Flow { moved: Cell::new(deadline.now()), bytes: Cell::new(0) });
         let until = || deadline.later(pace.moved.get(), limit).min(ends());
         let sent = deadline.watched(until, poll_fn(|context| self.poll_flush(deadline, &pace, context))).await;
         (count, sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
     }
 
-    fn poll_flush(&mut self, clock: &Deadline, pace: &Progress, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, clock: &Deadline, pace: &Flow, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.send_head()?;
         while let Some(front) = self.chunks.front_mut() {
             let Stage::Body(stream) = self.stage.get_mut() else { return gone() };
@@ -195,12 +195,12 @@ fn gone<T>() -> Poll<io::Result<T>> {
 }
 
 /// When bytes last moved: a window that opens by a byte now and then is no progress (CVE-2026-49975).
-struct Progress {
+struct Flow {
     moved: Cell<u64>,
     bytes: Cell<u64>,
 }
 
-impl Progress {
+impl Flow {
     fn moved(&self, count: usize, now: u64) {
         self.bytes.set(self.bytes.get() + count as u64);
         if self.bytes.get() >= now.saturating_sub(self.moved.get()).saturating_mul(LEAST) / 1_000 {

@@ -36,6 +36,8 @@ impl Scene {
 fn every_row_gets_what_it_should_and_no_instance_sees_a_bad_one() {
     let (scene, mut rows) = (Scene::new(), requests());
     assert!(rows.len() >= 100, "{} rows", rows.len());
+    // It begins a connection of HTTP/2, which other tests use.
+    rows.retain(|row| row.name != "h2-preface");
     // First the rows of which nothing may arrive: bytes of a truncated request may arrive at any time.
     rows.sort_by_key(|row| !is_refused(row));
     let failed: Vec<_> = rows.iter().filter_map(|row| check(&scene, row).err()).collect();

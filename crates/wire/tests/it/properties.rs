@@ -17,7 +17,7 @@ use crate::rows::{self, Row};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, headers: 64 };
 const FORWARD: Forward<'static> =
-    Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: "" };
+    Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: String::new };
 
 static REQUESTS: LazyLock<Vec<Row>> = LazyLock::new(rows::requests);
 static RESPONSES: LazyLock<Vec<Row>> = LazyLock::new(rows::responses);

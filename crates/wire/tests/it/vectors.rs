@@ -165,7 +165,8 @@ const WRITTEN: [(&str, &str); 10] = [
 /// The exact text of written heads.
 #[test]
 fn heads_are_written_anew() {
-    let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: "" };
+    let forward =
+        Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: String::new };
     let ours = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nCDN-Loop: pointsman\r\n";
     for (input, expected) in WRITTEN {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
@@ -211,7 +212,10 @@ fn a_client_is_believed_as_far_as_it_is_trusted() {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
-        head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http", trust, websocket_key: "" }, &mut out);
+        head.write(
+            &Forward { strip: 0, client: "192.0.2.1", proto: "http", trust, websocket_key: String::new },
+            &mut out,
+        );
         let expected =
             expected.replace("{for}", "X-Forwarded-For: 192.0.2.1").replace("{proto}", "X-Forwarded-Proto: http");
         let expected = format!("GET / HTTP/1.1|Host: a|{expected}CDN-Loop: pointsman||").replace('|', "\r\n");
@@ -248,7 +252,7 @@ fn targets_are_stripped() {
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
         head.write(
-            &Forward { strip, client: "::1", proto: "http", trust: Trust::Nothing, websocket_key: "" },
+            &Forward { strip, client: "::1", proto: "http", trust: Trust::Nothing, websocket_key: String::new },
             &mut out,
         );
         assert!(out.starts_with(format!("OPTIONS {expected} HTTP/1.1\r\n").as_bytes()), "{target} -{strip}");

@@ -92,7 +92,7 @@ fn requests_come_over_tls_and_instances_are_told() {
         "head -c 3000000 /dev/zero | curl -s -k --http1.1 --data-binary @- --resolve a.test:{port}:127.0.0.1 https://a.test:{port}/count"
     );
     assert!(finish(Command::new("sh").args(["-c", &up])).ok().starts_with("3000000 "));
-    let version = if engine().differs("https-versions") { "2" } else { "1.1" };
+    let version = "2";
     let line = format!(
         "curl -s -k -o /dev/null -w '%{{http_version}}' --resolve a.test:{port}:127.0.0.1 https://a.test:{port}/head"
     );
