@@ -57,7 +57,7 @@ fn is_token(byte: u8) -> bool {
 
 /// Writes a head, and checks that a strict reader finds the same request in it, and nothing more.
 fn written(head: &RequestHead<'_, '_>) -> Vec<u8> {
-    let websocket_key = if head.lacks_websocket_key { "bm9uY2U=" } else { "" };
+    let websocket_key = || "bm9uY2U=".to_owned();
     let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key };
     let mut out = Vec::new();
     head.write(&forward, &mut out);

@@ -8,6 +8,7 @@
 //! | unread bytes of a request's body, of all bodies | [`WINDOW`], [`CONNECTION_WINDOW`] |
 //! | bytes of responses in our memory | [`SEND_BUFFER`] each |
 //! | requests that were reset before we began them | [`RESETS`] |
+//! | bytes of responses in our memory, of all requests | see `http2::backlog` |
 //! | frames that move nothing | see `http2::glitches` |
 
 use std::cell::Cell;
@@ -32,6 +33,7 @@ use crate::exchange::lines;
 use crate::exchange::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
+use crate::http2::backlog::Backlog;
 use crate::http2::carrier::{FrameCarrier, Stalled};
 use crate::http2::fields;
 use crate::http2::glitches::{Breach, Glitches};
@@ -65,7 +67,8 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
     let glitches = Rc::new(Glitches::new(deadline.now()));
-    let carrier = FrameCarrier::new(stream, early, &worker.timers).watched(&glitches);
+    let backlog = Rc::default();
+    let carrier = FrameCarrier::new(stream, early, &worker.timers).watched(&glitches, &backlog);
     let stalled = carrier.stalled();
     let globals = Rc::clone(&worker.view().globals);
     let handshake = builder(globals.config.streams).handshake(carrier);
@@ -76,7 +79,7 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
         Err(_) => return record::connection_refused(worker, Fault::HeadTimeout),
     };
     let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
-    let multiplex = Multiplex { worker: Rc::clone(worker), peer, stalled, glitches, is_ending, ends };
+    let multiplex = Multiplex { worker: Rc::clone(worker), peer, stalled, glitches, backlog, is_ending, ends };
     let outcome = multiplex.run(connection, &deadline).await;
     match (multiplex.glitches.breach(), outcome) {
         (Some(Breach::Flood), _) => ended(worker, &multiplex.peer, "too many frames that move nothing"),
@@ -123,6 +126,7 @@ struct Multiplex {
     peer: Peer,
     stalled: Stalled,
     glitches: Rc<Glitches>,
+    backlog: Rc<Backlog>,
     /// The client was told to begin no more requests.
     is_ending: Cell<bool>,
     /// Until when its last frames may be sent, coarse time, once no request is left.
@@ -150,7 +154,8 @@ impl Multiplex {
             };
             match event {
                 Some(Event::Came(Some(Ok((head, respond))))) => {
-                    let turn = serve_one(Rc::clone(&self.worker), self.peer.clone(), head, respond);
+                    let out = Outgoing::response(respond, &self.backlog);
+                    let turn = serve_one(Rc::clone(&self.worker), self.peer.clone(), head, out);
                     drop(tokio::task::spawn_local(turn));
                 }
                 Some(Event::Came(Some(Err(error)))) => return Err(error),
@@ -229,16 +234,14 @@ fn now() -> Instant {
 }
 
 /// Serves one request of a connection.
-async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, respond: SendResponse<Bytes>) {
+async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, out: Outgoing) {
     let started = now();
     let (parts, body) = head.into_parts();
-    let mut turn = Turn {
-        recv: Recv::request(body),
-        out: Outgoing::response(respond),
-        head_request: parts.method == http::Method::HEAD,
-    };
+    let mut turn = Turn { recv: Recv::request(body), out, head_request: parts.method == http::Method::HEAD };
     let globals = Rc::clone(&worker.view().globals);
     let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
+    // A request may last for days, and no longer needs its fields.
+    drop(parts);
     let (deadline, logins) = (worker.timers.deadline(), Logins::default());
     let cx = Cx {
         worker: &worker,

@@ -68,6 +68,14 @@ impl Downstream<'_> {
         }
     }
 
+    /// How much to read of a response at once, at first.
+    pub(crate) fn first_read(&self) -> Size {
+        match self {
+            Self::Http1(_) => Size::Page,
+            Self::Http2(turn) => turn.out.allowance().min(Size::Page),
+        }
+    }
+
     /// What shows whether the client is still there.
     pub(crate) fn socket(&self) -> Socket<'_> {
         match self {
@@ -287,6 +295,7 @@ pub(crate) fn pump(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Moved
 }
 
 fn into_stream(reader: &mut BodyReader, input: &mut Input, out: &mut Outgoing) -> Result<Moved, BadBody> {
+    input.at_most(out.allowance());
     while out.queued() < ROOM {
         let (used, moved) = match reader.step(input.unread())? {
             Step::Data { bytes, used } => {

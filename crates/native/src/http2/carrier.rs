@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http2::backlog::Backlog;
 use crate::http2::glitches::Glitches;
 use crate::net::deadline::Timers;
 use crate::net::stream::Stream;
@@ -26,19 +27,19 @@ pub(crate) struct FrameCarrier {
     stream: Stream,
     timers: Rc<Timers>,
     stalled: Stalled,
-    /// Sees the frames of a client.
-    glitches: Option<Rc<Glitches>>,
+    /// Where it is a client's: sees its frames; counts what it has not taken.
+    client: Option<(Rc<Glitches>, Rc<Backlog>)>,
 }
 
 impl FrameCarrier {
     /// `early`: what was read of the connection already.
     pub(crate) fn new(stream: Stream, early: Vec<u8>, timers: &Rc<Timers>) -> Self {
-        Self { early, taken: 0, stream, timers: Rc::clone(timers), stalled: Rc::new(Cell::new(u64::MAX)), glitches: None }
+        Self { early, taken: 0, stream, timers: Rc::clone(timers), stalled: Rc::new(Cell::new(u64::MAX)), client: None }
     }
 
-    /// Shows the frames that come to this, and reads nothing more once they are a breach.
-    pub(crate) fn watched(self, glitches: &Rc<Glitches>) -> Self {
-        Self { glitches: Some(Rc::clone(glitches)), ..self }
+    /// Shows the frames of a client to this, and reads nothing more once they are a breach; and what it has taken.
+    pub(crate) fn watched(self, glitches: &Rc<Glitches>, backlog: &Rc<Backlog>) -> Self {
+        Self { client: Some((Rc::clone(glitches), Rc::clone(backlog))), ..self }
     }
 
     /// Since when writing has stalled.
@@ -51,8 +52,9 @@ impl FrameCarrier {
             Poll::Pending => self.stalled.set(self.stalled.get().min(self.timers.now())),
             Poll::Ready(_) => self.stalled.set(u64::MAX),
         }
-        if let (Poll::Ready(Ok(count)), Some(glitches)) = (&written, &self.glitches) {
+        if let (Poll::Ready(Ok(count)), Some((glitches, backlog))) = (&written, &self.client) {
             glitches.sent(*count);
+            backlog.written(*count);
         }
         written
     }
@@ -75,12 +77,12 @@ impl FrameCarrier {
 impl AsyncRead for FrameCarrier {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.glitches.as_ref().is_some_and(|glitches| glitches.breach().is_some()) {
+        if this.client.as_ref().is_some_and(|(glitches, _)| glitches.breach().is_some()) {
             return Poll::Pending;
         }
         let before = buf.filled().len();
         let filled = this.poll_fill(context, buf);
-        if let Some(glitches) = &this.glitches {
+        if let Some((glitches, _)) = &this.client {
             glitches.came(&buf.filled()[before..], this.timers.now());
         }
         filled
@@ -109,7 +111,12 @@ impl AsyncWrite for FrameCarrier {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        if let (Poll::Ready(Ok(())), Some((_, backlog))) = (&flushed, &this.client) {
+            backlog.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,9 +10,11 @@
 //! | `turn` | one request of a client's connection |
 //! | `recv`, `outgoing` | a message that comes, a message that goes |
 //! | `fields` | heads between their two forms |
+//! | `backlog` | how much of responses a client's connection holds |
 //! | `carrier` | the bytes below the frames |
 //! | `glitches` | what a client's frames cost against what they move |
 
+pub(crate) mod backlog;
 pub(crate) mod carrier;
 pub(crate) mod fields;
 pub(crate) mod glitches;

@@ -220,6 +220,11 @@ impl Input {
         self.size = self.size.min(Size::Page);
     }
 
+    /// Reads this much at once at most.
+    pub(crate) fn at_most(&mut self, size: Size) {
+        self.size = self.size.min(size);
+    }
+
     /// The unread bytes, for another reader.
     pub(crate) fn into_unread(mut self) -> Vec<u8> {
         self.bytes.drain(..self.start);
