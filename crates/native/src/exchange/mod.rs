@@ -235,7 +235,7 @@ async fn attempt(
     // From now on the instance owes an answer, however long it took to read the request.
     progress.set_moved(cx.deadline.now());
     Meter::of(instance.live).up(plan.held.len());
-    let mut input = Input::new(downstream.first_read());
+    let mut input = downstream.input();
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
         // The instance took no more of the body, or the client broke it off: a tunnel cannot follow it.

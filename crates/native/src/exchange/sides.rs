@@ -68,12 +68,13 @@ impl Downstream<'_> {
         }
     }
 
-    /// How much to read of a response at once, at first.
-    pub(crate) fn first_read(&self) -> Size {
-        match self {
-            Self::Http1(_) => Size::Page,
-            Self::Http2(turn) => turn.out.allowance().min(Size::Page),
-        }
+    /// What reads a response.
+    pub(crate) fn input(&self) -> Input {
+        let most = match self {
+            Self::Http1(_) => None,
+            Self::Http2(turn) => turn.out.allowance(),
+        };
+        most.map_or(Input::new(Size::Page), |most| Input::bounded(Size::Page, most))
     }
 
     /// What shows whether the client is still there.
@@ -295,7 +296,6 @@ pub(crate) fn pump(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Moved
 }
 
 fn into_stream(reader: &mut BodyReader, input: &mut Input, out: &mut Outgoing) -> Result<Moved, BadBody> {
-    input.at_most(out.allowance());
     while out.queued() < ROOM {
         let (used, moved) = match reader.step(input.unread())? {
             Step::Data { bytes, used } => {

@@ -6,19 +6,22 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::net::buffer::Size;
 
 /// How many queued bytes make us read from instances a page at a time, and a few kilobytes.
-const SOME: usize = 128 * 1024;
-const MUCH: usize = 256 * 1024;
+const SOME: usize = 64 * 1024;
+const MUCH: usize = 128 * 1024;
 /// How many bytes may wait for the socket.
-const MOST: usize = 256 * 1024;
+const MOST: usize = 128 * 1024;
 
 /// Bytes of responses that a client has not taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backlog {
+    /// How much to read of a response at once.
+    allowance: Rc<Cell<Size>>,
     /// They wait for a window.
     queued: Cell<usize>,
     /// They have a window, and wait for the socket.
@@ -27,24 +30,36 @@ pub(crate) struct Backlog {
     waiting: RefCell<Vec<Waker>>,
 }
 
+impl Default for Backlog {
+    fn default() -> Self {
+        let allowance = Rc::new(Cell::new(Size::Large));
+        Self { allowance, queued: Cell::default(), given: Cell::default(), waiting: RefCell::default() }
+    }
+}
+
 impl Backlog {
-    /// How much to read of a response at once.
-    pub(crate) fn allowance(&self) -> Size {
-        match self.queued.get() {
-            ..SOME => Size::Large,
-            SOME..MUCH => Size::Page,
-            MUCH.. => Size::Head,
-        }
+    /// How much to read of a response at once, now and later.
+    pub(crate) fn allowance(&self) -> Rc<Cell<Size>> {
+        Rc::clone(&self.allowance)
     }
 
     /// Bytes wait for a window.
     pub(crate) fn queue(&self, count: usize) {
-        self.queued.set(self.queued.get() + count);
+        self.set_queued(self.queued.get() + count);
     }
 
     /// They do no longer.
     pub(crate) fn unqueue(&self, count: usize) {
-        self.queued.set(self.queued.get() - count);
+        self.set_queued(self.queued.get() - count);
+    }
+
+    fn set_queued(&self, count: usize) {
+        self.queued.set(count);
+        self.allowance.set(match count {
+            ..SOME => Size::Large,
+            SOME..MUCH => Size::Page,
+            MUCH.. => Size::Head,
+        });
     }
 
     /// Bytes wait for the socket.
@@ -90,13 +105,14 @@ mod tests {
     #[test]
     fn the_more_is_queued_the_less_is_read() {
         let backlog = Backlog::default();
-        assert_eq!(backlog.allowance(), Size::Large);
+        let allowance = backlog.allowance();
+        assert_eq!(allowance.get(), Size::Large);
         backlog.queue(SOME);
-        assert_eq!(backlog.allowance(), Size::Page);
+        assert_eq!(allowance.get(), Size::Page);
         backlog.queue(MUCH - SOME);
-        assert_eq!(backlog.allowance(), Size::Head);
+        assert_eq!(allowance.get(), Size::Head);
         backlog.unqueue(MUCH);
-        assert_eq!(backlog.allowance(), Size::Large);
+        assert_eq!(allowance.get(), Size::Large);
     }
 
     #[test]

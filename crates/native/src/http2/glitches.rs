@@ -1,7 +1,7 @@
 //! What a client's frames cost us, against what they move: the library below answers any number of pings, settings and
 //! resets. Looks at the headers of frames only; ends nothing itself.
 //!
-//! Every connection has [`MOST`] points. Frames that move no body take some, time and bodies bring them back. A client
+//! Every connection has [`MOST`] points. FrameReader that move no body take some, time and bodies bring them back. A client
 //! without points has flooded its connection, and nothing more of it is read.
 
 use std::cell::Cell;
@@ -29,7 +29,7 @@ pub(crate) enum Breach {
 /// Watches the frames of one client.
 #[derive(Debug)]
 pub(crate) struct Glitches {
-    frames: Cell<Frames>,
+    frames: Cell<FrameReader>,
     points: Cell<u64>,
     /// When points last came back, coarse time.
     since: Cell<u64>,
@@ -40,7 +40,7 @@ pub(crate) struct Glitches {
 
 /// Where the bytes that were read last end.
 #[derive(Clone, Copy, Debug)]
-struct Frames {
+struct FrameReader {
     /// The beginning of the next frame's header, and how many bytes of it have come.
     header: [u8; HEADER],
     have: usize,
@@ -62,7 +62,7 @@ const END_STREAM: u8 = 1;
 impl Glitches {
     /// `now`: coarse time.
     pub(crate) fn new(now: u64) -> Self {
-        let frames = Frames { header: [0; HEADER], have: 0, left: PREFACE, is_first: true };
+        let frames = FrameReader { header: [0; HEADER], have: 0, left: PREFACE, is_first: true };
         Self {
             frames: Cell::new(frames),
             points: Cell::new(MOST),
@@ -126,7 +126,7 @@ impl Glitches {
     }
 }
 
-impl Frames {
+impl FrameReader {
     /// Goes on to the next header; returns type, flags and length of its frame. `None`: the bytes are used up.
     fn next(&mut self, bytes: &mut &[u8]) -> Option<(u8, u8, usize)> {
         let skipped = self.left.min(bytes.len());

@@ -24,6 +24,9 @@ use crate::net::deadline::Deadline;
 use crate::net::pace::LEAST;
 use crate::net::stream::BreaksOff;
 
+/// How many interim heads of one response are sent.
+const INTERIM: usize = 100;
+
 /// A message that goes.
 pub(crate) struct Outgoing {
     /// In a cell, as the stream is watched while something else is awaited.
@@ -35,6 +38,8 @@ pub(crate) struct Outgoing {
     queued: usize,
     /// The message ends after them, perhaps with trailers.
     end: Option<Option<HeaderMap>>,
+    /// How many interim heads there were.
+    interim: usize,
     /// What its client's connection holds.
     backlog: Option<Rc<Backlog>>,
 }
@@ -79,12 +84,20 @@ impl Outgoing {
     }
 
     fn new(stage: Stage, backlog: Option<Rc<Backlog>>) -> Self {
-        Self { stage: RefCell::new(stage), head: None, chunks: VecDeque::new(), queued: 0, end: None, backlog }
+        Self {
+            stage: RefCell::new(stage),
+            head: None,
+            chunks: VecDeque::new(),
+            queued: 0,
+            end: None,
+            interim: 0,
+            backlog,
+        }
     }
 
-    /// How much to read of the message at once.
-    pub(crate) fn allowance(&self) -> Size {
-        self.backlog.as_ref().map_or(Size::Large, |backlog| backlog.allowance())
+    /// How much to read of the message at once, if its connection bounds it.
+    pub(crate) fn allowance(&self) -> Option<Rc<Cell<Size>>> {
+        self.backlog.as_ref().map(|backlog| backlog.allowance())
     }
 
     /// Puts the head of the response first.
@@ -92,8 +105,12 @@ impl Outgoing {
         self.head = Some(head);
     }
 
-    /// Sends an interim head at once.
+    /// Sends an interim head at once. The client may not read, so those behind the first [`INTERIM`] are left out.
     pub(crate) fn interim(&mut self, head: Response<()>) {
+        self.interim += 1;
+        if self.interim > INTERIM {
+            return;
+        }
         if let Stage::Respond(respond) = &mut *self.stage.borrow_mut() {
             // A client that is gone is noticed by whoever watches it.
             let _ = respond.send_informational(head);
