@@ -4,6 +4,7 @@
 //! | module | the bytes are |
 //! |---|---|
 //! | `request`, `response`, `body` | HTTP/1 from clients and instances |
+//! | `http2` | heads of HTTP/2, decoded |
 //! | `proxy` | PROXY headers |
 //! | `keys` | keys and values of the store |
 //! | `mutate` | for the tests: mutants of known inputs |
@@ -12,6 +13,7 @@
 //! `pointsman::agent::docker::fuzz`.
 
 mod body;
+mod http2;
 mod keys;
 mod proxy;
 mod request;
@@ -20,6 +22,11 @@ mod response;
 /// Any bytes as a chunked body.
 pub fn body(input: &[u8]) {
     body::run(input);
+}
+
+/// Any bytes as a head of HTTP/2.
+pub fn http2(input: &[u8]) {
+    http2::run(input);
 }
 
 /// Any bytes as keys.

@@ -8,6 +8,8 @@
 //! | unread bytes of a request's body, of all bodies | [`WINDOW`], [`CONNECTION_WINDOW`] |
 //! | bytes of responses in our memory | [`SEND_BUFFER`] each |
 //! | requests that were reset before we began them | [`RESETS`] |
+//! | bytes of responses in our memory, of all requests | see `http2::backlog` |
+//! | frames that move nothing | see `http2::glitches` |
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -19,7 +21,10 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request as Http2Head;
+use pointsman_engine::seldom::untold_failures;
 use pointsman_wire::{BodyLength, Http2Request, judge_http2_request};
+
+use tracing::warn;
 
 use crate::exchange::context::Cx;
 use crate::exchange::decide::{Decision, Request, decide, head_limits};
@@ -28,8 +33,10 @@ use crate::exchange::lines;
 use crate::exchange::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
+use crate::http2::backlog::Backlog;
 use crate::http2::carrier::{FrameCarrier, Stalled};
 use crate::http2::fields;
+use crate::http2::glitches::{Breach, Glitches};
 use crate::http2::outgoing::Outgoing;
 use crate::http2::recv::Recv;
 use crate::http2::turn::Turn;
@@ -60,19 +67,27 @@ const GRACE: u64 = 1_000;
 pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: Vec<u8>) {
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
-    let carrier = FrameCarrier::new(stream, early, &worker.timers);
+    let glitches = Rc::new(Glitches::new(deadline.now()));
+    let backlog = Rc::default();
+    let carrier = FrameCarrier::new(stream, early, &worker.timers).watched(&glitches, &backlog);
     let stalled = carrier.stalled();
     let globals = Rc::clone(&worker.view().globals);
     let handshake = builder(globals.config.streams).handshake(carrier);
     let limit = globals.config.timeouts.head;
     let connection = match deadline.within(limit, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return failed(worker, &error),
+        Ok(Err(error)) => return failed(worker, &peer, &error),
         Err(_) => return record::connection_refused(worker, Fault::HeadTimeout),
     };
     let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
-    let multiplex = Multiplex { worker: Rc::clone(worker), peer, stalled, is_ending, ends };
-    multiplex.run(connection, &deadline).await;
+    let multiplex = Multiplex { worker: Rc::clone(worker), peer, stalled, glitches, backlog, is_ending, ends };
+    let outcome = multiplex.run(connection, &deadline).await;
+    match (multiplex.glitches.breach(), outcome) {
+        (Some(Breach::Flood), _) => ended(worker, &multiplex.peer, "too many frames that move nothing"),
+        (Some(Breach::NoSettings), _) => ended(worker, &multiplex.peer, "its first frame is not SETTINGS"),
+        (None, Err(error)) => failed(worker, &multiplex.peer, &error),
+        (None, Ok(())) => {}
+    }
 }
 
 fn builder(streams: usize) -> Builder {
@@ -89,10 +104,20 @@ fn builder(streams: usize) -> Builder {
     builder
 }
 
-/// Counts a connection that the client ended by breaking the protocol.
-fn failed(worker: &Worker, error: &h2::Error) {
-    if !error.is_io() {
-        record::connection_refused(worker, Fault::Http2);
+/// Counts a connection that ended because the client broke the protocol.
+fn failed(worker: &Worker, peer: &Peer, error: &h2::Error) {
+    if !error.is_io() && !error.is_remote() {
+        ended(worker, peer, &error.to_string());
+    }
+}
+
+/// Counts a connection that we ended, and logs it at a limited rate.
+#[cold]
+fn ended(worker: &Worker, peer: &Peer, why: &str) {
+    record::connection_refused(worker, Fault::Http2);
+    if let Some(untold) = worker.home.registry.ungreeted().happened(worker.timers.now()) {
+        let (name, more) = (Fault::Http2.facts().name, untold_failures(untold));
+        warn!("{name}: ended the HTTP/2 connection of {}: {why}{more}", peer.client);
     }
 }
 
@@ -101,6 +126,8 @@ struct Multiplex {
     worker: Rc<Worker>,
     peer: Peer,
     stalled: Stalled,
+    glitches: Rc<Glitches>,
+    backlog: Rc<Backlog>,
     /// The client was told to begin no more requests.
     is_ending: Cell<bool>,
     /// Until when its last frames may be sent, coarse time, once no request is left.
@@ -120,7 +147,7 @@ enum Event {
 }
 
 impl Multiplex {
-    async fn run(&self, mut connection: Frames, deadline: &Deadline) {
+    async fn run(&self, mut connection: Frames, deadline: &Deadline) -> Result<(), h2::Error> {
         loop {
             let event = match connection.has_streams() {
                 true => self.busy(&mut connection, deadline).await,
@@ -128,12 +155,13 @@ impl Multiplex {
             };
             match event {
                 Some(Event::Came(Some(Ok((head, respond))))) => {
-                    let turn = serve_one(Rc::clone(&self.worker), self.peer.clone(), head, respond);
+                    let out = Outgoing::response(respond, &self.backlog);
+                    let turn = serve_one(Rc::clone(&self.worker), self.peer.clone(), head, out);
                     drop(tokio::task::spawn_local(turn));
                 }
-                Some(Event::Came(Some(Err(error)))) => return failed(&self.worker, &error),
+                Some(Event::Came(Some(Err(error)))) => return Err(error),
                 Some(Event::Rests) => {}
-                Some(Event::Came(None)) | None => return,
+                Some(Event::Came(None)) | None => return Ok(()),
             }
         }
     }
@@ -142,8 +170,8 @@ impl Multiplex {
     async fn busy(&self, connection: &mut Frames, deadline: &Deadline) -> Option<Event> {
         let client = self.worker.view().globals.config.timeouts.client;
         let late = || match self.stalled.get() {
-            u64::MAX => u64::MAX,
-            since => deadline.later(since, client),
+            u64::MAX => self.ends.get(),
+            since => deadline.later(since, client).min(self.ends.get()),
         };
         deadline.watched(late, poll_fn(|context| self.poll(connection, true, context))).await.ok()
     }
@@ -158,6 +186,7 @@ impl Multiplex {
         if event.is_err() && !idle.is_evicted() && self.ends.get() == u64::MAX {
             self.end(connection);
             self.ends.set(deadline.now() + GRACE);
+            let until = || self.worker.idle_until(&idle, self.ends.get());
             event = deadline.watched(until, poll_fn(|context| self.poll(connection, false, context))).await;
         }
         self.worker.stats().idle.sub(1);
@@ -168,11 +197,27 @@ impl Multiplex {
         if self.worker.is_draining() {
             self.end(connection);
         }
-        match connection.poll_accept(context) {
+        let mut polled = connection.poll_accept(context);
+        self.worker.stats().glitches.add(self.glitches.take());
+        if self.cut_off(connection) {
+            polled = connection.poll_accept(context);
+        }
+        match polled {
             Poll::Ready(came) => Poll::Ready(Event::Came(came)),
             Poll::Pending if is_busy && !connection.has_streams() => Poll::Ready(Event::Rests),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Ends the connection of a client that flooded it, or did not begin it properly; returns whether it did so now.
+    fn cut_off(&self, connection: &mut Frames) -> bool {
+        let Some(breach) = self.glitches.breach().filter(|_| self.ends.get() == u64::MAX) else { return false };
+        connection.abrupt_shutdown(match breach {
+            Breach::NoSettings => Reason::PROTOCOL_ERROR,
+            Breach::Flood => Reason::ENHANCE_YOUR_CALM,
+        });
+        self.ends.set(self.worker.timers.now() + GRACE);
+        true
     }
 
     /// Tells the client to begin no more requests, in two steps (RFC 9113 §6.8): those that it has begun are served.
@@ -190,17 +235,19 @@ fn now() -> Instant {
 }
 
 /// Serves one request of a connection.
-async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, respond: SendResponse<Bytes>) {
+async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, out: Outgoing) {
     let started = now();
     let (parts, body) = head.into_parts();
     let mut turn = Turn {
         recv: Recv::request(body),
-        out: Outgoing::response(respond),
+        out,
         head_request: parts.method == http::Method::HEAD,
         is_grpc: fields::is_grpc(&parts.headers),
     };
     let globals = Rc::clone(&worker.view().globals);
     let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
+    // A request may last for days, and no longer needs its fields.
+    drop(parts);
     let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
     let cx = Cx {
         worker: &worker,

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::extension::is_token;
 use crate::fields::{Field, Fields, MAX_OPTIONS, Seen, classify};
 use crate::framing::{BadFraming, content_length};
 use crate::head::{BadLine, BodyLength, HeadLimits, Header, Version};
@@ -41,6 +42,7 @@ pub fn judge_http2_request<'h, 'b>(
     limits: HeadLimits,
 ) -> Result<RequestHead<'h, 'b>, BadRequest> {
     check_size(request.path.len(), headers, limits)?;
+    check_line(&request)?;
     let (method, upgrade) = match (request.method, request.protocol) {
         ("CONNECT", Some(protocol)) if protocol.eq_ignore_ascii_case("websocket") => ("GET", Some("websocket")),
         (method, None) => (method, None),
@@ -71,6 +73,15 @@ pub fn judge_http2_request<'h, 'b>(
         forwarded_for: fields.forwarded_for,
         told: fields.told,
     })
+}
+
+/// The bytes of a request line, whatever a decoder let through.
+fn check_line(request: &Http2Request<'_>) -> Result<(), BadRequest> {
+    match () {
+        () if !request.method.bytes().all(is_token) || request.method.is_empty() => Err(BadRequest::RequestLine),
+        () if !request.path.bytes().all(|byte| byte.is_ascii_graphic()) => Err(BadRequest::TargetByte),
+        () => Ok(()),
+    }
 }
 
 fn target<'b>(method: &str, request: &Http2Request<'b>) -> Result<Target<'b>, BadRequest> {

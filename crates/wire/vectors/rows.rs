@@ -1,4 +1,4 @@
-//! Reads the rows of `requests.txt`, `responses.txt` and `proxy.txt`. Tests of several crates share it through `#[path]`.
+//! Reads the rows of `requests.txt`, `responses.txt`, `http2.txt` and `proxy.txt`. Tests of several crates share it through `#[path]`.
 
 /// One message and its expected outcome.
 #[derive(Debug)]

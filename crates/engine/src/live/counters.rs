@@ -125,6 +125,8 @@ pub struct WorkerStats {
     pub idle: Counter,
     /// Client connections that were idle and closed to make room for others.
     pub evicted: Counter,
+    /// Points that clients' HTTP/2 frames cost because they moved nothing.
+    pub glitches: Counter,
     /// How many idle connections other workers ask this one to close. Others write it, but only at the connection
     /// limit.
     asked: AtomicU64,
@@ -140,11 +142,12 @@ pub(super) const HANDSHAKES: [(&str, bool); 4] = [("1.2", false), ("1.2", true),
 /// Nothing counted yet.
 impl Default for WorkerStats {
     fn default() -> Self {
-        let [open, accepted, refused, idle, evicted] = std::array::from_fn(|_| Counter::default());
+        let [open, accepted, refused, idle, evicted, glitches] = std::array::from_fn(|_| Counter::default());
         let asked = AtomicU64::new(0);
         let faults = std::array::from_fn(|_| Counter::default());
         let handshakes = std::array::from_fn(|_| Counter::default());
-        Self { open, accepted, refused, idle, evicted, asked, short: AtomicBool::new(false), faults, handshakes }
+        let short = AtomicBool::new(false);
+        Self { open, accepted, refused, idle, evicted, glitches, asked, short, faults, handshakes }
     }
 }
 

@@ -174,6 +174,7 @@ impl Registry {
             connections_open: self.open(),
             connections_total: self.workers.iter().map(|worker| worker.accepted.get()).sum(),
             connections_evicted: self.workers.iter().map(|worker| worker.evicted.get()).sum(),
+            http2_glitches: self.workers.iter().map(|worker| worker.glitches.get()).sum(),
             connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
             faults: self.faults(),
             handshakes: self.handshakes(),

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub connections_total: u64,
     /// Idle client connections closed to make room for others.
     pub connections_evicted: u64,
+    /// Points that clients' HTTP/2 frames cost because they moved nothing.
+    pub http2_glitches: u64,
     /// Client connections refused for `limit/connections`.
     pub connections_refused: u64,
     /// Local replies and cut requests, by fault.

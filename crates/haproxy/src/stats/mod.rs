@@ -178,6 +178,7 @@ impl Tally {
             // HAProxy refuses none: they wait in the listening queue.
             connections_evicted: 0,
             handshakes: Vec::new(),
+            http2_glitches: 0,
             connections_refused: 0,
             faults: self.faults(),
         }

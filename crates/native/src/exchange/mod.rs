@@ -50,7 +50,7 @@ use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
 use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
-use crate::net::buffer::{Input, Size};
+use crate::net::buffer::Input;
 use crate::net::send::send;
 use crate::net::watch::Guard;
 use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
@@ -258,7 +258,7 @@ async fn attempt(
     // From now on the instance owes an answer, however long it took to read the request.
     progress.set_moved(cx.deadline.now());
     Meter::of(instance.live).up(plan.held.len());
-    let mut input = Input::new(Size::Page);
+    let mut input = downstream.input();
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
         // The instance took no more of the body, or the client broke it off: a tunnel cannot follow it.

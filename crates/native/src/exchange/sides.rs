@@ -69,6 +69,15 @@ impl Downstream<'_> {
         }
     }
 
+    /// What reads a response.
+    pub(crate) fn input(&self) -> Input {
+        let most = match self {
+            Self::Http1(_) => None,
+            Self::Http2(turn) => turn.out.allowance(),
+        };
+        most.map_or(Input::new(Size::Page), |most| Input::bounded(Size::Page, most))
+    }
+
     /// What shows whether the client is still there.
     pub(crate) fn socket(&self) -> Socket<'_> {
         match self {

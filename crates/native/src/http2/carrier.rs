@@ -1,5 +1,5 @@
 //! The bytes below the frames of an HTTP/2 connection: what was read before they were known to be HTTP/2, then the
-//! connection. Notes since when writing has stalled. Knows no frame.
+//! connection. Notes since when writing has stalled, and shows a client's frames to whoever counts them. Knows no frame.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http2::backlog::Backlog;
+use crate::http2::glitches::Glitches;
 use crate::net::deadline::Timers;
 use crate::net::stream::Stream;
 
@@ -25,12 +27,19 @@ pub(crate) struct FrameCarrier {
     stream: Stream,
     timers: Rc<Timers>,
     stalled: Stalled,
+    /// Where it is a client's: sees its frames; counts what it has not taken.
+    client: Option<(Rc<Glitches>, Rc<Backlog>)>,
 }
 
 impl FrameCarrier {
     /// `early`: what was read of the connection already.
     pub(crate) fn new(stream: Stream, early: Vec<u8>, timers: &Rc<Timers>) -> Self {
-        Self { early, taken: 0, stream, timers: Rc::clone(timers), stalled: Rc::new(Cell::new(u64::MAX)) }
+        Self { early, taken: 0, stream, timers: Rc::clone(timers), stalled: Rc::new(Cell::new(u64::MAX)), client: None }
+    }
+
+    /// Shows the frames of a client to this, and reads nothing more once they are a breach; and what it has taken.
+    pub(crate) fn watched(self, glitches: &Rc<Glitches>, backlog: &Rc<Backlog>) -> Self {
+        Self { client: Some((Rc::clone(glitches), Rc::clone(backlog))), ..self }
     }
 
     /// Since when writing has stalled.
@@ -38,29 +47,45 @@ impl FrameCarrier {
         Rc::clone(&self.stalled)
     }
 
-    fn note<T>(&self, written: Poll<T>) -> Poll<T> {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Pending => self.stalled.set(self.stalled.get().min(self.timers.now())),
             Poll::Ready(_) => self.stalled.set(u64::MAX),
         }
+        if let (Poll::Ready(Ok(count)), Some((glitches, backlog))) = (&written, &self.client) {
+            glitches.sent(*count);
+            backlog.written(*count);
+        }
         written
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let early = &self.early[self.taken..];
+        if early.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buf);
+        }
+        let count = early.len().min(buf.remaining());
+        buf.put_slice(&early[..count]);
+        self.taken += count;
+        if self.taken == self.early.len() {
+            (self.early, self.taken) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncRead for FrameCarrier {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let early = &this.early[this.taken..];
-        if early.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(context, buf);
+        if this.client.as_ref().is_some_and(|(glitches, _)| glitches.breach().is_some()) {
+            return Poll::Pending;
         }
-        let count = early.len().min(buf.remaining());
-        buf.put_slice(&early[..count]);
-        this.taken += count;
-        if this.taken == this.early.len() {
-            (this.early, this.taken) = (Vec::new(), 0);
+        let before = buf.filled().len();
+        let filled = this.poll_fill(context, buf);
+        if let Some((glitches, _)) = &this.client {
+            glitches.came(&buf.filled()[before..], this.timers.now());
         }
-        Poll::Ready(Ok(()))
+        filled
     }
 }
 
@@ -86,7 +111,12 @@ impl AsyncWrite for FrameCarrier {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        if let (Poll::Ready(Ok(())), Some((_, backlog))) = (&flushed, &this.client) {
+            backlog.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

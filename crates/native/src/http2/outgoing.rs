@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,9 +18,14 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 
+use crate::http2::backlog::Backlog;
+use crate::net::buffer::Size;
 use crate::net::deadline::Deadline;
 use crate::net::pace::LEAST;
 use crate::net::socket::BreaksOff;
+
+/// How many interim heads of one response are sent.
+const INTERIM: usize = 100;
 
 /// A message that goes.
 pub(crate) struct Outgoing {
@@ -32,6 +38,10 @@ pub(crate) struct Outgoing {
     queued: usize,
     /// The message ends after them, perhaps with trailers.
     end: Option<Option<HeaderMap>>,
+    /// How many interim heads there were.
+    interim: usize,
+    /// What its client's connection holds.
+    backlog: Option<Rc<Backlog>>,
 }
 
 enum Stage {
@@ -56,19 +66,38 @@ impl BreaksOff for Outgoing {
     }
 }
 
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.throw_away();
+    }
+}
+
 impl Outgoing {
     /// A response.
-    pub(crate) fn response(respond: SendResponse<Bytes>) -> Self {
-        Self::new(Stage::Respond(respond))
+    pub(crate) fn response(respond: SendResponse<Bytes>, backlog: &Rc<Backlog>) -> Self {
+        Self::new(Stage::Respond(respond), Some(Rc::clone(backlog)))
     }
 
     /// The body of a request. `None`: it has none.
     pub(crate) fn request(body: Option<SendStream<Bytes>>) -> Self {
-        Self::new(body.map_or(Stage::Over, Stage::Body))
+        Self::new(body.map_or(Stage::Over, Stage::Body), None)
     }
 
-    fn new(stage: Stage) -> Self {
-        Self { stage: RefCell::new(stage), head: None, chunks: VecDeque::new(), queued: 0, end: None }
+    fn new(stage: Stage, backlog: Option<Rc<Backlog>>) -> Self {
+        Self {
+            stage: RefCell::new(stage),
+            head: None,
+            chunks: VecDeque::new(),
+            queued: 0,
+            end: None,
+            interim: 0,
+            backlog,
+        }
+    }
+
+    /// How much to read of the message at once, if its connection bounds it.
+    pub(crate) fn allowance(&self) -> Option<Rc<Cell<Size>>> {
+        self.backlog.as_ref().map(|backlog| backlog.allowance())
     }
 
     /// Puts the head of the response first.
@@ -76,8 +105,12 @@ impl Outgoing {
         self.head = Some(head);
     }
 
-    /// Sends an interim head at once.
+    /// Sends an interim head at once. The client may not read, so those behind the first [`INTERIM`] are left out.
     pub(crate) fn interim(&mut self, head: Response<()>) {
+        self.interim += 1;
+        if self.interim > INTERIM {
+            return;
+        }
         if let Stage::Respond(respond) = &mut *self.stage.borrow_mut() {
             // A client that is gone is noticed by whoever watches it.
             let _ = respond.send_informational(head);
@@ -88,6 +121,7 @@ impl Outgoing {
     pub(crate) fn data(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.queued += bytes.len();
+            self.backlog.iter().for_each(|backlog| backlog.queue(bytes.len()));
             self.chunks.push_back(bytes);
         }
     }
@@ -109,6 +143,7 @@ impl Outgoing {
 
     /// Discards what was not sent.
     pub(crate) fn throw_away(&mut self) {
+        self.backlog.iter().for_each(|backlog| backlog.unqueue(self.queued));
         (self.head, self.end, self.queued) = (None, None, 0);
         self.chunks.clear();
     }
@@ -140,6 +175,9 @@ impl Outgoing {
         self.send_head()?;
         while let Some(front) = self.chunks.front_mut() {
             let Stage::Body(stream) = self.stage.get_mut() else { return gone() };
+            if let Some(backlog) = &self.backlog {
+                ready!(backlog.poll_room(context));
+            }
             stream.reserve_capacity(self.queued);
             let room = match stream.capacity() {
                 0 => ready!(stream.poll_capacity(context)).unwrap_or(Ok(0)).map_err(io::Error::other)?,
@@ -148,6 +186,10 @@ impl Outgoing {
             let piece = front.split_to(room.min(front.len()));
             pace.moved(piece.len(), clock.now());
             self.queued -= piece.len();
+            if let Some(backlog) = &self.backlog {
+                backlog.unqueue(piece.len());
+                backlog.give(piece.len());
+            }
             if front.is_empty() {
                 self.chunks.pop_front();
             }

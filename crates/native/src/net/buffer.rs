@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncReadExt as _;
@@ -142,12 +143,19 @@ pub(crate) struct Input {
     start: usize,
     /// How much is read at once: more after a read that filled the buffer.
     size: Size,
+    /// The most that may be read at once, where others decide it.
+    most: Option<Rc<Cell<Size>>>,
 }
 
 impl Input {
     /// Nothing was read yet.
     pub(crate) fn new(size: Size) -> Self {
-        Self { bytes: Vec::new(), start: 0, size }
+        Self { bytes: Vec::new(), start: 0, size, most: None }
+    }
+
+    /// As [`Input::new`]. `most`: how much may be read at once, at the moment of each read.
+    pub(crate) fn bounded(size: Size, most: Rc<Cell<Size>>) -> Self {
+        Self { most: Some(most), ..Self::new(size) }
     }
 
     /// Bytes that were read and not used yet.
@@ -194,6 +202,9 @@ impl Input {
     }
 
     fn make_room(&mut self, pool: &Buffers) {
+        if let Some(most) = &self.most {
+            self.size = self.size.min(most.get());
+        }
         if self.bytes.capacity() < self.size.bytes() && self.bytes.is_empty() {
             pool.give(std::mem::replace(&mut self.bytes, pool.take(self.size)));
         }

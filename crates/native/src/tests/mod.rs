@@ -4,12 +4,15 @@
 //! | module | owns |
 //! |---|---|
 //! | `script` | the language of rows |
+//! | `frames`, `hpack` | what clients send and get over HTTP/2 |
 //! | `world` | a worker, its table and clock, its clients and instances |
 //! | `peer` | one end of a connection, driven by a script |
 //! | `ledger` | what was counted, as a row states it |
 //! | `resets` | which connections the engine ended by a reset |
 //! | `instructions` | a fixed number of exchanges, for a profiler to count |
 
+mod frames;
+mod hpack;
 mod instructions;
 mod ledger;
 mod peer;
@@ -103,4 +106,34 @@ fn tcp_services() {
 #[test]
 fn draining() {
     check("draining");
+}
+
+#[test]
+fn http2_connections() {
+    check("http2_connections");
+}
+
+#[test]
+fn http2_streams() {
+    check("http2_streams");
+}
+
+#[test]
+fn http2_heads() {
+    check("http2_heads");
+}
+
+#[test]
+fn http2_bodies() {
+    check("http2_bodies");
+}
+
+#[test]
+fn http2_responses() {
+    check("http2_responses");
+}
+
+#[test]
+fn http2_ends() {
+    check("http2_ends");
 }

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
+use super::hpack::Decoder;
+
 /// The most unread bytes that are looked at.
 const LOOK: usize = 1 << 20;
 
@@ -14,6 +16,8 @@ pub(super) struct Peer {
     stream: Option<UnixStream>,
     /// Bytes that came, read by its script or not.
     pub(super) seen: usize,
+    /// Reads header blocks of HTTP/2.
+    pub(super) decoder: Decoder,
     /// The script said that the other side ends it.
     pub(super) ended: bool,
 }
@@ -31,7 +35,7 @@ pub(super) enum Found {
 impl Peer {
     pub(super) fn new(stream: UnixStream) -> Self {
         stream.set_nonblocking(true).unwrap();
-        Self { stream: Some(stream), seen: 0, ended: false }
+        Self { stream: Some(stream), seen: 0, decoder: Decoder::default(), ended: false }
     }
 
     fn stream(&self) -> Result<&UnixStream, String> {

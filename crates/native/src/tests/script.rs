@@ -18,6 +18,9 @@
 //! | `p > BYTES` | the client p sends (`p` to `v` are HTTP clients, `w` to `z` TCP clients; named first: connects) |
 //! | `a1 > BYTES` | the instance a sends on the first connection that it accepted |
 //! | `p < BYTES` | it receives exactly these bytes next |
+//! | `p >> FRAMES`, `p << FRAMES` | the same over HTTP/2, see `frames`; `p greets` begins a connection |
+//! | `p <= FRAMES` | receives these frames; their body is ours |
+//! | `p <~ FRAME` | receives other frames, and then this one |
 //! | `p own BYTES` | the same, of a response that is ours and not an instance's |
 //! | `p page STATUS keep-alive` | the same, of our page for a status; or `close` |
 //! | `p stuck BYTES` | sends, and not all of it is taken |
@@ -25,7 +28,7 @@
 //! | `p quiet` | nothing came, and the connection is open |
 //! | `p end` | says that it sends no more |
 //! | `p close`, `p abort` | closes; abort leaves something unread, which is a reset |
-//! | `p closed`, `p cut` | the other side has closed; or has reset the connection |
+//! | `p closed`, `p cut`, `p gone` | the other side has closed; or has reset the connection; or either |
 //! | `a down`, `a full` | the instance listens no more; or accepts none and its queue is full |
 //! | `a active N` | N requests are at work there |
 //! | `clock N` | the worker's coarse clock moves by N milliseconds |
@@ -38,7 +41,11 @@
 
 use pointsman_wire::Answer;
 
+use super::frames;
 use super::world::World;
+
+/// What a client gets first over HTTP/2.
+const GREETING: &str = "settings 3=128 4=262144 6=65536 8=1 ; settings ack ; window 0 458753";
 
 /// Words and the bytes they stand for. The second word of a pair is what an instance gets for the first.
 const WORDS: &[(&str, &str)] = &[
@@ -167,6 +174,17 @@ async fn peer(world: &mut World, who: &str, verb: &str, bytes: &str) -> Result<(
     match verb {
         ">" => world.send(who, expand(bytes).as_bytes()).await,
         "<" => world.expect(who, expand(bytes).as_bytes()).await,
+        ">>" => world.send(who, &packed(bytes)).await,
+        "<<" => world.expect_frames(who, &frames::split(&expand(bytes))).await.map(drop),
+        "<~" => world.await_frame(who, bytes).await,
+        "<=" => {
+            world.own += world.expect_frames(who, &frames::split(&expand(bytes))).await?;
+            Ok(())
+        }
+        "greets" => {
+            world.send(who, &packed(&format!("preface ; settings {bytes} ; settings ack"))).await?;
+            world.expect_frames(who, &frames::split(GREETING)).await.map(drop)
+        }
         "own" => own(world, who, expand(bytes).into_bytes()).await,
         "page" => own(world, who, page(bytes)).await,
         "stuck" => match world.send_some(who, expand(bytes).as_bytes()).await? {
@@ -182,6 +200,10 @@ async fn peer(world: &mut World, who: &str, verb: &str, bytes: &str) -> Result<(
         "close" => world.peer(who)?.close(false),
         "abort" => world.peer(who)?.close(true),
         "closed" => world.ended(who, false),
+        "gone" => match world.ended(who, false) {
+            Err(wrong) if wrong.contains("not closed") => Ok(()),
+            ended => ended,
+        },
         "cut" => world.ended(who, true),
         _ => panic!("nobody can {verb}"),
     }
@@ -190,6 +212,11 @@ async fn peer(world: &mut World, who: &str, verb: &str, bytes: &str) -> Result<(
 async fn own(world: &mut World, who: &str, bytes: Vec<u8>) -> Result<(), String> {
     world.own += bytes.len();
     world.expect(who, &bytes).await
+}
+
+/// The bytes of frames.
+fn packed(text: &str) -> Vec<u8> {
+    frames::split(&expand(text)).iter().flat_map(|frame| frames::bytes(frame)).collect()
 }
 
 /// Our page for a status.

@@ -18,6 +18,7 @@ use pointsman_engine::live::Registry;
 use pointsman_table::{KeySet, Limits as KeyLimits, Table, compile};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::frames::{self, Frame};
 use super::ledger;
 use super::peer::{Found, Peer};
 use super::resets;
@@ -287,20 +288,68 @@ impl World {
         Ok(sent)
     }
 
-    /// Receives exactly these bytes.
-    pub(super) async fn expect(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
-        let mut got = Vec::with_capacity(bytes.len());
-        while got.len() < bytes.len() {
-            let mut more = self.peer(name)?.read(bytes.len() - got.len())?;
+    /// Receives frames, and compares their texts; returns how many bytes of bodies there were.
+    pub(super) async fn expect_frames(&mut self, name: &str, expected: &[String]) -> Result<usize, String> {
+        let (mut got, mut bodies) = (Vec::new(), 0);
+        while got.len() < expected.len() {
+            let Some((text, body)) = self.receive_frame(name).await? else { break };
+            bodies += body;
+            got.push(text);
+            if got.last() != expected.get(got.len() - 1) {
+                break;
+            }
+        }
+        if got == expected {
+            return Ok(bodies);
+        }
+        Err(format!("got  {}\n    not  {}", shown(got.join(" ; ").as_bytes()), shown(expected.join(" ; ").as_bytes())))
+    }
+
+    /// Receives frames until this one comes.
+    pub(super) async fn await_frame(&mut self, name: &str, expected: &str) -> Result<(), String> {
+        let mut last = String::new();
+        while last != expected {
+            let frame = self.receive_frame(name).await?;
+            last = frame.ok_or_else(|| format!("the last frame was {}", shown(last.as_bytes())))?.0;
+        }
+        Ok(())
+    }
+
+    /// Receives a frame; returns its text, and how many bytes of a body it has.
+    async fn receive_frame(&mut self, name: &str) -> Result<Option<(String, usize)>, String> {
+        let header = self.receive(name, frames::HEADER).await?;
+        if header.len() < frames::HEADER {
+            self.peer(name)?.seen -= header.len();
+            return Ok(None);
+        }
+        let (mut frame, length) = Frame::begin(&header);
+        frame.payload = self.receive(name, length).await?;
+        let body = if frame.kind == 0 { length } else { 0 };
+        let peer = self.peer(name)?;
+        // What is counted of HTTP/2 is the bodies.
+        peer.seen -= frames::HEADER + length - body;
+        Ok(Some((frame.text(&mut peer.decoder), body)))
+    }
+
+    async fn receive(&mut self, name: &str, most: usize) -> Result<Vec<u8>, String> {
+        let mut got = Vec::with_capacity(most);
+        while got.len() < most {
+            let mut more = self.peer(name)?.read(most - got.len())?;
             if more.is_empty() {
                 self.settle().await;
-                more = self.peer(name)?.read(bytes.len() - got.len())?;
+                more = self.peer(name)?.read(most - got.len())?;
             }
             if more.is_empty() {
                 break;
             }
             got.extend(more);
         }
+        Ok(got)
+    }
+
+    /// Receives exactly these bytes.
+    pub(super) async fn expect(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let got = self.receive(name, bytes.len()).await?;
         if got == bytes { Ok(()) } else { Err(format!("got  {}\n    not  {}", shown(&got), shown(bytes))) }
     }
 

@@ -210,6 +210,7 @@ impl Page {
         self.single(&CONNECTIONS_OPEN, snapshot.connections_open);
         self.single(&CONNECTIONS, snapshot.connections_total);
         self.single(&CONNECTIONS_EVICTED, snapshot.connections_evicted);
+        self.single(&HTTP2_GLITCHES, snapshot.http2_glitches);
         self.single(&CONNECTIONS_REFUSED, snapshot.connections_refused);
         self.family(&FAULTS);
         for (fault, count) in &snapshot.faults {
@@ -349,6 +350,8 @@ const CONNECTIONS_OPEN: Family = gauge("pointsman_connections_open", "Open clien
 const CONNECTIONS: Family = counter("pointsman_connections_total", "Client connections accepted.");
 const CONNECTIONS_EVICTED: Family =
     counter("pointsman_connections_evicted_total", "Idle client connections closed to make room for others.");
+const HTTP2_GLITCHES: Family =
+    counter("pointsman_http2_glitches_total", "Points for HTTP/2 frames of clients that move nothing.");
 const CONNECTIONS_REFUSED: Family =
     counter("pointsman_connections_refused_total", "Client connections refused because of the limit.");
 const FAULTS: Family = counter("pointsman_faults_total", "Local replies and cut connections, by fault.");

@@ -2,6 +2,8 @@
 
 #[path = "../../../../fuzz/src/body.rs"]
 mod body;
+#[path = "../../../../fuzz/src/http2.rs"]
+pub(crate) mod http2;
 #[path = "../../../../fuzz/src/mutate.rs"]
 mod mutate;
 #[path = "../../../../fuzz/src/proxy.rs"]
@@ -23,6 +25,12 @@ fn seeds(rows: Vec<Row>) -> Vec<Vec<u8>> {
 #[test]
 fn requests() {
     mutate::each(&seeds(rows::requests()), MUTANTS, request::run);
+}
+
+#[test]
+fn http2_heads() {
+    let rows = seeds(crate::http2::rows()).into_iter().chain(crate::http2::translated().map(|(_, fields)| fields));
+    mutate::each(&rows.collect::<Vec<_>>(), MUTANTS, http2::run);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod rows;
 
 mod fuzz;
+mod http2;
 mod properties;
 mod proxy;
 mod vectors;

@@ -1,6 +1,7 @@
 //! HTTP/2 from clients, over TLS and with prior knowledge in clear text: what requests and responses become, streams that
 //! share a connection, and how it ends.
 
+mod floods;
 mod sharing;
 
 use std::net::SocketAddr;
