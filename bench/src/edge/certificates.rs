@@ -38,7 +38,7 @@ const REST: Duration = Duration::from_millis(1_500);
 
 /// The kind of a key.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum KeyKind {
     /// On the curve P-256.
     Ecdsa,
     /// Of 2048 bits.
@@ -49,14 +49,14 @@ pub(crate) enum Kind {
 ///
 /// # Errors
 /// If openssl cannot make it.
-pub(crate) fn make(place: &Workplace, kind: Kind, host: &str) -> io::Result<String> {
+pub(crate) fn make(place: &Workplace, kind: KeyKind, host: &str) -> io::Result<String> {
     let (certificate, key) = (place.path().join("new.crt"), place.path().join("new.key"));
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-nodes", "-days", "365", "-subj", "/CN=version-0"]);
     command.args(["-addext", &format!("subjectAltName=DNS:{host}")]);
     match kind {
-        Kind::Ecdsa => command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]),
-        Kind::Rsa => command.args(["-newkey", "rsa:2048"]),
+        KeyKind::Ecdsa => command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]),
+        KeyKind::Rsa => command.args(["-newkey", "rsa:2048"]),
     };
     let output = command.arg("-keyout").arg(&key).arg("-out").arg(&certificate).stdin(Stdio::null()).output()?;
     if !output.status.success() {
@@ -70,7 +70,7 @@ pub(crate) fn make(place: &Workplace, kind: Kind, host: &str) -> io::Result<Stri
 /// # Errors
 /// If the program does not serve them.
 pub(super) fn measure(options: &Options, to: SocketAddr, place: &Workplace, report: &mut Report) -> io::Result<()> {
-    let template = Template::new(&make(place, Kind::Ecdsa, &host(0))?)?;
+    let template = Template::new(&make(place, KeyKind::Ecdsa, &host(0))?)?;
     let (mut loads, mut grown, mut swaps) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds.min(3) {
         let (few, many) = (place.path().join(format!("few-{round}")), place.path().join(format!("many-{round}")));

@@ -47,7 +47,7 @@ enum Work {
 }
 
 /// A case, and Pointsman's maximum cost relative to each peer.
-struct Case {
+struct CostCase {
     name: &'static str,
     work: Work,
     unit: Unit,
@@ -65,8 +65,8 @@ enum Unit {
 /// Peers, and the most that Pointsman may cost, as part of their cost.
 type Targets = &'static [(&'static str, f64)];
 
-const fn connections(name: &'static str, host: &'static str, visit: Visit, targets: Targets) -> Case {
-    Case { name, work: Work::Connections(host, visit), unit: Unit::Connection, targets }
+const fn connections(name: &'static str, host: &'static str, visit: Visit, targets: Targets) -> CostCase {
+    CostCase { name, work: Work::Connections(host, visit), unit: Unit::Connection, targets }
 }
 
 const fn requests(
@@ -74,18 +74,18 @@ const fn requests(
     (count, streams): (usize, Option<usize>),
     secure: bool,
     targets: Targets,
-) -> Case {
+) -> CostCase {
     let work = Work::Requests(Streams { connections: count, streams, secure, path: "/" });
-    Case { name, work, unit: Unit::Request, targets }
+    CostCase { name, work, unit: Unit::Request, targets }
 }
 
 const HTTP2: Targets = &[("HAProxy", 0.95), ("nginx", 0.65)];
-const CASES: [Case; 9] = [
+const CASES: [CostCase; 9] = [
     connections("handshake, ECDSA", HOST, Visit::First, &[("HAProxy", 0.55)]),
     connections("handshake, RSA", RSA_HOST, Visit::First, &[("HAProxy", 0.75)]),
     connections("handshake, resumed", HOST, Visit::Resumed, &[("HAProxy", 0.60)]),
     requests("64 kept alive, TLS", (64, None), true, &[("HAProxy", 0.65), ("nginx", 0.80)]),
-    Case {
+    CostCase {
         name: "16 of 1 MiB, TLS",
         work: Work::Requests(Streams { connections: 16, streams: None, secure: true, path: "/large" }),
         unit: Unit::Byte,
@@ -140,7 +140,7 @@ fn length(options: &Options) -> Duration {
     SHORTEST.max(options.turn / 2)
 }
 
-impl Case {
+impl CostCase {
     fn measure(&self, proxies: &[EdgeProxy], options: &Options, report: &mut Report) -> io::Result<()> {
         proxies.iter().try_for_each(|proxy| self.work.warm(proxy))?;
         let round = || proxies.iter().map(|proxy| self.work.turn(proxy, length(options))).collect();

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::certificates::{self, Kind};
+use super::certificates::{self, KeyKind};
 use super::{RSA_HOST, SUITE};
 use crate::options::Options;
 use crate::peers::{self, HOST, PROXY_CORE, Peer, Workplace};
@@ -25,7 +25,7 @@ pub(crate) struct EdgeProxy {
 /// # Errors
 /// If openssl cannot.
 pub(crate) fn prepare(place: &Workplace) -> io::Result<()> {
-    for (name, kind, host) in [("bench", Kind::Ecdsa, HOST), ("rsa", Kind::Rsa, RSA_HOST)] {
+    for (name, kind, host) in [("bench", KeyKind::Ecdsa, HOST), ("rsa", KeyKind::Rsa, RSA_HOST)] {
         fs::write(place.path().join(format!("{name}.pem")), certificates::make(place, kind, host)?)?;
     }
     Ok(())
