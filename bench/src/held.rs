@@ -94,10 +94,18 @@ pub(crate) fn idle(peer: &Peer) -> io::Result<f64> {
 
 /// Bytes that a connection of this kind takes.
 fn each(peer: &Peer, kind: &Kind) -> io::Result<f64> {
-    drop((0..10).map(|_| begin(peer.address, kind)).collect::<io::Result<Vec<_>>>()?);
+    each_begun(peer, || begin(peer.address, kind))
+}
+
+/// Bytes that a connection takes that begins like this.
+///
+/// # Errors
+/// If one does not.
+pub(crate) fn each_begun<T>(peer: &Peer, begin: impl Fn() -> io::Result<T>) -> io::Result<f64> {
+    drop((0..10).map(|_| begin()).collect::<io::Result<Vec<_>>>()?);
     thread::sleep(REST);
     let before = of(peer)?;
-    let held = (0..COUNT).map(|_| begin(peer.address, kind)).collect::<io::Result<Vec<_>>>()?;
+    let held = (0..COUNT).map(|_| begin()).collect::<io::Result<Vec<_>>>()?;
     thread::sleep(REST);
     let grown = of(peer)?.saturating_sub(before);
     drop(held);

@@ -5,6 +5,7 @@
 //! | `options` | the command line |
 //! | `http` | CPU per request through the proxies, by number of connections |
 //! | `scale` | the same with 10 and 10,000 services, and memory |
+//! | `edge` | TLS and HTTP/2 from clients: handshakes, requests, memory of connections, 10,000 certificates |
 //! | `table` | lookups and compiling, in this process |
 //! | `hostile` | the dearest lookups that accepted expressions allow, in this process |
 //! | `pick` | picking an instance, in this process |
@@ -28,6 +29,7 @@ mod against;
 mod burst;
 mod compare;
 mod drive;
+mod edge;
 mod fleet;
 mod haproxy;
 mod held;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     match Options::from_arguments(std::env::args().skip(1)) {
         Ok((Command::Relay { listen, to }, _)) => relay::run(listen, to),
         Ok((Command::Responder { listen, name }, _)) => responder::run(listen, name),
+        Ok((Command::Shake(shaking), _)) => return edge::handshakes::run(&shaking),
         Ok((Command::Measure(groups), options)) => return measure(&groups, &options),
         Err(message) => {
             eprintln!("{message}\n\n{}", options::HELP);
@@ -70,6 +73,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
     for group in groups {
         match group {
             options::Group::Http => http::measure(options, &mut report),
+            options::Group::Edge => edge::measure(options, &mut report),
             options::Group::Scale => scale::measure(options, &mut report),
             options::Group::Memory => scale::measure_memory(options, &mut report),
             options::Group::Table => {

