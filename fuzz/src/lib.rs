@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `request`, `response`, `body` | HTTP/1 from clients and instances |
 //! | `proxy` | PROXY headers |
+//! | `hello` | TLS ClientHellos |
 //! | `keys` | keys and values of the store |
 //! | `mutate` | for the tests: mutants of known inputs |
 //!
@@ -12,6 +13,7 @@
 //! `pointsman::agent::docker::fuzz`.
 
 mod body;
+mod hello;
 mod keys;
 mod proxy;
 mod request;
@@ -20,6 +22,11 @@ mod response;
 /// Any bytes as a chunked body.
 pub fn body(input: &[u8]) {
     body::run(input);
+}
+
+/// Any bytes as the first of a connection to a port with TLS server names.
+pub fn hello(input: &[u8]) {
+    hello::run(input);
 }
 
 /// Any bytes as keys.

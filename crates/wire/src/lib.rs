@@ -1,5 +1,5 @@
-//! HTTP/1 messages: parses and writes heads and bodies (RFC 9110, RFC 9112), and PROXY headers. Pure: no IO, no clock, no
-//! runtime.
+//! HTTP/1 messages: parses and writes heads and bodies (RFC 9110, RFC 9112), PROXY headers, and the
+//! server name of TLS connections. Pure: no IO, no clock, no runtime.
 //!
 //! ```text
 //! bytes -> parse_request  -> RequestHead  -> RequestHead::write  -> bytes for the instance
@@ -7,6 +7,7 @@
 //! bytes -> BodyReader::step -> Data.. End -> BodyWriter           -> bytes for the other side
 //! Answer -> Answer::write -> bytes for the client
 //! bytes -> parse_proxy    -> ProxyHeader     SendProxy::write -> bytes for the instance
+//! bytes -> HelloReader::read -> FirstBytes
 //! ```
 //!
 //! | module | owns |
@@ -20,6 +21,7 @@
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
 //! | `proxy` | PROXY headers |
+//! | `hello` | TLS ClientHellos: the server name |
 //!
 //! Heads are parsed, checked and rewritten. A message that two readers could understand differently is refused.
 //!
@@ -46,6 +48,7 @@ mod fields;
 mod forwarded;
 mod framing;
 mod head;
+mod hello;
 mod login;
 mod proxy;
 mod refusal;
@@ -59,6 +62,7 @@ pub use body::{BodyReader, BodyWriter, Step};
 pub use forwarded::Trust;
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
+pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};
