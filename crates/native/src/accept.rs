@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::fault::Fault;
+use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
 use crate::net::stream::Stream;
 use crate::pool::view::ServiceLive;
@@ -259,8 +260,11 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
         Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), peer.ip())),
         Kind::Https => spawn(greet::secure(counted, stream, peer.ip())),
         Kind::Tcp(bind) => match tcp_service(worker, bind) {
-            Some(live) => spawn(tcp::serve(counted, Stream::Tcp(stream), peer.ip(), live)),
-            None => Stream::Tcp(stream).reset_on_close(),
+            Asked::Only(live) => {
+                spawn(tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), peer.ip(), live));
+            }
+            Asked::ByName => spawn(greet::named(counted, stream, peer.ip(), bind)),
+            Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
 }
@@ -276,8 +280,11 @@ async fn begin_proxied(counted: Counted, mut stream: TcpStream, peer: SocketAddr
         Kind::Http => serve::serve(counted, Stream::Tcp(stream), address).await,
         Kind::Https => greet::secure(counted, stream, address).await,
         Kind::Tcp(bind) => match tcp_service(counted.worker(), bind) {
-            Some(live) => tcp::serve(counted, Stream::Tcp(stream), address, live).await,
-            None => Stream::Tcp(stream).reset_on_close(),
+            Asked::Only(live) => {
+                tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), address, live).await;
+            }
+            Asked::ByName => greet::named(counted, stream, address, bind).await,
+            Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
 }
@@ -287,11 +294,25 @@ fn spawn(serve: impl Future<Output = ()> + 'static) {
     drop(tokio::task::spawn_local(serve));
 }
 
-/// The service that listens here in the table in use.
-fn tcp_service(worker: &Worker, bind: Bind) -> Option<Rc<ServiceLive>> {
+/// Which TCP service takes the connections to an address.
+enum Asked {
+    /// This one, as they come.
+    Only(Rc<ServiceLive>),
+    /// The beginning of each must be read first.
+    ByName,
+    /// None does any longer.
+    Nobody,
+}
+
+/// Which service listens here in the table in use.
+fn tcp_service(worker: &Worker, bind: Bind) -> Asked {
     let view = worker.view();
-    let index = view.table.tcp().binary_search_by(|(known, _)| known.cmp(&bind)).ok()?;
-    worker.service(&view, view.table.tcp()[index].1)
+    let Ok(at) = view.table.tcp().binary_search_by(|(known, _)| known.cmp(&bind)) else { return Asked::Nobody };
+    let only = Some(view.table.tcp()[at].1).filter(|_| view.table.sni(bind).is_empty());
+    match only.and_then(|index| worker.service(&view, index)) {
+        Some(live) if !live.service.terminates() => Asked::Only(live),
+        Some(_) | None => Asked::ByName,
+    }
 }
 
 /// Tells an HTTP client that there is no room, while few are being told; resets any other connection.

@@ -83,6 +83,15 @@ pub(crate) enum Fault {
     /// A PROXY header was not complete in time.
     #[error("the PROXY header did not come in time")]
     ProxyTimeout,
+    /// A ClientHello that must say which service is meant is longer than any should be.
+    #[error("the ClientHello is too long")]
+    HelloTooLong,
+    /// It was not complete in time.
+    #[error("the ClientHello did not come in time")]
+    HelloTimeout,
+    /// No service of the address has its server name, or takes what has none.
+    #[error("no TCP service takes this server name")]
+    UnknownServerName,
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
@@ -169,6 +178,9 @@ impl Fault {
             Self::PlainOnTls => (23, Some(400), Client, Never),
             Self::BadProxyHeader => (24, None, Client, Never),
             Self::ProxyTimeout => (25, None, Client, Never),
+            Self::HelloTooLong => (26, None, Client, Never),
+            Self::HelloTimeout => (27, None, Client, Never),
+            Self::UnknownServerName => (28, None, Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -202,6 +214,9 @@ pub const NAMES: &[&str] = &[
     "plain_on_tls",
     "bad_proxy_header",
     "proxy_timeout",
+    "hello_too_long",
+    "hello_timeout",
+    "unknown_server_name",
 ];
 
 #[cfg(test)]
@@ -217,7 +232,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 26] = [
+    const ALL: [Fault; 29] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -244,6 +259,9 @@ mod tests {
         Fault::PlainOnTls,
         Fault::BadProxyHeader,
         Fault::ProxyTimeout,
+        Fault::HelloTooLong,
+        Fault::HelloTimeout,
+        Fault::UnknownServerName,
     ];
 
     #[test]

@@ -97,7 +97,8 @@ impl Workers {
         self.closing.extend(go.into_iter().map(|bind: Bind| (bind, now)));
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
-        self.keys = self.keys.take().map(|keys| keys.next(&table));
+        let ends_tls = self.keys.is_some() || table.services().iter().any(|service| service.terminates());
+        self.keys = ends_tls.then(|| self.keys.take().unwrap_or_else(Keys::none).next(&table));
         self.table = table;
         let wanted = self.table.tcp().iter().map(|(bind, _)| *bind);
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();

@@ -19,7 +19,6 @@ impl Capabilities {
             "dns",
             "health_check_port",
             "health_check_uri",
-            "sni",
             "tls",
         ],
     };

@@ -89,6 +89,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     tcp("custom_settings", "raw HAProxy backend lines"),
     tcp("health_check_port", "port for health checks, if not the instance's"),
     tcp("sni", "host names: services share a port, chosen by the TLS server name"),
+    tcp("tls", "terminate: TLS ends here, with the certificates below certs/"),
     tcp("timeout/connect", "overrides config/timeout/connect"),
     tcp("timeout/server", "overrides config/timeout/server"),
     tcp("timeout/tunnel", "overrides config/timeout/tunnel"),

@@ -71,6 +71,11 @@ impl Service {
         self.tcp().map(|entry| &*entry.sni).unwrap_or_default()
     }
 
+    /// Whether it is a TCP service whose TLS ends here.
+    pub fn terminates(&self) -> bool {
+        self.tcp().is_some_and(|entry| entry.terminates)
+    }
+
     /// How clients reach it.
     pub fn scheme(&self) -> Scheme {
         self.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default()
@@ -125,6 +130,8 @@ pub struct TcpEntry {
     pub binds: Box<[Bind]>,
     /// Its TLS server names there; empty: it takes every connection.
     pub sni: Box<[HostPattern]>,
+    /// `tls=terminate`: TLS ends here, and the instance gets what was in it.
+    pub terminates: bool,
 }
 
 /// A path rule.

@@ -62,7 +62,7 @@ pub use body::{BodyReader, BodyWriter, Step};
 pub use forwarded::Trust;
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
-pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO};
+pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO, UNRECOGNIZED_NAME};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};

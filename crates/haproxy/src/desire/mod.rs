@@ -46,16 +46,25 @@ pub fn desire_cached(
     let mut problems = Vec::new();
     let served = serve(cache, table, held, &builder, &mut problems);
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
-    let tcp = Tcp { table, served: &is_served, held };
+    let tcp = Tcp { table, served: &is_served, held, tls: shape.version.tls, has_certs: has_certs(table, held) };
     let maps = cache.maps(&served.services, &tcp.names());
-    let certs = certs(table, held, shape, &mut problems);
+    problems.extend(tcp.problems());
+    let ends_tls = shape.has_https() || tcp.ends_tls();
+    let certs = certs(table, held, (shape, ends_tls), &mut problems);
     let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape);
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
     let http = frontend::http(&rules, table.config(), shape, !certs.is_empty());
     let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
-    let mut desired =
-        Desired { revision: table.revision(), backends: served.backends, maps, certs, files, ..Desired::default() };
+    let mut desired = Desired {
+        revision: table.revision(),
+        backends: served.backends,
+        maps,
+        certs,
+        ends_tls,
+        files,
+        ..Desired::default()
+    };
     match &shape.template {
         None => desired.frame = plain_frame(sections),
         Some(source) => match template::frame(source, table, &served.services, addresses, shape, &sections) {
@@ -164,12 +173,22 @@ fn unreachable(
     Some(if below.value.is_some() { below } else { problem(instance.name.as_str()) })
 }
 
-fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>) -> BTreeMap<Box<str>, Arc<str>> {
+/// Whether there is a certificate to serve.
+fn has_certs(table: &Table, held: &Held) -> bool {
+    table.certs().keys().any(|name| cert(table, held, name).is_some())
+}
+
+fn certs(
+    table: &Table,
+    held: &Held,
+    (shape, ends_tls): (&Shape, bool),
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<Box<str>, Arc<str>> {
     if !shape.https.is_empty() && !shape.version.tls {
         let why = "this HAProxy was built without TLS; nothing is served there";
         problems.push(Problem::of_setting(ProblemKind::Engine, "https", why));
     }
-    if shape.has_https() {
+    if ends_tls {
         return table
             .certs()
             .keys()

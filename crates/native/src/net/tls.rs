@@ -7,6 +7,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
@@ -37,13 +38,14 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Does the handshake. What went wrong was told to the client by an alert, if it still listens.
+    /// Does the handshake of a connection of which these bytes were read. What went wrong was told to the client by an alert, if it still listens.
     ///
     /// # Errors
     /// What rustls says of the client, or what became of the connection.
-    pub(crate) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) async fn accept(stream: TcpStream, read: Vec<u8>, config: Arc<ServerConfig>) -> io::Result<Self> {
         let socket = Rc::new(stream);
-        let start = LazyConfigAcceptor::new(Acceptor::default(), Carrier(Rc::clone(&socket))).await?;
+        let carrier = Carrier { socket: Rc::clone(&socket), read: read.into() };
+        let start = LazyConfigAcceptor::new(Acceptor::default(), carrier).await?;
         let session = start.into_stream(config).await?;
         Ok(Self { socket, session: RefCell::new(session), taken: Cell::new(0) })
     }
@@ -91,13 +93,21 @@ impl Tls {
 }
 
 /// A socket that a session uses, and that others may look at meanwhile.
-struct Carrier(Rc<TcpStream>);
+struct Carrier {
+    socket: Rc<TcpStream>,
+    /// Bytes that were read from it before. No handshake is done without them, so they are gone after it.
+    read: VecDeque<u8>,
+}
 
 impl AsyncRead for Carrier {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            self.get_mut().take(buf);
+            return Poll::Ready(Ok(()));
+        }
         loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
+            ready!(self.socket.poll_read_ready(context))?;
+            match self.socket.try_read(buf.initialize_unfilled()) {
                 Ok(count) => {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
@@ -110,6 +120,17 @@ impl AsyncRead for Carrier {
 }
 
 impl Carrier {
+    /// Takes bytes that were read before, and gives their memory back after the last.
+    fn take(&mut self, buf: &mut ReadBuf<'_>) {
+        let piece = self.read.as_slices().0;
+        let count = piece.len().min(buf.remaining());
+        buf.put_slice(&piece[..count]);
+        self.read.drain(..count);
+        if self.read.is_empty() {
+            self.read = VecDeque::new();
+        }
+    }
+
     /// Writes once there is room.
     fn poll_with(
         &self,
@@ -117,8 +138,8 @@ impl Carrier {
         mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match write(&self.0) {
+            ready!(self.socket.poll_write_ready(context))?;
+            match write(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -148,6 +169,6 @@ impl AsyncWrite for Carrier {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.socket).shutdown(Shutdown::Write))
     }
 }

@@ -21,6 +21,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::ledger;
 use super::peer::{Found, Peer};
 use super::resets;
+use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
 use crate::net::stream::Stream;
 use crate::worker::{Counted, Limits, Worker};
@@ -242,7 +243,7 @@ impl World {
         if tcp_service {
             let view = self.worker.view();
             let live = self.worker.service(&view, view.table.tcp()[0].1).unwrap();
-            self.start(Box::pin(tcp::serve(counted, stream, CLIENT, live)));
+            self.start(Box::pin(tcp::serve(counted, stream, Input::new(Size::Page), CLIENT, live)));
         } else if self.worker.excess() > 0 && !self.worker.make_room() {
             self.start(Box::pin(serve::turn_away(counted, stream, CLIENT)));
         } else {

@@ -21,6 +21,8 @@ pub(crate) struct Keys {
     /// By the names of their keys. Those that cannot be used are here too, so that they are judged once.
     certs: BTreeMap<Box<str>, CertState>,
     config: Arc<ServerConfig>,
+    /// The same for TCP services, whose protocol is their own.
+    any_protocol: Arc<ServerConfig>,
     shared: Shared,
 }
 
@@ -64,7 +66,7 @@ impl Keys {
         // Fails only without a source of random numbers: sessions are then not resumed.
         let tickets = aws_lc_rs::Ticketer::new().ok();
         let shared = Shared { provider, tickets };
-        Arc::new(Self { certs: BTreeMap::new(), config: shared.config(Chooser::default()), shared })
+        Arc::new(shared.keys(BTreeMap::new()))
     }
 
     /// The certificates of a table. What did not change is not judged again; without any change, the result is `self`.
@@ -80,8 +82,7 @@ impl Keys {
             had => self.judge(cert, had),
         };
         let certs = certs.iter().map(|(name, cert)| (name.clone(), state(name, cert))).collect();
-        let config = self.shared.config(Chooser::new(&certs));
-        Arc::new(Self { certs, config, shared: self.shared.clone() })
+        Arc::new(self.shared.clone().keys(certs))
     }
 
     fn judge(&self, cert: &Arc<Cert>, had: Option<&CertState>) -> CertState {
@@ -97,6 +98,11 @@ impl Keys {
         Arc::clone(&self.config)
     }
 
+    /// The same for a connection of a TCP service: whatever protocol the client names (ALPN) is the instance's affair.
+    pub(crate) fn config_of_any_protocol(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.any_protocol)
+    }
+
     /// The certificates that cannot be used, and why.
     pub(crate) fn problems(&self, table: &Table) -> Vec<Problem> {
         let problem = |name: &str, state: &CertState| {
@@ -109,11 +115,17 @@ impl Keys {
 }
 
 impl Shared {
-    fn config(&self, chooser: Chooser) -> Arc<ServerConfig> {
+    fn keys(self, certs: BTreeMap<Box<str>, CertState>) -> Keys {
+        let chooser = Arc::new(Chooser::new(&certs));
+        let (config, any_protocol) = (self.config(&chooser, &[b"http/1.1"]), self.config(&chooser, &[]));
+        Keys { certs, config, any_protocol, shared: self }
+    }
+
+    fn config(&self, chooser: &Arc<Chooser>, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let builder = builder.with_safe_default_protocol_versions().expect("the provider has suites of both versions");
-        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(chooser));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::clone(chooser) as _);
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         if let Some(tickets) = &self.tickets {
             config.ticketer = Arc::clone(tickets);
         }

@@ -79,6 +79,7 @@ fn bad_values_of_tcp_services_and_configuration() {
         ("tcp-services/s/internal_port", "1,2", "expected a port"),
         ("tcp-services/s/balance", "uri", "expected roundrobin, static-rr, leastconn, first, source, random or p2c"),
         ("tcp-services/s/sni", "a/b", "expected a host name"),
+        ("tcp-services/s/tls", "true", "expected terminate"),
         ("config/timeout/drain", "never", "expected a duration"),
         ("config/limit/connections", "0", "expected a number from 1"),
         ("config/limit/head_bytes", "1023", "expected a number from 1024 to 1048576"),
@@ -88,7 +89,8 @@ fn bad_values_of_tcp_services_and_configuration() {
         ("config/errors/0404", "x", "expected errors/<status>"),
     ];
     for (key, value, advice) in rows {
-        let listens = matches!(key, "tcp-services/s/internal_port" | "tcp-services/s/balance" | "tcp-services/s/sni");
+        let setting = key.strip_prefix("tcp-services/s/").unwrap_or_default();
+        let listens = matches!(setting, "internal_port" | "balance" | "sni" | "tls");
         let port = if listens { "tcp-services/s/port = 1\n" } else { "" };
         check(&format!("{port}{key} = {value}"), "good", &[&format!("{key} = \"{value}\": bad value: {advice}")]);
     }
@@ -327,7 +329,6 @@ fn unsupported_keys_serve_without_or_not_at_all() {
     }
     let held = "unsupported: this engine does not honour it yet; the service is not served, as it would lack the \
                 protection asked for; --engine haproxy honours it";
-    check("tcp-services/s/port = 1\ntcp-services/s/sni = s.test", "good", &[&format!("s/sni = \"s.test\": {held}")]);
     check(
         "services/s/domain = s.test\nservices/s/basic_auth_secrets = user a insecure-password hunter2",
         "good",

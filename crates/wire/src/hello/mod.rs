@@ -27,6 +27,10 @@ const MAX_RECORD: usize = 1 << 14;
 /// Bytes ahead of a message's content: its type and length.
 const MESSAGE_HEADER: usize = 4;
 
+/// The alert that ends a connection whose server name nobody has: `unrecognized_name`, fatal (RFC 6066 §3), in a record
+/// (RFC 8446 §6).
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 /// What a connection begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstBytes {
