@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `workers` | the worker threads, and the ports that they listen on together |
 //! | `accept` | one worker's thread: orders, listeners, connections that begin |
-//! | `greet` | what comes ahead of that: a PROXY header, a TLS handshake |
+//! | `greet` | what comes ahead of that: a PROXY header, a TLS handshake, a TLS server name |
 //! | `serve` | one HTTP/1 client connection: requests one after another |
 //! | `tcp` | one connection of a TCP service |
 //! | `exchange` | one request and its response |

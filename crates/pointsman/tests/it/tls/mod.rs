@@ -3,6 +3,7 @@
 
 mod abuse;
 mod changes;
+mod tcp;
 mod traffic;
 
 use std::io::{Read as _, Write as _};
