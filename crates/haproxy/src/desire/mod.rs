@@ -7,6 +7,8 @@ mod names_tests;
 #[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
+mod tls_tests;
+#[cfg(test)]
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};

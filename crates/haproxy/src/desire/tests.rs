@@ -31,7 +31,7 @@ impl World {
         Self::default().and(rows)
     }
 
-    fn and(mut self, rows: &[&str]) -> Self {
+    pub(super) fn and(mut self, rows: &[&str]) -> Self {
         let pair = |row: &&str| row.split_once(" = ").map(|(key, value)| (key.to_owned(), value.replace("\\n", "\n")));
         self.keys.extend(rows.iter().map(|row| pair(row).unwrap()));
         self
@@ -50,7 +50,7 @@ impl World {
         compile(&key_set, None, &limits).table
     }
 
-    fn desired(&self) -> (Desired, Vec<String>) {
+    pub(super) fn desired(&self) -> (Desired, Vec<String>) {
         let (desired, problems) = desire(&self.table(), &self.held, &self.addresses, &self.shape);
         (desired, problems.iter().map(ToString::to_string).collect())
     }
@@ -68,7 +68,7 @@ pub(in super::super) fn desired_of(rows: &[&str]) -> Desired {
 /// A service that any row may add to.
 const WEB: [&str; 2] = ["services/web/domain = shop.test", "services/web/a = 10.0.0.1:80"];
 /// The same for TCP.
-const DB: [&str; 2] = ["tcp-services/db/port = 5432", "tcp-services/db/a = 10.0.0.1"];
+pub(super) const DB: [&str; 2] = ["tcp-services/db/port = 5432", "tcp-services/db/a = 10.0.0.1"];
 
 /// What is written for `HEALTH` in rows.
 const HEALTH: &str =
@@ -76,7 +76,7 @@ const HEALTH: &str =
 
 /// The lines are there, one after another, with the usual indentation; one that begins with `!` is nowhere.
 #[track_caller]
-fn check(world: &World, expected: &[&str]) {
+pub(super) fn check(world: &World, expected: &[&str]) {
     let config = world.rendered().config;
     let (absent, present): (Vec<&str>, Vec<&str>) = expected.iter().copied().partition(|line| line.starts_with('!'));
     let block: String = present.iter().map(|line| format!("    {}\n", line.replace("HEALTH", HEALTH))).collect();
@@ -213,35 +213,6 @@ fn keys_of_tcp_services() {
         ),
     ] {
         check(&World::of(&DB).and(keys), expected);
-    }
-    for (keys, expected) in [
-        (
-            &["tcp-services/s/tls = terminate", "tcp-services/s/port = 5432", "tcp-services/s/sni = a.test"][..],
-            &[
-                "bind 0.0.0.0:5432 ssl crt-list /run/pointsman/certs.list strict-sni",
-                "mode tcp",
-                "timeout client 3600s",
-                "tcp-request content set-var(sess.sni) ssl_fc_sni,lower",
-                "!req.ssl_sni",
-            ][..],
-        ),
-        // HAProxy cannot do both at one address.
-        (
-            &["tcp-services/s/port = 5432", "tcp-services/s/sni = a.test"],
-            &["bind 0.0.0.0:5432", "mode tcp", "!ssl_fc_sni"],
-        ),
-        (&["tcp-services/s/port = 77", "tcp-services/s/sni = a.test"], &["bind 0.0.0.0:77", "mode tcp"]),
-    ] {
-        let ends = World::of(&DB).and(&["tcp-services/db/tls = terminate"]).and(keys);
-        check(&ends, expected);
-        let problems = ends.desired().1;
-        let is_mixed = keys.len() == 2 && expected[0].contains("5432");
-        assert_eq!(
-            problems.iter().any(|problem| problem.contains("db/tls = \"terminate\": unsupported")),
-            is_mixed,
-            "{problems:?}"
-        );
-        assert_eq!(ends.rendered().files.iter().any(|file| &*file.name == "certs.list"), !is_mixed);
     }
     let all_named = World::of(&["tcp-services/s/port = 5432", "tcp-services/s/sni = a.test"]);
     check(&all_named, &["use_backend %[var(sess.backend)] if { var(sess.backend) -m found }", "!default_backend"]);

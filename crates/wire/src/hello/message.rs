@@ -1,8 +1,8 @@
 //! A ClientHello, read across the records that it came in, without putting it together. Looks at nothing but the server
 //! name, and at the lengths on the way there.
 
-use super::{FirstBytes, RECORD_HEADER};
-
+/// Bytes ahead of a record's content: its type, a version that says nothing (RFC 8446 §5.1), its length.
+pub(super) const RECORD_HEADER: usize = 5;
 /// The extension that holds the server name (RFC 6066 §3).
 const SERVER_NAME: usize = 0;
 /// The one type of server names that there is.
@@ -42,8 +42,8 @@ impl<'b> Message<'b> {
         Some(number)
     }
 
-    /// What a ClientHello of this length says; `None`: it is malformed.
-    pub(super) fn hello(mut self, length: usize) -> Option<FirstBytes> {
+    /// The server name in a ClientHello of this length, if there is one; `None`: it is malformed.
+    pub(super) fn server_name_of_hello(mut self, length: usize) -> Option<Option<Box<str>>> {
         self.left = length;
         self.skip(FIXED)?;
         let session = self.number(1).filter(|length| *length <= MAX_SESSION)?;
@@ -52,8 +52,7 @@ impl<'b> Message<'b> {
         self.skip(suites)?;
         let compressions = self.number(1)?;
         self.skip(compressions)?;
-        let name = if self.left == 0 { None } else { self.extensions()? };
-        Some(FirstBytes::Hello { name })
+        if self.left == 0 { Some(None) } else { self.extensions() }
     }
 
     /// The server name among the extensions, which are the rest of the message. Each comes once (RFC 8446 §4.2).

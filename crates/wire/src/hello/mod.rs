@@ -11,7 +11,7 @@
 
 mod message;
 
-use message::Message;
+use message::{Message, RECORD_HEADER};
 
 /// Longest ClientHello, bytes: one with key shares of post-quantum algorithms has a few thousand.
 pub const MAX_HELLO: usize = 64 * 1024;
@@ -20,8 +20,6 @@ pub const MAX_HELLO: usize = 64 * 1024;
 const HANDSHAKE: u8 = 22;
 /// The first byte of a ClientHello (RFC 8446 §4).
 const CLIENT_HELLO: u8 = 1;
-/// Bytes ahead of a record's content: its type, a version that says nothing (§5.1), its length.
-const RECORD_HEADER: usize = 5;
 /// Longest content of a record, bytes.
 const MAX_RECORD: usize = 1 << 14;
 /// Bytes ahead of a message's content: its type and length.
@@ -120,7 +118,10 @@ fn look(bytes: &[u8], come: usize) -> Result<Option<FirstBytes>, HelloTooLong> {
     match length {
         _ if length > MAX_HELLO - MESSAGE_HEADER => Err(HelloTooLong),
         _ if length > message.left() => Ok(None),
-        _ => Ok(Some(message.hello(length).unwrap_or(FirstBytes::Other))),
+        _ => {
+            let name = message.server_name_of_hello(length);
+            Ok(Some(name.map_or(FirstBytes::Other, |name| FirstBytes::Hello { name })))
+        }
     }
 }
 
