@@ -36,6 +36,9 @@ const RIGID: &[&str] = &[
     "use-server",
 ];
 
+/// The condition of requests that came over HTTPS, to us or to a trusted proxy.
+const OVER_HTTPS: &str = "{ ssl_fc } or { var(txn.scheme) -m str https }";
+
 /// A service's key that cannot be honoured, and why.
 pub type UnsupportedKey = (&'static str, String);
 
@@ -154,6 +157,7 @@ impl Lines<'_> {
         self.cookie();
         self.health();
         self.schemes();
+        self.hsts();
         self.auth();
         self.raw(raw);
         self.strips();
@@ -170,6 +174,16 @@ impl Lines<'_> {
     fn add(&mut self, key: &'static str, text: String) {
         let owner = Owner::Service(self.service.protocol, self.service.name.clone(), key);
         self.parts.push(Part { text: text.into(), owner: Some(owner) });
+    }
+
+    /// In every answer over HTTPS, our own too.
+    fn hsts(&mut self) {
+        if let Some(hsts) = self.service.hsts() {
+            let (value, over_https) = (quote(hsts.header()), OVER_HTTPS);
+            let line =
+                format!("    http-after-response set-header Strict-Transport-Security {value} if {over_https}\n");
+            self.add("hsts", line);
+        }
     }
 
     /// The handling of a request whose client left.
@@ -270,8 +284,8 @@ impl Lines<'_> {
     /// The frontend sets this header itself; the client's is overwritten.
     fn schemes(&mut self) {
         if self.service.scheme() == Scheme::Https {
-            let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }\n";
-            self.add("scheme", redirect.to_owned());
+            let to = "https://%[var(txn.host)]";
+            self.add("scheme", format!("    http-request redirect prefix {to} code 301 unless {OVER_HTTPS}\n"));
         }
     }
 

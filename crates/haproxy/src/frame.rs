@@ -201,6 +201,6 @@ fn pages(table: &Table, shape: &Shape, problems: &mut Vec<Problem>) -> Pages {
 
 fn written(status: u16, body: Option<&str>, keep_alive: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    Answer { status, body, location: None, keep_alive, head_request: false }.write(&mut out);
+    Answer { status, body, location: None, keep_alive, head_request: false, edits: None }.write(&mut out);
     out
 }

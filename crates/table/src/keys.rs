@@ -73,6 +73,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("health_check_uri", "path that an instance must answer"),
     http("health_check_port", "port for health checks, if not the instance's"),
     http("scheme", "http, https (plain HTTP is redirected) or http-and-https"),
+    http("hsts", "Strict-Transport-Security on HTTPS answers: a duration, then includeSubDomains and preload"),
     http("abort", "false: a request whose client left is finished all the same"),
     http("custom_settings", "raw HAProxy backend lines"),
     http("timeout/connect", "overrides config/timeout/connect"),

@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `cookie`, `hsts`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -48,6 +48,7 @@ mod explain_tcp;
 mod form;
 mod host;
 mod host_map;
+mod hsts;
 mod index;
 mod index_build;
 mod instance;
@@ -91,6 +92,7 @@ pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
 pub use host::host_name;
+pub use hsts::Hsts;
 pub use instance::{Instance, Target};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};

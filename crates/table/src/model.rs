@@ -9,6 +9,7 @@ use crate::address::{Bind, HostPattern};
 use crate::balance::Balance;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
+use crate::hsts::Hsts;
 use crate::instance::Instance;
 use crate::names::{Protocol, ServiceName};
 use crate::networks::Networks;
@@ -79,6 +80,11 @@ impl Service {
     /// How clients reach it.
     pub fn scheme(&self) -> Scheme {
         self.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default()
+    }
+
+    /// What browsers are told in answers over HTTPS.
+    pub fn hsts(&self) -> Option<&Hsts> {
+        self.policy.as_ref()?.hsts.as_ref()
     }
 
     /// Whether a request is finished even if its client left: `abort=false`.

@@ -20,6 +20,7 @@
 //! | `request`, `response` | heads: parsing, checking, rewriting |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
+//! | `edits` | changes to the headers of responses that services ask for |
 //! | `proxy` | PROXY headers |
 //! | `hello` | TLS ClientHellos: the server name |
 //!
@@ -43,6 +44,7 @@
 
 mod answer;
 mod body;
+mod edits;
 mod extension;
 mod fields;
 mod forwarded;
@@ -59,6 +61,7 @@ mod trailers;
 
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
+pub use edits::HeaderEdits;
 pub use forwarded::Trust;
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};

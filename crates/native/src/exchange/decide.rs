@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) upgrade: bool,
     /// It carries a login that holds for its connection to the instance.
     pub(crate) login: bool,
+    /// It came over HTTPS, and the service changes what is answered then.
+    pub(crate) over_https: bool,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
     /// Length of the head in `held`, bytes.
@@ -136,6 +138,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     if live.service.scheme() == Scheme::Https && !is_secure(head, peer) {
         return redirect(live, head);
     }
+    let over_https = live.https_edits.is_some() && is_secure(head, peer);
     let mut held = worker.buffers.take(Size::Head);
     let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
     head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, trust }, &mut held);
@@ -145,6 +148,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
         login: head.logs_connection_in,
+        over_https,
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::task::Poll;
 
 use pointsman_wire::{
-    BodyLength, BodyReader, BodyWriter, HeadProgress, HeaderSpace, MAX_HEADERS, Reply, ResponseHead, Version,
-    parse_response,
+    BodyLength, BodyReader, BodyWriter, HeadProgress, HeaderEdits, HeaderSpace, MAX_HEADERS, Reply, ResponseHead,
+    Version, parse_response,
 };
 
 use super::context::Cx;
@@ -197,7 +197,8 @@ impl Down<'_> {
                     self.progress.asked_for_login();
                 }
                 let whole = self.progress.sent().is_whole();
-                Judged::Final(begin(&head, self.side, whole && !self.cx.worker.is_draining(), &mut self.sink))
+                let may_keep = whole && !self.cx.worker.is_draining();
+                Judged::Final(begin(&head, self.side, (may_keep, self.cx.edits()), &mut self.sink))
             }
         };
         let length = head.len;
@@ -268,15 +269,20 @@ impl Down<'_> {
 /// Writes a head without a body: that of an interim response or of a tunnel.
 fn interim(head: &ResponseHead<'_, '_>, sink: &mut Sink<'_>) {
     let Sink::Http1 { output, .. } = sink;
-    head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
+    head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None, edits: None }, output);
 }
 
 /// Writes the head of the response. `may_keep`: we can take another request on this connection.
-fn begin(head: &ResponseHead<'_, '_>, side: ClientSide, may_keep: bool, sink: &mut Sink<'_>) -> Final {
+fn begin(
+    head: &ResponseHead<'_, '_>,
+    side: ClientSide,
+    (may_keep, edits): (bool, Option<&HeaderEdits>),
+    sink: &mut Sink<'_>,
+) -> Final {
     let Sink::Http1 { output, body, .. } = sink;
     let framing = head.body_for(side.version);
     let keep_client = side.keep_alive && framing != BodyLength::UntilClose && may_keep;
-    head.write(&Reply { version: side.version, keep_alive: keep_client, body: framing }, output);
+    head.write(&Reply { version: side.version, keep_alive: keep_client, body: framing, edits }, output);
     *body = BodyWriter::new(framing);
     Final { status: head.status, keep_client, keep_instance: head.keep_alive }
 }

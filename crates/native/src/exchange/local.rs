@@ -40,7 +40,8 @@ pub(crate) async fn say(
     let side = client.side;
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
     let mut answer = cx.worker.buffers.take(Size::Head);
-    Answer { status, body, location, keep_alive, head_request: side.head_request }.write(&mut answer);
+    Answer { status, body, location, keep_alive, head_request: side.head_request, edits: cx.edits() }
+        .write(&mut answer);
     let sent = send(cx.deadline, cx.globals.config.timeouts.client, &mut client.stream, &answer).await;
     cx.worker.buffers.give(answer);
     match (sent, keep_alive) {

@@ -59,6 +59,7 @@ fn bad_values() {
         ("health_check_uri", "up", "expected a path that starts with /"),
         ("health_check_port", "x", "expected a port"),
         ("scheme", "ftp", "expected http, https or http-and-https"),
+        ("hsts", "for ever", "expected a duration such as 365d, then includeSubDomains"),
         ("timeout/connect", "5", "expected a duration such as"),
         ("timeout/server", "0s", "expected a duration longer than 0"),
         ("timeout/tunnel", "721h", "expected a duration of at most 720h"),

@@ -98,7 +98,7 @@ fn check_response(input: &[u8], head_request: bool, version: Version, keep_alive
         return Ok(());
     };
     check_bytes(&input[..head.len])?;
-    let reply = Reply { version, keep_alive, body: head.body_for(version) };
+    let reply = Reply { version, keep_alive, body: head.body_for(version), edits: None };
     let mut out = Vec::new();
     head.write(&reply, &mut out);
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod changes;
+mod headers;
 mod tcp;
 mod traffic;
 
