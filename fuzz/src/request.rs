@@ -14,7 +14,7 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     let mut out = Vec::new();
-    head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing }, &mut out);
+    head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http", port: 80, trust: Trust::Nothing }, &mut out);
 
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
     let again = parse_request(&out, ROOMY, &mut space).expect("what is written is accepted").expect("and whole");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use tracing::warn;
 use crate::fault::Fault;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
+use crate::net::peer::Arrival;
 use crate::net::stream::Stream;
 use crate::pool::view::ServiceLive;
 use crate::tls::Keys;
@@ -64,9 +65,19 @@ pub(crate) struct Door {
 /// What a listener's connections carry.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    Http,
-    Https,
+    /// HTTP, at this port.
+    Http(u16),
+    Https(u16),
     Tcp(Bind),
+}
+
+impl Kind {
+    fn port(self) -> u16 {
+        match self {
+            Self::Http(port) | Self::Https(port) => port,
+            Self::Tcp(bind) => bind.port,
+        }
+    }
 }
 
 /// Runs a worker until it is drained or its orders end.
@@ -91,7 +102,9 @@ pub(crate) async fn run(
                 let _ = reports.send((id, Report::Applied { generation }));
             }
             Order::Http(Door { listener, is_secure }) => {
-                let kind = if is_secure { Kind::Https } else { Kind::Http };
+                // Fails only on a socket that is none.
+                let port = listener.local_addr().map_or(0, |address| address.port());
+                let kind = if is_secure { Kind::Https(port) } else { Kind::Http(port) };
                 listeners.http.extend(open_listener(&worker, listener, kind));
             }
             Order::Drain => break,
@@ -248,42 +261,42 @@ fn tell_unaccepted(worker: &Worker) {
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
     let counted = Counted::new(worker);
+    let arrival = Arrival { client: peer.ip(), port: kind.port() };
     let excess = worker.excess();
     if excess > 0 && !worker.make_room() {
-        return refuse(worker, Stream::Tcp(stream), peer.ip(), kind, counted, excess);
+        return refuse(worker, Stream::Tcp(stream), arrival, kind, counted, excess);
     }
     if worker.view().globals.config.accept_proxy.contain(peer.ip()) {
-        return spawn(begin_proxied(counted, stream, peer, kind));
+        return spawn(begin_proxied(counted, stream, arrival, kind));
     }
     // Each spawns its own future: one for all kinds would be as large as the largest.
     match kind {
-        Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), peer.ip())),
-        Kind::Https => spawn(greet::secure(counted, stream, peer.ip())),
+        Kind::Http(_) => spawn(serve::serve(counted, Stream::Tcp(stream), arrival)),
+        Kind::Https(_) => spawn(greet::secure(counted, stream, arrival)),
         Kind::Tcp(bind) => match tcp_service(worker, bind) {
             Asked::Only(live) => {
-                spawn(tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), peer.ip(), live));
+                spawn(tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), arrival, live));
             }
-            Asked::ByName => spawn(greet::named(counted, stream, peer.ip(), bind)),
+            Asked::ByName => spawn(greet::named(counted, stream, arrival, bind)),
             Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
 }
 
 /// Serves a connection that begins with a PROXY header.
-async fn begin_proxied(counted: Counted, mut stream: TcpStream, peer: SocketAddr, kind: Kind) {
+async fn begin_proxied(counted: Counted, mut stream: TcpStream, arrival: Arrival, kind: Kind) {
     // Its memory is there while it lasts.
-    let source = Box::pin(greet::proxied(counted.worker(), &mut stream, peer)).await;
-    let Some(address) = source.map(|source| source.ip()) else {
+    let Some(arrival) = Box::pin(greet::proxied(counted.worker(), &mut stream, arrival)).await else {
         return Stream::Tcp(stream).reset_on_close();
     };
     match kind {
-        Kind::Http => serve::serve(counted, Stream::Tcp(stream), address).await,
-        Kind::Https => greet::secure(counted, stream, address).await,
+        Kind::Http(_) => serve::serve(counted, Stream::Tcp(stream), arrival).await,
+        Kind::Https(_) => greet::secure(counted, stream, arrival).await,
         Kind::Tcp(bind) => match tcp_service(counted.worker(), bind) {
             Asked::Only(live) => {
-                tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), address, live).await;
+                tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), arrival, live).await;
             }
-            Asked::ByName => greet::named(counted, stream, address, bind).await,
+            Asked::ByName => greet::named(counted, stream, arrival, bind).await,
             Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
@@ -316,11 +329,11 @@ fn tcp_service(worker: &Worker, bind: Bind) -> Asked {
 }
 
 /// Tells an HTTP client that there is no room, while few are being told; resets any other connection.
-fn refuse(worker: &Rc<Worker>, stream: Stream, address: IpAddr, kind: Kind, counted: Counted, excess: u64) {
+fn refuse(worker: &Rc<Worker>, stream: Stream, arrival: Arrival, kind: Kind, counted: Counted, excess: u64) {
     worker.stats().refused.add(1);
     match kind {
-        Kind::Http if excess <= TOLD => spawn(serve::turn_away(counted, stream, address)),
-        Kind::Http | Kind::Https | Kind::Tcp(_) => {
+        Kind::Http(_) if excess <= TOLD => spawn(serve::turn_away(counted, stream, arrival)),
+        Kind::Http(_) | Kind::Https(_) | Kind::Tcp(_) => {
             record::connection_refused(worker, Fault::TooManyConnections);
             stream.reset_on_close();
         }

@@ -1,6 +1,5 @@
 //! One HTTP/1 client connection: requests one after another until either side is done. Holds no buffer while idle.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use crate::fault::Fault;
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{After, Client, ClientSide};
 use crate::net::deadline::Deadline;
-use crate::net::peer::Peer;
+use crate::net::peer::{Arrival, Peer};
 use crate::net::stream::Stream;
 use crate::pool::logins::Logins;
 use crate::pool::view::{Globals, View};
@@ -28,8 +27,8 @@ use crate::worker::{Counted, Worker};
 const FIRST_BODY: usize = 32 * 1024;
 
 /// Serves a client's connection until it is over.
-pub(crate) async fn serve(counted: Counted, stream: Stream, address: IpAddr) {
-    let mut connection = Connection::new(&counted, stream, address);
+pub(crate) async fn serve(counted: Counted, stream: Stream, arrival: Arrival) {
+    let mut connection = Connection::new(&counted, stream, arrival);
     let mut after = connection.next(true).await;
     while after == After::Keep {
         after = connection.next(false).await;
@@ -38,8 +37,8 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, address: IpAddr) {
 }
 
 /// Tells a client that there is no room for it.
-pub(crate) async fn turn_away(counted: Counted, stream: Stream, address: IpAddr) {
-    let mut connection = Connection::new(&counted, stream, address);
+pub(crate) async fn turn_away(counted: Counted, stream: Stream, arrival: Arrival) {
+    let mut connection = Connection::new(&counted, stream, arrival);
     let after = connection.exchange(Request::refused(Fault::TooManyConnections)).await;
     // It is beyond the limit: to end it early would make no room for another.
     connection.client.end(after, &connection.worker.buffers, &connection.deadline, &|| false).await;
@@ -63,13 +62,13 @@ fn now() -> Instant {
 }
 
 impl<'w> Connection<'w> {
-    fn new(counted: &'w Counted, stream: Stream, address: IpAddr) -> Self {
+    fn new(counted: &'w Counted, stream: Stream, arrival: Arrival) -> Self {
         let worker = counted.worker();
         let is_secure = matches!(stream, Stream::Tls(_));
         Self {
             worker,
             client: Client::new(stream),
-            peer: Peer::new(address, is_secure),
+            peer: Peer::new(arrival, is_secure),
             deadline: worker.timers.deadline(),
             logins: Logins::default(),
             globals: Rc::clone(&worker.view().globals),

@@ -1,6 +1,5 @@
 //! One connection of a TCP service: checks out an instance, then relays bytes both ways.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
@@ -9,7 +8,7 @@ use pointsman_table::Balance;
 
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::Deadline;
-use crate::net::peer::Peer;
+use crate::net::peer::{Arrival, Peer};
 use crate::net::send::settle;
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
@@ -25,12 +24,12 @@ pub(crate) async fn serve(
     counted: Counted,
     mut client: Stream,
     mut from_client: Input,
-    address: IpAddr,
+    arrival: Arrival,
     live: Rc<ServiceLive>,
 ) {
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
-    let peer = Peer::new(address, false);
+    let peer = Peer::new(arrival, false);
     #[expect(clippy::disallowed_methods, reason = "the connection's time begins here")]
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));

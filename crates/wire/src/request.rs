@@ -10,7 +10,7 @@ use crate::forwarded::{self, Trust};
 use crate::framing::declared;
 use crate::head::{
     BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
-    diagnose_name, push_framing, push_header,
+    diagnose_name, push_digits, push_framing, push_header,
 };
 use crate::refusal::BadRequest;
 use crate::target::{Authority, Target};
@@ -60,6 +60,8 @@ pub struct Forward<'a> {
     pub client: &'a str,
     /// `http` or `https`, for `X-Forwarded-Proto` unless one is passed on.
     pub proto: &'a str,
+    /// The port that the client connected to, for `X-Forwarded-Port` unless it or the protocol is passed on.
+    pub port: u16,
     /// How far the client's own headers are trusted.
     pub trust: Trust,
 }
@@ -308,7 +310,7 @@ impl RequestHead<'_, '_> {
     fn left_out(&self, trust: Trust) -> Positions {
         let stays = |field| match field {
             Field::RealIp => trust != Trust::Full,
-            Field::ForwardedProto | Field::ForwardedOther => trust == Trust::Nothing,
+            Field::ForwardedProto | Field::ForwardedPort | Field::ForwardedOther => trust == Trust::Nothing,
             _ => false,
         };
         let mut left_out = self.left_out;
@@ -339,8 +341,15 @@ impl RequestHead<'_, '_> {
         }
         out.extend_from_slice(forward.client.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if forward.trust == Trust::Nothing || !self.told.proto {
+        let passed = if forward.trust == Trust::Nothing { Told::default() } else { self.told };
+        if !passed.proto {
             push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
+            // Beside another's protocol, our port would be wrong.
+            if !passed.port {
+                out.extend_from_slice(b"X-Forwarded-Port: ");
+                push_digits(out, forward.port.into(), 10);
+                out.extend_from_slice(b"\r\n");
+            }
         }
         if forward.trust == Trust::Full && self.told.forwarded {
             out.extend_from_slice(b"Forwarded: ");

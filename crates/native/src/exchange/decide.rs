@@ -141,7 +141,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let over_https = live.https_edits.is_some() && is_secure(head, peer);
     let mut held = worker.buffers.take(Size::Head);
     let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
-    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, trust }, &mut held);
+    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, port: peer.port, trust }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         live,

@@ -1,7 +1,6 @@
 //! Connections to addresses where TCP services are told apart by TLS server names, or where TLS ends here: reads the
 //! ClientHello, and what was read goes on as it came. Relays nothing.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use pointsman_table::Bind;
@@ -12,6 +11,7 @@ use super::opening::{Failure, Opening, Unopened};
 use super::secure::{self, NO_TLS, handshake};
 use crate::fault::Fault;
 use crate::net::buffer::{Input, Size};
+use crate::net::peer::Arrival;
 use crate::net::stream::{ReadHalf, Stream};
 use crate::pool::view::ServiceLive;
 use crate::tcp;
@@ -30,12 +30,12 @@ struct Found {
 }
 
 /// Finds the service that a connection asks for, and serves it.
-pub(crate) async fn named(counted: Counted, stream: TcpStream, address: IpAddr, bind: Bind) {
+pub(crate) async fn named(counted: Counted, stream: TcpStream, arrival: Arrival, bind: Bind) {
     // Its memory is there while it lasts: a connection is small.
     match Box::pin(find(counted.worker(), stream, bind)).await {
-        Ok(Found { stream, input, live }) => tcp::serve(counted, stream, input, address, live).await,
+        Ok(Found { stream, input, live }) => tcp::serve(counted, stream, input, arrival, live).await,
         Err(Unopened::Left) => {}
-        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), address),
+        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), arrival.client),
     }
 }
 

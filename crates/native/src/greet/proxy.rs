@@ -8,27 +8,29 @@ use tokio::net::TcpStream;
 
 use super::opening::{Failure, Opening, Unopened};
 use crate::fault::Fault;
+use crate::net::peer::Arrival;
 use crate::worker::Worker;
 
 /// How much of a PROXY header is looked at together, bytes: most are shorter.
 const PIECE: usize = 256;
 
-/// Takes the PROXY header that a connection begins with, and not a byte behind it. Returns the address of the client that
-/// it names, else that of the connection. `None`: there is none, and the connection is over.
-pub(crate) async fn proxied(worker: &Worker, stream: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+/// Takes the PROXY header that a connection begins with, and not a byte behind it. Returns the client that it names and
+/// the port that this client connected to, else those of the connection. `None`: there is none, and the connection is
+/// over.
+pub(crate) async fn proxied(worker: &Worker, stream: &mut TcpStream, arrival: Arrival) -> Option<Arrival> {
     let opening = Opening::new(worker, (Fault::ProxyTimeout, "PROXY header"));
     match opening.run(proxy_header(stream)).await.and_then(|read| read) {
-        Ok(source) => Some(source.unwrap_or(address)),
+        Ok(named) => Some(named.unwrap_or(arrival)),
         Err(Unopened::Left) => None,
         Err(Unopened::Failed(failure)) => {
-            failure.count(worker, address.ip());
+            failure.count(worker, arrival.client);
             None
         }
     }
 }
 
 /// Reads a PROXY header. `None`: the addresses of the connection itself hold.
-async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unopened> {
+async fn proxy_header(stream: &mut TcpStream) -> Result<Option<Arrival>, Unopened> {
     let mut header = Vec::new();
     let mut piece = [0; PIECE];
     loop {
@@ -43,7 +45,11 @@ async fn proxy_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unop
         let end = parsed.map_or(header.len(), |parsed| parsed.len);
         stream.read_exact(&mut piece[..end - before]).await.map_err(|_| Unopened::Left)?;
         if let Some(parsed) = parsed {
-            return Ok(parsed.addresses().map(|(source, _)| source));
+            let arrival = |(source, destination): (SocketAddr, SocketAddr)| Arrival {
+                client: source.ip(),
+                port: destination.port(),
+            };
+            return Ok(parsed.addresses().map(arrival));
         }
     }
 }

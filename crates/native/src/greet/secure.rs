@@ -1,7 +1,6 @@
 //! TLS handshakes, and HTTPS connections behind them. Chooses no certificate and no service.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use pointsman_wire::Answer;
@@ -11,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::opening::{Failure, Opening, Unopened};
 use crate::fault::Fault;
+use crate::net::peer::Arrival;
 use crate::net::stream::Stream;
 use crate::net::tls::Tls;
 use crate::serve;
@@ -27,12 +27,12 @@ pub(super) const NO_TLS: &str = "the client does not speak TLS";
 const PLAIN: &str = "This port speaks HTTPS, and the request came as plain HTTP.\n";
 
 /// Does the handshake of a TLS connection and serves HTTP on it.
-pub(crate) async fn secure(counted: Counted, stream: TcpStream, address: IpAddr) {
+pub(crate) async fn secure(counted: Counted, stream: TcpStream, arrival: Arrival) {
     // Its memory is there while it lasts: a connection is small.
     match Box::pin(https(counted.worker(), stream)).await {
-        Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), address).await,
+        Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), arrival).await,
         Err(Unopened::Left) => {}
-        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), address),
+        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), arrival.client),
     }
 }
 

@@ -5,6 +5,15 @@ use std::net::IpAddr;
 use pointsman_table::{Networks, is_near};
 use pointsman_wire::{RequestHead, Trust};
 
+/// Where a client's connection comes from, and where it came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// The client's address.
+    pub(crate) client: IpAddr,
+    /// The port that it connected to.
+    pub(crate) port: u16,
+}
+
 /// A client, as its connection and its requests show it.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -13,6 +22,8 @@ pub(crate) struct Peer {
     /// That address as text for headers: an IPv4 address never in IPv6 form.
     pub(crate) text: String,
     is_near: bool,
+    /// The port that it connected to.
+    pub(crate) port: u16,
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
     /// How far the headers of the current request are trusted about its client.
@@ -22,10 +33,10 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr, is_secure: bool) -> Self {
-        let address = address.to_canonical();
+    pub(crate) fn new(Arrival { client, port }: Arrival, is_secure: bool) -> Self {
+        let address = client.to_canonical();
         let is_near = is_near(address);
-        Self { address, text: address.to_string(), is_near, is_secure, trust: Trust::Nothing, client: address }
+        Self { address, text: address.to_string(), is_near, port, is_secure, trust: Trust::Nothing, client: address }
     }
 
     /// Begins a new request, of which only the connection is known.

@@ -43,7 +43,7 @@ use super::world::World;
 /// Words and the bytes they stand for. The second word of a pair is what an instance gets for the first.
 const WORDS: &[(&str, &str)] = &[
     ("lf", "\n"),
-    ("via", "X-Forwarded-For: 192.0.2.7|X-Forwarded-Proto: http|CDN-Loop: pointsman|"),
+    ("via", "X-Forwarded-For: 192.0.2.7|X-Forwarded-Proto: http|X-Forwarded-Port: 80|CDN-Loop: pointsman|"),
     ("get", "GET / HTTP/1.1|Host: h||"),
     ("got", "GET / HTTP/1.1|Host: h|{via}|"),
     ("post", "POST / HTTP/1.1|Host: h|Content-Length: 5||"),

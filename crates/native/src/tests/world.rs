@@ -23,12 +23,13 @@ use super::peer::{Found, Peer};
 use super::resets;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
+use crate::net::peer::Arrival;
 use crate::net::stream::Stream;
 use crate::worker::{Counted, Limits, Worker};
 use crate::{serve, tcp};
 
 /// The address that clients come from (RFC 5737).
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+const CLIENT: Arrival = Arrival { client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), port: 80 };
 /// How many connections may wait until an instance accepts them.
 const BACKLOG: i32 = 8;
 /// How many turns of the scheduler everything may take to settle; if it takes more, some task spins.

@@ -16,7 +16,8 @@ use proptest::sample::{Index, select};
 use crate::rows::{self, Row};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, headers: 64 };
-const FORWARD: Forward<'static> = Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing };
+const FORWARD: Forward<'static> =
+    Forward { strip: 0, client: "192.0.2.1", proto: "http", port: 80, trust: Trust::Nothing };
 
 static REQUESTS: LazyLock<Vec<Row>> = LazyLock::new(rows::requests);
 static RESPONSES: LazyLock<Vec<Row>> = LazyLock::new(rows::responses);
@@ -78,7 +79,7 @@ fn check_request(input: &[u8]) -> Result<(), TestCaseError> {
 fn check_request_headers(written: &RequestHead<'_, '_>) -> Result<(), TestCaseError> {
     let count = |name| count(written.headers, name);
     prop_assert_eq!(written.headers[0].name, "Host");
-    for name in ["host", "x-forwarded-for", "x-forwarded-proto"] {
+    for name in ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-port"] {
         prop_assert_eq!(count(name), 1, "{}", name);
     }
     for name in HOP_BY_HOP {
@@ -140,6 +141,7 @@ fn header_line() -> impl Strategy<Value = String> {
             "Proxy-Connection",
             "X-Forwarded-For",
             "X-Forwarded-Proto",
+            "X-Forwarded-Port",
             "X_Forwarded_For",
             "CDN-Loop",
             "Content_Length",

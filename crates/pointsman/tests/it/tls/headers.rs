@@ -1,4 +1,4 @@
-//! Headers that follow from HTTPS: what browsers are told about a service.
+//! Headers that follow from HTTPS: what browsers are told about a service, and instances about the port.
 
 use super::{CERTS, Scene, scene};
 use crate::harness::{Raw, Then, get, wait};
@@ -63,4 +63,44 @@ fn what_a_trusted_proxy_says_came_over_https_counts_too() {
     wait("trust", || told("X-Forwarded-Proto: https\r\n").is_some());
     assert_eq!(told("X-Forwarded-Proto: http\r\n"), None);
     assert_eq!(told(""), None);
+}
+
+#[test]
+fn instances_are_told_the_port() {
+    let scene = scene(CERTS, &[]);
+    wait("https", || scene.curl("").code == Some(0));
+    let told = |options: &str| {
+        let head = scene.curl(options).ok().to_ascii_lowercase();
+        let lines = head.lines().filter_map(|line| line.strip_prefix("x-forwarded-port:"));
+        lines.map(str::trim).collect::<Vec<_>>().join(", ")
+    };
+    let ours = scene.https.port().to_string();
+    assert_eq!(told(""), ours);
+    // What a peer of the same network says passes; beside its protocol, our port would be wrong.
+    assert_eq!(told("-H 'X-Forwarded-Port: 8443'"), "8443");
+    assert_eq!(told("-H 'X-Forwarded-Port;'"), ours);
+    assert_eq!(told("-H 'X-Forwarded-Proto: https'"), "");
+    scene.site.put("config/trusted_proxies", "192.0.2.0/24");
+    wait("the key", || told("-H 'X-Forwarded-Port: 8443'") == ours);
+    assert_eq!(told("-H 'X-Forwarded-Proto: https'"), ours);
+}
+
+#[test]
+fn a_proxy_header_tells_the_port_too() {
+    let scene = scene(CERTS, &[]);
+    scene.site.put("config/accept_proxy", "loopback");
+    let script = "
+s = plain()
+s.sendall(b'PROXY TCP4 203.0.113.7 203.0.113.1 4711 443\\r\\n')
+try: c = context.wrap_socket(s, server_hostname='a.test')
+except OSError: say('refused'); sys.exit()
+c.sendall(b'GET /head HTTP/1.1\\r\\nHost: a.test\\r\\nConnection: close\\r\\n\\r\\n')
+head = c.makefile('rb').read().decode().lower()
+say(*[line for line in head.splitlines() if line.startswith('x-forwarded-')])
+";
+    let expected = ["x-forwarded-for: 203.0.113.7", "x-forwarded-proto: https", "x-forwarded-port: 443"];
+    wait("the header", || {
+        let said = scene.python(script);
+        expected.iter().all(|line| said.contains(line))
+    });
 }
