@@ -2,6 +2,7 @@
 //! instances; `routing` finds a request's backend.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pointsman_table::{Bind, Config, HostPattern, Problem, ProblemKind, Protocol, Service, Table};
@@ -34,8 +35,18 @@ const MOST_HOPS: u32 = 16;
 /// The answer beyond that.
 const LOOP: &str = "The request goes in circles: it has passed too many proxies.";
 
+/// Where HTTPS is served: where settings say, else at its usual address if that is open.
+pub fn https(table: &Table, held: &Held, shape: &Shape) -> Vec<Listen> {
+    if !shape.version.tls {
+        return Vec::new();
+    }
+    let open = table.https().filter(|bind| !held.closed.contains(bind));
+    let usual = open.map(|bind| Listen { address: SocketAddr::new(bind.address, bind.port), socket: None });
+    shape.https.iter().copied().chain(usual).collect()
+}
+
 /// The frontends of HTTP services, with [`request_rules`].
-pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec<Part> {
+pub fn http(rules: &str, config: &Config, shape: &Shape, (https, has_certs): (&[Listen], bool)) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |name: &str, listens: &[Listen], options: &str| {
         let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
@@ -48,8 +59,8 @@ pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec
     if !shape.http.is_empty() {
         add("http", &shape.http, "");
     }
-    if shape.has_https() {
-        add("https", &shape.https, &format!("{} alpn h2,http/1.1", tls(has_certs)));
+    if !https.is_empty() {
+        add("https", https, &format!("{} alpn h2,http/1.1", tls(has_certs)));
     }
     parts
 }
@@ -283,9 +294,10 @@ impl<'a> Tcp<'a> {
     }
 }
 
-/// Every port that HAProxy opens for TCP services.
+/// Every port that HAProxy opens itself: for TCP services, and the usual one of HTTPS.
 pub fn ports(table: &Table, held: &Held) -> BTreeSet<Bind> {
-    let open = table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !held.closed.contains(bind));
+    let all = table.tcp().iter().map(|(bind, _)| *bind).chain(table.https());
+    let open = all.filter(|bind| !held.closed.contains(bind));
     open.chain(kept_ports(table, held).map(|(bind, _)| bind)).collect()
 }
 

@@ -68,6 +68,7 @@ enum Kind {
     /// HTTP, at this port.
     Http(u16),
     Https(u16),
+    /// What the table says of this address: a TCP service, or HTTPS.
     Tcp(Bind),
 }
 
@@ -118,7 +119,8 @@ pub(crate) async fn run(
 /// Opens and closes listeners to match a table.
 fn open_and_close(worker: &Rc<Worker>, listeners: &mut Listeners, table: &Table, open: Vec<(Bind, StdListener)>) {
     listeners.tcp.retain(|bind, accepting| {
-        let stays = table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok();
+        let is_tcp = table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok();
+        let stays = is_tcp || table.https().any(|usual| usual == *bind);
         if !stays {
             accepting.close.notify_one();
         }
@@ -273,11 +275,12 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
     match kind {
         Kind::Http(_) => spawn(serve::serve(counted, Stream::Tcp(stream), arrival)),
         Kind::Https(_) => spawn(greet::secure(counted, stream, arrival)),
-        Kind::Tcp(bind) => match tcp_service(worker, bind) {
+        Kind::Tcp(bind) => match asked(worker, bind) {
             Asked::Only(live) => {
                 spawn(tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), arrival, live));
             }
             Asked::ByName => spawn(greet::named(counted, stream, arrival, bind)),
+            Asked::Https => spawn(greet::secure(counted, stream, arrival)),
             Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
@@ -292,11 +295,12 @@ async fn begin_proxied(counted: Counted, mut stream: TcpStream, arrival: Arrival
     match kind {
         Kind::Http(_) => serve::serve(counted, Stream::Tcp(stream), arrival).await,
         Kind::Https(_) => greet::secure(counted, stream, arrival).await,
-        Kind::Tcp(bind) => match tcp_service(counted.worker(), bind) {
+        Kind::Tcp(bind) => match asked(counted.worker(), bind) {
             Asked::Only(live) => {
                 tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), arrival, live).await;
             }
             Asked::ByName => greet::named(counted, stream, arrival, bind).await,
+            Asked::Https => greet::secure(counted, stream, arrival).await,
             Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
@@ -307,20 +311,24 @@ fn spawn(serve: impl Future<Output = ()> + 'static) {
     drop(tokio::task::spawn_local(serve));
 }
 
-/// Which TCP service takes the connections to an address.
+/// Who takes the connections to an address.
 enum Asked {
     /// This one, as they come.
     Only(Rc<ServiceLive>),
-    /// The beginning of each must be read first.
+    /// A TCP service that the beginning of each names.
     ByName,
+    /// HTTP services, over TLS.
+    Https,
     /// None does any longer.
     Nobody,
 }
 
-/// Which service listens here in the table in use.
-fn tcp_service(worker: &Worker, bind: Bind) -> Asked {
+/// Who listens here in the table in use.
+fn asked(worker: &Worker, bind: Bind) -> Asked {
     let view = worker.view();
-    let Ok(at) = view.table.tcp().binary_search_by(|(known, _)| known.cmp(&bind)) else { return Asked::Nobody };
+    let Ok(at) = view.table.tcp().binary_search_by(|(known, _)| known.cmp(&bind)) else {
+        return if view.table.https().any(|usual| usual == bind) { Asked::Https } else { Asked::Nobody };
+    };
     let only = Some(view.table.tcp()[at].1).filter(|_| view.table.sni(bind).is_empty());
     match only.and_then(|index| worker.service(&view, index)) {
         Some(live) if !live.service.terminates() => Asked::Only(live),

@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
-use pointsman_engine::sockets::{Claim, listen};
+use pointsman_engine::sockets::{Claim, listen, unserved_https};
 use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 use crate::accept::{self, Door, Order, Report};
 use crate::tls::Keys;
@@ -97,14 +98,25 @@ impl Workers {
         self.closing.extend(go.into_iter().map(|bind: Bind| (bind, now)));
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
-        let ends_tls = self.keys.is_some() || table.services().iter().any(|service| service.terminates());
-        self.keys = ends_tls.then(|| self.keys.take().unwrap_or_else(Keys::none).next(&table));
         self.table = table;
-        let wanted = self.table.tcp().iter().map(|(bind, _)| *bind);
+        let wanted = self.table.tcp().iter().map(|(bind, _)| *bind).chain(self.table.https());
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();
         let opened = self.open_ports(to_open);
+        self.take_keys();
         self.hand_out(opened);
         self.accept_http();
+    }
+
+    /// Takes the certificates of the table, where anything is served over TLS.
+    fn take_keys(&mut self) {
+        let table = &self.table;
+        let ends_tls = || {
+            table.services().iter().any(|service| service.terminates())
+                || table.https().any(|bind| self.open.contains(&bind))
+        };
+        if self.keys.is_some() || ends_tls() {
+            self.keys = Some(self.keys.take().unwrap_or_else(Keys::none).next(table));
+        }
     }
 
     pub(crate) fn has_closed_ports(&self) -> bool {
@@ -116,6 +128,7 @@ impl Workers {
         let closed = self.closed.keys().copied().filter(|bind| !self.is_left_alone(*bind)).collect();
         let opened = self.open_ports(closed);
         if opened.iter().any(|sockets| !sockets.is_empty()) {
+            self.take_keys();
             self.hand_out(opened);
         }
     }
@@ -134,14 +147,28 @@ impl Workers {
             let claim = if is_closing { Claim::BesideOurs } else { Claim::Alone };
             match listen(SocketAddr::new(bind.address, bind.port), count, claim) {
                 Ok(sockets) => {
+                    if self.is_https(bind) {
+                        info!("listening for HTTPS on {bind}");
+                    }
                     self.closed.remove(&bind);
                     self.open.insert(bind);
                     opened.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push((bind, socket)));
                 }
-                Err(error) => drop(self.closed.insert(bind, error.to_string())),
+                Err(error) => {
+                    let why = error.to_string();
+                    if self.is_https(bind) && self.closed.get(&bind) != Some(&why) {
+                        warn!("{}", unserved_https(bind, &why));
+                    }
+                    self.closed.insert(bind, why);
+                }
             }
         }
         opened
+    }
+
+    /// Whether HTTPS is served there though no setting says so.
+    fn is_https(&self, bind: Bind) -> bool {
+        self.table.https().any(|usual| usual == bind)
     }
 
     /// Gives every worker the table and its new sockets.
@@ -214,6 +241,7 @@ impl Member {
     }
 }
 
+/// Whether a TCP service listens there, or HTTPS is served there though no setting says so.
 fn is_wanted(table: &Table, bind: &Bind) -> bool {
-    table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok()
+    table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok() || table.https().any(|usual| usual == *bind)
 }

@@ -74,7 +74,8 @@ impl Table {
 
     /// The problems of certificates where nothing is served over TLS.
     pub fn unused_certs(&self) -> Vec<Problem> {
-        let why = "nothing is served over TLS without --https; the certificate is not used";
+        let why =
+            "nothing is served over TLS: --https is off, or its port cannot be opened; the certificate is not used";
         let unused = |name: &str| self.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), why);
         self.certs().keys().map(|name| unused(name)).collect()
     }
@@ -125,6 +126,17 @@ impl Table {
         let at = self.tcp().binary_search_by(|(known, _)| known.cmp(&bind)).ok()?;
         let index = self.tcp()[at].1;
         self.services.get(index as usize).filter(|service| service.sni().is_empty()).map(|_| index)
+    }
+
+    /// Where HTTPS is served though no setting says so: [`crate::Limits::usual_https`], once there are certificates. Keys
+    /// say more than a default: not at ports of TCP services.
+    pub fn https(&self) -> impl Iterator<Item = Bind> {
+        let limits = &self.basis.limits;
+        let is_taken = |port: u16| {
+            self.tcp().iter().any(|(bind, _)| bind.port == port) || limits.own.iter().any(|own| own.port() == port)
+        };
+        let has_certs = !self.certs().is_empty();
+        limits.usual_https.iter().copied().filter(move |bind| has_certs && !is_taken(bind.port))
     }
 
     /// Whether an instance is at this address: if another process listens there, the port must not be taken.

@@ -51,12 +51,13 @@ pub fn desire_cached(
     let tcp = Tcp { table, served: &is_served, held, tls: shape.version.tls, has_certs: has_certs(table, held) };
     let maps = cache.maps(&served.services, &tcp.names());
     problems.extend(tcp.problems());
-    let ends_tls = shape.has_https() || tcp.ends_tls();
+    let https = frontend::https(table, held, shape);
+    let ends_tls = !https.is_empty() || tcp.ends_tls();
     let certs = certs(table, held, (shape, ends_tls), &mut problems);
-    let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape);
+    let Frame { global, defaults, files, problems: found } = frame(table, &served.services, shape, !https.is_empty());
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
-    let http = frontend::http(&rules, table.config(), shape, !certs.is_empty());
+    let http = frontend::http(&rules, table.config(), shape, (&https, !certs.is_empty()));
     let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
     let mut desired = Desired {
         revision: table.revision(),

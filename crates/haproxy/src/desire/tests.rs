@@ -311,7 +311,7 @@ fn tls() {
     let cert = format!("certs/shop test = {cert}");
     let mut world = World::of(&[&cert]);
     assert!(
-        world.desired().1[0].starts_with("/p/certs/shop test: unsupported: nothing is served over TLS without --https")
+        world.desired().1[0].starts_with("/p/certs/shop test: unsupported: nothing is served over TLS: --https is off")
     );
     world.shape.https = world.shape.http.clone();
     check(&world, &["bind fd@3 ssl crt-list /run/pointsman/certs.list alpn h2,http/1.1 # 0.0.0.0:80"]);

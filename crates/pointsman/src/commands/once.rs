@@ -33,6 +33,7 @@ pub(super) async fn compiled(settings: &Settings) -> anyhow::Result<Compiled> {
     let limits = Limits {
         prefix: settings.store.prefix.as_str().into(),
         own: settings.http.iter().chain(&settings.https).chain(&settings.admin).copied().collect(),
+        usual_https: settings.usual_https.clone(),
         local: local::addresses().into(),
         // The number of descriptors of a running balancer is not known here.
         listeners: None,

@@ -6,6 +6,7 @@ mod changes;
 mod headers;
 mod tcp;
 mod traffic;
+mod usual;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
