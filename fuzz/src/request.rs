@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use pointsman_wire::{Forward, HeadLimits, MAX_HEADERS, Trust, Version, parse_request};
+use pointsman_wire::{Arrived, Forward, HeadLimits, MAX_HEADERS, Trust, Version, parse_request};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, headers: 128 };
 const ROOMY: HeadLimits = HeadLimits { bytes: 64 * 1024, headers: MAX_HEADERS };
@@ -14,7 +14,10 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     let mut out = Vec::new();
-    head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http", port: 80, trust: Trust::Nothing }, &mut out);
+    head.write(
+        &Forward { strip: 0, client: "192.0.2.1", arrived: &Arrived::new("http", 80), trust: Trust::Nothing },
+        &mut out,
+    );
 
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
     let again = parse_request(&out, ROOMY, &mut space).expect("what is written is accepted").expect("and whole");

@@ -62,7 +62,7 @@ mod trailers;
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
 pub use edits::HeaderEdits;
-pub use forwarded::Trust;
+pub use forwarded::{Arrived, Trust};
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
 pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO, UNRECOGNIZED_NAME};

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use httparse::Status;
 
 use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, Told, classify};
-use crate::forwarded::{self, Trust};
+use crate::forwarded::{self, Arrived, Trust};
 use crate::framing::declared;
 use crate::head::{
     BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
-    diagnose_name, push_digits, push_framing, push_header,
+    diagnose_name, push_framing, push_header,
 };
 use crate::refusal::BadRequest;
 use crate::target::{Authority, Target};
@@ -58,10 +58,8 @@ pub struct Forward<'a> {
     pub strip: usize,
     /// The client's address as text, appended to `X-Forwarded-For`.
     pub client: &'a str,
-    /// `http` or `https`, for `X-Forwarded-Proto` unless one is passed on.
-    pub proto: &'a str,
-    /// The port that the client connected to, for `X-Forwarded-Port` unless it or the protocol is passed on.
-    pub port: u16,
+    /// How the request arrived, unless the client's word about that is passed on.
+    pub arrived: &'a Arrived,
     /// How far the client's own headers are trusted.
     pub trust: Trust,
 }
@@ -342,15 +340,7 @@ impl RequestHead<'_, '_> {
         out.extend_from_slice(forward.client.as_bytes());
         out.extend_from_slice(b"\r\n");
         let passed = if forward.trust == Trust::Nothing { Told::default() } else { self.told };
-        if !passed.proto {
-            push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
-            // Beside another's protocol, our port would be wrong.
-            if !passed.port {
-                out.extend_from_slice(b"X-Forwarded-Port: ");
-                push_digits(out, forward.port.into(), 10);
-                out.extend_from_slice(b"\r\n");
-            }
-        }
+        out.extend_from_slice(forward.arrived.lines(passed.proto, passed.port));
         if forward.trust == Trust::Full && self.told.forwarded {
             out.extend_from_slice(b"Forwarded: ");
             self.write_earlier(Field::Forwarded, out);

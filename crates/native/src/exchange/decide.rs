@@ -140,8 +140,8 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     }
     let over_https = live.https_edits.is_some() && is_secure(head, peer);
     let mut held = worker.buffers.take(Size::Head);
-    let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
-    head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, port: peer.port, trust }, &mut held);
+    let (client, trust) = (&*peer.text, peer.trust);
+    head.write(&Forward { strip: route.strip as usize, client, arrived: &peer.arrived, trust }, &mut held);
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         live,

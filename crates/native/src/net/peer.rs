@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use pointsman_table::{Networks, is_near};
-use pointsman_wire::{RequestHead, Trust};
+use pointsman_wire::{Arrived, RequestHead, Trust};
 
 /// Where a client's connection comes from, and where it came in.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,8 @@ pub(crate) struct Peer {
     /// That address as text for headers: an IPv4 address never in IPv6 form.
     pub(crate) text: String,
     is_near: bool,
-    /// The port that it connected to.
-    pub(crate) port: u16,
+    /// What instances are told about its connection.
+    pub(crate) arrived: Arrived,
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
     /// How far the headers of the current request are trusted about its client.
@@ -36,7 +36,8 @@ impl Peer {
     pub(crate) fn new(Arrival { client, port }: Arrival, is_secure: bool) -> Self {
         let address = client.to_canonical();
         let is_near = is_near(address);
-        Self { address, text: address.to_string(), is_near, port, is_secure, trust: Trust::Nothing, client: address }
+        let arrived = Arrived::new(if is_secure { "https" } else { "http" }, port);
+        Self { address, text: address.to_string(), is_near, arrived, is_secure, trust: Trust::Nothing, client: address }
     }
 
     /// Begins a new request, of which only the connection is known.

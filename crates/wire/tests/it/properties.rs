@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use pointsman_wire::{
-    BodyLength, BodyReader, BodyWriter, Forward, HeadLimits, HeadProgress, MAX_HEADERS, Reply, RequestHead,
+    Arrived, BodyLength, BodyReader, BodyWriter, Forward, HeadLimits, HeadProgress, MAX_HEADERS, Reply, RequestHead,
     ResponseHead, Step, Trailers, Trust, Version, parse_request, parse_response,
 };
 
@@ -16,8 +16,12 @@ use proptest::sample::{Index, select};
 use crate::rows::{self, Row};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, headers: 64 };
-const FORWARD: Forward<'static> =
-    Forward { strip: 0, client: "192.0.2.1", proto: "http", port: 80, trust: Trust::Nothing };
+/// How requests arrive.
+static ARRIVED: LazyLock<Arrived> = LazyLock::new(|| Arrived::new("http", 80));
+
+fn forward() -> Forward<'static> {
+    Forward { strip: 0, client: "192.0.2.1", arrived: &ARRIVED, trust: Trust::Nothing }
+}
 
 static REQUESTS: LazyLock<Vec<Row>> = LazyLock::new(rows::requests);
 static RESPONSES: LazyLock<Vec<Row>> = LazyLock::new(rows::responses);
@@ -64,7 +68,7 @@ fn check_request(input: &[u8]) -> Result<(), TestCaseError> {
     };
     check_bytes(&input[..head.len])?;
     let mut out = Vec::new();
-    head.write(&FORWARD, &mut out);
+    head.write(&forward(), &mut out);
     let (mut space, mut strict) = ([MaybeUninit::uninit(); MAX_HEADERS], [httparse::EMPTY_HEADER; MAX_HEADERS]);
     let roomy = HeadLimits { bytes: 8192, headers: MAX_HEADERS };
     let again = parse_request(&out, roomy, &mut space).expect("accepted").expect("complete");

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::mem::MaybeUninit;
 
 use pointsman_wire::{
-    BadBody, BodyLength, BodyReader, Forward, HeadLimits, MAX_HEADERS, Step, Trust, parse_request, parse_response,
+    Arrived, BadBody, BodyLength, BodyReader, Forward, HeadLimits, MAX_HEADERS, Step, Trust, parse_request,
+    parse_response,
 };
 
 use crate::rows::{self, Row};
@@ -165,7 +166,7 @@ const WRITTEN: [(&str, &str); 10] = [
 /// The exact text of written heads.
 #[test]
 fn heads_are_written_anew() {
-    let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http", port: 80, trust: Trust::Nothing };
+    let forward = Forward { strip: 0, client: "192.0.2.1", arrived: &Arrived::new("http", 80), trust: Trust::Nothing };
     let ours =
         "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nCDN-Loop: pointsman\r\n";
     for (input, expected) in WRITTEN {
@@ -219,7 +220,7 @@ fn a_client_is_believed_as_far_as_it_is_trusted() {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
-        head.write(&Forward { strip: 0, client: "192.0.2.1", proto: "http", port: 80, trust }, &mut out);
+        head.write(&Forward { strip: 0, client: "192.0.2.1", arrived: &Arrived::new("http", 80), trust }, &mut out);
         let expected = expected
             .replace("{for}", "X-Forwarded-For: 192.0.2.1")
             .replace("{proto}", "{own}|X-Forwarded-Port: 80")
@@ -257,7 +258,10 @@ fn targets_are_stripped() {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
-        head.write(&Forward { strip, client: "::1", proto: "http", port: 80, trust: Trust::Nothing }, &mut out);
+        head.write(
+            &Forward { strip, client: "::1", arrived: &Arrived::new("http", 80), trust: Trust::Nothing },
+            &mut out,
+        );
         assert!(out.starts_with(format!("OPTIONS {expected} HTTP/1.1\r\n").as_bytes()), "{target} -{strip}");
     }
 }
