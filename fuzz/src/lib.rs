@@ -6,6 +6,7 @@
 //! | `request`, `response`, `body` | HTTP/1 from clients and instances |
 //! | `http2` | heads of HTTP/2, decoded |
 //! | `proxy` | PROXY headers |
+//! | `hello` | TLS ClientHellos |
 //! | `keys` | keys and values of the store |
 //! | `mutate` | for the tests: mutants of known inputs |
 //!
@@ -13,6 +14,7 @@
 //! `pointsman::agent::docker::fuzz`.
 
 mod body;
+mod hello;
 mod http2;
 mod keys;
 mod proxy;
@@ -27,6 +29,11 @@ pub fn body(input: &[u8]) {
 /// Any bytes as a head of HTTP/2.
 pub fn http2(input: &[u8]) {
     http2::run(input);
+}
+
+/// Any bytes as the first of a connection to a port with TLS server names.
+pub fn hello(input: &[u8]) {
+    hello::run(input);
 }
 
 /// Any bytes as keys.

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use pointsman_wire::{Forward, HeadLimits, MAX_HEADERS, Trust, Version, parse_request};
+use pointsman_wire::{Arrived, Forward, HeadLimits, MAX_HEADERS, Trust, Version, parse_request};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, headers: 128 };
 const ROOMY: HeadLimits = HeadLimits { bytes: 64 * 1024, headers: MAX_HEADERS };
@@ -15,7 +15,13 @@ pub(crate) fn run(input: &[u8]) {
     };
     let mut out = Vec::new();
     head.write(
-        &Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: String::new },
+        &Forward {
+            strip: 0,
+            client: "192.0.2.1",
+            arrived: &Arrived::new("http", 80),
+            trust: Trust::Nothing,
+            websocket_key: String::new,
+        },
         &mut out,
     );
 

@@ -16,7 +16,7 @@ pub(crate) fn run(input: &[u8]) {
     let Ok(Some(head)) = parse_response(input, head_request, LIMITS, &mut space) else {
         return;
     };
-    let reply = Reply { version, keep_alive: true, body: head.body_for(version) };
+    let reply = Reply { version, keep_alive: true, body: head.body_for(version), edits: None };
     let mut out = Vec::new();
     head.write(&reply, &mut out);
 

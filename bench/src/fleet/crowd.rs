@@ -140,6 +140,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         places: Places::default(),
         probe: |_| Ok(()),
         capabilities: Capabilities::NATIVE,
+        usual_https: Box::default(),
         listeners: None,
         defaults: Defaults::default(),
     };

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use pointsman_table::Bind;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait to be accepted, per socket; the kernel caps them at `net.core.somaxconn`.
@@ -47,6 +48,14 @@ pub fn probe(address: SocketAddr) -> io::Result<()> {
     // A port counts as free while its last connections end.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())
+}
+
+/// What is logged when HTTPS cannot be served at its usual address.
+pub fn unserved_https(bind: Bind, why: &str) -> String {
+    format!(
+        "HTTPS is not served: cannot listen on {bind}: {why}. Free the port, name another with --https, or set --https off; \
+         it is tried again every second"
+    )
 }
 
 /// Advice when an address cannot be bound, by the reason.

@@ -38,6 +38,9 @@ const RIGID: &[&str] = &[
     "use-server",
 ];
 
+/// The condition of requests that came over HTTPS, to us or to a trusted proxy.
+const OVER_HTTPS: &str = "{ ssl_fc } or { var(txn.scheme) -m str https }";
+
 /// A service's key that cannot be honoured, and why.
 pub type UnsupportedKey = (&'static str, String);
 
@@ -160,6 +163,7 @@ impl Lines<'_> {
         self.health();
         self.schemes();
         self.version();
+        self.hsts();
         self.auth();
         self.announced();
         self.raw(raw);
@@ -183,6 +187,16 @@ impl Lines<'_> {
     fn announced(&mut self) {
         if self.service.protocol == Protocol::Http && self.service.send_proxy().is_some() {
             self.add("send_proxy", "    http-reuse never\n".to_owned());
+        }
+    }
+
+    /// In every answer over HTTPS, our own too.
+    fn hsts(&mut self) {
+        if let Some(hsts) = self.service.hsts() {
+            let (value, over_https) = (quote(hsts.header()), OVER_HTTPS);
+            let line =
+                format!("    http-after-response set-header Strict-Transport-Security {value} if {over_https}\n");
+            self.add("hsts", line);
         }
     }
 
@@ -284,8 +298,8 @@ impl Lines<'_> {
     /// The frontend sets this header itself; the client's is overwritten.
     fn schemes(&mut self) {
         if self.service.scheme() == Scheme::Https {
-            let redirect = "    http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }\n";
-            self.add("scheme", redirect.to_owned());
+            let to = "https://%[var(txn.host)]";
+            self.add("scheme", format!("    http-request redirect prefix {to} code 301 unless {OVER_HTTPS}\n"));
         }
     }
 

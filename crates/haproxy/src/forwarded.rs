@@ -53,10 +53,11 @@ pub(crate) fn rules(proto: &str, config: &Config) -> String {
         true => passing(),
         false => believing(),
     };
-    // A value that passed stays.
+    // A value that passed stays; beside another's protocol, our port would be wrong.
     writeln!(
         text,
-        "    http-request set-header X-Forwarded-Proto {proto} unless {{ req.fhdr(x-forwarded-proto),length gt 0 }}"
+        "    http-request set-header X-Forwarded-Port %[dst_port] unless {{ req.fhdr(x-forwarded-proto),length gt 0 }} or {{ req.fhdr(x-forwarded-port),length gt 0 }}
+    http-request set-header X-Forwarded-Proto {proto} unless {{ req.fhdr(x-forwarded-proto),length gt 0 }}"
     )
     .expect("a string takes all");
     text

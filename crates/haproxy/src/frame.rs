@@ -47,14 +47,16 @@ pub struct Frame {
     pub problems: Vec<Problem>,
 }
 
-/// Makes the sections for these services.
-pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape) -> Frame {
+/// Makes the sections for these services. `has_https`: HTTP services are served over TLS.
+pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape, has_https: bool) -> Frame {
     let config = table.config();
     let mut problems = Vec::new();
-    let mut global = with_raw(global(config, shape), "haproxy-global-settings", &shape.global_settings, &mut problems);
+    let buffer = buffer(config, has_https);
+    let mut global =
+        with_raw(global(config, shape, buffer), "haproxy-global-settings", &shape.global_settings, &mut problems);
     // Behind the section's own lines: an operator's line goes last, and has the last word.
     global.splice(1..1, ciphers(shape));
-    let pages = pages(table, shape, &mut problems);
+    let pages = pages(table, buffer, &mut problems);
     let mut defaults = vec![Part::ours(&http_errors(&pages))];
     if services.iter().any(|service| service.dns.is_some()) {
         defaults.push(Part::ours(&format!("resolvers {RESOLVERS}\n    parse-resolv-conf\n\n")));
@@ -100,7 +102,7 @@ fn ciphers(shape: &Shape) -> Option<Part> {
     Some(Part { text: text.into(), owner: Some(Owner::Setting("haproxy-ciphers")) })
 }
 
-fn global(config: &Config, shape: &Shape) -> String {
+fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
     let mut lines = vec![format!("nbthread {}", shape.threads), format!("hard-stop-after {}", time(shape.hard_stop))];
     if let Some(most) = config.max_connections {
         lines.push(format!("maxconn {}", most.get().min(MOST_CONNECTIONS)));
@@ -114,7 +116,7 @@ fn global(config: &Config, shape: &Shape) -> String {
         lines.push(format!("stats socket {SOCKET} mode 600 level admin expose-fd listeners"));
         lines.push(format!("server-state-file {}", path(STATES)));
     }
-    lines.push(format!("tune.bufsize {}", buffer(config, shape)));
+    lines.push(format!("tune.bufsize {buffer}"));
     lines.push(format!("tune.maxrewrite {REWRITE}"));
     // HAProxy counts the end of the head as one more header.
     lines.push(format!("tune.h2.max-concurrent-streams {}", config.streams));
@@ -130,8 +132,8 @@ fn global(config: &Config, shape: &Shape) -> String {
 }
 
 /// A buffer must hold a whole head, the additions to it, and eight bytes of bookkeeping for each header.
-fn buffer(config: &Config, shape: &Shape) -> usize {
-    let least = if shape.has_https() { HTTP2_BUFFER } else { 0 };
+fn buffer(config: &Config, has_https: bool) -> usize {
+    let least = if has_https { HTTP2_BUFFER } else { 0 };
     (config.head_bytes + REWRITE + 8 * config.headers).max(least)
 }
 
@@ -179,9 +181,9 @@ fn http_errors(pages: &Pages) -> String {
     section(&format!("http-errors {PAGES}"), &lines) + "\n"
 }
 
-fn pages(table: &Table, shape: &Shape, problems: &mut Vec<Problem>) -> Pages {
+fn pages(table: &Table, buffer: usize, problems: &mut Vec<Problem>) -> Pages {
     let config = table.config();
-    let room = buffer(config, shape) - REWRITE;
+    let room = buffer - REWRITE;
     let mut bodies: BTreeMap<u16, Option<&str>> = OURS.iter().map(|&status| (status, None)).collect();
     for (status, body) in &config.errors {
         let refusal = match written(*status, Some(body), true).len() {
@@ -206,6 +208,6 @@ fn pages(table: &Table, shape: &Shape, problems: &mut Vec<Problem>) -> Pages {
 
 fn written(status: u16, body: Option<&str>, keep_alive: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    Answer { status, body, location: None, keep_alive, head_request: false }.write(&mut out);
+    Answer { status, body, location: None, keep_alive, head_request: false, edits: None }.write(&mut out);
     out
 }

@@ -2,9 +2,10 @@
 //! instances; `routing` finds a request's backend.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pointsman_table::{Bind, Config, HostPattern, Protocol, Service, Table};
+use pointsman_table::{Bind, Config, HostPattern, Problem, ProblemKind, Protocol, Service, Table};
 
 use super::backend::PAGES;
 use super::forwarded;
@@ -37,8 +38,18 @@ const MOST_HOPS: u32 = 16;
 /// The answer beyond that.
 const LOOP: &str = "The request goes in circles: it has passed too many proxies.";
 
+/// Where HTTPS is served: where settings say, else at its usual address if that is open.
+pub fn https(table: &Table, held: &Held, shape: &Shape) -> Vec<Listen> {
+    if !shape.version.tls {
+        return Vec::new();
+    }
+    let open = table.https().filter(|bind| !held.closed.contains(bind));
+    let usual = open.map(|bind| Listen { address: SocketAddr::new(bind.address, bind.port), socket: None });
+    shape.https.iter().copied().chain(usual).collect()
+}
+
 /// The frontends of HTTP services, with [`request_rules`].
-pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec<Part> {
+pub fn http(rules: &str, config: &Config, shape: &Shape, (https, has_certs): (&[Listen], bool)) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |name: &str, listens: &[Listen], options: &str| {
         let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
@@ -51,8 +62,9 @@ pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec
     if !shape.http.is_empty() {
         add("http", &shape.http, "");
     }
-    if shape.has_https() {
-        add("https", &shape.https, &tls(has_certs && !config.tls_strict_sni));
+    if !https.is_empty() {
+        let lenient = has_certs && !config.tls_strict_sni;
+        add("https", https, &format!("{} alpn h2,http/1.1", tls(lenient)));
     }
     parts
 }
@@ -135,7 +147,7 @@ fn bind(listen: &Listen, options: &str) -> String {
 /// Without a certificate, `strict-sni` lets HAProxy start; it can serve no TLS client then.
 fn tls(is_lenient: bool) -> String {
     let strict = if is_lenient { "" } else { " strict-sni" };
-    format!(" ssl crt-list {}{strict} alpn h2,http/1.1", path(CERT_LIST))
+    format!(" ssl crt-list {}{strict}", path(CERT_LIST))
 }
 
 /// The frontends of TCP services, one for each listening address.
@@ -146,9 +158,18 @@ pub struct Tcp<'a> {
     pub served: &'a dyn Fn(&Service) -> bool,
     /// The services that are held back.
     pub held: &'a Held,
+    /// Whether this HAProxy has TLS.
+    pub tls: bool,
+    /// Whether there is a certificate.
+    pub has_certs: bool,
 }
 
-impl Tcp<'_> {
+/// Why a service whose TLS ends here is not served.
+const NO_TLS: &str = "this HAProxy was built without TLS; the service is not served";
+const MIXED: &str = "HAProxy ends the TLS of all services of an address, or passes that of all, and another service there \
+                     has no tls=terminate; this one is not served there: give it another port, or take --engine native";
+
+impl<'a> Tcp<'a> {
     /// The frontends.
     pub fn parts(&self) -> Vec<Part> {
         let open = self.table.tcp().iter().filter(|(bind, _)| !self.held.closed.contains(bind));
@@ -160,44 +181,90 @@ impl Tcp<'_> {
     /// A port that a service keeps until its new one can be opened.
     fn kept(&self, bind: Bind, service: &Service) -> Part {
         let backend = super::names::backend(Protocol::Tcp, service.name.as_str());
-        let text = format!("{}    default_backend {backend}\n\n", self.head(bind));
+        let text = format!("{}    default_backend {backend}\n\n", self.head(bind, service.terminates()));
         Part { text: text.into(), owner: Some(Owner::Bind(bind)) }
     }
 
-    fn head(&self, bind: Bind) -> String {
+    /// Whether any service that listens ends TLS.
+    pub fn ends_tls(&self) -> bool {
+        self.table.tcp().iter().any(|&(bind, first)| self.listening(bind, first).any(Service::terminates))
+    }
+
+    /// The problems of services whose TLS cannot end here.
+    pub fn problems(&self) -> Vec<Problem> {
+        let each = self.table.tcp().iter().flat_map(|&(bind, first)| {
+            let served = self.asking(bind, first).filter(|service| (self.served)(service));
+            served.filter_map(move |service| Some((service, self.obstacle(bind, first, service)?)))
+        });
+        let problem = |(service, why): (&Service, &str)| {
+            self.table.key_problem(ProblemKind::Unsupported, Protocol::Tcp, &service.name, "tls", why)
+        };
+        let mut problems: Vec<_> = each.map(problem).collect();
+        problems.dedup();
+        problems
+    }
+
+    /// The services of an address.
+    fn asking(&self, bind: Bind, first: u32) -> impl Iterator<Item = &'a Service> + use<'a> {
+        let (table, names) = (self.table, self.table.sni(bind));
+        let all: BTreeSet<u32> = names.iter().map(|(_, service)| *service).chain([first]).collect();
+        all.into_iter().filter_map(|number| table.services().get(number as usize)).map(|service| &**service)
+    }
+
+    /// Those of them that are served there.
+    fn listening(&self, bind: Bind, first: u32) -> impl Iterator<Item = &'a Service> {
+        let served = self.served;
+        self.asking(bind, first)
+            .filter(move |service| served(service))
+            .filter(move |service| self.obstacle(bind, first, service).is_none())
+    }
+
+    fn obstacle(&self, bind: Bind, first: u32, service: &Service) -> Option<&'static str> {
+        match service.terminates() {
+            false => None,
+            true if !self.tls => Some(NO_TLS),
+            true => self.asking(bind, first).any(|other| !other.terminates()).then_some(MIXED),
+        }
+    }
+
+    fn head(&self, bind: Bind, ends_tls: bool) -> String {
         let (config, name) = (self.table.config(), name(bind));
         let (tunnel, proxied) = (time(config.timeouts.tunnel), forwarded::proxied(config));
-        format!("frontend {name}\n    bind {bind}\n    mode tcp\n{proxied}    timeout client {tunnel}\n")
+        let tls = if ends_tls { tls(self.has_certs) } else { String::new() };
+        format!("frontend {name}\n    bind {bind}{tls}\n    mode tcp\n{proxied}    timeout client {tunnel}\n")
     }
 
     /// The entries of `sni.map`.
     pub fn names(&self) -> BTreeMap<Box<str>, BackendName> {
-        let binds = self.table.tcp().iter().map(|&(bind, _)| bind);
-        let names = binds.flat_map(|bind| self.table.sni(bind).iter().map(move |name| (bind, name)));
-        names.filter_map(|(bind, (name, service))| Some((sni_key(bind, name), self.backend(*service)?))).collect()
+        let names = self.table.tcp().iter().flat_map(|&at| self.table.sni(at.0).iter().map(move |name| (at, name)));
+        names.filter_map(|(at, (name, service))| Some((sni_key(at.0, name), self.backend(at, *service)?))).collect()
     }
 
-    fn backend(&self, service: u32) -> Option<BackendName> {
-        let service = self.service(service)?;
+    fn backend(&self, at: (Bind, u32), service: u32) -> Option<BackendName> {
+        let service = self.service(at, service)?;
         Some(super::names::backend(Protocol::Tcp, service.name.as_str()))
     }
 
-    fn service(&self, number: u32) -> Option<&Arc<Service>> {
-        self.table.services().get(number as usize).filter(|service| (self.served)(service))
+    /// A service of an address, if it is served there.
+    fn service(&self, (bind, first): (Bind, u32), number: u32) -> Option<&Arc<Service>> {
+        let service = self.table.services().get(number as usize).filter(|service| (self.served)(service))?;
+        self.obstacle(bind, first, service).is_none().then_some(service)
     }
 
     fn part(&self, bind: Bind, first: u32) -> Option<Part> {
         let names = self.table.sni(bind);
         // If all services of an address have server names, a connection that matches none has no backend.
-        let takes_all = self.service(first).is_some_and(|service| names.is_empty() || service.sni().is_empty());
-        let rest = self.backend(first).filter(|_| takes_all);
-        let chosen = names.iter().any(|(_, service)| self.service(*service).is_some());
+        let at = (bind, first);
+        let takes_all = self.service(at, first).is_some_and(|service| names.is_empty() || service.sni().is_empty());
+        let rest = self.backend(at, first).filter(|_| takes_all);
+        let chosen = names.iter().any(|(_, service)| self.service(at, *service).is_some());
         if rest.is_none() && !chosen {
             return None;
         }
-        let mut text = self.head(bind);
+        let ends_tls = self.listening(bind, first).any(Service::terminates);
+        let mut text = self.head(bind, ends_tls);
         if chosen {
-            text.push_str(&self.sni_rules(bind, names));
+            text.push_str(&self.sni_rules(bind, names, ends_tls));
         }
         if let Some(rest) = rest {
             text.extend(["    default_backend ", &*rest, "\n"]);
@@ -207,13 +274,18 @@ impl Tcp<'_> {
     }
 
     /// An exact name, else the longest wildcard. Connections without TLS or a server name do not wait.
-    fn sni_rules(&self, bind: Bind, names: &[(HostPattern, u32)]) -> String {
+    fn sni_rules(&self, bind: Bind, names: &[(HostPattern, u32)], ends_tls: bool) -> String {
         let map = format!("\"{}\"", path("sni.map"));
         let wait = time(self.table.config().timeouts.head);
+        let name = match ends_tls {
+            true => "    tcp-request content set-var(sess.sni) ssl_fc_sni,lower\n".to_owned(),
+            false => format!(
+                "    tcp-request inspect-delay {wait}
+    tcp-request content set-var(sess.sni) req.ssl_sni,lower if {{ req.ssl_hello_type 1 }}\n"
+            ),
+        };
         let mut rules = format!(
-            "    tcp-request inspect-delay {wait}
-    tcp-request content set-var(sess.sni) req.ssl_sni,lower if {{ req.ssl_hello_type 1 }}
-    tcp-request content set-var(sess.backend) 'str(\"{bind}|\"),concat(,sess.sni),map_str({map})' if {{ var(sess.sni) -m found }}
+            "{name}    tcp-request content set-var(sess.backend) 'str(\"{bind}|\"),concat(,sess.sni),map_str({map})' if {{ var(sess.sni) -m found }}
 "
         );
         for labels in wildcard_labels(names) {
@@ -227,9 +299,10 @@ impl Tcp<'_> {
     }
 }
 
-/// Every port that HAProxy opens for TCP services.
+/// Every port that HAProxy opens itself: for TCP services, and the usual one of HTTPS.
 pub fn ports(table: &Table, held: &Held) -> BTreeSet<Bind> {
-    let open = table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !held.closed.contains(bind));
+    let all = table.tcp().iter().map(|(bind, _)| *bind).chain(table.https());
+    let open = all.filter(|bind| !held.closed.contains(bind));
     open.chain(kept_ports(table, held).map(|(bind, _)| bind)).collect()
 }
 

@@ -64,6 +64,8 @@ pub struct Desired {
     pub maps: Arc<Maps>,
     /// Certificates by name, PEM: secret.
     pub certs: BTreeMap<Box<str>, Arc<str>>,
+    /// Whether anything is served over TLS, so that the list of certificates must be there.
+    pub ends_tls: bool,
     /// Other files that the configuration names, such as error pages; those of `outbound` are secret. Any change needs a
     /// reload.
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,

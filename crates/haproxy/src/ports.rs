@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use pointsman_engine::sockets::probe;
+use pointsman_engine::sockets::{probe, unserved_https};
 use pointsman_table::{Bind, Problem, Protocol, Table};
+use tracing::warn;
 
 use super::hold::Served;
 use super::model::Held;
@@ -18,12 +19,19 @@ impl ClosedPorts {
     /// Tries every port of the table that is not already `open`. One that was closed stays so while an instance listens
     /// there or may come back.
     pub fn probe(&self, table: &Table, open: &BTreeSet<Bind>) -> Self {
-        let new = table.tcp().iter().map(|(bind, _)| *bind).filter(|bind| !open.contains(bind));
+        let wanted = table.tcp().iter().map(|(bind, _)| *bind).chain(table.https());
+        let new = wanted.filter(|bind| !open.contains(bind));
         let refused = |bind: Bind| match self.0.get(&bind) {
             Some(why) if table.leads_to(bind) => Some(why.clone()),
             _ => probe(SocketAddr::new(bind.address, bind.port)).err().map(|error| error.to_string()),
         };
-        Self(new.filter_map(|bind| Some((bind, refused(bind)?))).collect())
+        let closed: BTreeMap<_, _> = new.filter_map(|bind| Some((bind, refused(bind)?))).collect();
+        for bind in table.https() {
+            if let Some(why) = closed.get(&bind).filter(|why| self.0.get(&bind) != Some(*why)) {
+                warn!("{}", unserved_https(bind, why));
+            }
+        }
+        Self(closed)
     }
 
     /// Whether every port can be opened.

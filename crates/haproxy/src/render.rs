@@ -158,7 +158,7 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
         bytes: pem.as_bytes().into(),
         secret: true,
     }));
-    if shape.has_https() {
+    if desired.ends_tls {
         files.push(plain(CERT_LIST, cert_list(desired, shape)));
     }
     files

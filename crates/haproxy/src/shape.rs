@@ -46,11 +46,6 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Whether anything is served over TLS.
-    pub fn has_https(&self) -> bool {
-        !self.https.is_empty() && self.version.tls
-    }
-
     /// One to test with: HAProxy 2.6, one HTTP address, nothing else.
     #[cfg(test)]
     pub(crate) fn sample() -> Self {

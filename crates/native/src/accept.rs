@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::fault::Fault;
+use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
 use crate::net::peer::Ends;
 use crate::net::stream::Stream;
@@ -66,6 +67,7 @@ pub(crate) struct Door {
 enum Kind {
     Http,
     Https,
+    /// What the table says of this address: a TCP service, or HTTPS.
     Tcp(Bind),
 }
 
@@ -106,7 +108,8 @@ pub(crate) async fn run(
 /// Opens and closes listeners to match a table.
 fn open_and_close(worker: &Rc<Worker>, listeners: &mut Listeners, table: &Table, open: Vec<(Bind, StdListener)>) {
     listeners.tcp.retain(|bind, accepting| {
-        let stays = table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok();
+        let is_tcp = table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok();
+        let stays = is_tcp || table.https().any(|usual| usual == *bind);
         if !stays {
             accepting.close.notify_one();
         }
@@ -261,9 +264,13 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
     match kind {
         Kind::Http => spawn(serve::serve(counted, Stream::Tcp(stream), ends)),
         Kind::Https => spawn(greet::secure(counted, stream, ends)),
-        Kind::Tcp(bind) => match tcp_service(worker, bind) {
-            Some(live) => spawn(tcp::serve(counted, Stream::Tcp(stream), ends, live)),
-            None => Stream::Tcp(stream).reset_on_close(),
+        Kind::Tcp(bind) => match asked(worker, bind) {
+            Asked::Only(live) => {
+                spawn(tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), ends, live));
+            }
+            Asked::ByName => spawn(greet::named(counted, stream, ends, bind)),
+            Asked::Https => spawn(greet::secure(counted, stream, ends)),
+            Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
 }
@@ -277,9 +284,13 @@ async fn begin_proxied(counted: Counted, mut stream: TcpStream, own: Ends, kind:
     match kind {
         Kind::Http => serve::serve(counted, Stream::Tcp(stream), ends).await,
         Kind::Https => greet::secure(counted, stream, ends).await,
-        Kind::Tcp(bind) => match tcp_service(counted.worker(), bind) {
-            Some(live) => tcp::serve(counted, Stream::Tcp(stream), ends, live).await,
-            None => Stream::Tcp(stream).reset_on_close(),
+        Kind::Tcp(bind) => match asked(counted.worker(), bind) {
+            Asked::Only(live) => {
+                tcp::serve(counted, Stream::Tcp(stream), Input::new(Size::Page), ends, live).await;
+            }
+            Asked::ByName => greet::named(counted, stream, ends, bind).await,
+            Asked::Https => greet::secure(counted, stream, ends).await,
+            Asked::Nobody => Stream::Tcp(stream).reset_on_close(),
         },
     }
 }
@@ -289,11 +300,29 @@ fn spawn(serve: impl Future<Output = ()> + 'static) {
     drop(tokio::task::spawn_local(serve));
 }
 
-/// The service that listens here in the table in use.
-fn tcp_service(worker: &Worker, bind: Bind) -> Option<Rc<ServiceLive>> {
+/// Who takes the connections to an address.
+enum Asked {
+    /// This one, as they come.
+    Only(Rc<ServiceLive>),
+    /// A TCP service that the beginning of each names.
+    ByName,
+    /// HTTP services, over TLS.
+    Https,
+    /// None does any longer.
+    Nobody,
+}
+
+/// Who listens here in the table in use.
+fn asked(worker: &Worker, bind: Bind) -> Asked {
     let view = worker.view();
-    let index = view.table.tcp().binary_search_by(|(known, _)| known.cmp(&bind)).ok()?;
-    worker.service(&view, view.table.tcp()[index].1)
+    let Ok(at) = view.table.tcp().binary_search_by(|(known, _)| known.cmp(&bind)) else {
+        return if view.table.https().any(|usual| usual == bind) { Asked::Https } else { Asked::Nobody };
+    };
+    let only = Some(view.table.tcp()[at].1).filter(|_| view.table.sni(bind).is_empty());
+    match only.and_then(|index| worker.service(&view, index)) {
+        Some(live) if !live.service.terminates() => Asked::Only(live),
+        Some(_) | None => Asked::ByName,
+    }
 }
 
 /// Tells an HTTP client that there is no room, while few are being told; resets any other connection.

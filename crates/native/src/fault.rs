@@ -89,6 +89,15 @@ pub(crate) enum Fault {
     /// The request's host is the server name, and the instance has no certificate for it.
     #[error("the instance has no certificate for the host of the request")]
     InstanceName,
+    /// A ClientHello that must say which service is meant is longer than any should be.
+    #[error("the ClientHello is too long")]
+    HelloTooLong,
+    /// It was not complete in time.
+    #[error("the ClientHello did not come in time")]
+    HelloTimeout,
+    /// No service of the address has its server name, or takes what has none.
+    #[error("no TCP service takes this server name")]
+    UnknownServerName,
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
@@ -197,6 +206,9 @@ impl Fault {
             Self::Misdirected => (29, Some(421), Client, Never),
             Self::Http2 => (30, None, Client, Never),
             Self::StreamRefused => (31, Some(503), Instance, Unprocessed),
+            Self::HelloTooLong => (32, None, Client, Never),
+            Self::HelloTimeout => (33, None, Client, Never),
+            Self::UnknownServerName => (34, None, Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -236,6 +248,9 @@ pub const NAMES: &[&str] = &[
     "misdirected",
     "http2",
     "stream_refused",
+    "hello_too_long",
+    "hello_timeout",
+    "unknown_server_name",
 ];
 
 #[cfg(test)]
@@ -251,7 +266,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 32] = [
+    const ALL: [Fault; 35] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -284,6 +299,9 @@ mod tests {
         Fault::Misdirected,
         Fault::Http2,
         Fault::StreamRefused,
+        Fault::HelloTooLong,
+        Fault::HelloTimeout,
+        Fault::UnknownServerName,
     ];
 
     #[test]

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `workers` | the worker threads, and the ports that they listen on together |
 //! | `accept` | one worker's thread: orders, listeners, connections that begin |
-//! | `greet` | what comes ahead of that: a PROXY header, a TLS handshake |
+//! | `greet` | what comes ahead of that: a PROXY header, a TLS handshake, a TLS server name |
 //! | `serve` | one HTTP/1 client connection: requests one after another |
 //! | `multiplex` | one HTTP/2 client connection: a task for each request |
 //! | `tcp` | one connection of a TCP service |

@@ -21,8 +21,14 @@ use crate::record::Record;
 use crate::relay::{End, Relay};
 use crate::worker::{Counted, Worker};
 
-/// Relays a client's connection to an instance of the service until both sides are done.
-pub(crate) async fn serve(counted: Counted, mut client: Stream, ends: Ends, live: Rc<ServiceLive>) {
+/// Relays a client's connection, of which `from_client` was read, to an instance of the service until both sides are done.
+pub(crate) async fn serve(
+    counted: Counted,
+    mut client: Stream,
+    mut from_client: Input,
+    ends: Ends,
+    live: Rc<ServiceLive>,
+) {
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
     let peer = Peer::new(ends, &client);
@@ -39,7 +45,7 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, ends: Ends, live
     match guard.during(client.socket(), checkout).await {
         Ok(mut checked_out) => {
             record.taken(checked_out.instance());
-            let end = relay(worker, &live, &mut client, &mut checked_out, &deadline).await;
+            let end = relay(worker, &live, (&mut client, &mut from_client), &mut checked_out, &deadline).await;
             // Frees the instance for others while this client still reads.
             drop(checked_out);
             if end == End::Broken {
@@ -59,15 +65,15 @@ pub(crate) async fn serve(counted: Counted, mut client: Stream, ends: Ends, live
 async fn relay(
     worker: &Worker,
     live: &ServiceLive,
-    client: &mut Stream,
+    (client, from_client): (&mut Stream, &mut Input),
     checked_out: &mut Checkout,
     deadline: &Deadline,
 ) -> End {
     // No other connection is opened for a TCP service.
     let (Link::Http1(stream), instance) = checked_out.parts() else { return End::Broken };
     let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
-    let (mut from_client, mut from_instance) = (Input::new(Size::Page), Input::new(Size::Page));
-    let end = relay.run(client, &mut from_client, stream, &mut from_instance).await;
+    let mut from_instance = Input::new(Size::Page);
+    let end = relay.run(client, from_client, stream, &mut from_instance).await;
     from_client.discard(&worker.buffers);
     from_instance.discard(&worker.buffers);
     end

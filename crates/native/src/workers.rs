@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
-use pointsman_engine::sockets::{Claim, listen};
+use pointsman_engine::sockets::{Claim, listen, unserved_https};
 use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 use crate::accept::{self, Door, Order, Report};
 use crate::tls::{Keys, Outbound, TicketSecrets};
@@ -30,6 +31,8 @@ pub(crate) struct Workers {
     waiting: Vec<Vec<Door>>,
     table: Arc<Table>,
     /// The certificates, if anything is served over TLS.
+    /// What sessions are resumed with.
+    tickets: TicketSecrets,
     keys: Option<Arc<Keys>>,
     /// What TLS to instances is set up with.
     outbound: Arc<Outbound>,
@@ -71,6 +74,7 @@ impl Workers {
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
             keys: sockets.iter().flatten().any(|door| door.is_secure).then(Keys::none),
+            tickets: TicketSecrets::default(),
             outbound: Arc::default(),
             waiting: sockets,
             table: Table::empty(),
@@ -100,23 +104,37 @@ impl Workers {
         self.closing.extend(go.into_iter().map(|bind: Bind| (bind, now)));
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
-        self.keys = self.keys.take().map(|keys| keys.next(&table));
         self.outbound = self.outbound.next(&table);
         self.table = table;
-        let wanted = self.table.tcp().iter().map(|(bind, _)| *bind);
+        let wanted = self.table.tcp().iter().map(|(bind, _)| *bind).chain(self.table.https());
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();
         let opened = self.open_ports(to_open);
+        self.take_keys();
         self.hand_out(opened);
         self.accept_http();
     }
 
     /// From now on sessions are resumed with these secrets.
     pub(crate) fn change_tickets(&mut self, tickets: TicketSecrets) {
+        self.tickets = tickets;
         let Some(keys) = &self.keys else { return };
-        self.keys = Some(keys.with_tickets(tickets));
+        self.keys = Some(keys.with_tickets(self.tickets.clone()));
         // The first table brings them.
         if self.table.generation() > 0 {
             self.hand_out(self.workers.iter().map(|_| Opened::new()).collect());
+        }
+    }
+
+    /// Takes the certificates of the table, where anything is served over TLS.
+    fn take_keys(&mut self) {
+        let table = &self.table;
+        let ends_tls = || {
+            table.services().iter().any(|service| service.terminates())
+                || table.https().any(|bind| self.open.contains(&bind))
+        };
+        if self.keys.is_some() || ends_tls() {
+            let keys = self.keys.take().unwrap_or_else(|| Keys::none().with_tickets(self.tickets.clone()));
+            self.keys = Some(keys.next(table));
         }
     }
 
@@ -129,6 +147,7 @@ impl Workers {
         let closed = self.closed.keys().copied().filter(|bind| !self.is_left_alone(*bind)).collect();
         let opened = self.open_ports(closed);
         if opened.iter().any(|sockets| !sockets.is_empty()) {
+            self.take_keys();
             self.hand_out(opened);
         }
     }
@@ -147,14 +166,28 @@ impl Workers {
             let claim = if is_closing { Claim::BesideOurs } else { Claim::Alone };
             match listen(SocketAddr::new(bind.address, bind.port), count, claim) {
                 Ok(sockets) => {
+                    if self.is_https(bind) {
+                        info!("listening for HTTPS on {bind}");
+                    }
                     self.closed.remove(&bind);
                     self.open.insert(bind);
                     opened.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push((bind, socket)));
                 }
-                Err(error) => drop(self.closed.insert(bind, error.to_string())),
+                Err(error) => {
+                    let why = error.to_string();
+                    if self.is_https(bind) && self.closed.get(&bind) != Some(&why) {
+                        warn!("{}", unserved_https(bind, &why));
+                    }
+                    self.closed.insert(bind, why);
+                }
             }
         }
         opened
+    }
+
+    /// Whether HTTPS is served there though no setting says so.
+    fn is_https(&self, bind: Bind) -> bool {
+        self.table.https().any(|usual| usual == bind)
     }
 
     /// Gives every worker the table and its new sockets.
@@ -227,6 +260,7 @@ impl Member {
     }
 }
 
+/// Whether a TCP service listens there, or HTTPS is served there though no setting says so.
 fn is_wanted(table: &Table, bind: &Bind) -> bool {
-    table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok()
+    table.tcp().binary_search_by(|(known, _)| known.cmp(bind)).is_ok() || table.https().any(|usual| usual == *bind)
 }

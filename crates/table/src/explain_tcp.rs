@@ -87,11 +87,12 @@ fn matched(name: &HostPattern, host: &str) -> Option<Claimed> {
 }
 
 fn rule(bind: Bind, service: &Service) -> String {
+    let end = if service.terminates() { "; TLS ends here" } else { "" };
     match service.sni() {
-        [] => format!("listens on {bind}, any server name"),
+        [] => format!("listens on {bind}, any server name{end}"),
         names => {
             let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-            format!("listens on {bind}, server names {}", names.join(", "))
+            format!("listens on {bind}, server names {}{end}", names.join(", "))
         }
     }
 }

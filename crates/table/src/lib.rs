@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `client_auth`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `client_auth`, `cookie`, `hsts`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -52,6 +52,7 @@ mod explain_tcp;
 mod form;
 mod host;
 mod host_map;
+mod hsts;
 mod http_version;
 mod index;
 mod index_build;
@@ -100,6 +101,7 @@ pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
 pub use host::host_name;
+pub use hsts::Hsts;
 pub use http_version::HttpVersion;
 pub use instance::{Instance, Target};
 pub use instance_link::{InstanceAuthorities, InstanceLink, ProxyForm};

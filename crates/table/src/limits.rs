@@ -16,6 +16,9 @@ pub struct Limits {
     pub prefix: Box<str>,
     /// The balancer's HTTP and admin addresses: an instance there is a loop, a TCP service there has its port taken.
     pub own: Box<[SocketAddr]>,
+    /// Where HTTPS is served unless a setting says where: once there are certificates, and unless a TCP service or the
+    /// balancer itself listens on that port.
+    pub usual_https: Box<[Bind]>,
     /// This machine's addresses: those that `0.0.0.0` stands for.
     pub local: Box<[IpAddr]>,
     /// Maximum listening addresses of all TCP services together; `None`: no limit.
@@ -34,10 +37,11 @@ pub struct Limits {
 
 impl Limits {
     /// Whether both judge settings alike. Opened ports and resolved names concern instances only, and
-    /// certificates nobody.
+    /// certificates and where HTTPS is served nobody.
     pub(crate) fn judge_alike(&self, other: &Self) -> bool {
         // Every field is named, so that one that comes later is not forgotten here.
-        let Self { prefix, own, local, capabilities, places, bound: _, names: _, certs: _, listeners } = self;
+        let Self { prefix, own, local, capabilities, places, bound: _, names: _, certs: _, usual_https: _, listeners } =
+            self;
         (prefix, own, local) == (&other.prefix, &other.own, &other.local)
             && (capabilities, places, listeners) == (&other.capabilities, &other.places, &other.listeners)
     }

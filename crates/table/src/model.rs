@@ -10,6 +10,7 @@ use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
+use crate::hsts::Hsts;
 use crate::http_version::HttpVersion;
 use crate::instance::Instance;
 use crate::instance_link::{InstanceLink, ProxyForm};
@@ -83,9 +84,19 @@ impl Service {
         self.link.as_ref()?.send_proxy
     }
 
+    /// Whether it is a TCP service whose TLS ends here.
+    pub fn terminates(&self) -> bool {
+        self.tcp().is_some_and(|entry| entry.terminates)
+    }
+
     /// How clients reach it.
     pub fn scheme(&self) -> Scheme {
         self.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default()
+    }
+
+    /// What browsers are told in answers over HTTPS.
+    pub fn hsts(&self) -> Option<&Hsts> {
+        self.policy.as_ref()?.hsts.as_ref()
     }
 
     /// Whether a request is finished even if its client left: `abort=false`.
@@ -142,6 +153,8 @@ pub struct TcpEntry {
     pub binds: Box<[Bind]>,
     /// Its TLS server names there; empty: it takes every connection.
     pub sni: Box<[HostPattern]>,
+    /// `tls=terminate`: TLS ends here, and the instance gets what was in it.
+    pub terminates: bool,
 }
 
 /// A path rule.

@@ -118,7 +118,7 @@ impl Allotment {
     fn obstacle(&self, bind: Bind, same_port: &[Bind], claims: &[Claim<'_>], claim: usize) -> Option<String> {
         if let Some(share) = self.shares.get(&bind) {
             let rest = share.rest.filter(|_| claims[claim].sni.is_empty())?;
-            return Some(format!("{}, or set sni first (HAProxy)", held_by(bind, &claims[rest])));
+            return Some(format!("{}, or give it a server name with sni", held_by(bind, &claims[rest])));
         }
         let other = same_port.iter().find(|have| overlaps(have.address, bind.address))?;
         Some(held_by(*other, &claims[self.shares[other].first()]))

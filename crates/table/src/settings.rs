@@ -156,7 +156,7 @@ fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 10] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
@@ -169,7 +169,6 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
         ("health_check_uri", settings.health_check.uri.is_some(), Without),
         ("health_check_port", settings.health_check.port.is_some(), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
-        ("sni", settings.tcp().is_some_and(|entry| !entry.sni.is_empty()), HeldBack),
         ("custom_settings", is_set("custom_settings"), Without),
     ]
 }
@@ -288,8 +287,17 @@ fn tcp(reader: &mut Reader<'_>) -> (Entry, u16, Balance) {
     let first = binds.first().map_or(0, |bind| bind.port);
     let port = reader.read("internal_port", value::port).unwrap_or(first);
     let sni = reader.read("sni", |text| value::list(text, address::server_name)).unwrap_or_default();
-    let entry = TcpEntry { binds: distinct(binds), sni: distinct(sni) };
+    let terminates = reader.read("tls", terminate).is_some();
+    let entry = TcpEntry { binds: distinct(binds), sni: distinct(sni), terminates };
     (Entry::Tcp(entry), port, Balance::LeastConnections)
+}
+
+/// The one value of a TCP service's `tls`.
+fn terminate(text: &str) -> Parsed<()> {
+    match text {
+        "terminate" => Ok(()),
+        _ => Err("expected terminate; without the key, TLS passes through to the instances".into()),
+    }
 }
 
 fn no_rule(reader: &mut Reader<'_>, advice: &str) {

@@ -9,6 +9,7 @@ use crate::cert::Cert;
 use crate::effort::TooLong;
 use crate::explain::{self, Explanation};
 use crate::form::Form;
+use crate::host::{HostBuffer, parents};
 use crate::index::Found;
 use crate::model::{Config, Service};
 use crate::names::Protocol;
@@ -73,7 +74,8 @@ impl Table {
 
     /// The problems of certificates where nothing is served over TLS.
     pub fn unused_certs(&self) -> Vec<Problem> {
-        let why = "nothing is served over TLS without --https; the certificate is not used";
+        let why =
+            "nothing is served over TLS: --https is off, or its port cannot be opened; the certificate is not used";
         let unused = |name: &str| self.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), why);
         self.certs().keys().map(|name| unused(name)).collect()
     }
@@ -100,6 +102,41 @@ impl Table {
     /// each name once; empty if one service takes every connection. An exact name goes before the longest wildcard.
     pub fn sni(&self, bind: Bind) -> &[(HostPattern, u32)] {
         self.routing.ports.sni.get(&bind).map(|names| &**names).unwrap_or_default()
+    }
+
+    /// The service on this address that takes a connection with this TLS server name, or without one: an index into
+    /// [`Table::services`]. The name is as received.
+    pub fn named(&self, bind: Bind, name: Option<&str>) -> Option<u32> {
+        let names = self.sni(bind);
+        let mut buffer = HostBuffer::default();
+        let name = name.and_then(|name| str::from_utf8(buffer.normal(name)).ok()).unwrap_or_default();
+        let exact = (false, name);
+        let wildcards = parents(name.as_bytes()).filter_map(|above| Some((true, str::from_utf8(above).ok()?)));
+        let place = |wanted: (bool, &str)| {
+            let order =
+                |(have, _): &(HostPattern, u32)| (matches!(have, HostPattern::Wildcard(_)), have.name()).cmp(&wanted);
+            names.binary_search_by(order).ok()
+        };
+        let found = std::iter::once(exact).chain(wildcards).find_map(place);
+        found.map(|at| names[at].1).or_else(|| self.takes_rest(bind))
+    }
+
+    /// The service on this address without TLS server names.
+    pub fn takes_rest(&self, bind: Bind) -> Option<u32> {
+        let at = self.tcp().binary_search_by(|(known, _)| known.cmp(&bind)).ok()?;
+        let index = self.tcp()[at].1;
+        self.services.get(index as usize).filter(|service| service.sni().is_empty()).map(|_| index)
+    }
+
+    /// Where HTTPS is served though no setting says so: [`crate::Limits::usual_https`], once there are certificates. Keys
+    /// say more than a default: not at ports of TCP services.
+    pub fn https(&self) -> impl Iterator<Item = Bind> {
+        let limits = &self.basis.limits;
+        let is_taken = |port: u16| {
+            self.tcp().iter().any(|(bind, _)| bind.port == port) || limits.own.iter().any(|own| own.port() == port)
+        };
+        let has_certs = !self.certs().is_empty();
+        limits.usual_https.iter().copied().filter(move |bind| has_certs && !is_taken(bind.port))
     }
 
     /// Whether an instance is at this address: if another process listens there, the port must not be taken.

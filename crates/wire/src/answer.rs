@@ -1,5 +1,6 @@
 //! Local replies: error pages and the like, with their bodies. Does not choose the status.
 
+use crate::edits::HeaderEdits;
 use crate::head::{BodyLength, push_digits, push_framing, push_header};
 
 /// A complete local reply, with a status that has a body (not 1xx, 204, 304).
@@ -15,6 +16,8 @@ pub struct Answer<'a> {
     pub keep_alive: bool,
     /// Whether it answers a HEAD request: the same headers as for GET, no body.
     pub head_request: bool,
+    /// Lines that the service adds.
+    pub edits: Option<&'a HeaderEdits>,
 }
 
 /// The page around the status, its reason phrase and its explanation.
@@ -59,6 +62,9 @@ impl Answer<'_> {
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
         self.fields().for_each(|(name, value)| push_header(out, name, value));
+        if let Some(edits) = self.edits {
+            out.extend_from_slice(edits.lines());
+        }
         push_framing(out, BodyLength::Length(self.length()));
         // HTTP/1.0 clients need this header, and it does not harm others.
         push_header(out, "Connection", if self.keep_alive { b"keep-alive" } else { b"close" });
@@ -175,7 +181,7 @@ mod tests {
     fn every_answer_parses_as_written() {
         for status in STATUSES {
             for (keep_alive, head_request) in [(false, false), (true, false), (false, true), (true, true)] {
-                let answer = |body| Answer { status, body, location: None, keep_alive, head_request };
+                let answer = |body| Answer { status, body, location: None, keep_alive, head_request, edits: None };
                 check(&answer(None), "text/html");
                 check(&answer(Some("<p>moved</p>")), "text/html");
                 check(&answer(Some("busy, try later\n")), "text/plain");

@@ -19,6 +19,7 @@ pub(crate) enum Field {
     /// `CDN-Loop`: the proxies that a request has passed (RFC 8586).
     Loop,
     ForwardedProto,
+    ForwardedPort,
     /// Any other `X-Forwarded-*`.
     ForwardedOther,
     Forwarded,
@@ -68,7 +69,8 @@ fn classify_extension(name: &str) -> Field {
     const FORWARDED: &str = "x-forwarded-";
     match name.split_at_checked(FORWARDED.len()) {
         Some((start, end)) if start.eq_ignore_ascii_case(FORWARDED) => {
-            let known = [("for", Field::ForwardedFor), ("proto", Field::ForwardedProto)];
+            let known =
+                [("for", Field::ForwardedFor), ("proto", Field::ForwardedProto), ("port", Field::ForwardedPort)];
             known
                 .into_iter()
                 .find(|(of, _)| end.eq_ignore_ascii_case(of))
@@ -159,6 +161,8 @@ pub(crate) struct Told {
     pub(crate) forwarded: bool,
     /// An `X-Forwarded-Proto` with a value.
     pub(crate) proto: bool,
+    /// An `X-Forwarded-Port` with a value.
+    pub(crate) port: bool,
     /// Whether there is any.
     pub(crate) any: bool,
 }
@@ -218,10 +222,14 @@ impl<'b> Fields<'b> {
             Field::Login => return self.login |= logs_connection_in(header.value),
             Field::ProxyLogin => self.login |= logs_connection_in(header.value),
             Field::Replaced => return self.ours.insert(position),
-            Field::ForwardedProto if header.value.is_empty() => return self.ours.insert(position),
-            field @ (Field::ForwardedProto | Field::ForwardedOther | Field::Forwarded | Field::RealIp) => {
-                return self.add_told(position, field);
+            Field::ForwardedProto | Field::ForwardedPort if header.value.is_empty() => {
+                return self.ours.insert(position);
             }
+            field @ (Field::ForwardedProto
+            | Field::ForwardedPort
+            | Field::ForwardedOther
+            | Field::Forwarded
+            | Field::RealIp) => return self.add_told(position, field),
             Field::ContentLength => self.length.add(header.value),
             Field::TransferEncoding => self.coding.add(header.value),
             Field::Connection => self.options.add(header.value),
@@ -235,6 +243,7 @@ impl<'b> Fields<'b> {
     fn add_told(&mut self, position: usize, field: Field) {
         self.told.any = true;
         self.told.proto |= field == Field::ForwardedProto;
+        self.told.port |= field == Field::ForwardedPort;
         if field == Field::Forwarded {
             self.told.forwarded = true;
             self.ours.insert(position);
@@ -368,6 +377,7 @@ mod tests {
             ("x_forwarded_host", Field::Replaced),
             ("X-Forwarded-Proto", Field::ForwardedProto),
             ("x-forwarded-host", Field::ForwardedOther),
+            ("X-Forwarded-PORT", Field::ForwardedPort),
             ("X-Forwarded-Ssl", Field::ForwardedOther),
             ("X-Forwarded", Field::Other),
             ("X-REAL-IP", Field::RealIp),

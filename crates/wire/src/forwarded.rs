@@ -18,6 +18,34 @@ pub enum Trust {
     Full,
 }
 
+/// How requests arrive, as the lines that tell instances: made once for a connection, written for each request.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    lines: Vec<u8>,
+    /// Length of the line about the protocol, which comes first.
+    proto: usize,
+}
+
+impl Arrived {
+    /// `proto`: `http` or `https`; `port`: where the client connected to.
+    pub fn new(proto: &str, port: u16) -> Self {
+        let mut lines = format!("X-Forwarded-Proto: {proto}\r\n").into_bytes();
+        let proto = lines.len();
+        lines.extend_from_slice(format!("X-Forwarded-Port: {port}\r\n").as_bytes());
+        Self { lines, proto }
+    }
+
+    /// The lines to write where the client's own word about the protocol or the port is passed on. Beside another's
+    /// protocol, our port would be wrong.
+    pub(crate) fn lines(&self, proto_passed: bool, port_passed: bool) -> &[u8] {
+        match (proto_passed, port_passed) {
+            (false, false) => &self.lines,
+            (false, true) => &self.lines[..self.proto],
+            (true, _) => &[],
+        }
+    }
+}
+
 /// The address that a request comes from: the last one on its way that is not trusted, seen from us (as nginx'
 /// `real_ip_recursive` has it). An entry that is no address ends the way.
 pub(crate) fn client(headers: &[Header<'_>], peer: IpAddr, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {

@@ -1,5 +1,5 @@
-//! HTTP messages: parses and writes heads and bodies (RFC 9110, RFC 9112), and PROXY headers. Pure: no IO, no clock, no
-//! runtime.
+//! HTTP messages: parses and writes heads and bodies (RFC 9110, RFC 9112), PROXY headers, and the server name of TLS
+//! connections. Pure: no IO, no clock, no runtime.
 //!
 //! ```text
 //! bytes -> parse_request  -> RequestHead  -> RequestHead::write  -> bytes for the instance
@@ -9,6 +9,7 @@
 //! bytes for the instance -> WrittenRequest -> HTTP/2 fields
 //! HTTP/2 fields -> judge_http2_request, judge_http2_response -> the same heads
 //! bytes -> parse_proxy    -> ProxyHeader     SendProxy::write -> bytes for the instance
+//! bytes -> HelloReader::read -> FirstBytes
 //! ```
 //!
 //! | module | owns |
@@ -23,7 +24,9 @@
 //! | `written` | a rewritten request head, read back for HTTP/2 |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
+//! | `edits` | changes to the headers of responses that services ask for |
 //! | `proxy` | PROXY headers |
+//! | `hello` | TLS ClientHellos: the server name |
 //!
 //! Heads are parsed, checked and rewritten. A message that two readers could understand differently is refused.
 //!
@@ -45,11 +48,13 @@
 
 mod answer;
 mod body;
+mod edits;
 mod extension;
 mod fields;
 mod forwarded;
 mod framing;
 mod head;
+mod hello;
 mod http2;
 mod login;
 mod proxy;
@@ -62,9 +67,11 @@ mod written;
 
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
-pub use forwarded::Trust;
+pub use edits::HeaderEdits;
+pub use forwarded::{Arrived, Trust};
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version, add_header};
+pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO, UNRECOGNIZED_NAME};
 pub use http2::{Http2Request, judge_http2_request, judge_http2_response};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use httparse::Status;
 
 use crate::fields::{Field, Fields, MAX_OPTIONS, Positions, Seen, Told, classify};
-use crate::forwarded::{self, Trust};
+use crate::forwarded::{self, Arrived, Trust};
 use crate::framing::declared;
 use crate::head::{
     BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
@@ -62,8 +62,8 @@ pub struct Forward<'a> {
     pub strip: usize,
     /// The client's address as text, appended to `X-Forwarded-For`.
     pub client: &'a str,
-    /// `http` or `https`, for `X-Forwarded-Proto` unless one is passed on.
-    pub proto: &'a str,
+    /// How the request arrived, unless the client's word about that is passed on.
+    pub arrived: &'a Arrived,
     /// How far the client's own headers are trusted.
     pub trust: Trust,
     /// Makes a new `Sec-WebSocket-Key`, for a head that lacks one (RFC 6455 §4.1).
@@ -326,7 +326,7 @@ impl RequestHead<'_, '_> {
     fn left_out(&self, trust: Trust) -> Positions {
         let stays = |field| match field {
             Field::RealIp => trust != Trust::Full,
-            Field::ForwardedProto | Field::ForwardedOther => trust == Trust::Nothing,
+            Field::ForwardedProto | Field::ForwardedPort | Field::ForwardedOther => trust == Trust::Nothing,
             _ => false,
         };
         let mut left_out = self.left_out;
@@ -371,9 +371,8 @@ impl RequestHead<'_, '_> {
         }
         out.extend_from_slice(forward.client.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if forward.trust == Trust::Nothing || !self.told.proto {
-            push_header(out, "X-Forwarded-Proto", forward.proto.as_bytes());
-        }
+        let passed = if forward.trust == Trust::Nothing { Told::default() } else { self.told };
+        out.extend_from_slice(forward.arrived.lines(passed.proto, passed.port));
         if forward.trust == Trust::Full && self.told.forwarded {
             out.extend_from_slice(b"Forwarded: ");
             self.write_earlier(Field::Forwarded, out);

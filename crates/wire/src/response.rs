@@ -2,6 +2,7 @@
 
 use httparse::Status;
 
+use crate::edits::HeaderEdits;
 use crate::fields::{Fields, MAX_OPTIONS, Positions, Seen};
 use crate::framing::{BadFraming, declared};
 use crate::head::{
@@ -70,13 +71,15 @@ pub enum BadResponse {
 
 /// How to write the response for the client.
 #[derive(Clone, Copy, Debug)]
-pub struct Reply {
+pub struct Reply<'a> {
     /// The client's version.
     pub version: Version,
     /// Whether the client's connection stays open afterwards.
     pub keep_alive: bool,
     /// The framing towards the client; never chunked for HTTP/1.0.
     pub body: BodyLength,
+    /// What the service changes in it; `None` for interim heads.
+    pub edits: Option<&'a HeaderEdits>,
 }
 
 /// Parses one response head. `Ok(None)`: more bytes are needed. `head_request`: it answers a HEAD request.
@@ -199,13 +202,12 @@ impl ResponseHead<'_, '_> {
     ///
     /// Interim heads (1xx) have neither framing nor `Connection`; never send them to an HTTP/1.0 client (RFC 9110
     /// §15.2). A body until close always gets `Connection: close`, whatever `reply.keep_alive` says.
-    pub fn write(&self, reply: &Reply, out: &mut Vec<u8>) {
+    pub fn write(&self, reply: &Reply<'_>, out: &mut Vec<u8>) {
         out.reserve(self.len + 128);
         self.write_status_line(out);
-        for (position, header) in self.headers.iter().enumerate() {
-            if !self.left_out.contains(position) {
-                push_header(out, header.name, header.value);
-            }
+        match reply.edits {
+            None => self.write_headers(self.left_out, out),
+            Some(edits) => self.write_edited(edits, out),
         }
         match self.status {
             101 => push_upgrade(out, self.upgrade.unwrap_or_default()),
@@ -230,6 +232,23 @@ impl ResponseHead<'_, '_> {
         }
     }
 
+    #[inline]
+    fn write_headers(&self, left_out: Positions, out: &mut Vec<u8>) {
+        for (position, header) in self.headers.iter().enumerate() {
+            if !left_out.contains(position) {
+                push_header(out, header.name, header.value);
+            }
+        }
+    }
+
+    fn write_edited(&self, edits: &HeaderEdits, out: &mut Vec<u8>) {
+        let mut left_out = self.left_out;
+        let edited = self.headers.iter().enumerate().filter(|(_, header)| edits.leaves_out(header));
+        edited.for_each(|(position, _)| left_out.insert(position));
+        self.write_headers(left_out, out);
+        out.extend_from_slice(edits.lines());
+    }
+
     fn write_status_line(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
         push_digits(out, self.status.into(), 10);
@@ -238,7 +257,7 @@ impl ResponseHead<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn write_framing(&self, reply: &Reply, out: &mut Vec<u8>) {
+    fn write_framing(&self, reply: &Reply<'_>, out: &mut Vec<u8>) {
         match (reply.body, self.declared) {
             (BodyLength::None, BodyLength::Length(_)) if self.status != 204 => push_framing(out, self.declared),
             (body, _) => push_framing(out, body),
@@ -247,7 +266,7 @@ impl ResponseHead<'_, '_> {
     }
 }
 
-fn push_connection(out: &mut Vec<u8>, reply: &Reply) {
+fn push_connection(out: &mut Vec<u8>, reply: &Reply<'_>) {
     match (reply.keep_alive && reply.body != BodyLength::UntilClose, reply.version) {
         (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),

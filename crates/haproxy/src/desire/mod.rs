@@ -9,6 +9,8 @@ mod outbound_tests;
 #[cfg(test)]
 pub(super) mod tests;
 #[cfg(test)]
+mod tls_tests;
+#[cfg(test)]
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,17 +50,28 @@ pub fn desire_cached(
     let mut problems = Vec::new();
     let served = serve(cache, table, held, &builder, &mut problems);
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
-    let tcp = Tcp { table, served: &is_served, held };
+    let tcp = Tcp { table, served: &is_served, held, tls: shape.version.tls, has_certs: has_certs(table, held) };
     let maps = cache.maps(&served.services, &tcp.names());
-    let certs = certs(table, held, shape, &mut problems);
-    let Frame { global, defaults, mut files, problems: found } = frame(table, &served.services, shape);
+    problems.extend(tcp.problems());
+    let https = frontend::https(table, held, shape);
+    let ends_tls = !https.is_empty() || tcp.ends_tls();
+    let certs = certs(table, held, (shape, ends_tls), &mut problems);
+    let Frame { global, defaults, mut files, problems: found } =
+        frame(table, &served.services, shape, !https.is_empty());
     files.extend(served.services.iter().flat_map(|service| outbound::files(service)));
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
-    let http = frontend::http(&rules, table.config(), shape, !certs.is_empty());
+    let http = frontend::http(&rules, table.config(), shape, (&https, !certs.is_empty()));
     let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
-    let mut desired =
-        Desired { revision: table.revision(), backends: served.backends, maps, certs, files, ..Desired::default() };
+    let mut desired = Desired {
+        revision: table.revision(),
+        backends: served.backends,
+        maps,
+        certs,
+        ends_tls,
+        files,
+        ..Desired::default()
+    };
     match &shape.template {
         None => desired.frame = plain_frame(sections),
         Some(source) => match template::frame(source, table, &served.services, addresses, shape, &sections) {
@@ -167,12 +180,22 @@ fn unreachable(
     Some(if below.value.is_some() { below } else { problem(instance.name.as_str()) })
 }
 
-fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>) -> BTreeMap<Box<str>, Arc<str>> {
+/// Whether there is a certificate to serve.
+fn has_certs(table: &Table, held: &Held) -> bool {
+    table.certs().keys().any(|name| cert(table, held, name).is_some())
+}
+
+fn certs(
+    table: &Table,
+    held: &Held,
+    (shape, ends_tls): (&Shape, bool),
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<Box<str>, Arc<str>> {
     if !shape.https.is_empty() && !shape.version.tls {
         let why = "this HAProxy was built without TLS; nothing is served there";
         problems.push(Problem::of_setting(ProblemKind::Engine, "https", why));
     }
-    if shape.has_https() {
+    if ends_tls {
         problems.extend(table.certs().iter().filter(|(_, cert)| cert.staple.is_some()).map(|(name, _)| {
             let advice = "this engine does not send OCSP responses; --engine native does";
             table.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), advice)

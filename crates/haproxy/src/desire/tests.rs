@@ -68,7 +68,7 @@ pub(in super::super) fn desired_of(rows: &[&str]) -> Desired {
 /// A service that any row may add to.
 pub(super) const WEB: [&str; 2] = ["services/web/domain = shop.test", "services/web/a = 10.0.0.1:80"];
 /// The same for TCP.
-const DB: [&str; 2] = ["tcp-services/db/port = 5432", "tcp-services/db/a = 10.0.0.1"];
+pub(super) const DB: [&str; 2] = ["tcp-services/db/port = 5432", "tcp-services/db/a = 10.0.0.1"];
 
 /// What is written for `HEALTH` in rows.
 const HEALTH: &str =
@@ -311,7 +311,7 @@ fn tls() {
     let cert = format!("certs/shop test = {cert}");
     let mut world = World::of(&[&cert]);
     assert!(
-        world.desired().1[0].starts_with("/p/certs/shop test: unsupported: nothing is served over TLS without --https")
+        world.desired().1[0].starts_with("/p/certs/shop test: unsupported: nothing is served over TLS: --https is off")
     );
     world.shape.https = world.shape.http.clone();
     check(&world, &["bind fd@3 ssl crt-list /run/pointsman/certs.list alpn h2,http/1.1 # 0.0.0.0:80"]);

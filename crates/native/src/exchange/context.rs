@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use pointsman_wire::HeaderEdits;
+
 use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::pool::announced::Announced;
@@ -22,4 +24,13 @@ pub(crate) struct Cx<'a> {
     /// Connections that began with a PROXY header for this client.
     pub(crate) announced: &'a Announced,
     pub(crate) record: Record,
+    /// The request came over HTTPS, and the service changes what is answered then.
+    pub(crate) over_https: bool,
+}
+
+impl Cx<'_> {
+    /// What the service changes in the headers of the answer, whoever gives it.
+    pub(crate) fn edits(&self) -> Option<&HeaderEdits> {
+        if self.over_https { self.record.service.as_ref()?.https_edits.as_ref() } else { None }
+    }
 }

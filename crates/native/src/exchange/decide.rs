@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) login: bool,
     /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
     pub(crate) open_for: Option<Rc<OpenFor>>,
+    /// It came over HTTPS, and the service changes what is answered then.
+    pub(crate) over_https: bool,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
     /// Length of the head in `held`, bytes.
@@ -160,10 +162,10 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
             }
         }
     }
+    let over_https = live.https_edits.is_some() && is_secure(head, peer);
     let mut held = worker.buffers.take(Size::Head);
-    let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
-    let (strip, client) = (route.strip as usize, &*peer.text);
-    head.write(&Forward { strip, client, proto, trust, websocket_key }, &mut held);
+    let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
+    head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key }, &mut held);
     if let Some(certificate) = certificate {
         add_header(&mut held, "Client-Cert", certificate.as_bytes());
     }
@@ -174,6 +176,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
         login: head.logs_connection_in,
+        over_https,
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),

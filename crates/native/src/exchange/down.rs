@@ -333,7 +333,7 @@ fn pass_head(
                 progress.asked_for_login();
             }
             let may_keep = progress.sent().is_whole() && !cx.worker.is_draining();
-            let keep_client = sink.begin(head, side, may_keep);
+            let keep_client = sink.begin(head, side, (may_keep, cx.edits()));
             Ok(Judged::Final(Final { status, keep_client, keep_instance: head.keep_alive }))
         }
     }

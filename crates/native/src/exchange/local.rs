@@ -40,7 +40,7 @@ pub(crate) async fn say(
     cx.record.status = Some(status);
     let side = downstream.side();
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
-    let answer = Answer { status, body, location, keep_alive, head_request: side.head_request };
+    let answer = Answer { status, body, location, keep_alive, head_request: side.head_request, edits: cx.edits() };
     let limit = cx.globals.config.timeouts.client;
     let mut bytes = cx.worker.buffers.take(Size::Head);
     let sent = match downstream {

@@ -75,6 +75,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
     let after = match decision {
         Decision::Forward(mut plan) => {
             cx.record.service = Some(Rc::clone(&plan.live));
+            cx.over_https = plan.over_https;
             let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
             if let Some(fault) = cx.record.fault {
                 lines::unserved(&cx, &plan, fault);

@@ -11,7 +11,9 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pointsman_wire::{BadBody, BodyLength, BodyReader, BodyWriter, Reply, ResponseHead, Step, Trailers, Version};
+use pointsman_wire::{
+    BadBody, BodyLength, BodyReader, BodyWriter, HeaderEdits, Reply, ResponseHead, Step, Trailers, Version,
+};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::http1::body::{Moved, transcode};
@@ -218,24 +220,30 @@ impl Sink<'_> {
     pub(crate) fn interim(&mut self, head: &ResponseHead<'_, '_>) {
         match self {
             Self::Http1 { output, .. } => {
-                head.write(&Reply { version: Version::Http11, keep_alive: true, body: BodyLength::None }, output);
+                let body = BodyLength::None;
+                head.write(&Reply { version: Version::Http11, keep_alive: true, body, edits: None }, output);
             }
-            Self::Http2(out) if head.status == 101 => out.begin(fields::response(head, BodyLength::None)),
-            Self::Http2(out) => out.interim(fields::response(head, BodyLength::None)),
+            Self::Http2(out) if head.status == 101 => out.begin(fields::response(head, BodyLength::None, None)),
+            Self::Http2(out) => out.interim(fields::response(head, BodyLength::None, None)),
         }
     }
 
-    /// Writes the head of the response. `may_keep`: we can take another request on this connection. Returns whether we
-    /// will.
-    pub(crate) fn begin(&mut self, head: &ResponseHead<'_, '_>, side: ClientSide, may_keep: bool) -> bool {
+    /// Writes the head of the response. `may_keep`: we can take another request on this connection. `edits`: what the
+    /// service changes in it. Returns whether we will take another.
+    pub(crate) fn begin(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        side: ClientSide,
+        (may_keep, edits): (bool, Option<&HeaderEdits>),
+    ) -> bool {
         let framing = head.body_for(side.version);
         let keep_alive = side.keep_alive && framing != BodyLength::UntilClose && may_keep;
         match self {
             Self::Http1 { output, body, .. } => {
-                head.write(&Reply { version: side.version, keep_alive, body: framing }, output);
+                head.write(&Reply { version: side.version, keep_alive, body: framing, edits }, output);
                 *body = BodyWriter::new(framing);
             }
-            Self::Http2(out) => out.begin(fields::response(head, framing)),
+            Self::Http2(out) => out.begin(fields::response(head, framing, edits)),
         }
         keep_alive
     }

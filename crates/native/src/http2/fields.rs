@@ -4,7 +4,7 @@
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TE};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use pointsman_wire::{Answer, BodyLength, Header, ResponseHead, Trailers, WrittenRequest, reason};
+use pointsman_wire::{Answer, BodyLength, Header, HeaderEdits, ResponseHead, Trailers, WrittenRequest, reason};
 
 /// Part of the handshake of a WebSocket over HTTP/1 that HTTP/2 has no use for (RFC 8441 §5).
 const WEBSOCKET_ACCEPT: &str = "sec-websocket-accept";
@@ -16,7 +16,7 @@ pub(crate) fn lines(fields: &HeaderMap) -> Vec<Header<'_>> {
 
 /// The head of a response, with a body of this framing; that of a switch of protocols is the answer to an extended
 /// CONNECT (RFC 8441 §5).
-pub(crate) fn response(head: &ResponseHead<'_, '_>, body: BodyLength) -> Response<()> {
+pub(crate) fn response(head: &ResponseHead<'_, '_>, body: BodyLength, edits: Option<&HeaderEdits>) -> Response<()> {
     let status = if head.status == 101 { 200 } else { head.status };
     let mut fields = HeaderMap::with_capacity(head.headers.len() + 1);
     for header in head.fields() {
@@ -24,13 +24,27 @@ pub(crate) fn response(head: &ResponseHead<'_, '_>, body: BodyLength) -> Respons
             append(&mut fields, header.name, header.value);
         }
     }
+    if let Some(edits) = edits {
+        edit(&mut fields, edits);
+    }
     with_length(status, fields, head.length(body))
+}
+
+/// Makes the changes that the service asks for.
+fn edit(fields: &mut HeaderMap, edits: &HeaderEdits) {
+    for name in edits.names() {
+        fields.remove(name);
+    }
+    edits.fields().for_each(|(name, value)| append(fields, name, value));
 }
 
 /// The head of a response of our own.
 pub(crate) fn local(answer: &Answer<'_>) -> Response<()> {
     let mut fields = HeaderMap::with_capacity(4);
     answer.fields().for_each(|(name, value)| append(&mut fields, name, value));
+    if let Some(edits) = answer.edits {
+        edit(&mut fields, edits);
+    }
     with_length(answer.status, fields, Some(answer.length()))
 }
 

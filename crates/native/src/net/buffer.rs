@@ -219,6 +219,12 @@ impl Input {
         }
     }
 
+    /// The unread bytes.
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.start);
+        self.bytes
+    }
+
     /// Discards unread bytes and gives the memory back.
     pub(crate) fn discard(&mut self, pool: &Buffers) {
         self.consume(self.unread().len());

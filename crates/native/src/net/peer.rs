@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use pointsman_table::{Networks, is_near};
-use pointsman_wire::{RequestHead, Trust};
+use pointsman_wire::{Arrived, RequestHead, Trust};
 
 use super::presented::Presented;
 use super::stream::Stream;
@@ -27,8 +27,10 @@ pub(crate) struct Peer {
     /// What it connected to, if that is known.
     local: Option<SocketAddr>,
     /// That address as text for headers: an IPv4 address never in IPv6 form.
-    pub(crate) text: String,
+    pub(crate) text: Rc<str>,
     is_near: bool,
+    /// What instances are told about its connection.
+    pub(crate) arrived: Rc<Arrived>,
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
     /// What it showed in its handshake, if it was asked for a certificate.
@@ -42,12 +44,15 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(ends: Ends, stream: &Stream) -> Self {
         let (address, port, local) = (ends.client.ip().to_canonical(), ends.client.port(), ends.local);
-        let (is_near, text) = (is_near(address), address.to_string());
+        let (is_near, text) = (is_near(address), Rc::from(address.to_string()));
         let (is_secure, presented) = match stream {
             Stream::Tls(tls) => (true, tls.presented().cloned()),
             Stream::Tcp(_) | Stream::Unix(_) => (false, None),
         };
-        Self { address, port, local, text, is_near, is_secure, presented, trust: Trust::Nothing, client: address }
+        let scheme = if is_secure { "https" } else { "http" };
+        let arrived = Rc::new(Arrived::new(scheme, local.map_or(0, |local| local.port())));
+        let trust = Trust::Nothing;
+        Self { address, port, local, text, is_near, arrived, is_secure, presented, trust, client: address }
     }
 
     /// The client and what it connected to, as a PROXY header names them. A client that a proxy in front names has no port

@@ -7,6 +7,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -45,17 +46,20 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Does the handshake with a client, with what `choose` has for the server name that it asks for, and what it asks of
-    /// the client then. What went wrong was told to the client by an alert, if it still listens.
+    /// Does the handshake with a client, of whose connection these bytes were read, with what `choose` has for the server
+    /// name that it asks for, and what it asks of the client then. What went wrong was told to the client by an alert, if
+    /// it still listens.
     ///
     /// # Errors
     /// What rustls says of the client, or what became of the connection.
     pub(crate) async fn accept(
         stream: TcpStream,
+        read: Vec<u8>,
         choose: impl FnOnce(Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>),
     ) -> io::Result<Self> {
         let socket = Rc::new(Bare::Tcp(stream));
-        let start = LazyConfigAcceptor::new(Acceptor::default(), Carrier(Rc::clone(&socket))).await?;
+        let carrier = Carrier { socket: Rc::clone(&socket), read: read.into() };
+        let start = LazyConfigAcceptor::new(Acceptor::default(), carrier).await?;
         let name = start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
         let (config, asked) = choose(name.as_deref());
         let session = start.into_stream(config).await?;
@@ -76,7 +80,9 @@ impl Tls {
         host: Option<&str>,
     ) -> io::Result<Self> {
         let socket = Rc::new(bare);
-        let session = TlsConnector::from(config).connect(name, Carrier(Rc::clone(&socket))).await?;
+        let session = TlsConnector::from(config)
+            .connect(name, Carrier { socket: Rc::clone(&socket), read: VecDeque::new() })
+            .await?;
         let host = host.map(Box::from);
         Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host, presented: None })
     }
@@ -157,13 +163,21 @@ impl Tls {
 }
 
 /// A socket that a session uses, and that others may look at meanwhile.
-struct Carrier(Rc<Bare>);
+struct Carrier {
+    socket: Rc<Bare>,
+    /// Bytes that were read from it before. No handshake is done without them, so they are gone after it.
+    read: VecDeque<u8>,
+}
 
 impl AsyncRead for Carrier {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            self.get_mut().take(buf);
+            return Poll::Ready(Ok(()));
+        }
         loop {
-            ready!(self.0.socket().poll_readable(context))?;
-            match self.0.socket().try_read(buf.initialize_unfilled()) {
+            ready!(self.socket.socket().poll_readable(context))?;
+            match self.socket.socket().try_read(buf.initialize_unfilled()) {
                 Ok(count) => {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
@@ -176,6 +190,17 @@ impl AsyncRead for Carrier {
 }
 
 impl Carrier {
+    /// Takes bytes that were read before, and gives their memory back after the last.
+    fn take(&mut self, buf: &mut ReadBuf<'_>) {
+        let piece = self.read.as_slices().0;
+        let count = piece.len().min(buf.remaining());
+        buf.put_slice(&piece[..count]);
+        self.read.drain(..count);
+        if self.read.is_empty() {
+            self.read = VecDeque::new();
+        }
+    }
+
     /// Writes once there is room.
     fn poll_with(
         &self,
@@ -183,8 +208,8 @@ impl Carrier {
         mut write: impl FnMut(Socket<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.socket().poll_writable(context))?;
-            match write(self.0.socket()) {
+            ready!(self.socket.socket().poll_writable(context))?;
+            match write(self.socket.socket()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -214,7 +239,7 @@ impl AsyncWrite for Carrier {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.socket().shutdown())
+        Poll::Ready(self.socket.socket().shutdown())
     }
 }
 
@@ -253,7 +278,7 @@ mod tests {
         let (server, client) = configs();
         let name = ServerName::try_from("shop.test").unwrap();
         let connect = Tls::connect(Bare::Tcp(near), client, name, None);
-        let (server, client) = tokio::join!(Tls::accept(far, |_| (server, None)), connect);
+        let (server, client) = tokio::join!(Tls::accept(far, Vec::new(), |_| (server, None)), connect);
         (server.unwrap(), client.unwrap())
     }
 

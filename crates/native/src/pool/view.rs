@@ -7,6 +7,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use pointsman_table::{Config, Instance, Protocol, Service, Table};
+use pointsman_wire::HeaderEdits;
 
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
@@ -16,6 +17,9 @@ use super::via::{Setup, Via};
 use crate::tls::Outbound;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
 use pointsman_engine::seldom::Seldom;
+
+/// What browsers are told (RFC 6797 §6.1).
+const HSTS: &str = "Strict-Transport-Security";
 
 /// The part of a worker's state that stays the same from view to view.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub(crate) struct ServiceLive {
     pub(crate) service: Arc<Service>,
     pub(crate) instances: Box<[Rc<InstanceLive>]>,
     shared: Arc<ServiceShared>,
+    /// What the service changes in the headers of answers over HTTPS; most change nothing.
+    pub(crate) https_edits: Option<HeaderEdits>,
     /// Whose turn it is next, for `roundrobin` and for ties.
     pub(crate) turn: Cell<usize>,
     /// Each instance's credit, for smooth weighted round robin.
@@ -198,6 +204,7 @@ impl ServiceLive {
             service: Arc::clone(service),
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
+            https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header())),
             turn: Cell::new(match before {
                 Some(before) => turns::carried_turn(&before.service, before.turn.get(), service),
                 None => home.with_rng(|rng| rng.usize(..1 << 20)),

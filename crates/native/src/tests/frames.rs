@@ -62,7 +62,7 @@ fn in_full(frame: &str) -> Vec<String> {
 /// Our page for a status.
 fn page(stream: &str, status: &str) -> Vec<String> {
     let status = status.parse().expect("a status");
-    let answer = Answer { status, body: None, location: None, keep_alive: true, head_request: false };
+    let answer = Answer { status, body: None, location: None, keep_alive: true, head_request: false, edits: None };
     let mut body = Vec::new();
     answer.write_body(&mut body);
     let fields = answer.fields().map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(value)));

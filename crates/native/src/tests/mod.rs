@@ -9,9 +9,11 @@
 //! | `peer` | one end of a connection, driven by a script |
 //! | `ledger` | what was counted, as a row states it |
 //! | `resets` | which connections the engine ended by a reset |
+//! | `hellos` | ClientHellos that rustls writes, beside our reader of them |
 //! | `instructions` | a fixed number of exchanges, for a profiler to count |
 
 mod frames;
+mod hellos;
 mod hpack;
 mod instructions;
 mod ledger;

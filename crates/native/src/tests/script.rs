@@ -50,7 +50,7 @@ const GREETING: &str = "settings 3=128 4=262144 6=65536 8=1 ; settings ack ; win
 /// Words and the bytes they stand for. The second word of a pair is what an instance gets for the first.
 const WORDS: &[(&str, &str)] = &[
     ("lf", "\n"),
-    ("via", "X-Forwarded-For: 192.0.2.7|X-Forwarded-Proto: http|CDN-Loop: pointsman|"),
+    ("via", "X-Forwarded-For: 192.0.2.7|X-Forwarded-Proto: http|X-Forwarded-Port: 80|CDN-Loop: pointsman|"),
     ("get", "GET / HTTP/1.1|Host: h||"),
     ("got", "GET / HTTP/1.1|Host: h|{via}|"),
     ("post", "POST / HTTP/1.1|Host: h|Content-Length: 5||"),
@@ -229,6 +229,6 @@ fn page(words: &str) -> Vec<u8> {
     };
     let mut page = Vec::new();
     let status = status.parse().expect("a status");
-    Answer { status, body: None, location: None, keep_alive, head_request: false }.write(&mut page);
+    Answer { status, body: None, location: None, keep_alive, head_request: false, edits: None }.write(&mut page);
     page
 }

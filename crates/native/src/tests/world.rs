@@ -22,6 +22,7 @@ use super::frames::{self, Frame};
 use super::ledger;
 use super::peer::{Found, Peer};
 use super::resets;
+use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
 use crate::net::peer::Ends;
 use crate::net::stream::Stream;
@@ -29,7 +30,10 @@ use crate::worker::{Counted, Limits, Worker};
 use crate::{serve, tcp};
 
 /// The address that clients come from (RFC 5737).
-const CLIENT: Ends = Ends { client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 1), local: None };
+const CLIENT: Ends = Ends {
+    client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 1),
+    local: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80)),
+};
 /// How many connections may wait until an instance accepts them.
 const BACKLOG: i32 = 8;
 /// How many turns of the scheduler everything may take to settle; if it takes more, some task spins.
@@ -244,7 +248,7 @@ impl World {
         if tcp_service {
             let view = self.worker.view();
             let live = self.worker.service(&view, view.table.tcp()[0].1).unwrap();
-            self.start(Box::pin(tcp::serve(counted, stream, CLIENT, live)));
+            self.start(Box::pin(tcp::serve(counted, stream, Input::new(Size::Page), CLIENT, live)));
         } else if self.worker.excess() > 0 && !self.worker.make_room() {
             self.start(Box::pin(serve::turn_away(counted, stream, CLIENT)));
         } else {

@@ -25,6 +25,9 @@ const DEFAULT: &str = "default";
 /// The name of HTTP/2 in a handshake (RFC 9113 §3.2).
 pub(crate) const HTTP2: &[u8] = b"h2";
 
+/// What HTTPS agrees on.
+const HTTP: &[&[u8]] = &[HTTP2, b"http/1.1"];
+
 /// All certificates of a table, and what handshakes need besides.
 pub(crate) struct Keys {
     /// By the names of their keys. Those that cannot be used are here too, so that they are judged once.
@@ -35,6 +38,8 @@ pub(crate) struct Keys {
     provider: Arc<CryptoProvider>,
     /// For clients that are asked for nothing.
     plain: Arc<ServerConfig>,
+    /// The same for TCP services, whose protocol is their own.
+    any_protocol: Arc<ServerConfig>,
     /// For all others.
     asking: BTreeMap<Arc<Demand>, (Arc<ServerConfig>, AskedId)>,
 }
@@ -106,15 +111,16 @@ impl Keys {
     ) -> Arc<Self> {
         let chooser = Arc::new(Chooser::new(&certs, terms.strict_sni));
         let maker = ConfigMaker { provider: &provider, chooser, terms, tickets: &tickets };
-        let plain = maker.config(None, AskedId::default());
+        let plain = maker.config(None, AskedId::default(), HTTP);
+        let any_protocol = maker.config(None, AskedId::default(), &[]);
         // Where no authority can be used, nobody is asked, and so no request is served that needs a certificate.
         let verified = clients.verifiers().filter_map(|(asked, verifier)| Some((asked, verifier.clone()?)));
         let asking = verified.map(|(asked, verifier)| {
             let id = clients::id(asked);
-            (Arc::clone(asked), (maker.config(Some(verifier), id), id))
+            (Arc::clone(asked), (maker.config(Some(verifier), id, HTTP), id))
         });
         let asking = asking.collect();
-        Arc::new(Self { certs, clients, terms, tickets, provider, plain, asking })
+        Arc::new(Self { certs, clients, terms, tickets, provider, plain, any_protocol, asking })
     }
 
     /// Those of a table. What did not change is not judged again; without any change, the result is `self`.
@@ -172,6 +178,12 @@ impl Keys {
         }
     }
 
+    /// The same for a connection of a TCP service, which asks for no certificate: whatever protocol the client names (ALPN)
+    /// is the instance's affair.
+    pub(crate) fn config_of_any_protocol(&self) -> (Arc<ServerConfig>, Option<AskedId>) {
+        (Arc::clone(&self.any_protocol), None)
+    }
+
     /// Whose certificates count for a service, and what is asked for.
     pub(crate) fn clients(&self) -> &Clients {
         &self.clients
@@ -198,7 +210,13 @@ struct ConfigMaker<'a> {
 }
 
 impl ConfigMaker<'_> {
-    fn config(&self, verifier: Option<Arc<dyn ClientCertVerifier>>, asked: AskedId) -> Arc<ServerConfig> {
+    /// `protocols`: those to agree on (ALPN); none: the client's are the instance's affair.
+    fn config(
+        &self,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        asked: AskedId,
+        protocols: &[&[u8]],
+    ) -> Arc<ServerConfig> {
         let versions: &[&SupportedProtocolVersion] = match self.terms.min_version {
             TlsVersion::V1_2 => &[&TLS12, &TLS13],
             TlsVersion::V1_3 => &[&TLS13],
@@ -210,7 +228,9 @@ impl ConfigMaker<'_> {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&self.chooser) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        // The strongest suites that both have, and the cheaper among equals, whatever a client prefers.
+        config.ignore_client_order = true;
         config.ticketer = Arc::new(Ticketer::new(self.tickets, asked));
         Arc::new(config)
     }

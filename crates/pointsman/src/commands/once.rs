@@ -72,6 +72,7 @@ pub(super) async fn compiled(settings: &Settings, standpoint: Standpoint) -> any
     let limits = Limits {
         prefix: settings.store.prefix.as_str().into(),
         own: standpoint.own.into(),
+        usual_https: settings.usual_https.clone(),
         local: standpoint.local.into(),
         // The number of descriptors of a running balancer is not known here.
         listeners: None,

@@ -342,6 +342,7 @@ fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> Control
     ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.all().chain(&addresses.admin).copied().collect(),
+        usual_https: settings.usual_https.clone(),
         places: settings.places.clone(),
         probe: sockets::probe,
         local: local::addresses,

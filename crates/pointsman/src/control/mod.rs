@@ -21,7 +21,7 @@ use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use pointsman_engine::Applied;
 use pointsman_table::{
-    BARRIER, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, OuterCert, Places, Table, compile,
+    BARRIER, Bind, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, OuterCert, Places, Table, compile,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -53,6 +53,8 @@ const CERTIFICATES: Duration = Duration::from_secs(60);
 pub struct ControlInputs {
     /// The prefix, for full keys in problems.
     pub prefix: Box<str>,
+    /// Where HTTPS is served if no setting says where.
+    pub usual_https: Box<[Bind]>,
     /// Our own HTTP and admin addresses.
     pub own: Box<[SocketAddr]>,
     /// Where instances may be.
@@ -172,6 +174,7 @@ impl Control {
             limits: Limits {
                 prefix: inputs.prefix,
                 own: inputs.own,
+                usual_https: inputs.usual_https,
                 local: Box::default(),
                 listeners: inputs.listeners,
                 capabilities: inputs.capabilities,

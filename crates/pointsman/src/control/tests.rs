@@ -53,6 +53,7 @@ fn bench() -> Bench {
         local: Vec::new,
         now,
         capabilities: Capabilities::HAPROXY,
+        usual_https: Box::default(),
         listeners: None,
         defaults: Defaults::new(Some("/up"), None),
         memory: Memory::default(),

@@ -211,13 +211,18 @@ pub static FLAGS: &[Flag] = &[
     },
     Flag {
         name: "https",
-        value: "ADDR",
+        value: "ADDR|off",
         group: Group::Serve,
-        help: "Listening address of HTTP services over TLS, with the certificates below certs/. May be given more than \
-               once",
+        help: "Listening address of HTTP services over TLS, with the certificates below certs/, or off. May be given \
+               more than once",
+        default: "port 443 of --http's addresses, once there are certificates",
         many: true,
         read: |draft, choice| {
-            draft.https = choice.values.iter().map(|text| parse::address(text)).collect::<Result<_, _>>()?;
+            let each = |text: &String| parse::address(text).map_err(|error| format!("{error}, or off"));
+            draft.https = Some(match choice.values.as_slice() {
+                [only] if only == "off" => Vec::new(),
+                some => some.iter().map(each).collect::<Result<_, _>>()?,
+            });
             Ok(())
         },
         ..PLAIN

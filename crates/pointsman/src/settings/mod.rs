@@ -25,11 +25,13 @@ mod model;
 mod parse;
 pub(crate) mod suggest;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pointsman_store::{Location, StoreSettings};
+use pointsman_table::Bind;
 
 pub use choice::{Choice, CommandLine, Environment, Origin};
 pub use docker_host::DockerHost;
@@ -37,6 +39,8 @@ pub use flags::{FLAGS, Flag, Group};
 use model::Draft;
 pub use model::{AgentSettings, Engine, Host, Settings, SettingsError};
 
+/// The port that `https://` without a port means (RFC 9110 §4.2.2).
+const HTTPS_PORT: u16 = 443;
 /// How often the store is listed in full and compared with the watched keys.
 const AUDIT: Duration = Duration::from_secs(180);
 
@@ -109,6 +113,12 @@ impl Chosen {
     }
 }
 
+/// Port 443 of each address for HTTP: who serves on loopback only does not mean to serve HTTPS to everybody.
+fn usual_https(http: &[SocketAddr]) -> Box<[Bind]> {
+    let addresses: BTreeSet<_> = http.iter().map(SocketAddr::ip).collect();
+    addresses.into_iter().map(|address| Bind { address, port: HTTPS_PORT }).collect()
+}
+
 impl Draft {
     fn finish(self, environment: &Environment, host: Host) -> Result<Settings, SettingsError> {
         let state = state_folder(self.state.as_deref(), environment, host);
@@ -119,8 +129,9 @@ impl Draft {
         let state = if self.engine == Engine::Haproxy { Some(state?) } else { state.ok() };
         Ok(Settings {
             store: self.store_settings(location)?,
+            usual_https: if self.https.is_none() { usual_https(&self.http) } else { Box::default() },
             http: self.http,
-            https: self.https,
+            https: self.https.unwrap_or_default(),
             admin: self.admin,
             admin_hosts: self.admin_hosts,
             engine: self.engine,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::{Capabilities, OuterCert, Places};
+use pointsman_table::{Bind, Capabilities, OuterCert, Places};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
@@ -96,6 +96,8 @@ pub struct Settings {
     pub http: Vec<SocketAddr>,
     /// The HTTPS listeners' addresses: HTTP services over TLS.
     pub https: Vec<SocketAddr>,
+    /// Where HTTPS is served once there are certificates, if no setting says where.
+    pub usual_https: Box<[Bind]>,
     /// The address of the admin pages; `None`: there are none.
     pub admin: Option<SocketAddr>,
     /// The host names of the admin pages, beside addresses and `localhost`, in lower case.
@@ -139,7 +141,7 @@ pub(super) struct Draft {
     pub(super) cert: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) http: Vec<SocketAddr>,
-    pub(super) https: Vec<SocketAddr>,
+    pub(super) https: Option<Vec<SocketAddr>>,
     pub(super) admin: Option<SocketAddr>,
     pub(super) admin_hosts: Vec<Box<str>>,
     pub(super) engine: Engine,
@@ -168,7 +170,7 @@ impl Default for Draft {
             cert: None,
             key: None,
             http: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80))],
-            https: Vec::new(),
+            https: None,
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             admin_hosts: Vec::new(),
             engine: Engine::Native,

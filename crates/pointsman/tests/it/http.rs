@@ -91,7 +91,8 @@ fn forwarded_headers_tell_who_asked_and_how() {
             assert!(!head.contains(text), "`{text}` for {lines:?} in {head}");
         }
     };
-    check("", &["host: a.test", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http"], &["connection:"]);
+    let port = format!("x-forwarded-port: {}", scene.running.http.port());
+    check("", &["host: a.test", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", &port], &["connection:"]);
     check("X-Forwarded-Proto: https\r\n", &["x-forwarded-proto: https"], &["x-forwarded-proto: http\r\n"]);
     check("X-Custom: kept\r\nCookie: a=b\r\n", &["x-custom: kept", "cookie: a=b"], &[]);
     let head = head_at_backend(&scene.running, "X-Forwarded-For: 192.0.2.1\r\n").to_ascii_lowercase();

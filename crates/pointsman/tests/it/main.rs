@@ -45,6 +45,7 @@ mod restart;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;
+mod sni;
 mod stores;
 mod tcp;
 mod tidy;

@@ -135,6 +135,42 @@ fn services_share_a_port_by_server_name() {
 }
 
 #[test]
+fn connections_go_by_the_most_specific_name() {
+    let table = compiled(
+        "services/web/domain = web.test
+         tcp-services/exact/port = 1
+         tcp-services/exact/sni = a.x.test
+         tcp-services/near/port = 1
+         tcp-services/near/sni = *.x.test
+         tcp-services/far/ports = 1, 2
+         tcp-services/far/sni = *.test
+         tcp-services/rest/port = 1
+         tcp-services/rest/tls = terminate",
+    )
+    .table;
+    let check = |port: u16, name: Option<&str>, expected: &str| {
+        let bind = table.tcp().iter().map(|(bind, _)| *bind).find(|bind| bind.port == port).unwrap();
+        let found = table.named(bind, name).map(|at| table.services()[at as usize].name.as_str());
+        assert_eq!(found.unwrap_or_default(), expected, "{port}: {name:?}");
+    };
+    check(1, Some("a.x.test"), "exact");
+    check(1, Some("A.X.Test."), "exact");
+    check(1, Some("b.x.test"), "near");
+    check(1, Some("c.b.x.test"), "near");
+    check(1, Some("x.test"), "far");
+    check(1, Some("test"), "rest");
+    check(1, Some(""), "rest");
+    check(1, Some("\u{fffd}.test"), "far");
+    check(1, None, "rest");
+    check(2, Some("x.test"), "far");
+    check(2, Some("x.other"), "");
+    check(2, None, "");
+    let ends: Vec<_> =
+        table.services().iter().filter(|service| service.terminates()).map(|service| service.name.as_str()).collect();
+    assert_eq!(ends, ["rest"]);
+}
+
+#[test]
 fn keys_for_other_engines_reach_the_model_when_honoured() {
     let keys = "services/s/domain = s.test
         services/s/cookie =

@@ -63,6 +63,7 @@ fn bad_values() {
         ("client_ca", "ca.pem", "expected certificates: blocks that begin with -----BEGIN"),
         ("client_verify", "required", "expected client_ca too"),
         ("client_verify", "yes", "expected required or optional"),
+        ("hsts", "for ever", "expected a duration such as 365d, then includeSubDomains"),
         ("timeout/connect", "5", "expected a duration such as"),
         ("timeout/server", "0s", "expected a duration longer than 0"),
         ("timeout/tunnel", "721h", "expected a duration of at most 720h"),
@@ -83,6 +84,7 @@ fn bad_values_of_tcp_services_and_configuration() {
         ("tcp-services/s/internal_port", "1,2", "expected a port"),
         ("tcp-services/s/balance", "uri", "expected roundrobin, static-rr, leastconn, first, source, random or p2c"),
         ("tcp-services/s/sni", "a/b", "expected a host name"),
+        ("tcp-services/s/tls", "true", "expected terminate"),
         ("config/timeout/drain", "never", "expected a duration"),
         ("config/limit/connections", "0", "expected a number from 1"),
         ("config/limit/head_bytes", "1023", "expected a number from 1024 to 1048576"),
@@ -94,7 +96,8 @@ fn bad_values_of_tcp_services_and_configuration() {
         ("config/errors/0404", "x", "expected errors/<status>"),
     ];
     for (key, value, advice) in rows {
-        let listens = matches!(key, "tcp-services/s/internal_port" | "tcp-services/s/balance" | "tcp-services/s/sni");
+        let setting = key.strip_prefix("tcp-services/s/").unwrap_or_default();
+        let listens = matches!(setting, "internal_port" | "balance" | "sni" | "tls");
         let port = if listens { "tcp-services/s/port = 1\n" } else { "" };
         check(&format!("{port}{key} = {value}"), "good", &[&format!("{key} = \"{value}\": bad value: {advice}")]);
     }
@@ -333,7 +336,6 @@ fn unsupported_keys_serve_without_or_not_at_all() {
     }
     let held = "unsupported: this engine does not honour it yet; the service is not served, as it would lack the \
                 protection asked for; --engine haproxy honours it";
-    check("tcp-services/s/port = 1\ntcp-services/s/sni = s.test", "good", &[&format!("s/sni = \"s.test\": {held}")]);
     check(
         "services/s/domain = s.test\nservices/s/basic_auth_secrets = user a insecure-password hunter2",
         "good",

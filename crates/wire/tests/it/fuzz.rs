@@ -1,7 +1,9 @@
-//! The fuzz targets of heads, bodies and PROXY headers, for seconds: mutants of the vectors.
+//! The fuzz targets of heads, bodies, PROXY headers and ClientHellos, for seconds: mutants of the vectors.
 
 #[path = "../../../../fuzz/src/body.rs"]
 mod body;
+#[path = "../../../../fuzz/src/hello.rs"]
+mod hello;
 #[path = "../../../../fuzz/src/http2.rs"]
 pub(crate) mod http2;
 #[path = "../../../../fuzz/src/mutate.rs"]
@@ -53,4 +55,20 @@ fn bodies() {
 #[test]
 fn proxy_headers() {
     mutate::each(&seeds(crate::proxy::rows()), MUTANTS, proxy::run);
+}
+
+/// ClientHellos without a name, with one, and with another extension ahead of it, in one record and in three.
+#[test]
+fn hellos() {
+    let body = |rest: &str| format!("\x03\x03{:7<32}\0\0\x02\x13\x01\x01\0{rest}", "");
+    let name = "\0\0\0\x0b\0\x09\0\0\x06a.test";
+    let bodies = [body(""), body(&format!("\0\x0f{name}")), body(&format!("\0\x16\0\x2b\0\x03\x02\x03\x04{name}"))];
+    let message = |body: &String| [&[1, 0, 0, body.len().try_into().unwrap_or(0)], body.as_bytes()].concat();
+    let record = |content: &[u8]| [&[22, 3, 1, 0, content.len().try_into().unwrap_or(0)], content].concat();
+    let sizes = [255, 30, 1];
+    let seeds = bodies
+        .iter()
+        .map(message)
+        .flat_map(|message| sizes.map(|size| message.chunks(size).flat_map(record).collect::<Vec<_>>()));
+    mutate::each(&seeds.collect::<Vec<_>>(), MUTANTS, hello::run);
 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use pointsman_wire::{
-    BodyLength, BodyReader, BodyWriter, Forward, HeadLimits, HeadProgress, MAX_HEADERS, Reply, RequestHead,
+    Arrived, BodyLength, BodyReader, BodyWriter, Forward, HeadLimits, HeadProgress, MAX_HEADERS, Reply, RequestHead,
     ResponseHead, Step, Trailers, Trust, Version, parse_request, parse_response,
 };
 
@@ -16,8 +16,12 @@ use proptest::sample::{Index, select};
 use crate::rows::{self, Row};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 4096, headers: 64 };
-const FORWARD: Forward<'static> =
-    Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: String::new };
+/// How requests arrive.
+static ARRIVED: LazyLock<Arrived> = LazyLock::new(|| Arrived::new("http", 80));
+
+fn forward() -> Forward<'static> {
+    Forward { strip: 0, client: "192.0.2.1", arrived: &ARRIVED, trust: Trust::Nothing, websocket_key: String::new }
+}
 
 static REQUESTS: LazyLock<Vec<Row>> = LazyLock::new(rows::requests);
 static RESPONSES: LazyLock<Vec<Row>> = LazyLock::new(rows::responses);
@@ -64,7 +68,7 @@ fn check_request(input: &[u8]) -> Result<(), TestCaseError> {
     };
     check_bytes(&input[..head.len])?;
     let mut out = Vec::new();
-    head.write(&FORWARD, &mut out);
+    head.write(&forward(), &mut out);
     let (mut space, mut strict) = ([MaybeUninit::uninit(); MAX_HEADERS], [httparse::EMPTY_HEADER; MAX_HEADERS]);
     let roomy = HeadLimits { bytes: 8192, headers: MAX_HEADERS };
     let again = parse_request(&out, roomy, &mut space).expect("accepted").expect("complete");
@@ -79,7 +83,7 @@ fn check_request(input: &[u8]) -> Result<(), TestCaseError> {
 fn check_request_headers(written: &RequestHead<'_, '_>) -> Result<(), TestCaseError> {
     let count = |name| count(written.headers, name);
     prop_assert_eq!(written.headers[0].name, "Host");
-    for name in ["host", "x-forwarded-for", "x-forwarded-proto"] {
+    for name in ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-port"] {
         prop_assert_eq!(count(name), 1, "{}", name);
     }
     for name in HOP_BY_HOP {
@@ -99,7 +103,7 @@ fn check_response(input: &[u8], head_request: bool, version: Version, keep_alive
         return Ok(());
     };
     check_bytes(&input[..head.len])?;
-    let reply = Reply { version, keep_alive, body: head.body_for(version) };
+    let reply = Reply { version, keep_alive, body: head.body_for(version), edits: None };
     let mut out = Vec::new();
     head.write(&reply, &mut out);
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
@@ -141,6 +145,7 @@ fn header_line() -> impl Strategy<Value = String> {
             "Proxy-Connection",
             "X-Forwarded-For",
             "X-Forwarded-Proto",
+            "X-Forwarded-Port",
             "X_Forwarded_For",
             "CDN-Loop",
             "Content_Length",

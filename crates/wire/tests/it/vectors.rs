@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::mem::MaybeUninit;
 
 use pointsman_wire::{
-    BadBody, BodyLength, BodyReader, Forward, HeadLimits, MAX_HEADERS, Step, Trust, parse_request, parse_response,
+    Arrived, BadBody, BodyLength, BodyReader, Forward, HeadLimits, MAX_HEADERS, Step, Trust, parse_request,
+    parse_response,
 };
 
 use crate::rows::{self, Row};
@@ -154,7 +155,7 @@ const WRITTEN: [(&str, &str); 10] = [
         "GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For:\r\n\
              X_FORWARDED_FOR: evil\r\nX-Forwarded-For: 10.0.0.2, 10.0.0.3\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1\r\n\
-             X-Forwarded-Proto: http\r\nCDN-Loop: pointsman\r\n\r\n",
+             X-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nCDN-Loop: pointsman\r\n\r\n",
     ),
     (
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: CDN-Loop\r\ncdn-loop: other; v=1, pointsman\r\n\r\n",
@@ -165,9 +166,15 @@ const WRITTEN: [(&str, &str); 10] = [
 /// The exact text of written heads.
 #[test]
 fn heads_are_written_anew() {
-    let forward =
-        Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key: String::new };
-    let ours = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nCDN-Loop: pointsman\r\n";
+    let forward = Forward {
+        strip: 0,
+        client: "192.0.2.1",
+        arrived: &Arrived::new("http", 80),
+        trust: Trust::Nothing,
+        websocket_key: String::new,
+    };
+    let ours =
+        "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nCDN-Loop: pointsman\r\n";
     for (input, expected) in WRITTEN {
         let mut space = [MaybeUninit::uninit(); MAX_HEADERS];
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
@@ -178,7 +185,7 @@ fn heads_are_written_anew() {
 }
 
 /// What a client tells of its way, and what becomes of it: lines after `Host`.
-const TOLD: [(Trust, &str, &str); 12] = [
+const TOLD: [(Trust, &str, &str); 15] = [
     (
         Trust::Nothing,
         "X-Forwarded-Proto: https|X-Forwarded-Host: b|X-Forwarded-Port: 1|X-Forwarded-Ssl: on|",
@@ -189,6 +196,13 @@ const TOLD: [(Trust, &str, &str); 12] = [
         Trust::Passing,
         "X-Forwarded-Proto: https|X-Forwarded-Host: b|",
         "X-Forwarded-Proto: https|X-Forwarded-Host: b|{for}|",
+    ),
+    (Trust::Passing, "X-Forwarded-Port: 8443|", "X-Forwarded-Port: 8443|{for}|{own}|"),
+    (Trust::Passing, "X-Forwarded-Port:|", "{for}|{proto}|"),
+    (
+        Trust::Full,
+        "X-Forwarded-Port: 443|X-Forwarded-Proto: https|",
+        "X-Forwarded-Port: 443|X-Forwarded-Proto: https|{for}|",
     ),
     (Trust::Passing, "X-Forwarded-Host: b|", "X-Forwarded-Host: b|{for}|{proto}|"),
     (Trust::Passing, "X-Forwarded-Proto:|", "{for}|{proto}|"),
@@ -213,11 +227,19 @@ fn a_client_is_believed_as_far_as_it_is_trusted() {
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
         head.write(
-            &Forward { strip: 0, client: "192.0.2.1", proto: "http", trust, websocket_key: String::new },
+            &Forward {
+                strip: 0,
+                client: "192.0.2.1",
+                arrived: &Arrived::new("http", 80),
+                trust,
+                websocket_key: String::new,
+            },
             &mut out,
         );
-        let expected =
-            expected.replace("{for}", "X-Forwarded-For: 192.0.2.1").replace("{proto}", "X-Forwarded-Proto: http");
+        let expected = expected
+            .replace("{for}", "X-Forwarded-For: 192.0.2.1")
+            .replace("{proto}", "{own}|X-Forwarded-Port: 80")
+            .replace("{own}", "X-Forwarded-Proto: http");
         let expected = format!("GET / HTTP/1.1|Host: a|{expected}CDN-Loop: pointsman||").replace('|', "\r\n");
         assert_eq!(str::from_utf8(&out).unwrap(), expected, "{trust:?} {lines}");
     }
@@ -252,7 +274,13 @@ fn targets_are_stripped() {
         let head = parse_request(input.as_bytes(), LIMITS, &mut space).unwrap().unwrap();
         let mut out = Vec::new();
         head.write(
-            &Forward { strip, client: "::1", proto: "http", trust: Trust::Nothing, websocket_key: String::new },
+            &Forward {
+                strip,
+                client: "::1",
+                arrived: &Arrived::new("http", 80),
+                trust: Trust::Nothing,
+                websocket_key: String::new,
+            },
             &mut out,
         );
         assert!(out.starts_with(format!("OPTIONS {expected} HTTP/1.1\r\n").as_bytes()), "{target} -{strip}");

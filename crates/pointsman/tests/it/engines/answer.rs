@@ -24,8 +24,9 @@ pub(crate) struct Got {
 const HOP: &[&str] = &["connection", "keep-alive", "transfer-encoding"];
 
 impl Answer {
-    pub(crate) fn of(response: Response) -> Self {
-        let told = response.header("x-backend").is_some().then(|| Got::read(&response.text())).flatten();
+    /// `port`: where the engine listens. Each has its own, which instances see as `PORT` here.
+    pub(crate) fn of(response: Response, port: u16) -> Self {
+        let told = response.header("x-backend").is_some().then(|| Got::read(&response.text(), port)).flatten();
         Self { response, got: told }
     }
 
@@ -48,7 +49,7 @@ impl Answer {
 
 impl Got {
     /// Parses a backend's report of a request: its head and body.
-    fn read(text: &str) -> Option<Self> {
+    fn read(text: &str, port: u16) -> Option<Self> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.split("\r\n");
         let mut words = lines.next()?.split(' ');
@@ -57,6 +58,7 @@ impl Got {
         let mut headers = Vec::<(String, String)>::new();
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let (name, value) = (name.to_ascii_lowercase(), value.trim());
+            let value = if name == "x-forwarded-port" && value == port.to_string() { "PORT" } else { value };
             let absent = name == "host" && value.is_empty() && Engine::HaProxy.differs("no-host");
             match headers.iter_mut().find(|(known, _)| *known == name) {
                 // An empty list element does not count (RFC 9110 §5.6.1).

@@ -132,7 +132,7 @@ impl Scene {
             if response.closes() {
                 open = None;
             }
-            answers.push(Answer::of(response));
+            answers.push(Answer::of(response, self.running.http.port()));
         }
         Ok(answers)
     }

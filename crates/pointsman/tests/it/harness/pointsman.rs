@@ -106,6 +106,8 @@ pub(crate) struct Launch {
     state: Option<PathBuf>,
     /// The command that executes it.
     wrapper: Vec<String>,
+    /// Nothing was said about HTTPS: it is off, as tests must not take port 443 of the machine.
+    no_https: bool,
 }
 
 impl Launch {
@@ -114,7 +116,7 @@ impl Launch {
         turn::shared();
         let mut command = program();
         command.arg("run");
-        Self { command, state: None, wrapper: Vec::new() }
+        Self { command, state: None, wrapper: Vec::new(), no_https: true }
     }
 
     /// On loopback, with free ports, an empty environment, and the engine under test.
@@ -152,6 +154,7 @@ impl Launch {
 
     /// Adds arguments.
     pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
+        self.no_https &= !arguments.contains(&"--https");
         self.command.args(arguments);
         self
     }
@@ -160,6 +163,11 @@ impl Launch {
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
+    }
+
+    /// HTTPS at its usual port, for a program in a network of its own.
+    pub(crate) fn usual_https(self) -> Self {
+        Self { no_https: false, ..self }
     }
 
     /// Sets an environment variable.
@@ -183,6 +191,9 @@ impl Launch {
     pub(crate) fn start_process(mut self) -> Process {
         if let Some(state) = &self.state {
             self.command.arg("--state").arg(state);
+        }
+        if self.no_https {
+            self.command.args(["--https", "off"]);
         }
         match self.wrapper.split_first() {
             None => Process::start(&mut self.command),

@@ -4,10 +4,13 @@
 mod abuse;
 mod changes;
 mod clients;
+mod headers;
 mod sessions;
 mod staples;
+mod tcp;
 mod terms;
 mod traffic;
+mod usual;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

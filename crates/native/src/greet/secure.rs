@@ -1,0 +1,108 @@
+//! TLS handshakes, and HTTPS connections behind them. Chooses no certificate and no service.
+
+use std::io;
+use std::sync::Arc;
+
+use pointsman_wire::Answer;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::opening::{Failure, Opening, Unopened};
+use crate::fault::Fault;
+use crate::multiplex;
+use crate::net::peer::{Ends, Peer};
+use crate::net::presented::AskedId;
+use crate::net::stream::Stream;
+use crate::net::tls::Tls;
+use crate::serve;
+use crate::tls::{Crowded, Keys};
+use crate::worker::{Counted, Worker};
+
+/// The first byte of every TLS connection: a record of a handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// What is wrong if a handshake is not done in time.
+pub(super) const LATE: (Fault, &str) = (Fault::TlsTimeout, "TLS connection");
+/// Why there is no handshake.
+pub(super) const NO_TLS: &str = "the client does not speak TLS";
+/// The answer to plain HTTP on a TLS port.
+const PLAIN: &str = "This port speaks HTTPS, and the request came as plain HTTP.\n";
+
+/// Does the handshake of a TLS connection and serves HTTP on it.
+pub(crate) async fn secure(counted: Counted, stream: TcpStream, ends: Ends) {
+    // Its memory is there while it lasts: a connection is small.
+    match Box::pin(https(counted.worker(), stream)).await {
+        Ok(tls) if tls.speaks_http2() => {
+            let stream = Stream::Tls(Box::new(tls));
+            let peer = Peer::new(ends, &stream);
+            Box::pin(multiplex::serve(counted, stream, peer, Vec::new())).await;
+        }
+        Ok(tls) => serve::serve(counted, Stream::Tls(Box::new(tls)), ends).await,
+        Err(Unopened::Left) => {}
+        Err(Unopened::Failed(failure)) => failure.count(counted.worker(), ends.client.ip()),
+    }
+}
+
+async fn https(worker: &Worker, stream: TcpStream) -> Result<Tls, Unopened> {
+    let opening = Opening::new(worker, LATE);
+    match opening.run(first_byte(&stream)).await? {
+        Some(HANDSHAKE) => {}
+        None => return Err(Unopened::Left),
+        Some(letter) if letter.is_ascii_uppercase() => {
+            // The connection is over, whether or not the client can be told.
+            let _ = opening.run(explain(stream)).await;
+            let plain = Failure::handshake("the client speaks plain HTTP");
+            return Err(Unopened::Failed(Failure { fault: Fault::PlainOnTls, ..plain }));
+        }
+        Some(_) => return Err(Unopened::Failed(Failure::handshake(NO_TLS))),
+    }
+    handshake(&opening, stream, Vec::new(), Keys::config).await
+}
+
+/// Does the handshake of a connection of which these bytes were read, with what `choose` has for its server name.
+pub(super) async fn handshake(
+    opening: &Opening<'_>,
+    stream: TcpStream,
+    read: Vec<u8>,
+    choose: impl FnOnce(&Keys, Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>),
+) -> Result<Tls, Unopened> {
+    let failed = |why: String| Unopened::Failed(Failure::handshake(why));
+    let worker = opening.worker;
+    // The first table brings them. Before it nothing is served.
+    let Some(keys) = worker.keys() else { return Err(failed("there is no table yet".into())) };
+    let accept = Box::pin(Tls::accept(stream, read, |name| choose(&keys, name)));
+    match opening.run(worker.handshakes.run(accept)).await? {
+        Ok(Ok(tls)) => {
+            let (is_tls13, is_resumed) = tls.kind();
+            worker.stats().handshake(is_tls13, is_resumed);
+            Ok(tls)
+        }
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(Crowded) => {
+            let crowded = Failure::handshake("it was the oldest of too many handshakes");
+            Err(Unopened::Failed(Failure { fault: Fault::TlsTimeout, ..crowded }))
+        }
+    }
+}
+
+/// What a connection begins with; it is not taken. `None`: the client left.
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut byte = [0];
+    match stream.peek(&mut byte).await {
+        Ok(1..) => Some(byte[0]),
+        Ok(0) | Err(_) => None,
+    }
+}
+
+/// Tells a client that speaks plain HTTP what is wrong.
+async fn explain(mut stream: TcpStream) -> io::Result<()> {
+    let mut answer = Vec::new();
+    Answer { status: 400, body: Some(PLAIN), location: None, keep_alive: false, head_request: false, edits: None }
+        .write(&mut answer);
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    // A close with unread bytes would be a reset, which can destroy the answer (RFC 9112 §9.6).
+    let mut request = [0; 4096];
+    while stream.read(&mut request).await? > 0 {}
+    Ok(())
+}
