@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pointsman_table::{Config, Problem, ProblemKind, Service, Table};
+use pointsman_table::{Config, Problem, ProblemKind, Service, Table, TlsVersion};
 use pointsman_wire::Answer;
 
 use super::backend::{PAGES, RESOLVERS};
@@ -119,7 +119,11 @@ fn global(config: &Config, shape: &Shape) -> String {
     // HAProxy counts the end of the head as one more header.
     lines.push(format!("tune.http.maxhdr {}", (config.headers + 1).max(LEAST_HEADERS)));
     if shape.version.tls {
-        lines.push("ssl-default-bind-options ssl-min-ver TLSv1.2".to_owned());
+        let least = match config.tls_min_version {
+            TlsVersion::V1_2 => "TLSv1.2",
+            TlsVersion::V1_3 => "TLSv1.3",
+        };
+        lines.push(format!("ssl-default-bind-options ssl-min-ver {least}"));
     }
     section("global", &lines)
 }

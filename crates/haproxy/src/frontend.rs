@@ -26,6 +26,9 @@ pub const CERT_LIST: &str = "certs.list";
 const HOP_BY_HOP: &str = "^(te|proxy|keep-alive|http2-settings|proxy-(connection|authenticate|authorization)|\
                           x([^-a-z0-9]forwarded[^a-z0-9]|-forwarded[^-a-z0-9]).+|\
                           x([^-a-z0-9]real[^a-z0-9]|-real[^-a-z0-9])ip)$";
+/// Headers by which a proxy tells an instance the client's certificate (RFC 9440), and names that some servers read as
+/// them: no client may.
+const CLIENT_CERT: &str = "^client[^a-z0-9]cert([^a-z0-9]chain)?$";
 /// Upgrades that would hide requests from us, or that a proxy must not agree to (RFC 9110 §7.8).
 const REFUSED_UPGRADES: &str = "^(h2c?|http|tls)(/|$)";
 
@@ -49,7 +52,7 @@ pub fn http(rules: &str, config: &Config, shape: &Shape, has_certs: bool) -> Vec
         add("http", &shape.http, "");
     }
     if shape.has_https() {
-        add("https", &shape.https, &tls(has_certs));
+        add("https", &shape.https, &tls(has_certs && !config.tls_strict_sni));
     }
     parts
 }
@@ -111,6 +114,7 @@ fn passing_rules(proto: &str, config: &Config, version: Version) -> String {
         "    # whether a request was processed is unknown: only idempotent ones are sent again (RFC 9110 §9.2.2)
     http-request disable-l7-retry unless {{ method GET HEAD OPTIONS TRACE PUT DELETE }}
     http-request del-header '{HOP_BY_HOP}' -m reg
+    http-request del-header '{CLIENT_CERT}' -m reg
     http-request del-header upgrade if {{ req.hdr(upgrade) -i -m reg '{REFUSED_UPGRADES}' }}
 {forwarded}    http-request add-header CDN-Loop pointsman
 {responses}    http-response del-header '{HOP_BY_HOP}' -m reg
@@ -129,8 +133,8 @@ fn bind(listen: &Listen, options: &str) -> String {
 }
 
 /// Without a certificate, `strict-sni` lets HAProxy start; it can serve no TLS client then.
-fn tls(has_certs: bool) -> String {
-    let strict = if has_certs { "" } else { " strict-sni" };
+fn tls(is_lenient: bool) -> String {
+    let strict = if is_lenient { "" } else { " strict-sni" };
     format!(" ssl crt-list {}{strict} alpn h2,http/1.1", path(CERT_LIST))
 }
 

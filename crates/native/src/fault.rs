@@ -92,6 +92,12 @@ pub(crate) enum Fault {
     /// Plain HTTP on a TLS port.
     #[error("plain HTTP came to a port for HTTPS")]
     PlainOnTls,
+    /// The service requires a client's certificate from its authorities.
+    #[error("the service requires a client's certificate from its authorities")]
+    ClientCertificate,
+    /// The service asks for clients' certificates, and the connection was made for another name.
+    #[error("the connection was made for another name than that of this service")]
+    Misdirected,
 }
 
 /// Facts about a kind of fault.
@@ -178,6 +184,9 @@ impl Fault {
             Self::InstanceTls => (26, Some(502), Instance, Elsewhere),
             // Not the instance's: a client may ask for any host, and must not be able to eject it.
             Self::InstanceName => (27, Some(502), Keys, Never),
+            Self::ClientCertificate => (28, Some(403), Client, Never),
+            // RFC 9110 §15.5.20.
+            Self::Misdirected => (29, Some(421), Client, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -213,6 +222,8 @@ pub const NAMES: &[&str] = &[
     "proxy_timeout",
     "instance_tls",
     "instance_name",
+    "client_certificate",
+    "misdirected",
 ];
 
 #[cfg(test)]
@@ -228,7 +239,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 28] = [
+    const ALL: [Fault; 30] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -257,6 +268,8 @@ mod tests {
         Fault::ProxyTimeout,
         Fault::InstanceTls,
         Fault::InstanceName,
+        Fault::ClientCertificate,
+        Fault::Misdirected,
     ];
 
     #[test]

@@ -157,8 +157,14 @@ async fn handshake(worker: &Worker, stream: TcpStream) -> Result<Tls, Unopened> 
     }
     // The first table brings them. Before it nothing is served.
     let Some(keys) = worker.keys() else { return Err(failed("there is no table yet".into())) };
-    match opening.run(worker.handshakes.run(Tls::accept(stream, keys.config()))).await? {
-        Ok(done) => done.map_err(|error| failed(error.to_string())),
+    let accept = Box::pin(Tls::accept(stream, |name| keys.config(name)));
+    match opening.run(worker.handshakes.run(accept)).await? {
+        Ok(Ok(tls)) => {
+            let (is_tls13, is_resumed) = tls.kind();
+            worker.stats().handshake(is_tls13, is_resumed);
+            Ok(tls)
+        }
+        Ok(Err(error)) => Err(failed(error.to_string())),
         Err(Crowded) => {
             let crowded = Failure::handshake("it was the oldest of too many handshakes");
             Err(Unopened::Failed(Failure { fault: Fault::TlsTimeout, ..crowded }))

@@ -56,6 +56,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use accept::{Door, Report};
 #[doc(hidden)]
 pub use pool::bench::PickBench;
+pub use tls::{TicketSecret, TicketSecrets, new_ticket_secret};
 use worker::Limits;
 use workers::Workers;
 
@@ -133,7 +134,7 @@ fn open(flag: &str, wanted: &[SocketAddr], sockets: &mut [Vec<Door>]) -> anyhow:
     Ok(addresses)
 }
 
-/// Serves each new table until `phase` changes: on [`Phase::Drain`] it finishes open work, within the configuration's
+/// Serves each new table, with the newest secrets for session tickets, until `phase` changes: on [`Phase::Drain`] it finishes open work, within the configuration's
 /// `timeout/drain`; on [`Phase::Halt`] it returns at once.
 ///
 /// # Errors
@@ -141,6 +142,7 @@ fn open(flag: &str, wanted: &[SocketAddr], sockets: &mut [Vec<Door>]) -> anyhow:
 pub async fn run(
     bound: Bound,
     mut tables: watch::Receiver<Arc<Table>>,
+    mut tickets: watch::Receiver<TicketSecrets>,
     applied: mpsc::Sender<Applied>,
     mut phase: watch::Receiver<Phase>,
     registry: Arc<Registry>,
@@ -148,6 +150,7 @@ pub async fn run(
     let Bound { sockets, descriptors, .. } = bound;
     let limits = Limits { descriptors, workers: sockets.len() as u64 };
     let (mut workers, mut reports) = Workers::start(sockets, limits, &registry)?;
+    workers.change_tickets(tickets.borrow_and_update().clone());
     let mut retry = interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut forget = interval(FORGET_EVERY);
@@ -161,6 +164,7 @@ pub async fn run(
                 let table = Arc::clone(&tables.borrow_and_update());
                 workers.apply(table);
             }
+            Ok(()) = tickets.changed() => workers.change_tickets(tickets.borrow_and_update().clone()),
             Some((worker, Report::Applied { generation })) = reports.recv() => {
                 if let Some(report) = workers.acknowledge(worker, generation) {
                     // The control loop ends only with the program.

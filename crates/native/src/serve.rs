@@ -66,11 +66,11 @@ fn now() -> Instant {
 impl<'w> Connection<'w> {
     fn new(counted: &'w Counted, stream: Stream, ends: Ends) -> Self {
         let worker = counted.worker();
-        let is_secure = matches!(stream, Stream::Tls(_));
+        let peer = Peer::new(ends, &stream);
         Self {
             worker,
             client: Client::new(stream),
-            peer: Peer::new(ends, is_secure),
+            peer,
             deadline: worker.timers.deadline(),
             logins: Logins::default(),
             announced: Announced::default(),

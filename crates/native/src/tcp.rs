@@ -24,7 +24,7 @@ use crate::worker::{Counted, Worker};
 pub(crate) async fn serve(counted: Counted, mut client: Stream, ends: Ends, live: Rc<ServiceLive>) {
     let worker = counted.worker();
     let deadline = worker.timers.deadline();
-    let peer = Peer::new(ends, false);
+    let peer = Peer::new(ends, &client);
     #[expect(clippy::disallowed_methods, reason = "the connection's time begins here")]
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::accept::{self, Door, Order, Report};
-use crate::tls::{Keys, Outbound};
+use crate::tls::{Keys, Outbound, TicketSecrets};
 use crate::worker::Limits;
 
 /// How long a port that left the table may still be closing.
@@ -108,6 +108,16 @@ impl Workers {
         let opened = self.open_ports(to_open);
         self.hand_out(opened);
         self.accept_http();
+    }
+
+    /// From now on sessions are resumed with these secrets.
+    pub(crate) fn change_tickets(&mut self, tickets: TicketSecrets) {
+        let Some(keys) = &self.keys else { return };
+        self.keys = Some(keys.with_tickets(tickets));
+        // The first table brings them.
+        if self.table.generation() > 0 {
+            self.hand_out(self.workers.iter().map(|_| Opened::new()).collect());
+        }
     }
 
     pub(crate) fn has_closed_ports(&self) -> bool {

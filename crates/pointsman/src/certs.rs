@@ -18,6 +18,8 @@ use crate::settings::Settings;
 
 /// How often the folder is read in full and compared.
 const AUDIT: Duration = Duration::from_secs(180);
+/// The end of the name of a file with an OCSP response, behind that of its certificate; as HAProxy has it.
+const STAPLE: &str = ".ocsp";
 /// Most updates from the folder that may queue.
 const UPDATES: usize = 16;
 
@@ -168,10 +170,12 @@ impl Files {
         let bad = self.unreadable.iter().map(|(file, why)| (&**file, Err(why.as_str().into())));
         let all: BTreeMap<&str, _> =
             good.chain(bad).filter(|(file, _)| !file.is_empty() && !file.contains('/')).collect();
-        all.into_iter().map(|(file, pem)| OuterCert {
+        let is_staple = |file: &str| file.strip_suffix(STAPLE).is_some_and(|cert| self.files.contains_key(cert));
+        all.into_iter().filter(move |(file, pem)| pem.is_err() || !is_staple(file)).map(|(file, pem)| OuterCert {
             name: file.strip_suffix(".pem").filter(|name| !name.is_empty()).unwrap_or(file).into(),
             origin: format!("--certs: {}", folder.join(file).display()).into(),
             pem,
+            staple: self.files.get(&*format!("{file}{STAPLE}")).cloned(),
         })
     }
 }
@@ -187,7 +191,8 @@ mod tests {
 
     #[test]
     fn files_are_certificates_by_name() {
-        let entries = ["shop.pem", "www", "below/a.pem", "x.crt.pem"].map(|file| (file.into(), b"x".as_slice().into()));
+        let entries = ["shop.pem", "www", "below/a.pem", "x.crt.pem", "shop.pem.ocsp", "gone.pem.ocsp"]
+            .map(|file| (file.into(), b"x".as_slice().into()));
         let mut files = Files::default();
         files.take(Path::new("/c"), Update::Reset { revision: 1, entries: entries.into() });
         files.unreadable = [("bad.pem", "no rights"), ("www", "gone"), ("below", "x"), ("below/b", "x")]
@@ -195,7 +200,10 @@ mod tests {
             .into();
         let certs = |files: &Files| {
             let each = files.certs(Path::new("/c"));
-            let each = each.map(|cert| format!("{}={} {}", cert.name, cert.origin, cert.pem.map_or("!", |_| "ok")));
+            let staple = |cert: &OuterCert| if cert.staple.is_some() { " stapled" } else { "" };
+            let each = each.map(|cert| {
+                format!("{}={} {}{}", cert.name, cert.origin, cert.pem.as_ref().map_or("!", |_| "ok"), staple(&cert))
+            });
             each.collect::<Vec<_>>()
         };
         assert_eq!(
@@ -203,7 +211,8 @@ mod tests {
             [
                 "bad=--certs: /c/bad.pem !",
                 "below=--certs: /c/below !",
-                "shop=--certs: /c/shop.pem ok",
+                "gone.pem.ocsp=--certs: /c/gone.pem.ocsp ok",
+                "shop=--certs: /c/shop.pem ok stapled",
                 "www=--certs: /c/www !",
                 "x.crt=--certs: /c/x.crt.pem ok",
             ]
@@ -213,7 +222,7 @@ mod tests {
             Path::new("/c"),
             Update::Changes { revision: 2, changes: vec![Change::Delete { key: "www".into() }] },
         );
-        assert_eq!(certs(&files).len(), 2);
+        assert_eq!(certs(&files).len(), 3);
         files.take(
             Path::new("/c"),
             Update::Changes { revision: 3, changes: vec![Change::DeleteTree { key: "".into() }] },

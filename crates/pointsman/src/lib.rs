@@ -7,6 +7,7 @@
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
 //! | `certs` | certificates from files and variables |
+//! | `tickets` | the secrets of TLS session tickets, shared through the store |
 //! | `names` | the addresses of instances' host names |
 //! | `state` | the state that survives a restart |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
@@ -34,3 +35,4 @@ pub mod registrar;
 pub mod settings;
 pub mod state;
 pub mod sys;
+mod tickets;

@@ -163,6 +163,20 @@ impl Store {
         }
     }
 
+    /// Sets a full key that does not exist; in a folder, only the folder's owner may read it. `false`: it exists, and stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`]; any error of the store.
+    pub async fn create(&self, key: &str, value: &[u8]) -> Result<bool, StoreError> {
+        check_key(key)?;
+        match self.resolve().await? {
+            Chosen::Etcd2(store) => store.create(key, value).await,
+            Chosen::Etcd3(store) => Box::pin(store.create(key, value)).await,
+            Chosen::Directory(store) => store.create(key, value).await,
+        }
+    }
+
     /// Whether followers would see a key of this name.
     ///
     /// # Errors

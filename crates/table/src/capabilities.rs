@@ -23,7 +23,7 @@ impl Capabilities {
         ],
     };
     /// The HAProxy engine's.
-    pub const HAPROXY: Self = Self { lacks: &[] };
+    pub const HAPROXY: Self = Self { lacks: &["client_ca", "client_verify"] };
 
     /// Whether the engine honours this key or tree.
     pub(crate) fn honours(self, key: &str) -> bool {
@@ -55,7 +55,11 @@ pub(crate) enum Consequence {
 
 /// The engine that honours this key, for advice about another that does not; empty if none does.
 pub(crate) fn remedy(key: &str) -> &'static str {
-    if Capabilities::HAPROXY.honours(key) { "; --engine haproxy honours it" } else { "" }
+    match (Capabilities::HAPROXY.honours(key), Capabilities::NATIVE.honours(key)) {
+        (true, _) => "; --engine haproxy honours it",
+        (false, true) => "; --engine native honours it",
+        (false, false) => "",
+    }
 }
 
 impl Consequence {
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_lacking_exists() {
-        for word in Capabilities::NATIVE.lacks {
+        for word in Capabilities::NATIVE.lacks.iter().chain(Capabilities::HAPROXY.lacks) {
             assert!(exists(word), "{word} is no key");
         }
     }

@@ -8,6 +8,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use crate::ocsp::Staple;
 use crate::pem::{self, Pem};
 use crate::value::Parsed;
 
@@ -22,12 +23,16 @@ pub struct Cert {
     pub not_before: i64,
     /// The last second at which it is valid, since the epoch.
     pub not_after: i64,
+    /// Its serial number, in big-endian order.
+    pub serial: Box<[u8]>,
+    /// An OCSP response to send along.
+    pub staple: Option<Staple>,
 }
 
 /// Never shows the PEM: it holds the private key.
 impl Debug for Cert {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let Self { pem: _, names, not_before, not_after } = self;
+        let Self { pem: _, names, not_before, not_after, serial: _, staple: _ } = self;
         write!(f, "{names:?}, valid from {not_before} to {not_after}")
     }
 }
@@ -52,7 +57,8 @@ impl Cert {
         let names = names(own).ok_or_else(|| unreadable(chain[0].0))?;
         let validity = own.validity();
         let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        Ok(Self { pem: text.into(), names, not_before, not_after })
+        let serial = own.raw_serial().into();
+        Ok(Self { pem: text.into(), names, not_before, not_after, serial, staple: None })
     }
 }
 

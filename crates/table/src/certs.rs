@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::capabilities::remedy;
 use crate::cert::Cert;
 use crate::limits::{Limits, OuterCert};
+use crate::ocsp::Staple;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::value::Parsed;
@@ -34,7 +35,33 @@ pub(crate) struct Certs {
 struct GoodOuter {
     origin: Box<str>,
     pem: Arc<[u8]>,
+    staple: Option<Arc<[u8]>>,
     cert: Arc<Cert>,
+    /// What is wrong with the OCSP response.
+    complaint: Option<String>,
+}
+
+impl GoodOuter {
+    /// Reads a certificate and what lies beside it. A bad OCSP response leaves the last good one of the same certificate.
+    fn read(outer: &OuterCert, last: Option<&Self>) -> Parsed<Self> {
+        let pem = outer.pem.as_ref().map_err(|why| format!("cannot be read: {why}"))?;
+        let last_cert = last.map(|last| &last.cert);
+        let cert = parse(pem, None)?;
+        let read = outer.staple.as_ref().map(|der| Staple::parse(der, &cert.serial)).transpose();
+        let (staple, complaint) = match read {
+            Ok(staple) => (staple, None),
+            Err(why) => (last_cert.filter(|last| last.pem == cert.pem).and_then(|last| last.staple.clone()), Some(why)),
+        };
+        let cert = Cert { staple, ..(*cert).clone() };
+        let same = last_cert.filter(|last| ***last == cert).cloned();
+        let cert = same.unwrap_or_else(|| Arc::new(cert));
+        Ok(Self { origin: outer.origin.clone(), pem: pem.clone(), staple: outer.staple.clone(), cert, complaint })
+    }
+
+    /// Whether this is the certificate from outside, read before.
+    fn is_of(&self, outer: &OuterCert) -> bool {
+        outer.pem.as_ref() == Ok(&self.pem) && outer.staple == self.staple
+    }
 }
 
 /// Names only: the rest is secret.
@@ -91,7 +118,8 @@ fn judge_outer(
     limits: &Limits,
 ) -> (BTreeMap<Box<str>, GoodOuter>, Vec<Problem>) {
     let (mut certs, mut problems) = (BTreeMap::<Box<str>, GoodOuter>::new(), Vec::new());
-    for OuterCert { name, origin, pem } in &*limits.certs {
+    for outer in &*limits.certs {
+        let OuterCert { name, origin, .. } = outer;
         let mut add = |kind, advice: String| {
             let (key, advice) = (origin.clone(), advice.into());
             problems.push(Problem { key, value: None, kind, service: None, advice });
@@ -116,19 +144,15 @@ fn judge_outer(
             );
         }
         let kept = last.get(name).filter(|last| last.origin == *origin);
-        let read = match pem {
-            Err(why) => Err(format!("cannot be read: {why}")),
-            Ok(pem) => match kept.filter(|kept| kept.pem == *pem) {
-                Some(same) => Ok(same.clone()),
-                None => parse(pem, kept.map(|kept| &kept.cert)).map(|cert| GoodOuter {
-                    origin: origin.clone(),
-                    pem: pem.clone(),
-                    cert,
-                }),
-            },
-        };
+        let same = kept.filter(|kept| kept.is_of(outer)).cloned();
+        let read = same.map_or_else(|| GoodOuter::read(outer, kept), Ok);
         let outer = read.map_err(|advice| add(ProblemKind::BadValue, advice)).ok().or_else(|| kept.cloned());
-        certs.extend(outer.map(|outer| (name.clone(), outer)));
+        let Some(outer) = outer else { continue };
+        if let Some(why) = outer.complaint.clone() {
+            let key = format!("{origin}.ocsp").into();
+            problems.push(Problem { key, value: None, kind: ProblemKind::BadValue, service: None, advice: why.into() });
+        }
+        certs.insert(name.clone(), outer);
     }
     (certs, problems)
 }
@@ -211,6 +235,7 @@ mod tests {
             name: name.into(),
             origin: origin.into(),
             pem: if text == "!" { Err("no rights".into()) } else { Ok(text.as_bytes().into()) },
+            staple: None,
         };
         let certs = outer.iter().map(cert).collect();
         let limits = Limits { prefix: "/p".into(), certs, capabilities: Capabilities::HAPROXY, ..Limits::default() };

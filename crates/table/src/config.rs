@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
-use crate::model::{Config, Timeouts};
+use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
@@ -29,6 +29,8 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
         trusted_proxies: keys.read("trusted_proxies", Networks::parse, |config| &config.trusted_proxies),
         accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),
+        tls_min_version: keys.read("tls_min_version", tls_version, |config| &config.tls_min_version),
+        tls_strict_sni: keys.read("tls_strict_sni", value::boolean, |config| &config.tls_strict_sni),
         errors: keys.errors(),
     };
     report_unknown(&mut reader);
@@ -112,6 +114,14 @@ fn error_status(text: &str) -> Parsed<u16> {
     let status = value::within(text, 400, 599).ok().filter(|_| text.len() == 3);
     let status = status.and_then(|status| u16::try_from(status).ok());
     status.ok_or_else(|| "expected errors/<status> with a status from 400 to 599".into())
+}
+
+fn tls_version(text: &str) -> Parsed<TlsVersion> {
+    match text {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err("expected 1.2 or 1.3".into()),
+    }
 }
 
 fn most(text: &str) -> Parsed<Option<NonZeroU32>> {

@@ -80,7 +80,7 @@ impl InstanceAuthorities {
                      -----BEGIN CERTIFICATE-----"
                     .into())
             }
-            _ => Ok(Self::These(pem::authorities(text)?.into())),
+            _ => Ok(Self::These(pem::authorities(text)?.text.into())),
         }
     }
 }

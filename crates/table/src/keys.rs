@@ -72,6 +72,8 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("balance", "how an instance is picked"),
     http("cookie", "sessions stick to an instance by this cookie"),
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
+    http("client_ca", "authorities that clients' certificates must come from, PEM"),
+    http("client_verify", "required or optional: whether a client must show a certificate"),
     http("health_check_uri", "path that an instance must answer"),
     http("health_check_port", "port for health checks, if not the instance's"),
     http("tls_ca", "how instances with tls are verified: authorities, PEM, or system"),
@@ -115,6 +117,8 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("health_uri", "path answered 200 by the balancer itself"),
     config("trusted_proxies", "networks, private or all: whose X-Forwarded-*, X-Real-IP and Forwarded are believed"),
     config("accept_proxy", "networks, private or all: whose connections begin with a PROXY header"),
+    config("tls_min_version", "1.2 or 1.3: the oldest TLS version of clients"),
+    config("tls_strict_sni", "true: no handshake for a server name that no certificate covers, or for none"),
     config("errors/<status>", "body of our own error answers"),
     KnownKey { tree: Tree::Certs, name: "<name>", meaning: "a certificate and its key, PEM" },
 ];

@@ -12,9 +12,9 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `client_auth`, `cookie`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
-//! | `basis`, `certs`, `cert`, `pem` | what all services are judged by; certificates |
+//! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
 //! | `networks` | lists of networks, where instances may be |
 //! | `last_good` | the keys that the settings in force come from |
@@ -22,6 +22,7 @@
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `instance_link` | how connections to instances are set up |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
+//! | `asking` | what handshakes ask clients for, by server name |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
 //! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes` | from a request to its service; owns precedence |
@@ -32,11 +33,13 @@
 //! | `differences` | which keys changed between two tables, in words |
 
 mod address;
+mod asking;
 mod balance;
 mod basis;
 mod capabilities;
 mod cert;
 mod certs;
+mod client_auth;
 mod compile;
 mod complaint;
 mod config;
@@ -64,6 +67,7 @@ mod model;
 mod names;
 mod near;
 mod networks;
+mod ocsp;
 mod pattern;
 mod pattern_set;
 mod pem;
@@ -83,9 +87,11 @@ mod value;
 mod words;
 
 pub use address::{Bind, HostPattern};
+pub use asking::{Asking, Demand};
 pub use balance::Balance;
 pub use capabilities::Capabilities;
 pub use cert::Cert;
+pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode};
 pub use differences::{Fate, TableDiff, differences};
@@ -100,9 +106,10 @@ pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, 
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Resolved};
 pub use memory::{Memory, ServiceMemory};
-pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts};
+pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
+pub use ocsp::Staple;
 pub use pattern::Pattern;
 pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};

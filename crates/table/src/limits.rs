@@ -64,6 +64,8 @@ pub struct OuterCert {
     pub origin: Box<str>,
     /// The PEM, or why it cannot be read.
     pub pem: Result<Arc<[u8]>, Box<str>>,
+    /// An OCSP response for it, in DER, from the file beside it.
+    pub staple: Option<Arc<[u8]>>,
 }
 
 /// Never shows the PEM.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::address::{Bind, HostPattern};
 use crate::balance::Balance;
+use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
 use crate::instance::Instance;
@@ -87,6 +88,11 @@ impl Service {
     /// Whether a request is finished even if its client left: `abort=false`.
     pub fn finishes_abandoned(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.finish)
+    }
+
+    /// What is asked of clients' certificates, if anything.
+    pub fn client_auth(&self) -> Option<&ClientAuth> {
+        self.policy.as_ref()?.client_auth.as_ref()
     }
 
     /// The users with access; `None`: everybody.
@@ -203,8 +209,22 @@ pub struct Config {
     pub trusted_proxies: Networks,
     /// Whose connections begin with a PROXY header; empty: nobody's.
     pub accept_proxy: Networks,
+    /// The oldest TLS version that clients may speak.
+    pub tls_min_version: TlsVersion,
+    /// No handshake for a server name that no certificate covers, or for none.
+    pub tls_strict_sni: bool,
     /// Bodies of local replies, by status.
     pub errors: Box<[(u16, Arc<str>)]>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    V1_2,
+    /// RFC 8446.
+    V1_3,
 }
 
 /// Waits, with KEYS' defaults.
@@ -250,6 +270,8 @@ impl Default for Config {
             health_uri: None,
             trusted_proxies: Networks::default(),
             accept_proxy: Networks::default(),
+            tls_min_version: TlsVersion::default(),
+            tls_strict_sni: false,
             errors: Box::default(),
         }
     }

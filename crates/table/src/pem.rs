@@ -19,7 +19,7 @@ struct Block<'a> {
 /// Longest text, in bytes: more than any chain needs, and what a folder's file may have.
 const LONGEST: usize = 1 << 20;
 
-/// A certificate chain and its key.
+/// Certificates, and the key of the first where one is asked for.
 #[derive(Debug)]
 pub(crate) struct Pem {
     /// Rewritten: its blocks only, no empty line, a line feed after each line.
@@ -48,24 +48,34 @@ pub(crate) fn chain_and_key(text: &str) -> Parsed<Pem> {
     }
 }
 
-/// Reads the certificates of authorities: nothing else may be there. Returns their blocks, rewritten.
-pub(crate) fn authorities(text: &str) -> Parsed<String> {
+/// Reads the certificates of authorities: nothing else may be there.
+pub(crate) fn authorities(text: &str) -> Parsed<Pem> {
     if text.len() > LONGEST {
         return Err(format!("expected certificates of at most {} MiB", LONGEST >> 20));
     }
     let blocks = blocks(text)?;
+    let mut chain = Vec::new();
     for (number, block) in (1..).zip(&blocks) {
+        if block.is_key() {
+            return Err(format!(
+                "expected certificates of authorities only, but block {number} is a {}: the key of an authority must \
+                 stay with the authority",
+                block.kind()
+            ));
+        }
         if block.label != CERTIFICATE {
             return Err(format!("expected certificates of authorities only, but block {number} is a {}", block.kind()));
         }
         let der = block.judge().map_err(|wrong| format!("expected PEM, but block {number} {wrong}"))?;
         if X509Certificate::from_der(&der).is_err() {
-            return Err(format!(
-                "expected PEM, but block {number} is no X.509 certificate, or one that cannot be read"
-            ));
+            return Err(format!("expected PEM, but block {number} is no X.509 certificate, or cannot be read"));
         }
+        chain.push((number, der));
     }
-    Ok(blocks.iter().map(Block::written).collect())
+    match chain.is_empty() {
+        true => Err("expected certificates: blocks that begin with -----BEGIN CERTIFICATE-----".into()),
+        false => Ok(Pem { text: blocks.iter().map(Block::written).collect::<String>().into(), chain }),
+    }
 }
 
 /// The blocks of a text; text between them is explanatory (RFC 7468 §2).

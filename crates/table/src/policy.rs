@@ -4,6 +4,7 @@ use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 
 use crate::capabilities::Capabilities;
+use crate::client_auth::ClientAuth;
 use crate::cookie::{self, Cookie};
 use crate::reader::Reader;
 use crate::userlist::{self, UserList};
@@ -11,7 +12,7 @@ use crate::value::{self, Parsed};
 
 /// The policy for a service's requests. Its fields are steps: engines take them in this order.
 ///
-/// The order of all steps is fixed, and a new key becomes a field at its place in it: `scheme`, `allow` and `deny`,
+/// The order of all steps is fixed, and a new key becomes a field at its place in it: `scheme`, `client_ca`, `allow` and `deny`,
 /// `rate_limit`, `max_body`, `basic_auth_secrets`, `redirect`, `rewrite`, `request_headers` and `response_headers`,
 /// `compress`, `forward_auth`, `cors`, `maintenance`, `errors/<status>`, `timeout/request`, `abort`, and last what
 /// chooses the instance: `cookie`.
@@ -19,6 +20,8 @@ use crate::value::{self, Parsed};
 pub struct Policy {
     /// `scheme`. First, so that no client is asked for a password before it is redirected to HTTPS.
     pub scheme: Scheme,
+    /// `client_ca` and `client_verify`. Only in tables for an engine that honours them.
+    pub client_auth: Option<ClientAuth>,
     /// `basic_auth_secrets`. Only in tables for an engine that honours it.
     pub basic_auth: Option<UserList>,
     /// `abort=false`: a request is finished even if its client left.
@@ -70,6 +73,7 @@ impl Policy {
         let is_protected = users.is_ok();
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
+            client_auth: if capabilities.honours("client_ca") { ClientAuth::read(reader) } else { None },
             basic_auth: users.ok().flatten(),
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
             cookie: if capabilities.honours("cookie") { cookie(reader) } else { None },

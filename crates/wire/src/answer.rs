@@ -124,6 +124,7 @@ pub fn reason(status: u16) -> &'static str {
 
 fn explanation(status: u16) -> &'static str {
     match status {
+        421 => "This connection was made for another name. Connect again to this one.",
         408 => "The request did not arrive in time.",
         502 => "The server behind this address gave no valid response.",
         503 => "No server is available to handle this request.",
@@ -142,8 +143,8 @@ mod tests {
     use crate::{HeadLimits, MAX_HEADERS, parse_response};
     use std::mem::MaybeUninit;
 
-    const STATUSES: [u16; 18] =
-        [200, 400, 403, 404, 405, 408, 413, 414, 417, 429, 431, 500, 501, 502, 503, 504, 505, 508];
+    const STATUSES: [u16; 19] =
+        [200, 400, 403, 404, 405, 408, 413, 414, 417, 421, 429, 431, 500, 501, 502, 503, 504, 505, 508];
 
     fn check(answer: &Answer<'_>, content_type: &str) {
         let mut out = Vec::new();

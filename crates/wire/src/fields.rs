@@ -23,7 +23,8 @@ pub(crate) enum Field {
     ForwardedOther,
     Forwarded,
     RealIp,
-    /// Removed: a name that a CGI backend would read as one of those before.
+    /// Removed: a name that a CGI backend would read as one of those before, and what only a proxy may say of its client
+    /// (`Client-Cert` and `Client-Cert-Chain`, RFC 9440).
     Replaced,
     /// A login, end-to-end: `Authorization` or `WWW-Authenticate`.
     Login,
@@ -49,10 +50,13 @@ pub(crate) fn classify(name: &str) -> Field {
         8 => pick(name, &[("cdn-loop", Field::Loop)]),
         9 => pick(name, &[("forwarded", Field::Forwarded)]),
         10 => pick(name, &[("connection", Field::Connection), ("keep-alive", Field::HopByHop)]),
+        11 => look_alike(name, &[("client-cert", Field::Replaced)]),
         13 => pick(name, &[("authorization", Field::Login)]),
         14 => look_alike(name, &[("content-length", Field::ContentLength), ("http2-settings", Field::HopByHop)]),
         16 => pick(name, &[("proxy-connection", Field::HopByHop), ("www-authenticate", Field::Login)]),
-        17 => look_alike(name, &[("transfer-encoding", Field::TransferEncoding)]),
+        17 => {
+            look_alike(name, &[("transfer-encoding", Field::TransferEncoding), ("client-cert-chain", Field::Replaced)])
+        }
         18 => pick(name, &[("proxy-authenticate", Field::ProxyLogin)]),
         19 => pick(name, &[("proxy-authorization", Field::ProxyLogin)]),
         _ => Field::Other,
@@ -99,7 +103,7 @@ fn look_alike(name: &str, known: &[(&str, Field)]) -> Field {
 fn folded((_, field): &(&str, Field)) -> Field {
     match field {
         Field::ContentLength | Field::TransferEncoding => Field::FramingLookAlike,
-        Field::RealIp => Field::Replaced,
+        Field::RealIp | Field::Replaced => Field::Replaced,
         _ => Field::HopByHop,
     }
 }
@@ -369,6 +373,11 @@ mod tests {
             ("X-REAL-IP", Field::RealIp),
             ("X_Real_IP", Field::Replaced),
             ("forwarded", Field::Forwarded),
+            ("Client-Cert", Field::Replaced),
+            ("CLIENT_CERT", Field::Replaced),
+            ("client-cert-chain", Field::Replaced),
+            ("Client_Cert_Chain", Field::Replaced),
+            ("Client-Certs", Field::Other),
             ("HTTP2-Settings", Field::HopByHop),
             ("Keep-Alive", Field::HopByHop),
             ("Accept-Charset", Field::Other),

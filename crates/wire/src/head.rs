@@ -161,6 +161,13 @@ pub(crate) fn push_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Adds a header at the end of a complete head. The value must hold no line end.
+pub fn add_header(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.truncate(head.len() - b"\r\n".len());
+    push_header(head, name, value);
+    head.extend_from_slice(b"\r\n");
+}
+
 /// Appends the body framing header, if the body needs one.
 pub(crate) fn push_framing(out: &mut Vec<u8>, body: BodyLength) {
     match body {

@@ -58,7 +58,7 @@ pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
 pub use forwarded::Trust;
 pub use framing::BadFraming;
-pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version};
+pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version, add_header};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};

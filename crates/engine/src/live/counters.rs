@@ -131,7 +131,11 @@ pub struct WorkerStats {
     /// Another worker has no descriptor left, and wants this one's idle connections to instances closed.
     short: AtomicBool,
     pub(super) faults: [Counter; MAX_FAULTS],
+    pub(super) handshakes: [Counter; HANDSHAKES.len()],
 }
+
+/// Kinds of TLS handshakes: the version, and whether a session was resumed.
+pub(super) const HANDSHAKES: [(&str, bool); 4] = [("1.2", false), ("1.2", true), ("1.3", false), ("1.3", true)];
 
 /// Nothing counted yet.
 impl Default for WorkerStats {
@@ -139,7 +143,8 @@ impl Default for WorkerStats {
         let [open, accepted, refused, idle, evicted] = std::array::from_fn(|_| Counter::default());
         let asked = AtomicU64::new(0);
         let faults = std::array::from_fn(|_| Counter::default());
-        Self { open, accepted, refused, idle, evicted, asked, short: AtomicBool::new(false), faults }
+        let handshakes = std::array::from_fn(|_| Counter::default());
+        Self { open, accepted, refused, idle, evicted, asked, short: AtomicBool::new(false), faults, handshakes }
     }
 }
 
@@ -149,6 +154,11 @@ impl WorkerStats {
         if let Some(counter) = self.faults.get(place) {
             counter.add(1);
         }
+    }
+
+    /// Counts a TLS handshake that is done.
+    pub fn handshake(&self, is_tls13: bool, is_resumed: bool) {
+        self.handshakes[2 * usize::from(is_tls13) + usize::from(is_resumed)].add(1);
     }
 
     /// Asks this worker, on behalf of another, to close an idle connection. `false`: it has no more.

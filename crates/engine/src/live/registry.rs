@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 
-use super::counters::{InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
+use super::counters::{HANDSHAKES, InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
 use super::health::{Asked, Health, Slots};
 use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
@@ -176,7 +176,13 @@ impl Registry {
             connections_evicted: self.workers.iter().map(|worker| worker.evicted.get()).sum(),
             connections_refused: self.workers.iter().map(|worker| worker.refused.get()).sum(),
             faults: self.faults(),
+            handshakes: self.handshakes(),
         }
+    }
+
+    fn handshakes(&self) -> Vec<(&'static str, bool, u64)> {
+        let sum = |kind: usize| self.workers.iter().map(|worker| worker.handshakes[kind].get()).sum();
+        HANDSHAKES.iter().enumerate().map(|(kind, (version, is_resumed))| (*version, *is_resumed, sum(kind))).collect()
     }
 
     /// The instances that have work now, including those that left the table.

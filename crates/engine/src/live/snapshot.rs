@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub connections_refused: u64,
     /// Local replies and cut requests, by fault.
     pub faults: Vec<(&'static str, u64)>,
+    /// TLS handshakes of clients that are done, by version, and whether a session was resumed; empty: not counted.
+    pub handshakes: Vec<(&'static str, bool, u64)>,
 }
 
 /// Numbers of one service or instance.

@@ -173,6 +173,10 @@ fn certs(table: &Table, held: &Held, shape: &Shape, problems: &mut Vec<Problem>)
         problems.push(Problem::of_setting(ProblemKind::Engine, "https", why));
     }
     if shape.has_https() {
+        problems.extend(table.certs().iter().filter(|(_, cert)| cert.staple.is_some()).map(|(name, _)| {
+            let advice = "this engine does not send OCSP responses; --engine native does";
+            table.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), advice)
+        }));
         return table
             .certs()
             .keys()

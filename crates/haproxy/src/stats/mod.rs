@@ -177,6 +177,7 @@ impl Tally {
             connections_total: self.frontends.get(Field::Connections),
             // HAProxy refuses none: they wait in the listening queue.
             connections_evicted: 0,
+            handshakes: Vec::new(),
             connections_refused: 0,
             faults: self.faults(),
         }

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use pointsman_table::{Balance, Config, Scheme, TooLong, host_name};
-use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust};
+use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust, add_header};
 
+use super::certificate;
 use crate::fault::Fault;
 use crate::net::buffer::Size;
 use crate::net::peer::Peer;
@@ -136,12 +137,24 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    if live.service.scheme() == Scheme::Https && !is_secure(head, peer) {
-        return redirect(live, head);
+    let mut certificate = None;
+    if let Some(policy) = &live.service.policy {
+        if policy.scheme == Scheme::Https && !is_secure(head, peer) {
+            return redirect(live, head);
+        }
+        if let Some(auth) = &policy.client_auth {
+            match certificate::presented(auth, head, peer, worker.keys().as_deref()) {
+                Ok(presented) => certificate = presented,
+                Err(fault) => return Decision::Refuse(fault),
+            }
+        }
     }
     let mut held = worker.buffers.take(Size::Head);
     let (trust, proto) = (peer.trust, if peer.is_secure { "https" } else { "http" });
     head.write(&Forward { strip: route.strip as usize, client: &peer.text, proto, trust }, &mut held);
+    if let Some(certificate) = certificate {
+        add_header(&mut held, "Client-Cert", certificate.as_bytes());
+    }
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         open_for: open_for(&live, head, peer),

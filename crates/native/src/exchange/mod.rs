@@ -12,12 +12,14 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `progress` | how far both directions have come |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
 //! | `lines` | log lines about requests that failed |
 
+mod certificate;
 pub(crate) mod context;
 pub(crate) mod decide;
 mod down;

@@ -10,12 +10,14 @@
 //! | `pace` | whether the other side makes progress |
 //! | `send` | sending for as long as there is progress |
 //! | `watch` | whether a client is still there |
+//! | `presented` | the certificate that a client presented |
 //! | `peer` | the client at the other end |
 
 pub(crate) mod buffer;
 pub(crate) mod deadline;
 pub(crate) mod pace;
 pub(crate) mod peer;
+pub(crate) mod presented;
 pub(crate) mod send;
 pub(crate) mod socket;
 pub(crate) mod stream;

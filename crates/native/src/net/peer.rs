@@ -1,9 +1,13 @@
 //! The client at the other end of a connection. Decides nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use pointsman_table::{Networks, is_near};
 use pointsman_wire::{RequestHead, Trust};
+
+use super::presented::Presented;
+use super::stream::Stream;
 
 /// The two ends of a client's connection: its own, or those that the PROXY header names with which it began.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct Peer {
     is_near: bool,
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
+    /// What it showed in its handshake, if it was asked for a certificate.
+    pub(crate) presented: Option<Rc<Presented>>,
     /// How far the headers of the current request are trusted about its client.
     pub(crate) trust: Trust,
     /// Where that request comes from: the other end, or the client that trusted proxies name.
@@ -34,19 +40,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(ends: Ends, is_secure: bool) -> Self {
+    pub(crate) fn new(ends: Ends, stream: &Stream) -> Self {
         let (address, port, local) = (ends.client.ip().to_canonical(), ends.client.port(), ends.local);
-        let is_near = is_near(address);
-        Self {
-            address,
-            port,
-            local,
-            text: address.to_string(),
-            is_near,
-            is_secure,
-            trust: Trust::Nothing,
-            client: address,
-        }
+        let (is_near, text) = (is_near(address), address.to_string());
+        let (is_secure, presented) = match stream {
+            Stream::Tls(tls) => (true, tls.presented().cloned()),
+            Stream::Tcp(_) | Stream::Unix(_) => (false, None),
+        };
+        Self { address, port, local, text, is_near, is_secure, presented, trust: Trust::Nothing, client: address }
     }
 
     /// The client and what it connected to, as a PROXY header names them. A client that a proxy in front names has no port

@@ -16,13 +16,15 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 use super::socket::{Bare, Socket};
+
+use super::presented::{AskedId, Presented};
 
 /// A TLS connection after its handshake.
 pub(crate) struct Tls {
@@ -32,6 +34,8 @@ pub(crate) struct Tls {
     taken: Cell<usize>,
     /// With an instance: the host of the request that it was opened for, if that chose the server name.
     host: Option<Box<str>>,
+    /// With a client: what it showed, if it was asked for a certificate.
+    presented: Option<Rc<Presented>>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -41,15 +45,23 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Does the handshake with a client. What went wrong was told to the client by an alert, if it still listens.
+    /// Does the handshake with a client, with what `choose` has for the server name that it asks for, and what it asks of
+    /// the client then. What went wrong was told to the client by an alert, if it still listens.
     ///
     /// # Errors
     /// What rustls says of the client, or what became of the connection.
-    pub(crate) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) async fn accept(
+        stream: TcpStream,
+        choose: impl FnOnce(Option<&str>) -> (Arc<ServerConfig>, Option<AskedId>),
+    ) -> io::Result<Self> {
         let socket = Rc::new(Bare::Tcp(stream));
         let start = LazyConfigAcceptor::new(Acceptor::default(), Carrier(Rc::clone(&socket))).await?;
+        let name = start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
+        let (config, asked) = choose(name.as_deref());
         let session = start.into_stream(config).await?;
-        Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host: None })
+        let presented =
+            asked.map(|asked| Rc::new(Presented::new(name, asked, session.get_ref().1.peer_certificates())));
+        Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host: None, presented })
     }
 
     /// Does the handshake with an instance. `host`: the host of the request that it is opened for, if that chose the
@@ -66,7 +78,20 @@ impl Tls {
         let socket = Rc::new(bare);
         let session = TlsConnector::from(config).connect(name, Carrier(Rc::clone(&socket))).await?;
         let host = host.map(Box::from);
-        Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host })
+        Ok(Self { socket, session: RefCell::new(session.into()), taken: Cell::new(0), host, presented: None })
+    }
+
+    /// What the client showed, if it was asked for a certificate.
+    pub(crate) fn presented(&self) -> Option<&Rc<Presented>> {
+        self.presented.as_ref()
+    }
+
+    /// Whether it speaks TLS 1.3, and whether it resumed a session.
+    pub(crate) fn kind(&self) -> (bool, bool) {
+        let session = self.session.borrow();
+        let (_, session) = session.get_ref();
+        let is_tls13 = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        (is_tls13, session.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
     /// The connection below.
@@ -223,7 +248,7 @@ mod tests {
         let (server, client) = configs();
         let name = ServerName::try_from("shop.test").unwrap();
         let connect = Tls::connect(Bare::Tcp(near), client, name, None);
-        let (server, client) = tokio::join!(Tls::accept(far, server), connect);
+        let (server, client) = tokio::join!(Tls::accept(far, |_| (server, None)), connect);
         (server.unwrap(), client.unwrap())
     }
 

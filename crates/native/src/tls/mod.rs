@@ -3,6 +3,7 @@
 //! ```text
 //! table.certs() ─> Keys::next ─> Arc<Keys> ─> worker     off the workers, when certificates change
 //! table.services() ─> Outbound::next ─> Arc<Outbound> ─> view ─> pool: connect     the same, to instances
+//! ticket secrets ─> Keys::with_tickets ─────> worker     when they are rotated
 //! connection ─> greet ─> Handshakes::enter, turn ─> session     one handshake
 //! ```
 //!
@@ -10,12 +11,17 @@
 //! |---|---|
 //! | `keys` | the certificates of a table; which one a server name gets |
 //! | `outbound` | what TLS to the instances of each service is set up with |
+//! | `clients` | what clients' certificates are asked for and verified by |
+//! | `tickets` | session tickets, from secrets that others rotate |
 //! | `handshakes` | how many handshakes run at once, and how much time they may take from established connections |
 
+mod clients;
 mod handshakes;
 mod keys;
 mod outbound;
+mod tickets;
 
 pub(crate) use handshakes::{Crowded, Handshakes};
 pub(crate) use keys::Keys;
 pub(crate) use outbound::Outbound;
+pub use tickets::{TicketSecret, TicketSecrets, new_ticket_secret};

@@ -215,6 +215,10 @@ impl Page {
         for (fault, count) in &snapshot.faults {
             self.sample(FAULTS.name, &[("fault", fault)], count);
         }
+        self.family(&HANDSHAKES);
+        for (version, is_resumed, count) in &snapshot.handshakes {
+            self.sample(HANDSHAKES.name, &[("version", version), ("resumed", &is_resumed.to_string())], count);
+        }
     }
 
     fn table(&mut self, status: &Status) {
@@ -348,6 +352,10 @@ const CONNECTIONS_EVICTED: Family =
 const CONNECTIONS_REFUSED: Family =
     counter("pointsman_connections_refused_total", "Client connections refused because of the limit.");
 const FAULTS: Family = counter("pointsman_faults_total", "Local replies and cut connections, by fault.");
+const HANDSHAKES: Family = counter(
+    "pointsman_tls_handshakes_total",
+    "TLS handshakes of clients, by version and whether a session was resumed.",
+);
 const TABLE_REVISION: Family = gauge("pointsman_table_revision", "Store revision of the newest table.");
 const TABLE_APPLIED: Family =
     gauge("pointsman_table_applied_revision", "Store revision of the table that the engine serves.");
@@ -453,7 +461,12 @@ mod tests {
             latency: Histogram { buckets: vec![(0.005, 2), (f64::INFINITY, 5)], sum: 1.5, count: 5 },
             instances: vec![instance("one", 3), instance("down", 0)],
         };
-        let snapshot = Snapshot { services: vec![service], faults: vec![("no_route", 2)], ..Snapshot::default() };
+        let snapshot = Snapshot {
+            services: vec![service],
+            faults: vec![("no_route", 2)],
+            handshakes: vec![("1.3", true, 4)],
+            ..Snapshot::default()
+        };
         let mut status = Status { table: Some(table()), ..Status::new() };
         status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
         let facts =
@@ -478,6 +491,7 @@ mod tests {
             format!("pointsman_instance_up{{{service},instance=\"fresh\"}} 1\n"),
             "pointsman_table_revision 7\n".to_owned(),
             "pointsman_faults_total{fault=\"no_route\"} 2\n".to_owned(),
+            "pointsman_tls_handshakes_total{version=\"1.3\",resumed=\"true\"} 4\n".to_owned(),
             "pointsman_problems{kind=\"bad_value\"} 0\n".to_owned(),
             "pointsman_store_up 1\n".to_owned(),
             "pointsman_store_info{state=\"watching\",via=\"etcd v3 at http://a:1\",reason=\"\"} 1\n".to_owned(),

@@ -76,6 +76,9 @@ pub struct ServiceView {
     /// The name that more instances come from.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dns: Option<String>,
+    /// `required` or `optional`: whether clients need a certificate of its `client_ca`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client_verify: Option<String>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// Everything wrong with its keys: why instances are left out, why it has its last good settings.
@@ -292,6 +295,7 @@ impl ServiceView {
             balance: service.balance.to_string(),
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             dns: service.dns.as_ref().map(ToString::to_string),
+            client_verify: service.client_auth().map(|auth| auth.verify().to_owned()),
             instances: service.instances.iter().map(InstanceView::new).collect(),
             problems: Vec::new(),
         }

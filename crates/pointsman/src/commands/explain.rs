@@ -79,7 +79,11 @@ fn service_lines(service: &ServiceView) -> String {
     let status = if protocol_of(&service.protocol) == Protocol::Tcp { "closed" } else { "503" };
     let (working, apart): (Vec<_>, Vec<_>) = service.instances.iter().partition(|instance| instance.state == "up");
     let backups = apart.iter().any(|instance| instance.state == "backup");
-    let mut text = last_good.unwrap_or_default();
+    let verify = service.client_verify.as_deref().map(|verify| match verify {
+        "required" => "  over HTTPS only: clients need a certificate of its client_ca\n".to_owned(),
+        _ => "  clients may show a certificate of its client_ca\n".to_owned(),
+    });
+    let mut text = last_good.into_iter().chain(verify).collect::<String>();
     let _ = match (working.as_slice(), backups) {
         ([], _) if service.dns.is_some() => Ok(()),
         ([], _) if service.instances.is_empty() => writeln!(text, "  {status}: the service has no instances"),

@@ -164,6 +164,7 @@ mod tests {
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },
             balance: "roundrobin".to_owned(),
             dns: None,
+            client_verify: None,
             instances,
             problems: Vec::new(),
         };

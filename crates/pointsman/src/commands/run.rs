@@ -32,11 +32,12 @@ use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Ho
 use crate::state::StateFile;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::sys;
+use crate::tickets;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
-use pointsman_native::{self as native, NativeSettings};
+use pointsman_native::{self as native, NativeSettings, TicketSecrets};
 use pointsman_store::{Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
@@ -157,11 +158,14 @@ async fn serve_with(
     bound: Bound,
     figures: Figures,
     tables: watch::Receiver<Arc<Table>>,
+    tickets: watch::Receiver<TicketSecrets>,
     applied: mpsc::Sender<Applied>,
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
     match (bound, figures) {
-        (Bound::Native(bound), Figures::Native(registry)) => native::run(bound, tables, applied, phase, registry).await,
+        (Bound::Native(bound), Figures::Native(registry)) => {
+            native::run(bound, tables, tickets, applied, phase, registry).await
+        }
         (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, applied, phase).await,
         (Bound::Native(_), Figures::Haproxy(_)) => bail!("the native engine has counters of its own"),
     }
@@ -201,6 +205,8 @@ impl Parts {
         let (certs, control_certs) = watch::channel(self.certs.first());
         let (around, control_around) = watch::channel(Around::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
+        let (tickets, engine_tickets) = watch::channel(tickets::first());
+        let has_tickets = matches!(self.bound, Bound::Native(_)) && !addresses.https.is_empty();
         let figures = self.bound.figures(workers);
         let channels = ControlChannels {
             updates: control_updates,
@@ -213,15 +219,8 @@ impl Parts {
             tables,
             status: status.clone(),
         };
-        let pages = Pages {
-            status: admin_status.clone(),
-            figures: figures.clone(),
-            http: addresses.all().copied().collect(),
-            source: SourceView::new(&self.settings),
-            hosts: self.hosts,
-            started: SystemTime::now(),
-            log: self.reload.logging.lost(),
-        };
+        let pages =
+            pages(&admin_status, &figures, addresses, SourceView::new(&self.settings), self.hosts, &self.reload);
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone() };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -234,6 +233,7 @@ impl Parts {
                 control::run(inputs, channels),
                 names::follow(self.lookup, names_wanted, names),
                 self.certs.follow(certs, around.clone()),
+                tickets::keep(&self.store, &self.settings.prefix, tickets, has_tickets),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -243,7 +243,8 @@ impl Parts {
             pending().await
         };
         let serving = async {
-            let result = Box::pin(serve_with(self.bound, figures, engine_tables, applied, engine_phase)).await;
+            let result =
+                Box::pin(serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase)).await;
             ended.send_replace(true);
             result
         };
@@ -253,6 +254,25 @@ impl Parts {
             result = serving => result,
             () = Box::pin(background) => Ok(()),
         }
+    }
+}
+
+fn pages(
+    status: &watch::Receiver<Status>,
+    figures: &Figures,
+    addresses: &Addresses,
+    source: SourceView,
+    hosts: Hosts,
+    reload: &Reload,
+) -> Pages {
+    Pages {
+        status: status.clone(),
+        figures: figures.clone(),
+        http: addresses.all().copied().collect(),
+        source,
+        hosts,
+        started: SystemTime::now(),
+        log: reload.logging.lost(),
     }
 }
 

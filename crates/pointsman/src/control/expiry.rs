@@ -21,11 +21,12 @@ pub(crate) struct Expiry {
 pub(crate) fn judge(table: &Table, now: i64) -> Expiry {
     let mut expiry = Expiry::default();
     for (name, cert) in table.certs() {
-        let problem = problem(cert, now);
+        let problems = problem(cert, now).into_iter().chain(staple_problem(cert, now));
         let of_cert =
             |(kind, advice): (_, String)| table.tree_problem(kind, &format!("certs/{name}"), advice.into_boxed_str());
-        expiry.problems.extend(problem.map(of_cert));
-        let ahead = turns(cert).into_iter().filter(|turn| *turn > now);
+        expiry.problems.extend(problems.map(of_cert));
+        let staple = cert.staple.as_ref().map(|staple| staple.until + 1);
+        let ahead = turns(cert).into_iter().chain(staple).filter(|turn| *turn > now);
         expiry.next = ahead.chain(expiry.next).min();
     }
     expiry
@@ -59,6 +60,13 @@ fn problem(cert: &Cert, now: i64) -> Option<(ProblemKind, String)> {
     (now >= soon).then(|| (ProblemKind::ExpiresSoon, format!("the certificate expires on {until}; replace it before")))
 }
 
+fn staple_problem(cert: &Cert, now: i64) -> Option<(ProblemKind, String)> {
+    let staple = cert.staple.as_ref().filter(|staple| staple.until < now)?;
+    let until = utc(staple.until);
+    let advice = format!("its OCSP response counted until {until}, and is no longer sent; put a new one beside it");
+    Some((ProblemKind::NotValid, advice))
+}
+
 /// A moment in seconds since the epoch, for people: `2026-12-01 09:30 UTC`. One beyond the year 9999 is that number.
 fn utc(seconds: i64) -> String {
     match OffsetDateTime::from_unix_timestamp(seconds) {
@@ -75,6 +83,8 @@ pub(crate) fn day(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pointsman_table::Staple;
+
     use super::*;
 
     #[test]
@@ -93,14 +103,36 @@ mod tests {
         }
     }
 
-    /// A certificate that is valid from day 100 to day `until`, at a day and a second more.
+    /// Such a certificate at a day and a second more.
     #[track_caller]
     fn check(until: i64, (day, second): (i64, i64), expected: &str, next: Option<i64>) {
-        let cert = Cert { pem: "".into(), names: Box::default(), not_before: 100 * DAY, not_after: until * DAY };
+        let cert = valid_until(until);
         let now = day * DAY + second;
         let said = problem(&cert, now).map(|(kind, advice)| format!("{kind}: {advice}")).unwrap_or_default();
         assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{said} is not {expected}");
         assert_eq!(turns(&cert).into_iter().filter(|turn| *turn > now).min(), next);
+    }
+
+    #[test]
+    fn an_ocsp_response_expires() {
+        let staple = Some(Staple { der: [].into(), until: DAY });
+        let cert = Cert { staple, ..valid_until(200) };
+        assert_eq!(staple_problem(&cert, DAY), None);
+        let (kind, advice) = staple_problem(&cert, DAY + 1).unwrap();
+        assert_eq!(kind, ProblemKind::NotValid);
+        assert!(advice.starts_with("its OCSP response counted until 1970-01-02 00:00 UTC"), "{advice}");
+    }
+
+    /// A certificate that is valid from day 100 to day `until`.
+    fn valid_until(until: i64) -> Cert {
+        Cert {
+            pem: "".into(),
+            names: Box::default(),
+            not_before: 100 * DAY,
+            not_after: until * DAY,
+            serial: Box::default(),
+            staple: None,
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) fn certificates(environment: &Environment) -> Arc<[OuterCert]> {
 }
 
 fn cert(name: String, variable: &str, pem: &str) -> OuterCert {
-    OuterCert { name: name.into(), origin: variable.into(), pem: Ok(pem.as_bytes().into()) }
+    OuterCert { name: name.into(), origin: variable.into(), pem: Ok(pem.as_bytes().into()), staple: None }
 }
 
 /// A file of variables cannot hold line breaks: they are written as `\n`. PEM has no other backslash.

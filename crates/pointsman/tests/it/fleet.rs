@@ -47,7 +47,7 @@ impl Store {
         run(&all.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn launch(&self, name: &str) -> Launch {
+    pub(crate) fn launch(&self, name: &str) -> Launch {
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
         Launch::new().args(&flags).args(&["--name", name, "--workers", "1"])
     }

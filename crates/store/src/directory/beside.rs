@@ -2,7 +2,7 @@
 
 use super::files::{self, Content};
 use super::lease;
-use super::store::{Directory, blocking};
+use super::store::{Directory, blocking, failed};
 use crate::error::StoreError;
 use crate::model::{ASIDE, Amended, Listing};
 
@@ -51,6 +51,23 @@ impl Directory {
             None => Ok(Some(Amended::Same)),
             Some(value) => self.put(key, &value).await.map(|revision| Some(Amended::At(revision))),
         }
+    }
+
+    /// Sets a key that does not exist, in a file for the folder's owner only; `false`: it does, and stays as it is.
+    pub async fn create(&self, key: &str, value: &[u8]) -> Result<bool, StoreError> {
+        let (path, store) = (self.file(key)?, self.clone());
+        let line = [value, b"\n"].concat();
+        blocking(move || {
+            let _alone = lease::alone(&store)?;
+            match path.symlink_metadata() {
+                Ok(_) => Ok(false),
+                Err(error) if files::is_missing(&error) => {
+                    lease::make_private(&store, &path, &line).map(|()| true).map_err(failed(&path))
+                }
+                Err(error) => Err(failed(&path)(error)),
+            }
+        })
+        .await
     }
 
     /// Increments the number in a key and returns it.

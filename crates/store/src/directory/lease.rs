@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::files::Content;
-use super::store::{Directory, blocking, failed, replace_in_folder};
+use super::store::{Directory, blocking, failed, replace_in_folder, replace_with};
 use crate::error::StoreError;
 use crate::model::{ASIDE, Claim, Edit, LeaseOutcome, Owner, is_same};
 
@@ -270,6 +270,18 @@ fn make_folder(store: &Directory, folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes a new file that nobody but its owner may read, the owner of the store's folder.
+pub(super) fn make_private(store: &Directory, path: &Path, content: &[u8]) -> io::Result<()> {
+    make_folder(store, path.parent().unwrap_or(path))?;
+    let about = fs::metadata(&store.root)?;
+    replace_with(path, content, |file| {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        // As with folders.
+        let _ = std::os::unix::fs::fchown(file, Some(about.uid()), Some(about.gid()));
+        Ok(())
+    })
 }
 
 /// Opens and locks a lease's file. `None` while its owner runs. Retries, because a process that checks for an owner

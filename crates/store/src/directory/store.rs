@@ -170,8 +170,17 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Writes a file in an existing folder.
 pub(super) fn replace_in_folder(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(path, content, |_| Ok(()))
+}
+
+/// The same; `prepare` gets the new file while it is empty.
+pub(super) fn replace_with(
+    path: &Path,
+    content: &[u8],
+    prepare: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let passing = passing(path);
-    let written = write(&passing, content).and_then(|()| fs::rename(&passing, path));
+    let written = write(&passing, content, prepare).and_then(|()| fs::rename(&passing, path));
     if written.is_err() {
         // Readers skip the leftover in any case.
         let _ = fs::remove_file(&passing);
@@ -204,7 +213,7 @@ fn stage(path: &Path, edit: &Edit) -> Result<(), StoreError> {
         _ if path.is_dir() => Err(is_directory(edit.key())),
         Edit::Put { value, .. } => {
             let staged = fs::create_dir_all(path.parent().unwrap_or(path))
-                .and_then(|()| write(&passing(path), &[value, &b"\n"[..]].concat()));
+                .and_then(|()| write(&passing(path), &[value, &b"\n"[..]].concat(), |_| Ok(())));
             staged.map_err(failed(path))
         }
         Edit::Delete { .. } => Ok(()),
@@ -222,8 +231,9 @@ fn take_effect(path: &Path, edit: &Edit) -> Result<(), StoreError> {
     done.map_err(failed(path))
 }
 
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write(path: &Path, content: &[u8], prepare: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let mut file = File::create(path)?;
+    prepare(&file)?;
     file.write_all(content)?;
     file.sync_all()
 }

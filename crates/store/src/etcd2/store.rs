@@ -107,6 +107,19 @@ impl Etcd2 {
         self.write(Method::PUT, key, "", Some(&format!("value={}", encode(value)))).await
     }
 
+    /// Sets a full key that does not exist; `false`: it does, and stays as it is.
+    pub async fn create(&self, key: &str, value: &[u8]) -> Result<bool, StoreError> {
+        self.check_visible(key)?;
+        let value = std::str::from_utf8(value).map_err(|_| bad_key(key, "etcd v2 keeps UTF-8 text only"))?;
+        let form = format!("value={}", encode(value));
+        let answer = self.send(Method::PUT, key, "?prevExist=false", Some(&form), Bounds::one()).await?;
+        match got(answer, key)? {
+            Got::Some(_) => Ok(true),
+            Got::Differs | Got::Cleared => Ok(false),
+            Got::NotFound(_) => Err(StoreError::NoSuchKey { key: key.to_owned() }),
+        }
+    }
+
     /// Deletes a full key, with everything below it if `recursive`; returns the index of the deletion.
     pub async fn delete(&self, key: &str, recursive: bool) -> Result<u64, StoreError> {
         self.write(Method::DELETE, key, if recursive { "?recursive=true" } else { "" }, None).await

@@ -66,7 +66,7 @@ impl<'a> Etcd3Lease<'a> {
         let fence = put(self.fence.clone(), self.session.clone(), self.id);
         let compare = match claim {
             Claim::First => Vec::new(),
-            Claim::Again => vec![absent(self.fence.clone())],
+            Claim::Again => vec![Compare::absent(self.fence.clone())],
         };
         let txn = TxnRequest { compare, success: vec![fence], failure: vec![self.ask_fence()] };
         let reply = client.call_within(txn, self.patience).await?;
@@ -133,7 +133,7 @@ impl<'a> Etcd3Lease<'a> {
             Edit::Put { value, .. } => {
                 let put = put(key.clone(), value.clone(), self.id);
                 let fresh = TxnRequest {
-                    compare: vec![self.is_owner(), absent(key)],
+                    compare: vec![self.is_owner(), Compare::absent(key)],
                     success: vec![put.clone()],
                     failure: vec![self.ask_fence()],
                 };
@@ -214,10 +214,6 @@ impl<'a> Etcd3Lease<'a> {
 
 fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> Operation {
     Operation { put: Some(PutRequest { key, value, lease, ignore_lease: false }), ..Operation::default() }
-}
-
-fn absent(key: Vec<u8>) -> Compare {
-    Compare { target: CompareTarget::Create.into(), key, create_revision: Some(0), ..Compare::default() }
 }
 
 /// The value in the first response, from a range of one key.

@@ -177,6 +177,13 @@ pub(super) struct Compare {
     pub lease: Option<i64>,
 }
 
+impl Compare {
+    /// Holds if the key does not exist.
+    pub(super) fn absent(key: Vec<u8>) -> Self {
+        Self { target: CompareTarget::Create.into(), key, create_revision: Some(0), ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub(super) enum CompareTarget {

@@ -146,6 +146,18 @@ impl Etcd3 {
         Ok(Position::read(&client, reply.header)?.revision)
     }
 
+    /// Sets a full key that does not exist; `false`: it does, and stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`]; any error of the store.
+    pub async fn create(&self, key: &str, value: &[u8]) -> Result<bool, StoreError> {
+        check_key(key)?;
+        let put = PutRequest { key: raw(key), value: value.into(), ..PutRequest::default() };
+        let put = Operation { put: Some(put), ..Operation::default() };
+        let txn = TxnRequest { compare: vec![Compare::absent(raw(key))], success: vec![put], failure: Vec::new() };
+        Ok(self.client().await?.call(txn).await?.succeeded)
+    }
+
     /// Deletes a full key, with everything below it if `recursive`; returns the revision that shows it.
     ///
     /// # Errors

@@ -183,6 +183,8 @@ fn configuration() {
          config/health_uri = /healthz
          config/trusted_proxies = 10.1.0.0/8
          config/accept_proxy = 192.0.2.0/24
+         config/tls_min_version = 1.3
+         config/tls_strict_sni = true
          config/errors/503 = <h1>Back soon</h1>
          config/errors/404 = gone",
     );
@@ -192,7 +194,8 @@ fn configuration() {
         format!("{config:?}"),
         "Config { timeouts: Timeouts { connect: 100ms, head: 1s, keep_alive: 2s, client: 3s, server: 4s, \
          tunnel: 7200s, drain: 360s }, max_connections: Some(1000), head_bytes: 1024, headers: 256, \
-         health_uri: Some(\"/healthz\"), trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), errors: [(404, \"gone\"), (503, \"<h1>Back soon</h1>\")] }"
+         health_uri: Some(\"/healthz\"), trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), \
+         tls_min_version: V1_3, tls_strict_sni: true, errors: [(404, \"gone\"), (503, \"<h1>Back soon</h1>\")] }"
     );
 }
 

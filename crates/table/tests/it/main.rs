@@ -1,5 +1,6 @@
 //! The table from outside: keys in, answers out. The harness knows the API; each test is rows of data.
 
+mod asking;
 mod changes;
 mod complaints;
 mod differences;

@@ -59,6 +59,9 @@ fn bad_values() {
         ("health_check_uri", "up", "expected a path that starts with /"),
         ("health_check_port", "x", "expected a port"),
         ("scheme", "ftp", "expected http, https or http-and-https"),
+        ("client_ca", "ca.pem", "expected certificates: blocks that begin with -----BEGIN"),
+        ("client_verify", "required", "expected client_ca too"),
+        ("client_verify", "yes", "expected required or optional"),
         ("timeout/connect", "5", "expected a duration such as"),
         ("timeout/server", "0s", "expected a duration longer than 0"),
         ("timeout/tunnel", "721h", "expected a duration of at most 720h"),
@@ -84,6 +87,8 @@ fn bad_values_of_tcp_services_and_configuration() {
         ("config/limit/head_bytes", "1023", "expected a number from 1024 to 1048576"),
         ("config/limit/headers", "257", "expected a number from 1 to 256"),
         ("config/health_uri", "x", "expected a path"),
+        ("config/tls_min_version", "1.1", "expected 1.2 or 1.3"),
+        ("config/tls_strict_sni", "yes", "expected true or false"),
         ("config/errors/200", "ok", "expected errors/<status> with a status from 400 to 599"),
         ("config/errors/0404", "x", "expected errors/<status>"),
     ];

@@ -68,3 +68,26 @@ for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
     }
     assert_eq!(clients.wait_exit(PATIENCE).code(), Some(0));
 }
+
+#[test]
+fn handshakes_are_counted_by_version_and_resumption() {
+    if engine().differs("tls-faults") {
+        return;
+    }
+    let scene = scene(CERTS, &[]);
+    let script = "
+for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+    mine = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    mine.check_hostname, mine.verify_mode = False, ssl.CERT_NONE
+    mine.minimum_version = mine.maximum_version = version
+    first = Client(context=mine)
+    first.ask('/x')
+    for _ in range(2): Client(session=first.socket.session, context=mine).ask('/x')
+";
+    scene.python(script);
+    let rows = [("1.2", "false", 1.0), ("1.2", "true", 2.0), ("1.3", "false", 1.0), ("1.3", "true", 2.0)];
+    for (version, resumed, count) in rows {
+        let counted = scene.running.metric("pointsman_tls_handshakes_total", &[version, resumed]);
+        assert_eq!(counted, count, "{version} {resumed}");
+    }
+}

@@ -3,6 +3,10 @@
 
 mod abuse;
 mod changes;
+mod clients;
+mod sessions;
+mod staples;
+mod terms;
 mod traffic;
 
 use std::io::{Read as _, Write as _};

@@ -1,0 +1,85 @@
+//! Sessions that resume at another balancer of the same prefix, and after a restart.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use super::certificate;
+use crate::fleet::Store;
+use crate::harness::{Backend, PATIENCE, Pointsman, Site, engine, finish, free_address, wait};
+
+/// What clients do at their balancers, with the sessions that they keep in a folder.
+struct Visitor(Site);
+
+impl Visitor {
+    /// Keeps a session of this version.
+    fn begin(&self, at: SocketAddr, version: &str) {
+        let kept = self.file(version);
+        let request = r"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+        let options = format!("-quiet -ign_eof -connect {at} -servername a.test {version} -sess_out {kept}");
+        let line = format!("printf '{request}' | timeout 20 openssl s_client {options} 2>/dev/null");
+        assert!(finish(Command::new("sh").args(["-c", &line])).stdout.starts_with("HTTP/1.1 200 "));
+    }
+
+    fn resumes(&self, at: SocketAddr, version: &str) -> bool {
+        let options = format!("-connect {at} -servername a.test {version} -sess_in {}", self.file(version));
+        let line = format!("openssl s_client {options} </dev/null 2>&1");
+        finish(Command::new("sh").args(["-c", &line])).stdout.contains("Reused, ")
+    }
+
+    fn file(&self, version: &str) -> String {
+        self.0.home().join(version).display().to_string()
+    }
+}
+
+/// A balancer that serves HTTPS here, with the certificates of a folder.
+#[track_caller]
+fn balancer(store: &Store, certs: &Site, name: &str, at: SocketAddr) -> Pointsman {
+    let running = store.launch(name).args(&["--https", &at.to_string(), "--certs"]).arg(certs.folder()).start();
+    running.wait_ready();
+    running.wait_backend("a.test", "/", "one");
+    running
+}
+
+#[test]
+fn a_session_resumes_at_every_balancer_and_after_a_restart() {
+    if engine().differs("shared-sessions") {
+        return;
+    }
+    for store in Store::each() {
+        let (one, visitor) = (Backend::naming("one"), Visitor(Site::new()));
+        store.run("set services/a/domain a.test").ok();
+        store.run(&format!("set services/a/one {}", one.instance())).ok();
+        visitor.0.put("a.pem", certificate(&visitor.0, "a", "DNS:a.test", "ec"));
+        let balancer = |name: &str, at| balancer(&store, &visitor.0, name, at);
+        let [first, second] = [free_address(), free_address()];
+        let (mut left, right) = (balancer("left", first), balancer("right", second));
+        for version in ["-tls1_2", "-tls1_3"] {
+            wait("a session of one at the other", || {
+                visitor.begin(first, version);
+                visitor.resumes(second, version)
+            });
+        }
+        left.process.signal("TERM");
+        assert_eq!(left.process.wait_exit(PATIENCE).code(), Some(0));
+        drop(right);
+        let _again = balancer("again", first);
+        for version in ["-tls1_2", "-tls1_3"] {
+            wait("a session of before the restart", || visitor.resumes(first, version));
+        }
+    }
+}
+
+#[test]
+fn secrets_of_tickets_are_read_by_their_owner_only_and_make_no_problem() {
+    if engine().differs("shared-sessions") {
+        return;
+    }
+    let scene = super::scene(super::CERTS, &[]);
+    let folder = scene.site.folder().join(".pointsman/ticket-secrets");
+    wait("secrets", || std::fs::read_dir(&folder).is_ok_and(|files| files.count() == 2));
+    for file in std::fs::read_dir(&folder).expect("just there").flatten() {
+        assert_eq!(file.metadata().expect("just there").permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    assert!(!scene.running.admin_page("/api/problems").contains("ticket"));
+}
