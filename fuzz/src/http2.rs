@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use pointsman_wire::{
-    Forward, HeadLimits, Header, Http2Request, MAX_HEADERS, RequestHead, Trust, Version, judge_http2_request,
+    Arrived, Forward, HeadLimits, Header, Http2Request, MAX_HEADERS, RequestHead, Trust, Version, judge_http2_request,
     parse_request,
 };
 
@@ -58,7 +58,8 @@ fn is_token(byte: u8) -> bool {
 /// Writes a head, and checks that a strict reader finds the same request in it, and nothing more.
 fn written(head: &RequestHead<'_, '_>) -> Vec<u8> {
     let websocket_key = || "bm9uY2U=".to_owned();
-    let forward = Forward { strip: 0, client: "192.0.2.1", proto: "http", trust: Trust::Nothing, websocket_key };
+    let arrived = Arrived::new("http", 80);
+    let forward = Forward { strip: 0, client: "192.0.2.1", arrived: &arrived, trust: Trust::Nothing, websocket_key };
     let mut out = Vec::new();
     head.write(&forward, &mut out);
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];

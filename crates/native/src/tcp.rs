@@ -12,7 +12,7 @@ use crate::net::peer::{Ends, Peer};
 use crate::net::send::settle;
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
-use crate::pool::announced::OpenFor;
+use crate::pool::announced::{ForClient, OpenFor};
 use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
 use crate::pool::link::Link;
 use crate::pool::pick::{Tried, key_of_address};
@@ -38,8 +38,8 @@ pub(crate) async fn serve(
     let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(peer.client));
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
     let announced = || Rc::new(OpenFor { host: None, addresses: peer.addresses() });
-    let open_for = live.service.send_proxy().map(|_| announced());
-    let want = Want { key, reuse: Reuse::Never, open_for: open_for.as_ref(), own: None, guard: &guard };
+    let for_client = live.service.send_proxy().map(|_| ForClient { open_for: announced(), own: None });
+    let want = Want { key, reuse: Reuse::Never, for_client: for_client.as_ref(), guard: &guard };
     let mut tried = Tried::default();
     let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));
     match guard.during(client.socket(), checkout).await {

@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::net::buffer::Size;
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
-use crate::pool::announced::{Announced, OpenFor};
+use crate::pool::announced::{ForClient, OpenFor};
 use crate::pool::checkout::{Reuse, Want};
 use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
@@ -108,14 +108,8 @@ impl Sent {
 
 impl Plan {
     /// What the first checkout needs.
-    pub(crate) fn want<'g>(
-        &self,
-        sent: Sent,
-        guard: &'g Guard<'g>,
-        open_for: Option<&'g Rc<OpenFor>>,
-        own: &'g Announced,
-    ) -> Want<'g> {
-        Want { key: self.key, reuse: sent.reuse(self), open_for, own: Some(own), guard }
+    pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>, for_client: Option<&'g ForClient<'g>>) -> Want<'g> {
+        Want { key: self.key, reuse: sent.reuse(self), for_client, guard }
     }
 
     /// The head for the instance, and body bytes that came with it.

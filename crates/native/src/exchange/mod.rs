@@ -53,6 +53,7 @@ use crate::http1::client::After;
 use crate::net::buffer::Input;
 use crate::net::send::send;
 use crate::net::watch::Guard;
+use crate::pool::announced::ForClient;
 use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
 use crate::pool::link::Link;
 use crate::pool::pick::Tried;
@@ -101,8 +102,8 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
 async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
     let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
     let mut tried = Tried::default();
-    let open_for = plan.open_for.take();
-    let mut want = plan.want(progress.sent(), &progress.guard, open_for.as_ref(), cx.announced);
+    let for_client = plan.open_for.take().map(|open_for| ForClient { open_for, own: Some(cx.announced) });
+    let mut want = plan.want(progress.sent(), &progress.guard, for_client.as_ref());
     loop {
         let checked_out = check_out(cx, plan, downstream, want, &mut tried).await;
         let repeated = cx.record.is_repeated();
@@ -145,7 +146,7 @@ async fn check_out(
     tried: &mut Tried,
 ) -> Result<Checkout, Fault> {
     let (client, guard) = (downstream.socket(), want.guard);
-    if let Some((login, index)) = cx.logins.take(&plan.live, want.open_for) {
+    if let Some((login, index)) = cx.logins.take(&plan.live, want.for_client) {
         // Boxed, as few requests have one.
         return guard.during(client, Box::pin(login.checkout(&plan.live, index, guard, cx.deadline)).as_mut()).await;
     }

@@ -21,6 +21,14 @@ pub(crate) struct OpenFor {
     pub(crate) addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
+/// The same, with the client's own connections.
+#[derive(Debug)]
+pub(crate) struct ForClient<'g> {
+    pub(crate) open_for: Rc<OpenFor>,
+    /// `None`: it keeps none.
+    pub(crate) own: Option<&'g Announced>,
+}
+
 /// The idle ones of a client's connection, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Announced(RefCell<Vec<Own>>);

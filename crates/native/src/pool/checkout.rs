@@ -10,7 +10,7 @@ use pointsman_engine::live::{Place, Rank};
 use pointsman_table::Protocol;
 use tracing::{info, warn};
 
-use super::announced::{Announced, OpenFor};
+use super::announced::{Announced, ForClient, OpenFor};
 use super::connect::connect;
 use super::link::Link;
 use super::pick::{Picked, Tried, pick};
@@ -167,12 +167,17 @@ pub(crate) struct Want<'g> {
     pub(crate) key: Option<u64>,
     /// Which connections may be reused.
     pub(crate) reuse: Reuse,
-    /// What a new connection is set up with besides the keys.
-    pub(crate) open_for: Option<&'g Rc<OpenFor>>,
-    /// The client's own connections, which began with a PROXY header.
-    pub(crate) own: Option<&'g Announced>,
+    /// What a connection is set up with besides the keys; `None`: nothing, as usual.
+    pub(crate) for_client: Option<&'g ForClient<'g>>,
     /// Watches the client: one that half-closed goes behind the others in the queue.
     pub(crate) guard: &'g Guard<'g>,
+}
+
+impl Want<'_> {
+    /// What its connection is opened for.
+    fn opened_for(&self) -> Option<Rc<OpenFor>> {
+        self.for_client.map(|client| Rc::clone(&client.open_for))
+    }
 }
 
 /// Which idle connections may be used.
@@ -264,7 +269,7 @@ async fn new_connection(
     deadline: &Deadline,
 ) -> Result<Checkout, (Fault, Rc<InstanceLive>)> {
     make_place(home, &hold, deadline).await;
-    let open_for = want.open_for.map(|open_for| &**open_for);
+    let open_for = want.for_client.map(|client| &*client.open_for);
     let connected = match connect(home, &hold.live, hold.index, open_for, deadline).await {
         // Idle connections hold descriptors that this request needs more.
         Err(Fault::Exhausted) => {
@@ -282,7 +287,7 @@ async fn new_connection(
             if hold.live.service.protocol == Protocol::Tcp {
                 succeeded(&hold.live, &hold.instance);
             }
-            Ok(Checkout::new(hold, connected, false, want.open_for.cloned()))
+            Ok(Checkout::new(hold, connected, false, want.opened_for()))
         }
         Err(fault) => {
             connect_failed(&hold, fault, deadline.now());
@@ -301,30 +306,24 @@ fn pooled(home: &Home, hold: Hold, want: Want<'_>, now: u64) -> Result<Checkout,
         Reuse::Fresh => FRESH,
         Reuse::Any => ANY_AGE,
     };
-    let pooled = match want.open_for {
+    let pooled = match want.for_client {
         None => hold.instance.take_idle(home, now, limit, None),
-        Some(open_for) => idle_for(home, &hold, open_for, want.own, now, limit),
+        Some(client) => idle_for(home, &hold, client, now, limit),
     };
     // One that is shared is known to be open, and to take requests.
     match pooled.or_else(|| hold.instance.share()) {
-        Some(pooled) => Ok(Checkout::new(hold, pooled, true, want.open_for.cloned())),
+        Some(pooled) => Ok(Checkout::new(hold, pooled, true, want.opened_for())),
         None => Err(hold),
     }
 }
 
 /// An idle connection that was opened for the same.
 #[cold]
-fn idle_for(
-    home: &Home,
-    hold: &Hold,
-    open_for: &OpenFor,
-    own: Option<&Announced>,
-    now: u64,
-    limit: u64,
-) -> Option<Connected> {
+fn idle_for(home: &Home, hold: &Hold, client: &ForClient<'_>, now: u64, limit: u64) -> Option<Connected> {
+    let ForClient { open_for, own } = client;
     let pooled = hold.instance.take_idle(home, now, limit, open_for.host.as_deref());
     pooled.or_else(|| {
-        let (stream, way) = own?.take(&hold.instance, open_for, now, limit)?;
+        let (stream, way) = own.as_ref()?.take(&hold.instance, open_for, now, limit)?;
         Some((Link::Http1(stream), way))
     })
 }
@@ -507,8 +506,8 @@ impl Private {
     }
 
     /// Whether it is still open, and was opened for the same.
-    pub(crate) fn serves(&self, open_for: Option<&Rc<OpenFor>>) -> bool {
-        self.opened_for.as_ref() == open_for && self.stream.is_quiet()
+    pub(crate) fn serves(&self, client: Option<&ForClient<'_>>) -> bool {
+        self.opened_for.as_ref() == client.map(|client| &client.open_for) && self.stream.is_quiet()
     }
 
     /// Checks its instance out again, after waiting while that is at its `maxconn`.

@@ -2,9 +2,8 @@
 //! connection and end with it. No pool holds them, so that no other client can use the login. Opens none.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
-use super::announced::OpenFor;
+use super::announced::ForClient;
 use super::checkout::Private;
 use super::view::ServiceLive;
 
@@ -18,11 +17,11 @@ pub(crate) struct Logins(RefCell<Vec<Private>>);
 impl Logins {
     /// The one to this service, with the index of its instance, if it is still open and was
     /// opened for the same.
-    pub(crate) fn take(&self, live: &ServiceLive, open_for: Option<&Rc<OpenFor>>) -> Option<(Private, usize)> {
+    pub(crate) fn take(&self, live: &ServiceLive, client: Option<&ForClient<'_>>) -> Option<(Private, usize)> {
         let mut all = self.0.borrow_mut();
         let (place, index) = all.iter().enumerate().find_map(|(place, one)| Some((place, one.index(live)?)))?;
         let one = all.remove(place);
-        one.serves(open_for).then_some((one, index))
+        one.serves(client).then_some((one, index))
     }
 
     /// Keeps one for the client's next request.
