@@ -77,11 +77,12 @@ fn written(head: &RequestHead<'_, '_>) -> Vec<u8> {
 }
 
 /// What we write ourselves, or anew.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "host",
     "cookie",
     "x-forwarded-for",
     "x-forwarded-proto",
+    "x-forwarded-port",
     "cdn-loop",
     "expect",
     "content-length",

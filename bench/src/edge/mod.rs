@@ -8,6 +8,7 @@
 //! | `requests` | runs h2load |
 //! | `idle` | memory of connections that wait |
 //! | `certificates` | many certificates; makes certificates for all |
+//! | `terms` | what all are measured with |
 //! | `secure` | TLS connections as clients open them |
 
 mod certificates;
@@ -16,6 +17,7 @@ mod idle;
 mod proxies;
 mod requests;
 mod secure;
+mod terms;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,16 +25,13 @@ use std::time::Duration;
 
 use proxies::EdgeProxy;
 use requests::Streams;
+use terms::RSA_HOST;
 
 use crate::drive::cpu_time;
 use crate::options::{Options, Visit};
 use crate::peers::{self, HOST, Workplace};
 use crate::report::{Report, median};
 
-/// The suite of all connections: the first choice of each proxy.
-const SUITE: &str = "TLS_AES_256_GCM_SHA384";
-/// The host whose certificate has an RSA key.
-const RSA_HOST: &str = "rsa.test";
 /// The shortest turn.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// How long handshakes are made before they are measured.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::certificates::{self, KeyKind};
-use super::{RSA_HOST, SUITE};
+use super::terms::{RSA_HOST, SUITE};
 use crate::options::Options;
 use crate::peers::{self, HOST, PROXY_CORE, Peer, Workplace};
 

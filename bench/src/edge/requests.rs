@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use super::SUITE;
+use super::terms::SUITE;
 use crate::peers::{HOST, OTHER_CORE};
 
 /// For h2load to end, at most, seconds.

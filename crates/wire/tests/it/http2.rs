@@ -15,7 +15,10 @@ fn judged(fields: &[u8]) -> String {
         Err(status) => status.to_string(),
         Ok(head) => {
             let text = String::from_utf8_lossy(&head).replace("\r\n", "|").replace(' ', "_");
-            text.replace("X-Forwarded-For:_192.0.2.1|X-Forwarded-Proto:_http|CDN-Loop:_pointsman|", "{ours}")
+            text.replace(
+                "X-Forwarded-For:_192.0.2.1|X-Forwarded-Proto:_http|X-Forwarded-Port:_80|CDN-Loop:_pointsman|",
+                "{ours}",
+            )
         }
     }
 }
