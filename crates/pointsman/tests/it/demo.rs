@@ -21,12 +21,17 @@ fn started() -> (Process, Vec<String>) {
 
 #[test]
 fn its_lines_work_as_printed() {
-    let (mut process, lines) = started();
+    let (process, lines) = started();
     assert!(lines.iter().filter(|line| line.starts_with("curl ")).count() >= 3, "{lines:#?}");
     assert!(lines.iter().filter(|line| line.contains(" set ")).count() >= 3, "{lines:#?}");
     for line in &lines {
         try_line(line);
     }
+    end(process);
+}
+
+/// A demo that is killed leaves its folder behind.
+fn end(mut process: Process) {
     process.signal("INT");
     assert_eq!(process.wait_exit(PATIENCE).code(), Some(0));
 }
@@ -43,7 +48,7 @@ fn try_line(line: &str) {
 
 #[test]
 fn instances_take_turns_come_and_go() {
-    let (_process, lines) = started();
+    let (process, lines) = started();
     let curl =
         lines.iter().find(|line| line.starts_with("curl ")).expect("a first curl").replacen("curl", "curl -sS", 1);
     let greeters = || -> BTreeSet<String> {
@@ -57,6 +62,7 @@ fn instances_take_turns_come_and_go() {
         let after = greeters();
         after.len() == 2 && after != before
     });
+    end(process);
 }
 
 /// It ends, with its folder, when its terminal is closed too; and its first line works on any address.
@@ -77,7 +83,7 @@ fn it_leaves_nothing_behind() {
 #[test]
 fn https_has_a_certificate_that_curl_verifies() {
     for https in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0"] {
-        let (_process, log) = on_free_ports("127.0.0.1:0", https);
+        let (process, log) = on_free_ports("127.0.0.1:0", https);
         let curl = log.lines().find(|line| line.contains(" https://")).expect("a line for HTTPS");
         let page = shell(&curl.replacen("curl", "curl -sS --fail", 1)).ok();
         assert!(page.contains("Hello from web-") && page.contains("x-forwarded-proto: https"), "{https}: {page}");
@@ -88,6 +94,7 @@ fn https_has_a_certificate_that_curl_verifies() {
             let text = fs::read_to_string(&path).expect("text");
             assert_eq!((found, text.contains("PRIVATE KEY")), (mode, has_key), "{path:?}");
         }
+        end(process);
     }
 }
 
