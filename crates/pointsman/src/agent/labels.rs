@@ -238,12 +238,17 @@ impl Place<'_> {
         port::parse(first.rsplit_once(':').map_or(first, |(_, port)| port))
     }
 
+    /// Whether the label `tls` is the key of a TCP service, and not the option of an instance.
+    fn ends_tls(&self) -> bool {
+        self.get("tls") == Some("terminate")
+    }
+
     fn options(&self) -> Result<Options, Complaint> {
         Ok(Options {
             weight: judged(self.container, &self.labels, "weight", options::weight)?,
             maxconn: judged(self.container, &self.labels, "maxconn", options::most)?,
             backup: flag(self.container, &self.labels, "backup", false)?,
-            tls: flag(self.container, &self.labels, "tls", false)?,
+            tls: !self.ends_tls() && flag(self.container, &self.labels, "tls", false)?,
         })
     }
 
@@ -252,7 +257,8 @@ impl Place<'_> {
     fn settings(&self, protocol: Protocol, complaints: &mut Vec<Complaint>) -> BTreeMap<String, String> {
         let mut settings = BTreeMap::new();
         for (key, (_, value)) in &self.labels {
-            let inside = *key == "internal_port" || (*key == "port" && protocol == Protocol::Http);
+            let option = *key == "tls" && !self.ends_tls();
+            let inside = option || *key == "internal_port" || (*key == "port" && protocol == Protocol::Http);
             if known::is_key(protocol, key) && !inside {
                 settings.insert((*key).to_owned(), (*value).to_owned());
             } else if known::is_key(other(protocol), key) && !inside {

@@ -66,7 +66,8 @@ Examples:
 
     /// Serve two sample backends from a temporary folder, and print commands to try
     #[command(after_help = "\
-Listens on 127.0.0.1:8080 and 127.0.0.1:8404, or on free ports if these are taken.
+Listens on 127.0.0.1:8080, 8443 (HTTPS, with a certificate of its own) and 8404 (admin), or on
+free ports if these are taken.
 Ends and removes its folder at INT (Ctrl-C), TERM, USR1 or HUP.")]
     Demo,
 
@@ -464,6 +465,7 @@ fn parser(flag: &'static Flag) -> ValueParser {
 fn default(command: &str, flag: &'static Flag) -> &'static str {
     match (command, flag.name) {
         ("demo", "http") => "127.0.0.1:8080, or a free port if it is taken",
+        ("demo", "https") => "127.0.0.1:8443, or a free port if it is taken",
         ("demo", "admin") => "127.0.0.1:8404, or a free port if it is taken",
         ("demo", "state") => "in the demo's own folder",
         ("demo", "config") => "none",

@@ -97,6 +97,7 @@ fn the_demo_tells_its_own_defaults() {
     let help = parse(["pointsman", "demo", "--help"].map(OsString::from)).unwrap_err().to_string();
     for (text, expected) in [
         ("[default: 127.0.0.1:8080, or a free port", true),
+        ("[default: 127.0.0.1:8443, or a free port", true),
         ("[default: in the demo's own folder]", true),
         ("0.0.0.0:80", false),
         ("/var/lib/pointsman", false),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -11,7 +11,17 @@ use anyhow::Context;
 use super::ask::reachable;
 use super::run::{Addresses, Reload, run};
 use super::samples;
+use super::self_signed::SelfSigned;
 use crate::settings::{Chosen, CommandLine, Settings};
+
+/// The demo's certificate for clients: a hidden file in its folder, and so no key.
+const CERTIFICATE: &str = ".certificate.pem";
+
+/// The mode of a file that everybody may read.
+const PUBLIC: u32 = 0o644;
+
+/// The mode of a file with a private key.
+const SECRET: u32 = 0o600;
 
 /// A temporary folder, removed when dropped.
 #[derive(Debug)]
@@ -36,10 +46,12 @@ impl Folder {
         &self.0
     }
 
-    fn put(&self, key: &str, value: &str) -> anyhow::Result<()> {
+    fn put(&self, key: &str, value: &str, mode: u32) -> anyhow::Result<()> {
         let file = self.0.join(key);
         let folder = file.parent().expect("a key below the folder has one");
-        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&file, format!("{value}\n")));
+        let open = || fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&file);
+        let made = fs::create_dir_all(folder).and_then(|()| open());
+        let written = made.and_then(|mut file| writeln!(file, "{}", value.trim_end()));
         written.with_context(|| format!("writing {}", file.display()))
     }
 }
@@ -59,7 +71,7 @@ pub fn arrange(folder: &Folder, given: &mut CommandLine, chosen: &Chosen) {
     if !chosen.has("state") {
         set("state", folder.0.join(".state").display().to_string());
     }
-    for (name, port) in [("http", 8080), ("admin", 8404)] {
+    for (name, port) in [("http", 8080), ("https", 8443), ("admin", 8404)] {
         if !chosen.has(name) {
             set(name, free_or_any(port).to_string());
         }
@@ -103,10 +115,12 @@ pub async fn demo(
         shop: samples::start("shop-1").await?,
         tcp: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
     };
-    let keys = keys(&samples, settings.http[0]);
+    let hosts = hosts(&[settings.http[0], settings.https[0]]);
+    let keys = keys(&samples, &hosts);
     for (key, value) in &keys {
-        folder.put(key, value)?;
+        folder.put(key, value, PUBLIC)?;
     }
+    certify(folder, &hosts)?;
     let mut written = Ok(());
     let print = |addresses: &Addresses| {
         let text = text(&quoted(program), &folder.0, &keys, &samples, addresses);
@@ -116,12 +130,34 @@ pub async fn demo(
     Ok(written?)
 }
 
-fn keys(samples: &Samples, http: SocketAddr) -> Vec<(&'static str, String)> {
-    // The `Host` that curl sends for a bare address.
-    let host = reachable(http).to_string();
-    let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
+/// The hosts of the first service: its names, and what curl sends for the bare addresses of the listeners.
+fn hosts(listeners: &[SocketAddr]) -> Vec<String> {
+    let mut hosts = vec!["hello.localhost".to_owned(), "localhost".to_owned()];
+    for host in listeners.iter().map(|address| host(reachable(*address))) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+/// An address as URLs have it, without its port.
+fn host(address: SocketAddr) -> String {
+    let text = address.to_string();
+    text.rsplit_once(':').map_or(text.as_str(), |(host, _)| host).to_owned()
+}
+
+/// Makes a certificate for the hosts: with its key in the store, without it in a file for clients.
+fn certify(folder: &Folder, hosts: &[String]) -> anyhow::Result<()> {
+    let names: Vec<_> = hosts.iter().map(|host| host.trim_matches(['[', ']']).to_owned()).collect();
+    let made = SelfSigned::new(&names).context("making a certificate")?;
+    folder.put("certs/demo", &(made.certificate.clone() + &made.key), SECRET)?;
+    folder.put(CERTIFICATE, &made.certificate, PUBLIC)
+}
+
+fn keys(samples: &Samples, hosts: &[String]) -> Vec<(&'static str, String)> {
     vec![
-        ("services/hello/domain", format!("hello.localhost, localhost, {host}")),
+        ("services/hello/domain", hosts.join(", ")),
         ("services/hello/web-1", samples.web[0].to_string()),
         ("services/hello/web-2", samples.web[1].to_string()),
         ("tcp-services/raw/port", samples.tcp.to_string()),
@@ -132,6 +168,7 @@ fn keys(samples: &Samples, http: SocketAddr) -> Vec<(&'static str, String)> {
 fn text(program: &str, folder: &Path, keys: &[(&str, String)], samples: &Samples, addresses: &Addresses) -> String {
     let store = format!("--store {}", quoted(&folder.display().to_string()));
     let http = reachable(addresses.http[0]);
+    let https = https_line(folder, reachable(addresses.https[0]));
     let Samples { web, shop, tcp } = samples;
     let keys: String = keys.iter().map(|(key, value)| format!("  {key:<24} {value}\n")).collect();
     let admin = addresses.admin.map(reachable);
@@ -141,7 +178,8 @@ fn text(program: &str, folder: &Path, keys: &[(&str, String)], samples: &Samples
         "
 The demo is serving. Its keys are files in {folder}:
 
-{keys}
+{keys}  certs/demo               (secret)
+
 Try this in another terminal. Two instances take turns:
 
   curl -s http://{http}/ http://{http}/ http://{http}/ http://{http}/ | grep Hello
@@ -149,6 +187,10 @@ Try this in another terminal. Two instances take turns:
 The request as it arrives at an instance:
 
   curl http://{http}/
+
+The same over HTTPS, with the demo's own certificate:
+
+  {https}
 
 Add a third instance, remove the first, and repeat the requests:
 
@@ -177,6 +219,14 @@ Ctrl-C ends the demo and removes the folder.
         bad = quoted(&folder.join("services/shop/port").display().to_string()),
         third = web[2],
     )
+}
+
+/// By name, so that a client sends it as its TLS server name.
+fn https_line(folder: &Path, https: SocketAddr) -> String {
+    let certificate = quoted(&folder.join(CERTIFICATE).display().to_string());
+    let (name, port) = ("hello.localhost", https.port());
+    let resolve = quoted(&format!("{name}:{port}:{}", host(https)));
+    format!("curl --cacert {certificate} --resolve {resolve} https://{name}:{port}/")
 }
 
 fn admin_text(program: &str, store: &str, admin: SocketAddr) -> String {
@@ -228,7 +278,7 @@ mod tests {
     fn the_folder_is_gone_afterwards() {
         let folder = Folder::new("demo").unwrap();
         let path = folder.0.clone();
-        folder.put("services/a/b", "c").unwrap();
+        folder.put("services/a/b", "c", PUBLIC).unwrap();
         assert_eq!(fs::read_to_string(path.join("services/a/b")).unwrap(), "c\n");
         drop(folder);
         assert!(!path.exists());

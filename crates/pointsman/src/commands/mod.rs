@@ -23,6 +23,7 @@ mod review;
 pub mod routes;
 pub mod run;
 mod samples;
+mod self_signed;
 pub mod teach;
 mod tips;
 

@@ -161,7 +161,8 @@ fn the_demo_serves_though_nobody_reads_what_it_prints() {
     let stalled = Stalled::new(&site);
     let (http, admin) = (free_address(), free_address());
     let (http_text, admin_text) = (http.to_string(), admin.to_string());
-    let mut process = demo_under(&stalled.wrapper(1), &["--http", &http_text, "--admin", &admin_text]);
+    let mut process =
+        demo_under(&stalled.wrapper(1), &["--http", &http_text, "--https", "127.0.0.1:0", "--admin", &admin_text]);
     wait("the sample", || get(http, "localhost", "/").is_ok_and(|answer| answer.status == 200));
     wait("the metrics", || get(admin, "localhost", "/metrics").is_ok_and(|answer| answer.status == 200));
     process.signal("TERM");
