@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::cert::Cert;
+use crate::http_version::HttpVersion;
 use crate::pem;
 use crate::reader::Reader;
 use crate::value::{self, Parsed};
@@ -52,7 +53,14 @@ impl ProxyForm {
         }
     }
 
-    fn parse(text: &str) -> Parsed<Self> {
+    fn parse(text: &str, version: HttpVersion) -> Parsed<Self> {
+        if version == HttpVersion::Http2 {
+            return Err(
+                "expected no send_proxy beside protocol=h2: such a connection is for one client, and requests of all \
+                        share those of HTTP/2"
+                    .into(),
+            );
+        }
         let found = [Self::V1, Self::V2].into_iter().find(|form| form.as_str() == text);
         found.ok_or_else(|| "expected v1 or v2".into())
     }
@@ -60,12 +68,12 @@ impl ProxyForm {
 
 impl InstanceLink {
     /// The settings; `None` if no key sets any.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Arc<Self>> {
+    pub(crate) fn read(reader: &mut Reader<'_>, version: HttpVersion) -> Option<Arc<Self>> {
         let read = Self {
             authorities: reader.read("tls_ca", InstanceAuthorities::parse).unwrap_or_default(),
             server_name: reader.read("tls_server_name", server_name),
             cert: reader.read("tls_cert", Cert::parse).map(Arc::new),
-            send_proxy: reader.read("send_proxy", ProxyForm::parse),
+            send_proxy: reader.read("send_proxy", |text| ProxyForm::parse(text, version)),
         };
         (read != Self::default()).then(|| Arc::new(read))
     }
@@ -120,7 +128,8 @@ mod tests {
         check(server_name("Shop.Test."), "\"shop.test\"");
         check(server_name("10.0.0.1"), "error: expected a host name, not an address");
         check(server_name("a b"), "error: expected a host name");
-        check(ProxyForm::parse("v2"), "V2");
-        check(ProxyForm::parse("2"), "error: expected v1 or v2");
+        check(ProxyForm::parse("v2", HttpVersion::Http1), "V2");
+        check(ProxyForm::parse("2", HttpVersion::Http1), "error: expected v1 or v2");
+        check(ProxyForm::parse("v2", HttpVersion::Http2), "error: expected no send_proxy beside protocol=h2");
     }
 }

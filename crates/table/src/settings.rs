@@ -184,15 +184,16 @@ fn settings(
         Protocol::Http => (http(reader, old), Policy::read(reader, capabilities)),
         Protocol::Tcp => (tcp(reader), (None, true)),
     };
+    let http_version = http_version(reader, protocol);
     let settings = Settings {
         entry,
         port,
         balance: reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance),
-        http_version: http_version(reader, protocol),
+        http_version,
         policy,
         dns: reader.read("dns", Dns::parse),
         health_check: health_check(reader, protocol),
-        link: InstanceLink::read(reader),
+        link: InstanceLink::read(reader, http_version),
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),
             false => None,
