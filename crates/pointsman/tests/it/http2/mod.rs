@@ -185,3 +185,17 @@ say(stream in c.ended)
     assert_eq!(scene.secure(script), "200 False\nTrue 200\nTrue\n");
     assert_eq!(scene.clear(script), "200 False\nTrue 200\nTrue\n");
 }
+
+#[test]
+fn a_connection_for_one_name_does_not_reach_a_service_of_another_that_asks_for_certificates() {
+    if engine().differs("client-certificates") {
+        return;
+    }
+    let authority = certificate("authority.test", epoch() - 3600, epoch() + 30 * 86_400);
+    let authority = authority.split("-----BEGIN PRIVATE KEY").next().unwrap_or_default();
+    let scene = scene(&[("services/b/domain", "b.test"), ("services/b/client_ca", authority)]);
+    scene.site.put("services/b/one", scene.backend.instance());
+    let script = "c = Client(); say(c.ask('/', authority='b.test')[0], c.ask()[0])";
+    wait("the service", || scene.secure(script) == "421 200\n");
+    assert_eq!(scene.clear(script), "403 200\n");
+}
