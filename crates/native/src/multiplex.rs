@@ -23,7 +23,6 @@ use h2::{Reason, RecvStream};
 use http::Request as Http2Head;
 use pointsman_engine::seldom::untold_failures;
 use pointsman_wire::{BodyLength, Http2Request, judge_http2_request};
-
 use tracing::warn;
 
 use crate::exchange::context::Cx;

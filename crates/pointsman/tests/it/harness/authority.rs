@@ -79,8 +79,9 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
+    /// The same of one that is valid from and until these seconds since the epoch.
     #[track_caller]
-    fn issue_for(&self, label: &str, names: &str, life: [i64; 2]) -> PathBuf {
+    pub(crate) fn issue_for(&self, label: &str, names: &str, life: [i64; 2]) -> PathBuf {
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT, "sh"]).arg(self.folder.path()).args([label, names]);
         command.args(life.map(|second| second.to_string()));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::python::python;
+use super::python::{COMMON, python};
 use super::{Process, Site, finish};
 
 /// What scripts begin with: a connection, over TLS if the port is `https`, whose windows open only when a script says so.
@@ -87,13 +87,6 @@ class Client:
         stream = self.begin(*words, end=body is None, **more)
         if body is not None: self.data(stream, body, end=True)
         return self.finish(stream)
-def pattern(count): return (bytes(range(251)) * (count // 251 + 1))[:count]
-def say(*words, sep=' '): print(*words, sep=sep, flush=True)
-def wait_file(name):
-    until = time.monotonic() + 30
-    while not os.path.exists(os.path.join(home, name)):
-        assert time.monotonic() < until, name
-        time.sleep(0.002)
 ";
 
 /// Runs a script to its end, and returns what it said. `scheme`: `http` or `https`.
@@ -109,7 +102,7 @@ pub(crate) fn python_http2_running(site: &Site, (scheme, address): (&str, Socket
 
 fn command(site: &Site, (scheme, address): (&str, SocketAddr), script: &str) -> Command {
     let mut command = python();
-    command.arg("-c").arg(format!("{PRELUDE}{script}"));
+    command.arg("-c").arg(format!("{PRELUDE}{COMMON}{script}"));
     command.args([address.ip().to_string(), address.port().to_string()]).arg(site.home()).arg(scheme);
     command
 }

@@ -5,6 +5,17 @@ use std::sync::OnceLock;
 
 use super::finish;
 
+/// What every script has, and what it imports `os`, `sys` and `time` for. `home` is a folder that the test shares.
+pub(crate) const COMMON: &str = "
+def pattern(count): return (bytes(range(251)) * (count // 251 + 1))[:count]
+def say(*words, sep=' '): print(*words, sep=sep, flush=True)
+def wait_file(name):
+    until = time.monotonic() + 30
+    while not os.path.exists(os.path.join(home, name)):
+        assert time.monotonic() < until, name
+        time.sleep(0.002)
+";
+
 /// Its interpreter. The first call may install it.
 #[track_caller]
 pub(crate) fn python() -> Command {

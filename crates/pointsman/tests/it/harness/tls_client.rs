@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use super::python::COMMON;
 use super::{Process, Site, finish};
 
 /// What scripts begin with: connections that trust any certificate and take an end without `close_notify` for an error,
@@ -37,13 +38,6 @@ class Client:
         try: return f'{len(self.file.read())} bytes, then close_notify'
         except ssl.SSLEOFError: return 'cut'
         except ConnectionResetError: return 'cut'
-def pattern(count): return (bytes(range(251)) * (count // 251 + 1))[:count]
-def say(*words): print(*words, flush=True)
-def wait_file(name):
-    until = time.monotonic() + 30
-    while not os.path.exists(os.path.join(home, name)):
-        assert time.monotonic() < until, name
-        time.sleep(0.002)
 ";
 
 /// Runs a script to its end, and returns what it said.
@@ -59,7 +53,7 @@ pub(crate) fn python_tls_running(site: &Site, address: SocketAddr, script: &str)
 
 fn command(site: &Site, address: SocketAddr, script: &str) -> Command {
     let mut command = Command::new("python3");
-    command.arg("-c").arg(format!("{PRELUDE}{script}"));
+    command.arg("-c").arg(format!("{PRELUDE}{COMMON}{script}"));
     command.args([address.ip().to_string(), address.port().to_string()]).arg(site.home());
     command
 }

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use crate::harness::{
-    Backend, Finished, Launch, Pointsman, Raw, Site, Then, certificate, engine, epoch, finish, free_address, get,
-    python_http2, wait,
+    Authority, Backend, Finished, Launch, Pointsman, Raw, Site, Then, certificate, engine, epoch, finish, free_address,
+    get, python_http2, wait,
 };
 
 /// A service `a` on a.test with one instance, served with and without TLS.
@@ -191,9 +191,9 @@ fn a_connection_for_one_name_does_not_reach_a_service_of_another_that_asks_for_c
     if engine().differs("client-certificates") {
         return;
     }
-    let authority = certificate("authority.test", epoch() - 3600, epoch() + 30 * 86_400);
-    let authority = authority.split("-----BEGIN PRIVATE KEY").next().unwrap_or_default();
-    let scene = scene(&[("services/b/domain", "b.test"), ("services/b/client_ca", authority)]);
+    let authority = Authority::new();
+    authority.issue("client", "DNS:client.test");
+    let scene = scene(&[("services/b/domain", "b.test"), ("services/b/client_ca", &authority.pem())]);
     scene.site.put("services/b/one", scene.backend.instance());
     let script = "c = Client(); say(c.ask('/', authority='b.test')[0], c.ask()[0])";
     wait("the service", || scene.secure(script) == "421 200\n");

@@ -1,7 +1,6 @@
 //! Requests that share a connection: none waits for another, none ends with another, and changes end none.
 
 use std::process::Command;
-use std::time::Duration;
 
 use super::scene;
 use crate::harness::{PATIENCE, engine, finish, python_http2_running, wait, wait_within};
@@ -9,17 +8,23 @@ use crate::harness::{PATIENCE, engine, finish, python_http2_running, wait, wait_
 #[test]
 fn none_waits_for_another() {
     let scene = scene(&[]);
-    let said = scene.secure(
+    let mut script = python_http2_running(
+        &scene.site,
+        ("https", scene.https),
         r"
 c = Client()
-slow = [c.begin('/wait/400') for _ in range(60)]
+held = [c.begin('/hold') for _ in range(60)]
 quick = c.ask('/bytes/10')
-say(quick[0], sum(c.is_over(stream) for stream in slow))
-c.until(lambda: all(c.is_over(stream) for stream in slow))
-say({c.heads[stream][':status'] for stream in slow})
+say(quick[0], sum(c.is_over(stream) for stream in held))
+c.until(lambda: all(c.is_over(stream) for stream in held))
+say({c.heads[stream][':status'] for stream in held})
 ",
     );
-    assert_eq!(said, "200 0\n{'200'}\n");
+    wait("the quick one", || script.log().contains("200 0"));
+    wait("all others", || scene.running.metric("pointsman_active", &["\"a\""]) >= 60.0);
+    scene.backend.let_go();
+    assert_eq!(script.wait_exit(PATIENCE).code(), Some(0), "{}", script.log());
+    assert!(script.log().contains("{'200'}"), "{}", script.log());
 }
 
 #[test]
@@ -86,8 +91,9 @@ say([c.bodies[stream] == pattern(len(c.bodies[stream])) for stream in held] == [
     wait("the streams", || scene.running.metric("pointsman_active", &["\"a\""]) >= 20.0);
     for round in 0..20 {
         scene.site.put("services/a/one", format!("{} weight={}", scene.backend.instance(), round % 5 + 1));
-        scene.site.put(&format!("services/s{round}/domain"), "s.test");
-        std::thread::sleep(Duration::from_millis(10));
+        let service = format!("s{round}");
+        scene.site.put(&format!("services/{service}/domain"), "s.test");
+        wait("the change", || scene.running.admin_page("/api/table").contains(&format!("\"{service}\"")));
     }
     std::fs::write(scene.site.home().join("changed"), "").expect("inside our own folder");
     wait("the script to see it", || script.log().contains("asked True"));
