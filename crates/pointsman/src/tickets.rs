@@ -32,11 +32,14 @@ const LASTS: u32 = 10;
 /// Secrets by the number of their period, counted from the epoch.
 type ByPeriod = BTreeMap<u64, TicketSecret>;
 
-/// Publishes the secrets in use, forever. Where they are not needed, nothing is written.
-pub(crate) async fn keep(store: &Store, prefix: &str, secrets: watch::Sender<TicketSecrets>, is_needed: bool) {
-    if !is_needed {
-        return;
-    }
+/// Publishes the secrets in use, forever, from when they are needed. Before that, nothing is written.
+pub(crate) async fn keep(
+    store: &Store,
+    prefix: &str,
+    secrets: watch::Sender<TicketSecrets>,
+    needed: impl Future<Output = ()>,
+) {
+    needed.await;
     let mut keeper = TicketKeeper {
         store,
         folder: format!("{ASIDE}{prefix}/ticket-secrets"),

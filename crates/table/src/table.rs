@@ -139,6 +139,11 @@ impl Table {
         limits.usual_https.iter().copied().filter(move |bind| has_certs && !is_taken(bind.port))
     }
 
+    /// Whether the keys make TLS end here: a TCP service, or HTTPS where no setting says so.
+    pub fn ends_tls(&self) -> bool {
+        self.services().iter().any(|service| service.terminates()) || self.https().next().is_some()
+    }
+
     /// Whether an instance is at this address: if another process listens there, the port must not be taken.
     pub fn leads_to(&self, bind: Bind) -> bool {
         let listening = Listening::only(&self.basis.limits, bind);

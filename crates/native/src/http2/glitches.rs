@@ -1,7 +1,7 @@
 //! What a client's frames cost us, against what they move: the library below answers any number of pings, settings and
 //! resets. Looks at the headers of frames only; ends nothing itself.
 //!
-//! Every connection has [`MOST`] points. FrameReader that move no body take some, time and bodies bring them back. A client
+//! Every connection has [`MOST`] points. Frames that move no body take some; time and bodies bring them back. A client
 //! without points has flooded its connection, and nothing more of it is read.
 
 use std::cell::Cell;

@@ -206,7 +206,7 @@ impl Parts {
         let (around, control_around) = watch::channel(Around::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let (tickets, engine_tickets) = watch::channel(tickets::first());
-        let has_tickets = matches!(self.bound, Bound::Native(_)) && !addresses.https.is_empty();
+        let needs_tickets = ends_tls(&self.bound, addresses, engine_tables.clone());
         let figures = self.bound.figures(workers);
         let channels = ControlChannels {
             updates: control_updates,
@@ -233,7 +233,7 @@ impl Parts {
                 control::run(inputs, channels),
                 names::follow(self.lookup, names_wanted, names),
                 self.certs.follow(certs, around.clone()),
-                tickets::keep(&self.store, &self.settings.prefix, tickets, has_tickets),
+                tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -253,6 +253,21 @@ impl Parts {
         tokio::select! {
             result = serving => result,
             () = Box::pin(background) => Ok(()),
+        }
+    }
+}
+
+/// Waits until TLS ends in this process: at `--https`, or where keys say so.
+fn ends_tls(
+    bound: &Bound,
+    addresses: &Addresses,
+    mut tables: watch::Receiver<Arc<Table>>,
+) -> impl Future<Output = ()> + use<> {
+    let (is_native, has_https) = (matches!(bound, Bound::Native(_)), !addresses.https.is_empty());
+    async move {
+        // It fails only when the program ends.
+        if !is_native || (!has_https && tables.wait_for(|table| table.ends_tls()).await.is_err()) {
+            pending().await
         }
     }
 }

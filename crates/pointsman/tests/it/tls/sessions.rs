@@ -1,6 +1,6 @@
 //! Sessions that resume at another balancer of the same prefix, and after a restart.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
@@ -68,6 +68,41 @@ fn a_session_resumes_at_every_balancer_and_after_a_restart() {
             wait("a session of before the restart", || visitor.resumes(first, version));
         }
     }
+}
+
+#[test]
+fn sessions_resume_wherever_tls_ends() {
+    if engine().differs("shared-sessions") {
+        return;
+    }
+    let (one, visitor, at) = (Backend::naming("one"), Visitor(Site::new()), free_address());
+    let port = at.port().to_string();
+    let site = Site::with(&[
+        ("tcp-services/t/port", &port),
+        ("tcp-services/t/tls", "terminate"),
+        ("tcp-services/t/one", &one.instance()),
+    ]);
+    site.put("certs/a", certificate(&site, "a", "DNS:a.test", "ec"));
+    let start = || {
+        let running = Pointsman::serving(&site);
+        wait("the port", || TcpStream::connect(at).is_ok());
+        running
+    };
+    let mut running = start();
+    let secrets = site.folder().join(".pointsman/ticket-secrets");
+    wait("secrets in the store, though no --https is given", || {
+        std::fs::read_dir(&secrets).is_ok_and(|files| files.count() == 2)
+    });
+    let count = |running: &Pointsman| running.metric("pointsman_tls_handshakes_total", &["resumed=\"true\""]);
+    wait("a session with one of them", || {
+        visitor.begin(at, "-tls1_3");
+        visitor.resumes(at, "-tls1_3")
+    });
+    assert!(count(&running) >= 1.0);
+    running.process.signal("TERM");
+    assert_eq!(running.process.wait_exit(PATIENCE).code(), Some(0));
+    let _again = start();
+    wait("a session of before the restart", || visitor.resumes(at, "-tls1_3"));
 }
 
 #[test]
