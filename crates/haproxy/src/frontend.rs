@@ -63,8 +63,7 @@ pub fn http(rules: &str, config: &Config, shape: &Shape, (https, has_certs): (&[
         add("http", &shape.http, "");
     }
     if !https.is_empty() {
-        let lenient = has_certs && !config.tls_strict_sni;
-        add("https", https, &format!("{} alpn h2,http/1.1", tls(lenient)));
+        add("https", https, &format!("{} alpn h2,http/1.1", tls(has_certs, config)));
     }
     parts
 }
@@ -145,8 +144,8 @@ fn bind(listen: &Listen, options: &str) -> String {
 }
 
 /// Without a certificate, `strict-sni` lets HAProxy start; it can serve no TLS client then.
-fn tls(is_lenient: bool) -> String {
-    let strict = if is_lenient { "" } else { " strict-sni" };
+fn tls(has_certs: bool, config: &Config) -> String {
+    let strict = if has_certs && !config.tls_strict_sni { "" } else { " strict-sni" };
     format!(" ssl crt-list {}{strict}", path(CERT_LIST))
 }
 
@@ -230,7 +229,7 @@ impl<'a> Tcp<'a> {
     fn head(&self, bind: Bind, ends_tls: bool) -> String {
         let (config, name) = (self.table.config(), name(bind));
         let (tunnel, proxied) = (time(config.timeouts.tunnel), forwarded::proxied(config));
-        let tls = if ends_tls { tls(self.has_certs) } else { String::new() };
+        let tls = if ends_tls { tls(self.has_certs, config) } else { String::new() };
         format!("frontend {name}\n    bind {bind}{tls}\n    mode tcp\n{proxied}    timeout client {tunnel}\n")
     }
 

@@ -13,6 +13,9 @@ use crate::net::socket::Bare;
 use crate::net::stream::Stream;
 use crate::net::tls::Tls;
 
+/// An instance that refuses the version of HTTP in the handshake (RFC 7301 §3.2), or takes none.
+const OTHER_HTTP: &str = "it does not agree to the version of HTTP that is asked for (ALPN); see protocol";
+
 /// Why there is no TLS connection to an instance.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
@@ -24,7 +27,7 @@ pub(crate) struct TlsFailure {
 impl TlsFailure {
     /// The instance did not agree to HTTP/2 in the handshake.
     pub(crate) fn without_http2() -> Self {
-        Self { fault: Fault::InstanceTls, why: "it does not agree to HTTP/2 (ALPN h2); see protocol".to_owned() }
+        Self { fault: Fault::InstanceTls, why: OTHER_HTTP.to_owned() }
     }
 }
 
@@ -128,13 +131,15 @@ fn reason(error: &Error, expected: &str) -> String {
 /// An alert of the instance (RFC 8446 §6.2).
 fn refusal(alert: AlertDescription) -> String {
     use AlertDescription::{
-        BadCertificate, CertificateExpired, CertificateRequired, CertificateUnknown, UnknownCA, UnrecognisedName,
+        BadCertificate, CertificateExpired, CertificateRequired, CertificateUnknown, NoApplicationProtocol, UnknownCA,
+        UnrecognisedName,
     };
     match alert {
         CertificateRequired => "it asks for a certificate; set tls_cert".into(),
         BadCertificate | CertificateExpired | CertificateUnknown | UnknownCA => {
             format!("it refuses our certificate ({alert:?}); see tls_cert")
         }
+        NoApplicationProtocol => OTHER_HTTP.into(),
         UnrecognisedName => "it does not know the server name; see tls_server_name".into(),
         alert => format!("it refuses the TLS handshake: {alert:?}"),
     }

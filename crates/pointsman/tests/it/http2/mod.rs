@@ -199,3 +199,17 @@ fn a_connection_for_one_name_does_not_reach_a_service_of_another_that_asks_for_c
     wait("the service", || scene.secure(script) == "421 200\n");
     assert_eq!(scene.clear(script), "403 200\n");
 }
+
+#[test]
+fn a_service_changes_headers_of_its_answers_over_http2_too() {
+    let scene = scene(&[("services/a/hsts", "365d")]);
+    let raw = Raw::answering(
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=2\r\nX-A: b\r\nContent-Length: 0\r\n\r\n",
+        Then::Close,
+    );
+    scene.site.put("services/a/one", raw.instance());
+    let script = "head = Client().ask()[1]; say(head.get('strict-transport-security'), head.get('x-a'))";
+    wait("the instance", || scene.secure(script).ends_with("b\n"));
+    assert_eq!(scene.secure(script), "max-age=31536000 b\n");
+    assert_eq!(scene.clear(script), "max-age=2 b\n");
+}

@@ -1,6 +1,7 @@
 //! Connections to instances over TLS, and with PROXY headers: who is verified and against what, certificates of our own,
 //! sessions, and which connections are never shared.
 
+mod http2;
 mod identity;
 mod proxied;
 mod refused;
@@ -14,7 +15,7 @@ use crate::harness::{Authority, PATIENCE, Pointsman, Process, Site, engine, free
 /// What nginx answers: what it knows of the connection and of its client.
 const TELL: &str = "name=$ssl_server_name; verify=$ssl_client_verify; dn=$ssl_client_s_dn; reused=$ssl_session_reused; \
                     connection=$connection; client=$proxy_protocol_addr:$proxy_protocol_port; \
-                    at=$proxy_protocol_server_addr:$proxy_protocol_server_port; version=$ssl_protocol; end\\n";
+                    at=$proxy_protocol_server_addr:$proxy_protocol_server_port; version=$ssl_protocol; http=$server_protocol; end\\n";
 
 /// A running nginx.
 struct Nginx {
