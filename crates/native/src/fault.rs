@@ -113,6 +113,9 @@ pub(crate) enum Fault {
     /// An HTTP/2 client broke the protocol, or flooded its connection.
     #[error("the client broke the rules of HTTP/2, or flooded its connection")]
     Http2,
+    /// So many copies for mirrors are at work that this one was not sent.
+    #[error("too many copies for mirrors are at work")]
+    CopyDropped,
 }
 
 /// Facts about a kind of fault.
@@ -209,6 +212,7 @@ impl Fault {
             Self::HelloTooLong => (32, None, Client, Never),
             Self::HelloTimeout => (33, None, Client, Never),
             Self::UnknownServerName => (34, None, Keys, Never),
+            Self::CopyDropped => (35, None, Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -251,6 +255,7 @@ pub const NAMES: &[&str] = &[
     "hello_too_long",
     "hello_timeout",
     "unknown_server_name",
+    "copy_dropped",
 ];
 
 #[cfg(test)]
@@ -266,7 +271,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 35] = [
+    const ALL: [Fault; 36] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -302,6 +307,7 @@ mod tests {
         Fault::HelloTooLong,
         Fault::HelloTimeout,
         Fault::UnknownServerName,
+        Fault::CopyDropped,
     ];
 
     #[test]

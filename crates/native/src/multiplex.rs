@@ -15,7 +15,6 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
@@ -44,7 +43,7 @@ use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::pool::announced::Announced;
 use crate::pool::logins::Logins;
-use crate::record::{self, Record};
+use crate::record::{self, Record, begins};
 use crate::worker::{Counted, Worker};
 
 /// The largest head, names and values and 32 bytes a field, bytes.
@@ -227,15 +226,9 @@ impl Multiplex {
     }
 }
 
-/// The moment when a request begins.
-#[expect(clippy::disallowed_methods, reason = "a request's time begins here")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// Serves one request of a connection.
 async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, out: Outgoing) {
-    let started = now();
+    let started = begins();
     let (parts, body) = head.into_parts();
     let mut turn = Turn {
         recv: Recv::request(body),

@@ -29,7 +29,7 @@ pub(crate) async fn tunnel(
     let mut body = BodyReader::new(BodyLength::UntilClose, 0);
     let (link, instance) = checked_out.parts();
     let (from_instance, to_instance) = split_link(link, input, &mut body, writer);
-    let (from_client, to_client) = downstream.split(writer);
+    let (Some(from_client), to_client) = downstream.split(writer) else { return End::Broken };
     let moved = Cell::new(cx.deadline.now());
     let (upward, downward) = (cx.worker.timers.deadline(), cx.worker.timers.deadline());
     let meter = Meter::of(instance.live);

@@ -29,6 +29,7 @@ mod kinds;
 mod leaving;
 mod log;
 mod logins;
+mod mirror;
 mod names;
 mod notify;
 mod nuances;
