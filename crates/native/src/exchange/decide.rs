@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     repeatable: bool,
     /// It asks to switch protocols.
     pub(crate) upgrade: bool,
+    /// It asks for a WebSocket.
+    pub(crate) websocket: bool,
     /// It carries a login that holds for its connection to the instance.
     pub(crate) login: bool,
     /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
@@ -169,6 +171,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         live,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
+        websocket: head.upgrade.is_some() && head.asks_for_websocket(),
         login: head.logs_connection_in,
         over_https,
         head: held.len(),

@@ -18,7 +18,7 @@
 //! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
-//! | `stream` | tunnels of HTTP/2 clients |
+//! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
 mod ask;

@@ -51,3 +51,4 @@ mod tcp;
 mod tidy;
 mod tls;
 mod walkthrough;
+mod websockets;
