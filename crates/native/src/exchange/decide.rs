@@ -163,7 +163,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key }, &mut held);
     if let Some(certificate) = certificate {
-        add_header(&mut held, "Client-Cert", certificate.as_bytes());
+        let (own, chain) = (certificate.header(), certificate.chain_header());
+        own.iter().for_each(|own| add_header(&mut held, "Client-Cert", own.as_bytes()));
+        chain.iter().for_each(|chain| add_header(&mut held, "Client-Cert-Chain", chain.as_bytes()));
     }
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
