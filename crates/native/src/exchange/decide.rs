@@ -7,7 +7,7 @@ use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, T
 
 use super::certificate;
 use crate::fault::Fault;
-use crate::net::buffer::Size;
+use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::announced::{ForClient, OpenFor};
@@ -117,6 +117,12 @@ impl Plan {
     /// The head for the instance, and body bytes that came with it.
     pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
         self.held.split_at(self.head)
+    }
+
+    /// Keeps no more memory than it needs: a client of HTTP/2 may have a hundred requests wait.
+    pub(crate) fn fit(&mut self, buffers: &Buffers) {
+        let fitting = self.held.as_slice().into();
+        buffers.give(std::mem::replace(&mut self.held, fitting));
     }
 
     /// Watches the client, whose request may wait for a slot of its service.

@@ -70,32 +70,38 @@ enum Done {
     Tunnel(End),
 }
 
-/// Serves one request to its end, and counts it.
-pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: Downstream<'_>) -> After {
+/// Serves one request to its end, and counts it. What it takes stays in its place: an `async fn` would hold it twice.
+pub(crate) fn exchange(
+    mut cx: Cx<'_>,
+    request: Request,
+    mut downstream: Downstream<'_>,
+) -> impl Future<Output = After> {
     let Request { decision, whole } = request;
-    let after = match decision {
-        Decision::Forward(mut plan) => {
-            cx.record.service = Some(Rc::clone(&plan.live));
-            cx.over_https = plan.over_https;
-            let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
-            if let Some(fault) = cx.record.fault {
-                lines::unserved(&cx, &plan, fault);
+    async move {
+        let after = match decision {
+            Decision::Forward(mut plan) => {
+                cx.record.service = Some(Rc::clone(&plan.live));
+                cx.over_https = plan.over_https;
+                let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
+                if let Some(fault) = cx.record.fault {
+                    lines::unserved(&cx, &plan, fault);
+                }
+                cx.worker.buffers.give(std::mem::take(&mut plan.held));
+                after
             }
-            cx.worker.buffers.give(std::mem::take(&mut plan.held));
-            after
-        }
-        Decision::Health => {
-            say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
-        }
-        Decision::Redirect(live, location) => {
-            cx.record.service = Some(live);
-            let said = Said { status: 301, body: None, location: Some(&location) };
-            Box::pin(say(&mut cx, &mut downstream, said, whole)).await
-        }
-        Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
-    };
-    cx.record.finish(cx.worker, cx.peer);
-    after
+            Decision::Health => {
+                say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
+            }
+            Decision::Redirect(live, location) => {
+                cx.record.service = Some(live);
+                let said = Said { status: 301, body: None, location: Some(&location) };
+                Box::pin(say(&mut cx, &mut downstream, said, whole)).await
+            }
+            Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
+        };
+        cx.record.finish(cx.worker, cx.peer);
+        after
+    }
 }
 
 /// Tries once, and a second time if the first connection closed without a byte of an answer and nothing was lost by it.
