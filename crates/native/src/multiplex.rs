@@ -262,7 +262,7 @@ fn serve_one(
             logins: &logins,
             announced: &announced,
             record: Record::new(started),
-            over_https: false,
+            edits_of: None,
         };
         let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
         if after == After::Reset {
