@@ -110,6 +110,9 @@ pub(crate) enum Fault {
     /// The instance refused the request and did nothing with it (HTTP/2).
     #[error("the instance refused the request and did nothing with it")]
     StreamRefused,
+    /// The instance speaks HTTP/2, and takes no WebSockets over it (RFC 8441 §3).
+    #[error("the instance takes no WebSockets over HTTP/2")]
+    NoWebsocket,
     /// An HTTP/2 client broke the protocol, or flooded its connection.
     #[error("the client broke the rules of HTTP/2, or flooded its connection")]
     Http2,
@@ -213,6 +216,7 @@ impl Fault {
             Self::HelloTimeout => (33, None, Client, Never),
             Self::UnknownServerName => (34, None, Keys, Never),
             Self::CopyDropped => (35, None, Keys, Never),
+            Self::NoWebsocket => (36, Some(502), Instance, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -256,6 +260,7 @@ pub const NAMES: &[&str] = &[
     "hello_timeout",
     "unknown_server_name",
     "copy_dropped",
+    "no_websocket",
 ];
 
 #[cfg(test)]
@@ -271,7 +276,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 36] = [
+    const ALL: [Fault; 37] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -308,6 +313,7 @@ mod tests {
         Fault::HelloTimeout,
         Fault::UnknownServerName,
         Fault::CopyDropped,
+        Fault::NoWebsocket,
     ];
 
     #[test]

@@ -12,7 +12,7 @@
 //! | frames that move nothing | see `http2::glitches` |
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -226,8 +226,13 @@ impl Multiplex {
     }
 }
 
-/// Serves one request of a connection.
-async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, out: Outgoing) {
+/// Serves one request of a connection. What it takes is where it stays, as a request may wait for long.
+fn serve_one(
+    worker: Rc<Worker>,
+    mut peer: Peer,
+    head: Http2Head<RecvStream>,
+    out: Outgoing,
+) -> impl Future<Output = ()> + use<> {
     let started = begins();
     let (parts, body) = head.into_parts();
     let mut turn = Turn {
@@ -236,33 +241,36 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
         head_request: parts.method == http::Method::HEAD,
         is_grpc: fields::is_grpc(&parts.headers),
     };
-    let globals = Rc::clone(&worker.view().globals);
-    let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
-    // A request may last for days, and no longer needs its fields.
-    drop(parts);
-    let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
-    let cx = Cx {
-        worker: &worker,
-        globals,
-        peer: &peer,
-        deadline: &deadline,
-        logins: &logins,
-        announced: &announced,
-        record: Record::new(started),
-        edits_of: None,
-    };
-    let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
-    if after == After::Reset {
-        // What was sent so far reaches the connection first: a reset takes it back.
-        tokio::task::yield_now().await;
-    }
-    match after {
-        After::Abort => turn.reset(Reason::CANCEL),
-        // Nothing is broken off when all was sent.
-        After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
-    }
-    if after != After::Abort && !turn.recv.has_ended() {
-        turn.linger(&deadline).await;
+    let parts = Box::new(parts);
+    async move {
+        let globals = Rc::clone(&worker.view().globals);
+        let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
+        drop(parts);
+        let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
+        let cx = Cx {
+            worker: &worker,
+            globals,
+            peer: &peer,
+            deadline: &deadline,
+            logins: &logins,
+            announced: &announced,
+            record: Record::new(started),
+            edits_of: None,
+        };
+        let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
+        if after == After::Reset {
+            // What was sent so far reaches the connection first: a reset takes it back.
+            tokio::task::yield_now().await;
+        }
+        match after {
+            After::Abort => turn.reset(Reason::CANCEL),
+            // Nothing is broken off when all was sent.
+            After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
+        }
+        if after != After::Abort && !turn.recv.has_ended() {
+            // Boxed, as few requests are answered early.
+            Box::pin(turn.linger(&deadline)).await;
+        }
     }
 }
 
@@ -283,9 +291,33 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
         Err(bad) => return Request { decision: Decision::Refuse(Fault::BadRequest(bad)), whole: is_whole },
     };
     peer.hear(&head, &view.globals.config.trusted_proxies);
-    let decision = decide(worker, &view, &head, peer);
+    let mut decision = decide(worker, &view, &head, peer);
+    if let Decision::Forward(plan) = &mut decision {
+        plan.fit(&worker.buffers);
+    }
     if let Decision::Refuse(fault) = decision {
         lines::unrouted(worker, peer, &head, fault);
     }
     Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn four<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn three<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A client may have a hundred requests wait. The bounds are sizes that the allocator has.
+    #[test]
+    fn a_request_that_waits_is_small() {
+        let task = four(serve_one);
+        let exchange = three(|cx: Cx<'static>, request, downstream| exchange(cx, request, downstream));
+        assert!(task <= 896 && exchange <= 1_536, "task {task}, exchange {exchange}");
+    }
 }

@@ -9,7 +9,7 @@ use super::mirror::Copies;
 use super::reach::{key, open_for, path};
 use super::{certificate, split};
 use crate::fault::Fault;
-use crate::net::buffer::Size;
+use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::announced::{ForClient, OpenFor};
@@ -59,6 +59,8 @@ pub(crate) struct Plan {
     repeatable: bool,
     /// It asks to switch protocols.
     pub(crate) upgrade: bool,
+    /// It asks for a WebSocket.
+    pub(crate) websocket: bool,
     /// It carries a login that holds for its connection to the instance.
     pub(crate) login: bool,
     /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
@@ -130,6 +132,7 @@ impl Plan {
             key,
             repeatable,
             upgrade,
+            websocket: false,
             login,
             open_for,
             edits_of: None,
@@ -143,6 +146,12 @@ impl Plan {
     /// The head for the instance, and body bytes that came with it.
     pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
         self.held.split_at(self.head)
+    }
+
+    /// Keeps no more memory than it needs: a client of HTTP/2 may have a hundred requests wait.
+    pub(crate) fn fit(&mut self, buffers: &Buffers) {
+        let fitting = self.held.as_slice().into();
+        buffers.give(std::mem::replace(&mut self.held, fitting));
     }
 
     /// Watches the client, whose request may wait for a slot of its service.
@@ -197,7 +206,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key }, &mut held);
     if let Some(certificate) = certificate {
-        add_header(&mut held, "Client-Cert", certificate.as_bytes());
+        let (own, chain) = (certificate.header(), certificate.chain_header());
+        own.iter().for_each(|own| add_header(&mut held, "Client-Cert", own.as_bytes()));
+        chain.iter().for_each(|chain| add_header(&mut held, "Client-Cert-Chain", chain.as_bytes()));
     }
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
@@ -205,6 +216,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         live,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
+        websocket: head.upgrade.is_some() && head.asks_for_websocket(),
         login: head.logs_connection_in,
         edits_of,
         copies,

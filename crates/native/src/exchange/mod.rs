@@ -21,7 +21,7 @@
 //! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
-//! | `stream` | tunnels of HTTP/2 clients |
+//! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
 mod ask;
@@ -79,38 +79,44 @@ enum Done {
     Tunnel(End),
 }
 
-/// Serves one request to its end, and counts it.
-pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: Downstream<'_>) -> After {
+/// Serves one request to its end, and counts it. What it takes stays in its place: an `async fn` would hold it twice.
+pub(crate) fn exchange(
+    mut cx: Cx<'_>,
+    request: Request,
+    mut downstream: Downstream<'_>,
+) -> impl Future<Output = After> {
     let Request { decision, whole } = request;
-    let after = match decision {
-        Decision::Forward(mut plan) => {
-            cx.record.service = Some(Rc::clone(&plan.live));
-            cx.edits_of = plan.edits_of.take();
-            if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
-                copies.complete();
+    async move {
+        let after = match decision {
+            Decision::Forward(mut plan) => {
+                cx.record.service = Some(Rc::clone(&plan.live));
+                cx.edits_of = plan.edits_of.take();
+                if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
+                    copies.complete();
+                }
+                let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
+                if let Some(fault) = cx.record.fault {
+                    lines::unserved(&cx, &plan, fault);
+                }
+                if let Some(copies) = plan.copies.take() {
+                    send_copies(&cx, &plan, *copies);
+                }
+                cx.worker.buffers.give(std::mem::take(&mut plan.held));
+                after
             }
-            let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
-            if let Some(fault) = cx.record.fault {
-                lines::unserved(&cx, &plan, fault);
+            Decision::Health => {
+                say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
             }
-            if let Some(copies) = plan.copies.take() {
-                send_copies(&cx, &plan, *copies);
+            Decision::Redirect(live, location) => {
+                cx.record.service = Some(live);
+                let said = Said { status: 301, body: None, location: Some(&location) };
+                Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
-            cx.worker.buffers.give(std::mem::take(&mut plan.held));
-            after
-        }
-        Decision::Health => {
-            say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
-        }
-        Decision::Redirect(live, location) => {
-            cx.record.service = Some(live);
-            let said = Said { status: 301, body: None, location: Some(&location) };
-            Box::pin(say(&mut cx, &mut downstream, said, whole)).await
-        }
-        Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
-    };
-    cx.record.finish(cx.worker, cx.peer);
-    after
+            Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
+        };
+        cx.record.finish(cx.worker, cx.peer);
+        after
+    }
 }
 
 /// Sends copies of a request to other services, after the original. None is sent if something of it is missing.

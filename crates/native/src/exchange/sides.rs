@@ -251,6 +251,15 @@ impl Sink<'_> {
         }
     }
 
+    /// Writes the head that opens a WebSocket, for an instance that did so over HTTP/2. `accept`: answers the client's key.
+    pub(crate) fn open_websocket(&mut self, head: &ResponseHead<'_, '_>, accept: impl FnOnce() -> String) {
+        match self {
+            Self::Http1 { output, .. } => head.write_websocket(&accept(), output),
+            Self::Http2(out) => out.begin(fields::websocket_response(head)),
+            Self::Nobody => {}
+        }
+    }
+
     /// Writes the head of the response. `may_keep`: we can take another request on this connection. `edits`: what the
     /// service changes in it. Returns whether we will take another.
     pub(crate) fn begin(

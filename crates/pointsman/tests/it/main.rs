@@ -53,3 +53,4 @@ mod tcp;
 mod tidy;
 mod tls;
 mod walkthrough;
+mod websockets;

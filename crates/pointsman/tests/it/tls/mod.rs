@@ -4,6 +4,7 @@
 mod abuse;
 mod changes;
 mod clients;
+mod endurance;
 mod headers;
 mod sessions;
 mod staples;
