@@ -36,6 +36,8 @@ pub(crate) struct Glitches {
     /// Points that were taken, and not yet counted.
     taken: Cell<u64>,
     breach: Cell<Option<Breach>>,
+    /// HEADERS frames: each begins a request, or ends one.
+    heads: Cell<u64>,
 }
 
 /// Where the bytes that were read last end.
@@ -69,6 +71,7 @@ impl Glitches {
             since: Cell::new(now),
             taken: Cell::new(0),
             breach: Cell::default(),
+            heads: Cell::default(),
         }
     }
 
@@ -80,6 +83,11 @@ impl Glitches {
     /// Points that were taken since the last call.
     pub(crate) fn take(&self) -> u64 {
         self.taken.take()
+    }
+
+    /// How many HEADERS frames have come: no more requests than these.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads.get()
     }
 
     /// Bytes were sent to the client.
@@ -109,8 +117,9 @@ impl Glitches {
         let cost = match kind {
             DATA if length > 0 => return self.give(length as u64 / BYTES),
             DATA if flags & END_STREAM != 0 => 0,
+            HEADERS => return self.heads.set(self.heads.get() + 1),
             // The library below bounds them.
-            HEADERS | CONTINUATION => 0,
+            CONTINUATION => 0,
             RST_STREAM => RESET,
             _ => 1,
         };
@@ -195,7 +204,7 @@ mod tests {
         for size in 1..40 {
             let glitches = begun();
             bytes.chunks(size).for_each(|piece| glitches.came(piece, 0));
-            assert_eq!(glitches.take(), 12, "{size} bytes at a time");
+            assert_eq!((glitches.take(), glitches.heads()), (12, 1), "{size} bytes at a time");
         }
     }
 
