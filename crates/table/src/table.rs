@@ -1,6 +1,5 @@
 //! The finished table and its lookups. Immutable; a lookup takes no lock and allocates nothing.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use crate::address::{Bind, HostPattern};
@@ -12,6 +11,7 @@ use crate::form::Form;
 use crate::host::{HostBuffer, parents};
 use crate::index::Found;
 use crate::model::{Config, Service};
+use crate::name_map::NameMap;
 use crate::names::Protocol;
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind};
@@ -68,7 +68,7 @@ impl Table {
 
     /// Certificates by name, those of keys and those of [`crate::Limits::certs`], if the engine honours `certs/`; one that stays the same keeps its `Arc` from table to table.
     /// A name is any path segment: escape it before it becomes a file name.
-    pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<Cert>> {
+    pub fn certs(&self) -> &NameMap<Arc<Cert>> {
         &self.basis.certs.value.all
     }
 
