@@ -78,7 +78,7 @@ impl Table {
         let why =
             "nothing is served over TLS: --https is off, or its port cannot be opened; the certificate is not used";
         let unused = |name: &str| self.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), why);
-        self.certs().keys().map(|name| unused(name)).collect()
+        self.certs().keys().map(unused).collect()
     }
 
     /// All services that serve, HTTP ones first, each kind ordered by name.
