@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+
+use pointsman_table::PemText;
 
 use super::answers::{self, Refusal, refusal};
 use super::command::Command;
@@ -102,10 +103,12 @@ impl Applier<'_> {
         self.lines(commands).await
     }
 
-    async fn certify(&self, name: &str, pem: &Arc<str>) -> Result<usize, Failure> {
+    async fn certify(&self, name: &str, pem: &PemText) -> Result<usize, Failure> {
         let file = self.folder.join(cert_file(name));
-        let set =
-            with_payload(&format!("set ssl cert {}", file.display()), pem.lines().filter(|line| !line.is_empty()));
+        let set = with_payload(
+            &format!("set ssl cert {}", file.display()),
+            pem.as_str().lines().filter(|line| !line.is_empty()),
+        );
         // Both answer in sentences; success says "Success" or "Transaction".
         for command in [set, format!("commit ssl cert {}", file.display())] {
             let answer = self.runtime.ask_one(command).await?;

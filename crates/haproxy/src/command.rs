@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use pointsman_table::PemText;
+
 use super::maps::MapName;
 use super::model::Server;
 use super::names::BackendName;
@@ -33,7 +35,7 @@ pub enum Command {
     /// Replaces all entries of a map at once, in this order.
     ReplaceMap(MapName, Vec<(Box<str>, String)>),
     /// Replaces the certificate of a name.
-    SetCertificate(Box<str>, std::sync::Arc<str>),
+    SetCertificate(Box<str>, PemText),
 }
 
 impl Command {

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use pointsman_table::{Bind, Protocol, Service, ServiceName, Target};
+use pointsman_table::{Bind, PemText, Protocol, Service, ServiceName, Target};
 
 use super::maps::Maps;
 use super::names::BackendName;
@@ -39,7 +39,7 @@ pub struct Held {
     /// Services.
     pub services: BTreeMap<(Protocol, ServiceName), Option<Arc<Service>>>,
     /// Certificates by name, PEM: secret.
-    pub certs: BTreeMap<Box<str>, Option<Arc<str>>>,
+    pub certs: BTreeMap<Box<str>, Option<PemText>>,
     /// Ports of TCP services that cannot be opened.
     pub closed: BTreeSet<Bind>,
 }
@@ -63,7 +63,7 @@ pub struct Desired {
     /// The maps that requests are routed by.
     pub maps: Arc<Maps>,
     /// Certificates by name, PEM: secret.
-    pub certs: BTreeMap<Box<str>, Arc<str>>,
+    pub certs: BTreeMap<Box<str>, PemText>,
     /// Whether anything is served over TLS, so that the list of certificates must be there.
     pub ends_tls: bool,
     /// Other files that the configuration names, such as error pages; those of `outbound` are secret. Any change needs a

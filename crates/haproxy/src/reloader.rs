@@ -390,7 +390,7 @@ fn owner(rendered: &Rendered, told: &Complaint, order: &Order) -> Option<Owner> 
         return Some(owner.clone());
     }
     if let Some(name) = order.table.certs().keys().find(|name| told.words.contains(&render::cert_file(name))) {
-        return Some(Owner::Cert(name.clone()));
+        return Some(Owner::Cert(name.into()));
     }
     let (protocol, name) = names::service_of(told.proxy.as_deref()?)?;
     let service = order.table.service(protocol, &name)?;

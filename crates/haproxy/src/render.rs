@@ -155,7 +155,7 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
     let certs = desired.certs.iter();
     files.extend(certs.map(|(name, pem)| File {
         name: cert_file(name).into(),
-        bytes: pem.as_bytes().into(),
+        bytes: [pem.as_str(), "\n"].concat().into_bytes().into(),
         secret: true,
     }));
     if desired.ends_tls {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pointsman_table::PemText;
+
 use super::maps::Maps;
 use super::model::{Backend, Desired, Part, Server};
 use super::names::BackendName;
@@ -15,7 +17,7 @@ pub struct Running {
     /// Other files that the configuration names.
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,
     /// Certificates.
-    pub certs: BTreeMap<Box<str>, Arc<str>>,
+    pub certs: BTreeMap<Box<str>, PemText>,
     /// Backends by their names in HAProxy, spares included.
     pub backends: BTreeMap<BackendName, Pool>,
     /// The maps, with the backends' names in HAProxy.

@@ -78,7 +78,10 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
         Err(_) => return record::connection_refused(worker, Fault::HeadTimeout),
     };
     let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
-    let multiplex = Multiplex { worker: Rc::clone(worker), peer, stalled, glitches, backlog, is_ending, ends };
+    let (accepted, is_settled) = (Cell::new(0), Cell::new(false));
+    let worker_of = Rc::clone(worker);
+    let multiplex =
+        Multiplex { worker: worker_of, peer, stalled, glitches, backlog, is_ending, ends, accepted, is_settled };
     let outcome = multiplex.run(connection, &deadline).await;
     match (multiplex.glitches.breach(), outcome) {
         (Some(Breach::Flood), _) => ended(worker, &multiplex.peer, "too many frames that move nothing"),
@@ -130,6 +133,11 @@ struct Multiplex {
     is_ending: Cell<bool>,
     /// Until when its last frames may be sent, coarse time, once no request is left.
     ends: Cell<u64>,
+    /// Requests so far.
+    accepted: Cell<u64>,
+    /// The connection was polled until it waits, and holds no other request: it need not be polled again before it
+    /// wakes its task.
+    is_settled: Cell<bool>,
 }
 
 type Frames = Connection<FrameCarrier, Bytes>;
@@ -154,7 +162,8 @@ impl Multiplex {
             match event {
                 Some(Event::Came(Some(Ok((head, respond))))) => {
                     let out = Outgoing::response(respond, &self.backlog);
-                    let turn = serve_one(Rc::clone(&self.worker), self.peer.clone(), head, out);
+                    // Boxed, as the runtime moves what it is given several times.
+                    let turn = Box::pin(serve_one(Rc::clone(&self.worker), self.peer.clone(), head, out));
                     drop(tokio::task::spawn_local(turn));
                 }
                 Some(Event::Came(Some(Err(error)))) => return Err(error),
@@ -192,6 +201,9 @@ impl Multiplex {
     }
 
     fn poll(&self, connection: &mut Frames, is_busy: bool, context: &mut Context<'_>) -> Poll<Event> {
+        if self.is_settled.take() {
+            return Poll::Pending;
+        }
         if self.worker.is_draining() {
             self.end(connection);
         }
@@ -201,8 +213,15 @@ impl Multiplex {
             polled = connection.poll_accept(context);
         }
         match polled {
-            Poll::Ready(came) => Poll::Ready(Event::Came(came)),
-            Poll::Pending if is_busy && !connection.has_streams() => Poll::Ready(Event::Rests),
+            Poll::Ready(came) => {
+                self.accepted.set(self.accepted.get() + 1);
+                self.is_settled.set(self.accepted.get() == self.glitches.heads());
+                Poll::Ready(Event::Came(came))
+            }
+            Poll::Pending if is_busy && !connection.has_streams() => {
+                self.is_settled.set(true);
+                Poll::Ready(Event::Rests)
+            }
             Poll::Pending => Poll::Pending,
         }
     }

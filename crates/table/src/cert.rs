@@ -2,21 +2,20 @@
 //! clock: whether it has expired is for those who have one.
 
 use std::fmt::{Debug, Formatter};
-use std::sync::Arc;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use crate::ocsp::Staple;
-use crate::pem::{self, Pem};
+use crate::pem::{self, Pem, PemText};
 use crate::value::Parsed;
 
 /// A certificate with its chain and its private key. Secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Cert {
-    /// The chain and the key, as PEM blocks without anything between them.
-    pub pem: Arc<str>,
+    /// The chain and the key.
+    pub pem: PemText,
     /// The DNS names that it is for (RFC 5280 §4.2.1.6), in lower case, ordered: `shop.test`, `*.shop.test`.
     pub names: Box<[Box<str>]>,
     /// The first second at which it is valid, since the epoch.
@@ -58,7 +57,7 @@ impl Cert {
         let validity = own.validity();
         let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         let serial = own.raw_serial().into();
-        Ok(Self { pem: text.into(), names, not_before, not_after, serial, staple: None })
+        Ok(Self { pem: PemText::from(&*text), names, not_before, not_after, serial, staple: None })
     }
 }
 

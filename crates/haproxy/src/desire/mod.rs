@@ -16,7 +16,7 @@ mod whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+use pointsman_table::{PemText, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
 use super::backend::{BackendBuilder, UnsupportedKey};
 use super::frame::{Frame, frame};
@@ -190,7 +190,7 @@ fn certs(
     held: &Held,
     (shape, ends_tls): (&Shape, bool),
     problems: &mut Vec<Problem>,
-) -> BTreeMap<Box<str>, Arc<str>> {
+) -> BTreeMap<Box<str>, PemText> {
     if !shape.https.is_empty() && !shape.version.tls {
         let why = "this HAProxy was built without TLS; nothing is served there";
         problems.push(Problem::of_setting(ProblemKind::Engine, "https", why));
@@ -200,18 +200,14 @@ fn certs(
             let advice = "this engine does not send OCSP responses; --engine native does";
             table.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), advice)
         }));
-        return table
-            .certs()
-            .keys()
-            .filter_map(|name| Some((name.clone(), cert(table, held, name)?.clone())))
-            .collect();
+        return table.certs().keys().filter_map(|name| Some((name.into(), cert(table, held, name)?.clone()))).collect();
     }
     problems.extend(table.unused_certs());
     BTreeMap::new()
 }
 
 /// The form of a certificate to serve.
-fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a Arc<str>> {
+fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a PemText> {
     match held.certs.get(name) {
         Some(kept) => kept.as_ref(),
         None => table.certs().get(name).map(|cert| &cert.pem),

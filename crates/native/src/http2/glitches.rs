@@ -39,6 +39,8 @@ pub(crate) struct Glitches {
     /// Points that were taken, and not yet counted.
     taken: Cell<u64>,
     breach: Cell<Option<Breach>>,
+    /// HEADERS frames: each begins a request, or ends one.
+    heads: Cell<u64>,
 }
 
 /// Where the bytes that were read last end.
@@ -72,6 +74,7 @@ impl Glitches {
             since: Cell::new(now),
             taken: Cell::new(0),
             breach: Cell::default(),
+            heads: Cell::default(),
         }
     }
 
@@ -83,6 +86,11 @@ impl Glitches {
     /// Points that were taken since the last call.
     pub(crate) fn take(&self) -> u64 {
         self.taken.take()
+    }
+
+    /// How many HEADERS frames have come: no more requests than these.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads.get()
     }
 
     /// Bytes were sent to the client.
@@ -113,7 +121,10 @@ impl Glitches {
             DATA if length > 0 => return self.give(length as u64 / BYTES),
             DATA if flags & END_STREAM != 0 => 0,
             // The library below bounds them, and the requests that it refuses.
-            HEADERS => return self.give(REQUEST),
+            HEADERS => {
+                self.heads.set(self.heads.get() + 1);
+                return self.give(REQUEST);
+            }
             CONTINUATION => 0,
             RST_STREAM => RESET,
             _ => 1,
@@ -199,7 +210,7 @@ mod tests {
         for size in 1..40 {
             let glitches = begun();
             bytes.chunks(size).for_each(|piece| glitches.came(piece, 0));
-            assert_eq!(glitches.take(), 12, "{size} bytes at a time");
+            assert_eq!((glitches.take(), glitches.heads()), (12, 1), "{size} bytes at a time");
         }
     }
 
