@@ -8,7 +8,7 @@ use super::frontend::CERT_LIST;
 use super::maps::MapName;
 use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
 use super::shape::Shape;
-use super::{names, outbound};
+use super::{names, outbound, tickets};
 
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +79,11 @@ pub fn spare_name(number: usize) -> String {
 /// The file of a certificate.
 pub fn cert_file(name: &str) -> String {
     format!("certs/{}.pem", names::server(name))
+}
+
+/// The file of a certificate's OCSP response: HAProxy looks for it there.
+pub fn staple_file(name: &str) -> String {
+    format!("{}.ocsp", cert_file(name))
 }
 
 /// The configuration as it grows.
@@ -158,6 +163,7 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
         bytes: pem.as_bytes().into(),
         secret: true,
     }));
+    files.extend(desired.tickets.iter().map(|keys| File { secret: true, ..plain(tickets::FILE, keys.file()) }));
     if desired.ends_tls {
         files.push(plain(CERT_LIST, cert_list(desired, shape)));
     }

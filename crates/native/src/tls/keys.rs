@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_table::{Asking, Cert, Demand, Problem, ProblemKind, Table, TlsVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
@@ -16,7 +17,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion};
 
 use super::clients::{self, Clients};
-use super::tickets::{TicketSecrets, Ticketer};
+use super::tickets::Ticketer;
 use crate::net::presented::AskedId;
 
 /// The name of the certificate for clients whose server name no certificate covers.
@@ -322,7 +323,7 @@ mod tests {
         let staple = Some(Staple { der: [1].into(), until: 100 });
         let pem = format!("{CERTIFICATE}{KEY}").into();
         let (names, serial) = (Box::default(), Box::default());
-        let cert = Arc::new(Cert { pem, names, not_before: 0, not_after: 0, serial, staple });
+        let cert = Arc::new(Cert { pem, names, not_before: 0, not_after: 0, serial, has_issuer: false, staple });
         let usable = Usable::new(&cert, &aws_lc_rs::default_provider()).unwrap();
         for (now, expected) in [(99, Some(vec![1])), (100, Some(vec![1])), (101, None)] {
             assert_eq!(usable.now(now).ocsp, expected, "{now}");
