@@ -10,6 +10,9 @@ use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
 use super::shape::Shape;
 use super::{names, outbound, tickets};
 
+/// The name of the certificate for server names that no other one covers.
+const DEFAULT_CERT: &str = "default";
+
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
@@ -170,6 +173,9 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
     files
 }
 
+/// HAProxy takes the first one for server names that no certificate covers.
 fn cert_list(desired: &Desired, shape: &Shape) -> String {
-    desired.certs.keys().map(|name| format!("{}\n", shape.folder.join(cert_file(name)).display())).collect()
+    let mut names: Vec<_> = desired.certs.keys().collect();
+    names.sort_by_key(|name| &***name != DEFAULT_CERT);
+    names.into_iter().map(|name| format!("{}\n", shape.folder.join(cert_file(name)).display())).collect()
 }
