@@ -15,6 +15,7 @@ use pointsman_table::{Bind, PemText, Protocol, Service, ServiceName, Target};
 
 use super::maps::Maps;
 use super::names::BackendName;
+use super::tickets::TicketKeys;
 
 /// The key or setting that a part of the configuration comes from: HAProxy's complaints are reported under it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +65,8 @@ pub struct Desired {
     pub maps: Arc<Maps>,
     /// Certificates by name, PEM: secret.
     pub certs: BTreeMap<Box<str>, PemText>,
+    /// The keys of session tickets, if the configuration names their file: secret.
+    pub tickets: Option<TicketKeys>,
     /// Whether anything is served over TLS, so that the list of certificates must be there.
     pub ends_tls: bool,
     /// Other files that the configuration names, such as error pages; those of `outbound` are secret. Any change needs a

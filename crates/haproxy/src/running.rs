@@ -8,6 +8,7 @@ use pointsman_table::PemText;
 use super::maps::Maps;
 use super::model::{Backend, Desired, Part, Server};
 use super::names::BackendName;
+use super::tickets::TicketKeys;
 
 /// What the current worker runs.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Running {
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,
     /// Certificates.
     pub certs: BTreeMap<Box<str>, PemText>,
+    /// The keys of session tickets.
+    pub tickets: Option<TicketKeys>,
     /// Backends by their names in HAProxy, spares included.
     pub backends: BTreeMap<BackendName, Pool>,
     /// The maps, with the backends' names in HAProxy.
@@ -83,6 +86,7 @@ impl Running {
             frame: desired.frame.clone(),
             files: desired.files.clone(),
             certs: desired.certs.clone(),
+            tickets: desired.tickets.clone(),
             backends: own.chain(waiting).collect(),
             maps: Maps::clone(&desired.maps),
             planned: Planned {

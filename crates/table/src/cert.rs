@@ -24,6 +24,8 @@ pub struct Cert {
     pub not_after: i64,
     /// Its serial number, in big-endian order.
     pub serial: Box<[u8]>,
+    /// Whether the chain has the certificate of its issuer.
+    pub has_issuer: bool,
     /// An OCSP response to send along.
     pub staple: Option<Staple>,
 }
@@ -31,7 +33,7 @@ pub struct Cert {
 /// Never shows the PEM: it holds the private key.
 impl Debug for Cert {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let Self { pem: _, names, not_before, not_after, serial: _, staple: _ } = self;
+        let Self { pem: _, names, not_before, not_after, serial: _, has_issuer: _, staple: _ } = self;
         write!(f, "{names:?}, valid from {not_before} to {not_after}")
     }
 }
@@ -57,7 +59,8 @@ impl Cert {
         let validity = own.validity();
         let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         let serial = own.raw_serial().into();
-        Ok(Self { pem: PemText::from(&*text), names, not_before, not_after, serial, staple: None })
+        let has_issuer = issuers.iter().any(|issuer| is_issued_by(own, issuer));
+        Ok(Self { pem: PemText::from(&*text), names, not_before, not_after, serial, has_issuer, staple: None })
     }
 }
 
@@ -119,6 +122,18 @@ mod tests {
             check(&text, &expected);
         }
         check(&format!("{NAMELESS}{KEY}"), "[], valid from");
+    }
+
+    #[test]
+    fn an_issuer_is_found_in_the_chain() {
+        for (text, expected) in [
+            (format!("{LEAF}{AUTHORITY}{KEY}"), true),
+            (format!("{LEAF}{NAMELESS}{AUTHORITY}{KEY}"), true),
+            (format!("{LEAF}{NAMELESS}{KEY}"), false),
+            (format!("{LEAF}{KEY}"), false),
+        ] {
+            assert_eq!(Cert::parse(&text).unwrap().has_issuer, expected);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_table::{Asking, Cert, Demand, NameMap, Problem, ProblemKind, Table, TlsVersion};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ResolvesServerCert;
@@ -14,7 +15,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::chooser::{Chooser, Usable};
 use super::clients::{self, Clients};
-use super::tickets::{TicketSecrets, Ticketer};
+use super::tickets::Ticketer;
 use crate::net::presented::AskedId;
 
 /// The name of HTTP/2 in a handshake (RFC 9113 §3.2).

@@ -26,4 +26,4 @@ mod tickets;
 pub(crate) use handshakes::{Crowded, Handshakes};
 pub(crate) use keys::Keys;
 pub(crate) use outbound::Outbound;
-pub use tickets::{TicketSecret, TicketSecrets, new_ticket_secret};
+pub use tickets::new_ticket_secret;

@@ -135,6 +135,7 @@ mod tests {
             not_before: 100 * DAY,
             not_after: until * DAY,
             serial: Box::default(),
+            has_issuer: false,
             staple: None,
         }
     }

@@ -153,7 +153,7 @@ while len(over) < len(half) + len(drips) + len(prefaces):
 say(asked > 5, established.ask('/x')[0])
 ";
     let before = scene.running.process.resident();
-    let mut script = python_tls_running(&scene.site, scene.https, &kept);
+    let mut script = python_tls_running(&scene.site, scene.https, kept);
     script.wait_log("open");
     let more = scene.running.process.resident().saturating_sub(before);
     assert!(more < 64 << 20, "{} MB more", more >> 20);
