@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Balance, Config, Scheme, TooLong, host_name};
+use pointsman_table::{Balance, Config, Scheme, TooLong, hash_key, host_name};
 use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust, add_header};
 
 use super::certificate;
@@ -12,7 +12,7 @@ use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::announced::{ForClient, OpenFor};
 use crate::pool::checkout::{Reuse, Want};
-use crate::pool::pick::{key_of_address, key_of_bytes};
+use crate::pool::pick::key_of_address;
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
@@ -216,9 +216,10 @@ fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Peer) -> Opti
 fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
     match balance {
         Balance::Source => Some(key_of_address(peer.client)),
-        Balance::Uri => Some(key_of_bytes(path(&head.target).as_bytes())),
-        Balance::Header(name) => head.header(name).map(key_of_bytes),
-        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| key_of_bytes(value.as_bytes())),
+        Balance::Uri => Some(hash_key(path(&head.target).as_bytes())),
+        Balance::Header(name) => head.header(name).map(hash_key),
+        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| hash_key(value.as_bytes())),
+        Balance::Cookie(name) => cookie(head, name).map(hash_key),
         Balance::RoundRobin
         | Balance::StaticRoundRobin
         | Balance::LeastConnections
@@ -230,6 +231,13 @@ fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64
 
 pub(crate) fn path(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+/// The first cookie of this name.
+fn cookie<'h>(head: &'h RequestHead<'_, '_>, name: &str) -> Option<&'h [u8]> {
+    let lines = head.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("cookie"));
+    let mut pairs = lines.flat_map(|header| header.value.split(|byte| *byte == b';'));
+    pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 fn url_param<'t>(target: &'t str, name: &str) -> Option<&'t str> {

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
+use pointsman_table::Balance;
 use pointsman_wire::{
     BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, judge_http2_response,
     parse_response,
@@ -106,11 +107,14 @@ impl Down<'_> {
     pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
+                if self.plan.live.service.balance == Balance::PowerOfTwo {
+                    self.cx.record.answered(self.instance.live, self.cx.deadline.now());
+                }
                 self.body(head).await
             }
             Ok(None) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
             }
             Err(fault) => Err(fault),
