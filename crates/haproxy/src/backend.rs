@@ -100,13 +100,17 @@ impl<'a> BackendBuilder<'a> {
         Ok((name, backend))
     }
 
-    /// Refuses expressions that HAProxy cannot match: their requests would reach other services.
+    /// Refuses expressions that HAProxy cannot match: their requests would reach other services; and a balance that it
+    /// does not know.
     fn patterns(&self, service: &Service) -> Result<(), Vec<UnsupportedKey>> {
         let unsupported = routing::unsupported(service);
         let mut refusals: Vec<_> = unsupported.into_iter().map(|(_, why)| ("url_reg", why)).collect();
         let paths = service.http().map(|entry| &*entry.paths).unwrap_or_default();
         if !self.shape.version.pcre && paths.iter().any(|rule| matches!(rule, PathRule::Pattern(_))) {
             refusals.push(("url_reg", "this HAProxy was built without PCRE, which expressions need".to_owned()));
+        }
+        if matches!(service.balance, Balance::Cookie(_)) && !self.shape.version.at_least(2, 6) {
+            refusals.push(("balance", "cookie(NAME) needs HAProxy 2.6".to_owned()));
         }
         if refusals.is_empty() { Ok(()) } else { Err(refusals) }
     }
@@ -257,11 +261,16 @@ impl Lines<'_> {
             Balance::Uri => ("uri".to_owned(), hash),
             Balance::Header(name) => (quote(&format!("hdr({name})")).into_owned(), hash),
             Balance::UrlParam(name) => (format!("url_param {}", quote(name)), hash),
+            Balance::Cookie(name) => (format!("hash {}", quote(&format!("req.cook({name})"))), hash),
             Balance::Random => ("random(1)".to_owned(), ""),
             // The less busy of two random servers.
             Balance::PowerOfTwo => ("random(2)".to_owned(), ""),
         };
         self.add("balance", format!("    balance {balance}{hash}\n"));
+        if let Some(percent) = self.service.bounded {
+            // 100 is no bound that HAProxy takes.
+            self.add("bounded", format!("    hash-balance-factor {}\n", percent.max(101)));
+        }
     }
 
     fn cookie(&mut self) {
@@ -354,7 +363,8 @@ impl Lines<'_> {
             return;
         };
         let version = server::version(self.service).map(|version| format!(" {version}")).unwrap_or_default();
-        let check = format!(" {}{version}", server::check(self.service));
+        let slow = server::slow_start(self.service).map(|slow| format!(" {slow}")).unwrap_or_default();
+        let check = format!(" {}{slow}{version}", server::check(self.service));
         let prefix = self.unused_prefix();
         let target = match dns {
             Dns::Srv(record) => record.to_string(),

@@ -35,6 +35,7 @@ impl Server {
         let mut options = Vec::new();
         options.extend(instance.backup.then_some(Cow::Borrowed("backup")));
         options.push(Cow::Owned(check(service)));
+        options.extend(slow_start(service).map(Cow::Owned));
         options.extend(outbound::words(service, instance).map(Cow::Owned));
         options.extend(version(service).map(Cow::Borrowed));
         options.extend(service.cookie().is_some().then(|| Cow::Owned(format!("cookie {name}"))));
@@ -135,6 +136,11 @@ pub fn check(service: &Service) -> String {
         (None, Some(_)) => ACTIVE.to_owned(),
         (None, None) => PASSIVE.to_owned(),
     }
+}
+
+/// The growth of a returning instance's share, which HAProxy begins with nothing.
+pub fn slow_start(service: &Service) -> Option<String> {
+    service.timeouts.slow_start.map(|ramp| format!("slowstart {}", words::time(ramp)))
 }
 
 /// The version of HTTP, if it is not HAProxy's own choice.

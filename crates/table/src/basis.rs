@@ -39,7 +39,7 @@ impl Basis {
     /// Whether the default waits of services changed.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
         let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
-        (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
+        (new.connect, new.server, new.tunnel, new.slow_start) != (old.connect, old.server, old.tunnel, old.slow_start)
     }
 
     /// Whether the listening addresses differ from the old table's.

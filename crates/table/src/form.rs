@@ -246,6 +246,7 @@ fn service(
         port: settings.port,
         instances,
         balance: settings.balance.clone(),
+        bounded: settings.bounded,
         http_version: settings.http_version,
         timeouts: settings.timeouts(timeouts),
         policy: settings.policy.clone(),

@@ -22,6 +22,7 @@
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `instance_link` | how connections to instances are set up |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
+//! | `rendezvous` | where keys of hashing balances go |
 //! | `asking` | what handshakes ask clients for, by server name |
 //! | `routing`, `targets` | how requests and connections find their service, services that want the same, or get others' requests |
 //! | `compile` | from keys to a table and its problems |
@@ -81,6 +82,7 @@ mod prefixes;
 mod problem;
 mod raw;
 mod reader;
+mod rendezvous;
 mod routing;
 mod settings;
 mod shown;
@@ -123,6 +125,7 @@ pub use pem::PemText;
 pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
+pub use rendezvous::{Rendezvous, hash_key};
 pub use shown::{Shown, shown, shown_lines};
 pub use split::{Split, SplitBy, WHOLE, shown_share};
 pub use table::{Route, Table};

@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     /// Port of instances whose value names none.
     pub(crate) port: u16,
     pub(crate) balance: Balance,
+    pub(crate) bounded: Option<u16>,
     pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
@@ -41,6 +42,7 @@ pub(crate) struct Settings {
     connect: Option<Duration>,
     server: Option<Duration>,
     tunnel: Option<Duration>,
+    slow_start: Option<Duration>,
 }
 
 /// The outcome of judging one service's settings.
@@ -75,6 +77,7 @@ impl Settings {
             connect: self.connect.unwrap_or(defaults.connect),
             server: self.server.unwrap_or(defaults.server),
             tunnel: self.tunnel.unwrap_or(defaults.tunnel),
+            slow_start: self.slow_start.or(defaults.slow_start),
         }
     }
 
@@ -217,10 +220,12 @@ fn settings(
         Protocol::Tcp => (tcp(reader), (None, true)),
     };
     let http_version = http_version(reader, protocol);
+    let balance = reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance);
     let settings = Settings {
         entry,
         port,
-        balance: reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance),
+        bounded: reader.read("bounded", |text| balance::bounded(&balance, text)),
+        balance,
         http_version,
         policy,
         dns: reader.read("dns", Dns::parse),
@@ -233,6 +238,7 @@ fn settings(
         connect: reader.read("timeout/connect", value::duration),
         server: reader.read("timeout/server", value::duration),
         tunnel: reader.read("timeout/tunnel", value::duration),
+        slow_start: reader.read("slow_start", value::duration),
     };
     (settings, is_protected)
 }

@@ -8,6 +8,7 @@ use std::task::Poll;
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pointsman_table::Balance;
 use pointsman_wire::{
     BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, WrittenRequest,
     judge_http2_response, parse_response,
@@ -109,11 +110,14 @@ impl Down<'_> {
     pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
+                if self.plan.live.service.balance == Balance::PowerOfTwo {
+                    self.cx.record.answered(self.instance.live, self.cx.deadline.now());
+                }
                 self.body(head).await
             }
             Ok(None) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
             }
             Err(fault) => Err(fault),

@@ -71,14 +71,20 @@ impl Hold {
         if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
             return None;
         }
-        instance.counters().active.add(1);
+        instance.begin();
+        if live.service.bounded.is_some() {
+            live.turns().open();
+        }
         Some(Self { live: Rc::clone(live), instance: Rc::clone(instance), index, limit })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.instance.counters().active.sub(1);
+        self.instance.end();
+        if self.live.service.bounded.is_some() {
+            self.live.turns().close();
+        }
         if self.limit.is_some() {
             self.instance.shared.slots.give();
             self.live.room().call();
@@ -146,9 +152,9 @@ impl Checkout {
 }
 
 /// Notes that an instance of the service answered a request, or took a connection of a TCP service.
-pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive) {
+pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive, now: u64) {
     instance.answers.set(instance.answers.get().wrapping_add(1));
-    if instance.shared.health.succeeded() {
+    if instance.shared.health.succeeded(now) {
         info!("{} is up again", live.describe(instance));
     }
 }
@@ -285,7 +291,7 @@ async fn new_connection(
         Ok(connected) => {
             // With HTTP, an answer is expected as well.
             if hold.live.service.protocol == Protocol::Tcp {
-                succeeded(&hold.live, &hold.instance);
+                succeeded(&hold.live, &hold.instance, deadline.now());
             }
             Ok(Checkout::new(hold, connected, false, want.opened_for()))
         }

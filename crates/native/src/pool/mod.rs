@@ -6,7 +6,7 @@
 //! | `connections` | idle connections, pooled by `Via` |
 //! | `sharing` | HTTP/2 connections that requests share, pooled by `Via` |
 //! | `candidates` | the instances that requests are spread over, as a list |
-//! | `turns` | turns of instances, carried from table to table |
+//! | `turns` | whose turn it is, of units of weight on a circle |
 //! | `view` | a table beside this worker's state for it |
 //! | `pick` | which instance |
 //! | `connect` | a new connection |
