@@ -200,7 +200,7 @@ mod tests {
     fn cert(names: &[&str], staple: Option<Staple>) -> Arc<Cert> {
         let pem = format!("{CERTIFICATE}{KEY}").as_str().into();
         let names = names.iter().map(|name| Box::from(*name)).collect();
-        Arc::new(Cert { pem, names, not_before: 0, not_after: 0, serial: Box::default(), staple })
+        Arc::new(Cert { pem, names, not_before: 0, not_after: 0, serial: Box::default(), has_issuer: false, staple })
     }
 
     #[test]
