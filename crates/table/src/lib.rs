@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `client_auth`, `cookie`, `hsts`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `client_auth`, `cookie`, `xxh64`, `hsts`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -87,6 +87,7 @@ mod table;
 mod userlist;
 mod value;
 mod words;
+mod xxh64;
 
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
@@ -95,7 +96,7 @@ pub use capabilities::Capabilities;
 pub use cert::Cert;
 pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
-pub use cookie::{Cookie, CookieFlag, CookieMode};
+pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use differences::{Fate, TableDiff, differences};
 pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;

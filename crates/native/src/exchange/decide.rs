@@ -6,6 +6,7 @@ use pointsman_table::{Balance, Config, Scheme, TooLong, host_name};
 use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust, add_header};
 
 use super::certificate;
+use super::sticky::{self, Sticky};
 use crate::fault::Fault;
 use crate::net::buffer::Size;
 use crate::net::peer::Peer;
@@ -56,6 +57,8 @@ pub(crate) struct Plan {
     key: Option<u64>,
     /// Its method is idempotent: it may be sent again even if an instance may have acted on it (RFC 9110 §9.2.2).
     repeatable: bool,
+    /// What its client sticks to; `None`: the service has no `cookie`.
+    pub(super) sticky: Option<Box<Sticky>>,
     /// It asks to switch protocols.
     pub(crate) upgrade: bool,
     /// It carries a login that holds for its connection to the instance.
@@ -109,7 +112,8 @@ impl Sent {
 impl Plan {
     /// What the first checkout needs.
     pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>, for_client: Option<&'g ForClient<'g>>) -> Want<'g> {
-        Want { key: self.key, reuse: sent.reuse(self), for_client, guard }
+        let stuck_to = self.sticky.as_ref().and_then(|sticky| sticky.wanted);
+        Want { key: self.key, stuck_to, reuse: sent.reuse(self), for_client, guard }
     }
 
     /// The head for the instance, and body bytes that came with it.
@@ -159,7 +163,12 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let over_https = live.https_edits.is_some() && is_secure(head, peer);
     let mut held = worker.buffers.take(Size::Head);
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
-    head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key }, &mut held);
+    let (sticky, cookie) = match live.service.cookie() {
+        Some(cookie) => sticky::read(cookie, &live, head, sticky::today()),
+        None => (None, None),
+    };
+    let cookie = cookie.as_deref();
+    head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
     if let Some(certificate) = certificate {
         add_header(&mut held, "Client-Cert", certificate.as_bytes());
     }
@@ -167,6 +176,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         key: key(&live.service.balance, head, peer),
         open_for: open_for(&live, head, peer),
         live,
+        sticky,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
         login: head.logs_connection_in,

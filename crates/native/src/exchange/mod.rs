@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `sticky` | the instance that a client's cookie names, and the cookie that it gets |
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `progress` | how far both directions have come |
@@ -30,6 +31,7 @@ pub(crate) mod lines;
 mod local;
 mod progress;
 pub(crate) mod sides;
+mod sticky;
 mod stream;
 mod up;
 

@@ -13,6 +13,7 @@ use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
 use super::link::Link;
 use super::turns;
+use super::values::CookieValues;
 use super::via::{Setup, Via};
 use crate::tls::Outbound;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
@@ -84,6 +85,8 @@ pub(crate) struct ServiceLive {
     pub(crate) service: Arc<Service>,
     pub(crate) instances: Box<[Rc<InstanceLive>]>,
     shared: Arc<ServiceShared>,
+    /// The values of its `cookie`; most have none.
+    pub(crate) cookies: Option<Box<CookieValues>>,
     /// What the service changes in the headers of answers over HTTPS; most change nothing.
     pub(crate) https_edits: Option<HeaderEdits>,
     /// Whose turn it is next, for `roundrobin` and for ties.
@@ -204,6 +207,7 @@ impl ServiceLive {
             service: Arc::clone(service),
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
+            cookies: CookieValues::of(service),
             https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header())),
             turn: Cell::new(match before {
                 Some(before) => turns::carried_turn(&before.service, before.turn.get(), service),
@@ -281,10 +285,14 @@ impl ServiceLive {
         same.then(|| Rc::clone(&self.instances[index]))
     }
 
+    /// The index of an instance that is known by its number.
+    pub(crate) fn place(&self, id: u32) -> Option<usize> {
+        self.instances.iter().position(|instance| instance.id == id)
+    }
+
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
     pub(crate) fn describe(&self, live: &InstanceLive) -> String {
-        let place = self.instances.iter().position(|instance| instance.id == live.id);
-        let Some(instance) = place.map(|index| &self.service.instances[index]) else {
+        let Some(instance) = self.place(live.id).map(|index| &self.service.instances[index]) else {
             let newest = self.newest().map(|newest| newest.describe(live));
             return newest.unwrap_or_else(|| format!("an instance of service {}", self.service.name));
         };

@@ -46,6 +46,7 @@ mod restart;
 mod rows;
 mod slow;
 mod sni;
+mod sticky;
 mod stores;
 mod tcp;
 mod tidy;
