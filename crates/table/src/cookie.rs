@@ -137,9 +137,10 @@ impl Cookie {
     }
 
     /// Every value that names an instance; the first is the one to set. Both engines use the same values, which depend on
-    /// nothing but the instance itself. An instance without a known address has none if they are made of addresses.
+    /// nothing but the instance itself. An instance without a known address has none if they are made of addresses. Those of
+    /// instances that come from `dns` always are.
     pub fn values(&self, service: &ServiceName, instance: &Instance) -> Vec<Box<str>> {
-        if !self.has(CookieFlag::Dynamic) {
+        if !self.has(CookieFlag::Dynamic) && !instance.is_of_dns() {
             return vec![plain_name(instance.name.as_str()).into()];
         }
         let key = self.key.as_ref().map_or_else(|| default_key(service).into(), |Key(key)| key.clone());
@@ -368,6 +369,13 @@ mod tests {
         values("SRV insert dynamic", "", "10.0.0.1:8080", &["d31cd2635f352a4f"]);
         values("SRV insert dynamic", "", "unix:/run/web.sock", &[]);
         values("SRV insert dynamic", "", "web.test", &[]);
+    }
+
+    #[test]
+    fn values_of_instances_from_dns() {
+        let instance = crate::instance::parse("10.0.0.1:8080", "10.0.0.1:8080", 80).unwrap();
+        let values = |cookie| parse(cookie).unwrap().values(&ServiceName("shop".into()), &instance);
+        assert_eq!(values("SRV insert"), values("SRV insert dynamic"));
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `instance_link` | how connections to instances are set up |
-//! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
+//! | `placing`, `found`, `ports` | where instances may be, and those of `dns`; who listens where, and which addresses are ourselves |
 //! | `asking` | what handshakes ask clients for, by server name |
 //! | `routing` | how requests and connections find their service, and services that want the same |
 //! | `compile` | from keys to a table and its problems |
@@ -50,6 +50,7 @@ mod effort;
 mod explain;
 mod explain_tcp;
 mod form;
+mod found;
 mod host;
 mod host_map;
 mod hsts;
@@ -101,6 +102,7 @@ pub use differences::{Fate, TableDiff, differences};
 pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
+pub use found::LOOKED_UP;
 pub use host::host_name;
 pub use hsts::Hsts;
 pub use http_version::HttpVersion;
@@ -109,14 +111,13 @@ pub use instance_link::{InstanceAuthorities, InstanceLink, ProxyForm};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
-pub use limits::{Limits, Names, OuterCert, Resolved};
+pub use limits::{Limits, Names, OuterCert, Record, Resolved};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
 pub use pattern::Pattern;
-pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
 pub use shown::{Shown, shown, shown_lines};

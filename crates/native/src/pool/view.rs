@@ -449,8 +449,11 @@ mod tests {
         let mut keys = KeySet::default();
         let entries = [("services/s/default", "true"), ("services/s/a", instance)];
         keys.reset(1, entries.map(|(key, value)| (key.into(), value.as_bytes().into())));
-        let resolved =
-            Resolved { addresses: addresses.iter().map(|address| (*address).into()).collect(), failure: None };
+        let resolved = Resolved {
+            addresses: addresses.iter().map(|address| (*address).into()).collect(),
+            records: Box::default(),
+            failure: None,
+        };
         let names = Names::from([("web.test".into(), resolved)]);
         compile(&keys, None, &Limits { names: Some(Arc::new(names)), ..Limits::default() }).table
     }

@@ -10,6 +10,7 @@ mod change;
 mod commands;
 mod control;
 mod demo;
+mod dns;
 mod drain;
 mod edits;
 mod engines;

@@ -313,8 +313,7 @@ fn loops() {
 
 #[test]
 fn unsupported_keys_serve_without_or_not_at_all() {
-    let served =
-        [("dns", "a.test"), ("health_check_uri", "/up"), ("health_check_port", "81"), ("custom_settings", "option x")];
+    let served = [("health_check_uri", "/up"), ("health_check_port", "81"), ("custom_settings", "option x")];
     for (key, value) in served {
         let keys = format!("services/s/domain = s.test\nservices/s/{key} = {value}");
         check(
