@@ -14,11 +14,14 @@ pub struct Capabilities {
 impl Capabilities {
     /// The native engine's.
     pub const NATIVE: Self = Self {
-        lacks: &["basic_auth_secrets", "custom_settings", "health_check_port", "health_check_uri"],
+        lacks: &["basic_auth_secrets", "custom_settings", "health_check_port", "health_check_uri", "mirror/<service>"],
         resolves: false,
     };
     /// The HAProxy engine's.
-    pub const HAPROXY: Self = Self { lacks: &["client_ca", "client_verify"], resolves: true };
+    pub const HAPROXY: Self = Self {
+        lacks: &["client_ca", "client_verify", "mirror/<service>", "split/<service>", "split_by"],
+        resolves: true,
+    };
 
     /// Whether it looks up `dns` itself. For others, the instances that it names come with the table.
     pub(crate) fn resolves(self) -> bool {

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `split` | which service takes a request of one that is split |
 //! | `sticky` | the instance that a client's cookie names, and the cookie that it gets |
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
@@ -31,6 +32,7 @@ pub(crate) mod lines;
 mod local;
 mod progress;
 pub(crate) mod sides;
+mod split;
 mod sticky;
 mod stream;
 mod up;
@@ -78,7 +80,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
     let after = match decision {
         Decision::Forward(mut plan) => {
             cx.record.service = Some(Rc::clone(&plan.live));
-            cx.over_https = plan.over_https;
+            cx.edits_of = plan.edits_of.take();
             let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
             if let Some(fault) = cx.record.fault {
                 lines::unserved(&cx, &plan, fault);
