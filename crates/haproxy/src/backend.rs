@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_table::{
-    Balance, Config, CookieFlag, Dns, HttpVersion, Password, PathRule, Protocol, Scheme, Service, UserList,
+    Balance, Config, CookieFlag, Dns, HttpVersion, Password, PathRule, Protocol, Scheme, Service, UserList, default_key,
 };
 
 use super::forwarded::CLIENT;
@@ -278,12 +278,14 @@ impl Lines<'_> {
             return;
         };
         let mut text = format!("    cookie {cookie}");
-        if self.service.dns.is_some() {
-            // Servers of a `server-template` have no cookie of their own: HAProxy derives it from this key and their
-            // address.
-            let already = cookie.flags.contains(&CookieFlag::Dynamic);
-            text.push_str(if already { "" } else { " dynamic" });
-            write!(text, "\n    dynamic-cookie-key {}", self.name).expect("a String takes whatever is written");
+        let is_dynamic = cookie.has(CookieFlag::Dynamic);
+        // Servers of a `server-template` have no cookie of their own: HAProxy derives it from the key and their address.
+        let needs_key = is_dynamic || self.service.dns.is_some();
+        text.push_str(if needs_key && !is_dynamic { " dynamic" } else { "" });
+        // Another key stands in `custom_settings`.
+        if needs_key && cookie.key.is_none() {
+            let key = default_key(&self.service.name);
+            write!(text, "\n    dynamic-cookie-key {key}").expect("a String takes whatever is written");
         }
         text.push('\n');
         self.add("cookie", text);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
+use crate::cookie;
 use crate::discovery::{Dns, HealthCheck};
 use crate::http_version::HttpVersion;
 use crate::instance_link::InstanceLink;
@@ -191,21 +192,26 @@ fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 7] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
     [
-        ("dns", settings.dns.is_some(), Without),
-        ("cookie", is_set("cookie"), Without),
         ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
         ("client_ca", is_set("client_ca"), HeldBack),
         ("client_verify", is_set("client_verify"), HeldBack),
         ("health_check_uri", settings.health_check.uri.is_some(), Without),
         ("health_check_port", settings.health_check.port.is_some(), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
-        ("custom_settings", is_set("custom_settings"), Without),
+        ("custom_settings", is_set("custom_settings") && !is_key_of_cookie(raw, settings), Without),
     ]
+}
+
+/// Whether `custom_settings` hold nothing but the key of the service's `cookie`, which every engine takes from there.
+fn is_key_of_cookie(raw: &RawKeys, settings: &Settings) -> bool {
+    let cookie = settings.policy.as_ref().and_then(|policy| policy.cookie.as_ref());
+    let lines = raw.get("custom_settings").map(String::from_utf8_lossy).unwrap_or_default();
+    cookie.is_some_and(|cookie| cookie.key.is_some()) && cookie::key_in(&lines).1
 }
 
 /// The settings, and whether the service has all the protection that it asks for.

@@ -122,6 +122,14 @@ fn keys_of_http_services() {
         (&["services/web/cookie = cookie SID prefix"], &["cookie SID prefix"]),
         (&["services/web/cookie = SID insert"], &["server a 10.0.0.1:80 HEALTH cookie a"]),
         (
+            &["services/web/cookie = SID insert dynamic"],
+            &["cookie SID insert dynamic", "dynamic-cookie-key services:web", "!mark-down cookie"],
+        ),
+        (
+            &["services/web/cookie = SID insert dynamic", "services/web/custom_settings = dynamic-cookie-key x"],
+            &["dynamic-cookie-key x", "!dynamic-cookie-key services:web"],
+        ),
+        (
             &["services/web/basic_auth_secrets = user me insecure-password a\\ b"],
             &["http-request auth realm web unless { http_auth(services:web) }"],
         ),

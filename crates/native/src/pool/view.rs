@@ -12,6 +12,7 @@ use pointsman_wire::HeaderEdits;
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
 use super::link::Link;
+use super::values::CookieValues;
 use super::via::{Setup, Via};
 use crate::tls::Outbound;
 use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared, Turns};
@@ -83,6 +84,8 @@ pub(crate) struct ServiceLive {
     pub(crate) service: Arc<Service>,
     pub(crate) instances: Box<[Rc<InstanceLive>]>,
     shared: Arc<ServiceShared>,
+    /// The values of its `cookie`; most have none.
+    pub(crate) cookies: Option<Box<CookieValues>>,
     /// What the service changes in the headers of answers over HTTPS; most change nothing.
     pub(crate) https_edits: Option<HeaderEdits>,
     /// The instances to pick from.
@@ -212,6 +215,7 @@ impl ServiceLive {
             service: Arc::clone(service),
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
+            cookies: CookieValues::of(service),
             https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header())),
             candidates: RefCell::default(),
             superseded: Cell::new(false),
@@ -285,10 +289,14 @@ impl ServiceLive {
         same.then(|| Rc::clone(&self.instances[index]))
     }
 
+    /// The index of an instance that is known by its number.
+    pub(crate) fn place(&self, id: u32) -> Option<usize> {
+        self.instances.iter().position(|instance| instance.id == id)
+    }
+
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
     pub(crate) fn describe(&self, live: &InstanceLive) -> String {
-        let place = self.instances.iter().position(|instance| instance.id == live.id);
-        let Some(instance) = place.map(|index| &self.service.instances[index]) else {
+        let Some(instance) = self.place(live.id).map(|index| &self.service.instances[index]) else {
             let newest = self.newest().map(|newest| newest.describe(live));
             return newest.unwrap_or_else(|| format!("an instance of service {}", self.service.name));
         };
@@ -456,8 +464,11 @@ mod tests {
         let mut keys = KeySet::default();
         let entries = [("services/s/default", "true"), ("services/s/a", instance)];
         keys.reset(1, entries.map(|(key, value)| (key.into(), value.as_bytes().into())));
-        let resolved =
-            Resolved { addresses: addresses.iter().map(|address| (*address).into()).collect(), failure: None };
+        let resolved = Resolved {
+            addresses: addresses.iter().map(|address| (*address).into()).collect(),
+            records: Box::default(),
+            failure: None,
+        };
         let names = Names::from([("web.test".into(), resolved)]);
         compile(&keys, None, &Limits { names: Some(Arc::new(names)), ..Limits::default() }).table
     }

@@ -102,7 +102,9 @@ fn service_lines(service: &ServiceView) -> String {
             write!(text, "  {speak}balance {}{more}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
-    text.extend(service.dns.iter().map(|dns| format!("  and the addresses of {}\n", shown(dns))));
+    // With an engine that looks names up itself, they are not among the instances.
+    let is_apart = service.instances.iter().all(|instance| instance.name != instance.target);
+    text.extend(service.dns.iter().filter(|_| is_apart).map(|dns| format!("  and the addresses of {}\n", shown(dns))));
     if !apart.is_empty() {
         text.push_str("  set apart\n");
     }

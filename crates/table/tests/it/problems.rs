@@ -316,14 +316,7 @@ fn loops() {
 
 #[test]
 fn unsupported_keys_serve_without_or_not_at_all() {
-    let served = [
-        ("dns", "a.test"),
-        ("cookie", ""),
-        ("cookie", "SRV insert"),
-        ("health_check_uri", "/up"),
-        ("health_check_port", "81"),
-        ("custom_settings", "option x"),
-    ];
+    let served = [("health_check_uri", "/up"), ("health_check_port", "81"), ("custom_settings", "option x")];
     for (key, value) in served {
         let keys = format!("services/s/domain = s.test\nservices/s/{key} = {value}");
         check(
@@ -334,6 +327,9 @@ fn unsupported_keys_serve_without_or_not_at_all() {
             )],
         );
     }
+    let key = "services/s/domain = s.test\nservices/s/custom_settings = dynamic-cookie-key x";
+    check(&format!("{key}\nservices/s/cookie = SRV insert dynamic"), "good s", &[]);
+    check(key, "good s", &["services/s/custom_settings: unsupported"]);
     for scheme in ["http", "https", "http-and-https"] {
         check(&format!("services/s/domain = s.test\nservices/s/scheme = {scheme}"), "good s", &[]);
     }
