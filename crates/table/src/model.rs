@@ -10,6 +10,7 @@ use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
+use crate::eject::{Eject, Share};
 use crate::hsts::Hsts;
 use crate::http_version::HttpVersion;
 use crate::instance::Instance;
@@ -45,6 +46,10 @@ pub struct Service {
     pub dns: Option<Dns>,
     /// How its instances are checked.
     pub health_check: HealthCheck,
+    /// When an instance is ejected for its answers, with the configuration's default already in; `None`: never.
+    pub eject: Option<Eject>,
+    /// Below which share of healthy instances all are used; `None`: only when none is healthy.
+    pub panic: Option<Share>,
     /// How connections to instances are set up; `None`: no key says.
     pub link: Option<Arc<InstanceLink>>,
     /// `custom_settings`, HAProxy's own lines, for HAProxy to judge: lines as written, a line feed between them, no
@@ -223,6 +228,10 @@ pub struct Config {
     pub streams: usize,
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
+    /// `eject` of services that do not say.
+    pub eject: Option<Eject>,
+    /// `panic` of services that do not say.
+    pub panic: Option<Share>,
     /// Trusted proxies; empty: none.
     pub trusted_proxies: Networks,
     /// Whose connections begin with a PROXY header; empty: nobody's.
@@ -287,6 +296,8 @@ impl Default for Config {
             headers: 128,
             streams: 128,
             health_uri: None,
+            eject: None,
+            panic: None,
             trusted_proxies: Networks::default(),
             accept_proxy: Networks::default(),
             tls_min_version: TlsVersion::default(),

@@ -7,11 +7,12 @@ use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::discovery::{Dns, HealthCheck};
+use crate::eject::{self, Eject, Share};
 use crate::http_version::HttpVersion;
 use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
 use crate::limits::Limits;
-use crate::model::{Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
+use crate::model::{Config, Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
 use crate::names::{Protocol, ServiceName};
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Scheme};
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: HealthCheck,
+    eject: Option<Option<Eject>>,
+    panic: Option<Option<Share>>,
     pub(crate) link: Option<Arc<InstanceLink>>,
     pub(crate) custom_settings: Option<Box<str>>,
     connect: Option<Duration>,
@@ -61,6 +64,17 @@ impl Settings {
             server: self.server.unwrap_or(defaults.server),
             tunnel: self.tunnel.unwrap_or(defaults.tunnel),
         }
+    }
+
+    /// When an instance is ejected for its answers, which TCP services do not give.
+    pub(crate) fn eject(&self, defaults: &Config) -> Option<Eject> {
+        self.http()?;
+        self.eject.unwrap_or(defaults.eject)
+    }
+
+    /// Below which share of healthy instances all are used.
+    pub(crate) fn panic(&self, defaults: &Config) -> Option<Share> {
+        self.panic.unwrap_or(defaults.panic)
     }
 
     pub(crate) fn http(&self) -> Option<&HttpEntry> {
@@ -105,6 +119,9 @@ pub(crate) fn judge(
     let (mut settings, is_protected) = settings(&mut reader, protocol, old, limits.capabilities);
     let held_back = report_unmet(&mut reader, protocol, &settings, limits.capabilities) || !is_protected;
     settings.dns = settings.dns.filter(|_| limits.capabilities.honours("dns"));
+    if !limits.capabilities.honours("eject") {
+        (settings.eject, settings.panic) = (Some(None), Some(None));
+    }
     let settings = (!reader.bad).then(|| Arc::new(settings));
     Judged { settings, held_back, problems: reader.report.finish() }
 }
@@ -156,7 +173,7 @@ fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 11] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
@@ -168,6 +185,8 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
         ("client_verify", is_set("client_verify"), HeldBack),
         ("health_check_uri", settings.health_check.uri.is_some(), Without),
         ("health_check_port", settings.health_check.port.is_some(), Without),
+        ("eject", settings.eject.flatten().is_some(), Without),
+        ("panic", settings.panic.flatten().is_some(), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
         ("custom_settings", is_set("custom_settings"), Without),
     ]
@@ -193,6 +212,11 @@ fn settings(
         policy,
         dns: reader.read("dns", Dns::parse),
         health_check: health_check(reader, protocol),
+        eject: match protocol {
+            Protocol::Http => reader.read("eject", eject::eject),
+            Protocol::Tcp => None,
+        },
+        panic: reader.read("panic", eject::panic),
         link: InstanceLink::read(reader, http_version),
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
+use pointsman_table::HttpVersion;
 use pointsman_wire::{
     BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, judge_http2_response,
     parse_response,
@@ -14,6 +15,7 @@ use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
 use super::sides::{Sink, Source, pump};
+use super::verdict::grpc_failure;
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
@@ -21,8 +23,8 @@ use crate::http2::fields;
 use crate::http2::recv::Cut;
 use crate::net::pace::Pace;
 use crate::net::watch::{LongWait, Watch};
-use crate::pool::checkout::succeeded;
 use crate::pool::connect::tell;
+use crate::pool::judge::succeeded;
 use crate::pool::secure::late_refusal;
 use crate::pool::view::Reached;
 use crate::record::Meter;
@@ -106,11 +108,11 @@ impl Down<'_> {
     pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.body(head).await
             }
             Ok(None) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
             }
             Err(fault) => Err(fault),
@@ -329,6 +331,9 @@ fn pass_head(
             Ok(Judged::Interim)
         }
         status => {
+            if plan.live.service.eject.is_some() && plan.live.service.http_version == HttpVersion::Http2 {
+                progress.failed(grpc_failure(head));
+            }
             if head.asks_for_connection_login {
                 progress.asked_for_login();
             }

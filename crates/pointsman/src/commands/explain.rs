@@ -99,6 +99,8 @@ fn service_lines(service: &ServiceView) -> String {
             write!(text, "  {speak}balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
+    text.extend(service.eject.iter().map(|eject| format!("  eject {}\n", shown(eject))));
+    text.extend(service.panic.iter().map(|panic| panic_line(panic, service.in_panic)));
     text.extend(service.dns.iter().map(|dns| format!("  and the addresses of {}\n", shown(dns))));
     if !apart.is_empty() {
         text.push_str("  set apart\n");
@@ -106,6 +108,11 @@ fn service_lines(service: &ServiceView) -> String {
     text.extend(apart.into_iter().map(instance_line));
     text.extend(service.problems.iter().map(|problem| format!("  problem: {problem}\n")));
     text
+}
+
+fn panic_line(panic: &str, in_panic: bool) -> String {
+    let now = if in_panic { ": fewer are healthy, so all are used" } else { "" };
+    format!("  panic {}{now}\n", shown(panic))
 }
 
 fn instance_line(instance: &InstanceView) -> String {

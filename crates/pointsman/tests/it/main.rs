@@ -12,6 +12,7 @@ mod control;
 mod demo;
 mod drain;
 mod edits;
+mod eject;
 mod engines;
 mod engines_random;
 mod faults;

@@ -51,6 +51,9 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
         }
     }
     let up = best < Tier::Down;
+    if live.service.panic.is_some() {
+        indices = all_in_panic(live, &eligible, best).unwrap_or(indices);
+    }
     Candidates {
         flips,
         valid_until,
@@ -59,6 +62,18 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
         even: instances.iter().all(|instance| instance.weight == instances[0].weight),
         indices: indices.into(),
     }
+}
+
+/// All ordinary instances, or all backups where those serve, if too few of them are healthy to leave any out.
+#[cold]
+fn all_in_panic(live: &ServiceLive, eligible: impl Fn(usize) -> bool, best: Tier) -> Option<Vec<u32>> {
+    let panic = live.service.in_panic(&eligible, |index| live.instances[index].shared.health.is_sound())?;
+    if best != if panic.backups { Tier::Backup } else { Tier::Ordinary } {
+        return None;
+    }
+    let instances = &live.service.instances;
+    let is_of_tier = |index: &usize| eligible(*index) && instances[*index].backup == panic.backups;
+    Some((0..instances.len()).filter(is_of_tier).map(|index| index as u32).collect())
 }
 
 fn tier(up: bool, backup: bool) -> Tier {
