@@ -12,10 +12,20 @@ pub struct Capabilities {
 impl Capabilities {
     /// The native engine's.
     pub const NATIVE: Self = Self {
-        lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns", "health_check_port", "health_check_uri"],
+        lacks: &[
+            "basic_auth_secrets",
+            "cookie",
+            "custom_settings",
+            "dns",
+            "health_check_port",
+            "health_check_uri",
+            "mirror/<service>",
+        ],
     };
     /// The HAProxy engine's.
-    pub const HAPROXY: Self = Self { lacks: &["client_ca", "client_verify", "eject", "panic"] };
+    pub const HAPROXY: Self = Self {
+        lacks: &["client_ca", "client_verify", "eject", "mirror/<service>", "panic", "split/<service>", "split_by"],
+    };
 
     /// Whether the engine honours this key or tree.
     pub(crate) fn honours(self, key: &str) -> bool {

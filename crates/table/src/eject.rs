@@ -5,7 +5,6 @@ use std::fmt::{Display, Formatter};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::model::Service;
 use crate::value::{self, Parsed};
 
 const SHAPE: &str = "expected errors=5 and, if wanted, for=10s, at_most=50% and outliers; or off";
@@ -21,14 +20,14 @@ pub struct Eject {
     /// Duration of the first ejection.
     pub lasts: Duration,
     /// The most of the service's instances that may be ejected at once.
-    pub at_most: Share,
+    pub at_most: Percent,
     /// Whether instances are also compared with their peers.
     pub outliers: bool,
 }
 
 /// A share of instances: 1 to 100 percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share(u8);
+pub struct Percent(u8);
 
 /// Too few instances are healthy to leave any out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,27 +40,7 @@ pub struct Panic {
     pub count: usize,
 }
 
-impl Service {
-    /// Whether fewer of the instances that serve are healthy than `panic` asks for: of the ordinary ones, or of the backups
-    /// if no other is healthy. If none is healthy at all, all are used in any case. `takes_work`, `is_healthy`: of the
-    /// instance at this index.
-    pub fn in_panic(&self, takes_work: impl Fn(usize) -> bool, is_healthy: impl Fn(usize) -> bool) -> Option<Panic> {
-        let share = self.panic?;
-        let of = |backups: bool| {
-            let all = (0..self.instances.len()).filter(|index| self.instances[*index].backup == backups);
-            let (mut healthy, mut count) = (0, 0);
-            for index in all.filter(|index| takes_work(*index)) {
-                count += 1;
-                healthy += usize::from(is_healthy(index));
-            }
-            Panic { backups, healthy, count }
-        };
-        let serving = [false, true].into_iter().map(of).find(|one| one.healthy > 0)?;
-        share.exceeds(serving.healthy, serving.count).then_some(serving)
-    }
-}
-
-impl Share {
+impl Percent {
     /// How many of `count` this is, rounded down.
     pub fn of(self, count: usize) -> usize {
         count * usize::from(self.0) / 100
@@ -91,7 +70,7 @@ impl Eject {
             let is_first = match word.split_once('=') {
                 Some(("errors", text)) => errors.replace(count(text)?).is_none(),
                 Some(("for", text)) => lasts.replace(value::duration(text)?).is_none(),
-                Some(("at_most", text)) => at_most.replace(Share::parse(text)?).is_none(),
+                Some(("at_most", text)) => at_most.replace(Percent::parse(text)?).is_none(),
                 None if word == "outliers" => !std::mem::replace(&mut outliers, true),
                 _ => false,
             };
@@ -102,7 +81,7 @@ impl Eject {
         Ok(Self {
             errors: errors.ok_or(SHAPE)?,
             lasts: lasts.unwrap_or(Duration::from_secs(10)),
-            at_most: at_most.unwrap_or(Share(50)),
+            at_most: at_most.unwrap_or(Percent(50)),
             outliers,
         })
     }
@@ -126,7 +105,7 @@ impl Display for Eject {
     }
 }
 
-impl Display for Share {
+impl Display for Percent {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}%", self.0)
     }
@@ -141,10 +120,10 @@ pub(crate) fn eject(text: &str) -> OrOff<Eject> {
 }
 
 /// The value of `panic`.
-pub(crate) fn panic(text: &str) -> OrOff<Share> {
+pub(crate) fn panic(text: &str) -> OrOff<Percent> {
     match text {
         "off" => Ok(None),
-        text => Share::parse(text).map(Some).map_err(|advice| format!("{advice}, or off")),
+        text => Percent::parse(text).map(Some).map_err(|advice| format!("{advice}, or off")),
     }
 }
 
@@ -153,7 +132,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{KeySet, Limits, Table, compile};
+    use crate::{KeySet, Limits, Service, Table, compile};
 
     fn shown(parsed: OrOff<impl Display>) -> String {
         match parsed {
@@ -265,7 +244,7 @@ mod tests {
             assert_eq!(most(share, count), expected, "{share} of {count}");
         }
         for (part, count, expected) in [(1, 4, true), (2, 4, false), (1, 3, true), (0, 1, true), (0, 0, false)] {
-            assert_eq!(Share(50).exceeds(part, count), expected, "{part} of {count}");
+            assert_eq!(Percent(50).exceeds(part, count), expected, "{part} of {count}");
         }
     }
 }

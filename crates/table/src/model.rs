@@ -10,7 +10,7 @@ use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
-use crate::eject::{Eject, Share};
+use crate::eject::{Eject, Panic, Percent};
 use crate::hsts::Hsts;
 use crate::http_version::HttpVersion;
 use crate::instance::Instance;
@@ -19,6 +19,7 @@ use crate::names::{Protocol, ServiceName};
 use crate::networks::Networks;
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Scheme};
+use crate::split::Split;
 use crate::userlist::UserList;
 
 /// A service in its compiled form, shared between tables while its keys stay the same.
@@ -49,7 +50,7 @@ pub struct Service {
     /// When an instance is ejected for its answers, with the configuration's default already in; `None`: never.
     pub eject: Option<Eject>,
     /// Below which share of healthy instances all are used; `None`: only when none is healthy.
-    pub panic: Option<Share>,
+    pub panic: Option<Percent>,
     /// How connections to instances are set up; `None`: no key says.
     pub link: Option<Arc<InstanceLink>>,
     /// `custom_settings`, HAProxy's own lines, for HAProxy to judge: lines as written, a line feed between them, no
@@ -63,12 +64,17 @@ impl Service {
         self.instances.is_empty() && self.dns.is_none()
     }
 
-    /// Its rules, when it is an HTTP service.
+    /// What is known of its rules, when it is an HTTP service.
     pub fn http(&self) -> Option<&HttpEntry> {
         match &self.entry {
             Entry::Http(entry) => Some(entry),
             Entry::Tcp(_) => None,
         }
+    }
+
+    /// The rules by which requests reach it; `None`: a TCP service, or one that only gets requests from other services.
+    pub fn rules(&self) -> Option<&HttpEntry> {
+        self.http().filter(|entry| !entry.is_unreached())
     }
 
     /// Its ports, when it is a TCP service.
@@ -114,9 +120,37 @@ impl Service {
         self.policy.as_ref()?.client_auth.as_ref()
     }
 
+    /// Whether fewer of the instances that serve are healthy than `panic` asks for: of the ordinary ones, or of the backups
+    /// if no other is healthy. If none is healthy at all, all are used in any case. `takes_work`, `is_healthy`: of the
+    /// instance at this index.
+    pub fn in_panic(&self, takes_work: impl Fn(usize) -> bool, is_healthy: impl Fn(usize) -> bool) -> Option<Panic> {
+        let share = self.panic?;
+        let of = |backups: bool| {
+            let all = (0..self.instances.len()).filter(|index| self.instances[*index].backup == backups);
+            let (mut healthy, mut count) = (0, 0);
+            for index in all.filter(|index| takes_work(*index)) {
+                count += 1;
+                healthy += usize::from(is_healthy(index));
+            }
+            Panic { backups, healthy, count }
+        };
+        let serving = [false, true].into_iter().map(of).find(|one| one.healthy > 0)?;
+        share.exceeds(serving.healthy, serving.count).then_some(serving)
+    }
+
     /// The users with access; `None`: everybody.
     pub fn basic_auth(&self) -> Option<&UserList> {
         self.policy.as_ref()?.basic_auth.as_ref()
+    }
+
+    /// Who takes a share of its requests, if others do.
+    pub fn split(&self) -> Option<&Split> {
+        self.policy.as_ref()?.split.as_ref()
+    }
+
+    /// Who gets copies of its requests, and of which share of them.
+    pub fn mirrors(&self) -> &[(ServiceName, u32)] {
+        self.policy.as_ref().map(|policy| &*policy.mirrors).unwrap_or_default()
     }
 
     /// How clients stick to its instances, if they do.
@@ -149,6 +183,13 @@ pub struct HttpEntry {
     pub default: bool,
     /// `keep_virtual_path=true`.
     pub keep_virtual_path: bool,
+}
+
+impl HttpEntry {
+    /// Whether no request matches it.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.hosts.is_empty() && self.paths.is_empty() && !self.default
+    }
 }
 
 /// How connections reach one TCP service.
@@ -231,7 +272,7 @@ pub struct Config {
     /// `eject` of services that do not say.
     pub eject: Option<Eject>,
     /// `panic` of services that do not say.
-    pub panic: Option<Share>,
+    pub panic: Option<Percent>,
     /// Trusted proxies; empty: none.
     pub trusted_proxies: Networks,
     /// Whose connections begin with a PROXY header; empty: nobody's.

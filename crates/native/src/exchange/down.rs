@@ -15,7 +15,6 @@ use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
 use super::sides::{Sink, Source, pump};
-use super::verdict::grpc_failure;
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
@@ -28,6 +27,9 @@ use crate::pool::judge::succeeded;
 use crate::pool::secure::late_refusal;
 use crate::pool::view::Reached;
 use crate::record::Meter;
+
+/// Codes of gRPC (INTERNAL, UNAVAILABLE) that say what a 5xx says, and that status.
+const CODES: [(&[u8], u16); 2] = [(b"13", 500), (b"14", 503)];
 
 /// A response on its way to the client.
 #[derive(Debug)]
@@ -342,4 +344,12 @@ fn pass_head(
             Ok(Judged::Final(Final { status, keep_client, keep_instance: head.keep_alive }))
         }
     }
+}
+
+/// The 5xx that a gRPC answer without a message stands for; 0: none. Trailers after messages are not looked at.
+#[cold]
+fn grpc_failure(head: &ResponseHead<'_, '_>) -> u16 {
+    let code = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("grpc-status"));
+    let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code.value.trim_ascii()));
+    known.map_or(0, |(_, status)| *status)
 }

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `split` | which service takes a request of one that is split |
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `progress` | how far both directions have come |
@@ -31,6 +32,7 @@ pub(crate) mod lines;
 mod local;
 mod progress;
 pub(crate) mod sides;
+mod split;
 mod stream;
 mod up;
 mod verdict;
@@ -80,7 +82,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
     let after = match decision {
         Decision::Forward(mut plan) => {
             cx.record.service = Some(Rc::clone(&plan.live));
-            cx.over_https = plan.over_https;
+            cx.edits_of = plan.edits_of.take();
             let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
             if let Some(fault) = cx.record.fault {
                 lines::unserved(&cx, &plan, fault);
@@ -127,7 +129,8 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
             checked_out.unanswered(fault, progress.answer() == Answer::Awaited, cx.deadline.now());
         }
         if let Some(eject) = &plan.live.service.eject
-            && let Some(verdict) = verdict(&outcome, &progress, checked_out.reused)
+            && let Some(verdict) =
+                verdict(outcome.as_ref().map(drop).map_err(|fault| *fault), &progress, checked_out.reused)
         {
             answered(checked_out.live(), eject, checked_out.instance(), verdict, cx.deadline.now());
         }

@@ -300,7 +300,8 @@ fn when_all_come_back_at_once_all_get_work_at_once() {
 /// Failures among requests to four instances, of which one fails half of its requests.
 fn failures_of_half_bad(keys: &[(&str, &str)]) -> Option<usize> {
     // Chance, the same every time.
-    let half = raw_answers(|number| if fastrand::Rng::with_seed(number as u64).bool() { FAILED.into() } else { OK.into() });
+    let half =
+        raw_answers(|number| if fastrand::Rng::with_seed(number as u64).bool() { FAILED.into() } else { OK.into() });
     let good = ["a", "b", "c"].map(Backend::naming);
     let instances = good.each_ref().map(Backend::instance);
     let [a, b, c] = instances.each_ref().map(String::as_str);

@@ -47,6 +47,7 @@ mod restart;
 mod rows;
 mod slow;
 mod sni;
+mod split;
 mod stores;
 mod tcp;
 mod tidy;
