@@ -179,6 +179,9 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         name: _,
         port: _,
         instances: _,
+        // HAProxy honours neither.
+        eject: _,
+        panic: _,
         entry,
         balance,
         bounded,

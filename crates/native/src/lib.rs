@@ -20,6 +20,7 @@
 //! | `relay` | bytes both ways: TCP services, and tunnels after 101 |
 //! | `worker` | one worker's state |
 //! | `pool` | which instance, and a connection to it |
+//! | `peers` | instances compared with their peers: outliers, panic |
 //! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
 //! | `http1`, `http2` | HTTP/1 on a client's connection; streams of HTTP/2 |
 //! | `net` | connections as bytes |
@@ -33,6 +34,7 @@ mod http1;
 mod http2;
 mod multiplex;
 mod net;
+mod peers;
 mod pool;
 mod record;
 mod relay;
@@ -58,6 +60,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use accept::{Door, Report};
+use peers::Peers;
 #[doc(hidden)]
 pub use pool::bench::PickBench;
 pub use tls::new_ticket_secret;
@@ -68,6 +71,8 @@ use workers::Workers;
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the registry forgets services and instances that left the table.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often instances are compared with their peers.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// How long clients wait in the listening queue for the first table before they are answered without one.
 const FIRST_TABLE: Duration = Duration::from_secs(2);
 /// Descriptors kept for everything that is not a client or an instance.
@@ -159,6 +164,8 @@ pub async fn run(
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut forget = interval(FORGET_EVERY);
     forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut compare, mut peers) = (interval(COMPARE_EVERY), Peers::default());
+    compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let first_table = sleep_until(Instant::now() + FIRST_TABLE);
     tokio::pin!(first_table);
     loop {
@@ -177,6 +184,10 @@ pub async fn run(
             }
             _ = retry.tick(), if workers.has_closed_ports() => workers.retry(),
             _ = forget.tick() => registry.forget(),
+            _ = compare.tick() => {
+                let table = Arc::clone(&tables.borrow());
+                peers.look(&table, &registry);
+            }
             () = &mut first_table, if workers.is_waiting() => workers.accept_http(),
             _ = phase.wait_for(|phase| *phase >= Phase::Drain) => break,
         }

@@ -27,7 +27,7 @@ impl Basis {
         let recertified = old.limits.certs != limits.certs;
         let limits = if *old.limits == *limits { old.limits.clone() } else { Arc::new(limits.clone()) };
         let config = old.config.next(keys.config(), &format!("{}/config/", limits.prefix), stale, |raw, last| {
-            config::judge(raw, last, &limits.prefix)
+            config::judge(raw, last, &limits)
         });
         let certs = match stale || recertified {
             true => old.certs.judge(keys.certs(), &limits, stale),
@@ -36,10 +36,13 @@ impl Basis {
         Self { limits, config, certs, stale }
     }
 
-    /// Whether the default waits of services changed.
+    /// Whether defaults of services changed: waits, `eject` and `panic`.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
-        let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
-        (new.connect, new.server, new.tunnel, new.slow_start) != (old.connect, old.server, old.tunnel, old.slow_start)
+        let of_services = |basis: &Self| {
+            let Config { timeouts, eject, panic, .. } = &*basis.config.value;
+            (timeouts.connect, timeouts.server, timeouts.tunnel, timeouts.slow_start, *eject, *panic)
+        };
+        of_services(self) != of_services(old)
     }
 
     /// Whether the listening addresses differ from the old table's.

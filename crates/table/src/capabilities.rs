@@ -19,7 +19,7 @@ impl Capabilities {
     };
     /// The HAProxy engine's.
     pub const HAPROXY: Self = Self {
-        lacks: &["client_ca", "client_verify", "mirror/<service>", "split/<service>", "split_by"],
+        lacks: &["client_ca", "client_verify", "eject", "mirror/<service>", "panic", "split/<service>", "split_by"],
         resolves: true,
     };
 

@@ -4,7 +4,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::capabilities::{Capabilities, Consequence};
+use crate::eject;
 use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
+use crate::limits::Limits;
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
 use crate::problem::{Problem, ProblemKind, Report};
@@ -13,8 +16,8 @@ use crate::reader::Reader;
 use crate::value::{self, Parsed};
 
 /// Judges the configuration. A bad key keeps its value in `last`.
-pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<[Problem]>) {
-    let mut reader = Reader::new(raw, Report::of_tree(prefix, "config"));
+pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, Box<[Problem]>) {
+    let mut reader = Reader::new(raw, Report::of_tree(&limits.prefix, "config"));
     let fallback = Config::default();
     let mut keys = Keys { reader: &mut reader, last, default: &fallback };
     let config = Config {
@@ -28,6 +31,8 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<
         headers: keys.read("limit/headers", |text| value::within(text, 1, 256), |config| &config.headers),
         streams: keys.read("limit/streams", |text| value::within(text, 1, 10_000), |config| &config.streams),
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
+        eject: keys.read("eject", eject::eject, |config| &config.eject),
+        panic: keys.read("panic", eject::panic, |config| &config.panic),
         trusted_proxies: keys.read("trusted_proxies", Networks::parse, |config| &config.trusted_proxies),
         accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),
         tls_min_version: keys.read("tls_min_version", tls_version, |config| &config.tls_min_version),
@@ -35,6 +40,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<
         errors: keys.errors(),
     };
     report_unknown(&mut reader);
+    report_unmet(&mut reader, limits.capabilities);
     (config, reader.report.finish())
 }
 
@@ -132,6 +138,15 @@ fn tls_version(text: &str) -> Parsed<TlsVersion> {
 
 fn most(text: &str) -> Parsed<Option<NonZeroU32>> {
     value::count(text).map(Some)
+}
+
+/// Reports defaults of services that the engine does not honour.
+fn report_unmet(reader: &mut Reader<'_>, capabilities: Capabilities) {
+    for key in ["eject", "panic"].into_iter().filter(|key| !capabilities.honours(key)) {
+        if let Some(value) = reader.text(key).filter(|value| *value != "off") {
+            reader.report.add(ProblemKind::Unsupported, key, Some(value), Consequence::Without.advice(key));
+        }
+    }
 }
 
 fn report_unknown(reader: &mut Reader<'_>) {

@@ -8,7 +8,7 @@ use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
 use crate::last_good::{self, LastGood};
 use crate::limits::Limits;
-use crate::model::{Service, Timeouts};
+use crate::model::{Config, Service};
 use crate::names::{Protocol, ServiceName};
 use crate::placing::{Judgement, World, place};
 use crate::problem::{Problem, ProblemKind};
@@ -215,7 +215,7 @@ fn form(
         let of_settings = open.map(|problem| last_good::explain(problem, kept));
         problems = of_settings.chain(problems).collect();
     }
-    let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.timeouts));
+    let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.defaults));
     // A service that is equal keeps its `Arc`, even if its keys changed.
     let had = had.filter(|had| Some(&***had) == service.as_ref());
     let service = had.cloned().or_else(|| service.map(Arc::new));
@@ -238,7 +238,7 @@ fn service(
     (protocol, name): (Protocol, &ServiceName),
     settings: &Settings,
     instances: Box<[Instance]>,
-    timeouts: &Timeouts,
+    defaults: &Config,
 ) -> Service {
     Service {
         protocol,
@@ -249,10 +249,12 @@ fn service(
         balance: settings.balance.clone(),
         bounded: settings.bounded,
         http_version: settings.http_version,
-        timeouts: settings.timeouts(timeouts),
+        timeouts: settings.timeouts(&defaults.timeouts),
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),
         health_check: settings.health_check.clone(),
+        eject: settings.eject(defaults),
+        panic: settings.panic(defaults),
         link: settings.link.clone(),
         custom_settings: settings.custom_settings.clone(),
     }

@@ -11,7 +11,7 @@
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
-//! | `value`, `address`, `balance`, `discovery`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
+//! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
@@ -48,6 +48,7 @@ mod cookie;
 mod differences;
 mod discovery;
 mod effort;
+mod eject;
 mod explain;
 mod explain_tcp;
 mod form;
@@ -106,6 +107,7 @@ pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use differences::{Fate, TableDiff, differences};
 pub use discovery::{Dns, HealthCheck};
 pub use effort::TooLong;
+pub use eject::{Eject, Panic, Percent};
 pub use explain::{Explanation, Verdict, Withheld};
 pub use found::LOOKED_UP;
 pub use host::host_name;

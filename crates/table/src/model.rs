@@ -10,6 +10,7 @@ use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
 use crate::discovery::{Dns, HealthCheck};
+use crate::eject::{Eject, Panic, Percent};
 use crate::hsts::Hsts;
 use crate::http_version::HttpVersion;
 use crate::instance::Instance;
@@ -48,6 +49,10 @@ pub struct Service {
     pub dns: Option<Dns>,
     /// How its instances are checked.
     pub health_check: HealthCheck,
+    /// When an instance is ejected for its answers, with the configuration's default already in; `None`: never.
+    pub eject: Option<Eject>,
+    /// Below which share of healthy instances all are used; `None`: only when none is healthy.
+    pub panic: Option<Percent>,
     /// How connections to instances are set up; `None`: no key says.
     pub link: Option<Arc<InstanceLink>>,
     /// `custom_settings`, HAProxy's own lines, for HAProxy to judge: lines as written, a line feed between them, no
@@ -115,6 +120,24 @@ impl Service {
     /// What is asked of clients' certificates, if anything.
     pub fn client_auth(&self) -> Option<&ClientAuth> {
         self.policy.as_ref()?.client_auth.as_ref()
+    }
+
+    /// Whether fewer of the instances that serve are healthy than `panic` asks for: of the ordinary ones, or of the backups
+    /// if no other is healthy. If none is healthy at all, all are used in any case. `takes_work`, `is_healthy`: of the
+    /// instance at this index.
+    pub fn in_panic(&self, takes_work: impl Fn(usize) -> bool, is_healthy: impl Fn(usize) -> bool) -> Option<Panic> {
+        let share = self.panic?;
+        let of = |backups: bool| {
+            let all = (0..self.instances.len()).filter(|index| self.instances[*index].backup == backups);
+            let (mut healthy, mut count) = (0, 0);
+            for index in all.filter(|index| takes_work(*index)) {
+                count += 1;
+                healthy += usize::from(is_healthy(index));
+            }
+            Panic { backups, healthy, count }
+        };
+        let serving = [false, true].into_iter().map(of).find(|one| one.healthy > 0)?;
+        share.exceeds(serving.healthy, serving.count).then_some(serving)
     }
 
     /// The users with access; `None`: everybody.
@@ -250,6 +273,10 @@ pub struct Config {
     pub streams: usize,
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
+    /// `eject` of services that do not say.
+    pub eject: Option<Eject>,
+    /// `panic` of services that do not say.
+    pub panic: Option<Percent>,
     /// Trusted proxies; empty: none.
     pub trusted_proxies: Networks,
     /// Whose connections begin with a PROXY header; empty: nobody's.
@@ -317,6 +344,8 @@ impl Default for Config {
             headers: 128,
             streams: 128,
             health_uri: None,
+            eject: None,
+            panic: None,
             trusted_proxies: Networks::default(),
             accept_proxy: Networks::default(),
             tls_min_version: TlsVersion::default(),

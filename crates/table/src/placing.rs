@@ -8,7 +8,7 @@ use crate::found::{self, Finding, LOOKED_UP, is_localhost};
 use crate::instance::{self, Instance, Target};
 use crate::keys::{Part, classify};
 use crate::limits::{Limits, Resolved};
-use crate::model::Timeouts;
+use crate::model::Config;
 use crate::names::{InstanceName, Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
@@ -20,10 +20,10 @@ pub(crate) struct World<'a> {
     /// The store's revision of the keys.
     pub(crate) revision: u64,
     pub(crate) listening: &'a Listening,
-    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) defaults: &'a Config,
     /// Whether our listening addresses changed.
     pub(crate) moved: bool,
-    /// Whether the default waits changed.
+    /// Whether defaults of services changed.
     pub(crate) retimed: bool,
     /// Whether some name resolves differently now.
     pub(crate) renamed: bool,

@@ -8,11 +8,12 @@ use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::cookie;
 use crate::discovery::{Dns, HealthCheck};
+use crate::eject::{self, Eject, Percent};
 use crate::http_version::HttpVersion;
 use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
 use crate::limits::Limits;
-use crate::model::{Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
+use crate::model::{Config, Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
 use crate::names::{Protocol, ServiceName};
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Scheme};
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: HealthCheck,
+    eject: Option<Option<Eject>>,
+    panic: Option<Option<Percent>>,
     pub(crate) link: Option<Arc<InstanceLink>>,
     pub(crate) custom_settings: Option<Box<str>>,
     connect: Option<Duration>,
@@ -82,6 +85,17 @@ impl Settings {
         }
     }
 
+    /// When an instance is ejected for its answers, which TCP services do not give.
+    pub(crate) fn eject(&self, defaults: &Config) -> Option<Eject> {
+        self.http()?;
+        self.eject.unwrap_or(defaults.eject)
+    }
+
+    /// Below which share of healthy instances all are used.
+    pub(crate) fn panic(&self, defaults: &Config) -> Option<Percent> {
+        self.panic.unwrap_or(defaults.panic)
+    }
+
     pub(crate) fn http(&self) -> Option<&HttpEntry> {
         match &self.entry {
             Entry::Http(entry) => Some(entry),
@@ -124,6 +138,9 @@ pub(crate) fn judge(
     let (mut settings, is_protected) = settings(&mut reader, (protocol, name), old, limits.capabilities);
     let held_back = report_unmet(&mut reader, protocol, &settings, limits.capabilities) || !is_protected;
     settings.dns = settings.dns.filter(|_| limits.capabilities.honours("dns"));
+    if !limits.capabilities.honours("eject") {
+        (settings.eject, settings.panic) = (Some(None), Some(None));
+    }
     let good = (!reader.bad).then(|| Arc::new(settings));
     let (unreached, settings) = match good {
         Some(good) if good.is_unreached() => (Some(good), None),
@@ -192,7 +209,7 @@ fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 7] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
@@ -202,6 +219,8 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
         ("client_verify", is_set("client_verify"), HeldBack),
         ("health_check_uri", settings.health_check.uri.is_some(), Without),
         ("health_check_port", settings.health_check.port.is_some(), Without),
+        ("eject", settings.eject.flatten().is_some(), Without),
+        ("panic", settings.panic.flatten().is_some(), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
         ("custom_settings", is_set("custom_settings") && !is_key_of_cookie(raw, settings), Without),
     ]
@@ -236,6 +255,11 @@ fn settings(
         policy,
         dns: reader.read("dns", Dns::parse),
         health_check: health_check(reader, protocol),
+        eject: match protocol {
+            Protocol::Http => reader.read("eject", eject::eject),
+            Protocol::Tcp => None,
+        },
+        panic: reader.read("panic", eject::panic),
         link: InstanceLink::read(reader, http_version),
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),

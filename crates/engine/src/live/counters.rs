@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::seldom::Seldom;
 use pointsman_table::{InstanceName, Protocol, ServiceName, Target};
 
-use super::health::{FlipCount, Health, Room, Slots};
+use super::health::{FlipCount, Health, Places, Room, Slots};
 use super::load::{Load, Turns};
 
 /// Upper bounds of the latency histogram's buckets, microseconds.
@@ -15,6 +15,9 @@ pub(super) const BUCKETS: [u64; 14] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000,
 ];
+/// Least time between two log lines about failed requests of one service, or of none, and about failed connects to one
+/// instance, in milliseconds.
+pub(super) const FAILED: u64 = 10_000;
 /// How many kinds of faults an engine may have.
 pub const MAX_FAULTS: usize = 64;
 
@@ -59,6 +62,8 @@ pub struct Counters {
     pub retries: Counter,
     /// Whether `active` is part of the instance's [`Load`].
     adds_up: AtomicBool,
+    /// Answers that were 5xx or broken, if the service has `eject`.
+    pub errors: Counter,
 }
 
 /// A latency histogram; one per worker.
@@ -90,10 +95,39 @@ pub struct ServiceShared {
     pub room: Arc<Room>,
     /// Increases whenever one of its instances is ejected, tried again or restored.
     pub flips: Arc<FlipCount>,
+    /// Places for instances that are ejected for their answers.
+    pub places: Places,
+    /// Whether too few instances are healthy to leave any out.
+    panic: AtomicBool,
     /// The rate limit of log lines about its requests.
     pub lines: Seldom,
     /// Whose turn it is.
     pub turns: Turns,
+}
+
+impl ServiceShared {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            latency: per_worker(workers),
+            unserved: per_worker(workers),
+            room: Arc::default(),
+            flips: Arc::default(),
+            places: Places::default(),
+            panic: AtomicBool::default(),
+            lines: Seldom::new(FAILED),
+            turns: Turns::default(),
+        }
+    }
+
+    /// Whether too few instances are healthy to leave any out.
+    pub fn is_in_panic(&self) -> bool {
+        self.panic.load(Relaxed)
+    }
+
+    /// Notes whether too few instances are healthy. Returns what was known before.
+    pub fn set_panic(&self, panic: bool) -> bool {
+        self.panic.swap(panic, Relaxed)
+    }
 }
 
 /// The state of one instance that workers share.
@@ -138,6 +172,12 @@ impl InstanceShared {
             (true, false) => self.load.sub(counters.active.get()),
             _ => {}
         }
+    }
+
+    /// Requests that ended, and errors, over all workers.
+    pub fn answered(&self) -> (u64, u64) {
+        let sum = |of: fn(&Counters) -> &Counter| self.workers.iter().map(|worker| of(worker).get()).sum();
+        (sum(|counters| &counters.requests), sum(|counters| &counters.errors))
     }
 
     /// Its open requests or connections, over all workers.
@@ -222,6 +262,10 @@ impl WorkerStats {
     pub fn take_asked(&self) -> u64 {
         if self.asked.load(Relaxed) == 0 { 0 } else { self.asked.swap(0, Relaxed) }
     }
+}
+
+pub(super) fn per_worker<T: Default>(workers: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(workers).collect()
 }
 
 pub(super) type ServiceKey = (Protocol, ServiceName);

@@ -17,9 +17,9 @@ mod snapshot;
 
 pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
 pub use health::{
-    Asked, Circuit, Ejection, EjectionRules, Flip, FlipCount, Health, HealthEvent, IdlePlace, Place, Rank, Room, Slots,
-    Wanted,
+    Asked, Cause, Circuit, Ejection, EjectionRules, Flip, FlipCount, Grounds, Health, HealthEvent, IdlePlace, Peer,
+    Place, Places, Rank, Reason, Room, Slots, Standing, StandingEvent, StandingFlip, StandingRules, Wanted, outliers,
 };
 pub use load::{Load, Turns};
-pub use registry::Registry;
+pub use registry::{Registry, ServicePeers};
 pub use snapshot::{Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working};

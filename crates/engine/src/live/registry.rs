@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 
-use super::counters::{HANDSHAKES, InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
+use super::counters::{
+    FAILED, HANDSHAKES, InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats, per_worker,
+};
 use super::health::{Asked, Health, Slots};
-use super::load::{Load, Turns};
+use super::load::Load;
 use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
 
 /// Least time between two log lines about connections that cannot be accepted, in milliseconds.
 const UNACCEPTED: u64 = 60_000;
-/// The same for failed requests (of one service, or of none) and failed connects (to one instance).
-const FAILED: u64 = 10_000;
 /// How long the counters of a service or instance are kept after it left the table.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -33,6 +33,19 @@ pub struct Registry {
     unaccepted: Seldom,
     unrouted: Seldom,
     ungreeted: Seldom,
+}
+
+/// The shared states of a service and of its instances, in the table's order.
+#[derive(Debug)]
+pub struct ServicePeers {
+    /// The service's.
+    pub service: Arc<ServiceShared>,
+    /// The instances'; `None`: it had no work yet.
+    pub instances: Vec<Option<Arc<InstanceShared>>>,
+}
+
+fn instance_key(service: &Service, instance: &Instance) -> InstanceKey {
+    (service.protocol, service.name.clone(), instance.name.clone(), (instance.target.clone(), instance.tls))
 }
 
 #[derive(Debug, Default)]
@@ -160,9 +173,18 @@ impl Registry {
             lines: Seldom::new(FAILED),
             load: Load::default(),
         };
-        let way = (instance.target.clone(), instance.tls);
-        let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
-        known.instances.entry(key).or_insert_with(|| Kept::new(shared())).take()
+        known.instances.entry(instance_key(service, instance)).or_insert_with(|| Kept::new(shared())).take()
+    }
+
+    /// The shared states of a service and its instances; `None`: it had no work yet.
+    pub fn peers(&self, service: &Service) -> Option<ServicePeers> {
+        let known = self.lock();
+        let shared = Arc::clone(&known.services.get(&(service.protocol, service.name.clone()))?.shared);
+        let instance = |instance: &Instance| {
+            let kept = known.instances.get(&instance_key(service, instance))?;
+            Some(Arc::clone(&kept.shared))
+        };
+        Some(ServicePeers { service: shared, instances: service.instances.iter().map(instance).collect() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -225,7 +247,7 @@ impl Registry {
         let apart = known
             .instances
             .iter()
-            .filter(|(_, kept)| Arc::strong_count(&kept.shared) > 1 && kept.shared.health.ejection(u64::MAX).is_some());
+            .filter(|(_, kept)| Arc::strong_count(&kept.shared) > 1 && !kept.shared.health.is_sound());
         apart
             .map(|((protocol, service, instance, _), _)| (*protocol, service.to_string(), instance.to_string()))
             .collect()
@@ -239,16 +261,8 @@ impl Registry {
 
 impl Known {
     fn service(&mut self, service: &Service, workers: usize) -> &mut Kept<ServiceShared> {
-        let shared = || ServiceShared {
-            latency: per_worker(workers),
-            unserved: per_worker(workers),
-            room: Arc::default(),
-            flips: Arc::default(),
-            lines: Seldom::new(FAILED),
-            turns: Turns::default(),
-        };
         let key = (service.protocol, service.name.clone());
-        self.services.entry(key).or_insert_with(|| Kept::new(shared()))
+        self.services.entry(key).or_insert_with(|| Kept::new(ServiceShared::new(workers)))
     }
 
     /// A service is kept at least as long as its instances, because their flips increase its count.
@@ -273,10 +287,6 @@ impl Known {
         services.sort_unstable_by(|a, b| (a.protocol, &a.service).cmp(&(b.protocol, &b.service)));
         services
     }
-}
-
-fn per_worker<T: Default>(workers: usize) -> Box<[T]> {
-    std::iter::repeat_with(T::default).take(workers).collect()
 }
 
 #[cfg(test)]

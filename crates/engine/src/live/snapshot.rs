@@ -5,7 +5,7 @@ use std::time::Duration;
 use pointsman_table::{InstanceName, Protocol, Target};
 
 use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
-use super::health::Ejection;
+use super::health::{Cause, Ejection, Grounds, Reason};
 
 /// The sums of all counters at one moment.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +91,8 @@ pub struct ServiceStats {
     pub totals: Totals,
     /// Requests or connections in the queue now.
     pub queued: u64,
+    /// Whether too few instances are healthy to leave any out: `panic`.
+    pub panic: bool,
     /// From the request's head to the response's last byte, or the duration of a TCP connection.
     pub latency: Histogram,
     /// Its instances, by name.
@@ -106,6 +108,7 @@ impl ServiceStats {
             service: key.1.to_string(),
             totals: instances.iter().fold(own, |sum, instance| sum.plus(&instance.totals)),
             queued: shared.room.queued(),
+            panic: shared.is_in_panic(),
             latency: Histogram::read(&shared.latency),
             instances,
         }
@@ -125,6 +128,8 @@ pub struct InstanceStats {
     pub up: bool,
     /// Since when and why it gets no work, or only a trial.
     pub apart: Option<SetApart>,
+    /// How often it was ejected, by reason.
+    pub ejections: [(Reason, u64); Reason::ALL.len()],
 }
 
 /// The state of an instance that gets no work, or only a trial.
@@ -187,10 +192,10 @@ impl InstanceStats {
         clock: u64,
         faults: &[&'static str],
     ) -> Self {
-        let apart = shared.health.ejection(clock).map(|Ejection { state, since, fault }| SetApart {
+        let apart = shared.health.ejection(clock).map(|Ejection { state, since, cause }| SetApart {
             state,
             age: Duration::from_millis(clock.saturating_sub(since)),
-            why: faults.get(fault).copied().unwrap_or_default().to_owned(),
+            why: cause.in_words(faults),
         });
         Self {
             instance: name.to_string(),
@@ -198,6 +203,34 @@ impl InstanceStats {
             totals: Totals::of(&shared.workers),
             up: shared.health.is_up(clock),
             apart,
+            ejections: Reason::ALL.map(|reason| (reason, shared.health.ejections(reason))),
+        }
+    }
+}
+
+impl Cause {
+    /// The fault's name, or in words what was wrong with its answers.
+    fn in_words(self, faults: &[&'static str]) -> String {
+        match self {
+            Self::Fault(fault) => faults.get(fault).copied().unwrap_or_default().to_owned(),
+            Self::Answers(grounds) => grounds.in_words(faults),
+        }
+    }
+}
+
+impl Grounds {
+    /// `5 answers in a row were 5xx or broken, last 502`. `faults`: the registry's names.
+    pub fn in_words(self, faults: &[&'static str]) -> String {
+        let row = |count: u32| match count {
+            1 => "an answer was 5xx or broken:".to_owned(),
+            count => format!("{count} answers in a row were 5xx or broken, last"),
+        };
+        match self {
+            Self::Status(count, status) => format!("{} {status}", row(count)),
+            Self::Broken(count, fault) => format!("{} {}", row(count), faults.get(fault).copied().unwrap_or_default()),
+            Self::Outlier(rate, peers) => {
+                format!("{rate}% of its answers were good, {peers}% on average with its peers")
+            }
         }
     }
 }
@@ -218,6 +251,7 @@ impl Addressed {
         for Self { mut stats, .. } in all {
             if let Some(before) = merged.pop_if(|before| before.instance == stats.instance) {
                 stats.totals = stats.totals.plus(&before.totals);
+                stats.ejections.iter_mut().zip(before.ejections).for_each(|(sum, (_, count))| sum.1 += count);
             }
             merged.push(stats);
         }
@@ -267,6 +301,7 @@ mod tests {
                 totals: Totals { requests, ..Totals::default() },
                 up: in_use,
                 apart: None,
+                ejections: Reason::ALL.map(|reason| (reason, 0)),
             },
         };
         let all = vec![at("b", "z", false, 4), at("a", "y", true, 1), at("b", "x", true, 2), at("b", "y", false, 8)];

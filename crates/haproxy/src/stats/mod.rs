@@ -14,7 +14,7 @@ use pointsman_table::{Protocol, ServiceName};
 
 pub use csv::Unreadable;
 use csv::{Counts, Field, Kind, Row, rows};
-use pointsman_engine::live::{Histogram, InstanceStats, ServiceStats, SetApart, Snapshot, Totals};
+use pointsman_engine::live::{Histogram, InstanceStats, Reason, ServiceStats, SetApart, Snapshot, Totals};
 
 /// The command for a worker's statistics, without single listeners (Management Guide, `show stat`).
 pub const COMMAND: &str = "show stat -1 7 -1";
@@ -210,6 +210,7 @@ impl Tally {
                 totals: sum.totals(now.iter().filter_map(|now| now.instances.get(name)).map(|now| now.active).sum()),
                 up: newest.is_none(),
                 apart: newest.and_then(|now| now.apart.clone()),
+                ejections: Reason::ALL.map(|reason| (reason, 0)),
             }
         };
         ServiceStats {
@@ -217,6 +218,7 @@ impl Tally {
             service: key.1.to_string(),
             totals: Totals { requests: sum.requests(key.0), active, ..sum.counts.totals() },
             queued: now.iter().map(|now| now.queued).sum(),
+            panic: false,
             latency: Histogram::default(),
             instances: sum.instances.iter().map(|(name, sum)| instance(name, sum)).collect(),
         }

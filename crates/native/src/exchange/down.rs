@@ -8,7 +8,7 @@ use std::task::Poll;
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pointsman_table::Balance;
+use pointsman_table::{Balance, HttpVersion};
 use pointsman_wire::{
     BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, WrittenRequest,
     judge_http2_response, parse_response,
@@ -26,11 +26,14 @@ use crate::http2::fields;
 use crate::http2::recv::Cut;
 use crate::net::pace::Pace;
 use crate::net::watch::{LongWait, Watch};
-use crate::pool::checkout::succeeded;
 use crate::pool::connect::tell;
+use crate::pool::judge::succeeded;
 use crate::pool::secure::late_refusal;
 use crate::pool::view::Reached;
 use crate::record::Meter;
+
+/// Codes of gRPC (INTERNAL, UNAVAILABLE) that say what a 5xx says, and that status.
+const CODES: [(&[u8], u16); 2] = [(b"13", 500), (b"14", 503)];
 
 /// A response on its way to the client.
 #[derive(Debug)]
@@ -353,6 +356,9 @@ fn pass_head(
             Ok(Judged::Interim)
         }
         status => {
+            if plan.live.service.eject.is_some() && plan.live.service.http_version == HttpVersion::Http2 {
+                progress.failed(grpc_failure(head));
+            }
             if head.asks_for_connection_login {
                 progress.asked_for_login();
             }
@@ -362,4 +368,12 @@ fn pass_head(
             Ok(Judged::Final(Final { status, keep_client, keep_instance: head.keep_alive }))
         }
     }
+}
+
+/// The 5xx that a gRPC answer without a message stands for; 0: none. Trailers after messages are not looked at.
+#[cold]
+fn grpc_failure(head: &ResponseHead<'_, '_>) -> u16 {
+    let code = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("grpc-status"));
+    let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code.value.trim_ascii()));
+    known.map_or(0, |(_, status)| *status)
 }

@@ -21,6 +21,7 @@
 //! | `progress` | how far both directions have come |
 //! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
+//! | `verdict` | what an outcome says about the instance |
 //! | `local` | responses of our own |
 //! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
@@ -40,6 +41,7 @@ mod split;
 mod sticky;
 mod stream;
 mod up;
+mod verdict;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -57,6 +59,7 @@ use self::mirror::{Copies, CopyClient, Receiver};
 use self::progress::{Answer, Progress};
 use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
+use self::verdict::verdict;
 use crate::fault::{Fault, Repeat};
 use crate::http1::client::After;
 use crate::net::buffer::Input;
@@ -64,6 +67,7 @@ use crate::net::send::send;
 use crate::net::watch::Guard;
 use crate::pool::announced::{Announced, ForClient};
 use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
+use crate::pool::judge::answered;
 use crate::pool::link::Link;
 use crate::pool::logins::Logins;
 use crate::pool::pick::Tried;
@@ -177,6 +181,12 @@ async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<
             && !progress.is_answered()
         {
             checked_out.unanswered(fault, progress.answer() == Answer::Awaited, cx.deadline.now());
+        }
+        if let Some(eject) = &plan.live.service.eject
+            && let Some(verdict) =
+                verdict(outcome.as_ref().map(drop).map_err(|fault| *fault), &progress, checked_out.reused)
+        {
+            answered(checked_out.live(), eject, checked_out.instance(), verdict, cx.deadline.now());
         }
         match outcome {
             Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {

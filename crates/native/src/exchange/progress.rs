@@ -16,6 +16,8 @@ pub(crate) struct Progress<'w> {
     moved: Cell<u64>,
     /// The connection to the instance is logged in for this client, or about to be.
     login: Cell<bool>,
+    /// The 5xx that a gRPC answer without a message stands for; 0: none.
+    failure: Cell<u16>,
     /// Until when the response is read and discarded, as the client left, coarse time; `u64::MAX` while the client is
     /// there.
     abandoned: Cell<u64>,
@@ -43,6 +45,7 @@ impl<'w> Progress<'w> {
             answer: Cell::new(Answer::Awaited),
             moved: Cell::new(0),
             login: Cell::new(false),
+            failure: Cell::new(0),
             abandoned: Cell::new(u64::MAX),
         }
     }
@@ -52,6 +55,7 @@ impl<'w> Progress<'w> {
     pub(crate) fn begin_attempt(&self, login: bool) {
         self.answer.set(Answer::Awaited);
         self.login.set(login);
+        self.failure.set(0);
     }
 
     pub(crate) fn sent(&self) -> Sent {
@@ -89,6 +93,16 @@ impl<'w> Progress<'w> {
     /// Whether the connection to the instance is logged in for this client, or about to be.
     pub(crate) fn is_login(&self) -> bool {
         self.login.get()
+    }
+
+    /// Notes the 5xx that a gRPC answer stands for; 0: none.
+    pub(crate) fn failed(&self, status: u16) {
+        self.failure.set(status);
+    }
+
+    /// The 5xx that the gRPC answer stands for; 0: none.
+    pub(crate) fn failure(&self) -> u16 {
+        self.failure.get()
     }
 
     /// Notes that the client left: the response is read and discarded until then, coarse time.

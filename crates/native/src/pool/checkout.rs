@@ -1,17 +1,16 @@
 //! Checks out an instance with a connection to it, for one request or one TCP connection. Picks, waits for room, reuses
-//! or connects, and goes to another instance when one does not take the connection. Judges instances by the outcome of
-//! their work. May be dropped at any moment: the place in the queue and the slot go to the next request.
+//! or connects, and goes to another instance when one does not take the connection. May be dropped at any moment: the place in the queue and the slot go to the next request.
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pointsman_engine::live::{Place, Rank};
+use pointsman_engine::live::{Place, Rank, Reason};
 use pointsman_table::Protocol;
-use tracing::{info, warn};
 
 use super::announced::{Announced, ForClient, OpenFor};
 use super::connect::connect;
+use super::judge::{approach, failed, succeeded};
 use super::link::Link;
 use super::pick::{Picked, Tried, pick};
 use super::view::{Connected, Home, InstanceLive, Reached, ServiceLive, Way};
@@ -117,6 +116,11 @@ impl Checkout {
         (&mut self.link, Reached { live: &self.hold.instance, way: &self.way })
     }
 
+    /// The form of the service that it is of.
+    pub(crate) fn live(&self) -> &Rc<ServiceLive> {
+        &self.hold.live
+    }
+
     /// The instance.
     pub(crate) fn instance(&self) -> &Rc<InstanceLive> {
         &self.hold.instance
@@ -142,27 +146,12 @@ impl Checkout {
             fault => matches!(fault, Fault::ServerTimeout | Fault::BadResponse(_) | Fault::InstanceTls),
         };
         if judged && self.answers == self.hold.instance.answers.get() {
-            failed(&self.hold.live, &self.hold.instance, fault, now);
+            failed(&self.hold.live, &self.hold.instance, fault, Reason::Unanswered, now);
         }
         if let (Link::Http2(call), Fault::ServerTimeout) = (&self.link, fault) {
             // Nobody else closes a connection whose other end is gone without a word.
             call.retire_connection();
         }
-    }
-}
-
-/// Notes that an instance of the service answered a request, or took a connection of a TCP service.
-pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive, now: u64) {
-    instance.answers.set(instance.answers.get().wrapping_add(1));
-    if instance.shared.health.succeeded(now) {
-        info!("{} is up again", live.describe(instance));
-    }
-}
-
-fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, now: u64) {
-    if let Some(out) = instance.shared.health.failed(now) {
-        instance.shared.health.blame(now, fault.facts().index);
-        warn!("{} is ejected for {} s: {fault}", live.describe(instance), out.as_secs());
     }
 }
 
@@ -307,8 +296,7 @@ async fn new_connection(
 /// Takes an idle connection to a held instance: a pooled one, the client's own, or a place on a shared one. Gives the hold
 /// back if there is none.
 fn pooled(home: &Home, hold: Hold, want: Want<'_>, now: u64) -> Result<Checkout, Hold> {
-    let limit = hold.live.service.timeouts.connect;
-    hold.instance.shared.health.approach(now, u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    approach(&hold.live, &hold.instance, now);
     let limit = match want.reuse {
         Reuse::Never => return Err(hold),
         Reuse::Fresh => FRESH,
@@ -352,7 +340,7 @@ async fn make_place(home: &Home, hold: &Hold, deadline: &Deadline) {
 fn connect_failed(hold: &Hold, fault: Fault, now: u64) {
     hold.instance.counters().connect_failures.add(1);
     if fault.facts().side == Side::Instance {
-        failed(&hold.live, &hold.instance, fault, now);
+        failed(&hold.live, &hold.instance, fault, Reason::Connect, now);
     }
 }
 

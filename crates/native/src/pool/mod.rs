@@ -12,6 +12,7 @@
 //! | `pick` | which instance |
 //! | `connect` | a new connection |
 //! | `link` | what a request goes over |
+//! | `judge` | what ejects an instance, and what brings it back |
 //! | `checkout` | an instance with a connection to it, for one request |
 //! | `secure` | TLS on a new connection |
 //! | `announced` | connections that began with a PROXY header, for one client |
@@ -24,6 +25,7 @@ pub(crate) mod candidates;
 pub(crate) mod checkout;
 pub(crate) mod connect;
 pub(crate) mod connections;
+pub(crate) mod judge;
 pub(crate) mod link;
 pub(crate) mod logins;
 pub(crate) mod pick;

@@ -15,7 +15,7 @@ use super::link::Link;
 use super::values::CookieValues;
 use super::via::{Setup, Via};
 use crate::tls::Outbound;
-use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared, Turns};
+use pointsman_engine::live::{Counters, InstanceShared, Latency, Places, Registry, Room, ServiceShared, Turns};
 use pointsman_engine::seldom::Seldom;
 
 /// What browsers are told (RFC 6797 §6.1).
@@ -208,6 +208,9 @@ impl ServiceLive {
             live.shared.add_up(home.id, counts);
             live.idle.set(!instance.takes_work());
             live.limited.set(instance.max_connections.is_some());
+            if service.eject.is_none() {
+                live.shared.health.pardon();
+            }
             live
         };
         let new = Rc::new(Self {
@@ -327,6 +330,11 @@ impl ServiceLive {
         Arc::as_ptr(&self.shared.room).addr()
     }
 
+    /// The places for instances that are ejected for their answers.
+    pub(crate) fn places(&self) -> &Places {
+        &self.shared.places
+    }
+
     /// The queue of requests while all instances are at their `maxconn`.
     pub(crate) fn room(&self) -> &Room {
         &self.shared.room
@@ -369,6 +377,7 @@ impl InstanceLive {
         if stay.is_empty() {
             // Failures of the old addresses say nothing about the new ones.
             self.shared.health.succeeded(home.registry.clock());
+            self.shared.health.pardon();
         }
         go.iter().for_each(|way| way.retire(home, expires));
         let is_new = |via: &Via| old.iter().all(|way| way.pool.via != *via);

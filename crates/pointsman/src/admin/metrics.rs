@@ -64,6 +64,7 @@ pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: 
     let mut page = Page::default();
     page.traffic(&snapshot.services);
     page.instances_up(status, &snapshot.services);
+    page.panics(status, &snapshot.services);
     page.latency(&snapshot.services);
     page.connections(snapshot);
     page.table(status);
@@ -119,6 +120,7 @@ impl Page {
         self.each_used(services, ACTIVE, |instance| instance.totals.active);
         self.queued(services);
         self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
+        self.ejections(services);
     }
 
     /// A counter per instance. Work that reached no instance is counted with an empty instance, so that sums are right.
@@ -159,6 +161,28 @@ impl Page {
                 let labels = label(service.protocol, service.name.as_str(), instance.name.as_str());
                 self.sample(INSTANCE_UP.name, &labels, u8::from(!down.contains(&labels)));
             }
+        }
+    }
+
+    fn ejections(&mut self, services: &[ServiceStats]) {
+        self.family(&EJECTIONS);
+        for (service, instance) in all(services) {
+            let [protocol, name, instance_label] = labels(service, &instance.instance);
+            for (reason, count) in instance.ejections.iter().filter(|(_, count)| *count > 0) {
+                self.sample(EJECTIONS.name, &[protocol, name, instance_label, ("reason", reason.as_str())], count);
+            }
+        }
+    }
+
+    /// Every service of the table that has `panic`.
+    fn panics(&mut self, status: &Status, services: &[ServiceStats]) {
+        self.family(&PANIC);
+        for service in status.table.iter().flat_map(|table| table.services()).filter(|one| one.panic.is_some()) {
+            let is_it =
+                |stats: &&ServiceStats| (stats.protocol, &*stats.service) == (service.protocol, service.name.as_str());
+            let panics = services.iter().find(is_it).is_some_and(|stats| stats.panic);
+            let [protocol, name, _] = label(service.protocol, service.name.as_str(), "");
+            self.sample(PANIC.name, &[protocol, name], u8::from(panics));
         }
     }
 
@@ -340,6 +364,9 @@ const QUEUED: Family =
     gauge("pointsman_queued", "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn.");
 const CONNECT_FAILURES: Family =
     counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
+const EJECTIONS: Family = counter("pointsman_ejections_total", "Ejections of an instance, by reason.");
+const PANIC: Family =
+    gauge("pointsman_panic", "1 while too few instances of the service are healthy, and all are used (panic).");
 const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is down.");
 const DURATION: Family = Family {
     name: "pointsman_request_duration_seconds",
@@ -427,7 +454,7 @@ mod tests {
     use pointsman_table::{KeySet, Limits, Table, compile};
 
     use super::*;
-    use pointsman_engine::live::{Histogram, Totals};
+    use pointsman_engine::live::{Histogram, Reason, Totals};
 
     const SERVICE: &str = "a\"b\\c\nd";
 
@@ -452,6 +479,7 @@ mod tests {
             totals: totals(requests, [0, requests, 0, 0, 0]),
             up: name != "down",
             apart: None,
+            ejections: Reason::ALL.map(|reason| (reason, u64::from(name == "down" && reason == Reason::Errors))),
         }
     }
 
@@ -461,6 +489,7 @@ mod tests {
             service: SERVICE.to_owned(),
             totals: totals(5, [0, 3, 0, 0, 2]),
             queued: 4,
+            panic: false,
             latency: Histogram { buckets: vec![(0.005, 2), (f64::INFINITY, 5)], sum: 1.5, count: 5 },
             instances: vec![instance("one", 3), instance("down", 0)],
         };

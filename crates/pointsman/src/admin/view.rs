@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::reason;
 use super::source::SourceView;
 use super::url::ExplainUrl;
-use pointsman_engine::live::{InstanceStats, SetApart, Snapshot};
+use pointsman_engine::live::{InstanceStats, ServiceStats, SetApart, Snapshot};
 
 /// `/api/table`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +88,15 @@ pub struct ServiceView {
     /// `required` or `optional`: whether clients need a certificate of its `client_ca`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client_verify: Option<String>,
+    /// When an instance is ejected for its answers, as in the key.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub eject: Option<String>,
+    /// Below which share of healthy instances all are used, as in the key.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub panic: Option<String>,
+    /// Fewer than that are healthy, so all are used.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub in_panic: bool,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// Everything wrong with its keys: why instances are left out, why it has its last good settings.
@@ -240,7 +249,7 @@ impl TableView {
     /// Adds the engine's counters.
     pub fn with_counters(mut self, snapshot: &Snapshot) -> Self {
         let counters = by_instance(snapshot);
-        self.services.iter_mut().for_each(|service| service.add_counters(&counters));
+        self.services.iter_mut().for_each(|service| service.add_counters(&counters, snapshot));
         self
     }
 
@@ -308,14 +317,19 @@ impl ServiceView {
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             dns: service.dns.as_ref().map(ToString::to_string),
             client_verify: service.client_auth().map(|auth| auth.verify().to_owned()),
+            eject: service.eject.as_ref().map(ToString::to_string),
+            panic: service.panic.as_ref().map(ToString::to_string),
+            in_panic: false,
             instances: service.instances.iter().map(InstanceView::new).collect(),
             problems: Vec::new(),
         }
     }
 
-    fn add_counters(&mut self, counters: &Counters<'_>) {
-        let Self { protocol, name, instances, .. } = self;
+    fn add_counters(&mut self, counters: &Counters<'_>, snapshot: &Snapshot) {
+        let Self { protocol, name, instances, panic, in_panic, .. } = self;
         let protocol = protocol_of(protocol);
+        let is_it = |stats: &ServiceStats| stats.panic && stats.protocol == protocol && stats.service == *name;
+        *in_panic = panic.is_some() && snapshot.services.iter().any(is_it);
         for instance in instances {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
                 instance.active = stats.totals.active;
@@ -430,7 +444,7 @@ impl ExplainView {
         let service = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
         let service = service.map(|service| {
             let mut view = ServiceView::new(service, &last_good(table));
-            view.add_counters(&by_instance(snapshot));
+            view.add_counters(&by_instance(snapshot), snapshot);
             view.problems.extend(of(&service.name).map(ProblemView::from));
             view
         });

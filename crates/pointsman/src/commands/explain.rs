@@ -102,6 +102,8 @@ fn service_lines(service: &ServiceView) -> String {
             write!(text, "  {speak}balance {}{more}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
+    text.extend(service.eject.iter().map(|eject| format!("  eject {}\n", shown(eject))));
+    text.extend(service.panic.iter().map(|panic| panic_line(panic, service.in_panic)));
     // With an engine that looks names up itself, they are not among the instances.
     let is_apart = service.instances.iter().all(|instance| instance.name != instance.target);
     text.extend(service.dns.iter().filter(|_| is_apart).map(|dns| format!("  and the addresses of {}\n", shown(dns))));
@@ -111,6 +113,11 @@ fn service_lines(service: &ServiceView) -> String {
     text.extend(apart.into_iter().map(instance_line));
     text.extend(service.problems.iter().map(|problem| format!("  problem: {problem}\n")));
     text
+}
+
+fn panic_line(panic: &str, in_panic: bool) -> String {
+    let now = if in_panic { ": fewer are healthy, so all are used" } else { "" };
+    format!("  panic {}{now}\n", shown(panic))
 }
 
 fn instance_line(instance: &InstanceView) -> String {

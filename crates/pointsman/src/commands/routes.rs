@@ -168,6 +168,9 @@ mod tests {
             http_version: None,
             dns: None,
             client_verify: None,
+            eject: None,
+            panic: None,
+            in_panic: false,
             instances,
             problems: Vec::new(),
         };

@@ -14,6 +14,7 @@ mod demo;
 mod dns;
 mod drain;
 mod edits;
+mod eject;
 mod engines;
 mod engines_random;
 mod faults;

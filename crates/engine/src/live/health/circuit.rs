@@ -25,7 +25,7 @@
 use std::time::Duration;
 
 use Circuit::{Closed, Ejected, HalfOpen};
-use HealthEvent::{Failed, Succeeded, Trying};
+use HealthEvent::{Due, Failed, Succeeded, Trying};
 
 /// Ejections in a row that are counted. Further ones last no longer.
 const MOST_SPELLS: u32 = 17;
@@ -96,6 +96,8 @@ pub enum HealthEvent {
     Succeeded,
     /// It did not take a connection, or did not answer a request.
     Failed,
+    /// Another instance came back after all were down: this one may be back as well.
+    Due,
 }
 
 /// A change of state that changes which requests it gets.
@@ -107,6 +109,8 @@ pub enum Flip {
     HalfOpen,
     /// It works again.
     Restored,
+    /// The next request may try it.
+    Due,
 }
 
 impl Circuit {
@@ -117,7 +121,9 @@ impl Circuit {
             (Closed { failures }, Failed) if failures + 1 < rules.failures => (Closed { failures: failures + 1 }, None),
             (Closed { .. }, Failed) => Self::eject(now, rules, 0),
             (Closed { .. }, Succeeded) => (Closed { failures: 0 }, None),
-            (Closed { .. }, Trying { .. }) => (self, None),
+            (Closed { .. }, Trying { .. } | Due) | (HalfOpen { .. }, Due) => (self, None),
+            (Ejected { until, spells }, Due) if until > now => (Ejected { until: now, spells }, Some(Flip::Due)),
+            (Ejected { .. }, Due) => (self, None),
             (Ejected { until, spells }, Failed) if until <= now => Self::eject(now, rules, spells),
             // Requests that began before the ejection and end during it.
             (Ejected { .. }, Failed) => (self, None),

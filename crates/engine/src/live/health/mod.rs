@@ -1,9 +1,12 @@
 //! Whether an instance works and has room, and the queue of its service. All workers share it, and write it only when
 //! it changes. Picks nothing.
 
+mod answers;
 mod circuit;
+mod peers;
 mod room;
 mod slots;
+mod standing;
 
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -12,11 +15,16 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+pub use answers::{Grounds, Places};
 pub use circuit::{Circuit, EjectionRules, Flip, HealthEvent};
+pub use peers::{Peer, outliers};
 pub use room::{Place, Rank, Room};
 pub use slots::{Asked, IdlePlace, Slots, Wanted};
+pub use standing::{Standing, StandingEvent, StandingFlip, StandingRules};
 
-/// An instance's [`Circuit`], shared by all workers.
+use answers::Answers;
+
+/// An instance's [`Circuit`] and [`Standing`], shared by all workers.
 ///
 /// Times are milliseconds since the registry began.
 #[derive(Debug, Default)]
@@ -27,7 +35,10 @@ pub struct Health {
     ejection: AtomicU64,
     /// When it returned, or appeared beside others, for `slow_start`; 0: at no time that counts.
     since: AtomicU64,
+    answers: Answers,
     flips: Arc<FlipCount>,
+    /// How often it was ejected, by [`Reason`].
+    ejections: [AtomicU64; Reason::ALL.len()],
 }
 
 impl Health {
@@ -42,11 +53,16 @@ impl Health {
 
     /// When it may get work again, unless it flips earlier; a time in the past while it is up.
     pub fn down_until(&self) -> u64 {
-        until(self.circuit.load(Relaxed))
+        until(self.circuit.load(Relaxed)).max(self.answers.until())
     }
 
-    /// Whether no failure is counted: the usual case, in which a request and its answer change nothing.
-    fn is_spotless(&self) -> bool {
+    /// Whether nothing is held against it: the usual case, in which a request and its answer change nothing.
+    pub fn is_spotless(&self) -> bool {
+        self.takes_connections() && self.answers_well()
+    }
+
+    /// Whether no failure is counted.
+    fn takes_connections(&self) -> bool {
         self.circuit.load(Relaxed) == 0
     }
 
@@ -75,7 +91,7 @@ impl Health {
     /// Records that a request is about to be sent there. The first one after an ejection is the trial: for `wait`
     /// milliseconds, or [`EjectionRules::longest`] if that is less, no other request goes there.
     pub fn approach(&self, now: u64, wait: u64) {
-        if self.is_spotless() {
+        if self.takes_connections() {
             return;
         }
         self.apply(now, &EjectionRules::default(), HealthEvent::Trying { limit: wait });
@@ -83,7 +99,7 @@ impl Health {
 
     /// Records that it answered a request, or took a connection of a TCP service. `true`: it was ejected before.
     pub fn succeeded(&self, now: u64) -> bool {
-        if self.is_spotless() {
+        if self.takes_connections() {
             return false;
         }
         self.apply(now, &EjectionRules::default(), HealthEvent::Succeeded) == Some(Flip::Restored)
@@ -93,7 +109,100 @@ impl Health {
     pub fn failed(&self, now: u64) -> Option<Duration> {
         match self.apply(now, &EjectionRules::default(), HealthEvent::Failed) {
             Some(Flip::Ejected(lasts)) => Some(lasts),
-            Some(Flip::HalfOpen | Flip::Restored) | None => None,
+            Some(Flip::HalfOpen | Flip::Restored | Flip::Due) | None => None,
+        }
+    }
+}
+
+impl Health {
+    /// Whether it gets no work for its answers, or only a trial.
+    pub fn takes_place(&self, now: u64) -> bool {
+        self.answers.until() > now
+    }
+
+    /// Forgets what was held against its answers.
+    pub fn pardon(&self) {
+        if self.answers.pardon() {
+            self.flips.add();
+        }
+    }
+
+    /// Whether nothing is held against its answers.
+    pub fn answers_well(&self) -> bool {
+        self.answers.is_spotless()
+    }
+
+    /// Records what is learnt from its answers, or that a request is about to be sent there. A flip increases the service's
+    /// count. `has_place`: whether the service has a place for one more ejected instance; asked under the lock of
+    /// `places`.
+    pub fn judge(
+        &self,
+        at: (u64, &StandingRules),
+        event: StandingEvent,
+        grounds: Option<Grounds>,
+        places: (&Places, impl FnOnce() -> bool),
+    ) -> Option<StandingFlip> {
+        let flip = self.answers.apply(at, event, grounds, places);
+        match flip {
+            Some(StandingFlip::Ejected(_)) => {
+                let is_outlier = matches!(grounds, Some(Grounds::Outlier(..)));
+                self.count(if is_outlier { Reason::Outlier } else { Reason::Errors });
+                self.flips.add();
+            }
+            Some(StandingFlip::Restored) => {
+                self.since.store(at.0, Relaxed);
+                self.flips.add();
+            }
+            Some(StandingFlip::OnTrial | StandingFlip::Spared) => self.flips.add(),
+            None => {}
+        }
+        flip
+    }
+
+    /// Makes its next request a trial, if it is ejected for failed connects or missing answers.
+    pub fn make_due(&self, now: u64) {
+        self.apply(now, &EjectionRules::default(), HealthEvent::Due);
+    }
+
+    fn count(&self, reason: Reason) {
+        self.ejections[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often it was ejected for this reason.
+    pub fn ejections(&self, reason: Reason) -> u64 {
+        self.ejections[reason as usize].load(Relaxed)
+    }
+
+    /// Whether it is neither ejected nor half-open.
+    pub fn is_sound(&self) -> bool {
+        self.ejection(u64::MAX).is_none()
+    }
+}
+
+/// Why instances are ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Failed connects in a row.
+    Connect,
+    /// Requests in a row without an answer.
+    Unanswered,
+    /// Errors in a row: `eject`.
+    Errors,
+    /// A success rate far below that of its peers.
+    Outlier,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Unanswered, Self::Errors, Self::Outlier];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Unanswered => "unanswered",
+            Self::Errors => "errors",
+            Self::Outlier => "outlier",
         }
     }
 }
@@ -124,13 +233,23 @@ pub struct Ejection {
     pub state: &'static str,
     /// When the first of its ejections in a row began.
     pub since: u64,
-    /// The index of the fault in the registry's names.
-    pub fault: usize,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an instance is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It did not take connections, or did not answer: the index of the last fault in the registry's names.
+    Fault(usize),
+    /// Its answers.
+    Answers(Grounds),
 }
 
 impl Health {
     /// Records that it was ejected just now, for this fault.
-    pub fn blame(&self, now: u64, fault: usize) {
+    pub fn blame(&self, now: u64, fault: usize, reason: Reason) {
+        self.count(reason);
         let is_first = matches!(unpack(self.circuit.load(Relaxed)), Circuit::Ejected { spells: 0..=1, .. });
         let since = if is_first { now } else { self.ejection.load(Relaxed) >> FAULT_BITS };
         self.ejection.store(since << FAULT_BITS | fault as u64 & ((1 << FAULT_BITS) - 1), Relaxed);
@@ -139,13 +258,23 @@ impl Health {
     /// Its ejection. `None`: it works.
     pub fn ejection(&self, now: u64) -> Option<Ejection> {
         let state = match unpack(self.circuit.load(Relaxed)) {
-            Circuit::Closed { .. } => return None,
+            Circuit::Closed { .. } => return self.ejection_for_answers(now),
             Circuit::Ejected { until, .. } if now < until => "ejected",
             Circuit::Ejected { .. } | Circuit::HalfOpen { .. } => "half-open",
         };
         let word = self.ejection.load(Relaxed);
         let fault = usize::try_from(word & ((1 << FAULT_BITS) - 1)).unwrap_or(usize::MAX);
-        Some(Ejection { state, since: word >> FAULT_BITS, fault })
+        Some(Ejection { state, since: word >> FAULT_BITS, cause: Cause::Fault(fault) })
+    }
+
+    fn ejection_for_answers(&self, now: u64) -> Option<Ejection> {
+        let state = match self.answers.standing() {
+            Standing::Working { .. } => return None,
+            Standing::Ejected { until, .. } if now < until => "ejected",
+            Standing::Ejected { .. } | Standing::OnTrial { .. } => "half-open",
+        };
+        let (since, grounds) = self.answers.grounds();
+        Some(Ejection { state, since, cause: Cause::Answers(grounds) })
     }
 }
 
@@ -222,8 +351,12 @@ mod tests {
     #[test]
     fn an_ejection_began_with_its_first_spell() {
         let health = Health::default();
-        let shown = |now| health.ejection(now).map(|ejection| (ejection.state, ejection.since, ejection.fault));
-        let eject = |now, fault| (0..3).any(|_| health.failed(now).inspect(|_| health.blame(now, fault)).is_some());
+        let shown = |now| match health.ejection(now)? {
+            Ejection { state, since, cause: Cause::Fault(fault) } => Some((state, since, fault)),
+            Ejection { cause: Cause::Answers(_), .. } => None,
+        };
+        let blame = |now, fault| health.blame(now, fault, Reason::Unanswered);
+        let eject = |now, fault| (0..3).any(|_| health.failed(now).inspect(|_| blame(now, fault)).is_some());
         assert_eq!(shown(0), None);
         assert!(eject(100, 7));
         assert_eq!(shown(200), Some(("ejected", 100, 7)));

@@ -52,6 +52,9 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
         }
     }
     let up = best < Tier::Down;
+    if live.service.panic.is_some() {
+        indices = all_in_panic(live, &eligible, best).unwrap_or(indices);
+    }
     let (weights, changed) = ramp::weights(live, &indices, now);
     let mut candidates = Candidates {
         flips,
@@ -63,6 +66,18 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
     };
     candidates.weigh(weights);
     candidates
+}
+
+/// All ordinary instances, or all backups where those serve, if too few of them are healthy to leave any out.
+#[cold]
+fn all_in_panic(live: &ServiceLive, eligible: impl Fn(usize) -> bool, best: Tier) -> Option<Vec<u32>> {
+    let panic = live.service.in_panic(&eligible, |index| live.instances[index].shared.health.is_sound())?;
+    if best != if panic.backups { Tier::Backup } else { Tier::Ordinary } {
+        return None;
+    }
+    let instances = &live.service.instances;
+    let is_of_tier = |index: &usize| eligible(*index) && instances[*index].backup == panic.backups;
+    Some((0..instances.len()).filter(is_of_tier).map(|index| index as u32).collect())
 }
 
 fn tier(up: bool, backup: bool) -> Tier {

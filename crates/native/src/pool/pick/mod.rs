@@ -6,7 +6,7 @@
 //!
 //! An instance is *eligible* when it takes new work: weight above 0, not draining, not tried already for this request.
 //! Of those, instances that are up go before those ejected by failures, ordinary ones before backups, and ones
-//! with room before those at their `maxconn`. Backups serve when all others are down, not when they are full.
+//! with room before those at their `maxconn`. With `panic`, all ordinary ones count as up while too few are healthy. Backups serve when all others are down, not when they are full.
 //!
 //! All of this except room changes rarely. So each worker caches the candidates of each service until an instance of
 //! the service flips or an ejection ends: round robin over 1,000 instances costs as much as over 3.

@@ -56,6 +56,31 @@ impl Raw {
     }
 }
 
+/// A backend that keeps connections and asks a script what to answer: the bytes for its Nth request.
+pub(crate) fn raw_answers(answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Raw {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
+    let address = listener.local_addr().expect("bound");
+    let (answer, heads) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&heads);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (answer, counter) = (Arc::clone(&answer), Arc::clone(&counter));
+            std::thread::spawn(move || drop(answer_all(stream, &*answer, &counter)));
+        }
+    });
+    Raw { address, heads }
+}
+
+fn answer_all(stream: TcpStream, answer: &dyn Fn(usize) -> Vec<u8>, heads: &AtomicUsize) -> io::Result<()> {
+    let mut output = stream.try_clone()?;
+    output.set_nodelay(true)?;
+    let mut input = BufReader::new(stream);
+    loop {
+        read_head(&mut input)?;
+        output.write_all(&answer(heads.fetch_add(1, Ordering::AcqRel)))?;
+    }
+}
+
 fn play(stream: TcpStream, bytes: &[u8], then: Then, heads: &AtomicUsize) -> io::Result<()> {
     let mut output = stream.try_clone()?;
     let mut input = BufReader::new(stream);

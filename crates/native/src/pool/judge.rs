@@ -1,0 +1,137 @@
+//! Judges instances by the outcome of their work: failed connects, missing answers, and with `eject` the answers
+//! themselves. Logs what is ejected, and what works again. Picks nothing, connects to nothing.
+
+use std::time::Duration;
+
+use pointsman_engine::live::{Grounds, Reason, StandingEvent, StandingFlip, StandingRules};
+use pointsman_table::Eject;
+use tracing::{info, warn};
+
+use super::view::{InstanceLive, ServiceLive};
+use crate::fault::{Fault, NAMES};
+
+/// How an attempt shows the instance, if the service has `eject`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It answered, to the end, and not with a 5xx.
+    Good,
+    /// It answered with this 5xx.
+    Failed(u16),
+    /// Its answer was broken, or missing.
+    Broken(Fault),
+}
+
+/// Notes that a request is about to be sent there. The first one after an ejection is the trial: other requests go
+/// elsewhere until its outcome is known.
+pub(super) fn approach(live: &ServiceLive, instance: &InstanceLive, now: u64) {
+    if !instance.shared.health.is_spotless() {
+        begin_trial(live, instance, now);
+    }
+}
+
+#[cold]
+fn begin_trial(live: &ServiceLive, instance: &InstanceLive, now: u64) {
+    let limit = u64::try_from(live.service.timeouts.connect.as_millis()).unwrap_or(u64::MAX);
+    instance.shared.health.approach(now, limit);
+    if let Some(eject) = &live.service.eject {
+        judge((live, eject), instance, StandingEvent::Trying { limit }, None, now);
+    }
+}
+
+/// Notes that an instance of the service answered a request, or took a connection of a TCP service.
+pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive, now: u64) {
+    instance.answers.set(instance.answers.get().wrapping_add(1));
+    if instance.shared.health.succeeded(now) {
+        restored(live, instance, now);
+    }
+}
+
+/// It works again. If all were down, the others may be back as well: each is tried by its next request, so that this one
+/// does not get the work of all until their ejections are over.
+#[cold]
+fn restored(live: &ServiceLive, instance: &InstanceLive, now: u64) {
+    if instance.shared.health.is_sound() {
+        info!("{} is up again", live.describe(instance));
+    }
+    let others = || live.instances.iter().filter(|other| other.id != instance.id);
+    if others().all(|other| !other.shared.health.is_up(now)) {
+        others().for_each(|other| other.shared.health.make_due(now));
+    }
+}
+
+/// Counts a failed connect, or a missing answer.
+pub(super) fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, reason: Reason, now: u64) {
+    if let Some(lasts) = instance.shared.health.failed(now) {
+        instance.shared.health.blame(now, fault.facts().index, reason);
+        warn!("{} is ejected for {}: {fault}", live.describe(instance), in_words(lasts));
+    }
+}
+
+/// Judges an instance by the outcome of an attempt. A good answer of one in good standing writes nothing.
+pub(crate) fn answered(live: &ServiceLive, eject: &Eject, instance: &InstanceLive, verdict: Verdict, now: u64) {
+    let grounds = match verdict {
+        Verdict::Good if instance.shared.health.answers_well() => return,
+        Verdict::Good => None,
+        Verdict::Failed(status) => Some(Grounds::Status(eject.errors.get(), status)),
+        Verdict::Broken(fault) => Some(Grounds::Broken(eject.errors.get(), fault.facts().index)),
+    };
+    let event = match grounds {
+        Some(_) => {
+            instance.counters().errors.add(1);
+            StandingEvent::Bad
+        }
+        None => StandingEvent::Good,
+    };
+    judge((live, eject), instance, event, grounds, now);
+}
+
+#[cold]
+fn judge(
+    (live, eject): (&ServiceLive, &Eject),
+    instance: &InstanceLive,
+    event: StandingEvent,
+    grounds: Option<Grounds>,
+    now: u64,
+) {
+    let has_place = || has_place((live, eject), instance, now);
+    let flip = instance.shared.health.judge((now, &rules(eject)), event, grounds, (live.places(), has_place));
+    match flip {
+        Some(StandingFlip::Ejected(lasts)) => {
+            let why = grounds.map(|grounds| grounds.in_words(NAMES)).unwrap_or_default();
+            warn!("{} is ejected for {}: {why}", live.describe(instance), in_words(lasts));
+        }
+        Some(StandingFlip::Restored) => info!("{} is up again", live.describe(instance)),
+        Some(StandingFlip::Spared) if instance.shared.lines.is_due(now) => {
+            let share = eject.at_most;
+            info!("{} is not ejected: no more than {share} of the instances may be at once", live.describe(instance));
+        }
+        Some(StandingFlip::OnTrial | StandingFlip::Spared) | None => {}
+    }
+}
+
+/// Whether one more instance of the service may be ejected for its answers.
+fn has_place((live, eject): (&ServiceLive, &Eject), instance: &InstanceLive, now: u64) -> bool {
+    let newest = live.newest();
+    let live = newest.as_deref().unwrap_or(live);
+    let all = live.service.instances.iter().zip(&live.instances).filter(|(instance, _)| instance.takes_work());
+    let (mut count, mut taken) = (0, 0);
+    for (_, other) in all {
+        count += 1;
+        taken += usize::from(other.id != instance.id && other.shared.health.takes_place(now));
+    }
+    taken < eject.most(count)
+}
+
+/// The engine's form of the key.
+pub(crate) fn rules(eject: &Eject) -> StandingRules {
+    let lasts = u64::try_from(eject.lasts.as_millis()).unwrap_or(u64::MAX);
+    StandingRules { errors: eject.errors.get(), lasts }
+}
+
+/// `10 s`, `250 ms`.
+pub(crate) fn in_words(lasts: Duration) -> String {
+    match lasts.subsec_millis() {
+        0 => format!("{} s", lasts.as_secs()),
+        _ => format!("{} ms", lasts.as_millis()),
+    }
+}
