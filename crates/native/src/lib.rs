@@ -20,6 +20,7 @@
 //! | `relay` | bytes both ways: TCP services, and tunnels after 101 |
 //! | `worker` | one worker's state |
 //! | `pool` | which instance, and a connection to it |
+//! | `prober` | active checks of instances |
 //! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
 //! | `http1`, `http2` | HTTP/1 on a client's connection; streams of HTTP/2 |
 //! | `net` | connections as bytes |
@@ -34,6 +35,7 @@ mod http2;
 mod multiplex;
 mod net;
 mod pool;
+mod prober;
 mod record;
 mod relay;
 mod serve;
@@ -59,6 +61,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use accept::{Door, Report};
 #[doc(hidden)]
 pub use pool::bench::PickBench;
+pub use prober::{Probed, probe_once};
 pub use tls::{TicketSecret, TicketSecrets, new_ticket_secret};
 use worker::Limits;
 use workers::Workers;

@@ -36,10 +36,11 @@ impl Basis {
         Self { limits, config, certs, stale }
     }
 
-    /// Whether the default waits of services changed.
+    /// Whether the defaults of services changed: waits, and how instances are checked.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
+        let checks = self.config.value.health_check != old.config.value.health_check;
         let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
-        (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
+        checks || (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
     }
 
     /// Whether the listening addresses differ from the old table's.

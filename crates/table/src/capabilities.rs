@@ -11,20 +11,12 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// The native engine's.
-    pub const NATIVE: Self = Self {
-        lacks: &[
-            "basic_auth_secrets",
-            "cookie",
-            "custom_settings",
-            "dns",
-            "health_check_port",
-            "health_check_uri",
-            "mirror/<service>",
-        ],
+    pub const NATIVE: Self =
+        Self { lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns", "mirror/<service>"] };
+    /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`.
+    pub const HAPROXY: Self = Self {
+        lacks: &["client_ca", "client_verify", "health_check", "mirror/<service>", "split/<service>", "split_by"],
     };
-    /// The HAProxy engine's.
-    pub const HAPROXY: Self =
-        Self { lacks: &["client_ca", "client_verify", "mirror/<service>", "split/<service>", "split_by"] };
 
     /// Whether the engine honours this key or tree.
     pub(crate) fn honours(self, key: &str) -> bool {

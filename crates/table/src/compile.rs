@@ -73,6 +73,7 @@ fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRoutin
         revision,
         listening: &ports.listening,
         timeouts: &basis.config.value.timeouts,
+        checks: &basis.config.value.health_check,
         moved: !Arc::ptr_eq(&ports.listening, &old.routing.ports.listening),
         retimed: basis.retimed(&old.basis),
         renamed: basis.renamed(&old.basis),

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::health_check::{self, CheckKeys, WayKey};
 use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
@@ -28,6 +29,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<
         headers: keys.read("limit/headers", |text| value::within(text, 1, 256), |config| &config.headers),
         streams: keys.read("limit/streams", |text| value::within(text, 1, 10_000), |config| &config.streams),
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
+        health_check: keys.checks(),
         trusted_proxies: keys.read("trusted_proxies", Networks::parse, |config| &config.trusted_proxies),
         accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),
         tls_min_version: keys.read("tls_min_version", tls_version, |config| &config.tls_min_version),
@@ -71,6 +73,35 @@ impl Keys<'_, '_> {
             Some(Ok(value)) => value,
             Some(Err(())) => of(self.last).clone(),
             None => of(self.default).clone(),
+        }
+    }
+
+    fn checks(&mut self) -> CheckKeys {
+        CheckKeys {
+            way: self.check("health_check", WayKey::of_all, |keys| &keys.way),
+            uri: self.check("health_check_uri", value::uri, |keys| &keys.uri),
+            port: self.check("health_check_port", value::port, |keys| &keys.port),
+            method: self.check("health_check_method", health_check::method, |keys| &keys.method),
+            host: self.check("health_check_host", health_check::host, |keys| &keys.host),
+            expect: self.check("health_check_expect", health_check::expect, |keys| &keys.expect),
+            interval: self.check("health_check_interval", health_check::interval, |keys| &keys.interval),
+            timeout: self.check("health_check_timeout", health_check::timeout, |keys| &keys.timeout),
+            rise: self.check("health_check_rise", health_check::in_a_row, |keys| &keys.rise),
+            fall: self.check("health_check_fall", health_check::in_a_row, |keys| &keys.fall),
+        }
+    }
+
+    /// A default of the keys `health_check*`.
+    fn check<T: Clone>(
+        &mut self,
+        key: &str,
+        parse: fn(&str) -> Parsed<T>,
+        of: fn(&CheckKeys) -> &Option<T>,
+    ) -> Option<T> {
+        match self.attempt(key, parse) {
+            Some(Ok(value)) => Some(value),
+            Some(Err(())) => of(&self.last.health_check).clone(),
+            None => None,
         }
     }
 

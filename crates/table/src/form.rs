@@ -8,7 +8,7 @@ use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
 use crate::last_good::{self, LastGood};
 use crate::limits::Limits;
-use crate::model::{Service, Timeouts};
+use crate::model::Service;
 use crate::names::{Protocol, ServiceName};
 use crate::placing::{Judgement, World, place};
 use crate::problem::{Problem, ProblemKind};
@@ -214,7 +214,7 @@ fn form(
         let of_settings = open.map(|problem| last_good::explain(problem, kept));
         problems = of_settings.chain(problems).collect();
     }
-    let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.timeouts));
+    let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world));
     // A service that is equal keeps its `Arc`, even if its keys changed.
     let had = had.filter(|had| Some(&***had) == service.as_ref());
     let service = had.cloned().or_else(|| service.map(Arc::new));
@@ -237,7 +237,7 @@ fn service(
     (protocol, name): (Protocol, &ServiceName),
     settings: &Settings,
     instances: Box<[Instance]>,
-    timeouts: &Timeouts,
+    world: &World<'_>,
 ) -> Service {
     Service {
         protocol,
@@ -247,10 +247,10 @@ fn service(
         instances,
         balance: settings.balance.clone(),
         http_version: settings.http_version,
-        timeouts: settings.timeouts(timeouts),
+        timeouts: settings.timeouts(world.timeouts),
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),
-        health_check: settings.health_check.clone(),
+        health_check: settings.check(protocol, world.checks),
         link: settings.link.clone(),
         custom_settings: settings.custom_settings.clone(),
     }

@@ -9,7 +9,8 @@ use crate::address::{Bind, HostPattern};
 use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
-use crate::discovery::{Dns, HealthCheck};
+use crate::discovery::Dns;
+use crate::health_check::{CheckKeys, HealthCheck};
 use crate::hsts::Hsts;
 use crate::http_version::HttpVersion;
 use crate::instance::Instance;
@@ -44,8 +45,8 @@ pub struct Service {
     pub policy: Option<Arc<Policy>>,
     /// More instances, from a name. Only in tables for an engine that honours it.
     pub dns: Option<Dns>,
-    /// How its instances are checked.
-    pub health_check: HealthCheck,
+    /// How its instances are checked; `None`: traffic alone decides about their health.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// How connections to instances are set up; `None`: no key says.
     pub link: Option<Arc<InstanceLink>>,
     /// `custom_settings`, HAProxy's own lines, for HAProxy to judge: lines as written, a line feed between them, no
@@ -246,6 +247,8 @@ pub struct Config {
     pub streams: usize,
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
+    /// Defaults of the keys `health_check*` of services.
+    pub health_check: CheckKeys,
     /// Trusted proxies; empty: none.
     pub trusted_proxies: Networks,
     /// Whose connections begin with a PROXY header; empty: nobody's.
@@ -310,6 +313,7 @@ impl Default for Config {
             headers: 128,
             streams: 128,
             health_uri: None,
+            health_check: CheckKeys::default(),
             trusted_proxies: Networks::default(),
             accept_proxy: Networks::default(),
             tls_min_version: TlsVersion::default(),

@@ -73,6 +73,12 @@ impl Pattern {
         within == target.len() && self.dfa.is_match_state(self.dfa.next_eoi_state(state))
     }
 
+    /// Whether it matches anywhere in these bytes, of which at most [`crate::CHECKED_BODY`] are read.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        let read = bytes.len().min(crate::CHECKED_BODY);
+        self.is_match(&bytes[..read], &mut Effort::default())
+    }
+
     /// What every match contains: one literal of each need.
     pub(crate) fn needs(&self) -> &[Need] {
         &self.needs

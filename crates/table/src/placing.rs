@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::health_check::CheckKeys;
 use crate::instance::{self, Instance, Target};
 use crate::keys::{Part, classify};
 use crate::limits::{Limits, Resolved};
@@ -24,7 +25,8 @@ pub(crate) struct World<'a> {
     pub(crate) timeouts: &'a Timeouts,
     /// Whether our listening addresses changed.
     pub(crate) moved: bool,
-    /// Whether the default waits changed.
+    pub(crate) checks: &'a CheckKeys,
+    /// Whether the defaults of services changed.
     pub(crate) retimed: bool,
     /// Whether some name resolves differently now.
     pub(crate) renamed: bool,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
-use crate::discovery::{Dns, HealthCheck};
+use crate::discovery::Dns;
+use crate::health_check::{CheckKeys, Checked, HealthCheck, WayKey};
 use crate::http_version::HttpVersion;
 use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
@@ -35,7 +36,7 @@ pub(crate) struct Settings {
     pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
-    pub(crate) health_check: HealthCheck,
+    pub(crate) health_check: CheckKeys,
     pub(crate) link: Option<Arc<InstanceLink>>,
     pub(crate) custom_settings: Option<Box<str>>,
     connect: Option<Duration>,
@@ -76,6 +77,12 @@ impl Settings {
             server: self.server.unwrap_or(defaults.server),
             tunnel: self.tunnel.unwrap_or(defaults.tunnel),
         }
+    }
+
+    /// The check of its instances, with the configuration's defaults.
+    pub(crate) fn check(&self, protocol: Protocol, defaults: &CheckKeys) -> Option<Arc<HealthCheck>> {
+        let hosts = self.http().map(|entry| &*entry.hosts).unwrap_or_default();
+        self.health_check.check(defaults, Checked { protocol, hosts }).map(Arc::new)
     }
 
     pub(crate) fn http(&self) -> Option<&HttpEntry> {
@@ -120,6 +127,9 @@ pub(crate) fn judge(
     let (mut settings, is_protected) = settings(&mut reader, (protocol, name), old, limits.capabilities);
     let held_back = report_unmet(&mut reader, protocol, &settings, limits.capabilities) || !is_protected;
     settings.dns = settings.dns.filter(|_| limits.capabilities.honours("dns"));
+    if settings.health_check.way == Some(WayKey::Grpc) && !limits.capabilities.honours("health_check") {
+        settings.health_check.way = Some(WayKey::Off);
+    }
     let good = (!reader.bad).then(|| Arc::new(settings));
     let (unreached, settings) = match good {
         Some(good) if good.is_unreached() => (Some(good), None),
@@ -188,7 +198,7 @@ fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 8] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
@@ -198,8 +208,8 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
         ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
         ("client_ca", is_set("client_ca"), HeldBack),
         ("client_verify", is_set("client_verify"), HeldBack),
-        ("health_check_uri", settings.health_check.uri.is_some(), Without),
-        ("health_check_port", settings.health_check.port.is_some(), Without),
+        // Of its values, only this one is not honoured everywhere.
+        ("health_check", settings.health_check.way == Some(WayKey::Grpc), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
         ("custom_settings", is_set("custom_settings"), Without),
     ]
@@ -224,7 +234,7 @@ fn settings(
         http_version,
         policy,
         dns: reader.read("dns", Dns::parse),
-        health_check: health_check(reader, protocol),
+        health_check: CheckKeys::read(reader, protocol, http_version),
         link: InstanceLink::read(reader, http_version),
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),
@@ -243,15 +253,6 @@ fn http_version(reader: &mut Reader<'_>, protocol: Protocol) -> HttpVersion {
         Protocol::Http => reader.read("protocol", HttpVersion::parse).unwrap_or_default(),
         Protocol::Tcp => HttpVersion::default(),
     }
-}
-
-/// Connections to a TCP service cannot be checked with a path.
-fn health_check(reader: &mut Reader<'_>, protocol: Protocol) -> HealthCheck {
-    let uri = match protocol {
-        Protocol::Http => reader.read("health_check_uri", value::uri),
-        Protocol::Tcp => None,
-    };
-    HealthCheck { uri, port: reader.read("health_check_port", value::port) }
 }
 
 /// The rules, the instances' port and the default balance of an HTTP service.

@@ -15,8 +15,10 @@ mod snapshot;
 
 pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
 pub use health::{
-    Asked, Circuit, Ejection, EjectionRules, Flip, FlipCount, Health, HealthEvent, IdlePlace, Place, Rank, Room, Slots,
-    Wanted,
+    Asked, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount, Health,
+    HealthEvent, IdlePlace, LastCheck, Place, Rank, Room, Slots, Wanted,
 };
-pub use registry::Registry;
-pub use snapshot::{Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working};
+pub use registry::{DownBefore, Registry};
+pub use snapshot::{
+    CheckedNow, Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working,
+};

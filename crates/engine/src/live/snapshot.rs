@@ -7,6 +7,9 @@ use pointsman_table::{InstanceName, Protocol, Target};
 use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
 use super::health::Ejection;
 
+/// The state of an instance whose checks fail.
+const DOWN: &str = "down";
+
 /// The sums of all counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -125,16 +128,29 @@ pub struct InstanceStats {
     pub up: bool,
     /// Since when and why it gets no work, or only a trial.
     pub apart: Option<SetApart>,
+    /// Its last active check; `None`: it has none, or the engine does not tell.
+    pub check: Option<CheckedNow>,
+}
+
+/// The last active check of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedNow {
+    /// Whether checks let it have work.
+    pub up: bool,
+    /// What was asked and what came of it: `GET /health got 200`.
+    pub said: String,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// The state of an instance that gets no work, or only a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetApart {
-    /// `ejected` or `half-open`; with HAProxy `down` or `maintenance`.
+    /// `ejected`, `half-open` or, by its checks, `down`; with HAProxy `down` or `maintenance`.
     pub state: &'static str,
     /// How long ago it began.
     pub age: Duration,
-    /// The fault, or HAProxy's message; may be empty.
+    /// The fault, what its check said, or HAProxy's message; may be empty.
     pub why: String,
 }
 
@@ -187,17 +203,26 @@ impl InstanceStats {
         clock: u64,
         faults: &[&'static str],
     ) -> Self {
-        let apart = shared.health.ejection(clock).map(|Ejection { state, since, fault }| SetApart {
+        let age = |since| Duration::from_millis(clock.saturating_sub(since));
+        let ejected = |Ejection { state, since, fault }| SetApart {
             state,
-            age: Duration::from_millis(clock.saturating_sub(since)),
+            age: age(since),
             why: faults.get(fault).copied().unwrap_or_default().to_owned(),
+        };
+        let last = shared.health.last_check();
+        let by_checks = last.as_ref().filter(|last| !last.up).map(|last| SetApart {
+            state: DOWN,
+            age: age(last.since),
+            why: format!("its check {}", last.said),
         });
+        let apart = by_checks.or_else(|| shared.health.ejection(clock).map(ejected));
         Self {
             instance: name.to_string(),
             target: target.to_string(),
             totals: Totals::of(&shared.workers),
             up: shared.health.is_up(clock),
             apart,
+            check: last.map(|last| CheckedNow { up: last.up, said: last.said.into_owned(), took: last.took }),
         }
     }
 }
@@ -267,6 +292,7 @@ mod tests {
                 totals: Totals { requests, ..Totals::default() },
                 up: in_use,
                 apart: None,
+                check: None,
             },
         };
         let all = vec![at("b", "z", false, 4), at("a", "y", true, 1), at("b", "x", true, 2), at("b", "y", false, 8)];

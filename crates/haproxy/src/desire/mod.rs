@@ -3,6 +3,8 @@
 
 mod cache;
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod names_tests;
 #[cfg(test)]
 mod outbound_tests;

@@ -122,12 +122,6 @@ fn keys_of_http_services() {
             &["group g", "user me password $5$x groups g"],
         ),
         (
-            &["services/web/health_check_uri = /up"],
-            &["option httpchk", "http-check send meth GET uri /up ver HTTP/1.1 hdr Host shop.test"],
-        ),
-        (&["services/web/health_check_uri = /up"], &["server a 10.0.0.1:80 check inter 2s fall 3 rise 2"]),
-        (&["services/web/health_check_port = 81"], &["server a 10.0.0.1:80 check inter 2s fall 3 rise 2 port 81"]),
-        (
             &["services/web/scheme = https"],
             &[
                 "http-request redirect prefix https://%[var(txn.host)] code 301 unless { ssl_fc } or { var(txn.scheme) -m str https }",
@@ -167,7 +161,7 @@ fn waits_raw_lines_and_names_of_http_services() {
         (
             &["services/web/dns = srv:_http._tcp.web.test", "services/web/health_check_port = 9"],
             &[
-                "server-template dns_ 32 _http._tcp.web.test resolvers pointsman init-addr last,none check inter 2s fall 3 rise 2 port 9",
+                "server-template dns_ 32 _http._tcp.web.test resolvers pointsman init-addr last,none check inter 2s fastinter 500ms fall 3 rise 2 port 9",
             ],
         ),
         (

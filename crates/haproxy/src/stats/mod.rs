@@ -210,6 +210,7 @@ impl Tally {
                 totals: sum.totals(now.iter().filter_map(|now| now.instances.get(name)).map(|now| now.active).sum()),
                 up: newest.is_none(),
                 apart: newest.and_then(|now| now.apart.clone()),
+                check: None,
             }
         };
         ServiceStats {

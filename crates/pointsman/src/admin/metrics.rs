@@ -64,6 +64,7 @@ pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: 
     let mut page = Page::default();
     page.traffic(&snapshot.services);
     page.instances_up(status, &snapshot.services);
+    page.checks(&snapshot.services);
     page.latency(&snapshot.services);
     page.connections(snapshot);
     page.table(status);
@@ -159,6 +160,20 @@ impl Page {
                 let labels = label(service.protocol, service.name.as_str(), instance.name.as_str());
                 self.sample(INSTANCE_UP.name, &labels, u8::from(!down.contains(&labels)));
             }
+        }
+    }
+
+    /// Every instance that is checked.
+    fn checks(&mut self, services: &[ServiceStats]) {
+        let checked =
+            || all(services).filter_map(|(service, instance)| Some((service, instance, instance.check.as_ref()?)));
+        self.family(&CHECK_UP);
+        for (service, instance, check) in checked() {
+            self.sample(CHECK_UP.name, &labels(service, &instance.instance), u8::from(check.up));
+        }
+        self.family(&CHECK_DURATION);
+        for (service, instance, check) in checked() {
+            self.sample(CHECK_DURATION.name, &labels(service, &instance.instance), check.took.as_secs_f64());
         }
     }
 
@@ -341,6 +356,10 @@ const QUEUED: Family =
 const CONNECT_FAILURES: Family =
     counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
 const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is down.");
+const CHECK_UP: Family =
+    gauge("pointsman_instance_check_up", "1 while active checks let the instance have work, 0 while they do not.");
+const CHECK_DURATION: Family =
+    gauge("pointsman_instance_check_duration_seconds", "How long the instance's last active check took.");
 const DURATION: Family = Family {
     name: "pointsman_request_duration_seconds",
     kind: "histogram",
@@ -427,7 +446,7 @@ mod tests {
     use pointsman_table::{KeySet, Limits, Table, compile};
 
     use super::*;
-    use pointsman_engine::live::{Histogram, Totals};
+    use pointsman_engine::live::{CheckedNow, Histogram, Totals};
 
     const SERVICE: &str = "a\"b\\c\nd";
 
@@ -452,6 +471,11 @@ mod tests {
             totals: totals(requests, [0, requests, 0, 0, 0]),
             up: name != "down",
             apart: None,
+            check: (name == "down").then(|| CheckedNow {
+                up: false,
+                said: "GET / got 503".to_owned(),
+                took: Duration::from_micros(1500),
+            }),
         }
     }
 

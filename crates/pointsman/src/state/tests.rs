@@ -27,7 +27,15 @@ fn kept() -> Kept {
     };
     let services = vec![service(Protocol::Http, "shop", 7), service(Protocol::Tcp, "shop", u64::MAX)];
     let memory = Memory { services, config: keys(&[("timeout/head", "7s")]), certs: keys(&[("a", "pem")]) };
-    Kept { api: Some(Api::V2), memory }
+    let down = vec![((Protocol::Tcp, "shop".to_owned(), "one".to_owned()), "10.0.0.1:80".to_owned())];
+    Kept { api: Some(Api::V2), memory, ..Kept::default() }.with_down(down, 1_000)
+}
+
+#[test]
+fn who_was_down_is_soon_forgotten() {
+    for (now, expected) in [(1_000, 1), (1_060, 1), (1_061, 0), (999, 0)] {
+        assert_eq!(kept().down_before(now).len(), expected, "{now}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Whether an instance works and has room, and the queue of its service. All workers share it, and write it only when
 //! it changes. Picks nothing.
 
+mod checks;
 mod circuit;
 mod room;
 mod slots;
@@ -12,6 +13,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+pub use checks::{CheckFlip, CheckOutcome, CheckRules, CheckState, LastCheck};
 pub use circuit::{Circuit, EjectionRules, Flip, HealthEvent};
 pub use room::{Place, Rank, Room};
 pub use slots::{Asked, IdlePlace, Slots, Wanted};
@@ -25,6 +27,8 @@ pub struct Health {
     /// When the current ejection began, and the index of its fault in the lowest [`FAULT_BITS`]. Only read while the
     /// circuit is not closed.
     ejection: AtomicU64,
+    /// What active checks say of it.
+    checks: checks::Checks,
     flips: Arc<FlipCount>,
 }
 
@@ -38,9 +42,10 @@ impl Health {
         self.down_until() <= now
     }
 
-    /// When it may get work again, unless it flips earlier; a time in the past while it is up.
+    /// When it may get work again, unless it flips earlier; a time in the past while it is up. While its checks fail, no
+    /// time brings it back.
     pub fn down_until(&self) -> u64 {
-        until(self.circuit.load(Relaxed))
+        if self.checks.is_down() { u64::MAX } else { until(self.circuit.load(Relaxed)) }
     }
 
     /// Whether no failure is counted: the usual case, in which a request and its answer change nothing.
