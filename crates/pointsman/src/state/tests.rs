@@ -72,7 +72,7 @@ fn a_file_that_cannot_be_used_is_set_aside() {
     }
     // Keys with a later version of their meaning are not used; the rest is.
     file.write(good.replace("\"meaning\": 1", "\"meaning\": 2").as_bytes()).unwrap();
-    assert_eq!(file.take(), Kept { api: Some(Api::V2), memory: Memory::default() });
+    assert_eq!(file.take(), Kept { api: Some(Api::V2), ..Kept::default() });
 }
 
 #[test]

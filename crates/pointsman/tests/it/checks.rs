@@ -110,8 +110,11 @@ fn serve(mut stream: TcpStream, shared: &PatientState) -> std::io::Result<()> {
     }
 }
 
+/// Ends of keys, and their values.
+type Keys = &'static [(&'static str, &'static str)];
+
 /// Checks in quick succession.
-const QUICK: &[(&str, &str)] = &[
+const QUICK: Keys = &[
     ("config/health_check_interval", "200ms"),
     ("config/health_check_timeout", "1s"),
     ("config/health_check_fall", "2"),
@@ -179,7 +182,7 @@ fn what_fails_is_said_in_words_and_is_tried_all_the_same() {
         return;
     }
     let refused = free_address().to_string();
-    let rows: [(&str, Then, &[(&str, &str)], &str); 12] = [
+    let rows: [(&str, Then, Keys, &str); 12] = [
         ("", Then::Hang, &[], "got no answer within 300ms"),
         ("HTTP/1.1 200 OK\r\nX: y", Then::Hang, &[], "got no whole answer within 300ms"),
         ("HTTP/1.1 200 OK\r\nX: y", Then::Close, &[], "got half an answer: the connection was closed"),
@@ -224,7 +227,7 @@ fn what_fails_is_said_in_words_and_is_tried_all_the_same() {
 
 #[test]
 fn what_passes() {
-    let rows: [(&str, &[(&str, &str)]); 6] = [
+    let rows: [(&str, Keys); 6] = [
         ("HTTP/1.1 302 Go\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", &[]),
         ("HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", &[("host", "x.test:8")]),
         (ILL, &[("expect", "503")]),
