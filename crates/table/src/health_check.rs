@@ -11,8 +11,6 @@ use crate::pattern::Pattern;
 use crate::reader::Reader;
 use crate::value::{self, Parsed};
 
-/// How much of a response's body is searched for an expression, bytes.
-pub const CHECKED_BODY: usize = 16 * 1024;
 /// The shortest interval.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest wait for the outcome of a check: it holds one of a bounded number of places.
@@ -71,7 +69,7 @@ pub struct HttpCheck {
 pub enum Expect {
     /// A status in one of these ranges.
     Statuses(Box<[(u16, u16)]>),
-    /// A status from 200 to 399, and this expression found in the first [`CHECKED_BODY`] bytes of the body.
+    /// A status from 200 to 399, and this expression found in the first [`crate::CHECKED_BODY`] bytes of the body.
     Body(Arc<Pattern>),
 }
 

@@ -20,7 +20,7 @@
 //! | `last_good` | the keys that the settings in force come from |
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
-//! | `instance_link` | how connections to instances are set up |
+//! | `instance_link`, `health_check` | how connections to instances are set up, and how these are checked |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `asking` | what handshakes ask clients for, by server name |
 //! | `routing`, `targets` | how requests and connections find their service, services that want the same, or get others' requests |
@@ -103,7 +103,7 @@ pub use differences::{Fate, TableDiff, differences};
 pub use discovery::Dns;
 pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
-pub use health_check::{CHECKED_BODY, CheckKeys, CheckWay, Expect, HealthCheck, HttpCheck};
+pub use health_check::{CheckKeys, CheckWay, Expect, HealthCheck, HttpCheck};
 pub use host::host_name;
 pub use hsts::Hsts;
 pub use http_version::HttpVersion;
@@ -118,7 +118,7 @@ pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, Tc
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
-pub use pattern::Pattern;
+pub use pattern::{CHECKED_BODY, Pattern};
 pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};

@@ -275,7 +275,8 @@ fn who_flaps_below_the_limit_keeps_its_work() {
 #[test]
 fn when_all_are_down_they_are_tried_and_all_come_back() {
     let (one, two) = (Patient::new("one", ILL), Patient::new("two", ILL));
-    let running = Pointsman::serving(&shop(&[("one", &one), ("two", &two)]));
+    let site = shop(&[("one", &one), ("two", &two)]);
+    let running = Pointsman::serving(&site);
     wait("both to be down", || is_up(&running, "one", 0.0) && is_up(&running, "two", 0.0));
     let answer = get(running.http, "a.test", "/").expect("an answer");
     assert_eq!(answer.status, if engine().differs("all-down") { 503 } else { 200 });
@@ -292,13 +293,16 @@ fn an_instance_that_only_checks_find_well_is_ejected() {
         return;
     }
     let (one, two) = (Patient::new("one", WELL), Patient::new("two", WELL));
+    let site = shop(&[("one", &one), ("two", &two)]);
+    let running = Pointsman::serving(&site);
+    let passes = || running.metric("pointsman_instance_check_up", &["\"two\""]) == 1.0;
+    wait("its check to pass", passes);
     *two.shared.is_deaf.lock().expect("no panic while held") = true;
-    let running = Pointsman::serving(&shop(&[("one", &one), ("two", &two)]));
     wait("it to be ejected", || {
         let _ = get(running.http, "a.test", "/");
         running.process.log().contains(&format!("service a instance two ({}) is ejected", two.address))
     });
-    assert_eq!(running.metric("pointsman_instance_check_up", &["\"two\""]), 1.0);
+    assert!(passes());
 }
 
 #[test]
@@ -419,6 +423,7 @@ fn who_was_down_is_down_after_a_restart() {
     let (one, two) = (Patient::new("one", WELL), Patient::new("two", ILL));
     let site = shop(&[("one", &one), ("two", &two)]);
     let mut running = Launch::on(&site).state(site.home().join("state")).start();
+    running.wait_ready();
     wait("two to be down", || is_up(&running, "two", 0.0));
     running.process.signal("TERM");
     assert!(running.process.wait_exit(Duration::from_secs(30)).success());

@@ -24,8 +24,6 @@ use std::time::Duration;
 
 use CheckState::{Down, Unknown, Up};
 
-use super::Health;
-
 /// What the checks of an instance have said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckState {
@@ -120,69 +118,55 @@ impl Checks {
         self.state.load(Relaxed) & KIND_MASK == DOWN
     }
 
-    fn state(&self) -> CheckState {
+    pub(super) fn state(&self) -> CheckState {
         unpack(self.state.load(Relaxed))
     }
 
-    fn set(&self, state: CheckState) {
-        self.state.store(pack(state), Release);
-    }
-
-    fn last(&self) -> MutexGuard<'_, LastCheck> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// For the prober alone, and for readers.
-impl Health {
-    /// What its checks have said.
-    pub fn check_state(&self) -> CheckState {
-        self.checks.state()
-    }
-
-    /// Records the outcome of a check. A flip increases the service's count; one that brings the instance back also ends
-    /// its ejection.
-    pub fn checked(&self, now: u64, rules: CheckRules, outcome: &CheckOutcome) -> Option<CheckFlip> {
-        let before = self.checks.state();
+    /// Takes an outcome down.
+    pub(super) fn record(&self, now: u64, rules: CheckRules, outcome: &CheckOutcome) -> Option<CheckFlip> {
+        let before = self.state();
         let (after, flip) = before.step(rules, outcome.passed);
         {
-            let mut last = self.checks.last();
+            let mut last = self.lock();
             last.since = if flip.is_some() || before == Unknown { now } else { last.since };
             (last.up, last.took) = (matches!(after, Up { .. }), outcome.took);
             if last.said != outcome.said {
                 last.said.clone_from(&outcome.said);
             }
         }
-        self.checks.set(after);
-        if flip == Some(CheckFlip::Rose) {
-            // What requests saw while it was down says nothing about it now.
-            self.succeeded();
-        }
-        flip.inspect(|_| self.flips.add())
+        self.set(after);
+        flip
     }
 
-    /// It was down before this program started: it gets no work until checks say otherwise.
-    pub fn begin_down(&self, now: u64, said: Cow<'static, str>) {
-        if self.checks.state() == Unknown {
-            *self.checks.last() = LastCheck { up: false, since: now, said, took: Duration::ZERO };
-            self.checks.set(Down { passes: 0 });
-            self.flips.add();
+    /// It is down until checks say otherwise, unless they have said something. Whether it is so.
+    pub(super) fn begin_down(&self, now: u64, said: Cow<'static, str>) -> bool {
+        let is_news = self.state() == Unknown;
+        if is_news {
+            *self.lock() = LastCheck { up: false, since: now, said, took: Duration::ZERO };
+            self.set(Down { passes: 0 });
         }
+        is_news
     }
 
-    /// It is no longer checked, or is another one: nothing is known of it.
-    pub fn forget_checks(&self) {
-        let was_down = self.checks.is_down();
-        self.checks.set(Unknown);
-        *self.checks.last() = LastCheck::default();
-        if was_down {
-            self.flips.add();
-        }
+    /// Nothing is known any more. Whether it was down.
+    pub(super) fn forget(&self) -> bool {
+        let was_down = self.is_down();
+        self.set(Unknown);
+        *self.lock() = LastCheck::default();
+        was_down
     }
 
-    /// The last check; `None`: it was not checked.
-    pub fn last_check(&self) -> Option<LastCheck> {
-        (self.checks.state() != Unknown).then(|| self.checks.last().clone())
+    /// The last check; `None`: nothing is known.
+    pub(super) fn last(&self) -> Option<LastCheck> {
+        (self.state() != Unknown).then(|| self.lock().clone())
+    }
+
+    fn set(&self, state: CheckState) {
+        self.state.store(pack(state), Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LastCheck> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -211,16 +195,9 @@ const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::FlipCount;
     use super::*;
 
     const RULES: CheckRules = CheckRules { rise: 2, fall: 3 };
-
-    fn outcome(passed: bool) -> CheckOutcome {
-        CheckOutcome { passed, said: "GET / got 503".into(), took: Duration::from_millis(1) }
-    }
 
     #[test]
     fn steps() {
@@ -248,40 +225,5 @@ mod tests {
         let unsure = [Unknown, Up { failures: 1 }, Down { passes: 1 }];
         assert!(unsure.into_iter().all(CheckState::is_unsure));
         assert!(!Up { failures: 0 }.is_unsure() && !Down { passes: 0 }.is_unsure());
-    }
-
-    #[test]
-    fn checks_and_requests_must_both_find_it_up() {
-        let flips = Arc::new(FlipCount::default());
-        let health = Health::new(&flips);
-        assert!(health.is_up(0) && health.last_check().is_none());
-        assert_eq!(health.checked(5, RULES, &outcome(false)), Some(CheckFlip::Fell(1)));
-        assert!(!health.is_up(u64::MAX - 1), "no trial while checks fail");
-        assert_eq!(flips.get(), 1);
-        let last = health.last_check().expect("it was checked");
-        assert_eq!((last.up, last.since, &*last.said), (false, 5, "GET / got 503"));
-        // Requests that were under way eject it as well; checks that bring it back end that too.
-        assert_eq!([(); 3].map(|()| health.failed(10).is_some()), [false, false, true]);
-        assert_eq!(health.checked(20, RULES, &outcome(true)), None);
-        assert!(!health.is_up(20));
-        assert_eq!(health.checked(30, RULES, &outcome(true)), Some(CheckFlip::Rose));
-        assert!(health.is_up(30));
-        assert_eq!(health.last_check().map(|last| last.since), Some(30));
-        // Passing checks do not outvote failing requests.
-        assert_eq!([(); 3].map(|()| health.failed(40).is_some()), [false, false, true]);
-        assert_eq!(health.checked(50, RULES, &outcome(true)), None);
-        assert!(!health.is_up(50));
-    }
-
-    #[test]
-    fn what_is_no_longer_checked_gets_work() {
-        let flips = Arc::new(FlipCount::default());
-        let health = Health::new(&flips);
-        health.begin_down(1, "before the restart".into());
-        assert!(!health.is_up(1) && flips.get() == 1);
-        health.begin_down(2, "again".into());
-        assert_eq!(flips.get(), 1, "once");
-        health.forget_checks();
-        assert!(health.is_up(1) && flips.get() == 2 && health.last_check().is_none());
     }
 }
