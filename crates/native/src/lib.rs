@@ -53,6 +53,7 @@ use std::time::Duration;
 pub use fault::NAMES as FAULTS;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets::{Claim, hint, listen};
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_table::Table;
 use tokio::sync::{mpsc, watch};
@@ -62,7 +63,7 @@ use accept::{Door, Report};
 #[doc(hidden)]
 pub use pool::bench::PickBench;
 pub use prober::{Probed, probe_once};
-pub use tls::{TicketSecret, TicketSecrets, new_ticket_secret};
+pub use tls::new_ticket_secret;
 use worker::Limits;
 use workers::Workers;
 

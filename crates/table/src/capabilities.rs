@@ -11,8 +11,7 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// The native engine's.
-    pub const NATIVE: Self =
-        Self { lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns", "mirror/<service>"] };
+    pub const NATIVE: Self = Self { lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns"] };
     /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`.
     pub const HAPROXY: Self = Self {
         lacks: &["client_ca", "client_verify", "health_check", "mirror/<service>", "split/<service>", "split_by"],

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_engine::live::Registry;
+use pointsman_engine::sys::give_memory_back;
 use pointsman_store::Api;
 use pointsman_table::{Problem, ProblemKind};
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
+/// Of a text of so many bytes the memory is given back at once.
+const LARGE: usize = 1 << 20;
 /// Deadline for a write under way and the final one, once the balancer ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -122,7 +125,7 @@ impl StateKeeper {
         let down = self.registry.as_ref().map(|registry| registry.down_by_checks()).unwrap_or_default();
         let saved = spawn_blocking(move || {
             let kept = Kept { api, memory: table.memory(), ..Kept::default() };
-            save(&file, &kept.with_down(down, epoch_seconds()), written)
+            save(&file, kept.with_down(down, epoch_seconds()), written)
         });
         let saved = saved.await;
         let error = match saved.map_err(io::Error::other).and_then(|saved| saved) {
@@ -145,19 +148,30 @@ impl StateKeeper {
     }
 }
 
-/// Writes the file if its text differs from the last written one; returns the text's fingerprint.
-fn save(file: &StateFile, kept: &Kept, written: Option<u64>) -> io::Result<u64> {
+/// As [`write_news`]. A text of megabytes leaves no memory behind: this thread may have nothing else to do.
+fn save(file: &StateFile, kept: Kept, written: Option<u64>) -> io::Result<u64> {
+    let (length, saved) = write_news(file, &kept, written);
+    drop(kept);
+    if length > LARGE {
+        give_memory_back();
+    }
+    saved
+}
+
+/// Writes the file if its text differs from the last written one; returns the text's length and fingerprint.
+fn write_news(file: &StateFile, kept: &Kept, written: Option<u64>) -> (usize, io::Result<u64>) {
     let text = file.text(kept);
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let print = hasher.finish();
-    if written != Some(print) {
-        file.write(&text)?;
-        if written.is_none() {
-            file.tidy();
-        }
+    if written == Some(print) {
+        return (text.len(), Ok(print));
     }
-    Ok(print)
+    let saved = file.write(&text);
+    if saved.is_ok() && written.is_none() {
+        file.tidy();
+    }
+    (text.len(), saved.map(|()| print))
 }
 
 #[cfg(test)]
