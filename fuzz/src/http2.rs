@@ -59,7 +59,14 @@ fn is_token(byte: u8) -> bool {
 fn written(head: &RequestHead<'_, '_>) -> Vec<u8> {
     let websocket_key = || "bm9uY2U=".to_owned();
     let arrived = Arrived::new("http", 80);
-    let forward = Forward { strip: 0, client: "192.0.2.1", arrived: &arrived, trust: Trust::Nothing, websocket_key };
+    let forward = Forward {
+        strip: 0,
+        client: "192.0.2.1",
+        arrived: &arrived,
+        trust: Trust::Nothing,
+        websocket_key,
+        cookie: None,
+    };
     let mut out = Vec::new();
     head.write(&forward, &mut out);
     let mut space = [MaybeUninit::uninit(); MAX_HEADERS];

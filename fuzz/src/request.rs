@@ -21,6 +21,7 @@ pub(crate) fn run(input: &[u8]) {
             arrived: &Arrived::new("http", 80),
             trust: Trust::Nothing,
             websocket_key: String::new,
+            cookie: None,
         },
         &mut out,
     );

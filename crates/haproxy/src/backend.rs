@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pointsman_table::{
     Balance, CheckWay, Config, CookieFlag, Dns, Expect, HttpCheck, HttpVersion, Password, PathRule, Protocol, Scheme,
-    Service, UserList,
+    Service, UserList, default_key,
 };
 
 use super::forwarded::CLIENT;
@@ -103,7 +103,8 @@ impl<'a> BackendBuilder<'a> {
         Ok((name, backend))
     }
 
-    /// Refuses expressions that HAProxy cannot match: their requests would reach other services.
+    /// Refuses expressions that HAProxy cannot match: their requests would reach other services; and a balance that it
+    /// does not know.
     fn patterns(&self, service: &Service) -> Result<(), Vec<UnsupportedKey>> {
         let unsupported = routing::unsupported(service);
         let mut refusals: Vec<_> = unsupported.into_iter().map(|(_, why)| ("url_reg", why)).collect();
@@ -118,6 +119,9 @@ impl<'a> BackendBuilder<'a> {
         }
         if !self.shape.version.pcre && paths.iter().any(|rule| matches!(rule, PathRule::Pattern(_))) {
             refusals.push(("url_reg", "this HAProxy was built without PCRE, which expressions need".to_owned()));
+        }
+        if matches!(service.balance, Balance::Cookie(_)) && !self.shape.version.at_least(2, 6) {
+            refusals.push(("balance", "cookie(NAME) needs HAProxy 2.6".to_owned()));
         }
         if refusals.is_empty() { Ok(()) } else { Err(refusals) }
     }
@@ -268,11 +272,16 @@ impl Lines<'_> {
             Balance::Uri => ("uri".to_owned(), hash),
             Balance::Header(name) => (quote(&format!("hdr({name})")).into_owned(), hash),
             Balance::UrlParam(name) => (format!("url_param {}", quote(name)), hash),
+            Balance::Cookie(name) => (format!("hash {}", quote(&format!("req.cook({name})"))), hash),
             Balance::Random => ("random(1)".to_owned(), ""),
             // The less busy of two random servers.
             Balance::PowerOfTwo => ("random(2)".to_owned(), ""),
         };
         self.add("balance", format!("    balance {balance}{hash}\n"));
+        if let Some(percent) = self.service.bounded {
+            // 100 is no bound that HAProxy takes.
+            self.add("bounded", format!("    hash-balance-factor {}\n", percent.max(101)));
+        }
     }
 
     fn cookie(&mut self) {
@@ -280,12 +289,14 @@ impl Lines<'_> {
             return;
         };
         let mut text = format!("    cookie {cookie}");
-        if self.service.dns.is_some() {
-            // Servers of a `server-template` have no cookie of their own: HAProxy derives it from this key and their
-            // address.
-            let already = cookie.flags.contains(&CookieFlag::Dynamic);
-            text.push_str(if already { "" } else { " dynamic" });
-            write!(text, "\n    dynamic-cookie-key {}", self.name).expect("a String takes whatever is written");
+        let is_dynamic = cookie.has(CookieFlag::Dynamic);
+        // Servers of a `server-template` have no cookie of their own: HAProxy derives it from the key and their address.
+        let needs_key = is_dynamic || self.service.dns.is_some();
+        text.push_str(if needs_key && !is_dynamic { " dynamic" } else { "" });
+        // Another key stands in `custom_settings`.
+        if needs_key && cookie.key.is_none() {
+            let key = default_key(&self.service.name);
+            write!(text, "\n    dynamic-cookie-key {key}").expect("a String takes whatever is written");
         }
         text.push('\n');
         self.add("cookie", text);
@@ -378,7 +389,8 @@ impl Lines<'_> {
             return;
         };
         let version = server::version(self.service).map(|version| format!(" {version}")).unwrap_or_default();
-        let check = format!(" {}{version}", server::check(self.service));
+        let slow = server::slow_start(self.service).map(|slow| format!(" {slow}")).unwrap_or_default();
+        let check = format!(" {}{slow}{version}", server::check(self.service));
         let prefix = self.unused_prefix();
         let target = match dns {
             Dns::Srv(record) => record.to_string(),

@@ -181,6 +181,7 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         instances: _,
         entry,
         balance,
+        bounded,
         http_version,
         timeouts,
         policy,
@@ -192,7 +193,7 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
     (entry, balance, timeouts, http_version) == (&b.entry, &b.balance, &b.timeouts, &b.http_version)
         && (policy, dns) == (&b.policy, &b.dns)
         && (health_check, custom_settings) == (&b.health_check, &b.custom_settings)
-        && *link == b.link
+        && (bounded, link) == (&b.bounded, &b.link)
 }
 
 fn problem(table: &Table, service: &Service, key: &str, words: &str) -> Problem {

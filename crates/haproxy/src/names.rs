@@ -3,10 +3,9 @@
 //! HAProxy's names may hold letters, digits and `_ . - :`. The colon is our escape: any other byte is `:` and two hex
 //! digits; `:-2` is an instance's second server.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
-use pointsman_table::Protocol;
+use pointsman_table::{Protocol, plain_name};
 
 /// The name of a backend in HAProxy: `services:web`, `tcp-services:db`, or a spare's, `spare:7`.
 pub type BackendName = Arc<str>;
@@ -54,12 +53,7 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 fn encode_onto(name: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match is_plain(byte) {
-            true => name.push(char::from(byte)),
-            false => write!(name, ":{byte:02X}").expect("a string takes all"),
-        }
-    }
+    name.push_str(&plain_name(text));
 }
 
 fn is_plain(byte: u8) -> bool {

@@ -6,7 +6,7 @@ use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pointsman_table::{CheckWay, HealthCheck, HttpVersion, Instance, Service, Target};
+use pointsman_table::{CheckWay, CookieFlag, HealthCheck, HttpVersion, Instance, Service, Target};
 
 use super::model::{Address, Addresses, Server};
 use super::version::Version;
@@ -38,9 +38,10 @@ impl Server {
         let mut options = Vec::new();
         options.extend(instance.backup.then_some(Cow::Borrowed("backup")));
         options.push(Cow::Owned(check(service)));
+        options.extend(slow_start(service).map(Cow::Owned));
         options.extend(outbound::words(service, instance).map(Cow::Owned));
         options.extend(version(service).map(Cow::Borrowed));
-        options.extend(service.cookie().is_some().then(|| Cow::Owned(format!("cookie {name}"))));
+        options.extend(cookie(service, instance).map(|value| Cow::Owned(format!("cookie {value}"))));
         let unresolved = if driven { RESOLVED_BY_US } else { RESOLVED_AT_START };
         options.extend(matches!(address, Address::Name(..)).then_some(Cow::Borrowed(unresolved)));
         Self {
@@ -147,6 +148,17 @@ pub fn check(service: &Service) -> String {
         None => words.push_str(" check-proto h2"),
     }
     words
+}
+
+/// The growth of a returning instance's share, which HAProxy begins with nothing.
+pub fn slow_start(service: &Service) -> Option<String> {
+    service.timeouts.slow_start.map(|ramp| format!("slowstart {}", words::time(ramp)))
+}
+
+/// The value of its cookie. HAProxy makes the values of `dynamic` itself, and sets none for a server that has one.
+fn cookie(service: &Service, instance: &Instance) -> Option<Box<str>> {
+    let cookie = service.cookie().filter(|cookie| !cookie.has(CookieFlag::Dynamic))?;
+    cookie.values(&service.name, instance).into_iter().next()
 }
 
 /// The version of HTTP, if it is not HAProxy's own choice.

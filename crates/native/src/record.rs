@@ -46,6 +46,12 @@ impl Record {
         self.repeated = true;
     }
 
+    /// Measures how long its instance took to answer, for balances that go by it.
+    #[cold]
+    pub(crate) fn answered(&self, instance: &InstanceLive, now: u64) {
+        instance.shared.load.measure(now, self.started.elapsed());
+    }
+
     /// Whether it was sent again.
     pub(crate) fn is_repeated(&self) -> bool {
         self.repeated

@@ -40,7 +40,8 @@ impl Basis {
     pub(crate) fn retimed(&self, old: &Self) -> bool {
         let checks = self.config.value.health_check != old.config.value.health_check;
         let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
-        checks || (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
+        let waits = (new.connect, new.server, new.tunnel, new.slow_start);
+        checks || waits != (old.connect, old.server, old.tunnel, old.slow_start)
     }
 
     /// Whether the listening addresses differ from the old table's.

@@ -7,15 +7,23 @@ use crate::keys::KNOWN_KEYS;
 pub struct Capabilities {
     /// Keys of services, and `certs` for the whole tree.
     lacks: &'static [&'static str],
+    /// It looks up `dns` itself.
+    resolves: bool,
 }
 
 impl Capabilities {
     /// The native engine's.
-    pub const NATIVE: Self = Self { lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns"] };
+    pub const NATIVE: Self = Self { lacks: &["basic_auth_secrets", "custom_settings"], resolves: false };
     /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`.
     pub const HAPROXY: Self = Self {
         lacks: &["client_ca", "client_verify", "health_check", "mirror/<service>", "split/<service>", "split_by"],
+        resolves: true,
     };
+
+    /// Whether it looks up `dns` itself. For others, the instances that it names come with the table.
+    pub(crate) fn resolves(self) -> bool {
+        self.resolves
+    }
 
     /// Whether the engine honours this key or tree.
     pub(crate) fn honours(self, key: &str) -> bool {

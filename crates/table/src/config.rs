@@ -57,6 +57,11 @@ impl Keys<'_, '_> {
             server: self.wait("timeout/server", |timeouts| timeouts.server),
             tunnel: self.wait("timeout/tunnel", |timeouts| timeouts.tunnel),
             drain: self.wait("timeout/drain", |timeouts| timeouts.drain),
+            slow_start: self.read(
+                "slow_start",
+                |text| value::duration(text).map(Some),
+                |config| &config.timeouts.slow_start,
+            ),
         }
     }
 

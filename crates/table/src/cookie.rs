@@ -1,10 +1,18 @@
-//! `cookie`: the arguments of HAProxy's directive, as 2.4 knows them. Parses and prints them; picks no instance.
+//! `cookie`: the arguments of HAProxy's directive, as 2.4 knows them, and the value that names each instance. Parses and
+//! prints them; picks no instance.
 
-use std::fmt::{Display, Formatter, Result};
+use std::fmt::{Display, Formatter, Result, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::instance::{Instance, Target};
+use crate::names::ServiceName;
 use crate::value::{self, Parsed};
 use crate::words::words;
+use crate::xxh64::xxh64;
+
+/// The line of `custom_settings` that [`CookieFlag::Dynamic`] takes its key from.
+const KEY_LINE: &str = "dynamic-cookie-key";
 
 /// Longest name and attribute.
 const LONGEST: usize = 256;
@@ -28,6 +36,18 @@ pub struct Cookie {
     pub max_life: Option<Duration>,
     /// `attr`s, in order: `SameSite=Strict`.
     pub attributes: Box<[Box<str>]>,
+    /// The key of [`CookieFlag::Dynamic`], from `custom_settings`. Secret.
+    pub key: Option<Key>,
+}
+
+/// The key that values are made with. Its text never shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(Box<str>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str("Key")
+    }
 }
 
 /// How the balancer sets the cookie.
@@ -56,7 +76,8 @@ pub enum CookieFlag {
     HttpOnly,
     /// Sent over TLS only.
     Secure,
-    /// Its value is made of the instance's address and `dynamic-cookie-key`, which goes into `custom_settings`.
+    /// Its value is made of the instance's address and a key: `dynamic-cookie-key` of `custom_settings`, or else the name
+    /// of the service.
     Dynamic,
 }
 
@@ -104,8 +125,73 @@ impl Default for Cookie {
             max_idle: None,
             max_life: None,
             attributes: Box::default(),
+            key: None,
         }
     }
+}
+
+impl Cookie {
+    /// Whether it has this flag.
+    pub fn has(&self, flag: CookieFlag) -> bool {
+        self.flags.contains(&flag)
+    }
+
+    /// Every value that names an instance; the first is the one to set. Both engines use the same values, which depend on
+    /// nothing but the instance itself. An instance without a known address has none if they are made of addresses. Those of
+    /// instances that come from `dns` always are.
+    pub fn values(&self, service: &ServiceName, instance: &Instance) -> Vec<Box<str>> {
+        if !self.has(CookieFlag::Dynamic) && !instance.is_of_dns() {
+            return vec![plain_name(instance.name.as_str()).into()];
+        }
+        let key = self.key.as_ref().map_or_else(|| default_key(service).into(), |Key(key)| key.clone());
+        let value = |address: &SocketAddr| hashed(&key, *address).into();
+        match &instance.target {
+            Target::Socket(address) => vec![value(address)],
+            Target::Name(..) => instance.resolved.iter().map(value).collect(),
+            Target::Unix(_) => Vec::new(),
+        }
+    }
+}
+
+/// The key of [`CookieFlag::Dynamic`] if no other is set: the name of the service's backend in HAProxy.
+pub fn default_key(service: &ServiceName) -> String {
+    format!("services:{}", plain_name(service.as_str()))
+}
+
+/// A name in the letters of HAProxy's names: letters, digits and `_ . -`. Any other byte is `:` and two hex digits.
+pub fn plain_name(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-') {
+            true => name.push(char::from(byte)),
+            false => write!(name, ":{byte:02X}").expect("a string takes all"),
+        }
+    }
+    name
+}
+
+/// HAProxy's value for a server: a hash of the key, the address and the port, the latter as 32 bits (`srv_set_dyncookie`).
+fn hashed(key: &str, address: SocketAddr) -> String {
+    let mut bytes = key.as_bytes().to_vec();
+    match address.ip() {
+        IpAddr::V4(ip) => bytes.extend(ip.octets()),
+        IpAddr::V6(ip) => bytes.extend(ip.octets()),
+    }
+    bytes.extend(u32::from(address.port()).to_be_bytes());
+    format!("{:016x}", xxh64(&bytes))
+}
+
+/// The key in `custom_settings`, as HAProxy takes it: the last one counts. Also whether there is nothing else in them.
+pub(crate) fn key_in(settings: &str) -> (Option<Key>, bool) {
+    let (mut key, mut is_alone) = (None, true);
+    for line in settings.lines() {
+        match words(line).as_deref() {
+            Ok([]) => {}
+            Ok([word, value]) if word == KEY_LINE => key = Some(Key(value.as_str().into())),
+            Ok(_) | Err(_) => is_alone = false,
+        }
+    }
+    (key, is_alone)
 }
 
 /// The arguments of HAProxy's `cookie`: `KONTENA_SERVERID insert indirect nocache`.
@@ -223,7 +309,7 @@ fn seconds(text: &str) -> Parsed<Duration> {
 
 /// The combinations that HAProxy refuses.
 fn compatible(cookie: Cookie) -> Parsed<Cookie> {
-    let has = |flag| cookie.flags.contains(&flag);
+    let has = |flag| cookie.has(flag);
     let inserts = cookie.mode == Some(CookieMode::Insert);
     if cookie.mode == Some(CookieMode::Rewrite) && has(CookieFlag::Indirect) {
         return Err("expected rewrite or indirect, not both".into());
@@ -264,6 +350,44 @@ mod tests {
         );
         check("SRV insert maxlife 1", "SRV insert maxlife 1s");
         check("SRV insert maxlife 400d", "SRV insert maxlife 34560000s");
+    }
+
+    #[track_caller]
+    fn values(cookie: &str, settings: &str, instance: &str, expected: &[&str]) {
+        let cookie = Cookie { key: key_in(settings).0, ..parse(cookie).unwrap() };
+        let instance = crate::instance::parse("web 1:a", instance, 80).unwrap();
+        let values = cookie.values(&ServiceName("shop".into()), &instance);
+        assert!(values.iter().map(|value| &**value).eq(expected.iter().copied()), "{values:?}");
+    }
+
+    /// As HAProxy 2.6 says them.
+    #[test]
+    fn values_of_instances() {
+        values("SRV insert", "", "10.0.0.1", &["web:201:3Aa"]);
+        values("SRV insert dynamic", "dynamic-cookie-key secret", "10.0.0.1:8080", &["c21c74e6897c9561"]);
+        values("SRV insert dynamic", "dynamic-cookie-key secret", "[2001:db8::1]:8080", &["56373849104e3f72"]);
+        values("SRV insert dynamic", "", "10.0.0.1:8080", &["d31cd2635f352a4f"]);
+        values("SRV insert dynamic", "", "unix:/run/web.sock", &[]);
+        values("SRV insert dynamic", "", "web.test", &[]);
+    }
+
+    #[test]
+    fn values_of_instances_from_dns() {
+        let instance = crate::instance::parse("10.0.0.1:8080", "10.0.0.1:8080", 80).unwrap();
+        let values = |cookie| parse(cookie).unwrap().values(&ServiceName("shop".into()), &instance);
+        assert_eq!(values("SRV insert"), values("SRV insert dynamic"));
+    }
+
+    #[test]
+    fn keys_in_custom_settings() {
+        let check = |text, key: Option<&str>, alone| {
+            assert_eq!(key_in(text), (key.map(|key| Key(key.into())), alone), "{text}");
+        };
+        check("", None, true);
+        check("dynamic-cookie-key a # b\n\n dynamic-cookie-key 'b c'", Some("b c"), true);
+        check("option httplog\ndynamic-cookie-key a", Some("a"), false);
+        check("dynamic-cookie-key\n\"", None, false);
+        assert_eq!(format!("{:?}", key_in("dynamic-cookie-key hunter2").0), "Some(Key)");
     }
 
     #[test]

@@ -199,9 +199,10 @@ fn form(
 ) -> Form {
     // Instances are judged even if the service is not served, so that one typo does not hide others.
     let port = settings.as_ref().map_or(ANY_PORT, |settings| settings.port);
+    let dns = settings.as_ref().and_then(|settings| settings.dns.as_ref());
     let had = old.and_then(|old| old.service.as_ref());
     let before = had.map(|had| &*had.instances).unwrap_or_default();
-    let Judgement { instances, mut problems, names } = place((protocol, name), raw, port, before, world);
+    let Judgement { instances, mut problems, names } = place((protocol, name), raw, (port, dns), before, world);
     let has_loop = problems.iter().any(|problem| problem.kind == ProblemKind::Loop);
     let was_good = old.and_then(|old| old.good.as_ref());
     let is_current = judged.are_in_force(settings.as_ref());
@@ -246,6 +247,7 @@ fn service(
         port: settings.port,
         instances,
         balance: settings.balance.clone(),
+        bounded: settings.bounded,
         http_version: settings.http_version,
         timeouts: settings.timeouts(world.timeouts),
         policy: settings.policy.clone(),

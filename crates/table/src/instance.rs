@@ -36,6 +36,11 @@ impl Instance {
     pub fn takes_work(&self) -> bool {
         self.weight > 0 && !self.drain
     }
+
+    /// Whether it is named by its address, as those are that come from `dns`.
+    pub fn is_of_dns(&self) -> bool {
+        matches!(self.target, Target::Socket(address) if self.name.as_str() == address.to_string())
+    }
 }
 
 /// An instance's address.

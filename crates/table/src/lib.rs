@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `client_auth`, `cookie`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -21,7 +21,8 @@
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
 //! | `instance_link`, `health_check` | how connections to instances are set up, and how these are checked |
-//! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
+//! | `placing`, `found`, `ports` | where instances may be, and those of `dns`; who listens where, and which addresses are ourselves |
+//! | `rendezvous` | where keys of hashing balances go |
 //! | `asking` | what handshakes ask clients for, by server name |
 //! | `routing`, `targets` | how requests and connections find their service, services that want the same, or get others' requests |
 //! | `compile` | from keys to a table and its problems |
@@ -50,6 +51,7 @@ mod effort;
 mod explain;
 mod explain_tcp;
 mod form;
+mod found;
 mod health_check;
 mod host;
 mod host_map;
@@ -82,6 +84,7 @@ mod prefixes;
 mod problem;
 mod raw;
 mod reader;
+mod rendezvous;
 mod routing;
 mod settings;
 mod shown;
@@ -91,6 +94,7 @@ mod targets;
 mod userlist;
 mod value;
 mod words;
+mod xxh64;
 
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
@@ -99,11 +103,12 @@ pub use capabilities::Capabilities;
 pub use cert::Cert;
 pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
-pub use cookie::{Cookie, CookieFlag, CookieMode};
+pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use differences::{Fate, TableDiff, differences};
 pub use discovery::Dns;
 pub use effort::TooLong;
 pub use explain::{Explanation, Verdict, Withheld};
+pub use found::LOOKED_UP;
 pub use health_check::{CheckKeys, CheckWay, Expect, HealthCheck, HttpCheck};
 pub use host::host_name;
 pub use hsts::Hsts;
@@ -113,7 +118,7 @@ pub use instance_link::{InstanceAuthorities, InstanceLink, ProxyForm};
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
-pub use limits::{Limits, Names, OuterCert, Resolved};
+pub use limits::{Limits, Names, OuterCert, Record, Resolved};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
 pub use name_map::{NameChange, NameIter, NameMap};
@@ -122,9 +127,9 @@ pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
 pub use pattern::{CHECKED_BODY, Pattern};
 pub use pem::PemText;
-pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
+pub use rendezvous::{Rendezvous, hash_key};
 pub use shown::{Shown, shown, shown_lines};
 pub use split::{Split, SplitBy, WHOLE, shown_share};
 pub use table::{Route, Table};

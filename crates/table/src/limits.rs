@@ -47,7 +47,20 @@ impl Limits {
     }
 }
 
-/// Host names and their addresses. A missing name is being looked up for the first time.
+/// A SRV record (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    /// The lowest is used first.
+    pub priority: u16,
+    /// Its share among those of the same priority.
+    pub weight: u16,
+    /// A host name, in lower case, without the dot at the end.
+    pub target: Box<str>,
+    /// The port there.
+    pub port: u16,
+}
+
+/// Host names and their addresses, and `srv:NAME` and its records. A missing name is being looked up for the first time.
 pub type Names = BTreeMap<Box<str>, Resolved>;
 
 /// The outcome of looking up a host name.
@@ -55,6 +68,8 @@ pub type Names = BTreeMap<Box<str>, Resolved>;
 pub struct Resolved {
     /// Its addresses, ordered; if it fails, the last ones that it had.
     pub addresses: Box<[IpAddr]>,
+    /// The SRV records of `srv:NAME`, ordered; likewise.
+    pub records: Box<[Record]>,
     /// Why it does not resolve now.
     pub failure: Option<Box<str>>,
 }

@@ -37,6 +37,8 @@ pub struct Service {
     pub instances: Box<[Instance]>,
     /// How an instance is picked.
     pub balance: Balance,
+    /// The most open work of an instance, in percent of the mean, for a hashing balance.
+    pub bounded: Option<u16>,
     /// What its instances speak, if it is an HTTP service.
     pub http_version: HttpVersion,
     /// Waits, with the configuration's defaults already in.
@@ -230,6 +232,8 @@ pub struct ServiceTimeouts {
     pub server: Duration,
     /// Idle tunnel or TCP relay.
     pub tunnel: Duration,
+    /// From an instance's return or appearance to its full share; `None`: at once.
+    pub slow_start: Option<Duration>,
 }
 
 /// Everything below `config/`.
@@ -288,6 +292,8 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// To finish requests and connections after a removal or TERM: 60 s.
     pub drain: Duration,
+    /// From an instance's return or appearance to its full share; `None`: at once.
+    pub slow_start: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -300,6 +306,7 @@ impl Default for Timeouts {
             server: Duration::from_secs(60),
             tunnel: Duration::from_secs(3600),
             drain: Duration::from_secs(60),
+            slow_start: None,
         }
     }
 }

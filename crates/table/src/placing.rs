@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::discovery::Dns;
+use crate::found::{self, Finding, LOOKED_UP, is_localhost};
 use crate::health_check::CheckKeys;
 use crate::instance::{self, Instance, Target};
 use crate::keys::{Part, classify};
@@ -12,9 +14,6 @@ use crate::names::{InstanceName, Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
-
-/// The advice about a name whose first answer is still awaited.
-pub const LOOKED_UP: &str = "the name is being looked up";
 
 /// The inputs for judging a service's instances, besides its own keys.
 pub(crate) struct World<'a> {
@@ -50,11 +49,11 @@ pub(crate) struct Judgement {
     pub(crate) names: Box<[Box<str>]>,
 }
 
-/// Judges all instances. `before`: those that served until now, ordered by name.
+/// Judges all instances, those of `dns` too unless the engine finds them itself. `before`: those that served until now, ordered by name.
 pub(crate) fn place(
     (protocol, name): (Protocol, &ServiceName),
     raw: &RawKeys,
-    port: u16,
+    (port, dns): (u16, Option<&Dns>),
     before: &[Instance],
     world: &World<'_>,
 ) -> Judgement {
@@ -67,6 +66,9 @@ pub(crate) fn place(
             Part::Direct(name) => all.add(key, name, value),
             Part::Nothing | Part::Setting | Part::Unknown(_) => {}
         }
+    }
+    if let Some(dns) = dns.filter(|_| !world.limits.capabilities.resolves()) {
+        all.add_found(dns);
     }
     all.good.sort_by(|a, b| a.name.cmp(&b.name));
     Judgement { instances: all.good.into(), problems: all.report.finish(), names: all.names.into() }
@@ -94,6 +96,22 @@ impl Instances<'_> {
         match instance::parse(name, text, self.port) {
             Ok(instance) => self.admit((key, text), instance),
             Err(advice) => self.refuse((key, text), ProblemKind::BadInstance, advice),
+        }
+    }
+
+    /// Adds those of `dns`. One in the keys with the same name goes before it.
+    fn add_found(&mut self, dns: &Dns) {
+        let Some(names) = self.world.limits.names.as_deref() else { return };
+        let Finding { instances, names, trouble } = found::find(dns, self.port, names, self.before);
+        let text = dns.to_string();
+        self.names.extend(names);
+        if let Some(advice) = trouble {
+            self.refuse(("dns", &text), ProblemKind::Unresolved, advice);
+        }
+        for instance in instances.into_values() {
+            if self.good.iter().all(|known| known.name != instance.name) {
+                self.admit_fixed(("dns", &text), instance);
+            }
         }
     }
 
@@ -131,7 +149,7 @@ impl Instances<'_> {
         }
         self.names.push(name.into());
         let Some(names) = &self.world.limits.names else { return self.good.push(instance) };
-        let Some(Resolved { addresses, failure }) = names.get(name) else {
+        let Some(Resolved { addresses, failure, .. }) = names.get(name) else {
             return self.admit_unknown(written, instance);
         };
         if let Some(why) = failure {
@@ -185,11 +203,6 @@ impl Instances<'_> {
         let advice = "upstreams/ has an instance of the same name, which is used instead; rename one of the two";
         self.report.add(ProblemKind::BadInstance, key, Some(&String::from_utf8_lossy(value)), advice);
     }
-}
-
-/// RFC 6761 §6.3: `localhost` is loopback, whatever a name server says.
-fn is_localhost(name: &str) -> bool {
-    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn in_words(addresses: &[IpAddr]) -> String {

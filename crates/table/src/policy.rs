@@ -112,5 +112,7 @@ fn users(reader: &mut Reader<'_>) -> Result<Option<UserList>, ()> {
 /// The one key whose empty value means something.
 fn cookie(reader: &mut Reader<'_>) -> Option<Cookie> {
     reader.raw.get("cookie")?;
-    Some(reader.read("cookie", cookie::parse).unwrap_or_default())
+    let cookie = reader.read("cookie", cookie::parse).unwrap_or_default();
+    let settings = reader.raw.get("custom_settings").map(String::from_utf8_lossy).unwrap_or_default();
+    Some(Cookie { key: cookie::key_in(&settings).0, ..cookie })
 }

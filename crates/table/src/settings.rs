@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
+use crate::cookie;
 use crate::discovery::Dns;
 use crate::health_check::{CheckKeys, Checked, HealthCheck, WayKey};
 use crate::http_version::HttpVersion;
@@ -33,6 +34,7 @@ pub(crate) struct Settings {
     /// Port of instances whose value names none.
     pub(crate) port: u16,
     pub(crate) balance: Balance,
+    pub(crate) bounded: Option<u16>,
     pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
@@ -42,6 +44,7 @@ pub(crate) struct Settings {
     connect: Option<Duration>,
     server: Option<Duration>,
     tunnel: Option<Duration>,
+    slow_start: Option<Duration>,
 }
 
 /// The outcome of judging one service's settings.
@@ -76,6 +79,7 @@ impl Settings {
             connect: self.connect.unwrap_or(defaults.connect),
             server: self.server.unwrap_or(defaults.server),
             tunnel: self.tunnel.unwrap_or(defaults.tunnel),
+            slow_start: self.slow_start.or(defaults.slow_start),
         }
     }
 
@@ -198,21 +202,26 @@ fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 8] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 6] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
     [
-        ("dns", settings.dns.is_some(), Without),
-        ("cookie", is_set("cookie"), Without),
         ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
         ("client_ca", is_set("client_ca"), HeldBack),
         ("client_verify", is_set("client_verify"), HeldBack),
         // Of its values, only this one is not honoured everywhere.
         ("health_check", settings.health_check.way == Some(WayKey::Grpc), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
-        ("custom_settings", is_set("custom_settings"), Without),
+        ("custom_settings", is_set("custom_settings") && !is_key_of_cookie(raw, settings), Without),
     ]
+}
+
+/// Whether `custom_settings` hold nothing but the key of the service's `cookie`, which every engine takes from there.
+fn is_key_of_cookie(raw: &RawKeys, settings: &Settings) -> bool {
+    let cookie = settings.policy.as_ref().and_then(|policy| policy.cookie.as_ref());
+    let lines = raw.get("custom_settings").map(String::from_utf8_lossy).unwrap_or_default();
+    cookie.is_some_and(|cookie| cookie.key.is_some()) && cookie::key_in(&lines).1
 }
 
 /// The settings, and whether the service has all the protection that it asks for.
@@ -227,10 +236,12 @@ fn settings(
         Protocol::Tcp => (tcp(reader), (None, true)),
     };
     let http_version = http_version(reader, protocol);
+    let balance = reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance);
     let settings = Settings {
         entry,
         port,
-        balance: reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance),
+        bounded: reader.read("bounded", |text| balance::bounded(&balance, text)),
+        balance,
         http_version,
         policy,
         dns: reader.read("dns", Dns::parse),
@@ -243,6 +254,7 @@ fn settings(
         connect: reader.read("timeout/connect", value::duration),
         server: reader.read("timeout/server", value::duration),
         tunnel: reader.read("timeout/tunnel", value::duration),
+        slow_start: reader.read("slow_start", value::duration),
     };
     (settings, is_protected)
 }

@@ -19,6 +19,16 @@ impl HeaderEdits {
         self
     }
 
+    /// Leaves out every header of this name.
+    pub fn leave_out(&mut self, name: &str) {
+        self.left_out.push(name.into());
+    }
+
+    /// Adds a header to those of the instance. Neither name nor value holds a control character.
+    pub fn add(&mut self, name: &str, value: &[u8]) {
+        push_header(&mut self.lines, name, value);
+    }
+
     /// Whether this header of the instance is left out.
     pub(crate) fn leaves_out(&self, header: &Header<'_>) -> bool {
         self.left_out.iter().any(|name| header.name.eq_ignore_ascii_case(name))

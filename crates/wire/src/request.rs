@@ -68,6 +68,8 @@ pub struct Forward<'a> {
     pub trust: Trust,
     /// Makes a new `Sec-WebSocket-Key`, for a head that lacks one (RFC 6455 §4.1).
     pub websocket_key: fn() -> String,
+    /// What `Cookie` says instead of the client's lines; empty: there is none. It holds no control character.
+    pub cookie: Option<&'a [u8]>,
 }
 
 /// Parses one request head. `Ok(None)`: more bytes are needed.
@@ -300,8 +302,8 @@ impl RequestHead<'_, '_> {
         self.write_request_line(forward.strip, out);
         push_header(out, "Host", self.host.as_bytes());
         let mut left_out = if self.told.any { self.left_out(forward.trust) } else { self.left_out };
-        if self.has_crumbs {
-            left_out = left_out.union(self.write_cookie(out));
+        if self.has_crumbs || forward.cookie.is_some() {
+            left_out = left_out.union(self.write_cookie(forward.cookie, out));
         }
         for (position, header) in self.headers.iter().enumerate() {
             if !left_out.contains(position) {
@@ -343,18 +345,23 @@ impl RequestHead<'_, '_> {
         left_out
     }
 
-    /// Writes the pieces of a cookie as one line (RFC 9113 §8.2.3), and returns where they are.
+    /// Writes the pieces of a cookie as one line (RFC 9113 §8.2.3), or else what stands for them, and returns where they
+    /// are.
     #[cold]
-    fn write_cookie(&self, out: &mut Vec<u8>) -> Positions {
-        let (mut crumbs, mut start) = (Positions::default(), &b"Cookie: "[..]);
-        for (position, piece) in self.headers.iter().enumerate().filter(|(_, header)| header.name == "cookie") {
-            crumbs.insert(position);
-            out.extend_from_slice(start);
-            out.extend_from_slice(piece.value);
-            start = b"; ";
+    fn write_cookie(&self, instead: Option<&[u8]>, out: &mut Vec<u8>) -> Positions {
+        let is_cookie = |(_, header): &(usize, &Header<'_>)| header.name.eq_ignore_ascii_case("cookie");
+        let crumbs = || self.headers.iter().enumerate().filter(is_cookie);
+        let mut positions = Positions::default();
+        crumbs().for_each(|(position, _)| positions.insert(position));
+        match instead {
+            Some([]) => {}
+            Some(cookie) => push_header(out, "Cookie", cookie),
+            None => {
+                let pieces: Vec<_> = crumbs().map(|(_, piece)| piece.value).collect();
+                push_header(out, "Cookie", &pieces.join(&b"; "[..]));
+            }
         }
-        out.extend_from_slice(b"\r\n");
-        crumbs
+        positions
     }
 
     fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {

@@ -8,6 +8,7 @@ use crate::seldom::Seldom;
 use pointsman_table::{InstanceName, Protocol, ServiceName, Target};
 
 use super::health::{FlipCount, Health, Room, Slots};
+use super::load::{Load, Turns};
 
 /// Upper bounds of the latency histogram's buckets, microseconds.
 pub(super) const BUCKETS: [u64; 14] = [
@@ -56,6 +57,8 @@ pub struct Counters {
     pub connect_failures: Counter,
     /// Requests sent again, or to another instance.
     pub retries: Counter,
+    /// Whether `active` is part of the instance's [`Load`].
+    adds_up: AtomicBool,
 }
 
 /// A latency histogram; one per worker.
@@ -89,6 +92,8 @@ pub struct ServiceShared {
     pub flips: Arc<FlipCount>,
     /// The rate limit of log lines about its requests.
     pub lines: Seldom,
+    /// Whose turn it is.
+    pub turns: Turns,
 }
 
 /// The state of one instance that workers share.
@@ -102,9 +107,39 @@ pub struct InstanceShared {
     pub slots: Arc<Slots>,
     /// The rate limit of log lines about failed connects.
     pub lines: Seldom,
+    /// Its open work and latency, if the service's balance needs them.
+    pub load: Load,
 }
 
 impl InstanceShared {
+    /// Counts one more open request or connection of a worker.
+    pub fn begin(&self, worker: usize) {
+        let counters = &self.workers[worker];
+        counters.active.add(1);
+        if counters.adds_up.load(Relaxed) {
+            self.load.add(1);
+        }
+    }
+
+    /// Counts one less.
+    pub fn end(&self, worker: usize) {
+        let counters = &self.workers[worker];
+        counters.active.sub(1);
+        if counters.adds_up.load(Relaxed) {
+            self.load.sub(1);
+        }
+    }
+
+    /// From now on a worker's open work is part of [`Load`], or is not. By that worker.
+    pub fn add_up(&self, worker: usize, wanted: bool) {
+        let counters = &self.workers[worker];
+        match (counters.adds_up.swap(wanted, Relaxed), wanted) {
+            (false, true) => self.load.add(counters.active.get()),
+            (true, false) => self.load.sub(counters.active.get()),
+            _ => {}
+        }
+    }
+
     /// Its open requests or connections, over all workers.
     pub fn active(&self) -> u64 {
         self.workers.iter().map(|worker| worker.active.get()).sum()

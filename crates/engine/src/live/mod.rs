@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `health` | whether an instance works, its free slots, and its queue |
 //! | `counters` | the counters of services, instances and workers |
+//! | `load` | what workers must know of each other to balance exactly |
 //! | `snapshot` | sums at one moment |
 //! | `registry` | all counters and health, kept from table to table |
 
 mod counters;
 mod health;
+mod load;
 mod registry;
 mod snapshot;
 
@@ -18,6 +20,7 @@ pub use health::{
     Asked, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount, Health,
     HealthEvent, IdlePlace, LastCheck, Place, Rank, Room, Slots, Wanted,
 };
+pub use load::{Load, Turns};
 pub use registry::{DownBefore, Registry};
 pub use snapshot::{
     CheckedNow, Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working,

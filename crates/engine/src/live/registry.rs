@@ -11,6 +11,7 @@ use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 
 use super::counters::{HANDSHAKES, InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats};
 use super::health::{Asked, Health, Slots};
+use super::load::{Load, Turns};
 use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
 
@@ -108,6 +109,16 @@ impl Registry {
         self.epoch
     }
 
+    /// The time now, milliseconds since the start. Not for every request: workers have coarse clocks.
+    #[expect(clippy::disallowed_methods, reason = "tables come seldom, and without the time")]
+    pub fn clock(&self) -> u64 {
+        self.clock_at(Instant::now())
+    }
+
+    fn clock_at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
     /// One worker's own counters.
     pub fn worker(&self, worker: usize) -> &WorkerStats {
         &self.workers[worker]
@@ -152,6 +163,7 @@ impl Registry {
             health: Health::new(&flips),
             slots: slots(),
             lines: Seldom::new(FAILED),
+            load: Load::default(),
         };
         let way = (instance.target.clone(), instance.tls);
         let key = (service.protocol, service.name.clone(), instance.name.clone(), way);
@@ -172,7 +184,7 @@ impl Registry {
     #[expect(clippy::disallowed_methods, reason = "a reader's moment")]
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
-        let clock = u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
+        let clock = self.clock_at(now);
         let known = self.lock();
         Snapshot {
             services: known.stats(clock, self.faults),
@@ -270,6 +282,7 @@ impl Known {
             room: Arc::default(),
             flips: Arc::default(),
             lines: Seldom::new(FAILED),
+            turns: Turns::default(),
         };
         let key = (service.protocol, service.name.clone());
         self.services.entry(key).or_insert_with(|| Kept::new(shared()))

@@ -16,7 +16,11 @@ fn names_that_are_known_come_with_the_table() {
         key_set
     };
     let keys = key_set(&[("services/web/domain", "shop.test"), ("services/web/a", "two.test:80")]);
-    let resolved = Resolved { addresses: [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()].into(), failure: None };
+    let resolved = Resolved {
+        addresses: [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()].into(),
+        records: Box::default(),
+        failure: None,
+    };
     let names = Names::from([("two.test".into(), resolved)]);
     let table = compile(&keys, None, &Limits { names: Some(Arc::new(names)), ..Limits::default() }).table;
     for (chosen, expected) in [(None, 1), (Some(2), 2), (Some(9), 1)] {

@@ -87,16 +87,9 @@ pub(super) fn check(world: &World, expected: &[&str]) {
 }
 
 #[test]
-fn keys_of_http_services() {
+fn balances_of_http_services() {
     for (keys, expected) in [
-        (
-            &[][..],
-            &[
-                "http-request return status 503 errorfiles pointsman if { nbsrv eq 0 } !{ stopping }",
-                "server a 10.0.0.1:80 HEALTH",
-            ][..],
-        ),
-        (&["services/web/balance = roundrobin"], &["!    balance "]),
+        (&["services/web/balance = roundrobin"][..], &["!    balance "][..]),
         (&["services/web/balance = static-rr"], &["balance static-rr"]),
         (&["services/web/balance = leastconn"], &["balance leastconn"]),
         (&["services/web/balance = first"], &["balance first"]),
@@ -108,11 +101,42 @@ fn keys_of_http_services() {
         (&["services/web/balance = uri"], &["balance uri", "hash-type consistent"]),
         (&["services/web/balance = hdr(X-Us'er)"], &["balance hdr(X-Us\\'er)", "hash-type consistent"]),
         (&["services/web/balance = url_param(i#d)"], &["balance url_param i\\#d", "hash-type consistent"]),
+        (&["services/web/balance = cookie(s#d)"], &["balance hash req.cook(s\\#d)", "hash-type consistent"]),
+        (
+            &["services/web/balance = uri", "services/web/bounded = 125%"],
+            &["balance uri", "hash-type consistent", "hash-balance-factor 125"],
+        ),
+        (&["services/web/balance = uri", "services/web/bounded = 100%"], &["hash-balance-factor 101"]),
+        (&["config/slow_start = 30s"], &["server a 10.0.0.1:80 HEALTH slowstart 30s"]),
+        (&["config/slow_start = 30s", "services/web/slow_start = 9s"], &["server a 10.0.0.1:80 HEALTH slowstart 9s"]),
         (&["services/web/balance = random"], &["balance random(1)"]),
         (&["services/web/balance = p2c"], &["balance random(2)"]),
+    ] {
+        check(&World::of(&WEB).and(keys), expected);
+    }
+}
+
+#[test]
+fn keys_of_http_services() {
+    for (keys, expected) in [
+        (
+            &[][..],
+            &[
+                "http-request return status 503 errorfiles pointsman if { nbsrv eq 0 } !{ stopping }",
+                "server a 10.0.0.1:80 HEALTH",
+            ][..],
+        ),
         (&["services/web/cookie = "], &["cookie KONTENA_SERVERID insert indirect nocache", "!dynamic"]),
         (&["services/web/cookie = cookie SID prefix"], &["cookie SID prefix"]),
         (&["services/web/cookie = SID insert"], &["server a 10.0.0.1:80 HEALTH cookie a"]),
+        (
+            &["services/web/cookie = SID insert dynamic"],
+            &["cookie SID insert dynamic", "dynamic-cookie-key services:web", "!mark-down cookie"],
+        ),
+        (
+            &["services/web/cookie = SID insert dynamic", "services/web/custom_settings = dynamic-cookie-key x"],
+            &["dynamic-cookie-key x", "!dynamic-cookie-key services:web"],
+        ),
         (
             &["services/web/basic_auth_secrets = user me insecure-password a\\ b"],
             &["http-request auth realm web unless { http_auth(services:web) }"],

@@ -7,6 +7,7 @@ use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, T
 
 use super::mirror::Copies;
 use super::reach::{key, open_for, path};
+use super::sticky::{self, Sticky};
 use super::{certificate, split};
 use crate::fault::Fault;
 use crate::net::buffer::{Buffers, Size};
@@ -57,6 +58,8 @@ pub(crate) struct Plan {
     key: Option<u64>,
     /// Its method is idempotent: it may be sent again even if an instance may have acted on it (RFC 9110 §9.2.2).
     repeatable: bool,
+    /// What its client sticks to; `None`: the service has no `cookie`.
+    pub(super) sticky: Option<Box<Sticky>>,
     /// It asks to switch protocols.
     pub(crate) upgrade: bool,
     /// It asks for a WebSocket.
@@ -114,7 +117,8 @@ impl Sent {
 impl Plan {
     /// What the first checkout needs.
     pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>, for_client: Option<&'g ForClient<'g>>) -> Want<'g> {
-        Want { key: self.key, reuse: sent.reuse(self), for_client, guard }
+        let stuck_to = self.sticky.as_ref().and_then(|sticky| sticky.wanted);
+        Want { key: self.key, stuck_to, reuse: sent.reuse(self), for_client, guard }
     }
 
     /// The same request for another service, all of it held: the key for its balance, and what its connection is set up
@@ -136,6 +140,7 @@ impl Plan {
             login,
             open_for,
             edits_of: None,
+            sticky: None,
             copies: None,
             held,
             head,
@@ -204,7 +209,12 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let mut held = worker.buffers.take(Size::Head);
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
-    head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key }, &mut held);
+    let (sticky, cookie) = match live.service.cookie() {
+        Some(cookie) => sticky::read(cookie, &live, head, sticky::today()),
+        None => (None, None),
+    };
+    let cookie = cookie.as_deref();
+    head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
     if let Some(certificate) = certificate {
         let (own, chain) = (certificate.header(), certificate.chain_header());
         own.iter().for_each(|own| add_header(&mut held, "Client-Cert", own.as_bytes()));
@@ -214,6 +224,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         key: key(&live.service.balance, head, peer),
         open_for: open_for(&live, head, peer),
         live,
+        sticky,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
         websocket: head.upgrade.is_some() && head.asks_for_websocket(),

@@ -8,6 +8,7 @@ use std::task::Poll;
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pointsman_table::Balance;
 use pointsman_wire::{
     BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, WrittenRequest,
     judge_http2_response, parse_response,
@@ -17,6 +18,7 @@ use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
 use super::sides::{Sink, Source, pump};
+use super::sticky::today;
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
@@ -109,11 +111,14 @@ impl Down<'_> {
     pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
+                if self.plan.live.service.balance == Balance::PowerOfTwo {
+                    self.cx.record.answered(self.instance.live, self.cx.deadline.now());
+                }
                 self.body(head).await
             }
             Ok(None) => {
-                succeeded(&self.plan.live, self.instance.live);
+                succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
             }
             Err(fault) => Err(fault),
@@ -199,7 +204,7 @@ impl Down<'_> {
     /// Judges a head and rewrites it. The sink takes its memory here, when there is something to put in it.
     fn judge(&mut self) -> Result<Judged, Fault> {
         let limits = head_limits(&self.cx.globals.config);
-        let Self { cx, plan, progress, side, source, sink, .. } = self;
+        let Self { cx, plan, instance, progress, side, source, sink, .. } = self;
         match source {
             Source::Http1 { input, .. } if input.unread().is_empty() => Ok(Judged::Partial),
             Source::Http1 { input, body, .. } => {
@@ -208,7 +213,7 @@ impl Down<'_> {
                 let Some(head) = parsed.map_err(Fault::BadResponse)? else { return Ok(Judged::Partial) };
                 sink.prepare(&cx.worker.buffers);
                 **body = BodyReader::new(head.body, limits.bytes);
-                let judged = pass_head(&head, (cx, plan, progress), *side, sink)?;
+                let judged = pass_head(&head, (cx, plan, *instance, progress), *side, sink)?;
                 let length = head.len;
                 input.consume(length);
                 Ok(judged)
@@ -227,7 +232,7 @@ impl Down<'_> {
                     sink.open_websocket(&head, || websocket_accept(plan));
                     return Ok(Judged::Switch);
                 }
-                pass_head(&head, (cx, plan, progress), *side, sink)
+                pass_head(&head, (cx, plan, *instance, progress), *side, sink)
             }
         }
     }
@@ -326,13 +331,15 @@ fn websocket_accept(plan: &Plan) -> String {
 /// Writes a head into the sink, as its status asks for.
 fn pass_head(
     head: &ResponseHead<'_, '_>,
-    (cx, plan, progress): (&Cx<'_>, &Plan, &Progress<'_>),
+    (cx, plan, instance, progress): (&Cx<'_>, &Plan, Reached<'_>, &Progress<'_>),
     side: ClientSide,
     sink: &mut Sink<'_>,
 ) -> Result<Judged, Fault> {
+    let at = (&*plan.live, instance.live);
+    let sticky = || plan.sticky.as_ref().and_then(|sticky| sticky.edits(at, head, cx.edits(), today()));
     match head.status {
         101 if plan.upgrade => {
-            sink.interim(head);
+            sink.interim(head, sticky().as_ref());
             Ok(Judged::Switch)
         }
         101 => Err(Fault::UnaskedSwitch),
@@ -341,7 +348,7 @@ fn pass_head(
         100..=199 => {
             // Interim responses are not for HTTP/1.0 (RFC 9110 §15.2).
             if side.version == Version::Http11 {
-                sink.interim(head);
+                sink.interim(head, None);
             }
             Ok(Judged::Interim)
         }
@@ -350,7 +357,8 @@ fn pass_head(
                 progress.asked_for_login();
             }
             let may_keep = progress.sent().is_whole() && !cx.worker.is_draining();
-            let keep_client = sink.begin(head, side, (may_keep, cx.edits()));
+            let sticky = sticky();
+            let keep_client = sink.begin(head, side, (may_keep, sticky.as_ref().or(cx.edits())));
             Ok(Judged::Final(Final { status, keep_client, keep_instance: head.keep_alive }))
         }
     }

@@ -15,6 +15,7 @@
 //! | `reach` | what a request tells about the connection that it needs |
 //! | `mirror` | copies of requests for other services |
 //! | `split` | which service takes a request of one that is split |
+//! | `sticky` | the instance that a client's cookie names, and the cookie that it gets |
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `progress` | how far both directions have come |
@@ -36,6 +37,7 @@ mod progress;
 mod reach;
 pub(crate) mod sides;
 mod split;
+mod sticky;
 mod stream;
 mod up;
 

@@ -3,12 +3,12 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Balance, host_name};
+use pointsman_table::{Balance, hash_key, host_name};
 use pointsman_wire::RequestHead;
 
 use crate::net::peer::Peer;
 use crate::pool::announced::OpenFor;
-use crate::pool::pick::{key_of_address, key_of_bytes};
+use crate::pool::pick::key_of_address;
 use crate::pool::view::ServiceLive;
 
 /// What a new connection to the service is set up with besides the keys.
@@ -23,9 +23,10 @@ pub(super) fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Pe
 pub(super) fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
     match balance {
         Balance::Source => Some(key_of_address(peer.client)),
-        Balance::Uri => Some(key_of_bytes(path(&head.target).as_bytes())),
-        Balance::Header(name) => head.header(name).map(key_of_bytes),
-        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| key_of_bytes(value.as_bytes())),
+        Balance::Uri => Some(hash_key(path(&head.target).as_bytes())),
+        Balance::Header(name) => head.header(name).map(hash_key),
+        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| hash_key(value.as_bytes())),
+        Balance::Cookie(name) => cookie(head, name).map(hash_key),
         Balance::RoundRobin
         | Balance::StaticRoundRobin
         | Balance::LeastConnections
@@ -42,6 +43,13 @@ pub(crate) fn path(target: &str) -> &str {
 fn url_param<'t>(target: &'t str, name: &str) -> Option<&'t str> {
     let (_, query) = target.split_once('?')?;
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The value of a cookie of the request (RFC 6265 §4.2).
+pub(super) fn cookie<'h>(head: &RequestHead<'h, '_>, name: &str) -> Option<&'h [u8]> {
+    let fields = head.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("cookie"));
+    let pairs = fields.flat_map(|header| header.value.split(|byte| *byte == b';'));
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]

@@ -238,15 +238,15 @@ impl Sink<'_> {
         }
     }
 
-    /// Writes a head without a body: that of an interim response or of a tunnel.
-    pub(crate) fn interim(&mut self, head: &ResponseHead<'_, '_>) {
+    /// Writes a head without a body: that of an interim response or of a tunnel. `edits`: what the service changes in it.
+    pub(crate) fn interim(&mut self, head: &ResponseHead<'_, '_>, edits: Option<&HeaderEdits>) {
         match self {
             Self::Http1 { output, .. } => {
                 let body = BodyLength::None;
-                head.write(&Reply { version: Version::Http11, keep_alive: true, body, edits: None }, output);
+                head.write(&Reply { version: Version::Http11, keep_alive: true, body, edits }, output);
             }
-            Self::Http2(out) if head.status == 101 => out.begin(fields::response(head, BodyLength::None, None)),
-            Self::Http2(out) => out.interim(fields::response(head, BodyLength::None, None)),
+            Self::Http2(out) if head.status == 101 => out.begin(fields::response(head, BodyLength::None, edits)),
+            Self::Http2(out) => out.interim(fields::response(head, BodyLength::None, edits)),
             Self::Nobody => {}
         }
     }

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{ServiceName, Split, SplitBy};
+use pointsman_table::{ServiceName, Split, SplitBy, hash_key};
 use pointsman_wire::RequestHead;
 
+use super::reach::cookie;
 use crate::net::peer::Peer;
-use crate::pool::pick::{key_of_address, key_of_bytes};
+use crate::pool::pick::key_of_address;
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
@@ -43,7 +44,7 @@ fn side<'s>(
     };
     match told {
         Some(told) if told == own.as_str().as_bytes() => None,
-        Some(told) => split.side(told).or_else(|| split.at(point(key_of_bytes(told), split.total()))),
+        Some(told) => split.side(told).or_else(|| split.at(point(hash_key(told), split.total()))),
         None => split.at(point(chance(), split.total())),
     }
 }
@@ -53,11 +54,4 @@ fn point(bits: u64, total: u32) -> u32 {
     // Hashes of instances use the same bits: without this, a side would get the same keys as one of its instances.
     let mixed = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     u32::try_from((u128::from(mixed) * u128::from(total)) >> 64).unwrap_or(0)
-}
-
-/// The value of a cookie of the request (RFC 6265 §4.2).
-fn cookie<'h>(head: &RequestHead<'h, '_>, name: &str) -> Option<&'h [u8]> {
-    let fields = head.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("cookie"));
-    let pairs = fields.flat_map(|header| header.value.split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }

@@ -20,8 +20,16 @@ pub struct PickBench {
 impl PickBench {
     /// Picks among the instances of the table's first service. `None`: it has no service.
     pub fn new(table: Arc<Table>, workers: usize) -> Option<Self> {
+        Self::fellows(table, workers)(0)
+    }
+
+    /// The workers of one engine, each for a thread of its own: they share turns and open work.
+    pub fn fellows(table: Arc<Table>, workers: usize) -> impl Fn(usize) -> Option<Self> + Sync {
         let registry = Arc::new(Registry::new(workers, crate::FAULTS));
-        let home = Home::new(0, registry, Pools::new(0));
+        move |worker| Self::of(Arc::clone(&table), Home::new(worker, Arc::clone(&registry), Pools::new(0)))
+    }
+
+    fn of(table: Arc<Table>, home: Home) -> Option<Self> {
         let live = Rc::clone(View::empty().next(table, &home, 0).service(0, &home)?);
         Some(Self { live, rng: fastrand::Rng::with_seed(7) })
     }
@@ -41,6 +49,6 @@ impl PickBench {
 
     /// Records a connect to an instance.
     pub fn connect(&self, index: usize) {
-        self.live.instances[index].shared.health.succeeded();
+        self.live.instances[index].shared.health.succeeded(0);
     }
 }

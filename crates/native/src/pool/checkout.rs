@@ -71,14 +71,20 @@ impl Hold {
         if limit.is_some_and(|limit| !instance.shared.slots.take(limit)) {
             return None;
         }
-        instance.counters().active.add(1);
+        instance.begin();
+        if live.service.bounded.is_some() {
+            live.turns().open();
+        }
         Some(Self { live: Rc::clone(live), instance: Rc::clone(instance), index, limit })
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.instance.counters().active.sub(1);
+        self.instance.end();
+        if self.live.service.bounded.is_some() {
+            self.live.turns().close();
+        }
         if self.limit.is_some() {
             self.instance.shared.slots.give();
             self.live.room().call();
@@ -146,9 +152,9 @@ impl Checkout {
 }
 
 /// Notes that an instance of the service answered a request, or took a connection of a TCP service.
-pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive) {
+pub(crate) fn succeeded(live: &ServiceLive, instance: &InstanceLive, now: u64) {
     instance.answers.set(instance.answers.get().wrapping_add(1));
-    if instance.shared.health.succeeded() {
+    if instance.shared.health.succeeded(now) {
         info!("{} is up again", live.describe(instance));
     }
 }
@@ -165,6 +171,8 @@ fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, now: u64) {
 pub(crate) struct Want<'g> {
     /// The key for hashing balances.
     pub(crate) key: Option<u64>,
+    /// The number of the instance that its client sticks to: it takes work for it even while it drains.
+    pub(crate) stuck_to: Option<u32>,
     /// Which connections may be reused.
     pub(crate) reuse: Reuse,
     /// What a connection is set up with besides the keys; `None`: nothing, as usual.
@@ -203,7 +211,7 @@ pub(crate) async fn checkout(
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
     let now = deadline.now();
-    let held = if tried.count() < TRIES { at_once(live, || look(home, live, want.key, *tried, now)) } else { None };
+    let held = if tried.count() < TRIES { at_once(live, || look(home, live, want, *tried, now)) } else { None };
     let held = match held.flatten().map(|hold| pooled(home, hold, want, now)) {
         Some(Ok(checkout)) => {
             tried.returning = true;
@@ -285,7 +293,7 @@ async fn new_connection(
         Ok(connected) => {
             // With HTTP, an answer is expected as well.
             if hold.live.service.protocol == Protocol::Tcp {
-                succeeded(&hold.live, &hold.instance);
+                succeeded(&hold.live, &hold.instance, deadline.now());
             }
             Ok(Checkout::new(hold, connected, false, want.opened_for()))
         }
@@ -356,8 +364,9 @@ async fn hold(
     tried: Tried,
     deadline: &Deadline,
 ) -> Result<Option<Hold>, Fault> {
-    let turns = Turns { live, guard: want.guard, tried, passes: tried.count() > 0 };
-    in_turn(&turns, deadline, || look(home, live, want.key, tried, deadline.now())).await
+    let passes = tried.count() > 0 || want.stuck_to.is_some();
+    let turns = Turns { live, guard: want.guard, tried, passes };
+    in_turn(&turns, deadline, || look(home, live, want, tried, deadline.now())).await
 }
 
 /// How a request queues.
@@ -449,7 +458,14 @@ impl Look {
 }
 
 /// Picks among the instances of the newest table, or else of the request's own table.
-fn look(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {
+fn look(home: &Home, live: &Rc<ServiceLive>, want: Want<'_>, tried: Tried, now: u64) -> Look {
+    let key = want.key;
+    if let Some(id) = want.stuck_to {
+        match look_at(live, id, tried, now) {
+            Look::None => {}
+            found => return found,
+        }
+    }
     if let Some(newest) = live.newest() {
         match look_among(home, &newest, key, tried, now) {
             Look::None => {}
@@ -457,6 +473,19 @@ fn look(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now
         }
     }
     look_among(home, live, key, tried, now)
+}
+
+/// The instance that a client sticks to, unless it is gone, down, or tried already.
+#[cold]
+fn look_at(live: &Rc<ServiceLive>, id: u32, tried: Tried, now: u64) -> Look {
+    let newest = live.newest();
+    let live = newest.as_ref().unwrap_or(live);
+    match live.place(id) {
+        Some(index) if !tried.has(id) && live.instances[index].shared.health.down_until() <= now => {
+            Hold::take(live, index).map_or(Look::Full, Look::One)
+        }
+        Some(_) | None => Look::None,
+    }
 }
 
 fn look_among(home: &Home, live: &Rc<ServiceLive>, key: Option<u64>, tried: Tried, now: u64) -> Look {

@@ -6,7 +6,8 @@
 //! | `connections` | idle connections, pooled by `Via` |
 //! | `sharing` | HTTP/2 connections that requests share, pooled by `Via` |
 //! | `candidates` | the instances that requests are spread over, as a list |
-//! | `turns` | turns of instances, carried from table to table |
+//! | `turns` | whose turn it is, of units of weight on a circle |
+//! | `values` | which values of a `cookie` name which instances |
 //! | `view` | a table beside this worker's state for it |
 //! | `pick` | which instance |
 //! | `connect` | a new connection |
@@ -29,5 +30,6 @@ pub(crate) mod pick;
 pub(crate) mod secure;
 mod sharing;
 mod turns;
+mod values;
 pub(crate) mod via;
 pub(crate) mod view;

@@ -1,35 +1,90 @@
-//! Turns of instances, carried from one form of a service to the next: a service that changes all the time shares its
-//! work like one that never does. Picks nothing.
+//! From the place of a service's turns on their circle to the unit of weight whose turn it is. Picks nothing.
+//!
+//! All workers share one place ([`pointsman_engine::live::Turns`]). The circle has as many units as the candidates have
+//! weight together, and a turn goes on by one unit: after a full circle, each has had as many turns as its weight. When
+//! candidates come or go, the units change and the place stays. So turns are exact for all workers together without a
+//! lock, and need no memory of their own for each instance.
 
-use std::cell::Cell;
+/// How far from the golden section a stride is looked for.
+const REACH: u64 = 16;
+/// The golden section: steps of this part of a circle spread best.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
-use pointsman_table::Service;
-
-/// The index of the next turn: after the instance that had the last one, or where that one would be now.
-pub(super) fn carried_turn(before: &Service, turn: usize, after: &Service) -> usize {
-    let Some(last) = turn.checked_sub(1).and_then(|last| before.instances.get(last)) else { return turn };
-    after.instances.partition_point(|instance| instance.name <= last.name)
+/// How far the place moves for one turn among so many units.
+pub(super) fn step(units: u64) -> u64 {
+    // Never more than the exact part: the place falls behind by a unit once in 2^63 turns at most.
+    u64::MAX / units.max(1)
 }
 
-/// Each instance's credit for smooth weighted round robin, carried over by name.
-///
-/// A new instance gets a random credit, as if it had always been there: if it began with nothing, one of little weight
-/// that comes and goes would never have a turn. No credit exceeds the sum of all weights, so that credit earned under
-/// other weights is soon spent.
-pub(super) fn carried_credit(
-    before: &Service,
-    credit: &[Cell<i64>],
-    after: &Service,
-    rng: &mut fastrand::Rng,
-) -> Box<[Cell<i64>]> {
-    let total: i64 = after.instances.iter().map(|instance| i64::from(instance.weight)).sum();
-    let saved = |name| {
-        let index = before.instances.binary_search_by(|instance| instance.name.cmp(name)).ok()?;
-        credit.get(index).map(Cell::get)
-    };
-    let carried = after.instances.iter().map(|instance| match saved(&instance.name) {
-        Some(saved) => saved.clamp(-total, total),
-        None => rng.i64(-total / 2..=total / 2),
-    });
-    carried.map(Cell::new).collect()
+/// Whose turn it is at a place: one of the units.
+pub(super) fn unit(place: u64, units: u64) -> u64 {
+    // The nearest: steps are rounded down.
+    let turn = (u128::from(place) * u128::from(units) + (1 << (u64::BITS - 1))) >> u64::BITS;
+    // Behind the middle of the last unit, the first is nearer.
+    u64::try_from(turn).ok().filter(|turn| *turn < units).unwrap_or(0)
+}
+
+/// By which stride units take turns, so that those of one instance, which lie side by side, are spread evenly over a
+/// circle. Of the strides near the golden section, the one whose multiples spread best: with the least quotients in
+/// Euclid's algorithm.
+pub(super) fn stride(units: u64) -> u64 {
+    let golden = (units as f64 * GOLDEN) as u64;
+    let near = golden.saturating_sub(REACH).max(1)..=(golden + REACH).min(units.saturating_sub(1));
+    let ranked = near.filter_map(|stride| Some((greatest_quotient(units, stride)?, stride)));
+    ranked.min().map_or(1, |(_, stride)| stride)
+}
+
+/// `None`: they have a common divisor, and the stride would leave units out.
+fn greatest_quotient(mut a: u64, mut b: u64) -> Option<u64> {
+    let mut greatest = 0;
+    while b != 0 {
+        greatest = greatest.max(a / b);
+        (a, b) = (b, a % b);
+    }
+    (a == 1).then_some(greatest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_has_every_unit_once() {
+        for units in [1, 2, 3, 7, 10, 256, 1_000, 9_973, 65_536] {
+            let stride = stride(units);
+            for begin in [0, 1, u64::MAX / 3, u64::MAX] {
+                let places = (0..units).map(|turn| begin.wrapping_add(turn.wrapping_mul(step(units))));
+                let mut taken: Vec<_> = places.map(|place| unit(place, units) * stride % units).collect();
+                taken.sort_unstable();
+                assert!(taken.into_iter().eq(0..units), "{units} units from {begin}");
+            }
+        }
+    }
+
+    #[test]
+    fn turns_go_on_in_order_for_a_long_time() {
+        let mut place = 0u64;
+        for turn in 0..3_000_000 {
+            assert_eq!(unit(place, 3), turn % 3);
+            place = place.wrapping_add(step(3));
+        }
+    }
+
+    /// No stretch of turns gives an instance many more or fewer than its share.
+    #[test]
+    fn turns_of_one_instance_are_spread() {
+        for units in [4u64, 10, 11, 64, 100, 201, 997, 2_310, 30_030] {
+            let stride = stride(units);
+            for weight in [1, 2, units / 3, units / 2, units - 1] {
+                let is_ours = |turn: u64| turn * stride % units < weight;
+                let (mut had, mut least, mut most) = (0f64, 0f64, 0f64);
+                for turn in 0..2 * units {
+                    had += f64::from(u8::from(is_ours(turn)));
+                    let ahead = had - (turn + 1) as f64 * weight as f64 / units as f64;
+                    (least, most) = (least.min(ahead), most.max(ahead));
+                }
+                assert!(most - least <= 5.0, "weight {weight} of {units}: {least} to {most} turns");
+            }
+        }
+    }
 }

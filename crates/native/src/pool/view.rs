@@ -6,16 +6,16 @@ use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use pointsman_table::{Config, Instance, Protocol, Service, Table};
+use pointsman_table::{Balance, Config, Instance, Protocol, Service, Table};
 use pointsman_wire::HeaderEdits;
 
 use super::candidates::Candidates;
 use super::connections::{Pool, Pools};
 use super::link::Link;
-use super::turns;
+use super::values::CookieValues;
 use super::via::{Setup, Via};
 use crate::tls::Outbound;
-use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared};
+use pointsman_engine::live::{Counters, InstanceShared, Latency, Registry, Room, ServiceShared, Turns};
 use pointsman_engine::seldom::Seldom;
 
 /// What browsers are told (RFC 6797 §6.1).
@@ -84,12 +84,10 @@ pub(crate) struct ServiceLive {
     pub(crate) service: Arc<Service>,
     pub(crate) instances: Box<[Rc<InstanceLive>]>,
     shared: Arc<ServiceShared>,
+    /// The values of its `cookie`; most have none.
+    pub(crate) cookies: Option<Box<CookieValues>>,
     /// What the service changes in the headers of answers over HTTPS; most change nothing.
     pub(crate) https_edits: Option<HeaderEdits>,
-    /// Whose turn it is next, for `roundrobin` and for ties.
-    pub(crate) turn: Cell<usize>,
-    /// Each instance's credit, for smooth weighted round robin.
-    pub(crate) credit: Box<[Cell<i64>]>,
     /// The instances to pick from.
     pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
@@ -182,6 +180,11 @@ fn carried(
     before.map_or_else(OnceCell::new, |before| before.carry(service, home, expires).into())
 }
 
+/// Whether its balance needs to know the open work of all workers.
+fn is_counted(service: &Service) -> bool {
+    matches!(service.balance, Balance::LeastConnections | Balance::PowerOfTwo) || service.bounded.is_some()
+}
+
 fn retire(gone: &OnceCell<Rc<ServiceLive>>, home: &Home, expires: u64) {
     let instances = gone.get().into_iter().flat_map(|live| &live.instances);
     instances.for_each(|instance| instance.retire(home, expires));
@@ -191,10 +194,18 @@ impl ServiceLive {
     /// Work on addresses that an instance of `before` no longer has must end by `expires`.
     fn new(service: &Arc<Service>, home: &Home, before: Option<&Self>, expires: u64) -> Rc<Self> {
         let setup = Setup::new(service, &home.outbound.borrow());
+        let counts = is_counted(service);
         let live = |instance: &Instance| {
             let live = before.and_then(|before| before.find(instance));
-            let live = live.unwrap_or_else(|| Rc::new(InstanceLive::new(&setup, instance, home)));
+            let live = live.unwrap_or_else(|| {
+                let new = InstanceLive::new(&setup, instance, home);
+                if before.is_some() {
+                    new.shared.health.appeared(home.registry.clock());
+                }
+                Rc::new(new)
+            });
             live.relocate(&setup, instance, home, expires);
+            live.shared.add_up(home.id, counts);
             live.idle.set(!instance.takes_work());
             live.limited.set(instance.max_connections.is_some());
             live
@@ -204,24 +215,21 @@ impl ServiceLive {
             service: Arc::clone(service),
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
+            cookies: CookieValues::of(service),
             https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header())),
-            turn: Cell::new(match before {
-                Some(before) => turns::carried_turn(&before.service, before.turn.get(), service),
-                None => home.with_rng(|rng| rng.usize(..1 << 20)),
-            }),
-            credit: match before {
-                Some(before) => {
-                    home.with_rng(|rng| turns::carried_credit(&before.service, &before.credit, service, rng))
-                }
-                None => service.instances.iter().map(|_| Cell::default()).collect(),
-            },
             candidates: RefCell::default(),
             superseded: Cell::new(false),
             is_of_hosts: service.instances.iter().any(|instance| setup.is_of_host(instance)),
             newest: before.map_or_else(Rc::default, |before| Rc::clone(&before.newest)),
         });
         new.newest.replace(Rc::downgrade(&new));
+        new.turns().begin(home.with_rng(|rng| rng.u64(..)));
         new
+    }
+
+    /// Whose turn it is, and the open work of the service, for all workers.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.shared.turns
     }
 
     /// The form that the newest table gives the service, if that is another one and the service is still there.
@@ -281,10 +289,14 @@ impl ServiceLive {
         same.then(|| Rc::clone(&self.instances[index]))
     }
 
+    /// The index of an instance that is known by its number.
+    pub(crate) fn place(&self, id: u32) -> Option<usize> {
+        self.instances.iter().position(|instance| instance.id == id)
+    }
+
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
     pub(crate) fn describe(&self, live: &InstanceLive) -> String {
-        let place = self.instances.iter().position(|instance| instance.id == live.id);
-        let Some(instance) = place.map(|index| &self.service.instances[index]) else {
+        let Some(instance) = self.place(live.id).map(|index| &self.service.instances[index]) else {
             let newest = self.newest().map(|newest| newest.describe(live));
             return newest.unwrap_or_else(|| format!("an instance of service {}", self.service.name));
         };
@@ -337,6 +349,7 @@ impl InstanceLive {
 
     fn retire(&self, home: &Home, expires: u64) {
         self.idle.set(true);
+        self.shared.health.left();
         self.ways.borrow().iter().for_each(|way| way.retire(home, expires));
     }
 
@@ -355,7 +368,7 @@ impl InstanceLive {
         }
         if stay.is_empty() {
             // Failures of the old addresses say nothing about the new ones.
-            self.shared.health.succeeded();
+            self.shared.health.succeeded(home.registry.clock());
         }
         go.iter().for_each(|way| way.retire(home, expires));
         let is_new = |via: &Via| old.iter().all(|way| way.pool.via != *via);
@@ -377,6 +390,16 @@ impl InstanceLive {
             reordered.swap(0, place);
             *ways = reordered.into();
         }
+    }
+
+    /// Counts one more open request or connection.
+    pub(crate) fn begin(&self) {
+        self.shared.begin(self.worker);
+    }
+
+    /// Counts one less.
+    pub(crate) fn end(&self) {
+        self.shared.end(self.worker);
     }
 
     /// This worker's counters for the instance.
@@ -441,8 +464,11 @@ mod tests {
         let mut keys = KeySet::default();
         let entries = [("services/s/default", "true"), ("services/s/a", instance)];
         keys.reset(1, entries.map(|(key, value)| (key.into(), value.as_bytes().into())));
-        let resolved =
-            Resolved { addresses: addresses.iter().map(|address| (*address).into()).collect(), failure: None };
+        let resolved = Resolved {
+            addresses: addresses.iter().map(|address| (*address).into()).collect(),
+            records: Box::default(),
+            failure: None,
+        };
         let names = Names::from([("web.test".into(), resolved)]);
         compile(&keys, None, &Limits { names: Some(Arc::new(names)), ..Limits::default() }).table
     }

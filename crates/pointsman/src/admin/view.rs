@@ -70,6 +70,12 @@ pub struct ServiceView {
     pub rule: RuleView,
     /// The balancing algorithm, as in the key.
     pub balance: String,
+    /// `125%`: the most open work of an instance, of the mean.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bounded: Option<String>,
+    /// `30s`: from an instance's return or appearance to its full share.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slow_start: Option<String>,
     /// What its instances speak, if that is not HTTP/1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub http_version: Option<String>,
@@ -299,6 +305,8 @@ impl ServiceView {
             name: service.name.to_string(),
             rule: RuleView::new(service),
             balance: service.balance.to_string(),
+            bounded: service.bounded.map(|percent| format!("{percent}%")),
+            slow_start: service.timeouts.slow_start.map(|ramp| format!("{ramp:?}")),
             http_version: (service.http_version == HttpVersion::Http2).then(|| service.http_version.to_string()),
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             dns: service.dns.as_ref().map(ToString::to_string),

@@ -96,10 +96,15 @@ fn service_lines(service: &ServiceView) -> String {
             let lines = some.iter().map(|instance| instance_line(instance));
             let speak = service.http_version.as_deref().map(|version| format!("protocol {}, ", shown(version)));
             let speak = speak.unwrap_or_default();
-            write!(text, "  {speak}balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
+            let bounded = service.bounded.as_deref().map(|share| format!(", bounded {}", shown(share)));
+            let slow = service.slow_start.as_deref().map(|ramp| format!(", slow_start {}", shown(ramp)));
+            let more: String = bounded.into_iter().chain(slow).collect();
+            write!(text, "  {speak}balance {}{more}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
-    text.extend(service.dns.iter().map(|dns| format!("  and the addresses of {}\n", shown(dns))));
+    // With an engine that looks names up itself, they are not among the instances.
+    let is_apart = service.instances.iter().all(|instance| instance.name != instance.target);
+    text.extend(service.dns.iter().filter(|_| is_apart).map(|dns| format!("  and the addresses of {}\n", shown(dns))));
     if !apart.is_empty() {
         text.push_str("  set apart\n");
     }

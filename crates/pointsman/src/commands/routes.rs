@@ -163,6 +163,8 @@ mod tests {
             protocol: "http".to_owned(),
             name: name.to_owned(),
             rule: RuleView { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..RuleView::default() },
+            bounded: None,
+            slow_start: None,
             balance: "roundrobin".to_owned(),
             http_version: None,
             dns: None,

@@ -206,7 +206,7 @@ async fn what_came_in_before_the_end_is_published() {
 }
 
 fn known(name: &str) -> Arc<Names> {
-    let resolved = Resolved { addresses: [[10, 0, 0, 1].into()].into(), failure: None };
+    let resolved = Resolved { addresses: [[10, 0, 0, 1].into()].into(), records: Box::default(), failure: None };
     Arc::new(Names::from([(name.into(), resolved)]))
 }
 

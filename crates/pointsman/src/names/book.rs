@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_table::{Names, Resolved};
+use pointsman_table::{Names, Record, Resolved};
 use tokio::time::Instant;
 
 /// An answer holds at least this long, whatever its TTL says.
@@ -18,8 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE_OF_UNKNOWN: Duration = Duration::from_secs(30);
 /// This many failures in a row move a name that has addresses to the lane of failing names.
 const FAILURES_OF_LIVING: u32 = 3;
-/// Most addresses of a name that are used.
-const MOST_ADDRESSES: usize = 32;
+/// Most addresses or records of a name that are used.
+const MOST_ANSWERS: usize = 32;
 
 /// How names are queued: those that fail must not hold up the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(super) struct Ask {
 #[derive(Clone, Debug)]
 pub(super) struct Located {
     pub(super) addresses: Vec<IpAddr>,
+    /// Those of `srv:NAME`.
+    pub(super) records: Vec<Record>,
     pub(super) ttl: Duration,
 }
 
@@ -192,7 +194,8 @@ impl LookupQueue {
 
 impl NameState {
     fn lane(&self) -> Lane {
-        let has_addresses = self.resolved.as_ref().is_some_and(|resolved| !resolved.addresses.is_empty());
+        let is_known = |resolved: &Resolved| !resolved.addresses.is_empty() || !resolved.records.is_empty();
+        let has_addresses = self.resolved.as_ref().is_some_and(is_known);
         match self.failures {
             0 => Lane::Sound,
             failures if has_addresses && failures < FAILURES_OF_LIVING => Lane::Sound,
@@ -203,9 +206,10 @@ impl NameState {
     /// Takes an answer. Returns how long it holds.
     fn take(&mut self, answer: Result<Located, Unfound>) -> Duration {
         match answer {
-            Ok(Located { addresses, ttl }) if !addresses.is_empty() => {
+            Ok(Located { addresses, records, ttl }) if !addresses.is_empty() || !records.is_empty() => {
                 self.failures = 0;
-                self.resolved = Some(Resolved { addresses: ordered(addresses), failure: None });
+                let addresses = ordered(addresses.iter().map(IpAddr::to_canonical));
+                self.resolved = Some(Resolved { addresses, records: ordered(records), failure: None });
                 ttl.clamp(SHORTEST, LONGEST)
             }
             Ok(_) => self.fail(Unfound::Denied("it has no address".into())),
@@ -215,22 +219,23 @@ impl NameState {
 
     fn fail(&mut self, failure: Unfound) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let addresses = self.resolved.take().map(|resolved| resolved.addresses).unwrap_or_default();
+        let Resolved { addresses, records, .. } = self.resolved.take().unwrap_or_default();
+        let is_unknown = addresses.is_empty() && records.is_empty();
         // A single lost question is asked again before the failure is reported.
-        let longest = if addresses.is_empty() { LONGEST_PAUSE_OF_UNKNOWN } else { LONGEST_PAUSE };
+        let longest = if is_unknown { LONGEST_PAUSE_OF_UNKNOWN } else { LONGEST_PAUSE };
         let failure = match failure {
-            Unfound::Silent(_) if self.failures == 1 && !addresses.is_empty() => None,
+            Unfound::Silent(_) if self.failures == 1 && !is_unknown => None,
             Unfound::Silent(why) | Unfound::Denied(why) => Some(why),
         };
-        self.resolved = Some(Resolved { addresses, failure });
+        self.resolved = Some(Resolved { addresses, records, failure });
         SHORTEST.saturating_mul(2u32.saturating_pow(self.failures - 1)).min(longest)
     }
 }
 
 /// Sorted, because name servers rotate the order of their answers.
-fn ordered(addresses: Vec<IpAddr>) -> Box<[IpAddr]> {
-    let addresses: BTreeSet<_> = addresses.iter().map(IpAddr::to_canonical).collect();
-    addresses.into_iter().take(MOST_ADDRESSES).collect()
+fn ordered<T: Ord>(answers: impl IntoIterator<Item = T>) -> Box<[T]> {
+    let answers: BTreeSet<_> = answers.into_iter().collect();
+    answers.into_iter().take(MOST_ANSWERS).collect()
 }
 
 #[cfg(test)]
@@ -247,7 +252,7 @@ mod tests {
 
     fn addresses(last: &[u8], ttl: u64) -> Result<Located, Unfound> {
         let addresses = last.iter().map(|last| [10, 0, 0, *last].into()).collect();
-        Ok(Located { addresses, ttl: Duration::from_secs(ttl) })
+        Ok(Located { addresses, records: Vec::new(), ttl: Duration::from_secs(ttl) })
     }
 
     fn silent() -> Result<Located, Unfound> {

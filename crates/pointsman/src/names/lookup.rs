@@ -11,8 +11,9 @@ use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerCon
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
+use pointsman_table::Record;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -61,12 +62,17 @@ impl Lookup {
         true
     }
 
-    /// The addresses of a host name. Asks one name server after the other until one gives an answer.
+    /// The addresses of a host name, or the records of `srv:NAME`. Asks one name server after the other until one gives an
+    /// answer.
     pub(super) async fn look_up(&self, name: &str, patient: bool) -> Result<Located, Unfound> {
+        let (name, records) = name.strip_prefix("srv:").map_or((name, false), |name| (name, true));
         let name = Name::from_ascii(name).map_err(|error| Unfound::Denied(error.to_string().into()))?;
         let mut answer = Err(Unfound::Denied("the settings of name servers cannot be used".into()));
         for resolver in &*self.resolvers {
-            answer = resolver.look_up(name.clone(), patient).await;
+            answer = match records {
+                true => resolver.records(name.clone(), patient).await,
+                false => resolver.look_up(name.clone(), patient).await,
+            };
             if !matches!(answer, Err(Unfound::Silent(_))) {
                 break;
             }
@@ -84,13 +90,35 @@ impl Resolver {
         Some(Self { resolver: built.ok()?, patience })
     }
 
+    fn patience(&self, patient: bool) -> Duration {
+        if patient { self.patience } else { self.patience.min(SHORTEST) }
+    }
+
+    /// SRV records. One with the target `.` says that there is no such service (RFC 2782).
+    async fn records(&self, name: Name, patient: bool) -> Result<Located, Unfound> {
+        let asked = self.resolver.lookup(name, RecordType::SRV);
+        let answer = timeout(self.patience(patient), asked).await.unwrap_or(Err(NetError::Timeout));
+        let found = answer.map_err(|error| failure(&error))?;
+        let records = found.answers().iter().filter_map(|record| match &record.data {
+            RData::SRV(srv) if !srv.target.is_root() => {
+                let target = srv.target.to_ascii().trim_end_matches('.').to_ascii_lowercase().into();
+                Some(Record { priority: srv.priority, weight: srv.weight, target, port: srv.port })
+            }
+            _ => None,
+        });
+        Ok(Located { addresses: Vec::new(), records: records.collect(), ttl: left(found.valid_until()) })
+    }
+
     async fn look_up(&self, name: Name, patient: bool) -> Result<Located, Unfound> {
-        let patience = if patient { self.patience } else { self.patience.min(SHORTEST) };
+        let patience = self.patience(patient);
         let answer = timeout(patience, self.resolver.lookup_ip(name)).await.unwrap_or(Err(NetError::Timeout));
         let found = answer.map_err(|error| failure(&error))?;
-        let ttl = found.valid_until().saturating_duration_since(tokio::time::Instant::now().into_std());
-        Ok(Located { addresses: found.iter().collect(), ttl })
+        Ok(Located { addresses: found.iter().collect(), records: Vec::new(), ttl: left(found.valid_until()) })
     }
+}
+
+fn left(until: std::time::Instant) -> Duration {
+    until.saturating_duration_since(tokio::time::Instant::now().into_std())
 }
 
 fn failure(error: &NetError) -> Unfound {

@@ -1,4 +1,4 @@
-//! Looks up the host names of instances for the whole program: compile takes the addresses, engines look nothing up.
+//! Looks up the host names of instances, and the names in `dns`, for the whole program: compile takes the addresses, engines look nothing up.
 //!
 //! ```text
 //! control ── wanted names ─> follow ─┬─ book: due names and known addresses      pure

@@ -45,8 +45,7 @@ const ROWS: &[Row] = &[
     ("/config/timeout/nonsense", "5s", "unknown_key"),
     ("/config/limit/headers", "many", "bad_value"),
     ("custom_settings", "option httpchk", "unsupported"),
-    ("dns", "example.test", "unsupported"),
-    ("cookie", "SRV insert", "unsupported"),
+    ("cookie", "SRV insert forever", "bad_value"),
 ];
 
 fn ten_good(backend: &Backend) -> Site {

@@ -20,6 +20,7 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("expressions.txt", include_str!("engines/expressions.txt")),
     ("precedence.txt", include_str!("engines/precedence.txt")),
     ("messages.txt", include_str!("engines/messages.txt")),
+    ("cookies.txt", include_str!("engines/cookies.txt")),
     ("instances.txt", include_str!("engines/instances.txt")),
     ("config.txt", include_str!("engines/config.txt")),
     ("tcp.txt", include_str!("engines/tcp.txt")),
@@ -63,6 +64,11 @@ fn messages() {
 #[test]
 fn instances() {
     check("instances.txt");
+}
+
+#[test]
+fn cookies() {
+    check("cookies.txt");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! `POINTSMAN_LONG=1` runs the long forms; `POINTSMAN_TEST_ENGINE` chooses the engine under test (default `native`).
 
 mod admin;
+mod balance;
 mod broken;
 mod burst;
 mod certificates;
@@ -11,6 +12,7 @@ mod checks;
 mod commands;
 mod control;
 mod demo;
+mod dns;
 mod drain;
 mod edits;
 mod engines;
@@ -49,6 +51,7 @@ mod rows;
 mod slow;
 mod sni;
 mod split;
+mod sticky;
 mod stores;
 mod tcp;
 mod tidy;

@@ -309,7 +309,7 @@ fn an_instance_that_takes_connections_and_closes_them_is_ejected() {
         post(&running);
         running.metric("pointsman_instance_up", &["\"moody\""]) == 0.0
     });
-    assert!(running.process.log().contains("instance moody"), "{}", running.process.log());
+    wait("the line", || running.process.log().contains("instance moody"));
     // Once in a while one request tries it. So many failures in a row would eject it for a minute, if that were a rule.
     let failed = (0..600).filter(|_| post(&running) == 502).count();
     assert!(failed < 60, "{failed} of 600");

@@ -62,15 +62,20 @@ fn balance_and_waits() {
          services/u/domain = u.test
          services/u/balance = hdr(X-User)
          services/u/timeout/connect = 1s
+         services/u/bounded = 125%
+         services/u/slow_start = 9s
+         config/slow_start = 30s
          config/timeout/server = 7s",
     );
     let said = |protocol, name: &str| {
         let service = compiled.table.service(protocol, name).expect("it serves");
-        format!("{} {:?} {:?}", service.balance, service.timeouts.connect, service.timeouts.server)
+        let waits = service.timeouts;
+        let slow = waits.slow_start.expect("all have it");
+        format!("{} {:?} {:?} {:?} {slow:?}", service.balance, service.bounded, waits.connect, waits.server)
     };
-    assert_eq!(said(Protocol::Http, "h"), "roundrobin 5s 7s");
-    assert_eq!(said(Protocol::Tcp, "t"), "leastconn 5s 7s");
-    assert_eq!(said(Protocol::Http, "u"), "hdr(X-User) 1s 7s");
+    assert_eq!(said(Protocol::Http, "h"), "roundrobin None 5s 7s 30s");
+    assert_eq!(said(Protocol::Tcp, "t"), "leastconn None 5s 7s 30s");
+    assert_eq!(said(Protocol::Http, "u"), "hdr(X-User) Some(125) 1s 7s 9s");
 }
 
 fn check_ports(keys: &str, expected: &str) {
@@ -213,6 +218,7 @@ fn configuration() {
          config/timeout/server = 4s
          config/timeout/tunnel = 2h
          config/timeout/drain = 6m
+         config/slow_start = 30s
          config/limit/connections = 1000
          config/limit/head_bytes = 1024
          config/limit/headers = 256
@@ -232,14 +238,14 @@ fn configuration() {
     assert_eq!(
         format!("{config:?}"),
         "Config { timeouts: Timeouts { connect: 100ms, head: 1s, keep_alive: 2s, client: 3s, server: 4s, \
-         tunnel: 7200s, drain: 360s }, max_connections: Some(1000), head_bytes: 1024, headers: 256, \
+         tunnel: 7200s, drain: 360s, slow_start: Some(30s) }, max_connections: Some(1000), head_bytes: 1024, headers: 256, \
          streams: 128, health_uri: Some(\"/healthz\"), health_check: CheckKeys { way: Some(Tcp), uri: None, port: None, method: None, host: None, \
          expect: None, interval: Some(5s), timeout: None, rise: None, fall: Some(4) }, trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), \
          tls_min_version: V1_3, tls_strict_sni: true, errors: [(404, \"gone\"), (503, \"<h1>Back soon</h1>\")] }"
     );
 }
 
-/// A name that instances come from makes a service as full as an instance does, where the engine looks it up.
+/// A name that instances come from makes a service as full as an instance does, before it resolves.
 #[test]
 fn a_service_fed_by_a_name_keeps_its_rule_and_its_port() {
     let keys = "services/a/domain = x.test
@@ -257,7 +263,7 @@ fn a_service_fed_by_a_name_keeps_its_rule_and_its_port() {
         [route.service, tcp].map(|index| table.services()[index as usize].name.to_string())
     };
     assert_eq!(winners(&compiled_for_haproxy(keys)), ["a", "a"]);
-    assert_eq!(winners(&compiled(keys)), ["b", "b"]);
+    assert_eq!(winners(&compiled(keys)), ["a", "a"]);
     // The same when the name comes later.
     let mut key_set = key_set(keys);
     key_set.apply(2, changes("- services/a/dns\n- tcp-services/a/dns"));

@@ -2,21 +2,30 @@
 
 use std::sync::Arc;
 
-use pointsman_table::{Area, Bind, Compiled, Limits, Names, Places, Resolved, compile};
+use pointsman_table::{Area, Bind, Compiled, Limits, Names, Places, Record, Resolved, compile};
 
 use crate::{key_set, limits, problem_lines, same_services};
 
-/// What names resolve to: `a.test 10.0.0.1 10.0.0.2`, `b.test ! no such name`, one a line.
+/// What names resolve to: `a.test 10.0.0.1 10.0.0.2`, `b.test ! no such name`, `srv:c.test 10/300/a.test/80`, one a line.
 fn names(lines: &str) -> Names {
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
     let resolved = |line: &str| {
         let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (addresses, failure) =
             rest.split_once('!').map_or((rest, None), |(before, why)| (before, Some(why.trim())));
-        let addresses = addresses.split_whitespace().map(|address| address.parse().expect("an address")).collect();
-        (name.into(), Resolved { addresses, failure: failure.map(Into::into) })
+        let (records, addresses): (Vec<_>, Vec<_>) =
+            addresses.split_whitespace().partition(|answer| answer.contains('/'));
+        let addresses = addresses.into_iter().map(|address| address.parse().expect("an address")).collect();
+        let records = records.into_iter().map(record).collect();
+        (name.into(), Resolved { addresses, records, failure: failure.map(Into::into) })
     };
     lines.map(resolved).collect()
+}
+
+fn record(text: &str) -> Record {
+    let parts: Vec<_> = text.split('/').collect();
+    let number = |at: usize| parts[at].parse().expect("a number");
+    Record { priority: number(0), weight: number(1), target: parts[2].into(), port: number(3) }
 }
 
 /// The resolved instances and the problems of these keys, with these names.
@@ -150,4 +159,60 @@ fn instances_are_where_the_settings_permit_them() {
         assert!(problems.contains(expected) && problems.is_empty() == expected.is_empty(), "{value}: {problems}");
         assert_eq!(compiled.table.services()[0].instances.is_empty(), !expected.is_empty());
     }
+}
+
+/// The instances of `dns`, as `ADDRESS*WEIGHT`, `!` for backups; and the names to look up.
+fn check_dns(last: Option<&Compiled>, dns: &str, known: &str, instances: &str, problem: Option<&str>) -> Compiled {
+    let limits = Limits { names: Some(Arc::new(names(known))), ..limits() };
+    let keys = format!("services/s/path = /\nservices/s/port = 81\nservices/s/dns = {dns}");
+    let compiled = compile(&key_set(&keys), last.map(|last| &*last.table), &limits);
+    let said: Vec<_> = { compiled.table.services()[0].instances.iter() }
+        .inspect(|instance| assert_eq!(instance.name.as_str(), instance.target.to_string()))
+        .map(|one| format!("{}{}*{}", if one.backup { "!" } else { "" }, one.name, one.weight))
+        .collect();
+    assert_eq!(said.join(" "), instances, "{dns} with {known}");
+    let lines = problem_lines(&compiled);
+    assert_eq!(lines.len(), problem.into_iter().count(), "{lines:?}");
+    assert!(problem.is_none_or(|problem| lines[0].contains(problem)), "{lines:?}");
+    compiled
+}
+
+#[test]
+fn instances_from_a_name() {
+    let (name, wanted) = ("a.test", ["a.test"]);
+    let pending = check_dns(None, name, "", "", Some("services/s/dns = \"a.test\": unresolved: the name is being"));
+    assert!(pending.names.iter().map(|name| &**name).eq(wanted));
+    let two = "10.0.0.1:81*1 10.0.0.2:81*1";
+    let one = check_dns(Some(&pending), name, "a.test 10.0.0.1 10.0.0.2", two, None);
+    check_dns(Some(&one), "b.test", "a.test 10.0.0.1", two, Some("its instances stay as they were"));
+    let dead = check_dns(
+        Some(&one),
+        name,
+        "a.test 10.0.0.1 10.0.0.2 ! no answer",
+        two,
+        Some("a.test does not resolve: no answer; its last instances serve on"),
+    );
+    assert!(Arc::ptr_eq(&one.table.services()[0], &dead.table.services()[0]), "it serves on as it was");
+    check_dns(None, name, "a.test ! no such name", "", Some("no such name; it adds no instance until it does"));
+    check_dns(None, name, "a.test 10.0.0.1 169.254.169.254", "10.0.0.1:81*1", Some("denied: "));
+    check_dns(None, "localhost", "", "127.0.0.1:81*1 [::1]:81*1", None);
+}
+
+#[test]
+fn instances_from_records() {
+    let dns = "srv:_http._tcp.s.test";
+    let pending = check_dns(None, dns, "", "", Some("unresolved: the name is being looked up"));
+    assert!(pending.names.iter().map(|name| &**name).eq([dns]));
+    let records = format!("{dns} 10/5/a.test/80 10/0/b.test/90 20/256/c.test/80");
+    let first = check_dns(Some(&pending), dns, &records, "", Some("unresolved: the name is being looked up"));
+    assert_eq!(first.names.len(), 4);
+    let all = "a.test 10.0.0.1 10.0.0.2\nb.test 10.0.0.1\nc.test 10.0.0.3";
+    let served = "10.0.0.1:80*5 10.0.0.1:90*1 10.0.0.2:80*5 !10.0.0.3:80*256";
+    let whole = check_dns(Some(&first), dns, &format!("{records}\n{all}"), served, None);
+    let more = format!("{dns} 10/5/a.test/80 10/0/new.test/80\n{all}");
+    check_dns(Some(&whole), dns, &more, served, Some("the name is being looked up"));
+    let heavy = format!("{dns} 1/512/a.test/80 1/65535/c.test/80\n{all}");
+    check_dns(None, dns, &heavy, "10.0.0.1:80*2 10.0.0.2:80*2 10.0.0.3:80*256", None);
+    let gone = format!("{records} ! no answer\n{all}");
+    check_dns(Some(&whole), dns, &gone, served, Some("_http._tcp.s.test does not resolve: no answer"));
 }

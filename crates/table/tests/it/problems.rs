@@ -55,6 +55,8 @@ fn bad_values() {
         ("abort", "never", "expected true or false"),
         ("port", "0", "expected a port"),
         ("balance", "fastest", "expected roundrobin, static-rr"),
+        ("bounded", "125%", "balance roundrobin has no use for it"),
+        ("slow_start", "soon", "expected a duration such as"),
         ("protocol", "h3", "expected http1 or h2"),
         ("dns", "a b", "expected a host name, or srv:"),
         ("health_check_uri", "up", "expected a path that starts with /"),
@@ -95,6 +97,7 @@ fn bad_values_of_tcp_services_and_configuration() {
         ("tcp-services/s/sni", "a/b", "expected a host name"),
         ("tcp-services/s/tls", "true", "expected terminate"),
         ("config/timeout/drain", "never", "expected a duration"),
+        ("config/slow_start", "0s", "expected a duration longer than 0"),
         ("config/limit/connections", "0", "expected a number from 1"),
         ("config/limit/head_bytes", "1023", "expected a number from 1024 to 1048576"),
         ("config/limit/headers", "257", "expected a number from 1 to 256"),
@@ -324,17 +327,15 @@ fn loops() {
 
 #[test]
 fn unsupported_keys_serve_without_or_not_at_all() {
-    let served = [("dns", "a.test"), ("cookie", ""), ("cookie", "SRV insert"), ("custom_settings", "option x")];
-    for (key, value) in served {
-        let keys = format!("services/s/domain = s.test\nservices/s/{key} = {value}");
-        check(
-            &keys,
-            "good s",
-            &[&format!(
-                "services/s/{key} = \"{value}\": unsupported: this engine does not honour it yet; the service is served without it; --engine haproxy honours it"
-            )],
-        );
-    }
+    let without = "unsupported: this engine does not honour it yet; the service is served without it; --engine haproxy honours it";
+    check(
+        "services/s/domain = s.test\nservices/s/custom_settings = option x",
+        "good s",
+        &[&format!("services/s/custom_settings = \"option x\": {without}")],
+    );
+    let key = "services/s/domain = s.test\nservices/s/custom_settings = dynamic-cookie-key x";
+    check(&format!("{key}\nservices/s/cookie = SRV insert dynamic"), "good s", &[]);
+    check(key, "good s", &["services/s/custom_settings: unsupported"]);
     for scheme in ["http", "https", "http-and-https"] {
         check(&format!("services/s/domain = s.test\nservices/s/scheme = {scheme}"), "good s", &[]);
     }

@@ -46,7 +46,7 @@ fn good_services() -> impl Strategy<Value = Vec<(String, String)>> {
 const NAMES: &[&str] = &[
     "domain", "virtual_hosts", "url_reg", "url_beg", "virtual_path", "keep_virtual_path", "path", "priority", "match",
     "default", "port", "external_port", "ports", "internal_port", "i", "upstreams/i", "upstreams/j", "upstreams/",
-    "upstreams", "dns", "balance", "protocol", "cookie", "basic_auth_secrets", "health_check_uri", "health_check_port", "scheme",
+    "upstreams", "dns", "balance", "bounded", "slow_start", "protocol", "cookie", "basic_auth_secrets", "health_check_uri", "health_check_port", "scheme",
     "sni", "custom_settings", "timeout/connect", "timeout/x", "", "/", "domains", "limit/headers", "errors/503",
     "errors/x",
 ];
@@ -54,7 +54,7 @@ const NAMES: &[&str] = &[
 #[rustfmt::skip]
 const VALUES: &[&str] = &[
     "", " ", "a.test", "*.test", "/a", "/a,/b", "80", "127.0.0.1:80,81", "10.0.0.1", "127.0.0.1:81 weight=3", "true",
-    "any", "5s", "^/a[0-9]", "(", "https", "http", "h2", "leastconn", "hdr(x)", "[::1]:9 tls", "1", ",",
+    "any", "5s", "^/a[0-9]", "(", "https", "http", "h2", "leastconn", "hdr(x)", "125%", "[::1]:9 tls", "1", ",",
 ];
 
 /// Any key of any shape, with any value, most of them near to something that means something.

@@ -20,7 +20,14 @@ const LIMITS: HeadLimits = HeadLimits { bytes: 4096, headers: 64 };
 static ARRIVED: LazyLock<Arrived> = LazyLock::new(|| Arrived::new("http", 80));
 
 fn forward() -> Forward<'static> {
-    Forward { strip: 0, client: "192.0.2.1", arrived: &ARRIVED, trust: Trust::Nothing, websocket_key: String::new }
+    Forward {
+        strip: 0,
+        client: "192.0.2.1",
+        arrived: &ARRIVED,
+        trust: Trust::Nothing,
+        websocket_key: String::new,
+        cookie: None,
+    }
 }
 
 static REQUESTS: LazyLock<Vec<Row>> = LazyLock::new(rows::requests);

@@ -172,6 +172,7 @@ fn heads_are_written_anew() {
         arrived: &Arrived::new("http", 80),
         trust: Trust::Nothing,
         websocket_key: String::new,
+        cookie: None,
     };
     let ours =
         "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nCDN-Loop: pointsman\r\n";
@@ -233,6 +234,7 @@ fn a_client_is_believed_as_far_as_it_is_trusted() {
                 arrived: &Arrived::new("http", 80),
                 trust,
                 websocket_key: String::new,
+                cookie: None,
             },
             &mut out,
         );
@@ -280,6 +282,7 @@ fn targets_are_stripped() {
                 arrived: &Arrived::new("http", 80),
                 trust: Trust::Nothing,
                 websocket_key: String::new,
+                cookie: None,
             },
             &mut out,
         );

@@ -30,6 +30,8 @@ pub struct Health {
     ejection: AtomicU64,
     /// What active checks say of it.
     checks: checks::Checks,
+    /// When it returned, or appeared beside others, for `slow_start`; 0: at no time that counts.
+    since: AtomicU64,
     flips: Arc<FlipCount>,
 }
 
@@ -65,6 +67,9 @@ impl Health {
             }
             match self.circuit.compare_exchange_weak(before, after, Relaxed, Relaxed) {
                 Ok(_) => {
+                    if flip == Some(Flip::Restored) {
+                        self.since.store(now, Relaxed);
+                    }
                     flip.inspect(|_| self.flips.add());
                     return flip;
                 }
@@ -83,12 +88,11 @@ impl Health {
     }
 
     /// Records that it answered a request, or took a connection of a TCP service. `true`: it was ejected before.
-    pub fn succeeded(&self) -> bool {
+    pub fn succeeded(&self, now: u64) -> bool {
         if self.is_spotless() {
             return false;
         }
-        // The outcome does not depend on the time.
-        self.apply(0, &EjectionRules::default(), HealthEvent::Succeeded) == Some(Flip::Restored)
+        self.apply(now, &EjectionRules::default(), HealthEvent::Succeeded) == Some(Flip::Restored)
     }
 
     /// Records that it did not take a connection, or did not answer. `Some`: it is ejected now, for this long.
@@ -97,6 +101,25 @@ impl Health {
             Some(Flip::Ejected(lasts)) => Some(lasts),
             Some(Flip::HalfOpen | Flip::Restored) | None => None,
         }
+    }
+}
+
+/// When an instance began to get work, for `slow_start`.
+impl Health {
+    /// When it returned, or appeared beside others; 0: at no time that counts.
+    pub fn since(&self) -> u64 {
+        self.since.load(Relaxed)
+    }
+
+    /// Records that it appeared in a service that had others, unless another worker has.
+    pub fn appeared(&self, now: u64) {
+        // If another worker was first, its time counts.
+        let _ = self.since.compare_exchange(0, now, Relaxed, Relaxed);
+    }
+
+    /// Records that it left its service: it may appear again.
+    pub fn left(&self) {
+        self.since.store(0, Relaxed);
     }
 }
 
@@ -150,7 +173,8 @@ impl Health {
         let flip = self.checks.record(now, rules, outcome);
         if flip == Some(CheckFlip::Rose) {
             // What requests saw while it was down says nothing about it now.
-            self.succeeded();
+            self.succeeded(now);
+            self.since.store(now, Relaxed);
         }
         flip.inspect(|_| self.flips.add())
     }
@@ -235,7 +259,7 @@ mod tests {
         assert!(!health.is_up(999));
         assert!(health.is_up(1_000));
         assert_eq!(health.failed(1_000), Some(Duration::from_secs(2)));
-        assert!(health.succeeded());
+        assert!(health.succeeded(5));
         assert!(health.is_up(1_000));
         assert_eq!(health.failed(1_000), None, "a success starts the count again");
     }
@@ -251,7 +275,7 @@ mod tests {
         assert_eq!(shown(1_100), Some(("half-open", 100, 7)));
         assert!(eject(1_200, 5));
         assert_eq!(shown(1_300), Some(("ejected", 100, 5)), "it was not up in between");
-        assert!(health.succeeded());
+        assert!(health.succeeded(5));
         assert_eq!(shown(1_400), None);
         assert!(eject(9_000, 3));
         assert_eq!(shown(9_000), Some(("ejected", 9_000, 3)));
@@ -279,7 +303,7 @@ mod tests {
         assert_eq!(health.failed(1_500), Some(Duration::from_secs(2)));
         assert_eq!(health.failed(1_500), None, "one verdict a spell");
         health.approach(3_500, 500);
-        assert!(health.succeeded());
+        assert!(health.succeeded(5));
         assert!(health.is_up(3_500));
     }
 
@@ -299,7 +323,7 @@ mod tests {
         check(2, "half-open");
         assert!(health.failed(1_100).is_some());
         check(3, "ejected again");
-        assert!(health.succeeded() && !health.succeeded());
+        assert!(health.succeeded(5) && !health.succeeded(5));
         check(4, "restored, once");
     }
 

@@ -1,7 +1,8 @@
 //! Gathers the candidates of a service: the eligible instances of the best tier. Picks none of them.
 
-use pointsman_table::Balance;
+use pointsman_table::Rendezvous;
 
+use super::ramp;
 use super::tried::Tried;
 use crate::pool::candidates::Candidates;
 use crate::pool::view::ServiceLive;
@@ -51,14 +52,17 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
         }
     }
     let up = best < Tier::Down;
-    Candidates {
+    let (weights, changed) = ramp::weights(live, &indices, now);
+    let mut candidates = Candidates {
         flips,
-        valid_until,
-        sums: sums(live, &indices),
+        valid_until: valid_until.min(changed),
         limited: up && indices.iter().any(|index| instances[*index as usize].max_connections.is_some()),
-        even: instances.iter().all(|instance| instance.weight == instances[0].weight),
+        keyed: keyed(live, &indices, &weights),
         indices: indices.into(),
-    }
+        ..Candidates::default()
+    };
+    candidates.weigh(weights);
+    candidates
 }
 
 fn tier(up: bool, backup: bool) -> Tier {
@@ -70,14 +74,9 @@ fn tier(up: bool, backup: bool) -> Tier {
     }
 }
 
-fn sums(live: &ServiceLive, indices: &[u32]) -> Box<[u64]> {
-    if !matches!(live.service.balance, Balance::Random | Balance::PowerOfTwo) {
-        return Box::default();
-    }
-    let mut sum = 0;
-    let add = |index: &u32| {
-        sum += u64::from(live.service.instances[*index as usize].weight);
-        sum
-    };
-    indices.iter().map(add).collect()
+/// Where keys go, for hashing balances.
+fn keyed(live: &ServiceLive, indices: &[u32], weights: &[u64]) -> Option<Box<Rendezvous>> {
+    let name = |index: &u32| live.service.instances[*index as usize].name.as_str();
+    let named = || indices.iter().map(name).zip(weights.iter().copied());
+    live.service.balance.is_hashed().then(|| Box::new(Rendezvous::new(named())))
 }

@@ -13,29 +13,28 @@
 
 mod balance;
 mod gather;
+mod ramp;
 #[cfg(test)]
 mod tests;
 mod tried;
 
-use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
-use foldhash::quality::FixedState;
+use pointsman_table::hash_key;
 
 pub(crate) use tried::Tried;
 
+use self::balance::Choice;
 use self::gather::{left, refresh};
 use super::candidates::Candidates;
 use super::view::ServiceLive;
 
 /// The key of an address for hashing balances: the same key gets the same instance.
 pub(crate) fn key_of_address(address: IpAddr) -> u64 {
-    FixedState::with_seed(0).hash_one(address)
-}
-
-/// As [`key_of_address`], for a path, header or parameter.
-pub(crate) fn key_of_bytes(bytes: &[u8]) -> u64 {
-    FixedState::with_seed(0).hash_one(bytes)
+    match address {
+        IpAddr::V4(address) => hash_key(&address.octets()),
+        IpAddr::V6(address) => hash_key(&address.octets()),
+    }
 }
 
 /// The outcome of a pick.
@@ -43,7 +42,7 @@ pub(crate) fn key_of_bytes(bytes: &[u8]) -> u64 {
 pub(crate) enum Picked {
     /// This instance, by its index. It had room, unless it is the only one or down: then room was not checked.
     One(usize),
-    /// All are at their `maxconn`. No balance moves its turn for that.
+    /// All are at their `maxconn`.
     Full,
     /// No instance takes new work.
     None,
@@ -58,20 +57,20 @@ pub(crate) fn pick(live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64,
         return if eligible { Picked::One(0) } else { Picked::None };
     }
     if tried.count() > 0 || live.is_superseded() {
-        return among(live, &left(live, tried, now), key, rng);
+        return among(live, &left(live, tried, now), key, now, rng);
     }
     let mut candidates = live.candidates.borrow_mut();
     refresh(&mut candidates, live, now);
-    among(live, &candidates, key, rng)
+    among(live, &candidates, key, now, rng)
 }
 
 /// Picks one with room.
-fn among(live: &ServiceLive, candidates: &Candidates, key: Option<u64>, rng: &mut fastrand::Rng) -> Picked {
+fn among(live: &ServiceLive, candidates: &Candidates, key: Option<u64>, now: u64, rng: &mut fastrand::Rng) -> Picked {
     if candidates.are_limited() {
-        let with_room = balance::one_of(live, candidates, |index| has_room(live, index), key, rng);
+        let with_room = Choice { live, candidates, fits: |index| has_room(live, index), now }.one(key, rng);
         return with_room.map_or(Picked::Full, Picked::One);
     }
-    balance::one_of(live, candidates, |_| true, key, rng).map_or(Picked::None, Picked::One)
+    Choice { live, candidates, fits: |_| true, now }.one(key, rng).map_or(Picked::None, Picked::One)
 }
 
 fn has_room(live: &ServiceLive, index: usize) -> bool {

@@ -33,8 +33,13 @@ fn next(view: &View, keys: &[(&str, &str)], home: &Home) -> (Rc<View>, Rc<Servic
 /// A service with these keys, and nothing at work.
 fn service(keys: &[(&str, &str)]) -> Rc<ServiceLive> {
     let (_, live) = next(&View::empty(), keys, &home());
-    live.turn.set(0);
+    rewind(&live);
     live
+}
+
+/// The next turn is the first one.
+fn rewind(live: &ServiceLive) {
+    live.turns().skip(live.turns().take(0).wrapping_neg());
 }
 
 fn kill(live: &ServiceLive, index: usize) {
@@ -71,7 +76,7 @@ fn check(keys: &[(&str, &str)], expected: &str) {
 #[test]
 fn turns() {
     check(&[("a", "h:1"), ("b", "h:2"), ("c", "h:3")], "abcabc");
-    check(&[("a", "h:1 weight=3"), ("b", "h:2")], "aabaaaba");
+    check(&[("a", "h:1 weight=3"), ("b", "h:2")], "abaaabaa");
     check(&[("a", "h:1 weight=0"), ("b", "h:2"), ("c", "h:3 drain")], "bbb");
     check(&[("a", "h:1 weight=0")], "-");
     check(&[], "-");
@@ -84,7 +89,7 @@ fn turns() {
 fn the_least_busy_by_weight() {
     let live = service(&[("a", "h:1"), ("b", "h:2 weight=2"), ("balance", "leastconn")]);
     assert_eq!(picks(&live, 1, None), "b");
-    live.instances[1].counters().active.add(2);
+    (0..2).for_each(|_| live.instances[1].begin());
     assert_eq!(picks(&live, 1, None), "a");
 }
 
@@ -92,7 +97,7 @@ fn the_least_busy_by_weight() {
 fn a_key_stays_with_its_instance() {
     let all = [("a", "h:1"), ("b", "h:2"), ("c", "h:3"), ("balance", "source")];
     let (three, two) = (service(&all), service(&[all[0], all[2], all[3]]));
-    let keys = || (0..300).map(|key| key_of_bytes(format!("{key}").as_bytes()));
+    let keys = || (0..300).map(|key| hash_key(format!("{key}").as_bytes()));
     let homes = |live| keys().map(|key| picks(live, 1, Some(key))).collect::<Vec<_>>();
     let (before, after) = (homes(&three), homes(&two));
     assert!(before.iter().zip(&after).all(|(before, after)| before == "b" || before == after));
@@ -106,7 +111,7 @@ fn chance_goes_by_weight() {
     let share = picks(&live, 1000, None).matches('a').count();
     assert!((700..800).contains(&share), "{share}");
     let live = service(&[("a", "h:1"), ("b", "h:2"), ("balance", "p2c")]);
-    live.instances[0].counters().active.add(5);
+    (0..5).for_each(|_| live.instances[0].begin());
     assert_eq!(picks(&live, 3, None), "bbb");
 }
 
@@ -142,19 +147,22 @@ fn one_that_was_tried_is_not_tried_again() {
 #[test]
 fn an_ejection_is_seen_at_once_and_so_is_its_end() {
     let live = service(&[("a", "h:1"), ("b", "h:2"), ("c", "h:3")]);
-    let check = |now, expected: &str| assert_eq!(picks_at(&live, now, expected.len(), None), expected, "at {now}");
+    let check = |now, expected: &str| {
+        rewind(&live);
+        assert_eq!(picks_at(&live, now, expected.len(), None), expected, "at {now}");
+    };
     check(0, "abc");
     kill(&live, 0);
     check(0, "bcb");
-    check(999, "cbc");
+    check(999, "bcb");
     check(1_000, "abc");
     let health = &live.instances[0].shared.health;
     health.approach(1_000, 500);
     check(1_000, "bcb");
-    check(1_500, "cab");
+    check(1_500, "abc");
     health.approach(1_500, 500);
-    check(1_600, "cbc");
-    assert!(health.succeeded());
+    check(1_600, "bcb");
+    assert!(health.succeeded(1_600));
     check(1_600, "abc");
 }
 
@@ -176,10 +184,10 @@ fn room_that_is_given_back_is_seen_at_once() {
 fn who_came_before_the_newest_table_avoids_what_that_has_drained() {
     let home = home();
     let (view, first) = next(&View::empty(), &[("a", "h:1"), ("b", "h:2")], &home);
-    first.turn.set(0);
+    rewind(&first);
     assert_eq!(picks(&first, 2, None), "ab");
     let (view, second) = next(&view, &[("a", "h:1 drain"), ("b", "h:2"), ("c", "h:3")], &home);
-    second.turn.set(0);
+    rewind(&second);
     assert_eq!(picks(&first, 2, None), "bb");
     assert_eq!(picks(&second, 3, None), "bcb");
     let (view, third) = next(&view, &[("a", "h:1"), ("c", "h:3 drain")], &home);
@@ -190,12 +198,12 @@ fn who_came_before_the_newest_table_avoids_what_that_has_drained() {
     assert_eq!(picks(&first, 2, None), "ba");
 }
 
-/// How many of 300 requests each named instance gets, while the service changes after every `every` of them, to these
+/// How many of 1,200 requests each named instance gets, while the service changes after every `every` of them, to these
 /// forms in turn.
 fn shares_under_churn(forms: &[&[(&str, &str)]], every: usize, names: &str) -> Vec<usize> {
     let (home, mut view, mut picked) = (home(), View::empty(), String::new());
     home.with_rng(|rng| rng.seed(7));
-    for round in 0..300 / every {
+    for round in 0..1_200 / every {
         let (newest, live) = next(&view, forms[round % forms.len()], &home);
         picked.push_str(&picks(&live, every, None));
         view = newest;
@@ -207,32 +215,136 @@ fn shares_under_churn(forms: &[&[(&str, &str)]], every: usize, names: &str) -> V
 fn turns_survive_every_change() {
     let (a, b) = (("a", "h:1 weight=9"), ("b", "h:2 weight=1"));
     let changing: [&[_]; 2] = [&[a, b], &[a, b, ("timeout/server", "9s")]];
-    assert_eq!(shares_under_churn(&changing, 3, "ab"), [270, 30]);
+    assert_eq!(shares_under_churn(&changing, 3, "ab"), [1_080, 120]);
     let moving: [&[_]; 2] = [&[a, b], &[a, ("b", "h:3 weight=1")]];
-    assert_eq!(shares_under_churn(&moving, 3, "ab"), [270, 30], "its address changes");
-    // Another one comes and goes before them.
+    assert_eq!(shares_under_churn(&moving, 3, "ab"), [1_080, 120], "its address changes");
+}
+
+#[test]
+fn shares_are_right_while_others_come_and_go() {
+    let (x, y, z) = (("x", "h:1"), ("y", "h:2"), ("z", "h:4 weight=1"));
     for balance in ["roundrobin", "leastconn"] {
-        let (x, y, balance) = (("x", "h:1"), ("y", "h:2"), ("balance", balance));
-        let shares = shares_under_churn(&[&[x, y, balance], &[("a", "h:3"), x, y, balance]], 1, "xy");
-        assert!(shares.iter().all(|share| *share >= 149), "{balance:?}: {shares:?}");
+        let balance = ("balance", balance);
+        for every in [1, 3, 4, 7, 25] {
+            let shares = shares_under_churn(&[&[x, y, balance], &[("a", "h:3"), x, y, balance]], every, "axy");
+            // Half of the time a third, half of the time a half.
+            let off = shares.iter().zip([200, 500, 500]).map(|(share, right): (_, usize)| share.abs_diff(right)).max();
+            assert!(off <= Some(12), "{balance:?}, every {every}: {shares:?}");
+        }
+    }
+    let one: &[_] = &[("w", "h:5 weight=7"), z];
+    for every in [1, 2, 3, 5, 11] {
+        let shares = shares_under_churn(&[one, &[("w", "h:5 weight=7"), z, ("v", "h:6 weight=4")]], every, "vwz");
+        let off = shares.iter().zip([200, 875, 125]).map(|(share, right): (_, usize)| share.abs_diff(right)).max();
+        assert!(off <= Some(12), "every {every}: {shares:?}");
     }
 }
 
 #[test]
-fn one_of_little_weight_that_comes_and_goes_has_its_turns() {
-    let (a, b) = (("a", "h:1 weight=9"), ("b", "h:2 weight=1"));
-    let shares = shares_under_churn(&[&[a, b], &[a]], 3, "b");
-    assert!((5..=25).contains(&shares[0]), "{shares:?} of 150: about 15 would be right");
+fn workers_take_turns_together() {
+    let registry = Arc::new(Registry::new(2, crate::FAULTS));
+    let table = table(&[("a", "h:1"), ("b", "h:2 weight=2"), ("c", "h:3")]);
+    let homes = [0, 1].map(|worker| Home::new(worker, Arc::clone(&registry), Pools::new(0)));
+    let lives = homes
+        .each_ref()
+        .map(|home| Rc::clone(View::empty().next(Arc::clone(&table), home, 0).service(0, home).unwrap()));
+    let picked: String = (0..400).map(|n| picks(&lives[n * n % 7 % 2], 1, None)).collect();
+    assert_eq!(["a", "b", "c"].map(|name| picked.matches(name).count()), [100, 200, 100]);
+    assert!(picked.as_bytes().chunks(4).all(|four| four.contains(&b'a') && four.contains(&b'c')), "{picked}");
 }
 
 #[test]
-fn what_was_saved_under_great_weights_is_soon_spent() {
+fn open_work_of_all_workers_counts() {
+    let registry = Arc::new(Registry::new(2, crate::FAULTS));
+    let keys = [("a", "h:1"), ("b", "h:2"), ("balance", "leastconn")];
+    let homes = [0, 1].map(|worker| Home::new(worker, Arc::clone(&registry), Pools::new(0)));
+    let (view, first) = next(&View::empty(), &keys, &homes[0]);
+    let (_, second) = next(&View::empty(), &keys, &homes[1]);
+    (0..3).for_each(|_| first.instances[0].begin());
+    assert_eq!(picks(&second, 4, None), "bbbb");
+    // What was open before the balance asked for it counts too.
+    let (view, turns) = next(&view, &keys[..2], &homes[0]);
+    assert_eq!(turns.instances[0].shared.load.open(), 0);
+    let (_, least) = next(&view, &keys, &homes[0]);
+    assert_eq!(least.instances[0].shared.load.open(), 3);
+    (0..3).for_each(|_| first.instances[0].end());
+    assert_eq!(least.instances[0].shared.load.open(), 0);
+}
+
+#[test]
+fn a_bound_sends_a_key_on() {
+    let live = service(&[("a", "h:1"), ("b", "h:2"), ("c", "h:3"), ("balance", "source"), ("bounded", "150%")]);
+    let key = Some(hash_key(b"somebody"));
+    let index_of = |name: &str| live.service.instances.iter().position(|one| one.name.as_str() == name).unwrap();
+    let home = index_of(&picks(&live, 1, key));
+    let work = |index: usize| {
+        live.instances[index].begin();
+        live.turns().open();
+    };
+    let mut taken = [0; 3];
+    for _ in 0..30 {
+        let index = index_of(&picks(&live, 1, key));
+        taken[index] += 1;
+        work(index);
+    }
+    assert_eq!(taken.iter().max(), Some(&taken[home]));
+    assert_eq!(taken[home], 15, "half as much again as ten: {taken:?}");
+    assert_eq!(picks_at(&live, 0, 1, None).len(), 1, "without a key there is no bound");
+}
+
+#[test]
+fn an_instance_that_returns_gets_its_share_by_and_by() {
+    for balance in ["roundrobin", "random", "source"] {
+        let live = service(&[("a", "h:1"), ("b", "h:2"), ("slow_start", "10s"), ("balance", balance)]);
+        let share = |now: u64| {
+            let mut rng = fastrand::Rng::with_seed(7);
+            let mut is_first = |n: usize| {
+                let key = (balance == "source").then(|| hash_key(&n.to_le_bytes()));
+                pick(&live, key, Tried::default(), now, &mut rng) == Picked::One(0)
+            };
+            (0..2_200).filter(|n| is_first(*n)).count()
+        };
+        let near = |now, right: usize| {
+            let share = share(now);
+            assert!(share.abs_diff(right) <= 100, "{balance} at {now}: {share}, not {right}");
+        };
+        near(0, 1_100);
+        kill(&live, 0);
+        near(500, 0);
+        assert!(live.instances[0].shared.health.succeeded(1_000));
+        near(1_000, 200);
+        near(6_000, 772);
+        near(11_000, 1_100);
+    }
+}
+
+#[test]
+fn one_that_appears_starts_slowly_and_a_first_table_does_not() {
     let home = home();
-    let (view, live) = next(&View::empty(), &[("a", "h:1 weight=256"), ("b", "h:2 weight=255")], &home);
-    assert_eq!(picks(&live, 1, None), "a");
-    let (_, live) = next(&view, &[("a", "h:1 weight=1"), ("b", "h:2 weight=2")], &home);
-    let picked = picks(&live, 12, None);
-    assert!(picked.matches('a').count() >= 2, "{picked}");
+    let keys = [("a", "h:1"), ("b", "h:2"), ("slow_start", "1h")];
+    let (view, live) = next(&View::empty(), &[keys[0], keys[2]], &home);
+    let since = |live: &ServiceLive, index: usize| live.instances[index].shared.health.since();
+    assert_eq!(since(&live, 0), 0);
+    let (view, live) = next(&view, &keys, &home);
+    assert_eq!((since(&live, 0), since(&live, 1) > 0), (0, true));
+    assert_eq!(picks_at(&live, since(&live, 1), 11, None).matches('b').count(), 1);
+    let (view, _) = next(&view, &[keys[0], keys[2]], &home);
+    assert_eq!(since(&live, 1), 0);
+    let (_, live) = next(&view, &keys, &home);
+    assert!(since(&live, 1) > 0, "it appears again");
+}
+
+#[test]
+fn two_choices_go_by_latency_and_open_work() {
+    let live = service(&[("a", "h:1"), ("b", "h:2"), ("balance", "p2c")]);
+    let measure = |index: usize, millis| {
+        live.instances[index].shared.load.measure(0, std::time::Duration::from_millis(millis));
+    };
+    measure(0, 10);
+    measure(1, 30);
+    assert_eq!(picks(&live, 3, None), "aaa");
+    (0..3).for_each(|_| live.instances[0].begin());
+    assert_eq!(picks(&live, 3, None), "bbb", "four at 10 ms take longer than one at 30");
 }
 
 /// The rank of an instance; one of the lowest rank present is picked.
@@ -274,7 +386,14 @@ fn best(live: &ServiceLive, tried: Tried, now: u64) -> Vec<usize> {
 /// Keys of a service of up to eight instances.
 fn any_keys(rng: &mut fastrand::Rng) -> Vec<(String, String)> {
     let balances = ["roundrobin", "leastconn", "first", "source", "random", "p2c"];
-    let mut keys = vec![("balance".to_owned(), balances[rng.usize(..balances.len())].to_owned())];
+    let balance = balances[rng.usize(..balances.len())];
+    let mut keys = vec![("balance".to_owned(), balance.to_owned())];
+    if balance == "source" && rng.bool() {
+        keys.push(("bounded".to_owned(), "110%".to_owned()));
+    }
+    if rng.bool() {
+        keys.push(("slow_start".to_owned(), "2s".to_owned()));
+    }
     for name in 'a'..'i' {
         let options = [" weight=0", " weight=200", " maxconn=1", " maxconn=2", " backup", " backup", " drain", ""];
         let mut some = || options[if rng.bool() { rng.usize(..options.len()) } else { options.len() - 1 }];
@@ -294,7 +413,7 @@ fn disturb(live: &ServiceLive, now: u64, rng: &mut fastrand::Rng) {
     let (instance, shared) = (&live.service.instances[index], &live.instances[index].shared);
     match (rng.u8(..8), instance.max_connections) {
         (0, _) => shared.health.approach(now, 500),
-        (1, _) => drop(shared.health.succeeded()),
+        (1, _) => drop(shared.health.succeeded(now)),
         (2, Some(limit)) if !shared.slots.is_full(limit) => assert!(shared.slots.take(limit)),
         (3, Some(limit)) if shared.slots.is_full(limit) => shared.slots.give(),
         _ => drop(shared.health.failed(now)),

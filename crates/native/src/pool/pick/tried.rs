@@ -25,7 +25,7 @@ impl Tried {
         self.count
     }
 
-    pub(super) fn has(self, id: u32) -> bool {
+    pub(in crate::pool) fn has(self, id: u32) -> bool {
         self.ids.iter().take(self.count as usize).any(|known| *known == id)
     }
 }

@@ -13,6 +13,8 @@
 //! | an upgrade | 101, then an echo |
 //! | anything else, with `X-Tell` | the head and the beginning of the body as received |
 //! | anything else | its name and the target |
+//!
+//! `X-Answer` of a request is header lines of the answer, `;;` between them.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -151,7 +153,7 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
 fn exchanges(stream: TcpStream, received: Arc<Mutex<Vec<u8>>>, shared: &Arc<Shared>) -> io::Result<()> {
     let output = stream.try_clone()?;
     let input = BufReader::new(Tee { stream, received, shared: Arc::clone(shared) });
-    let mut exchange = Exchange { shared, input, output };
+    let mut exchange = Exchange { shared, input, output, lines: String::new() };
     while exchange.one()? {}
     exchange.output.shutdown(Shutdown::Both)
 }
@@ -178,6 +180,8 @@ struct Exchange<'s> {
     shared: &'s Shared,
     input: BufReader<Tee>,
     output: TcpStream,
+    /// Header lines of the answer.
+    lines: String,
 }
 
 impl Exchange<'_> {
@@ -195,6 +199,8 @@ impl Exchange<'_> {
             self.output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let body = self.body(&head)?;
+        let lines = field(&head, "x-answer").into_iter().flat_map(|lines| lines.split(";;"));
+        self.lines = lines.map(|line| format!("{}\r\n", line.trim())).collect();
         self.shared.whole.fetch_add(1, Ordering::AcqRel);
         self.answer(&head, &body)?;
         Ok(!field(&head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close")))
@@ -276,7 +282,8 @@ impl Exchange<'_> {
     fn sized(&mut self, method: &str, status: u16, body: &[u8]) -> io::Result<()> {
         let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let mut message =
-            format!("HTTP/1.1 {status} Told\r\nX-Backend: {}\r\n{length}\r\n", self.shared.name).into_bytes();
+            format!("HTTP/1.1 {status} Told\r\nX-Backend: {}\r\n{length}{}\r\n", self.shared.name, self.lines)
+                .into_bytes();
         if method != "HEAD" {
             message.extend_from_slice(body);
         }

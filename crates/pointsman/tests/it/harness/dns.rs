@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) enum Zone {
     /// These addresses, for so many seconds.
     At(Vec<Ipv4Addr>, u32),
+    /// These SRV records, for so many seconds: priority, weight, port and target (RFC 2782).
+    Records(Vec<(u16, u16, u16, &'static str)>, u32),
     /// The same, after a while.
     Late(Vec<Ipv4Addr>, Duration),
     /// No answer at all.
@@ -86,10 +88,15 @@ impl NameServer {
     /// The answer, and after what time it is sent.
     fn answer(&self, question: &[u8]) -> Option<(Vec<u8>, Duration)> {
         let (name, end) = name(question)?;
-        let wants_v4 = question.get(end..end + 2)? == [0, 1];
+        let kind = question.get(end..end + 2)?;
+        let wants_v4 = kind == [0, 1];
         let mut shared = self.lock();
         *shared.asked.entry(name.clone()).or_default() += 1;
         let (code, addresses, ttl, after) = match shared.zones.get(&name) {
+            Some(Zone::Records(records, ttl)) => {
+                let data: Vec<_> = records.iter().filter(|_| kind == [0, 33]).map(service).collect();
+                return Some((reply(question, end, 0, (kind, *ttl), &data)?, Duration::ZERO));
+            }
             Some(Zone::Silent) => return None,
             Some(Zone::Refused) => (5, Vec::new(), 0, Duration::ZERO),
             Some(Zone::Late(addresses, after)) if wants_v4 => (0, addresses.clone(), 1, *after),
@@ -98,18 +105,34 @@ impl NameServer {
             Some(Zone::Late(_, after)) => (0, Vec::new(), 0, *after),
             None => (3, Vec::new(), 0, Duration::ZERO),
         };
-        // The header (§4.1.1): a response, recursion available, one question, so many answers.
-        let mut answer = question.get(..2)?.to_vec();
-        answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(addresses.len()).ok()?, 0, 0, 0, 0]);
-        answer.extend(question.get(12..end + 4)?);
-        for address in addresses {
-            answer.extend([0xc0, 12, 0, 1, 0, 1]);
-            answer.extend(ttl.to_be_bytes());
-            answer.extend([0, 4]);
-            answer.extend(address.octets());
-        }
-        Some((answer, after))
+        let data: Vec<_> = addresses.iter().map(|address| address.octets().to_vec()).collect();
+        Some((reply(question, end, code, (&[0, 1], ttl), &data)?, after))
     }
+}
+
+/// The message (§4.1): the question, which ends there, and an answer for each of these data.
+fn reply(question: &[u8], end: usize, code: u8, (kind, ttl): (&[u8], u32), data: &[Vec<u8>]) -> Option<Vec<u8>> {
+    // The header (§4.1.1): a response, recursion available, one question, so many answers.
+    let mut answer = question.get(..2)?.to_vec();
+    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(data.len()).ok()?, 0, 0, 0, 0]);
+    answer.extend(question.get(12..end + 4)?);
+    for data in data {
+        answer.extend([&[0xc0, 12], kind, &[0, 1], &ttl.to_be_bytes()].concat());
+        answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
+        answer.extend(data);
+    }
+    Some(answer)
+}
+
+/// The data of a SRV record.
+fn service((priority, weight, port, target): &(u16, u16, u16, &str)) -> Vec<u8> {
+    let mut data: Vec<u8> = [priority, weight, port].iter().flat_map(|number| number.to_be_bytes()).collect();
+    for label in target.split('.') {
+        data.push(u8::try_from(label.len()).expect("a short label"));
+        data.extend(label.as_bytes());
+    }
+    data.push(0);
+    data
 }
 
 /// The name in a question, without the dot at its end, and where it ends.

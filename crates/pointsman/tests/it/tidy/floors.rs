@@ -37,6 +37,7 @@ const PURE_CRATES: &[&str] = &[
     "regex-automata",
     "regex-syntax",
     "thiserror",
+    "twox-hash",
     "x509-parser",
 ];
 
