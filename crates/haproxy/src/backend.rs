@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_table::{
-    Balance, Config, CookieFlag, Dns, HttpVersion, Password, PathRule, Protocol, Scheme, Service, UserList, default_key,
+    Balance, CheckWay, Config, CookieFlag, Dns, Expect, HttpCheck, HttpVersion, Password, PathRule, Protocol, Scheme,
+    Service, UserList, default_key,
 };
 
 use super::forwarded::CLIENT;
@@ -15,6 +16,8 @@ use super::shape::Shape;
 use super::words::{quote, time};
 use super::{confine, outbound, routing, server};
 
+/// How long a check may take, as the defaults section says it.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most addresses of a `dns` name that serve at once.
 const DNS_SLOTS: usize = 32;
 /// The section that configures DNS.
@@ -106,6 +109,14 @@ impl<'a> BackendBuilder<'a> {
         let unsupported = routing::unsupported(service);
         let mut refusals: Vec<_> = unsupported.into_iter().map(|(_, why)| ("url_reg", why)).collect();
         let paths = service.http().map(|entry| &*entry.paths).unwrap_or_default();
+        let searches_body = service
+            .health_check
+            .as_deref()
+            .is_some_and(|check| matches!(&check.way, CheckWay::Http(HttpCheck { expect: Expect::Body(_), .. })));
+        if !self.shape.version.pcre && searches_body {
+            let why = "this HAProxy was built without PCRE, which expressions need".to_owned();
+            refusals.push(("health_check_expect", why));
+        }
         if !self.shape.version.pcre && paths.iter().any(|rule| matches!(rule, PathRule::Pattern(_))) {
             refusals.push(("url_reg", "this HAProxy was built without PCRE, which expressions need".to_owned()));
         }
@@ -291,19 +302,32 @@ impl Lines<'_> {
         self.add("cookie", text);
     }
 
+    /// Active checks: what is asked, what passes, and for how long it is waited.
     fn health(&mut self) {
-        let Some(uri) = self.service.health_check.uri.as_deref() else {
-            return;
+        let Some(check) = self.service.health_check.as_deref() else { return };
+        if let CheckWay::Http(HttpCheck { method, uri, host, expect }) = &check.way {
+            let (uri, host) = (quote(uri), quote(host));
+            let send = format!("http-check send meth {method} uri {uri} ver HTTP/1.1 hdr Host {host}");
+            self.add("health_check_uri", format!("    option httpchk\n    {send}\n"));
+            self.expect(expect);
+        }
+        if check.timeout != CHECK_TIMEOUT {
+            self.add("health_check_timeout", format!("    timeout check {}\n", time(check.timeout)));
+        }
+    }
+
+    /// 2xx and 3xx pass by HAProxy's own choice.
+    fn expect(&mut self, expect: &Expect) {
+        let usual = Expect::Statuses([Expect::USUAL].into());
+        let lines = match expect {
+            expect if *expect == usual => return,
+            Expect::Statuses(_) => format!("    http-check expect status {expect}\n"),
+            Expect::Body(pattern) => {
+                let expression = quote(&format!("(?i){pattern}")).into_owned();
+                format!("    http-check expect status {usual}\n    http-check expect rstring {expression}\n")
+            }
         };
-        let host = self.service.http().and_then(|entry| entry.hosts.first()).map_or("localhost", |host| host.name());
-        let uri = quote(uri);
-        self.add(
-            "health_check_uri",
-            format!(
-                "    option httpchk\n    http-check send meth GET uri {uri} ver HTTP/1.1 hdr Host {}\n",
-                quote(host)
-            ),
-        );
+        self.add("health_check_expect", lines);
     }
 
     /// The frontend sets this header itself; the client's is overwritten.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pointsman_table::{Config, Problem, ProblemKind, Service, Table, TlsVersion};
 use pointsman_wire::Answer;
 
-use super::backend::{PAGES, RESOLVERS};
+use super::backend::{CHECK_TIMEOUT, PAGES, RESOLVERS};
 use super::confine;
 use super::model::{FOLDER, Owner, Part, SOCKET};
 use super::shape::Shape;
@@ -147,6 +147,7 @@ fn defaults(config: &Config, shape: &Shape) -> String {
         "mode http".to_owned(),
         format!("timeout connect {}", time(waits.connect)),
         format!("timeout queue {}", time(waits.connect)),
+        format!("timeout check {}", time(CHECK_TIMEOUT)),
         format!("timeout client {}", time(waits.client)),
         format!("timeout server {}", time(waits.server)),
         format!("timeout tunnel {}", time(waits.tunnel)),

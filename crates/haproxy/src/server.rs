@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use pointsman_table::{CookieFlag, HttpVersion, Instance, Service, Target};
+use pointsman_table::{CheckWay, CookieFlag, HealthCheck, HttpVersion, Instance, Service, Target};
 
 use super::model::{Address, Addresses, Server};
 use super::version::Version;
@@ -15,8 +16,10 @@ use super::{names, outbound, words};
 /// back. HAProxy needs a check for that, so one also runs once a minute while all is well.
 const PASSIVE: &str =
     "check inter 60s fastinter 1s downinter 1s rise 1 fall 3 observe layer4 error-limit 3 on-error mark-down";
-/// Active checks, for `health_check_uri` and `health_check_port`.
-const ACTIVE: &str = "check inter 2s fall 3 rise 2";
+/// As with the native engine, checks are faster while a server is about to change its state.
+const FASTER: u32 = 4;
+/// But not faster than this.
+const FASTEST: Duration = Duration::from_millis(250);
 /// HAProxy starts even if a name cannot be resolved: its server is down until the next reload.
 const RESOLVED_AT_START: &str = "init-addr last,libc,none";
 /// HAProxy must not look up names: it does so one after another, and with a silent resolver every check and start would
@@ -131,11 +134,20 @@ pub fn refusal(service: &Service, instance: &Instance, version: Version) -> Opti
 
 /// The checks of a service's instances. Independent of their number: a new instance must not change the others.
 pub fn check(service: &Service) -> String {
-    match (service.health_check.port, &service.health_check.uri) {
-        (Some(port), _) => format!("{ACTIVE} port {port}"),
-        (None, Some(_)) => ACTIVE.to_owned(),
-        (None, None) => PASSIVE.to_owned(),
+    let Some(check) = service.health_check.as_deref() else { return PASSIVE.to_owned() };
+    let HealthCheck { way, port, interval, timeout: _, rise, fall } = check;
+    let fast = (*interval / FASTER).max(FASTEST).min(*interval);
+    let (interval, fast) = (words::time(*interval), words::time(fast));
+    let mut words = format!("check inter {interval} fastinter {fast} fall {fall} rise {rise}");
+    words.extend(port.map(|port| format!(" port {port}")));
+    // Another port speaks plain HTTP/1.
+    let is_http2 = service.http_version == HttpVersion::Http2 && matches!(way, CheckWay::Http(_));
+    match port {
+        _ if !is_http2 => {}
+        Some(_) => words.push_str(" check-proto h1"),
+        None => words.push_str(" check-proto h2"),
     }
+    words
 }
 
 /// The growth of a returning instance's share, which HAProxy begins with nothing.

@@ -21,6 +21,7 @@
 //! | `worker` | one worker's state |
 //! | `pool` | which instance, and a connection to it |
 //! | `peers` | instances compared with their peers: outliers, panic |
+//! | `prober` | active checks of instances |
 //! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
 //! | `http1`, `http2` | HTTP/1 on a client's connection; streams of HTTP/2 |
 //! | `net` | connections as bytes |
@@ -36,6 +37,7 @@ mod multiplex;
 mod net;
 mod peers;
 mod pool;
+mod prober;
 mod record;
 mod relay;
 mod serve;
@@ -63,6 +65,7 @@ use accept::{Door, Report};
 use peers::Peers;
 #[doc(hidden)]
 pub use pool::bench::PickBench;
+pub use prober::{Probed, probe_once};
 pub use tls::new_ticket_secret;
 use worker::Limits;
 use workers::Workers;

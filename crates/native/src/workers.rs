@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::accept::{self, Door, Order, Report};
+use crate::prober::Prober;
 use crate::tls::{Keys, Outbound};
 use crate::worker::Limits;
 
@@ -37,6 +38,7 @@ pub(crate) struct Workers {
     keys: Option<Arc<Keys>>,
     /// What TLS to instances is set up with.
     outbound: Arc<Outbound>,
+    prober: Prober,
     open: BTreeSet<Bind>,
     /// Ports that left the table a moment ago.
     closing: BTreeMap<Bind, Instant>,
@@ -77,6 +79,7 @@ impl Workers {
             keys: sockets.iter().flatten().any(|door| door.is_secure).then(Keys::none),
             tickets: TicketSecrets::default(),
             outbound: Arc::default(),
+            prober: Prober::new(registry, limits.descriptors),
             waiting: sockets,
             table: Table::empty(),
             open: BTreeSet::new(),
@@ -106,6 +109,7 @@ impl Workers {
         self.closing.retain(|_, since| now.duration_since(*since) < CLOSING);
         self.closed.retain(|bind, _| is_wanted(&table, bind));
         self.outbound = self.outbound.next(&table);
+        self.prober.apply(&table, &self.outbound);
         self.table = table;
         let wanted = self.table.tcp().iter().map(|(bind, _)| *bind).chain(self.table.https());
         let to_open = wanted.filter(|bind| !self.open.contains(bind) && !self.is_left_alone(*bind)).collect();

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
 use crate::commands::change::Manner;
+use crate::commands::check::CheckReport;
 use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
@@ -122,7 +123,10 @@ async fn dispatch(
             let folder = folder.context("the demo has no folder")?;
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;
         }
-        Command::Check { json } => return Box::pin(check::check((settings, names_engine), json, out, note)).await,
+        Command::Check { probe, json } => {
+            let how = CheckReport { json, probe };
+            return Box::pin(check::check((settings, names_engine), how, out, note)).await;
+        }
         Command::Set { key, value, more, dry_run, force, wait } => {
             let (words, wait) = ([vec![key, value], more].concat(), wait.patience());
             return edit::set(store, &words, Manner { force, dry_run, wait }, out, note).await;

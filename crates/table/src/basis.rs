@@ -36,13 +36,14 @@ impl Basis {
         Self { limits, config, certs, stale }
     }
 
-    /// Whether defaults of services changed: waits, `eject` and `panic`.
+    /// Whether defaults of services changed: waits, checks, `eject` and `panic`.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
         let of_services = |basis: &Self| {
             let Config { timeouts, eject, panic, .. } = &*basis.config.value;
             (timeouts.connect, timeouts.server, timeouts.tunnel, timeouts.slow_start, *eject, *panic)
         };
-        of_services(self) != of_services(old)
+        let checks = self.config.value.health_check != old.config.value.health_check;
+        checks || of_services(self) != of_services(old)
     }
 
     /// Whether the listening addresses differ from the old table's.

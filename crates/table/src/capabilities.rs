@@ -13,13 +13,19 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// The native engine's.
-    pub const NATIVE: Self = Self {
-        lacks: &["basic_auth_secrets", "custom_settings", "health_check_port", "health_check_uri"],
-        resolves: false,
-    };
-    /// The HAProxy engine's.
+    pub const NATIVE: Self = Self { lacks: &["basic_auth_secrets", "custom_settings"], resolves: false };
+    /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`.
     pub const HAPROXY: Self = Self {
-        lacks: &["client_ca", "client_verify", "eject", "mirror/<service>", "panic", "split/<service>", "split_by"],
+        lacks: &[
+            "client_ca",
+            "client_verify",
+            "eject",
+            "health_check",
+            "mirror/<service>",
+            "panic",
+            "split/<service>",
+            "split_by",
+        ],
         resolves: true,
     };
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::capabilities::{Capabilities, Consequence};
 use crate::eject;
+use crate::health_check::{self, CheckKeys, WayKey};
 use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::limits::Limits;
 use crate::model::{Config, Timeouts, TlsVersion};
@@ -33,6 +34,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, B
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
         eject: keys.read("eject", eject::eject, |config| &config.eject),
         panic: keys.read("panic", eject::panic, |config| &config.panic),
+        health_check: keys.checks(),
         trusted_proxies: keys.read("trusted_proxies", Networks::parse, |config| &config.trusted_proxies),
         accept_proxy: keys.read("accept_proxy", Networks::parse, |config| &config.accept_proxy),
         tls_min_version: keys.read("tls_min_version", tls_version, |config| &config.tls_min_version),
@@ -82,6 +84,35 @@ impl Keys<'_, '_> {
             Some(Ok(value)) => value,
             Some(Err(())) => of(self.last).clone(),
             None => of(self.default).clone(),
+        }
+    }
+
+    fn checks(&mut self) -> CheckKeys {
+        CheckKeys {
+            way: self.check("health_check", WayKey::of_all, |keys| &keys.way),
+            uri: self.check("health_check_uri", value::uri, |keys| &keys.uri),
+            port: self.check("health_check_port", value::port, |keys| &keys.port),
+            method: self.check("health_check_method", health_check::method, |keys| &keys.method),
+            host: self.check("health_check_host", health_check::host, |keys| &keys.host),
+            expect: self.check("health_check_expect", health_check::expect, |keys| &keys.expect),
+            interval: self.check("health_check_interval", health_check::interval, |keys| &keys.interval),
+            timeout: self.check("health_check_timeout", health_check::timeout, |keys| &keys.timeout),
+            rise: self.check("health_check_rise", health_check::in_a_row, |keys| &keys.rise),
+            fall: self.check("health_check_fall", health_check::in_a_row, |keys| &keys.fall),
+        }
+    }
+
+    /// A default of the keys `health_check*`.
+    fn check<T: Clone>(
+        &mut self,
+        key: &str,
+        parse: fn(&str) -> Parsed<T>,
+        of: fn(&CheckKeys) -> &Option<T>,
+    ) -> Option<T> {
+        match self.attempt(key, parse) {
+            Some(Ok(value)) => Some(value),
+            Some(Err(())) => of(&self.last.health_check).clone(),
+            None => None,
         }
     }
 

@@ -1,5 +1,4 @@
-//! `dns` and `health_check_*`: instances that come from a name, and how instances are checked. Resolves and probes
-//! nothing.
+//! `dns`: instances that come from a name. Resolves nothing.
 
 use std::fmt::{Display, Formatter};
 
@@ -35,15 +34,6 @@ impl Display for Dns {
             Self::Srv(name) => write!(f, "srv:{name}"),
         }
     }
-}
-
-/// How instances are checked. Without path and port, traffic alone decides about health.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// `health_check_uri`: the path that a healthy instance answers.
-    pub uri: Option<Box<str>>,
-    /// `health_check_port`: the port to check, if not the instance's own.
-    pub port: Option<u16>,
 }
 
 #[cfg(test)]

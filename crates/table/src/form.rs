@@ -252,7 +252,7 @@ fn service(
         timeouts: settings.timeouts(&defaults.timeouts),
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),
-        health_check: settings.health_check.clone(),
+        health_check: settings.check(protocol, &defaults.health_check),
         eject: settings.eject(defaults),
         panic: settings.panic(defaults),
         link: settings.link.clone(),

@@ -77,8 +77,16 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
     http("client_ca", "authorities that clients' certificates must come from, PEM"),
     http("client_verify", "required or optional: whether a client must show a certificate"),
+    http("health_check", "how instances are checked: http, tcp, grpc (with protocol=h2) or off"),
     http("health_check_uri", "path that an instance must answer"),
     http("health_check_port", "port for health checks, if not the instance's"),
+    http("health_check_method", "method of health checks"),
+    http("health_check_host", "host that health checks ask for"),
+    http("health_check_expect", "statuses that pass: 200-399; or ~EXPRESSION, searched for in the body"),
+    http("health_check_interval", "from one health check to the next"),
+    http("health_check_timeout", "longest time that a health check may take"),
+    http("health_check_rise", "health checks in a row that bring an instance back"),
+    http("health_check_fall", "failed health checks in a row that take an instance out"),
     http("eject", "errors=N: how many errors in a row eject an instance; or off"),
     http("panic", "below this share of healthy instances, all are used; or off"),
     http("tls_ca", "how instances with tls are verified: authorities, PEM, or system"),
@@ -106,7 +114,16 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     tcp("bounded", "hashing balances: how much of the mean work an instance may have"),
     tcp("slow_start", "from its return or appearance to an instance's full share; overrides config/slow_start"),
     tcp("custom_settings", "raw HAProxy backend lines"),
+    tcp("health_check", "how instances are checked: tcp, http or off"),
+    tcp("health_check_uri", "path that an instance must answer"),
     tcp("health_check_port", "port for health checks, if not the instance's"),
+    tcp("health_check_method", "method of health checks"),
+    tcp("health_check_host", "host that health checks ask for"),
+    tcp("health_check_expect", "statuses that pass: 200-399; or ~EXPRESSION, searched for in the body"),
+    tcp("health_check_interval", "from one health check to the next"),
+    tcp("health_check_timeout", "longest time that a health check may take"),
+    tcp("health_check_rise", "health checks in a row that bring an instance back"),
+    tcp("health_check_fall", "failed health checks in a row that take an instance out"),
     tcp("panic", "below this share of healthy instances, all are used; or off"),
     tcp("tls_ca", "how instances with tls are verified: authorities, PEM, or system"),
     tcp("tls_server_name", "the name sent to instances with tls, and expected of them"),
@@ -132,6 +149,19 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("eject", "how many errors in a row eject an instance, for services that do not say"),
     config("panic", "below which share of healthy instances all are used, for services that do not say"),
     config("health_uri", "path answered 200 by the balancer itself"),
+    config("health_check", "default for all services: http, tcp or off"),
+    config("health_check_uri", "default for all services: path that an instance must answer"),
+    config("health_check_port", "default for all services: port for health checks, if not the instance's"),
+    config("health_check_method", "default for all services: method of health checks"),
+    config("health_check_host", "default for all services: host that health checks ask for"),
+    config(
+        "health_check_expect",
+        "default for all services: statuses that pass: 200-399; or ~EXPRESSION, searched for in the body",
+    ),
+    config("health_check_interval", "default for all services: from one health check to the next"),
+    config("health_check_timeout", "default for all services: longest time that a health check may take"),
+    config("health_check_rise", "default for all services: health checks in a row that bring an instance back"),
+    config("health_check_fall", "default for all services: failed health checks in a row that take an instance out"),
     config("trusted_proxies", "networks, private or all: whose X-Forwarded-*, X-Real-IP and Forwarded are believed"),
     config("accept_proxy", "networks, private or all: whose connections begin with a PROXY header"),
     config("tls_min_version", "1.2 or 1.3: the oldest TLS version of clients"),
@@ -488,8 +518,8 @@ mod tests {
         }
         check(Protocol::Http, "allow", "10.0.0.1", Unknown(None));
         check(Protocol::Tcp, "client_ca", "x", Unknown(None));
-        check(Protocol::Http, "health_check", "/alive", Unknown(Some("health_check_uri")));
-        check(Protocol::Http, "health_check", "web.test:80", Direct("health_check"));
+        check(Protocol::Http, "check_uri", "/alive", Unknown(Some("health_check_uri")));
+        check(Protocol::Http, "check_uri", "web.test:80", Direct("check_uri"));
         check(Protocol::Http, "connect", "5s", Unknown(Some("timeout/connect")));
         check(Protocol::Http, "timeout_connect", "5s", Unknown(Some("timeout/connect")));
         check(Protocol::Http, "port_number", "8080", Unknown(Some("port")));
@@ -504,7 +534,7 @@ mod tests {
     fn an_instance_with_a_host_name_may_be_a_misspelt_key() {
         for (key, value, expected) in [
             ("services/a/domain_name", "shop.test", "did you mean domain? If this is an instance"),
-            ("services/a/health_check", "web.test", "did you mean health_check_uri?"),
+            ("services/a/check_uri", "web.test", "did you mean health_check_uri?"),
             ("services/a/upstream", "web.test:80", "did you mean upstreams/<instance>?"),
             ("services/a/cookie-shop", "cookie-shop:80", ""),
             ("services/a/internal", "web.test", ""),

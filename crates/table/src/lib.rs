@@ -20,7 +20,7 @@
 //! | `last_good` | the keys that the settings in force come from |
 //! | `memory` | what to keep of a table over a restart |
 //! | `form` | one service: its keys, its last good settings, the form in which it is served |
-//! | `instance_link` | how connections to instances are set up |
+//! | `instance_link`, `health_check` | how connections to instances are set up, and how these are checked |
 //! | `placing`, `found`, `ports` | where instances may be, and those of `dns`; who listens where, and which addresses are ourselves |
 //! | `rendezvous` | where keys of hashing balances go |
 //! | `asking` | what handshakes ask clients for, by server name |
@@ -53,6 +53,7 @@ mod explain;
 mod explain_tcp;
 mod form;
 mod found;
+mod health_check;
 mod host;
 mod host_map;
 mod hsts;
@@ -105,11 +106,12 @@ pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use differences::{Fate, TableDiff, differences};
-pub use discovery::{Dns, HealthCheck};
+pub use discovery::Dns;
 pub use effort::TooLong;
 pub use eject::{Eject, Panic, Percent};
 pub use explain::{Explanation, Verdict, Withheld};
 pub use found::LOOKED_UP;
+pub use health_check::{CheckKeys, CheckWay, Expect, HealthCheck, HttpCheck};
 pub use host::host_name;
 pub use hsts::Hsts;
 pub use http_version::HttpVersion;
@@ -125,7 +127,7 @@ pub use name_map::{NameChange, NameIter, NameMap};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
-pub use pattern::Pattern;
+pub use pattern::{CHECKED_BODY, Pattern};
 pub use pem::PemText;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};

@@ -9,8 +9,9 @@ use crate::address::{Bind, HostPattern};
 use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
 use crate::cookie::Cookie;
-use crate::discovery::{Dns, HealthCheck};
+use crate::discovery::Dns;
 use crate::eject::{Eject, Panic, Percent};
+use crate::health_check::{CheckKeys, HealthCheck};
 use crate::hsts::Hsts;
 use crate::http_version::HttpVersion;
 use crate::instance::Instance;
@@ -47,8 +48,8 @@ pub struct Service {
     pub policy: Option<Arc<Policy>>,
     /// More instances, from a name. Only in tables for an engine that honours it.
     pub dns: Option<Dns>,
-    /// How its instances are checked.
-    pub health_check: HealthCheck,
+    /// How its instances are checked; `None`: traffic alone decides about their health.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// When an instance is ejected for its answers, with the configuration's default already in; `None`: never.
     pub eject: Option<Eject>,
     /// Below which share of healthy instances all are used; `None`: only when none is healthy.
@@ -277,6 +278,8 @@ pub struct Config {
     pub eject: Option<Eject>,
     /// `panic` of services that do not say.
     pub panic: Option<Percent>,
+    /// Defaults of the keys `health_check*` of services.
+    pub health_check: CheckKeys,
     /// Trusted proxies; empty: none.
     pub trusted_proxies: Networks,
     /// Whose connections begin with a PROXY header; empty: nobody's.
@@ -346,6 +349,7 @@ impl Default for Config {
             health_uri: None,
             eject: None,
             panic: None,
+            health_check: CheckKeys::default(),
             trusted_proxies: Networks::default(),
             accept_proxy: Networks::default(),
             tls_min_version: TlsVersion::default(),

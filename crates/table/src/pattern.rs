@@ -12,6 +12,8 @@ use crate::effort::Effort;
 use crate::literals::{self, Need};
 use crate::value::Parsed;
 
+/// How much of a response's body is searched for an expression, bytes.
+pub const CHECKED_BODY: usize = 16 * 1024;
 /// Longest expression, in bytes.
 const LONGEST: usize = 4096;
 /// Deepest nesting of groups: the parser and the compiler recurse.
@@ -71,6 +73,12 @@ impl Pattern {
         }
         effort.pay((within, target.len()), self.lines);
         within == target.len() && self.dfa.is_match_state(self.dfa.next_eoi_state(state))
+    }
+
+    /// Whether it matches anywhere in these bytes, of which at most [`CHECKED_BODY`] are read.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        let read = bytes.len().min(CHECKED_BODY);
+        self.is_match(&bytes[..read], &mut Effort::default())
     }
 
     /// What every match contains: one literal of each need.

@@ -7,8 +7,9 @@ use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
 use crate::cookie;
-use crate::discovery::{Dns, HealthCheck};
+use crate::discovery::Dns;
 use crate::eject::{self, Eject, Percent};
+use crate::health_check::{CheckKeys, Checked, HealthCheck, WayKey};
 use crate::http_version::HttpVersion;
 use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
@@ -38,7 +39,7 @@ pub(crate) struct Settings {
     pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
     pub(crate) dns: Option<Dns>,
-    pub(crate) health_check: HealthCheck,
+    pub(crate) health_check: CheckKeys,
     eject: Option<Option<Eject>>,
     panic: Option<Option<Percent>>,
     pub(crate) link: Option<Arc<InstanceLink>>,
@@ -96,6 +97,12 @@ impl Settings {
         self.panic.unwrap_or(defaults.panic)
     }
 
+    /// The check of its instances, with the configuration's defaults.
+    pub(crate) fn check(&self, protocol: Protocol, defaults: &CheckKeys) -> Option<Arc<HealthCheck>> {
+        let hosts = self.http().map(|entry| &*entry.hosts).unwrap_or_default();
+        self.health_check.check(defaults, Checked { protocol, hosts }).map(Arc::new)
+    }
+
     pub(crate) fn http(&self) -> Option<&HttpEntry> {
         match &self.entry {
             Entry::Http(entry) => Some(entry),
@@ -140,6 +147,9 @@ pub(crate) fn judge(
     settings.dns = settings.dns.filter(|_| limits.capabilities.honours("dns"));
     if !limits.capabilities.honours("eject") {
         (settings.eject, settings.panic) = (Some(None), Some(None));
+    }
+    if settings.health_check.way == Some(WayKey::Grpc) && !limits.capabilities.honours("health_check") {
+        settings.health_check.way = Some(WayKey::Off);
     }
     let good = (!reader.bad).then(|| Arc::new(settings));
     let (unreached, settings) = match good {
@@ -209,7 +219,7 @@ fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 8] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
@@ -217,10 +227,10 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
         ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
         ("client_ca", is_set("client_ca"), HeldBack),
         ("client_verify", is_set("client_verify"), HeldBack),
-        ("health_check_uri", settings.health_check.uri.is_some(), Without),
-        ("health_check_port", settings.health_check.port.is_some(), Without),
         ("eject", settings.eject.flatten().is_some(), Without),
         ("panic", settings.panic.flatten().is_some(), Without),
+        // Of its values, only this one is not honoured everywhere.
+        ("health_check", settings.health_check.way == Some(WayKey::Grpc), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
         ("custom_settings", is_set("custom_settings") && !is_key_of_cookie(raw, settings), Without),
     ]
@@ -254,12 +264,12 @@ fn settings(
         http_version,
         policy,
         dns: reader.read("dns", Dns::parse),
-        health_check: health_check(reader, protocol),
         eject: match protocol {
             Protocol::Http => reader.read("eject", eject::eject),
             Protocol::Tcp => None,
         },
         panic: reader.read("panic", eject::panic),
+        health_check: CheckKeys::read(reader, protocol, http_version),
         link: InstanceLink::read(reader, http_version),
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),
@@ -279,15 +289,6 @@ fn http_version(reader: &mut Reader<'_>, protocol: Protocol) -> HttpVersion {
         Protocol::Http => reader.read("protocol", HttpVersion::parse).unwrap_or_default(),
         Protocol::Tcp => HttpVersion::default(),
     }
-}
-
-/// Connections to a TCP service cannot be checked with a path.
-fn health_check(reader: &mut Reader<'_>, protocol: Protocol) -> HealthCheck {
-    let uri = match protocol {
-        Protocol::Http => reader.read("health_check_uri", value::uri),
-        Protocol::Tcp => None,
-    };
-    HealthCheck { uri, port: reader.read("health_check_port", value::port) }
 }
 
 /// The rules, the instances' port and the default balance of an HTTP service.

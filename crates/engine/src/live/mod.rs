@@ -17,9 +17,12 @@ mod snapshot;
 
 pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
 pub use health::{
-    Asked, Cause, Circuit, Ejection, EjectionRules, Flip, FlipCount, Grounds, Health, HealthEvent, IdlePlace, Peer,
-    Place, Places, Rank, Reason, Room, Slots, Standing, StandingEvent, StandingFlip, StandingRules, Wanted, outliers,
+    Asked, Cause, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount,
+    Grounds, Health, HealthEvent, IdlePlace, LastCheck, Peer, Place, Places, Rank, Reason, Room, Slots, Standing,
+    StandingEvent, StandingFlip, StandingRules, Wanted, outliers,
 };
 pub use load::{Load, Turns};
-pub use registry::{Registry, ServicePeers};
-pub use snapshot::{Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working};
+pub use registry::{DownBefore, Registry, ServicePeers};
+pub use snapshot::{
+    CheckedNow, Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working,
+};

@@ -35,6 +35,9 @@ pub struct Registry {
     ungreeted: Seldom,
 }
 
+/// Instances that checks found down before the program was started anew.
+pub type DownBefore = Vec<(InstancePath, String)>;
+
 /// The shared states of a service and of its instances, in the table's order.
 #[derive(Debug)]
 pub struct ServicePeers {
@@ -50,6 +53,8 @@ fn instance_key(service: &Service, instance: &Instance) -> InstanceKey {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Not seen again yet.
+    down_before: DownBefore,
     services: HashMap<ServiceKey, Kept<ServiceShared>, foldhash::fast::RandomState>,
     instances: HashMap<InstanceKey, Kept<InstanceShared>, foldhash::fast::RandomState>,
 }
@@ -241,7 +246,7 @@ impl Registry {
         working
     }
 
-    /// The instances that are ejected or half-open at an address that some worker uses.
+    /// The instances that are ejected, half-open or down by their checks, at an address that some worker uses.
     pub fn apart(&self) -> Vec<InstancePath> {
         let known = self.lock();
         let apart = known
@@ -251,6 +256,38 @@ impl Registry {
         apart
             .map(|((protocol, service, instance, _), _)| (*protocol, service.to_string(), instance.to_string()))
             .collect()
+    }
+
+    /// The instances that are down by their checks, each with its address.
+    pub fn down_by_checks(&self) -> DownBefore {
+        let known = self.lock();
+        let is_down = |health: &Health| health.last_check().is_some_and(|last| !last.up);
+        let down = known.instances.iter().filter(|(_, kept)| is_down(&kept.shared.health));
+        let mut down: DownBefore = down
+            .map(|((protocol, service, instance, (target, _)), _)| {
+                ((*protocol, service.to_string(), instance.to_string()), target.to_string())
+            })
+            .collect();
+        down.sort_unstable();
+        down
+    }
+
+    /// Sets the instances that checks found down before the program was started anew.
+    pub fn recall(&self, down: DownBefore) {
+        self.lock().down_before = down;
+    }
+
+    /// Whether this one was, the first time that this is asked.
+    pub fn was_down(&self, service: &Service, instance: &Instance) -> bool {
+        let mut known = self.lock();
+        let is_this = |((protocol, of, name), target): &(InstancePath, String)| {
+            *protocol == service.protocol
+                && of == service.name.as_str()
+                && name == instance.name.as_str()
+                && *target == instance.target.to_string()
+        };
+        let found = known.down_before.iter().position(is_this);
+        found.map(|at| known.down_before.swap_remove(at)).is_some()
     }
 
     fn faults(&self) -> Vec<(&'static str, u64)> {

@@ -7,6 +7,9 @@ use pointsman_table::{InstanceName, Protocol, Target};
 use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
 use super::health::{Cause, Ejection, Grounds, Reason};
 
+/// The state of an instance whose checks fail.
+const DOWN: &str = "down";
+
 /// The sums of all counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -130,16 +133,29 @@ pub struct InstanceStats {
     pub apart: Option<SetApart>,
     /// How often it was ejected, by reason.
     pub ejections: [(Reason, u64); Reason::ALL.len()],
+    /// Its last active check; `None`: it has none, or the engine does not tell.
+    pub check: Option<CheckedNow>,
+}
+
+/// The last active check of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedNow {
+    /// Whether checks let it have work.
+    pub up: bool,
+    /// What was asked and what came of it: `GET /health got 200`.
+    pub said: String,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// The state of an instance that gets no work, or only a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetApart {
-    /// `ejected` or `half-open`; with HAProxy `down` or `maintenance`.
+    /// `ejected`, `half-open` or, by its checks, `down`; with HAProxy `down` or `maintenance`.
     pub state: &'static str,
     /// How long ago it began.
     pub age: Duration,
-    /// The fault, or HAProxy's message; may be empty.
+    /// The fault, what its check said, or HAProxy's message; may be empty.
     pub why: String,
 }
 
@@ -192,11 +208,16 @@ impl InstanceStats {
         clock: u64,
         faults: &[&'static str],
     ) -> Self {
-        let apart = shared.health.ejection(clock).map(|Ejection { state, since, cause }| SetApart {
-            state,
-            age: Duration::from_millis(clock.saturating_sub(since)),
-            why: cause.in_words(faults),
+        let age = |since| Duration::from_millis(clock.saturating_sub(since));
+        let ejected =
+            |Ejection { state, since, cause }| SetApart { state, age: age(since), why: cause.in_words(faults) };
+        let last = shared.health.last_check();
+        let by_checks = last.as_ref().filter(|last| !last.up).map(|last| SetApart {
+            state: DOWN,
+            age: age(last.since),
+            why: format!("its check {}", last.said),
         });
+        let apart = by_checks.or_else(|| shared.health.ejection(clock).map(ejected));
         Self {
             instance: name.to_string(),
             target: target.to_string(),
@@ -204,6 +225,7 @@ impl InstanceStats {
             up: shared.health.is_up(clock),
             apart,
             ejections: Reason::ALL.map(|reason| (reason, shared.health.ejections(reason))),
+            check: last.map(|last| CheckedNow { up: last.up, said: last.said.into_owned(), took: last.took }),
         }
     }
 }
@@ -302,6 +324,7 @@ mod tests {
                 up: in_use,
                 apart: None,
                 ejections: Reason::ALL.map(|reason| (reason, 0)),
+                check: None,
             },
         };
         let all = vec![at("b", "z", false, 4), at("a", "y", true, 1), at("b", "x", true, 2), at("b", "y", false, 8)];

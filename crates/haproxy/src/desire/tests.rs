@@ -96,28 +96,6 @@ fn keys_of_http_services() {
                 "server a 10.0.0.1:80 HEALTH",
             ][..],
         ),
-        (&["services/web/balance = roundrobin"], &["!    balance "]),
-        (&["services/web/balance = static-rr"], &["balance static-rr"]),
-        (&["services/web/balance = leastconn"], &["balance leastconn"]),
-        (&["services/web/balance = first"], &["balance first"]),
-        (&["services/web/balance = source"], &["balance source", "hash-type consistent"]),
-        (
-            &["services/web/balance = source", "config/trusted_proxies = 10.0.0.0/8"],
-            &["balance hash var(txn.client)", "hash-type consistent"],
-        ),
-        (&["services/web/balance = uri"], &["balance uri", "hash-type consistent"]),
-        (&["services/web/balance = hdr(X-Us'er)"], &["balance hdr(X-Us\\'er)", "hash-type consistent"]),
-        (&["services/web/balance = url_param(i#d)"], &["balance url_param i\\#d", "hash-type consistent"]),
-        (&["services/web/balance = cookie(s#d)"], &["balance hash req.cook(s\\#d)", "hash-type consistent"]),
-        (
-            &["services/web/balance = uri", "services/web/bounded = 125%"],
-            &["balance uri", "hash-type consistent", "hash-balance-factor 125"],
-        ),
-        (&["services/web/balance = uri", "services/web/bounded = 100%"], &["hash-balance-factor 101"]),
-        (&["config/slow_start = 30s"], &["server a 10.0.0.1:80 HEALTH slowstart 30s"]),
-        (&["config/slow_start = 30s", "services/web/slow_start = 9s"], &["server a 10.0.0.1:80 HEALTH slowstart 9s"]),
-        (&["services/web/balance = random"], &["balance random(1)"]),
-        (&["services/web/balance = p2c"], &["balance random(2)"]),
         (&["services/web/cookie = "], &["cookie KONTENA_SERVERID insert indirect nocache", "!dynamic"]),
         (&["services/web/cookie = cookie SID prefix"], &["cookie SID prefix"]),
         (&["services/web/cookie = SID insert"], &["server a 10.0.0.1:80 HEALTH cookie a"]),
@@ -137,12 +115,6 @@ fn keys_of_http_services() {
             &["services/web/basic_auth_secrets = group g\\nuser me password $5$x groups g"],
             &["group g", "user me password $5$x groups g"],
         ),
-        (
-            &["services/web/health_check_uri = /up"],
-            &["option httpchk", "http-check send meth GET uri /up ver HTTP/1.1 hdr Host shop.test"],
-        ),
-        (&["services/web/health_check_uri = /up"], &["server a 10.0.0.1:80 check inter 2s fall 3 rise 2"]),
-        (&["services/web/health_check_port = 81"], &["server a 10.0.0.1:80 check inter 2s fall 3 rise 2 port 81"]),
         (
             &["services/web/scheme = https"],
             &[
@@ -183,7 +155,7 @@ fn waits_raw_lines_and_names_of_http_services() {
         (
             &["services/web/dns = srv:_http._tcp.web.test", "services/web/health_check_port = 9"],
             &[
-                "server-template dns_ 32 _http._tcp.web.test resolvers pointsman init-addr last,none check inter 2s fall 3 rise 2 port 9",
+                "server-template dns_ 32 _http._tcp.web.test resolvers pointsman init-addr last,none check inter 2s fastinter 500ms fall 3 rise 2 port 9",
             ],
         ),
         (

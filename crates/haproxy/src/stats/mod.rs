@@ -211,6 +211,7 @@ impl Tally {
                 up: newest.is_none(),
                 apart: newest.and_then(|now| now.apart.clone()),
                 ejections: Reason::ALL.map(|reason| (reason, 0)),
+                check: None,
             }
         };
         ServiceStats {

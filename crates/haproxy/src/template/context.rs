@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use minijinja::{Value, context};
-use pointsman_table::{Config, HostPattern, Instance, PathRule, Service, Table};
+use pointsman_table::{CheckWay, Config, HostPattern, HttpCheck, Instance, PathRule, Service, Table};
 use serde::Serialize;
 
 use super::super::model::{Address, Addresses, BACKENDS, FOLDER, Part};
@@ -158,12 +158,20 @@ impl<'a> View<'a> {
             dns: service.dns.as_ref().map(ToString::to_string),
             cookie: service.cookie().map(ToString::to_string),
             protected: service.basic_auth().is_some(),
-            health_check_uri: service.health_check.uri.as_deref(),
-            health_check_port: service.health_check.port,
+            health_check_uri: checked_uri(service),
+            health_check_port: service.health_check.as_ref().and_then(|check| check.port),
             scheme: service.scheme().as_str(),
             http_version: service.http_version.as_str(),
             custom_settings: service.custom_settings.as_deref(),
         }
+    }
+}
+
+/// The path that a health check asks for.
+fn checked_uri(service: &Service) -> Option<&str> {
+    match &service.health_check.as_deref()?.way {
+        CheckWay::Http(HttpCheck { uri, .. }) => Some(uri),
+        CheckWay::Tcp | CheckWay::Grpc { .. } => None,
     }
 }
 

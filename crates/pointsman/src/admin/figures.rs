@@ -46,6 +46,14 @@ impl Figures {
         }
     }
 
+    /// The health of instances, if the engine is our own.
+    pub fn registry(&self) -> Option<Arc<Registry>> {
+        match self {
+            Self::Native(registry) => Some(Arc::clone(registry)),
+            Self::Haproxy(_) => None,
+        }
+    }
+
     /// Facts about HAProxy, if it is the engine.
     pub fn haproxy(&self) -> Option<Facts> {
         match self {

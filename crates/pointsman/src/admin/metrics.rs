@@ -65,6 +65,7 @@ pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: 
     page.traffic(&snapshot.services);
     page.instances_up(status, &snapshot.services);
     page.panics(status, &snapshot.services);
+    page.checks(&snapshot.services);
     page.latency(&snapshot.services);
     page.connections(snapshot);
     page.table(status);
@@ -183,6 +184,20 @@ impl Page {
             let panics = services.iter().find(is_it).is_some_and(|stats| stats.panic);
             let [protocol, name, _] = label(service.protocol, service.name.as_str(), "");
             self.sample(PANIC.name, &[protocol, name], u8::from(panics));
+        }
+    }
+
+    /// Every instance that is checked.
+    fn checks(&mut self, services: &[ServiceStats]) {
+        let checked =
+            || all(services).filter_map(|(service, instance)| Some((service, instance, instance.check.as_ref()?)));
+        self.family(&CHECK_UP);
+        for (service, instance, check) in checked() {
+            self.sample(CHECK_UP.name, &labels(service, &instance.instance), u8::from(check.up));
+        }
+        self.family(&CHECK_DURATION);
+        for (service, instance, check) in checked() {
+            self.sample(CHECK_DURATION.name, &labels(service, &instance.instance), check.took.as_secs_f64());
         }
     }
 
@@ -368,6 +383,10 @@ const EJECTIONS: Family = counter("pointsman_ejections_total", "Ejections of an 
 const PANIC: Family =
     gauge("pointsman_panic", "1 while too few instances of the service are healthy, and all are used (panic).");
 const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is down.");
+const CHECK_UP: Family =
+    gauge("pointsman_instance_check_up", "1 while active checks let the instance have work, 0 while they do not.");
+const CHECK_DURATION: Family =
+    gauge("pointsman_instance_check_duration_seconds", "How long the instance's last active check took.");
 const DURATION: Family = Family {
     name: "pointsman_request_duration_seconds",
     kind: "histogram",
@@ -454,7 +473,7 @@ mod tests {
     use pointsman_table::{KeySet, Limits, Table, compile};
 
     use super::*;
-    use pointsman_engine::live::{Histogram, Reason, Totals};
+    use pointsman_engine::live::{CheckedNow, Histogram, Reason, Totals};
 
     const SERVICE: &str = "a\"b\\c\nd";
 
@@ -480,6 +499,11 @@ mod tests {
             up: name != "down",
             apart: None,
             ejections: Reason::ALL.map(|reason| (reason, u64::from(name == "down" && reason == Reason::Errors))),
+            check: (name == "down").then(|| CheckedNow {
+                up: false,
+                said: "GET / got 503".to_owned(),
+                took: Duration::from_micros(1500),
+            }),
         }
     }
 

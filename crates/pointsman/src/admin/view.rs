@@ -147,6 +147,9 @@ pub struct InstanceView {
     /// Why its state is not `up`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// What its last active check asked, and what came of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub check: Option<String>,
     /// Requests or connections running now.
     pub active: u64,
     /// Requests or connections so far.
@@ -335,6 +338,7 @@ impl ServiceView {
                 instance.active = stats.totals.active;
                 instance.requests = stats.totals.requests;
                 instance.errors = stats.totals.responses[4] + stats.totals.connect_failures;
+                instance.check = stats.check.as_ref().map(|check| check.said.clone());
                 // A drained instance stays `drain`, even if it is down.
                 if let Some(apart) = stats.apart.as_ref().filter(|_| instance.state != "drain") {
                     instance.set_apart(apart);
@@ -386,6 +390,7 @@ impl InstanceView {
             state: state.to_owned(),
             since: None,
             why: why.map(str::to_owned),
+            check: None,
             active: 0,
             requests: 0,
             errors: 0,

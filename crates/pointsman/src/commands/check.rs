@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Context;
+use pointsman_native::{self as native, Probed};
 use pointsman_table::{Problem, Table, shown};
 use serde::Serialize;
 
@@ -22,13 +23,22 @@ struct Checked {
     last_good: Vec<LastGoodService>,
 }
 
+/// What is reported, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckReport {
+    /// As JSON.
+    pub json: bool,
+    /// With what every instance says that has health checks.
+    pub probe: bool,
+}
+
 /// Lists problems on `out`, one per line, and writes a summary to `note`. `names_engine`: the operator has named one.
 ///
 /// # Errors
 /// The store is unreachable, there is no HAProxy to ask, or `out` cannot be written.
 pub async fn check(
     (settings, names_engine): (&Settings, bool),
-    json: bool,
+    CheckReport { json, probe }: CheckReport,
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
@@ -52,7 +62,8 @@ pub async fn check(
             "judged for the HAProxy engine, which the live balancers have; --engine haproxy asks HAProxy too"
         )?;
     }
-    Ok(if compiled.problems.is_empty() { Outcome::Yes } else { Outcome::No })
+    let is_well = !probe || print_probed(&native::probe_once(&compiled.table).await, out)?;
+    Ok(if compiled.problems.is_empty() && is_well { Outcome::Yes } else { Outcome::No })
 }
 
 fn print(table: &Table, problems: &[Problem], json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -64,6 +75,17 @@ fn print(table: &Table, problems: &[Problem], json: bool, out: &mut dyn Write) -
         problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))?;
     }
     Ok(out.flush()?)
+}
+
+/// One instance a line. Returns whether all passed.
+fn print_probed(probed: &[Probed], out: &mut dyn Write) -> anyhow::Result<bool> {
+    for Probed { protocol, service, instance, target, passed, said } in probed {
+        let verdict = if *passed { "passes" } else { "fails" };
+        let path = shown(&format!("{protocol}/{service}/{instance}")).to_string();
+        writeln!(out, "{path} ({}) {verdict}: {}", shown(target), shown(said))?;
+    }
+    out.flush()?;
+    Ok(probed.iter().all(|probed| probed.passed))
 }
 
 fn summary(table: &Table, problems: usize, note: &mut dyn Write) -> anyhow::Result<()> {

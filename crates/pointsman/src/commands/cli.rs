@@ -75,8 +75,14 @@ Ends and removes its folder at INT (Ctrl-C), TERM, USR1 or HUP.")]
     #[command(after_help = "\
 Prints one problem per line on stdout; the summary, and which services live on their last good
 settings, on stderr. With --engine haproxy, HAProxy checks the configuration too (`haproxy -c`).
+With --probe, every instance that has health checks is asked once from here, as the native engine
+asks; exit 1 as well if one fails.
 Serves and changes nothing.")]
     Check {
+        /// Ask every instance that has health checks once, and print what it says
+        #[arg(long, conflicts_with = "json")]
+        probe: bool,
+
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -153,6 +153,7 @@ mod tests {
             state: "up".to_owned(),
             since: None,
             why: (weight == 0).then(|| "its weight is 0".to_owned()),
+            check: None,
             active: 3,
             requests: 40,
             errors: 5,

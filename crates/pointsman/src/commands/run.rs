@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::apis;
 use crate::admin::source::SourceView;
+use crate::admin::view::epoch_seconds;
 use crate::admin::{self, Figures, Hosts, Pages};
 use crate::certs::CertSources;
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
@@ -33,7 +34,7 @@ use crate::state::StateFile;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::sys;
 use crate::tickets;
-use pointsman_engine::live::Registry;
+use pointsman_engine::live::{DownBefore, Registry};
 use pointsman_engine::sockets;
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
@@ -103,8 +104,9 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
     let lookup = Lookup::new(&settings.resolvers);
     let of_store = settings.store.clone();
     let certs = CertSources::new(settings);
+    let down = kept.down_before(epoch_seconds());
     let parts =
-        Parts { store, bound, listener, hosts, signals, reload, about, lookup, certs, state, settings: of_store };
+        Parts { store, bound, listener, hosts, signals, reload, about, lookup, certs, state, down, settings: of_store };
     parts.serve(inputs(settings, &addresses, kept.memory), workers, &addresses, ready).await
 }
 
@@ -184,6 +186,8 @@ struct Parts {
     lookup: Lookup,
     certs: CertSources,
     state: Option<StateFile>,
+    /// The instances that active checks found down just before.
+    down: DownBefore,
     settings: StoreSettings,
 }
 
@@ -209,6 +213,8 @@ impl Parts {
         let (tickets, engine_tickets) = watch::channel(tickets::first());
         let needs_tickets = ends_tls(addresses, engine_tables.clone());
         let figures = self.bound.figures(workers);
+        let registry = figures.registry();
+        registry.iter().for_each(|registry| registry.recall(self.down.clone()));
         let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
@@ -223,7 +229,7 @@ impl Parts {
         let pages =
             pages(&admin_status, &figures, addresses, SourceView::new(&self.settings), self.hosts, &self.reload);
         let (ended, end) = watch::channel(false);
-        let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone() };
+        let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
         let keeping_state = keep_state(self.state, sources, around.clone());
         let background = async {

@@ -3,17 +3,20 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_engine::live::Registry;
 use pointsman_engine::sys::give_memory_back;
 use pointsman_store::Api;
-use pointsman_table::{Problem, ProblemKind, Table};
+use pointsman_table::{Problem, ProblemKind};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 use super::{Kept, StateFile};
+use crate::admin::view::epoch_seconds;
 use crate::control::{Around, Status};
 
 /// The time between two looks, in multiples of the last one's duration: a look may wait for a slow disk.
@@ -36,6 +39,8 @@ pub struct Sources {
     pub api: watch::Receiver<Option<Api>>,
     /// Whether the balancer ends.
     pub ended: watch::Receiver<bool>,
+    /// The health of instances, if the engine is our own.
+    pub registry: Option<Arc<Registry>>,
 }
 
 /// Keeps the file until the balancer ends, and writes it once more then. A disk that hangs cannot keep it from ending.
@@ -57,8 +62,8 @@ async fn at_most_farewell(mut ended: watch::Receiver<bool>, work: impl Future<Ou
 }
 
 async fn keep_on(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
-    let Sources { mut status, mut api, mut ended } = sources;
-    let mut keeper = StateKeeper { file, around, written: None, failed: false };
+    let Sources { mut status, mut api, mut ended, registry } = sources;
+    let mut keeper = StateKeeper { file, around, registry, written: None, failed: false };
     let mut seen = None;
     let mut next = Instant::now();
     loop {
@@ -106,6 +111,7 @@ async fn news(
 struct StateKeeper {
     file: StateFile,
     around: watch::Sender<Around>,
+    registry: Option<Arc<Registry>>,
     /// A fingerprint of the text that was written last; `None`: none yet, or the last attempt failed.
     written: Option<u64>,
     /// Whether the last attempt failed.
@@ -116,7 +122,12 @@ impl StateKeeper {
     async fn save(&mut self, status: &watch::Receiver<Status>, api: &watch::Receiver<Option<Api>>) {
         let (file, written, api) = (self.file.clone(), self.written, *api.borrow());
         let Some(table) = status.borrow().table.clone() else { return };
-        let saved = spawn_blocking(move || save(&file, &table, api, written)).await;
+        let down = self.registry.as_ref().map(|registry| registry.down_by_checks()).unwrap_or_default();
+        let saved = spawn_blocking(move || {
+            let kept = Kept { api, memory: table.memory(), ..Kept::default() };
+            save(&file, kept.with_down(down, epoch_seconds()), written)
+        });
+        let saved = saved.await;
         let error = match saved.map_err(io::Error::other).and_then(|saved| saved) {
             Ok(print) => {
                 self.written = Some(print);
@@ -138,8 +149,9 @@ impl StateKeeper {
 }
 
 /// As [`write_news`]. A text of megabytes leaves no memory behind: this thread may have nothing else to do.
-fn save(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>) -> io::Result<u64> {
-    let (length, saved) = write_news(file, table, api, written);
+fn save(file: &StateFile, kept: Kept, written: Option<u64>) -> io::Result<u64> {
+    let (length, saved) = write_news(file, &kept, written);
+    drop(kept);
     if length > LARGE {
         give_memory_back();
     }
@@ -147,8 +159,8 @@ fn save(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>)
 }
 
 /// Writes the file if its text differs from the last written one; returns the text's length and fingerprint.
-fn write_news(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>) -> (usize, io::Result<u64>) {
-    let text = file.text(&Kept { api, memory: table.memory() });
+fn write_news(file: &StateFile, kept: &Kept, written: Option<u64>) -> (usize, io::Result<u64>) {
+    let text = file.text(kept);
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let print = hasher.finish();

@@ -3,7 +3,7 @@
 //! what.
 //!
 //! ```text
-//! STATE/memory/<hash>.json     format 1: store, prefix, etcd_api, services, config, certs; only its owner can read it
+//! STATE/memory/<hash>.json     format 1: store, prefix, etcd_api, services, config, certs, down; only its owner can read it
 //! STATE/memory/<hash>.json.bad a file that could not be used
 //! ```
 
@@ -18,6 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use pointsman_engine::live::DownBefore;
 use pointsman_store::{Api, Location, StoreSettings};
 use pointsman_table::{Memory, Protocol, ServiceMemory};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ use tracing::{debug, warn};
 const FORMAT: u32 = 1;
 /// The version of the keys' meaning. Kept keys with a later version are not used; the rest of the file is.
 const MEANING: u32 = 1;
+/// For how long, in seconds, an instance that was down is taken to be so after a restart.
+const DOWN_FOR: u64 = 60;
 /// A longer file is not ours.
 const LONGEST: u64 = 256 << 20;
 /// Maximum number of files searched for the one of a store whose endpoints have changed.
@@ -41,6 +44,45 @@ pub struct Kept {
     pub api: Option<Api>,
     /// Last good settings.
     pub memory: Memory,
+    /// The instances that active checks found down when it was written.
+    pub down: Vec<DownRecord>,
+    /// When that was, in seconds since the epoch.
+    pub down_at: u64,
+}
+
+/// An instance that active checks found down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownRecord {
+    /// `services` or `tcp-services`.
+    tree: String,
+    service: String,
+    instance: String,
+    /// Its address.
+    target: String,
+}
+
+impl Kept {
+    /// The instances that were down, unless that was too long ago.
+    pub fn down_before(&self, now: u64) -> DownBefore {
+        let is_recent = now.checked_sub(self.down_at).is_some_and(|age| age <= DOWN_FOR);
+        let one = |down: &DownRecord| {
+            let protocol = [Protocol::Http, Protocol::Tcp].into_iter().find(|one| one.tree() == down.tree)?;
+            Some(((protocol, down.service.clone(), down.instance.clone()), down.target.clone()))
+        };
+        self.down.iter().filter(|_| is_recent).filter_map(one).collect()
+    }
+
+    /// Sets the instances that are down now.
+    pub fn with_down(self, down: DownBefore, now: u64) -> Self {
+        let one = |((protocol, service, instance), target): ((Protocol, String, String), String)| DownRecord {
+            tree: protocol.tree().to_owned(),
+            service,
+            instance,
+            target,
+        };
+        let down_at = if down.is_empty() { 0 } else { now };
+        Self { down: down.into_iter().map(one).collect(), down_at, ..self }
+    }
 }
 
 /// The file with one balancer's kept state.
@@ -72,6 +114,10 @@ struct Record<'t> {
     config: Texts<'t>,
     #[serde(default)]
     certs: Texts<'t>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    down: Vec<DownRecord>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    down_at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -198,6 +244,8 @@ impl StateFile {
             services: kept.memory.services.iter().map(ServiceRecord::new).collect(),
             config: texts(&kept.memory.config),
             certs: texts(&kept.memory.certs),
+            down: kept.down.clone(),
+            down_at: kept.down_at,
         };
         let mut text = serde_json::to_vec_pretty(&record).expect("text and numbers");
         text.push(b'\n');
@@ -247,6 +295,10 @@ impl FoundFile {
     }
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 fn unusable(why: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
@@ -270,7 +322,7 @@ impl From<Record<'_>> for Kept {
             _ => None,
         };
         if record.meaning > MEANING {
-            return Self { api, memory: Memory::default() };
+            return Self { api, ..Self::default() };
         }
         let services = record.services.into_iter().filter_map(|service| {
             let protocol = [Protocol::Http, Protocol::Tcp].into_iter().find(|one| one.tree() == service.tree)?;
@@ -278,7 +330,8 @@ impl From<Record<'_>> for Kept {
             Some(ServiceMemory { protocol, name: name.into(), revision, keys: entries(keys) })
         });
         let (config, certs) = (entries(record.config), entries(record.certs));
-        Self { api, memory: Memory { services: services.collect(), config, certs } }
+        let memory = Memory { services: services.collect(), config, certs };
+        Self { api, memory, down: record.down, down_at: record.down_at }
     }
 }
 

@@ -31,7 +31,15 @@ fn kept() -> Kept {
         config: keys(&[("timeout/head", "7s")]),
         certs: vec![("a".into(), b"pem".as_slice().into())],
     };
-    Kept { api: Some(Api::V2), memory }
+    let down = vec![((Protocol::Tcp, "shop".to_owned(), "one".to_owned()), "10.0.0.1:80".to_owned())];
+    Kept { api: Some(Api::V2), memory, ..Kept::default() }.with_down(down, 1_000)
+}
+
+#[test]
+fn who_was_down_is_soon_forgotten() {
+    for (now, expected) in [(1_000, 1), (1_060, 1), (1_061, 0), (999, 0)] {
+        assert_eq!(kept().down_before(now).len(), expected, "{now}");
+    }
 }
 
 #[test]
@@ -68,7 +76,7 @@ fn a_file_that_cannot_be_used_is_set_aside() {
     }
     // Keys with a later version of their meaning are not used; the rest is.
     file.write(good.replace("\"meaning\": 1", "\"meaning\": 2").as_bytes()).unwrap();
-    assert_eq!(file.take(), Kept { api: Some(Api::V2), memory: Memory::default() });
+    assert_eq!(file.take(), Kept { api: Some(Api::V2), ..Kept::default() });
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn a_misspelt_setting_is_no_instance() {
         ("tcp-services/db/client_ca", "ca.test", "it protects nothing"),
         ("services/shop/upstream", "web.test:80", "did you mean upstreams/<instance>?"),
         ("services/shop/upstream/red", "10.0.0.1", "did you mean upstreams/red?"),
-        ("services/shop/health_check", "/alive", "did you mean health_check_uri?"),
+        ("services/shop/check_uri", "/alive", "did you mean health_check_uri?"),
         ("services/shop/domain_name", "shop.test", "did you mean domain?"),
         ("services/shop/timeout_server", "5s", "did you mean timeout/server?"),
         ("services/shop/timeout/foo", "5s", "unknown key: timeout/ has connect, server and tunnel"),

@@ -8,6 +8,7 @@ mod broken;
 mod burst;
 mod certificates;
 mod change;
+mod checks;
 mod commands;
 mod control;
 mod demo;

@@ -223,6 +223,9 @@ fn configuration() {
          config/limit/head_bytes = 1024
          config/limit/headers = 256
          config/health_uri = /healthz
+         config/health_check = tcp
+         config/health_check_interval = 5s
+         config/health_check_fall = 4
          config/trusted_proxies = 10.1.0.0/8
          config/accept_proxy = 192.0.2.0/24
          config/tls_min_version = 1.3
@@ -236,7 +239,8 @@ fn configuration() {
         format!("{config:?}"),
         "Config { timeouts: Timeouts { connect: 100ms, head: 1s, keep_alive: 2s, client: 3s, server: 4s, \
          tunnel: 7200s, drain: 360s, slow_start: Some(30s) }, max_connections: Some(1000), head_bytes: 1024, headers: 256, \
-         streams: 128, health_uri: Some(\"/healthz\"), trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), \
+         streams: 128, health_uri: Some(\"/healthz\"), health_check: CheckKeys { way: Some(Tcp), uri: None, port: None, method: None, host: None, \
+         expect: None, interval: Some(5s), timeout: None, rise: None, fall: Some(4) }, trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), \
          tls_min_version: V1_3, tls_strict_sni: true, errors: [(404, \"gone\"), (503, \"<h1>Back soon</h1>\")] }"
     );
 }

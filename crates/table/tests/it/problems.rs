@@ -61,6 +61,15 @@ fn bad_values() {
         ("dns", "a b", "expected a host name, or srv:"),
         ("health_check_uri", "up", "expected a path that starts with /"),
         ("health_check_port", "x", "expected a port"),
+        ("health_check", "on", "expected http, tcp, grpc or off"),
+        ("health_check", "grpc", "expected protocol=h2 too"),
+        ("health_check_method", "get", "expected a method in capital letters"),
+        ("health_check_host", "a b", "expected a host name"),
+        ("health_check_expect", "2xx", "expected statuses and ranges"),
+        ("health_check_interval", "10ms", "expected a duration of at least 100ms"),
+        ("health_check_timeout", "2m", "expected a duration of at most 60s"),
+        ("health_check_rise", "0", "expected a number from 1 to 100"),
+        ("health_check_fall", "many", "expected a number from 1 to 100"),
         ("scheme", "ftp", "expected http, https or http-and-https"),
         ("client_ca", "ca.pem", "expected certificates: blocks that begin with -----BEGIN"),
         ("client_verify", "required", "expected client_ca too"),
@@ -93,6 +102,8 @@ fn bad_values_of_tcp_services_and_configuration() {
         ("config/limit/head_bytes", "1023", "expected a number from 1024 to 1048576"),
         ("config/limit/headers", "257", "expected a number from 1 to 256"),
         ("config/health_uri", "x", "expected a path"),
+        ("config/health_check", "grpc", "expected http, tcp or off; set grpc at each service"),
+        ("config/health_check_timeout", "2m", "expected a duration of at most 60s"),
         ("config/tls_min_version", "1.1", "expected 1.2 or 1.3"),
         ("config/tls_strict_sni", "yes", "expected true or false"),
         ("config/errors/200", "ok", "expected errors/<status> with a status from 400 to 599"),
@@ -316,17 +327,12 @@ fn loops() {
 
 #[test]
 fn unsupported_keys_serve_without_or_not_at_all() {
-    let served = [("health_check_uri", "/up"), ("health_check_port", "81"), ("custom_settings", "option x")];
-    for (key, value) in served {
-        let keys = format!("services/s/domain = s.test\nservices/s/{key} = {value}");
-        check(
-            &keys,
-            "good s",
-            &[&format!(
-                "services/s/{key} = \"{value}\": unsupported: this engine does not honour it yet; the service is served without it; --engine haproxy honours it"
-            )],
-        );
-    }
+    let without = "unsupported: this engine does not honour it yet; the service is served without it; --engine haproxy honours it";
+    check(
+        "services/s/domain = s.test\nservices/s/custom_settings = option x",
+        "good s",
+        &[&format!("services/s/custom_settings = \"option x\": {without}")],
+    );
     let key = "services/s/domain = s.test\nservices/s/custom_settings = dynamic-cookie-key x";
     check(&format!("{key}\nservices/s/cookie = SRV insert dynamic"), "good s", &[]);
     check(key, "good s", &["services/s/custom_settings: unsupported"]);

@@ -2,12 +2,14 @@
 //! it changes. Picks nothing.
 
 mod answers;
+mod checks;
 mod circuit;
 mod peers;
 mod room;
 mod slots;
 mod standing;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
@@ -16,6 +18,7 @@ use std::sync::atomic::{
 use std::time::Duration;
 
 pub use answers::{Grounds, Places};
+pub use checks::{CheckFlip, CheckOutcome, CheckRules, CheckState, LastCheck};
 pub use circuit::{Circuit, EjectionRules, Flip, HealthEvent};
 pub use peers::{Peer, outliers};
 pub use room::{Place, Rank, Room};
@@ -33,6 +36,8 @@ pub struct Health {
     /// When the current ejection began, and the index of its fault in the lowest [`FAULT_BITS`]. Only read while the
     /// circuit is not closed.
     ejection: AtomicU64,
+    /// What active checks say of it.
+    checks: checks::Checks,
     /// When it returned, or appeared beside others, for `slow_start`; 0: at no time that counts.
     since: AtomicU64,
     answers: Answers,
@@ -51,8 +56,12 @@ impl Health {
         self.down_until() <= now
     }
 
-    /// When it may get work again, unless it flips earlier; a time in the past while it is up.
+    /// When it may get work again, unless it flips earlier; a time in the past while it is up. While its checks fail, no
+    /// time brings it back.
     pub fn down_until(&self) -> u64 {
+        if self.checks.is_down() {
+            return u64::MAX;
+        }
         until(self.circuit.load(Relaxed)).max(self.answers.until())
     }
 
@@ -173,9 +182,9 @@ impl Health {
         self.ejections[reason as usize].load(Relaxed)
     }
 
-    /// Whether it is neither ejected nor half-open.
+    /// Whether it is neither ejected nor half-open, nor down by its checks.
     pub fn is_sound(&self) -> bool {
-        self.ejection(u64::MAX).is_none()
+        !self.checks.is_down() && self.ejection(u64::MAX).is_none()
     }
 }
 
@@ -275,6 +284,45 @@ impl Health {
         };
         let (since, grounds) = self.answers.grounds();
         Some(Ejection { state, since, cause: Cause::Answers(grounds) })
+    }
+}
+
+/// Active checks: for the prober alone, and for readers.
+impl Health {
+    /// What its checks have said.
+    pub fn check_state(&self) -> CheckState {
+        self.checks.state()
+    }
+
+    /// The last check; `None`: it was not checked.
+    pub fn last_check(&self) -> Option<LastCheck> {
+        self.checks.last()
+    }
+
+    /// Records the outcome of a check. A flip increases the service's count; one that brings the instance back also ends
+    /// its ejection.
+    pub fn checked(&self, now: u64, rules: CheckRules, outcome: &CheckOutcome) -> Option<CheckFlip> {
+        let flip = self.checks.record(now, rules, outcome);
+        if flip == Some(CheckFlip::Rose) {
+            // What requests saw while it was down says nothing about it now.
+            self.succeeded(now);
+            self.since.store(now, Relaxed);
+        }
+        flip.inspect(|_| self.flips.add())
+    }
+
+    /// It was down before this program started: it gets no work until checks say otherwise.
+    pub fn begin_down(&self, now: u64, said: Cow<'static, str>) {
+        if self.checks.begin_down(now, said) {
+            self.flips.add();
+        }
+    }
+
+    /// It is no longer checked, or is another one: nothing is known of it.
+    pub fn forget_checks(&self) {
+        if self.checks.forget() {
+            self.flips.add();
+        }
     }
 }
 
@@ -447,5 +495,45 @@ mod tests {
         let trial = HealthEvent::Trying { limit: 500 };
         let approach = || health.apply(1_000, &EjectionRules::default(), trial) == Some(Flip::HalfOpen);
         assert_eq!(at_once(&approach), 1);
+    }
+    const RULES: CheckRules = CheckRules { rise: 2, fall: 3 };
+
+    fn outcome(passed: bool) -> CheckOutcome {
+        CheckOutcome { passed, said: "GET / got 503".into(), took: Duration::from_millis(1) }
+    }
+
+    #[test]
+    fn checks_and_requests_must_both_find_it_up() {
+        let flips = Arc::new(FlipCount::default());
+        let health = Health::new(&flips);
+        assert!(health.is_up(0) && health.last_check().is_none());
+        assert_eq!(health.checked(5, RULES, &outcome(false)), Some(CheckFlip::Fell(1)));
+        assert!(!health.is_up(u64::MAX - 1), "no trial while checks fail");
+        assert_eq!(flips.get(), 1);
+        let last = health.last_check().expect("it was checked");
+        assert_eq!((last.up, last.since, &*last.said), (false, 5, "GET / got 503"));
+        // Requests that were under way eject it as well; checks that bring it back end that too.
+        assert_eq!([(); 3].map(|()| health.failed(10).is_some()), [false, false, true]);
+        assert_eq!(health.checked(20, RULES, &outcome(true)), None);
+        assert!(!health.is_up(20));
+        assert_eq!(health.checked(30, RULES, &outcome(true)), Some(CheckFlip::Rose));
+        assert!(health.is_up(30));
+        assert_eq!(health.last_check().map(|last| last.since), Some(30));
+        // Passing checks do not outvote failing requests.
+        assert_eq!([(); 3].map(|()| health.failed(40).is_some()), [false, false, true]);
+        assert_eq!(health.checked(50, RULES, &outcome(true)), None);
+        assert!(!health.is_up(50));
+    }
+
+    #[test]
+    fn what_is_no_longer_checked_gets_work() {
+        let flips = Arc::new(FlipCount::default());
+        let health = Health::new(&flips);
+        health.begin_down(1, "before the restart".into());
+        assert!(!health.is_up(1) && flips.get() == 1);
+        health.begin_down(2, "again".into());
+        assert_eq!(flips.get(), 1, "once");
+        health.forget_checks();
+        assert!(health.is_up(1) && flips.get() == 2 && health.last_check().is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Connections to instances over TLS, and with PROXY headers: who is verified and against what, certificates of our own,
 //! sessions, and which connections are never shared.
 
+mod checked;
 mod http2;
 mod identity;
 mod proxied;
