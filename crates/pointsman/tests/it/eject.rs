@@ -265,12 +265,11 @@ fn one_with_far_more_errors_than_its_peers_is_ejected() {
     let instances = good.each_ref().map(Backend::instance);
     let [a, b, c, d] = instances.each_ref().map(String::as_str);
     let keys = [("eject", "errors=1000 for=60s outliers")];
-    let Some((running, _site)) = serving(&[a, b, c, d, &half.instance()], &keys) else { return };
+    let Some((mut running, _site)) = serving(&[a, b, c, d, &half.instance()], &keys) else { return };
     under_load(&running, "the ejection", || {
         running.metric("pointsman_ejections_total", &["\"i4\"", "reason=\"outlier\""]) == 1.0
     });
-    let line = running.process.log().lines().find(|line| line.contains("is ejected for")).map(str::to_owned);
-    let line = line.expect("a line for it");
+    let line = running.process.wait_line("is ejected for");
     assert!(
         line.contains("instance i4 (") && line.ends_with("% of its answers were good, 100% on average with its peers")
     );

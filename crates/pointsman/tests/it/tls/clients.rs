@@ -150,7 +150,7 @@ fn no_other_way_leads_in() {
     }
     assert_eq!(clients.status("a.test", "open.test", of_a), 200);
     assert_eq!(get(scene.running.http, "a.test", "/").expect("an answer").status, 403);
-    assert!(scene.faults("misdirected") >= 5.0 && scene.faults("client_certificate") >= 1.0);
+    wait("the faults", || scene.faults("misdirected") >= 5.0 && scene.faults("client_certificate") >= 1.0);
     scene.site.put("services/a/scheme", "https");
     wait("the redirect", || get(scene.running.http, "a.test", "/").is_ok_and(|answer| answer.status == 301));
     scene.site.put("config/trusted_proxies", "loopback");
