@@ -113,6 +113,18 @@ pub(crate) enum Fault {
     /// An HTTP/2 client broke the protocol, or flooded its connection.
     #[error("the client broke the rules of HTTP/2, or flooded its connection")]
     Http2,
+    /// The request was not done within `timeout/request`.
+    #[error("the request was not done within timeout/request")]
+    RequestTimeout,
+    /// As many requests as `limit/requests` are at work, and as many as `limit/queue` wait.
+    #[error("limit/requests is reached, and the queue is full")]
+    QueueFull,
+    /// As many requests as `limit/requests` were at work for `timeout/queue`.
+    #[error("limit/requests is reached, and no place was free within timeout/queue")]
+    QueueTimeout,
+    /// The queue is so long that the request would not be served in time.
+    #[error("limit/requests is reached, and the queue takes longer than timeout/queue")]
+    Shed,
 }
 
 /// Facts about a kind of fault.
@@ -166,6 +178,11 @@ impl From<Left> for Fault {
 }
 
 impl Fault {
+    /// Whether every place was taken: other requests of the service were served meanwhile.
+    pub(crate) fn is_crowded(self) -> bool {
+        matches!(self, Self::Full | Self::QueueFull | Self::QueueTimeout | Self::Shed)
+    }
+
     /// Everything that depends on the kind of fault, in one map.
     pub(crate) fn facts(self) -> Facts {
         use Repeat::{Elsewhere, Never, Unanswered, Unprocessed};
@@ -209,6 +226,10 @@ impl Fault {
             Self::HelloTooLong => (32, None, Client, Never),
             Self::HelloTimeout => (33, None, Client, Never),
             Self::UnknownServerName => (34, None, Keys, Never),
+            Self::RequestTimeout => (35, Some(504), Instance, Never),
+            Self::QueueFull => (36, Some(503), Keys, Never),
+            Self::QueueTimeout => (37, Some(503), Keys, Never),
+            Self::Shed => (38, Some(503), Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -251,6 +272,10 @@ pub const NAMES: &[&str] = &[
     "hello_too_long",
     "hello_timeout",
     "unknown_server_name",
+    "request_timeout",
+    "queue_full",
+    "queue_timeout",
+    "shed",
 ];
 
 #[cfg(test)]
@@ -266,7 +291,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 35] = [
+    const ALL: [Fault; 39] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -302,6 +327,10 @@ mod tests {
         Fault::HelloTooLong,
         Fault::HelloTimeout,
         Fault::UnknownServerName,
+        Fault::RequestTimeout,
+        Fault::QueueFull,
+        Fault::QueueTimeout,
+        Fault::Shed,
     ];
 
     #[test]

@@ -27,7 +27,7 @@ impl Basis {
         let recertified = old.limits.certs != limits.certs;
         let limits = if *old.limits == *limits { old.limits.clone() } else { Arc::new(limits.clone()) };
         let config = old.config.next(keys.config(), &format!("{}/config/", limits.prefix), stale, |raw, last| {
-            config::judge(raw, last, &limits.prefix)
+            config::judge(raw, last, &limits)
         });
         let certs =
             old.certs.next(keys.certs(), &format!("{}/certs/", limits.prefix), stale || recertified, |raw, last| {
@@ -36,10 +36,11 @@ impl Basis {
         Self { limits, config, certs, stale }
     }
 
-    /// Whether the default waits of services changed.
+    /// Whether the default waits or bounds of services changed.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
-        let (new, old) = (&self.config.value.timeouts, &old.config.value.timeouts);
-        (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel)
+        let (config, before) = (&self.config.value, &old.config.value);
+        let (new, old) = (&config.timeouts, &before.timeouts);
+        (new.connect, new.server, new.tunnel) != (old.connect, old.server, old.tunnel) || config.bounds != before.bounds
     }
 
     /// Whether the listening addresses differ from the old table's.

@@ -69,7 +69,7 @@ fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRoutin
         limits: &basis.limits,
         revision,
         listening: &ports.listening,
-        timeouts: &basis.config.value.timeouts,
+        config: &basis.config.value,
         moved: !Arc::ptr_eq(&ports.listening, &old.routing.ports.listening),
         retimed: basis.retimed(&old.basis),
         renamed: basis.renamed(&old.basis),

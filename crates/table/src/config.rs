@@ -4,21 +4,25 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::capabilities::{Capabilities, Consequence};
 use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
+use crate::limits::Limits;
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::reader::Reader;
+use crate::retries::{self, Bounds, Retries};
 use crate::value::{self, Parsed};
 
 /// Judges the configuration. A bad key keeps its value in `last`.
-pub(crate) fn judge(raw: &RawKeys, last: &Config, prefix: &str) -> (Config, Box<[Problem]>) {
-    let mut reader = Reader::new(raw, Report::of_tree(prefix, "config"));
+pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, Box<[Problem]>) {
+    let mut reader = Reader::new(raw, Report::of_tree(&limits.prefix, "config"));
     let fallback = Config::default();
     let mut keys = Keys { reader: &mut reader, last, default: &fallback };
     let config = Config {
         timeouts: keys.timeouts(),
+        bounds: keys.bounds(limits.capabilities),
         max_connections: keys.read("limit/connections", most, |config| &config.max_connections),
         head_bytes: keys.read(
             "limit/head_bytes",
@@ -56,6 +60,29 @@ impl Keys<'_, '_> {
             tunnel: self.wait("timeout/tunnel", |timeouts| timeouts.tunnel),
             drain: self.wait("timeout/drain", |timeouts| timeouts.drain),
         }
+    }
+
+    /// The defaults of services, as far as the engine honours them.
+    fn bounds(&mut self, capabilities: Capabilities) -> Bounds {
+        let bounds = Bounds {
+            retries: self.read("retries", |text| Retries::parse(text).map(Some), |config| &config.bounds.retries),
+            request: self.read("timeout/request", retries::request, |config| &config.bounds.request),
+            requests: self.read("limit/requests", retries::requests, |config| &config.bounds.requests),
+            queue: self.read("limit/queue", |text| retries::queue(text).map(Some), |config| &config.bounds.queue),
+            queue_wait: self.read(
+                "timeout/queue",
+                |text| value::duration(text).map(Some),
+                |config| &config.bounds.queue_wait,
+            ),
+        };
+        bounds.honoured(|key| {
+            let is_honoured = capabilities.honours(key);
+            if !is_honoured && let Some(value) = self.reader.text(key) {
+                let advice = Consequence::Without.advice(key);
+                self.reader.report.add(ProblemKind::Unsupported, key, Some(value), advice);
+            }
+            is_honoured
+        })
     }
 
     fn wait(&mut self, key: &str, of: fn(&Timeouts) -> Duration) -> Duration {

@@ -7,11 +7,12 @@ use crate::instance::{self, Instance};
 use crate::keys::{Part, classify};
 use crate::last_good::{self, LastGood};
 use crate::limits::Limits;
-use crate::model::{Service, Timeouts};
+use crate::model::{Config, Service};
 use crate::names::{Protocol, ServiceName};
 use crate::placing::{Judgement, World, place};
 use crate::problem::{Problem, ProblemKind};
 use crate::raw::RawKeys;
+use crate::retries::OwnBounds;
 use crate::settings::{Judged, Settings, judge, same_settings};
 
 /// Stands in for the port of instances that are judged and not used.
@@ -190,7 +191,7 @@ fn form(
         let of_settings = judged.problems.iter().map(|problem| last_good::explain(problem, kept));
         problems = of_settings.chain(problems).collect();
     }
-    let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.timeouts));
+    let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.config));
     // A service that is equal keeps its `Arc`, even if its keys changed.
     let had = had.filter(|had| Some(&***had) == service.as_ref());
     let service = had.cloned().or_else(|| service.map(Arc::new));
@@ -213,7 +214,7 @@ fn service(
     (protocol, name): (Protocol, &ServiceName),
     settings: &Settings,
     instances: Box<[Instance]>,
-    timeouts: &Timeouts,
+    config: &Config,
 ) -> Service {
     Service {
         protocol,
@@ -223,7 +224,11 @@ fn service(
         instances,
         balance: settings.balance.clone(),
         http_version: settings.http_version,
-        timeouts: settings.timeouts(timeouts),
+        timeouts: settings.timeouts(&config.timeouts),
+        bounds: match protocol {
+            Protocol::Http => OwnBounds::over(settings.bounds.as_deref(), &config.bounds),
+            Protocol::Tcp => None,
+        },
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),
         health_check: settings.health_check.clone(),

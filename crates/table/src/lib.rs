@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `client_auth`, `cookie`, `hsts`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `retries`, `client_auth`, `cookie`, `hsts`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -80,6 +80,7 @@ mod prefixes;
 mod problem;
 mod raw;
 mod reader;
+mod retries;
 mod routing;
 mod settings;
 mod shown;
@@ -118,6 +119,7 @@ pub use pattern::Pattern;
 pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
+pub use retries::{Bounds, Retries};
 pub use shown::{Shown, shown, shown_lines};
 pub use table::{Route, Table};
 pub use userlist::{Group, Password, User, UserList};

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::instance::{self, Instance, Target};
 use crate::keys::{Part, classify};
 use crate::limits::{Limits, Resolved};
-use crate::model::Timeouts;
+use crate::model::Config;
 use crate::names::{InstanceName, Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
@@ -21,10 +21,10 @@ pub(crate) struct World<'a> {
     /// The store's revision of the keys.
     pub(crate) revision: u64,
     pub(crate) listening: &'a Listening,
-    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) config: &'a Config,
     /// Whether our listening addresses changed.
     pub(crate) moved: bool,
-    /// Whether the default waits changed.
+    /// Whether the default waits or bounds changed.
     pub(crate) retimed: bool,
     /// Whether some name resolves differently now.
     pub(crate) renamed: bool,

@@ -1,12 +1,13 @@
 //! The counters. Each worker writes only its own cache lines; readers add them up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::seldom::Seldom;
 use pointsman_table::{InstanceName, Protocol, ServiceName, Target};
 
+use super::bounded::Bounded;
 use super::health::{FlipCount, Health, Room, Slots};
 
 /// Upper bounds of the latency histogram's buckets, microseconds.
@@ -56,6 +57,34 @@ pub struct Counters {
     pub connect_failures: Counter,
     /// Requests sent again, or to another instance.
     pub retries: Counter,
+    /// The same by [`Reason`].
+    pub reasons: [Counter; REASONS.len()],
+    /// Requests that got no place, or left the queue for one, and were refused.
+    pub shed: Counter,
+}
+
+/// Why a request was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The connection failed.
+    Connect,
+    /// It broke before an answer.
+    Reset,
+    /// No answer came in time.
+    Timeout,
+    /// The answer had a status that is retried.
+    Status,
+}
+
+/// The names of the reasons, in their order.
+pub const REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
+
+impl Counters {
+    /// Counts a request that is sent again.
+    pub fn retried(&self, reason: Reason) {
+        self.retries.add(1);
+        self.reasons[reason as usize].add(1);
+    }
 }
 
 /// A latency histogram; one per worker.
@@ -85,10 +114,24 @@ pub struct ServiceShared {
     pub unserved: Box<[Counters]>,
     /// The queue of requests while every instance is at its `maxconn`.
     pub room: Arc<Room>,
+    /// What only services with `retries` or `limit/requests` have.
+    pub bounded: OnceLock<Box<Bounded>>,
     /// Increases whenever one of its instances is ejected, tried again or restored.
     pub flips: Arc<FlipCount>,
     /// The rate limit of log lines about its requests.
     pub lines: Seldom,
+}
+
+impl ServiceShared {
+    /// What workers share of a service with `retries` or `limit/requests`, created on first use.
+    pub fn bounded(&self) -> &Bounded {
+        self.bounded.get_or_init(|| Box::new(Bounded::new(self.unserved.len())))
+    }
+
+    /// Requests or connections that wait, for an instance or for a place.
+    pub(super) fn queued(&self) -> u64 {
+        self.room.queued() + self.bounded.get().map_or(0, |bounded| bounded.queue.queued())
+    }
 }
 
 /// The state of one instance that workers share.

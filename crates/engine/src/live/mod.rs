@@ -4,16 +4,21 @@
 //! | module | owns |
 //! |---|---|
 //! | `health` | whether an instance works, its free slots, and its queue |
+//! | `bounded` | budgets of retries, and places and queues of services with limits |
 //! | `counters` | the counters of services, instances and workers |
 //! | `snapshot` | sums at one moment |
 //! | `registry` | all counters and health, kept from table to table |
 
+mod bounded;
 mod counters;
 mod health;
 mod registry;
 mod snapshot;
 
-pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
+pub use bounded::{Bounded, Budget, Spans};
+pub use counters::{
+    Counter, Counters, InstanceShared, Latency, MAX_FAULTS, REASONS, Reason, ServiceShared, WorkerStats,
+};
 pub use health::{
     Asked, Circuit, Ejection, EjectionRules, Flip, FlipCount, Health, HealthEvent, IdlePlace, Place, Rank, Room, Slots,
     Wanted,

@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_types, reason = "the one lock of all workers: taken for a new table, never for a request")]
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
@@ -231,6 +231,7 @@ impl Known {
             latency: per_worker(workers),
             unserved: per_worker(workers),
             room: Arc::default(),
+            bounded: OnceLock::new(),
             flips: Arc::default(),
             lines: Seldom::new(FAILED),
         };

@@ -11,7 +11,7 @@ use crate::net::buffer::Size;
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::announced::{ForClient, OpenFor};
-use crate::pool::checkout::{Reuse, Want};
+use crate::pool::checkout::{Reuse, TRIES, Want};
 use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
@@ -109,7 +109,7 @@ impl Sent {
 impl Plan {
     /// What the first checkout needs.
     pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>, for_client: Option<&'g ForClient<'g>>) -> Want<'g> {
-        Want { key: self.key, reuse: sent.reuse(self), for_client, guard }
+        Want { key: self.key, reuse: sent.reuse(self), for_client, tries: TRIES, guard }
     }
 
     /// The head for the instance, and body bytes that came with it.

@@ -10,6 +10,7 @@ use pointsman_wire::{
     parse_response,
 };
 
+use super::again;
 use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
@@ -52,6 +53,8 @@ pub(crate) enum Answered {
         /// The instance keeps its connection.
         keep_instance: bool,
     },
+    /// It has a status after which the request is sent again; nothing of it was sent to the client.
+    Again,
     /// The client left, and the whole response was read and discarded, as the service's `abort=false` asks for.
     Abandoned { keep_instance: bool },
     /// 101 was sent: a tunnel follows.
@@ -83,6 +86,8 @@ enum Read {
 #[derive(Clone, Copy)]
 struct Final {
     status: u16,
+    /// It is thrown away, and the request sent again.
+    again: bool,
     keep_client: bool,
     keep_instance: bool,
 }
@@ -107,7 +112,7 @@ impl Down<'_> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
                 succeeded(&self.plan.live, self.instance.live);
-                self.body(head).await
+                if head.again { Ok(Answered::Again) } else { self.body(head).await }
             }
             Ok(None) => {
                 succeeded(&self.plan.live, self.instance.live);
@@ -150,6 +155,8 @@ impl Down<'_> {
                     self.pass_on(Answer::Interim).await?;
                     // It was sent whole: a fault may still be answered.
                     self.progress.set_answer(Answer::Heard);
+                    // The client has a part of what this instance says.
+                    self.progress.bound().into_iter().for_each(|bound| bound.spend(u32::MAX));
                     self.progress.heard(self.cx.deadline.now());
                     progress = HeadProgress::default();
                 }
@@ -328,13 +335,16 @@ fn pass_head(
             }
             Ok(Judged::Interim)
         }
+        status @ 400.. if progress.bound().is_some() && again::after_status(cx, plan, progress, status) => {
+            Ok(Judged::Final(Final { status, again: true, keep_client: true, keep_instance: false }))
+        }
         status => {
             if head.asks_for_connection_login {
                 progress.asked_for_login();
             }
             let may_keep = progress.sent().is_whole() && !cx.worker.is_draining();
             let keep_client = sink.begin(head, side, (may_keep, cx.edits()));
-            Ok(Judged::Final(Final { status, keep_client, keep_instance: head.keep_alive }))
+            Ok(Judged::Final(Final { status, again: false, keep_client, keep_instance: head.keep_alive }))
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How far an exchange has come: one state, shared by both directions. Moves nothing itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
+use super::bound::Remainder;
 use super::decide::Sent;
 use crate::net::watch::Guard;
 
@@ -19,6 +20,8 @@ pub(crate) struct Progress<'w> {
     /// Until when the response is read and discarded, as the client left, coarse time; `u64::MAX` while the client is
     /// there.
     abandoned: Cell<u64>,
+    /// What is left to a request of a service with bounds; most have none.
+    bound: OnceCell<Box<Remainder>>,
 }
 
 /// How far the response has come.
@@ -44,6 +47,7 @@ impl<'w> Progress<'w> {
             moved: Cell::new(0),
             login: Cell::new(false),
             abandoned: Cell::new(u64::MAX),
+            bound: OnceCell::new(),
         }
     }
 
@@ -52,6 +56,16 @@ impl<'w> Progress<'w> {
     pub(crate) fn begin_attempt(&self, login: bool) {
         self.answer.set(Answer::Awaited);
         self.login.set(login);
+    }
+
+    /// Sets what is left to the request.
+    pub(crate) fn bind(&self, bound: Remainder) -> &Remainder {
+        self.bound.get_or_init(|| Box::new(bound))
+    }
+
+    /// What is left to the request, if its service has bounds.
+    pub(crate) fn bound(&self) -> Option<&Remainder> {
+        self.bound.get().map(|bound| &**bound)
     }
 
     pub(crate) fn sent(&self) -> Sent {

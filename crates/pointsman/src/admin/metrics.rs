@@ -10,7 +10,7 @@ use pointsman_table::{ProblemKind, Protocol, shown_lines};
 use super::view::protocol_word;
 use crate::control::Status;
 use crate::sys;
-use pointsman_engine::live::{InstanceStats, ServiceStats, Snapshot};
+use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot, Totals};
 use pointsman_haproxy::ledger::Facts;
 use pointsman_store::Condition;
 
@@ -117,7 +117,9 @@ impl Page {
         self.counts(services, BYTES_OUT, |s| s.totals.bytes_out, |i| i.totals.bytes_out);
         self.counts(services, RETRIES, |s| s.totals.retries, |i| i.totals.retries);
         self.each_used(services, ACTIVE, |instance| instance.totals.active);
+        self.reasons(services);
         self.queued(services);
+        self.shed(services);
         self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
     }
 
@@ -187,6 +189,25 @@ impl Page {
         for service in services {
             let [protocol, name, _] = labels(service, "");
             self.sample(QUEUED.name, &[protocol, name], service.queued);
+        }
+    }
+
+    /// Only reasons that occurred: HAProxy counts none.
+    fn reasons(&mut self, services: &[ServiceStats]) {
+        self.family(&RETRY_REASONS);
+        for service in services {
+            let [protocol, name, _] = labels(service, "");
+            for (reason, count) in REASONS.into_iter().zip(service.totals.reasons).filter(|(_, count)| *count > 0) {
+                self.sample(RETRY_REASONS.name, &[protocol, name, ("reason", reason)], count);
+            }
+        }
+    }
+
+    fn shed(&mut self, services: &[ServiceStats]) {
+        self.family(&SHED);
+        for service in services.iter().filter(|service| service.totals.shed > 0) {
+            let [protocol, name, _] = labels(service, "");
+            self.sample(SHED.name, &[protocol, name], service.totals.shed);
         }
     }
 
@@ -302,7 +323,8 @@ fn all(services: &[ServiceStats]) -> impl Iterator<Item = (&ServiceStats, &Insta
 
 /// Whether an instance has ever had work. Keeps the page small with 30,000 idle instances.
 fn used(instance: &InstanceStats) -> bool {
-    instance.totals.requests + instance.totals.connect_failures + instance.totals.active > 0
+    let Totals { requests, connect_failures, active, retries, .. } = instance.totals;
+    requests + connect_failures + active + retries > 0
 }
 
 fn labels<'a>(service: &'a ServiceStats, instance: &'a str) -> [(&'a str, &'a str); 3] {
@@ -335,9 +357,14 @@ const BYTES_IN: Family = counter("pointsman_bytes_in_total", "Bytes from clients
 const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients.");
 const RETRIES: Family =
     counter("pointsman_retries_total", "Requests sent again, and failed connects that went to another instance.");
+const RETRY_REASONS: Family = counter("pointsman_retries_by_reason_total", "The same, by reason.");
+const SHED: Family =
+    counter("pointsman_shed_total", "Requests answered 503 because all places or instances were taken.");
 const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
-const QUEUED: Family =
-    gauge("pointsman_queued", "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn.");
+const QUEUED: Family = gauge(
+    "pointsman_queued",
+    "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn, or for a place.",
+);
 const CONNECT_FAILURES: Family =
     counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
 const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is down.");
@@ -427,7 +454,7 @@ mod tests {
     use pointsman_table::{KeySet, Limits, Table, compile};
 
     use super::*;
-    use pointsman_engine::live::{Histogram, Totals};
+    use pointsman_engine::live::Histogram;
 
     const SERVICE: &str = "a\"b\\c\nd";
 

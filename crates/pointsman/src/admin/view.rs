@@ -1,7 +1,7 @@
 //! The table and its problems as pages and commands show them: the same form, whether fetched over HTTP or compiled
 //! locally. Contains no secrets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,6 +82,9 @@ pub struct ServiceView {
     /// `required` or `optional`: whether clients need a certificate of its `client_ca`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client_verify: Option<String>,
+    /// Its `retries`, limits and the like: key and value, the configuration's defaults included.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub bounds: BTreeMap<String, String>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// Everything wrong with its keys: why instances are left out, why it has its last good settings.
@@ -300,6 +303,7 @@ impl ServiceView {
             last_good: last_good.get(&(service.protocol, service.name.as_str())).copied(),
             dns: service.dns.as_ref().map(ToString::to_string),
             client_verify: service.client_auth().map(|auth| auth.verify().to_owned()),
+            bounds: bounds(service),
             instances: service.instances.iter().map(InstanceView::new).collect(),
             problems: Vec::new(),
         }
@@ -320,6 +324,11 @@ impl ServiceView {
             }
         }
     }
+}
+
+fn bounds(service: &Service) -> BTreeMap<String, String> {
+    let lines = service.bounds.iter().flat_map(|bounds| bounds.lines());
+    lines.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 impl RuleView {

@@ -99,6 +99,7 @@ fn service_lines(service: &ServiceView) -> String {
             write!(text, "  {speak}balance {}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
+    text.extend(service.bounds.iter().map(|(key, value)| format!("  {key} {}\n", shown(value))));
     text.extend(service.dns.iter().map(|dns| format!("  and the addresses of {}\n", shown(dns))));
     if !apart.is_empty() {
         text.push_str("  set apart\n");

@@ -166,6 +166,7 @@ mod tests {
             http_version: None,
             dns: None,
             client_verify: None,
+            bounds: Default::default(),
             instances,
             problems: Vec::new(),
         };

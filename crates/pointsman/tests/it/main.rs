@@ -27,6 +27,7 @@ mod inspect;
 mod instances_http2;
 mod kinds;
 mod leaving;
+mod limits;
 mod log;
 mod logins;
 mod names;
@@ -42,6 +43,7 @@ mod register;
 mod requests;
 mod responses;
 mod restart;
+mod retries;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;
