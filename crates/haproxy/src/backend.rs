@@ -215,11 +215,13 @@ impl Lines<'_> {
             // An end is passed on: the other side may go on sending.
             self.ours("    mode tcp\n    no option abortonclose\n");
         }
+        let queue = self.service.bounds.as_ref().and_then(|bounds| bounds.queue_wait);
         if own.connect != all.connect {
-            // Queueing has the same limit as connecting.
-            self.wait("timeout/connect", &["connect", "queue"], own.connect);
+            // Queueing has the same limit as connecting, if no key says more.
+            let kinds: &[_] = if queue.is_some() { &["connect"] } else { &["connect", "queue"] };
+            self.wait("timeout/connect", kinds, own.connect);
         }
-        if let Some(wait) = self.service.bounds.as_ref().and_then(|bounds| bounds.queue_wait) {
+        if let Some(wait) = queue {
             self.wait("timeout/queue", &["queue"], wait);
         }
         match self.service.protocol {

@@ -249,7 +249,7 @@ fn key() -> impl Strategy<Value = (String, String)> {
     ];
     let status = select(&["503", "502", "404", "400", "413"]);
     (place, segment, status, select(VALUES)).prop_map(|((tree, service, key), instance, status, value)| {
-        let key = key.replace("<instance>", instance).replace("<status>", status);
+        let key = key.replace("<instance>", instance).replace("<status>", status).replace("<service>", instance);
         let service = if service.is_empty() { String::new() } else { format!("{service}/") };
         (format!("{tree}/{service}{key}"), value.to_owned())
     })

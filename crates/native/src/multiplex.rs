@@ -256,7 +256,7 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
         logins: &logins,
         announced: &announced,
         record: Record::new(started),
-        over_https: false,
+        edits_of: None,
     };
     let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
     if after == After::Reset {

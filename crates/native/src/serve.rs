@@ -108,7 +108,7 @@ impl<'w> Connection<'w> {
             logins: &self.logins,
             announced: &self.announced,
             record: Record::new(now()),
-            over_https: false,
+            edits_of: None,
         };
         // Boxed, so that its memory is held only while it lasts: an idle connection is small.
         Box::pin(exchange(cx, request, Downstream::Http1(&mut self.client))).await

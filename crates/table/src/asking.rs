@@ -73,7 +73,7 @@ impl<'s> Reach<'s> {
         let mut reach =
             Self { exact: BTreeMap::new(), wildcard: BTreeMap::new(), any: Vec::new(), anywhere: Sum::default() };
         for service in services {
-            let Some(entry) = service.http() else { continue };
+            let Some(entry) = service.rules() else { continue };
             for host in &entry.hosts {
                 match host {
                     HostPattern::Exact(name) => reach.exact.entry(name).or_default().push(service),

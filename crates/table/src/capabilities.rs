@@ -12,11 +12,29 @@ pub struct Capabilities {
 impl Capabilities {
     /// The native engine's.
     pub const NATIVE: Self = Self {
-        lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns", "health_check_port", "health_check_uri"],
+        lacks: &[
+            "basic_auth_secrets",
+            "cookie",
+            "custom_settings",
+            "dns",
+            "health_check_port",
+            "health_check_uri",
+            "mirror/<service>",
+        ],
     };
     /// The HAProxy engine's.
-    pub const HAPROXY: Self =
-        Self { lacks: &["client_ca", "client_verify", "limit/queue", "limit/requests", "timeout/request"] };
+    pub const HAPROXY: Self = Self {
+        lacks: &[
+            "client_ca",
+            "client_verify",
+            "limit/queue",
+            "limit/requests",
+            "mirror/<service>",
+            "split/<service>",
+            "split_by",
+            "timeout/request",
+        ],
+    };
 
     /// Whether the engine honours this key or tree.
     pub(crate) fn honours(self, key: &str) -> bool {

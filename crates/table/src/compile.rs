@@ -13,6 +13,7 @@ use crate::placing::World;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::routing::{Difference, PortRouting, Routing, WebRouting};
 use crate::table::Table;
+use crate::targets;
 
 /// The outcome: always a table, and every problem with the keys.
 #[derive(Clone, Debug)]
@@ -38,7 +39,9 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
         }
     };
     let basis = Basis::new(keys, &old.basis, limits);
-    let drafts = drafts(keys, old, &basis.limits, basis.stale);
+    let mut drafts = drafts(keys, old, &basis.limits, basis.stale);
+    let targets = targets::named(&drafts);
+    drafts.iter_mut().for_each(|draft| draft.settle(&targets));
     let difference = Difference::between(&drafts, &old.forms, basis.stale || basis.rebound(&old.basis));
     let ports = PortRouting::new(&drafts, &old.routing.ports, &basis.limits, &difference);
     let forms = finish(drafts, old, &basis, &ports, keys.revision());
@@ -81,7 +84,8 @@ fn problems(keys: &KeySet, basis: &Basis, routing: &Routing, forms: &[Arc<Form>]
     let of_services = forms.iter().flat_map(|form| &form.problems);
     let clashes = routing.web.clashes.iter().chain(&*routing.ports.clashes);
     let of_all = of_services.chain(basis.problems()).chain(clashes);
-    let mut problems: Vec<_> = of_all.cloned().chain(elsewhere(keys, &basis.limits)).collect();
+    let between = targets::problems(forms, &basis.limits);
+    let mut problems: Vec<_> = of_all.cloned().chain(between).chain(elsewhere(keys, &basis.limits)).collect();
     problems.sort();
     problems
 }

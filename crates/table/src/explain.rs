@@ -16,6 +16,7 @@ use crate::near;
 use crate::problem::Problem;
 use crate::raw::RawKeys;
 use crate::settings::HOST_KEYS;
+use crate::split::{Split, WHOLE, shown_share};
 use crate::value::Parsed;
 
 /// The service that takes a request, and why.
@@ -155,7 +156,21 @@ impl Match<'_> {
             NO_RULE => "any path".into(),
             rule => self.entry.paths[rule as usize].to_string(),
         };
-        format!("{host}, {path}, priority {}", self.entry.priority)
+        format!("{host}, {path}, priority {}{}", self.entry.priority, self.shares())
+    }
+
+    /// Which other services take a share of its requests, or get copies.
+    fn shares(&self) -> String {
+        let split = self.service.split();
+        let by = split.map(|split| format!("; split by {}", split.by)).unwrap_or_default();
+        let total = split.map_or(0, Split::total);
+        let sides = split.into_iter().flat_map(|split| &split.sides).map(|(side, share)| {
+            let part = u64::from(*share) * u64::from(WHOLE) / u64::from(total.max(1));
+            format!(": {} goes to {side}", shown_share(u32::try_from(part).unwrap_or(WHOLE)))
+        });
+        let mirrors = self.service.mirrors().iter();
+        let mirrors = mirrors.map(|(mirror, share)| format!("; {mirror} gets copies of {}", shown_share(*share)));
+        [by].into_iter().chain(sides).chain(mirrors).collect()
     }
 
     /// Which step of precedence decided.

@@ -1,6 +1,7 @@
 //! One service: its judged keys, its last good settings, and the form in which it is served. `placing` judges its
 //! instances.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::instance::{self, Instance};
@@ -74,10 +75,29 @@ impl<'a> Draft<'a> {
         (!is_unset).then(|| Self { protocol, name, raw, old, fresh: fresh() })
     }
 
-    /// Whether its settings were judged again.
+    /// Has it served without a rule, if its settings are good otherwise, as long as others send requests to it.
+    pub(crate) fn settle(&mut self, targets: &BTreeSet<ServiceName>) {
+        let judged = match (&self.fresh, self.old) {
+            (Some(fresh), _) => &fresh.judged,
+            (None, Some(old)) => &old.judged,
+            (None, None) => return,
+        };
+        let Some(unreached) = judged.unreached.clone().filter(|_| !judged.held_back) else { return };
+        let wanted = targets.contains(self.name).then_some(unreached);
+        let in_force = self.settings().filter(|settings| wanted.is_some() || settings.is_unreached());
+        if in_force.map(Arc::as_ptr) != wanted.as_ref().map(Arc::as_ptr) {
+            let kept = self.fresh.take().or_else(|| self.old.map(|old| old.kept()));
+            self.fresh = kept.map(|fresh| Fresh { settings: wanted, ..fresh });
+        }
+    }
+
+    /// Whether its settings were judged again, or others are in force.
     pub(crate) fn is_judged_anew(&self) -> bool {
         match (&self.fresh, self.old) {
-            (Some(fresh), Some(old)) => !Arc::ptr_eq(&fresh.judged, &old.judged),
+            (Some(fresh), Some(old)) => {
+                let same = |a: Option<&Arc<_>>, b: Option<&Arc<_>>| a.map(Arc::as_ptr) == b.map(Arc::as_ptr);
+                !Arc::ptr_eq(&fresh.judged, &old.judged) || !same(fresh.settings.as_ref(), old.settings.as_ref())
+            }
             (fresh, _) => fresh.is_some(),
         }
     }
@@ -185,10 +205,14 @@ fn form(
     let Judgement { instances, mut problems, names } = place((protocol, name), raw, port, before, world);
     let has_loop = problems.iter().any(|problem| problem.kind == ProblemKind::Loop);
     let was_good = old.and_then(|old| old.good.as_ref());
-    let good = settings.is_some().then(|| LastGood::next((protocol, raw), was_good, &judged, world.revision)).flatten();
+    let is_current = judged.are_in_force(settings.as_ref());
+    let good =
+        settings.is_some().then(|| LastGood::next((protocol, raw), was_good, is_current, world.revision)).flatten();
     if !judged.problems.is_empty() {
-        let kept = good.as_ref().filter(|_| judged.settings.is_none());
-        let of_settings = judged.problems.iter().map(|problem| last_good::explain(problem, kept));
+        let kept = good.as_ref().filter(|_| !is_current);
+        // One that others send requests to needs no rule.
+        let open = judged.problems.iter().filter(|problem| !(is_current && problem.kind == ProblemKind::NoRule));
+        let of_settings = open.map(|problem| last_good::explain(problem, kept));
         problems = of_settings.chain(problems).collect();
     }
     let service = settings.as_ref().map(|settings| service((protocol, name), settings, instances, world.config));

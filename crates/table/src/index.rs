@@ -44,9 +44,9 @@ pub(crate) struct Numbered<'a> {
 }
 
 impl<'a> Numbered<'a> {
-    /// `None` for a TCP service.
+    /// `None` for a service without rules for requests.
     pub(crate) fn new(number: u32, service: &'a Service) -> Option<Self> {
-        Some(Self { number, entry: service.http()?, is_empty: service.is_empty() })
+        Some(Self { number, entry: service.rules()?, is_empty: service.is_empty() })
     }
 }
 

@@ -83,6 +83,9 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("send_proxy", "v1 or v2: the PROXY header that connections to instances begin with"),
     http("scheme", "http, https (plain HTTP is redirected) or http-and-https"),
     http("hsts", "Strict-Transport-Security on HTTPS answers: a duration, then includeSubDomains and preload"),
+    http("split/<service>", "a share of the requests that this other service takes: 10%"),
+    http("split_by", "client, cookie:NAME or header:NAME: who stays on which side of a split"),
+    http("mirror/<service>", "a share of the requests of which this other service gets copies: 10%"),
     http("abort", "false: a request whose client left is finished all the same"),
     http("custom_settings", "raw HAProxy backend lines"),
     http("retries", "how often a request is sent again, after what, and for which share of requests"),
@@ -205,7 +208,7 @@ pub(crate) fn classify<'a>(protocol: Protocol, key: &'a str, value: &[u8]) -> Pa
     match key.strip_prefix("upstreams/") {
         Some(name) if is_segment(name) => Part::Upstream(name),
         Some(_) => Part::Unknown(Some(UPSTREAMS)),
-        None if is_known(tree, key) => Part::Setting,
+        None if is_known(tree, key) || is_in_folder(tree, key) => Part::Setting,
         None => direct(tree, key, value),
     }
 }
@@ -236,9 +239,16 @@ pub(crate) fn is_known(tree: Tree, key: &str) -> bool {
     names(tree).any(|name| name == key) && !key.contains('<')
 }
 
+/// Whether it is one of many keys of a kind: `split/canary`. The instances of `upstreams/` are none.
+fn is_in_folder(tree: Tree, key: &str) -> bool {
+    let Some((folder, name)) = key.split_once('/').filter(|(_, name)| is_segment(name)) else { return false };
+    debug_assert!(!name.is_empty() && folder != "upstreams", "instances are told first");
+    names(tree).any(|known| known.strip_prefix(folder).is_some_and(|rest| rest.starts_with("/<")))
+}
+
 /// Names of keys in some tree: they are instances in none, so that a name means one thing everywhere.
 fn is_reserved(key: &str) -> bool {
-    matches!(key, "upstreams" | "timeout") || is_known(Tree::Http, key) || is_known(Tree::Tcp, key)
+    matches!(key, "upstreams" | "timeout" | "split" | "mirror") || is_known(Tree::Http, key) || is_known(Tree::Tcp, key)
 }
 
 /// The known key closest to a misspelt one.

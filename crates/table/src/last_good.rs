@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::names::Protocol;
 use crate::problem::{Problem, ProblemKind};
 use crate::raw::RawKeys;
-use crate::settings::{Judged, same_settings};
+use crate::settings::same_settings;
 
 /// The keys that a service's settings were compiled from.
 #[derive(Clone, Debug)]
@@ -22,10 +22,10 @@ impl LastGood {
     pub(crate) fn next(
         (protocol, raw): (Protocol, &Arc<RawKeys>),
         had: Option<&Self>,
-        judged: &Judged,
+        is_good: bool,
         revision: u64,
     ) -> Option<Self> {
-        if judged.settings.is_none() {
+        if !is_good {
             return had.cloned();
         }
         let same = had.filter(|had| same_settings(protocol, &had.raw, raw));

@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `retries`, `client_auth`, `cookie`, `hsts`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `retries`, `client_auth`, `cookie`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -23,7 +23,7 @@
 //! | `instance_link` | how connections to instances are set up |
 //! | `placing`, `ports` | where instances may be; who listens where, and which addresses are ourselves |
 //! | `asking` | what handshakes ask clients for, by server name |
-//! | `routing` | how requests and connections find their service, and services that want the same |
+//! | `routing`, `targets` | how requests and connections find their service, services that want the same, or get others' requests |
 //! | `compile` | from keys to a table and its problems |
 //! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes` | from a request to its service; owns precedence |
 //! | `pattern_set`, `literals`, `effort` | many expressions at once, and their cost |
@@ -84,7 +84,9 @@ mod retries;
 mod routing;
 mod settings;
 mod shown;
+mod split;
 mod table;
+mod targets;
 mod userlist;
 mod value;
 mod words;
@@ -121,5 +123,6 @@ pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
 pub use retries::{Bounds, Retries};
 pub use shown::{Shown, shown, shown_lines};
+pub use split::{Split, SplitBy, WHOLE, shown_share};
 pub use table::{Route, Table};
 pub use userlist::{Group, Password, User, UserList};

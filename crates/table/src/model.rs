@@ -19,6 +19,7 @@ use crate::networks::Networks;
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Scheme};
 use crate::retries::Bounds;
+use crate::split::Split;
 use crate::userlist::UserList;
 
 /// A service in its compiled form, shared between tables while its keys stay the same.
@@ -61,12 +62,17 @@ impl Service {
         self.instances.is_empty() && self.dns.is_none()
     }
 
-    /// Its rules, when it is an HTTP service.
+    /// What is known of its rules, when it is an HTTP service.
     pub fn http(&self) -> Option<&HttpEntry> {
         match &self.entry {
             Entry::Http(entry) => Some(entry),
             Entry::Tcp(_) => None,
         }
+    }
+
+    /// The rules by which requests reach it; `None`: a TCP service, or one that only gets requests from other services.
+    pub fn rules(&self) -> Option<&HttpEntry> {
+        self.http().filter(|entry| !entry.is_unreached())
     }
 
     /// Its ports, when it is a TCP service.
@@ -117,6 +123,16 @@ impl Service {
         self.policy.as_ref()?.basic_auth.as_ref()
     }
 
+    /// Who takes a share of its requests, if others do.
+    pub fn split(&self) -> Option<&Split> {
+        self.policy.as_ref()?.split.as_ref()
+    }
+
+    /// Who gets copies of its requests, and of which share of them.
+    pub fn mirrors(&self) -> &[(ServiceName, u32)] {
+        self.policy.as_ref().map(|policy| &*policy.mirrors).unwrap_or_default()
+    }
+
     /// How clients stick to its instances, if they do.
     pub fn cookie(&self) -> Option<&Cookie> {
         self.policy.as_ref()?.cookie.as_ref()
@@ -147,6 +163,13 @@ pub struct HttpEntry {
     pub default: bool,
     /// `keep_virtual_path=true`.
     pub keep_virtual_path: bool,
+}
+
+impl HttpEntry {
+    /// Whether no request matches it.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.hosts.is_empty() && self.paths.is_empty() && !self.default
+    }
 }
 
 /// How connections reach one TCP service.

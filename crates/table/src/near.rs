@@ -30,7 +30,7 @@ type Near<'a> = (usize, &'a Service, &'a HttpEntry);
 /// the port. At most three lines.
 pub(crate) fn of_request(services: &[Arc<Service>], host: &str, target: &str) -> Vec<String> {
     let name = host_name(host);
-    let http = || services.iter().filter_map(|service| Some((&**service, service.http()?)));
+    let http = || services.iter().filter_map(|service| Some((&**service, service.rules()?)));
     let mut lines = with_this_host(http(), &name, target);
     lines.extend(at_this_port(services, host, &name));
     if lines.is_empty() && !name.is_empty() {

@@ -7,7 +7,9 @@ use crate::capabilities::Capabilities;
 use crate::client_auth::ClientAuth;
 use crate::cookie::{self, Cookie};
 use crate::hsts::Hsts;
+use crate::names::ServiceName;
 use crate::reader::Reader;
+use crate::split::{self, Split};
 use crate::userlist::{self, UserList};
 use crate::value::{self, Parsed};
 
@@ -17,7 +19,7 @@ use crate::value::{self, Parsed};
 /// and `deny`,
 /// `rate_limit`, `max_body`, `basic_auth_secrets`, `redirect`, `rewrite`, `request_headers` and `response_headers`,
 /// `compress`, `forward_auth`, `cors`, `maintenance`, `errors/<status>`, `timeout/request`, `abort`, and last what
-/// chooses the instance: `cookie`.
+/// chooses the instance: `split/<service>`, `mirror/<service>`, `cookie`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// `scheme`. First, so that no client is asked for a password before it is redirected to HTTPS.
@@ -30,6 +32,11 @@ pub struct Policy {
     pub basic_auth: Option<UserList>,
     /// `abort=false`: a request is finished even if its client left.
     pub finish: bool,
+    /// `split/<service>` and `split_by`. Only in tables for an engine that honours them.
+    pub split: Option<Split>,
+    /// `mirror/<service>`: services that get copies, and of which share of the requests. Only in tables for an engine that
+    /// honours it.
+    pub mirrors: Box<[(ServiceName, u32)]>,
     /// `cookie`. Only in tables for an engine that honours it.
     pub cookie: Option<Cookie>,
 }
@@ -72,7 +79,11 @@ impl Display for Scheme {
 impl Policy {
     /// Reads the policy of an HTTP service: `None` if no key sets one. Also returns whether the policy has all the
     /// protection that the keys ask for.
-    pub(crate) fn read(reader: &mut Reader<'_>, capabilities: Capabilities) -> (Option<Arc<Self>>, bool) {
+    pub(crate) fn read(
+        reader: &mut Reader<'_>,
+        name: &ServiceName,
+        capabilities: Capabilities,
+    ) -> (Option<Arc<Self>>, bool) {
         let users = if capabilities.honours("basic_auth_secrets") { users(reader) } else { Ok(None) };
         let is_protected = users.is_ok();
         let policy = Self {
@@ -81,6 +92,8 @@ impl Policy {
             client_auth: if capabilities.honours("client_ca") { ClientAuth::read(reader) } else { None },
             basic_auth: users.ok().flatten(),
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
+            split: if capabilities.honours("split/<service>") { Split::read(reader, name) } else { None },
+            mirrors: if capabilities.honours("mirror/<service>") { split::mirrors(reader) } else { Box::default() },
             cookie: if capabilities.honours("cookie") { cookie(reader) } else { None },
         };
         ((policy != Self::default()).then(|| Arc::new(policy)), is_protected)

@@ -44,6 +44,8 @@ pub enum ProblemKind {
     BadInstance,
     /// The service has no rule: no request can reach it.
     NoRule,
+    /// A split or mirror names a service that gets no requests from this one: it is not served, or asks for more.
+    NoTarget,
     /// Another service has the same rule and goes first.
     Shadowed,
     /// Another service already listens on this port.
@@ -82,6 +84,7 @@ impl ProblemKind {
             Self::BadValue => "bad_value",
             Self::BadInstance => "bad_instance",
             Self::NoRule => "no_rule",
+            Self::NoTarget => "no_target",
             Self::Shadowed => "shadowed",
             Self::PortTaken => "port_taken",
             Self::TooManyPorts => "too_many_ports",

@@ -50,12 +50,27 @@ pub(crate) struct Settings {
 pub(crate) struct Judged {
     /// `None`: some key is bad, or there is no rule.
     pub(crate) settings: Option<Arc<Settings>>,
+    /// Good settings without a rule: enough for a service that others send requests to, by a split or as a mirror.
+    pub(crate) unreached: Option<Arc<Settings>>,
     /// The service must not be served, even if its settings are good.
     pub(crate) held_back: bool,
     pub(crate) problems: Box<[Problem]>,
 }
 
+impl Judged {
+    /// Whether the settings in force are those of the present keys.
+    pub(crate) fn are_in_force(&self, settings: Option<&Arc<Settings>>) -> bool {
+        let ours = self.settings.as_ref().or(self.unreached.as_ref());
+        ours.is_some_and(|ours| settings.is_some_and(|settings| Arc::ptr_eq(ours, settings)))
+    }
+}
+
 impl Settings {
+    /// Whether no rule leads to it.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.http().is_some_and(HttpEntry::is_unreached)
+    }
+
     /// The service's waits, and the configuration's where it sets none.
     pub(crate) fn timeouts(&self, defaults: &Timeouts) -> ServiceTimeouts {
         ServiceTimeouts {
@@ -104,11 +119,15 @@ pub(crate) fn judge(
 ) -> Judged {
     let mut reader = Reader::new(raw, Report::of_service(&limits.prefix, protocol, name));
     report_unknown(&mut reader, protocol);
-    let (mut settings, is_protected) = settings(&mut reader, protocol, old, limits.capabilities);
+    let (mut settings, is_protected) = settings(&mut reader, (protocol, name), old, limits.capabilities);
     let held_back = report_unmet(&mut reader, protocol, &settings, limits.capabilities) || !is_protected;
     settings.dns = settings.dns.filter(|_| limits.capabilities.honours("dns"));
-    let settings = (!reader.bad).then(|| Arc::new(settings));
-    Judged { settings, held_back, problems: reader.report.finish() }
+    let good = (!reader.bad).then(|| Arc::new(settings));
+    let (unreached, settings) = match good {
+        Some(good) if good.is_unreached() => (Some(good), None),
+        good => (None, good),
+    };
+    Judged { settings, unreached, held_back, problems: reader.report.finish() }
 }
 
 fn report_unknown(reader: &mut Reader<'_>, protocol: Protocol) {
@@ -153,7 +172,20 @@ fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings
             reader.report.add(ProblemKind::Unsupported, key, value.as_deref(), consequence.advice(key));
         }
     }
+    report_shares(reader, capabilities);
     held_back
+}
+
+/// Reports keys of shares that the engine does not honour.
+fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
+    for name in ["split/<service>", "split_by", "mirror/<service>"].iter().filter(|name| !capabilities.honours(name)) {
+        let begin = name.trim_end_matches("<service>");
+        let raw = reader.raw;
+        for (key, value) in raw.iter().filter(|(key, value)| key.starts_with(begin) && !value.is_empty()) {
+            let advice = Consequence::Without.advice(name);
+            reader.report.add(ProblemKind::Unsupported, key, Some(&String::from_utf8_lossy(value)), advice);
+        }
+    }
 }
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
@@ -181,12 +213,12 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
 /// The settings, and whether the service has all the protection that it asks for.
 fn settings(
     reader: &mut Reader<'_>,
-    protocol: Protocol,
+    (protocol, name): (Protocol, &ServiceName),
     old: Option<&Settings>,
     capabilities: Capabilities,
 ) -> (Settings, bool) {
     let ((entry, port, balance), (policy, is_protected)) = match protocol {
-        Protocol::Http => (http(reader, old), Policy::read(reader, capabilities)),
+        Protocol::Http => (http(reader, old), Policy::read(reader, name, capabilities)),
         Protocol::Tcp => (tcp(reader), (None, true)),
     };
     let http_version = http_version(reader, protocol);
@@ -242,11 +274,9 @@ fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, u16, Balance
         default: reader.read("default", value::boolean).unwrap_or(false),
         keep_virtual_path: reader.read("keep_virtual_path", value::boolean).unwrap_or(false),
     };
-    if reader.bad == was_bad && entry.hosts.is_empty() && entry.paths.is_empty() && !entry.default {
-        no_rule(
-            reader,
-            "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default",
-        );
+    if reader.bad == was_bad && entry.is_unreached() {
+        let advice = "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default, or split/ or mirror/ of another service";
+        reader.report.add(ProblemKind::NoRule, "", None, advice);
     }
     (Entry::Http(entry), reader.read("port", value::port).unwrap_or(80), Balance::RoundRobin)
 }
@@ -292,7 +322,8 @@ fn tcp(reader: &mut Reader<'_>) -> (Entry, u16, Balance) {
         binds.extend(reader.read(key, |text| value::list(text, address::bind)).unwrap_or_default());
     }
     if reader.bad == was_bad && binds.is_empty() {
-        no_rule(reader, "this service has no port to listen on; set port");
+        reader.bad = true;
+        reader.report.add(ProblemKind::NoRule, "", None, "this service has no port to listen on; set port");
     }
     let first = binds.first().map_or(0, |bind| bind.port);
     let port = reader.read("internal_port", value::port).unwrap_or(first);
@@ -308,11 +339,6 @@ fn terminate(text: &str) -> Parsed<()> {
         "terminate" => Ok(()),
         _ => Err("expected terminate; without the key, TLS passes through to the instances".into()),
     }
-}
-
-fn no_rule(reader: &mut Reader<'_>, advice: &str) {
-    reader.bad = true;
-    reader.report.add(ProblemKind::NoRule, "", None, advice);
 }
 
 /// Lines for HAProxy, which judges them.

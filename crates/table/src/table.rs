@@ -12,10 +12,11 @@ use crate::form::Form;
 use crate::host::{HostBuffer, parents};
 use crate::index::Found;
 use crate::model::{Config, Service};
-use crate::names::Protocol;
+use crate::names::{Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind};
 use crate::routing::Routing;
+use crate::targets;
 
 /// An immutable routing table: one revision of the keys, compiled.
 #[derive(Debug, Default)]
@@ -89,6 +90,13 @@ impl Table {
     pub fn service(&self, protocol: Protocol, name: &str) -> Option<&Arc<Service>> {
         let key = |service: &Arc<Service>| (service.protocol, service.name.as_str()).cmp(&(protocol, name));
         self.services.binary_search_by(key).ok().map(|at| &self.services[at])
+    }
+
+    /// The service of this name, if a share of the requests to `from` may go to it: its index into [`Table::services`].
+    pub fn target(&self, from: &Service, name: &ServiceName) -> Option<u32> {
+        let key = |service: &Arc<Service>| (service.protocol, &service.name).cmp(&(Protocol::Http, name));
+        let at = self.services.binary_search_by(key).ok()?;
+        targets::may_send(from, &self.services[at]).then(|| u32::try_from(at).ok())?
     }
 
     /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. If services

@@ -156,6 +156,10 @@ fn waits_raw_lines_and_names_of_http_services() {
         (&["services/web/timeout/server = 1500ms"], &["timeout server 1500ms"]),
         (&["services/web/timeout/tunnel = 2h"], &["timeout tunnel 7200s"]),
         (&["services/web/timeout/queue = 3s"], &["timeout queue 3s"]),
+        (
+            &["services/web/timeout/queue = 3s", "services/web/timeout/connect = 2s"],
+            &["timeout connect 2s", "timeout queue 3s", "!timeout queue 2s"],
+        ),
         (&["config/timeout/queue = 3s", "services/web/retries = 0"], &["timeout queue 3s", "retries 0"]),
         (
             &["services/web/retries = 2 on=connect,reset,timeout,503 budget=5%"],

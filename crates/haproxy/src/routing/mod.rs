@@ -63,7 +63,7 @@ struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     fn new(service: &'a Service) -> Option<Self> {
         let backend = names::backend(service.protocol, service.name.as_str());
-        Some(Self { service, entry: service.http()?, backend })
+        Some(Self { service, entry: service.rules()?, backend })
     }
 
     fn is_empty(&self) -> bool {

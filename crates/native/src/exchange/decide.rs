@@ -5,7 +5,7 @@ use std::rc::Rc;
 use pointsman_table::{Balance, Config, Scheme, TooLong, host_name};
 use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust, add_header};
 
-use super::certificate;
+use super::{certificate, split};
 use crate::fault::Fault;
 use crate::net::buffer::Size;
 use crate::net::peer::Peer;
@@ -62,8 +62,8 @@ pub(crate) struct Plan {
     pub(crate) login: bool,
     /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
     pub(crate) open_for: Option<Rc<OpenFor>>,
-    /// It came over HTTPS, and the service changes what is answered then.
-    pub(crate) over_https: bool,
+    /// The service that it reached, if it came over HTTPS and that changes what is answered then.
+    pub(crate) edits_of: Option<Rc<ServiceLive>>,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
     /// Length of the head in `held`, bytes.
@@ -156,7 +156,11 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
             }
         }
     }
-    let over_https = live.https_edits.is_some() && is_secure(head, peer);
+    let edits_of = (live.https_edits.is_some() && is_secure(head, peer)).then(|| Rc::clone(&live));
+    let live = match live.service.split() {
+        Some(_) => split::taker((worker, view), live, head, peer),
+        None => live,
+    };
     let mut held = worker.buffers.take(Size::Head);
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key }, &mut held);
@@ -170,7 +174,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
         login: head.logs_connection_in,
-        over_https,
+        edits_of,
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),

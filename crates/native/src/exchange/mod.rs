@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `split` | which service takes a request of one that is split |
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `again`, `bound` | whether a request is sent again; how long it may take, and its place |
@@ -33,6 +34,7 @@ pub(crate) mod lines;
 mod local;
 mod progress;
 pub(crate) mod sides;
+mod split;
 mod stream;
 mod up;
 
@@ -82,7 +84,7 @@ pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: D
     let after = match decision {
         Decision::Forward(mut plan) => {
             cx.record.service = Some(Rc::clone(&plan.live));
-            cx.over_https = plan.over_https;
+            cx.edits_of = plan.edits_of.take();
             let after = match attempts(&mut cx, &mut plan, &mut downstream, whole).await {
                 Ok(after) => after,
                 Err((fault, whole)) => refuse(&mut cx, &mut downstream, fault, whole).await,

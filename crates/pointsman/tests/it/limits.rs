@@ -105,7 +105,7 @@ fn a_connection_that_is_not_accepted_ends_in_time() {
     let (running, _site) =
         serving(&[("services/a/one", &address.to_string()), ("services/a/timeout/request", "500ms")]);
     assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 504);
-    assert_eq!(faults(&running, "request_timeout"), 1.0);
+    wait("it to be counted", || faults(&running, "request_timeout") == 1.0);
 }
 
 #[test]
@@ -218,7 +218,9 @@ fn the_queue_is_in_order_and_bounded() {
     for _ in 0..3 {
         assert_eq!(get(running.http, "a.test", "/late").expect("an answer").status, 503);
     }
-    assert_eq!((faults(&running, "queue_full"), running.metric("pointsman_shed_total", &["\"a\""])), (3.0, 3.0));
+    wait("them to be counted", || {
+        (faults(&running, "queue_full"), running.metric("pointsman_shed_total", &["\"a\""])) == (3.0, 3.0)
+    });
     open.store(true, Ordering::Release);
     for mut connection in connections {
         assert_eq!(connection.response("GET").expect("an answer").status, 200);
@@ -241,7 +243,7 @@ fn who_waits_for_too_long_is_told_and_who_leaves_takes_no_place() {
     let mut first = sent(&running, "/first");
     wait("the first to be at work", || peer.requests() == 1);
     assert_eq!(get(running.http, "a.test", "/late").expect("an answer").status, 503);
-    assert_eq!(faults(&running, "queue_timeout"), 1.0);
+    wait("it to be counted", || faults(&running, "queue_timeout") == 1.0);
     site.put("services/a/timeout/queue", "60s");
     wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > 1.0);
     let gone = sent(&running, "/gone");
@@ -306,6 +308,7 @@ fn a_queue_that_takes_too_long_is_not_joined() {
             });
         }
     });
-    assert!(faults(&running, "shed") > 0.0, "{} were told at once", quick.into_inner().expect("no panic while held"));
+    wait("some to be shed", || faults(&running, "shed") > 0.0);
+    assert!(*quick.lock().expect("no panic while held") > 0, "some are told at once");
     assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 200);
 }

@@ -48,6 +48,7 @@ mod retries;
 mod rows;
 mod slow;
 mod sni;
+mod split;
 mod stores;
 mod tcp;
 mod tidy;

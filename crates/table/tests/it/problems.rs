@@ -421,7 +421,8 @@ fn each_known_key_is_read() {
             Tree::Config => format!("config/{}", key.name),
             Tree::Certs => format!("certs/{}", key.name),
         };
-        let path = path.replace("<instance>", "x").replace("<status>", "503").replace("<name>", "x");
+        let path =
+            path.replace("<instance>", "x").replace("<status>", "503").replace("<name>", "x").replace("<service>", "x");
         let compiled = compiled(&format!("{path} = \u{1}"));
         let unknown = compiled.problems.iter().any(|problem| problem.kind.as_str() == "unknown_key");
         assert!(!unknown && !key.meaning.is_empty(), "{path} is not read");

@@ -1,0 +1,67 @@
+//! Services that others send requests to, by a split or as a mirror: which they are, and shares that lead nowhere. Sends
+//! nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::form::{Draft, Form};
+use crate::limits::Limits;
+use crate::model::Service;
+use crate::names::{Protocol, ServiceName};
+use crate::policy::Policy;
+use crate::problem::{Problem, ProblemKind, Report};
+
+/// The services that some service in force names.
+pub(crate) fn named(drafts: &[Draft<'_>]) -> BTreeSet<ServiceName> {
+    let policies = drafts.iter().filter_map(|draft| draft.settings()?.policy.as_deref());
+    policies.flat_map(names).cloned().collect()
+}
+
+fn names(policy: &Policy) -> impl Iterator<Item = &ServiceName> {
+    let sides = policy.split.iter().flat_map(|split| split.sides.iter());
+    sides.chain(&policy.mirrors).map(|(name, _)| name)
+}
+
+/// Why requests to one service must not reach another, whatever its share; `None`: they may.
+fn refused(from: &Service, to: &Service) -> Option<&'static str> {
+    let asked = to.client_auth().filter(|auth| from.client_auth() != Some(auth)).map(|_| "client certificates");
+    let users = to.basic_auth().filter(|users| from.basic_auth() != Some(users)).map(|_| "passwords");
+    asked.or(users)
+}
+
+/// Whether a share of the requests to one service may reach another.
+pub(crate) fn may_send(from: &Service, to: &Service) -> bool {
+    refused(from, to).is_none()
+}
+
+/// The problems of shares that nobody takes. `forms`: of all services, ordered.
+pub(crate) fn problems(forms: &[Arc<Form>], limits: &Limits) -> Vec<Problem> {
+    let http = &forms[..forms.partition_point(|form| form.protocol == Protocol::Http)];
+    let sending = http.iter().filter_map(|form| form.service.as_deref().filter(|service| service.policy.is_some()));
+    sending.flat_map(|service| of_service(service, http, limits)).collect()
+}
+
+fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Problem]> {
+    let mut report = Report::of_service(&limits.prefix, Protocol::Http, &service.name);
+    let sides = service.split().map(|split| &*split.sides).unwrap_or_default();
+    for (folder, targets) in [("split", sides), ("mirror", service.mirrors())] {
+        for (name, _) in targets {
+            if let Some(why) = nowhere(service, name, http) {
+                report.add(ProblemKind::NoTarget, &format!("{folder}/{name}"), None, why);
+            }
+        }
+    }
+    report.finish()
+}
+
+fn nowhere(from: &Service, name: &ServiceName, http: &[Arc<Form>]) -> Option<String> {
+    let known = http.binary_search_by(|form| form.name.cmp(name)).ok().map(|at| &http[at]);
+    match known.map(|form| form.service.as_deref()) {
+        _ if *name == from.name => Some(format!("{name} is this service itself")),
+        None => Some(format!("there is no service {name}; {} takes its share", from.name)),
+        Some(None) => Some(format!("service {name} is not served; {} takes its share", from.name)),
+        Some(Some(to)) => refused(from, to).map(|what| {
+            format!("service {name} asks for {what}, and {} does not ask for the same; it gets no requests", from.name)
+        }),
+    }
+}
