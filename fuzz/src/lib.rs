@@ -1,5 +1,6 @@
 //! What is done with any bytes from outside, one function a target: it must not panic. libFuzzer runs them for as long as
-//! wanted (`cargo +nightly fuzz run request`); the crates' own tests run them for seconds, on mutants of known inputs.
+//! wanted (`RUSTC_BOOTSTRAP=1 cargo fuzz run request -s none`); the crates' own tests run them for seconds, on mutants of
+//! known inputs.
 //!
 //! | module | the bytes are |
 //! |---|---|

@@ -68,6 +68,7 @@ fn shape() -> Shape {
         socket: Some(PathBuf::from("/run/pointsman/1.sock")),
         hard_stop: Duration::from_secs(600),
         global_settings: None,
+        tickets: None,
         ciphers: None,
         custom_settings: None,
         template: None,

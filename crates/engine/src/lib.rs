@@ -7,11 +7,13 @@
 //! | `seldom` | the rate limit of a log line that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
 //! | `sys` | calls that no library wraps |
+//! | `tickets` | the secrets of TLS session tickets |
 
 pub mod live;
 pub mod seldom;
 pub mod sockets;
 pub mod sys;
+pub mod tickets;
 
 use std::collections::BTreeSet;
 

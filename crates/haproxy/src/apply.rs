@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+
+use pointsman_table::PemText;
 
 use super::answers::{self, Refusal, refusal};
 use super::command::Command;
@@ -12,6 +13,7 @@ use super::names::BackendName;
 use super::render::cert_file;
 use super::running::Running;
 use super::runtime::{Fault, Runtime, with_payload};
+use super::tickets::{self, TicketKeys};
 
 /// Most payload bytes in one command: it must fit into a buffer, and `limit/head_bytes` may shrink that to just over 2
 /// KiB.
@@ -69,6 +71,7 @@ impl Applier<'_> {
             sent += match some {
                 [Command::ReplaceMap(name, entries)] => self.replace(*name, entries).await?,
                 [Command::SetCertificate(name, pem)] => self.certify(name, pem).await?,
+                [Command::SetTicketKeys(keys)] => self.rekey(keys).await?,
                 plain => self.lines(plain.iter().flat_map(|command| command.lines(self.folder)).collect()).await?,
             };
         }
@@ -102,10 +105,12 @@ impl Applier<'_> {
         self.lines(commands).await
     }
 
-    async fn certify(&self, name: &str, pem: &Arc<str>) -> Result<usize, Failure> {
+    async fn certify(&self, name: &str, pem: &PemText) -> Result<usize, Failure> {
         let file = self.folder.join(cert_file(name));
-        let set =
-            with_payload(&format!("set ssl cert {}", file.display()), pem.lines().filter(|line| !line.is_empty()));
+        let set = with_payload(
+            &format!("set ssl cert {}", file.display()),
+            pem.as_str().lines().filter(|line| !line.is_empty()),
+        );
         // Both answer in sentences; success says "Success" or "Transaction".
         for command in [set, format!("commit ssl cert {}", file.display())] {
             let answer = self.runtime.ask_one(command).await?;
@@ -115,6 +120,19 @@ impl Applier<'_> {
             }
         }
         Ok(2)
+    }
+
+    /// Replaces the keys of session tickets. No fault quotes one.
+    async fn rekey(&self, keys: &TicketKeys) -> Result<usize, Failure> {
+        let set = format!("set ssl tls-key {}", self.folder.join(tickets::FILE).display());
+        let commands: Vec<_> = keys.iter().map(|key| format!("{set} {key}")).collect();
+        let refused =
+            |words: &str| Failure::Refused { command: set.as_str().into(), refusal: Refusal::Other(words.into()) };
+        let answers = self.runtime.ask(&commands).await.map_err(|_| refused("no answer"))?;
+        match answers.iter().find(|answer| !answer.contains("updated")) {
+            None => Ok(commands.len()),
+            Some(answer) => Err(refused(answer)),
+        }
     }
 
     /// Commands that would repair what these commands did not achieve.
@@ -149,7 +167,7 @@ impl Applier<'_> {
 }
 
 fn is_plain(command: &Command) -> bool {
-    !matches!(command, Command::ReplaceMap(..) | Command::SetCertificate(..))
+    !matches!(command, Command::ReplaceMap(..) | Command::SetCertificate(..) | Command::SetTicketKeys(..))
 }
 
 fn backend_of(command: &Command) -> Option<&BackendName> {
@@ -164,7 +182,8 @@ fn backend_of(command: &Command) -> Option<&BackendName> {
         | Command::SetEntry(..)
         | Command::DeleteEntry(..)
         | Command::ReplaceMap(..)
-        | Command::SetCertificate(..) => None,
+        | Command::SetCertificate(..)
+        | Command::SetTicketKeys(..) => None,
     }
 }
 

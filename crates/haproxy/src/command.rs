@@ -4,10 +4,13 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use pointsman_table::PemText;
+
 use super::maps::MapName;
 use super::model::Server;
 use super::names::BackendName;
 use super::runtime::word;
+use super::tickets::TicketKeys;
 
 /// One change that a running worker can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +36,15 @@ pub enum Command {
     /// Replaces all entries of a map at once, in this order.
     ReplaceMap(MapName, Vec<(Box<str>, String)>),
     /// Replaces the certificate of a name.
-    SetCertificate(Box<str>, std::sync::Arc<str>),
+    SetCertificate(Box<str>, PemText),
+    /// Replaces the keys of session tickets.
+    SetTicketKeys(TicketKeys),
 }
 
 impl Command {
     /// The lines to send. Maps and certificates are named by their paths below the folder. None for
-    /// [`Command::ReplaceMap`] and [`Command::SetCertificate`]: those are transactions, see `apply`.
+    /// [`Command::ReplaceMap`] and [`Command::SetCertificate`], which are transactions, nor for
+    /// [`Command::SetTicketKeys`], whose words are secret: see `apply`.
     pub fn lines(&self, folder: &Path) -> Vec<String> {
         let map = |name: &MapName| folder.join(name.file()).display().to_string();
         match self {
@@ -55,7 +61,7 @@ impl Command {
             Self::AddEntry(name, key, value) => vec![format!("add map {} {} {value}", map(name), word(key))],
             Self::SetEntry(name, key, value) => vec![format!("set map {} {} {value}", map(name), word(key))],
             Self::DeleteEntry(name, key) => vec![format!("del map {} {}", map(name), word(key))],
-            Self::ReplaceMap(..) | Self::SetCertificate(..) => Vec::new(),
+            Self::ReplaceMap(..) | Self::SetCertificate(..) | Self::SetTicketKeys(..) => Vec::new(),
         }
     }
 }

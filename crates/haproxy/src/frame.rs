@@ -10,6 +10,7 @@ use super::backend::{PAGES, RESOLVERS};
 use super::confine;
 use super::model::{FOLDER, Owner, Part, SOCKET};
 use super::shape::Shape;
+use super::tickets;
 use super::words::time;
 
 /// Bytes of a buffer that HAProxy reserves for what it adds to a head.
@@ -127,6 +128,9 @@ fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
             TlsVersion::V1_3 => "TLSv1.3",
         };
         lines.push(format!("ssl-default-bind-options ssl-min-ver {least}"));
+        if shape.tickets.is_some() {
+            lines.push(format!("tune.ssl.lifetime {}", tickets::LIFETIME));
+        }
     }
     section("global", &lines)
 }

@@ -16,6 +16,7 @@ use super::names::BackendName;
 use super::routing::{self, Steps};
 use super::shape::{Listen, Shape};
 use super::strict;
+use super::tickets;
 use super::version::Version;
 use super::words::{quote, time};
 
@@ -49,7 +50,7 @@ pub fn https(table: &Table, held: &Held, shape: &Shape) -> Vec<Listen> {
 }
 
 /// The frontends of HTTP services, with [`request_rules`].
-pub fn http(rules: &str, config: &Config, shape: &Shape, (https, has_certs): (&[Listen], bool)) -> Vec<Part> {
+pub fn http(rules: &str, config: &Config, shape: &Shape, (https, tls): (&[Listen], &str)) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |name: &str, listens: &[Listen], options: &str| {
         let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
@@ -63,7 +64,7 @@ pub fn http(rules: &str, config: &Config, shape: &Shape, (https, has_certs): (&[
         add("http", &shape.http, "");
     }
     if !https.is_empty() {
-        add("https", https, &format!("{} alpn h2,http/1.1", tls(has_certs, config)));
+        add("https", https, &format!("{tls} alpn h2,http/1.1"));
     }
     parts
 }
@@ -143,10 +144,12 @@ fn bind(listen: &Listen, options: &str) -> String {
     }
 }
 
-/// Without a certificate, `strict-sni` lets HAProxy start; it can serve no TLS client then.
-fn tls(has_certs: bool, config: &Config) -> String {
+/// How an address ends TLS. Without a certificate, `strict-sni` lets HAProxy start; it can serve no TLS client then.
+pub fn tls(has_certs: bool, config: &Config, shape: &Shape) -> String {
     let strict = if has_certs && !config.tls_strict_sni { "" } else { " strict-sni" };
-    format!(" ssl crt-list {}{strict}", path(CERT_LIST))
+    let keys = |_| format!(" tls-ticket-keys {}", path(tickets::FILE));
+    let tickets = shape.tickets.as_ref().map(keys).unwrap_or_default();
+    format!(" ssl crt-list {}{strict}{tickets}", path(CERT_LIST))
 }
 
 /// The frontends of TCP services, one for each listening address.
@@ -157,10 +160,8 @@ pub struct Tcp<'a> {
     pub served: &'a dyn Fn(&Service) -> bool,
     /// The services that are held back.
     pub held: &'a Held,
-    /// Whether this HAProxy has TLS.
-    pub tls: bool,
-    /// Whether there is a certificate.
-    pub has_certs: bool,
+    /// How TLS ends; `None`: this HAProxy has none.
+    pub tls: Option<&'a str>,
 }
 
 /// Why a service whose TLS ends here is not served.
@@ -221,7 +222,7 @@ impl<'a> Tcp<'a> {
     fn obstacle(&self, bind: Bind, first: u32, service: &Service) -> Option<&'static str> {
         match service.terminates() {
             false => None,
-            true if !self.tls => Some(NO_TLS),
+            true if self.tls.is_none() => Some(NO_TLS),
             true => self.asking(bind, first).any(|other| !other.terminates()).then_some(MIXED),
         }
     }
@@ -229,7 +230,7 @@ impl<'a> Tcp<'a> {
     fn head(&self, bind: Bind, ends_tls: bool) -> String {
         let (config, name) = (self.table.config(), name(bind));
         let (tunnel, proxied) = (time(config.timeouts.tunnel), forwarded::proxied(config));
-        let tls = if ends_tls { tls(self.has_certs, config) } else { String::new() };
+        let tls = self.tls.filter(|_| ends_tls).unwrap_or_default();
         format!("frontend {name}\n    bind {bind}{tls}\n    mode tcp\n{proxied}    timeout client {tunnel}\n")
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_table::{Cert, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+use pointsman_table::{Cert, PemText, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
 use super::model::{Held, Owner};
 
@@ -22,7 +22,7 @@ pub struct Refusals {
 #[derive(Clone)]
 struct RefusedCert {
     newest: Arc<Cert>,
-    kept: Option<Arc<str>>,
+    kept: Option<PemText>,
     problem: Problem,
 }
 
@@ -68,7 +68,7 @@ impl Served {
 
 impl Served {
     /// The form of a certificate that is served.
-    fn cert(&self, name: &str) -> Option<&Arc<str>> {
+    fn cert(&self, name: &str) -> Option<&PemText> {
         match self.held.certs.get(name) {
             Some(kept) => kept.as_ref(),
             None => self.table.certs().get(name).map(|cert| &cert.pem),

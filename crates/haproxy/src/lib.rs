@@ -15,6 +15,7 @@
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
 //! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
 //! | `words`, `confine`, `template` | quoting; operators' own lines and templates |
+//! | `tickets` | keys of session tickets |
 //! | `render` | the files, and the key that each line comes from |
 //! | `running`, `plan`, `reach`, `command`, `drift`, `states` | what runs; the smallest change; differences found |
 //! | `apply`, `runtime`, `answers`, `master` | conversations with HAProxy, and what its answers mean |
@@ -69,6 +70,7 @@ pub mod states;
 pub mod stats;
 mod strict;
 pub mod template;
+pub mod tickets;
 pub mod version;
 pub mod words;
 
@@ -85,10 +87,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use engine::Engine;
+use engine::{Engine, Inputs};
 use folder::Folder;
 use ledger::Ledger;
 use pointsman_engine::sockets::{Claim, hint, listen};
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use program::Program;
 use reloader::Reloader;
@@ -195,7 +198,7 @@ async fn open_one(address: SocketAddr, patience: Duration) -> io::Result<TcpList
     }
 }
 
-/// Serves the tables that come until `phase` says otherwise: on [`Phase::Drain`] HAProxy finishes its work, within
+/// Serves the tables that come, with the newest secrets for session tickets, until `phase` says otherwise: on [`Phase::Drain`] HAProxy finishes its work, within
 /// `timeout/drain` of the keys; on [`Phase::Halt`] it ends at once.
 ///
 /// # Errors
@@ -203,12 +206,14 @@ async fn open_one(address: SocketAddr, patience: Duration) -> io::Result<TcpList
 pub async fn run(
     bound: Bound,
     tables: watch::Receiver<Arc<Table>>,
+    tickets: watch::Receiver<TicketSecrets>,
     applied: mpsc::Sender<Applied>,
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<()> {
     let every = bound.settings.haproxy.reload_every;
     let reloader = prepare(bound);
-    Engine::new(every, reloader.ledger.clone(), tables, applied, phase).run(reloader).await;
+    let inputs = Inputs { tables, tickets, phase };
+    Engine::new(every, reloader.ledger.clone(), inputs, applied).run(reloader).await;
     Ok(())
 }
 
@@ -228,6 +233,7 @@ fn prepare(bound: Bound) -> Reloader {
         template,
         version: program.version,
         spares: if program.version.has_dynamic_servers() { SPARES } else { 0 },
+        tickets: None,
     };
     let grace = haproxy.hard_stop;
     Reloader { grace, ..Reloader::new((program, folder), http.into_iter().chain(https).collect(), shape, ledger) }

@@ -11,10 +11,11 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use pointsman_table::{Bind, Protocol, Service, ServiceName, Target};
+use pointsman_table::{Bind, PemText, Protocol, Service, ServiceName, Target};
 
 use super::maps::Maps;
 use super::names::BackendName;
+use super::tickets::TicketKeys;
 
 /// The key or setting that a part of the configuration comes from: HAProxy's complaints are reported under it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +40,7 @@ pub struct Held {
     /// Services.
     pub services: BTreeMap<(Protocol, ServiceName), Option<Arc<Service>>>,
     /// Certificates by name, PEM: secret.
-    pub certs: BTreeMap<Box<str>, Option<Arc<str>>>,
+    pub certs: BTreeMap<Box<str>, Option<PemText>>,
     /// Ports of TCP services that cannot be opened.
     pub closed: BTreeSet<Bind>,
 }
@@ -63,7 +64,9 @@ pub struct Desired {
     /// The maps that requests are routed by.
     pub maps: Arc<Maps>,
     /// Certificates by name, PEM: secret.
-    pub certs: BTreeMap<Box<str>, Arc<str>>,
+    pub certs: BTreeMap<Box<str>, PemText>,
+    /// The keys of session tickets, if the configuration names their file: secret.
+    pub tickets: Option<TicketKeys>,
     /// Whether anything is served over TLS, so that the list of certificates must be there.
     pub ends_tls: bool,
     /// Other files that the configuration names, such as error pages; those of `outbound` are secret. Any change needs a

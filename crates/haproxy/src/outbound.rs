@@ -40,12 +40,12 @@ pub(crate) fn files(service: &Service) -> Vec<(Box<str>, Arc<[u8]>)> {
         return Vec::new();
     };
     let authorities = match &tls.authorities {
-        InstanceAuthorities::These(pem) => Some((OutboundFile::Authorities, pem)),
+        InstanceAuthorities::These(pem) => Some((OutboundFile::Authorities, pem.trim_end())),
         InstanceAuthorities::Any | InstanceAuthorities::System => None,
     };
-    let cert = tls.cert.as_ref().map(|cert| (OutboundFile::Certificate, &cert.pem));
+    let cert = tls.cert.as_ref().map(|cert| (OutboundFile::Certificate, cert.pem.as_str()));
     let all = authorities.into_iter().chain(cert);
-    all.map(|(kind, pem)| (file(service, kind).into(), pem.as_bytes().into())).collect()
+    all.map(|(kind, pem)| (file(service, kind).into(), format!("{pem}\n").into_bytes().into())).collect()
 }
 
 /// Whether servers of this service need more than the commands of a running HAProxy can give them.

@@ -52,7 +52,7 @@ impl Display for Reason {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Frame => f.write_str("listeners or global settings"),
-            Self::Files => f.write_str("an error page"),
+            Self::Files => f.write_str("an error page or an OCSP response"),
             Self::Certificates => f.write_str("certificates"),
             Self::NewBackend(name) => write!(f, "the new backend {name}"),
             Self::Options(name) => write!(f, "the options of {name}"),
@@ -69,6 +69,7 @@ pub fn plan(running: &mut Running, desired: &Desired) -> Plan {
     planner.frame(desired);
     planner.backends(desired);
     planner.certificates(desired);
+    planner.tickets(desired);
     planner.maps(desired);
     planner.plan.commands.append(&mut planner.last);
     planner.plan
@@ -121,6 +122,16 @@ impl Planner<'_> {
                 self.order(Command::SetCertificate(name.clone(), pem.clone()));
                 self.running.certs.insert(name.clone(), pem.clone());
             }
+        }
+    }
+
+    fn tickets(&mut self, desired: &Desired) {
+        // Where they come or go, the frame differs.
+        if let (Some(has), Some(wanted)) = (&mut self.running.tickets, &desired.tickets)
+            && has != wanted
+        {
+            has.clone_from(wanted);
+            self.order(Command::SetTicketKeys(wanted.clone()));
         }
     }
 

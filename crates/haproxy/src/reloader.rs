@@ -32,6 +32,7 @@ use super::runtime::Runtime;
 use super::scrape::Scrape;
 use super::shape::Shape;
 use super::states;
+use super::tickets::TicketKeys;
 
 /// How often an attempt excludes what was refused and asks HAProxy again before it gives up.
 const MOST_ROUNDS: usize = 16;
@@ -47,6 +48,8 @@ pub struct Order {
     pub excluded: Excluded,
     /// Addresses of names.
     pub addresses: Addresses,
+    /// The keys of session tickets.
+    pub tickets: Option<TicketKeys>,
     /// The worker that serves now; `None` at a start.
     pub current: Option<Current>,
 }
@@ -195,6 +198,7 @@ impl Reloader {
             served: Served::nothing(),
             excluded: Excluded::default(),
             addresses: Addresses::new(),
+            tickets: None,
             current: None,
         };
         match self.acceptable(&mut order).await {
@@ -248,8 +252,12 @@ impl Reloader {
     fn candidate(&mut self, order: &mut Order) -> Result<Option<WrittenConfig>, ReloadFault> {
         let held = order.excluded.held(&order.table, &order.served);
         let generation = self.folder.next_generation();
-        let shape =
-            Shape { folder: generation.folder.clone(), socket: Some(generation.socket.clone()), ..self.shape.clone() };
+        let shape = Shape {
+            folder: generation.folder.clone(),
+            socket: Some(generation.socket.clone()),
+            tickets: order.tickets.clone(),
+            ..self.shape.clone()
+        };
         let (desired, problems) = desire(&order.table, &held, &order.addresses, &shape);
         if order.excluded.refusals.confine(&order.table, &order.served, &problems) {
             return Ok(None);
@@ -390,7 +398,7 @@ fn owner(rendered: &Rendered, told: &Complaint, order: &Order) -> Option<Owner> 
         return Some(owner.clone());
     }
     if let Some(name) = order.table.certs().keys().find(|name| told.words.contains(&render::cert_file(name))) {
-        return Some(Owner::Cert(name.clone()));
+        return Some(Owner::Cert(name.into()));
     }
     let (protocol, name) = names::service_of(told.proxy.as_deref()?)?;
     let service = order.table.service(protocol, &name)?;

@@ -8,7 +8,10 @@ use super::frontend::CERT_LIST;
 use super::maps::MapName;
 use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
 use super::shape::Shape;
-use super::{names, outbound};
+use super::{names, outbound, tickets};
+
+/// The name of the certificate for server names that no other one covers.
+const DEFAULT_CERT: &str = "default";
 
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +82,11 @@ pub fn spare_name(number: usize) -> String {
 /// The file of a certificate.
 pub fn cert_file(name: &str) -> String {
     format!("certs/{}.pem", names::server(name))
+}
+
+/// The file of a certificate's OCSP response: HAProxy looks for it there.
+pub fn staple_file(name: &str) -> String {
+    format!("{}.ocsp", cert_file(name))
 }
 
 /// The configuration as it grows.
@@ -155,15 +163,19 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
     let certs = desired.certs.iter();
     files.extend(certs.map(|(name, pem)| File {
         name: cert_file(name).into(),
-        bytes: pem.as_bytes().into(),
+        bytes: [pem.as_str(), "\n"].concat().into_bytes().into(),
         secret: true,
     }));
+    files.extend(desired.tickets.iter().map(|keys| File { secret: true, ..plain(tickets::FILE, keys.file()) }));
     if desired.ends_tls {
         files.push(plain(CERT_LIST, cert_list(desired, shape)));
     }
     files
 }
 
+/// HAProxy takes the first one for server names that no certificate covers.
 fn cert_list(desired: &Desired, shape: &Shape) -> String {
-    desired.certs.keys().map(|name| format!("{}\n", shape.folder.join(cert_file(name)).display())).collect()
+    let mut names: Vec<_> = desired.certs.keys().collect();
+    names.sort_by_key(|name| &***name != DEFAULT_CERT);
+    names.into_iter().map(|name| format!("{}\n", shape.folder.join(cert_file(name)).display())).collect()
 }

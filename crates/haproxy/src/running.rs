@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pointsman_table::PemText;
+
 use super::maps::Maps;
 use super::model::{Backend, Desired, Part, Server};
 use super::names::BackendName;
+use super::tickets::TicketKeys;
 
 /// What the current worker runs.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +18,9 @@ pub struct Running {
     /// Other files that the configuration names.
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,
     /// Certificates.
-    pub certs: BTreeMap<Box<str>, Arc<str>>,
+    pub certs: BTreeMap<Box<str>, PemText>,
+    /// The keys of session tickets.
+    pub tickets: Option<TicketKeys>,
     /// Backends by their names in HAProxy, spares included.
     pub backends: BTreeMap<BackendName, Pool>,
     /// The maps, with the backends' names in HAProxy.
@@ -81,6 +86,7 @@ impl Running {
             frame: desired.frame.clone(),
             files: desired.files.clone(),
             certs: desired.certs.clone(),
+            tickets: desired.tickets.clone(),
             backends: own.chain(waiting).collect(),
             maps: Maps::clone(&desired.maps),
             planned: Planned {

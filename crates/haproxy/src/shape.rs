@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::tickets::TicketKeys;
 use super::version::Version;
 
 /// One listening address of HTTP services.
@@ -43,6 +44,8 @@ pub struct Shape {
     pub version: Version,
     /// How many spare backends wait for new services.
     pub spares: usize,
+    /// The keys of session tickets; `None`: HAProxy makes its own.
+    pub tickets: Option<TicketKeys>,
 }
 
 impl Shape {
@@ -63,6 +66,7 @@ impl Shape {
             template: None,
             version: Version { major: 2, minor: 6, patch: 12, pcre: true, tls: true },
             spares: 0,
+            tickets: None,
         }
     }
 }

@@ -168,6 +168,7 @@ fn shape(folder: &Path, http: u16, https: u16) -> Shape {
         template: None,
         version: haproxy::version(),
         spares: 0,
+        tickets: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn shape(folder: &Path) -> Shape {
         template: None,
         version: haproxy::version(),
         spares: 2,
+        tickets: None,
     }
 }
 

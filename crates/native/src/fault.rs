@@ -110,9 +110,15 @@ pub(crate) enum Fault {
     /// The instance refused the request and did nothing with it (HTTP/2).
     #[error("the instance refused the request and did nothing with it")]
     StreamRefused,
+    /// The instance speaks HTTP/2, and takes no WebSockets over it (RFC 8441 §3).
+    #[error("the instance takes no WebSockets over HTTP/2")]
+    NoWebsocket,
     /// An HTTP/2 client broke the protocol, or flooded its connection.
     #[error("the client broke the rules of HTTP/2, or flooded its connection")]
     Http2,
+    /// So many copies for mirrors are at work that this one was not sent.
+    #[error("too many copies for mirrors are at work")]
+    CopyDropped,
     /// The request was not done within `timeout/request`.
     #[error("the request was not done within timeout/request")]
     RequestTimeout,
@@ -226,10 +232,12 @@ impl Fault {
             Self::HelloTooLong => (32, None, Client, Never),
             Self::HelloTimeout => (33, None, Client, Never),
             Self::UnknownServerName => (34, None, Keys, Never),
-            Self::RequestTimeout => (35, Some(504), Instance, Never),
-            Self::QueueFull => (36, Some(503), Keys, Never),
-            Self::QueueTimeout => (37, Some(503), Keys, Never),
-            Self::Shed => (38, Some(503), Keys, Never),
+            Self::CopyDropped => (35, None, Keys, Never),
+            Self::NoWebsocket => (36, Some(502), Instance, Never),
+            Self::RequestTimeout => (37, Some(504), Instance, Never),
+            Self::QueueFull => (38, Some(503), Keys, Never),
+            Self::QueueTimeout => (39, Some(503), Keys, Never),
+            Self::Shed => (40, Some(503), Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -272,6 +280,8 @@ pub const NAMES: &[&str] = &[
     "hello_too_long",
     "hello_timeout",
     "unknown_server_name",
+    "copy_dropped",
+    "no_websocket",
     "request_timeout",
     "queue_full",
     "queue_timeout",
@@ -291,7 +301,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 39] = [
+    const ALL: [Fault; 41] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -327,6 +337,8 @@ mod tests {
         Fault::HelloTooLong,
         Fault::HelloTimeout,
         Fault::UnknownServerName,
+        Fault::CopyDropped,
+        Fault::NoWebsocket,
         Fault::RequestTimeout,
         Fault::QueueFull,
         Fault::QueueTimeout,

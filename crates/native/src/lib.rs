@@ -51,6 +51,7 @@ use std::time::Duration;
 pub use fault::NAMES as FAULTS;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets::{Claim, hint, listen};
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_table::Table;
 use tokio::sync::{mpsc, watch};
@@ -59,7 +60,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use accept::{Door, Report};
 #[doc(hidden)]
 pub use pool::bench::PickBench;
-pub use tls::{TicketSecret, TicketSecrets, new_ticket_secret};
+pub use tls::new_ticket_secret;
 use worker::Limits;
 use workers::Workers;
 

@@ -12,10 +12,9 @@
 //! | frames that move nothing | see `http2::glitches` |
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
@@ -44,7 +43,7 @@ use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::pool::announced::Announced;
 use crate::pool::logins::Logins;
-use crate::record::{self, Record};
+use crate::record::{self, Record, begins};
 use crate::worker::{Counted, Worker};
 
 /// The largest head, names and values and 32 bytes a field, bytes.
@@ -79,7 +78,10 @@ pub(crate) async fn serve(counted: Counted, stream: Stream, peer: Peer, early: V
         Err(_) => return record::connection_refused(worker, Fault::HeadTimeout),
     };
     let (is_ending, ends) = (Cell::new(false), Cell::new(u64::MAX));
-    let multiplex = Multiplex { worker: Rc::clone(worker), peer, stalled, glitches, backlog, is_ending, ends };
+    let (accepted, is_settled) = (Cell::new(0), Cell::new(false));
+    let worker_of = Rc::clone(worker);
+    let multiplex =
+        Multiplex { worker: worker_of, peer, stalled, glitches, backlog, is_ending, ends, accepted, is_settled };
     let outcome = multiplex.run(connection, &deadline).await;
     match (multiplex.glitches.breach(), outcome) {
         (Some(Breach::Flood), _) => ended(worker, &multiplex.peer, "too many frames that move nothing"),
@@ -131,6 +133,11 @@ struct Multiplex {
     is_ending: Cell<bool>,
     /// Until when its last frames may be sent, coarse time, once no request is left.
     ends: Cell<u64>,
+    /// Requests so far.
+    accepted: Cell<u64>,
+    /// The connection was polled until it waits, and holds no other request: it need not be polled again before it
+    /// wakes its task.
+    is_settled: Cell<bool>,
 }
 
 type Frames = Connection<FrameCarrier, Bytes>;
@@ -155,7 +162,8 @@ impl Multiplex {
             match event {
                 Some(Event::Came(Some(Ok((head, respond))))) => {
                     let out = Outgoing::response(respond, &self.backlog);
-                    let turn = serve_one(Rc::clone(&self.worker), self.peer.clone(), head, out);
+                    // Boxed, as the runtime moves what it is given several times.
+                    let turn = Box::pin(serve_one(Rc::clone(&self.worker), self.peer.clone(), head, out));
                     drop(tokio::task::spawn_local(turn));
                 }
                 Some(Event::Came(Some(Err(error)))) => return Err(error),
@@ -193,6 +201,9 @@ impl Multiplex {
     }
 
     fn poll(&self, connection: &mut Frames, is_busy: bool, context: &mut Context<'_>) -> Poll<Event> {
+        if self.is_settled.take() {
+            return Poll::Pending;
+        }
         if self.worker.is_draining() {
             self.end(connection);
         }
@@ -202,8 +213,15 @@ impl Multiplex {
             polled = connection.poll_accept(context);
         }
         match polled {
-            Poll::Ready(came) => Poll::Ready(Event::Came(came)),
-            Poll::Pending if is_busy && !connection.has_streams() => Poll::Ready(Event::Rests),
+            Poll::Ready(came) => {
+                self.accepted.set(self.accepted.get() + 1);
+                self.is_settled.set(self.accepted.get() == self.glitches.heads());
+                Poll::Ready(Event::Came(came))
+            }
+            Poll::Pending if is_busy && !connection.has_streams() => {
+                self.is_settled.set(true);
+                Poll::Ready(Event::Rests)
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -227,15 +245,14 @@ impl Multiplex {
     }
 }
 
-/// The moment when a request begins.
-#[expect(clippy::disallowed_methods, reason = "a request's time begins here")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// Serves one request of a connection.
-async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStream>, out: Outgoing) {
-    let started = now();
+/// Serves one request of a connection. What it takes is where it stays, as a request may wait for long.
+fn serve_one(
+    worker: Rc<Worker>,
+    mut peer: Peer,
+    head: Http2Head<RecvStream>,
+    out: Outgoing,
+) -> impl Future<Output = ()> + use<> {
+    let started = begins();
     let (parts, body) = head.into_parts();
     let mut turn = Turn {
         recv: Recv::request(body),
@@ -243,33 +260,36 @@ async fn serve_one(worker: Rc<Worker>, mut peer: Peer, head: Http2Head<RecvStrea
         head_request: parts.method == http::Method::HEAD,
         is_grpc: fields::is_grpc(&parts.headers),
     };
-    let globals = Rc::clone(&worker.view().globals);
-    let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
-    // A request may last for days, and no longer needs its fields.
-    drop(parts);
-    let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
-    let cx = Cx {
-        worker: &worker,
-        globals,
-        peer: &peer,
-        deadline: &deadline,
-        logins: &logins,
-        announced: &announced,
-        record: Record::new(started),
-        edits_of: None,
-    };
-    let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
-    if after == After::Reset {
-        // What was sent so far reaches the connection first: a reset takes it back.
-        tokio::task::yield_now().await;
-    }
-    match after {
-        After::Abort => turn.reset(Reason::CANCEL),
-        // Nothing is broken off when all was sent.
-        After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
-    }
-    if after != After::Abort && !turn.recv.has_ended() {
-        turn.linger(&deadline).await;
+    let parts = Box::new(parts);
+    async move {
+        let globals = Rc::clone(&worker.view().globals);
+        let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
+        drop(parts);
+        let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
+        let cx = Cx {
+            worker: &worker,
+            globals,
+            peer: &peer,
+            deadline: &deadline,
+            logins: &logins,
+            announced: &announced,
+            record: Record::new(started),
+            edits_of: None,
+        };
+        let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
+        if after == After::Reset {
+            // What was sent so far reaches the connection first: a reset takes it back.
+            tokio::task::yield_now().await;
+        }
+        match after {
+            After::Abort => turn.reset(Reason::CANCEL),
+            // Nothing is broken off when all was sent.
+            After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
+        }
+        if after != After::Abort && !turn.recv.has_ended() {
+            // Boxed, as few requests are answered early.
+            Box::pin(turn.linger(&deadline)).await;
+        }
     }
 }
 
@@ -290,9 +310,33 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
         Err(bad) => return Request { decision: Decision::Refuse(Fault::BadRequest(bad)), whole: is_whole },
     };
     peer.hear(&head, &view.globals.config.trusted_proxies);
-    let decision = decide(worker, &view, &head, peer);
+    let mut decision = decide(worker, &view, &head, peer);
+    if let Decision::Forward(plan) = &mut decision {
+        plan.fit(&worker.buffers);
+    }
     if let Decision::Refuse(fault) = decision {
         lines::unrouted(worker, peer, &head, fault);
     }
     Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn four<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn three<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A client may have a hundred requests wait. The bounds are sizes that the allocator has.
+    #[test]
+    fn a_request_that_waits_is_small() {
+        let task = four(serve_one);
+        let exchange = three(|cx: Cx<'static>, request, downstream| exchange(cx, request, downstream));
+        assert!(task <= 896 && exchange <= 1_536, "task {task}, exchange {exchange}");
+    }
 }

@@ -27,6 +27,12 @@ pub(crate) struct Record {
     pub(crate) fault: Option<Fault>,
 }
 
+/// The moment when a request begins.
+#[expect(clippy::disallowed_methods, reason = "a request's time begins here")]
+pub(crate) fn begins() -> Instant {
+    Instant::now()
+}
+
 impl Record {
     /// A record of what begins now.
     pub(crate) fn new(started: Instant) -> Self {

@@ -1,7 +1,6 @@
 //! One HTTP/1 client connection: requests one after another until either side is done. Holds no buffer while idle.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use pointsman_wire::{
     BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, begins_head_request, parse_request,
@@ -22,7 +21,7 @@ use crate::net::stream::Stream;
 use crate::pool::announced::Announced;
 use crate::pool::logins::Logins;
 use crate::pool::view::{Globals, View};
-use crate::record::Record;
+use crate::record::{Record, begins};
 use crate::worker::{Counted, Worker};
 
 /// How much of a body is held and sent with the head, bytes: it can be sent again if necessary.
@@ -68,12 +67,6 @@ pub(crate) struct Connection<'w> {
     globals: Rc<Globals>,
 }
 
-/// The moment when a request begins.
-#[expect(clippy::disallowed_methods, reason = "a request's time begins here")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 impl<'w> Connection<'w> {
     fn new(counted: &'w Counted, stream: Stream, ends: Ends) -> Self {
         let worker = counted.worker();
@@ -107,7 +100,7 @@ impl<'w> Connection<'w> {
             deadline: &self.deadline,
             logins: &self.logins,
             announced: &self.announced,
-            record: Record::new(now()),
+            record: Record::new(begins()),
             edits_of: None,
         };
         // Boxed, so that its memory is held only while it lasts: an idle connection is small.

@@ -21,6 +21,8 @@ use crate::tls::{Handshakes, Keys};
 const FLOOD_CONNECTIONS: usize = 256;
 /// How many bytes of buffers must have been freed before memory is given back.
 const FLOOD_BYTES: usize = 1 << 20;
+/// The most copies of requests at work at the same time: more would wait for services that do not keep up.
+const MOST_COPIES: usize = 256;
 /// How long an idle connection may still send something after draining began, milliseconds.
 const DRAIN_GRACE: u64 = 1_000;
 
@@ -43,6 +45,8 @@ pub(crate) struct Worker {
     /// Bytes of buffers that went to the allocator since memory was given back.
     trimmed: Cell<usize>,
     idle: Notify,
+    /// Copies of requests at work.
+    copies: Cell<usize>,
     limits: Limits,
 }
 
@@ -83,6 +87,7 @@ impl Worker {
             most_open: Cell::new(0),
             trimmed: Cell::new(0),
             idle: Notify::new(),
+            copies: Cell::new(0),
             limits,
         })
     }
@@ -218,6 +223,30 @@ impl Worker {
         let possible = self.left().most_connections();
         let most = configured.map_or(possible, |most| u64::from(most.get()).min(possible));
         self.home.registry.open().saturating_sub(most)
+    }
+}
+
+/// A copy's place among those at work, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct CopyAtWork(Rc<Worker>);
+
+impl CopyAtWork {
+    /// `None`: so many are at work that this one is dropped.
+    pub(crate) fn new(worker: &Rc<Worker>) -> Option<Self> {
+        (worker.copies.get() < MOST_COPIES).then(|| {
+            worker.copies.set(worker.copies.get() + 1);
+            Self(Rc::clone(worker))
+        })
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.0
+    }
+}
+
+impl Drop for CopyAtWork {
+    fn drop(&mut self) {
+        self.0.copies.set(self.0.copies.get() - 1);
     }
 }
 

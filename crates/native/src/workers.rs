@@ -11,13 +11,14 @@ use anyhow::Context as _;
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets::{Claim, listen, unserved_https};
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_table::{Bind, Problem, Table};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::accept::{self, Door, Order, Report};
-use crate::tls::{Keys, Outbound, TicketSecrets};
+use crate::tls::{Keys, Outbound};
 use crate::worker::Limits;
 
 /// How long a port that left the table may still be closing.

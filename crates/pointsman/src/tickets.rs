@@ -2,7 +2,7 @@
 //! each of them and after a restart; replaced every six hours. Without the store a balancer has its own. Makes no ticket.
 //!
 //! ```text
-//! store: /_pointsman<prefix>/ticket-secrets/<period> ─list, create─> TicketBook ─watch─> native engine
+//! store: /_pointsman<prefix>/ticket-secrets/<period> ─list, create─> TicketBook ─watch─> engine
 //! ```
 //!
 //! A period's secret is there before the period begins, so clocks may differ by hours. Whoever creates it first has created
@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pointsman_native::{TicketSecret, TicketSecrets, new_ticket_secret};
+use pointsman_engine::tickets::{TicketSecret, TicketSecrets};
+use pointsman_native::new_ticket_secret;
 use pointsman_store::{ASIDE, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -154,13 +155,15 @@ impl TicketBook {
         self.own.retain(|period, _| *period + OPENS >= now);
     }
 
-    /// The one that makes tickets now, and all others that open tickets.
+    /// The one that makes tickets now, and all others that open tickets, the newest first.
     fn secrets(&self, now: u64) -> TicketSecrets {
         let in_use = |by: &ByPeriod, period: u64| by.get(&period).copied();
         let current = in_use(&self.shared, now).or_else(|| in_use(&self.own, now));
         let known = self.shared.iter().chain(&self.own);
-        let others = known.filter(|(period, _)| (now.saturating_sub(OPENS)..=now + 1).contains(period));
-        let others = others.map(|(_, secret)| *secret).filter(|secret| Some(*secret) != current);
+        let mut others: Vec<_> =
+            known.filter(|(period, _)| (now.saturating_sub(OPENS)..=now + 1).contains(period)).collect();
+        others.sort_by_key(|(period, _)| std::cmp::Reverse(*period));
+        let others = others.into_iter().map(|(_, secret)| *secret).filter(|secret| Some(*secret) != current);
         current.into_iter().chain(others).collect::<Vec<_>>().into()
     }
 }
@@ -187,8 +190,8 @@ mod tests {
     fn the_present_makes_tickets_and_the_last_hours_open_them() {
         type Expected = [(u64, u8)];
         let rows: [(&[u64], &[u64], &Expected); 4] = [
-            (&[6, 7, 8, 9, 10, 11, 12], &[], &[(10, 0), (8, 0), (9, 0), (11, 0)]),
-            (&[10], &[10, 9], &[(10, 0), (9, 1), (10, 1)]),
+            (&[6, 7, 8, 9, 10, 11, 12], &[], &[(10, 0), (11, 0), (9, 0), (8, 0)]),
+            (&[10], &[10, 9], &[(10, 0), (10, 1), (9, 1)]),
             (&[9], &[10], &[(10, 1), (9, 0)]),
             (&[], &[], &[]),
         ];

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::certs::{self, Certs};
+use crate::certs::JudgedCerts;
 use crate::config;
 use crate::key_set::KeySet;
 use crate::limits::Limits;
@@ -16,7 +16,7 @@ use crate::raw::RawKeys;
 pub(crate) struct Basis {
     pub(crate) limits: Arc<Limits>,
     pub(crate) config: JudgedTree<Config>,
-    pub(crate) certs: JudgedTree<Certs>,
+    pub(crate) certs: JudgedCerts,
     /// Whether anything that settings are judged by changed since the old table.
     pub(crate) stale: bool,
 }
@@ -29,10 +29,10 @@ impl Basis {
         let config = old.config.next(keys.config(), &format!("{}/config/", limits.prefix), stale, |raw, last| {
             config::judge(raw, last, &limits)
         });
-        let certs =
-            old.certs.next(keys.certs(), &format!("{}/certs/", limits.prefix), stale || recertified, |raw, last| {
-                certs::judge(raw, last, &old.certs.good, &limits)
-            });
+        let certs = match stale || recertified {
+            true => old.certs.judge(keys.certs(), &limits, stale),
+            false => old.certs.next(keys.certs(), &limits),
+        };
         Self { limits, config, certs, stale }
     }
 

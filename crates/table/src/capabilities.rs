@@ -12,15 +12,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// The native engine's.
     pub const NATIVE: Self = Self {
-        lacks: &[
-            "basic_auth_secrets",
-            "cookie",
-            "custom_settings",
-            "dns",
-            "health_check_port",
-            "health_check_uri",
-            "mirror/<service>",
-        ],
+        lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns", "health_check_port", "health_check_uri"],
     };
     /// The HAProxy engine's.
     pub const HAPROXY: Self = Self {

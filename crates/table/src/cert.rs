@@ -2,21 +2,20 @@
 //! clock: whether it has expired is for those who have one.
 
 use std::fmt::{Debug, Formatter};
-use std::sync::Arc;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use crate::ocsp::Staple;
-use crate::pem::{self, Pem};
+use crate::pem::{self, Pem, PemText};
 use crate::value::Parsed;
 
 /// A certificate with its chain and its private key. Secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Cert {
-    /// The chain and the key, as PEM blocks without anything between them.
-    pub pem: Arc<str>,
+    /// The chain and the key.
+    pub pem: PemText,
     /// The DNS names that it is for (RFC 5280 §4.2.1.6), in lower case, ordered: `shop.test`, `*.shop.test`.
     pub names: Box<[Box<str>]>,
     /// The first second at which it is valid, since the epoch.
@@ -25,6 +24,8 @@ pub struct Cert {
     pub not_after: i64,
     /// Its serial number, in big-endian order.
     pub serial: Box<[u8]>,
+    /// Whether the chain has the certificate of its issuer.
+    pub has_issuer: bool,
     /// An OCSP response to send along.
     pub staple: Option<Staple>,
 }
@@ -32,7 +33,7 @@ pub struct Cert {
 /// Never shows the PEM: it holds the private key.
 impl Debug for Cert {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let Self { pem: _, names, not_before, not_after, serial: _, staple: _ } = self;
+        let Self { pem: _, names, not_before, not_after, serial: _, has_issuer: _, staple: _ } = self;
         write!(f, "{names:?}, valid from {not_before} to {not_after}")
     }
 }
@@ -58,7 +59,8 @@ impl Cert {
         let validity = own.validity();
         let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         let serial = own.raw_serial().into();
-        Ok(Self { pem: text.into(), names, not_before, not_after, serial, staple: None })
+        let has_issuer = issuers.iter().any(|issuer| is_issued_by(own, issuer));
+        Ok(Self { pem: PemText::from(&*text), names, not_before, not_after, serial, has_issuer, staple: None })
     }
 }
 
@@ -120,6 +122,18 @@ mod tests {
             check(&text, &expected);
         }
         check(&format!("{NAMELESS}{KEY}"), "[], valid from");
+    }
+
+    #[test]
+    fn an_issuer_is_found_in_the_chain() {
+        for (text, expected) in [
+            (format!("{LEAF}{AUTHORITY}{KEY}"), true),
+            (format!("{LEAF}{NAMELESS}{AUTHORITY}{KEY}"), true),
+            (format!("{LEAF}{NAMELESS}{KEY}"), false),
+            (format!("{LEAF}{KEY}"), false),
+        ] {
+            assert_eq!(Cert::parse(&text).unwrap().has_issuer, expected);
+        }
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use std::cmp::Ordering;
 use std::fmt::{Display, Formatter};
+use std::sync::Arc;
 
+use crate::certs::CertKeys;
 use crate::form::Form;
 use crate::instance::{self, Instance};
 use crate::keys::is_secret;
 use crate::keys::{Part, classify};
+use crate::name_map::NameChange;
 use crate::names::Protocol;
 use crate::raw::RawKeys;
 use crate::table::Table;
@@ -23,8 +26,14 @@ const ANY_PORT: u16 = 1;
 #[derive(Debug)]
 pub struct TableDiff<'t> {
     place: DiffPlace<'t>,
-    before: Option<&'t RawKeys>,
-    after: Option<&'t RawKeys>,
+    keys: DiffKeys<'t>,
+}
+
+/// The keys of a place before and after.
+#[derive(Clone, Copy, Debug)]
+enum DiffKeys<'t> {
+    Raw(Option<&'t RawKeys>, Option<&'t RawKeys>),
+    Certs(&'t CertKeys, &'t CertKeys),
 }
 
 /// What became of a service.
@@ -49,7 +58,8 @@ enum DiffPlace<'t> {
 /// Everything that differs: services in their order, then `config/` and `certs/`.
 pub fn differences<'t>(before: &'t Table, after: &'t Table) -> Vec<TableDiff<'t>> {
     let config = TableDiff::of(DiffPlace::Config, &before.basis.config.raw, &after.basis.config.raw);
-    let certs = TableDiff::of(DiffPlace::Certs, &before.basis.certs.raw, &after.basis.certs.raw);
+    let certs = DiffKeys::Certs(&before.basis.certs.raw, &after.basis.certs.raw);
+    let certs = TableDiff { place: DiffPlace::Certs, keys: certs }.unless_same();
     services(before, after).into_iter().chain([config, certs].into_iter().flatten()).collect()
 }
 
@@ -70,8 +80,7 @@ fn services<'t>(before: &'t Table, after: &'t Table) -> Vec<TableDiff<'t>> {
             (Some(gone), Some(come)) => TableDiff::of(place(come), &gone.raw, &come.raw),
             (gone, come) => gone.or(come).map(|form| TableDiff {
                 place: place(form),
-                before: gone.map(|form| &*form.raw),
-                after: come.map(|form| &*form.raw),
+                keys: DiffKeys::Raw(gone.map(|form| &*form.raw), come.map(|form| &*form.raw)),
             }),
         });
     }
@@ -84,38 +93,43 @@ fn place(form: &Form) -> DiffPlace<'_> {
 impl<'t> TableDiff<'t> {
     fn of(place: DiffPlace<'t>, before: &'t RawKeys, after: &'t RawKeys) -> Option<Self> {
         let same = std::ptr::eq(before, after) || before == after;
-        let it = Self { place, before: Some(before), after: Some(after) };
-        // Spaces around a value are no change.
-        (!same && !it.words().is_empty()).then_some(it)
+        let it = Self { place, keys: DiffKeys::Raw(Some(before), Some(after)) };
+        if same { None } else { it.unless_same() }
+    }
+
+    /// Spaces around a value are no change.
+    fn unless_same(self) -> Option<Self> {
+        (!self.words().is_empty()).then_some(self)
     }
 
     /// What became of it.
     pub fn fate(&self) -> Fate {
-        match (self.before, self.after) {
-            (None, _) => Fate::Added,
-            (_, None) => Fate::Removed,
-            _ => Fate::Changed,
+        match self.keys {
+            DiffKeys::Raw(None, _) => Fate::Added,
+            DiffKeys::Raw(_, None) => Fate::Removed,
+            DiffKeys::Raw(..) | DiffKeys::Certs(..) => Fate::Changed,
         }
     }
 
     /// Each change in words, in the order of the keys.
     fn words(&self) -> Vec<String> {
+        let (before, after) = match self.keys {
+            DiffKeys::Raw(before, after) => (before, after),
+            DiffKeys::Certs(before, after) => return certs(before, after),
+        };
         let keys = |raw: Option<&'t RawKeys>| raw.into_iter().flat_map(RawKeys::iter);
         let value = |raw: Option<&'t RawKeys>, key: &str| raw.and_then(|raw| raw.get(key));
-        let mut names: Vec<&str> = keys(self.before).chain(keys(self.after)).map(|(key, _)| key).collect();
+        let mut names: Vec<&str> = keys(before).chain(keys(after)).map(|(key, _)| key).collect();
         names.sort_unstable();
         names.dedup();
-        let changes = names.into_iter().map(|key| (key, value(self.before, key), value(self.after, key)));
+        let changes = names.into_iter().map(|key| (key, value(before, key), value(after, key)));
         changes.filter(|(_, before, after)| before != after).flat_map(|change| self.change(change)).collect()
     }
 
     fn change(&self, (key, before, after): (&str, Option<&[u8]>, Option<&[u8]>)) -> Vec<String> {
         let protocol = match self.place {
             DiffPlace::Service(protocol, _) => protocol,
-            DiffPlace::Config | DiffPlace::Certs => {
-                let is_secret = matches!(self.place, DiffPlace::Certs);
-                return setting(key, before, after, is_secret).into_iter().collect();
-            }
+            DiffPlace::Config | DiffPlace::Certs => return setting(key, before, after, false).into_iter().collect(),
         };
         let part = |value: Option<&[u8]>| value.map_or(Part::Nothing, |value| classify(protocol, key, value));
         let name = key.strip_prefix("upstreams/").unwrap_or(key);
@@ -150,6 +164,16 @@ impl Display for TableDiff<'_> {
             more => write!(f, ", {more} more"),
         }
     }
+}
+
+fn certs(before: &CertKeys, after: &CertKeys) -> Vec<String> {
+    fn bytes(value: Option<&Arc<[u8]>>) -> Option<&[u8]> {
+        value.map(|value| &**value)
+    }
+    let changes = before.changes(after, Arc::eq);
+    let word =
+        |change: NameChange<'_, Arc<[u8]>>| setting(change.name, bytes(change.before), bytes(change.after), true);
+    changes.into_iter().filter_map(word).collect()
 }
 
 /// A key that is no instance: `domain = a.test`, `domain a.test -> b.test`, `domain removed`.

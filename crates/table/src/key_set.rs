@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::certs::CertKeys;
 use crate::keys::{BARRIER, is_tree};
 use crate::names::{Protocol, ServiceName};
-use crate::raw::RawKeys;
+use crate::raw::{RawKeys, is_within};
 
 /// One change to the keys below the prefix. Keys are relative to it: `services/shop/domain`, no slash at either end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct KeySet {
     http: Services,
     tcp: Services,
     config: Arc<RawKeys>,
-    certs: Arc<RawKeys>,
+    certs: Arc<CertKeys>,
     /// Keys that belong nowhere, whole: outside the known trees, or of a service without a name. Values are only marks of
     /// being set.
     strays: Arc<RawKeys>,
@@ -68,7 +69,7 @@ impl KeySet {
         self.http = adopt(&self.http, fresh.http);
         self.tcp = adopt(&self.tcp, fresh.tcp);
         replace(&mut self.config, fresh.config);
-        replace(&mut self.certs, fresh.certs);
+        adopt_certs(Arc::make_mut(&mut self.certs), fresh.certs);
         replace(&mut self.strays, fresh.strays);
     }
 
@@ -92,7 +93,8 @@ impl KeySet {
     /// How many keys there are.
     pub fn len(&self) -> usize {
         let services = self.http.values().chain(self.tcp.values());
-        services.chain([&self.config, &self.certs, &self.strays]).map(|keys| keys.len()).sum()
+        let services: usize = services.chain([&self.config, &self.strays]).map(|keys| keys.len()).sum();
+        services + self.certs.len()
     }
 
     /// Whether there is no key at all.
@@ -111,7 +113,7 @@ impl KeySet {
         &self.config
     }
 
-    pub(crate) fn certs(&self) -> &Arc<RawKeys> {
+    pub(crate) fn certs(&self) -> &Arc<CertKeys> {
         &self.certs
     }
 
@@ -120,8 +122,11 @@ impl KeySet {
     }
 
     fn put(&mut self, key: &str, mut value: Box<[u8]>) {
-        if let Place::Stray(_) = place(key) {
-            value = mark(&value);
+        match place(key) {
+            Place::Stray(_) => value = mark(&value),
+            Place::Certs(name) if self.certs.get(name).is_some_and(|had| **had == *value) => return,
+            Place::Certs(name) => return Arc::make_mut(&mut self.certs).insert(name, value.into()),
+            Place::Service(..) | Place::Config(_) | Place::Ignored => {}
         }
         let Some((keys, rest)) = self.slot(key) else {
             return;
@@ -132,6 +137,9 @@ impl KeySet {
     }
 
     fn delete(&mut self, key: &str) {
+        if let Place::Certs(name) = place(key) {
+            return Arc::make_mut(&mut self.certs).remove(name);
+        }
         self.change(place(key), |keys, rest| keys.get(rest).is_some(), RawKeys::remove);
     }
 
@@ -144,6 +152,7 @@ impl KeySet {
             "certs" => self.certs = Arc::default(),
             _ => match place(key) {
                 Place::Service(protocol, name, "") => drop(self.services_mut(protocol).remove(name)),
+                Place::Certs(tree) => retain(Arc::make_mut(&mut self.certs), |name| !is_within(name, tree)),
                 place => self.change(place, RawKeys::has_tree, RawKeys::remove_tree),
             },
         }
@@ -164,9 +173,8 @@ impl KeySet {
                 None => return,
             },
             Place::Config(rest) => (&mut self.config, rest),
-            Place::Certs(rest) => (&mut self.certs, rest),
             Place::Stray(key) => (&mut self.strays, key),
-            Place::Ignored => return,
+            Place::Certs(_) | Place::Ignored => return,
         };
         if concerns(keys, rest) {
             change(Arc::make_mut(keys), rest);
@@ -194,9 +202,8 @@ impl KeySet {
                 services.get_mut(name).map(|keys| (keys, rest))
             }
             Place::Config(rest) => Some((&mut self.config, rest)),
-            Place::Certs(rest) => Some((&mut self.certs, rest)),
             Place::Stray(key) => Some((&mut self.strays, key)),
-            Place::Ignored => None,
+            Place::Certs(_) | Place::Ignored => None,
         }
     }
 
@@ -283,6 +290,23 @@ fn adopt(old: &Services, fresh: BTreeMap<Box<str>, Entries>) -> Services {
         }
     };
     fresh.into_iter().map(keep).collect()
+}
+
+/// The new certificates. A value that did not change keeps its `Arc`.
+fn adopt_certs(certs: &mut CertKeys, mut fresh: Entries) {
+    // Stable: of two with one key the later wins.
+    fresh.sort_by(|a, b| a.0.cmp(&b.0));
+    retain(certs, |name| fresh.binary_search_by(|(have, _)| (**have).cmp(name)).is_ok());
+    for (name, value) in fresh {
+        if certs.get(&name).is_none_or(|had| **had != *value) {
+            certs.insert(&name, value.into());
+        }
+    }
+}
+
+fn retain(certs: &mut CertKeys, stays: impl Fn(&str) -> bool) {
+    let gone: Vec<Box<str>> = certs.keys().filter(|name| !stays(name)).map(Box::from).collect();
+    gone.iter().for_each(|name| certs.remove(name));
 }
 
 fn replace(keys: &mut Arc<RawKeys>, entries: Entries) {

@@ -7,7 +7,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `key_set`, `raw` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
+//! | `key_set`, `raw`, `name_map` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
@@ -66,6 +66,7 @@ mod limits;
 mod literals;
 mod memory;
 mod model;
+mod name_map;
 mod names;
 mod near;
 mod networks;
@@ -114,10 +115,12 @@ pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Resolved};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
+pub use name_map::{NameChange, NameIter, NameMap};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
 pub use pattern::Pattern;
+pub use pem::PemText;
 pub use placing::LOOKED_UP;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};

@@ -19,7 +19,7 @@ pub struct Memory {
     /// Keys relative to `config/`.
     pub config: Vec<(Box<str>, Box<[u8]>)>,
     /// Keys relative to `certs/`.
-    pub certs: Vec<(Box<str>, Box<[u8]>)>,
+    pub certs: Vec<(Box<str>, Arc<[u8]>)>,
 }
 
 /// Counts only: the rest may be secret.
@@ -52,10 +52,11 @@ impl Table {
             let keys = raw.iter().filter(is_setting).map(owned).collect();
             Some(ServiceMemory { protocol: form.protocol, name: form.name.as_str().into(), revision: *revision, keys })
         });
+        let certs = self.basis.certs.good.iter();
         Memory {
             services: services.collect(),
             config: self.basis.config.good.iter().map(owned).collect(),
-            certs: self.basis.certs.good.iter().map(owned).collect(),
+            certs: certs.map(|(name, value)| (name.into(), Arc::clone(value))).collect(),
         }
     }
 
@@ -72,7 +73,8 @@ impl Table {
         let Memory { services, config, certs } = memory;
         let below = |tree: String| move |(key, value): (Box<str>, _)| (format!("{tree}/{key}").into(), value);
         let mut entries: Vec<(Box<str>, Box<[u8]>)> = config.into_iter().map(below("config".to_owned())).collect();
-        entries.extend(certs.into_iter().map(below("certs".to_owned())));
+        let certs = certs.into_iter().map(|(name, value)| (name, Box::from(&*value)));
+        entries.extend(certs.map(below("certs".to_owned())));
         let mut revisions = Vec::with_capacity(services.len());
         for ServiceMemory { protocol, name, revision, keys } in services {
             entries.extend(keys.into_iter().map(below(format!("{}/{name}", protocol.tree()))));

@@ -1,6 +1,10 @@
 //! Judges PEM (RFC 7468) without cryptography: complete blocks, valid base64, complete DER, a certificate and one key
 //! without a passphrase. Its errors never quote the text: it is secret.
 
+use std::fmt::{Debug, Formatter};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -26,6 +30,56 @@ pub(crate) struct Pem {
     pub(crate) text: Box<str>,
     /// The certificates in DER, in their order, each with the number of its block.
     pub(crate) chain: Vec<(usize, Vec<u8>)>,
+}
+
+/// Blocks of PEM, without anything between them. May share its memory with the value that it was read from. Secret: it
+/// may hold a private key.
+#[derive(Clone)]
+pub struct PemText(
+    /// Text, perhaps with white space at its end.
+    Arc<[u8]>,
+);
+
+impl PemText {
+    /// Its lines, without a line feed after the last.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.significant()).expect("it was made from text")
+    }
+
+    /// The same text, in the memory of the value that it was read from if it is that value.
+    pub(crate) fn kept_in(self, value: &Arc<[u8]>) -> Self {
+        if self.significant() == value.trim_ascii_end() { Self(Arc::clone(value)) } else { self }
+    }
+
+    fn significant(&self) -> &[u8] {
+        self.0.trim_ascii_end()
+    }
+}
+
+impl From<&str> for PemText {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().into())
+    }
+}
+
+impl PartialEq for PemText {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.significant() == other.significant()
+    }
+}
+
+impl Eq for PemText {}
+
+impl Hash for PemText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.significant().hash(state);
+    }
+}
+
+impl Debug for PemText {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PemText")
+    }
 }
 
 /// Reads a certificate chain and its key.

@@ -65,6 +65,7 @@ impl RawKeys {
     }
 }
 
-fn is_within(key: &str, directory: &str) -> bool {
+/// Whether a key is this directory or below it.
+pub(crate) fn is_within(key: &str, directory: &str) -> bool {
     key.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

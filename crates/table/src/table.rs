@@ -1,6 +1,5 @@
 //! The finished table and its lookups. Immutable; a lookup takes no lock and allocates nothing.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use crate::address::{Bind, HostPattern};
@@ -12,6 +11,7 @@ use crate::form::Form;
 use crate::host::{HostBuffer, parents};
 use crate::index::Found;
 use crate::model::{Config, Service};
+use crate::name_map::NameMap;
 use crate::names::{Protocol, ServiceName};
 use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind};
@@ -69,7 +69,7 @@ impl Table {
 
     /// Certificates by name, those of keys and those of [`crate::Limits::certs`], if the engine honours `certs/`; one that stays the same keeps its `Arc` from table to table.
     /// A name is any path segment: escape it before it becomes a file name.
-    pub fn certs(&self) -> &BTreeMap<Box<str>, Arc<Cert>> {
+    pub fn certs(&self) -> &NameMap<Arc<Cert>> {
         &self.basis.certs.value.all
     }
 
@@ -78,7 +78,7 @@ impl Table {
         let why =
             "nothing is served over TLS: --https is off, or its port cannot be opened; the certificate is not used";
         let unused = |name: &str| self.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), why);
-        self.certs().keys().map(|name| unused(name)).collect()
+        self.certs().keys().map(unused).collect()
     }
 
     /// All services that serve, HTTP ones first, each kind ordered by name.

@@ -76,6 +76,6 @@ pub use http2::{Http2Request, judge_http2_request, judge_http2_response};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};
-pub use response::{BadResponse, Reply, ResponseHead, parse_response};
+pub use response::{BadResponse, Reply, ResponseHead, WEBSOCKET_ACCEPT, parse_response};
 pub use trailers::Trailers;
 pub use written::WrittenRequest;

@@ -70,6 +70,9 @@ pub enum BadRequest {
     /// A field that belongs to a connection, in HTTP/2 (RFC 9113 §8.2.2).
     #[error("a header of HTTP/1 connections came over HTTP/2")]
     ConnectionField,
+    /// A WebSocket without `Sec-WebSocket-Key` (RFC 6455 §4.1), which we would have to answer ourselves.
+    #[error("the request for a WebSocket has no Sec-WebSocket-Key")]
+    WebsocketKey,
     /// An expectation other than `100-continue`: 417 (RFC 9110 §10.1.1).
     #[error("the expectation is not supported")]
     Expectation,
@@ -99,6 +102,7 @@ impl BadRequest {
             | BadRequest::FramingLookAlike
             | BadRequest::ConnectionOption
             | BadRequest::ConnectionField
+            | BadRequest::WebsocketKey
             | BadRequest::TooManyOptions => 400,
         }
     }

@@ -287,6 +287,11 @@ impl RequestHead<'_, '_> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
+    /// Whether it asks for a WebSocket, which has no body.
+    pub fn asks_for_websocket(&self) -> bool {
+        self.method == "GET" && self.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+    }
+
     /// Writes the head for the instance: HTTP/1.1, without hop-by-hop headers, with the body framing of `self.body`.
     ///
     /// `TE` is omitted too: trailers are forwarded, but the instance is not asked for them.

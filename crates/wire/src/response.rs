@@ -11,6 +11,9 @@ use crate::head::{
 };
 use crate::request::{passable_protocol, push_upgrade};
 
+/// Part of the handshake of a WebSocket over HTTP/1 that HTTP/2 has no use for (RFC 8441 §5).
+pub const WEBSOCKET_ACCEPT: &str = "sec-websocket-accept";
+
 /// A response head with exactly one meaning.
 #[derive(Debug)]
 pub struct ResponseHead<'h, 'b> {
@@ -214,6 +217,19 @@ impl ResponseHead<'_, '_> {
             100..=199 => {}
             _ => self.write_framing(reply, out),
         }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes the answer to an extended CONNECT (RFC 8441 §5) as HTTP/1 has it: 101, with the answer to the client's
+    /// `Sec-WebSocket-Key`.
+    pub fn write_websocket(&self, accept: &str, out: &mut Vec<u8>) {
+        out.reserve(self.len + 160);
+        out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+        for header in self.fields().filter(|header| !header.name.eq_ignore_ascii_case(WEBSOCKET_ACCEPT)) {
+            push_header(out, header.name, header.value);
+        }
+        push_upgrade(out, "websocket");
+        push_header(out, "Sec-WebSocket-Accept", accept.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
 

@@ -3,6 +3,9 @@
 
 use crate::fields::{Field, classify};
 
+/// The nonce of a handshake over HTTP/1 (RFC 6455 §4.1).
+const WEBSOCKET_KEY: &str = "sec-websocket-key";
+
 /// A head as it was written for HTTP/1.1, taken apart.
 #[derive(Clone, Copy, Debug)]
 pub struct WrittenRequest<'b> {
@@ -25,6 +28,18 @@ impl<'b> WrittenRequest<'b> {
         let (method, target) = (words.next()?, words.next()?);
         let host = str::from_utf8(host.strip_prefix(b"Host: ")?).ok()?;
         Some(Self { method, target, host, lines })
+    }
+
+    /// The key of a WebSocket, which HTTP/2 does not need (RFC 8441 §5).
+    pub fn websocket_key(&self) -> Option<&'b [u8]> {
+        self.fields().find(|(name, _)| name.eq_ignore_ascii_case(WEBSOCKET_KEY)).map(|(_, value)| value)
+    }
+
+    /// The fields of an extended CONNECT that asks for the same WebSocket (RFC 8441 §5): it has no key, and no length.
+    pub fn websocket_fields(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
+        self.fields().filter(|(name, _)| {
+            !name.eq_ignore_ascii_case(WEBSOCKET_KEY) && !matches!(classify(name), Field::ContentLength)
+        })
     }
 
     /// The fields that a message of HTTP/2 may have: none of those about a connection or about framing by chunks (RFC
@@ -66,6 +81,16 @@ mod tests {
         let expected: [(&str, &[u8]); 4] =
             [("Accept", b"a:b"), ("X-Empty", b""), ("X-Latin", b"caf\xe9"), ("Expect", b"100-continue")];
         assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn a_websocket_leaves_its_key_behind() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nSEC-WebSocket-Key: k==\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\
+            Connection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let written = WrittenRequest::of(head).unwrap();
+        assert_eq!(written.websocket_key(), Some(&b"k=="[..]));
+        let fields: Vec<_> = written.websocket_fields().collect();
+        assert_eq!(fields, [("Sec-WebSocket-Version", &b"13"[..])]);
     }
 
     #[test]

@@ -16,16 +16,17 @@ mod whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+use pointsman_table::{PemText, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
 use super::backend::{BackendBuilder, UnsupportedKey};
-use super::frame::{Frame, frame};
+use super::frame::{self, Frame, frame};
 use super::frontend::{self, Tcp};
 use super::model::{Addresses, BACKENDS, Backend, Desired, Held, Part};
 use super::names::BackendName;
+use super::render::staple_file;
 use super::shape::Shape;
 use super::template::{self, Sections};
-use super::{outbound, server};
+use super::{outbound, server, tickets};
 use cache::Made;
 
 pub use cache::Cache;
@@ -50,7 +51,8 @@ pub fn desire_cached(
     let mut problems = Vec::new();
     let served = serve(cache, table, held, &builder, &mut problems);
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
-    let tcp = Tcp { table, served: &is_served, held, tls: shape.version.tls, has_certs: has_certs(table, held) };
+    let tls = frontend::tls(has_certs(table, held), table.config(), shape);
+    let tcp = Tcp { table, served: &is_served, held, tls: Some(&*tls).filter(|_| shape.version.tls) };
     let maps = cache.maps(&served.services, &tcp.names());
     problems.extend(tcp.problems());
     let https = frontend::https(table, held, shape);
@@ -59,9 +61,12 @@ pub fn desire_cached(
     let Frame { global, defaults, mut files, problems: found } =
         frame(table, &served.services, shape, !https.is_empty());
     files.extend(served.services.iter().flat_map(|service| outbound::files(service)));
+    if ends_tls {
+        files.extend(staples(table, held, &mut problems));
+    }
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
-    let http = frontend::http(&rules, table.config(), shape, (&https, !certs.is_empty()));
+    let http = frontend::http(&rules, table.config(), shape, (&https, &tls));
     let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
     let mut desired = Desired {
         revision: table.revision(),
@@ -82,11 +87,18 @@ pub fn desire_cached(
     if !desired.has_backends() {
         desired.backends.clear();
     }
+    desired.tickets = shape.tickets.clone().filter(|_| desired.names(tickets::FILE));
     problems.sort();
     (desired, problems)
 }
 
 impl Desired {
+    /// Whether the configuration names a file: a template may do without.
+    fn names(&self, file: &str) -> bool {
+        let path = frame::path(file);
+        self.frame.iter().any(|part| part.text.contains(&path))
+    }
+
     /// Whether the configuration has a place for our backends: a template may write its own.
     pub fn has_backends(&self) -> bool {
         self.frame.iter().any(Part::is_backends)
@@ -190,28 +202,33 @@ fn certs(
     held: &Held,
     (shape, ends_tls): (&Shape, bool),
     problems: &mut Vec<Problem>,
-) -> BTreeMap<Box<str>, Arc<str>> {
+) -> BTreeMap<Box<str>, PemText> {
     if !shape.https.is_empty() && !shape.version.tls {
         let why = "this HAProxy was built without TLS; nothing is served there";
         problems.push(Problem::of_setting(ProblemKind::Engine, "https", why));
     }
     if ends_tls {
-        problems.extend(table.certs().iter().filter(|(_, cert)| cert.staple.is_some()).map(|(name, _)| {
-            let advice = "this engine does not send OCSP responses; --engine native does";
-            table.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), advice)
-        }));
-        return table
-            .certs()
-            .keys()
-            .filter_map(|name| Some((name.clone(), cert(table, held, name)?.clone())))
-            .collect();
+        return table.certs().keys().filter_map(|name| Some((name.into(), cert(table, held, name)?.clone()))).collect();
     }
     problems.extend(table.unused_certs());
     BTreeMap::new()
 }
 
+/// OCSP responses, as files beside their certificates. HAProxy passes over one that does not count, but a certificate with
+/// one whose issuer it cannot find stops it.
+fn staples(table: &Table, held: &Held, problems: &mut Vec<Problem>) -> BTreeMap<Box<str>, Arc<[u8]>> {
+    let in_use = table.certs().iter().filter(|(name, _)| !held.certs.contains_key(*name));
+    let stapled = in_use.filter_map(|(name, cert)| Some((name, cert.has_issuer, cert.staple.as_ref()?)));
+    let (usable, others): (Vec<_>, Vec<_>) = stapled.partition(|(_, has_issuer, _)| *has_issuer);
+    problems.extend(others.into_iter().map(|(name, ..)| {
+        let advice = "HAProxy sends its OCSP response only if the certificate of the issuer follows it in its PEM";
+        table.tree_problem(ProblemKind::Unsupported, &format!("certs/{name}"), advice)
+    }));
+    usable.into_iter().map(|(name, _, staple)| (staple_file(name).into(), staple.der.clone())).collect()
+}
+
 /// The form of a certificate to serve.
-fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a Arc<str>> {
+fn cert<'a>(table: &'a Table, held: &'a Held, name: &str) -> Option<&'a PemText> {
     match held.certs.get(name) {
         Some(kept) => kept.as_ref(),
         None => table.certs().get(name).map(|cert| &cert.pem),

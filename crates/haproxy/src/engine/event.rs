@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_table::Table;
 
 use super::attempt::Attempt;
@@ -15,6 +16,8 @@ pub(super) enum Event {
     Attempted(Box<Attempt>),
     /// HAProxy ended by itself: how.
     Died(String),
+    /// Session tickets have other secrets.
+    Tickets(TicketSecrets),
     /// Addresses of instances were chosen.
     Chosen(Addresses),
     /// A page wants fresh figures.

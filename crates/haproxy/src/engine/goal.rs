@@ -14,6 +14,7 @@ use crate::hold::Served;
 use crate::model::{Addresses, Desired, Held};
 use crate::reloader::{Current, Order};
 use crate::shape::Shape;
+use crate::tickets::TicketKeys;
 
 /// The newest table, and how far it is in force.
 pub(super) struct Goal {
@@ -22,6 +23,8 @@ pub(super) struct Goal {
     pub(super) changed: Instant,
     pub(super) served: Served,
     pub(super) excluded: Excluded,
+    /// The keys of session tickets.
+    pub(super) tickets: Option<TicketKeys>,
     cache: Cache,
 }
 
@@ -32,6 +35,7 @@ impl Goal {
             changed: now,
             served: Served::nothing(),
             excluded: Excluded::default(),
+            tickets: None,
             cache: Cache::default(),
         }
     }
@@ -67,6 +71,7 @@ impl Goal {
             served: self.served.clone(),
             excluded: self.excluded.clone(),
             addresses: addresses.clone(),
+            tickets: self.tickets.clone(),
             current,
         }
     }

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_table::Table;
 use tokio::sync::{mpsc, watch};
@@ -45,14 +46,21 @@ use crate::model::{Addresses, Desired, Held};
 use crate::pace::{AUDIT, Backoff, Due, FIRST_TABLE, Pace, RETRY};
 use crate::plan::{Reason, plan, plan_for_last_moments};
 use crate::reloader::{Loaded, ReloadFault, Reloader};
+use crate::tickets::TicketKeys;
 
 /// How often the loop looks for what is due.
 const TICK: Duration = Duration::from_millis(50);
 
+/// What the engine follows.
+pub(super) struct Inputs {
+    pub(super) tables: watch::Receiver<Arc<Table>>,
+    pub(super) tickets: watch::Receiver<TicketSecrets>,
+    pub(super) phase: watch::Receiver<Phase>,
+}
+
 /// The engine. How far HAProxy is lies beside it, in [`Stage`].
 pub(super) struct Engine {
-    tables: watch::Receiver<Arc<Table>>,
-    phase: watch::Receiver<Phase>,
+    inputs: Inputs,
     goal: Goal,
     resolver: Resolver,
     figures: Figures,
@@ -66,15 +74,15 @@ impl Engine {
     pub(super) fn new(
         every: Duration,
         ledger: Arc<Ledger>,
-        tables: watch::Receiver<Arc<Table>>,
+        mut inputs: Inputs,
         applied: mpsc::Sender<Applied>,
-        phase: watch::Receiver<Phase>,
     ) -> Self {
         let now = Instant::now();
+        let mut goal = Goal::new(now);
+        goal.tickets = TicketKeys::derive(&inputs.tickets.borrow_and_update());
         Self {
-            tables,
-            phase,
-            goal: Goal::new(now),
+            inputs,
+            goal,
             resolver: Resolver::new(now),
             figures: Figures::new(ledger),
             reporter: Reporter::new(applied),
@@ -93,6 +101,7 @@ impl Engine {
                 Event::Table(table) => self.take(stage, table).await,
                 Event::Attempted(attempt) => self.attempted(stage, *attempt).await,
                 Event::Died(how) => self.died(stage, &how),
+                Event::Tickets(secrets) => self.rekey(stage, &secrets).await,
                 Event::Chosen(addresses) => self.chosen(stage, addresses).await,
                 Event::FiguresWanted => self.scrape(stage),
                 Event::Scraped(gone) => forget(stage, &gone),
@@ -106,7 +115,7 @@ impl Engine {
     }
 
     async fn next(&mut self, stage: &mut Stage, tick: &mut Interval) -> Event {
-        let Self { tables, phase, resolver, figures, .. } = self;
+        let Self { inputs: Inputs { tables, tickets, phase }, resolver, figures, .. } = self;
         tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase >= Phase::Drain) => Event::Stop,
@@ -115,6 +124,7 @@ impl Engine {
                 Err(_) => Event::Stop,
             },
             event = stage.event() => event,
+            Ok(()) = tickets.changed() => Event::Tickets(tickets.borrow_and_update().clone()),
             addresses = resolver.chosen() => Event::Chosen(addresses),
             event = figures.event() => event,
             _ = tick.tick() => Event::Tick,
@@ -127,6 +137,11 @@ impl Engine {
         self.pace.changed(now);
         self.resolver.first(&self.goal.table).await;
         self.synced(stage.with_table()).await
+    }
+
+    async fn rekey(&mut self, stage: Stage, secrets: &TicketSecrets) -> Stage {
+        self.goal.tickets = TicketKeys::derive(secrets);
+        self.synced(stage).await
     }
 
     async fn chosen(&mut self, stage: Stage, addresses: Addresses) -> Stage {
@@ -175,6 +190,7 @@ impl Engine {
 
     /// The configuration that the worker should run; `None` if the template fails.
     fn desired(&mut self, worker: &mut Worker) -> Option<(Desired, Held)> {
+        worker.shape.tickets.clone_from(&self.goal.tickets);
         let (desired, held, problems) = self.goal.desired(&self.resolver.addresses, &worker.shape);
         self.reporter.unsupported = problems;
         if desired.frame.is_empty() {
@@ -359,7 +375,7 @@ impl Engine {
         let limit = self.goal.table.config().timeouts.drain;
         tokio::select! {
             () = stage.end(limit) => {}
-            _ = self.phase.wait_for(|phase| *phase == Phase::Halt) => {}
+            _ = self.inputs.phase.wait_for(|phase| *phase == Phase::Halt) => {}
         }
     }
 }

@@ -1,13 +1,20 @@
 //! Commands on the runtime socket: escapes, answers one for one, servers that come and go, sockets that say nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use pointsman_haproxy::answers::{self, Refusal, refusal};
+use pointsman_haproxy::apply::Applier;
+use pointsman_haproxy::command::Command;
+use pointsman_haproxy::running::Running;
 use pointsman_haproxy::runtime::{Fault, Runtime, with_payload, word};
+use pointsman_haproxy::tickets::{FILE, TicketKeys};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
-use crate::site::Site;
+use crate::site::{PATIENCE, Site};
+
+const PEM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/shop.test.pem");
 
 #[tokio::test]
 async fn every_key_survives_the_command_line() {
@@ -99,6 +106,40 @@ async fn commands_are_answered_one_for_one() {
     assert!(matches!(refusal(&answers[8]), Some(Refusal::Unknown(_))));
     assert_eq!(states(&answers[9]), ["b/s1 127.0.0.1:1 5/1 false true", "b/s2 127.0.0.1:2 7/7 false false"]);
     process.kill().await;
+}
+
+/// What a worker is told while it runs equals what it would have read at its start, and faults quote none of it.
+#[tokio::test]
+async fn keys_of_tickets_are_replaced_while_it_runs() {
+    let mut site = Site::new().await;
+    if !site.program.version.tls {
+        return;
+    }
+    let keys = |bytes: [u8; 3]| TicketKeys::derive(&bytes.map(|byte| [byte; 32]).to_vec().into()).expect("three");
+    let scratch = TempDir::new().expect("a folder");
+    let file = scratch.path().join(FILE);
+    let (first, second) = (keys([2, 3, 1]), keys([7, 8, 9]));
+    std::fs::write(&file, first.file()).expect("our own folder");
+    let tail = format!("frontend tls\n  bind 127.0.0.1:0 ssl crt {PEM} tls-ticket-keys {}\n", file.display());
+    let (_, runtime) = site.activate(&tail);
+    let mut process = site.start();
+    process.ready(&runtime, PATIENCE).await.expect("serving");
+    let applier = Applier { runtime: &runtime, folder: scratch.path() };
+    for wanted in [&first, &second, &keys([8, 9, 7])] {
+        let set = Command::SetTicketKeys(wanted.clone());
+        assert_eq!(applier.apply(&[set], &Running::default()).await.expect("taken"), 3);
+        let shown = runtime.ask_one(format!("show tls-keys {}", file.display())).await.expect("an answer");
+        let shown = shown.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(' ').nth(1));
+        assert_eq!(shown.collect::<Vec<_>>(), wanted.iter().collect::<Vec<_>>());
+    }
+    let elsewhere = Applier { runtime: &runtime, folder: Path::new("/none") };
+    let refused = elsewhere.apply(&[Command::SetTicketKeys(second.clone())], &Running::default()).await;
+    process.kill().await;
+    let silent = applier.apply(&[Command::SetTicketKeys(second.clone())], &Running::default()).await;
+    for failure in [refused.expect_err("no such file"), silent.expect_err("nobody there")] {
+        let said = format!("{failure} {failure:?} {second:?}");
+        assert!(said.contains("tls-key") && second.iter().all(|key| !said.contains(key)), "{said}");
+    }
 }
 
 fn states(answer: &str) -> Vec<String> {

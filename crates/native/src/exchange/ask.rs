@@ -25,12 +25,16 @@ struct Body {
 /// Sends what is held of the request. `whole`: nothing follows.
 ///
 /// # Errors
-/// [`Fault::StreamRefused`] if the connection takes no more requests; those of a request that HTTP/2 cannot express.
+/// [`Fault::StreamRefused`] if the connection takes no more requests; those of a request that HTTP/2 cannot express;
+/// [`Fault::NoWebsocket`].
 pub(super) async fn send_held(cx: &Cx<'_>, plan: &Plan, call: &mut Call, whole: bool) -> Result<io::Result<()>, Fault> {
     let (head, body) = plan.parts();
     let scheme = if call.is_secure() { Scheme::HTTPS } else { Scheme::HTTP };
-    let head = WrittenRequest::of(head).and_then(|head| fields::request(&head, scheme));
-    let head = head.ok_or(Fault::BadRequest(BadRequest::TargetForm))?;
+    let head = WrittenRequest::of(head).ok_or(Fault::BadRequest(BadRequest::TargetForm))?;
+    if plan.websocket {
+        return ask_for_websocket(call, &head, scheme).map(Ok);
+    }
+    let head = fields::request(&head, scheme).ok_or(Fault::BadRequest(BadRequest::TargetForm))?;
     let body = held(cx, plan, body)?;
     let is_bare = whole && body.chunks.is_empty() && body.end == Some(None);
     call.begin(head, is_bare).map_err(|_| Fault::StreamRefused)?;
@@ -43,6 +47,18 @@ pub(super) async fn send_held(cx: &Cx<'_>, plan: &Plan, call: &mut Call, whole: 
     }
     let limit = plan.live.service.timeouts.server;
     Ok(call.out.flush(cx.deadline, (limit, || u64::MAX)).await.1)
+}
+
+/// Asks for a WebSocket by an extended CONNECT (RFC 8441 §5), and leaves the stream open.
+#[cold]
+fn ask_for_websocket(call: &mut Call, head: &WrittenRequest<'_>, scheme: Scheme) -> Result<(), Fault> {
+    if !call.takes_websockets() {
+        return Err(Fault::NoWebsocket);
+    }
+    // A client of HTTP/1 waits for an answer to its key.
+    head.websocket_key().ok_or(Fault::BadRequest(BadRequest::WebsocketKey))?;
+    let head = fields::websocket_request(head, scheme).ok_or(Fault::BadRequest(BadRequest::TargetForm))?;
+    call.begin(head, false).map_err(|_| Fault::StreamRefused)
 }
 
 fn held(cx: &Cx<'_>, plan: &Plan, mut bytes: &[u8]) -> Result<Body, Fault> {

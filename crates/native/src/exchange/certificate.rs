@@ -9,8 +9,7 @@ use crate::net::peer::Peer;
 use crate::net::presented::Presented;
 use crate::tls::Keys;
 
-/// The client's certificate for the service's instance, as the value of `Client-Cert`; `None`: it has none, and may do
-/// without.
+/// What the client showed, for the service's instance; `None`: no certificate, and it may do without.
 ///
 /// # Errors
 /// [`Fault::ClientCertificate`]: it needs one. [`Fault::Misdirected`]: it was not asked for the right one, because its
@@ -21,7 +20,7 @@ pub(crate) fn presented<'p>(
     head: &RequestHead<'_, '_>,
     peer: &'p Peer,
     keys: Option<&Keys>,
-) -> Result<Option<&'p str>, Fault> {
+) -> Result<Option<&'p Presented>, Fault> {
     let missing = if auth.is_required { Err(Fault::ClientCertificate) } else { Ok(None) };
     let Some(keys) = keys.filter(|_| peer.is_secure) else { return missing };
     let presented = peer.presented.as_deref().ok_or(Fault::Misdirected)?;
@@ -31,7 +30,7 @@ pub(crate) fn presented<'p>(
     }
     let judge = || keys.clients().accept(&auth.authorities, &presented.chain);
     match presented.is_of(&auth.authorities, judge) {
-        true if presented.name.is_some() || is_asked_alike(presented, &host, keys) => Ok(presented.header()),
+        true if presented.name.is_some() || is_asked_alike(presented, &host, keys) => Ok(Some(presented)),
         false if is_asked_alike(presented, &host, keys) => missing,
         true | false => Err(Fault::Misdirected),
     }

@@ -15,7 +15,7 @@ use crate::worker::Worker;
 /// The snapshot that a request sees from beginning to end, and its record.
 #[derive(Debug)]
 pub(crate) struct Cx<'a> {
-    pub(crate) worker: &'a Worker,
+    pub(crate) worker: &'a Rc<Worker>,
     pub(crate) globals: Rc<Globals>,
     pub(crate) peer: &'a Peer,
     pub(crate) deadline: &'a Deadline,

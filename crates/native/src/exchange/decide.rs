@@ -2,17 +2,18 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Balance, Config, Scheme, TooLong, host_name};
+use pointsman_table::{Config, Scheme, TooLong, host_name};
 use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust, add_header};
 
+use super::mirror::Copies;
+use super::reach::{key, open_for, path};
 use super::{certificate, split};
 use crate::fault::Fault;
-use crate::net::buffer::Size;
+use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::announced::{ForClient, OpenFor};
 use crate::pool::checkout::{Reuse, TRIES, Want};
-use crate::pool::pick::{key_of_address, key_of_bytes};
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
@@ -58,12 +59,16 @@ pub(crate) struct Plan {
     repeatable: bool,
     /// It asks to switch protocols.
     pub(crate) upgrade: bool,
+    /// It asks for a WebSocket.
+    pub(crate) websocket: bool,
     /// It carries a login that holds for its connection to the instance.
     pub(crate) login: bool,
     /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
     pub(crate) open_for: Option<Rc<OpenFor>>,
     /// The service that it reached, if it came over HTTPS and that changes what is answered then.
     pub(crate) edits_of: Option<Rc<ServiceLive>>,
+    /// Who gets copies of it; `None`: nobody, as usual.
+    pub(super) copies: Option<Box<Copies>>,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
     /// Length of the head in `held`, bytes.
@@ -112,9 +117,41 @@ impl Plan {
         Want { key: self.key, reuse: sent.reuse(self), for_client, tries: TRIES, guard }
     }
 
+    /// The same request for another service, all of it held: the key for its balance, and what its connection is set up
+    /// with.
+    pub(super) fn copy(
+        &self,
+        live: Rc<ServiceLive>,
+        (key, open_for): (Option<u64>, Option<Rc<OpenFor>>),
+        held: Vec<u8>,
+    ) -> Box<Self> {
+        let (head, writer) = (self.head, self.writer);
+        let (repeatable, upgrade, login) = (self.repeatable, false, false);
+        Box::new(Self {
+            live,
+            key,
+            repeatable,
+            upgrade,
+            websocket: false,
+            login,
+            open_for,
+            edits_of: None,
+            copies: None,
+            held,
+            head,
+            writer,
+        })
+    }
+
     /// The head for the instance, and body bytes that came with it.
     pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
         self.held.split_at(self.head)
+    }
+
+    /// Keeps no more memory than it needs: a client of HTTP/2 may have a hundred requests wait.
+    pub(crate) fn fit(&mut self, buffers: &Buffers) {
+        let fitting = self.held.as_slice().into();
+        buffers.give(std::mem::replace(&mut self.held, fitting));
     }
 
     /// Watches the client, whose request may wait for a slot of its service.
@@ -157,6 +194,10 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         }
     }
     let edits_of = (live.https_edits.is_some() && is_secure(head, peer)).then(|| Rc::clone(&live));
+    let copies = match live.service.mirrors() {
+        [] => None,
+        _ => Copies::draw((worker, view), &live, head, peer),
+    };
     let live = match live.service.split() {
         Some(_) => split::taker((worker, view), live, head, peer),
         None => live,
@@ -165,7 +206,9 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key }, &mut held);
     if let Some(certificate) = certificate {
-        add_header(&mut held, "Client-Cert", certificate.as_bytes());
+        let (own, chain) = (certificate.header(), certificate.chain_header());
+        own.iter().for_each(|own| add_header(&mut held, "Client-Cert", own.as_bytes()));
+        chain.iter().for_each(|chain| add_header(&mut held, "Client-Cert-Chain", chain.as_bytes()));
     }
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
@@ -173,8 +216,10 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         live,
         repeatable: head.repeatable(),
         upgrade: head.upgrade.is_some(),
+        websocket: head.upgrade.is_some() && head.asks_for_websocket(),
         login: head.logs_connection_in,
         edits_of,
+        copies,
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),
@@ -206,52 +251,4 @@ fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
     // `OPTIONS *` asks about the whole server.
     let target = if head.target == "*" { "/" } else { &*head.target };
     Decision::Redirect(live, format!("https://{host}{target}").into())
-}
-
-/// What a new connection to the service is set up with besides the keys.
-fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<Rc<OpenFor>> {
-    let is_proxied = live.service.send_proxy().is_some();
-    (is_proxied || live.is_of_hosts).then(|| {
-        let host = live.is_of_hosts.then(|| host_name(head.host).into());
-        Rc::new(OpenFor { host, addresses: if is_proxied { peer.addresses() } else { None } })
-    })
-}
-
-fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
-    match balance {
-        Balance::Source => Some(key_of_address(peer.client)),
-        Balance::Uri => Some(key_of_bytes(path(&head.target).as_bytes())),
-        Balance::Header(name) => head.header(name).map(key_of_bytes),
-        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| key_of_bytes(value.as_bytes())),
-        Balance::RoundRobin
-        | Balance::StaticRoundRobin
-        | Balance::LeastConnections
-        | Balance::First
-        | Balance::Random
-        | Balance::PowerOfTwo => None,
-    }
-}
-
-pub(crate) fn path(target: &str) -> &str {
-    target.split_once('?').map_or(target, |(path, _)| path)
-}
-
-fn url_param<'t>(target: &'t str, name: &str) -> Option<&'t str> {
-    let (_, query) = target.split_once('?')?;
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn url_params() {
-        let check = |target, expected| assert_eq!(url_param(target, "user"), expected, "{target}");
-        check("/x?user=7", Some("7"));
-        check("/x?a=b&user=7&c=d", Some("7"));
-        check("/x?users=7", None);
-        check("/user=7", None);
-        check("/x?user", None);
-    }
 }

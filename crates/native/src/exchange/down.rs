@@ -5,9 +5,12 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pointsman_wire::{
-    BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, judge_http2_response,
-    parse_response,
+    BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, WrittenRequest,
+    judge_http2_response, parse_response,
 };
 
 use super::again;
@@ -227,6 +230,10 @@ impl Down<'_> {
                 let kind = (side.head_request, recv.has_ended());
                 let head = judge_http2_response(status, &headers, kind, limits).map_err(Fault::BadResponse)?;
                 sink.prepare(&cx.worker.buffers);
+                if plan.websocket && (200..300).contains(&status) {
+                    sink.open_websocket(&head, || websocket_accept(plan));
+                    return Ok(Judged::Switch);
+                }
                 pass_head(&head, (cx, plan, progress), *side, sink)
             }
         }
@@ -311,6 +318,16 @@ fn broken(
         }
         None => Ok(Read::broken(error)),
     }
+}
+
+/// The answer to the key of a client that asks for a WebSocket over HTTP/1 (RFC 6455 §4.2.2).
+#[cold]
+fn websocket_accept(plan: &Plan) -> String {
+    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    let key = WrittenRequest::of(plan.parts().0).and_then(|head| head.websocket_key());
+    context.update(key.unwrap_or_default());
+    context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(context.finish())
 }
 
 /// Writes a head into the sink, as its status asks for.

@@ -7,7 +7,8 @@ use pointsman_wire::RequestHead;
 use tracing::{info, warn};
 
 use super::context::Cx;
-use super::decide::{Plan, path};
+use super::decide::Plan;
+use super::reach::path;
 use crate::fault::{Fault, Side};
 use crate::net::peer::Peer;
 use crate::worker::Worker;

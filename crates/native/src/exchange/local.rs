@@ -60,6 +60,7 @@ pub(crate) async fn say(
             turn.out.end(None);
             Box::pin(turn.out.flush(cx.deadline, (limit, || u64::MAX))).await.1
         }
+        Downstream::Nobody(_) => Ok(()),
     };
     cx.worker.buffers.give(bytes);
     match (sent, keep_alive) {

@@ -12,6 +12,8 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `reach` | what a request tells about the connection that it needs |
+//! | `mirror` | copies of requests for other services |
 //! | `split` | which service takes a request of one that is split |
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
@@ -20,7 +22,7 @@
 //! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
 //! | `local` | responses of our own |
-//! | `stream` | tunnels of HTTP/2 clients |
+//! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
 mod again;
@@ -32,7 +34,9 @@ pub(crate) mod decide;
 mod down;
 pub(crate) mod lines;
 mod local;
+mod mirror;
 mod progress;
+mod reach;
 pub(crate) mod sides;
 mod split;
 mod stream;
@@ -52,6 +56,7 @@ use self::context::Cx;
 use self::decide::{Decision, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say};
+use self::mirror::{Copies, CopyClient, Receiver};
 use self::progress::{Answer, Progress};
 use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
@@ -59,12 +64,14 @@ use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::net::buffer::Input;
 use crate::net::send::send;
-use crate::pool::announced::ForClient;
+use crate::pool::announced::{Announced, ForClient};
 use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
 use crate::pool::link::Link;
+use crate::pool::logins::Logins;
 use crate::pool::pick::Tried;
-use crate::record::Meter;
+use crate::record::{Meter, Record, begins};
 use crate::relay::{End, Relay};
+use crate::worker::CopyAtWork;
 
 /// How an attempt without a fault ended.
 enum Done {
@@ -78,35 +85,80 @@ enum Done {
     Tunnel(End),
 }
 
-/// Serves one request to its end, and counts it.
-pub(crate) async fn exchange(mut cx: Cx<'_>, request: Request, mut downstream: Downstream<'_>) -> After {
+/// Serves one request to its end, and counts it. What it takes stays in its place: an `async fn` would hold it twice.
+pub(crate) fn exchange(
+    mut cx: Cx<'_>,
+    request: Request,
+    mut downstream: Downstream<'_>,
+) -> impl Future<Output = After> {
     let Request { decision, whole } = request;
-    let after = match decision {
-        Decision::Forward(mut plan) => {
-            cx.record.service = Some(Rc::clone(&plan.live));
-            cx.edits_of = plan.edits_of.take();
-            let after = match attempts(&mut cx, &mut plan, &mut downstream, whole).await {
-                Ok(after) => after,
-                Err((fault, whole)) => refuse(&mut cx, &mut downstream, fault, whole).await,
-            };
-            if let Some(fault) = cx.record.fault {
-                lines::unserved(&cx, &plan, fault);
+    async move {
+        let after = match decision {
+            Decision::Forward(mut plan) => {
+                cx.record.service = Some(Rc::clone(&plan.live));
+                cx.edits_of = plan.edits_of.take();
+                if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
+                    copies.complete();
+                }
+                let after = match attempts(&mut cx, &mut plan, &mut downstream, whole).await {
+                    Ok(after) => after,
+                    Err((fault, whole)) => refuse(&mut cx, &mut downstream, fault, whole).await,
+                };
+                if let Some(fault) = cx.record.fault {
+                    lines::unserved(&cx, &plan, fault);
+                }
+                if let Some(copies) = plan.copies.take() {
+                    send_copies(&cx, &plan, *copies);
+                }
+                cx.worker.buffers.give(std::mem::take(&mut plan.held));
+                after
             }
-            cx.worker.buffers.give(std::mem::take(&mut plan.held));
-            after
+            Decision::Health => {
+                say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
+            }
+            Decision::Redirect(live, location) => {
+                cx.record.service = Some(live);
+                let said = Said { status: 301, body: None, location: Some(&location) };
+                Box::pin(say(&mut cx, &mut downstream, said, whole)).await
+            }
+            Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
+        };
+        cx.record.finish(cx.worker, cx.peer);
+        after
+    }
+}
+
+/// Sends copies of a request to other services, after the original. None is sent if something of it is missing.
+#[cold]
+fn send_copies(cx: &Cx<'_>, plan: &Plan, copies: Copies) {
+    let Some((client, to, held)) = copies.finish(&plan.held) else { return };
+    for Receiver { live, key, open_for } in to {
+        match CopyAtWork::new(cx.worker) {
+            Some(place) => {
+                let plan = plan.copy(live, (key, open_for), held.clone());
+                drop(tokio::task::spawn_local(serve_copy(place, client.clone(), plan)));
+            }
+            None => cx.worker.stats().fault(Fault::CopyDropped.facts().index),
         }
-        Decision::Health => {
-            say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
-        }
-        Decision::Redirect(live, location) => {
-            cx.record.service = Some(live);
-            let said = Said { status: 301, body: None, location: Some(&location) };
-            Box::pin(say(&mut cx, &mut downstream, said, whole)).await
-        }
-        Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
+    }
+}
+
+/// Serves one copy to its end.
+async fn serve_copy(place: CopyAtWork, CopyClient { peer, side }: CopyClient, plan: Box<Plan>) {
+    let worker = place.worker();
+    let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
+    let cx = Cx {
+        worker,
+        globals: Rc::clone(&worker.view().globals),
+        peer: &peer,
+        deadline: &deadline,
+        logins: &logins,
+        announced: &announced,
+        record: Record::new(begins()),
+        edits_of: None,
     };
-    cx.record.finish(cx.worker, cx.peer);
-    after
+    let request = Request { decision: Decision::Forward(plan), whole: true };
+    Box::pin(exchange(cx, request, Downstream::Nobody(side))).await;
 }
 
 /// A request that gets an answer of ours: why, and whether all of it has come from the client.
@@ -380,9 +432,9 @@ async fn move_both(
     let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
     let mut down =
         Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
-    if progress.sent().is_whole() {
+    let Some(from_client) = from_client.filter(|_| !progress.sent().is_whole()) else {
         return down.run().await;
-    }
+    };
     // Boxed, as few requests stream a body: otherwise every exchange would hold the memory for it.
     Box::pin(move_at_once(cx, plan, (from_client, to_instance), down, progress)).await
 }

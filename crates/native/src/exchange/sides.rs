@@ -8,6 +8,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
 use crate::net::send::send_until;
-use crate::net::socket::Socket;
+use crate::net::socket::{BreaksOff, Socket};
 use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::pool::link::Link;
 
@@ -40,6 +41,8 @@ pub(crate) enum Downstream<'c> {
     Http1(&'c mut Client),
     /// A stream of its HTTP/2 connection.
     Http2(&'c mut Turn),
+    /// Nobody: the request is a copy that has come whole, and its answer is thrown away.
+    Nobody(ClientSide),
 }
 
 /// Where a message comes from.
@@ -58,6 +61,18 @@ pub(crate) enum Sink<'a> {
     Http1 { to: WriteHalf<'a>, body: BodyWriter, output: Vec<u8>, size: Size },
     /// A stream of an HTTP/2 connection.
     Http2(&'a mut Outgoing),
+    /// Nowhere: it is thrown away.
+    Nobody,
+}
+
+/// The client of a copy: it never leaves.
+#[derive(Debug)]
+struct Nobody;
+
+impl BreaksOff for Nobody {
+    fn poll_broken_off(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 impl Downstream<'_> {
@@ -68,13 +83,14 @@ impl Downstream<'_> {
             Self::Http2(turn) => {
                 ClientSide { version: Version::Http11, keep_alive: true, head_request: turn.head_request }
             }
+            Self::Nobody(side) => *side,
         }
     }
 
     /// What reads a response.
     pub(crate) fn input(&self) -> Input {
         let most = match self {
-            Self::Http1(_) => None,
+            Self::Http1(_) | Self::Nobody(_) => None,
             Self::Http2(turn) => turn.out.allowance(),
         };
         most.map_or(Input::new(Size::Page), |most| Input::bounded(Size::Page, most))
@@ -85,18 +101,21 @@ impl Downstream<'_> {
         match self {
             Self::Http1(client) => client.stream.socket(),
             Self::Http2(turn) => Socket::Part(&turn.out),
+            Self::Nobody(_) => Socket::Part(&Nobody),
         }
     }
 
-    /// Where the request's body comes from, and where the response goes to. `body`: replaced when a response begins.
-    pub(crate) fn split(&mut self, body: BodyWriter) -> (Source<'_>, Sink<'_>) {
+    /// Where more of the request's body comes from, if anybody sends it, and where the response goes to. `body`: replaced
+    /// when a response begins.
+    pub(crate) fn split(&mut self, body: BodyWriter) -> (Option<Source<'_>>, Sink<'_>) {
         match self {
             Self::Http1(client) => {
                 let (from, to) = client.stream.split();
                 let source = Source::Http1 { from, input: &mut client.input, body: &mut client.body };
-                (source, Sink::Http1 { to, body, output: Vec::new(), size: Size::Page })
+                (Some(source), Sink::Http1 { to, body, output: Vec::new(), size: Size::Page })
             }
-            Self::Http2(turn) => (Source::Http2(&mut turn.recv), Sink::Http2(&mut turn.out)),
+            Self::Http2(turn) => (Some(Source::Http2(&mut turn.recv)), Sink::Http2(&mut turn.out)),
+            Self::Nobody(_) => (None, Sink::Nobody),
         }
     }
 }
@@ -197,6 +216,7 @@ impl Sink<'_> {
         match self {
             Self::Http1 { to, .. } => to.socket(),
             Self::Http2(out) => Socket::Part(&**out),
+            Self::Nobody => Socket::Part(&Nobody),
         }
     }
 
@@ -205,6 +225,7 @@ impl Sink<'_> {
         match self {
             Self::Http1 { output, .. } => output.clear(),
             Self::Http2(out) => out.throw_away(),
+            Self::Nobody => {}
         }
     }
 
@@ -213,6 +234,7 @@ impl Sink<'_> {
         match self {
             Self::Http1 { output, .. } => output.is_empty(),
             Self::Http2(out) => out.is_empty(),
+            Self::Nobody => true,
         }
     }
 
@@ -225,6 +247,16 @@ impl Sink<'_> {
             }
             Self::Http2(out) if head.status == 101 => out.begin(fields::response(head, BodyLength::None, None)),
             Self::Http2(out) => out.interim(fields::response(head, BodyLength::None, None)),
+            Self::Nobody => {}
+        }
+    }
+
+    /// Writes the head that opens a WebSocket, for an instance that did so over HTTP/2. `accept`: answers the client's key.
+    pub(crate) fn open_websocket(&mut self, head: &ResponseHead<'_, '_>, accept: impl FnOnce() -> String) {
+        match self {
+            Self::Http1 { output, .. } => head.write_websocket(&accept(), output),
+            Self::Http2(out) => out.begin(fields::websocket_response(head)),
+            Self::Nobody => {}
         }
     }
 
@@ -244,6 +276,7 @@ impl Sink<'_> {
                 *body = BodyWriter::new(framing);
             }
             Self::Http2(out) => out.begin(fields::response(head, framing, edits)),
+            Self::Nobody => {}
         }
         keep_alive
     }
@@ -253,6 +286,7 @@ impl Sink<'_> {
         match self {
             Self::Http1 { body, output, .. } => body.end(&Trailers::default(), output),
             Self::Http2(out) => out.end(None),
+            Self::Nobody => {}
         }
     }
 
@@ -272,6 +306,7 @@ impl Sink<'_> {
             }
             // Boxed: otherwise every exchange would hold the memory for it.
             Self::Http2(out) => Box::pin(out.flush(deadline, (limit, ends))).await,
+            Self::Nobody => (0, Ok(())),
         }
     }
 
@@ -279,7 +314,7 @@ impl Sink<'_> {
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         match self {
             Self::Http1 { to, .. } => to.shutdown().await,
-            Self::Http2(_) => Ok(()),
+            Self::Http2(_) | Self::Nobody => Ok(()),
         }
     }
 
@@ -306,6 +341,26 @@ pub(crate) fn pump(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Moved
         (Source::Http1 { input, body, .. }, Sink::Http2(out)) => into_stream(body, input, out),
         (Source::Http2(recv), Sink::Http1 { body, output, .. }) => Ok(from_stream(recv, body, output)),
         (Source::Http2(recv), Sink::Http2(out)) => Ok(between_streams(recv, out)),
+        (Source::Http1 { input, body, .. }, Sink::Nobody) => skip(body, input),
+        (Source::Http2(recv), Sink::Nobody) => {
+            recv.take(ROOM);
+            recv.passed_on();
+            Ok(moved(recv, |_| {}))
+        }
+    }
+}
+
+fn skip(reader: &mut BodyReader, input: &mut Input) -> Result<Moved, BadBody> {
+    loop {
+        let (used, moved) = match reader.step(input.unread())? {
+            Step::Data { used, .. } => (used, None),
+            Step::More { used } => (used, Some(Moved::More)),
+            Step::End { used, .. } => (used, Some(Moved::Done)),
+        };
+        input.consume(used);
+        if let Some(moved) = moved {
+            return Ok(moved);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! A tunnel between a stream of a client's HTTP/2 connection and an instance: a WebSocket (RFC 8441). Bytes both ways
-//! until both sides are done.
+//! A tunnel with a stream of HTTP/2 on one side, or on both: a WebSocket (RFC 8441). Bytes both ways until both sides are
+//! done.
 
 use std::cell::Cell;
 use std::io;
@@ -27,9 +27,12 @@ pub(crate) async fn tunnel(
 ) -> End {
     let writer = BodyWriter::new(BodyLength::UntilClose);
     let mut body = BodyReader::new(BodyLength::UntilClose, 0);
+    if let Downstream::Http1(client) = downstream {
+        client.body = BodyReader::new(BodyLength::UntilClose, 0);
+    }
     let (link, instance) = checked_out.parts();
     let (from_instance, to_instance) = split_link(link, input, &mut body, writer);
-    let (from_client, to_client) = downstream.split(writer);
+    let (Some(from_client), to_client) = downstream.split(writer) else { return End::Broken };
     let moved = Cell::new(cx.deadline.now());
     let (upward, downward) = (cx.worker.timers.deadline(), cx.worker.timers.deadline());
     let meter = Meter::of(instance.live);

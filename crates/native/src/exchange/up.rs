@@ -51,6 +51,9 @@ impl Up<'_> {
             match moved {
                 Moved::Done => {
                     self.progress.uploaded();
+                    if let Some(copies) = &self.plan.copies {
+                        copies.complete();
+                    }
                     return Ok(());
                 }
                 Moved::Full => {}
@@ -62,6 +65,9 @@ impl Up<'_> {
 
     /// Sends what is in the sink. `false`: the instance takes no more.
     async fn pass_on(&mut self) -> Result<bool, Fault> {
+        if let Some(copies) = &self.plan.copies {
+            copies.keep(&self.sink);
+        }
         let (count, sent) = self.sink.flush(self.deadline, (self.plan.live.service.timeouts.server, || u64::MAX)).await;
         self.source.passed_on();
         self.meter.up(count);

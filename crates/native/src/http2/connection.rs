@@ -166,6 +166,11 @@ impl Call {
         self.place.0.is_secure
     }
 
+    /// Whether the instance takes WebSockets over HTTP/2 (RFC 8441 §3).
+    pub(crate) fn takes_websockets(&self) -> bool {
+        self.place.0.sender.is_extended_connect_protocol_enabled()
+    }
+
     /// Sends the head. `is_whole`: nothing follows it.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! Heads between their two forms: fields as the `http` crate keeps them, and heads as `wire` judges and writes them.
 //! Judges nothing itself.
 
+use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, TE};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use pointsman_wire::{Answer, BodyLength, Header, HeaderEdits, ResponseHead, Trailers, WrittenRequest, reason};
-
-/// Part of the handshake of a WebSocket over HTTP/1 that HTTP/2 has no use for (RFC 8441 §5).
-const WEBSOCKET_ACCEPT: &str = "sec-websocket-accept";
+use pointsman_wire::{
+    Answer, BodyLength, Header, HeaderEdits, ResponseHead, Trailers, WEBSOCKET_ACCEPT, WrittenRequest, reason,
+};
 
 /// Fields as header lines.
 pub(crate) fn lines(fields: &HeaderMap) -> Vec<Header<'_>> {
@@ -71,22 +71,44 @@ pub(crate) fn grpc(status: u16) -> Response<()> {
     with_length(200, fields, None)
 }
 
+/// The answer to a client's extended CONNECT, from an instance that speaks HTTP/2 too: the stream is a WebSocket.
+pub(crate) fn websocket_response(head: &ResponseHead<'_, '_>) -> Response<()> {
+    let mut fields = HeaderMap::with_capacity(head.headers.len());
+    head.fields().for_each(|header| append(&mut fields, header.name, header.value));
+    with_length(200, fields, None)
+}
+
+/// The extended CONNECT that asks an instance for a WebSocket (RFC 8441 §5). `None`: as of [`request`].
+pub(crate) fn websocket_request(written: &WrittenRequest<'_>, scheme: Scheme) -> Option<Request<()>> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = uri(written, scheme)?;
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    let fields = request.headers_mut();
+    written.websocket_fields().for_each(|(name, value)| append(fields, name, value));
+    Some(request)
+}
+
 /// The head of a request that was written for HTTP/1. `None`: its target or host is one that HTTP/2 cannot carry.
 pub(crate) fn request(written: &WrittenRequest<'_>, scheme: Scheme) -> Option<Request<()>> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(written.method.as_bytes()).ok()?;
+    *request.uri_mut() = uri(written, scheme)?;
+    let fields = request.headers_mut();
+    written.fields().for_each(|(name, value)| append(fields, name, value));
+    // They are passed on (RFC 9110 §10.1.4), and gRPC insists on it.
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+    Some(request)
+}
+
+fn uri(written: &WrittenRequest<'_>, scheme: Scheme) -> Option<Uri> {
     let mut uri = Parts::default();
     uri.path_and_query = Some(path(written.target)?);
     // Of HTTP/1.0 there may be none, and HTTP/2 can leave it out.
     if !written.host.is_empty() {
         (uri.scheme, uri.authority) = (Some(scheme), Some(Authority::try_from(written.host).ok()?));
     }
-    let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(written.method.as_bytes()).ok()?;
-    *request.uri_mut() = Uri::from_parts(uri).ok()?;
-    let fields = request.headers_mut();
-    written.fields().for_each(|(name, value)| append(fields, name, value));
-    // They are passed on (RFC 9110 §10.1.4), and gRPC insists on it.
-    fields.insert(TE, HeaderValue::from_static("trailers"));
-    Some(request)
+    Uri::from_parts(uri).ok()
 }
 
 /// A target. Bytes that no URI has, and that clients send all the same, are encoded (RFC 3986 §2.1).
@@ -108,6 +130,8 @@ fn encoded(target: &str) -> String {
 
 /// Trailers that may be passed on. `None`: there are none.
 pub(crate) fn trailers(trailers: &Trailers<'_>) -> Option<HeaderMap> {
+    // Few messages have any.
+    trailers.iter().next()?;
     let mut fields = HeaderMap::new();
     trailers.iter().for_each(|(name, value)| append(&mut fields, name, value));
     (!fields.is_empty()).then_some(fields)

@@ -1,7 +1,7 @@
 //! What a client's frames cost us, against what they move: the library below answers any number of pings, settings and
 //! resets. Looks at the headers of frames only; ends nothing itself.
 //!
-//! Every connection has [`MOST`] points. Frames that move no body take some; time and bodies bring them back. A client
+//! Every connection has [`MOST`] points. Frames that move no body take some; time, requests and bodies bring them back. A client
 //! without points has flooded its connection, and nothing more of it is read.
 
 use std::cell::Cell;
@@ -12,6 +12,9 @@ const MOST: u64 = 5_000;
 const PER_SECOND: u64 = 500;
 /// How many bytes, either way, bring one back.
 const BYTES: u64 = 64;
+/// How many a request brings back. A client of gRPC opens a window with each of its calls, and one with thousands a second
+/// is no flood.
+const REQUEST: u64 = 2;
 /// A request that is given up costs more than a frame: an instance may have begun to work for it (CVE-2023-44487).
 const RESET: u64 = 10;
 /// The client's preface without its frame, bytes (RFC 9113 §3.4).
@@ -36,6 +39,8 @@ pub(crate) struct Glitches {
     /// Points that were taken, and not yet counted.
     taken: Cell<u64>,
     breach: Cell<Option<Breach>>,
+    /// HEADERS frames: each begins a request, or ends one.
+    heads: Cell<u64>,
 }
 
 /// Where the bytes that were read last end.
@@ -69,6 +74,7 @@ impl Glitches {
             since: Cell::new(now),
             taken: Cell::new(0),
             breach: Cell::default(),
+            heads: Cell::default(),
         }
     }
 
@@ -80,6 +86,11 @@ impl Glitches {
     /// Points that were taken since the last call.
     pub(crate) fn take(&self) -> u64 {
         self.taken.take()
+    }
+
+    /// How many HEADERS frames have come: no more requests than these.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads.get()
     }
 
     /// Bytes were sent to the client.
@@ -109,8 +120,12 @@ impl Glitches {
         let cost = match kind {
             DATA if length > 0 => return self.give(length as u64 / BYTES),
             DATA if flags & END_STREAM != 0 => 0,
-            // The library below bounds them.
-            HEADERS | CONTINUATION => 0,
+            // The library below bounds them, and the requests that it refuses.
+            HEADERS => {
+                self.heads.set(self.heads.get() + 1);
+                return self.give(REQUEST);
+            }
+            CONTINUATION => 0,
             RST_STREAM => RESET,
             _ => 1,
         };
@@ -195,7 +210,7 @@ mod tests {
         for size in 1..40 {
             let glitches = begun();
             bytes.chunks(size).for_each(|piece| glitches.came(piece, 0));
-            assert_eq!(glitches.take(), 12, "{size} bytes at a time");
+            assert_eq!((glitches.take(), glitches.heads()), (12, 1), "{size} bytes at a time");
         }
     }
 
@@ -208,6 +223,17 @@ mod tests {
         assert_eq!(glitches.breach(), None);
         glitches.came(&frame(6, 0, 8), 0);
         assert_eq!(glitches.breach(), Some(Breach::Flood));
+    }
+
+    #[test]
+    fn a_client_that_opens_a_window_with_each_request_is_no_flood() {
+        let glitches = begun();
+        for _ in 0..3 * MOST {
+            [frame(8, 0, 4), frame(HEADERS, 4, 5), frame(DATA, END_STREAM, 6)]
+                .iter()
+                .for_each(|one| glitches.came(one, 0));
+        }
+        assert_eq!(glitches.breach(), None);
     }
 
     #[test]

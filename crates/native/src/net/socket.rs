@@ -76,11 +76,27 @@ impl<'a> Socket<'a> {
 
     /// Reads what is there.
     pub(super) fn try_read(self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
+        let count = match self {
             Self::Tcp(stream) => stream.try_read(buf),
             Self::Unix(stream) => stream.try_read(buf),
             Self::Part(_) => Err(io::ErrorKind::Unsupported.into()),
+        }?;
+        if 0 < count && count < buf.len() {
+            self.emptied();
         }
+        Ok(count)
+    }
+
+    /// A read left room: the next one waits for more without asking the kernel. What came meanwhile is told by the next
+    /// look at all sockets, which this thread takes.
+    fn emptied(self) {
+        let nothing = || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into());
+        // The error makes the runtime forget that there was something to read.
+        let _ = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+            Self::Part(_) => Ok(()),
+        };
     }
 
     /// Writes as much as there is room for.
@@ -148,5 +164,30 @@ impl<'a> Socket<'a> {
             Self::Unix(stream) => unacknowledged(stream),
             Self::Part(_) => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_read_that_leaves_room_waits_for_more() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (socket, mut buf) = (Socket::Unix(&far), [0; 4]);
+        for (sent, is_emptied) in [(&b"one"[..], true), (b"four", false)] {
+            near.writable().await.unwrap();
+            near.try_write(sent).unwrap();
+            poll_fn(|context| socket.poll_readable(context)).await.unwrap();
+            assert_eq!(socket.try_read(&mut buf).unwrap(), sent.len());
+            let waits = poll_fn(|context| Poll::Ready(socket.poll_readable(context).is_pending())).await;
+            assert_eq!(waits, is_emptied, "{sent:?}");
+        }
+        drop(near);
+        poll_fn(|context| socket.poll_readable(context)).await.unwrap();
+        assert_eq!(socket.try_read(&mut buf).unwrap(), 0, "the end");
+        assert!(poll_fn(|context| socket.poll_readable(context)).await.is_ok(), "it stays the end");
     }
 }

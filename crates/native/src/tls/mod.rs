@@ -9,12 +9,14 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `keys` | the certificates of a table; which one a server name gets |
+//! | `keys` | the certificates of a table, and what handshakes need besides |
+//! | `chooser` | which certificate a server name gets |
 //! | `outbound` | what TLS to the instances of each service is set up with |
 //! | `clients` | what clients' certificates are asked for and verified by |
 //! | `tickets` | session tickets, from secrets that others rotate |
 //! | `handshakes` | how many handshakes run at once, and how much time they may take from established connections |
 
+mod chooser;
 mod clients;
 mod handshakes;
 mod keys;
@@ -24,4 +26,4 @@ mod tickets;
 pub(crate) use handshakes::{Crowded, Handshakes};
 pub(crate) use keys::Keys;
 pub(crate) use outbound::Outbound;
-pub use tickets::{TicketSecret, TicketSecrets, new_ticket_secret};
+pub use tickets::new_ticket_secret;

@@ -19,7 +19,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::keys::{HTTP2, usable};
+use super::chooser::usable;
+use super::keys::HTTP2;
 
 /// Of how many server names sessions are kept, for each set of settings.
 const SESSIONS: usize = 1024;
@@ -178,7 +179,8 @@ fn of_system() -> Result<RootCertStore, String> {
 }
 
 fn client_cert(cert: &Cert, provider: &CryptoProvider) -> Result<Arc<SingleCertAndKey>, UnusableKey> {
-    let key = usable(&cert.pem, provider).map_err(|why| UnusableKey { key: "tls_cert", why: why.to_owned() })?;
+    let key =
+        usable(cert.pem.as_str(), provider).map_err(|why| UnusableKey { key: "tls_cert", why: why.to_owned() })?;
     Ok(Arc::new(SingleCertAndKey::from(key)))
 }
 

@@ -15,6 +15,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use aws_lc_rs::rand;
+use pointsman_engine::tickets::{TicketSecret, TicketSecrets};
 use rustls::server::ProducesTickets;
 
 use crate::net::presented::AskedId;
@@ -25,29 +26,10 @@ const NAME: usize = 16;
 const SALT: usize = 32;
 const LABEL: &[u8] = b"pointsman session ticket";
 
-/// A secret that tickets are made with.
-pub type TicketSecret = [u8; 32];
-
 /// A new one; `None`: the system has no random numbers.
 pub fn new_ticket_secret() -> Option<TicketSecret> {
     let mut secret = TicketSecret::default();
     rand::fill(&mut secret).ok().map(|()| secret)
-}
-
-/// Secrets of session tickets: the first makes tickets, all open them. Shows none.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct TicketSecrets(Vec<TicketSecret>);
-
-impl Debug for TicketSecrets {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TicketSecrets({})", self.0.len())
-    }
-}
-
-impl From<Vec<TicketSecret>> for TicketSecrets {
-    fn from(secrets: Vec<TicketSecret>) -> Self {
-        Self(secrets)
-    }
 }
 
 /// Makes and opens the tickets of handshakes that ask the same of clients.
@@ -70,7 +52,7 @@ impl Debug for Ticketer {
 
 impl Ticketer {
     pub(super) fn new(secrets: &TicketSecrets, asked: AskedId) -> Self {
-        Self { secrets: secrets.0.iter().map(NamedSecret::new).collect(), asked }
+        Self { secrets: secrets.iter().map(NamedSecret::new).collect(), asked }
     }
 
     /// `None` never happens: the output is of the algorithm's own length.

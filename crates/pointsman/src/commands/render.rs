@@ -109,6 +109,7 @@ fn shape(settings: &Settings, folder: &Path, version: Version) -> anyhow::Result
         template: haproxy.template.as_deref().map(read_template).transpose()?,
         version,
         spares: 0,
+        tickets: None,
     })
 }
 

@@ -35,9 +35,10 @@ use crate::sys;
 use crate::tickets;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets;
+use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
-use pointsman_native::{self as native, NativeSettings, TicketSecrets};
+use pointsman_native::{self as native, NativeSettings};
 use pointsman_store::{Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
@@ -166,7 +167,7 @@ async fn serve_with(
         (Bound::Native(bound), Figures::Native(registry)) => {
             native::run(bound, tables, tickets, applied, phase, registry).await
         }
-        (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, applied, phase).await,
+        (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, tickets, applied, phase).await,
         (Bound::Native(_), Figures::Haproxy(_)) => bail!("the native engine has counters of its own"),
     }
 }
@@ -206,7 +207,7 @@ impl Parts {
         let (around, control_around) = watch::channel(Around::default());
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let (tickets, engine_tickets) = watch::channel(tickets::first());
-        let needs_tickets = ends_tls(&self.bound, addresses, engine_tables.clone());
+        let needs_tickets = ends_tls(addresses, engine_tables.clone());
         let figures = self.bound.figures(workers);
         let channels = ControlChannels {
             updates: control_updates,
@@ -258,15 +259,11 @@ impl Parts {
 }
 
 /// Waits until TLS ends in this process: at `--https`, or where keys say so.
-fn ends_tls(
-    bound: &Bound,
-    addresses: &Addresses,
-    mut tables: watch::Receiver<Arc<Table>>,
-) -> impl Future<Output = ()> + use<> {
-    let (is_native, has_https) = (matches!(bound, Bound::Native(_)), !addresses.https.is_empty());
+fn ends_tls(addresses: &Addresses, mut tables: watch::Receiver<Arc<Table>>) -> impl Future<Output = ()> + use<> {
+    let has_https = !addresses.https.is_empty();
     async move {
         // It fails only when the program ends.
-        if !is_native || (!has_https && tables.wait_for(|table| table.ends_tls()).await.is_err()) {
+        if !has_https && tables.wait_for(|table| table.ends_tls()).await.is_err() {
             pending().await
         }
     }

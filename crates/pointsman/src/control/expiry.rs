@@ -34,7 +34,7 @@ pub(crate) fn judge(table: &Table, now: i64) -> Expiry {
 
 /// The certificate that expires first, and when.
 pub(crate) fn first(table: &Table) -> Option<(&str, i64)> {
-    let each = table.certs().iter().map(|(name, cert)| (&**name, cert.not_after));
+    let each = table.certs().iter().map(|(name, cert)| (name, cert.not_after));
     each.min_by_key(|(_, expires)| *expires)
 }
 
@@ -46,6 +46,10 @@ fn turns(cert: &Cert) -> [i64; 3] {
 
 fn problem(cert: &Cert, now: i64) -> Option<(ProblemKind, String)> {
     let [valid, soon, expired] = turns(cert);
+    // Most are valid, and there may be thousands: nothing is formatted for them.
+    if (valid..soon).contains(&now) {
+        return None;
+    }
     let (from, until) = (utc(cert.not_before), utc(cert.not_after));
     if now >= expired {
         let advice = format!("the certificate expired on {until}, and clients refuse it; replace it");
@@ -131,6 +135,7 @@ mod tests {
             not_before: 100 * DAY,
             not_after: until * DAY,
             serial: Box::default(),
+            has_issuer: false,
             staple: None,
         }
     }

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Duration;
 
+use pointsman_engine::sys::give_memory_back;
 use pointsman_store::Api;
 use pointsman_table::{Problem, ProblemKind, Table};
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
+/// Of a text of so many bytes the memory is given back at once.
+const LARGE: usize = 1 << 20;
 /// Deadline for a write under way and the final one, once the balancer ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -134,19 +137,29 @@ impl StateKeeper {
     }
 }
 
-/// Writes the file if its text differs from the last written one; returns the text's fingerprint.
+/// As [`write_news`]. A text of megabytes leaves no memory behind: this thread may have nothing else to do.
 fn save(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>) -> io::Result<u64> {
+    let (length, saved) = write_news(file, table, api, written);
+    if length > LARGE {
+        give_memory_back();
+    }
+    saved
+}
+
+/// Writes the file if its text differs from the last written one; returns the text's length and fingerprint.
+fn write_news(file: &StateFile, table: &Table, api: Option<Api>, written: Option<u64>) -> (usize, io::Result<u64>) {
     let text = file.text(&Kept { api, memory: table.memory() });
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let print = hasher.finish();
-    if written != Some(print) {
-        file.write(&text)?;
-        if written.is_none() {
-            file.tidy();
-        }
+    if written == Some(print) {
+        return (text.len(), Ok(print));
     }
-    Ok(print)
+    let saved = file.write(&text);
+    if saved.is_ok() && written.is_none() {
+        file.tidy();
+    }
+    (text.len(), saved.map(|()| print))
 }
 
 #[cfg(test)]

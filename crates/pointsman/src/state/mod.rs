@@ -9,6 +9,7 @@
 
 pub mod keeper;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -50,9 +51,12 @@ pub struct StateFile {
     prefix: String,
 }
 
+/// Keys with their values. When written, they are those of the table: there may be many.
+type Texts<'t> = BTreeMap<Cow<'t, str>, Cow<'t, str>>;
+
 /// The file's content.
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct Record<'t> {
     format: u32,
     meaning: u32,
     /// The version that wrote it, for people.
@@ -63,20 +67,31 @@ struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     etcd_api: Option<String>,
     #[serde(default)]
-    services: Vec<ServiceRecord>,
+    services: Vec<ServiceRecord<'t>>,
     #[serde(default)]
-    config: BTreeMap<String, String>,
+    config: Texts<'t>,
     #[serde(default)]
-    certs: BTreeMap<String, String>,
+    certs: Texts<'t>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct ServiceRecord {
+struct ServiceRecord<'t> {
     /// `services` or `tcp-services`.
     tree: String,
     name: String,
     revision: u64,
-    keys: BTreeMap<String, String>,
+    keys: Texts<'t>,
+}
+
+impl<'t> ServiceRecord<'t> {
+    fn new(service: &'t ServiceMemory) -> Self {
+        Self {
+            tree: service.protocol.tree().to_owned(),
+            name: service.name.to_string(),
+            revision: service.revision,
+            keys: texts(&service.keys),
+        }
+    }
 }
 
 impl StateFile {
@@ -173,12 +188,6 @@ impl StateFile {
             Api::V2 => Some("2".to_owned()),
             Api::V3 => Some("3".to_owned()),
         });
-        let service = |service: &ServiceMemory| ServiceRecord {
-            tree: service.protocol.tree().to_owned(),
-            name: service.name.to_string(),
-            revision: service.revision,
-            keys: texts(&service.keys),
-        };
         let record = Record {
             format: FORMAT,
             meaning: MEANING,
@@ -186,7 +195,7 @@ impl StateFile {
             store: self.store.clone(),
             prefix: self.prefix.clone(),
             etcd_api: api,
-            services: kept.memory.services.iter().map(service).collect(),
+            services: kept.memory.services.iter().map(ServiceRecord::new).collect(),
             config: texts(&kept.memory.config),
             certs: texts(&kept.memory.certs),
         };
@@ -219,7 +228,7 @@ impl StateFile {
 struct FoundFile {
     path: PathBuf,
     modified: SystemTime,
-    record: Record,
+    record: Record<'static>,
 }
 
 impl FoundFile {
@@ -230,7 +239,7 @@ impl FoundFile {
         if about.len() > LONGEST {
             return Err(unusable(format!("it has {} bytes", about.len())));
         }
-        let record: Record = serde_json::from_slice(&fs::read(&path)?).map_err(unusable)?;
+        let record: Record<'static> = serde_json::from_slice(&fs::read(&path)?).map_err(unusable)?;
         match record.format {
             FORMAT => Ok(Self { path, modified: about.modified()?, record }),
             other => Err(unusable(format!("its format is {other}, this version knows {FORMAT}"))),
@@ -247,14 +256,14 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-impl Record {
+impl Record<'_> {
     fn is_of(&self, file: &StateFile) -> bool {
         self.prefix == file.prefix && self.store.iter().any(|one| file.store.contains(one))
     }
 }
 
-impl From<Record> for Kept {
-    fn from(record: Record) -> Self {
+impl From<Record<'_>> for Kept {
+    fn from(record: Record<'_>) -> Self {
         let api = match record.etcd_api.as_deref() {
             Some("2") => Some(Api::V2),
             Some("3") => Some(Api::V3),
@@ -274,13 +283,13 @@ impl From<Record> for Kept {
 }
 
 /// Good values are text; other values belong to keys that nobody reads.
-fn texts(entries: &[(Box<str>, Box<[u8]>)]) -> BTreeMap<String, String> {
-    let text = |(key, value): &(Box<str>, Box<[u8]>)| Some((key.to_string(), std::str::from_utf8(value).ok()?.into()));
-    entries.iter().filter_map(text).collect()
+fn texts<V: AsRef<[u8]>>(entries: &[(Box<str>, V)]) -> Texts<'_> {
+    let texts = entries.iter().filter_map(|(key, value)| Some((&**key, str::from_utf8(value.as_ref()).ok()?)));
+    texts.map(|(key, value)| (key.into(), value.into())).collect()
 }
 
-fn entries(texts: BTreeMap<String, String>) -> Vec<(Box<str>, Box<[u8]>)> {
-    texts.into_iter().map(|(key, value)| (key.into(), value.into_bytes().into())).collect()
+fn entries<V: From<Vec<u8>>>(texts: Texts<'_>) -> Vec<(Box<str>, V)> {
+    texts.into_iter().map(|(key, value)| (key.into(), value.into_owned().into_bytes().into())).collect()
 }
 
 #[cfg(test)]

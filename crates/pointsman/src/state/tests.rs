@@ -26,7 +26,11 @@ fn kept() -> Kept {
         keys: keys(&[("domain", "\u{e9}\n"), ("timeout/server", "1s")]),
     };
     let services = vec![service(Protocol::Http, "shop", 7), service(Protocol::Tcp, "shop", u64::MAX)];
-    let memory = Memory { services, config: keys(&[("timeout/head", "7s")]), certs: keys(&[("a", "pem")]) };
+    let memory = Memory {
+        services,
+        config: keys(&[("timeout/head", "7s")]),
+        certs: vec![("a".into(), b"pem".as_slice().into())],
+    };
     Kept { api: Some(Api::V2), memory }
 }
 

@@ -174,3 +174,21 @@ fn failures_of_ours_have_a_status_of_grpc() {
     let details = if engine().differs("grpc-replies") { "" } else { "'Service Unavailable'" };
     assert!(said().contains(details), "{}", said());
 }
+
+#[test]
+fn many_small_calls_are_no_flood() {
+    let scene = scene();
+    scene.site.remove("services/a/one");
+    let said = scene.says(
+        r"
+told = set()
+async def some():
+    for _ in range(400): told.add((await failed(unary(b'x')))[0])
+while told != {'UNAVAILABLE'}: told = {(await failed(unary(b'x')) or ('OK',))[0]}
+await asyncio.gather(*(some() for _ in range(30)))
+say(told)
+",
+    );
+    assert_eq!(said, "{'UNAVAILABLE'}\n");
+    assert_eq!(scene.running.metric("pointsman_faults_total", &["\"http2\""]), 0.0);
+}

@@ -84,7 +84,7 @@ def listen():
 
 /// Node's server: paths tell what it answers.
 const NODE: &str = "
-const server = require('http2').createServer()
+const server = require('http2').createServer({ settings: { enableConnectProtocol: true } })
 const sizes = n => Buffer.from(Array.from({ length: n }, (_, i) => i % 251))
 server.on('stream', (s, h) => {
   s.on('error', () => {})
@@ -92,7 +92,11 @@ server.on('stream', (s, h) => {
   const text = (t, status = 200) => { s.respond({ ':status': status, 'x-made-by': 'node' }); s.end(t) }
   let count = 0, intact = true, trailers = {}
   const counts = d => { for (const b of d) intact &&= b == count++ % 251 }
-  if (path == 'head') text(Object.entries(h).map(([n, v]) => n + ': ' + v).join('\\n'))
+  if (h[':protocol'] == 'websocket') {
+    if (path != 'chat') return text('no chat\\n', 403)
+    s.respond({ ':status': 200, 'x-asked': Object.entries(h).map(([n, v]) => n + '=' + v).join(' ') })
+    s.pipe(s)
+  } else if (path == 'head') text(Object.entries(h).map(([n, v]) => n + ': ' + v).join('\\n'))
   else if (path == 'bytes') text(sizes(+number))
   else if (path == 'status') { s.respond({ ':status': +number }, { endStream: true }) }
   else if (path == 'count') s.on('data', counts).on('trailers', t => trailers = t)
@@ -125,6 +129,12 @@ impl Http2Instance {
     #[track_caller]
     pub(crate) fn node() -> Self {
         Self::start(Command::new("node").args(["-e", NODE]))
+    }
+
+    /// A whole program of Node that says its port.
+    #[track_caller]
+    pub(crate) fn node_program(program: &str) -> Self {
+        Self::start(Command::new("node").args(["-e", program]))
     }
 
     /// A script that defines `serve`.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::scene;
-use crate::harness::{PATIENCE, engine, get, wait};
+use crate::harness::{Http2Instance, PATIENCE, engine, get, python_http2_running, wait};
 
 /// The client's preface, no settings, and an acknowledgement of ours.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0";
@@ -78,4 +78,60 @@ fn who_resets_one_request_after_another_is_cut_off() {
     wait("the fault", || scene.running.metric("pointsman_faults_total", &["\"http2\""]) == 1.0);
     wait("no work to be left", || scene.running.metric("pointsman_active", &[]) == 0.0);
     assert_eq!(get(scene.running.http, "a.test", "/").map(|answer| answer.status).ok(), Some(200));
+}
+
+/// An instance that takes connections, and reads nothing of them.
+const DEAF: &str = "
+const sockets = []
+const server = require('net').createServer({ pauseOnConnect: true }, socket => { sockets.push(socket); socket.on('error', () => {}) })
+server.listen(0, '127.0.0.1', () => console.log('port', server.address().port))
+";
+
+#[test]
+fn uploads_that_nobody_takes_have_bounded_time_and_memory() {
+    if engine().differs("deaf-instance") {
+        return;
+    }
+    let scene = scene(&[]);
+    let deaf = Http2Instance::node_program(DEAF);
+    for (key, value) in [("domain", "deaf.test"), ("timeout/server", "1s"), ("one", &*deaf.instance)] {
+        scene.site.put(&format!("services/deaf/{key}"), value);
+    }
+    wait("the service", || scene.running.admin_page("/api/table").contains("deaf.test"));
+    let said = scene.secure("say(Client().ask('/bytes/1000')[0])");
+    assert_eq!(said, "200\n");
+    let before = scene.running.process.resident();
+    let script = r"
+clients, streams = [Client() for _ in range(10)], []
+for c in clients:
+    for _ in range(10):
+        streams.append((c, c.begin('/', 'POST', authority='deaf.test', end=False)))
+piece, sent = bytes(16_384), 0
+def room(c, stream): return min(c.h2.local_flow_control_window(stream), len(piece))
+while not all(c.is_over(stream) for c, stream in streams):
+    for c, stream in streams:
+        try:
+            while not c.is_over(stream) and room(c, stream) > 0:
+                size = room(c, stream)
+                c.h2.send_data(stream, piece[:size]); c.flush()
+                sent += size
+        except h2.exceptions.StreamClosedError: pass
+    for c in clients:
+        c.socket.settimeout(0.01)
+        try: c.step()
+        except TimeoutError: pass
+        c.socket.settimeout(30)
+say({c.heads.get(stream, {}).get(':status') for c, stream in streams}, sent > 2_000_000)
+say(sum(c.closed for c in clients), clients[0].ask('/bytes/1000')[0])
+";
+    let mut script = python_http2_running(&scene.site, ("https", scene.https), script);
+    let (mut most, mut ended) = (before, None);
+    wait("all to be over", || {
+        most = most.max(scene.running.process.resident());
+        ended = (!script.is_running()).then(|| script.wait_exit(PATIENCE));
+        ended.is_some()
+    });
+    assert_eq!(script.log(), "{'504'} True\n0 200\n");
+    assert!(most - before < 64 << 20, "{} MB more", (most - before) >> 20);
+    wait("no work to be left", || scene.running.metric("pointsman_active", &[]) == 0.0);
 }

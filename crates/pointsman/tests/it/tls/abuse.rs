@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::{CERTS, certificate, scene};
-use crate::harness::{engine, finish, wait};
+use crate::harness::{PATIENCE, engine, finish, python_tls_running, wait};
 
 #[test]
 fn what_is_no_handshake_of_today_is_refused() {
@@ -114,4 +114,52 @@ except ssl.SSLError as error: say(error.reason)
     scene.running.wait_backend("a.test", "/", "one");
     scene.site.put("certs/a", certificate(&scene.site, "a", "DNS:a.test", "ec"));
     wait("a certificate", || scene.shown("-servername a.test") == "a");
+}
+
+#[test]
+fn drips_renew_no_time_and_hold_up_nobody() {
+    let limit = if engine().differs("tls-time") { "config/timeout/client" } else { "config/timeout/head" };
+    let scene = scene(CERTS, &[(limit, "3s")]);
+    let kept = "
+hello = ssl.MemoryBIO()
+try: context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname='a.test').do_handshake()
+except ssl.SSLWantReadError: pass
+hello = hello.read()
+established = Client()
+assert established.ask('/x')[0] == 200
+http2 = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+http2.check_hostname, http2.verify_mode = False, ssl.CERT_NONE
+http2.set_alpn_protocols(['h2'])
+half = [plain() for _ in range(300)]
+for s in half: s.sendall(hello[:len(hello) // 2])
+drips = [(plain(), hello) for _ in range(30)]
+prefaces = [(Client(context=http2).socket, b'PRI * HTTP/2.0\\r\\n\\r\\nSM') for _ in range(5)]
+say('open')
+over, asked, place = set(), 0, 0
+def is_over(s, data):
+    try: s.setblocking(False); s.send(data); return s.recv(1) == b''
+    except (BlockingIOError, ssl.SSLWantReadError): return False
+    except OSError: return True
+until = time.monotonic() + 30
+while len(over) < len(half) + len(drips) + len(prefaces):
+    assert time.monotonic() < until, len(over)
+    established.ask('/x')
+    asked += 1
+    for s, data in drips + prefaces:
+        if s not in over and is_over(s, data[place:place + 1]): over.add(s)
+    over.update(s for s in half if s not in over and is_over(s, b''))
+    place += 1
+    time.sleep(0.1)
+say(asked > 5, established.ask('/x')[0])
+";
+    let before = scene.running.process.resident();
+    let mut script = python_tls_running(&scene.site, scene.https, kept);
+    script.wait_log("open");
+    let more = scene.running.process.resident().saturating_sub(before);
+    assert!(more < 64 << 20, "{} MB more", more >> 20);
+    assert_eq!(script.wait_exit(PATIENCE).code(), Some(0), "{}", script.log());
+    assert_eq!(script.log(), "open\nTrue 200\n");
+    if !engine().differs("tls-faults") {
+        assert_eq!((scene.faults("tls_timeout"), scene.faults("head_timeout")), (330.0, 5.0));
+    }
 }

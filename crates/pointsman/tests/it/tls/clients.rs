@@ -109,9 +109,32 @@ fn only_certificates_of_the_services_own_authorities_count() {
     assert!(explained.contains("clients need a certificate of its client_ca"), "{explained}");
 }
 
+#[test]
+fn the_chain_that_a_client_sends_follows_its_certificate() {
+    if is_unsupported() {
+        return;
+    }
+    let clients = clients(&[]);
+    let Clients { of_a, scene, .. } = &clients;
+    let home = scene.site.home().display();
+    let with = format!("{of_a} -cert_chain {home}/ca-a.crt");
+    wait("the service", || clients.status("a.test", "a.test", of_a) == 200);
+    for version in ["-tls1_2", "-tls1_3"] {
+        let (status, head) = clients.ask("a.test", "a.test", &format!("{version} {with}"));
+        assert_eq!((status, head.matches("client-cert:").count()), (200, 1), "{head}");
+        let chain = format!("client-cert-chain: :{}:", base64_of(scene, "ca-a.crt"));
+        assert!(head.lines().any(|line| line == chain), "{chain} is not in\n{head}");
+    }
+    assert!(!clients.ask("a.test", "a.test", of_a).1.contains("client-cert-chain"), "it sent none");
+}
+
 /// The certificate that the client `ann` shows, in base64 and lower case.
 fn der(scene: &Scene) -> String {
-    let text = std::fs::read_to_string(scene.site.home().join("ann.pem")).expect("made");
+    base64_of(scene, "ann.pem")
+}
+
+fn base64_of(scene: &Scene, file: &str) -> String {
+    let text = std::fs::read_to_string(scene.site.home().join(file)).expect("made");
     text.lines().filter(|line| !line.starts_with('-')).collect::<String>().to_ascii_lowercase()
 }
 

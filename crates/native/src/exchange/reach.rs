@@ -1,0 +1,60 @@
+//! What a request tells about the connection that it needs: the key for its balance, and what a new one is set up with.
+//! Connects nothing.
+
+use std::rc::Rc;
+
+use pointsman_table::{Balance, host_name};
+use pointsman_wire::RequestHead;
+
+use crate::net::peer::Peer;
+use crate::pool::announced::OpenFor;
+use crate::pool::pick::{key_of_address, key_of_bytes};
+use crate::pool::view::ServiceLive;
+
+/// What a new connection to the service is set up with besides the keys.
+pub(super) fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<Rc<OpenFor>> {
+    let is_proxied = live.service.send_proxy().is_some();
+    (is_proxied || live.is_of_hosts).then(|| {
+        let host = live.is_of_hosts.then(|| host_name(head.host).into());
+        Rc::new(OpenFor { host, addresses: if is_proxied { peer.addresses() } else { None } })
+    })
+}
+
+pub(super) fn key(balance: &Balance, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<u64> {
+    match balance {
+        Balance::Source => Some(key_of_address(peer.client)),
+        Balance::Uri => Some(key_of_bytes(path(&head.target).as_bytes())),
+        Balance::Header(name) => head.header(name).map(key_of_bytes),
+        Balance::UrlParam(name) => url_param(&head.target, name).map(|value| key_of_bytes(value.as_bytes())),
+        Balance::RoundRobin
+        | Balance::StaticRoundRobin
+        | Balance::LeastConnections
+        | Balance::First
+        | Balance::Random
+        | Balance::PowerOfTwo => None,
+    }
+}
+
+pub(crate) fn path(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+fn url_param<'t>(target: &'t str, name: &str) -> Option<&'t str> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_params() {
+        let check = |target, expected| assert_eq!(url_param(target, "user"), expected, "{target}");
+        check("/x?user=7", Some("7"));
+        check("/x?a=b&user=7&c=d", Some("7"));
+        check("/x?users=7", None);
+        check("/user=7", None);
+        check("/x?user", None);
+    }
+}

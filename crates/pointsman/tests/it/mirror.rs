@@ -1,0 +1,105 @@
+//! Copies of requests for another service: whole, of the share asked for, and never in the way of the original.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Backend, Pointsman, Site, engine, get_ok, pattern, run, wait, websocket};
+
+const HOST: &str = "shop.test";
+
+/// A shop whose requests are copied to a shadow, which no rule leads to.
+fn mirrored(share: &str, shadow: &str) -> (Site, Pointsman, Backend) {
+    let shop = Backend::naming("shop");
+    let site = Site::with(&[
+        ("services/shop/domain", HOST),
+        ("services/shop/a", &shop.instance()),
+        ("services/shop/mirror/shadow", share),
+        ("services/shadow/a", shadow),
+    ]);
+    let running = Pointsman::serving(&site);
+    running.wait_ready();
+    running.wait_backend(HOST, "/", "shop");
+    (site, running, shop)
+}
+
+#[test]
+fn whole_requests_are_copied() {
+    let shadow = Backend::naming("shadow");
+    let (_site, running, _shop) = mirrored("100%", &shadow.instance());
+    if engine().differs("split-and-mirror") {
+        running.wait_problem("unsupported", &["services/shop/mirror/shadow", "100%"]);
+        return;
+    }
+    let mut connection = running.connect();
+    let before = shadow.whole();
+    for (sent, length) in [(0, 0), (1, 3), (2, 20_000), (3, 60_000)] {
+        connection
+            .send(format!("POST /count?{sent} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n"))
+            .expect("open");
+        let body = pattern(0, length);
+        body.chunks(7_000).for_each(|part| connection.send(part).expect("open"));
+        let answer = connection.response("POST").expect("an answer");
+        assert_eq!((answer.status, answer.header("x-backend")), (200, Some("shop")));
+    }
+    let text = || String::from_utf8_lossy(&shadow.received().concat()).into_owned();
+    let has_come = |sent: usize| text().contains(&format!("POST /count?{sent} "));
+    wait("four copies", || (0..4).all(has_come) && shadow.whole() >= before + 4);
+    assert!(text().contains("X-Forwarded-For: "), "as the original has");
+    let body = pattern(0, 60_000);
+    wait("the body as it was", || shadow.received().iter().any(|row| row.ends_with(&body)));
+    let shown = run(&["explain", &format!("http://{HOST}/"), "--admin", &running.admin.to_string()]);
+    assert!(shown.stdout.contains("shadow gets copies of 100%"), "{}", shown.stdout);
+    wait("their count", || running.metric("pointsman_requests_total", &["service=\"shadow\""]) >= 4.0);
+}
+
+#[test]
+fn what_cannot_be_copied_is_served_all_the_same() {
+    if engine().differs("split-and-mirror") {
+        return;
+    }
+    let shadow = Backend::naming("shadow");
+    let (_site, running, shop) = mirrored("100%", &shadow.instance());
+    let mut connection = running.connect();
+    // Longer than what is kept, and a tunnel.
+    connection.send(format!("POST /count HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n")).expect("open");
+    pattern(0, 100_000).chunks(10_000).for_each(|part| connection.send(part).expect("open"));
+    assert!(connection.response("POST").expect("an answer").text().contains("100000"));
+    connection.send(websocket("/socket", HOST)).expect("open");
+    assert!(connection.read_head().expect("a head").starts_with("HTTP/1.1 101"));
+    get_ok(running.http, HOST, "/last");
+    let copied = || String::from_utf8_lossy(&shadow.received().concat()).into_owned();
+    wait("the last", || copied().contains("GET /last "));
+    assert!(!copied().contains("POST ") && !copied().contains("/socket"), "{}", copied());
+    assert!(shop.whole() >= 2);
+}
+
+#[test]
+fn a_share_of_the_requests_is_copied() {
+    if engine().differs("split-and-mirror") {
+        return;
+    }
+    let shadow = Backend::naming("shadow");
+    let (_site, running, _shop) = mirrored("25%", &shadow.instance());
+    let (mut connection, before) = (running.connect(), shadow.whole());
+    for _ in 0..400 {
+        assert_eq!(connection.request("GET", HOST, "/").expect("an answer").status, 200);
+    }
+    // Six standard deviations are 52 of 100.
+    wait("a quarter of them", || (48..=152).contains(&(shadow.whole() - before)));
+}
+
+/// Nobody answers the copies: those beyond the bound are dropped and counted, and the original is as fast as ever.
+#[test]
+fn a_mirror_that_stalls_holds_nothing_up() {
+    if engine().differs("split-and-mirror") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (_site, running, _shop) = mirrored("100%", &listener.local_addr().expect("bound").to_string());
+    let (mut connection, start) = (running.connect(), Instant::now());
+    for _ in 0..1_500 {
+        assert_eq!(connection.request("GET", HOST, "/").expect("an answer").status, 200);
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    wait("dropped copies", || running.metric("pointsman_faults_total", &["copy_dropped"]) > 0.0);
+}
