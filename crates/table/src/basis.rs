@@ -36,12 +36,12 @@ impl Basis {
         Self { limits, config, certs, stale }
     }
 
-    /// Whether defaults of services changed: waits, `eject` and `panic`.
+    /// Whether defaults of services changed: waits, bounds, `eject` and `panic`.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
-        let of_services = |basis: &Self| {
-            let Config { timeouts, eject, panic, .. } = &*basis.config.value;
-            (timeouts.connect, timeouts.server, timeouts.tunnel, timeouts.slow_start, *eject, *panic)
-        };
+        fn of_services(basis: &Basis) -> impl PartialEq + '_ {
+            let Config { timeouts, bounds, eject, panic, .. } = &*basis.config.value;
+            (timeouts.connect, timeouts.server, timeouts.tunnel, timeouts.slow_start, bounds, eject, panic)
+        }
         of_services(self) != of_services(old)
     }
 

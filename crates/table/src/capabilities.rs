@@ -19,7 +19,18 @@ impl Capabilities {
     };
     /// The HAProxy engine's.
     pub const HAPROXY: Self = Self {
-        lacks: &["client_ca", "client_verify", "eject", "mirror/<service>", "panic", "split/<service>", "split_by"],
+        lacks: &[
+            "client_ca",
+            "client_verify",
+            "eject",
+            "limit/queue",
+            "limit/requests",
+            "mirror/<service>",
+            "panic",
+            "split/<service>",
+            "split_by",
+            "timeout/request",
+        ],
         resolves: true,
     };
 

@@ -1,6 +1,8 @@
 //! Turns a table into everything that HAProxy should run. Pure: the same table, `held`, addresses and shape give the
 //! same answer. Never talks to HAProxy, so it cannot know what HAProxy will refuse; see `Held`.
 
+#[cfg(test)]
+mod balance_tests;
 mod cache;
 #[cfg(test)]
 mod names_tests;

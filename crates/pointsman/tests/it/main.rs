@@ -30,6 +30,7 @@ mod inspect;
 mod instances_http2;
 mod kinds;
 mod leaving;
+mod limits;
 mod log;
 mod logins;
 mod mirror;
@@ -46,6 +47,7 @@ mod register;
 mod requests;
 mod responses;
 mod restart;
+mod retries;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;
