@@ -172,6 +172,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn write(&mut self, raw: &[&str]) {
         self.waits();
+        self.retries();
         self.abandoned();
         self.balance();
         self.cookie();
@@ -229,9 +230,14 @@ impl Lines<'_> {
             // An end is passed on: the other side may go on sending.
             self.ours("    mode tcp\n    no option abortonclose\n");
         }
+        let queue = self.service.bounds.as_ref().and_then(|bounds| bounds.queue_wait);
         if own.connect != all.connect {
-            // Queueing has the same limit as connecting.
-            self.wait("timeout/connect", &["connect", "queue"], own.connect);
+            // Queueing has the same limit as connecting, if no key says more.
+            let kinds: &[_] = if queue.is_some() { &["connect"] } else { &["connect", "queue"] };
+            self.wait("timeout/connect", kinds, own.connect);
+        }
+        if let Some(wait) = queue {
+            self.wait("timeout/queue", &["queue"], wait);
         }
         match self.service.protocol {
             Protocol::Http => {
@@ -245,6 +251,21 @@ impl Lines<'_> {
             // A TCP connection is a tunnel from beginning to end.
             Protocol::Tcp => self.wait("timeout/tunnel", &["server", "tunnel"], own.tunnel),
         }
+    }
+
+    /// HAProxy reads no more of a request that may be sent again than fits its buffer. The frontend has disabled it for
+    /// methods that are not idempotent, and nothing enables it again: those go without.
+    fn retries(&mut self) {
+        let Some(retries) = self.service.bounds.as_ref().and_then(|bounds| bounds.retries) else { return };
+        let named = [
+            (retries.on_connect(), "conn-failure"),
+            (retries.on_reset(), "empty-response"),
+            (retries.on_timeout(), "response-timeout"),
+        ];
+        let named = named.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, word)| word.to_owned());
+        let words: Vec<_> = named.chain(retries.statuses().map(|status| status.to_string())).collect();
+        let on = if words.is_empty() { "none".to_owned() } else { words.join(" ") };
+        self.add("retries", format!("    retries {}\n    retry-on {on}\n", retries.times));
     }
 
     fn wait(&mut self, key: &'static str, kinds: &[&str], wait: Duration) {

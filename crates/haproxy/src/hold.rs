@@ -187,6 +187,7 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         bounded,
         http_version,
         timeouts,
+        bounds,
         policy,
         dns,
         health_check,
@@ -194,6 +195,7 @@ fn same_but_instances(a: &Service, b: &Service) -> bool {
         custom_settings,
     } = a;
     (entry, balance, timeouts, http_version) == (&b.entry, &b.balance, &b.timeouts, &b.http_version)
+        && *bounds == b.bounds
         && (policy, dns) == (&b.policy, &b.dns)
         && (health_check, custom_settings) == (&b.health_check, &b.custom_settings)
         && (bounded, link) == (&b.bounded, &b.link)

@@ -119,6 +119,18 @@ pub(crate) enum Fault {
     /// So many copies for mirrors are at work that this one was not sent.
     #[error("too many copies for mirrors are at work")]
     CopyDropped,
+    /// The request was not done within `timeout/request`.
+    #[error("the request was not done within timeout/request")]
+    RequestTimeout,
+    /// As many requests as `limit/requests` are at work, and as many as `limit/queue` wait.
+    #[error("limit/requests is reached, and the queue is full")]
+    QueueFull,
+    /// As many requests as `limit/requests` were at work for `timeout/queue`.
+    #[error("limit/requests is reached, and no place was free within timeout/queue")]
+    QueueTimeout,
+    /// The queue is so long that the request would not be served in time.
+    #[error("limit/requests is reached, and the queue takes longer than timeout/queue")]
+    Shed,
 }
 
 /// Facts about a kind of fault.
@@ -172,6 +184,11 @@ impl From<Left> for Fault {
 }
 
 impl Fault {
+    /// Whether every place was taken: other requests of the service were served meanwhile.
+    pub(crate) fn is_crowded(self) -> bool {
+        matches!(self, Self::Full | Self::QueueFull | Self::QueueTimeout | Self::Shed)
+    }
+
     /// Everything that depends on the kind of fault, in one map.
     pub(crate) fn facts(self) -> Facts {
         use Repeat::{Elsewhere, Never, Unanswered, Unprocessed};
@@ -217,6 +234,10 @@ impl Fault {
             Self::UnknownServerName => (34, None, Keys, Never),
             Self::CopyDropped => (35, None, Keys, Never),
             Self::NoWebsocket => (36, Some(502), Instance, Never),
+            Self::RequestTimeout => (37, Some(504), Instance, Never),
+            Self::QueueFull => (38, Some(503), Keys, Never),
+            Self::QueueTimeout => (39, Some(503), Keys, Never),
+            Self::Shed => (40, Some(503), Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -261,6 +282,10 @@ pub const NAMES: &[&str] = &[
     "unknown_server_name",
     "copy_dropped",
     "no_websocket",
+    "request_timeout",
+    "queue_full",
+    "queue_timeout",
+    "shed",
 ];
 
 #[cfg(test)]
@@ -276,7 +301,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 37] = [
+    const ALL: [Fault; 41] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -314,6 +339,10 @@ mod tests {
         Fault::UnknownServerName,
         Fault::CopyDropped,
         Fault::NoWebsocket,
+        Fault::RequestTimeout,
+        Fault::QueueFull,
+        Fault::QueueTimeout,
+        Fault::Shed,
     ];
 
     #[test]

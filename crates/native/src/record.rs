@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use pointsman_engine::live::Counters;
+use pointsman_engine::live::{Counters, RetryReason};
 use tracing::debug;
 
 use crate::fault::Fault;
@@ -39,10 +39,10 @@ impl Record {
         Self { started, service: None, instance: None, repeated: false, status: None, fault: None }
     }
 
-    /// Counts that the request is sent again, because this instance closed without an answer: at once, as the request
-    /// may last for days.
-    pub(crate) fn repeat(&mut self, instance: &InstanceLive) {
-        instance.counters().retries.add(1);
+    /// Counts that the request is sent again, because this instance did not answer it: at once, as the request may last
+    /// for days.
+    pub(crate) fn repeat(&mut self, instance: &InstanceLive, reason: RetryReason) {
+        instance.counters().retried(reason);
         self.repeated = true;
     }
 
@@ -88,6 +88,9 @@ impl Record {
         }
         if let Some(fault) = self.fault {
             worker.stats().fault(fault.facts().index);
+            if let (true, Some(service)) = (fault.is_crowded(), &self.service) {
+                service.unserved().shed.add(1);
+            }
             debug!("client {}: {}: {fault}", peer.client, fault.facts().name);
         }
     }

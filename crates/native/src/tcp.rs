@@ -13,7 +13,7 @@ use crate::net::send::settle;
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
 use crate::pool::announced::{ForClient, OpenFor};
-use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
+use crate::pool::checkout::{Checkout, Reuse, TRIES, Want, checkout};
 use crate::pool::link::Link;
 use crate::pool::pick::{Tried, key_of_address};
 use crate::pool::view::ServiceLive;
@@ -39,7 +39,8 @@ pub(crate) async fn serve(
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
     let announced = || Rc::new(OpenFor { host: None, addresses: peer.addresses() });
     let for_client = live.service.send_proxy().map(|_| ForClient { open_for: announced(), own: None });
-    let want = Want { key, stuck_to: None, reuse: Reuse::Never, for_client: for_client.as_ref(), guard: &guard };
+    let want =
+        Want { key, stuck_to: None, reuse: Reuse::Never, for_client: for_client.as_ref(), tries: TRIES, guard: &guard };
     let mut tried = Tried::default();
     let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));
     match guard.during(client.socket(), checkout).await {

@@ -36,14 +36,22 @@ impl Basis {
         Self { limits, config, certs, stale }
     }
 
-    /// Whether defaults of services changed: waits, checks, `eject` and `panic`.
+    /// Whether defaults of services changed: waits, bounds, checks, `eject` and `panic`.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
-        let of_services = |basis: &Self| {
-            let Config { timeouts, eject, panic, .. } = &*basis.config.value;
-            (timeouts.connect, timeouts.server, timeouts.tunnel, timeouts.slow_start, *eject, *panic)
-        };
-        let checks = self.config.value.health_check != old.config.value.health_check;
-        checks || of_services(self) != of_services(old)
+        fn of_services(basis: &Basis) -> impl PartialEq + '_ {
+            let Config { timeouts, bounds, eject, panic, health_check, .. } = &*basis.config.value;
+            (
+                timeouts.connect,
+                timeouts.server,
+                timeouts.tunnel,
+                timeouts.slow_start,
+                bounds,
+                eject,
+                panic,
+                health_check,
+            )
+        }
+        of_services(self) != of_services(old)
     }
 
     /// Whether the listening addresses differ from the old table's.

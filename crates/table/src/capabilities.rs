@@ -21,10 +21,13 @@ impl Capabilities {
             "client_verify",
             "eject",
             "health_check",
+            "limit/queue",
+            "limit/requests",
             "mirror/<service>",
             "panic",
             "split/<service>",
             "split_by",
+            "timeout/request",
         ],
         resolves: true,
     };

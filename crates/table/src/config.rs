@@ -14,6 +14,7 @@ use crate::networks::Networks;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::reader::Reader;
+use crate::retries::{self, Bounds, Retries};
 use crate::value::{self, Parsed};
 
 /// Judges the configuration. A bad key keeps its value in `last`.
@@ -23,6 +24,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, B
     let mut keys = Keys { reader: &mut reader, last, default: &fallback };
     let config = Config {
         timeouts: keys.timeouts(),
+        bounds: keys.bounds(limits.capabilities),
         max_connections: keys.read("limit/connections", most, |config| &config.max_connections),
         head_bytes: keys.read(
             "limit/head_bytes",
@@ -69,6 +71,29 @@ impl Keys<'_, '_> {
                 |config| &config.timeouts.slow_start,
             ),
         }
+    }
+
+    /// The defaults of services, as far as the engine honours them.
+    fn bounds(&mut self, capabilities: Capabilities) -> Bounds {
+        let bounds = Bounds {
+            retries: self.read("retries", |text| Retries::parse(text).map(Some), |config| &config.bounds.retries),
+            request: self.read("timeout/request", retries::request, |config| &config.bounds.request),
+            requests: self.read("limit/requests", retries::requests, |config| &config.bounds.requests),
+            queue: self.read("limit/queue", |text| retries::queue(text).map(Some), |config| &config.bounds.queue),
+            queue_wait: self.read(
+                "timeout/queue",
+                |text| value::duration(text).map(Some),
+                |config| &config.bounds.queue_wait,
+            ),
+        };
+        bounds.honoured(|key| {
+            let is_honoured = capabilities.honours(key);
+            if !is_honoured && let Some(value) = self.reader.text(key) {
+                let advice = Consequence::Without.advice(key);
+                self.reader.report.add(ProblemKind::Unsupported, key, Some(value), advice);
+            }
+            is_honoured
+        })
     }
 
     fn wait(&mut self, key: &str, of: fn(&Timeouts) -> Duration) -> Duration {

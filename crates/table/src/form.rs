@@ -13,6 +13,7 @@ use crate::names::{Protocol, ServiceName};
 use crate::placing::{Judgement, World, place};
 use crate::problem::{Problem, ProblemKind};
 use crate::raw::RawKeys;
+use crate::retries::OwnBounds;
 use crate::settings::{Judged, Settings, judge, same_settings};
 
 /// Stands in for the port of instances that are judged and not used.
@@ -250,6 +251,10 @@ fn service(
         bounded: settings.bounded,
         http_version: settings.http_version,
         timeouts: settings.timeouts(&defaults.timeouts),
+        bounds: match protocol {
+            Protocol::Http => OwnBounds::over(settings.bounds.as_deref(), &defaults.bounds),
+            Protocol::Tcp => None,
+        },
         policy: settings.policy.clone(),
         dns: settings.dns.clone(),
         health_check: settings.check(protocol, &defaults.health_check),

@@ -20,6 +20,7 @@ use crate::names::{Protocol, ServiceName};
 use crate::networks::Networks;
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Scheme};
+use crate::retries::Bounds;
 use crate::split::Split;
 use crate::userlist::UserList;
 
@@ -44,6 +45,8 @@ pub struct Service {
     pub http_version: HttpVersion,
     /// Waits, with the configuration's defaults already in.
     pub timeouts: ServiceTimeouts,
+    /// How often its requests are sent, how long they may take and how many may be at work; `None`: nothing says.
+    pub bounds: Option<Arc<Bounds>>,
     /// What is done with its requests; `None` in most services.
     pub policy: Option<Arc<Policy>>,
     /// More instances, from a name. Only in tables for an engine that honours it.
@@ -264,6 +267,8 @@ pub struct ServiceTimeouts {
 pub struct Config {
     /// Waits.
     pub timeouts: Timeouts,
+    /// What bounds the requests of services that say nothing else.
+    pub bounds: Bounds,
     /// Most open client connections; `None`: as many as file descriptors allow.
     pub max_connections: Option<NonZeroU32>,
     /// Longest head, bytes.
@@ -342,6 +347,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             timeouts: Timeouts::default(),
+            bounds: Bounds::default(),
             max_connections: None,
             head_bytes: 32 * 1024,
             headers: 128,

@@ -21,6 +21,7 @@ use crate::policy::{Policy, Scheme};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::reader::Reader;
+use crate::retries::OwnBounds;
 use crate::value::{self, Parsed};
 
 /// Keys that name hosts, in order.
@@ -44,6 +45,7 @@ pub(crate) struct Settings {
     panic: Option<Option<Percent>>,
     pub(crate) link: Option<Arc<InstanceLink>>,
     pub(crate) custom_settings: Option<Box<str>>,
+    pub(crate) bounds: Option<Box<OwnBounds>>,
     connect: Option<Duration>,
     server: Option<Duration>,
     tunnel: Option<Duration>,
@@ -219,7 +221,7 @@ fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 8] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 11] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
@@ -233,6 +235,9 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
         ("health_check", settings.health_check.way == Some(WayKey::Grpc), Without),
         ("scheme", scheme != Scheme::Http, if scheme == Scheme::Https { HeldBack } else { Without }),
         ("custom_settings", is_set("custom_settings") && !is_key_of_cookie(raw, settings), Without),
+        ("timeout/request", is_set("timeout/request"), Without),
+        ("limit/requests", is_set("limit/requests"), Without),
+        ("limit/queue", is_set("limit/queue"), Without),
     ]
 }
 
@@ -274,6 +279,10 @@ fn settings(
         custom_settings: match capabilities.honours("custom_settings") {
             true => reader.read("custom_settings", lines),
             false => None,
+        },
+        bounds: match protocol {
+            Protocol::Http => OwnBounds::read(reader, capabilities),
+            Protocol::Tcp => None,
         },
         connect: reader.read("timeout/connect", value::duration),
         server: reader.read("timeout/server", value::duration),

@@ -1,12 +1,13 @@
 //! The counters. Each worker writes only its own cache lines; readers add them up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::seldom::Seldom;
 use pointsman_table::{InstanceName, Protocol, ServiceName, Target};
 
+use super::bounded::Bounded;
 use super::health::{FlipCount, Health, Places, Room, Slots};
 use super::load::{Load, Turns};
 
@@ -60,10 +61,38 @@ pub struct Counters {
     pub connect_failures: Counter,
     /// Requests sent again, or to another instance.
     pub retries: Counter,
+    /// The same by [`RetryReason`].
+    pub reasons: [Counter; REASONS.len()],
+    /// Requests that got no place, or left the queue for one, and were refused.
+    pub shed: Counter,
     /// Whether `active` is part of the instance's [`Load`].
     adds_up: AtomicBool,
     /// Answers that were 5xx or broken, if the service has `eject`.
     pub errors: Counter,
+}
+
+/// Why a request was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// The connection failed.
+    Connect,
+    /// It broke before an answer.
+    Reset,
+    /// No answer came in time.
+    Timeout,
+    /// The answer had a status that is retried.
+    Status,
+}
+
+/// The names of the reasons, in their order.
+pub const REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
+
+impl Counters {
+    /// Counts a request that is sent again.
+    pub fn retried(&self, reason: RetryReason) {
+        self.retries.add(1);
+        self.reasons[reason as usize].add(1);
+    }
 }
 
 /// A latency histogram; one per worker.
@@ -93,6 +122,8 @@ pub struct ServiceShared {
     pub unserved: Box<[Counters]>,
     /// The queue of requests while every instance is at its `maxconn`.
     pub room: Arc<Room>,
+    /// What only services with `retries` or `limit/requests` have.
+    pub bounded: OnceLock<Box<Bounded>>,
     /// Increases whenever one of its instances is ejected, tried again or restored.
     pub flips: Arc<FlipCount>,
     /// Places for instances that are ejected for their answers.
@@ -111,12 +142,23 @@ impl ServiceShared {
             latency: per_worker(workers),
             unserved: per_worker(workers),
             room: Arc::default(),
+            bounded: OnceLock::new(),
             flips: Arc::default(),
             places: Places::default(),
             panic: AtomicBool::default(),
             lines: Seldom::new(FAILED),
             turns: Turns::default(),
         }
+    }
+
+    /// What workers share of a service with `retries` or `limit/requests`, created on first use.
+    pub fn bounded(&self) -> &Bounded {
+        self.bounded.get_or_init(|| Box::new(Bounded::new(self.unserved.len())))
+    }
+
+    /// Requests or connections that wait, for an instance or for a place.
+    pub(super) fn queued(&self) -> u64 {
+        self.room.queued() + self.bounded.get().map_or(0, |bounded| bounded.queue.queued())
     }
 
     /// Whether too few instances are healthy to leave any out.

@@ -4,18 +4,23 @@
 //! | module | owns |
 //! |---|---|
 //! | `health` | whether an instance works, its free slots, and its queue |
+//! | `bounded` | budgets of retries, and places and queues of services with limits |
 //! | `counters` | the counters of services, instances and workers |
 //! | `load` | what workers must know of each other to balance exactly |
 //! | `snapshot` | sums at one moment |
 //! | `registry` | all counters and health, kept from table to table |
 
+mod bounded;
 mod counters;
 mod health;
 mod load;
 mod registry;
 mod snapshot;
 
-pub use counters::{Counter, Counters, InstanceShared, Latency, MAX_FAULTS, ServiceShared, WorkerStats};
+pub use bounded::{Bounded, Budget, Spans};
+pub use counters::{
+    Counter, Counters, InstanceShared, Latency, MAX_FAULTS, REASONS, RetryReason, ServiceShared, WorkerStats,
+};
 pub use health::{
     Asked, Cause, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount,
     Grounds, Health, HealthEvent, IdlePlace, LastCheck, Peer, Place, Places, Rank, Reason, Room, Slots, Standing,

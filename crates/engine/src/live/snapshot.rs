@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_table::{InstanceName, Protocol, Target};
 
-use super::counters::{BUCKETS, Counters, InstanceShared, Latency, ServiceKey, ServiceShared};
+use super::counters::{BUCKETS, Counters, InstanceShared, Latency, REASONS, ServiceKey, ServiceShared};
 use super::health::{Cause, Ejection, Grounds, Reason};
 
 /// The state of an instance whose checks fail.
@@ -48,6 +48,10 @@ pub struct Totals {
     pub connect_failures: u64,
     /// Requests sent again after an instance closed before its first byte, or sent to another after a failed connect.
     pub retries: u64,
+    /// The same by reason, in the order of [`REASONS`].
+    pub reasons: [u64; REASONS.len()],
+    /// Requests refused because every place was taken.
+    pub shed: u64,
 }
 
 impl Totals {
@@ -61,6 +65,10 @@ impl Totals {
         self.active += counters.active.get();
         self.connect_failures += counters.connect_failures.get();
         self.retries += counters.retries.get();
+        for (sum, reason) in self.reasons.iter_mut().zip(&counters.reasons) {
+            *sum += reason.get();
+        }
+        self.shed += counters.shed.get();
     }
 
     fn of(counters: &[Counters]) -> Self {
@@ -79,6 +87,10 @@ impl Totals {
         self.active += other.active;
         self.connect_failures += other.connect_failures;
         self.retries += other.retries;
+        for (sum, reason) in self.reasons.iter_mut().zip(other.reasons) {
+            *sum += reason;
+        }
+        self.shed += other.shed;
         self
     }
 }
@@ -110,7 +122,7 @@ impl ServiceStats {
             protocol: key.0,
             service: key.1.to_string(),
             totals: instances.iter().fold(own, |sum, instance| sum.plus(&instance.totals)),
-            queued: shared.room.queued(),
+            queued: shared.queued(),
             panic: shared.is_in_panic(),
             latency: Histogram::read(&shared.latency),
             instances,

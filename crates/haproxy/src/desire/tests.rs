@@ -143,6 +143,17 @@ fn waits_raw_lines_and_names_of_http_services() {
         (&["services/web/timeout/connect = 2s"][..], &["timeout connect 2s", "timeout queue 2s"][..]),
         (&["services/web/timeout/server = 1500ms"], &["timeout server 1500ms"]),
         (&["services/web/timeout/tunnel = 2h"], &["timeout tunnel 7200s"]),
+        (&["services/web/timeout/queue = 3s"], &["timeout queue 3s"]),
+        (
+            &["services/web/timeout/queue = 3s", "services/web/timeout/connect = 2s"],
+            &["timeout connect 2s", "timeout queue 3s", "!timeout queue 2s"],
+        ),
+        (&["config/timeout/queue = 3s", "services/web/retries = 0"], &["timeout queue 3s", "retries 0"]),
+        (
+            &["services/web/retries = 2 on=connect,reset,timeout,503 budget=5%"],
+            &["retries 2", "retry-on conn-failure empty-response response-timeout 503"],
+        ),
+        (&["services/web/retries = 1 on=non_idempotent"], &["retries 1", "retry-on none"]),
         (&["services/web/timeout/tunnel = 1h"], &["!backend services:web\n    timeout"]),
         (
             &["services/web/custom_settings = http-request deny\\n# not \\n\\noption httplog"],

@@ -269,6 +269,7 @@ impl Counts {
             // Requests that gave up or went to another instance. Repeated attempts at the same one count as retries.
             connect_failures: self.get(Field::ConnectErrors) + self.get(Field::Redispatches),
             retries: self.get(Field::Retries) + self.get(Field::Redispatches),
+            ..Totals::default()
         }
     }
 

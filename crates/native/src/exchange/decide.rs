@@ -14,7 +14,7 @@ use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
 use crate::net::watch::{Guard, HalfClosed};
 use crate::pool::announced::{ForClient, OpenFor};
-use crate::pool::checkout::{Reuse, Want};
+use crate::pool::checkout::{Reuse, TRIES, Want};
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
@@ -118,7 +118,7 @@ impl Plan {
     /// What the first checkout needs.
     pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>, for_client: Option<&'g ForClient<'g>>) -> Want<'g> {
         let stuck_to = self.sticky.as_ref().and_then(|sticky| sticky.wanted);
-        Want { key: self.key, stuck_to, reuse: sent.reuse(self), for_client, guard }
+        Want { key: self.key, stuck_to, reuse: sent.reuse(self), for_client, tries: TRIES, guard }
     }
 
     /// The same request for another service, all of it held: the key for its balance, and what its connection is set up

@@ -14,6 +14,7 @@ use pointsman_wire::{
     judge_http2_response, parse_response,
 };
 
+use super::again;
 use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
@@ -60,6 +61,8 @@ pub(crate) enum Answered {
         /// The instance keeps its connection.
         keep_instance: bool,
     },
+    /// It has a status after which the request is sent again; nothing of it was sent to the client.
+    Again,
     /// The client left, and the whole response was read and discarded, as the service's `abort=false` asks for.
     Abandoned { keep_instance: bool },
     /// 101 was sent: a tunnel follows.
@@ -91,6 +94,8 @@ enum Read {
 #[derive(Clone, Copy)]
 struct Final {
     status: u16,
+    /// It is thrown away, and the request sent again.
+    again: bool,
     keep_client: bool,
     keep_instance: bool,
 }
@@ -118,7 +123,7 @@ impl Down<'_> {
                 if self.plan.live.service.balance == Balance::PowerOfTwo {
                     self.cx.record.answered(self.instance.live, self.cx.deadline.now());
                 }
-                self.body(head).await
+                if head.again { Ok(Answered::Again) } else { self.body(head).await }
             }
             Ok(None) => {
                 succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
@@ -161,6 +166,8 @@ impl Down<'_> {
                     self.pass_on(Answer::Interim).await?;
                     // It was sent whole: a fault may still be answered.
                     self.progress.set_answer(Answer::Heard);
+                    // The client has a part of what this instance says.
+                    self.progress.bound().into_iter().for_each(|bound| bound.spend(u32::MAX));
                     self.progress.heard(self.cx.deadline.now());
                     progress = HeadProgress::default();
                 }
@@ -355,6 +362,10 @@ fn pass_head(
             }
             Ok(Judged::Interim)
         }
+        status @ 400.. if progress.bound().is_some() && again::after_status(cx, plan, progress, status) => {
+            progress.failed(if status >= 500 { status } else { 0 });
+            Ok(Judged::Final(Final { status, again: true, keep_client: true, keep_instance: false }))
+        }
         status => {
             if plan.live.service.eject.is_some() && plan.live.service.http_version == HttpVersion::Http2 {
                 progress.failed(grpc_failure(head));
@@ -365,7 +376,7 @@ fn pass_head(
             let may_keep = progress.sent().is_whole() && !cx.worker.is_draining();
             let sticky = sticky();
             let keep_client = sink.begin(head, side, (may_keep, sticky.as_ref().or(cx.edits())));
-            Ok(Judged::Final(Final { status, keep_client, keep_instance: head.keep_alive }))
+            Ok(Judged::Final(Final { status, again: false, keep_client, keep_instance: head.keep_alive }))
         }
     }
 }

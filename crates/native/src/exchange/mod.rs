@@ -18,6 +18,7 @@
 //! | `sticky` | the instance that a client's cookie names, and the cookie that it gets |
 //! | `certificate` | whether a client's certificate lets the request in |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
+//! | `again`, `bound` | whether a request is sent again; how long it may take, and its place |
 //! | `progress` | how far both directions have come |
 //! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
@@ -26,7 +27,9 @@
 //! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
+mod again;
 mod ask;
+mod bound;
 mod certificate;
 pub(crate) mod context;
 pub(crate) mod decide;
@@ -49,8 +52,10 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
+use pointsman_engine::live::RetryReason;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
+use self::again::{Repetition, Unreached, make_way};
 use self::context::Cx;
 use self::decide::{Decision, Plan, Request, Sent};
 use self::down::{Answered, Down};
@@ -60,11 +65,10 @@ use self::progress::{Answer, Progress};
 use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
 use self::verdict::verdict;
-use crate::fault::{Fault, Repeat};
+use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::net::buffer::Input;
 use crate::net::send::send;
-use crate::net::watch::Guard;
 use crate::pool::announced::{Announced, ForClient};
 use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
 use crate::pool::judge::answered;
@@ -79,6 +83,8 @@ use crate::worker::CopyAtWork;
 enum Done {
     /// The whole response was sent. `reusable`: the instance's connection may take another request.
     Complete { after: After, reusable: bool },
+    /// It got an answer that is thrown away, and is sent again.
+    Again,
     /// The client left, and its request was finished anyway. `reusable`: as above.
     Abandoned { reusable: bool },
     /// It became a tunnel, which is over.
@@ -100,7 +106,10 @@ pub(crate) fn exchange(
                 if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
                     copies.complete();
                 }
-                let after = attempts(&mut cx, &mut plan, &mut downstream, whole).await;
+                let after = match attempts(&mut cx, &mut plan, &mut downstream, whole).await {
+                    Ok(after) => after,
+                    Err((fault, whole)) => refuse(&mut cx, &mut downstream, fault, whole).await,
+                };
                 if let Some(fault) = cx.record.fault {
                     lines::unserved(&cx, &plan, fault);
                 }
@@ -158,48 +167,118 @@ async fn serve_copy(place: CopyAtWork, CopyClient { peer, side }: CopyClient, pl
     Box::pin(exchange(cx, request, Downstream::Nobody(side))).await;
 }
 
-/// Tries once, and a second time if the first connection closed without a byte of an answer and nothing was lost by it.
-async fn attempts(cx: &mut Cx<'_>, plan: &mut Plan, downstream: &mut Downstream<'_>, whole: bool) -> After {
+/// A request that gets an answer of ours: why, and whether all of it has come from the client.
+type Unserved = (Fault, bool);
+
+/// Tries once, and again where that does no harm: see `again`.
+async fn attempts(
+    cx: &mut Cx<'_>,
+    plan: &mut Plan,
+    downstream: &mut Downstream<'_>,
+    whole: bool,
+) -> Result<After, Unserved> {
     let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
+    let unserved = |fault| (fault, progress.sent().is_whole());
+    if plan.live.service.bounds.is_some() {
+        Box::pin(again::begin(cx, plan, downstream, &progress)).await.map_err(unserved)?;
+    }
     let mut tried = Tried::default();
     let for_client = plan.open_for.take().map(|open_for| ForClient { open_for, own: Some(cx.announced) });
     let mut want = plan.want(progress.sent(), &progress.guard, for_client.as_ref());
     loop {
-        let checked_out = check_out(cx, plan, downstream, want, &mut tried).await;
+        let checked_out = match progress.bound() {
+            None => check_out(cx, plan, downstream, want, &mut tried).await,
+            Some(_) => Box::pin(check_out_within(cx, plan, downstream, want, &mut tried, &progress)).await,
+        };
         let repeated = cx.record.is_repeated();
         let mut checked_out = match checked_out {
             Ok(checked_out) => checked_out,
-            // No other instance takes new work: answer with the failure of the one that was tried.
-            Err(Fault::NoInstance) if repeated => {
-                return refuse(cx, downstream, Fault::NoAnswer, progress.sent().is_whole()).await;
-            }
-            Err(fault) => return refuse(cx, downstream, fault, progress.sent().is_whole()).await,
-        };
-        progress.begin_attempt(plan.login);
-        let outcome = attempt(cx, plan, downstream, &mut checked_out, &progress).await;
-        if let Err(fault) = outcome
-            && !progress.is_answered()
-        {
-            checked_out.unanswered(fault, progress.answer() == Answer::Awaited, cx.deadline.now());
-        }
-        if let Some(eject) = &plan.live.service.eject
-            && let Some(verdict) =
-                verdict(outcome.as_ref().map(drop).map_err(|fault| *fault), &progress, checked_out.reused)
-        {
-            answered(checked_out.live(), eject, checked_out.instance(), verdict, cx.deadline.now());
-        }
-        match outcome {
-            Err(fault) if !repeated && may_repeat(fault, plan, &progress) => {
-                cx.record.repeat(checked_out.instance());
-                let is_told = fault.facts().repeat == Repeat::Unprocessed;
-                if (is_told || !checked_out.reused) && plan.live.instances.len() > 1 {
-                    tried.add(checked_out.instance().id);
+            Err(fault) => match again::after_checkout((fault, repeated), (cx, plan, &progress), &mut tried) {
+                Unreached::Again { pauses: false } => continue,
+                Unreached::Again { pauses: true } => {
+                    Box::pin(again::pause(cx, downstream, &progress)).await.map_err(unserved)?;
+                    continue;
                 }
-                want.reuse = Reuse::Never;
-            }
-            outcome => return conclude(cx, downstream, checked_out, outcome, &progress).await,
+                Unreached::Answer(fault) => return Err(unserved(fault)),
+            },
+        };
+        progress.begin_attempt(plan.login || checked_out.private);
+        let outcome = match progress.bound() {
+            None => attempt(cx, plan, downstream, &mut checked_out, &progress).await,
+            Some(_) => Box::pin(attempt_within(cx, plan, downstream, &mut checked_out, &progress)).await,
+        };
+        judge(plan, &checked_out, &outcome, &progress, cx.deadline.now());
+        let repetition = match outcome {
+            Ok(Done::Again) => Some(Repetition::OF_STATUS),
+            Ok(_) => None,
+            Err(fault) => again::after_fault(fault, (checked_out.reused, repeated), (cx, plan, &progress)),
+        };
+        let Some(Repetition { reason, is_told, pauses }) = repetition else {
+            return conclude(cx, downstream, checked_out, outcome, &progress);
+        };
+        cx.record.repeat(checked_out.instance(), reason);
+        if (is_told || !checked_out.reused) && plan.live.instances.len() > 1 {
+            tried.add(checked_out.instance().id);
+        }
+        if reason != RetryReason::Status {
+            want.reuse = Reuse::Never;
+        }
+        drop(checked_out);
+        if pauses {
+            Box::pin(again::pause(cx, downstream, &progress)).await.map_err(unserved)?;
         }
     }
+}
+
+/// Tells the instance's health how an attempt ended, also if the request is sent again.
+fn judge(plan: &Plan, checked_out: &Checkout, outcome: &Result<Done, Fault>, progress: &Progress<'_>, now: u64) {
+    if let Err(fault) = outcome {
+        blame(checked_out, *fault, progress, now);
+    }
+    if let Some(eject) = &plan.live.service.eject
+        && let Some(verdict) = verdict(outcome.as_ref().map(drop).map_err(|fault| *fault), progress, checked_out.reused)
+    {
+        answered(checked_out.live(), eject, checked_out.instance(), verdict, now);
+    }
+}
+
+/// Tells the instance's health of a fault, unless an answer had begun.
+#[cold]
+fn blame(checked_out: &Checkout, fault: Fault, progress: &Progress<'_>, now: u64) {
+    // Of a request that is not sent whole, the client may be late.
+    let is_late = fault != Fault::RequestTimeout || progress.sent().is_whole();
+    if is_late && !progress.is_answered() {
+        checked_out.unanswered(fault, progress.answer() == Answer::Awaited, now);
+    }
+}
+
+/// One attempt of a request of a service with bounds.
+async fn attempt_within(
+    cx: &Cx<'_>,
+    plan: &mut Plan,
+    downstream: &mut Downstream<'_>,
+    checked_out: &mut Checkout,
+    progress: &Progress<'_>,
+) -> Result<Done, Fault> {
+    again::within(progress, attempt(cx, plan, downstream, checked_out, progress)).await
+}
+
+/// Checks out an instance for a request of a service with bounds.
+async fn check_out_within(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &Downstream<'_>,
+    want: Want<'_>,
+    tried: &mut Tried,
+    progress: &Progress<'_>,
+) -> Result<Checkout, Fault> {
+    let before = tried.count();
+    let want = Want { tries: again::tries(progress, tried), ..want };
+    let checked_out = again::within(progress, check_out(cx, plan, downstream, want, tried)).await;
+    let failed = tried.count().saturating_sub(before);
+    // After the last of them, none was tried.
+    again::count_redispatches(progress, if checked_out.is_ok() { failed } else { failed.saturating_sub(1) });
+    checked_out
 }
 
 /// Checks out an instance, unless the client leaves: with the client's own connection, if one is logged in for it. If
@@ -230,37 +309,21 @@ async fn check_out(
     }
 }
 
-/// Makes a half-closed client of the service give up its slot, unless this one is half-closed too.
-fn make_way(cx: &Cx<'_>, plan: &Plan, guard: &Guard<'_>) -> bool {
-    !guard.is_half_closed() && cx.worker.half_closed.end_oldest(Some(plan.live.room_id()))
-}
-
-/// Whether the request may be sent again after this fault.
-fn may_repeat(fault: Fault, plan: &Plan, progress: &Progress<'_>) -> bool {
-    match fault.facts().repeat {
-        // `checkout` itself goes on to the next instance after a failed connect. What is left is an instance that ends
-        // the TLS handshake when it is over for us.
-        Repeat::Unanswered | Repeat::Elsewhere => {
-            progress.answer() == Answer::Awaited && progress.sent().may_repeat(plan)
-        }
-        Repeat::Unprocessed => progress.answer() == Answer::Awaited && matches!(progress.sent(), Sent::Held { .. }),
-        Repeat::Never => false,
-    }
-}
-
-/// Records how the exchange ended, and answers a fault if no answer has begun.
-async fn conclude(
+/// Records how the exchange ended: with an answer, a cut one, or a fault that is to be answered.
+fn conclude(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,
     checked_out: Checkout,
     outcome: Result<Done, Fault>,
     progress: &Progress<'_>,
-) -> After {
+) -> Result<After, Unserved> {
     cx.record.instance = Some(Rc::clone(checked_out.instance()));
     if let Answer::Begun(status) = progress.answer() {
         cx.record.status = Some(status);
     }
-    match outcome {
+    Ok(match outcome {
+        // It would have been sent again.
+        Ok(Done::Again) => return Err((Fault::NoAnswer, progress.sent().is_whole())),
         Ok(Done::Complete { after, reusable }) => {
             if reusable {
                 keep(cx, checked_out, after, progress.is_login());
@@ -284,12 +347,9 @@ async fn conclude(
             cx.record.fault = Some(Fault::StreamRefused);
             After::Keep
         }
-        Err(fault) => {
-            // Sending our page may take long with a client that does not read.
-            drop(checked_out);
-            refuse(cx, downstream, fault, progress.sent().is_whole()).await
-        }
-    }
+        // Sending our page may take long with a client that does not read: by then, the instance is free.
+        Err(fault) => return Err((fault, progress.sent().is_whole())),
+    })
 }
 
 /// Tells a client that nothing was done with its request, which we cannot repeat: it may send it again, as gRPC does (RFC
@@ -337,6 +397,7 @@ async fn attempt(
             let reusable = keep_instance && whole && input.unread().is_empty();
             Ok(Done::Complete { after: after(downstream, keep_client, whole), reusable })
         }
+        Ok(Answered::Again) => Ok(Done::Again),
         Ok(Answered::Abandoned { keep_instance }) => {
             let whole = progress.sent().is_whole();
             Ok(Done::Abandoned { reusable: keep_instance && whole && input.unread().is_empty() })

@@ -1,7 +1,8 @@
 //! How far an exchange has come: one state, shared by both directions. Moves nothing itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
+use super::bound::Remainder;
 use super::decide::Sent;
 use crate::net::watch::Guard;
 
@@ -16,11 +17,13 @@ pub(crate) struct Progress<'w> {
     moved: Cell<u64>,
     /// The connection to the instance is logged in for this client, or about to be.
     login: Cell<bool>,
-    /// The 5xx that a gRPC answer without a message stands for; 0: none.
+    /// The 5xx of an answer that is thrown away, or that a gRPC answer without a message stands for; 0: none.
     failure: Cell<u16>,
     /// Until when the response is read and discarded, as the client left, coarse time; `u64::MAX` while the client is
     /// there.
     abandoned: Cell<u64>,
+    /// What is left to a request of a service with bounds; most have none.
+    bound: OnceCell<Box<Remainder>>,
 }
 
 /// How far the response has come.
@@ -47,6 +50,7 @@ impl<'w> Progress<'w> {
             login: Cell::new(false),
             failure: Cell::new(0),
             abandoned: Cell::new(u64::MAX),
+            bound: OnceCell::new(),
         }
     }
 
@@ -56,6 +60,16 @@ impl<'w> Progress<'w> {
         self.answer.set(Answer::Awaited);
         self.login.set(login);
         self.failure.set(0);
+    }
+
+    /// Sets what is left to the request.
+    pub(crate) fn bind(&self, bound: Remainder) -> &Remainder {
+        self.bound.get_or_init(|| Box::new(bound))
+    }
+
+    /// What is left to the request, if its service has bounds.
+    pub(crate) fn bound(&self) -> Option<&Remainder> {
+        self.bound.get().map(|bound| &**bound)
     }
 
     pub(crate) fn sent(&self) -> Sent {
@@ -95,12 +109,12 @@ impl<'w> Progress<'w> {
         self.login.get()
     }
 
-    /// Notes the 5xx that a gRPC answer stands for; 0: none.
+    /// Notes the 5xx of an answer that is thrown away, or that a gRPC answer stands for; 0: none.
     pub(crate) fn failed(&self, status: u16) {
         self.failure.set(status);
     }
 
-    /// The 5xx that the gRPC answer stands for; 0: none.
+    /// The 5xx of an answer that is thrown away, or that a gRPC answer stands for; 0: none.
     pub(crate) fn failure(&self) -> u16 {
         self.failure.get()
     }

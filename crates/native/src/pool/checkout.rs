@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pointsman_engine::live::{Place, Rank, Reason};
+use pointsman_engine::live::{Place, Rank, Reason, RetryReason};
 use pointsman_table::Protocol;
 
 use super::announced::{Announced, ForClient, OpenFor};
@@ -19,8 +19,8 @@ use crate::net::deadline::{Deadline, TICK};
 use crate::net::stream::Stream;
 use crate::net::watch::Guard;
 
-/// How many instances a request may try.
-const TRIES: u32 = 4;
+/// How many instances a request may try, if its service does not say.
+pub(crate) const TRIES: u32 = 4;
 /// A request that must not be repeated only reuses a connection that was idle for less, milliseconds: one idle for
 /// longer may be closing right now, and nobody could tell whether the request was lost with it.
 const FRESH: u64 = 500;
@@ -143,6 +143,7 @@ impl Checkout {
     pub(crate) fn unanswered(&self, fault: Fault, silent: bool, now: u64) {
         let judged = match fault {
             Fault::NoAnswer => !(self.reused && silent),
+            Fault::RequestTimeout => silent,
             fault => matches!(fault, Fault::ServerTimeout | Fault::BadResponse(_) | Fault::InstanceTls),
         };
         if judged && self.answers == self.hold.instance.answers.get() {
@@ -166,6 +167,8 @@ pub(crate) struct Want<'g> {
     pub(crate) reuse: Reuse,
     /// What a connection is set up with besides the keys; `None`: nothing, as usual.
     pub(crate) for_client: Option<&'g ForClient<'g>>,
+    /// How many instances may have been tried when it gives up.
+    pub(crate) tries: u32,
     /// Watches the client: one that half-closed goes behind the others in the queue.
     pub(crate) guard: &'g Guard<'g>,
 }
@@ -200,7 +203,7 @@ pub(crate) async fn checkout(
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
     let now = deadline.now();
-    let held = if tried.count() < TRIES { at_once(live, || look(home, live, want, *tried, now)) } else { None };
+    let held = if tried.count() < want.tries { at_once(live, || look(home, live, want, *tried, now)) } else { None };
     let held = match held.flatten().map(|hold| pooled(home, hold, want, now)) {
         Some(Ok(checkout)) => {
             tried.returning = true;
@@ -224,7 +227,7 @@ async fn search(
 ) -> Result<Checkout, Fault> {
     let mut last = Fault::NoInstance;
     let mut refused = None;
-    while tried.count() < TRIES {
+    while tried.count() < want.tries {
         let hold = match held.take() {
             Some(first) => Err(first),
             None => match hold(home, live, want, *tried, deadline).await? {
@@ -255,7 +258,7 @@ async fn search(
 /// Counts a redispatch: an instance did not take the connection, so the request goes to another.
 #[cold]
 fn redispatched(from: Rc<InstanceLive>) {
-    from.counters().retries.add(1);
+    from.counters().retried(RetryReason::Connect);
 }
 
 /// Opens a connection to a held instance. On failure: the fault and the instance.
@@ -377,9 +380,9 @@ async fn in_turn(turns: &Turns<'_>, deadline: &Deadline, look: impl Fn() -> Look
         return Ok(found);
     }
     let room = turns.live.room();
-    let end = deadline.after(turns.live.service.timeouts.connect);
+    let end = deadline.after(turns.live.patience());
     loop {
-        let place = room.enter(turns.rank()).ok_or(Fault::Full)?;
+        let place = room.enter_within(turns.rank(), turns.live.longest_queue()).ok_or(Fault::Full)?;
         let found = turns.guard.until_half_closed(turns.wait(&place, end, deadline, &look)).await;
         if let Some(found) = found {
             return found;

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `admission` | places in `limit/requests`, and the queue for them |
 //! | `via` | what makes two connections interchangeable |
 //! | `connections` | idle connections, pooled by `Via` |
 //! | `sharing` | HTTP/2 connections that requests share, pooled by `Via` |
@@ -19,6 +20,7 @@
 //! | `logins` | connections that are logged in for one client |
 //! | `bench` | picking without an engine, for the bench |
 
+pub(crate) mod admission;
 pub(crate) mod announced;
 pub(crate) mod bench;
 pub(crate) mod candidates;

@@ -15,8 +15,11 @@ use super::link::Link;
 use super::values::CookieValues;
 use super::via::{Setup, Via};
 use crate::tls::Outbound;
-use pointsman_engine::live::{Counters, InstanceShared, Latency, Places, Registry, Room, ServiceShared, Turns};
+use pointsman_engine::live::{
+    Bounded, Counters, InstanceShared, Latency, Places, Registry, Room, ServiceShared, Turns,
+};
 use pointsman_engine::seldom::Seldom;
+use std::time::Duration;
 
 /// What browsers are told (RFC 6797 §6.1).
 const HSTS: &str = "Strict-Transport-Security";
@@ -272,6 +275,7 @@ impl ServiceLive {
         }
         // Requests that wait may find room at the new instances.
         next.room().call();
+        next.shared.bounded.get().iter().for_each(|bounded| bounded.queue.call());
         next
     }
 
@@ -328,6 +332,32 @@ impl ServiceLive {
     /// The service's room as a number, to tell it from others.
     pub(crate) fn room_id(&self) -> usize {
         Arc::as_ptr(&self.shared.room).addr()
+    }
+
+    /// The worker that this is the state of.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// What the workers share of a service with `retries` or `limit/requests`.
+    pub(crate) fn bounded(&self) -> &Bounded {
+        self.shared.bounded()
+    }
+
+    /// How many requests may be at work at once.
+    pub(crate) fn most_requests(&self) -> Option<NonZeroU32> {
+        self.service.bounds.as_ref()?.requests
+    }
+
+    /// How many requests may queue.
+    pub(crate) fn longest_queue(&self) -> u32 {
+        self.service.bounds.as_ref().and_then(|bounds| bounds.queue).unwrap_or(Room::MOST)
+    }
+
+    /// How long each of them may wait.
+    pub(crate) fn patience(&self) -> Duration {
+        let own = self.service.bounds.as_ref().and_then(|bounds| bounds.queue_wait);
+        own.unwrap_or(self.service.timeouts.connect)
     }
 
     /// The places for instances that are ejected for their answers.

@@ -1,7 +1,7 @@
 //! The table and its problems as pages and commands show them: the same form, whether fetched over HTTP or compiled
 //! locally. Contains no secrets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -97,6 +97,9 @@ pub struct ServiceView {
     /// Fewer than that are healthy, so all are used.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub in_panic: bool,
+    /// Its `retries`, limits and the like: key and value, the configuration's defaults included.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub bounds: BTreeMap<String, String>,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// Everything wrong with its keys: why instances are left out, why it has its last good settings.
@@ -323,6 +326,7 @@ impl ServiceView {
             eject: service.eject.as_ref().map(ToString::to_string),
             panic: service.panic.as_ref().map(ToString::to_string),
             in_panic: false,
+            bounds: bounds(service),
             instances: service.instances.iter().map(InstanceView::new).collect(),
             problems: Vec::new(),
         }
@@ -346,6 +350,11 @@ impl ServiceView {
             }
         }
     }
+}
+
+fn bounds(service: &Service) -> BTreeMap<String, String> {
+    let lines = service.bounds.iter().flat_map(|bounds| bounds.lines());
+    lines.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 impl RuleView {

@@ -102,6 +102,7 @@ fn service_lines(service: &ServiceView) -> String {
             write!(text, "  {speak}balance {}{more}, one of\n{}", shown(&service.balance), lines.collect::<String>())
         }
     };
+    text.extend(service.bounds.iter().map(|(key, value)| format!("  {key} {}\n", shown(value))));
     text.extend(service.eject.iter().map(|eject| format!("  eject {}\n", shown(eject))));
     text.extend(service.panic.iter().map(|panic| panic_line(panic, service.in_panic)));
     // With an engine that looks names up itself, they are not among the instances.

@@ -172,6 +172,7 @@ mod tests {
             eject: None,
             panic: None,
             in_panic: false,
+            bounds: Default::default(),
             instances,
             problems: Vec::new(),
         };

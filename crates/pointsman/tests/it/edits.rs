@@ -87,8 +87,8 @@ fn a_misspelt_setting_is_no_instance() {
         ("services/shop/check_uri", "/alive", "did you mean health_check_uri?"),
         ("services/shop/domain_name", "shop.test", "did you mean domain?"),
         ("services/shop/timeout_server", "5s", "did you mean timeout/server?"),
-        ("services/shop/timeout/foo", "5s", "unknown key: timeout/ has connect, server and tunnel"),
-        ("config/timeout/foo", "5s", "unknown key: timeout/ has connect, head,"),
+        ("services/shop/timeout/foo", "5s", "unknown key: timeout/ has connect, queue, request, server and tunnel"),
+        ("config/timeout/foo", "5s", "unknown key: timeout/ has connect, queue, request, head,"),
         ("config/foo", "5s", "unknown key: no balancer reads it"),
     ] {
         assert_no(&on(&["set", key, value]), &[&format!("{key}: unknown key: "), expected, "nothing was written"]);

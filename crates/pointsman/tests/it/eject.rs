@@ -103,6 +103,16 @@ fn five_errors_in_a_row_eject_an_instance() {
     assert!(explained.contains("down, ") && explained.contains("in a row were 5xx or broken, last 502"), "{explained}");
 }
 
+/// Clients see no error, and the instance is ejected all the same.
+#[test]
+fn an_answer_counts_even_if_its_request_is_sent_again() {
+    let (good, bad) = (Backend::naming("good"), Raw::answering(FAILED, Then::Again));
+    let keys = [("eject", "errors=5 for=60s"), ("retries", "1")];
+    let Some((running, _site)) = serving(&[&good.instance(), &bad.instance()], &keys) else { return };
+    assert_eq!((failures(&running, 100), bad.heads()), (0, 5));
+    assert_eq!(running.metric("pointsman_ejections_total", &["\"i1\"", "reason=\"errors\""]), 1.0);
+}
+
 #[test]
 fn a_default_ejects_unless_the_service_is_out_of_it() {
     let (good, bad) = (Backend::naming("good"), Raw::answering(FAILED, Then::Again));

@@ -31,6 +31,7 @@ mod inspect;
 mod instances_http2;
 mod kinds;
 mod leaving;
+mod limits;
 mod log;
 mod logins;
 mod mirror;
@@ -47,6 +48,7 @@ mod register;
 mod requests;
 mod responses;
 mod restart;
+mod retries;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;

@@ -169,8 +169,12 @@ fn unknown_keys() {
         ("services/s/timeout/conect", "5s", "did you mean timeout/connect?"),
         ("services/s/x/y", "1", "no balancer reads it"),
         ("services/s/upstream/red", "10.0.0.1", "did you mean upstreams/red?"),
-        ("services/s/timeout/foo", "5s", "timeout/ has connect, server and tunnel"),
-        ("config/timeout/foo", "5s", "timeout/ has connect, head, keep_alive, client, server, tunnel and drain"),
+        ("services/s/timeout/foo", "5s", "timeout/ has connect, queue, request, server and tunnel"),
+        (
+            "config/timeout/foo",
+            "5s",
+            "timeout/ has connect, queue, request, head, keep_alive, client, server, tunnel and drain",
+        ),
         (
             "services/s/external_port",
             "80",

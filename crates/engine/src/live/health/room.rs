@@ -19,9 +19,6 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// How many requests may queue for one service, all workers together.
-const MOST: u32 = 1_024;
-
 /// The queue of requests while all instances of a service are at their `maxconn`.
 ///
 /// No call is lost: a request is counted before it looks for a slot, and a slot is given back before the count is read,
@@ -75,6 +72,9 @@ enum State {
 }
 
 impl Room {
+    /// How many requests may queue for one service, all workers together, if no key says.
+    pub const MOST: u32 = 1_024;
+
     /// Whether any request waits: new ones must wait too.
     pub fn has_queue(&self) -> bool {
         self.waiting.load(SeqCst) > 0
@@ -98,8 +98,13 @@ impl Room {
 
     /// A place in the queue. `None`: too many wait already.
     pub fn enter(&self, rank: Rank) -> Option<Place<'_>> {
+        self.enter_within(rank, Self::MOST)
+    }
+
+    /// The same for a queue of this length.
+    pub fn enter_within(&self, rank: Rank, most: u32) -> Option<Place<'_>> {
         let mut queue = self.lock();
-        if queue.waiters.len() >= MOST as usize {
+        if queue.waiters.len() >= most as usize {
             return None;
         }
         queue.entered += 1;
@@ -113,7 +118,7 @@ impl Room {
     }
 
     fn count(&self, queue: &Queue) {
-        // There are at most `MOST`.
+        // There are at most as many as `enter_within` allows.
         self.waiting.store(queue.waiters.len() as u32, SeqCst);
     }
 

@@ -21,6 +21,11 @@ impl Tried {
         self.count += 1;
     }
 
+    /// Forgets the instances: all of them may be tried again.
+    pub(crate) fn forget(&mut self) {
+        self.count = 0;
+    }
+
     pub(crate) fn count(self) -> u32 {
         self.count
     }

@@ -103,7 +103,7 @@ async fn who_may_use_nothing_that_is_free_stops_nobody() {
 #[test]
 fn the_queue_is_bounded() {
     let room = Room::default();
-    let places: Vec<_> = (0..MOST).map(|_| room.enter(Rank::New).expect("not full yet")).collect();
+    let places: Vec<_> = (0..Room::MOST).map(|_| room.enter(Rank::New).expect("not full yet")).collect();
     assert!(room.enter(Rank::New).is_none());
     drop(places);
     assert!(!room.has_queue() && room.enter(Rank::New).is_some());

@@ -1,0 +1,103 @@
+//! A backend that answers each request as a script says, by its number, and counts what is at work.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What is answered to the request of this number, counted from 0 over all connections, with this request line. Empty: the
+/// connection ends.
+type Script = dyn Fn(usize, &str) -> Vec<u8> + Send + Sync;
+
+/// A scripted backend.
+pub(crate) struct Scripted {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    lines: Mutex<Vec<String>>,
+    active: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Scripted {
+    /// Starts one.
+    pub(crate) fn new(script: impl Fn(usize, &str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
+        let address = listener.local_addr().expect("bound");
+        let (seen, script): (Arc<Seen>, Arc<Script>) = (Arc::default(), Arc::new(script));
+        let known = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (seen, script) = (Arc::clone(&known), Arc::clone(&script));
+                std::thread::spawn(move || drop(serve(stream, &seen, &*script)));
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// One that always answers this status, with its name as the body.
+    pub(crate) fn saying(status: u16, name: &'static str) -> Self {
+        Self::new(move |_, _| answer(status, name))
+    }
+
+    /// Its address as an instance's value.
+    pub(crate) fn instance(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The lines of the requests that it read, in their order.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.seen.lines.lock().expect("no panic while held").clone()
+    }
+
+    /// How many requests it read.
+    pub(crate) fn requests(&self) -> usize {
+        self.seen.lines.lock().expect("no panic while held").len()
+    }
+
+    /// The most requests that were at work at once.
+    pub(crate) fn most(&self) -> usize {
+        self.seen.most.load(Ordering::Acquire)
+    }
+}
+
+/// A whole answer.
+pub(crate) fn answer(status: u16, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn serve(stream: TcpStream, seen: &Seen, script: &Script) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut output = stream.try_clone()?;
+    let mut input = BufReader::new(stream);
+    loop {
+        let (mut head, mut line) = (String::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            if input.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            head += &line;
+        }
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        io::copy(&mut input.by_ref().take(length.unwrap_or(0)), &mut io::sink())?;
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        let number = {
+            let mut lines = seen.lines.lock().expect("no panic while held");
+            lines.push(line.clone());
+            lines.len() - 1
+        };
+        let active = seen.active.fetch_add(1, Ordering::AcqRel) + 1;
+        seen.most.fetch_max(active, Ordering::AcqRel);
+        let answer = script(number, &line);
+        seen.active.fetch_sub(1, Ordering::AcqRel);
+        if answer.is_empty() {
+            return Ok(());
+        }
+        output.write_all(&answer)?;
+    }
+}
