@@ -120,7 +120,9 @@ async fn keys_of_tickets_are_replaced_while_it_runs() {
     let file = scratch.path().join(FILE);
     let (first, second) = (keys([2, 3, 1]), keys([7, 8, 9]));
     std::fs::write(&file, first.file()).expect("our own folder");
-    let tail = format!("frontend tls\n  bind 127.0.0.1:0 ssl crt {PEM} tls-ticket-keys {}\n", file.display());
+    let socket = scratch.path().join("tls.sock");
+    let bind = format!("unix@{} ssl crt {PEM} tls-ticket-keys {}", socket.display(), file.display());
+    let tail = format!("frontend tls\n  bind {bind}\n");
     let (_, runtime) = site.activate(&tail);
     let mut process = site.start();
     process.ready(&runtime, PATIENCE).await.expect("serving");

@@ -251,7 +251,10 @@ fn with_few_healthy_instances_all_are_used() {
     let [one, two, three] = bad.each_ref().map(Raw::instance);
     let keys = [("eject", "errors=1 for=1s at_most=100%"), ("panic", "60%")];
     let Some((mut running, site)) = serving(&[&good.instance(), &one, &two, &three], &keys) else { return };
-    assert_eq!(failures(&running, 1) + failures(&running, 3), 3, "each fails once");
+    wait("each to fail once", || {
+        failures(&running, 1);
+        running.metric("pointsman_ejections_total", &["reason=\"errors\""]) >= 3.0
+    });
     let heads = |bad: &[Raw; 3]| bad.each_ref().map(Raw::heads);
     let before = heads(&bad);
     assert_eq!(failures(&running, 8), 6, "all four are used");
@@ -303,7 +306,7 @@ fn when_all_come_back_at_once_all_get_work_at_once() {
     let backends = backends.map(|(name, address)| Backend::at(name, address));
     wait("the first", || failures(&running, 1) == 0);
     assert_eq!(failures(&running, 12), 0);
-    assert!(backends.iter().all(|backend| backend.whole() > 0), "{:?}", backends.each_ref().map(Backend::whole));
+    wait("work for all", || backends.iter().all(|backend| backend.whole() > 0));
 }
 
 /// Failures among requests to four instances, of which one fails half of its requests.

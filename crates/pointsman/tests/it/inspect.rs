@@ -99,7 +99,7 @@ fn check_knows_the_engine_of_the_balancers() {
     let site = Site::with(&[
         ("services/a/domain", "a.test"),
         ("services/a/one", "10.0.0.1:80"),
-        ("services/a/dns", "web.test"),
+        ("services/a/custom_settings", "http-request set-header X-A b"),
     ]);
     let running = Pointsman::serving(&site);
     wait("its status", || on(&site, &["status"]).code == Some(0));
