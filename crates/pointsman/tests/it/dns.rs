@@ -92,7 +92,8 @@ fn records_have_priorities_and_weights() {
     wait("the first two", || answers(&running, 12) == "2=3 3=9");
     names.set("three.test", Zone::Silent);
     running.wait_problem("unresolved", &["services/a/dns", "three.test"]);
-    assert_eq!(answers(&running, 12), "2=3 3=9", "its last address");
+    assert!(answers(&running, 12).contains("3="), "its last address");
+    wait("the same shares", || answers(&running, 12) == "2=3 3=9");
     names.set("_http._tcp.web.test", Zone::Records(all[..2].to_vec(), 1));
     wait("one to go", || answers(&running, 4) == "2=4");
     backends.remove(0);
