@@ -38,6 +38,8 @@ const RIGID: &[&str] = &[
     "use-server",
 ];
 
+/// The answer over a connection that was made for another server name (RFC 9110 §15.5.20).
+const MISDIRECTED: &str = "This connection was made for another name, or does not show what this one asks for.";
 /// The condition of requests that came over HTTPS, to us or to a trusted proxy.
 const OVER_HTTPS: &str = "{ ssl_fc } or { var(txn.scheme) -m str https }";
 
@@ -162,6 +164,7 @@ impl Lines<'_> {
         self.cookie();
         self.health();
         self.schemes();
+        self.clients();
         self.version();
         self.hsts();
         self.auth();
@@ -301,6 +304,24 @@ impl Lines<'_> {
             let to = "https://%[var(txn.host)]";
             self.add("scheme", format!("    http-request redirect prefix {to} code 301 unless {OVER_HTTPS}\n"));
         }
+    }
+
+    /// A client's certificate counts for the server name that it was shown for, and in the handshake that asked for it:
+    /// `clients` says what handshakes ask for. The frontend removes clients' own `Client-Cert` (RFC 9440).
+    fn clients(&mut self) {
+        let Some(auth) = self.service.client_auth() else { return };
+        let mut text = format!(
+            "    http-request set-var(txn.sni) ssl_fc_sni,lower
+    http-request return status 421 content-type \"text/plain; charset=utf-8\" string \"{MISDIRECTED}\\n\" if {{ ssl_fc }} !{{ var(txn.host),strcmp(txn.sni) eq 0 }} or {{ ssl_fc_is_resumed }}
+"
+        );
+        if auth.is_required {
+            text.push_str("    http-request deny deny_status 403 unless { ssl_c_used } { ssl_c_verify 0 }\n");
+        }
+        text.push_str(
+            "    http-request set-header Client-Cert :%[ssl_c_der,base64]: if { ssl_c_used } { ssl_c_verify 0 }\n",
+        );
+        self.add("client_ca", text);
     }
 
     /// Trailers are passed on, and gRPC insists on being told so; the frontend removes the client's word about it.

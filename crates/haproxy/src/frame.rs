@@ -15,8 +15,10 @@ use super::words::time;
 
 /// Bytes of a buffer that HAProxy reserves for what it adds to a head.
 const REWRITE: usize = 1024;
-/// Smallest buffer that HTTP/2 works with (RFC 9113 §4.2: a frame may have 16 KiB).
-const HTTP2_BUFFER: usize = 16 * 1024 + REWRITE;
+/// The same for a client's certificate, in base64.
+const CERTIFICATE: usize = 8 * 1024;
+/// What HTTP/2 needs in a buffer (RFC 9113 §4.2: a frame may have 16 KiB).
+const HTTP2_FRAME: usize = 16 * 1024;
 /// Least limit of headers: our own error pages need it.
 const LEAST_HEADERS: usize = 16;
 /// Limit of `maxconn`: HAProxy allocates for all of them at its start.
@@ -52,9 +54,16 @@ pub struct Frame {
 pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape, has_https: bool) -> Frame {
     let config = table.config();
     let mut problems = Vec::new();
-    let buffer = buffer(config, has_https);
-    let mut global =
-        with_raw(global(config, shape, buffer), "haproxy-global-settings", &shape.global_settings, &mut problems);
+    let asks = services.iter().any(|service| service.client_auth().is_some());
+    let room = if asks { REWRITE + CERTIFICATE } else { REWRITE };
+    let buffer = buffer(config, has_https, room);
+    let mut lines = global(config, shape, (buffer, room));
+    if asks && shape.version.tls {
+        lines.push_str(
+            "    # a session would resume at names that ask for another certificate\n    tune.ssl.cachesize 0\n",
+        );
+    }
+    let mut global = with_raw(lines, "haproxy-global-settings", &shape.global_settings, &mut problems);
     // Behind the section's own lines: an operator's line goes last, and has the last word.
     global.splice(1..1, ciphers(shape));
     let pages = pages(table, buffer, &mut problems);
@@ -103,7 +112,7 @@ fn ciphers(shape: &Shape) -> Option<Part> {
     Some(Part { text: text.into(), owner: Some(Owner::Setting("haproxy-ciphers")) })
 }
 
-fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
+fn global(config: &Config, shape: &Shape, (buffer, room): (usize, usize)) -> String {
     let mut lines = vec![format!("nbthread {}", shape.threads), format!("hard-stop-after {}", time(shape.hard_stop))];
     if let Some(most) = config.max_connections {
         lines.push(format!("maxconn {}", most.get().min(MOST_CONNECTIONS)));
@@ -118,7 +127,7 @@ fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
         lines.push(format!("server-state-file {}", path(STATES)));
     }
     lines.push(format!("tune.bufsize {buffer}"));
-    lines.push(format!("tune.maxrewrite {REWRITE}"));
+    lines.push(format!("tune.maxrewrite {room}"));
     // HAProxy counts the end of the head as one more header.
     lines.push(format!("tune.h2.max-concurrent-streams {}", config.streams));
     lines.push(format!("tune.http.maxhdr {}", (config.headers + 1).max(LEAST_HEADERS)));
@@ -136,9 +145,9 @@ fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
 }
 
 /// A buffer must hold a whole head, the additions to it, and eight bytes of bookkeeping for each header.
-fn buffer(config: &Config, has_https: bool) -> usize {
-    let least = if has_https { HTTP2_BUFFER } else { 0 };
-    (config.head_bytes + REWRITE + 8 * config.headers).max(least)
+fn buffer(config: &Config, has_https: bool, room: usize) -> usize {
+    let least = if has_https { HTTP2_FRAME + room } else { 0 };
+    (config.head_bytes + room + 8 * config.headers).max(least)
 }
 
 fn defaults(config: &Config, shape: &Shape) -> String {

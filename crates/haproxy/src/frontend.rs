@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pointsman_table::{Bind, Config, HostPattern, Problem, ProblemKind, Protocol, Service, Table};
 
 use super::backend::PAGES;
+use super::clients::CLIENT_LIST;
 use super::forwarded;
 use super::frame::{page, path};
 use super::maps::Maps;
@@ -150,6 +151,13 @@ pub fn tls(has_certs: bool, config: &Config, shape: &Shape) -> String {
     let keys = |_| format!(" tls-ticket-keys {}", path(tickets::FILE));
     let tickets = shape.tickets.as_ref().map(keys).unwrap_or_default();
     format!(" ssl crt-list {}{strict}{tickets}", path(CERT_LIST))
+}
+
+/// The same where clients are asked for certificates. No session resumes there: HAProxy would take the certificate that
+/// another name asked for.
+pub fn asking_tls(has_certs: bool, config: &Config) -> String {
+    let strict = if has_certs && !config.tls_strict_sni { "" } else { " strict-sni" };
+    format!(" ssl crt-list {}{strict} no-tls-tickets", path(CLIENT_LIST))
 }
 
 /// The frontends of TCP services, one for each listening address.

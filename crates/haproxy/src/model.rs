@@ -65,6 +65,8 @@ pub struct Desired {
     pub maps: Arc<Maps>,
     /// Certificates by name, PEM: secret.
     pub certs: BTreeMap<Box<str>, Arc<str>>,
+    /// The list of certificates of HTTPS, where clients are asked for theirs; paths are below [`FOLDER`].
+    pub clients: Option<Arc<str>>,
     /// The keys of session tickets, if the configuration names their file: secret.
     pub tickets: Option<TicketKeys>,
     /// Whether anything is served over TLS, so that the list of certificates must be there.

@@ -33,7 +33,7 @@ pub enum Reason {
     Frame,
     /// An error page or another file.
     Files,
-    /// A certificate was added or removed.
+    /// A certificate was added or removed, or clients are asked for others.
     Certificates,
     /// A new backend that no spare can serve.
     NewBackend(BackendName),
@@ -114,7 +114,7 @@ impl Planner<'_> {
     }
 
     fn certificates(&mut self, desired: &Desired) {
-        if !self.running.certs.keys().eq(desired.certs.keys()) {
+        if !self.running.certs.keys().eq(desired.certs.keys()) || self.running.clients != desired.clients {
             return self.reload(Reason::Certificates);
         }
         for (name, pem) in &desired.certs {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::backend;
+use super::clients::CLIENT_LIST;
 use super::frontend::CERT_LIST;
 use super::maps::MapName;
 use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
@@ -11,7 +12,7 @@ use super::shape::Shape;
 use super::{names, outbound, tickets};
 
 /// The name of the certificate for server names that no other one covers.
-const DEFAULT_CERT: &str = "default";
+pub(crate) const DEFAULT_CERT: &str = "default";
 
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,6 +167,8 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
         bytes: pem.as_bytes().into(),
         secret: true,
     }));
+    let asking = desired.clients.iter().map(|list| list.replace(FOLDER, &shape.folder.to_string_lossy()));
+    files.extend(asking.map(|list| plain(CLIENT_LIST, list)));
     files.extend(desired.tickets.iter().map(|keys| File { secret: true, ..plain(tickets::FILE, keys.file()) }));
     if desired.ends_tls {
         files.push(plain(CERT_LIST, cert_list(desired, shape)));

@@ -17,6 +17,8 @@ pub struct Running {
     pub files: BTreeMap<Box<str>, Arc<[u8]>>,
     /// Certificates.
     pub certs: BTreeMap<Box<str>, Arc<str>>,
+    /// The list of certificates where clients are asked for theirs.
+    pub clients: Option<Arc<str>>,
     /// The keys of session tickets.
     pub tickets: Option<TicketKeys>,
     /// Backends by their names in HAProxy, spares included.
@@ -84,6 +86,7 @@ impl Running {
             frame: desired.frame.clone(),
             files: desired.files.clone(),
             certs: desired.certs.clone(),
+            clients: desired.clients.clone(),
             tickets: desired.tickets.clone(),
             backends: own.chain(waiting).collect(),
             maps: Maps::clone(&desired.maps),

@@ -15,7 +15,7 @@ impl Capabilities {
         lacks: &["basic_auth_secrets", "cookie", "custom_settings", "dns", "health_check_port", "health_check_uri"],
     };
     /// The HAProxy engine's.
-    pub const HAPROXY: Self = Self { lacks: &["client_ca", "client_verify"] };
+    pub const HAPROXY: Self = Self { lacks: &[] };
 
     /// Whether the engine honours this key or tree.
     pub(crate) fn honours(self, key: &str) -> bool {

@@ -16,7 +16,7 @@ mod whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_table::{Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+use pointsman_table::{Asking, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
 use super::backend::{BackendBuilder, UnsupportedKey};
 use super::frame::{self, Frame, frame};
@@ -26,7 +26,7 @@ use super::names::BackendName;
 use super::render::staple_file;
 use super::shape::Shape;
 use super::template::{self, Sections};
-use super::{outbound, server, tickets};
+use super::{clients, names, outbound, server, tickets};
 use cache::Made;
 
 pub use cache::Cache;
@@ -49,7 +49,8 @@ pub fn desire_cached(
 ) -> (Desired, Vec<Problem>) {
     let builder = BackendBuilder::new(table.config(), addresses, shape);
     let mut problems = Vec::new();
-    let served = serve(cache, table, held, &builder, &mut problems);
+    let mut served = serve(cache, table, held, &builder, &mut problems);
+    let asking = withdraw(table, &mut served, shape, &mut problems);
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
     let tls = frontend::tls(has_certs(table, held), table.config(), shape);
     let tcp = Tcp { table, served: &is_served, held, tls: Some(&*tls).filter(|_| shape.version.tls) };
@@ -58,6 +59,13 @@ pub fn desire_cached(
     let https = frontend::https(table, held, shape);
     let ends_tls = !https.is_empty() || tcp.ends_tls();
     let certs = certs(table, held, (shape, ends_tls), &mut problems);
+    let in_use: Vec<_> = table
+        .certs()
+        .iter()
+        .filter(|(name, _)| certs.contains_key(*name))
+        .map(|(name, cert)| (&**name, &**cert))
+        .collect();
+    let clients = clients::files(&asking, &in_use, table.config().tls_strict_sni).filter(|_| !https.is_empty());
     let Frame { global, defaults, mut files, problems: found } =
         frame(table, &served.services, shape, !https.is_empty());
     files.extend(served.services.iter().flat_map(|service| outbound::files(service)));
@@ -66,13 +74,19 @@ pub fn desire_cached(
     }
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
-    let http = frontend::http(&rules, table.config(), shape, (&https, &tls));
+    let tls_of_https = match &clients {
+        Some(_) => frontend::asking_tls(has_certs(table, held), table.config()),
+        None => tls.clone(),
+    };
+    files.extend(clients.iter().flat_map(|clients| clients.authorities.clone()));
+    let http = frontend::http(&rules, table.config(), shape, (&https, &tls_of_https));
     let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
     let mut desired = Desired {
         revision: table.revision(),
         backends: served.backends,
         maps,
         certs,
+        clients: clients.map(|clients| clients.list.into()),
         ends_tls,
         files,
         ..Desired::default()
@@ -155,6 +169,31 @@ fn serve(
     // All at once: faster than one by one, as most are in order.
     served.backends = backends.into_iter().collect();
     served
+}
+
+/// Leaves out the services that ask for clients' certificates and that HAProxy cannot protect. Returns what the others ask
+/// for.
+fn withdraw(table: &Table, served: &mut ServedServices, shape: &Shape, problems: &mut Vec<Problem>) -> Asking {
+    let asking = Asking::of(&served.services);
+    let obstacle = |service: &Arc<Service>| clients::obstacle(service, &asking, shape.version);
+    let out: Vec<_> = served.services.iter().filter_map(|it| Some((it.clone(), obstacle(it)?))).collect();
+    if out.is_empty() {
+        return asking;
+    }
+    for (service, why) in out {
+        let advice = format!("{why}; the service is not served; --engine native honours it");
+        problems.push(table.key_problem(
+            ProblemKind::Unsupported,
+            service.protocol,
+            &service.name,
+            "client_ca",
+            advice,
+        ));
+        served.services.retain(|other| !Arc::ptr_eq(other, &service));
+        served.backends.remove(&names::backend(service.protocol, service.name.as_str()));
+        served.left_out.insert((service.protocol, service.name.clone()));
+    }
+    Asking::of(&served.services)
 }
 
 fn make(service: &Arc<Service>, builder: &BackendBuilder<'_>) -> Result<Made, Vec<UnsupportedKey>> {

@@ -2,8 +2,10 @@
 
 use pointsman_engine::tickets::TicketSecrets;
 
-use super::tests::{DB, World, check};
+use super::tests::{DB, WEB, World, check};
 use crate::tickets::{FILE, TicketKeys};
+
+const NEXT: &str = "http-request set-header Client-Cert :%[ssl_c_der,base64]: if { ssl_c_used } { ssl_c_verify 0 }";
 
 /// Other secrets for tickets change no line, so that they need no reload; only the file that the lines name.
 #[test]
@@ -58,4 +60,51 @@ fn tls_ends_for_all_services_of_an_address_or_for_none() {
         );
         assert_eq!(ends.rendered().files.iter().any(|file| &*file.name == "certs.list"), !is_mixed);
     }
+}
+
+/// What handshakes ask for, by certificate and name; and services that HAProxy cannot protect, which are not served.
+#[test]
+fn handshakes_ask_for_what_the_services_of_a_name_ask_for() {
+    let (authority, other) = (
+        include_str!("../../../table/tests/certificates/authority.pem"),
+        include_str!("../../../table/tests/certificates/nameless.pem"),
+    );
+    let (leaf, key) = (
+        include_str!("../../../table/tests/certificates/leaf.pem"),
+        include_str!("../../../table/tests/certificates/leaf.key"),
+    );
+    let row = |key: &str, value: &str| format!("{key} = {}", value.replace('\n', "\\n"));
+    let (cert, ca) = (row("certs/shop", &format!("{leaf}{key}")), row("services/web/client_ca", authority));
+    let world = |more: &[&str]| {
+        let mut world = World::of(&WEB).and(&[&cert, &ca]).and(more);
+        world.shape.https = world.shape.http.clone();
+        world
+    };
+    let list = |world: &World| {
+        let files = world.rendered().files;
+        let file = files.iter().find(|file| &*file.name == "clients.list");
+        file.map(|file| String::from_utf8_lossy(&file.bytes).replace("/run/pointsman/", "")).unwrap_or_default()
+    };
+    let first = "certs/shop.pem pointsman.invalid\n";
+    let asked = "certs/shop.pem [ca-file clients/0.pem verify required]";
+    let (web, below) = (world(&[]), world(&["services/web/domain = *.shop.test,no.test"]));
+    assert_eq!(list(&web), format!("{first}certs/shop.pem *.shop.test\n{asked} shop.test\n"));
+    assert_eq!(list(&below), format!("{first}certs/shop.pem shop.test\n{asked} *.shop.test no.test\n"));
+    check(&web, &["tune.ssl.cachesize 0"]);
+    check(&web, &["http-request deny deny_status 403 unless { ssl_c_used } { ssl_c_verify 0 }", NEXT]);
+    let https = "clients.list no-tls-tickets alpn h2,http/1.1";
+    assert!(web.rendered().config.contains(https), "{}", web.rendered().config);
+    let open = "services/b/domain = shop.test";
+    for (more, why) in [
+        (vec!["services/web/domain = ", "services/web/path = /x"], "not reached by its domain alone"),
+        (vec!["services/web/default = true"], "not reached by its domain alone"),
+        (vec![open, "services/b/path = /b", &row("services/b/client_ca", other)], "another one there has other"),
+    ] {
+        let world = world(&more);
+        let problems = world.desired().1;
+        assert!(problems.iter().any(|it| it.contains("web/client_ca") && it.contains(why)), "{problems:?}");
+        assert_eq!((list(&world), world.desired().0.backends.len()), (String::new(), 0), "{more:?}");
+    }
+    let optional = world(&[open, "services/b/path = /b"]);
+    assert!(list(&optional).contains("verify optional] shop.test\n"), "{}", list(&optional));
 }
