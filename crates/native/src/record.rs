@@ -89,7 +89,7 @@ impl Record {
         if let Some(fault) = self.fault {
             worker.stats().fault(fault.facts().index);
             if let (true, Some(service)) = (fault.is_crowded(), &self.service) {
-                service.unserved().shed.add(1);
+                service.shed().add(1);
             }
             debug!("client {}: {}: {fault}", peer.client, fault.facts().name);
         }

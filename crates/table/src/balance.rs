@@ -81,8 +81,7 @@ pub(crate) fn parse(protocol: Protocol, text: &str) -> Parsed<Balance> {
 /// `NAME` of `function(NAME)`, a token as in RFC 9110 §5.6.2.
 fn argument(text: &str, function: &str) -> Option<Box<str>> {
     let name = text.strip_prefix(function)?.strip_prefix('(')?.strip_suffix(')')?;
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    (!name.is_empty() && name.bytes().all(token)).then(|| name.into())
+    value::is_token(name).then(|| name.into())
 }
 
 /// The key's value, as an operator writes it.

@@ -70,10 +70,7 @@ impl Split {
 
 impl SplitBy {
     fn parse(text: &str) -> Parsed<Self> {
-        let token = |name: &str| {
-            let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-            (!name.is_empty() && name.bytes().all(is_token)).then(|| name.into())
-        };
+        let token = |name: &str| value::is_token(name).then(|| name.into());
         match text.split_once(':') {
             None if text == "client" => Some(Self::Client),
             Some(("cookie", name)) => token(name).map(Self::Cookie),

@@ -68,6 +68,12 @@ pub(crate) fn list<T>(text: &str, item: impl Fn(&str) -> Parsed<T>) -> Parsed<Ve
     if items.is_empty() { Err("expected at least one item, comma separated".into()) } else { Ok(items) }
 }
 
+/// A token, such as a header's or a cookie's name (RFC 9110 §5.6.2).
+pub(crate) fn is_token(text: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(token)
+}
+
 pub(crate) fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }

@@ -59,12 +59,8 @@ pub struct Counters {
     pub active: Counter,
     /// Failed connects.
     pub connect_failures: Counter,
-    /// Requests sent again, or to another instance.
-    pub retries: Counter,
-    /// The same by [`RetryReason`].
+    /// Requests sent again, or to another instance, by [`RetryReason`].
     pub reasons: [Counter; REASONS.len()],
-    /// Requests that got no place, or left the queue for one, and were refused.
-    pub shed: Counter,
     /// Whether `active` is part of the instance's [`Load`].
     adds_up: AtomicBool,
     /// Answers that were 5xx or broken, if the service has `eject`.
@@ -90,7 +86,6 @@ pub const REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
 impl Counters {
     /// Counts a request that is sent again.
     pub fn retried(&self, reason: RetryReason) {
-        self.retries.add(1);
         self.reasons[reason as usize].add(1);
     }
 }
@@ -120,6 +115,8 @@ pub struct ServiceShared {
     pub latency: Box<[Latency]>,
     /// Requests that reached no instance: local replies.
     pub unserved: Box<[Counters]>,
+    /// Requests that got no place, or left the queue for one, and were refused; one per worker.
+    pub shed: Box<[Counter]>,
     /// The queue of requests while every instance is at its `maxconn`.
     pub room: Arc<Room>,
     /// What only services with `retries` or `limit/requests` have.
@@ -141,6 +138,7 @@ impl ServiceShared {
         Self {
             latency: per_worker(workers),
             unserved: per_worker(workers),
+            shed: per_worker(workers),
             room: Arc::default(),
             bounded: OnceLock::new(),
             flips: Arc::default(),
@@ -313,3 +311,13 @@ pub(super) fn per_worker<T: Default>(workers: usize) -> Box<[T]> {
 pub(super) type ServiceKey = (Protocol, ServiceName);
 /// The `bool` says whether it speaks TLS: one address may work in plain text and fail with TLS, or the other way round.
 pub(super) type InstanceKey = (Protocol, ServiceName, InstanceName, (Target, bool));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_take_one_pair_of_cache_lines() {
+        assert_eq!(size_of::<Counters>(), 128);
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_table::{InstanceName, Protocol, Target};
 
-use super::counters::{BUCKETS, Counters, InstanceShared, Latency, REASONS, ServiceKey, ServiceShared};
+use super::counters::{BUCKETS, Counter, Counters, InstanceShared, Latency, REASONS, ServiceKey, ServiceShared};
 use super::health::{Cause, Ejection, Grounds, Reason};
 
 /// The state of an instance whose checks fail.
@@ -64,11 +64,10 @@ impl Totals {
         self.bytes_out += counters.bytes_out.get();
         self.active += counters.active.get();
         self.connect_failures += counters.connect_failures.get();
-        self.retries += counters.retries.get();
         for (sum, reason) in self.reasons.iter_mut().zip(&counters.reasons) {
+            self.retries += reason.get();
             *sum += reason.get();
         }
-        self.shed += counters.shed.get();
     }
 
     fn of(counters: &[Counters]) -> Self {
@@ -117,7 +116,8 @@ pub struct ServiceStats {
 impl ServiceStats {
     pub(super) fn read(key: &ServiceKey, shared: &ServiceShared, instances: Vec<Addressed>) -> Self {
         let instances = Addressed::merged(instances);
-        let own = Totals::of(&shared.unserved);
+        let shed = shared.shed.iter().map(Counter::get).sum();
+        let own = Totals { shed, ..Totals::of(&shared.unserved) };
         Self {
             protocol: key.0,
             service: key.1.to_string(),

@@ -45,11 +45,21 @@ fn url_param<'t>(target: &'t str, name: &str) -> Option<&'t str> {
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The value of a cookie of the request (RFC 6265 §4.2).
+/// The value of a cookie of the request.
 pub(super) fn cookie<'h>(head: &RequestHead<'h, '_>, name: &str) -> Option<&'h [u8]> {
-    let fields = head.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("cookie"));
-    let pairs = fields.flat_map(|header| header.value.split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    cookie_pairs(head).find_map(|pair| cookie_value(pair, name))
+}
+
+/// The pairs of all `Cookie` lines (RFC 6265 §4.2).
+pub(super) fn cookie_pairs<'h>(head: &RequestHead<'h, '_>) -> impl Iterator<Item = &'h [u8]> {
+    let lines = head.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("cookie"));
+    let pairs = lines.flat_map(|line| line.value.split(|byte| *byte == b';'));
+    pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+}
+
+/// The value of a pair, if it is of this cookie.
+pub(super) fn cookie_value<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    Some(pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pointsman_table::{Cookie, CookieFlag, CookieMode};
 use pointsman_wire::{HeaderEdits, RequestHead, ResponseHead};
 
+use super::reach::{cookie_pairs, cookie_value};
 use crate::pool::view::{InstanceLive, ServiceLive};
 
 const SET_COOKIE: &str = "Set-Cookie";
@@ -63,8 +64,8 @@ pub(super) fn read(
     };
     let is_hidden = cookie.mode == Some(CookieMode::Insert) && cookie.has(CookieFlag::Indirect);
     let (mut kept, mut is_changed) = (Vec::<Vec<u8>>::new(), false);
-    for piece in pieces(head) {
-        let Some(value) = value_of(piece, &cookie.name) else {
+    for piece in cookie_pairs(head) {
+        let Some(value) = cookie_value(piece, &cookie.name) else {
             kept.push(piece.to_vec());
             continue;
         };
@@ -80,18 +81,6 @@ pub(super) fn read(
         is_changed |= rest.is_some() || is_hidden;
     }
     (Some(Box::new(sticky)), is_changed.then(|| kept.join(&b"; "[..])))
-}
-
-/// The pairs of all `Cookie` lines.
-fn pieces<'h>(head: &'h RequestHead<'_, '_>) -> impl Iterator<Item = &'h [u8]> {
-    let lines = head.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("cookie"));
-    let pieces = lines.flat_map(|line| line.value.split(|byte| *byte == b';'));
-    pieces.map(<[u8]>::trim_ascii).filter(|piece| !piece.is_empty())
-}
-
-/// The value of a pair, if it is of this cookie.
-fn value_of<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
-    Some(pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
 }
 
 /// The number of the instance with this value.
@@ -130,7 +119,7 @@ impl Sticky {
     ) -> Option<HeaderEdits> {
         let cookie = live.service.cookie()?;
         let stuck = self.wanted == Some(instance.id);
-        let is_ours = |line: &[u8]| value_of(first_pair(line).0, &cookie.name).is_some();
+        let is_ours = |line: &[u8]| cookie_value(first_pair(line).0, &cookie.name).is_some();
         let is_set = set_cookies(head).any(is_ours);
         let is_preserved = is_set && cookie.has(CookieFlag::Preserve);
         let is_rewritten = is_set && !is_preserved;
@@ -241,7 +230,7 @@ fn first_pair(line: &[u8]) -> (&[u8], &[u8]) {
 /// What becomes of the instance's own cookie of that name. `None`: it is left out.
 fn rewritten(cookie: &Cookie, line: &[u8], value: Option<&str>, stuck: bool) -> Option<Vec<u8>> {
     let (pair, attributes) = first_pair(line);
-    let (name, own) = (cookie.name.as_bytes(), value_of(pair, &cookie.name)?);
+    let (name, own) = (cookie.name.as_bytes(), cookie_value(pair, &cookie.name)?);
     match (cookie.mode, value) {
         (Some(CookieMode::Insert), _) => None,
         _ if stuck && cookie.has(CookieFlag::Indirect) => None,
@@ -279,7 +268,7 @@ mod tests {
     #[test]
     fn pairs() {
         let check = |pair: &str, value: Option<&str>| {
-            assert_eq!(value_of(pair.as_bytes(), "SRV"), value.map(str::as_bytes), "{pair}");
+            assert_eq!(cookie_value(pair.as_bytes(), "SRV"), value.map(str::as_bytes), "{pair}");
         };
         check("SRV=a", Some("a"));
         check("SRV = a b", Some("a b"));

@@ -16,7 +16,7 @@ use super::values::CookieValues;
 use super::via::{Setup, Via};
 use crate::tls::Outbound;
 use pointsman_engine::live::{
-    Bounded, Counters, InstanceShared, Latency, Places, Registry, Room, ServiceShared, Turns,
+    Bounded, Counter, Counters, InstanceShared, Latency, Places, Registry, Room, ServiceShared, Turns,
 };
 use pointsman_engine::seldom::Seldom;
 use std::time::Duration;
@@ -322,6 +322,11 @@ impl ServiceLive {
     /// This worker's counters for requests that reached no instance.
     pub(crate) fn unserved(&self) -> &Counters {
         &self.shared.unserved[self.worker]
+    }
+
+    /// This worker's count of requests that were refused for want of a place.
+    pub(crate) fn shed(&self) -> &Counter {
+        &self.shared.shed[self.worker]
     }
 
     /// The rate limit of log lines about its requests.

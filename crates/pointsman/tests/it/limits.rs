@@ -6,17 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Backend, Connection, Launch, Pointsman, Raw, Scripted, Site, Then, answer, engine, get, python_http2, wait,
+    Backend, Connection, Pointsman, Raw, Scripted, Then, answer, engine, get, python_http2, wait, with_two_workers,
 };
-
-/// Two workers behind one service.
-fn serving(keys: &[(&str, &str)]) -> (Pointsman, Site) {
-    let site = Site::with(&[("services/a/domain", "a.test")]);
-    keys.iter().for_each(|(key, value)| site.put(key, value));
-    let running = Launch::on(&site).args(&["--workers", "2"]).start();
-    running.wait_ready();
-    (running, site)
-}
 
 /// An instance that answers when it is let go.
 fn held() -> (Scripted, Arc<AtomicBool>) {
@@ -57,7 +48,7 @@ fn a_request_ends_in_time_in_every_phase() {
     }
     let silent = Raw::answering("", Then::Hang);
     let half = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", Then::Hang);
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("config/timeout/request", "700ms"),
         ("services/a/one", &silent.instance()),
         ("services/half/domain", "half.test"),
@@ -103,7 +94,7 @@ fn a_connection_that_is_not_accepted_ends_in_time() {
     let _full: Vec<_> =
         (0..4).map_while(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok()).collect();
     let (running, _site) =
-        serving(&[("services/a/one", &address.to_string()), ("services/a/timeout/request", "500ms")]);
+        with_two_workers(&[("services/a/one", &address.to_string()), ("services/a/timeout/request", "500ms")]);
     assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 504);
     wait("it to be counted", || faults(&running, "request_timeout") == 1.0);
 }
@@ -114,7 +105,7 @@ fn an_instance_that_never_answers_in_time_is_ejected() {
         return;
     }
     let (good, silent) = (Scripted::saying(200, "good"), Raw::answering("", Then::Hang));
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/good", &good.instance()),
         ("services/a/silent", &silent.instance()),
         ("services/a/timeout/request", "300ms"),
@@ -132,7 +123,8 @@ fn a_tunnel_outlives_the_time_of_its_request() {
     }
     let echo =
         Raw::answering("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", Then::Hang);
-    let (running, _site) = serving(&[("services/a/one", &echo.instance()), ("services/a/timeout/request", "300ms")]);
+    let (running, _site) =
+        with_two_workers(&[("services/a/one", &echo.instance()), ("services/a/timeout/request", "300ms")]);
     let mut connection = running.connect();
     connection.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").expect("open");
     assert_eq!(connection.response("GET").expect("switched").status, 101);
@@ -148,7 +140,7 @@ fn clients_of_http2_are_told_in_time() {
     }
     let silent = Raw::answering("", Then::Hang);
     let half = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", Then::Hang);
-    let (running, site) = serving(&[
+    let (running, site) = with_two_workers(&[
         ("config/timeout/request", "500ms"),
         ("services/a/one", &silent.instance()),
         ("services/half/domain", "half.test"),
@@ -177,7 +169,7 @@ fn so_many_are_at_work_over_all_workers_and_no_more() {
         std::thread::sleep(Duration::from_millis(10));
         answer(200, "ok")
     });
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/one", &peer.instance()),
         ("services/a/two", &peer.instance()),
         ("services/a/limit/requests", "3"),
@@ -203,7 +195,7 @@ fn the_queue_is_in_order_and_bounded() {
         return;
     }
     let (peer, open) = held();
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/one", &peer.instance()),
         ("services/a/limit/requests", "1"),
         ("services/a/limit/queue", "8"),
@@ -235,7 +227,7 @@ fn who_waits_for_too_long_is_told_and_who_leaves_takes_no_place() {
         return;
     }
     let (peer, open) = held();
-    let (running, site) = serving(&[
+    let (running, site) = with_two_workers(&[
         ("services/a/one", &peer.instance()),
         ("config/limit/requests", "1"),
         ("config/timeout/queue", "500ms"),
@@ -265,7 +257,7 @@ fn more_places_are_given_to_those_who_wait() {
         return;
     }
     let (peer, open) = held();
-    let (running, site) = serving(&[
+    let (running, site) = with_two_workers(&[
         ("services/a/one", &peer.instance()),
         ("services/a/limit/requests", "1"),
         ("services/a/timeout/queue", "60s"),
@@ -288,7 +280,7 @@ fn a_queue_that_takes_too_long_is_not_joined() {
         return;
     }
     let backend = Backend::naming("one");
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/one", &backend.instance()),
         ("services/a/limit/requests", "1"),
         ("services/a/timeout/queue", "1s"),

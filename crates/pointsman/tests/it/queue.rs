@@ -1,22 +1,13 @@
 //! Who gets an instance: the queue at its `maxconn`, idle connections in the way, turns while keys change, instances that
 //! take connections and do not answer.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Connection, Launch, Pointsman, Raw, Site, Then, engine, get, wait};
-
-/// Two workers, so that they have to share what an instance can do.
-fn serving(keys: &[(&str, &str)]) -> (Pointsman, Site) {
-    let site = Site::with(&[("services/a/domain", "a.test")]);
-    keys.iter().for_each(|(key, value)| site.put(key, value));
-    let running = Launch::on(&site).args(&["--workers", "2"]).start();
-    running.wait_ready();
-    (running, site)
-}
+use crate::harness::{Backend, Connection, Pointsman, Raw, Then, engine, get, request_head, wait, with_two_workers};
 
 /// An instance with a `maxconn` of 1 that notes the targets in the order in which it gets them, and answers when it is let
 /// go.
@@ -73,14 +64,7 @@ fn serve(stream: TcpStream, targets: &Mutex<Vec<String>>, open: &AtomicBool) -> 
     let mut output = stream.try_clone()?;
     let mut input = BufReader::new(stream);
     loop {
-        let (mut head, mut line) = (String::new(), String::new());
-        while line != "\r\n" {
-            line.clear();
-            if input.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            head += &line;
-        }
+        let Some(head) = request_head(&mut input)? else { return Ok(()) };
         let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
         targets.lock().expect("no panic while held").push(target);
         while !open.load(Ordering::Acquire) {
@@ -115,7 +99,8 @@ fn queue(running: &Pointsman, single: &Single, count: usize) -> Vec<Connection> 
 #[test]
 fn requests_get_their_turn_in_the_order_in_which_they_came() {
     let single = Single::new();
-    let (running, _site) = serving(&[("services/a/one", &single.instance()), ("services/a/timeout/connect", "60s")]);
+    let (running, _site) =
+        with_two_workers(&[("services/a/one", &single.instance()), ("services/a/timeout/connect", "60s")]);
     let connections = queue(&running, &single, 15);
     single.let_go();
     for mut connection in connections {
@@ -130,7 +115,7 @@ fn requests_get_their_turn_in_the_order_in_which_they_came() {
 fn nobody_queues_for_much_longer_than_others() {
     let backend = Backend::naming("one");
     let one = format!("{} maxconn=1", backend.instance());
-    let (running, _site) = serving(&[("services/a/one", &one), ("services/a/timeout/connect", "60s")]);
+    let (running, _site) = with_two_workers(&[("services/a/one", &one), ("services/a/timeout/connect", "60s")]);
     let waits = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..40 {
@@ -154,7 +139,8 @@ fn nobody_queues_for_much_longer_than_others() {
 #[test]
 fn who_queues_takes_an_instance_that_is_added() {
     let single = Single::new();
-    let (running, site) = serving(&[("services/a/one", &single.instance()), ("services/a/timeout/connect", "60s")]);
+    let (running, site) =
+        with_two_workers(&[("services/a/one", &single.instance()), ("services/a/timeout/connect", "60s")]);
     let mut connections = queue(&running, &single, 4);
     let added = Backend::naming("added");
     site.put("services/a/two", added.instance());
@@ -169,7 +155,7 @@ fn who_queues_takes_an_instance_that_is_added() {
 fn who_leaves_the_queue_hands_its_turn_on() {
     let single = Single::new();
     let keys = [("services/a/one", &*single.instance()), ("services/a/timeout/connect", "1s")];
-    let (running, site) = serving(&keys);
+    let (running, site) = with_two_workers(&keys);
     let mut connections = queue(&running, &single, 2);
     let status = if engine().differs("queue-status") { 502 } else { 503 };
     for late in &mut connections[1..] {
@@ -199,7 +185,7 @@ fn connections_of_a_tcp_service_queue_in_order() {
         }
     });
     let port = crate::harness::free_port();
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("tcp-services/t/port", &port.to_string()),
         ("tcp-services/t/one", &format!("{address} maxconn=1")),
         ("tcp-services/t/timeout/connect", "60s"),
@@ -232,7 +218,7 @@ fn an_idle_connection_makes_way_for_another_worker() {
         return;
     }
     let single = Single::one_at_a_time();
-    let (running, _site) = serving(&[("services/a/one", &single.instance())]);
+    let (running, _site) = with_two_workers(&[("services/a/one", &single.instance())]);
     // With any luck they come to both workers; each waits for at most 20 s.
     for number in 0..30 {
         let answer =
@@ -245,7 +231,7 @@ fn an_idle_connection_makes_way_for_another_worker() {
 fn weights_hold_while_the_service_changes_all_the_time() {
     let (a, b) = (Backend::naming("a"), Backend::naming("b"));
     let aside = |number: usize| format!("127.0.0.1:9 weight=0 maxconn={}", 10 + number);
-    let (running, site) = serving(&[
+    let (running, site) = with_two_workers(&[
         ("services/a/a", &format!("{} weight=9", a.instance())),
         ("services/a/b", &format!("{} weight=1", b.instance())),
         ("services/a/c", &aside(0)),
@@ -299,7 +285,7 @@ fn post(running: &Pointsman) -> u16 {
 fn an_instance_that_takes_connections_and_closes_them_is_ejected() {
     let (good, moody) = (Backend::naming("good"), Moody::new());
     let (running, _site) =
-        serving(&[("services/a/good", &good.instance()), ("services/a/moody", &moody.address.to_string())]);
+        with_two_workers(&[("services/a/good", &good.instance()), ("services/a/moody", &moody.address.to_string())]);
     if engine().differs("unanswered") {
         let failed = (0..60).filter(|_| post(&running) == 502).count();
         assert!(failed >= 20, "{failed} of 60: it keeps its half");
@@ -324,7 +310,7 @@ fn an_instance_that_takes_connections_and_closes_them_is_ejected() {
 #[test]
 fn an_instance_that_does_not_answer_in_time_is_ejected() {
     let (good, silent) = (Backend::naming("good"), Raw::answering("", Then::Hang));
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/good", &good.instance()),
         ("services/a/silent", &silent.instance()),
         ("services/a/timeout/server", "300ms"),
@@ -340,7 +326,7 @@ fn an_instance_that_does_not_answer_in_time_is_ejected() {
 #[test]
 fn a_slow_endpoint_does_not_eject_an_instance_that_answers_others() {
     let (one, two) = (Backend::naming("one"), Backend::naming("two"));
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/one", &one.instance()),
         ("services/a/two", &format!("{} backup", two.instance())),
         ("services/a/timeout/server", "2s"),

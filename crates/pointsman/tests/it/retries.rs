@@ -3,17 +3,8 @@
 use std::time::Instant;
 
 use crate::harness::{
-    Launch, Pointsman, Response, Scripted, Site, answer, engine, free_address, get, python_http2, run, wait,
+    Pointsman, Response, Scripted, answer, engine, free_address, get, python_http2, run, wait, with_two_workers,
 };
-
-/// Two workers behind one service.
-fn serving(keys: &[(&str, &str)]) -> (Pointsman, Site) {
-    let site = Site::with(&[("services/a/domain", "a.test")]);
-    keys.iter().for_each(|(key, value)| site.put(key, value));
-    let running = Launch::on(&site).args(&["--workers", "2"]).start();
-    running.wait_ready();
-    (running, site)
-}
 
 fn send(running: &Pointsman, method: &str, body: &str) -> Response {
     let mut connection = running.connect();
@@ -29,7 +20,7 @@ fn reasons(running: &Pointsman, reason: &str) -> f64 {
 #[test]
 fn a_status_of_one_instance_is_not_seen_by_clients() {
     let (bad, good) = (Scripted::saying(502, "bad"), Scripted::saying(200, "good"));
-    let (running, site) = serving(&[
+    let (running, site) = with_two_workers(&[
         ("services/a/bad", &bad.instance()),
         ("services/a/good", &good.instance()),
         ("services/a/retries", "2"),
@@ -52,7 +43,7 @@ fn a_status_of_one_instance_is_not_seen_by_clients() {
 #[test]
 fn a_request_that_may_have_been_done_is_sent_again_only_if_that_is_allowed() {
     let (bad, good) = (Scripted::saying(503, "bad"), Scripted::saying(200, "good"));
-    let (running, site) = serving(&[
+    let (running, site) = with_two_workers(&[
         ("services/a/bad", &bad.instance()),
         ("services/a/good", &good.instance()),
         ("services/a/retries", "2"),
@@ -73,7 +64,8 @@ fn a_request_that_may_have_been_done_is_sent_again_only_if_that_is_allowed() {
 #[test]
 fn a_connection_that_breaks_is_replaced_so_many_times() {
     let moody = Scripted::new(|number, _| if number % 4 == 3 { answer(200, "well") } else { Vec::new() });
-    let (running, site) = serving(&[("services/a/one", &moody.instance()), ("services/a/retries", "3 on=reset")]);
+    let (running, site) =
+        with_two_workers(&[("services/a/one", &moody.instance()), ("services/a/retries", "3 on=reset")]);
     assert_eq!(send(&running, "GET", "").text(), "well");
     assert_eq!(moody.requests(), 4);
     site.put("services/a/retries", "2 on=reset");
@@ -96,7 +88,7 @@ fn a_timeout_is_sent_again_if_the_key_says_so() {
         }),
         Scripted::saying(200, "good"),
     );
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/good", &good.instance()),
         ("services/a/slow", &slow.instance()),
         ("services/a/retries", "1 on=timeout"),
@@ -109,7 +101,7 @@ fn a_timeout_is_sent_again_if_the_key_says_so() {
 #[test]
 fn a_body_that_is_not_held_is_sent_once() {
     let bad = Scripted::saying(503, "bad");
-    let (running, _site) = serving(&[("services/a/one", &bad.instance()), ("services/a/retries", "2 on=503")]);
+    let (running, _site) = with_two_workers(&[("services/a/one", &bad.instance()), ("services/a/retries", "2 on=503")]);
     assert_eq!(send(&running, "PUT", &"x".repeat(1 << 20)).status, 503);
     assert_eq!(bad.requests(), 1);
     assert_eq!(send(&running, "PUT", &"x".repeat(1 << 10)).status, 503);
@@ -119,7 +111,7 @@ fn a_body_that_is_not_held_is_sent_once() {
 #[test]
 fn the_last_answer_is_passed_on() {
     let bad = Scripted::new(|number, _| answer(503, &format!("number {number}")));
-    let (running, site) = serving(&[("services/a/one", &bad.instance()), ("services/a/retries", "2 on=503")]);
+    let (running, site) = with_two_workers(&[("services/a/one", &bad.instance()), ("services/a/retries", "2 on=503")]);
     assert_eq!(send(&running, "GET", "").text(), "number 2");
     site.put("services/a/retries", "0");
     wait("the change", || {
@@ -134,7 +126,8 @@ fn an_answer_that_has_begun_is_final() {
         true => [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".to_vec(), answer(503, "bad")].concat(),
         false => b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nfour".to_vec(),
     });
-    let (running, _site) = serving(&[("services/a/one", &cut.instance()), ("services/a/retries", "2 on=reset,503")]);
+    let (running, _site) =
+        with_two_workers(&[("services/a/one", &cut.instance()), ("services/a/retries", "2 on=reset,503")]);
     if engine().differs("retry-after-hints") {
         return;
     }
@@ -151,7 +144,7 @@ fn a_budget_bounds_what_is_sent_on_top() {
         return;
     }
     let (one, two) = (Scripted::saying(503, "one"), Scripted::saying(503, "two"));
-    let (running, _site) = serving(&[
+    let (running, _site) = with_two_workers(&[
         ("services/a/one", &one.instance()),
         ("services/a/two", &two.instance()),
         ("services/a/retries", "3"),
@@ -177,7 +170,7 @@ fn half_of_the_answers_of_one_of_four_instances_fail_and_nobody_notices() {
         vec![("services/a/flaky".to_owned(), flaky.instance()), ("services/a/retries".to_owned(), "2".into())];
     keys.extend(sound.iter().enumerate().map(|(n, one)| (format!("services/a/sound-{n}"), one.instance())));
     let keys: Vec<_> = keys.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let (running, _site) = serving(&keys);
+    let (running, _site) = with_two_workers(&keys);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..100).for_each(|_| assert_eq!(send(&running, "GET", "").status, 200)));
@@ -189,7 +182,7 @@ fn half_of_the_answers_of_one_of_four_instances_fail_and_nobody_notices() {
 #[test]
 fn clients_of_http2_are_spared_too() {
     let (bad, good) = (Scripted::saying(503, "bad"), Scripted::saying(200, "good"));
-    let (running, site) = serving(&[
+    let (running, site) = with_two_workers(&[
         ("services/a/bad", &bad.instance()),
         ("services/a/good", &good.instance()),
         ("services/a/retries", "2"),
@@ -211,7 +204,7 @@ say({c.finish(stream)[0] for stream in streams})
 fn a_failed_connect_is_an_attempt() {
     let (good, dead) = (Scripted::saying(200, "good"), free_address().to_string());
     let keys = [("services/a/good", &*good.instance()), ("services/a/dead", &dead), ("services/a/retries", "0")];
-    let (running, site) = serving(&keys);
+    let (running, site) = with_two_workers(&keys);
     if engine().differs("checks") {
         return;
     }

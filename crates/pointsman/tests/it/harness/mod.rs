@@ -40,12 +40,14 @@ pub(crate) use haproxy::is_haproxy;
 pub(crate) use http2_client::{python_http2, python_http2_running};
 pub(crate) use http2_server::Http2Instance;
 pub(crate) use load::Load;
-pub(crate) use pointsman::{Launch, Pointsman, demo, demo_under, program_folder, run, run_unread, serving, shell};
+pub(crate) use pointsman::{
+    Launch, Pointsman, demo, demo_under, program_folder, run, run_unread, serving, shell, with_two_workers,
+};
 pub(crate) use ports::free_port;
 pub(crate) use process::{Finished, Process, finish, signal};
 pub(crate) use python::python;
 pub(crate) use raw::{Raw, Then, echo_tcp, raw_answers};
-pub(crate) use scripted::{Scripted, answer};
+pub(crate) use scripted::{Scripted, answer, request_head};
 pub(crate) use site::Site;
 pub(crate) use tls_client::{python_tls, python_tls_running};
 pub(crate) use tools::{h2load, nginx, node_client, node_server, python_client, python_server, wrk};

@@ -293,3 +293,12 @@ pub(crate) fn serving(instance: &str, more: &[(&str, &str)]) -> (Site, Pointsman
     let running = Pointsman::serving(&site);
     (site, running)
 }
+
+/// A balancer of two workers with a service `a.test`, and its keys.
+pub(crate) fn with_two_workers(keys: &[(&str, &str)]) -> (Pointsman, Site) {
+    let site = Site::with(&[("services/a/domain", "a.test")]);
+    keys.iter().for_each(|(key, value)| site.put(key, value));
+    let running = Launch::on(&site).args(&["--workers", "2"]).start();
+    running.wait_ready();
+    (running, site)
+}

@@ -69,19 +69,25 @@ pub(crate) fn answer(status: u16, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// The next request's head; `None`: there is none.
+pub(crate) fn request_head(input: &mut BufReader<TcpStream>) -> io::Result<Option<String>> {
+    let (mut head, mut line) = (String::new(), String::new());
+    while line != "\r\n" {
+        line.clear();
+        if input.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        head += &line;
+    }
+    Ok(Some(head))
+}
+
 fn serve(stream: TcpStream, seen: &Seen, script: &Script) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut output = stream.try_clone()?;
     let mut input = BufReader::new(stream);
     loop {
-        let (mut head, mut line) = (String::new(), String::new());
-        while line != "\r\n" {
-            line.clear();
-            if input.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            head += &line;
-        }
+        let Some(head) = request_head(&mut input)? else { return Ok(()) };
         let length =
             head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         io::copy(&mut input.by_ref().take(length.unwrap_or(0)), &mut io::sink())?;
