@@ -58,11 +58,11 @@ impl Prober {
     pub(crate) fn apply(&mut self, table: &Arc<Table>, outbound: &Arc<Outbound>) {
         let order = (Arc::clone(table), Arc::clone(outbound));
         match &self.orders {
-            Some(orders) => drop(orders.send_replace(order)),
-            None if table.services().iter().any(|service| service.health_check.is_some()) => {
+            Some(orders) if !orders.is_closed() => drop(orders.send_replace(order)),
+            _ if table.services().iter().any(|service| service.health_check.is_some()) => {
                 self.orders = self.start(order);
             }
-            None => {}
+            _ => {}
         }
     }
 
