@@ -213,6 +213,7 @@ fn pages(table: &Table, buffer: usize, problems: &mut Vec<Problem>) -> Pages {
 
 fn written(status: u16, body: Option<&str>, keep_alive: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    Answer { status, body, location: None, keep_alive, head_request: false, edits: None }.write(&mut out);
+    Answer { status, body, location: None, retry_after: None, keep_alive, head_request: false, edits: None }
+        .write(&mut out);
     out
 }

@@ -52,6 +52,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use exchange::foresee::{Foreseen, Foretold, InstanceNow, foresee};
 pub use fault::NAMES as FAULTS;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sockets::{Claim, hint, listen};
@@ -65,6 +66,7 @@ use accept::{Door, Report};
 use peers::Peers;
 #[doc(hidden)]
 pub use pool::bench::PickBench;
+pub use pool::pick::share_in_effect;
 pub use prober::{Probed, probe_once};
 pub use tls::new_ticket_secret;
 use worker::Limits;

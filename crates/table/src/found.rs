@@ -12,6 +12,9 @@ use crate::names::InstanceName;
 /// The advice about a name whose first answer is still awaited.
 pub const LOOKED_UP: &str = "the name is being looked up";
 
+/// Most instances that a service has from `dns`: each record may name many addresses.
+const MOST_FOUND: usize = 1_024;
+
 /// The heaviest weight of an instance.
 const HEAVIEST: u32 = 256;
 
@@ -102,6 +105,9 @@ impl Finding {
 
     /// Records are ordered by priority: the first of an address counts.
     fn insert(&mut self, address: SocketAddr, weight: u16, backup: bool) {
+        if self.instances.len() >= MOST_FOUND {
+            return;
+        }
         self.instances.entry(address).or_insert_with(|| Instance {
             name: InstanceName(address.to_string().into()),
             target: Target::Socket(address),

@@ -14,6 +14,9 @@ use crate::ports::Listening;
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 
+/// Most addresses of an instance with a host name: the lowest.
+const MOST_ADDRESSES: usize = 32;
+
 /// The inputs for judging a service's instances, besides its own keys.
 pub(crate) struct World<'a> {
     pub(crate) limits: &'a Limits,
@@ -150,6 +153,7 @@ impl Instances<'_> {
         let Some(Resolved { addresses, failure, .. }) = names.get(name) else {
             return self.admit_unknown(written, instance);
         };
+        let addresses = &addresses[..addresses.len().min(MOST_ADDRESSES)];
         if let Some(why) = failure {
             let meanwhile = match addresses.is_empty() {
                 true => "the instance is left out until it does".to_owned(),

@@ -1,5 +1,7 @@
 //! Local replies: error pages and the like, with their bodies. Does not choose the status.
 
+use std::borrow::Cow;
+
 use crate::edits::HeaderEdits;
 use crate::head::{BodyLength, push_digits, push_framing, push_header};
 
@@ -12,6 +14,8 @@ pub struct Answer<'a> {
     pub body: Option<&'a str>,
     /// Where to look instead: the `Location` of a redirect.
     pub location: Option<&'a str>,
+    /// When to try again, seconds from now: `Retry-After` (RFC 9110 §10.2.3).
+    pub retry_after: Option<u32>,
     /// Whether the client's connection stays open afterwards.
     pub keep_alive: bool,
     /// Whether it answers a HEAD request: the same headers as for GET, no body.
@@ -43,11 +47,13 @@ impl Answer<'_> {
     }
 
     /// The headers, framing and connection headers aside.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        let known = [("Content-Type", self.content_type().as_bytes()), ("Cache-Control", b"no-cache")];
-        let allow = (self.status == 405).then_some(("Allow", ALLOW.as_bytes()));
-        let location = self.location.map(|location| ("Location", location.as_bytes()));
-        known.into_iter().chain(allow).chain(location)
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, [u8]>)> {
+        let known = [("Content-Type", self.content_type()), ("Cache-Control", "no-cache")];
+        let allow = (self.status == 405).then_some(("Allow", ALLOW));
+        let location = self.location.map(|location| ("Location", location));
+        let fixed = known.into_iter().chain(allow).chain(location);
+        let retry_after = self.retry_after.map(|seconds| ("Retry-After", seconds.to_string().into_bytes().into()));
+        fixed.map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))).chain(retry_after)
     }
 
     /// Length of the body, bytes.
@@ -61,7 +67,7 @@ impl Answer<'_> {
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        self.fields().for_each(|(name, value)| push_header(out, name, value));
+        self.fields().for_each(|(name, value)| push_header(out, name, &value));
         if let Some(edits) = self.edits {
             out.extend_from_slice(edits.lines());
         }
@@ -162,6 +168,23 @@ mod tests {
     const STATUSES: [u16; 19] =
         [200, 400, 403, 404, 405, 408, 413, 414, 417, 421, 429, 431, 500, 501, 502, 503, 504, 505, 508];
 
+    #[test]
+    fn the_time_to_try_again_is_in_whole_seconds() {
+        let answer = |retry_after| Answer {
+            status: 503,
+            body: None,
+            location: None,
+            retry_after,
+            keep_alive: true,
+            head_request: false,
+            edits: None,
+        };
+        let mut out = Vec::new();
+        answer(Some(120)).write(&mut out);
+        assert!(String::from_utf8_lossy(&out).contains("\r\nRetry-After: 120\r\n"));
+        assert!(answer(None).fields().all(|(name, _)| name != "Retry-After"));
+    }
+
     fn check(answer: &Answer<'_>, content_type: &str) {
         let mut out = Vec::new();
         answer.write(&mut out);
@@ -181,7 +204,15 @@ mod tests {
     fn every_answer_parses_as_written() {
         for status in STATUSES {
             for (keep_alive, head_request) in [(false, false), (true, false), (false, true), (true, true)] {
-                let answer = |body| Answer { status, body, location: None, keep_alive, head_request, edits: None };
+                let answer = |body| Answer {
+                    status,
+                    body,
+                    location: None,
+                    retry_after: None,
+                    keep_alive,
+                    head_request,
+                    edits: None,
+                };
                 check(&answer(None), "text/html");
                 check(&answer(Some("<p>moved</p>")), "text/html");
                 check(&answer(Some("busy, try later\n")), "text/plain");

@@ -42,9 +42,13 @@ impl Bounded {
     /// Whether a request that joined the queue now would most likely wait for longer than this. `false` until enough
     /// requests are measured, and for the first in the queue.
     pub fn is_hopeless(&self, limit: NonZeroU32, patience: Duration) -> bool {
-        let Some(mean) = self.spans.mean() else { return false };
+        self.expected_wait(limit).is_some_and(|wait| wait > patience)
+    }
+
+    /// How long a request that joined the queue now would most likely wait. `None`: too few requests are measured.
+    pub fn expected_wait(&self, limit: NonZeroU32) -> Option<Duration> {
         let ahead = u32::try_from(self.queue.queued()).unwrap_or(u32::MAX);
-        mean.saturating_mul(ahead) / limit.get() > patience
+        Some(self.spans.mean()?.saturating_mul(ahead) / limit.get())
     }
 }
 

@@ -177,6 +177,8 @@ pub struct InstanceShared {
     pub workers: Box<[Counters]>,
     /// Whether it works, or is ejected.
     pub health: Health,
+    /// When it was first seen, milliseconds since the registry began.
+    pub began: u64,
     /// How much of its `maxconn` is used.
     pub slots: Arc<Slots>,
     /// The rate limit of log lines about failed connects.
@@ -186,6 +188,13 @@ pub struct InstanceShared {
 }
 
 impl InstanceShared {
+    /// Whether it has counted anything.
+    pub(super) fn had_work(&self) -> bool {
+        self.workers
+            .iter()
+            .any(|worker| worker.requests.get() + worker.active.get() + worker.connect_failures.get() > 0)
+    }
+
     /// Counts one more open request or connection of a worker.
     pub fn begin(&self, worker: usize) {
         let counters = &self.workers[worker];

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_types, reason = "the one lock of all workers: taken for a new table, never for a request")]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use pointsman_table::{Instance, InstanceName, Protocol, Service, ServiceName};
 use super::counters::{
     FAILED, HANDSHAKES, InstanceKey, InstanceShared, MAX_FAULTS, ServiceKey, ServiceShared, WorkerStats, per_worker,
 };
-use super::health::{Asked, Health, Slots};
+use super::health::{Asked, CheckState, Health, Slots};
 use super::load::Load;
 use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
@@ -22,6 +23,10 @@ const UNACCEPTED: u64 = 60_000;
 /// How long the counters of a service or instance are kept after it left the table.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
+/// Of so many instances that left, more than those of the last look, the oldest are forgotten at once: where instances
+/// change every second, ten minutes are many.
+const MOST_LEFT: usize = 10_000;
+
 /// All counters, and the health of instances.
 #[derive(Debug)]
 pub struct Registry {
@@ -29,6 +34,7 @@ pub struct Registry {
     faults: &'static [&'static str],
     workers: Box<[WorkerStats]>,
     asked: Box<[Asked]>,
+    check_flips: AtomicU64,
     known: Mutex<Known>,
     unaccepted: Seldom,
     unrouted: Seldom,
@@ -95,6 +101,7 @@ impl Registry {
             faults,
             workers: per_worker(workers),
             asked: per_worker(workers),
+            check_flips: AtomicU64::new(0),
             known: Mutex::default(),
             unaccepted: Seldom::new(UNACCEPTED),
             unrouted: Seldom::new(FAILED),
@@ -167,13 +174,14 @@ impl Registry {
 
     /// The shared state of an instance reached this way, created on first use.
     pub fn instance(&self, service: &Service, instance: &Instance) -> Arc<InstanceShared> {
-        let workers = self.workers.len();
+        let (workers, began) = (self.workers.len(), self.clock());
         let mut known = self.lock();
         let flips = Arc::clone(&known.service(service, workers).shared.flips);
         let slots = || Arc::new(Slots::new(workers));
         let shared = || InstanceShared {
             workers: per_worker(workers),
             health: Health::new(&flips),
+            began,
             slots: slots(),
             lines: Seldom::new(FAILED),
             load: Load::default(),
@@ -196,7 +204,7 @@ impl Registry {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets services and instances that left the table more than ten minutes ago.
+    /// Forgets services and instances that left the table more than ten minutes ago, and instances that had no work.
     #[expect(clippy::disallowed_methods, reason = "asked for once a minute")]
     pub fn forget(&self) {
         self.lock().forget(Instant::now());
@@ -261,7 +269,7 @@ impl Registry {
     /// The instances that are down by their checks, each with its address.
     pub fn down_by_checks(&self) -> DownBefore {
         let known = self.lock();
-        let is_down = |health: &Health| health.last_check().is_some_and(|last| !last.up);
+        let is_down = |health: &Health| matches!(health.check_state(), CheckState::Down { .. });
         let down = known.instances.iter().filter(|(_, kept)| is_down(&kept.shared.health));
         let mut down: DownBefore = down
             .map(|((protocol, service, instance, (target, _)), _)| {
@@ -270,6 +278,17 @@ impl Registry {
             .collect();
         down.sort_unstable();
         down
+    }
+
+    /// Counts an instance that goes down or comes back by its checks.
+    pub fn count_check_flip(&self) {
+        self.check_flips.fetch_add(1, Relaxed);
+    }
+
+    /// How often instances went down or came back by their checks. When it has changed, so may have
+    /// [`Registry::down_by_checks`].
+    pub fn check_flips(&self) -> u64 {
+        self.check_flips.load(Relaxed)
     }
 
     /// Sets the instances that checks found down before the program was started anew.
@@ -304,7 +323,13 @@ impl Known {
 
     /// A service is kept at least as long as its instances, because their flips increase its count.
     fn forget(&mut self, now: Instant) {
-        self.instances.retain(|_, kept| kept.is_worth_keeping(now));
+        self.instances.retain(|_, kept| kept.is_worth_keeping(now) && (kept.left.is_none() || kept.shared.had_work()));
+        let mut left: Vec<_> = self.instances.values().filter_map(|kept| kept.left).collect();
+        if left.len() > MOST_LEFT {
+            left.sort_unstable();
+            let oldest = left[left.len() - MOST_LEFT];
+            self.instances.retain(|_, kept| kept.left.is_none_or(|left| left >= oldest));
+        }
         let has_instances = |kept: &Kept<ServiceShared>| Arc::strong_count(&kept.shared.flips) > 1;
         self.services.retain(|_, kept| kept.is_worth_keeping(now) || has_instances(kept));
     }
@@ -359,5 +384,26 @@ mod tests {
         }
         assert!(registry.snapshot().services.is_empty());
         assert_eq!(shared(&registry).health.down_until(), 0);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the zero of this test's times")]
+    fn an_instance_that_left_is_kept_if_it_had_work() {
+        let mut key_set = KeySet::default();
+        let keys = [("services/s/a", "h:1"), ("services/s/b", "h:2"), ("services/s/default", "true")];
+        key_set.reset(1, keys.map(|(key, value)| (key.into(), value.as_bytes().into())));
+        let table = compile(&key_set, None, &Limits::default()).table;
+        let (service, registry) = (&table.services()[0], Registry::new(1, &[]));
+        let [idle, used] = [0, 1].map(|index| registry.instance(service, &service.instances[index]));
+        used.workers[0].requests.add(1);
+        let names = || {
+            let all = registry.snapshot().services.remove(0).instances;
+            all.into_iter().map(|instance| instance.instance).collect::<Vec<_>>()
+        };
+        registry.lock().forget(Instant::now());
+        assert_eq!(names(), ["a", "b"], "both are held");
+        drop((idle, used));
+        registry.lock().forget(Instant::now());
+        assert_eq!(names(), ["b"]);
     }
 }

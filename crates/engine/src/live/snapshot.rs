@@ -5,7 +5,7 @@ use std::time::Duration;
 use pointsman_table::{InstanceName, Protocol, Target};
 
 use super::counters::{BUCKETS, Counter, Counters, InstanceShared, Latency, REASONS, ServiceKey, ServiceShared};
-use super::health::{Cause, Ejection, Grounds, Reason};
+use super::health::{Cause, Ejection, Grounds, InstanceError, Reason};
 
 /// The state of an instance whose checks fail.
 const DOWN: &str = "down";
@@ -143,6 +143,12 @@ pub struct InstanceStats {
     pub up: bool,
     /// Since when and why it gets no work, or only a trial.
     pub apart: Option<SetApart>,
+    /// How long its state has lasted; `None`: the engine does not tell.
+    pub lasts: Option<Duration>,
+    /// Its last failure, and how long ago that was; `None`: none, or the engine does not tell.
+    pub error: Option<(String, Duration)>,
+    /// How long ago it returned, or appeared beside others; `None`: at no time that counts for `slow_start`.
+    pub age: Option<Duration>,
     /// How often it was ejected, by reason.
     pub ejections: [(Reason, u64); Reason::ALL.len()],
     /// Its last active check; `None`: it has none, or the engine does not tell.
@@ -158,6 +164,8 @@ pub struct CheckedNow {
     pub said: String,
     /// How long it took.
     pub took: Duration,
+    /// How long ago it ended; `None`: before this program started.
+    pub age: Option<Duration>,
 }
 
 /// The state of an instance that gets no work, or only a trial.
@@ -230,14 +238,24 @@ impl InstanceStats {
             why: format!("its check {}", last.said),
         });
         let apart = by_checks.or_else(|| shared.health.ejection(clock).map(ejected));
+        let rose = last.as_ref().map_or(0, |last| last.since);
+        let since = shared.began.max(shared.health.since()).max(rose);
         Self {
+            lasts: Some(apart.as_ref().map_or(age(since), |apart| apart.age)),
+            error: shared.health.last_error().map(|(at, error)| (error.in_words(faults), age(at))),
             instance: name.to_string(),
             target: target.to_string(),
             totals: Totals::of(&shared.workers),
             up: shared.health.is_up(clock),
             apart,
+            age: Some(shared.health.since()).filter(|since| *since > 0).map(age),
             ejections: Reason::ALL.map(|reason| (reason, shared.health.ejections(reason))),
-            check: last.map(|last| CheckedNow { up: last.up, said: last.said.into_owned(), took: last.took }),
+            check: last.map(|last| CheckedNow {
+                up: last.up,
+                said: last.said.into_owned(),
+                took: last.took,
+                age: Some(last.at).filter(|at| *at > 0).map(age),
+            }),
         }
     }
 }
@@ -248,6 +266,16 @@ impl Cause {
         match self {
             Self::Fault(fault) => faults.get(fault).copied().unwrap_or_default().to_owned(),
             Self::Answers(grounds) => grounds.in_words(faults),
+        }
+    }
+}
+
+impl InstanceError {
+    /// The fault's name, or the status.
+    fn in_words(self, faults: &[&'static str]) -> String {
+        match self {
+            Self::Fault(fault) => faults.get(fault).copied().unwrap_or_default().to_owned(),
+            Self::Status(status) => status.to_string(),
         }
     }
 }
@@ -335,6 +363,9 @@ mod tests {
                 totals: Totals { requests, ..Totals::default() },
                 up: in_use,
                 apart: None,
+                lasts: None,
+                error: None,
+                age: None,
                 ejections: Reason::ALL.map(|reason| (reason, 0)),
                 check: None,
             },

@@ -210,6 +210,9 @@ impl Tally {
                 totals: sum.totals(now.iter().filter_map(|now| now.instances.get(name)).map(|now| now.active).sum()),
                 up: newest.is_none(),
                 apart: newest.and_then(|now| now.apart.clone()),
+                lasts: newest.and_then(|now| Some(now.apart.as_ref()?.age)),
+                error: None,
+                age: None,
                 ejections: Reason::ALL.map(|reason| (reason, 0)),
                 check: None,
             }

@@ -213,7 +213,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let mut held = worker.buffers.take(Size::Head);
     let (strip, client, trust) = (route.strip as usize, &*peer.text, peer.trust);
     let (sticky, cookie) = match live.service.cookie() {
-        Some(cookie) => sticky::read(cookie, &live, head, sticky::today()),
+        Some(cookie) => sticky::read(cookie, |id| sticky::named(&live, id), head, sticky::today()),
         None => (None, None),
     };
     let cookie = cookie.as_deref();

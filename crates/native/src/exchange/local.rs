@@ -11,6 +11,9 @@ use crate::http2::fields;
 use crate::net::buffer::Size;
 use crate::net::send::send;
 
+/// The most that `Retry-After` says, seconds: how long requests take may have changed by then.
+const LATEST: u32 = 300;
+
 /// Answers with a fault's status. `whole`: all of the request has come.
 pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, whole: bool) -> After {
     cx.record.fault = Some(fault);
@@ -19,7 +22,8 @@ pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fau
     };
     let globals = std::rc::Rc::clone(&cx.globals);
     let own = globals.config.errors.iter().find(|(of, _)| *of == status);
-    say(cx, downstream, Said { status, body: own.map(|(_, body)| &**body), location: None }, whole).await
+    let said = Said { body: own.map(|(_, body)| &**body), retry_after: retry_after(cx, fault), ..Said::new(status) };
+    say(cx, downstream, said, whole).await
 }
 
 /// A response of our own: its status, its body, or else a short page that names the status, and where to look instead.
@@ -28,19 +32,39 @@ pub(crate) struct Said<'a> {
     pub(crate) status: u16,
     pub(crate) body: Option<&'a str>,
     pub(crate) location: Option<&'a str>,
+    /// When to try again, seconds from now.
+    pub(crate) retry_after: Option<u32>,
+}
+
+impl Said<'_> {
+    /// A short page that names the status.
+    pub(crate) fn new(status: u16) -> Self {
+        Self { status, body: None, location: None, retry_after: None }
+    }
+}
+
+/// When a request that found every place taken may be sent again: once the queue is likely to be over, if that is known.
+fn retry_after(cx: &Cx<'_>, fault: Fault) -> Option<u32> {
+    if !fault.is_crowded() {
+        return None;
+    }
+    let service = cx.record.service.as_ref().filter(|_| fault != Fault::Full);
+    let wait = service.and_then(|live| live.bounded().expected_wait(live.most_requests()?));
+    Some(wait.map_or(1, |wait| u32::try_from(wait.as_millis().div_ceil(1_000)).map_or(LATEST, |s| s.clamp(1, LATEST))))
 }
 
 /// Sends a response of our own. `whole`: all of the request has come, so that the connection may be kept.
 pub(crate) async fn say(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,
-    Said { status, body, location }: Said<'_>,
+    Said { status, body, location, retry_after }: Said<'_>,
     whole: bool,
 ) -> After {
     cx.record.status = Some(status);
     let side = downstream.side();
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
-    let answer = Answer { status, body, location, keep_alive, head_request: side.head_request, edits: cx.edits() };
+    let head_request = side.head_request;
+    let answer = Answer { status, body, location, retry_after, keep_alive, head_request, edits: cx.edits() };
     let limit = cx.globals.config.timeouts.client;
     let mut bytes = cx.worker.buffers.take(Size::Head);
     let sent = match downstream {

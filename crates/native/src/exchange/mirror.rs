@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use pointsman_table::WHOLE;
-use pointsman_wire::{RequestHead, Version};
+use pointsman_wire::{BodyWriter, RequestHead, Version};
 
 use super::reach::{key, open_for};
 use super::sides::Sink;
@@ -23,8 +23,7 @@ const LONGEST: usize = 64 * 1024;
 pub(crate) struct Copies {
     to: Vec<Receiver>,
     client: CopyClient,
-    /// Body bytes beyond those that the plan holds, framed for an instance. `None`: they are too many, or were framed for
-    /// HTTP/2.
+    /// Body bytes beyond those that the plan holds, framed as those. `None`: they are too many.
     rest: RefCell<Option<Vec<u8>>>,
     /// All of it has come from the client.
     whole: Cell<bool>,
@@ -80,21 +79,19 @@ impl Copies {
         self.whole.set(true);
     }
 
-    /// Keeps what is about to be sent of the body.
+    /// Keeps what is about to be sent of the body. `writer`: the framing of what the plan holds.
     #[cold]
-    pub(super) fn keep(&self, sink: &Sink<'_>) {
+    pub(super) fn keep(&self, sink: &Sink<'_>, writer: BodyWriter) {
         let mut rest = self.rest.borrow_mut();
-        match sink {
-            Sink::Http1 { output, .. } => {
-                if let Some(rest) = rest.as_mut() {
-                    rest.extend_from_slice(output);
-                }
-                if rest.as_ref().is_some_and(|rest| rest.len() > LONGEST) {
-                    *rest = None;
-                }
+        if let Some(rest) = rest.as_mut() {
+            match sink {
+                Sink::Http1 { output, .. } => rest.extend_from_slice(output),
+                Sink::Http2(out) => out.write_queued(writer, rest),
+                Sink::Nobody => {}
             }
-            Sink::Http2(out) if out.is_empty() => {}
-            Sink::Http2(_) | Sink::Nobody => *rest = None,
+        }
+        if rest.as_ref().is_some_and(|rest| rest.len() > LONGEST) {
+            *rest = None;
         }
     }
 

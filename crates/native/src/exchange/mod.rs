@@ -24,6 +24,7 @@
 //! | `up`, `down` | the two directions |
 //! | `verdict` | what an outcome says about the instance |
 //! | `local` | responses of our own |
+//! | `foresee` | the instance that a cookie or a key leads to, for operators |
 //! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
@@ -34,6 +35,7 @@ mod certificate;
 pub(crate) mod context;
 pub(crate) mod decide;
 mod down;
+pub(crate) mod foresee;
 pub(crate) mod lines;
 mod local;
 mod mirror;
@@ -120,11 +122,11 @@ pub(crate) fn exchange(
                 after
             }
             Decision::Health => {
-                say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
+                say(&mut cx, &mut downstream, Said { body: Some("ok\n"), ..Said::new(200) }, whole).await
             }
             Decision::Redirect(live, location) => {
                 cx.record.service = Some(live);
-                let said = Said { status: 301, body: None, location: Some(&location) };
+                let said = Said { location: Some(&location), ..Said::new(301) };
                 Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
             Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,

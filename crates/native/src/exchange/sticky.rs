@@ -49,10 +49,11 @@ pub(super) fn today() -> u64 {
 }
 
 /// Reads a request's cookies. Also returns what the instance gets as `Cookie` instead, if not what the client sent.
+/// `named`: the number of the instance that a value names.
 #[cold]
 pub(super) fn read(
     cookie: &Cookie,
-    live: &ServiceLive,
+    named: impl Fn(&[u8]) -> Option<u32>,
     head: &RequestHead<'_, '_>,
     now: u64,
 ) -> (Option<Box<Sticky>>, Option<Vec<u8>>) {
@@ -71,7 +72,7 @@ pub(super) fn read(
         };
         let (id, rest) = sticky.take(cookie, value, now);
         if sticky.wanted.is_none() {
-            sticky.wanted = named(live, id);
+            sticky.wanted = named(id);
         }
         match rest {
             Some(rest) => kept.push([cookie.name.as_bytes(), b"=", rest].concat()),
@@ -84,7 +85,7 @@ pub(super) fn read(
 }
 
 /// The number of the instance with this value.
-fn named(live: &ServiceLive, id: &[u8]) -> Option<u32> {
+pub(super) fn named(live: &ServiceLive, id: &[u8]) -> Option<u32> {
     let index = live.cookies.as_ref()?.find(id)?;
     Some(live.instances.get(index)?.id)
 }

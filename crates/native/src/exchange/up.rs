@@ -66,7 +66,7 @@ impl Up<'_> {
     /// Sends what is in the sink. `false`: the instance takes no more.
     async fn pass_on(&mut self) -> Result<bool, Fault> {
         if let Some(copies) = &self.plan.copies {
-            copies.keep(&self.sink);
+            copies.keep(&self.sink, self.plan.writer);
         }
         let (count, sent) = self.sink.flush(self.deadline, (self.plan.live.service.timeouts.server, || u64::MAX)).await;
         self.source.passed_on();

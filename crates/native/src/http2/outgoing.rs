@@ -17,6 +17,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
+use pointsman_wire::{BodyWriter, Trailers};
 
 use crate::http2::backlog::Backlog;
 use crate::net::buffer::Size;
@@ -139,6 +140,18 @@ impl Outgoing {
     /// Whether everything was sent.
     pub(crate) fn is_empty(&self) -> bool {
         self.head.is_none() && self.queued == 0 && self.end.is_none()
+    }
+
+    /// Appends what is queued of the body in the framing of HTTP/1.
+    #[cold]
+    pub(crate) fn write_queued(&self, writer: BodyWriter, into: &mut Vec<u8>) {
+        self.chunks.iter().for_each(|chunk| writer.data(chunk, into));
+        if let Some(trailers) = &self.end {
+            let mut lines = Vec::new();
+            let fields = trailers.iter().flatten();
+            fields.for_each(|(name, value)| Trailers::push(name.as_str(), value.as_bytes(), &mut lines));
+            writer.end(&Trailers::of(&lines), into);
+        }
     }
 
     /// Discards what was not sent.

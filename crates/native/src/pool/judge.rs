@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pointsman_engine::live::{Grounds, Reason, StandingEvent, StandingFlip, StandingRules};
+use pointsman_engine::live::{Grounds, InstanceError, Reason, StandingEvent, StandingFlip, StandingRules};
 use pointsman_table::Eject;
 use tracing::{info, warn};
 
@@ -61,6 +61,7 @@ fn restored(live: &ServiceLive, instance: &InstanceLive, now: u64) {
 
 /// Counts a failed connect, or a missing answer.
 pub(super) fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, reason: Reason, now: u64) {
+    instance.shared.health.erred(now, InstanceError::Fault(fault.facts().index));
     if let Some(lasts) = instance.shared.health.failed(now) {
         instance.shared.health.blame(now, fault.facts().index, reason);
         warn!("{} is ejected for {}: {fault}", live.describe(instance), in_words(lasts));
@@ -78,11 +79,23 @@ pub(crate) fn answered(live: &ServiceLive, eject: &Eject, instance: &InstanceLiv
     let event = match grounds {
         Some(_) => {
             instance.counters().errors.add(1);
+            err(instance, verdict, now);
             StandingEvent::Bad
         }
         None => StandingEvent::Good,
     };
     judge((live, eject), instance, event, grounds, now);
+}
+
+/// Notes what was wrong with an answer.
+#[cold]
+fn err(instance: &InstanceLive, verdict: Verdict, now: u64) {
+    let error = match verdict {
+        Verdict::Good => return,
+        Verdict::Failed(status) => InstanceError::Status(status),
+        Verdict::Broken(fault) => InstanceError::Fault(fault.facts().index),
+    };
+    instance.shared.health.erred(now, error);
 }
 
 #[cold]

@@ -34,6 +34,6 @@ pub(crate) mod pick;
 pub(crate) mod secure;
 mod sharing;
 mod turns;
-mod values;
+pub(crate) mod values;
 pub(crate) mod via;
 pub(crate) mod view;

@@ -15,7 +15,7 @@ pub(crate) struct CookieValues {
 
 impl CookieValues {
     /// `None`: the service has no `cookie`.
-    pub(super) fn of(service: &Service) -> Option<Box<Self>> {
+    pub(crate) fn of(service: &Service) -> Option<Box<Self>> {
         let cookie = service.cookie()?;
         let mut instances = HashMap::default();
         let mut own = Vec::with_capacity(service.instances.len());

@@ -81,7 +81,7 @@ impl Prober {
 
 /// Checks what the newest order says, until there are no more orders.
 async fn run(mut orders: watch::Receiver<ProbeOrder>, registry: Arc<Registry>, most: usize) {
-    let schedule = Rc::new(Schedule::new(most, registry.epoch()));
+    let schedule = Rc::new(Schedule::new(most, Arc::clone(&registry)));
     let mut plan = ProbePlan::default();
     loop {
         let (table, outbound) = orders.borrow_and_update().clone();

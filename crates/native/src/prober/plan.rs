@@ -152,6 +152,7 @@ fn greet(
         None if registry.epoch().elapsed() < REMEMBERED && registry.was_down(service, instance) => {
             let said = "found it down before Pointsman was started".into();
             shared.health.begin_down(elapsed(registry), said);
+            registry.count_check_flip();
         }
         None => {}
     }
@@ -235,12 +236,16 @@ impl Check {
         members.into_iter()
     }
 
-    /// Tells its instances the outcome, and logs what that changes.
-    pub(super) fn tell(&self, now: u64, outcome: &CheckOutcome) {
+    /// Tells its instances the outcome, and logs and counts what that changes.
+    pub(super) fn tell(&self, now: u64, outcome: &CheckOutcome, registry: &Registry) {
         let rules = CheckRules { rise: self.asks.rise, fall: self.asks.fall };
         for member in self.each() {
             let (name, said) = (&member.name, &outcome.said);
-            match member.shared.health.checked(now, rules, outcome) {
+            let flip = member.shared.health.checked(now, rules, outcome);
+            if flip.is_some() {
+                registry.count_check_flip();
+            }
+            match flip {
                 Some(CheckFlip::Fell(1)) => warn!("{name} is down: its check {said}"),
                 Some(CheckFlip::Fell(times)) => warn!("{name} is down: its check {said}, {times} times in a row"),
                 Some(CheckFlip::Rose) => info!("{name} is up again: its check {said}"),
@@ -293,7 +298,8 @@ mod tests {
     }
 
     fn tell(check: &Check, passed: bool) {
-        check.tell(0, &CheckOutcome { passed, said: "GET /up got 503".into(), took: Duration::ZERO });
+        let outcome = CheckOutcome { passed, said: "GET /up got 503".into(), took: Duration::ZERO };
+        check.tell(0, &outcome, &Registry::new(1, crate::FAULTS));
     }
 
     const UP: (&str, &str) = ("health_check_uri", "/up");

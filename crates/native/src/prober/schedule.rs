@@ -5,9 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_engine::live::CheckOutcome;
+use pointsman_engine::live::{CheckOutcome, Registry};
 use pointsman_engine::seldom::{Seldom, untold_failures};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -31,7 +32,7 @@ const UNMADE: u64 = 60_000;
 /// The checks that wait for their time, and those that run.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    epoch: std::time::Instant,
+    registry: Arc<Registry>,
     /// The most checks at once.
     most: usize,
     running: Cell<usize>,
@@ -70,10 +71,10 @@ impl PartialEq for Waiting {
 impl Eq for Waiting {}
 
 impl Schedule {
-    /// `epoch`: the zero of the registry's clock.
-    pub(super) fn new(most: usize, epoch: std::time::Instant) -> Self {
+    /// Counts flips in the registry, whose clock it has.
+    pub(super) fn new(most: usize, registry: Arc<Registry>) -> Self {
         Self {
-            epoch,
+            registry,
             most,
             running: Cell::new(0),
             waiting: RefCell::default(),
@@ -131,7 +132,7 @@ impl Schedule {
     async fn run(self: Rc<Self>, check: Rc<Check>) {
         let began = Instant::now();
         let probed = probe(&check).await;
-        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.registry.epoch().elapsed().as_millis()).unwrap_or(u64::MAX);
         let was_unknown = check.is_unsure();
         let outcome = match probed {
             Ok(said) => Some((true, said)),
@@ -143,7 +144,7 @@ impl Schedule {
         };
         if let Some((passed, said)) = outcome {
             let said = format!("{} {said}", check.asks.way).into();
-            check.tell(now, &CheckOutcome { passed, said, took: began.elapsed() });
+            check.tell(now, &CheckOutcome { passed, said, took: began.elapsed() }, &self.registry);
         }
         let pause = self.pause(check.asks.interval, check.is_unsure(), was_unknown);
         self.waiting.borrow_mut().push(Waiting { at: began + pause.max(began.elapsed()), check });
@@ -186,9 +187,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the zero of a test's times")]
     fn pauses_are_about_the_interval_and_the_first_spreads() {
-        let schedule = Schedule::new(1, std::time::Instant::now());
+        let schedule = Schedule::new(1, Arc::new(Registry::new(1, crate::FAULTS)));
         let interval = Duration::from_secs(10);
         let within = |is_unsure, was_unsure, least: u64, most: u64| {
             let pauses = (0..1_000).map(|_| schedule.pause(interval, is_unsure, was_unsure).as_millis() as u64);

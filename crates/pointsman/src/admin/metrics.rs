@@ -1,10 +1,11 @@
 //! Prometheus' text format 0.0.4, written from a snapshot. Labels come from the keys, never from a request, so the keys
 //! limit the number of series. An instance's counters appear after its first use.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pointsman_native::share_in_effect;
 use pointsman_table::{ProblemKind, Protocol, shown_lines};
 
 use super::view::protocol_word;
@@ -64,6 +65,8 @@ pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: 
     let mut page = Page::default();
     page.traffic(&snapshot.services);
     page.instances_up(status, &snapshot.services);
+    page.weights(status, &snapshot.services);
+    page.histories(&snapshot.services);
     page.panics(status, &snapshot.services);
     page.checks(&snapshot.services);
     page.latency(&snapshot.services);
@@ -164,6 +167,46 @@ impl Page {
                 let labels = label(service.protocol, service.name.as_str(), instance.name.as_str());
                 self.sample(INSTANCE_UP.name, &labels, u8::from(!down.contains(&labels)));
             }
+        }
+    }
+
+    /// Every instance of the table. With the native engine, `slow_start` is in it.
+    fn weights(&mut self, status: &Status, services: &[ServiceStats]) {
+        let rising = all(services).filter_map(|(service, one)| Some((labels(service, &one.instance), one.age?)));
+        let rising: HashMap<_, _> = rising.collect();
+        self.family(&WEIGHT);
+        for service in status.table.iter().flat_map(|table| table.services()) {
+            for instance in &service.instances {
+                let labels = label(service.protocol, service.name.as_str(), instance.name.as_str());
+                let percent = share_in_effect(rising.get(&labels).copied(), service.timeouts.slow_start);
+                let weight = if instance.drain { 0 } else { instance.weight };
+                self.sample(WEIGHT.name, &labels, f64::from(weight) * percent as f64 / 100.0);
+            }
+        }
+    }
+
+    /// When the states of used or checked instances began, and when they were checked and failed last.
+    fn histories(&mut self, services: &[ServiceStats]) {
+        let is_shown = |instance: &InstanceStats| used(instance) || instance.check.is_some() || !instance.up;
+        let shown = || all(services).filter(|(_, instance)| is_shown(instance));
+        let now = SystemTime::now();
+        let at = |age: Duration| seconds(now.checked_sub(age).unwrap_or(UNIX_EPOCH)).round();
+        self.family(&STATE_SINCE);
+        for (service, instance, age) in shown().filter_map(|(service, one)| Some((service, one, one.lasts?))) {
+            self.sample(STATE_SINCE.name, &labels(service, &instance.instance), at(age));
+        }
+        self.family(&CHECKED);
+        for (service, instance, age) in
+            shown().filter_map(|(service, one)| Some((service, one, one.check.as_ref()?.age?)))
+        {
+            self.sample(CHECKED.name, &labels(service, &instance.instance), at(age));
+        }
+        self.family(&LAST_ERROR);
+        for (service, instance, (error, age)) in
+            shown().filter_map(|(service, one)| Some((service, one, one.error.as_ref()?)))
+        {
+            let [protocol, name, instance] = labels(service, &instance.instance);
+            self.sample(LAST_ERROR.name, &[protocol, name, instance, ("error", error)], at(*age));
         }
     }
 
@@ -410,6 +453,19 @@ const EJECTIONS: Family = counter("pointsman_ejections_total", "Ejections of an 
 const PANIC: Family =
     gauge("pointsman_panic", "1 while too few instances of the service are healthy, and all are used (panic).");
 const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is down.");
+const WEIGHT: Family = gauge("pointsman_instance_weight", "Weight of the instance now, with slow_start and drain.");
+const STATE_SINCE: Family = gauge(
+    "pointsman_instance_state_since_seconds",
+    "Time since which the instance is up or down, in seconds since the epoch.",
+);
+const CHECKED: Family = gauge(
+    "pointsman_instance_checked_seconds",
+    "Time of the instance's last active check, in seconds since the epoch.",
+);
+const LAST_ERROR: Family = gauge(
+    "pointsman_instance_last_error_seconds",
+    "Time of the instance's last failure, in seconds since the epoch, and the fault or status.",
+);
 const CHECK_UP: Family =
     gauge("pointsman_instance_check_up", "1 while active checks let the instance have work, 0 while they do not.");
 const CHECK_DURATION: Family =

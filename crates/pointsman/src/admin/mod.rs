@@ -2,8 +2,11 @@
 
 mod figures;
 mod hosts;
+mod instance;
 mod listener;
 pub mod metrics;
+pub mod pick;
+pub mod query;
 mod reason;
 mod seats;
 pub mod source;
@@ -22,7 +25,6 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use pointsman_table::shown;
-use serde::Deserialize;
 use tokio::sync::watch;
 
 pub use figures::{Figures, Survey};
@@ -31,8 +33,8 @@ pub use listener::{bind, serve};
 
 use crate::control::Status;
 use crate::logging::LostLines;
+use query::ExplainQuery;
 use source::SourceView;
-use url::ExplainUrl;
 use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
@@ -120,24 +122,23 @@ async fn problems(State(pages): State<Pages>) -> Response {
     axum::Json(status.problems().map(ProblemView::from).collect::<Vec<_>>()).into_response()
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    url: String,
-}
+/// The names and values of a query, in their order: a name may come again.
+type Pairs = Vec<(String, String)>;
 
-async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
-    let Ok(Query(Asked { url })) = asked else {
-        return (StatusCode::BAD_REQUEST, "no URL; request /api/explain?url=http://shop.test/cart\n").into_response();
-    };
-    let url = match url.parse::<ExplainUrl>() {
-        Ok(url) => url,
+async fn explain(State(pages): State<Pages>, asked: Result<Query<Pairs>, QueryRejection>) -> Response {
+    let asked = asked.map_err(|error| error.to_string()).and_then(|Query(pairs)| ExplainQuery::read(&pairs));
+    let asked = match asked {
+        Ok(asked) => asked,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     let snapshot = pages.figures.snapshot().await;
     let status = pages.status.borrow();
+    let request = asked.request.clone();
     match &status.table {
         Some(table) => {
-            let view = ExplainView::new(table, &snapshot, status.problems(), url);
+            let view = ExplainView::new(table, &snapshot, status.problems(), asked);
+            let is_own_engine = pages.figures.haproxy().is_none();
+            let view = if is_own_engine { view.with_pick(table, &snapshot, &request) } else { view };
             axum::Json(ExplainView { source: Some(pages.source.clone()), ..view }).into_response()
         }
         None => not_read_yet(),

@@ -52,6 +52,7 @@ async fn before_the_store_was_read() {
         ("GET /api/explain", "400", "request /api/explain?url="),
         ("GET /api/explain?url=a", "503", "not read yet"),
         ("GET /api/explain?url=ftp://a", "400", "is not a URL"),
+        ("GET /api/explain?url=a&client=b", "400", "is not an IP address"),
         ("GET /nowhere", "404", "/ lists them"),
         ("POST /healthz", "405", ""),
         ("DELETE /api/table", "405", ""),

@@ -4,21 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman_table::{
-    Bind, Cert, Entry, Explanation, HttpEntry, HttpVersion, Instance, Problem, ProblemKind, Protocol, Scheme, Service,
+    Bind, Cert, Entry, Explanation, HttpEntry, HttpVersion, Problem, ProblemKind, Protocol, Scheme, Service,
     ServiceName, Table, Verdict, Withheld, write_problem,
 };
 use serde::{Deserialize, Serialize};
 
-use super::reason;
+use super::instance::counted;
+pub use super::instance::{InstanceView, epoch_seconds};
+use super::pick::PickView;
+use super::query::{ExplainQuery, ExplainRequest};
 use super::source::SourceView;
 use super::url::ExplainUrl;
-use pointsman_engine::live::{InstanceStats, ServiceStats, SetApart, Snapshot};
+use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot};
 
 /// `/api/table`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableView {
     /// The store's revision.
     pub revision: u64,
@@ -60,7 +64,7 @@ pub struct ListenerView {
 }
 
 /// One service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// `http` or `tcp`.
     pub protocol: String,
@@ -97,6 +101,18 @@ pub struct ServiceView {
     /// Fewer than that are healthy, so all are used.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub in_panic: bool,
+    /// Requests or connections that wait for an instance or a place.
+    #[serde(default)]
+    pub queued: u64,
+    /// Requests refused so far because every place was taken.
+    #[serde(default)]
+    pub shed: u64,
+    /// Requests sent again so far, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub retried: BTreeMap<String, u64>,
+    /// As `slow_start`.
+    #[serde(skip)]
+    pub ramp: Option<Duration>,
     /// Its `retries`, limits and the like: key and value, the configuration's defaults included.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub bounds: BTreeMap<String, String>,
@@ -127,41 +143,6 @@ pub struct RuleView {
     pub listen: Vec<String>,
 }
 
-/// One instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstanceView {
-    /// Its name within the service.
-    pub name: String,
-    /// Its address.
-    pub target: String,
-    /// The addresses that its host name resolves to.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub resolved: Vec<String>,
-    /// 0 to 256.
-    pub weight: u16,
-    /// Maximum concurrent connections.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub max_connections: Option<u32>,
-    /// `up`, `backup`, `drain`, `down`; with HAProxy also `maintenance`.
-    pub state: String,
-    /// Since when it is down or in maintenance: seconds since the epoch.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub since: Option<u64>,
-    /// Why its state is not `up`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub why: Option<String>,
-    /// What its last active check asked, and what came of it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub check: Option<String>,
-    /// Requests or connections running now.
-    pub active: u64,
-    /// Requests or connections so far.
-    pub requests: u64,
-    /// 5xx responses and failed connects so far.
-    #[serde(default)]
-    pub errors: u64,
-}
-
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemView {
@@ -180,7 +161,7 @@ pub struct ProblemView {
 }
 
 /// `/api/explain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainView {
     /// `http` or `tcp`.
     #[serde(default)]
@@ -203,6 +184,9 @@ pub struct ExplainView {
     /// Other matching services that are not served as their keys say.
     #[serde(default)]
     pub withheld: Vec<WithheldView>,
+    /// The instance that the request's cookie or key leads to, if the service goes by them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub picked: Option<PickView>,
     /// If no service takes it: what comes close, a line each.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub near: Vec<String>,
@@ -326,6 +310,10 @@ impl ServiceView {
             eject: service.eject.as_ref().map(ToString::to_string),
             panic: service.panic.as_ref().map(ToString::to_string),
             in_panic: false,
+            queued: 0,
+            shed: 0,
+            retried: BTreeMap::new(),
+            ramp: service.timeouts.slow_start,
             bounds: bounds(service),
             instances: service.instances.iter().map(InstanceView::new).collect(),
             problems: Vec::new(),
@@ -333,20 +321,17 @@ impl ServiceView {
     }
 
     fn add_counters(&mut self, counters: &Counters<'_>, snapshot: &Snapshot) {
-        let Self { protocol, name, instances, panic, in_panic, .. } = self;
-        let protocol = protocol_of(protocol);
-        let is_it = |stats: &ServiceStats| stats.panic && stats.protocol == protocol && stats.service == *name;
-        *in_panic = panic.is_some() && snapshot.services.iter().any(is_it);
+        let Self { protocol, name, instances, panic, in_panic, queued, retried, shed, ramp, .. } = self;
+        let (protocol, slow_start) = (protocol_of(protocol), *ramp);
+        let is_it = |stats: &&ServiceStats| stats.protocol == protocol && stats.service == *name;
+        if let Some(stats) = snapshot.services.iter().find(is_it) {
+            *in_panic = panic.is_some() && stats.panic;
+            (*queued, *shed) = (stats.queued, stats.totals.shed);
+            *retried = counted(REASONS.into_iter().zip(stats.totals.reasons));
+        }
         for instance in instances {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
-                instance.active = stats.totals.active;
-                instance.requests = stats.totals.requests;
-                instance.errors = stats.totals.responses[4] + stats.totals.connect_failures;
-                instance.check = stats.check.as_ref().map(|check| check.said.clone());
-                // A drained instance stays `drain`, even if it is down.
-                if let Some(apart) = stats.apart.as_ref().filter(|_| instance.state != "drain") {
-                    instance.set_apart(apart);
-                }
+                instance.add(stats, slow_start);
             }
         }
     }
@@ -382,42 +367,6 @@ impl RuleView {
     }
 }
 
-impl InstanceView {
-    fn new(instance: &Instance) -> Self {
-        let (state, why) = match instance {
-            Instance { drain: true, .. } => ("drain", Some("its value has the word drain")),
-            Instance { weight: 0, .. } => ("drain", Some("its weight is 0")),
-            Instance { backup: true, .. } => ("backup", Some("serves when all others are down")),
-            _ => ("up", None),
-        };
-        Self {
-            name: instance.name.to_string(),
-            target: instance.target.to_string(),
-            resolved: instance.resolved.iter().map(ToString::to_string).collect(),
-            weight: instance.weight,
-            max_connections: instance.max_connections.map(Into::into),
-            state: state.to_owned(),
-            since: None,
-            why: why.map(str::to_owned),
-            check: None,
-            active: 0,
-            requests: 0,
-            errors: 0,
-        }
-    }
-
-    fn set_apart(&mut self, apart: &SetApart) {
-        reason::state(apart).clone_into(&mut self.state);
-        self.since = Some(epoch_seconds().saturating_sub(apart.age.as_secs()));
-        self.why = Some(reason::words(apart)).filter(|why| !why.is_empty());
-    }
-}
-
-/// The time now, in seconds since the epoch.
-pub fn epoch_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 impl From<&Problem> for ProblemView {
     fn from(problem: &Problem) -> Self {
         Self {
@@ -439,13 +388,14 @@ impl fmt::Display for ProblemView {
 }
 
 impl ExplainView {
-    /// Explains a URL. `problems`: all known problems.
+    /// Explains a request. `problems`: all known problems.
     pub fn new<'p>(
         table: &Table,
         snapshot: &Snapshot,
         problems: impl Iterator<Item = &'p Problem>,
-        ExplainUrl { protocol, host, target, is_secure }: ExplainUrl,
+        asked: ExplainQuery,
     ) -> Self {
+        let ExplainQuery { url: ExplainUrl { protocol, host, target, is_secure }, .. } = asked;
         let explanation = match protocol {
             Protocol::Http => table.explain(&host, &target),
             Protocol::Tcp => table.explain_tcp(&host, target.parse().unwrap_or_default()),
@@ -478,10 +428,22 @@ impl ExplainView {
             passed_over: explanation.passed_over.iter().map(ChoiceView::new).collect(),
             service,
             withheld,
+            picked: None,
             near: explanation.near,
             local,
             source: None,
         }
+    }
+
+    /// Adds the instance that the native engine would take for the request's cookie or key.
+    pub fn with_pick(self, table: &Table, snapshot: &Snapshot, request: &ExplainRequest) -> Self {
+        let name = self.chosen.as_ref().map(|chosen| chosen.service.as_str());
+        let protocol = protocol_of(&self.protocol);
+        let is_it = |service: &&Arc<Service>| service.protocol == protocol && Some(service.name.as_str()) == name;
+        let service = table.services().iter().find(is_it);
+        let asked = (self.host.as_str(), self.target.as_str());
+        let picked = service.and_then(|service| PickView::new(service, snapshot, asked, request));
+        Self { picked, ..self }
     }
 
     /// Whether an instance or one of our own pages would answer, not an error.

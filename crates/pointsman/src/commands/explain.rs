@@ -10,9 +10,10 @@ use super::once::Standpoint;
 use super::patience::expect_folder;
 use super::routes::{ago, instance_words};
 use super::{Outcome, once};
-use crate::admin::url::ExplainUrl;
+use crate::admin::pick::PickView;
+use crate::admin::query::{ExplainQuery, ExplainRequest};
 use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
-use crate::settings::Settings;
+use crate::settings::{Engine, Settings};
 use pointsman_engine::live::Snapshot;
 
 /// Prints the answer on `out`; a line on `note` says if it comes from the store. `named`: the operator has named the keys.
@@ -21,20 +22,25 @@ use pointsman_engine::live::Snapshot;
 /// The URL is not valid, neither a balancer nor the store can be reached, or `out` is closed.
 pub async fn explain(
     (settings, named): (&Settings, bool),
-    url: &str,
+    (url, request): (&str, ExplainRequest),
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let asked: ExplainUrl = url.parse().map_err(anyhow::Error::msg)?;
-    let running = ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await?;
+    let asked = ExplainQuery { url: url.parse().map_err(anyhow::Error::msg)?, request };
+    let running = ask::<ExplainView>(settings.admin, &page(url, &asked.request)).await?;
     let source = |view: &ExplainView| view.source.clone();
     let view = match of_these_keys(running, source, (settings, named), note)? {
         Some(view) => view,
         None => {
             expect_folder(&settings.store, "read")?;
             let compiled = once::compiled(settings, Standpoint::of_fleet(settings, true).await?).await?;
-            ExplainView::new(&compiled.table, &Snapshot::default(), compiled.problems.iter(), asked)
+            let (nothing, request) = (Snapshot::default(), asked.request.clone());
+            let view = ExplainView::new(&compiled.table, &nothing, compiled.problems.iter(), asked);
+            match settings.engine {
+                Engine::Native => view.with_pick(&compiled.table, &nothing, &request),
+                Engine::Haproxy => view,
+            }
         }
     };
     match json {
@@ -43,6 +49,16 @@ pub async fn explain(
     }
     out.flush()?;
     Ok(if view.is_answered() { Outcome::Yes } else { Outcome::No })
+}
+
+/// The page that explains a request.
+fn page(url: &str, request: &ExplainRequest) -> String {
+    let headers = request.headers.iter().map(|(name, value)| ("header", format!("{name}: {value}")));
+    let client = request.client.map(|client| ("client", client.to_string()));
+    let method = [("method", request.method.clone())];
+    let more = method.into_iter().chain(headers).chain(client);
+    let more = more.map(|(name, value)| format!("&{name}={}", encoded(&value))).collect::<String>();
+    format!("/api/explain?url={}{more}", encoded(url))
 }
 
 fn text(view: &ExplainView) -> String {
@@ -68,6 +84,7 @@ fn text(view: &ExplainView) -> String {
         let _ = writeln!(text, "  forwarded as {}", shown(&stripped(&view.target, view.strip)));
     }
     text.extend(view.service.iter().map(service_lines));
+    text.extend(view.picked.iter().map(pick_lines));
     text.extend(view.passed_over.iter().map(|choice| passed_over_line(protocol, choice)));
     text.extend(view.withheld.iter().flat_map(|withheld| withheld_lines(protocol, withheld)));
     text
@@ -114,6 +131,13 @@ fn service_lines(service: &ServiceView) -> String {
     text.extend(apart.into_iter().map(instance_line));
     text.extend(service.problems.iter().map(|problem| format!("  problem: {problem}\n")));
     text
+}
+
+fn pick_lines(pick: &PickView) -> String {
+    let key = pick.key.as_deref().map(|key| format!(", key {}", shown(key))).unwrap_or_default();
+    let to = pick.instance.as_deref().map_or("no certain instance".to_owned(), |name| shown(name).to_string());
+    let why = pick.why.iter().map(|why| format!("    {}\n", shown(why)));
+    format!("  {}{key}: goes to {to}\n{}", shown(&pick.by), why.collect::<String>())
 }
 
 fn panic_line(panic: &str, in_panic: bool) -> String {
@@ -169,6 +193,7 @@ mod tests {
             strip: 4,
             service: None,
             withheld: Vec::new(),
+            picked: None,
             near: Vec::new(),
             local: None,
             source: None,

@@ -55,7 +55,7 @@ fn table(view: &TableView) -> String {
 const HEAD: [&str; 11] =
     ["SERVICE", "RULE", "INSTANCE", "TARGET", "STATE", "WEIGHT", "ACTIVE", "REQUESTS", "ERRORS", "SINCE", "WHY"];
 
-/// One row per instance; the first names the service.
+/// One row per instance; the first names the service, and how many requests queue.
 fn service_rows(service: &ServiceView) -> Vec<[String; HEAD.len()]> {
     let first = [format!("{}/{}", protocol_of(&service.protocol), service.name), rule_words(&service.rule)];
     let instances: Vec<[String; HEAD.len() - 2]> = match service.instances.as_slice() {
@@ -67,16 +67,39 @@ fn service_rows(service: &ServiceView) -> Vec<[String; HEAD.len()]> {
         let [name, target, state, weight, active, requests, errors, since, why] = cells;
         [service, rule, name, target, state, weight, active, requests, errors, since, why]
     };
-    names.zip(instances).map(row).collect()
+    let mut rows: Vec<_> = names.zip(instances).map(row).collect();
+    if let (Some([.., why]), 1..) = (rows.first_mut(), service.queued) {
+        let more = if why.is_empty() { "" } else { "; " };
+        why.insert_str(0, &format!("{} queued{more}", service.queued));
+    }
+    rows
 }
 
 fn instance_cells(instance: &InstanceView) -> [String; HEAD.len() - 2] {
-    let InstanceView { name, target, state, weight, active, requests, errors, since, why, .. } = instance;
-    let numbers = [weight.to_string(), active.to_string(), requests.to_string(), errors.to_string()];
+    let InstanceView { name, target, state, active, requests, errors, since, .. } = instance;
+    let weight = match instance.weight_now {
+        None => instance.weight.to_string(),
+        Some(now) => format!("{now:.1} of {}", instance.weight),
+    };
+    let numbers = [weight, active.to_string(), requests.to_string(), errors.to_string()];
     let [weight, active, requests, errors] = numbers;
     let since = since.map(ago).unwrap_or_default();
     let state = format!("{state}{}", most_words(instance));
-    [name.clone(), target.clone(), state, weight, active, requests, errors, since, why.clone().unwrap_or_default()]
+    [name.clone(), target.clone(), state, weight, active, requests, errors, since, history(instance)]
+}
+
+/// Why it gets no work, or else its last check; its last error, and how often it was ejected.
+fn history(instance: &InstanceView) -> String {
+    let now = instance.why.clone().or_else(|| instance.check.clone());
+    let when = instance.last_error_at.map(|at| format!(" {}", ago(at))).unwrap_or_default();
+    let error = instance.last_error.as_ref().map(|error| format!("last error {error}{when}"));
+    let ejections = instance.ejections.values().sum::<u64>();
+    let ejected = match ejections {
+        0 => None,
+        1 => Some("ejected once".to_owned()),
+        times => Some(format!("ejected {times} times")),
+    };
+    now.into_iter().chain(error).chain(ejected).collect::<Vec<_>>().join("; ")
 }
 
 /// `up weight=2 maxconn=10`.
@@ -154,6 +177,12 @@ mod tests {
             since: None,
             why: (weight == 0).then(|| "its weight is 0".to_owned()),
             check: None,
+            checked: None,
+            check_ms: None,
+            last_error: (weight == 2).then(|| "no_answer".to_owned()),
+            last_error_at: None,
+            weight_now: (weight == 2).then_some(0.2),
+            ejections: [("connect".to_owned(), 3)].into_iter().filter(|_| weight == 2).collect(),
             active: 3,
             requests: 40,
             errors: 5,
@@ -172,6 +201,10 @@ mod tests {
             eject: None,
             panic: None,
             in_panic: false,
+            queued: 4,
+            shed: 0,
+            retried: Default::default(),
+            ramp: None,
             bounds: Default::default(),
             instances,
             problems: Vec::new(),
@@ -183,10 +216,10 @@ mod tests {
         let view = TableView { revision: 7, listeners: Vec::new(), services, certificates: Vec::new(), source: None };
         let expected = "\
 revision 7
-SERVICE         RULE           INSTANCE  TARGET       STATE         WEIGHT  ACTIVE  REQUESTS  ERRORS  SINCE  WHY
-services/a      a.test,b.test  web-1     10.0.0.1:80  up            0       3       40        5              its weight is 0
-                               web-10    10.0.0.1:80  up            2       3       40        5
-services/empty  c.test         -         -            no instances
+SERVICE         RULE           INSTANCE  TARGET       STATE         WEIGHT    ACTIVE  REQUESTS  ERRORS  SINCE  WHY
+services/a      a.test,b.test  web-1     10.0.0.1:80  up            0         3       40        5              4 queued; its weight is 0
+                               web-10    10.0.0.1:80  up            0.2 of 2  3       40        5              last error no_answer; ejected 3 times
+services/empty  c.test         -         -            no instances                                             4 queued
 ";
         assert_eq!(table(&view), expected);
     }

@@ -18,8 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE_OF_UNKNOWN: Duration = Duration::from_secs(30);
 /// This many failures in a row move a name that has addresses to the lane of failing names.
 const FAILURES_OF_LIVING: u32 = 3;
-/// Most addresses or records of a name that are used.
-const MOST_ANSWERS: usize = 32;
+/// Most addresses or records of a name that are kept: as many as a service can have instances from `dns`.
+const MOST_ANSWERS: usize = 1_024;
 
 /// How names are queued: those that fail must not hold up the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

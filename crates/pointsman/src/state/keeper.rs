@@ -23,6 +23,10 @@ use crate::control::{Around, Status};
 const SHARE: u32 = 20;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
+/// How often the health of instances is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// While instances are down, the time when the file was written is renewed this often: they count as down for a minute.
+const RENEW: Duration = Duration::from_secs(20);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
 /// Of a text of so many bytes the memory is given back at once.
@@ -65,11 +69,12 @@ async fn keep_on(file: StateFile, sources: Sources, around: watch::Sender<Around
     let Sources { mut status, mut api, mut ended, registry } = sources;
     let mut keeper = StateKeeper { file, around, registry, written: None, failed: false };
     let mut seen = None;
+    let registry = keeper.registry.clone();
     let mut next = Instant::now();
     loop {
         let is_over = tokio::select! {
             _ = ended.wait_for(|ended| *ended) => true,
-            () = news(&mut status, &mut api, &mut seen) => false,
+            () = news(&mut status, &mut api, registry.as_deref(), &mut seen) => false,
             // A failed write is repeated even if nothing changes.
             () = sleep_until(next), if keeper.failed => false,
         };
@@ -87,22 +92,41 @@ async fn keep_on(file: StateFile, sources: Sources, around: watch::Sender<Around
     }
 }
 
-/// Waits for another table or API than those seen last.
+/// What the file was written for last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WrittenFor {
+    generation: u64,
+    api: Option<Api>,
+    /// How often checks had taken instances out or brought them back.
+    flips: u64,
+}
+
+/// Waits for another table or API than those seen last, or until checks find other instances down. While some are down,
+/// waits for [`RENEW`] at most.
 async fn news(
     status: &mut watch::Receiver<Status>,
     api: &mut watch::Receiver<Option<Api>>,
-    seen: &mut Option<(u64, Option<Api>)>,
+    registry: Option<&Registry>,
+    seen: &mut Option<WrittenFor>,
 ) {
+    let mut renewal = Instant::now() + RENEW;
     loop {
         let generation = status.borrow_and_update().table.as_ref().map(|table| table.generation());
-        let now = generation.map(|generation| (generation, *api.borrow_and_update()));
-        if now.is_some() && *seen != now {
+        let flips = registry.map_or(0, Registry::check_flips);
+        let now = generation.map(|generation| WrittenFor { generation, api: *api.borrow_and_update(), flips });
+        let is_due = Instant::now() >= renewal;
+        if is_due {
+            renewal += RENEW;
+        }
+        let is_old = is_due && registry.is_some_and(|registry| !registry.down_by_checks().is_empty());
+        if now.is_some() && (*seen != now || is_old) {
             *seen = now;
             return;
         }
         tokio::select! {
             Ok(()) = status.changed() => {}
             Ok(()) = api.changed() => {}
+            () = sleep(LOOK), if registry.is_some() => {}
             else => std::future::pending().await,
         }
     }

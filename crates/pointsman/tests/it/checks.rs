@@ -437,6 +437,34 @@ fn who_was_down_is_down_after_a_restart() {
     holds("one has all the work", Duration::from_millis(300), || get_ok(running.http, "a.test", "/").text() == "one");
 }
 
+#[test]
+fn who_went_down_is_down_after_a_kill() {
+    if engine().differs("checks") {
+        return;
+    }
+    let (one, two) = (Patient::new("one", WELL), Patient::new("two", WELL));
+    let site = shop(&[("one", &one), ("two", &two)]);
+    let state = site.home().join("state");
+    let mut running = Launch::on(&site).state(&state).start();
+    running.wait_ready();
+    wait("both to be checked", || one.checked() > 2 && two.checked() > 2);
+    two.is(ILL, Then::Close);
+    wait("two to be down", || is_up(&running, "two", 0.0));
+    let kept = || std::fs::read_dir(state.join("memory")).into_iter().flatten().flatten();
+    let is_kept = || kept().any(|file| std::fs::read_to_string(file.path()).is_ok_and(|text| text.contains("down_at")));
+    wait("it to be kept, though no key has changed", is_kept);
+    running.process.signal("KILL");
+    running.process.wait_exit(Duration::from_secs(30));
+    // Its next check has no outcome for a while.
+    two.is("", Then::Hang);
+    site.put("services/a/health_check_timeout", "30s");
+    let running = Launch::on(&site).state(&state).start();
+    running.wait_ready();
+    let said = "its check found it down before Pointsman was started";
+    wait("it to be remembered", || running.admin_page("/api/table").contains(said));
+    holds("one has all the work", Duration::from_millis(300), || get_ok(running.http, "a.test", "/").text() == "one");
+}
+
 /// From where the command runs, without a balancer.
 #[test]
 fn every_instance_can_be_asked_once() {

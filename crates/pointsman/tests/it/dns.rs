@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::harness::{Backend, Launch, NameServer, Pointsman, Site, Zone, engine, free_port, holds, wait};
+use crate::harness::{Backend, Launch, Lie, NameServer, Pointsman, Site, Zone, engine, free_port, holds, wait};
 
 /// With name servers of our own. HAProxy asks those of the machine.
 fn serving(names: &NameServer, keys: &[(&str, &str)]) -> Option<(Pointsman, Site)> {
@@ -100,4 +100,40 @@ fn records_have_priorities_and_weights() {
     wait("its backup", || answers(&running, 4) == "4=4");
     names.set("_http._tcp.web.test", Zone::Records(vec![(1, 1, 1, "")], 1));
     holds("no service is no news", Duration::from_millis(1500), || answers(&running, 4) == "4=4");
+}
+
+#[test]
+fn a_thousand_addresses_come_over_tcp() {
+    let (_backends, port) = backends(&[2]);
+    let all: Vec<_> = (0..1_000u32).map(|n| Ipv4Addr::from(0x7f00_0002 + n)).collect();
+    let names = NameServer::with(&[("web.test", Zone::At(all, 1))]);
+    let keys = [("services/a/dns", "web.test"), ("services/a/port", &*port.to_string())];
+    let Some((running, site)) = serving(&names, &keys) else { return };
+    wait("all of them", || running.admin_page("/api/table").matches("\"target\":\"127.0.").count() == 1_000);
+    assert!(names.over_tcp() > 0);
+    site.put("services/b/domain", "b.test");
+    site.put("services/b/one", format!("web.test:{port}"));
+    running.wait_answer("b.test", "/", 200, "2");
+    names.set("web.test", at(&[2]));
+    wait("one to be left", || answers(&running, 4) == "2=4");
+}
+
+#[test]
+fn answers_that_are_none_change_nothing() {
+    let (_backends, port) = backends(&[2, 3]);
+    let names = NameServer::with(&[("web.test", at(&[2]))]);
+    let keys = [("services/a/dns", "web.test"), ("services/a/port", &*port.to_string())];
+    let Some((running, _site)) = serving(&names, &keys) else { return };
+    wait("the address", || answers(&running, 2) == "2=2");
+    let no_address = || Zone::At(Vec::new(), 1);
+    let other = vec![Ipv4Addr::new(127, 0, 0, 3)];
+    let lie = |lie| Zone::Lie(lie, other.clone());
+    for zone in [lie(Lie::Number), lie(Lie::Question), lie(Lie::Owner), lie(Lie::Kind), no_address()] {
+        names.set("web.test", zone.clone());
+        running
+            .wait_listed("unresolved", &["services/a/dns", "web.test does not resolve", "its last instances serve on"]);
+        assert_eq!(answers(&running, 4), "2=4", "{zone:?}");
+        names.set("web.test", at(&[2]));
+        wait("the truth", || !running.admin_page("/api/problems").contains("unresolved"));
+    }
 }

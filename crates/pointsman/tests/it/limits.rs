@@ -195,7 +195,7 @@ fn the_queue_is_in_order_and_bounded() {
         return;
     }
     let (peer, open) = held();
-    let (running, _site) = with_two_workers(&[
+    let (running, site) = with_two_workers(&[
         ("services/a/one", &peer.instance()),
         ("services/a/limit/requests", "1"),
         ("services/a/limit/queue", "8"),
@@ -207,9 +207,21 @@ fn the_queue_is_in_order_and_bounded() {
         connections.push(sent(&running, &format!("/{number}")));
         wait("it to wait", || queued(&running) == f64::from(number));
     }
-    for _ in 0..3 {
-        assert_eq!(get(running.http, "a.test", "/late").expect("an answer").status, 503);
+    for _ in 0..2 {
+        let late = get(running.http, "a.test", "/late").expect("an answer");
+        assert_eq!((late.status, late.header("retry-after")), (503, Some("1")), "no request is measured yet");
     }
+    let said = python_http2(
+        &site,
+        ("http", running.http),
+        r"
+c = Client()
+late = c.begin('/late')
+c.finish(late)
+say(c.heads[late][':status'], c.heads[late].get('retry-after'))
+",
+    );
+    assert_eq!(said, "503 1\n");
     wait("them to be counted", || {
         (faults(&running, "queue_full"), running.metric("pointsman_shed_total", &["\"a\""])) == (3.0, 3.0)
     });
@@ -234,7 +246,8 @@ fn who_waits_for_too_long_is_told_and_who_leaves_takes_no_place() {
     ]);
     let mut first = sent(&running, "/first");
     wait("the first to be at work", || peer.requests() == 1);
-    assert_eq!(get(running.http, "a.test", "/late").expect("an answer").status, 503);
+    let late = get(running.http, "a.test", "/late").expect("an answer");
+    assert_eq!((late.status, late.header("retry-after")), (503, Some("1")));
     wait("it to be counted", || faults(&running, "queue_timeout") == 1.0);
     site.put("services/a/timeout/queue", "60s");
     wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > 1.0);
@@ -293,8 +306,13 @@ fn a_queue_that_takes_too_long_is_not_joined() {
         for _ in 0..40 {
             scope.spawn(|| {
                 let began = Instant::now();
-                let status = get(running.http, "a.test", "/wait/100").expect("an answer").status;
-                if status == 503 && began.elapsed() < Duration::from_millis(900) {
+                let answer = get(running.http, "a.test", "/wait/100").expect("an answer");
+                if answer.status == 503 && began.elapsed() < Duration::from_millis(900) {
+                    let seconds: u32 = answer.header("retry-after").expect("a time").parse().expect("seconds");
+                    assert!(
+                        (2..=60).contains(&seconds),
+                        "the queue takes more than its second, and is known: {seconds}"
+                    );
                     *quick.lock().expect("no panic while held") += 1;
                 }
             });

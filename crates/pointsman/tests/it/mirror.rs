@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Backend, Pointsman, Site, engine, get_ok, pattern, run, wait, websocket};
+use crate::harness::{
+    Backend, Http2Instance, Pointsman, Site, engine, get_ok, pattern, python_http2, run, wait, websocket,
+};
 
 const HOST: &str = "shop.test";
 
@@ -100,4 +102,43 @@ fn a_mirror_that_stalls_holds_nothing_up() {
         assert_eq!(connection.request("GET", HOST, "/").expect("an answer").status, 200);
     }
     wait("dropped copies", || running.metric("pointsman_faults_total", &["copy_dropped"]) > 0.0);
+}
+
+/// A client of HTTP/2 whose body comes after its head, to instances of either version.
+#[test]
+fn bodies_of_http2_that_come_late_are_copied() {
+    if engine().differs("split-and-mirror") {
+        return;
+    }
+    let shadow = Backend::naming("shadow");
+    let (site, running, _shop) = mirrored("100%", &shadow.instance());
+    let script = r"
+c = Client()
+for path, more in [('/count?told', [('content-length', '30000')]), ('/count?open', [])]:
+    late = c.begin(path, 'POST', more, end=False, authority='shop.test')
+    say(c.ask('/between', authority='shop.test')[0])
+    c.data(late, pattern(30_000)[:10_000])
+    say(c.ask('/between', authority='shop.test')[0])
+    c.data(late, pattern(30_000)[10_000:], end=True)
+    say(c.finish(late)[0])
+";
+    let text = || String::from_utf8_lossy(&shadow.received().concat()).into_owned();
+    let node = Http2Instance::node();
+    for (number, protocol) in [(1, "http1"), (2, "h2")] {
+        if protocol == "h2" {
+            let before = running.metric("pointsman_table_applied_revision", &[]);
+            site.put("services/shop/a", &node.instance);
+            site.put("services/shop/protocol", "h2");
+            wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > before);
+            wait("node", || get_ok(running.http, HOST, "/").text().starts_with("node"));
+        }
+        let whole = shadow.whole();
+        let said = python_http2(&site, ("http", running.http), script);
+        assert_eq!(said, "200\n".repeat(6), "{protocol}");
+        let copies = |query: &str| text().matches(&format!("POST /count?{query} ")).count();
+        wait("both copies", || copies("told") == number && copies("open") == number && shadow.whole() >= whole + 6);
+    }
+    let body = pattern(0, 30_000);
+    let is_whole = |row: &[u8]| row.windows(body.len()).any(|part| part == body);
+    wait("the bodies as they were", || shadow.received().iter().any(|row| is_whole(row)));
 }

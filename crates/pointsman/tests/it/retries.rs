@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::harness::{
-    Pointsman, Response, Scripted, answer, engine, free_address, get, python_http2, run, wait, with_two_workers,
+    Http2Instance, Pointsman, Response, Scripted, answer, engine, free_address, get, python_http2, run, wait,
+    with_two_workers,
 };
 
 fn send(running: &Pointsman, method: &str, body: &str) -> Response {
@@ -214,5 +215,43 @@ fn a_failed_connect_is_an_attempt() {
     wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > 1.0);
     for _ in 0..10 {
         assert_eq!(send(&running, "POST", "x").status, 200);
+    }
+}
+
+/// Over HTTP/2: an answer with a status, a stream that is reset, and one that is refused with its body held.
+#[test]
+fn instances_of_http2_are_asked_again_too() {
+    let script = r"
+def serve(i, number):
+    while True:
+        stream, head = i.asked()
+        body, path = i.whole(stream), head[':path']
+        say('asked', path)
+        if path in seen: i.answer(stream, b'took ' + body); continue
+        seen.append(path)
+        if path == '/status': i.answer(stream, b'no', 503)
+        elif path == '/reset': i.reset(stream, ErrorCodes.INTERNAL_ERROR)
+        elif path == '/refused': i.reset(stream, ErrorCodes.REFUSED_STREAM)
+        else: i.goaway(0); raise Gone
+seen = []
+";
+    let instance = Http2Instance::scripted(script);
+    let (running, _site) = with_two_workers(&[
+        ("services/a/one", &instance.instance),
+        ("services/a/protocol", "h2"),
+        ("services/a/retries", "2 on=reset,503"),
+    ]);
+    if engine().differs("refused-streams") {
+        return;
+    }
+    for (path, reason) in [("/status", "status"), ("/reset", "reset"), ("/refused", "reset"), ("/goodbye", "reset")] {
+        let before = reasons(&running, reason);
+        let mut connection = running.connect();
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody");
+        connection.send(head).expect("open");
+        let answer = connection.response("PUT").expect("an answer");
+        assert_eq!((answer.status, answer.text()), (200, "took body".to_owned()), "{path}");
+        wait("both attempts", || instance.said(&format!("asked {path}")) == 2);
+        assert_eq!(reasons(&running, reason), before + 1.0, "{path}");
     }
 }

@@ -100,6 +100,8 @@ pub struct LastCheck {
     pub said: Cow<'static, str>,
     /// How long it took.
     pub took: Duration,
+    /// When it ended; 0: it was before this program started.
+    pub at: u64,
 }
 
 /// The outcome of a check.
@@ -129,7 +131,7 @@ impl Checks {
         {
             let mut last = self.lock();
             last.since = if flip.is_some() || before == Unknown { now } else { last.since };
-            (last.up, last.took) = (matches!(after, Up { .. }), outcome.took);
+            (last.up, last.took, last.at) = (matches!(after, Up { .. }), outcome.took, now.max(1));
             if last.said != outcome.said {
                 last.said.clone_from(&outcome.said);
             }
@@ -142,7 +144,7 @@ impl Checks {
     pub(super) fn begin_down(&self, now: u64, said: Cow<'static, str>) -> bool {
         let is_news = self.state() == Unknown;
         if is_news {
-            *self.lock() = LastCheck { up: false, since: now, said, took: Duration::ZERO };
+            *self.lock() = LastCheck { up: false, since: now, said, ..LastCheck::default() };
             self.set(Down { passes: 0 });
         }
         is_news

@@ -44,6 +44,8 @@ pub struct Health {
     flips: Arc<FlipCount>,
     /// How often it was ejected, by [`Reason`].
     ejections: [AtomicU64; Reason::ALL.len()],
+    /// When it failed last, and the fault's index or the answer's status in the lowest [`ERROR_BITS`]; 0: never.
+    error: AtomicU64,
 }
 
 impl Health {
@@ -235,6 +237,38 @@ impl Health {
     }
 }
 
+/// What an instance did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceError {
+    /// The index of the fault in the registry's names.
+    Fault(usize),
+    /// It answered with this status.
+    Status(u16),
+}
+
+/// Its last failure, for readers.
+impl Health {
+    /// Records that it failed just now, whether it is ejected for it or not.
+    pub fn erred(&self, now: u64, error: InstanceError) {
+        let code = match error {
+            InstanceError::Fault(index) => index as u64 & (FIRST_STATUS - 1),
+            InstanceError::Status(status) => u64::from(status).max(FIRST_STATUS),
+        };
+        self.error.store(now.max(1) << ERROR_BITS | code, Relaxed);
+    }
+
+    /// When it failed last, and how; `None`: never.
+    pub fn last_error(&self) -> Option<(u64, InstanceError)> {
+        let word = self.error.load(Relaxed);
+        let code = word & ((1 << ERROR_BITS) - 1);
+        let error = match u16::try_from(code) {
+            Ok(status) if code >= FIRST_STATUS => InstanceError::Status(status),
+            _ => InstanceError::Fault(usize::try_from(code).unwrap_or(usize::MAX)),
+        };
+        (word > 0).then_some((word >> ERROR_BITS, error))
+    }
+}
+
 /// Since when and why an instance is ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
@@ -370,6 +404,9 @@ fn until(word: u64) -> u64 {
 }
 
 const FAULT_BITS: u32 = 8;
+const ERROR_BITS: u32 = 10;
+/// Lower codes are faults.
+const FIRST_STATUS: u64 = 256;
 const CLOSED: u64 = 0;
 const EJECTED: u64 = 1;
 const HALF_OPEN: u64 = 2;
@@ -394,6 +431,18 @@ mod tests {
         assert!(health.succeeded(5));
         assert!(health.is_up(1_000));
         assert_eq!(health.failed(1_000), None, "a success starts the count again");
+    }
+
+    #[test]
+    fn the_last_error_is_a_fault_or_a_status() {
+        let health = Health::default();
+        assert_eq!(health.last_error(), None);
+        for (now, error) in
+            [(0, InstanceError::Fault(0)), (9, InstanceError::Fault(40)), (11, InstanceError::Status(599))]
+        {
+            health.erred(now, error);
+            assert_eq!(health.last_error(), Some((now.max(1), error)));
+        }
     }
 
     #[test]

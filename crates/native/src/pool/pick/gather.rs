@@ -1,6 +1,6 @@
 //! Gathers the candidates of a service: the eligible instances of the best tier. Picks none of them.
 
-use pointsman_table::Rendezvous;
+use pointsman_table::{Rendezvous, Service};
 
 use super::ramp;
 use super::tried::Tried;
@@ -35,26 +35,15 @@ pub(super) fn left(live: &ServiceLive, tried: Tried, now: u64) -> Candidates {
 fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Candidates {
     // Read first: a flip during the scan may be missed, and then the next pick must see that the count changed.
     let flips = live.flips();
-    let (instances, mut best) = (&live.service.instances, Tier::DownBackup);
-    let (mut indices, mut valid_until) = (Vec::with_capacity(instances.len()), u64::MAX);
-    for index in (0..instances.len()).filter(|index| eligible(*index)) {
+    let (instances, mut valid_until) = (&live.service.instances, u64::MAX);
+    let is_up = |index: usize| {
         let down_until = live.instances[index].shared.health.down_until();
-        let tier = tier(down_until <= now, instances[index].backup);
         if down_until > now {
             valid_until = valid_until.min(down_until);
         }
-        if tier < best {
-            best = tier;
-            indices.clear();
-        }
-        if tier == best {
-            indices.push(index as u32);
-        }
-    }
-    let up = best < Tier::Down;
-    if live.service.panic.is_some() {
-        indices = all_in_panic(live, &eligible, best).unwrap_or(indices);
-    }
+        down_until <= now
+    };
+    let (indices, up) = best(&live.service, eligible, is_up, |index| live.instances[index].shared.health.is_sound());
     let (weights, changed) = ramp::weights(live, &indices, now);
     let mut candidates = Candidates {
         flips,
@@ -68,14 +57,44 @@ fn among(live: &ServiceLive, eligible: impl Fn(usize) -> bool, now: u64) -> Cand
     candidates
 }
 
+/// The indices of the instances of the best tier, and whether that is one of those that are up. With `panic`, of all that
+/// serve in it.
+pub(crate) fn best(
+    service: &Service,
+    eligible: impl Fn(usize) -> bool,
+    mut is_up: impl FnMut(usize) -> bool,
+    is_sound: impl Fn(usize) -> bool,
+) -> (Vec<u32>, bool) {
+    let (mut best, mut indices) = (Tier::DownBackup, Vec::with_capacity(service.instances.len()));
+    for index in (0..service.instances.len()).filter(|index| eligible(*index)) {
+        let tier = tier(is_up(index), service.instances[index].backup);
+        if tier < best {
+            best = tier;
+            indices.clear();
+        }
+        if tier == best {
+            indices.push(index as u32);
+        }
+    }
+    if service.panic.is_some() {
+        indices = all_in_panic(service, &eligible, is_sound, best).unwrap_or(indices);
+    }
+    (indices, best < Tier::Down)
+}
+
 /// All ordinary instances, or all backups where those serve, if too few of them are healthy to leave any out.
 #[cold]
-fn all_in_panic(live: &ServiceLive, eligible: impl Fn(usize) -> bool, best: Tier) -> Option<Vec<u32>> {
-    let panic = live.service.in_panic(&eligible, |index| live.instances[index].shared.health.is_sound())?;
+fn all_in_panic(
+    service: &Service,
+    eligible: impl Fn(usize) -> bool,
+    is_sound: impl Fn(usize) -> bool,
+    best: Tier,
+) -> Option<Vec<u32>> {
+    let panic = service.in_panic(&eligible, is_sound)?;
     if best != if panic.backups { Tier::Backup } else { Tier::Ordinary } {
         return None;
     }
-    let instances = &live.service.instances;
+    let instances = &service.instances;
     let is_of_tier = |index: &usize| eligible(*index) && instances[*index].backup == panic.backups;
     Some((0..instances.len()).filter(is_of_tier).map(|index| index as u32).collect())
 }

@@ -22,6 +22,8 @@ use std::net::IpAddr;
 
 use pointsman_table::hash_key;
 
+pub(crate) use gather::best;
+pub use ramp::share_in_effect;
 pub(crate) use tried::Tried;
 
 use self::balance::Choice;

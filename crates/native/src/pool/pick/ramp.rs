@@ -24,6 +24,12 @@ pub(super) fn weights(live: &ServiceLive, indices: &[u32], now: u64) -> (Vec<u64
     (indices.iter().map(in_effect).collect(), next)
 }
 
+/// The share of its weight that an instance has, percent. `age`: since it began; `None`: long ago.
+pub fn share_in_effect(age: Option<Duration>, ramp: Option<Duration>) -> u64 {
+    let passed = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    age.zip(ramp).map_or(100, |(age, ramp)| percent(1, passed(age).saturating_add(1), ramp).0)
+}
+
 /// The share of its weight that an instance has, and until when. `since`: when it began; 0: long ago.
 fn percent(since: u64, now: u64, ramp: Duration) -> (u64, u64) {
     let ramp = u64::try_from(ramp.as_millis()).unwrap_or(u64::MAX);

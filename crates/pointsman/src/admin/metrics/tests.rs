@@ -30,11 +30,15 @@ fn instance(name: &str, requests: u64) -> InstanceStats {
         totals: totals(requests, [0, requests, 0, 0, 0]),
         up: name != "down",
         apart: None,
+        lasts: Some(Duration::from_secs(60)),
+        error: (name == "down").then(|| ("no_answer".to_owned(), Duration::from_secs(5))),
+        age: None,
         ejections: Reason::ALL.map(|reason| (reason, u64::from(name == "down" && reason == Reason::Errors))),
         check: (name == "down").then(|| CheckedNow {
             up: false,
             said: "GET / got 503".to_owned(),
             took: Duration::from_micros(1500),
+            age: Some(Duration::from_secs(1)),
         }),
     }
 }

@@ -1,8 +1,9 @@
-//! A name server in this process (RFC 1035): answers with what the test says, says that there is no such name, or says
-//! nothing; and counts what it is asked.
+//! A name server in this process (RFC 1035): answers with what the test says, lies, says that there is no such name, or
+//! says nothing; and counts what it is asked. Answers that are too long for UDP are given over TCP.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,25 @@ pub(crate) enum Zone {
     Silent,
     /// The server will not tell (REFUSED).
     Refused,
+    /// These addresses, in answers that are none to the question.
+    Lie(Lie, Vec<Ipv4Addr>),
 }
+
+/// What is wrong with an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lie {
+    /// It has another number than the question.
+    Number,
+    /// It is to a question for another name.
+    Question,
+    /// Its records are those of another name.
+    Owner,
+    /// Its records are of another type: TXT (§3.3.14).
+    Kind,
+}
+
+/// The longest answer over UDP, bytes: what resolvers say that they take.
+const LONGEST: usize = 1_232;
 
 /// A running name server. Names that it does not know do not exist.
 #[derive(Clone)]
@@ -32,17 +51,30 @@ pub(crate) struct NameServer {
 struct Shared {
     zones: HashMap<String, Zone>,
     asked: HashMap<String, usize>,
+    /// Questions that came over TCP.
+    over_tcp: usize,
 }
 
 impl NameServer {
     /// On loopback, with these names.
     pub(crate) fn with(names: &[(&str, Zone)]) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let (socket, listener) = std::iter::repeat_with(ports).find_map(Result::ok).expect("a port of both kinds");
         let server = Self { address: socket.local_addr().expect("bound"), shared: Arc::default() };
         names.iter().for_each(|(name, zone)| server.set(name, zone.clone()));
-        let serving = server.clone();
+        let (serving, talking) = (server.clone(), server.clone());
         std::thread::spawn(move || serving.serve(&socket));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let talking = talking.clone();
+                std::thread::spawn(move || drop(talking.talk(stream)));
+            }
+        });
         server
+    }
+
+    /// How many questions came over TCP.
+    pub(crate) fn over_tcp(&self) -> usize {
+        self.lock().over_tcp
     }
 
     /// `--resolver`.
@@ -72,7 +104,13 @@ impl NameServer {
     fn serve(&self, socket: &UdpSocket) {
         let mut buffer = [0; 1500];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-            let Some((answer, after)) = self.answer(&buffer[..length]) else { continue };
+            let Some((mut answer, after)) = self.answer(&buffer[..length]) else { continue };
+            if answer.len() > LONGEST {
+                // The header alone, with the bit that says so (TC) and no answers.
+                answer.truncate(12 + question_length(&buffer[..length]));
+                answer[2] |= 2;
+                answer[6..8].fill(0);
+            }
             if after.is_zero() {
                 let _ = socket.send_to(&answer, peer);
             } else {
@@ -82,6 +120,21 @@ impl NameServer {
                     let _ = socket.send_to(&answer, peer);
                 });
             }
+        }
+    }
+
+    /// One connection: messages, each after its length (§4.2.2).
+    fn talk(&self, mut stream: TcpStream) -> io::Result<()> {
+        loop {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length)?;
+            let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut question)?;
+            self.lock().over_tcp += 1;
+            let Some((answer, after)) = self.answer(&question) else { return Ok(()) };
+            std::thread::sleep(after);
+            let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
+            stream.write_all(&[&length.to_be_bytes()[..], &answer].concat())?;
         }
     }
 
@@ -96,6 +149,10 @@ impl NameServer {
             Some(Zone::Records(records, ttl)) => {
                 let data: Vec<_> = records.iter().filter(|_| kind == [0, 33]).map(service).collect();
                 return Some((reply(question, end, 0, (kind, *ttl), &data)?, Duration::ZERO));
+            }
+            Some(Zone::Lie(lie, addresses)) => {
+                let data: Vec<_> = addresses.iter().map(|address| address.octets().to_vec()).collect();
+                return Some((lied(*lie, question, end, &data)?, Duration::ZERO));
             }
             Some(Zone::Silent) => return None,
             Some(Zone::Refused) => (5, Vec::new(), 0, Duration::ZERO),
@@ -114,12 +171,48 @@ impl NameServer {
 fn reply(question: &[u8], end: usize, code: u8, (kind, ttl): (&[u8], u32), data: &[Vec<u8>]) -> Option<Vec<u8>> {
     // The header (§4.1.1): a response, recursion available, one question, so many answers.
     let mut answer = question.get(..2)?.to_vec();
-    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(data.len()).ok()?, 0, 0, 0, 0]);
+    answer.extend([0x81, 0x80 | code, 0, 1]);
+    answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
+    answer.extend([0; 4]);
     answer.extend(question.get(12..end + 4)?);
     for data in data {
         answer.extend([&[0xc0, 12], kind, &[0, 1], &ttl.to_be_bytes()].concat());
         answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
         answer.extend(data);
+    }
+    Some(answer)
+}
+
+/// A socket and a listener at the same port.
+fn ports() -> io::Result<(UdpSocket, TcpListener)> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let listener = TcpListener::bind(socket.local_addr()?)?;
+    Ok((socket, listener))
+}
+
+/// How long the question is, without the header.
+fn question_length(question: &[u8]) -> usize {
+    name(question).map_or(0, |(_, end)| end + 4 - 12)
+}
+
+/// An answer that is none to this question.
+fn lied(lie: Lie, question: &[u8], end: usize, data: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let texts: Vec<_> = data.iter().map(|data| [&[4][..], data].concat()).collect();
+    let mut answer = match lie {
+        Lie::Kind => reply(question, end, 0, (&[0, 16], 1), &texts)?,
+        Lie::Number | Lie::Question | Lie::Owner => reply(question, end, 0, (&[0, 1], 1), data)?,
+    };
+    match lie {
+        Lie::Number => answer[0] ^= 0xff,
+        // The first letter of the name.
+        Lie::Question => answer[13] ^= 1,
+        Lie::Owner => {
+            // The pointer to the name becomes one to what follows its first label: `test` for `web.test`.
+            let records = answer.len() - data.len() * 16;
+            let parent = 13 + answer[12];
+            (records..answer.len()).step_by(16).for_each(|record| answer[record + 1] = parent);
+        }
+        Lie::Kind => {}
     }
     Some(answer)
 }

@@ -32,7 +32,7 @@ pub(crate) use authority::Authority;
 pub(crate) use backend::{Backend, pattern};
 pub(crate) use certificate::{certificate, epoch};
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};
-pub(crate) use dns::{NameServer, Zone};
+pub(crate) use dns::{Lie, NameServer, Zone};
 pub(crate) use engine::{ENGINES, Engine, accepted, engine};
 pub(crate) use etcd::{Api, Cluster, Etcd, Writer};
 pub(crate) use fake_etcd::FakeEtcd;
