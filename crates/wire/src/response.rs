@@ -70,6 +70,9 @@ pub enum BadResponse {
     /// A 101 that does not name one protocol that may be forwarded.
     #[error("the instance switches to a protocol that may not be forwarded")]
     Upgrade,
+    /// A response that breaks the rules of HTTP/2 (RFC 9113 §8.1.1).
+    #[error("the instance broke the rules of HTTP/2")]
+    Http2,
 }
 
 /// How to write the response for the client.

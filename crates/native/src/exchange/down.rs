@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pointsman_table::{Balance, HttpVersion};
 use pointsman_wire::{
-    BadResponse, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, WrittenRequest,
+    BadResponse, BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, WrittenRequest,
     judge_http2_response, parse_response,
 };
 
@@ -88,6 +88,8 @@ enum Read {
     Reset,
     /// It did nothing with the request.
     Refused,
+    /// It broke the rules of HTTP/2.
+    Malformed,
 }
 
 /// What follows from a final head.
@@ -107,6 +109,7 @@ impl Read {
             Cut::Lost => Self::Broken,
             Cut::Reset => Self::Reset,
             Cut::Refused => Self::Refused,
+            Cut::Malformed => Self::Malformed,
         }
     }
 }
@@ -152,6 +155,7 @@ impl Down<'_> {
                     Read::Bytes => self.progress.set_answer(Answer::Heard),
                     Read::Closed | Read::Broken => return Err(Fault::NoAnswer),
                     Read::Refused => return Err(Fault::StreamRefused),
+                    Read::Malformed => return Err(Fault::BadResponse(BadResponse::Http2)),
                     Read::Reset => {
                         // The instance has seen the request.
                         self.progress.set_answer(Answer::Heard);
@@ -242,6 +246,9 @@ impl Down<'_> {
                     sink.open_websocket(&head, || websocket_accept(plan));
                     return Ok(Judged::Switch);
                 }
+                if head.body == BodyLength::None && status >= 200 {
+                    recv.skip_content();
+                }
                 pass_head(&head, (cx, plan, *instance, progress), *side, sink)
             }
         }
@@ -277,7 +284,7 @@ impl Down<'_> {
                 head.keep_instance = false;
                 Ok(Moved::Done)
             }
-            Read::Closed | Read::Broken | Read::Reset | Read::Refused => Err(Fault::BadResponseBody),
+            Read::Closed | Read::Broken | Read::Reset | Read::Refused | Read::Malformed => Err(Fault::BadResponseBody),
         }
     }
 
@@ -338,6 +345,15 @@ fn websocket_accept(plan: &Plan) -> String {
     STANDARD.encode(context.finish())
 }
 
+/// Whether an instance switches to the WebSocket that an HTTP/2 client asks for. The key is ours, so nobody else can tell (RFC
+/// 6455 §4.1).
+#[cold]
+fn accepts_websocket(head: &ResponseHead<'_, '_>, plan: &Plan) -> bool {
+    let accept = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("sec-websocket-accept"));
+    let is_ours = accept.is_some_and(|accept| accept.value == websocket_accept(plan).as_bytes());
+    is_ours && head.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+}
+
 /// Writes a head into the sink, as its status asks for.
 fn pass_head(
     head: &ResponseHead<'_, '_>,
@@ -348,6 +364,9 @@ fn pass_head(
     let at = (&*plan.live, instance.live);
     let sticky = || plan.sticky.as_ref().and_then(|sticky| sticky.edits(at, head, cx.edits(), today()));
     match head.status {
+        101 if plan.websocket && matches!(sink, Sink::Http2(_)) && !accepts_websocket(head, plan) => {
+            Err(Fault::BadResponse(BadResponse::Upgrade))
+        }
         101 if plan.upgrade => {
             sink.interim(head, sticky().as_ref());
             Ok(Judged::Switch)

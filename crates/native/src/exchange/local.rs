@@ -67,6 +67,10 @@ pub(crate) async fn say(
     let answer = Answer { status, body, location, retry_after, keep_alive, head_request, edits: cx.edits() };
     let limit = cx.globals.config.timeouts.client;
     let mut bytes = cx.worker.buffers.take(Size::Head);
+    if let Downstream::Http2(turn) = downstream {
+        // Of the instance's response, which turned out to be malformed before a byte of it was sent.
+        turn.out.throw_away();
+    }
     let sent = match downstream {
         Downstream::Http1(client) => {
             answer.write(&mut bytes);

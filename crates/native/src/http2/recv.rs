@@ -19,6 +19,8 @@ pub(crate) enum Cut {
     Refused,
     /// The other side broke it off.
     Reset,
+    /// The other side broke the rules of HTTP/2.
+    Malformed,
     /// The connection is lost.
     Lost,
 }
@@ -33,6 +35,16 @@ impl Cut {
             Some(error) if error.is_reset() && error.is_remote() => match error.reason() {
                 Some(Reason::REFUSED_STREAM) => Self::Refused,
                 _ => Self::Reset,
+            },
+            Some(error) if error.is_library() => match error.reason() {
+                Some(
+                    Reason::PROTOCOL_ERROR
+                    | Reason::COMPRESSION_ERROR
+                    | Reason::FRAME_SIZE_ERROR
+                    | Reason::FLOW_CONTROL_ERROR
+                    | Reason::STREAM_CLOSED,
+                ) => Self::Malformed,
+                _ => Self::Lost,
             },
             Some(_) | None => Self::Lost,
         }
@@ -51,6 +63,8 @@ pub(crate) struct Recv {
     /// Trailers as lines; see [`Trailers::push`].
     trailers: Vec<u8>,
     has_ended: bool,
+    /// It has no content, whatever comes.
+    is_bodiless: bool,
 }
 
 enum State {
@@ -85,7 +99,7 @@ impl Recv {
     }
 
     fn new(state: State, has_ended: bool) -> Self {
-        Self { state, head: None, unread: Bytes::new(), owed: 0, trailers: Vec::new(), has_ended }
+        Self { state, head: None, unread: Bytes::new(), owed: 0, trailers: Vec::new(), has_ended, is_bodiless: false }
     }
 
     /// Whether there are body bytes that were not passed on.
@@ -106,6 +120,11 @@ impl Recv {
     /// The next head of a response, if it has come.
     pub(crate) fn take_head(&mut self) -> Option<Response<()>> {
         self.head.take()
+    }
+
+    /// The response has no content, by its status or its request's method: what comes of it all the same is discarded.
+    pub(crate) fn skip_content(&mut self) {
+        self.is_bodiless = true;
     }
 
     /// The trailers, once all has come.
@@ -143,10 +162,18 @@ impl Recv {
             if self.has_ended {
                 return Poll::Ready(Ok(0));
             }
+            if self.is_bodiless {
+                // Fails only if more is released than came.
+                let _ = stream.flow_control().release_capacity(std::mem::take(&mut self.owed));
+            }
             match ready!(stream.poll_data(context)) {
                 Some(bytes) => {
-                    let bytes = bytes.map_err(io::Error::other)?;
+                    let mut bytes = bytes.map_err(io::Error::other)?;
                     self.has_ended = stream.is_end_stream();
+                    if self.is_bodiless {
+                        self.owed += bytes.len();
+                        bytes.clear();
+                    }
                     // An empty frame is nothing, unless it is the last.
                     if bytes.has_remaining() || self.has_ended {
                         self.unread = bytes;

@@ -22,12 +22,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// Bytes kept per connection.
 const KEEP: usize = 256 * 1024;
 /// Bytes of one drip.
 const DRIP: usize = 4096;
-/// The response to the key that [`super::websocket`] sends (RFC 6455 §1.3).
-const ACCEPT: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZbRK+xOo=\r\n";
 /// Bytes of a request's body in a report.
 const TELL: usize = 1024;
 
@@ -324,13 +326,20 @@ impl Exchange<'_> {
 
     fn upgrade(&mut self, head: &str) -> io::Result<()> {
         let protocol = field(head, "upgrade").unwrap_or_default();
-        let accept = field(head, "sec-websocket-key").map(|_| ACCEPT).unwrap_or_default();
+        let accept = field(head, "sec-websocket-key").map(accept).unwrap_or_default();
         let answer =
             format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n{accept}\r\n");
         self.output.write_all(answer.as_bytes())?;
         io::copy(&mut self.input, &mut self.output)?;
         self.output.shutdown(Shutdown::Write)
     }
+}
+
+/// The response to a key (RFC 6455 §4.2.2).
+fn accept(key: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    format!("Sec-WebSocket-Accept: {}\r\n", STANDARD.encode(digest))
 }
 
 struct Body {
