@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Config, Scheme, TooLong, host_name};
-use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust, add_header};
+use pointsman_table::{Config, TooLong};
+use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead, add_header};
 
+use super::admit::{Admitted, admit, is_secure};
 use super::mirror::Copies;
 use super::reach::{key, open_for, path};
+use super::split;
 use super::sticky::{self, Sticky};
-use super::{certificate, split};
 use crate::fault::Fault;
 use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
@@ -189,18 +190,13 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let mut certificate = None;
-    if let Some(policy) = &live.service.policy {
-        if policy.scheme == Scheme::Https && !is_secure(head, peer) {
-            return redirect(live, head);
-        }
-        if let Some(auth) = &policy.client_auth {
-            match certificate::presented(auth, head, peer, worker.keys().as_deref()) {
-                Ok(presented) => certificate = presented,
-                Err(fault) => return Decision::Refuse(fault),
-            }
-        }
-    }
+    let Admitted { certificate } = match &live.service.policy {
+        None => Admitted::default(),
+        Some(policy) => match admit(worker, policy, &live, head, peer) {
+            Ok(admitted) => admitted,
+            Err(decision) => return decision,
+        },
+    };
     let edits_of = (live.https_edits.is_some() && is_secure(head, peer)).then(|| Rc::clone(&live));
     let copies = match live.service.mirrors() {
         [] => None,
@@ -245,24 +241,4 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
 fn websocket_key() -> String {
     let random = std::iter::repeat_with(fastrand::alphanumeric).take(21);
     random.chain("A==".chars()).collect()
-}
-
-/// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
-fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
-    // The last line: a proxy may add one behind the client's own.
-    let told = || head.headers.iter().rfind(|header| header.name.eq_ignore_ascii_case("x-forwarded-proto"));
-    let says_so = || told().is_some_and(|header| header.value.eq_ignore_ascii_case(b"https"));
-    peer.is_secure || (peer.trust == Trust::Full && says_so())
-}
-
-/// The same address over HTTPS, without a port. A request that names no host cannot be led there.
-#[cold]
-fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
-    let host = host_name(head.host);
-    if host.is_empty() {
-        return Decision::Refuse(Fault::BadRequest(BadRequest::NoHost));
-    }
-    // `OPTIONS *` asks about the whole server.
-    let target = if head.target == "*" { "/" } else { &*head.target };
-    Decision::Redirect(live, format!("https://{host}{target}").into())
 }

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `admit` | the policy of its service |
 //! | `reach` | what a request tells about the connection that it needs |
 //! | `mirror` | copies of requests for other services |
 //! | `split` | which service takes a request of one that is split |
@@ -27,6 +28,7 @@
 //! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
+mod admit;
 mod again;
 mod ask;
 mod bound;
