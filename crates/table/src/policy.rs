@@ -6,9 +6,12 @@ use std::sync::Arc;
 use crate::capabilities::Capabilities;
 use crate::client_auth::ClientAuth;
 use crate::cookie::{self, Cookie};
+use crate::header_edit::HeaderLines;
 use crate::hsts::Hsts;
 use crate::names::ServiceName;
 use crate::reader::Reader;
+use crate::redirect::Redirect;
+use crate::rewrite::Rewrite;
 use crate::split::{self, Split};
 use crate::userlist::{self, UserList};
 use crate::value::{self, Parsed};
@@ -30,6 +33,14 @@ pub struct Policy {
     pub client_auth: Option<ClientAuth>,
     /// `basic_auth_secrets`. Only in tables for an engine that honours it.
     pub basic_auth: Option<UserList>,
+    /// `redirect`.
+    pub redirect: Option<Redirect>,
+    /// `rewrite`.
+    pub rewrite: Option<Rewrite>,
+    /// `request_headers`.
+    pub request_headers: Option<HeaderLines>,
+    /// `response_headers`.
+    pub response_headers: Option<HeaderLines>,
     /// `abort=false`: a request is finished even if its client left.
     pub finish: bool,
     /// `split/<service>` and `split_by`. Only in tables for an engine that honours them.
@@ -91,6 +102,10 @@ impl Policy {
             hsts: reader.read("hsts", Hsts::parse),
             client_auth: if capabilities.honours("client_ca") { ClientAuth::read(reader) } else { None },
             basic_auth: users.ok().flatten(),
+            redirect: Redirect::read(reader),
+            rewrite: reader.read("rewrite", Rewrite::parse),
+            request_headers: reader.read("request_headers", HeaderLines::of_requests),
+            response_headers: reader.read("response_headers", HeaderLines::of_responses),
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
             split: if capabilities.honours("split/<service>") { Split::read(reader, name) } else { None },
             mirrors: if capabilities.honours("mirror/<service>") { split::mirrors(reader) } else { Box::default() },

@@ -1,6 +1,8 @@
 //! Texts with placeholders, which go into headers, addresses and pages: parsed once, filled in for each request. Knows no
 //! request.
 
+use std::fmt::{Display, Formatter};
+
 use crate::shown::shown;
 use crate::value::Parsed;
 
@@ -127,7 +129,7 @@ impl Text {
     }
 
     /// Parses a page, where braces that hold no placeholder are braces: style sheets have them.
-    pub(crate) fn page(text: &str) -> Self {
+    pub fn page(text: &str) -> Self {
         let mut parts = Parts::default();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
@@ -153,12 +155,44 @@ impl Text {
         &self.0
     }
 
+    /// What it asks of a request, in order.
+    pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Literal(_) => None,
+            Piece::Placeholder(placeholder) => Some(placeholder),
+        })
+    }
+
     /// The text, if it has no placeholder.
     pub fn fixed(&self) -> Option<&str> {
         match &*self.0 {
             [] => Some(""),
             [Piece::Literal(text)] => Some(text),
             _ => None,
+        }
+    }
+}
+
+/// As it was written.
+impl Display for Text {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Literal(text) => f.write_str(&text.replace('{', "{{")),
+            Piece::Placeholder(placeholder) => write!(f, "{placeholder}"),
+        })
+    }
+}
+
+/// With its braces.
+impl Display for Placeholder {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "{{header:{name}}}"),
+            Self::Capture(group) => write!(f, "{{{group}}}"),
+            plain => {
+                let named = Self::NAMES.into_iter().find(|(_, known)| known == plain);
+                write!(f, "{{{}}}", named.map_or("", |(name, _)| name))
+            }
         }
     }
 }
@@ -210,6 +244,7 @@ mod tests {
             Piece::Placeholder(Placeholder::Capture(1)),
         ];
         assert_eq!(text.pieces(), expected);
+        assert_eq!(text.to_string(), "https://{host}{path}?from={header:X-From}&{{{1}");
         assert_eq!(Text::parse("plain }", 0).unwrap().fixed(), Some("plain }"));
         assert_eq!(Text::parse("", 0).unwrap().fixed(), Some(""));
     }

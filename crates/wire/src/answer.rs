@@ -16,7 +16,7 @@ pub struct Answer<'a> {
     pub keep_alive: bool,
     /// Whether it answers a HEAD request: the same headers as for GET, no body.
     pub head_request: bool,
-    /// Lines that the service adds.
+    /// What the service changes in its headers.
     pub edits: Option<&'a HeaderEdits>,
 }
 
@@ -61,7 +61,8 @@ impl Answer<'_> {
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        self.fields().for_each(|(name, value)| push_header(out, name, value));
+        let stays = |name: &str| self.edits.is_none_or(|edits| !edits.leaves_out_name(name));
+        self.fields().filter(|(name, _)| stays(name)).for_each(|(name, value)| push_header(out, name, value));
         if let Some(edits) = self.edits {
             out.extend_from_slice(edits.lines());
         }
@@ -105,6 +106,7 @@ pub fn reason(status: u16) -> &'static str {
         204 => "No Content",
         301 => "Moved Permanently",
         302 => "Found",
+        303 => "See Other",
         304 => "Not Modified",
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",

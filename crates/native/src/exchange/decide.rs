@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use pointsman_table::{Config, TooLong};
-use pointsman_wire::{BodyWriter, Forward, HeadLimits, RequestHead, add_header};
+use pointsman_wire::{BodyWriter, Forward, HeadLimits, HeaderEdits, RequestHead};
 
-use super::admit::{Admitted, admit, is_secure};
+use super::admit::admit;
 use super::mirror::Copies;
 use super::reach::{key, open_for, path};
 use super::split;
@@ -32,8 +32,21 @@ pub(crate) enum Decision {
     Health,
     /// We answer it with the status of this fault.
     Refuse(Fault),
-    /// The client is to ask the service again over HTTPS, at this address.
-    Redirect(Rc<ServiceLive>, Box<str>),
+    /// The same, with what its service changes in the headers of answers.
+    RefuseWith(Fault, Rc<HeaderEdits>),
+    /// The policy of its service answers it.
+    Reply(Box<LocalReply>),
+}
+
+/// An answer of a service's policy, without a body of its own.
+#[derive(Debug)]
+pub(crate) struct LocalReply {
+    pub(crate) live: Rc<ServiceLive>,
+    pub(crate) status: u16,
+    /// Where the client is to ask instead.
+    pub(crate) location: Option<Box<str>>,
+    /// What the service changes in its headers.
+    pub(crate) edits: Option<Rc<HeaderEdits>>,
 }
 
 /// A request and the decision about it.
@@ -72,8 +85,8 @@ pub(crate) struct Plan {
     pub(crate) login: bool,
     /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
     pub(crate) open_for: Option<Rc<OpenFor>>,
-    /// The service that it reached, if it came over HTTPS and that changes what is answered then.
-    pub(crate) edits_of: Option<Rc<ServiceLive>>,
+    /// What the service that it reached changes in the headers of the answer.
+    pub(crate) edits: Option<Rc<HeaderEdits>>,
     /// Who gets copies of it; `None`: nobody, as usual.
     pub(super) copies: Option<Box<Copies>>,
     /// The head for the instance, and body bytes that came with it.
@@ -143,7 +156,7 @@ impl Plan {
             websocket: false,
             login,
             open_for,
-            edits_of: None,
+            edits: None,
             sticky: None,
             copies: None,
             held,
@@ -190,14 +203,13 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let Admitted { certificate } = match &live.service.policy {
-        None => Admitted::default(),
-        Some(policy) => match admit(worker, policy, &live, head, peer) {
-            Ok(admitted) => admitted,
+    let admitted = match &live.service.policy {
+        None => None,
+        Some(policy) => match admit(worker, policy, &live, (head, route.strip as usize), peer) {
+            Ok(admitted) => Some(admitted),
             Err(decision) => return decision,
         },
     };
-    let edits_of = (live.https_edits.is_some() && is_secure(head, peer)).then(|| Rc::clone(&live));
     let copies = match live.service.mirrors() {
         [] => None,
         _ => Copies::draw((worker, view), &live, head, peer),
@@ -214,11 +226,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let cookie = cookie.as_deref();
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
-    if let Some(certificate) = certificate {
-        let (own, chain) = (certificate.header(), certificate.chain_header());
-        own.iter().for_each(|own| add_header(&mut held, "Client-Cert", own.as_bytes()));
-        chain.iter().for_each(|chain| add_header(&mut held, "Client-Cert-Chain", chain.as_bytes()));
-    }
+    let edits = admitted.and_then(|admitted| admitted.apply(&mut held));
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         open_for: open_for(&live, head, peer),
@@ -228,7 +236,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         upgrade: head.upgrade.is_some(),
         websocket: head.upgrade.is_some() && head.asks_for_websocket(),
         login: head.logs_connection_in,
-        edits_of,
+        edits,
         copies,
         head: held.len(),
         held,

@@ -13,6 +13,7 @@
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
 //! | `admit` | the policy of its service |
+//! | `changes`, `filled` | what the policy changes; texts with placeholders |
 //! | `reach` | what a request tells about the connection that it needs |
 //! | `mirror` | copies of requests for other services |
 //! | `split` | which service takes a request of one that is split |
@@ -33,9 +34,11 @@ mod again;
 mod ask;
 mod bound;
 mod certificate;
+mod changes;
 pub(crate) mod context;
 pub(crate) mod decide;
 mod down;
+mod filled;
 pub(crate) mod lines;
 mod local;
 mod mirror;
@@ -59,7 +62,7 @@ use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
 use self::again::{Repetition, Unreached, make_way};
 use self::context::Cx;
-use self::decide::{Decision, Plan, Request, Sent};
+use self::decide::{Decision, LocalReply, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say};
 use self::mirror::{Copies, CopyClient, Receiver};
@@ -104,7 +107,7 @@ pub(crate) fn exchange(
         let after = match decision {
             Decision::Forward(mut plan) => {
                 cx.record.service = Some(Rc::clone(&plan.live));
-                cx.edits_of = plan.edits_of.take();
+                cx.edits = plan.edits.take();
                 if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
                     copies.complete();
                 }
@@ -124,12 +127,17 @@ pub(crate) fn exchange(
             Decision::Health => {
                 say(&mut cx, &mut downstream, Said { status: 200, body: Some("ok\n"), location: None }, whole).await
             }
-            Decision::Redirect(live, location) => {
-                cx.record.service = Some(live);
-                let said = Said { status: 301, body: None, location: Some(&location) };
+            Decision::Reply(reply) => {
+                let LocalReply { live, status, location, edits } = *reply;
+                (cx.record.service, cx.edits) = (Some(live), edits);
+                let said = Said { status, body: None, location: location.as_deref() };
                 Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
             Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
+            Decision::RefuseWith(fault, edits) => {
+                cx.edits = Some(edits);
+                Box::pin(refuse(&mut cx, &mut downstream, fault, whole)).await
+            }
         };
         cx.record.finish(cx.worker, cx.peer);
         after
@@ -163,7 +171,7 @@ async fn serve_copy(place: CopyAtWork, CopyClient { peer, side }: CopyClient, pl
         logins: &logins,
         announced: &announced,
         record: Record::new(begins()),
-        edits_of: None,
+        edits: None,
     };
     let request = Request { decision: Decision::Forward(plan), whole: true };
     Box::pin(exchange(cx, request, Downstream::Nobody(side))).await;

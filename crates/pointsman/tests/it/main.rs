@@ -49,6 +49,7 @@ mod requests;
 mod responses;
 mod restart;
 mod retries;
+mod rewriting;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;
