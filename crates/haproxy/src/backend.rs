@@ -10,7 +10,7 @@ use pointsman_table::{
 };
 
 use super::changes::Changes;
-use super::forwarded::CLIENT;
+use super::forwarded::{CLIENT, OVER_HTTPS};
 use super::model::{Addresses, Backend, Owner, Part, Server};
 use super::names::{self, BackendName};
 use super::shape::Shape;
@@ -41,9 +41,6 @@ const RIGID: &[&str] = &[
     "server-template",
     "use-server",
 ];
-
-/// The condition of requests that came over HTTPS, to us or to a trusted proxy.
-pub const OVER_HTTPS: &str = "{ ssl_fc } or { var(txn.scheme) -m str https }";
 
 /// A service's key that cannot be honoured, and why.
 pub type UnsupportedKey = (&'static str, String);
@@ -181,9 +178,11 @@ impl Lines<'_> {
         self.balance();
         self.cookie();
         self.health();
+        self.add_all(|changes| std::mem::take(&mut changes.variables));
         self.schemes();
         self.version();
         self.hsts();
+        self.add_all(|changes| std::mem::take(&mut changes.first));
         self.auth();
         self.add_all(|changes| std::mem::take(&mut changes.before));
         self.announced();

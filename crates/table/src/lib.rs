@@ -13,7 +13,7 @@
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
-//! | `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
+//! | `cors`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -46,6 +46,7 @@ mod compile;
 mod complaint;
 mod config;
 mod cookie;
+mod cors;
 mod differences;
 mod discovery;
 mod effort;
@@ -112,6 +113,7 @@ pub use cert::Cert;
 pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
+pub use cors::{Cors, Origin, OriginGrant};
 pub use differences::{Fate, TableDiff, differences};
 pub use discovery::Dns;
 pub use effort::TooLong;

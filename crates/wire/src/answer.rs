@@ -3,7 +3,7 @@
 use crate::edits::HeaderEdits;
 use crate::head::{BodyLength, push_digits, push_framing, push_header};
 
-/// A complete local reply, with a status that has a body (not 1xx, 204, 304).
+/// A complete local reply: 204, or a status that has a body (not 1xx or 304).
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The status; 405 gets an `Allow` header.
@@ -36,7 +36,7 @@ impl Answer<'_> {
     /// Appends the body, if the request asked for one.
     pub fn write_body(&self, out: &mut Vec<u8>) {
         match self.body {
-            _ if self.head_request => {}
+            _ if self.head_request || self.is_bodiless() => {}
             Some(body) => out.extend_from_slice(body.as_bytes()),
             None => self.page(|text| out.extend_from_slice(text.as_bytes())),
         }
@@ -44,15 +44,20 @@ impl Answer<'_> {
 
     /// The headers, framing and connection headers aside.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        let known = [("Content-Type", self.content_type().as_bytes()), ("Cache-Control", b"no-cache")];
+        let kind = (!self.is_bodiless()).then(|| ("Content-Type", self.content_type().as_bytes()));
+        let known = kind.into_iter().chain([("Cache-Control", &b"no-cache"[..])]);
         let allow = (self.status == 405).then_some(("Allow", ALLOW.as_bytes()));
         let location = self.location.map(|location| ("Location", location.as_bytes()));
-        known.into_iter().chain(allow).chain(location)
+        known.chain(allow).chain(location)
     }
 
-    /// Length of the body, bytes.
-    pub fn length(&self) -> u64 {
-        self.body_length() as u64
+    /// Length of the body, bytes; `None`: it has none, whatever the request (RFC 9110 §8.6).
+    pub fn length(&self) -> Option<u64> {
+        (!self.is_bodiless()).then(|| self.body_length() as u64)
+    }
+
+    fn is_bodiless(&self) -> bool {
+        self.status == 204
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {
@@ -66,7 +71,7 @@ impl Answer<'_> {
         if let Some(edits) = self.edits {
             out.extend_from_slice(edits.lines());
         }
-        push_framing(out, BodyLength::Length(self.length()));
+        push_framing(out, self.length().map_or(BodyLength::None, BodyLength::Length));
         // HTTP/1.0 clients need this header, and it does not harm others.
         push_header(out, "Connection", if self.keep_alive { b"keep-alive" } else { b"close" });
         out.extend_from_slice(b"\r\n");

@@ -6,18 +6,20 @@ use std::rc::Rc;
 use pointsman_table::{Policy, Scheme, host_name};
 use pointsman_wire::{BadRequest, HeaderEdits, RequestEdits, RequestHead, Trust, add_header};
 
-use super::decide::{Decision, LocalReply};
 use super::filled::Filling;
-use super::{certificate, changes};
+use super::{certificate, changes, cors};
 use crate::fault::Fault;
 use crate::net::peer::Peer;
 use crate::net::presented::Presented;
 use crate::pool::view::ServiceLive;
 use crate::worker::Worker;
 
+/// The longest that is kept, bytes.
+const LONGEST_ID: usize = 128;
+
 /// What the policy found out about a request that may go on.
 #[derive(Debug)]
-pub(super) struct Admitted<'p> {
+pub(super) struct Approved<'p> {
     /// The certificate that its client showed.
     certificate: Option<&'p Presented>,
     /// What is changed in it.
@@ -26,7 +28,7 @@ pub(super) struct Admitted<'p> {
     answer: Option<Rc<HeaderEdits>>,
 }
 
-impl Admitted<'_> {
+impl Approved<'_> {
     /// Changes a head that was written for an instance. Returns what is changed in the answer.
     #[inline(never)]
     pub(super) fn apply(self, head: &mut Vec<u8>) -> Option<Rc<HeaderEdits>> {
@@ -43,6 +45,26 @@ impl Admitted<'_> {
     }
 }
 
+/// Why a request does not go on.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// It is refused; what its service changes in the headers of answers.
+    Refused(Fault, Option<Rc<HeaderEdits>>),
+    /// The policy answers it.
+    Answered(Box<LocalReply>),
+}
+
+/// An answer of a service's policy, without a body of its own.
+#[derive(Debug)]
+pub(crate) struct LocalReply {
+    pub(crate) live: Rc<ServiceLive>,
+    pub(crate) status: u16,
+    /// Where the client is to ask instead.
+    pub(crate) location: Option<Box<str>>,
+    /// What the service changes in its headers.
+    pub(crate) edits: Option<Rc<HeaderEdits>>,
+}
+
 /// Takes the steps of a service's policy: the request goes on, or is answered here. `strip`: how much of its target is
 /// taken off.
 #[inline(never)]
@@ -52,18 +74,16 @@ pub(super) fn admit<'p>(
     live: &Rc<ServiceLive>,
     (head, strip): (&RequestHead<'_, '_>, usize),
     peer: &'p Peer,
-) -> Result<Admitted<'p>, Decision> {
+) -> Result<Approved<'p>, Stopped> {
     let is_secure = is_secure(head, peer);
+    let id = if policy.asks_for_id() { request_id(worker, head, peer) } else { String::new() };
     let service = live.service.name.as_str();
-    let filling = Filling { head, peer, is_secure, service, request_id: "", groups: &[] };
+    let filling = Filling { head, peer, is_secure, service, request_id: &id, groups: &[] };
     let answer = || changes::of_answer(policy, &filling, live.https_edits.as_ref().filter(|_| is_secure));
     let reply = |status, location| {
-        Decision::Reply(Box::new(LocalReply { live: Rc::clone(live), status, location, edits: answer() }))
+        Stopped::Answered(Box::new(LocalReply { live: Rc::clone(live), status, location, edits: answer() }))
     };
-    let refuse = |fault| match answer() {
-        None => Decision::Refuse(fault),
-        Some(edits) => Decision::RefuseWith(fault, edits),
-    };
+    let refuse = |fault| Stopped::Refused(fault, answer());
     if policy.scheme == Scheme::Https && !is_secure {
         return Err(over_https(head).map_or_else(refuse, |location| reply(301, Some(location))));
     }
@@ -71,13 +91,17 @@ pub(super) fn admit<'p>(
         Some(auth) => certificate::presented(auth, head, peer, worker.keys().as_deref()).map_err(refuse)?,
         None => None,
     };
+    // Before passwords are asked: browsers send none with this question.
+    if policy.cors.is_some() && cors::is_preflight(head) {
+        return Err(reply(204, None));
+    }
     if let Some(redirect) = &policy.redirect
         && let Some(location) = changes::redirected(redirect, &filling).map_err(refuse)?
     {
         return Err(reply(redirect.status, Some(location)));
     }
     let request = changes::of_request(policy, &filling, strip).map_err(refuse)?;
-    Ok(Admitted { certificate, request, answer: answer() })
+    Ok(Approved { certificate, request, answer: answer() })
 }
 
 /// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
@@ -98,4 +122,18 @@ fn over_https(head: &RequestHead<'_, '_>) -> Result<Box<str>, Fault> {
     // `OPTIONS *` asks about the whole server.
     let target = if head.target == "*" { "/" } else { &*head.target };
     Ok(format!("https://{host}{target}").into())
+}
+
+/// The id of a request: that of a trusted proxy, else a new one (RFC 9562 §5.4).
+#[cold]
+fn request_id(worker: &Worker, head: &RequestHead<'_, '_>, peer: &Peer) -> String {
+    let is_id = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let told = head.header(changes::REQUEST_ID).filter(|_| peer.trust == Trust::Full);
+    if let Some(id) = told.and_then(|id| str::from_utf8(id).ok()).filter(is_id) {
+        return id.to_owned();
+    }
+    let random = worker.home.with_rng(|rng| rng.u128(..));
+    let version_4 = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
+    let hex = format!("{version_4:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -6,9 +6,13 @@ use std::rc::Rc;
 use pointsman_table::{HeaderLines, HeaderVerb, Policy, Redirect, Rewrite, host_name};
 use pointsman_wire::{BadRequest, HeaderEdits, RequestEdits};
 
+use super::cors;
 use super::filled::Filling;
 use super::reach::path;
 use crate::fault::Fault;
+
+/// The header that has the id of a request.
+pub(super) const REQUEST_ID: &str = "X-Request-Id";
 
 /// Where a redirect leads a request. `None`: onto itself, or nowhere; it is not made then.
 pub(super) fn redirected(redirect: &Redirect, filling: &Filling<'_>) -> Result<Option<Box<str>>, Fault> {
@@ -52,6 +56,9 @@ pub(super) fn of_request(
     let mut edits = RequestEdits::default();
     if let Some(rewrite) = &policy.rewrite {
         edits.target = rewritten(rewrite, filling, strip)?;
+    }
+    if policy.request_id {
+        edits.headers.replace(REQUEST_ID, filling.request_id.as_bytes());
     }
     if let Some(lines) = &policy.request_headers {
         edit(lines, filling, &mut edits.headers);
@@ -97,9 +104,19 @@ pub(super) fn of_answer(
     filling: &Filling<'_>,
     base: Option<&Rc<HeaderEdits>>,
 ) -> Option<Rc<HeaderEdits>> {
-    let Some(lines) = &policy.response_headers else { return base.cloned() };
+    if policy.response_headers.is_none() && policy.cors.is_none() && !policy.request_id {
+        return base.cloned();
+    }
     let mut edits = base.map(|base| (**base).clone()).unwrap_or_default();
-    edit(lines, filling, &mut edits);
+    if let Some(cors) = &policy.cors {
+        cors::edit(cors, filling.head, &mut edits);
+    }
+    if policy.request_id {
+        edits.replace(REQUEST_ID, filling.request_id.as_bytes());
+    }
+    if let Some(lines) = &policy.response_headers {
+        edit(lines, filling, &mut edits);
+    }
     Some(Rc::new(edits))
 }
 

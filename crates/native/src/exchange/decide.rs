@@ -5,7 +5,7 @@ use std::rc::Rc;
 use pointsman_table::{Config, TooLong};
 use pointsman_wire::{BodyWriter, Forward, HeadLimits, HeaderEdits, RequestHead};
 
-use super::admit::admit;
+use super::admit::{LocalReply, Stopped, admit};
 use super::mirror::Copies;
 use super::reach::{key, open_for, path};
 use super::split;
@@ -38,15 +38,14 @@ pub(crate) enum Decision {
     Reply(Box<LocalReply>),
 }
 
-/// An answer of a service's policy, without a body of its own.
-#[derive(Debug)]
-pub(crate) struct LocalReply {
-    pub(crate) live: Rc<ServiceLive>,
-    pub(crate) status: u16,
-    /// Where the client is to ask instead.
-    pub(crate) location: Option<Box<str>>,
-    /// What the service changes in its headers.
-    pub(crate) edits: Option<Rc<HeaderEdits>>,
+impl From<Stopped> for Decision {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Refused(fault, None) => Self::Refuse(fault),
+            Stopped::Refused(fault, Some(edits)) => Self::RefuseWith(fault, edits),
+            Stopped::Answered(reply) => Self::Reply(reply),
+        }
+    }
 }
 
 /// A request and the decision about it.
@@ -203,11 +202,11 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let admitted = match &live.service.policy {
+    let approved = match &live.service.policy {
         None => None,
         Some(policy) => match admit(worker, policy, &live, (head, route.strip as usize), peer) {
-            Ok(admitted) => Some(admitted),
-            Err(decision) => return decision,
+            Ok(approved) => Some(approved),
+            Err(stopped) => return stopped.into(),
         },
     };
     let copies = match live.service.mirrors() {
@@ -226,7 +225,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let cookie = cookie.as_deref();
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
-    let edits = admitted.and_then(|admitted| admitted.apply(&mut held));
+    let edits = approved.and_then(|approved| approved.apply(&mut held));
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         open_for: open_for(&live, head, peer),

@@ -13,7 +13,7 @@
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
 //! | `admit` | the policy of its service |
-//! | `changes`, `filled` | what the policy changes; texts with placeholders |
+//! | `changes`, `cors`, `filled` | what the policy changes; pages of other origins; texts with placeholders |
 //! | `reach` | what a request tells about the connection that it needs |
 //! | `mirror` | copies of requests for other services |
 //! | `split` | which service takes a request of one that is split |
@@ -36,6 +36,7 @@ mod bound;
 mod certificate;
 mod changes;
 pub(crate) mod context;
+mod cors;
 pub(crate) mod decide;
 mod down;
 mod filled;
@@ -60,9 +61,10 @@ use std::task::Poll;
 use pointsman_engine::live::RetryReason;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
+use self::admit::LocalReply;
 use self::again::{Repetition, Unreached, make_way};
 use self::context::Cx;
-use self::decide::{Decision, LocalReply, Plan, Request, Sent};
+use self::decide::{Decision, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say};
 use self::mirror::{Copies, CopyClient, Receiver};

@@ -27,8 +27,9 @@ fn lines_are_taken_in_order() {
     LINES.iter().for_each(|(key, value)| site.put(key, value));
     running.wait_problem("bad_value", &["services/a/request_headers", "unknown placeholder {1a}"]);
     site.put("services/a/request_headers", LINES[1].1.replace("{1a}", "{{1}"));
+    // HAProxy closes connections with a reload.
+    wait("the lines", || told(&mut running.connect(), "/u12", "").starts_with("get /user/12 http/1.1"));
     let mut connection = running.connect();
-    wait("the lines", || told(&mut connection, "/u12", "").starts_with("get /user/12 http/1.1"));
     assert!(told(&mut connection, "/old/u12?q", "").starts_with("get /new/u12?q http/1.1"));
     assert!(told(&mut connection, "/x", "").starts_with("get /rest/x http/1.1"));
     let head = told(&mut connection, "/x", "X-Three: 3\r\nX-One: own\r\n");
@@ -97,4 +98,54 @@ status, head, body = Client().ask('/old?q', more=[('x-two', '2')])
 say(status, head['x-made-by'], head['x-told'])
 ";
     assert_eq!(python_http2(&site, ("http", running.http), script).trim(), "200 one 2");
+}
+
+#[test]
+fn requests_have_ids_that_both_sides_are_told() {
+    let backend = Backend::naming("one");
+    let (site, running) = serving(&backend.instance(), &[("config/request_id", "true")]);
+    // HAProxy closes connections with a reload.
+    let ids = |told: &str| {
+        let mut connection = running.connect();
+        connection.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\nX-Tell: yes\r\n{told}\r\n")).expect("open");
+        let answer = connection.response("GET").expect("an answer");
+        let of_client = answer.header("x-request-id").unwrap_or_default().to_owned();
+        let head = answer.text().to_ascii_lowercase();
+        let of_instance = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap_or_default();
+        let text = head.lines().find_map(|line| line.strip_prefix("x-text: ")).unwrap_or_default();
+        (of_client, of_instance.trim().to_owned(), text.trim().to_owned())
+    };
+    wait("an id", || ids("").0.len() == 36);
+    let (first, of_instance, _) = ids("X-Request-Id: own\r\n");
+    assert_eq!((first.len(), &first), (36, &of_instance));
+    assert_ne!(ids("").0, first);
+    site.put("config/trusted_proxies", "loopback");
+    wait("trust", || ids("X-Request-Id: own\r\n").0 == "own");
+    assert_eq!(ids(&format!("X-Request-Id: {}\r\n", "x".repeat(200))).0.len(), 36);
+    site.put("services/a/request_id", "false");
+    site.put("services/a/request_headers", "set X-Text {request_id}");
+    wait("a text", || ids("X-Request-Id: own\r\n").2 == "own");
+    assert_eq!(ids("").0, "");
+    assert_eq!(ids("").2.len(), 36);
+}
+
+#[test]
+fn browsers_that_ask_first_need_no_password() {
+    if !engine().differs("supported-keys") {
+        return;
+    }
+    let backend = Backend::naming("one");
+    let keys =
+        [("services/a/cors", "https://app.test"), ("services/a/basic_auth_secrets", "user ann insecure-password x")];
+    let (_site, running) = serving(&backend.instance(), &keys);
+    let mut connection = running.connect();
+    let mut ask = |method: &str| {
+        let fields = "Origin: https://app.test\r\nAccess-Control-Request-Method: PUT\r\n";
+        connection.send(format!("{method} / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")).expect("open");
+        let answer = connection.response(method).expect("an answer");
+        (answer.status, answer.header("access-control-allow-origin").map(str::to_owned))
+    };
+    let named = Some("https://app.test".to_owned());
+    assert_eq!(ask("OPTIONS"), (204, named.clone()));
+    assert_eq!(ask("GET"), (401, named));
 }
