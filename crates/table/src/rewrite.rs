@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn long_paths_have_a_bound() {
-        let rewrite = Rewrite::parse("~^/([a-z]{1,64}/){1,8}x /y").unwrap();
+        let rewrite = Rewrite::parse("~^/([a-z]{1,32}/){1,4}x /y").unwrap();
         assert!(rewrite.find("/ab/x").unwrap().is_some());
         assert!(rewrite.find(&format!("/ab/x{}", "y".repeat(30_000))).is_err());
         assert!(rewrite.find(&"/".repeat(30_000)).unwrap().is_none(), "what does not match costs little");

@@ -36,7 +36,7 @@ fn lines_are_taken_in_order() {
     assert!(head.contains("x-one: get\r\nx-one: {1}\r\n"), "{head}");
     assert!(!head.contains("x-three") && !head.contains("own") && !head.contains("two"), "{head}");
     let answer = connection.request("GET", "a.test", "/").expect("an answer");
-    let name = if engine().differs("instance-text") { "b:2bb of a" } else { "b+b of a" };
+    let name = if engine().differs("instance-text") { "b:2Bb of a" } else { "b+b of a" };
     assert_eq!(answer.header("x-by"), Some(name));
     let shown = run(&["explain", "http://a.test/old/", "--admin", &running.admin.to_string()]).stdout;
     for step in
