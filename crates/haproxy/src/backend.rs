@@ -9,7 +9,8 @@ use pointsman_table::{
     Service, UserList, default_key,
 };
 
-use super::forwarded::CLIENT;
+use super::changes::Changes;
+use super::forwarded::{CLIENT, OVER_HTTPS};
 use super::model::{Addresses, Backend, Owner, Part, Server};
 use super::names::{self, BackendName};
 use super::shape::Shape;
@@ -40,9 +41,6 @@ const RIGID: &[&str] = &[
     "server-template",
     "use-server",
 ];
-
-/// The condition of requests that came over HTTPS, to us or to a trusted proxy.
-const OVER_HTTPS: &str = "{ ssl_fc } or { var(txn.scheme) -m str https }";
 
 /// A service's key that cannot be honoured, and why.
 pub type UnsupportedKey = (&'static str, String);
@@ -90,7 +88,9 @@ impl<'a> BackendBuilder<'a> {
         let server = |instance| Server::new(service, instance, self.addresses, driven);
         let servers: Box<[Server]> = reachable.map(server).collect();
         let elastic = self.is_elastic(service, &servers, &raw);
-        let mut lines = Lines { service, name: &name, config: self.config, shape: self.shape, parts: Vec::new() };
+        let changes = Changes::of(service, self.config)?;
+        let mut lines =
+            Lines { service, name: &name, changes, config: self.config, shape: self.shape, parts: Vec::new() };
         lines.write(&raw);
         let backend = Backend {
             protocol: service.protocol,
@@ -166,6 +166,7 @@ struct Lines<'a> {
     name: &'a str,
     config: &'a Config,
     shape: &'a Shape,
+    changes: Changes,
     parts: Vec<Part>,
 }
 
@@ -177,13 +178,17 @@ impl Lines<'_> {
         self.balance();
         self.cookie();
         self.health();
+        self.add_all(|changes| std::mem::take(&mut changes.variables));
         self.schemes();
         self.version();
         self.hsts();
+        self.add_all(|changes| std::mem::take(&mut changes.first));
         self.auth();
+        self.add_all(|changes| std::mem::take(&mut changes.before));
         self.announced();
         self.raw(raw);
         self.strips();
+        self.add_all(|changes| std::mem::take(&mut changes.after));
         if self.service.protocol == Protocol::Http {
             self.ours(NO_INSTANCE);
         }
@@ -197,6 +202,11 @@ impl Lines<'_> {
     fn add(&mut self, key: &'static str, text: String) {
         let owner = Owner::Service(self.service.protocol, self.service.name.clone(), key);
         self.parts.push(Part { text: text.into(), owner: Some(owner) });
+    }
+
+    /// The lines of a policy's changes.
+    fn add_all(&mut self, lines: impl FnOnce(&mut Changes) -> Vec<(&'static str, String)>) {
+        lines(&mut self.changes).into_iter().for_each(|(key, text)| self.add(key, text));
     }
 
     /// A connection that begins with a client's address serves that client alone.

@@ -11,7 +11,10 @@ const WORDS: usize = 32;
 /// The request's own address, found by the rules of [`client`]; balances go by it.
 pub(crate) const CLIENT: &str = "txn.client";
 
-/// The rules that set [`CLIENT`] and `txn.scheme`, which backends read; none if nobody is trusted.
+/// The condition of requests that came over HTTPS, to us or to a trusted proxy.
+pub(crate) const OVER_HTTPS: &str = "{ ssl_fc } or { var(txn.scheme) -m str https }";
+
+/// The rules that set [`CLIENT`], `txn.scheme` and `txn.told_id`, which backends read; none if nobody is trusted.
 pub(crate) fn client(trusted: &Networks) -> String {
     if trusted.is_empty() {
         return String::new();
@@ -21,6 +24,7 @@ pub(crate) fn client(trusted: &Networks) -> String {
         "    http-request set-var({CLIENT}) src
     http-request set-var({CLIENT}) req.hdr_ip(x-real-ip,-1) if trusted_peer !{{ req.hdr_cnt(x-forwarded-for) gt 0 }} !{{ req.hdr_cnt(forwarded) gt 0 }}
     http-request set-var(txn.scheme) req.fhdr(x-forwarded-proto),lower if trusted_peer
+    http-request set-var(txn.told_id) req.fhdr(x-request-id,1) if trusted_peer
     http-request set-var(txn.hop) int(0)
 "
     ));

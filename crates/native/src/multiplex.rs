@@ -274,7 +274,7 @@ fn serve_one(
             logins: &logins,
             announced: &announced,
             record: Record::new(started),
-            edits_of: None,
+            edits: None,
         };
         let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
         if after == After::Reset {
@@ -314,7 +314,7 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
     if let Decision::Forward(plan) = &mut decision {
         plan.fit(&worker.buffers);
     }
-    if let Decision::Refuse(fault) = decision {
+    if let Decision::Refuse(fault) | Decision::RefuseWith(fault, _) = decision {
         lines::unrouted(worker, peer, &head, fault);
     }
     Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)) }

@@ -101,7 +101,7 @@ impl<'w> Connection<'w> {
             logins: &self.logins,
             announced: &self.announced,
             record: Record::new(begins()),
-            edits_of: None,
+            edits: None,
         };
         // Boxed, so that its memory is held only while it lasts: an idle connection is small.
         Box::pin(exchange(cx, request, Downstream::Http1(&mut self.client))).await
@@ -192,7 +192,7 @@ impl<'w> Connection<'w> {
         };
         self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
-        if let Decision::Refuse(fault) = decision {
+        if let Decision::Refuse(fault) | Decision::RefuseWith(fault, _) = decision {
             lines::unrouted(self.worker, &self.peer, &head, fault);
         }
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));

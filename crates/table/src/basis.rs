@@ -36,10 +36,10 @@ impl Basis {
         Self { limits, config, certs, stale }
     }
 
-    /// Whether defaults of services changed: waits, bounds, checks, `eject` and `panic`.
+    /// Whether defaults of services changed: waits, bounds, checks, `eject`, `panic` and `request_id`.
     pub(crate) fn retimed(&self, old: &Self) -> bool {
         fn of_services(basis: &Basis) -> impl PartialEq + '_ {
-            let Config { timeouts, bounds, eject, panic, health_check, .. } = &*basis.config.value;
+            let Config { timeouts, bounds, eject, panic, health_check, request_id, .. } = &*basis.config.value;
             (
                 timeouts.connect,
                 timeouts.server,
@@ -49,6 +49,7 @@ impl Basis {
                 eject,
                 panic,
                 health_check,
+                request_id,
             )
         }
         of_services(self) != of_services(old)

@@ -33,6 +33,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, B
         ),
         headers: keys.read("limit/headers", |text| value::within(text, 1, 256), |config| &config.headers),
         streams: keys.read("limit/streams", |text| value::within(text, 1, 10_000), |config| &config.streams),
+        request_id: keys.read("request_id", value::boolean, |config| &config.request_id),
         health_uri: keys.read("health_uri", |text| value::uri(text).map(Some), |config| &config.health_uri),
         eject: keys.read("eject", eject::eject, |config| &config.eject),
         panic: keys.read("panic", eject::panic, |config| &config.panic),

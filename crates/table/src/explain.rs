@@ -17,6 +17,7 @@ use crate::problem::Problem;
 use crate::raw::RawKeys;
 use crate::settings::HOST_KEYS;
 use crate::split::{Split, WHOLE, shown_share};
+use crate::steps::steps;
 use crate::value::Parsed;
 
 /// The service that takes a request, and why.
@@ -159,7 +160,7 @@ impl Match<'_> {
         format!("{host}, {path}, priority {}{}", self.entry.priority, self.shares())
     }
 
-    /// Which other services take a share of its requests, or get copies.
+    /// What is done with its requests, and which other services take a share of them, or get copies.
     fn shares(&self) -> String {
         let split = self.service.split();
         let by = split.map(|split| format!("; split by {}", split.by)).unwrap_or_default();
@@ -170,7 +171,8 @@ impl Match<'_> {
         });
         let mirrors = self.service.mirrors().iter();
         let mirrors = mirrors.map(|(mirror, share)| format!("; {mirror} gets copies of {}", shown_share(*share)));
-        [by].into_iter().chain(sides).chain(mirrors).collect()
+        let steps = self.service.policy.as_deref().map(steps).unwrap_or_default();
+        [steps, by].into_iter().chain(sides).chain(mirrors).collect()
     }
 
     /// Which step of precedence decided.

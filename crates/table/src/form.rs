@@ -255,7 +255,7 @@ fn service(
             Protocol::Http => OwnBounds::over(settings.bounds.as_deref(), &defaults.bounds),
             Protocol::Tcp => None,
         },
-        policy: settings.policy.clone(),
+        policy: settings.policy(defaults),
         dns: settings.dns.clone(),
         health_check: settings.check(protocol, &defaults.health_check),
         eject: settings.eject(defaults),

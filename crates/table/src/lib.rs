@@ -13,6 +13,7 @@
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `cors`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
@@ -45,6 +46,7 @@ mod compile;
 mod complaint;
 mod config;
 mod cookie;
+mod cors;
 mod differences;
 mod discovery;
 mod effort;
@@ -53,6 +55,7 @@ mod explain;
 mod explain_tcp;
 mod form;
 mod found;
+mod header_edit;
 mod health_check;
 mod host;
 mod host_map;
@@ -85,14 +88,18 @@ mod prefixes;
 mod problem;
 mod raw;
 mod reader;
+mod redirect;
 mod rendezvous;
 mod retries;
+mod rewrite;
 mod routing;
 mod settings;
 mod shown;
 mod split;
+mod steps;
 mod table;
 mod targets;
+mod text;
 mod userlist;
 mod value;
 mod words;
@@ -106,12 +113,14 @@ pub use cert::Cert;
 pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
 pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
+pub use cors::{Cors, Origin, OriginGrant};
 pub use differences::{Fate, TableDiff, differences};
 pub use discovery::Dns;
 pub use effort::TooLong;
 pub use eject::{Eject, Panic, Percent};
 pub use explain::{Explanation, Verdict, Withheld};
 pub use found::LOOKED_UP;
+pub use header_edit::{HeaderLine, HeaderLines, HeaderVerb};
 pub use health_check::{CheckKeys, CheckWay, Expect, HealthCheck, HttpCheck};
 pub use host::host_name;
 pub use hsts::Hsts;
@@ -132,9 +141,12 @@ pub use pattern::{CHECKED_BODY, Pattern};
 pub use pem::PemText;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
+pub use redirect::Redirect;
 pub use rendezvous::{Rendezvous, hash_key};
 pub use retries::{Bounds, Retries};
+pub use rewrite::{Groups, PathMatch, Paths, Rewrite, RewriteLine};
 pub use shown::{Shown, shown, shown_lines};
 pub use split::{Split, SplitBy, WHOLE, shown_share};
 pub use table::{Route, Table};
+pub use text::{Piece, Placeholder, Text};
 pub use userlist::{Group, Password, User, UserList};

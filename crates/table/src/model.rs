@@ -277,6 +277,8 @@ pub struct Config {
     pub headers: usize,
     /// Most requests at the same time on an HTTP/2 connection of a client.
     pub streams: usize,
+    /// `request_id` of services that do not say.
+    pub request_id: bool,
     /// Path answered 200 by the balancer itself.
     pub health_uri: Option<Box<str>>,
     /// `eject` of services that do not say.
@@ -352,6 +354,7 @@ impl Default for Config {
             head_bytes: 32 * 1024,
             headers: 128,
             streams: 128,
+            request_id: false,
             health_uri: None,
             eject: None,
             panic: None,

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use regex_automata::Input;
 use regex_automata::dfa::{Automaton, StartKind, dense};
-use regex_automata::nfa::thompson::{self, WhichCaptures};
+use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_syntax::hir::Hir;
 
 use crate::effort::Effort;
@@ -58,6 +58,13 @@ impl Pattern {
     /// The expression as parsed, for engines that must write it in another dialect. Parses it again.
     pub fn hir(&self) -> Hir {
         parse(&self.text).expect("it was parsed when it was made")
+    }
+
+    /// The automaton that also tells where its groups match.
+    pub(crate) fn with_groups(&self) -> Parsed<NFA> {
+        let settings = thompson::Config::new().utf8(false).nfa_size_limit(Some(LARGEST));
+        let nfa = thompson::Compiler::new().configure(settings).build_from_hir(&self.hir());
+        nfa.map_err(|error| format!("expected a smaller regular expression: {error}"))
     }
 
     /// Whether it matches anywhere in path and query, within the effort that is left.

@@ -6,10 +6,15 @@ use std::sync::Arc;
 use crate::capabilities::Capabilities;
 use crate::client_auth::ClientAuth;
 use crate::cookie::{self, Cookie};
+use crate::cors::Cors;
+use crate::header_edit::HeaderLines;
 use crate::hsts::Hsts;
 use crate::names::ServiceName;
 use crate::reader::Reader;
+use crate::redirect::Redirect;
+use crate::rewrite::Rewrite;
 use crate::split::{self, Split};
+use crate::text::{Placeholder, Text};
 use crate::userlist::{self, UserList};
 use crate::value::{self, Parsed};
 
@@ -17,7 +22,7 @@ use crate::value::{self, Parsed};
 ///
 /// The order of all steps is fixed, and a new key becomes a field at its place in it: `scheme`, `hsts`, `client_ca`, `allow`
 /// and `deny`,
-/// `rate_limit`, `max_body`, `basic_auth_secrets`, `redirect`, `rewrite`, `request_headers` and `response_headers`,
+/// `rate_limit`, `max_body`, preflights of `cors`, `basic_auth_secrets`, `redirect`, `rewrite`, `request_headers` and `response_headers`,
 /// `compress`, `forward_auth`, `cors`, `maintenance`, `errors/<status>`, `timeout/request`, `abort`, and last what
 /// chooses the instance: `split/<service>`, `mirror/<service>`, `cookie`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +33,20 @@ pub struct Policy {
     pub hsts: Option<Hsts>,
     /// `client_ca` and `client_verify`. Only in tables for an engine that honours them.
     pub client_auth: Option<ClientAuth>,
+    /// `cors`. Before passwords: browsers send none when they ask first.
+    pub cors: Option<Cors>,
+    /// `request_id`: instances and clients are told it. With the configuration's default already in.
+    pub request_id: bool,
     /// `basic_auth_secrets`. Only in tables for an engine that honours it.
     pub basic_auth: Option<UserList>,
+    /// `redirect`.
+    pub redirect: Option<Redirect>,
+    /// `rewrite`.
+    pub rewrite: Option<Rewrite>,
+    /// `request_headers`.
+    pub request_headers: Option<HeaderLines>,
+    /// `response_headers`.
+    pub response_headers: Option<HeaderLines>,
     /// `abort=false`: a request is finished even if its client left.
     pub finish: bool,
     /// `split/<service>` and `split_by`. Only in tables for an engine that honours them.
@@ -77,6 +94,24 @@ impl Display for Scheme {
 }
 
 impl Policy {
+    /// Whether anything asks for a request's id.
+    pub fn asks_for_id(&self) -> bool {
+        let redirect = self.redirect.iter().map(|redirect| &redirect.target);
+        let lines = self.rewrite.iter().flat_map(|rewrite| rewrite.lines());
+        let headers = [&self.request_headers, &self.response_headers].into_iter().flatten();
+        let texts = redirect.chain(lines.map(|line| &line.replacement)).chain(headers.flat_map(HeaderLines::texts));
+        self.request_id || texts.flat_map(Text::placeholders).any(|placeholder| *placeholder == Placeholder::RequestId)
+    }
+
+    /// The same with `request_id`, or without.
+    pub(crate) fn with_request_id(policy: Option<&Arc<Self>>, request_id: bool) -> Option<Arc<Self>> {
+        match policy {
+            None => request_id.then(|| Arc::new(Self { request_id, ..Self::default() })),
+            Some(policy) if policy.request_id == request_id => Some(Arc::clone(policy)),
+            Some(policy) => Some(Arc::new(Self { request_id, ..(**policy).clone() })),
+        }
+    }
+
     /// Reads the policy of an HTTP service: `None` if no key sets one. Also returns whether the policy has all the
     /// protection that the keys ask for.
     pub(crate) fn read(
@@ -90,7 +125,13 @@ impl Policy {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
             hsts: reader.read("hsts", Hsts::parse),
             client_auth: if capabilities.honours("client_ca") { ClientAuth::read(reader) } else { None },
+            cors: reader.read("cors", Cors::parse),
+            request_id: false,
             basic_auth: users.ok().flatten(),
+            redirect: Redirect::read(reader),
+            rewrite: reader.read("rewrite", Rewrite::parse),
+            request_headers: reader.read("request_headers", HeaderLines::of_requests),
+            response_headers: reader.read("response_headers", HeaderLines::of_responses),
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
             split: if capabilities.honours("split/<service>") { Split::read(reader, name) } else { None },
             mirrors: if capabilities.honours("mirror/<service>") { split::mirrors(reader) } else { Box::default() },

@@ -39,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) bounded: Option<u16>,
     pub(crate) http_version: HttpVersion,
     pub(crate) policy: Option<Arc<Policy>>,
+    request_id: Option<bool>,
     pub(crate) dns: Option<Dns>,
     pub(crate) health_check: CheckKeys,
     eject: Option<Option<Eject>>,
@@ -92,6 +93,12 @@ impl Settings {
     pub(crate) fn eject(&self, defaults: &Config) -> Option<Eject> {
         self.http()?;
         self.eject.unwrap_or(defaults.eject)
+    }
+
+    /// What is done with its requests.
+    pub(crate) fn policy(&self, defaults: &Config) -> Option<Arc<Policy>> {
+        self.http()?;
+        Policy::with_request_id(self.policy.as_ref(), self.request_id.unwrap_or(defaults.request_id))
     }
 
     /// Below which share of healthy instances all are used.
@@ -268,6 +275,10 @@ fn settings(
         balance,
         http_version,
         policy,
+        request_id: match protocol {
+            Protocol::Http => reader.read("request_id", value::boolean),
+            Protocol::Tcp => None,
+        },
         dns: reader.read("dns", Dns::parse),
         eject: match protocol {
             Protocol::Http => reader.read("eject", eject::eject),

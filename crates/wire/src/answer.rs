@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::edits::HeaderEdits;
 use crate::head::{BodyLength, push_digits, push_framing, push_header};
 
-/// A complete local reply, with a status that has a body (not 1xx, 204, 304).
+/// A complete local reply: 204, or a status that has a body (not 1xx or 304).
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The status; 405 gets an `Allow` header.
@@ -20,7 +20,7 @@ pub struct Answer<'a> {
     pub keep_alive: bool,
     /// Whether it answers a HEAD request: the same headers as for GET, no body.
     pub head_request: bool,
-    /// Lines that the service adds.
+    /// What the service changes in its headers.
     pub edits: Option<&'a HeaderEdits>,
 }
 
@@ -40,7 +40,7 @@ impl Answer<'_> {
     /// Appends the body, if the request asked for one.
     pub fn write_body(&self, out: &mut Vec<u8>) {
         match self.body {
-            _ if self.head_request => {}
+            _ if self.head_request || self.is_bodiless() => {}
             Some(body) => out.extend_from_slice(body.as_bytes()),
             None => self.page(|text| out.extend_from_slice(text.as_bytes())),
         }
@@ -48,17 +48,22 @@ impl Answer<'_> {
 
     /// The headers, framing and connection headers aside.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, [u8]>)> {
-        let known = [("Content-Type", self.content_type()), ("Cache-Control", "no-cache")];
+        let kind = (!self.is_bodiless()).then(|| ("Content-Type", self.content_type()));
+        let known = kind.into_iter().chain([("Cache-Control", "no-cache")]);
         let allow = (self.status == 405).then_some(("Allow", ALLOW));
         let location = self.location.map(|location| ("Location", location));
-        let fixed = known.into_iter().chain(allow).chain(location);
+        let fixed = known.chain(allow).chain(location);
         let retry_after = self.retry_after.map(|seconds| ("Retry-After", seconds.to_string().into_bytes().into()));
         fixed.map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))).chain(retry_after)
     }
 
-    /// Length of the body, bytes.
-    pub fn length(&self) -> u64 {
-        self.body_length() as u64
+    /// Length of the body, bytes; `None`: it has none, whatever the request (RFC 9110 §8.6).
+    pub fn length(&self) -> Option<u64> {
+        (!self.is_bodiless()).then(|| self.body_length() as u64)
+    }
+
+    fn is_bodiless(&self) -> bool {
+        self.status == 204
     }
 
     fn write_head(&self, out: &mut Vec<u8>) {
@@ -67,11 +72,12 @@ impl Answer<'_> {
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        self.fields().for_each(|(name, value)| push_header(out, name, &value));
+        let stays = |name: &str| self.edits.is_none_or(|edits| !edits.leaves_out_name(name));
+        self.fields().filter(|(name, _)| stays(name)).for_each(|(name, value)| push_header(out, name, &value));
         if let Some(edits) = self.edits {
             out.extend_from_slice(edits.lines());
         }
-        push_framing(out, BodyLength::Length(self.length()));
+        push_framing(out, self.length().map_or(BodyLength::None, BodyLength::Length));
         // HTTP/1.0 clients need this header, and it does not harm others.
         push_header(out, "Connection", if self.keep_alive { b"keep-alive" } else { b"close" });
         out.extend_from_slice(b"\r\n");
@@ -111,6 +117,7 @@ pub fn reason(status: u16) -> &'static str {
         204 => "No Content",
         301 => "Moved Permanently",
         302 => "Found",
+        303 => "See Other",
         304 => "Not Modified",
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",

@@ -24,7 +24,7 @@
 //! | `written` | a rewritten request head, read back for HTTP/2 |
 //! | `trailers`, `extension`, `body` | bodies between framings |
 //! | `answer` | responses of our own |
-//! | `edits` | changes to the headers of responses that services ask for |
+//! | `edits` | changes to heads that services ask for |
 //! | `proxy` | PROXY headers |
 //! | `hello` | TLS ClientHellos: the server name |
 //!
@@ -67,7 +67,7 @@ mod written;
 
 pub use answer::{Answer, reason};
 pub use body::{BodyReader, BodyWriter, Step};
-pub use edits::HeaderEdits;
+pub use edits::{HeaderEdits, RequestEdits};
 pub use forwarded::{Arrived, Trust};
 pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version, add_header};

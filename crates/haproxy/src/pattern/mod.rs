@@ -50,6 +50,15 @@ pub fn translate(pattern: &Pattern) -> Result<Expression, String> {
     translate_hir(&pattern.hir())
 }
 
+/// The expression with its groups, to be searched for in a text without line ends, or why HAProxy cannot have it.
+pub fn with_groups(pattern: &Pattern) -> Result<String, String> {
+    let hir = pattern.hir();
+    translate_hir(&hir)?;
+    let mut writer = Writer { text: String::new(), keeps_groups: true };
+    writer.write(&hir)?;
+    Ok(writer.text)
+}
+
 fn translate_hir(hir: &Hir) -> Result<Expression, String> {
     let segments = segments::split(hir);
     let mut writer = Writer::default();
@@ -67,6 +76,8 @@ fn translate_hir(hir: &Hir) -> Result<Expression, String> {
 #[derive(Default)]
 struct Writer {
     text: String,
+    /// Groups stay groups, and the text begins where the expression's does.
+    keeps_groups: bool,
 }
 
 impl Writer {
@@ -87,8 +98,14 @@ impl Writer {
             HirKind::Empty => {}
             HirKind::Literal(literal) => literal.0.iter().for_each(|&byte| self.byte(byte)),
             HirKind::Class(class) => self.class(class),
+            HirKind::Look(Look::Start | Look::StartLF | Look::StartCRLF) if self.keeps_groups => self.push_str("\\A"),
             HirKind::Look(look) => self.push_str(look_text(*look)),
             HirKind::Repetition(repetition) => self.repetition(repetition)?,
+            HirKind::Capture(capture) if self.keeps_groups => {
+                self.push_str("(");
+                self.write(&capture.sub)?;
+                self.push_str(")");
+            }
             HirKind::Capture(capture) => self.write(&capture.sub)?,
             HirKind::Concat(parts) => parts.iter().try_for_each(|part| self.write(part))?,
             HirKind::Alternation(branches) => self.alternation(branches)?,

@@ -8,7 +8,7 @@ use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::pool::announced::Announced;
 use crate::pool::logins::Logins;
-use crate::pool::view::{Globals, ServiceLive};
+use crate::pool::view::Globals;
 use crate::record::Record;
 use crate::worker::Worker;
 
@@ -24,13 +24,6 @@ pub(crate) struct Cx<'a> {
     /// Connections that began with a PROXY header for this client.
     pub(crate) announced: &'a Announced,
     pub(crate) record: Record,
-    /// The service that the request reached, if it came over HTTPS and that changes what is answered then.
-    pub(crate) edits_of: Option<Rc<ServiceLive>>,
-}
-
-impl Cx<'_> {
-    /// What the service changes in the headers of the answer, whoever gives it.
-    pub(crate) fn edits(&self) -> Option<&HeaderEdits> {
-        self.edits_of.as_ref()?.https_edits.as_ref()
-    }
+    /// What the service that the request reached changes in the headers of the answer, whoever gives it.
+    pub(crate) edits: Option<Rc<HeaderEdits>>,
 }

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use pointsman_table::{Config, Scheme, TooLong, host_name};
-use pointsman_wire::{BadRequest, BodyWriter, Forward, HeadLimits, RequestHead, Trust, add_header};
+use pointsman_table::{Config, TooLong};
+use pointsman_wire::{BodyWriter, Forward, HeadLimits, HeaderEdits, RequestHead};
 
+use super::admit::{LocalReply, Stopped, admit};
 use super::mirror::Copies;
 use super::reach::{key, open_for, path};
+use super::split;
 use super::sticky::{self, Sticky};
-use super::{certificate, split};
 use crate::fault::Fault;
 use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
@@ -31,8 +32,20 @@ pub(crate) enum Decision {
     Health,
     /// We answer it with the status of this fault.
     Refuse(Fault),
-    /// The client is to ask the service again over HTTPS, at this address.
-    Redirect(Rc<ServiceLive>, Box<str>),
+    /// The same, with what its service changes in the headers of answers.
+    RefuseWith(Fault, Rc<HeaderEdits>),
+    /// The policy of its service answers it.
+    Reply(Box<LocalReply>),
+}
+
+impl From<Stopped> for Decision {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Refused(fault, None) => Self::Refuse(fault),
+            Stopped::Refused(fault, Some(edits)) => Self::RefuseWith(fault, edits),
+            Stopped::Answered(reply) => Self::Reply(reply),
+        }
+    }
 }
 
 /// A request and the decision about it.
@@ -71,8 +84,8 @@ pub(crate) struct Plan {
     pub(crate) login: bool,
     /// What a new connection is set up with besides the keys; `None`: nothing, as usual.
     pub(crate) open_for: Option<Rc<OpenFor>>,
-    /// The service that it reached, if it came over HTTPS and that changes what is answered then.
-    pub(crate) edits_of: Option<Rc<ServiceLive>>,
+    /// What the service that it reached changes in the headers of the answer.
+    pub(crate) edits: Option<Rc<HeaderEdits>>,
     /// Who gets copies of it; `None`: nobody, as usual.
     pub(super) copies: Option<Box<Copies>>,
     /// The head for the instance, and body bytes that came with it.
@@ -142,7 +155,7 @@ impl Plan {
             websocket: false,
             login,
             open_for,
-            edits_of: None,
+            edits: None,
             sticky: None,
             copies: None,
             held,
@@ -189,19 +202,13 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let mut certificate = None;
-    if let Some(policy) = &live.service.policy {
-        if policy.scheme == Scheme::Https && !is_secure(head, peer) {
-            return redirect(live, head);
-        }
-        if let Some(auth) = &policy.client_auth {
-            match certificate::presented(auth, head, peer, worker.keys().as_deref()) {
-                Ok(presented) => certificate = presented,
-                Err(fault) => return Decision::Refuse(fault),
-            }
-        }
-    }
-    let edits_of = (live.https_edits.is_some() && is_secure(head, peer)).then(|| Rc::clone(&live));
+    let approved = match &live.service.policy {
+        None => None,
+        Some(policy) => match admit(worker, policy, &live, (head, route.strip as usize), peer) {
+            Ok(approved) => Some(approved),
+            Err(stopped) => return stopped.into(),
+        },
+    };
     let copies = match live.service.mirrors() {
         [] => None,
         _ => Copies::draw((worker, view), &live, head, peer),
@@ -218,11 +225,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let cookie = cookie.as_deref();
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
-    if let Some(certificate) = certificate {
-        let (own, chain) = (certificate.header(), certificate.chain_header());
-        own.iter().for_each(|own| add_header(&mut held, "Client-Cert", own.as_bytes()));
-        chain.iter().for_each(|chain| add_header(&mut held, "Client-Cert-Chain", chain.as_bytes()));
-    }
+    let edits = approved.and_then(|approved| approved.apply(&mut held));
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         open_for: open_for(&live, head, peer),
@@ -232,7 +235,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         upgrade: head.upgrade.is_some(),
         websocket: head.upgrade.is_some() && head.asks_for_websocket(),
         login: head.logs_connection_in,
-        edits_of,
+        edits,
         copies,
         head: held.len(),
         held,
@@ -245,24 +248,4 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
 fn websocket_key() -> String {
     let random = std::iter::repeat_with(fastrand::alphanumeric).take(21);
     random.chain("A==".chars()).collect()
-}
-
-/// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
-fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
-    // The last line: a proxy may add one behind the client's own.
-    let told = || head.headers.iter().rfind(|header| header.name.eq_ignore_ascii_case("x-forwarded-proto"));
-    let says_so = || told().is_some_and(|header| header.value.eq_ignore_ascii_case(b"https"));
-    peer.is_secure || (peer.trust == Trust::Full && says_so())
-}
-
-/// The same address over HTTPS, without a port. A request that names no host cannot be led there.
-#[cold]
-fn redirect(live: Rc<ServiceLive>, head: &RequestHead<'_, '_>) -> Decision {
-    let host = host_name(head.host);
-    if host.is_empty() {
-        return Decision::Refuse(Fault::BadRequest(BadRequest::NoHost));
-    }
-    // `OPTIONS *` asks about the whole server.
-    let target = if head.target == "*" { "/" } else { &*head.target };
-    Decision::Redirect(live, format!("https://{host}{target}").into())
 }

@@ -1,5 +1,6 @@
 //! The response, from the instance to the client: head checked and rewritten, body moved in the client's framing.
 
+use std::borrow::Cow;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -10,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pointsman_table::{Balance, HttpVersion};
 use pointsman_wire::{
-    BadResponse, BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, ResponseHead, Version, WrittenRequest,
-    judge_http2_response, parse_response,
+    BadResponse, BodyLength, BodyReader, HeadProgress, HeaderEdits, HeaderSpace, MAX_HEADERS, ResponseHead, Version,
+    WrittenRequest, judge_http2_response, parse_response,
 };
 
 use super::again;
@@ -30,7 +31,7 @@ use crate::net::watch::{LongWait, Watch};
 use crate::pool::connect::tell;
 use crate::pool::judge::succeeded;
 use crate::pool::secure::late_refusal;
-use crate::pool::view::Reached;
+use crate::pool::view::{InstanceLive, Reached};
 use crate::record::Meter;
 
 /// Codes of gRPC (INTERNAL, UNAVAILABLE) that say what a 5xx says, and that status.
@@ -361,14 +362,12 @@ fn pass_head(
     side: ClientSide,
     sink: &mut Sink<'_>,
 ) -> Result<Judged, Fault> {
-    let at = (&*plan.live, instance.live);
-    let sticky = || plan.sticky.as_ref().and_then(|sticky| sticky.edits(at, head, cx.edits(), today()));
     match head.status {
         101 if plan.websocket && matches!(sink, Sink::Http2(_)) && !accepts_websocket(head, plan) => {
             Err(Fault::BadResponse(BadResponse::Upgrade))
         }
         101 if plan.upgrade => {
-            sink.interim(head, sticky().as_ref());
+            sink.interim(head, edits(head, cx, plan, instance.live).as_deref());
             Ok(Judged::Switch)
         }
         101 => Err(Fault::UnaskedSwitch),
@@ -393,11 +392,35 @@ fn pass_head(
                 progress.asked_for_login();
             }
             let may_keep = progress.sent().is_whole() && !cx.worker.is_draining();
-            let sticky = sticky();
-            let keep_client = sink.begin(head, side, (may_keep, sticky.as_ref().or(cx.edits())));
+            let edits = edits(head, cx, plan, instance.live);
+            let keep_client = sink.begin(head, side, (may_keep, edits.as_deref()));
             Ok(Judged::Final(Final { status, again: false, keep_client, keep_instance: head.keep_alive }))
         }
     }
+}
+
+/// The changes to the headers of an answer; most answers have none.
+fn edits<'c>(
+    head: &ResponseHead<'_, '_>,
+    cx: &'c Cx<'_>,
+    plan: &Plan,
+    instance: &InstanceLive,
+) -> Option<Cow<'c, HeaderEdits>> {
+    if plan.sticky.is_none() && cx.edits.is_none() { None } else { changed(head, cx, plan, instance) }
+}
+
+#[cold]
+fn changed<'c>(
+    head: &ResponseHead<'_, '_>,
+    cx: &'c Cx<'_>,
+    plan: &Plan,
+    instance: &InstanceLive,
+) -> Option<Cow<'c, HeaderEdits>> {
+    let name = || plan.live.name_of(instance).unwrap_or_default();
+    let base = cx.edits.as_deref().map(|edits| edits.for_instance(&name()));
+    let sticky = plan.sticky.as_ref();
+    let stuck = sticky.and_then(|sticky| sticky.edits((&plan.live, instance), head, base.as_deref(), today()));
+    stuck.map(Cow::Owned).or(base)
 }
 
 /// The 5xx that a gRPC answer without a message stands for; 0: none. Trailers after messages are not looked at.

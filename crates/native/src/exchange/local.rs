@@ -1,5 +1,7 @@
 //! Local replies: responses of our own, where no instance gives one. Decides nothing.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use pointsman_wire::{Answer, Version};
 
@@ -20,7 +22,7 @@ pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fau
     let Some(status) = fault.facts().status else {
         return After::cut_by(fault);
     };
-    let globals = std::rc::Rc::clone(&cx.globals);
+    let globals = Rc::clone(&cx.globals);
     let own = globals.config.errors.iter().find(|(of, _)| *of == status);
     let said = Said { body: own.map(|(_, body)| &**body), retry_after: retry_after(cx, fault), ..Said::new(status) };
     say(cx, downstream, said, whole).await
@@ -61,10 +63,12 @@ pub(crate) async fn say(
     whole: bool,
 ) -> After {
     cx.record.status = Some(status);
+    // No instance answers.
+    cx.edits.iter_mut().for_each(|edits| *edits = Rc::new(edits.for_instance("").into_owned()));
     let side = downstream.side();
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
     let head_request = side.head_request;
-    let answer = Answer { status, body, location, retry_after, keep_alive, head_request, edits: cx.edits() };
+    let answer = Answer { status, body, location, retry_after, keep_alive, head_request, edits: cx.edits.as_deref() };
     let limit = cx.globals.config.timeouts.client;
     let mut bytes = cx.worker.buffers.take(Size::Head);
     if let Downstream::Http2(turn) = downstream {

@@ -12,6 +12,8 @@
 //! |---|---|
 //! | `context` | the snapshot that a request sees |
 //! | `decide` | what happens to a request: its plan |
+//! | `admit` | the policy of its service |
+//! | `changes`, `cors`, `filled` | what the policy changes; pages of other origins; texts with placeholders |
 //! | `reach` | what a request tells about the connection that it needs |
 //! | `mirror` | copies of requests for other services |
 //! | `split` | which service takes a request of one that is split |
@@ -28,13 +30,17 @@
 //! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
+mod admit;
 mod again;
 mod ask;
 mod bound;
 mod certificate;
+mod changes;
 pub(crate) mod context;
+mod cors;
 pub(crate) mod decide;
 mod down;
+mod filled;
 pub(crate) mod foresee;
 pub(crate) mod lines;
 mod local;
@@ -57,6 +63,7 @@ use std::task::Poll;
 use pointsman_engine::live::RetryReason;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
+use self::admit::LocalReply;
 use self::again::{Repetition, Unreached, make_way};
 use self::context::Cx;
 use self::decide::{Decision, Plan, Request, Sent};
@@ -104,7 +111,7 @@ pub(crate) fn exchange(
         let after = match decision {
             Decision::Forward(mut plan) => {
                 cx.record.service = Some(Rc::clone(&plan.live));
-                cx.edits_of = plan.edits_of.take();
+                cx.edits = plan.edits.take();
                 if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
                     copies.complete();
                 }
@@ -124,12 +131,17 @@ pub(crate) fn exchange(
             Decision::Health => {
                 say(&mut cx, &mut downstream, Said { body: Some("ok\n"), ..Said::new(200) }, whole).await
             }
-            Decision::Redirect(live, location) => {
-                cx.record.service = Some(live);
-                let said = Said { location: Some(&location), ..Said::new(301) };
+            Decision::Reply(reply) => {
+                let LocalReply { live, status, location, edits } = *reply;
+                (cx.record.service, cx.edits) = (Some(live), edits);
+                let said = Said { location: location.as_deref(), ..Said::new(status) };
                 Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
             Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
+            Decision::RefuseWith(fault, edits) => {
+                cx.edits = Some(edits);
+                Box::pin(refuse(&mut cx, &mut downstream, fault, whole)).await
+            }
         };
         cx.record.finish(cx.worker, cx.peer);
         after
@@ -163,7 +175,7 @@ async fn serve_copy(place: CopyAtWork, CopyClient { peer, side }: CopyClient, pl
         logins: &logins,
         announced: &announced,
         record: Record::new(begins()),
-        edits_of: None,
+        edits: None,
     };
     let request = Request { decision: Decision::Forward(plan), whole: true };
     Box::pin(exchange(cx, request, Downstream::Nobody(side))).await;

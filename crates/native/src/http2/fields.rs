@@ -45,7 +45,7 @@ pub(crate) fn local(answer: &Answer<'_>) -> Response<()> {
     if let Some(edits) = answer.edits {
         edit(&mut fields, edits);
     }
-    with_length(answer.status, fields, Some(answer.length()))
+    with_length(answer.status, fields, answer.length())
 }
 
 /// Whether these are fields of a call of gRPC.

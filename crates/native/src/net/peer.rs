@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) arrived: Rc<Arrived>,
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
+    /// `TLSv1.3`; empty in clear.
+    pub(crate) tls_version: &'static str,
     /// What it showed in its handshake, if it was asked for a certificate.
     pub(crate) presented: Option<Rc<Presented>>,
     /// How far the headers of the current request are trusted about its client.
@@ -45,21 +47,26 @@ impl Peer {
     pub(crate) fn new(ends: Ends, stream: &Stream) -> Self {
         let (address, port, local) = (ends.client.ip().to_canonical(), ends.client.port(), ends.local);
         let (is_near, text) = (is_near(address), Rc::from(address.to_string()));
-        let (is_secure, presented) = match stream {
-            Stream::Tls(tls) => (true, tls.presented().cloned()),
-            Stream::Tcp(_) | Stream::Unix(_) => (false, None),
+        let (tls_version, presented) = match stream {
+            Stream::Tls(tls) => (if tls.kind().0 { "TLSv1.3" } else { "TLSv1.2" }, tls.presented().cloned()),
+            Stream::Tcp(_) | Stream::Unix(_) => ("", None),
         };
+        let is_secure = !tls_version.is_empty();
         let scheme = if is_secure { "https" } else { "http" };
         let arrived = Rc::new(Arrived::new(scheme, local.map_or(0, |local| local.port())));
         let trust = Trust::Nothing;
-        Self { address, port, local, text, is_near, arrived, is_secure, presented, trust, client: address }
+        Self { address, port, local, text, is_near, arrived, is_secure, tls_version, presented, trust, client: address }
     }
 
     /// The client and what it connected to, as a PROXY header names them. A client that a proxy in front names has no port
     /// that anybody knows.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let port = if self.client == self.address { self.port } else { 0 };
-        Some((SocketAddr::new(self.client, port), self.local?))
+        Some((SocketAddr::new(self.client, self.client_port()), self.local?))
+    }
+
+    /// The client's port; 0 if a proxy in front names the client.
+    pub(crate) fn client_port(&self) -> u16 {
+        if self.client == self.address { self.port } else { 0 }
     }
 
     /// Begins a new request, of which only the connection is known.

@@ -90,7 +90,7 @@ pub(crate) struct ServiceLive {
     /// The values of its `cookie`; most have none.
     pub(crate) cookies: Option<Box<CookieValues>>,
     /// What the service changes in the headers of answers over HTTPS; most change nothing.
-    pub(crate) https_edits: Option<HeaderEdits>,
+    pub(crate) https_edits: Option<Rc<HeaderEdits>>,
     /// The instances to pick from.
     pub(crate) candidates: RefCell<Candidates>,
     /// A later table has the service in another form: only requests that came before it still see this one.
@@ -222,7 +222,7 @@ impl ServiceLive {
             instances: service.instances.iter().map(live).collect(),
             shared: home.registry.service(service),
             cookies: CookieValues::of(service),
-            https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header())),
+            https_edits: service.hsts().map(|hsts| HeaderEdits::default().set(HSTS, hsts.header()).into()),
             candidates: RefCell::default(),
             superseded: Cell::new(false),
             is_of_hosts: service.instances.iter().any(|instance| setup.is_of_host(instance)),
@@ -299,6 +299,13 @@ impl ServiceLive {
     /// The index of an instance that is known by its number.
     pub(crate) fn place(&self, id: u32) -> Option<usize> {
         self.instances.iter().position(|instance| instance.id == id)
+    }
+
+    /// The name of an instance, as far as this form or the newest knows it.
+    #[cold]
+    pub(crate) fn name_of(&self, live: &InstanceLive) -> Option<String> {
+        let own = self.place(live.id).map(|index| self.service.instances[index].name.to_string());
+        own.or_else(|| self.newest()?.name_of(live))
     }
 
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.

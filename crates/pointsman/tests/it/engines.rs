@@ -25,6 +25,7 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("config.txt", include_str!("engines/config.txt")),
     ("tcp.txt", include_str!("engines/tcp.txt")),
     ("changes.txt", include_str!("engines/changes.txt")),
+    ("rewriting.txt", include_str!("engines/rewriting.txt")),
     ("haproxy.txt", include_str!("engines/haproxy.txt")),
 ];
 
@@ -69,6 +70,11 @@ fn instances() {
 #[test]
 fn cookies() {
     check("cookies.txt");
+}
+
+#[test]
+fn rewriting() {
+    check("rewriting.txt");
 }
 
 #[test]

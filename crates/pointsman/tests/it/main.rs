@@ -50,6 +50,7 @@ mod requests;
 mod responses;
 mod restart;
 mod retries;
+mod rewriting;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;

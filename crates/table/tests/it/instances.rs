@@ -240,7 +240,7 @@ fn configuration() {
         "Config { timeouts: Timeouts { connect: 100ms, head: 1s, keep_alive: 2s, client: 3s, server: 4s, \
          tunnel: 7200s, drain: 360s, slow_start: Some(30s) }, bounds: Bounds { retries: None, request: None, \
          requests: None, queue: None, queue_wait: None }, max_connections: Some(1000), head_bytes: 1024, headers: 256, \
-         streams: 128, health_uri: Some(\"/healthz\"), eject: None, panic: None, \
+         streams: 128, request_id: false, health_uri: Some(\"/healthz\"), eject: None, panic: None, \
          health_check: CheckKeys { way: Some(Tcp), uri: None, port: None, method: None, host: None, \
          expect: None, interval: Some(5s), timeout: None, rise: None, fall: Some(4) }, \
          trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), \

@@ -104,3 +104,11 @@ say(*[line for line in head.splitlines() if line.startswith('x-forwarded-')])
         expected.iter().all(|line| said.contains(line))
     });
 }
+
+#[test]
+fn texts_tell_how_a_request_came() {
+    let scene = scene(CERTS, &[("services/a/request_headers", "set X-Came {scheme} {port} {tls_version}.")]);
+    wait("https", || scene.curl("").code == Some(0));
+    let head = scene.curl("").ok().to_ascii_lowercase();
+    assert!(head.contains(&format!("x-came: https {} tlsv1.3.\r\n", scene.https.port())), "{head}");
+}

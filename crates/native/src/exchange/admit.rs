@@ -1,0 +1,139 @@
+//! The policy of a service, run for one request before it is sent: its steps, in the order in which [`Policy`] has them.
+//! Never waits, never sends.
+
+use std::rc::Rc;
+
+use pointsman_table::{Policy, Scheme, host_name};
+use pointsman_wire::{BadRequest, HeaderEdits, RequestEdits, RequestHead, Trust, add_header};
+
+use super::filled::Filling;
+use super::{certificate, changes, cors};
+use crate::fault::Fault;
+use crate::net::peer::Peer;
+use crate::net::presented::Presented;
+use crate::pool::view::ServiceLive;
+use crate::worker::Worker;
+
+/// The longest that is kept, bytes.
+const LONGEST_ID: usize = 128;
+
+/// What the policy found out about a request that may go on.
+#[derive(Debug)]
+pub(super) struct Approved<'p> {
+    /// The certificate that its client showed.
+    certificate: Option<&'p Presented>,
+    /// What is changed in it.
+    request: Option<Box<RequestEdits>>,
+    /// What is changed in its answer.
+    answer: Option<Rc<HeaderEdits>>,
+}
+
+impl Approved<'_> {
+    /// Changes a head that was written for an instance. Returns what is changed in the answer.
+    #[inline(never)]
+    pub(super) fn apply(self, head: &mut Vec<u8>) -> Option<Rc<HeaderEdits>> {
+        let Self { certificate, request, answer } = self;
+        if let Some(request) = request {
+            request.apply(head);
+        }
+        if let Some(certificate) = certificate {
+            let (own, chain) = (certificate.header(), certificate.chain_header());
+            own.iter().for_each(|own| add_header(head, "Client-Cert", own.as_bytes()));
+            chain.iter().for_each(|chain| add_header(head, "Client-Cert-Chain", chain.as_bytes()));
+        }
+        answer
+    }
+}
+
+/// Why a request does not go on.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// It is refused; what its service changes in the headers of answers.
+    Refused(Fault, Option<Rc<HeaderEdits>>),
+    /// The policy answers it.
+    Answered(Box<LocalReply>),
+}
+
+/// An answer of a service's policy, without a body of its own.
+#[derive(Debug)]
+pub(crate) struct LocalReply {
+    pub(crate) live: Rc<ServiceLive>,
+    pub(crate) status: u16,
+    /// Where the client is to ask instead.
+    pub(crate) location: Option<Box<str>>,
+    /// What the service changes in its headers.
+    pub(crate) edits: Option<Rc<HeaderEdits>>,
+}
+
+/// Takes the steps of a service's policy: the request goes on, or is answered here. `strip`: how much of its target is
+/// taken off.
+#[inline(never)]
+pub(super) fn admit<'p>(
+    worker: &Worker,
+    policy: &Policy,
+    live: &Rc<ServiceLive>,
+    (head, strip): (&RequestHead<'_, '_>, usize),
+    peer: &'p Peer,
+) -> Result<Approved<'p>, Stopped> {
+    let is_secure = is_secure(head, peer);
+    let id = if policy.asks_for_id() { request_id(worker, head, peer) } else { String::new() };
+    let service = live.service.name.as_str();
+    let filling = Filling { head, peer, is_secure, service, request_id: &id, groups: &[] };
+    let answer = || changes::of_answer(policy, &filling, live.https_edits.as_ref().filter(|_| is_secure));
+    let reply = |status, location| {
+        Stopped::Answered(Box::new(LocalReply { live: Rc::clone(live), status, location, edits: answer() }))
+    };
+    let refuse = |fault| Stopped::Refused(fault, answer());
+    if policy.scheme == Scheme::Https && !is_secure {
+        return Err(over_https(head).map_or_else(refuse, |location| reply(301, Some(location))));
+    }
+    let certificate = match &policy.client_auth {
+        Some(auth) => certificate::presented(auth, head, peer, worker.keys().as_deref()).map_err(refuse)?,
+        None => None,
+    };
+    // Before passwords are asked: browsers send none with this question.
+    if policy.cors.is_some() && cors::is_preflight(head) {
+        return Err(reply(204, None));
+    }
+    if let Some(redirect) = &policy.redirect
+        && let Some(location) = changes::redirected(redirect, &filling).map_err(refuse)?
+    {
+        return Err(reply(redirect.status, Some(location)));
+    }
+    let request = changes::of_request(policy, &filling, strip).map_err(refuse)?;
+    Ok(Approved { certificate, request, answer: answer() })
+}
+
+/// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
+pub(super) fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
+    // The last line: a proxy may add one behind the client's own.
+    let told = || head.headers.iter().rfind(|header| header.name.eq_ignore_ascii_case("x-forwarded-proto"));
+    let says_so = || told().is_some_and(|header| header.value.eq_ignore_ascii_case(b"https"));
+    peer.is_secure || (peer.trust == Trust::Full && says_so())
+}
+
+/// The same address over HTTPS, without a port. A request that names no host cannot be led there.
+#[cold]
+fn over_https(head: &RequestHead<'_, '_>) -> Result<Box<str>, Fault> {
+    let host = host_name(head.host);
+    if host.is_empty() {
+        return Err(Fault::BadRequest(BadRequest::NoHost));
+    }
+    // `OPTIONS *` asks about the whole server.
+    let target = if head.target == "*" { "/" } else { &*head.target };
+    Ok(format!("https://{host}{target}").into())
+}
+
+/// The id of a request: that of a trusted proxy, else a new one (RFC 9562 §5.4).
+#[cold]
+fn request_id(worker: &Worker, head: &RequestHead<'_, '_>, peer: &Peer) -> String {
+    let is_id = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let told = head.header(changes::REQUEST_ID).filter(|_| peer.trust == Trust::Full);
+    if let Some(id) = told.and_then(|id| str::from_utf8(id).ok()).filter(is_id) {
+        return id.to_owned();
+    }
+    let random = worker.home.with_rng(|rng| rng.u128(..));
+    let version_4 = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
+    let hex = format!("{version_4:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
