@@ -22,7 +22,7 @@
 //! | `p <= FRAMES` | receives these frames; their body is ours |
 //! | `p <~ FRAME` | receives other frames, and then this one |
 //! | `p own BYTES` | the same, of a response that is ours and not an instance's |
-//! | `p page STATUS keep-alive` | the same, of our page for a status; or `close` |
+//! | `p page STATUS keep-alive` | the same, of our page for a status; or `close`; and `retry-after=SECONDS` |
 //! | `p stuck BYTES` | sends, and not all of it is taken |
 //! | `p vain BYTES` | sends, and finds that the other side reads no more |
 //! | `p quiet` | nothing came, and the connection is open |
@@ -222,6 +222,10 @@ fn packed(text: &str) -> Vec<u8> {
 /// Our page for a status.
 fn page(words: &str) -> Vec<u8> {
     let (status, connection) = words.split_once(' ').expect("a status, and what becomes of the connection");
+    let (connection, retry_after) = match connection.split_once(" retry-after=") {
+        Some((connection, seconds)) => (connection, Some(seconds.parse().expect("seconds"))),
+        None => (connection, None),
+    };
     let keep_alive = match connection {
         "keep-alive" => true,
         "close" => false,
@@ -229,7 +233,7 @@ fn page(words: &str) -> Vec<u8> {
     };
     let mut page = Vec::new();
     let status = status.parse().expect("a status");
-    Answer { status, body: None, location: None, retry_after: None, keep_alive, head_request: false, edits: None }
+    Answer { status, body: None, location: None, retry_after, keep_alive, head_request: false, edits: None }
         .write(&mut page);
     page
 }

@@ -129,9 +129,13 @@ fn pages_have_the_history_of_each_instance() {
     assert_eq!((&one["check"], &one["state"]), (&"GET / got 200".into(), &"up".into()), "{one}");
     assert!(one["since"].as_u64() > Some(1_500_000_000) && one["check_ms"].is_u64(), "{one}");
     assert!(one["weight_now"].is_null() && one["last_error"].is_null(), "{one}");
+    // A service without work has nothing to compare with.
+    let used = || (0..8).for_each(|_| assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 200));
+    used();
     let late = Backend::naming("late");
     change(&site, &running, "services/a/upstreams/late", &format!("{} weight=100", late.instance()));
     wait("its weight", || {
+        used();
         instance(&running, "late")["weight_now"].as_f64().is_some_and(|now| (9.0..20.0).contains(&now))
     });
     let weight = |name: &str| running.metric("pointsman_instance_weight", &[&format!("\"{name}\"")]);
