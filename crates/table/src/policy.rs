@@ -26,7 +26,7 @@ pub struct Policy {
     pub scheme: Scheme,
     /// `hsts`: what browsers are told in every answer over HTTPS.
     pub hsts: Option<Hsts>,
-    /// `client_ca` and `client_verify`. Only in tables for an engine that honours them.
+    /// `client_ca` and `client_verify`.
     pub client_auth: Option<ClientAuth>,
     /// `basic_auth_secrets`. Only in tables for an engine that honours it.
     pub basic_auth: Option<UserList>,
@@ -89,7 +89,7 @@ impl Policy {
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
             hsts: reader.read("hsts", Hsts::parse),
-            client_auth: if capabilities.honours("client_ca") { ClientAuth::read(reader) } else { None },
+            client_auth: ClientAuth::read(reader),
             basic_auth: users.ok().flatten(),
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
             split: if capabilities.honours("split/<service>") { Split::read(reader, name) } else { None },
