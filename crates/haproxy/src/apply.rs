@@ -10,7 +10,7 @@ use super::command::Command;
 use super::drift;
 use super::maps::MapName;
 use super::names::BackendName;
-use super::render::cert_file;
+use super::names::cert_file;
 use super::running::Running;
 use super::runtime::{Fault, Runtime, with_payload};
 use super::tickets::{self, TicketKeys};

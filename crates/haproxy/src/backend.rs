@@ -15,7 +15,7 @@ use super::model::{Addresses, Backend, Owner, Part, Server};
 use super::names::{self, BackendName};
 use super::shape::Shape;
 use super::words::{quote, time};
-use super::{confine, outbound, routing, server};
+use super::{clients, confine, outbound, routing, server};
 
 /// How long a check may take, as the defaults section says it.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,6 +41,9 @@ const RIGID: &[&str] = &[
     "server-template",
     "use-server",
 ];
+
+/// The answer over a connection that was made for another server name (RFC 9110 §15.5.20).
+const MISDIRECTED: &str = "This connection was made for another name, or was not asked for what this one needs.";
 
 /// A service's key that cannot be honoured, and why.
 pub type UnsupportedKey = (&'static str, String);
@@ -180,6 +183,7 @@ impl Lines<'_> {
         self.health();
         self.add_all(|changes| std::mem::take(&mut changes.variables));
         self.schemes();
+        self.clients();
         self.version();
         self.hsts();
         self.add_all(|changes| std::mem::take(&mut changes.first));
@@ -367,6 +371,24 @@ impl Lines<'_> {
             let to = "https://%[var(txn.host)]";
             self.add("scheme", format!("    http-request redirect prefix {to} code 301 unless {OVER_HTTPS}\n"));
         }
+    }
+
+    /// A client's certificate counts only in the handshake that it was shown in, for the name that asked for it, and if that
+    /// name asks for these authorities in what now runs. `clients` says what handshakes ask for. The frontend removes
+    /// clients' own `Client-Cert` (RFC 9440).
+    fn clients(&mut self) {
+        let Some(auth) = self.service.client_auth() else { return };
+        let (id, shown) = (clients::id(&auth.authorities), "{ ssl_fc_has_crt } { ssl_c_verify 0 }");
+        let mut text = format!(
+            "    http-request return status 421 content-type \"text/plain; charset=utf-8\" string \"{MISDIRECTED}\\n\" if {{ ssl_fc }} !{{ var(sess.clients) -m str {id} }} or {{ ssl_fc }} !{{ var(txn.host),strcmp(sess.sni) eq 0 }} or {{ ssl_fc_is_resumed }}
+"
+        );
+        if auth.is_required {
+            let line = format!("    http-request return status 403 errorfiles {PAGES} unless {shown}\n");
+            text.push_str(&line);
+        }
+        text.push_str(&format!("    http-request set-header Client-Cert :%[ssl_c_der,base64]: if {shown}\n"));
+        self.add("client_ca", text);
     }
 
     /// Trailers are passed on, and gRPC insists on being told so; the frontend removes the client's word about it.

@@ -15,8 +15,10 @@ use super::words::time;
 
 /// Bytes of a buffer that HAProxy reserves for what it adds to a head.
 const REWRITE: usize = 1024;
-/// Smallest buffer that HTTP/2 works with (RFC 9113 §4.2: a frame may have 16 KiB).
-const HTTP2_BUFFER: usize = 16 * 1024 + REWRITE;
+/// The same for a client's certificate, in base64.
+const CERTIFICATE: usize = 8 * 1024;
+/// What HTTP/2 needs besides (RFC 9113 §4.2: a frame may have 16 KiB).
+const HTTP2_FRAME: usize = 16 * 1024;
 /// Least limit of headers: our own error pages need it.
 const LEAST_HEADERS: usize = 16;
 /// Limit of `maxconn`: HAProxy allocates for all of them at its start.
@@ -52,12 +54,12 @@ pub struct Frame {
 pub fn frame(table: &Table, services: &[Arc<Service>], shape: &Shape, has_https: bool) -> Frame {
     let config = table.config();
     let mut problems = Vec::new();
-    let buffer = buffer(config, has_https);
+    let buffer = Buffer::new(config, services, has_https);
     let mut global =
-        with_raw(global(config, shape, buffer), "haproxy-global-settings", &shape.global_settings, &mut problems);
+        with_raw(global(config, shape, &buffer), "haproxy-global-settings", &shape.global_settings, &mut problems);
     // Behind the section's own lines: an operator's line goes last, and has the last word.
     global.splice(1..1, ciphers(shape));
-    let pages = pages(table, buffer, &mut problems);
+    let pages = pages(table, buffer.bytes - buffer.spare, &mut problems);
     let mut defaults = vec![Part::ours(&http_errors(&pages))];
     if services.iter().any(|service| service.dns.is_some()) {
         defaults.push(Part::ours(&format!("resolvers {RESOLVERS}\n    parse-resolv-conf\n\n")));
@@ -103,7 +105,7 @@ fn ciphers(shape: &Shape) -> Option<Part> {
     Some(Part { text: text.into(), owner: Some(Owner::Setting("haproxy-ciphers")) })
 }
 
-fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
+fn global(config: &Config, shape: &Shape, buffer: &Buffer) -> String {
     let mut lines = vec![format!("nbthread {}", shape.threads), format!("hard-stop-after {}", time(shape.hard_stop))];
     if let Some(most) = config.max_connections {
         lines.push(format!("maxconn {}", most.get().min(MOST_CONNECTIONS)));
@@ -117,8 +119,8 @@ fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
         lines.push(format!("stats socket {SOCKET} mode 600 level admin expose-fd listeners"));
         lines.push(format!("server-state-file {}", path(STATES)));
     }
-    lines.push(format!("tune.bufsize {buffer}"));
-    lines.push(format!("tune.maxrewrite {REWRITE}"));
+    lines.push(format!("tune.bufsize {}", buffer.bytes));
+    lines.push(format!("tune.maxrewrite {}", buffer.spare));
     // HAProxy counts the end of the head as one more header.
     lines.push(format!("tune.h2.max-concurrent-streams {}", config.streams));
     lines.push(format!("tune.http.maxhdr {}", (config.headers + 1).max(LEAST_HEADERS)));
@@ -131,14 +133,31 @@ fn global(config: &Config, shape: &Shape, buffer: usize) -> String {
         if shape.tickets.is_some() {
             lines.push(format!("tune.ssl.lifetime {}", tickets::LIFETIME));
         }
+        if buffer.asks {
+            lines.push("# a session would resume at names that ask for another certificate".to_owned());
+            lines.push("tune.ssl.cachesize 0".to_owned());
+        }
     }
     section("global", &lines)
 }
 
-/// A buffer must hold a whole head, the additions to it, and eight bytes of bookkeeping for each header.
-fn buffer(config: &Config, has_https: bool) -> usize {
-    let least = if has_https { HTTP2_BUFFER } else { 0 };
-    (config.head_bytes + REWRITE + 8 * config.headers).max(least)
+/// The buffer of a request or response.
+struct Buffer {
+    bytes: usize,
+    /// Bytes of it for what is added to a head.
+    spare: usize,
+    /// Some service asks for clients' certificates.
+    asks: bool,
+}
+
+impl Buffer {
+    /// It must hold a whole head, the additions to it, and eight bytes of bookkeeping for each header.
+    fn new(config: &Config, services: &[Arc<Service>], has_https: bool) -> Self {
+        let asks = services.iter().any(|service| service.client_auth().is_some());
+        let spare = if asks { REWRITE + CERTIFICATE } else { REWRITE };
+        let least = if has_https { HTTP2_FRAME + spare } else { 0 };
+        Self { bytes: (config.head_bytes + spare + 8 * config.headers).max(least), spare, asks }
+    }
 }
 
 fn defaults(config: &Config, shape: &Shape) -> String {
@@ -186,9 +205,8 @@ fn http_errors(pages: &Pages) -> String {
     section(&format!("http-errors {PAGES}"), &lines) + "\n"
 }
 
-fn pages(table: &Table, buffer: usize, problems: &mut Vec<Problem>) -> Pages {
+fn pages(table: &Table, room: usize, problems: &mut Vec<Problem>) -> Pages {
     let config = table.config();
-    let room = buffer - REWRITE;
     let mut bodies: BTreeMap<u16, Option<&str>> = OURS.iter().map(|&status| (status, None)).collect();
     for (status, body) in &config.errors {
         let refusal = match written(*status, Some(body), true).len() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pointsman_table::{Bind, Config, HostPattern, Problem, ProblemKind, Protocol, Service, Table};
 
 use super::backend::PAGES;
+use super::clients::{CLIENT_LIST, CLIENT_MAP};
 use super::forwarded;
 use super::frame::{page, path};
 use super::maps::Maps;
@@ -49,24 +50,46 @@ pub fn https(table: &Table, held: &Held, shape: &Shape) -> Vec<Listen> {
     shape.https.iter().copied().chain(usual).collect()
 }
 
+/// How HTTPS is served.
+pub(crate) struct Https<'a> {
+    /// Where.
+    pub(crate) listens: &'a [Listen],
+    /// How TLS ends: [`tls`] or [`asking_tls`].
+    pub(crate) tls: &'a str,
+    /// Whether clients are asked for theirs.
+    pub(crate) asks: bool,
+}
+
 /// The frontends of HTTP services, with [`request_rules`].
-pub fn http(rules: &str, config: &Config, shape: &Shape, (https, tls): (&[Listen], &str)) -> Vec<Part> {
+pub(crate) fn http(rules: &str, config: &Config, shape: &Shape, https: &Https<'_>) -> Vec<Part> {
     let mut parts = Vec::new();
-    let mut add = |name: &str, listens: &[Listen], options: &str| {
+    let mut add = |name: &str, listens: &[Listen], (options, names): (&str, &str)| {
         let binds: String = listens.iter().map(|listen| bind(listen, options)).collect();
         parts.push(Part::ours(&format!(
-            "frontend {name}\n{binds}{}{rules}{}\n",
+            "frontend {name}\n{binds}{}{names}{rules}{}\n",
             forwarded::proxied(config),
             passing_rules(name, config, shape.version)
         )));
     };
     if !shape.http.is_empty() {
-        add("http", &shape.http, "");
+        add("http", &shape.http, ("", ""));
     }
-    if !https.is_empty() {
-        add("https", https, &format!("{tls} alpn h2,http/1.1"));
+    if !https.listens.is_empty() {
+        let names = if https.asks { asked_name() } else { String::new() };
+        add("https", https.listens, (&format!("{} alpn h2,http/1.1", https.tls), &names));
     }
     parts
+}
+
+/// Whose certificate a connection was asked for, found as HAProxy finds what to ask for: by the name, else by its wildcard.
+fn asked_name() -> String {
+    let map = format!("map_str(\"{}\")", path(CLIENT_MAP));
+    format!(
+        "    tcp-request session set-var(sess.sni) ssl_fc_sni,lower
+    tcp-request session set-var(sess.clients) 'ssl_fc_sni,lower,{map}'
+    tcp-request session set-var(sess.clients) 'ssl_fc_sni,lower,regsub(\"^[^.]*\",\"*\"),{map}' if !{{ var(sess.clients) -m found }}
+"
+    )
 }
 
 /// The lines that find a request's backend, for a frontend of any kind.
@@ -146,10 +169,20 @@ fn bind(listen: &Listen, options: &str) -> String {
 
 /// How an address ends TLS. Without a certificate, `strict-sni` lets HAProxy start; it can serve no TLS client then.
 pub fn tls(has_certs: bool, config: &Config, shape: &Shape) -> String {
-    let strict = if has_certs && !config.tls_strict_sni { "" } else { " strict-sni" };
     let keys = |_| format!(" tls-ticket-keys {}", path(tickets::FILE));
     let tickets = shape.tickets.as_ref().map(keys).unwrap_or_default();
-    format!(" ssl crt-list {}{strict}{tickets}", path(CERT_LIST))
+    tls_with(CERT_LIST, has_certs, config) + &tickets
+}
+
+/// The same where clients are asked for certificates. No session resumes there: HAProxy would take the certificate that
+/// another name asked for.
+pub(crate) fn asking_tls(has_certs: bool, config: &Config) -> String {
+    tls_with(CLIENT_LIST, has_certs, config) + " no-tls-tickets"
+}
+
+fn tls_with(list: &str, has_certs: bool, config: &Config) -> String {
+    let strict = if has_certs && !config.tls_strict_sni { "" } else { " strict-sni" };
+    format!(" ssl crt-list {}{strict}", path(list))
 }
 
 /// The frontends of TCP services, one for each listening address.

@@ -11,6 +11,7 @@
 //! | `engine`, `pace` | the loop and its stages; when a reload is due |
 //! | `desire`, `backend`, `server`, `frontend` | from a table to the configuration wanted, section by section |
 //! | `outbound`, `changes` | TLS and PROXY headers to instances; what a policy changes in requests and answers |
+//! | `clients` | what handshakes ask clients for |
 //! | `strict`, `forwarded`, `frame` | rules against malformed heads, for clients' headers; sections before any frontend |
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
 //! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
@@ -29,6 +30,7 @@ pub mod apply;
 pub mod backend;
 mod changes;
 pub mod check;
+mod clients;
 pub mod command;
 pub mod complaint;
 pub mod confine;

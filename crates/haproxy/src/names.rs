@@ -83,6 +83,14 @@ fn escaped(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?).filter(|&byte| !is_plain(byte))
 }
 
+/// The name of the certificate for server names that no other one covers.
+pub(crate) const DEFAULT_CERT: &str = "default";
+
+/// The file of a certificate.
+pub fn cert_file(name: &str) -> String {
+    format!("certs/{}.pem", server(name))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

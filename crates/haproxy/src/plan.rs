@@ -52,7 +52,7 @@ impl Display for Reason {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Frame => f.write_str("listeners or global settings"),
-            Self::Files => f.write_str("an error page or an OCSP response"),
+            Self::Files => f.write_str("an error page, an OCSP response or what clients are asked for"),
             Self::Certificates => f.write_str("certificates"),
             Self::NewBackend(name) => write!(f, "the new backend {name}"),
             Self::Options(name) => write!(f, "the options of {name}"),

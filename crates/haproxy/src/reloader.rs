@@ -12,9 +12,10 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_table::{Bind, Problem, ProblemKind, Table};
+use pointsman_table::{Bind, Problem, ProblemKind, Service, Table};
 
 use super::check::{self, CheckFault, check};
+use super::clients;
 use super::complaint::Complaint;
 use super::desire::desire;
 use super::exclude::Excluded;
@@ -397,8 +398,13 @@ fn owner(rendered: &Rendered, told: &Complaint, order: &Order) -> Option<Owner> 
     if let Some(owner) = told.line.and_then(|line| rendered.owner(line)) {
         return Some(owner.clone());
     }
-    if let Some(name) = order.table.certs().keys().find(|name| told.words.contains(&render::cert_file(name))) {
+    if let Some(name) = order.table.certs().keys().find(|name| told.words.contains(&names::cert_file(name))) {
         return Some(Owner::Cert(name.into()));
+    }
+    let names_authorities =
+        |service: &&Arc<Service>| service.client_auth().is_some_and(|auth| told.words.contains(&*clients::file(auth)));
+    if let Some(service) = order.table.services().iter().find(names_authorities) {
+        return Some(Owner::Service(service.protocol, service.name.clone(), "client_ca"));
     }
     let (protocol, name) = names::service_of(told.proxy.as_deref()?)?;
     let service = order.table.service(protocol, &name)?;

@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::backend;
+use super::clients::CLIENT_LIST;
 use super::frontend::CERT_LIST;
 use super::maps::MapName;
 use super::model::{Backend, Desired, FOLDER, Owner, Part, SOCKET};
+use super::names::{DEFAULT_CERT, cert_file};
 use super::shape::Shape;
-use super::{names, outbound, tickets};
-
-/// The name of the certificate for server names that no other one covers.
-const DEFAULT_CERT: &str = "default";
+use super::{outbound, tickets};
 
 /// The files of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,11 +76,6 @@ pub fn spare() -> Arc<[Part]> {
 /// The name of a spare backend.
 pub fn spare_name(number: usize) -> String {
     format!("spare:{number}")
-}
-
-/// The file of a certificate.
-pub fn cert_file(name: &str) -> String {
-    format!("certs/{}.pem", names::server(name))
 }
 
 /// The file of a certificate's OCSP response: HAProxy looks for it there.
@@ -154,12 +148,14 @@ fn files(desired: &Desired, shape: &Shape) -> Vec<File> {
     let plain = |name: &str, text: String| File { name: name.into(), bytes: text.into_bytes().into(), secret: false };
     let maps = MapName::ALL.iter().rev().map(|name| plain(name.file(), desired.maps.text(*name)));
     let mut files: Vec<_> = maps.collect();
-    let pages = desired.files.iter();
-    files.extend(pages.map(|(name, bytes)| File {
+    let others = desired.files.iter().filter(|(name, _)| &***name != CLIENT_LIST);
+    files.extend(others.map(|(name, bytes)| File {
         name: name.clone(),
         bytes: bytes.clone(),
         secret: name.starts_with(outbound::FILES),
     }));
+    let asking = desired.files.get(CLIENT_LIST).map(|list| String::from_utf8_lossy(list));
+    files.extend(asking.map(|list| plain(CLIENT_LIST, list.replace(FOLDER, &shape.folder.to_string_lossy()))));
     let certs = desired.certs.iter();
     files.extend(certs.map(|(name, pem)| File {
         name: cert_file(name).into(),

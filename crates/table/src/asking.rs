@@ -52,6 +52,19 @@ impl Asking {
         exact().or_else(wildcard).unwrap_or(&self.rest).as_ref()
     }
 
+    /// The same for a name below `suffix` that no service has.
+    pub fn below(&self, suffix: &str) -> Option<&Arc<Demand>> {
+        let above = parents(suffix.as_bytes()).filter_map(|parent| std::str::from_utf8(parent).ok());
+        let found = std::iter::once(suffix).chain(above).find_map(|parent| self.wildcard.get(parent));
+        found.unwrap_or(&self.rest).as_ref()
+    }
+
+    /// The names that it tells apart: `a.test`, `*.a.test`.
+    pub fn names(&self) -> impl Iterator<Item = Box<str>> {
+        let wildcards = self.wildcard.keys().map(|suffix| format!("*.{suffix}").into_boxed_str());
+        self.exact.keys().cloned().chain(wildcards)
+    }
+
     /// Everything that is asked for somewhere.
     pub fn all(&self) -> BTreeSet<&Arc<Demand>> {
         self.exact.values().chain(self.wildcard.values()).chain([&self.rest]).flatten().collect()

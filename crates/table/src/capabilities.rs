@@ -17,8 +17,6 @@ impl Capabilities {
     /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`.
     pub const HAPROXY: Self = Self {
         lacks: &[
-            "client_ca",
-            "client_verify",
             "eject",
             "health_check",
             "limit/queue",

@@ -28,6 +28,13 @@ impl Authorities {
         self.0.iter().map(|der| &**der)
     }
 
+    /// Whether they hold the certificate of each one's issuer: not all who verify stop at an authority that another issued.
+    pub fn has_roots(&self) -> bool {
+        let parsed: Vec<_> = self.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+        let subjects: BTreeSet<_> = parsed.iter().map(|one| one.subject().as_raw()).collect();
+        parsed.iter().all(|one| subjects.contains(one.issuer().as_raw()))
+    }
+
     fn parse(text: &str) -> Parsed<Self> {
         let chain = pem::authorities(text)?.chain;
         for (number, der) in &chain {

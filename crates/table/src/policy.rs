@@ -31,7 +31,7 @@ pub struct Policy {
     pub scheme: Scheme,
     /// `hsts`: what browsers are told in every answer over HTTPS.
     pub hsts: Option<Hsts>,
-    /// `client_ca` and `client_verify`. Only in tables for an engine that honours them.
+    /// `client_ca` and `client_verify`.
     pub client_auth: Option<ClientAuth>,
     /// `cors`. Before passwords: browsers send none when they ask first.
     pub cors: Option<Cors>,
@@ -124,7 +124,7 @@ impl Policy {
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
             hsts: reader.read("hsts", Hsts::parse),
-            client_auth: if capabilities.honours("client_ca") { ClientAuth::read(reader) } else { None },
+            client_auth: ClientAuth::read(reader),
             cors: reader.read("cors", Cors::parse),
             request_id: false,
             basic_auth: users.ok().flatten(),

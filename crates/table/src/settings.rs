@@ -228,14 +228,12 @@ fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 11] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
     [
         ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
-        ("client_ca", is_set("client_ca"), HeldBack),
-        ("client_verify", is_set("client_verify"), HeldBack),
         ("eject", settings.eject.flatten().is_some(), Without),
         ("panic", settings.panic.flatten().is_some(), Without),
         // Of its values, only this one is not honoured everywhere.

@@ -20,17 +20,17 @@ mod whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pointsman_table::{PemText, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
+use pointsman_table::{Asking, PemText, Problem, ProblemKind, Protocol, Service, ServiceName, Table};
 
 use super::backend::{BackendBuilder, UnsupportedKey};
 use super::frame::{self, Frame, frame};
-use super::frontend::{self, Tcp};
+use super::frontend::{self, Https, Tcp};
 use super::model::{Addresses, BACKENDS, Backend, Desired, Held, Part};
 use super::names::BackendName;
 use super::render::staple_file;
 use super::shape::Shape;
 use super::template::{self, Sections};
-use super::{outbound, server, tickets};
+use super::{clients, names, outbound, server, tickets};
 use cache::Made;
 
 pub use cache::Cache;
@@ -53,7 +53,8 @@ pub fn desire_cached(
 ) -> (Desired, Vec<Problem>) {
     let builder = BackendBuilder::new(table.config(), addresses, shape);
     let mut problems = Vec::new();
-    let served = serve(cache, table, held, &builder, &mut problems);
+    let mut served = serve(cache, table, held, &builder, &mut problems);
+    let asking = withdraw(table, &mut served, shape, &mut problems);
     let is_served = |service: &Service| !served.left_out.contains(&(service.protocol, service.name.clone()));
     let tls = frontend::tls(has_certs(table, held), table.config(), shape);
     let tcp = Tcp { table, served: &is_served, held, tls: Some(&*tls).filter(|_| shape.version.tls) };
@@ -68,9 +69,14 @@ pub fn desire_cached(
     if ends_tls {
         files.extend(staples(table, held, &mut problems));
     }
+    let of_clients = if https.is_empty() { BTreeMap::new() } else { asked_files(&asking, table, &certs) };
+    let asks = !of_clients.is_empty();
+    let asking_tls = asks.then(|| frontend::asking_tls(has_certs(table, held), table.config()));
+    let https = Https { listens: &https, tls: asking_tls.as_ref().unwrap_or(&tls), asks };
+    files.extend(of_clients);
     problems.extend(found);
     let rules = frontend::request_rules(table.config(), &maps, shape.version);
-    let http = frontend::http(&rules, table.config(), shape, (&https, &tls));
+    let http = frontend::http(&rules, table.config(), shape, &https);
     let sections = Sections { global, defaults, http, tcp: tcp.parts(), rules };
     let mut desired = Desired {
         revision: table.revision(),
@@ -159,6 +165,34 @@ fn serve(
     // All at once: faster than one by one, as most are in order.
     served.backends = backends.into_iter().collect();
     served
+}
+
+/// Leaves out the services that ask for clients' certificates and that HAProxy cannot protect. Returns what the others ask
+/// for. Without one service, requests for its hosts may reach another, so all are judged again.
+fn withdraw(table: &Table, served: &mut ServedServices, shape: &Shape, problems: &mut Vec<Problem>) -> Asking {
+    loop {
+        let asking = Asking::of(&served.services);
+        let obstacle = |service: &Arc<Service>| clients::obstacle(service, &asking, shape.version);
+        let out: Vec<_> = served.services.iter().filter_map(|it| Some((it.clone(), obstacle(it)?))).collect();
+        if out.is_empty() {
+            return asking;
+        }
+        for (service, why) in out {
+            let (protocol, name) = (service.protocol, &service.name);
+            let advice = format!("{why}; the service is not served; --engine native honours it");
+            problems.push(table.key_problem(ProblemKind::Unsupported, protocol, name, "client_ca", advice));
+            served.services.retain(|other| !Arc::ptr_eq(other, &service));
+            served.backends.remove(&names::backend(protocol, name.as_str()));
+            served.left_out.insert((protocol, name.clone()));
+        }
+    }
+}
+
+/// What the handshakes of HTTPS ask for, as files; none: nobody is asked.
+fn asked_files(asking: &Asking, table: &Table, certs: &BTreeMap<Box<str>, PemText>) -> BTreeMap<Box<str>, Arc<[u8]>> {
+    let in_use = table.certs().iter().filter(|(name, _)| certs.contains_key(*name));
+    let in_use: Vec<_> = in_use.map(|(name, cert)| (name, &**cert)).collect();
+    clients::files(asking, &in_use, table.config().tls_strict_sni)
 }
 
 fn make(service: &Arc<Service>, builder: &BackendBuilder<'_>) -> Result<Made, Vec<UnsupportedKey>> {

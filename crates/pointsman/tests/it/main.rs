@@ -5,6 +5,7 @@
 mod admin;
 mod balance;
 mod broken;
+mod browser;
 mod burst;
 mod certificates;
 mod change;

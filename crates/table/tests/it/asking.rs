@@ -8,6 +8,7 @@ const A: &str = include_str!("../certificates/authority.pem");
 const B: &str = include_str!("../certificates/nameless.pem");
 
 /// `ask`: the server names, each with the number of authorities and `required`, `optional` or nothing; `-`: no name.
+/// `*.a.test` stands for the names below it that no service has.
 #[track_caller]
 fn check(keys: &str, ask: &[(&str, &str)]) {
     let pem = |value: Box<[u8]>| -> Box<[u8]> {
@@ -23,7 +24,10 @@ fn check(keys: &str, ask: &[(&str, &str)]) {
     assert_eq!(compiled.problems, [], "{keys}");
     let asking = Asking::of(compiled.table.services());
     for (name, expected) in ask {
-        let found = asking.find(Some(*name).filter(|name| *name != "-"));
+        let found = match name.strip_prefix("*.") {
+            Some(suffix) => asking.below(suffix),
+            None => asking.find(Some(*name).filter(|name| *name != "-")),
+        };
         let said = found.map_or_else(String::new, |asked| {
             let verify = if asked.is_required { "required" } else { "optional" };
             format!("{} {verify}", asked.authorities.len())
@@ -84,4 +88,13 @@ fn wildcards_ask_below_their_name() {
         &format!("{below}services/q/domain = *.q.w.test\n services/q/client_ca = B"),
         &[("p.q.w.test", "1 required"), ("y.w.test", "1 required")],
     );
+}
+
+#[test]
+fn names_that_no_service_has_ask_for_what_the_nearest_wildcard_asks_for() {
+    let keys = "services/a/domain = *.a.test
+        services/a/client_ca = A
+        services/b/domain = *.x.a.test,y.a.test\n";
+    check(keys, &[("*.a.test", "1 required"), ("*.z.a.test", "1 required"), ("*.x.a.test", ""), ("*.test", "")]);
+    check(keys, &[("y.a.test", ""), ("z.a.test", "1 required"), ("q.x.a.test", "")]);
 }

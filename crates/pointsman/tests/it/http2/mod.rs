@@ -188,9 +188,6 @@ say(stream in c.ended)
 
 #[test]
 fn a_connection_for_one_name_does_not_reach_a_service_of_another_that_asks_for_certificates() {
-    if engine().differs("client-certificates") {
-        return;
-    }
     let authority = Authority::new();
     authority.issue("client", "DNS:client.test");
     let scene = scene(&[("services/b/domain", "b.test"), ("services/b/client_ca", &authority.pem())]);
