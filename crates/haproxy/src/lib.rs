@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `engine`, `pace` | the loop and its stages; when a reload is due |
 //! | `desire`, `backend`, `server`, `frontend` | from a table to the configuration wanted, section by section |
+//! | `admission` | who is let in |
 //! | `outbound` | TLS and PROXY headers to instances |
 //! | `strict`, `forwarded`, `frame` | rules against malformed heads, for clients' headers; sections before any frontend |
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
@@ -24,6 +25,7 @@
 //! | `process`, `output`, `inherit`, `leftover`, `folder` | the running process and its files |
 //! | `resolve`, `scrape`, `stats`, `ledger` | names of instances; figures over all workers |
 
+mod admission;
 pub mod answers;
 pub mod apply;
 pub mod backend;

@@ -146,8 +146,8 @@ async fn dispatch(
         }
         Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
         Command::Routes { json } => return routes::routes(settings, named, json, out, note).await,
-        Command::Explain { url, json } => {
-            return explain::explain((settings, named), &url, json, out, note).await;
+        Command::Explain { url, request, json } => {
+            return explain::explain((settings, named), (&url, request), json, out, note).await;
         }
         Command::Render { output } => {
             return render::render(settings, output.as_deref(), out, note).await;

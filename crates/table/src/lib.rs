@@ -15,6 +15,8 @@
 //! | `policy`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
+//! | `conditions` | what a service asks of a request besides host and path |
+//! | `access`, `rate_limit`, `maintenance`, `page`, `text` | which requests are let in, and the pages for those that are not; texts with placeholders |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
 //! | `networks` | lists of networks, where instances may be |
 //! | `last_good` | the keys that the settings in force come from |
@@ -33,6 +35,7 @@
 //! | `explain`, `explain_tcp`, `near` | why a request or a connection goes where it goes; what comes close |
 //! | `differences` | which keys changed between two tables, in words |
 
+mod access;
 mod address;
 mod asking;
 mod balance;
@@ -43,6 +46,7 @@ mod certs;
 mod client_auth;
 mod compile;
 mod complaint;
+mod conditions;
 mod config;
 mod cookie;
 mod differences;
@@ -68,6 +72,7 @@ mod last_good;
 mod leaf;
 mod limits;
 mod literals;
+mod maintenance;
 mod memory;
 mod model;
 mod name_map;
@@ -75,6 +80,7 @@ mod names;
 mod near;
 mod networks;
 mod ocsp;
+mod page;
 mod pattern;
 mod pattern_set;
 mod pem;
@@ -83,6 +89,7 @@ mod policy;
 mod ports;
 mod prefixes;
 mod problem;
+mod rate_limit;
 mod raw;
 mod reader;
 mod rendezvous;
@@ -99,6 +106,7 @@ mod value;
 mod words;
 mod xxh64;
 
+pub use access::Access;
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
 pub use balance::Balance;
@@ -106,6 +114,7 @@ pub use capabilities::Capabilities;
 pub use cert::Cert;
 pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
+pub use conditions::{Asked, Conditions, Imagined};
 pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use differences::{Fate, TableDiff, differences};
 pub use discovery::Dns;
@@ -123,16 +132,19 @@ pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Record, Resolved};
+pub use maintenance::{COME_AGAIN, Maintenance};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
 pub use name_map::{NameChange, NameIter, NameMap};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
+pub use page::{Page, Pages};
 pub use pattern::{CHECKED_BODY, Pattern};
 pub use pem::PemText;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
+pub use rate_limit::{RateBy, RateLimit};
 pub use rendezvous::{Rendezvous, hash_key};
 pub use retries::{Bounds, Retries};
 pub use shown::{Shown, shown, shown_lines};

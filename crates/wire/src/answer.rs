@@ -1,5 +1,7 @@
 //! Local replies: error pages and the like, with their bodies. Does not choose the status.
 
+use std::borrow::Cow;
+
 use crate::edits::HeaderEdits;
 use crate::head::{BodyLength, push_digits, push_framing, push_header};
 
@@ -12,6 +14,10 @@ pub struct Answer<'a> {
     pub body: Option<&'a str>,
     /// Where to look instead: the `Location` of a redirect.
     pub location: Option<&'a str>,
+    /// After how many seconds the client may come again: `Retry-After` (RFC 9110 §10.2.3).
+    pub retry_after: Option<u32>,
+    /// Further headers.
+    pub more: &'a [(&'static str, Box<str>)],
     /// Whether the client's connection stays open afterwards.
     pub keep_alive: bool,
     /// Whether it answers a HEAD request: the same headers as for GET, no body.
@@ -43,11 +49,13 @@ impl Answer<'_> {
     }
 
     /// The headers, framing and connection headers aside.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        let known = [("Content-Type", self.content_type().as_bytes()), ("Cache-Control", b"no-cache")];
-        let allow = (self.status == 405).then_some(("Allow", ALLOW.as_bytes()));
-        let location = self.location.map(|location| ("Location", location.as_bytes()));
-        known.into_iter().chain(allow).chain(location)
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let known = [("Content-Type", self.content_type().into()), ("Cache-Control", "no-cache".into())];
+        let allow = (self.status == 405).then_some(("Allow", ALLOW.into()));
+        let location = self.location.map(|location| ("Location", location.into()));
+        let retry_after = self.retry_after.map(|seconds| ("Retry-After", seconds.to_string().into()));
+        let more = self.more.iter().map(|(name, value)| (*name, (&**value).into()));
+        known.into_iter().chain(allow).chain(location).chain(retry_after).chain(more)
     }
 
     /// Length of the body, bytes.
@@ -61,7 +69,7 @@ impl Answer<'_> {
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        self.fields().for_each(|(name, value)| push_header(out, name, value));
+        self.fields().for_each(|(name, value)| push_header(out, name, value.as_bytes()));
         if let Some(edits) = self.edits {
             out.extend_from_slice(edits.lines());
         }
@@ -175,13 +183,25 @@ mod tests {
         let sent = head.headers.iter().find(|header| header.name == "Content-Type").unwrap();
         assert!(sent.value.starts_with(content_type.as_bytes()), "{answer:?}");
         assert_eq!(head.headers.iter().any(|header| header.name == "Allow"), answer.status == 405);
+        let has = |name: &str, value: &[u8]| head.headers.iter().any(|h| h.name == name && h.value == value);
+        assert!(has("Retry-After", b"60") && has("X-More", b"yes"), "{answer:?}");
     }
 
     #[test]
     fn every_answer_parses_as_written() {
         for status in STATUSES {
             for (keep_alive, head_request) in [(false, false), (true, false), (false, true), (true, true)] {
-                let answer = |body| Answer { status, body, location: None, keep_alive, head_request, edits: None };
+                let more = [("X-More", "yes".into())];
+                let answer = |body| Answer {
+                    status,
+                    body,
+                    location: None,
+                    retry_after: Some(60),
+                    more: &more,
+                    keep_alive,
+                    head_request,
+                    edits: None,
+                };
                 check(&answer(None), "text/html");
                 check(&answer(Some("<p>moved</p>")), "text/html");
                 check(&answer(Some("busy, try later\n")), "text/plain");

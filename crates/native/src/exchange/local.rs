@@ -5,42 +5,68 @@ use pointsman_wire::{Answer, Version};
 
 use super::context::Cx;
 use super::sides::Downstream;
+use super::turned::Turned;
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::http2::fields;
 use crate::net::buffer::Size;
 use crate::net::send::send;
 
-/// Answers with a fault's status. `whole`: all of the request has come.
-pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, whole: bool) -> After {
+/// Answers with a fault's status, and the page of the keys if they have one. `whole`: all of the request has come.
+pub(crate) async fn refuse(
+    cx: &mut Cx<'_>,
+    downstream: &mut Downstream<'_>,
+    (fault, page): (Fault, Option<Box<str>>),
+    whole: bool,
+) -> After {
     cx.record.fault = Some(fault);
     let Some(status) = fault.facts().status else {
         return After::cut_by(fault);
     };
-    let globals = std::rc::Rc::clone(&cx.globals);
-    let own = globals.config.errors.iter().find(|(of, _)| *of == status);
-    say(cx, downstream, Said { status, body: own.map(|(_, body)| &**body), location: None }, whole).await
+    say(cx, downstream, Said::of(status, page.as_deref()), whole).await
 }
 
-/// A response of our own: its status, its body, or else a short page that names the status, and where to look instead.
+/// Answers a request that is turned away.
+pub(crate) async fn turn(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, turned: Turned, whole: bool) -> After {
+    let Turned { live, fault, retry_after, more, page } = turned;
+    cx.record.service = live;
+    cx.record.fault = Some(fault);
+    let Some(status) = fault.facts().status else {
+        return After::cut_by(fault);
+    };
+    say(cx, downstream, Said { retry_after, more: &more, ..Said::of(status, page.as_deref()) }, whole).await
+}
+
+/// A response of our own: its status, its body, or else a short page that names the status, where to look instead, after
+/// how many seconds to come again, and further headers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Said<'a> {
     pub(crate) status: u16,
     pub(crate) body: Option<&'a str>,
     pub(crate) location: Option<&'a str>,
+    pub(crate) retry_after: Option<u32>,
+    pub(crate) more: &'a [(&'static str, Box<str>)],
+}
+
+impl<'a> Said<'a> {
+    /// A response with this status and body.
+    pub(crate) fn of(status: u16, body: Option<&'a str>) -> Self {
+        Self { status, body, location: None, retry_after: None, more: &[] }
+    }
 }
 
 /// Sends a response of our own. `whole`: all of the request has come, so that the connection may be kept.
 pub(crate) async fn say(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,
-    Said { status, body, location }: Said<'_>,
+    Said { status, body, location, retry_after, more }: Said<'_>,
     whole: bool,
 ) -> After {
     cx.record.status = Some(status);
     let side = downstream.side();
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
-    let answer = Answer { status, body, location, keep_alive, head_request: side.head_request, edits: cx.edits() };
+    let (head_request, edits) = (side.head_request, cx.edits());
+    let answer = Answer { status, body, location, retry_after, more, keep_alive, head_request, edits };
     let limit = cx.globals.config.timeouts.client;
     let mut bytes = cx.worker.buffers.take(Size::Head);
     let sent = match downstream {

@@ -62,10 +62,19 @@ fn in_full(frame: &str) -> Vec<String> {
 /// Our page for a status.
 fn page(stream: &str, status: &str) -> Vec<String> {
     let status = status.parse().expect("a status");
-    let answer = Answer { status, body: None, location: None, keep_alive: true, head_request: false, edits: None };
+    let answer = Answer {
+        status,
+        body: None,
+        location: None,
+        retry_after: None,
+        more: &[],
+        keep_alive: true,
+        head_request: false,
+        edits: None,
+    };
     let mut body = Vec::new();
     answer.write_body(&mut body);
-    let fields = answer.fields().map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(value)));
+    let fields = answer.fields().map(|(name, value)| (name.to_ascii_lowercase(), value));
     let fields: String = fields.map(|(name, value)| format!(" {name}={}", value.replace(' ', "~"))).collect();
     let head = format!("headers {stream} :status={status}{fields} content-length={}", body.len());
     vec![head, format!("data {stream} end {}", String::from_utf8_lossy(&body))]

@@ -4,6 +4,7 @@ mod figures;
 mod hosts;
 mod listener;
 pub mod metrics;
+pub mod query;
 mod reason;
 mod seats;
 pub mod source;
@@ -22,7 +23,6 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use pointsman_table::shown;
-use serde::Deserialize;
 use tokio::sync::watch;
 
 pub use figures::{Figures, Survey};
@@ -31,8 +31,8 @@ pub use listener::{bind, serve};
 
 use crate::control::Status;
 use crate::logging::LostLines;
+use query::ExplainQuery;
 use source::SourceView;
-use url::ExplainUrl;
 use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
@@ -120,24 +120,20 @@ async fn problems(State(pages): State<Pages>) -> Response {
     axum::Json(status.problems().map(ProblemView::from).collect::<Vec<_>>()).into_response()
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    url: String,
-}
+/// The names and values of a query, in their order: a name may come again.
+type Pairs = Vec<(String, String)>;
 
-async fn explain(State(pages): State<Pages>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
-    let Ok(Query(Asked { url })) = asked else {
-        return (StatusCode::BAD_REQUEST, "no URL; request /api/explain?url=http://shop.test/cart\n").into_response();
-    };
-    let url = match url.parse::<ExplainUrl>() {
-        Ok(url) => url,
+async fn explain(State(pages): State<Pages>, asked: Result<Query<Pairs>, QueryRejection>) -> Response {
+    let asked = asked.map_err(|error| error.to_string()).and_then(|Query(pairs)| ExplainQuery::read(&pairs));
+    let asked = match asked {
+        Ok(asked) => asked,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     let snapshot = pages.figures.snapshot().await;
     let status = pages.status.borrow();
     match &status.table {
         Some(table) => {
-            let view = ExplainView::new(table, &snapshot, status.problems(), url);
+            let view = ExplainView::new(table, &snapshot, status.problems(), asked);
             axum::Json(ExplainView { source: Some(pages.source.clone()), ..view }).into_response()
         }
         None => not_read_yet(),

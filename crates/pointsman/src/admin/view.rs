@@ -12,6 +12,7 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::query::ExplainQuery;
 use super::reason;
 use super::source::SourceView;
 use super::url::ExplainUrl;
@@ -115,6 +116,9 @@ pub struct RuleView {
     pub hosts: Vec<String>,
     /// `url_beg=/api`, including the key's name.
     pub paths: Vec<String>,
+    /// `method GET,HEAD, header x-beta *`: what else a request must have.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub conditions: String,
     /// Higher wins.
     pub priority: i64,
     /// `match=any`.
@@ -373,6 +377,7 @@ impl RuleView {
         Self {
             hosts: http.hosts.iter().map(ToString::to_string).collect(),
             paths: http.paths.iter().map(|path| format!("{}={}", path.key(), path.text())).collect(),
+            conditions: http.conditions.as_ref().map(|all| all.as_str().to_owned()).unwrap_or_default(),
             priority: http.priority,
             either: http.either,
             default: http.default,
@@ -439,15 +444,17 @@ impl fmt::Display for ProblemView {
 }
 
 impl ExplainView {
-    /// Explains a URL. `problems`: all known problems.
+    /// Explains a request. `problems`: all known problems.
     pub fn new<'p>(
         table: &Table,
         snapshot: &Snapshot,
         problems: impl Iterator<Item = &'p Problem>,
-        ExplainUrl { protocol, host, target, is_secure }: ExplainUrl,
+        asked: ExplainQuery,
     ) -> Self {
+        let imagined = asked.request.imagined();
+        let ExplainQuery { url: ExplainUrl { protocol, host, target, is_secure }, .. } = asked;
         let explanation = match protocol {
-            Protocol::Http => table.explain(&host, &target),
+            Protocol::Http => table.explain(&host, &target, &imagined),
             Protocol::Tcp => table.explain_tcp(&host, target.parse().unwrap_or_default()),
         };
         let problems: Vec<_> = problems.filter(|problem| problem.service.is_some()).collect();
@@ -463,7 +470,8 @@ impl ExplainView {
             view
         });
         let withheld = withheld(&explanation, of);
-        let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
+        let find = || table.find(&host, &target, &imagined).ok().flatten();
+        let route = if protocol == Protocol::Http { find() } else { None };
         let local = if protocol == Protocol::Http { local_page(table, &target) } else { None };
         let chosen = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
         let local =

@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, ValueParser
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
 use super::{apply, edit, register, tips};
+use crate::admin::query::ExplainRequest;
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
@@ -207,10 +208,14 @@ Exit codes:
 Examples:
   pointsman explain http://shop.test/cart
   pointsman explain shop.test
+  pointsman explain -X POST -H 'Cookie: SRV=web-1' --client 192.0.2.9 http://shop.test/cart
   pointsman explain tcp://db.test:5432")]
     Explain {
         /// `http://shop.test/cart`, `shop.test/cart`, `/cart` or `tcp://HOST:PORT`
         url: String,
+        /// What is known of the request besides its URL.
+        #[command(flatten)]
+        request: ExplainRequest,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -50,7 +50,10 @@ fn command_lines() {
         ("pointsman demo --store d", "unexpected argument '--store'"),
         ("pointsman get --workers 2 a", "unexpected argument '--workers'"),
         ("pointsman run --htpt :1", "a similar argument exists: '--http'"),
-        ("pointsman explain --json /a", r#"Explain { url: "/a", json: true }"#),
+        (
+            "pointsman explain --json /a",
+            r#"Explain { url: "/a", request: ExplainRequest { method: "GET", headers: [], client: None }, json: true }"#,
+        ),
         ("pointsman render --output a/b --https :443", r#"Render { output: Some("a/b") }, {"https": [":443"]}"#),
         ("pointsman health --admin :9000", r#"(Health, {"admin": [":9000"]})"#),
         ("pointsman health --http :80", "unexpected argument '--http'"),

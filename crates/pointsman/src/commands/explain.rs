@@ -10,7 +10,7 @@ use super::once::Standpoint;
 use super::patience::expect_folder;
 use super::routes::{ago, instance_words};
 use super::{Outcome, once};
-use crate::admin::url::ExplainUrl;
+use crate::admin::query::{ExplainQuery, ExplainRequest};
 use crate::admin::view::{ChoiceView, ExplainView, InstanceView, ServiceView, WithheldView, protocol_of};
 use crate::settings::Settings;
 use pointsman_engine::live::Snapshot;
@@ -21,13 +21,13 @@ use pointsman_engine::live::Snapshot;
 /// The URL is not valid, neither a balancer nor the store can be reached, or `out` is closed.
 pub async fn explain(
     (settings, named): (&Settings, bool),
-    url: &str,
+    (url, request): (&str, ExplainRequest),
     json: bool,
     out: &mut dyn Write,
     note: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let asked: ExplainUrl = url.parse().map_err(anyhow::Error::msg)?;
-    let running = ask::<ExplainView>(settings.admin, &format!("/api/explain?url={}", encoded(url))).await?;
+    let asked = ExplainQuery { url: url.parse().map_err(anyhow::Error::msg)?, request };
+    let running = ask::<ExplainView>(settings.admin, &page(url, &asked.request)).await?;
     let source = |view: &ExplainView| view.source.clone();
     let view = match of_these_keys(running, source, (settings, named), note)? {
         Some(view) => view,
@@ -43,6 +43,16 @@ pub async fn explain(
     }
     out.flush()?;
     Ok(if view.is_answered() { Outcome::Yes } else { Outcome::No })
+}
+
+/// The page that explains a request.
+fn page(url: &str, request: &ExplainRequest) -> String {
+    let headers = request.headers.iter().map(|(name, value)| ("header", format!("{name}: {value}")));
+    let client = request.client.map(|client| ("client", client.to_string()));
+    let method = [("method", request.method.clone())];
+    let more = method.into_iter().chain(headers).chain(client);
+    let more = more.map(|(name, value)| format!("&{name}={}", encoded(&value))).collect::<String>();
+    format!("/api/explain?url={}{more}", encoded(url))
 }
 
 fn text(view: &ExplainView) -> String {
