@@ -1,6 +1,6 @@
 //! Any set of keys makes a table, the same one step by step as at once, and every lookup in it has a reason.
 
-use pointsman_table::{Capabilities, Change, Compiled, KeySet, Limits, compile};
+use pointsman_table::{Capabilities, Change, Compiled, Imagined, KeySet, Limits, compile};
 
 /// More keys than this find nothing new, and take longer.
 const MOST_KEYS: usize = 40;
@@ -45,7 +45,7 @@ fn change(line: &[u8]) -> Change {
 fn look(compiled: &Compiled) {
     for (host, target) in REQUESTS {
         let found = compiled.table.route(host, target).map(|route| route.service);
-        let explained = compiled.table.explain(host, target).chosen.map(|chosen| chosen.index);
+        let explained = compiled.table.explain(host, target, &Imagined::default()).chosen.map(|chosen| chosen.index);
         assert_eq!(found, explained, "{host}{target}");
     }
 }

@@ -15,7 +15,7 @@ use super::model::{Addresses, Backend, Owner, Part, Server};
 use super::names::{self, BackendName};
 use super::shape::Shape;
 use super::words::{quote, time};
-use super::{clients, confine, outbound, routing, server};
+use super::{admission, clients, confine, outbound, routing, server};
 
 /// How long a check may take, as the defaults section says it.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,8 +23,6 @@ pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 const DNS_SLOTS: usize = 32;
 /// The section that configures DNS.
 pub const RESOLVERS: &str = "pointsman";
-/// The section of our own error pages.
-pub const PAGES: &str = "pointsman";
 
 /// Operators' lines that begin with one of these may change how servers are named or picked, or add servers: such a
 /// backend is never changed at run time.
@@ -186,9 +184,11 @@ impl Lines<'_> {
         self.clients();
         self.version();
         self.hsts();
+        self.admission();
         self.add_all(|changes| std::mem::take(&mut changes.first));
         self.auth();
         self.add_all(|changes| std::mem::take(&mut changes.before));
+        self.maintenance();
         self.announced();
         self.raw(raw);
         self.strips();
@@ -363,6 +363,22 @@ impl Lines<'_> {
             }
         };
         self.add("health_check_expect", lines);
+    }
+
+    /// Who is let in, in the order of the policy's steps.
+    fn admission(&mut self) {
+        for (key, lines) in admission::access(self.service, self.config) {
+            self.add(key, lines);
+        }
+        if let Some(line) = admission::max_body(self.service) {
+            self.add("max_body", line);
+        }
+    }
+
+    fn maintenance(&mut self) {
+        if let Some(lines) = admission::maintenance(self.service, self.config) {
+            self.add("maintenance", lines);
+        }
     }
 
     /// The frontend sets this header itself; the client's is overwritten.

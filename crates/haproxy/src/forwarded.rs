@@ -91,7 +91,7 @@ fn believing() -> String {
 const EXTENSIONS: &str = "^x-forwarded-([^f]|f([^o]|$)|fo([^r]|$)|for.)";
 
 /// A list of networks, in as many lines as it needs.
-fn acl(name: &str, sample: &str, networks: &Networks) -> String {
+pub(crate) fn acl(name: &str, sample: &str, networks: &Networks) -> String {
     let networks: Vec<_> = networks.iter().collect();
     let line = |networks: &[String]| format!("    acl {name} {sample} -m ip {}\n", networks.join(" "));
     networks.chunks(WORDS).map(line).collect()

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use pointsman_table::{Config, Problem, ProblemKind, Service, Table, TlsVersion};
 use pointsman_wire::Answer;
 
-use super::backend::{CHECK_TIMEOUT, PAGES, RESOLVERS};
+use super::backend::{CHECK_TIMEOUT, RESOLVERS};
 use super::confine;
 use super::model::{FOLDER, Owner, Part, SOCKET};
+use super::names::PAGES;
 use super::shape::Shape;
 use super::tickets;
 use super::words::time;
@@ -208,14 +209,14 @@ fn http_errors(pages: &Pages) -> String {
 fn pages(table: &Table, room: usize, problems: &mut Vec<Problem>) -> Pages {
     let config = table.config();
     let mut bodies: BTreeMap<u16, Option<&str>> = OURS.iter().map(|&status| (status, None)).collect();
-    for (status, body) in &config.errors {
-        let refusal = match written(*status, Some(body), true).len() {
+    for (status, page) in &config.errors {
+        let refusal = match written(*status, Some(&page.body), true).len() {
             _ if !STATUSES.contains(status) => Some("HAProxy never answers with this status by itself".to_owned()),
             length if length > room => Some(format!("HAProxy takes no page longer than {room} bytes, head included")),
             _ => None,
         };
         match refusal {
-            None => drop(bodies.insert(*status, Some(body))),
+            None => drop(bodies.insert(*status, Some(&page.body))),
             Some(why) => {
                 let advice = format!("{why}; the page is not used");
                 let key = format!("config/errors/{status}");
@@ -231,7 +232,16 @@ fn pages(table: &Table, room: usize, problems: &mut Vec<Problem>) -> Pages {
 
 fn written(status: u16, body: Option<&str>, keep_alive: bool) -> Vec<u8> {
     let mut out = Vec::new();
-    Answer { status, body, location: None, retry_after: None, keep_alive, head_request: false, edits: None }
-        .write(&mut out);
+    let answer = Answer {
+        status,
+        body,
+        location: None,
+        retry_after: None,
+        more: &[],
+        keep_alive,
+        head_request: false,
+        edits: None,
+    };
+    answer.write(&mut out);
     out
 }

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use pointsman_table::{Bind, Config, HostPattern, Problem, ProblemKind, Protocol, Service, Table};
 
-use super::backend::PAGES;
 use super::clients::{CLIENT_LIST, CLIENT_MAP};
 use super::forwarded;
 use super::frame::{page, path};
 use super::maps::Maps;
 use super::model::{FOLDER, Held, Owner, Part};
-use super::names::BackendName;
+use super::names::{BackendName, PAGES};
 use super::routing::{self, Steps};
 use super::shape::{Listen, Shape};
 use super::strict;

@@ -12,6 +12,7 @@
 //! | `desire`, `backend`, `server`, `frontend` | from a table to the configuration wanted, section by section |
 //! | `outbound`, `changes` | TLS and PROXY headers to instances; what a policy changes in requests and answers |
 //! | `clients` | what handshakes ask clients for |
+//! | `admission` | who is let in |
 //! | `strict`, `forwarded`, `frame` | rules against malformed heads, for clients' headers; sections before any frontend |
 //! | `model`, `shape`, `settings`, `maps`, `names` | what HAProxy is to run; what of that does not depend on the keys |
 //! | `routing`, `pattern` | the rules and maps that look requests up; expressions |
@@ -25,6 +26,7 @@
 //! | `process`, `output`, `inherit`, `leftover`, `folder` | the running process and its files |
 //! | `resolve`, `scrape`, `stats`, `ledger` | names of instances; figures over all workers |
 
+mod admission;
 pub mod answers;
 pub mod apply;
 pub mod backend;

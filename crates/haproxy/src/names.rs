@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use pointsman_table::{Protocol, plain_name};
 
+/// The section of our own error pages.
+pub const PAGES: &str = "pointsman";
+
 /// The name of a backend in HAProxy: `services:web`, `tcp-services:db`, or a spare's, `spare:7`.
 pub type BackendName = Arc<str>;
 

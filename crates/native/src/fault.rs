@@ -131,6 +131,18 @@ pub(crate) enum Fault {
     /// The queue is so long that the request would not be served in time.
     #[error("limit/requests is reached, and the queue takes longer than timeout/queue")]
     Shed,
+    /// The client is in a network that `deny` names, or in none that `allow` names.
+    #[error("allow and deny let no client of this address in")]
+    Denied,
+    /// The body is greater than `max_body`.
+    #[error("the request's body is greater than max_body")]
+    BodyTooLarge,
+    /// More requests than `rate_limit` lets in.
+    #[error("more requests came than rate_limit lets in")]
+    RateLimited,
+    /// The service is closed: `maintenance=true`.
+    #[error("the service is in maintenance")]
+    Maintenance,
 }
 
 /// Facts about a kind of fault.
@@ -238,6 +250,11 @@ impl Fault {
             Self::QueueFull => (38, Some(503), Keys, Never),
             Self::QueueTimeout => (39, Some(503), Keys, Never),
             Self::Shed => (40, Some(503), Keys, Never),
+            Self::Denied => (41, Some(403), Client, Never),
+            Self::BodyTooLarge => (42, Some(413), Client, Never),
+            // RFC 6585 §4.
+            Self::RateLimited => (43, Some(429), Client, Never),
+            Self::Maintenance => (44, Some(503), Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -286,6 +303,10 @@ pub const NAMES: &[&str] = &[
     "queue_full",
     "queue_timeout",
     "shed",
+    "denied",
+    "body_too_large",
+    "rate_limited",
+    "maintenance",
 ];
 
 #[cfg(test)]
@@ -301,7 +322,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 41] = [
+    const ALL: [Fault; 45] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -343,6 +364,10 @@ mod tests {
         Fault::QueueFull,
         Fault::QueueTimeout,
         Fault::Shed,
+        Fault::Denied,
+        Fault::BodyTooLarge,
+        Fault::RateLimited,
+        Fault::Maintenance,
     ];
 
     #[test]

@@ -25,9 +25,8 @@ use pointsman_wire::{BodyLength, Http2Request, judge_http2_request};
 use tracing::warn;
 
 use crate::exchange::context::Cx;
-use crate::exchange::decide::{Decision, Request, decide, head_limits};
+use crate::exchange::decide::{Decision, Request, decide, head_limits, refused};
 use crate::exchange::exchange;
-use crate::exchange::lines;
 use crate::exchange::sides::Downstream;
 use crate::fault::Fault;
 use crate::http1::client::After;
@@ -314,8 +313,8 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
     if let Decision::Forward(plan) = &mut decision {
         plan.fit(&worker.buffers);
     }
-    if let Decision::Refuse(fault) | Decision::RefuseWith(fault, _) = decision {
-        lines::unrouted(worker, peer, &head, fault);
+    if let Decision::Refuse(fault) = decision {
+        decision = refused((worker, &view), peer, &head, (fault, None));
     }
     Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)) }
 }

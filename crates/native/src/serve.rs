@@ -7,10 +7,10 @@ use pointsman_wire::{
 };
 
 use crate::exchange::context::Cx;
-use crate::exchange::decide::{Decision, Plan, Request, decide, head_limits};
+use crate::exchange::decide::{Decision, Plan, Request, decide, head_limits, refused};
 use crate::exchange::exchange;
-use crate::exchange::lines;
 use crate::exchange::sides::Downstream;
+use crate::exchange::turned::Turned;
 use crate::fault::Fault;
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{After, Client, ClientSide};
@@ -192,9 +192,10 @@ impl<'w> Connection<'w> {
         };
         self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
-        if let Decision::Refuse(fault) | Decision::RefuseWith(fault, _) = decision {
-            lines::unrouted(self.worker, &self.peer, &head, fault);
-        }
+        let decision = match decision {
+            Decision::Refuse(fault) => refused((self.worker, view), &self.peer, &head, (fault, None)),
+            decision => decision,
+        };
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         self.client.side = ClientSide::of(&head);
         self.client.body = BodyReader::new(head.body, limits.bytes);
@@ -216,6 +217,13 @@ impl<'w> Connection<'w> {
     fn with_body(&mut self, mut plan: Box<Plan>) -> Request {
         let Client { body, input, .. } = &mut self.client;
         match transcode(body, &plan.writer, input, &mut plan.held, FIRST_BODY) {
+            Ok(_) if plan.is_too_large() => {
+                let (fault, config) = (Fault::BodyTooLarge, &self.globals.config);
+                Request {
+                    decision: Decision::Turn(Turned::of_held((&plan.live, &plan.held), fault, config, &self.peer)),
+                    whole: false,
+                }
+            }
             Ok(moved) => Request { decision: Decision::Forward(plan), whole: moved == Moved::Done },
             Err(bad) => Request::refused(Fault::BadRequestBody(bad)),
         }

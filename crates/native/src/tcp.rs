@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use pointsman_table::Balance;
 
+use crate::fault::Fault;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::peer::{Ends, Peer};
@@ -35,6 +36,11 @@ pub(crate) async fn serve(
     #[expect(clippy::disallowed_methods, reason = "the connection's time begins here")]
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));
+    if !live.service.admits(peer.client) {
+        record.fault = Some(Fault::Denied);
+        client.reset_on_close();
+        return record.finish_connection(worker, &peer);
+    }
     let key = matches!(live.service.balance, Balance::Source).then(|| key_of_address(peer.client));
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
     let announced = || Rc::new(OpenFor { host: None, addresses: peer.addresses() });

@@ -18,11 +18,16 @@ impl Capabilities {
     pub const HAPROXY: Self = Self {
         lacks: &[
             "eject",
+            "errors/<status>",
+            "header/<Name>",
             "health_check",
             "limit/queue",
             "limit/requests",
+            "method",
             "mirror/<service>",
             "panic",
+            "query/<name>",
+            "rate_limit",
             "split/<service>",
             "split_by",
             "timeout/request",
@@ -78,7 +83,7 @@ impl Consequence {
         let what = match self {
             Self::Without => "this engine does not honour it yet; the service is served without it",
             Self::HeldBack => {
-                "this engine does not honour it yet; the service is not served, as it would lack the protection asked for"
+                "this engine does not honour it yet; the service is not served, as it would take requests that it must not"
             }
         };
         format!("{what}{}", remedy(key))

@@ -11,6 +11,7 @@ use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::limits::Limits;
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
+use crate::page::{self, Page, Pages};
 use crate::problem::{Problem, ProblemKind, Report};
 use crate::raw::RawKeys;
 use crate::reader::Reader;
@@ -151,13 +152,13 @@ impl Keys<'_, '_> {
         }
     }
 
-    fn errors(&mut self) -> Box<[(u16, Arc<str>)]> {
+    fn errors(&mut self) -> Pages {
         let mut errors = Vec::new();
         for (key, _) in self.reader.raw.iter() {
             let Some(status) = key.strip_prefix("errors/") else {
                 continue;
             };
-            let body = self.attempt(key, |text| error_body(status, text));
+            let body = self.attempt(key, |text| page::page(status, text));
             errors.extend(match body {
                 Some(Ok(error)) => Some(error),
                 Some(Err(())) => self.last_error(status),
@@ -169,20 +170,10 @@ impl Keys<'_, '_> {
         errors.into()
     }
 
-    fn last_error(&self, status: &str) -> Option<(u16, Arc<str>)> {
-        let status = error_status(status).ok()?;
+    fn last_error(&self, status: &str) -> Option<(u16, Arc<Page>)> {
+        let status = page::status(status).ok()?;
         self.last.errors.iter().find(|(have, _)| *have == status).cloned()
     }
-}
-
-fn error_body(status: &str, text: &str) -> Parsed<(u16, Arc<str>)> {
-    Ok((error_status(status)?, text.into()))
-}
-
-fn error_status(text: &str) -> Parsed<u16> {
-    let status = value::within(text, 400, 599).ok().filter(|_| text.len() == 3);
-    let status = status.and_then(|status| u16::try_from(status).ok());
-    status.ok_or_else(|| "expected errors/<status> with a status from 400 to 599".into())
 }
 
 fn tls_version(text: &str) -> Parsed<TlsVersion> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::address;
+use crate::conditions::Imagined;
 use crate::form::Form;
 use crate::host::{HostBuffer, host_name, parents};
 use crate::index::{Found, HostMatch, Numbered, Precedence};
@@ -62,22 +63,34 @@ struct Match<'a> {
     service: &'a Service,
     entry: &'a HttpEntry,
     found: Found,
+    /// Its conditions that do not hold.
+    failing: Vec<String>,
 }
 
 /// Tries each service alone with the lookup of requests, then orders those that match by precedence.
-pub(crate) fn explain<'a>(services: &'a [Arc<Service>], forms: &[Arc<Form>], host: &str, target: &str) -> Explanation {
+pub(crate) fn explain<'a>(
+    services: &'a [Arc<Service>],
+    forms: &[Arc<Form>],
+    (host, target): (&str, &str),
+    asked: &Imagined,
+) -> Explanation {
     let ask = |(number, service): (u32, &'a Arc<Service>)| {
         let numbered = Numbered::new(number, service)?;
-        let found = index_build::build(&[numbered], None).find(host, target).ok()??;
-        Some(Match { service, entry: numbered.entry, found })
+        let found = index_build::build(&[numbered], None).closest(host, target).ok()??;
+        let conditions = numbered.entry.conditions.as_ref();
+        let failing = conditions.map(|conditions| conditions.failing(target, asked)).unwrap_or_default();
+        Some(Match { service, entry: numbered.entry, found, failing })
     };
-    let matches = in_order((0..).zip(services).filter_map(ask).collect());
+    let matches: Vec<_> = (0..).zip(services).filter_map(ask).collect();
+    let (matches, failing): (Vec<_>, Vec<_>) = matches.into_iter().partition(|one| one.failing.is_empty());
+    let (matches, failing) = (in_order(matches), in_order(failing));
     let before = std::iter::once(None).chain(matches.iter().map(Some));
     let mut verdicts = before.zip(&matches).map(|(before, one)| one.verdict(before, host));
     let withheld = withheld(forms, Protocol::Http, |form| might_take(form, host, target));
     let chosen = verdicts.next();
     let near = if chosen.is_none() { near::of_request(services, host, target) } else { Vec::new() };
-    Explanation { chosen, too_long: false, passed_over: verdicts.collect(), withheld, near }
+    let failing = failing.iter().map(|one| one.verdict(None, host));
+    Explanation { chosen, too_long: false, passed_over: verdicts.chain(failing).collect(), withheld, near }
 }
 
 /// The services that are not served and might have been meant.
@@ -91,7 +104,7 @@ pub(crate) fn withheld(forms: &[Arc<Form>], protocol: Protocol, is_meant: impl F
 fn might_take(form: &Form, host: &str, target: &str) -> bool {
     let takes = |entry: &HttpEntry, target: &str| {
         let alone = [Numbered { number: 0, entry, is_empty: false }];
-        index_build::build(&alone, None).find(host, target).is_ok_and(|found| found.is_some())
+        index_build::build(&alone, None).closest(host, target).is_ok_and(|found| found.is_some())
     };
     if let Some(entry) = form.judged.settings.as_ref().and_then(|settings| settings.http()) {
         return takes(entry, target);
@@ -140,7 +153,10 @@ impl Match<'_> {
             service: self.service.name.clone(),
             index: self.found.leaf.service,
             rule: self.rule(host),
-            reason: before.map(|before| self.lost_to(before)).unwrap_or_default(),
+            reason: match self.failing.is_empty() {
+                true => before.map(|before| self.lost_to(before)).unwrap_or_default(),
+                false => format!("its conditions do not hold: {}", self.failing.join(", ")),
+            },
         }
     }
 
@@ -157,7 +173,11 @@ impl Match<'_> {
             NO_RULE => "any path".into(),
             rule => self.entry.paths[rule as usize].to_string(),
         };
-        format!("{host}, {path}, priority {}{}", self.entry.priority, self.shares())
+        let steps = self.service.policy.as_ref().map(|policy| policy.turns_away()).filter(|steps| !steps.is_empty());
+        let steps = steps.map(|steps| format!("; {steps}")).unwrap_or_default();
+        let conditions = self.entry.conditions.as_ref().map(|conditions| format!(", {}", conditions.as_str()));
+        let conditions = conditions.unwrap_or_default();
+        format!("{host}, {path}{conditions}, priority {}{steps}{}", self.entry.priority, self.shares())
     }
 
     /// What is done with its requests, and which other services take a share of them, or get copies.
@@ -186,6 +206,9 @@ impl Match<'_> {
         }
         if ours.host == HostMatch::Default {
             return match theirs.host {
+                HostMatch::Default if ours.leaf.conditions != theirs.leaf.conditions => {
+                    format!("{} is a default too, and has more conditions", winner.service.name)
+                }
                 HostMatch::Default => format!("{} is a default too, and its name comes first", winner.service.name),
                 _ => "the default takes only what no other service takes".into(),
             };
@@ -197,7 +220,10 @@ impl Match<'_> {
             return format!("its host rule is less specific than that of {}", winner.service.name);
         }
         match (ours.leaf.closeness, theirs.leaf.closeness) {
-            (ours, theirs) if ours == theirs => {
+            (our, their) if our == their && ours.leaf.conditions != theirs.leaf.conditions => {
+                format!("{} has more conditions", winner.service.name)
+            }
+            (our, their) if our == their => {
                 format!("the name {} comes first", winner.service.name)
             }
             (0, _) => "it has no path rule that matches".into(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::conditions::{Asked, Conditions};
 use crate::effort::{Effort, TooLong};
 use crate::host::{HostBuffer, parents};
 use crate::host_map::{HostMap, HostRules};
@@ -25,6 +26,10 @@ pub(crate) struct HttpIndex {
     /// Rules of services for any host.
     pub(crate) any: PathRules,
     pub(crate) default: Option<Leaf>,
+    /// All defaults, best first, if any has conditions.
+    pub(crate) defaults: Box<[Leaf]>,
+    /// The conditions of the services that have some.
+    pub(crate) conditions: HashMap<u32, Arc<Conditions>, RandomState>,
     /// Kept so that the next index need not build them again.
     pub(crate) sets: PatternSets,
     /// Rules that never win because another service has the same.
@@ -57,6 +62,8 @@ pub(crate) struct PathRules {
     pub(crate) top: i64,
     /// The rules for any path.
     pub(crate) bare: Option<Leaf>,
+    /// All of them, best first, if any has conditions.
+    pub(crate) bares: Box<[Leaf]>,
     pub(crate) prefixes: Option<Box<Prefixes>>,
     pub(crate) patterns: Option<Box<Patterns>>,
 }
@@ -116,19 +123,43 @@ impl Found {
 
     /// Precedence of the rule, apart from its service.
     pub(crate) fn precedence(&self) -> Precedence {
-        (self.host != HostMatch::Default, self.leaf.priority, self.host, self.leaf.closeness)
+        (self.host != HostMatch::Default, self.leaf.priority, self.host, self.leaf.closeness, self.leaf.conditions)
     }
 }
 
-/// Not the default; priority; host; path.
-pub(crate) type Precedence = (bool, i64, HostMatch, u32);
+/// Not the default; priority; host; path; conditions.
+pub(crate) type Precedence = (bool, i64, HostMatch, u32, u32);
+
+/// A lookup that passes over services whose conditions do not hold.
+struct Choosy<'a, A> {
+    index: &'a HttpIndex,
+    target: &'a str,
+    asked: &'a A,
+    effort: Effort,
+}
 
 impl HttpIndex {
     /// The rule that takes a request.
-    pub(crate) fn find(&self, host: &str, target: &str) -> Result<Option<Found>, TooLong> {
+    pub(crate) fn find(&self, host: &str, target: &str, asked: &impl Asked) -> Result<Option<Found>, TooLong> {
+        match self.closest(host, target)? {
+            Some(found) if found.leaf.conditions > 0 => self.find_choosily(host, target, asked),
+            found => Ok(found),
+        }
+    }
+
+    /// The rule that takes a request if all conditions hold.
+    pub(crate) fn closest(&self, host: &str, target: &str) -> Result<Option<Found>, TooLong> {
         let mut effort = Effort::default();
         let found = self.search(host, target, &mut effort);
         if effort.is_spent() { Err(TooLong) } else { Ok(found) }
+    }
+
+    /// The same for a request whose closest rule has conditions: once more, among the services whose conditions hold.
+    #[cold]
+    fn find_choosily(&self, host: &str, target: &str, asked: &impl Asked) -> Result<Option<Found>, TooLong> {
+        let mut choosy = Choosy { index: self, target, asked, effort: Effort::default() };
+        let found = choosy.search(host);
+        if choosy.effort.is_spent() { Err(TooLong) } else { Ok(found) }
     }
 
     fn search(&self, host: &str, target: &str, effort: &mut Effort) -> Option<Found> {
@@ -179,6 +210,77 @@ impl PathRules {
             Some(patterns) if patterns.could_beat(best) => better(best, patterns.find(target, effort)),
             _ => best,
         }
+    }
+}
+
+impl<A: Asked> Choosy<'_, A> {
+    fn search(&mut self, host: &str) -> Option<Found> {
+        let index = self.index;
+        let mut buffer = HostBuffer::default();
+        let host = buffer.normal(host);
+        let mut best = None;
+        if let Some(&rules) = index.exact.get(host) {
+            self.improve_by(&mut best, rules, HostMatch::Exact);
+        }
+        for parent in parents(host) {
+            if let Some(&rules) = index.wildcard.get(parent) {
+                self.improve_by(&mut best, rules, HostMatch::Wildcard(parent.len()));
+            }
+        }
+        self.improve(&mut best, &index.any, HostMatch::Any);
+        best.or_else(|| {
+            let defaults = if index.defaults.is_empty() { index.default.as_slice() } else { &index.defaults };
+            self.first(defaults).map(|leaf| Found { host: HostMatch::Default, leaf })
+        })
+    }
+
+    fn improve_by(&mut self, best: &mut Option<Found>, rules: HostRules, host: HostMatch) {
+        match rules {
+            HostRules::Paths(at) => self.improve(best, &self.index.rules[at as usize], host),
+            HostRules::Plain(service) => improve(best, Some(Found { host, leaf: Leaf::plain(service) })),
+        }
+    }
+
+    fn improve(&mut self, best: &mut Option<Found>, rules: &PathRules, host: HostMatch) {
+        // Hosts are asked closest first, so only a higher priority can beat what was found.
+        if best.is_some_and(|best| best.leaf.priority >= rules.top) {
+            return;
+        }
+        improve(best, self.find(rules).map(|leaf| Found { host, leaf }));
+    }
+
+    fn find(&mut self, rules: &PathRules) -> Option<Leaf> {
+        let bares = if rules.bares.is_empty() { rules.bare.as_slice() } else { &rules.bares };
+        let mut best = self.first(bares);
+        let target = self.target.as_bytes();
+        if let Some(prefixes) = &rules.prefixes {
+            best = better(best, prefixes.find_where(target, |leaf| self.holds(leaf)));
+        }
+        match &rules.patterns {
+            Some(patterns) if patterns.could_beat(best) => better(best, self.first_pattern(patterns)),
+            _ => best,
+        }
+    }
+
+    /// The first leaf whose conditions hold.
+    fn first(&mut self, leaves: &[Leaf]) -> Option<Leaf> {
+        leaves.iter().copied().find(|leaf| self.holds(leaf))
+    }
+
+    fn first_pattern(&mut self, patterns: &Patterns) -> Option<Leaf> {
+        let leaves = &patterns.leaves;
+        let held: Vec<bool> = leaves.iter().map(|leaf| self.holds(leaf)).collect();
+        let found = patterns.set.first_where(self.target.as_bytes(), |at| held[at], &mut self.effort);
+        found.map(|at| leaves[at])
+    }
+
+    fn holds(&mut self, leaf: &Leaf) -> bool {
+        leaf.conditions == 0
+            || self
+                .index
+                .conditions
+                .get(&leaf.service)
+                .is_some_and(|conditions| conditions.hold(self.target, self.asked, &mut self.effort))
     }
 }
 

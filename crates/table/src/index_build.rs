@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::address::HostPattern;
+use crate::conditions::Conditions;
 use crate::host_map::{HostKey, HostMap, HostRules};
 use crate::index::{HttpIndex, Numbered, PathRules, PatternSets, Patterns, Shadow, ShadowedRule};
 use crate::leaf::{EXPRESSION, Leaf, NO_RULE};
@@ -23,11 +24,23 @@ pub(crate) fn build(services: &[Numbered<'_>], old: Option<&HttpIndex>) -> HttpI
     let exact = builder.by_host(&hosts.exact);
     let wildcard = builder.by_host(&hosts.wildcard);
     let any = builder.path_rules(&hosts.any, Scope::AnyHost);
-    let default = builder.default(&hosts.default);
+    let (default, defaults) = builder.default(&hosts.default);
+    let conditions = services.iter().filter_map(|one| Some((one.number, one.entry.conditions.clone()?))).collect();
     let Builder { rules, sets, mut shadows, rivals, .. } = builder;
     shadows.sort();
     let rivals = rivals.into_iter().collect();
-    HttpIndex { exact, wildcard, rules: rules.into(), any, default, sets, shadows: shadows.into(), rivals }
+    HttpIndex {
+        exact,
+        wildcard,
+        rules: rules.into(),
+        any,
+        default,
+        defaults,
+        conditions,
+        sets,
+        shadows: shadows.into(),
+        rivals,
+    }
 }
 
 /// Positions of services, by the hosts that their rules name.
@@ -155,7 +168,7 @@ impl<'a> Builder<'a> {
     /// Most hosts belong to one service that takes any path: that needs no rules of its own.
     fn rules_of_one(&mut self, at: u32) -> HostRules {
         let Numbered { number: service, entry, .. } = self.services[at as usize];
-        if entry.paths.is_empty() && entry.priority == 0 {
+        if entry.paths.is_empty() && entry.priority == 0 && entry.conditions.is_none() {
             return HostRules::Plain(service);
         }
         HostRules::Paths(self.shared_rules(&[at], None))
@@ -187,6 +200,7 @@ impl<'a> Builder<'a> {
         PathRules {
             top: gathered.top.unwrap_or(i64::MIN),
             bare: gathered.bare.iter().copied().max_by_key(Leaf::rank),
+            bares: choosy(gathered.bare),
             prefixes: (!gathered.prefixes.is_empty()).then(|| Box::new(Prefixes::new(gathered.prefixes))),
             patterns,
         }
@@ -196,10 +210,11 @@ impl<'a> Builder<'a> {
         if found.is_empty() {
             return None;
         }
-        // Of services with the same expression only the first counts: among different ones the name decides alone.
+        // Of services with the same expression and conditions only the first counts: among different ones the name decides
+        // alone.
         found.sort_by_key(|(_, leaf)| (Reverse(leaf.priority), leaf.is_empty, leaf.service));
         let mut known = HashSet::with_capacity_and_hasher(found.len(), RandomState::default());
-        found.retain(|(pattern, _)| known.insert(pattern.as_str()));
+        found.retain(|(pattern, leaf)| known.insert((pattern.as_str(), self.conditions(leaf))));
         found.sort_by_key(|(_, leaf)| Reverse(leaf.rank()));
         let patterns: Box<[_]> = found.iter().map(|&(pattern, _)| pattern.clone()).collect();
         let leaves = found.iter().map(|&(_, leaf)| leaf).collect();
@@ -216,18 +231,52 @@ impl<'a> Builder<'a> {
         set
     }
 
-    fn default(&mut self, list: &[u32]) -> Option<Leaf> {
-        let contender = |&at: &u32| (self.services[at as usize].is_empty, self.services[at as usize].number);
-        let mut contenders: Vec<_> = list.iter().map(contender).collect();
-        contenders.sort_unstable();
-        let (&(is_empty, winner), losers) = contenders.split_first()?;
-        let shadow = |&(_, loser): &(bool, u32)| Shadow { loser, winner, rule: ShadowedRule::Default, host: None };
-        self.shadows.extend(losers.iter().map(shadow));
-        if !losers.is_empty() {
-            self.rivals.extend(contenders.iter().map(|&(_, service)| service));
+    /// The default, and all of them if any has conditions.
+    fn default(&mut self, list: &[u32]) -> (Option<Leaf>, Box<[Leaf]>) {
+        let services = self.services;
+        let leaf = |&at: &u32| {
+            let Numbered { number, entry, is_empty } = services[at as usize];
+            Leaf { is_empty, conditions: count(entry), ..Leaf::plain(number) }
+        };
+        let mut leaves: Vec<Leaf> = list.iter().map(leaf).collect();
+        leaves.sort_by_key(|leaf| Reverse(leaf.rank()));
+        let mut first: HashMap<&str, u32, RandomState> = HashMap::default();
+        for leaf in &leaves {
+            let winner = *first.entry(self.conditions(leaf)).or_insert(leaf.service);
+            if winner != leaf.service {
+                self.shadows.push(Shadow { loser: leaf.service, winner, rule: ShadowedRule::Default, host: None });
+            }
         }
-        Some(Leaf { is_empty, ..Leaf::plain(winner) })
+        for same in leaves.chunk_by(|a, b| a.conditions == b.conditions).filter(|same| same.len() > 1) {
+            self.rivals.extend(same.iter().map(|leaf| leaf.service));
+        }
+        (leaves.first().copied(), choosy(leaves))
     }
+
+    /// The conditions of a leaf's service.
+    fn conditions(&self, leaf: &Leaf) -> &'a str {
+        let services = self.services;
+        if leaf.conditions == 0 {
+            return "";
+        }
+        let found = services.binary_search_by_key(&leaf.service, |one| one.number);
+        let entry = found.ok().map(|at| services[at].entry);
+        entry.and_then(|entry| entry.conditions.as_deref()).map(Conditions::as_str).unwrap_or_default()
+    }
+}
+
+/// How many conditions a service has.
+fn count(entry: &HttpEntry) -> u32 {
+    entry.conditions.as_ref().map_or(0, |conditions| conditions.count())
+}
+
+/// All leaves, best first, if any has conditions: else the best is all that a lookup needs.
+fn choosy(mut leaves: Vec<Leaf>) -> Box<[Leaf]> {
+    if leaves.iter().all(|leaf| leaf.conditions == 0) {
+        return Box::default();
+    }
+    leaves.sort_by_key(|leaf| Reverse(leaf.rank()));
+    leaves.into()
 }
 
 /// The rules of several services for one host, or for any.
@@ -237,12 +286,14 @@ struct Gathered<'a> {
     bare: Vec<Leaf>,
     prefixes: Vec<Prefix<'a>>,
     patterns: Vec<(&'a Arc<Pattern>, Leaf)>,
+    conditions: HashMap<u32, &'a str, RandomState>,
 }
 
 impl<'a> Gathered<'a> {
     fn add(&mut self, Numbered { number: service, entry, is_empty }: Numbered<'a>, host_matched: bool) {
         self.top = self.top.max(Some(entry.priority));
-        let leaf = Leaf { priority: entry.priority, is_empty, ..Leaf::plain(service) };
+        let leaf = Leaf { priority: entry.priority, is_empty, conditions: count(entry), ..Leaf::plain(service) };
+        self.conditions.extend(entry.conditions.as_ref().map(|conditions| (service, conditions.as_str())));
         if host_matched && (entry.either || entry.paths.is_empty()) {
             self.bare.push(leaf);
         }
@@ -285,7 +336,7 @@ impl<'a> Gathered<'a> {
         let mut first: HashMap<Rule<'_>, u32, RandomState> = HashMap::default();
         let mut rivals = Vec::new();
         for (rule, Leaf { service, .. }) in self.rules() {
-            let other = *first.entry(rule.without_segments()).or_insert(service);
+            let other = *first.entry(rule.without_segments().of_any_conditions()).or_insert(service);
             if other != service {
                 rivals.extend([other, service]);
             }
@@ -295,7 +346,10 @@ impl<'a> Gathered<'a> {
 
     /// All rules: those of services that have instances first, then by service.
     fn rules(&self) -> Vec<(Rule<'a>, Leaf)> {
-        let rule = |kind, text, leaf: Leaf| (Rule { priority: leaf.priority, kind, text }, leaf);
+        let rule = |kind, text, leaf: Leaf| {
+            let conditions = self.conditions.get(&leaf.service).copied().unwrap_or_default();
+            (Rule { priority: leaf.priority, kind, text, count: leaf.conditions, conditions }, leaf)
+        };
         let bare = self.bare.iter().map(|&leaf| rule(Kind::Bare, "", leaf));
         let prefixes = self.prefixes.iter().map(|prefix| {
             let kind = if prefix.segments { Kind::Segments } else { Kind::Prefix };
@@ -314,6 +368,8 @@ struct Rule<'a> {
     priority: i64,
     kind: Kind,
     text: &'a str,
+    count: u32,
+    conditions: &'a str,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -329,6 +385,11 @@ impl Rule<'_> {
     fn without_segments(self) -> Self {
         let kind = if self.kind == Kind::Segments { Kind::Prefix } else { self.kind };
         Self { kind, ..self }
+    }
+
+    /// The same for any conditions, if there are as many.
+    fn of_any_conditions(self) -> Self {
+        Self { conditions: "", ..self }
     }
 }
 

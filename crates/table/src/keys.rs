@@ -62,6 +62,9 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("virtual_path", "like url_beg, and the prefix is taken off before the request goes on"),
     http("keep_virtual_path", "true: virtual_path is not taken off"),
     http("path", "path prefixes by whole segments, comma separated"),
+    http("method", "methods that requests must have, comma separated: GET,HEAD"),
+    http("header/<Name>", "the value that this header of a request must have; * for any, ~EXPRESSION to search it"),
+    http("query/<name>", "the value that the query must have under this name; * for any, ~EXPRESSION to search it"),
     http("priority", "integer, higher wins before anything else"),
     http("match", "all: host and path must both match; any: either is enough"),
     http("default", "true: takes what no other service takes"),
@@ -74,6 +77,14 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("slow_start", "from its return or appearance to an instance's full share; overrides config/slow_start"),
     http("protocol", "http1 or h2: what instances speak"),
     http("cookie", "sessions stick to an instance by this cookie"),
+    http("allow", "networks whose clients are served, comma separated; nobody else is"),
+    http("deny", "networks whose clients are not served; goes before allow"),
+    http("rate_limit", "how many requests are let in: 100/s, then burst=N and by=client, service or header:NAME"),
+    http("max_body", "the greatest body of a request: 10MiB"),
+    http("maintenance", "true: the service is closed, and answers 503"),
+    http("maintenance/except", "networks and header:NAME=VALUE that get in during maintenance"),
+    http("maintenance_except", "the same; both may be set"),
+    http("errors/<status>", "body of our own answers with this status; overrides config/errors/<status>"),
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
     http("client_ca", "authorities that clients' certificates must come from, PEM"),
     http("client_verify", "required or optional: whether a client must show a certificate"),
@@ -127,6 +138,8 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     tcp("balance", "how an instance is picked"),
     tcp("bounded", "hashing balances: how much of the mean work an instance may have"),
     tcp("slow_start", "from its return or appearance to an instance's full share; overrides config/slow_start"),
+    tcp("allow", "networks whose clients are served, comma separated; nobody else is"),
+    tcp("deny", "networks whose clients are not served; goes before allow"),
     tcp("custom_settings", "raw HAProxy backend lines"),
     tcp("health_check", "how instances are checked: tcp, http or off"),
     tcp("health_check_uri", "path that an instance must answer"),
@@ -298,7 +311,9 @@ fn is_in_folder(tree: Tree, key: &str) -> bool {
 
 /// Names of keys in some tree: they are instances in none, so that a name means one thing everywhere.
 fn is_reserved(key: &str) -> bool {
-    matches!(key, "upstreams" | "timeout" | "split" | "mirror") || is_known(Tree::Http, key) || is_known(Tree::Tcp, key)
+    matches!(key, "upstreams" | "timeout" | "split" | "mirror" | "errors" | "header" | "query")
+        || is_known(Tree::Http, key)
+        || is_known(Tree::Tcp, key)
 }
 
 /// The known key closest to a misspelt one.
@@ -536,7 +551,8 @@ mod tests {
             check(Protocol::Http, key, users, Unknown(Some("basic_auth_secrets")));
             check(Protocol::Http, key, "10.0.0.1:80", Unknown(Some("basic_auth_secrets")));
         }
-        check(Protocol::Http, "allow", "10.0.0.1", Unknown(None));
+        check(Protocol::Http, "allow", "10.0.0.1", Setting);
+        check(Protocol::Http, "allowlist", "10.0.0.1", Unknown(None));
         check(Protocol::Tcp, "client_ca", "x", Unknown(None));
         check(Protocol::Http, "check_uri", "/alive", Unknown(Some("health_check_uri")));
         check(Protocol::Http, "check_uri", "web.test:80", Direct("check_uri"));

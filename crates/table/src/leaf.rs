@@ -8,6 +8,8 @@ pub(crate) struct Leaf {
     pub(crate) priority: i64,
     /// How specific its path is: 0 for any path, 1 for an expression, else 2 plus the prefix's length.
     pub(crate) closeness: u32,
+    /// How many conditions the service has.
+    pub(crate) conditions: u32,
     pub(crate) service: u32,
     /// Whether the service has no instances.
     pub(crate) is_empty: bool,
@@ -26,12 +28,12 @@ pub(crate) const NO_RULE: u32 = u32::MAX;
 impl Leaf {
     /// The rule of a host's only service, for any path, with the usual priority.
     pub(crate) fn plain(service: u32) -> Self {
-        Self { priority: 0, closeness: 0, service, is_empty: false, rule: NO_RULE, strip: 0 }
+        Self { priority: 0, closeness: 0, conditions: 0, service, is_empty: false, rule: NO_RULE, strip: 0 }
     }
 
     /// Precedence among rules for one host.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
-        (self.priority, self.closeness, self.precedes(), self.strip)
+        (self.priority, self.closeness, self.conditions, self.precedes(), self.strip)
     }
 
     /// Precedence among services with rules as close. Rules of one host that look at a path equally closely, and match

@@ -16,6 +16,8 @@
 //! | `cors`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
+//! | `conditions` | what a service asks of a request besides host and path |
+//! | `access`, `rate_limit`, `maintenance`, `page`, `text` | which requests are let in, and the pages for those that are not; texts with placeholders |
 //! | `capabilities`, `limits` | the keys that an engine honours; the inputs of compile besides the keys |
 //! | `networks` | lists of networks, where instances may be |
 //! | `last_good` | the keys that the settings in force come from |
@@ -34,6 +36,7 @@
 //! | `explain`, `explain_tcp`, `near` | why a request or a connection goes where it goes; what comes close |
 //! | `differences` | which keys changed between two tables, in words |
 
+mod access;
 mod address;
 mod asking;
 mod balance;
@@ -44,6 +47,7 @@ mod certs;
 mod client_auth;
 mod compile;
 mod complaint;
+mod conditions;
 mod config;
 mod cookie;
 mod cors;
@@ -71,6 +75,7 @@ mod last_good;
 mod leaf;
 mod limits;
 mod literals;
+mod maintenance;
 mod memory;
 mod model;
 mod name_map;
@@ -78,6 +83,7 @@ mod names;
 mod near;
 mod networks;
 mod ocsp;
+mod page;
 mod pattern;
 mod pattern_set;
 mod pem;
@@ -86,6 +92,7 @@ mod policy;
 mod ports;
 mod prefixes;
 mod problem;
+mod rate_limit;
 mod raw;
 mod reader;
 mod redirect;
@@ -105,6 +112,7 @@ mod value;
 mod words;
 mod xxh64;
 
+pub use access::Access;
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
 pub use balance::Balance;
@@ -112,6 +120,7 @@ pub use capabilities::Capabilities;
 pub use cert::Cert;
 pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
+pub use conditions::{Asked, Conditions, Imagined};
 pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use cors::{Cors, Origin, OriginGrant};
 pub use differences::{Fate, TableDiff, differences};
@@ -131,16 +140,19 @@ pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Record, Resolved};
+pub use maintenance::{COME_AGAIN, Maintenance};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};
 pub use name_map::{NameChange, NameIter, NameMap};
 pub use names::{InstanceName, Protocol, ServiceName};
 pub use networks::{Area, Networks, Places, is_near};
 pub use ocsp::Staple;
+pub use page::{Page, Pages};
 pub use pattern::{CHECKED_BODY, Pattern};
 pub use pem::PemText;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
+pub use rate_limit::{RateBy, RateLimit};
 pub use redirect::Redirect;
 pub use rendezvous::{Rendezvous, hash_key};
 pub use retries::{Bounds, Retries};

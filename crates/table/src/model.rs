@@ -1,6 +1,7 @@
 //! What a table is made of. Every value here is already judged: later code cannot doubt it.
 
 use std::fmt::{Display, Formatter};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use crate::address::{Bind, HostPattern};
 use crate::balance::Balance;
 use crate::client_auth::ClientAuth;
+use crate::conditions::Conditions;
 use crate::cookie::Cookie;
 use crate::discovery::Dns;
 use crate::eject::{Eject, Panic, Percent};
@@ -18,6 +20,7 @@ use crate::instance::Instance;
 use crate::instance_link::{InstanceLink, ProxyForm};
 use crate::names::{Protocol, ServiceName};
 use crate::networks::Networks;
+use crate::page::{Page, Pages};
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Scheme};
 use crate::retries::Bounds;
@@ -149,6 +152,22 @@ impl Service {
         self.policy.as_ref()?.basic_auth.as_ref()
     }
 
+    /// The greatest body that its requests may have, bytes.
+    pub fn max_body(&self) -> Option<u64> {
+        self.policy.as_ref()?.max_body
+    }
+
+    /// Whether a client at this address may reach it.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let access = self.policy.as_ref().and_then(|policy| policy.access.as_ref());
+        access.is_none_or(|access| access.admits(client))
+    }
+
+    /// Its own bodies of local replies, by status.
+    pub fn errors(&self) -> &[(u16, Arc<Page>)] {
+        self.policy.as_ref().map(|policy| &*policy.errors).unwrap_or_default()
+    }
+
     /// Who takes a share of its requests, if others do.
     pub fn split(&self) -> Option<&Split> {
         self.policy.as_ref()?.split.as_ref()
@@ -189,6 +208,8 @@ pub struct HttpEntry {
     pub default: bool,
     /// `keep_virtual_path=true`.
     pub keep_virtual_path: bool,
+    /// What else a request must have; `None` in most services.
+    pub conditions: Option<Arc<Conditions>>,
 }
 
 impl HttpEntry {
@@ -296,7 +317,7 @@ pub struct Config {
     /// No handshake for a server name that no certificate covers, or for none.
     pub tls_strict_sni: bool,
     /// Bodies of local replies, by status.
-    pub errors: Box<[(u16, Arc<str>)]>,
+    pub errors: Pages,
 }
 
 /// A version of TLS.

@@ -107,7 +107,7 @@ fn of_another_host(service: &Service, entry: &HttpEntry, name: &str, target: &st
     }
     let only_paths = HttpEntry { paths: entry.paths.clone(), ..HttpEntry::default() };
     let alone = [Numbered { number: 0, entry: &only_paths, is_empty: false }];
-    let takes = any_path || index_build::build(&alone, None).find("", target).is_ok_and(|found| found.is_some());
+    let takes = any_path || index_build::build(&alone, None).closest("", target).is_ok_and(|found| found.is_some());
     let first = entry.hosts.first().filter(|_| takes)?;
     let paths = if any_path { "takes any path" } else { "has this path" };
     Some(format!("{} {paths}, but only host {first}", path(service)))

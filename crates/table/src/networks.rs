@@ -1,6 +1,6 @@
 //! Lists of networks, and where instances may be. Compares addresses; resolves and opens nothing.
 
-use std::fmt::{Display, Formatter, Result as Fmt};
+use std::fmt::{Debug, Display, Formatter, Result as Fmt};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::str::FromStr;
@@ -20,9 +20,17 @@ const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 const SITE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
-/// Some networks: `10.0.0.0/8, fd00::/8, 192.0.2.7, private`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(Box<[IpNet]>);
+/// Some networks: `10.0.0.0/8, fd00::/8, 192.0.2.7, private`. However many there are, an address is found among them by
+/// halving.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// As they were written.
+    list: Box<[IpNet]>,
+    /// First and last addresses of IPv4, ordered and apart.
+    v4: Box<[(u32, u32)]>,
+    /// The same of IPv6.
+    v6: Box<[(u128, u128)]>,
+}
 
 impl Networks {
     /// Parses a comma-separated list of networks in CIDR notation (RFC 4632 §3.1), addresses and words. The words are
@@ -32,34 +40,65 @@ impl Networks {
     /// # Errors
     /// An item is none of these, or there is none; the error says what is expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        Ok(Self(value::list(text, networks)?.concat().into()))
+        Ok(Self::of_list(value::list(text, networks)?.concat()))
     }
 
     /// The networks of nearby machines: `private` and `link-local`.
     pub fn near() -> Self {
         let private = [&LOOPBACK[..], &SITE].concat().into_iter().filter_map(network);
-        Self(private.chain(link_local()).collect())
+        Self::of_list(private.chain(link_local()).collect())
+    }
+
+    fn of_list(list: Vec<IpNet>) -> Self {
+        let v4 = list.iter().filter_map(|network| match network {
+            IpNet::V4(network) => Some((network.network().to_bits(), network.broadcast().to_bits())),
+            IpNet::V6(_) => None,
+        });
+        let v6 = list.iter().filter_map(|network| match network {
+            IpNet::V4(_) => None,
+            IpNet::V6(network) => Some((network.network().to_bits(), network.broadcast().to_bits())),
+        });
+        Self { v4: apart(v4.collect()), v6: apart(v6.collect()), list: list.into() }
     }
 
     /// Whether the address is in one of them. An IPv4 address that is mapped into IPv6 counts as IPv4.
     pub fn contain(&self, address: IpAddr) -> bool {
-        self.of(address).is_some()
+        match address.to_canonical() {
+            IpAddr::V4(address) => is_within(&self.v4, address.to_bits()),
+            IpAddr::V6(address) => is_within(&self.v6, address.to_bits()),
+        }
+    }
+
+    /// These and others.
+    pub(crate) fn and(&self, others: &Self) -> Self {
+        Self::of_list([&*self.list, &*others.list].concat())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Each as it is written: `10.0.0.0/8`.
     pub fn iter(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(IpNet::to_string)
+        self.list.iter().map(IpNet::to_string)
     }
 
     /// The first network that the address is in.
     fn of(&self, address: IpAddr) -> Option<IpNet> {
         let address = address.to_canonical();
-        self.0.iter().find(|network| network.contains(&address)).copied()
+        self.list.iter().find(|network| network.contains(&address)).copied()
+    }
+}
+
+impl Debug for Networks {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Fmt {
+        f.debug_tuple("Networks").field(&self.list).finish()
     }
 }
 
@@ -67,6 +106,24 @@ impl Display for Networks {
     fn fmt(&self, f: &mut Formatter<'_>) -> Fmt {
         f.write_str(&self.iter().collect::<Vec<_>>().join(","))
     }
+}
+
+/// Networks as ranges that are ordered and apart.
+fn apart<A: Ord + Copy>(mut ranges: Vec<(A, A)>) -> Box<[(A, A)]> {
+    ranges.sort_unstable();
+    let mut kept: Vec<(A, A)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match kept.last_mut() {
+            Some(before) if first <= before.1 => before.1 = before.1.max(last),
+            _ => kept.push((first, last)),
+        }
+    }
+    kept.into()
+}
+
+fn is_within<A: Ord + Copy>(ranges: &[(A, A)], address: A) -> bool {
+    let after = ranges.partition_point(|(first, _)| *first <= address);
+    after.checked_sub(1).is_some_and(|at| address <= ranges[at].1)
 }
 
 /// Whether an address is in one of [`Networks::near`], found faster.
@@ -148,7 +205,7 @@ impl Area {
 
     fn allows_link_local(&self, address: IpAddr) -> bool {
         let of = |network: &&IpNet| network.contains(&address) && is_within_link_local(network);
-        self.networks.0.iter().any(|network| of(&network))
+        self.networks.list.iter().any(|network| of(&network))
     }
 }
 
@@ -215,6 +272,24 @@ mod tests {
         }
         assert!(Networks::parse(" , ").unwrap_err().contains("expected at least one item"));
         assert_eq!(Networks::parse("10.1.1.1/8,::1").unwrap().to_string(), "10.0.0.0/8,::1/128");
+    }
+
+    #[test]
+    fn long_lists_are_searched_by_halving() {
+        let item = |number: u32| format!("{}/31", Ipv4Addr::from_bits(number << 3));
+        let list: Vec<_> = (0..100_000).rev().map(item).chain(["0.0.16.0/20".into(), "fd00::/9".into()]).collect();
+        let networks = Networks::parse(&list.join(",")).unwrap();
+        assert_eq!(networks.count(), 100_002);
+        // 17 steps each: what holds another is one range with it.
+        assert_eq!((networks.v4.len(), networks.v6.len()), (100_000 - 511, 1));
+        for number in (0..100_000).step_by(997) {
+            let within = IpAddr::V4(Ipv4Addr::from_bits((number << 3) + 1));
+            let without = Ipv4Addr::from_bits((number << 3) + 2);
+            assert!(networks.contain(within), "{within}");
+            assert_eq!(networks.contain(without.into()), (512..1024).contains(&number), "{without}");
+        }
+        assert!(!networks.contain("255.255.255.255".parse().unwrap()) && !networks.contain("::".parse().unwrap()));
+        assert!(networks.contain("fd7f::1".parse().unwrap()) && !networks.contain("fd80::".parse().unwrap()));
     }
 
     #[test]

@@ -43,15 +43,31 @@ impl PatternSet {
 
     /// The first expression that matches, within the effort that is left.
     pub(crate) fn first(&self, target: &[u8], effort: &mut Effort) -> Option<usize> {
+        self.first_where(target, |_| true, effort)
+    }
+
+    /// The first of those that may be taken that matches.
+    pub(crate) fn first_where(
+        &self,
+        target: &[u8],
+        may_be: impl Fn(usize) -> bool,
+        effort: &mut Effort,
+    ) -> Option<usize> {
         let mut best = usize::MAX;
-        self.try_all(&self.always, target, &mut best, effort);
+        self.try_all(&self.always, (target, &may_be), &mut best, effort);
         for group in &self.groups {
-            self.scan(group, target, &mut best, effort);
+            self.scan(group, (target, &may_be), &mut best, effort);
         }
         (best != usize::MAX).then_some(best)
     }
 
-    fn scan(&self, group: &ScanGroup, target: &[u8], best: &mut usize, effort: &mut Effort) {
+    fn scan(
+        &self,
+        group: &ScanGroup,
+        (target, may_be): (&[u8], &impl Fn(usize) -> bool),
+        best: &mut usize,
+        effort: &mut Effort,
+    ) {
         let target = &target[..effort.take(target.len())];
         let mut seen = [0u64; MOST_LITERALS / 64];
         for found in group.scan.find_overlapping_iter(target) {
@@ -63,14 +79,20 @@ impl PatternSet {
             // A literal repeated a thousand times must not cost a thousand searches.
             if *word & bit == 0 {
                 *word |= bit;
-                self.try_all(&group.owners[literal], target, best, effort);
+                self.try_all(&group.owners[literal], (target, may_be), best, effort);
             }
         }
     }
 
-    fn try_all(&self, candidates: &[u32], target: &[u8], best: &mut usize, effort: &mut Effort) {
+    fn try_all(
+        &self,
+        candidates: &[u32],
+        (target, may_be): (&[u8], &impl Fn(usize) -> bool),
+        best: &mut usize,
+        effort: &mut Effort,
+    ) {
         let better = candidates.iter().map(|&at| at as usize).take_while(|at| at < best);
-        let found = { better }.find(|&at| self.patterns[at].is_match(target, effort));
+        let found = { better }.filter(|at| may_be(*at)).find(|&at| self.patterns[at].is_match(target, effort));
         *best = found.unwrap_or(*best);
     }
 }

@@ -3,13 +3,17 @@
 use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::capabilities::Capabilities;
 use crate::client_auth::ClientAuth;
 use crate::cookie::{self, Cookie};
 use crate::cors::Cors;
 use crate::header_edit::HeaderLines;
 use crate::hsts::Hsts;
+use crate::maintenance::Maintenance;
 use crate::names::ServiceName;
+use crate::page::{self, Pages};
+use crate::rate_limit::RateLimit;
 use crate::reader::Reader;
 use crate::redirect::Redirect;
 use crate::rewrite::Rewrite;
@@ -33,6 +37,12 @@ pub struct Policy {
     pub hsts: Option<Hsts>,
     /// `client_ca` and `client_verify`.
     pub client_auth: Option<ClientAuth>,
+    /// `allow` and `deny`. Of TCP services too, whose only policy it is.
+    pub access: Option<Access>,
+    /// `rate_limit`. Only in tables for an engine that honours it.
+    pub rate_limit: Option<RateLimit>,
+    /// `max_body`, bytes.
+    pub max_body: Option<u64>,
     /// `cors`. Before passwords: browsers send none when they ask first.
     pub cors: Option<Cors>,
     /// `request_id`: instances and clients are told it. With the configuration's default already in.
@@ -47,6 +57,10 @@ pub struct Policy {
     pub request_headers: Option<HeaderLines>,
     /// `response_headers`.
     pub response_headers: Option<HeaderLines>,
+    /// `maintenance=true` and `maintenance/except`.
+    pub maintenance: Option<Maintenance>,
+    /// `errors/<status>`: bodies of local replies, by status. Only in tables for an engine that honours it.
+    pub errors: Pages,
     /// `abort=false`: a request is finished even if its client left.
     pub finish: bool,
     /// `split/<service>` and `split_by`. Only in tables for an engine that honours them.
@@ -132,12 +146,35 @@ impl Policy {
             rewrite: reader.read("rewrite", Rewrite::parse),
             request_headers: reader.read("request_headers", HeaderLines::of_requests),
             response_headers: reader.read("response_headers", HeaderLines::of_responses),
+            access: Access::read(reader),
+            rate_limit: match capabilities.honours("rate_limit") {
+                true => reader.read("rate_limit", RateLimit::parse),
+                false => None,
+            },
+            max_body: reader.read("max_body", value::size),
+            maintenance: Maintenance::read(reader),
+            errors: if capabilities.honours("errors/<status>") { page::read(reader) } else { Box::default() },
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
             split: if capabilities.honours("split/<service>") { Split::read(reader, name) } else { None },
             mirrors: if capabilities.honours("mirror/<service>") { split::mirrors(reader) } else { Box::default() },
             cookie: if capabilities.honours("cookie") { cookie(reader) } else { None },
         };
         ((policy != Self::default()).then(|| Arc::new(policy)), is_protected)
+    }
+
+    /// Reads the policy of a TCP service: `None` if no key sets one.
+    pub(crate) fn read_tcp(reader: &mut Reader<'_>) -> Option<Arc<Self>> {
+        let access = Access::read(reader)?;
+        Some(Arc::new(Self { access: Some(access), ..Self::default() }))
+    }
+
+    /// What may turn a request away, in words: `deny 10.0.0.0/8, at most 100/s by=client`; empty: nothing.
+    pub(crate) fn turns_away(&self) -> String {
+        let access = self.access.as_ref().map(Access::to_string);
+        let rate = self.rate_limit.as_ref().map(|rate| format!("at most {rate}"));
+        let body = self.max_body.map(|most| format!("bodies of at most {most} bytes"));
+        let closed = self.maintenance.as_ref().map(|_| "in maintenance".to_owned());
+        [access, rate, body, closed].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::address::{self, HostPattern};
 use crate::balance::{self, Balance};
 use crate::capabilities::{Capabilities, Consequence};
+use crate::conditions::Conditions;
 use crate::cookie;
 use crate::discovery::Dns;
 use crate::eject::{self, Eject, Percent};
@@ -210,30 +211,44 @@ fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings
             reader.report.add(ProblemKind::Unsupported, key, value.as_deref(), consequence.advice(key));
         }
     }
-    report_shares(reader, capabilities);
-    held_back
+    report_folders(reader, capabilities) || held_back
 }
 
-/// Reports keys of shares that the engine does not honour.
-fn report_shares(reader: &mut Reader<'_>, capabilities: Capabilities) {
-    for name in ["split/<service>", "split_by", "mirror/<service>"].iter().filter(|name| !capabilities.honours(name)) {
-        let begin = name.trim_end_matches("<service>");
+/// Reports keys of shares, and of folders, that the engine does not honour. Returns whether the service must therefore not be
+/// served.
+fn report_folders(reader: &mut Reader<'_>, capabilities: Capabilities) -> bool {
+    use Consequence::{HeldBack, Without};
+    let names = [
+        ("split/<service>", Without),
+        ("split_by", Without),
+        ("mirror/<service>", Without),
+        ("errors/<status>", Without),
+        ("header/<Name>", HeldBack),
+        ("query/<name>", HeldBack),
+    ];
+    let mut held_back = false;
+    for (name, consequence) in names.iter().filter(|(name, _)| !capabilities.honours(name)) {
+        let begin = name.split('<').next().unwrap_or_default();
         let raw = reader.raw;
         for (key, value) in raw.iter().filter(|(key, value)| key.starts_with(begin) && !value.is_empty()) {
-            let advice = Consequence::Without.advice(name);
+            held_back |= *consequence == HeldBack;
+            let advice = consequence.advice(name);
             reader.report.add(ProblemKind::Unsupported, key, Some(&String::from_utf8_lossy(value)), advice);
         }
     }
+    held_back
 }
 
 /// Keys that some engine does not honour: whether the service sets them, and the consequence if they are not honoured.
 /// Some are only parsed for an engine that honours them; for others it only counts whether they are set.
-fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 9] {
+fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static str, bool, Consequence); 11] {
     use Consequence::{HeldBack, Without};
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
     [
         ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
+        ("method", is_set("method"), HeldBack),
+        ("rate_limit", is_set("rate_limit"), HeldBack),
         ("eject", settings.eject.flatten().is_some(), Without),
         ("panic", settings.panic.flatten().is_some(), Without),
         // Of its values, only this one is not honoured everywhere.
@@ -262,7 +277,7 @@ fn settings(
 ) -> (Settings, bool) {
     let ((entry, port, balance), (policy, is_protected)) = match protocol {
         Protocol::Http => (http(reader, old), Policy::read(reader, name, capabilities)),
-        Protocol::Tcp => (tcp(reader), (None, true)),
+        Protocol::Tcp => (tcp(reader), (Policy::read_tcp(reader), true)),
     };
     let http_version = http_version(reader, protocol);
     let balance = reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance);
@@ -319,6 +334,7 @@ fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, u16, Balance
         either: reader.read("match", either).unwrap_or(false),
         default: reader.read("default", value::boolean).unwrap_or(false),
         keep_virtual_path: reader.read("keep_virtual_path", value::boolean).unwrap_or(false),
+        conditions: Conditions::read(reader),
     };
     if reader.bad == was_bad && entry.is_unreached() {
         let advice = "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default, or split/ or mirror/ of another service";

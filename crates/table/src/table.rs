@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use crate::address::{Bind, HostPattern};
 use crate::basis::Basis;
 use crate::cert::Cert;
+use crate::conditions::{Asked, Imagined};
 use crate::effort::TooLong;
 use crate::explain::{self, Explanation};
 use crate::form::Form;
@@ -158,27 +159,27 @@ impl Table {
         self.services.iter().any(|service| listening.is_reached_by(service))
     }
 
-    /// Finds the service for a request. `host` is the Host header or authority as received (any case, port ignored);
+    /// Finds the service for a GET request without headers. `host` is the Host header or authority as received (any case, port ignored);
     /// `target` is path and query, starting with `/`, or `*`.
     pub fn route(&self, host: &str, target: &str) -> Option<Route> {
-        self.find(host, target).ok().flatten()
+        self.find(host, target, &Imagined::default()).ok().flatten()
     }
 
-    /// The same, and whether the target is too long to be searched for this table's expressions.
+    /// The same for any request, and whether the target is too long to be searched for this table's expressions.
     ///
     /// # Errors
     /// Matching would take more than 1 MiB of work: so many expressions times the bytes that each looks at.
-    pub fn find(&self, host: &str, target: &str) -> Result<Option<Route>, TooLong> {
-        let found = self.routing.web.index.find(host, target)?;
+    pub fn find(&self, host: &str, target: &str, asked: &impl Asked) -> Result<Option<Route>, TooLong> {
+        let found = self.routing.web.index.find(host, target, asked)?;
         Ok(found.map(|Found { leaf, .. }| Route { service: leaf.service, strip: leaf.strip }))
     }
 
     /// The service that takes a request, the rule, and the other services that match.
     ///
     /// Tries every service alone, with the lookup of requests: for people, not for the data path.
-    pub fn explain(&self, host: &str, target: &str) -> Explanation {
-        let explanation = explain::explain(&self.services, &self.forms, host, target);
-        match self.find(host, target) {
+    pub fn explain(&self, host: &str, target: &str, asked: &Imagined) -> Explanation {
+        let explanation = explain::explain(&self.services, &self.forms, (host, target), asked);
+        match self.find(host, target, asked) {
             Ok(_) => explanation,
             Err(TooLong) => Explanation { chosen: None, too_long: true, ..explanation },
         }

@@ -26,7 +26,20 @@ fn names(policy: &Policy) -> impl Iterator<Item = &ServiceName> {
 fn refused(from: &Service, to: &Service) -> Option<&'static str> {
     let asked = to.client_auth().filter(|auth| from.client_auth() != Some(auth)).map(|_| "client certificates");
     let users = to.basic_auth().filter(|users| from.basic_auth() != Some(users)).map(|_| "passwords");
-    asked.or(users)
+    asked.or(users).or_else(|| limited(from, to))
+}
+
+/// Whom or what one service lets in, if the other does not ask for the same.
+fn limited(from: &Service, to: &Service) -> Option<&'static str> {
+    let (to, none) = (to.policy.as_deref()?, Policy::default());
+    let from = from.policy.as_deref().unwrap_or(&none);
+    match () {
+        () if to.access.is_some() && to.access != from.access => Some("clients of certain networks"),
+        () if to.rate_limit.is_some() && to.rate_limit != from.rate_limit => Some("a rate"),
+        () if to.max_body.is_some() && to.max_body != from.max_body => Some("a size of bodies"),
+        () if to.maintenance.is_some() && to.maintenance != from.maintenance => Some("maintenance"),
+        () => None,
+    }
 }
 
 /// Whether a share of the requests to one service may reach another.

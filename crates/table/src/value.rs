@@ -61,6 +61,20 @@ pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     }
 }
 
+/// A size in bytes: `1048576`, `64KiB`, `1MiB` or `2GiB`.
+pub(crate) fn size(text: &str) -> Parsed<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[end..].trim_start() {
+        "" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let size = unit.and_then(|unit: u64| digits::<u64>(&text[..end])?.checked_mul(unit));
+    size.filter(|size| *size > 0).ok_or_else(|| "expected a size such as 65536, 64KiB, 10MiB or 2GiB".into())
+}
+
 /// Items of a comma separated list; at least one.
 pub(crate) fn list<T>(text: &str, item: impl Fn(&str) -> Parsed<T>) -> Parsed<Vec<T>> {
     let items = text.split(',').map(str::trim).filter(|text| !text.is_empty());
@@ -163,6 +177,17 @@ pub(crate) mod tests {
             check(duration(wrong), "error: expected a duration");
         }
         check(duration("18446744073709551615h"), "at most 720h");
+    }
+
+    #[test]
+    fn sizes() {
+        check(size("1"), "1");
+        check(size("64KiB"), "65536");
+        check(size("10 MiB"), "10485760");
+        check(size("2GiB"), "2147483648");
+        for wrong in ["0", "", "KiB", "1KB", "1k", "-1", "1.5MiB", "18446744073709551615GiB"] {
+            check(size(wrong), "error: expected a size");
+        }
     }
 
     #[test]

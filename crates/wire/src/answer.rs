@@ -14,8 +14,10 @@ pub struct Answer<'a> {
     pub body: Option<&'a str>,
     /// Where to look instead: the `Location` of a redirect.
     pub location: Option<&'a str>,
-    /// When to try again, seconds from now: `Retry-After` (RFC 9110 §10.2.3).
+    /// After how many seconds the client may come again: `Retry-After` (RFC 9110 §10.2.3).
     pub retry_after: Option<u32>,
+    /// Further headers.
+    pub more: &'a [(&'static str, Box<str>)],
     /// Whether the client's connection stays open afterwards.
     pub keep_alive: bool,
     /// Whether it answers a HEAD request: the same headers as for GET, no body.
@@ -47,14 +49,14 @@ impl Answer<'_> {
     }
 
     /// The headers, framing and connection headers aside.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, [u8]>)> {
-        let kind = (!self.is_bodiless()).then(|| ("Content-Type", self.content_type()));
-        let known = kind.into_iter().chain([("Cache-Control", "no-cache")]);
-        let allow = (self.status == 405).then_some(("Allow", ALLOW));
-        let location = self.location.map(|location| ("Location", location));
-        let fixed = known.chain(allow).chain(location);
-        let retry_after = self.retry_after.map(|seconds| ("Retry-After", seconds.to_string().into_bytes().into()));
-        fixed.map(|(name, value)| (name, Cow::Borrowed(value.as_bytes()))).chain(retry_after)
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let kind = (!self.is_bodiless()).then(|| ("Content-Type", self.content_type().into()));
+        let known = [("Cache-Control", "no-cache".into())];
+        let allow = (self.status == 405).then_some(("Allow", ALLOW.into()));
+        let location = self.location.map(|location| ("Location", location.into()));
+        let retry_after = self.retry_after.map(|seconds| ("Retry-After", seconds.to_string().into()));
+        let more = self.more.iter().map(|(name, value)| (*name, (&**value).into()));
+        kind.into_iter().chain(known).chain(allow).chain(location).chain(retry_after).chain(more)
     }
 
     /// Length of the body, bytes; `None`: it has none, whatever the request (RFC 9110 §8.6).
@@ -73,7 +75,9 @@ impl Answer<'_> {
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
         let stays = |name: &str| self.edits.is_none_or(|edits| !edits.leaves_out_name(name));
-        self.fields().filter(|(name, _)| stays(name)).for_each(|(name, value)| push_header(out, name, &value));
+        self.fields()
+            .filter(|(name, _)| stays(name))
+            .for_each(|(name, value)| push_header(out, name, value.as_bytes()));
         if let Some(edits) = self.edits {
             out.extend_from_slice(edits.lines());
         }
@@ -205,17 +209,21 @@ mod tests {
         let sent = head.headers.iter().find(|header| header.name == "Content-Type").unwrap();
         assert!(sent.value.starts_with(content_type.as_bytes()), "{answer:?}");
         assert_eq!(head.headers.iter().any(|header| header.name == "Allow"), answer.status == 405);
+        let has = |name: &str, value: &[u8]| head.headers.iter().any(|h| h.name == name && h.value == value);
+        assert!(has("Retry-After", b"60") && has("X-More", b"yes"), "{answer:?}");
     }
 
     #[test]
     fn every_answer_parses_as_written() {
         for status in STATUSES {
             for (keep_alive, head_request) in [(false, false), (true, false), (false, true), (true, true)] {
+                let more = [("X-More", "yes".into())];
                 let answer = |body| Answer {
                     status,
                     body,
                     location: None,
-                    retry_after: None,
+                    retry_after: Some(60),
+                    more: &more,
                     keep_alive,
                     head_request,
                     edits: None,

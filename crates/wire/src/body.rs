@@ -217,6 +217,19 @@ impl BodyWriter {
         }
     }
 
+    /// How many bytes of data there are in what it wrote.
+    pub fn count(&self, written: &[u8]) -> u64 {
+        if self.length != BodyLength::Chunked {
+            return written.len() as u64;
+        }
+        let (mut reader, mut rest, mut count) = (self.reader(written.len()), written, 0);
+        while let Ok(Step::Data { bytes, used }) = reader.step(rest) {
+            count += bytes.len() as u64;
+            rest = &rest[used..];
+        }
+        count
+    }
+
     /// Appends the end of the body. Trailers are written only if the framing allows them.
     pub fn end(&self, trailers: &Trailers<'_>, out: &mut Vec<u8>) {
         if self.length == BodyLength::Chunked {

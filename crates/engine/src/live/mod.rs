@@ -7,6 +7,7 @@
 //! | `bounded` | budgets of retries, and places and queues of services with limits |
 //! | `counters` | the counters of services, instances and workers |
 //! | `load` | what workers must know of each other to balance exactly |
+//! | `rates` | how many requests came of late, by client |
 //! | `snapshot` | sums at one moment |
 //! | `registry` | all counters and health, kept from table to table |
 
@@ -14,6 +15,7 @@ mod bounded;
 mod counters;
 mod health;
 mod load;
+mod rates;
 mod registry;
 mod snapshot;
 
@@ -27,6 +29,7 @@ pub use health::{
     Standing, StandingEvent, StandingFlip, StandingRules, Wanted, outliers,
 };
 pub use load::{Load, Turns};
+pub use rates::{Allowance, Rate, Rates};
 pub use registry::{DownBefore, Registry, ServicePeers};
 pub use snapshot::{
     CheckedNow, Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working,

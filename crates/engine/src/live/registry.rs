@@ -15,6 +15,7 @@ use super::counters::{
 };
 use super::health::{Asked, CheckState, Health, Slots};
 use super::load::Load;
+use super::rates::Rates;
 use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
 use crate::seldom::Seldom;
 
@@ -39,6 +40,7 @@ pub struct Registry {
     unaccepted: Seldom,
     unrouted: Seldom,
     ungreeted: Seldom,
+    rates: Rates,
 }
 
 /// Instances that checks found down before the program was started anew.
@@ -106,6 +108,7 @@ impl Registry {
             unaccepted: Seldom::new(UNACCEPTED),
             unrouted: Seldom::new(FAILED),
             ungreeted: Seldom::new(FAILED),
+            rates: Rates::default(),
         }
     }
 
@@ -122,6 +125,11 @@ impl Registry {
     /// The rate limit of the line about failed TLS handshakes and PROXY headers, of all workers.
     pub fn ungreeted(&self) -> &Seldom {
         &self.ungreeted
+    }
+
+    /// How many requests came of late from each client of a service with a rate limit.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Its start: the zero of every coarse clock.

@@ -7,7 +7,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use pointsman_table::{Service, Timeouts};
+use pointsman_table::{Networks, Service, Timeouts};
 
 use super::super::backend::BackendBuilder;
 use super::super::maps::Maps;
@@ -20,7 +20,7 @@ use super::super::version::Version;
 #[derive(Debug, Default)]
 pub struct Cache {
     /// What every backend depends on besides its service.
-    basis: Option<(Timeouts, Addresses, Version)>,
+    basis: Option<(Timeouts, Networks, Addresses, Version)>,
     /// Ordered as in the table.
     backends: Vec<Made>,
     /// The maps, and the services that they were made from.
@@ -38,13 +38,18 @@ pub(super) struct Made {
 impl Cache {
     /// Takes the backends out, if what all of them depend on is unchanged. [`Cache::keep`] puts the next ones in.
     pub(super) fn take(&mut self, builder: &BackendBuilder<'_>) -> Cached {
-        let same = self.basis.as_ref().is_some_and(|(timeouts, addresses, version)| {
-            *timeouts == builder.config.timeouts && addresses == builder.addresses && *version == builder.shape.version
+        let same = self.basis.as_ref().is_some_and(|(timeouts, trusted, addresses, version)| {
+            *timeouts == builder.config.timeouts
+                && *trusted == builder.config.trusted_proxies
+                && addresses == builder.addresses
+                && *version == builder.shape.version
         });
         let mut made = std::mem::take(&mut self.backends);
         if !same {
             made.clear();
-            self.basis = Some((builder.config.timeouts, builder.addresses.clone(), builder.shape.version));
+            let config = builder.config;
+            let trusted = config.trusted_proxies.clone();
+            self.basis = Some((config.timeouts, trusted, builder.addresses.clone(), builder.shape.version));
         }
         Cached(made.into_iter().peekable())
     }

@@ -1,12 +1,15 @@
 //! The policy of a service, run for one request before it is sent: its steps, in the order in which [`Policy`] has them.
 //! Never waits, never sends.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use pointsman_table::{Policy, Scheme, host_name};
-use pointsman_wire::{BadRequest, HeaderEdits, RequestEdits, RequestHead, Trust, add_header};
+use pointsman_table::{Config, Policy, Scheme, host_name};
+use pointsman_wire::{BadRequest, BodyLength, HeaderEdits, RequestEdits, RequestHead, Trust, add_header};
 
 use super::filled::Filling;
+use super::reach::is_secure;
+use super::turned::{Turned, at_once, is_closed};
 use super::{certificate, changes, cors};
 use crate::fault::Fault;
 use crate::net::peer::Peer;
@@ -26,13 +29,15 @@ pub(super) struct Approved<'p> {
     request: Option<Box<RequestEdits>>,
     /// What is changed in its answer.
     answer: Option<Rc<HeaderEdits>>,
+    /// The most bytes of its body, if its length is not told.
+    pub(super) most: Option<NonZeroU64>,
 }
 
 impl Approved<'_> {
     /// Changes a head that was written for an instance. Returns what is changed in the answer.
     #[inline(never)]
     pub(super) fn apply(self, head: &mut Vec<u8>) -> Option<Rc<HeaderEdits>> {
-        let Self { certificate, request, answer } = self;
+        let Self { certificate, request, answer, most: _ } = self;
         if let Some(request) = request {
             request.apply(head);
         }
@@ -50,6 +55,8 @@ impl Approved<'_> {
 pub(super) enum Stopped {
     /// It is refused; what its service changes in the headers of answers.
     Refused(Fault, Option<Rc<HeaderEdits>>),
+    /// Its service turns it away.
+    Turned(Box<Turned>),
     /// The policy answers it.
     Answered(Box<LocalReply>),
 }
@@ -69,7 +76,7 @@ pub(crate) struct LocalReply {
 /// taken off.
 #[inline(never)]
 pub(super) fn admit<'p>(
-    worker: &Worker,
+    (worker, config): (&Worker, &Config),
     policy: &Policy,
     live: &Rc<ServiceLive>,
     (head, strip): (&RequestHead<'_, '_>, usize),
@@ -84,6 +91,7 @@ pub(super) fn admit<'p>(
         Stopped::Answered(Box::new(LocalReply { live: Rc::clone(live), status, location, edits: answer() }))
     };
     let refuse = |fault| Stopped::Refused(fault, answer());
+    let turn = |grounds| Stopped::Turned(Turned::of_service((live, answer()), grounds, config, head, peer));
     if policy.scheme == Scheme::Https && !is_secure {
         return Err(over_https(head).map_or_else(refuse, |location| reply(301, Some(location))));
     }
@@ -91,6 +99,7 @@ pub(super) fn admit<'p>(
         Some(auth) => certificate::presented(auth, head, peer, worker.keys().as_deref()).map_err(refuse)?,
         None => None,
     };
+    at_once((worker, &live.service), policy, head, peer).map_err(turn)?;
     // Before passwords are asked: browsers send none with this question.
     if policy.cors.is_some() && cors::is_preflight(head) {
         return Err(reply(204, None));
@@ -100,16 +109,10 @@ pub(super) fn admit<'p>(
     {
         return Err(reply(redirect.status, Some(location)));
     }
+    is_closed(policy, head, peer).map_err(turn)?;
     let request = changes::of_request(policy, &filling, strip).map_err(refuse)?;
-    Ok(Approved { certificate, request, answer: answer() })
-}
-
-/// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
-pub(super) fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
-    // The last line: a proxy may add one behind the client's own.
-    let told = || head.headers.iter().rfind(|header| header.name.eq_ignore_ascii_case("x-forwarded-proto"));
-    let says_so = || told().is_some_and(|header| header.value.eq_ignore_ascii_case(b"https"));
-    peer.is_secure || (peer.trust == Trust::Full && says_so())
+    let most = policy.max_body.filter(|_| head.body == BodyLength::Chunked).and_then(NonZeroU64::new);
+    Ok(Approved { certificate, request, answer: answer(), most })
 }
 
 /// The same address over HTTPS, without a port. A request that names no host cannot be led there.

@@ -1,15 +1,18 @@
 //! Decides from a request's head, in one step, what happens to the request. Never waits, never sends.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use pointsman_table::{Config, TooLong};
+use pointsman_table::{Asked, Config, TooLong};
 use pointsman_wire::{BodyWriter, Forward, HeadLimits, HeaderEdits, RequestHead};
 
 use super::admit::{LocalReply, Stopped, admit};
+use super::lines;
 use super::mirror::Copies;
-use super::reach::{key, open_for, path};
+use super::reach::{is_secure, key, open_for, path};
 use super::split;
 use super::sticky::{self, Sticky};
+use super::turned::Turned;
 use crate::fault::Fault;
 use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
@@ -32,19 +35,23 @@ pub(crate) enum Decision {
     Health,
     /// We answer it with the status of this fault.
     Refuse(Fault),
-    /// The same, with what its service changes in the headers of answers.
-    RefuseWith(Fault, Rc<HeaderEdits>),
+    /// We answer it with a fault and what is known about it.
+    Turn(Box<Turned>),
     /// The policy of its service answers it.
     Reply(Box<LocalReply>),
 }
 
-impl From<Stopped> for Decision {
-    fn from(stopped: Stopped) -> Self {
-        match stopped {
-            Stopped::Refused(fault, None) => Self::Refuse(fault),
-            Stopped::Refused(fault, Some(edits)) => Self::RefuseWith(fault, edits),
-            Stopped::Answered(reply) => Self::Reply(reply),
-        }
+/// A head, as conditions of services look at it.
+struct AskedOf<'a>(&'a RequestHead<'a, 'a>);
+
+impl Asked for AskedOf<'_> {
+    fn method(&self) -> &str {
+        self.0.method
+    }
+
+    fn any_header(&self, name: &str, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
+        let mut named = self.0.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        named.any(|header| holds(header.value))
     }
 }
 
@@ -88,6 +95,8 @@ pub(crate) struct Plan {
     pub(crate) edits: Option<Rc<HeaderEdits>>,
     /// Who gets copies of it; `None`: nobody, as usual.
     pub(super) copies: Option<Box<Copies>>,
+    /// The most bytes of its body, if its length is not told.
+    pub(crate) most: Option<NonZeroU64>,
     /// The head for the instance, and body bytes that came with it.
     pub(crate) held: Vec<u8>,
     /// Length of the head in `held`, bytes.
@@ -158,6 +167,7 @@ impl Plan {
             edits: None,
             sticky: None,
             copies: None,
+            most: None,
             held,
             head,
             writer,
@@ -167,6 +177,16 @@ impl Plan {
     /// The head for the instance, and body bytes that came with it.
     pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
         self.held.split_at(self.head)
+    }
+
+    /// How many bytes of its body are held, where they are bounded; else 0.
+    pub(super) fn held_body(&self) -> u64 {
+        self.most.map_or(0, |_| self.writer.count(self.parts().1))
+    }
+
+    /// Whether what is held of its body is more than it may have.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.most.is_some_and(|most| self.held_body() > most.get())
     }
 
     /// Keeps no more memory than it needs: a client of HTTP/2 may have a hundred requests wait.
@@ -194,7 +214,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     if head.hops >= MOST_HOPS {
         return Decision::Refuse(Fault::Loop);
     }
-    let route = match view.table.find(head.host, &head.target) {
+    let route = match view.table.find(head.host, &head.target, &AskedOf(head)) {
         Ok(Some(route)) => route,
         Ok(None) => return Decision::Refuse(Fault::NoRoute),
         Err(TooLong) => return Decision::Refuse(Fault::TargetTooLong),
@@ -204,10 +224,15 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let approved = match &live.service.policy {
         None => None,
-        Some(policy) => match admit(worker, policy, &live, (head, route.strip as usize), peer) {
-            Ok(approved) => Some(approved),
-            Err(stopped) => return stopped.into(),
-        },
+        Some(policy) => {
+            let globals = (worker, &*view.globals.config);
+            match admit(globals, policy, &live, (head, route.strip as usize), peer) {
+                Ok(approved) => Some(approved),
+                Err(Stopped::Answered(reply)) => return Decision::Reply(reply),
+                Err(Stopped::Turned(turned)) => return Decision::Turn(turned),
+                Err(Stopped::Refused(fault, edits)) => return refused((worker, view), peer, head, (fault, edits)),
+            }
+        }
     };
     let copies = match live.service.mirrors() {
         [] => None,
@@ -225,6 +250,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let cookie = cookie.as_deref();
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
+    let most = approved.as_ref().and_then(|approved| approved.most);
     let edits = approved.and_then(|approved| approved.apply(&mut held));
     Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
@@ -237,10 +263,24 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         login: head.logs_connection_in,
         edits,
         copies,
+        most,
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),
     }))
+}
+
+/// The decision about a request with a head that met a fault: logged, and answered with the page of the keys, if they have
+/// one.
+#[cold]
+pub(crate) fn refused(
+    (worker, view): (&Worker, &View),
+    peer: &Peer,
+    head: &RequestHead<'_, '_>,
+    (fault, edits): (Fault, Option<Rc<HeaderEdits>>),
+) -> Decision {
+    lines::unrouted(worker, peer, head, fault);
+    Decision::Turn(Turned::of_none((fault, edits), &view.globals.config, head, peer))
 }
 
 /// A nonce of 16 bytes in base64 (RFC 6455 §4.1): its last letter holds two bits.

@@ -7,10 +7,10 @@ use pointsman_wire::RequestHead;
 use tracing::{info, warn};
 
 use super::context::Cx;
-use super::decide::Plan;
 use super::reach::path;
 use crate::fault::{Fault, Side};
 use crate::net::peer::Peer;
+use crate::pool::view::ServiceLive;
 use crate::worker::Worker;
 
 /// The most characters of host and path that are shown.
@@ -28,14 +28,14 @@ pub(crate) fn unrouted(worker: &Worker, peer: &Peer, head: &RequestHead<'_, '_>,
 
 /// Logs a request that its instance did not answer, or not to the end.
 #[cold]
-pub(crate) fn unserved(cx: &Cx<'_>, plan: &Plan, fault: Fault) {
+pub(crate) fn unserved(cx: &Cx<'_>, (live, held): (&ServiceLive, &[u8]), fault: Fault) {
     let facts = fault.facts();
     // The head of a tunnel is not kept.
-    let is_due = || !plan.held.is_empty() && plan.live.lines().is_due(cx.deadline.now());
+    let is_due = || !held.is_empty() && live.lines().is_due(cx.deadline.now());
     if facts.side == Side::Instance && is_due() {
         let status = cx.record.status.map(|status| format!("{status} for ")).unwrap_or_default();
-        let named = host_and_target(&plan.held).map(|(host, target)| asked(&host, &target));
-        let (asked, service) = (named.unwrap_or_else(|| "a request".to_owned()), &plan.live.service.name);
+        let named = host_and_target(held).map(|(host, target)| asked(&host, &target));
+        let (asked, service) = (named.unwrap_or_else(|| "a request".to_owned()), &live.service.name);
         warn!("{}: {status}{asked} of service {service} from {}: {fault}", facts.name, cx.peer.client);
     }
 }

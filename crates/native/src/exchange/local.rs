@@ -7,6 +7,7 @@ use pointsman_wire::{Answer, Version};
 
 use super::context::Cx;
 use super::sides::Downstream;
+use super::turned::Turned;
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::http2::fields;
@@ -16,32 +17,47 @@ use crate::net::send::send;
 /// The most that `Retry-After` says, seconds: how long requests take may have changed by then.
 const LATEST: u32 = 300;
 
-/// Answers with a fault's status. `whole`: all of the request has come.
-pub(crate) async fn refuse(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, fault: Fault, whole: bool) -> After {
+/// Answers with a fault's status, and the page of the keys if they have one. `whole`: all of the request has come.
+pub(crate) async fn refuse(
+    cx: &mut Cx<'_>,
+    downstream: &mut Downstream<'_>,
+    (fault, page): (Fault, Option<Box<str>>),
+    whole: bool,
+) -> After {
     cx.record.fault = Some(fault);
     let Some(status) = fault.facts().status else {
         return After::cut_by(fault);
     };
-    let globals = Rc::clone(&cx.globals);
-    let own = globals.config.errors.iter().find(|(of, _)| *of == status);
-    let said = Said { body: own.map(|(_, body)| &**body), retry_after: retry_after(cx, fault), ..Said::new(status) };
+    let said = Said { retry_after: retry_after(cx, fault), ..Said::of(status, page.as_deref()) };
     say(cx, downstream, said, whole).await
 }
 
-/// A response of our own: its status, its body, or else a short page that names the status, and where to look instead.
+/// Answers a request that is turned away.
+pub(crate) async fn turn(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, turned: Turned, whole: bool) -> After {
+    let Turned { live, fault, retry_after, more, page, edits } = turned;
+    (cx.record.service, cx.edits) = (live, edits);
+    cx.record.fault = Some(fault);
+    let Some(status) = fault.facts().status else {
+        return After::cut_by(fault);
+    };
+    say(cx, downstream, Said { retry_after, more: &more, ..Said::of(status, page.as_deref()) }, whole).await
+}
+
+/// A response of our own: its status, its body, or else a short page that names the status, where to look instead, after
+/// how many seconds to come again, and further headers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Said<'a> {
     pub(crate) status: u16,
     pub(crate) body: Option<&'a str>,
     pub(crate) location: Option<&'a str>,
-    /// When to try again, seconds from now.
     pub(crate) retry_after: Option<u32>,
+    pub(crate) more: &'a [(&'static str, Box<str>)],
 }
 
-impl Said<'_> {
-    /// A short page that names the status.
-    pub(crate) fn new(status: u16) -> Self {
-        Self { status, body: None, location: None, retry_after: None }
+impl<'a> Said<'a> {
+    /// A response with this status and body.
+    pub(crate) fn of(status: u16, body: Option<&'a str>) -> Self {
+        Self { status, body, location: None, retry_after: None, more: &[] }
     }
 }
 
@@ -59,7 +75,7 @@ fn retry_after(cx: &Cx<'_>, fault: Fault) -> Option<u32> {
 pub(crate) async fn say(
     cx: &mut Cx<'_>,
     downstream: &mut Downstream<'_>,
-    Said { status, body, location, retry_after }: Said<'_>,
+    Said { status, body, location, retry_after, more }: Said<'_>,
     whole: bool,
 ) -> After {
     cx.record.status = Some(status);
@@ -67,8 +83,8 @@ pub(crate) async fn say(
     cx.edits.iter_mut().for_each(|edits| *edits = Rc::new(edits.for_instance("").into_owned()));
     let side = downstream.side();
     let keep_alive = side.keep_alive && whole && side.version == Version::Http11 && !cx.worker.is_draining();
-    let head_request = side.head_request;
-    let answer = Answer { status, body, location, retry_after, keep_alive, head_request, edits: cx.edits.as_deref() };
+    let (head_request, edits) = (side.head_request, cx.edits.as_deref());
+    let answer = Answer { status, body, location, retry_after, more, keep_alive, head_request, edits };
     let limit = cx.globals.config.timeouts.client;
     let mut bytes = cx.worker.buffers.take(Size::Head);
     if let Downstream::Http2(turn) = downstream {

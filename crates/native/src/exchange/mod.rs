@@ -19,6 +19,7 @@
 //! | `split` | which service takes a request of one that is split |
 //! | `sticky` | the instance that a client's cookie names, and the cookie that it gets |
 //! | `certificate` | whether a client's certificate lets the request in |
+//! | `turned`, `page` | why a service turns a request away; pages of errors |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `again`, `bound` | whether a request is sent again; how long it may take, and its place |
 //! | `progress` | how far both directions have come |
@@ -45,12 +46,14 @@ pub(crate) mod foresee;
 pub(crate) mod lines;
 mod local;
 mod mirror;
+mod page;
 mod progress;
 mod reach;
 pub(crate) mod sides;
 mod split;
 mod sticky;
 mod stream;
+pub(crate) mod turned;
 mod up;
 mod verdict;
 
@@ -68,8 +71,9 @@ use self::again::{Repetition, Unreached, make_way};
 use self::context::Cx;
 use self::decide::{Decision, Plan, Request, Sent};
 use self::down::{Answered, Down};
-use self::local::{Said, refuse, say};
+use self::local::{Said, refuse, say, turn};
 use self::mirror::{Copies, CopyClient, Receiver};
+use self::page::Teller;
 use self::progress::{Answer, Progress};
 use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
@@ -117,10 +121,13 @@ pub(crate) fn exchange(
                 }
                 let after = match attempts(&mut cx, &mut plan, &mut downstream, whole).await {
                     Ok(after) => after,
-                    Err((fault, whole)) => refuse(&mut cx, &mut downstream, fault, whole).await,
+                    Err((fault, whole)) => {
+                        let page = page::of_held(fault, &cx.globals.config, (&plan.live.service, &plan.held), cx.peer);
+                        refuse(&mut cx, &mut downstream, (fault, page), whole).await
+                    }
                 };
                 if let Some(fault) = cx.record.fault {
-                    lines::unserved(&cx, &plan, fault);
+                    lines::unserved(&cx, (&plan.live, &plan.held), fault);
                 }
                 if let Some(copies) = plan.copies.take() {
                     send_copies(&cx, &plan, *copies);
@@ -128,19 +135,17 @@ pub(crate) fn exchange(
                 cx.worker.buffers.give(std::mem::take(&mut plan.held));
                 after
             }
-            Decision::Health => {
-                say(&mut cx, &mut downstream, Said { body: Some("ok\n"), ..Said::new(200) }, whole).await
-            }
+            Decision::Health => say(&mut cx, &mut downstream, Said::of(200, Some("ok\n")), whole).await,
             Decision::Reply(reply) => {
                 let LocalReply { live, status, location, edits } = *reply;
                 (cx.record.service, cx.edits) = (Some(live), edits);
-                let said = Said { location: location.as_deref(), ..Said::new(status) };
+                let said = Said { location: location.as_deref(), ..Said::of(status, None) };
                 Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
-            Decision::Refuse(fault) => refuse(&mut cx, &mut downstream, fault, whole).await,
-            Decision::RefuseWith(fault, edits) => {
-                cx.edits = Some(edits);
-                Box::pin(refuse(&mut cx, &mut downstream, fault, whole)).await
+            Decision::Turn(turned) => Box::pin(turn(&mut cx, &mut downstream, *turned, whole)).await,
+            Decision::Refuse(fault) => {
+                let page = page::of(fault, &cx.globals.config, Teller { head: None, peer: cx.peer, service: None });
+                refuse(&mut cx, &mut downstream, (fault, page), whole).await
             }
         };
         cx.record.finish(cx.worker, cx.peer);
@@ -480,7 +485,8 @@ async fn move_at_once(
     let instance = down.instance;
     let deadline = cx.worker.timers.deadline();
     let meter = Meter::of(instance.live);
-    let up = Up { cx, plan, meter, deadline: &deadline, progress, source, sink, acknowledged: false };
+    let streamed = plan.held_body();
+    let up = Up { cx, plan, meter, deadline: &deadline, progress, source, sink, acknowledged: false, streamed };
     let mut up = pin!(up.run());
     let (answered, delivered) = race(&mut up, down.run()).await?;
     if matches!(answered, Answered::Switched) && !delivered {

@@ -1,15 +1,24 @@
-//! What a request tells about the connection that it needs: the key for its balance, and what a new one is set up with.
+//! What a request tells about its own connection and the one that it needs: whether it is secure, the key for its balance, and
+//! what a new one is set up with.
 //! Connects nothing.
 
 use std::rc::Rc;
 
 use pointsman_table::{Balance, hash_key, host_name};
-use pointsman_wire::RequestHead;
+use pointsman_wire::{RequestHead, Trust};
 
 use crate::net::peer::Peer;
 use crate::pool::announced::OpenFor;
 use crate::pool::pick::key_of_address;
 use crate::pool::view::ServiceLive;
+
+/// Whether a request came over HTTPS: to us, or to a proxy that is trusted and says so.
+pub(super) fn is_secure(head: &RequestHead<'_, '_>, peer: &Peer) -> bool {
+    // The last line: a proxy may add one behind the client's own.
+    let told = || head.headers.iter().rfind(|header| header.name.eq_ignore_ascii_case("x-forwarded-proto"));
+    let says_so = || told().is_some_and(|header| header.value.eq_ignore_ascii_case(b"https"));
+    peer.is_secure || (peer.trust == Trust::Full && says_so())
+}
 
 /// What a new connection to the service is set up with besides the keys.
 pub(super) fn open_for(live: &ServiceLive, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<Rc<OpenFor>> {

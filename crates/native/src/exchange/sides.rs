@@ -220,6 +220,15 @@ impl Sink<'_> {
         }
     }
 
+    /// How many bytes of data are to be sent next.
+    pub(crate) fn data(&self) -> u64 {
+        match self {
+            Self::Http1 { body, output, .. } => body.count(output),
+            Self::Http2(out) => out.queued() as u64,
+            Self::Nobody => 0,
+        }
+    }
+
     /// Discards bytes that were not sent.
     pub(crate) fn throw_away(&mut self) {
         match self {

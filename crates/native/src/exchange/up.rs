@@ -1,6 +1,7 @@
 //! The rest of a request's body, from the client to the instance, as fast as the instance takes it.
 
 use std::io;
+use std::num::NonZeroU64;
 
 use super::context::Cx;
 use super::decide::Plan;
@@ -24,6 +25,8 @@ pub(crate) struct Up<'a> {
     pub(crate) sink: Sink<'a>,
     /// A read left the body incomplete, and what it brought was acknowledged at once.
     pub(crate) acknowledged: bool,
+    /// Bytes of its data so far, with those that the plan holds, where they are bounded.
+    pub(crate) streamed: u64,
 }
 
 impl Up<'_> {
@@ -45,6 +48,9 @@ impl Up<'_> {
             }
             self.sink.prepare(&self.cx.worker.buffers);
             let moved = pump(&mut self.source, &mut self.sink).map_err(Fault::BadRequestBody)?;
+            if let Some(most) = self.plan.most {
+                self.measure(most)?;
+            }
             if !self.pass_on().await? {
                 return Ok(());
             }
@@ -61,6 +67,17 @@ impl Up<'_> {
                 Moved::More => return Ok(()),
             }
         }
+    }
+
+    /// Counts what is about to be sent: of a body that is too large, nothing more is.
+    #[cold]
+    fn measure(&mut self, most: NonZeroU64) -> Result<(), Fault> {
+        self.streamed += self.sink.data();
+        if self.streamed > most.get() {
+            self.sink.throw_away();
+            return Err(Fault::BodyTooLarge);
+        }
+        Ok(())
     }
 
     /// Sends what is in the sink. `false`: the instance takes no more.

@@ -97,16 +97,17 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
 /// Tells a client that speaks plain HTTP what is wrong.
 async fn explain(mut stream: TcpStream) -> io::Result<()> {
     let mut answer = Vec::new();
-    Answer {
+    let plain = Answer {
         status: 400,
         body: Some(PLAIN),
         location: None,
         retry_after: None,
+        more: &[],
         keep_alive: false,
         head_request: false,
         edits: None,
-    }
-    .write(&mut answer);
+    };
+    plain.write(&mut answer);
     stream.write_all(&answer).await?;
     stream.shutdown().await?;
     // A close with unread bytes would be a reset, which can destroy the answer (RFC 9112 §9.6).

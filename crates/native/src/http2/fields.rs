@@ -41,7 +41,7 @@ fn edit(fields: &mut HeaderMap, edits: &HeaderEdits) {
 /// The head of a response of our own.
 pub(crate) fn local(answer: &Answer<'_>) -> Response<()> {
     let mut fields = HeaderMap::with_capacity(4);
-    answer.fields().for_each(|(name, value)| append(&mut fields, name, &value));
+    answer.fields().for_each(|(name, value)| append(&mut fields, name, value.as_bytes()));
     if let Some(edits) = answer.edits {
         edit(&mut fields, edits);
     }

@@ -58,15 +58,15 @@ impl Peer {
         Self { address, port, local, text, is_near, arrived, is_secure, tls_version, presented, trust, client: address }
     }
 
+    /// The client's port; 0 where nobody knows it.
+    pub(crate) fn client_port(&self) -> u16 {
+        if self.client == self.address { self.port } else { 0 }
+    }
+
     /// The client and what it connected to, as a PROXY header names them. A client that a proxy in front names has no port
     /// that anybody knows.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         Some((SocketAddr::new(self.client, self.client_port()), self.local?))
-    }
-
-    /// The client's port; 0 if a proxy in front names the client.
-    pub(crate) fn client_port(&self) -> u16 {
-        if self.client == self.address { self.port } else { 0 }
     }
 
     /// Begins a new request, of which only the connection is known.

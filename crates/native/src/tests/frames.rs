@@ -67,14 +67,14 @@ fn page(stream: &str, status: &str) -> Vec<String> {
         body: None,
         location: None,
         retry_after: None,
+        more: &[],
         keep_alive: true,
         head_request: false,
         edits: None,
     };
     let mut body = Vec::new();
     answer.write_body(&mut body);
-    let fields =
-        answer.fields().map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(&value).into_owned()));
+    let fields = answer.fields().map(|(name, value)| (name.to_ascii_lowercase(), value));
     let fields: String = fields.map(|(name, value)| format!(" {name}={}", value.replace(' ', "~"))).collect();
     let head = format!("headers {stream} :status={status}{fields} content-length={}", body.len());
     vec![head, format!("data {stream} end {}", String::from_utf8_lossy(&body))]

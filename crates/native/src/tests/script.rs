@@ -233,7 +233,16 @@ fn page(words: &str) -> Vec<u8> {
     };
     let mut page = Vec::new();
     let status = status.parse().expect("a status");
-    Answer { status, body: None, location: None, retry_after, keep_alive, head_request: false, edits: None }
-        .write(&mut page);
+    let answer = Answer {
+        status,
+        body: None,
+        location: None,
+        retry_after,
+        more: &[],
+        keep_alive,
+        head_request: false,
+        edits: None,
+    };
+    answer.write(&mut page);
     page
 }

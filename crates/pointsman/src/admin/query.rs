@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
+use pointsman_table::Imagined;
 
 use super::url::ExplainUrl;
 
@@ -63,6 +64,11 @@ impl ExplainQuery {
 }
 
 impl ExplainRequest {
+    /// The request, as the table looks at it.
+    pub fn imagined(&self) -> Imagined {
+        Imagined { method: self.method.clone(), headers: self.headers.clone(), client: self.client }
+    }
+
     /// The value of the first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())

@@ -17,6 +17,7 @@ use super::instance::counted;
 pub use super::instance::{InstanceView, epoch_seconds};
 use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
+use super::reason;
 use super::source::SourceView;
 use super::url::ExplainUrl;
 use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot};
@@ -131,6 +132,9 @@ pub struct RuleView {
     pub hosts: Vec<String>,
     /// `url_beg=/api`, including the key's name.
     pub paths: Vec<String>,
+    /// `method GET,HEAD, header x-beta *`: what else a request must have.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub conditions: String,
     /// Higher wins.
     pub priority: i64,
     /// `match=any`.
@@ -358,6 +362,7 @@ impl RuleView {
         Self {
             hosts: http.hosts.iter().map(ToString::to_string).collect(),
             paths: http.paths.iter().map(|path| format!("{}={}", path.key(), path.text())).collect(),
+            conditions: http.conditions.as_ref().map(|all| all.as_str().to_owned()).unwrap_or_default(),
             priority: http.priority,
             either: http.either,
             default: http.default,
@@ -395,9 +400,10 @@ impl ExplainView {
         problems: impl Iterator<Item = &'p Problem>,
         asked: ExplainQuery,
     ) -> Self {
+        let imagined = asked.request.imagined();
         let ExplainQuery { url: ExplainUrl { protocol, host, target, is_secure }, .. } = asked;
         let explanation = match protocol {
-            Protocol::Http => table.explain(&host, &target),
+            Protocol::Http => table.explain(&host, &target, &imagined),
             Protocol::Tcp => table.explain_tcp(&host, target.parse().unwrap_or_default()),
         };
         let problems: Vec<_> = problems.filter(|problem| problem.service.is_some()).collect();
@@ -413,7 +419,8 @@ impl ExplainView {
             view
         });
         let withheld = withheld(&explanation, of);
-        let route = if protocol == Protocol::Http { table.route(&host, &target) } else { None };
+        let find = || table.find(&host, &target, &imagined).ok().flatten();
+        let route = if protocol == Protocol::Http { find() } else { None };
         let local = if protocol == Protocol::Http { local_page(table, &target) } else { None };
         let chosen = explanation.chosen.as_ref().and_then(|chosen| table.services().get(chosen.index as usize));
         let local =

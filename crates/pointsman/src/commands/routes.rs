@@ -133,6 +133,7 @@ pub(super) fn rule_words(rule: &RuleView) -> String {
         (!rule.hosts.is_empty()).then(|| rule.hosts.join(",")),
         (!rule.paths.is_empty()).then(|| rule.paths.join(",")),
         (!rule.listen.is_empty()).then(|| rule.listen.join(",")),
+        (!rule.conditions.is_empty()).then(|| rule.conditions.clone()),
         priority,
         rule.either.then(|| "match=any".to_owned()),
         rule.keep_virtual_path.then(|| "keep_virtual_path".to_owned()),

@@ -3,6 +3,7 @@
 mod asking;
 mod changes;
 mod complaints;
+mod conditions;
 mod differences;
 mod instances;
 mod places;
@@ -14,7 +15,7 @@ mod sharing;
 
 use std::sync::Arc;
 
-use pointsman_table::{Capabilities, Change, Compiled, KeySet, Limits, Table, compile};
+use pointsman_table::{Capabilities, Change, Compiled, Imagined, KeySet, Limits, Table, compile};
 
 /// The prefix that all tests use.
 const PREFIX: &str = "/haproxy-x";
@@ -80,7 +81,7 @@ fn changes(lines: &str) -> Vec<Change> {
 fn answer(table: &Table, request: &str) -> String {
     let url = request.strip_prefix("GET ").unwrap_or(request);
     let (host, target) = url.split_at(url.find(['/', '*']).unwrap_or(url.len()));
-    let explanation = table.explain(host, target);
+    let explanation = table.explain(host, target, &Imagined::default());
     let Some(route) = table.route(host, target) else {
         assert_eq!(explanation.chosen, None, "{request}: explain and route disagree");
         return "none".into();

@@ -1,6 +1,6 @@
 //! Properties over random keys: nothing panics, changes add up, and lookups agree with the naive reference.
 
-use pointsman_table::{Change, Compiled, KeySet, compile};
+use pointsman_table::{Change, Compiled, Imagined, KeySet, compile};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -128,7 +128,7 @@ proptest! {
                 for target in TARGETS {
                     let found = table.route(host, target);
                     prop_assert_eq!(found, reference::route(table, host, target), "{}{} {:?}", host, target, keys);
-                    let explained = table.explain(host, target);
+                    let explained = table.explain(host, target, &Imagined::default());
                     prop_assert_eq!(explained.chosen.map(|one| one.index), found.map(|route| route.service));
                 }
             }

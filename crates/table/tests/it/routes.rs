@@ -1,6 +1,6 @@
 //! Which service gets a request: every row of the key reference, and every step of precedence.
 
-use pointsman_table::{TooLong, compile};
+use pointsman_table::{Imagined, TooLong, compile};
 
 use crate::{answer, changes, compiled, compiled_for_haproxy, key_set, limits, problem_lines};
 
@@ -282,14 +282,14 @@ fn no_request_is_held_up_by_expressions() {
         |count: u32| (0..count).map(|n| format!("services/s{n}/url_reg = [0-9]q$|n{n}z\n")).collect::<String>();
     let longest = format!("/{}", "a".repeat(32 * 1024));
     let many = compiled(&services(1000)).table;
-    assert_eq!(many.find("a.test", &longest), Err(TooLong));
-    assert!(many.explain("a.test", &longest).too_long);
+    assert_eq!(many.find("a.test", &longest, &Imagined::default()), Err(TooLong));
+    assert!(many.explain("a.test", &longest, &Imagined::default()).too_long);
     assert_eq!(
         answer(&many, "GET a.test/n999z"),
         "service=s999 strip=0 rule=any host, url_reg [0-9]q$|n999z, priority 0"
     );
-    assert_eq!(many.find("a.test", &longest[..200]), Ok(None));
-    assert_eq!(compiled(&services(30)).table.find("a.test", &longest), Ok(None));
+    assert_eq!(many.find("a.test", &longest[..200], &Imagined::default()), Ok(None));
+    assert_eq!(compiled(&services(30)).table.find("a.test", &longest, &Imagined::default()), Ok(None));
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn explains_who_lost_and_why() {
          services/wild/domain = *.test
          services/rest/default = true",
     );
-    let explanation = compiled.table.explain("A.test:80", "/x");
+    let explanation = compiled.table.explain("A.test:80", "/x", &Imagined::default());
     let lost: Vec<_> = explanation.passed_over.iter().map(|v| format!("{}: {}", v.service, v.reason)).collect();
     assert_eq!(explanation.chosen.unwrap().service.as_str(), "best-2");
     assert_eq!(
@@ -401,7 +401,7 @@ fn explains_who_is_not_served() {
          services/d/basic_auth_secrets = user a password b",
     );
     let check = |host: &str, target: &str, expected: &str| {
-        let withheld = compiled.table.explain(host, target).withheld;
+        let withheld = compiled.table.explain(host, target, &Imagined::default()).withheld;
         assert!(withheld.iter().all(|one| !one.problems.is_empty()));
         assert_eq!(withheld.iter().map(|one| one.service.to_string()).collect::<String>(), expected, "{host}{target}");
     };
