@@ -326,7 +326,7 @@ impl Exchange<'_> {
 
     fn upgrade(&mut self, head: &str) -> io::Result<()> {
         let protocol = field(head, "upgrade").unwrap_or_default();
-        let accept = field(head, "sec-websocket-key").map(accept).unwrap_or_default();
+        let accept = field(head, "sec-websocket-key").map(accepted).unwrap_or_default();
         let answer =
             format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n{accept}\r\n");
         self.output.write_all(answer.as_bytes())?;
@@ -336,7 +336,7 @@ impl Exchange<'_> {
 }
 
 /// The response to a key (RFC 6455 §4.2.2).
-fn accept(key: &str) -> String {
+fn accepted(key: &str) -> String {
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
     format!("Sec-WebSocket-Accept: {}\r\n", STANDARD.encode(digest))
