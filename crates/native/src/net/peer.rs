@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) arrived: Rc<Arrived>,
     /// Its connection to us is encrypted.
     pub(crate) is_secure: bool,
+    /// That is TLS 1.3.
+    is_tls13: bool,
     /// What it showed in its handshake, if it was asked for a certificate.
     pub(crate) presented: Option<Rc<Presented>>,
     /// How far the headers of the current request are trusted about its client.
@@ -45,14 +47,14 @@ impl Peer {
     pub(crate) fn new(ends: Ends, stream: &Stream) -> Self {
         let (address, port, local) = (ends.client.ip().to_canonical(), ends.client.port(), ends.local);
         let (is_near, text) = (is_near(address), Rc::from(address.to_string()));
-        let (is_secure, presented) = match stream {
-            Stream::Tls(tls) => (true, tls.presented().cloned()),
-            Stream::Tcp(_) | Stream::Unix(_) => (false, None),
+        let (is_secure, is_tls13, presented) = match stream {
+            Stream::Tls(tls) => (true, tls.kind().0, tls.presented().cloned()),
+            Stream::Tcp(_) | Stream::Unix(_) => (false, false, None),
         };
         let scheme = if is_secure { "https" } else { "http" };
         let arrived = Rc::new(Arrived::new(scheme, local.map_or(0, |local| local.port())));
         let trust = Trust::Nothing;
-        Self { address, port, local, text, is_near, arrived, is_secure, presented, trust, client: address }
+        Self { address, port, local, text, is_near, arrived, is_secure, is_tls13, presented, trust, client: address }
     }
 
     /// The client and what it connected to, as a PROXY header names them. A client that a proxy in front names has no port
@@ -60,6 +62,21 @@ impl Peer {
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         let port = if self.client == self.address { self.port } else { 0 };
         Some((SocketAddr::new(self.client, port), self.local?))
+    }
+
+    /// The connection's other end.
+    pub(crate) fn other_end(&self) -> (IpAddr, u16) {
+        (self.address, self.port)
+    }
+
+    /// What the client connected to, if that is known.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()))
+    }
+
+    /// The version of its TLS, if its connection is encrypted.
+    pub(crate) fn tls(&self) -> Option<&'static str> {
+        self.is_secure.then_some(if self.is_tls13 { "TLSv1.3" } else { "TLSv1.2" })
     }
 
     /// Begins a new request, of which only the connection is known.

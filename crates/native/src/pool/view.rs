@@ -301,6 +301,22 @@ impl ServiceLive {
         self.instances.iter().position(|instance| instance.id == id)
     }
 
+    /// The name of an instance, if this form of the service or the newest has it.
+    pub(crate) fn name_of(&self, live: &InstanceLive) -> Option<String> {
+        match self.place(live.id) {
+            Some(index) => Some(self.service.instances[index].name.to_string()),
+            None => self
+                .newest()?
+                .place(live.id)
+                .and_then(|index| Some(self.newest()?.service.instances[index].name.to_string())),
+        }
+    }
+
+    /// Open work at its instances, over all workers.
+    pub(crate) fn active(&self) -> u64 {
+        self.instances.iter().map(|instance| instance.shared.active()).sum()
+    }
+
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
     pub(crate) fn describe(&self, live: &InstanceLive) -> String {
         let Some(instance) = self.place(live.id).map(|index| &self.service.instances[index]) else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use super::{apply, edit, register, tips};
+use super::{apply, edit, logs, register, tips};
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
 /// A load balancer that configures itself from etcd, or from a folder.
@@ -53,7 +53,7 @@ pub enum Command {
 Signals:
   TERM, USR1  accept no new connections, finish open requests (config/timeout/drain, 60 s), exit
   INT         the same; a second INT stops at once
-  HUP         read the settings again: only --log takes effect without a restart
+  HUP         read the settings again: only --log takes effect; open the files of the access log anew
 
 Examples:
   pointsman run --http :8080
@@ -195,6 +195,30 @@ Examples:
         json: bool,
     },
 
+    /// Show the last requests of the balancer on --admin
+    #[command(after_help = "\
+The balancer keeps them in memory if it has an access log or --recent-requests; the native engine only.
+
+Examples:
+  pointsman logs shop --status 5xx
+  pointsman logs -f --slower 1s")]
+    Logs {
+        /// Only requests of this service
+        service: Option<String>,
+        /// Go on with new requests until interrupted
+        #[arg(short, long)]
+        follow: bool,
+        /// Only with this status: 404, or 5xx
+        #[arg(long, value_name = "STATUS", value_parser = logs::status_filter)]
+        status: Option<logs::StatusFilter>,
+        /// Only those that took longer than this
+        #[arg(long, value_name = "TIME", value_parser = settings::duration)]
+        slower: Option<Duration>,
+        /// Print JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+
     /// Show the service and the instances that take a URL, and why; exit 1 if the balancer would refuse it
     #[command(after_help = "\
 Also shows which instances get no work and why, the problems of the service, and matching services
@@ -276,7 +300,7 @@ stay for --ttl; an agent that restarts within that time keeps them.
 
 Signals:
   TERM, INT   stop; containers keep running
-  HUP         read the settings again: only --log takes effect without a restart
+  HUP         read the settings again: only --log takes effect; open the files of the access log anew
 
 Examples:
   pointsman agent --store http://10.0.0.1:2379 --id haproxy-1
@@ -404,9 +428,10 @@ fn takes(command: &str, flag: &Flag) -> bool {
 fn groups(command: &str) -> &'static [Group] {
     match command {
         "run" | "check" | "routes" | "explain" | "render" => {
-            &[Group::Store, Group::Serve, Group::Haproxy, Group::General]
+            &[Group::Store, Group::Serve, Group::Native, Group::Haproxy, Group::General]
         }
-        "demo" => &[Group::Serve, Group::Haproxy, Group::General],
+        "demo" => &[Group::Serve, Group::Native, Group::Haproxy, Group::General],
+        "logs" => &[Group::Store, Group::Serve, Group::General],
         "agent" => &[Group::Store, Group::Agent, Group::General],
         "version" | "completions" | "man" => &[],
         _ => &[Group::Store, Group::General],
