@@ -53,7 +53,7 @@ pub enum Command {
 Signals:
   TERM, USR1  accept no new connections, finish open requests (config/timeout/drain, 60 s), exit
   INT         the same; a second INT stops at once
-  HUP         read the settings again: only --log takes effect; open the files of the access log anew
+  HUP         read --log again, and open the files of the access log anew
 
 Examples:
   pointsman run --http :8080
@@ -300,7 +300,7 @@ stay for --ttl; an agent that restarts within that time keeps them.
 
 Signals:
   TERM, INT   stop; containers keep running
-  HUP         read the settings again: only --log takes effect; open the files of the access log anew
+  HUP         read the settings again: only --log takes effect without a restart
 
 Examples:
   pointsman agent --store http://10.0.0.1:2379 --id haproxy-1

@@ -105,7 +105,7 @@ fn syslog_takes_a_frame_for_each_line() {
     let to = format!("syslog:{},syslog:tcp:{}", udp.local_addr().expect("bound"), tcp.local_addr().expect("bound"));
     let flags =
         ["--access-log", &to, "--access-log", &format!("syslog:{}", path.display()), "--access-log-format", "clf"];
-    let running = ready(Launch::engine(Engine::Native).store(&site).args(&flags).start());
+    let running = ready(Launch::engine(Engine::Native).store(&site).args(&flags).args(&["--workers", "1"]).start());
     get_ok(running.http, "a.test", "/one");
     get_ok(running.http, "a.test", "/two");
     let is_frame = |frame: &str, target: &str| {
@@ -146,7 +146,8 @@ fn syslog_takes_a_frame_for_each_line() {
 fn requests_are_kept_without_a_log() {
     let backend = Backend::naming("one");
     let site = site(&[("services/a/one", &backend.instance())]);
-    let running = ready(Launch::engine(Engine::Native).store(&site).args(&["--recent-requests", "2"]).start());
+    let running =
+        ready(Launch::engine(Engine::Native).store(&site).args(&["--recent-requests", "2", "--workers", "1"]).start());
     for target in ["/1", "/2", "/3"] {
         get_ok(running.http, "a.test", target);
     }
