@@ -3,12 +3,14 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `access` | the access log's way from workers to the threads that write it |
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
 //! | `seldom` | the rate limit of a log line that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
 //! | `sys` | calls that no library wraps |
 //! | `tickets` | the secrets of TLS session tickets |
 
+pub mod access;
 pub mod live;
 pub mod seldom;
 pub mod sockets;

@@ -306,7 +306,10 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
     let headers = fields::lines(&parts.headers);
     let head = match judge_http2_request(pseudo, &headers, head_limits(&view.globals.config)) {
         Ok(head) => head,
-        Err(bad) => return Request { decision: Decision::Refuse(Fault::BadRequest(bad)), whole: is_whole },
+        Err(bad) => {
+            let noted = worker.access.as_ref().map(|access| access.note_bare(None, view.table.revision(), peer));
+            return Request { decision: Decision::Refuse(Fault::BadRequest(bad)), whole: is_whole, noted };
+        }
     };
     peer.hear(&head, &view.globals.config.trusted_proxies);
     let mut decision = decide(worker, &view, &head, peer);
@@ -316,7 +319,8 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
     if let Decision::Refuse(fault) = decision {
         decision = refused((worker, &view), peer, &head, (fault, None));
     }
-    Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)) }
+    let noted = worker.access.as_ref().map(|access| access.note_stream(&head, view.table.revision(), peer));
+    Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)), noted }
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use pointsman_engine::live::{Counters, RetryReason};
+use pointsman_table::Protocol;
 use tracing::debug;
 
+use crate::access::{Access, Ended, Noted, Open};
 use crate::fault::Fault;
 use crate::net::peer::Peer;
 use crate::pool::view::{InstanceLive, ServiceLive};
@@ -25,6 +27,8 @@ pub(crate) struct Record {
     pub(crate) status: Option<u16>,
     /// What went wrong.
     pub(crate) fault: Option<Fault>,
+    /// What is noted for the access log; `None`: nothing, as usual.
+    pub(crate) noted: Option<Box<Noted>>,
 }
 
 /// The moment when a request begins.
@@ -36,7 +40,7 @@ pub(crate) fn begins() -> Instant {
 impl Record {
     /// A record of what begins now.
     pub(crate) fn new(started: Instant) -> Self {
-        Self { started, service: None, instance: None, repeated: false, status: None, fault: None }
+        Self { started, service: None, instance: None, repeated: false, status: None, fault: None, noted: None }
     }
 
     /// Counts that the request is sent again, because this instance did not answer it: at once, as the request may last
@@ -44,6 +48,9 @@ impl Record {
     pub(crate) fn repeat(&mut self, instance: &InstanceLive, reason: RetryReason) {
         instance.counters().retried(reason);
         self.repeated = true;
+        if let Some(noted) = &self.noted {
+            noted.repeated();
+        }
     }
 
     /// Measures how long its instance took to answer, for balances that go by it.
@@ -71,7 +78,7 @@ impl Record {
             counters.requests.add(1);
             count_status(counters, self.status);
         }
-        self.settle(worker, peer);
+        self.settle(Protocol::Http, worker, peer);
     }
 
     /// Counts the end of a connection of a TCP service. [`Record::taken`] has counted one that an instance took.
@@ -79,10 +86,13 @@ impl Record {
         if let (None, Some(service)) = (&self.instance, &self.service) {
             service.unserved().requests.add(1);
         }
-        self.settle(worker, peer);
+        self.settle(Protocol::Tcp, worker, peer);
     }
 
-    fn settle(self, worker: &Worker, peer: &Peer) {
+    fn settle(self, kind: Protocol, worker: &Worker, peer: &Peer) {
+        if let (Some(noted), Some(access)) = (&self.noted, &worker.access) {
+            self.log((noted, access), kind, worker, peer);
+        }
         if let (Some(_), Some(service)) = (&self.instance, &self.service) {
             service.latency().record(self.started.elapsed());
         }
@@ -93,6 +103,23 @@ impl Record {
             }
             debug!("client {}: {}: {fault}", peer.client, fault.facts().name);
         }
+    }
+
+    /// Writes its line of the access log.
+    #[cold]
+    fn log(&self, (noted, access): (&Noted, &Access), kind: Protocol, worker: &Worker, peer: &Peer) {
+        let Self { service, instance, status, fault, .. } = self;
+        let live = service.as_deref();
+        let named = live.zip(instance.as_deref()).and_then(|(live, instance)| live.name_of(instance));
+        let open = Open {
+            clients: worker.home.registry.open(),
+            service: live.map_or(0, ServiceLive::active),
+            instance: instance.as_ref().map_or(0, |instance| instance.shared.active()),
+            queue: 0,
+        };
+        let service = live.map(|live| live.service.name.as_str());
+        let ended = Ended { kind, service, instance: named.as_deref(), status: *status, fault: *fault, open };
+        access.log(noted, peer, ended, || worker.home.with_rng(fastrand::Rng::f64));
     }
 }
 
@@ -109,20 +136,26 @@ fn count_status(counters: &Counters, status: Option<u16>) {
 
 /// Bytes of an instance's requests and responses, counted as they move: a stream may last for days.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Meter<'a>(&'a Counters);
+pub(crate) struct Meter<'a>(&'a Counters, Option<&'a Noted>);
 
 impl<'a> Meter<'a> {
-    pub(crate) fn of(instance: &'a InstanceLive) -> Self {
-        Self(instance.counters())
+    pub(crate) fn of(instance: &'a InstanceLive, noted: Option<&'a Noted>) -> Self {
+        Self(instance.counters(), noted)
     }
 
     /// Bytes from the client went to the instance.
     pub(crate) fn up(self, count: usize) {
         self.0.bytes_in.add(count as u64);
+        if let Some(noted) = self.1 {
+            noted.up(count);
+        }
     }
 
     /// Bytes from the instance went to the client.
     pub(crate) fn down(self, count: usize) {
         self.0.bytes_out.add(count as u64);
+        if let Some(noted) = self.1 {
+            noted.down(count);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
+use crate::access::{Noted, Severed};
 use crate::net::buffer::{Buffers, Input};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
@@ -33,6 +34,8 @@ pub(crate) struct Relay<'a> {
     pub(crate) instance: Reached<'a>,
     /// Longest time in which no byte comes and none is acknowledged.
     pub(crate) idle: Duration,
+    /// What is noted for the access log.
+    pub(crate) noted: Option<&'a Noted>,
 }
 
 impl Relay<'_> {
@@ -45,7 +48,7 @@ impl Relay<'_> {
         instance: &mut Stream,
         from_instance: &mut Input,
     ) -> End {
-        let meter = Meter::of(self.instance.live);
+        let meter = Meter::of(self.instance.live, self.noted);
         let moved = Cell::new(self.deadline.now());
         let (up, down) = (self.pace(&moved), self.pace(&moved));
         let ends = || up.late().min(self.instance.expires());
@@ -54,13 +57,29 @@ impl Relay<'_> {
             let (client_read, client_write) = client.split();
             let (instance_read, instance_write) = instance.split();
             tokio::try_join!(
-                self.one_way(client_read, from_client, instance_write, &up, |count| meter.up(count)),
-                self.one_way(instance_read, from_instance, client_write, &down, |count| meter.down(count)),
+                self.one_way(
+                    client_read,
+                    from_client,
+                    instance_write,
+                    (&up, [Severed::Client, Severed::Instance]),
+                    |count| meter.up(count)
+                ),
+                self.one_way(
+                    instance_read,
+                    from_instance,
+                    client_write,
+                    (&down, [Severed::Instance, Severed::Client]),
+                    |count| meter.down(count)
+                ),
             )
         };
         match self.deadline.looking(|| every, ends, both).await {
             Ok(Ok(_)) => End::Done,
-            Ok(Err(_)) | Err(_) => {
+            broken => {
+                if let (Some(noted), Err(_)) = (self.noted, &broken) {
+                    let is_removed = self.instance.expires() <= self.deadline.now();
+                    noted.sever(if is_removed { Severed::Removed } else { Severed::Idle });
+                }
                 instance.reset_on_close();
                 End::Broken
             }
@@ -71,19 +90,30 @@ impl Relay<'_> {
         Pace::new(self.deadline, moved, self.idle)
     }
 
+    /// Notes which side broke the connection.
+    fn see<T>(&self, outcome: &io::Result<T>, side: Severed) {
+        if let (Some(noted), Err(_)) = (self.noted, outcome) {
+            noted.sever(side);
+        }
+    }
+
     async fn one_way(
         &self,
         mut from: ReadHalf<'_>,
         input: &mut Input,
         mut to: WriteHalf<'_>,
-        pace: &Pace<'_>,
+        (pace, [source, sink]): (&Pace<'_>, [Severed; 2]),
         count: impl Fn(usize),
     ) -> io::Result<()> {
         loop {
             count(input.unread().len());
-            send_moving(&mut to, input.unread(), pace).await?;
+            let sent = send_moving(&mut to, input.unread(), pace).await;
+            self.see(&sent, sink);
+            sent?;
             input.discard(self.pool);
-            let read = pace.watching(&to, input.fill(&mut from, self.pool)).await?;
+            let read = pace.watching(&to, input.fill(&mut from, self.pool)).await;
+            self.see(&read, source);
+            let read = read?;
             pace.moved();
             if read == 0 {
                 // Fails only when the other side is gone already, which its own direction reports.

@@ -1,11 +1,13 @@
 //! One HTTP/1 client connection: requests one after another until either side is done. Holds no buffer while idle.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use pointsman_wire::{
     BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, begins_head_request, parse_request,
 };
 
+use crate::access::Noted;
 use crate::exchange::context::Cx;
 use crate::exchange::decide::{Decision, Plan, Request, decide, head_limits, refused};
 use crate::exchange::exchange;
@@ -124,7 +126,7 @@ impl<'w> Connection<'w> {
             return None;
         }
         let began = if first { came } else { self.deadline.now() };
-        let mut by = None;
+        let (mut by, mut begun) = (None, None);
         let mut progress = HeadProgress::default();
         loop {
             if first && self.begins_preface() {
@@ -132,31 +134,32 @@ impl<'w> Connection<'w> {
                 if self.speaks_http2 {
                     return None;
                 }
-            } else if let Some(request) = self.look(&mut progress) {
+            } else if let Some(request) = self.look(&mut progress, begun) {
                 return Some(request);
             }
             let (mut from, _) = self.client.stream.split();
             let by = *by.get_or_insert_with(|| {
                 // Its sender may hold the rest back until the first part is acknowledged.
                 from.acknowledge();
+                begun = self.worker.access.is_some().then(begins);
                 self.deadline.later(began, self.globals.config.timeouts.head)
             });
             let read = self.client.input.fill(&mut from, &self.worker.buffers);
             match self.deadline.until(by, read).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0) | Err(_)) => return None,
-                Err(_) => return Some(self.refuse_head(Fault::HeadTimeout)),
+                Err(_) => return Some(self.refuse_head(Fault::HeadTimeout, begun)),
             }
         }
     }
 
     /// Looks at what was read so far, with the newest table. `None`: the head is not complete yet. The table is not kept
     /// while the rest is awaited.
-    fn look(&mut self, progress: &mut HeadProgress) -> Option<Request> {
+    fn look(&mut self, progress: &mut HeadProgress, begun: Option<Instant>) -> Option<Request> {
         let view = self.worker.view();
         self.globals = Rc::clone(&view.globals);
         let ready = progress.ready(self.client.input.unread(), head_limits(&view.globals.config));
-        if ready { self.judge(&view) } else { None }
+        if ready { self.judge(&view, begun) } else { None }
     }
 
     /// Whether what was read is the preface of HTTP/2, or the beginning of it.
@@ -181,14 +184,14 @@ impl<'w> Connection<'w> {
     }
 
     /// Judges what was read so far; takes a complete head, and the body bytes behind it, out of the input. `None`: the
-    /// head is not complete yet.
-    fn judge(&mut self, view: &View) -> Option<Request> {
+    /// head is not complete yet. `begun`: when it began, if it came in parts and is noted.
+    fn judge(&mut self, view: &View, begun: Option<Instant>) -> Option<Request> {
         let limits = head_limits(&view.globals.config);
         let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
         let parsed = parse_request(self.client.input.unread(), limits, &mut space).transpose()?;
         let head = match parsed {
             Ok(head) => head,
-            Err(bad) => return Some(self.refuse_head(Fault::BadRequest(bad))),
+            Err(bad) => return Some(self.refuse_head(Fault::BadRequest(bad), begun)),
         };
         self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
@@ -196,25 +199,29 @@ impl<'w> Connection<'w> {
             Decision::Refuse(fault) => refused((self.worker, view), &self.peer, &head, (fault, None)),
             decision => decision,
         };
+        let access = self.worker.access.as_ref();
+        let noted = access.map(|access| access.note(&head, (begun, view.table.revision()), &self.peer));
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         self.client.side = ClientSide::of(&head);
         self.client.body = BodyReader::new(head.body, limits.bytes);
         let length = head.len;
         self.client.input.consume(length);
         Some(match decision {
-            Decision::Forward(plan) => self.with_body(plan),
-            decision => Request { decision, whole: no_body },
+            Decision::Forward(plan) => self.with_body(plan, noted),
+            decision => Request { decision, whole: no_body, noted },
         })
     }
 
     /// Refuses a head that could not be parsed. Only the method of its request is known, if that.
-    fn refuse_head(&mut self, fault: Fault) -> Request {
+    fn refuse_head(&mut self, fault: Fault, begun: Option<Instant>) -> Request {
         self.client.side.head_request = begins_head_request(self.client.input.unread());
-        Request::refused(fault)
+        let revision = || self.worker.view().table.revision();
+        let noted = self.worker.access.as_ref().map(|access| access.note_bare(begun, revision(), &self.peer));
+        Request { noted, ..Request::refused(fault) }
     }
 
     /// Takes the body bytes that came with the head. Malformed ones are found before anything is sent.
-    fn with_body(&mut self, mut plan: Box<Plan>) -> Request {
+    fn with_body(&mut self, mut plan: Box<Plan>, noted: Option<Box<Noted>>) -> Request {
         let Client { body, input, .. } = &mut self.client;
         match transcode(body, &plan.writer, input, &mut plan.held, FIRST_BODY) {
             Ok(_) if plan.is_too_large() => {
@@ -222,10 +229,11 @@ impl<'w> Connection<'w> {
                 Request {
                     decision: Decision::Turn(Turned::of_held((&plan.live, &plan.held), fault, config, &self.peer)),
                     whole: false,
+                    noted,
                 }
             }
-            Ok(moved) => Request { decision: Decision::Forward(plan), whole: moved == Moved::Done },
-            Err(bad) => Request::refused(Fault::BadRequestBody(bad)),
+            Ok(moved) => Request { decision: Decision::Forward(plan), whole: moved == Moved::Done, noted },
+            Err(bad) => Request { noted, ..Request::refused(Fault::BadRequestBody(bad)) },
         }
     }
 }

@@ -36,6 +36,9 @@ pub(crate) async fn serve(
     #[expect(clippy::disallowed_methods, reason = "the connection's time begins here")]
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));
+    if let Some(access) = &worker.access {
+        record.noted = Some(access.note_connection(worker.view().table.revision(), &peer));
+    }
     if !live.service.admits(peer.client) {
         record.fault = Some(Fault::Denied);
         client.reset_on_close();
@@ -48,11 +51,16 @@ pub(crate) async fn serve(
     let want =
         Want { key, stuck_to: None, reuse: Reuse::Never, for_client: for_client.as_ref(), tries: TRIES, guard: &guard };
     let mut tried = Tried::default();
-    let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));
-    match guard.during(client.socket(), checkout).await {
+    let checked_out = {
+        let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));
+        guard.during(client.socket(), checkout).await
+    };
+    record.noted.iter().for_each(|noted| noted.checked_out(&tried, checked_out.is_ok()));
+    match checked_out {
         Ok(mut checked_out) => {
             record.taken(checked_out.instance());
-            let end = relay(worker, &live, (&mut client, &mut from_client), &mut checked_out, &deadline).await;
+            let end =
+                relay(worker, &live, (&mut client, &mut from_client), &mut checked_out, (&deadline, &record)).await;
             // Frees the instance for others while this client still reads.
             drop(checked_out);
             if end == End::Broken {
@@ -74,11 +82,12 @@ async fn relay(
     live: &ServiceLive,
     (client, from_client): (&mut Stream, &mut Input),
     checked_out: &mut Checkout,
-    deadline: &Deadline,
+    (deadline, record): (&Deadline, &Record),
 ) -> End {
     // No other connection is opened for a TCP service.
     let (Link::Http1(stream), instance) = checked_out.parts() else { return End::Broken };
-    let relay = Relay { pool: &worker.buffers, deadline, instance, idle: live.service.timeouts.tunnel };
+    let (idle, noted) = (live.service.timeouts.tunnel, record.noted.as_deref());
+    let relay = Relay { pool: &worker.buffers, deadline, instance, idle, noted };
     let mut from_instance = Input::new(Size::Page);
     let end = relay.run(client, from_client, stream, &mut from_instance).await;
     from_client.discard(&worker.buffers);

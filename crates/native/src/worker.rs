@@ -10,6 +10,7 @@ use pointsman_engine::live::{Registry, WorkerStats};
 use pointsman_table::Table;
 use tokio::sync::Notify;
 
+use crate::access::{Access, AccessLog};
 use crate::net::buffer::Buffers;
 use crate::net::deadline::{Evictable, Timers};
 use crate::net::watch::HalfClosed;
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     /// Copies of requests at work.
     copies: Cell<usize>,
     limits: Limits,
+    /// The access log; `None`: there is none.
+    pub(crate) access: Option<Box<Access>>,
 }
 
 /// What the machine allows.
@@ -72,7 +75,7 @@ impl Limits {
 }
 
 impl Worker {
-    pub(crate) fn new(id: usize, registry: Arc<Registry>, limits: Limits) -> Rc<Self> {
+    pub(crate) fn new(id: usize, registry: Arc<Registry>, limits: Limits, access: Option<AccessLog>) -> Rc<Self> {
         let pools = Pools::new(limits.most_idle(0));
         Rc::new(Self {
             view: RefCell::new(View::empty()),
@@ -89,6 +92,7 @@ impl Worker {
             idle: Notify::new(),
             copies: Cell::new(0),
             limits,
+            access: access.map(Access::new),
         })
     }
 
@@ -155,9 +159,17 @@ impl Worker {
     /// Moves the clock and wakes every task whose deadline has passed.
     pub(crate) fn tick(&self, now: Instant) {
         self.timers.sweep(now);
+        self.write_access_log();
         self.make_room_for_others();
         if self.stats().take_short() {
             self.home.pools.clear();
+        }
+    }
+
+    /// Passes on what is not written yet of the access log.
+    pub(crate) fn write_access_log(&self) {
+        if let Some(access) = &self.access {
+            access.pass_on(0);
         }
     }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::accept::{self, Door, Order, Report};
+use crate::access::AccessLog;
 use crate::prober::Prober;
 use crate::tls::{Keys, Outbound};
 use crate::worker::Limits;
@@ -67,13 +68,14 @@ impl Workers {
     /// A thread cannot be started.
     pub(crate) fn start(
         sockets: Vec<Vec<Door>>,
-        limits: Limits,
+        (limits, access): (Limits, Option<AccessLog>),
         registry: &Arc<Registry>,
     ) -> anyhow::Result<(Self, Reports)> {
         let (report, reports) = mpsc::unbounded_channel();
         let count = sockets.len();
-        let workers =
-            (0..count).map(|id| Member::start(id, registry, limits, report.clone())).collect::<io::Result<_>>();
+        let workers = (0..count)
+            .map(|id| Member::start(id, registry, (limits, access.clone()), report.clone()))
+            .collect::<io::Result<_>>();
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
             keys: sockets.iter().flatten().any(|door| door.is_secure).then(Keys::none),
@@ -245,14 +247,14 @@ impl Member {
     fn start(
         id: usize,
         registry: &Arc<Registry>,
-        limits: Limits,
+        at: (Limits, Option<AccessLog>),
         reports: mpsc::UnboundedSender<(usize, Report)>,
     ) -> io::Result<Self> {
         let (orders, inbox) = mpsc::unbounded_channel();
         let registry = Arc::clone(registry);
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || match runtime() {
-            Ok(runtime) => runtime.block_on(accept::run(id, registry, limits, inbox, reports)),
+            Ok(runtime) => runtime.block_on(accept::run(id, registry, at, inbox, reports)),
             Err(error) => tracing::error!("worker {id} cannot start its runtime: {error}"),
         })?;
         Ok(Self { orders, thread, applied: None })

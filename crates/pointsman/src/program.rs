@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use pointsman_engine::access::LogQueue;
 use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
@@ -18,7 +19,7 @@ use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
-    Outcome, agent, apply, check, demo, edit, explain, fleet, health, register, render, routes, run, teach,
+    Outcome, agent, apply, check, demo, edit, explain, fleet, health, logs, register, render, routes, run, teach,
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
@@ -89,7 +90,8 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
     (logging, *streams) = logging::start(settings.log.as_deref().unwrap_or(default_log), delivery)?;
     warnings.iter().for_each(|line| warn!("{line}"));
     let attended = matches!(command, Command::Demo);
-    let reload = Reload { given, environment, host, chosen, logging, default_log, attended };
+    let access = LogQueue::default();
+    let reload = Reload { given, environment, host, chosen, logging, access, default_log, attended };
     let runtime = runtime()?;
     let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed, streams));
     runtime.shutdown_timeout(LAST_WAIT);
@@ -146,6 +148,10 @@ async fn dispatch(
         }
         Command::Mkdir { key } => edit::mkdir(store, &key, note).await?,
         Command::Routes { json } => return routes::routes(settings, named, json, out, note).await,
+        Command::Logs { service, follow, status, slower, json } => {
+            let wanted = logs::RequestFilter { service, status, slower, json };
+            return logs::logs(settings.admin, &wanted, follow, out).await;
+        }
         Command::Explain { url, request, json } => {
             return explain::explain((settings, named), (&url, request), json, out, note).await;
         }

@@ -160,5 +160,5 @@ pub use rewrite::{Groups, PathMatch, Paths, Rewrite, RewriteLine};
 pub use shown::{Shown, shown, shown_lines};
 pub use split::{Split, SplitBy, WHOLE, shown_share};
 pub use table::{Route, Table};
-pub use text::{Piece, Placeholder, Text};
+pub use text::{Piece, Placeholder, Text, pieces};
 pub use userlist::{Group, Password, User, UserList};

@@ -10,13 +10,13 @@ use crate::value::Parsed;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(Box<[Piece]>);
 
-/// A part of a [`Text`].
+/// A part of a text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum Piece<P = Placeholder> {
     /// As it is.
     Literal(Box<str>),
     /// What a request says.
-    Placeholder(Placeholder),
+    Placeholder(P),
 }
 
 /// What a placeholder stands for.
@@ -72,8 +72,11 @@ impl Placeholder {
         ("tls_version", Self::TlsVersion),
     ];
 
-    /// `captures`: how many groups there are.
-    fn parse(name: &str, captures: usize) -> Parsed<Self> {
+    /// Parses the name between the braces. `captures`: how many groups there are.
+    ///
+    /// # Errors
+    /// There is no such placeholder.
+    pub fn parse(name: &str, captures: usize) -> Result<Self, String> {
         if let Some((_, found)) = Self::NAMES.into_iter().find(|(known, _)| *known == name) {
             return Ok(found);
         }
@@ -109,23 +112,7 @@ impl Text {
         if text.bytes().any(|byte| byte.is_ascii_control()) {
             return Err("control characters cannot be sent".into());
         }
-        let mut parts = Parts::default();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            parts.literal.push_str(before);
-            rest = match after.split_once('}') {
-                _ if after.starts_with('{') => {
-                    parts.literal.push('{');
-                    &after[1..]
-                }
-                None => return Err("a { without its }; {{ stands for a brace".into()),
-                Some((name, after)) => {
-                    parts.push(Placeholder::parse(name, captures)?);
-                    after
-                }
-            };
-        }
-        Ok(parts.finish(rest))
+        pieces(text, |name| Placeholder::parse(name, captures)).map(Self)
     }
 
     /// Parses a page, where braces that hold no placeholder are braces: style sheets have them.
@@ -147,7 +134,7 @@ impl Text {
                 }
             };
         }
-        parts.finish(rest)
+        Self(parts.finish(rest))
     }
 
     /// Its parts, in order.
@@ -197,29 +184,58 @@ impl Display for Placeholder {
     }
 }
 
+/// Splits a text at its placeholders, which `parse` reads.
+///
+/// # Errors
+/// Those of `parse`, and a brace without its counterpart.
+pub fn pieces<P>(text: &str, parse: impl Fn(&str) -> Result<P, String>) -> Result<Box<[Piece<P>]>, String> {
+    let mut parts = Parts::default();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        parts.literal.push_str(before);
+        rest = match after.split_once('}') {
+            _ if after.starts_with('{') => {
+                parts.literal.push('{');
+                &after[1..]
+            }
+            None => return Err("a { without its }; {{ stands for a brace".into()),
+            Some((name, after)) => {
+                parts.push(parse(name)?);
+                after
+            }
+        };
+    }
+    Ok(parts.finish(rest))
+}
+
 /// What is parsed of a text.
-#[derive(Default)]
-struct Parts {
-    pieces: Vec<Piece>,
+struct Parts<P> {
+    pieces: Vec<Piece<P>>,
     literal: String,
 }
 
-impl Parts {
+impl<P> Default for Parts<P> {
+    fn default() -> Self {
+        Self { pieces: Vec::new(), literal: String::new() }
+    }
+}
+
+impl<P> Parts<P> {
     fn end_literal(&mut self) {
         if !self.literal.is_empty() {
             self.pieces.push(Piece::Literal(std::mem::take(&mut self.literal).into()));
         }
     }
 
-    fn push(&mut self, placeholder: Placeholder) {
+    fn push(&mut self, placeholder: P) {
         self.end_literal();
         self.pieces.push(Piece::Placeholder(placeholder));
     }
 
-    fn finish(mut self, rest: &str) -> Text {
+    fn finish(mut self, rest: &str) -> Box<[Piece<P>]> {
         self.literal.push_str(rest);
         self.end_literal();
-        Text(self.pieces.into())
+        self.pieces.into()
     }
 }
 

@@ -182,6 +182,7 @@ mod tests {
     #[test]
     fn the_time_to_try_again_is_in_whole_seconds() {
         let answer = |retry_after| Answer {
+            more: &[],
             status: 503,
             body: None,
             location: None,

@@ -8,8 +8,8 @@ use crate::net::deadline::Deadline;
 use crate::net::peer::Peer;
 use crate::pool::announced::Announced;
 use crate::pool::logins::Logins;
-use crate::pool::view::Globals;
-use crate::record::Record;
+use crate::pool::view::{Globals, InstanceLive};
+use crate::record::{Meter, Record};
 use crate::worker::Worker;
 
 /// The snapshot that a request sees from beginning to end, and its record.
@@ -26,4 +26,11 @@ pub(crate) struct Cx<'a> {
     pub(crate) record: Record,
     /// What the service that the request reached changes in the headers of the answer, whoever gives it.
     pub(crate) edits: Option<Rc<HeaderEdits>>,
+}
+
+impl Cx<'_> {
+    /// Counts bytes of the request and its response.
+    pub(crate) fn meter<'m>(&'m self, instance: &'m InstanceLive) -> Meter<'m> {
+        Meter::of(instance, self.record.noted.as_deref())
+    }
 }

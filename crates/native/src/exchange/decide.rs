@@ -13,6 +13,7 @@ use super::reach::{is_secure, key, open_for, path};
 use super::split;
 use super::sticky::{self, Sticky};
 use super::turned::Turned;
+use crate::access::Noted;
 use crate::fault::Fault;
 use crate::net::buffer::{Buffers, Size};
 use crate::net::peer::Peer;
@@ -61,12 +62,14 @@ pub(crate) struct Request {
     pub(crate) decision: Decision,
     /// All of it has come from the client.
     pub(crate) whole: bool,
+    /// What is noted of it for the access log.
+    pub(crate) noted: Option<Box<Noted>>,
 }
 
 impl Request {
     /// A request that is refused with a fault, and that may not be complete.
     pub(crate) fn refused(fault: Fault) -> Self {
-        Self { decision: Decision::Refuse(fault), whole: false }
+        Self { decision: Decision::Refuse(fault), whole: false, noted: None }
     }
 }
 

@@ -32,7 +32,6 @@ use crate::pool::connect::tell;
 use crate::pool::judge::succeeded;
 use crate::pool::secure::late_refusal;
 use crate::pool::view::{InstanceLive, Reached};
-use crate::record::Meter;
 
 /// Codes of gRPC (INTERNAL, UNAVAILABLE) that say what a 5xx says, and that status.
 const CODES: [(&[u8], u16); 2] = [(b"13", 500), (b"14", 503)];
@@ -123,6 +122,9 @@ impl Down<'_> {
     pub(crate) async fn run(&mut self) -> Result<Answered, Fault> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
+                if let Some(noted) = &self.cx.record.noted {
+                    noted.answered();
+                }
                 succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 if self.plan.live.service.balance == Balance::PowerOfTwo {
                     self.cx.record.answered(self.instance.live, self.cx.deadline.now());
@@ -130,6 +132,7 @@ impl Down<'_> {
                 if head.again { Ok(Answered::Again) } else { self.body(head).await }
             }
             Ok(None) => {
+                self.cx.record.noted.iter().for_each(|noted| noted.answered());
                 succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
             }
@@ -306,7 +309,7 @@ impl Down<'_> {
         let flush = self.sink.flush(deadline, limits);
         let (count, sent) = self.progress.guard.unless_told(pin!(flush)).await?;
         self.source.passed_on();
-        Meter::of(instance.live).down(count);
+        self.cx.meter(instance.live).down(count);
         if sent.is_err() && self.plan.live.service.finishes_abandoned() && answer != Answer::Begun(101) {
             self.progress.abandon(deadline.after(self.plan.live.service.timeouts.tunnel));
             return Ok(());

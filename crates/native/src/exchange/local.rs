@@ -94,6 +94,7 @@ pub(crate) async fn say(
     let sent = match downstream {
         Downstream::Http1(client) => {
             answer.write(&mut bytes);
+            cx.record.noted.iter().for_each(|noted| noted.down(bytes.len()));
             send(cx.deadline, limit, &mut client.stream, &bytes).await
         }
         Downstream::Http2(turn) if turn.is_grpc && status >= 400 => {
@@ -106,6 +107,7 @@ pub(crate) async fn say(
             turn.out.begin(fields::local(&answer));
             turn.out.data(Bytes::copy_from_slice(&bytes));
             turn.out.end(None);
+            cx.record.noted.iter().for_each(|noted| noted.down(bytes.len()));
             Box::pin(turn.out.flush(cx.deadline, (limit, || u64::MAX))).await.1
         }
         Downstream::Nobody(_) => Ok(()),

@@ -88,7 +88,7 @@ use crate::pool::judge::answered;
 use crate::pool::link::Link;
 use crate::pool::logins::Logins;
 use crate::pool::pick::Tried;
-use crate::record::{Meter, Record, begins};
+use crate::record::{Record, begins};
 use crate::relay::{End, Relay};
 use crate::worker::CopyAtWork;
 
@@ -110,11 +110,15 @@ pub(crate) fn exchange(
     request: Request,
     mut downstream: Downstream<'_>,
 ) -> impl Future<Output = After> {
-    let Request { decision, whole } = request;
+    let Request { decision, whole, noted } = request;
+    cx.record.noted = noted;
     async move {
         let after = match decision {
             Decision::Forward(mut plan) => {
                 cx.record.service = Some(Rc::clone(&plan.live));
+                if let Some(noted) = &cx.record.noted {
+                    noted.waits();
+                }
                 cx.edits = plan.edits.take();
                 if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
                     copies.complete();
@@ -135,7 +139,11 @@ pub(crate) fn exchange(
                 cx.worker.buffers.give(std::mem::take(&mut plan.held));
                 after
             }
-            Decision::Health => say(&mut cx, &mut downstream, Said::of(200, Some("ok\n")), whole).await,
+            Decision::Health => {
+                // As with HAProxy: whoever checks us is no visitor.
+                cx.record.noted = None;
+                say(&mut cx, &mut downstream, Said::of(200, Some("ok\n")), whole).await
+            }
             Decision::Reply(reply) => {
                 let LocalReply { live, status, location, edits } = *reply;
                 (cx.record.service, cx.edits) = (Some(live), edits);
@@ -182,7 +190,7 @@ async fn serve_copy(place: CopyAtWork, CopyClient { peer, side }: CopyClient, pl
         record: Record::new(begins()),
         edits: None,
     };
-    let request = Request { decision: Decision::Forward(plan), whole: true };
+    let request = Request { decision: Decision::Forward(plan), whole: true, noted: None };
     Box::pin(exchange(cx, request, Downstream::Nobody(side))).await;
 }
 
@@ -200,6 +208,7 @@ async fn attempts(
     let unserved = |fault| (fault, progress.sent().is_whole());
     if plan.live.service.bounds.is_some() {
         Box::pin(again::begin(cx, plan, downstream, &progress)).await.map_err(unserved)?;
+        cx.record.noted.iter().for_each(|noted| noted.admitted());
     }
     let mut tried = Tried::default();
     let for_client = plan.open_for.take().map(|open_for| ForClient { open_for, own: Some(cx.announced) });
@@ -209,6 +218,9 @@ async fn attempts(
             None => check_out(cx, plan, downstream, want, &mut tried).await,
             Some(_) => Box::pin(check_out_within(cx, plan, downstream, want, &mut tried, &progress)).await,
         };
+        if let Some(noted) = &cx.record.noted {
+            noted.checked_out(&tried, checked_out.is_ok());
+        }
         let repeated = cx.record.is_repeated();
         let mut checked_out = match checked_out {
             Ok(checked_out) => checked_out,
@@ -404,7 +416,7 @@ async fn attempt(
     }
     // From now on the instance owes an answer, however long it took to read the request.
     progress.set_moved(cx.deadline.now());
-    Meter::of(instance.live).up(plan.held.len());
+    cx.meter(instance.live).up(plan.held.len());
     let mut input = downstream.input();
     let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
     let done = match answered {
@@ -484,7 +496,7 @@ async fn move_at_once(
 ) -> Result<Answered, Fault> {
     let instance = down.instance;
     let deadline = cx.worker.timers.deadline();
-    let meter = Meter::of(instance.live);
+    let meter = cx.meter(instance.live);
     let streamed = plan.held_body();
     let up = Up { cx, plan, meter, deadline: &deadline, progress, source, sink, acknowledged: false, streamed };
     let mut up = pin!(up.run());
@@ -529,7 +541,8 @@ async fn tunnel(
     let idle = plan.live.service.timeouts.tunnel;
     match (downstream, checked_out.parts()) {
         (Downstream::Http1(client), (Link::Http1(stream), instance)) => {
-            let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle };
+            let noted = cx.record.noted.as_deref();
+            let relay = Relay { pool: &cx.worker.buffers, deadline: cx.deadline, instance, idle, noted };
             Box::pin(relay.run(&mut client.stream, &mut client.input, stream, from_instance)).await
         }
         (downstream, _) => Box::pin(stream::tunnel(cx, downstream, checked_out, from_instance, idle)).await,

@@ -14,7 +14,6 @@ use crate::net::buffer::Input;
 use crate::net::deadline::Deadline;
 use crate::pool::checkout::Checkout;
 use crate::pool::link::Link;
-use crate::record::Meter;
 use crate::relay::End;
 
 /// Moves bytes both ways. `idle`: the longest time in which none moves.
@@ -35,7 +34,7 @@ pub(crate) async fn tunnel(
     let (Some(from_client), to_client) = downstream.split(writer) else { return End::Broken };
     let moved = Cell::new(cx.deadline.now());
     let (upward, downward) = (cx.worker.timers.deadline(), cx.worker.timers.deadline());
-    let meter = Meter::of(instance.live);
+    let meter = cx.meter(instance.live);
     let up = OneWay { cx, deadline: &upward, moved: &moved, idle, source: from_client, sink: to_instance };
     let down = OneWay { cx, deadline: &downward, moved: &moved, idle, source: from_instance, sink: to_client };
     let both = async { tokio::try_join!(up.run(|count| meter.up(count)), down.run(|count| meter.down(count))) };

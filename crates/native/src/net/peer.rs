@@ -69,6 +69,21 @@ impl Peer {
         Some((SocketAddr::new(self.client, self.client_port()), self.local?))
     }
 
+    /// The connection's other end.
+    pub(crate) fn other_end(&self) -> (IpAddr, u16) {
+        (self.address, self.port)
+    }
+
+    /// What the client connected to, if that is known.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()))
+    }
+
+    /// The version of its TLS, if its connection is encrypted.
+    pub(crate) fn tls(&self) -> Option<&'static str> {
+        self.is_secure.then_some(self.tls_version)
+    }
+
     /// Begins a new request, of which only the connection is known.
     pub(crate) fn forget(&mut self) {
         self.client = self.address;

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pointsman_engine::live::{Place, Rank, Reason, RetryReason};
 use pointsman_table::Protocol;
@@ -230,12 +230,20 @@ async fn search(
     while tried.count() < want.tries {
         let hold = match held.take() {
             Some(first) => Err(first),
-            None => match hold(home, live, want, *tried, deadline).await? {
-                Some(hold) => pooled(home, hold, want, deadline.now()),
-                None => break,
-            },
+            None => {
+                tried.spent.queued = u32::try_from(live.room().queued()).unwrap_or(u32::MAX);
+                tried.spent.is_connecting = false;
+                let since = moment();
+                let held = hold(home, live, want, *tried, deadline).await;
+                tried.spent.queue += millis_since(since);
+                match held? {
+                    Some(hold) => pooled(home, hold, want, deadline.now()),
+                    None => break,
+                }
+            }
         };
         if let Some(refused) = refused.take() {
+            tried.spent.redispatches += 1;
             redispatched(refused);
         }
         tried.returning = true;
@@ -243,7 +251,11 @@ async fn search(
             Ok(checkout) => return Ok(checkout),
             Err(hold) => hold,
         };
-        match new_connection(home, hold, want, deadline).await {
+        tried.spent.is_connecting = true;
+        let since = moment();
+        let connected = new_connection(home, hold, want, deadline).await;
+        tried.spent.connect += millis_since(since);
+        match connected {
             Ok(checkout) => return Ok(checkout),
             Err((fault, instance)) if fault.facts().repeat == Repeat::Elsewhere => {
                 tried.add(instance.id);
@@ -253,6 +265,15 @@ async fn search(
         }
     }
     Err(last)
+}
+
+#[expect(clippy::disallowed_methods, reason = "requests that wait or connect are few")]
+fn moment() -> Instant {
+    Instant::now()
+}
+
+fn millis_since(since: Instant) -> u32 {
+    u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Counts a redispatch: an instance did not take the connection, so the request goes to another.

@@ -308,6 +308,11 @@ impl ServiceLive {
         own.or_else(|| self.newest()?.name_of(live))
     }
 
+    /// Open work at its instances, over all workers.
+    pub(crate) fn active(&self) -> u64 {
+        self.instances.iter().map(|instance| instance.shared.active()).sum()
+    }
+
     /// How logs name an instance: `service shop instance web-1 (10.0.0.1:80)`.
     pub(crate) fn describe(&self, live: &InstanceLive) -> String {
         let Some(instance) = self.place(live.id).map(|index| &self.service.instances[index]) else {

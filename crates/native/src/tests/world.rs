@@ -89,7 +89,7 @@ impl World {
         fastrand::seed(7);
         resets::clear();
         let registry = Arc::new(Registry::new(1, crate::FAULTS));
-        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 });
+        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 }, None);
         let mut world = Self {
             worker,
             registry,

@@ -11,6 +11,7 @@ use pointsman_table::{ProblemKind, Protocol, shown_lines};
 use super::view::protocol_word;
 use crate::control::Status;
 use crate::sys;
+use pointsman_engine::access::DROP_REASONS;
 use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot, Totals};
 use pointsman_haproxy::ledger::Facts;
 use pointsman_store::Condition;
@@ -38,11 +39,12 @@ pub struct Process {
     open_fds: u64,
     max_fds: u64,
     log_lost_lines: u64,
+    access_log_dropped: [u64; DROP_REASONS.len()],
 }
 
 impl Process {
     /// Reads `/proc`; unreadable values are 0.
-    pub fn read(started: SystemTime, log_lost_lines: u64) -> Self {
+    pub fn read(started: SystemTime, (log_lost_lines, access_log_dropped): (u64, [u64; DROP_REASONS.len()])) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             started,
@@ -50,6 +52,7 @@ impl Process {
             open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |folder| folder.count() as u64),
             max_fds: sys::open_files_limit(),
             log_lost_lines,
+            access_log_dropped,
         }
     }
 }
@@ -392,6 +395,10 @@ impl Page {
         self.family(&BUILD_INFO);
         self.sample(BUILD_INFO.name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.single(&LOG_LOST_LINES, process.log_lost_lines);
+        self.family(&ACCESS_LOG_DROPPED);
+        for (reason, lines) in DROP_REASONS.iter().zip(process.access_log_dropped) {
+            self.sample(ACCESS_LOG_DROPPED.name, &[("reason", reason)], lines);
+        }
         self.single(&RESIDENT, process.resident_bytes);
         self.single(&OPEN_FDS, process.open_fds);
         self.single(&MAX_FDS, process.max_fds);
@@ -522,6 +529,8 @@ const HAPROXY_COMMANDS: Family =
 const BUILD_INFO: Family = gauge("pointsman_build_info", "Version of Pointsman.");
 const LOG_LOST_LINES: Family =
     counter("pointsman_log_lost_lines_total", "Lines of the log that were lost because nobody read them in time.");
+const ACCESS_LOG_DROPPED: Family =
+    counter("pointsman_access_log_dropped_total", "Lines of the access log that were dropped.");
 const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
 const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
 const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");

@@ -33,6 +33,7 @@ pub use listener::{bind, serve};
 
 use crate::control::Status;
 use crate::logging::LostLines;
+use crate::logging::access::RequestsView;
 use query::ExplainQuery;
 use source::SourceView;
 use view::{ExplainView, ProblemView, TableView};
@@ -54,6 +55,8 @@ pub struct Pages {
     pub started: SystemTime,
     /// The lines of the log that nobody read.
     pub log: LostLines,
+    /// The last requests, and the counts of the access log.
+    pub requests: RequestsView,
 }
 
 /// Every page: path and description. The index shows this list.
@@ -63,8 +66,12 @@ const PAGES: &[(&str, &str)] = &[
     ("/metrics", "Prometheus text format"),
     ("/api/table", "services, rules, instances and listeners in use, JSON"),
     ("/api/problems", "everything wrong with the keys, JSON"),
+    ("/api/requests?from=0", "the last requests, if they are kept, JSON"),
     ("/api/explain?url=http://shop.test/cart", "the service and instances for a URL, and the reason, JSON"),
 ];
+
+/// The answer to a question for requests that nobody keeps.
+const NONE_KEPT: &str = "no requests are kept; start the balancer with --recent-requests 1000, and the native engine\n";
 
 /// The pages. All are GET only.
 pub fn router(pages: Pages) -> Router {
@@ -75,6 +82,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/api/table", get(table))
         .route("/api/problems", get(problems))
+        .route("/api/requests", get(requests))
         .route("/api/explain", get(explain))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
         .layer(from_fn_with_state(pages.hosts.clone(), hosts::guard))
@@ -101,7 +109,8 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
     let snapshot = pages.figures.snapshot().await;
-    let (process, haproxy) = (metrics::Process::read(pages.started, pages.log.count()), pages.figures.haproxy());
+    let lost = (pages.log.count(), pages.requests.log.dropped());
+    let (process, haproxy) = (metrics::Process::read(pages.started, lost), pages.figures.haproxy());
     let text = metrics::render(&pages.status.borrow(), &snapshot, &process, haproxy.as_ref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
@@ -120,6 +129,22 @@ async fn table(State(pages): State<Pages>) -> Response {
 async fn problems(State(pages): State<Pages>) -> Response {
     let status = pages.status.borrow();
     axum::Json(status.problems().map(ProblemView::from).collect::<Vec<_>>()).into_response()
+}
+
+#[derive(Deserialize)]
+struct AskedFrom {
+    #[serde(default)]
+    from: u64,
+}
+
+async fn requests(State(pages): State<Pages>, asked: Result<Query<AskedFrom>, QueryRejection>) -> Response {
+    let Ok(Query(AskedFrom { from })) = asked else {
+        return (StatusCode::BAD_REQUEST, "from is a number; request /api/requests?from=0\n").into_response();
+    };
+    match pages.requests.recent.is_on() {
+        true => ([(header::CONTENT_TYPE, "application/json")], pages.requests.recent.page(from)).into_response(),
+        false => (StatusCode::NOT_FOUND, NONE_KEPT).into_response(),
+    }
 }
 
 /// The names and values of a query, in their order: a name may come again.

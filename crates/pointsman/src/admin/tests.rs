@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::logging::access::RequestsView;
 use pointsman_engine::Phase;
 use pointsman_engine::live::Registry;
 
@@ -22,6 +23,7 @@ async fn answer(status: Status, request: &str) -> String {
         hosts: Hosts::new(&["a".into()]),
         started: SystemTime::now(),
         log: LostLines::default(),
+        requests: RequestsView::default(),
     };
     let server = tokio::spawn(serve(listener, router(pages)));
     let mut stream = TcpStream::connect(address).await.unwrap();

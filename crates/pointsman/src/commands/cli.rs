@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use super::{apply, edit, register, tips};
+use super::{apply, edit, logs, register, tips};
 use crate::admin::query::ExplainRequest;
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
@@ -54,7 +54,7 @@ pub enum Command {
 Signals:
   TERM, USR1  accept no new connections, finish open requests (config/timeout/drain, 60 s), exit
   INT         the same; a second INT stops at once
-  HUP         read the settings again: only --log takes effect without a restart
+  HUP         read --log again, and open the files of the access log anew
 
 Examples:
   pointsman run --http :8080
@@ -192,6 +192,30 @@ Examples:
     /// Show the table of the balancer on --admin; if nothing answers there, compile the store's keys
     Routes {
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Show the last requests of the balancer on --admin
+    #[command(after_help = "\
+The balancer keeps them in memory if it has an access log or --recent-requests; the native engine only.
+
+Examples:
+  pointsman logs shop --status 5xx
+  pointsman logs -f --slower 1s")]
+    Logs {
+        /// Only requests of this service
+        service: Option<String>,
+        /// Go on with new requests until interrupted
+        #[arg(short, long)]
+        follow: bool,
+        /// Only with this status: 404, or 5xx
+        #[arg(long, value_name = "STATUS", value_parser = logs::status_filter)]
+        status: Option<logs::StatusFilter>,
+        /// Only those that took longer than this
+        #[arg(long, value_name = "TIME", value_parser = settings::duration)]
+        slower: Option<Duration>,
+        /// Print JSON, one object a line
         #[arg(long)]
         json: bool,
     },
@@ -409,9 +433,10 @@ fn takes(command: &str, flag: &Flag) -> bool {
 fn groups(command: &str) -> &'static [Group] {
     match command {
         "run" | "check" | "routes" | "explain" | "render" => {
-            &[Group::Store, Group::Serve, Group::Haproxy, Group::General]
+            &[Group::Store, Group::Serve, Group::Native, Group::Haproxy, Group::General]
         }
-        "demo" => &[Group::Serve, Group::Haproxy, Group::General],
+        "demo" => &[Group::Serve, Group::Native, Group::Haproxy, Group::General],
+        "logs" => &[Group::Store, Group::Serve, Group::General],
         "agent" => &[Group::Store, Group::Agent, Group::General],
         "version" | "completions" | "man" => &[],
         _ => &[Group::Store, Group::General],

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod fleet;
 pub mod health;
 mod listing;
+pub mod logs;
 mod once;
 mod patience;
 mod proposal;

@@ -9,7 +9,7 @@
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use pointsman_table::{Memory, Table};
@@ -27,25 +27,30 @@ use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Sta
 use crate::fleet::Listens;
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
+use crate::logging::access::{AccessThreads, RequestsView, tell_dropped};
 use crate::names::{self, HostNames, Lookup};
 use crate::notify;
-use crate::settings::{Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
+use crate::settings::{AccessSettings, Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
 use crate::state::StateFile;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::sys;
 use crate::tickets;
+use pointsman_engine::access::LogQueue;
 use pointsman_engine::live::{DownBefore, Registry};
 use pointsman_engine::sockets;
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
-use pointsman_native::{self as native, NativeSettings};
+use pointsman_native::{self as native, AccessLog, NativeSettings};
 use pointsman_store::{Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
 /// Most answers from the engine that may queue for the control loop.
 const APPLIED: usize = 64;
+
+/// How long the end of the program waits for the access log to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The addresses in use, with the ports that the system chose for port 0.
 #[derive(Clone, Debug)]
@@ -75,7 +80,7 @@ impl Addresses {
 ///
 /// # Errors
 /// The store's settings cannot be used, its folder cannot be made, an address cannot be listened on, or the engine fails.
-pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
+pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     warn_of_idle(settings.engine, &reload.chosen);
     tell_usual_store(settings, &reload);
@@ -85,7 +90,9 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
     let store = Store::open(&settings.store)?.remembering(kept.api);
     store.make_place()?;
     let workers = settings.workers.get();
-    let bound = Bound::open(settings).await?;
+    let access = access_log(settings)?;
+    reload.access = access.queue().clone();
+    let bound = Bound::open(settings, access.queue()).await?;
     let listener = match settings.admin {
         Some(address) => Some(admin::bind(address)?),
         None => None,
@@ -102,12 +109,36 @@ pub async fn run(settings: &Settings, reload: Reload, ready: impl FnOnce(&Addres
     };
     let hosts = Hosts::new(&settings.admin_hosts);
     let lookup = Lookup::new(&settings.resolvers);
-    let of_store = settings.store.clone();
     let certs = CertSources::new(settings);
     let down = kept.down_before(epoch_seconds());
-    let parts =
-        Parts { store, bound, listener, hosts, signals, reload, about, lookup, certs, state, down, settings: of_store };
-    parts.serve(inputs(settings, &addresses, kept.memory), workers, &addresses, ready).await
+    let (requests, settings_of_store) = (access.view(), settings.store.clone());
+    let parts = Parts {
+        store,
+        bound,
+        listener,
+        hosts,
+        signals,
+        reload,
+        about,
+        lookup,
+        certs,
+        state,
+        down,
+        requests,
+        settings: settings_of_store,
+    };
+    let outcome = parts.serve(inputs(settings, &addresses, kept.memory), workers, &addresses, ready).await;
+    access.finish(LAST_LINES);
+    outcome
+}
+
+/// Starts the access log of the native engine.
+fn access_log(settings: &Settings) -> anyhow::Result<AccessThreads> {
+    let access = &settings.access;
+    match settings.engine {
+        Engine::Native => AccessThreads::start(&access.to, access.syslog, access.recent()),
+        Engine::Haproxy => AccessThreads::start(&[], access.syslog, 0),
+    }
 }
 
 /// The engine's listening sockets.
@@ -117,15 +148,19 @@ enum Bound {
 }
 
 impl Bound {
-    async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    async fn open(settings: &Settings, queue: &LogQueue) -> anyhow::Result<Self> {
         let threads = settings.workers.get();
         match settings.engine {
             Engine::Native => {
+                let AccessSettings { format, sample, .. } = settings.access.clone();
+                let is_on = queue.has_destinations() || queue.has_recent();
+                let access = is_on.then(|| AccessLog { format, sample, queue: queue.clone() });
                 let settings = NativeSettings {
                     http: settings.http.clone(),
                     https: settings.https.clone(),
                     workers: threads,
                     open_files: sys::open_files_limit(),
+                    access,
                 };
                 Ok(Self::Native(native::bind(&settings)?))
             }
@@ -188,6 +223,7 @@ struct Parts {
     state: Option<StateFile>,
     /// The instances that active checks found down just before.
     down: DownBefore,
+    requests: RequestsView,
     settings: StoreSettings,
 }
 
@@ -226,8 +262,8 @@ impl Parts {
             tables,
             status: status.clone(),
         };
-        let pages =
-            pages(&admin_status, &figures, addresses, SourceView::new(&self.settings), self.hosts, &self.reload);
+        let source = SourceView::new(&self.settings);
+        let pages = pages(&admin_status, &figures, addresses, (source, self.hosts, self.requests), &self.reload);
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -241,6 +277,7 @@ impl Parts {
                 names::follow(self.lookup, names_wanted, names),
                 self.certs.follow(certs, around.clone()),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
+                tell_dropped(Arc::clone(&pages.requests.log)),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -279,8 +316,7 @@ fn pages(
     status: &watch::Receiver<Status>,
     figures: &Figures,
     addresses: &Addresses,
-    source: SourceView,
-    hosts: Hosts,
+    (source, hosts, requests): (SourceView, Hosts, RequestsView),
     reload: &Reload,
 ) -> Pages {
     Pages {
@@ -291,6 +327,7 @@ fn pages(
         hosts,
         started: SystemTime::now(),
         log: reload.logging.lost(),
+        requests,
     }
 }
 
@@ -318,6 +355,10 @@ fn warn_of_idle(engine: Engine, chosen: &Chosen) {
     let idle = FLAGS.iter().filter(|flag| flag.group == Group::Haproxy && engine == Engine::Native);
     for origin in idle.filter_map(|flag| chosen.origin(flag.name)) {
         warn!("{origin} has no effect on the native engine; it is for --engine haproxy");
+    }
+    let idle = FLAGS.iter().filter(|flag| flag.group == Group::Native && engine == Engine::Haproxy);
+    for origin in idle.filter_map(|flag| chosen.origin(flag.name)) {
+        warn!("{origin} has no effect on the HAProxy engine, which logs as its configuration says; see docs/logs.md");
     }
 }
 
@@ -459,6 +500,8 @@ pub struct Reload {
     pub chosen: Chosen,
     /// The log; its filter can change.
     pub logging: Logging,
+    /// The access log; its files can be opened again.
+    pub access: LogQueue,
     /// The filter when none is given.
     pub default_log: &'static str,
     /// Interactive: HUP means that the terminal closed; exit.
@@ -468,6 +511,7 @@ pub struct Reload {
 impl Reload {
     /// Reads the settings again, and applies those that can change while serving.
     pub(super) fn again(&mut self) {
+        self.access.reopen();
         match self.read() {
             Ok(()) => {}
             Err(error) => warn!("read the settings again, and kept the old ones: {error:#}"),

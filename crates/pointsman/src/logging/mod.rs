@@ -2,9 +2,11 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `access` | the access log's files, syslog, and the last requests |
 //! | `stream` | a stream with its own writer thread and a bounded queue |
 //! | `pace` | how many lines each place in the code may log |
 
+pub mod access;
 mod pace;
 mod stream;
 

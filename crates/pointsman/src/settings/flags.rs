@@ -3,91 +3,15 @@
 
 use std::path::PathBuf;
 
+use pointsman_native::LineFormat;
 use pointsman_store::Api;
 use pointsman_table::Area;
 
-use super::choice::Choice;
 use super::docker_host::DockerHost;
-use super::model::{Draft, Engine};
+use super::flag::{Flag, Group, PLAIN};
+use super::model::Engine;
 use super::parse;
-
-/// Which commands take a flag; also its heading in `--help`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// Where the keys are: every command that reads or writes them.
-    Store,
-    /// How to serve: `run`, and the commands that ask a running balancer.
-    Serve,
-    /// The HAProxy engine: as [`Group::Serve`], without effect on the native engine.
-    Haproxy,
-    /// Which containers, and how balancers reach them.
-    Agent,
-    /// Everything else: every command.
-    General,
-}
-
-impl Group {
-    /// The heading in `--help`.
-    pub fn heading(self) -> &'static str {
-        match self {
-            Self::Store => "Store",
-            Self::Serve => "Serving",
-            Self::Haproxy => "HAProxy engine",
-            Self::Agent => "Agent",
-            Self::General => "General",
-        }
-    }
-}
-
-/// The prefix of every environment variable.
-pub(super) const VARIABLES: &str = "POINTSMAN_";
-
-/// One setting.
-pub struct Flag {
-    /// The long flag without its dashes; also the key in the file.
-    pub name: &'static str,
-    /// The placeholder of the value in help.
-    pub value: &'static str,
-    /// Which commands take it.
-    pub group: Group,
-    /// One or two sentences.
-    pub help: &'static str,
-    /// The default in words; empty where there is none.
-    pub default: &'static str,
-    /// Whether it may be given more than once (comma separated in the environment, a list in the file).
-    pub many: bool,
-    /// Whether its value must never be printed.
-    pub secret: bool,
-    /// Environment variables of the systems that Pointsman replaces, in order. Every other source beats them.
-    pub legacy: &'static [&'static str],
-    /// Reads the value into the draft. The error says what is wrong and what is expected.
-    pub(super) read: fn(&mut Draft, &Choice) -> Result<(), String>,
-}
-
-impl Flag {
-    /// The environment variable: `POINTSMAN_ETCD_API`.
-    pub fn variable(&self) -> String {
-        format!("{VARIABLES}{}", self.name.to_ascii_uppercase().replace('-', "_"))
-    }
-
-    /// The first words of its help, for a list of flags.
-    pub fn brief(&self) -> &'static str {
-        let end = [". ", ": ", "; "].iter().filter_map(|mark| self.help.find(mark)).min();
-        &self.help[..end.unwrap_or(self.help.len())]
-    }
-}
-
-const PLAIN: Flag = Flag {
-    name: "",
-    value: "",
-    group: Group::General,
-    help: "",
-    default: "",
-    many: false,
-    secret: false,
-    legacy: &[],
-    read: |_, _| Ok(()),
-};
+use crate::logging::access::{LogTarget, SyslogForm};
 
 /// Every setting, in the order of `--help`.
 pub static FLAGS: &[Flag] = &[
@@ -368,6 +292,73 @@ pub static FLAGS: &[Flag] = &[
         legacy: &["KONTENA_LB_ACCEPT_PROXY"],
         read: |draft, choice| {
             draft.accept_proxy = parse::accept_proxy(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "access-log",
+        value: "FILE|stdout|stderr|syslog:ADDR|off",
+        group: Group::Native,
+        help: "Log every request: to the end of a file, to a standard stream, or to syslog: IP:PORT (UDP), tcp:IP:PORT or \
+               /dev/log; may be given more than once",
+        default: "off",
+        many: true,
+        read: |draft, choice| {
+            let targets = choice.values.iter().map(|text| LogTarget::parse(text));
+            draft.access.to = targets.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "access-log-format",
+        value: "httplog|json|clf|combined|TEMPLATE",
+        group: Group::Native,
+        help: "How a line is written: as HAProxy or Apache do, as JSON, or a text with placeholders such as {client_ip} {status}",
+        default: "httplog",
+        read: |draft, choice| {
+            draft.access.format = LineFormat::parse(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "access-log-sample",
+        value: "SHARE",
+        group: Group::Native,
+        help: "The share of requests that are logged, such as 0.01; those with a fault always are",
+        default: "1",
+        read: |draft, choice| {
+            draft.access.sample = parse::share(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "access-log-syslog",
+        value: "rfc5424|rfc3164",
+        group: Group::Native,
+        help: "How lines for syslog are framed",
+        default: "rfc5424",
+        read: |draft, choice| {
+            draft.access.syslog = match choice.text() {
+                "rfc5424" => SyslogForm::Rfc5424,
+                "rfc3164" => SyslogForm::Rfc3164,
+                text => return Err(format!("{text:?} is no form of syslog; write rfc5424 or rfc3164")),
+            };
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "recent-requests",
+        value: "NUMBER",
+        group: Group::Native,
+        help: "How many requests are kept in memory for `pointsman logs`; 0 for none",
+        default: "1000 with --access-log, else 0",
+        read: |draft, choice| {
+            draft.access.recent = Some(parse::recent(choice.text())?);
             Ok(())
         },
         ..PLAIN

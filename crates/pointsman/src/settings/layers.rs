@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::choice::{Choice, CommandLine, Environment, Origin};
-use super::flags::{FLAGS, Flag, VARIABLES};
+use super::flag::{Flag, VARIABLES};
+use super::flags::FLAGS;
 use super::model::{Host, SettingsError};
 use super::suggest::nearest;
 

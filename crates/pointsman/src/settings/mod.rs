@@ -11,6 +11,7 @@
 //! | `model` | the types of the settings |
 //! | `choice` | the source of a value |
 //! | `parse`, `docker_host` | single values |
+//! | `flag` | the form of a setting |
 //! | `flags` | the one home of every setting |
 //! | `kontena` | certificates in variables of Kontena's load balancer |
 //! | `layers` | which source wins |
@@ -18,6 +19,7 @@
 
 mod choice;
 mod docker_host;
+mod flag;
 mod flags;
 mod kontena;
 mod layers;
@@ -35,9 +37,10 @@ use pointsman_table::Bind;
 
 pub use choice::{Choice, CommandLine, Environment, Origin};
 pub use docker_host::DockerHost;
-pub use flags::{FLAGS, Flag, Group};
+pub use flag::{Flag, Group};
+pub use flags::FLAGS;
 use model::Draft;
-pub use model::{AgentSettings, Engine, Host, Settings, SettingsError};
+pub use model::{AccessSettings, AgentSettings, Engine, Host, Settings, SettingsError};
 
 /// The port that `https://` without a port means (RFC 9110 §4.2.2).
 const HTTPS_PORT: u16 = 443;
@@ -136,6 +139,7 @@ impl Draft {
             admin_hosts: self.admin_hosts,
             engine: self.engine,
             haproxy: self.haproxy,
+            access: self.access,
             places: self.places,
             resolvers: self.resolvers,
             agent: self.agent,

@@ -8,11 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_haproxy::HaproxySettings;
+use pointsman_native::LineFormat;
 use pointsman_store::{Api, Location, StoreSettings};
 use pointsman_table::{Bind, Capabilities, OuterCert, Places};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
+use crate::logging::access::{LogTarget, SyslogForm};
+
+/// How many requests are kept in memory beside an access log.
+const USUAL_RECENT: usize = 1_000;
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -74,6 +79,35 @@ impl Default for AgentSettings {
     }
 }
 
+/// How requests are logged. Without effect on the HAProxy engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessSettings {
+    /// Where lines go; none: requests are not logged.
+    pub to: Vec<LogTarget>,
+    /// How a line is written.
+    pub format: LineFormat,
+    /// The share of requests without a fault that are logged.
+    pub sample: f64,
+    /// How lines for syslog are framed.
+    pub syslog: SyslogForm,
+    /// How many requests are kept in memory, if that is said.
+    pub recent: Option<usize>,
+}
+
+impl AccessSettings {
+    /// How many requests are kept in memory.
+    pub fn recent(&self) -> usize {
+        self.recent.unwrap_or(if self.to.is_empty() { 0 } else { USUAL_RECENT })
+    }
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        let (format, syslog) = (LineFormat::default(), SyslogForm::default());
+        Self { to: Vec::new(), format, sample: 1.0, syslog, recent: None }
+    }
+}
+
 /// The facts about the machine and its user that defaults depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
@@ -106,6 +140,8 @@ pub struct Settings {
     pub engine: Engine,
     /// How to run HAProxy.
     pub haproxy: HaproxySettings,
+    /// How requests are logged.
+    pub access: AccessSettings,
     /// Where instances may be.
     pub places: Places,
     /// The name servers to ask; none: those of the machine.
@@ -146,6 +182,7 @@ pub(super) struct Draft {
     pub(super) admin_hosts: Vec<Box<str>>,
     pub(super) engine: Engine,
     pub(super) haproxy: HaproxySettings,
+    pub(super) access: AccessSettings,
     pub(super) places: Places,
     pub(super) resolvers: Vec<SocketAddr>,
     pub(super) agent: AgentSettings,
@@ -175,6 +212,7 @@ impl Default for Draft {
             admin_hosts: Vec::new(),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
+            access: AccessSettings::default(),
             places: Places::default(),
             resolvers: Vec::new(),
             agent: AgentSettings::default(),

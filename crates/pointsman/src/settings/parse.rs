@@ -12,6 +12,7 @@ use pointsman_table::Networks;
 const DNS_PORT: u16 = 53;
 const ETCD_PORT: u16 = 2379;
 const MOST_WORKERS: usize = 1024;
+const MOST_RECENT: usize = 100_000;
 /// A lease is renewed three times within it, over a network.
 const SHORTEST_TTL: Duration = Duration::from_secs(2);
 
@@ -36,6 +37,11 @@ pub(super) fn resolver(text: &str) -> Result<SocketAddr, String> {
 
 /// A port in plain digits: `u16::from_str` alone accepts `+80`.
 fn decimal(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// A number in plain digits.
+fn decimal_number(text: &str) -> Option<usize> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -202,6 +208,18 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A share of all requests.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is not a share; write 0 to 1, such as 0.01"))
+}
+
+/// How many requests are kept in memory.
+pub(super) fn recent(text: &str) -> Result<usize, String> {
+    let count = decimal_number(text).filter(|count| *count <= MOST_RECENT);
+    count.ok_or_else(|| format!("{text:?} is not a number of requests; write 0 to {MOST_RECENT}"))
+}
+
 /// A level, or a filter of `tracing`.
 pub(super) fn log(text: &str) -> Result<String, String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
@@ -322,6 +340,11 @@ mod tests {
         check(&user(":x"), "it has no user name");
         check(&workers("4"), "4");
         check(&workers("0"), "write 1 to 1024");
+        check(&share("0.01"), "0.01");
+        check(&share("1.1"), "write 0 to 1");
+        check(&share("NaN"), "write 0 to 1");
+        check(&recent("0"), "0");
+        check(&recent("-1"), "write 0 to 100000");
         check(&health_uri("/up"), "/up");
         check(&health_uri("up"), "write it like /health");
         check(&ciphers("ECDHE+AESGCM:!RC4:@SECLEVEL=2"), "ECDHE+AESGCM");

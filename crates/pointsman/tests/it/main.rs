@@ -2,6 +2,7 @@
 //!
 //! `POINTSMAN_LONG=1` runs the long forms; `POINTSMAN_TEST_ENGINE` chooses the engine under test (default `native`).
 
+mod access;
 mod admin;
 mod admission;
 mod balance;

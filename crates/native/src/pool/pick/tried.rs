@@ -10,6 +10,22 @@ pub(crate) struct Tried {
     count: u32,
     /// It had an instance before: it goes before requests that never had one.
     pub(crate) returning: bool,
+    pub(crate) spent: Spent,
+}
+
+/// The time and the attempts that checkouts of a request took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// Milliseconds until there was a free place at an instance.
+    pub(crate) queue: u32,
+    /// Milliseconds until there was a connection.
+    pub(crate) connect: u32,
+    /// How many requests were in the queue when this one joined it.
+    pub(crate) queued: u32,
+    /// How often it went to another instance because one did not take the connection.
+    pub(crate) redispatches: u32,
+    /// A connection is being opened, or could not be.
+    pub(crate) is_connecting: bool,
 }
 
 impl Tried {
