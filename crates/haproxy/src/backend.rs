@@ -12,7 +12,7 @@ use pointsman_table::{
 use super::changes::Changes;
 use super::forwarded::{CLIENT, OVER_HTTPS};
 use super::model::{Addresses, Backend, Owner, Part, Server};
-use super::names::{self, BackendName};
+use super::names::{self, BackendName, PAGES};
 use super::shape::Shape;
 use super::words::{quote, time};
 use super::{admission, clients, confine, outbound, routing, server};

@@ -227,7 +227,12 @@ impl<'w> Connection<'w> {
             Ok(_) if plan.is_too_large() => {
                 let (fault, config) = (Fault::BodyTooLarge, &self.globals.config);
                 Request {
-                    decision: Decision::Turn(Turned::of_held((&plan.live, &plan.held), fault, config, &self.peer)),
+                    decision: Decision::Turn(Turned::of_held(
+                        (&plan.live, &plan.held, plan.edits.take()),
+                        fault,
+                        config,
+                        &self.peer,
+                    )),
                     whole: false,
                     noted,
                 }

@@ -9,7 +9,7 @@ use pointsman_wire::{BodyWriter, Forward, HeadLimits, HeaderEdits, RequestHead};
 use super::admit::{LocalReply, Stopped, admit};
 use super::lines;
 use super::mirror::Copies;
-use super::reach::{is_secure, key, open_for, path};
+use super::reach::{key, open_for, path};
 use super::split;
 use super::sticky::{self, Sticky};
 use super::turned::Turned;

@@ -35,6 +35,7 @@ use crate::control::Status;
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
 use query::ExplainQuery;
+use serde::Deserialize;
 use source::SourceView;
 use view::{ExplainView, ProblemView, TableView};
 

@@ -17,7 +17,6 @@ use super::instance::counted;
 pub use super::instance::{InstanceView, epoch_seconds};
 use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
-use super::reason;
 use super::source::SourceView;
 use super::url::ExplainUrl;
 use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot};

@@ -22,7 +22,8 @@ use pointsman_engine::access::{DropReason, LogPage, LogQueue, LogState};
 use tracing::{info, warn};
 
 pub use recent::Recent;
-use sink::{Sink, Unwritten};
+use sink::Sink;
+use target::Unwritten;
 pub use target::{LogTarget, SyslogForm};
 
 /// The pauses between attempts to write what could not be written: the first, and the longest.

@@ -11,19 +11,12 @@ use std::time::Duration;
 use pointsman_engine::access::LogPage;
 
 use super::syslog::Syslog;
-use super::target::{LogTarget, SyslogForm};
+use super::target::{LogTarget, SyslogForm, Unwritten};
 
 /// Who may read a new log: its owner, and the owner's group.
 const MODE: u32 = 0o640;
 /// The pause before the next attempt to write to a full stream that somebody has made non-blocking.
 const FULL: Duration = Duration::from_millis(20);
-
-/// Lines that could not be written.
-#[derive(Debug)]
-pub(super) struct Unwritten {
-    pub(super) lines: u64,
-    pub(super) error: io::Error,
-}
 
 /// An open destination.
 #[derive(Debug)]

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-use super::sink::Unwritten;
-use super::target::{LogTarget, SyslogForm};
+use super::target::{LogTarget, SyslogForm, Unwritten};
 use crate::sys;
 
 /// Facility local0, severity informational (RFC 5424 §6.2.1): 16 * 8 + 6. As HAProxy's usual `log ... local0`.

@@ -1,6 +1,7 @@
 //! The destinations of the access log by name. Opens none.
 
 use std::fmt::{self, Display};
+use std::io;
 use std::path::PathBuf;
 
 /// Where lines of the access log go.
@@ -28,6 +29,13 @@ pub enum SyslogForm {
     Rfc5424,
     /// RFC 3164, the older one.
     Rfc3164,
+}
+
+/// Lines that could not be written.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) lines: u64,
+    pub(super) error: io::Error,
 }
 
 impl LogTarget {
