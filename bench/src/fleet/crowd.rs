@@ -14,7 +14,7 @@ use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
 use pointsman_engine::live::Registry;
 use pointsman_store::{Condition, Store, StoreSettings, Update};
-use pointsman_table::{Capabilities, Memory, Places, Table};
+use pointsman_table::{Capabilities, Places, Table};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -132,7 +132,6 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     let status = watch::Sender::new(Status::new());
     let (_ended, end) = watch::channel(false);
     let inputs = ControlInputs {
-        memory: Memory::default(),
         prefix: settings.prefix.as_str().into(),
         own: Box::new([(Ipv4Addr::LOCALHOST, 80).into()]),
         local: Vec::new,

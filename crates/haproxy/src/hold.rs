@@ -16,6 +16,8 @@ use super::model::{Held, Owner};
 pub struct Refusals {
     services: BTreeMap<(Protocol, ServiceName), Refused>,
     certs: BTreeMap<Box<str>, RefusedCert>,
+    /// What was served before the start, without its instances, until something is served again.
+    before: Option<Arc<Table>>,
 }
 
 /// A refused certificate: secret.
@@ -94,6 +96,11 @@ impl Refused {
 }
 
 impl Refusals {
+    /// Sets what was served before the start.
+    pub fn recall(&mut self, before: Option<Arc<Table>>) {
+        self.before = before;
+    }
+
     /// Forgets refusals of services and certificates that have changed since: they get another try.
     pub fn review(&mut self, table: &Table) {
         self.services.retain(|(protocol, name), refused| {
@@ -133,7 +140,8 @@ impl Refusals {
             return refused.kept.take().is_some();
         }
         let Some(newest) = table.certs().get(name) else { return false };
-        let kept = served.cert(name).filter(|kept| **kept != newest.pem).cloned();
+        let before = || self.before.as_ref()?.certs().get(name).map(|cert| &cert.pem);
+        let kept = served.cert(name).or_else(before).filter(|kept| **kept != newest.pem).cloned();
         let advice = format!("HAProxy refuses it: {words}");
         let problem = table.tree_problem(ProblemKind::Rejected, &format!("certs/{name}"), advice);
         self.certs.insert(name.into(), RefusedCert { newest: newest.clone(), kept, problem });
@@ -158,9 +166,11 @@ impl Refusals {
     }
 
     fn refuse(&mut self, served: &Served, newest: &Arc<Service>, problem: Problem) -> bool {
-        let kept = || served.service(newest.protocol, &newest.name).filter(|kept| !same_but_instances(kept, newest));
+        let before = || self.before.as_ref()?.service(newest.protocol, newest.name.as_str());
+        let kept = served.service(newest.protocol, &newest.name).or_else(before);
+        let kept = kept.filter(|kept| !same_but_instances(kept, newest)).cloned();
         let name = (newest.protocol, newest.name.clone());
-        let new = || Refused { newest: newest.clone(), kept: kept().cloned(), problems: BTreeSet::new() };
+        let new = || Refused { newest: newest.clone(), kept, problems: BTreeSet::new() };
         self.services.entry(name).or_insert_with(new).problems.insert(problem)
     }
 

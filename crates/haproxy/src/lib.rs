@@ -204,7 +204,8 @@ async fn open_one(address: SocketAddr, patience: Duration) -> io::Result<TcpList
 }
 
 /// Serves the tables that come, with the newest secrets for session tickets, until `phase` says otherwise: on [`Phase::Drain`] HAProxy finishes its work, within
-/// `timeout/drain` of the keys; on [`Phase::Halt`] it ends at once.
+/// `timeout/drain` of the keys; on [`Phase::Halt`] it ends at once. The table that is there at first is not served: it has
+/// the last good forms, from before the start, of what HAProxy rejects now.
 ///
 /// # Errors
 /// None: whatever a later table could repair is a problem.

@@ -156,7 +156,8 @@ fn open(flag: &str, wanted: &[SocketAddr], sockets: &mut [Vec<Door>]) -> anyhow:
 }
 
 /// Serves each new table, with the newest secrets for session tickets, until `phase` changes: on [`Phase::Drain`] it finishes open work, within the configuration's
-/// `timeout/drain`; on [`Phase::Halt`] it returns at once.
+/// `timeout/drain`; on [`Phase::Halt`] it returns at once. The table that is there at first is not served: it has the last
+/// good forms, from before the start, of what cannot be used now.
 ///
 /// # Errors
 /// When the workers cannot be started.
@@ -170,7 +171,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let Bound { sockets, descriptors, access, .. } = bound;
     let limits = Limits { descriptors, workers: sockets.len() as u64 };
-    let (mut workers, mut reports) = Workers::start(sockets, (limits, access), &registry)?;
+    let (mut workers, mut reports) =
+        Workers::start(sockets, (limits, access), &registry, Arc::clone(&tables.borrow()))?;
     workers.change_tickets(tickets.borrow_and_update().clone());
     let mut retry = interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);

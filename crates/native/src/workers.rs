@@ -62,7 +62,7 @@ type Opened = Vec<(Bind, TcpListener)>;
 pub(crate) type Reports = mpsc::UnboundedReceiver<(usize, Report)>;
 
 impl Workers {
-    /// Starts a worker for each set of sockets.
+    /// Starts a worker for each set of sockets. `before`: not served; it has the last good forms from before the start.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -70,6 +70,7 @@ impl Workers {
         sockets: Vec<Vec<Door>>,
         (limits, access): (Limits, Option<AccessLog>),
         registry: &Arc<Registry>,
+        before: Arc<Table>,
     ) -> anyhow::Result<(Self, Reports)> {
         let (report, reports) = mpsc::unbounded_channel();
         let count = sockets.len();
@@ -78,12 +79,12 @@ impl Workers {
             .collect::<io::Result<_>>();
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
-            keys: sockets.iter().flatten().any(|door| door.is_secure).then(Keys::none),
+            keys: sockets.iter().flatten().any(|door| door.is_secure).then(|| Keys::none().next(&before)),
             tickets: TicketSecrets::default(),
-            outbound: Arc::default(),
+            outbound: Outbound::recall(&before),
             prober: Prober::new(registry, limits.descriptors),
             waiting: sockets,
-            table: Table::empty(),
+            table: before,
             open: BTreeSet::new(),
             closing: BTreeMap::new(),
             closed: BTreeMap::new(),

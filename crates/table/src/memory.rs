@@ -1,5 +1,6 @@
 //! What to keep of a table over a restart, and a table recalled from what was kept. Opens no file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::keys::{Part, classify};
 use crate::last_good::LastGood;
 use crate::limits::Limits;
 use crate::names::{Protocol, ServiceName};
+use crate::problem::{Problem, ProblemKind};
 use crate::table::Table;
 
 /// What to keep over a restart. Secret: it may hold passwords and private keys.
@@ -60,6 +62,31 @@ impl Table {
         }
     }
 
+    /// What to keep over a restart while an engine serves older forms: `former` has those of the services and certificates
+    /// that it rejects, by its `problems`. `None`: it has not judged this table yet, and may reject anything.
+    pub fn memory_beside<'p>(&self, former: Memory, problems: Option<&'p [Problem]>) -> Memory {
+        let mut memory = self.memory();
+        let rejecting = || problems.into_iter().flatten().filter(|problem| holds_back(problem));
+        let keys: BTreeSet<_> = rejecting().map(|problem| &*problem.key).collect();
+        let of_problem =
+            |problem: &'p Problem| problem.service.as_ref().map(|(protocol, name)| (*protocol, name.as_str()));
+        let services: BTreeSet<_> = rejecting().filter_map(of_problem).collect();
+        let of_service = |service: &ServiceMemory| (service.protocol, service.name.clone());
+        let mut forms: BTreeMap<_, _> = former.services.into_iter().map(|form| (of_service(&form), form)).collect();
+        for service in &mut memory.services {
+            if problems.is_none() || services.contains(&(service.protocol, &*service.name)) {
+                *service = forms.remove(&of_service(service)).unwrap_or_else(|| service.clone());
+            }
+        }
+        let mut certs: BTreeMap<_, _> = former.certs.into_iter().collect();
+        for (name, value) in &mut memory.certs {
+            if problems.is_none() || keys.contains(&*format!("{}/certs/{name}", self.basis.limits.prefix)) {
+                *value = certs.remove(name).unwrap_or_else(|| Arc::clone(value));
+            }
+        }
+        memory
+    }
+
     /// Services that are served with their last good settings because their keys are bad now, and the revision of these
     /// settings.
     pub fn last_good(&self) -> impl Iterator<Item = (Protocol, &ServiceName, u64)> {
@@ -67,8 +94,9 @@ impl Table {
         kept.filter_map(|form| Some((form.protocol, &form.name, form.good.as_ref()?.revision)))
     }
 
-    /// The table before the first one after a restart: `compile` takes last good settings from it. It must not be
-    /// served, as it has no instances. What is not good by these limits is left out.
+    /// The table before the first one after a restart, of generation 0: `compile` takes last good settings from it, and
+    /// engines the forms of what they reject. It must not be served, as it has no instances. What is not good by these
+    /// limits is left out.
     pub fn recall(memory: Memory, limits: &Limits) -> Arc<Self> {
         let Memory { services, config, certs } = memory;
         let below = |tree: String| move |(key, value): (Box<str>, _)| (format!("{tree}/{key}").into(), value);
@@ -86,6 +114,7 @@ impl Table {
         let mut table = compile(&keys, None, limits).table;
         // Nobody else has this table or its forms yet.
         if let Some(table) = Arc::get_mut(&mut table) {
+            table.generation = 0;
             for form in table.forms.iter_mut().filter_map(Arc::get_mut) {
                 let of = |((protocol, name), _): &((Protocol, Box<str>), u64)| {
                     (*protocol, &**name).cmp(&(form.protocol, form.name.as_str()))
@@ -96,6 +125,12 @@ impl Table {
         }
         table
     }
+}
+
+/// Whether something serves in an older form because of a problem. Of `client_ca`, the newest form is served, without what
+/// cannot be used of it.
+fn holds_back(problem: &Problem) -> bool {
+    problem.kind == ProblemKind::Rejected && problem.key.rsplit('/').next() != Some("client_ca")
 }
 
 fn owned((key, value): (&str, &[u8])) -> (Box<str>, Box<[u8]>) {

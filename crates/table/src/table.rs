@@ -22,7 +22,7 @@ use crate::targets;
 /// An immutable routing table: one revision of the keys, compiled.
 #[derive(Debug, Default)]
 pub struct Table {
-    generation: u64,
+    pub(crate) generation: u64,
     revision: u64,
     services: Box<[Arc<Service>]>,
     pub(crate) routing: Routing,

@@ -80,6 +80,7 @@ impl Engine {
         let now = Instant::now();
         let mut goal = Goal::new(now);
         goal.tickets = TicketKeys::derive(&inputs.tickets.borrow_and_update());
+        goal.excluded.refusals.recall(Some(Arc::clone(&inputs.tables.borrow())));
         Self {
             inputs,
             goal,
@@ -289,6 +290,7 @@ impl Engine {
             leaving: BTreeMap::new(),
         };
         self.goal.served = served;
+        self.goal.excluded.refusals.recall(None);
         Stage::serving(reloader, process, Workers { current, old })
     }
 

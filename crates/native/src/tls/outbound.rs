@@ -68,23 +68,29 @@ impl Debug for Outbound {
 }
 
 impl TlsMaterial {
-    /// `None`: the service has no instance that speaks TLS.
-    fn of(service: &Service) -> Option<Self> {
-        if !service.instances.iter().any(|instance| instance.tls) {
-            return None;
-        }
+    fn of(service: &Service) -> Self {
         let InstanceLink { authorities, cert, server_name: _, send_proxy: _ } =
             service.link.as_deref().cloned().unwrap_or_default();
-        Some(Self { protocol: service.protocol, http_version: service.http_version, authorities, cert })
+        Self { protocol: service.protocol, http_version: service.http_version, authorities, cert }
     }
 }
 
 impl Outbound {
+    /// What the services of a table from before the start used. It has no instances: each may have had some with TLS.
+    pub(crate) fn recall(table: &Table) -> Arc<Self> {
+        Self::default().next_of(table.services().iter())
+    }
+
     /// What the services of a table use. What stays is not judged again.
     pub(crate) fn next(&self, table: &Table) -> Arc<Self> {
+        let speaks_tls = |service: &&Arc<Service>| service.instances.iter().any(|instance| instance.tls);
+        self.next_of(table.services().iter().filter(speaks_tls))
+    }
+
+    fn next_of<'t>(&self, services: impl Iterator<Item = &'t Arc<Service>>) -> Arc<Self> {
         let mut next = Self { system: self.system.clone(), ..Self::default() };
-        for service in table.services() {
-            let Some(material) = TlsMaterial::of(service) else { continue };
+        for service in services {
+            let material = TlsMaterial::of(service);
             let key = (service.protocol, service.name.clone());
             let made = match next.made.get(&material).or_else(|| self.made.get(&material)) {
                 Some(made) => made.clone(),

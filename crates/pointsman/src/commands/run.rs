@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use pointsman_table::{Memory, Table};
+use pointsman_table::Table;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -127,7 +127,9 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         requests,
         settings: settings_of_store,
     };
-    let outcome = parts.serve(inputs(settings, &addresses, kept.memory), workers, &addresses, ready).await;
+    let inputs = inputs(settings, &addresses);
+    let before = Table::recall(kept.memory, &inputs.limits());
+    let outcome = parts.serve((inputs, before), workers, &addresses, ready).await;
     access.finish(LAST_LINES);
     outcome
 }
@@ -231,12 +233,12 @@ impl Parts {
     /// Connects the parts and runs until the engine ends; no other part ends by itself.
     async fn serve(
         self,
-        inputs: ControlInputs,
+        (inputs, before): (ControlInputs, Arc<Table>),
         workers: usize,
         addresses: &Addresses,
         ready: impl FnOnce(&Addresses),
     ) -> anyhow::Result<()> {
-        let (tables, engine_tables) = watch::channel(Table::empty());
+        let (tables, engine_tables) = watch::channel(before);
         let (applied, control_applied) = mpsc::channel(APPLIED);
         let (updates, control_updates) = mpsc::channel(UPDATES);
         let (condition, control_condition) = watch::channel(Condition::Connecting { error: None });
@@ -306,7 +308,7 @@ fn ends_tls(addresses: &Addresses, mut tables: watch::Receiver<Arc<Table>>) -> i
     let has_https = !addresses.https.is_empty();
     async move {
         // It fails only when the program ends.
-        if !has_https && tables.wait_for(|table| table.ends_tls()).await.is_err() {
+        if !has_https && tables.wait_for(|table| table.generation() > 0 && table.ends_tls()).await.is_err() {
             pending().await
         }
     }
@@ -397,7 +399,7 @@ async fn keep_state(file: Option<StateFile>, sources: Sources, around: watch::Se
     }
 }
 
-fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> ControlInputs {
+fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
     ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.all().chain(&addresses.admin).copied().collect(),
@@ -409,7 +411,6 @@ fn inputs(settings: &Settings, addresses: &Addresses, memory: Memory) -> Control
         capabilities: settings.engine.capabilities(),
         listeners: Some(most_listeners(settings)),
         defaults: Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()),
-        memory,
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use pointsman_engine::Applied;
 use pointsman_table::{
-    BARRIER, Bind, Capabilities, Change, Compiled, KeySet, Limits, Memory, Names, OuterCert, Places, Table, compile,
+    BARRIER, Bind, Capabilities, Change, Compiled, KeySet, Limits, Names, OuterCert, Places, Table, compile,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -71,8 +71,24 @@ pub struct ControlInputs {
     pub listeners: Option<usize>,
     /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
-    /// Last good settings from before the start.
-    pub memory: Memory,
+}
+
+impl ControlInputs {
+    /// What the keys are judged by, before anything is known of names, certificates and open ports.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            prefix: self.prefix.clone(),
+            own: self.own.clone(),
+            usual_https: self.usual_https.clone(),
+            local: (self.local)().into(),
+            listeners: self.listeners,
+            capabilities: self.capabilities,
+            places: self.places.clone(),
+            bound: Some(Arc::default()),
+            certs: Arc::default(),
+            names: Some(Arc::default()),
+        }
+    }
 }
 
 /// The loop's channels.
@@ -92,7 +108,7 @@ pub struct ControlChannels {
     pub certs: watch::Receiver<Option<Arc<[OuterCert]>>>,
     /// Problems outside the keys.
     pub around: watch::Receiver<Around>,
-    /// To the engine.
+    /// To the engine. The first one, of generation 0, is not served: it has the last good settings from before the start.
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
     pub status: watch::Sender<Status>,
@@ -151,8 +167,6 @@ struct Control {
     local: fn() -> Vec<IpAddr>,
     now: fn() -> SystemTime,
     defaults: Defaults,
-    /// Last good settings from before the start, until the first table.
-    memory: Option<Memory>,
     /// The last number in the key `barrier`, and the generation of the first table that shows it, once there is one.
     barrier: Option<(u64, Option<u64>)>,
     ports: Ports,
@@ -171,22 +185,10 @@ impl Control {
     fn new(inputs: ControlInputs, channels: &ControlChannels) -> Self {
         Self {
             keys: KeySet::default(),
-            limits: Limits {
-                prefix: inputs.prefix,
-                own: inputs.own,
-                usual_https: inputs.usual_https,
-                local: Box::default(),
-                listeners: inputs.listeners,
-                capabilities: inputs.capabilities,
-                places: inputs.places,
-                bound: Some(Arc::default()),
-                certs: Arc::default(),
-                names: Some(Arc::default()),
-            },
+            limits: inputs.limits(),
             local: inputs.local,
             now: inputs.now,
             defaults: inputs.defaults,
-            memory: Some(inputs.memory),
             barrier: None,
             ports: Ports::new(inputs.probe),
             burst: Burst::default(),
@@ -237,7 +239,6 @@ impl Control {
         if self.waits_for_names(&compiled, Instant::now()) {
             return;
         }
-        self.memory = None;
         let generation = compiled.table.generation();
         self.barrier = self.barrier.map(|(number, first)| (number, first.or(Some(generation))));
         self.tables.send_replace(compiled.table.clone());
@@ -273,15 +274,13 @@ impl Control {
     }
 
     fn compile(&mut self) -> Compiled {
-        let published = self.status.borrow().table.clone();
-        let recalled = || self.memory.clone().map(|memory| Table::recall(memory, &self.limits));
-        let previous = published.or_else(recalled);
-        let compiled = compile(&self.keys, previous.as_deref(), &self.limits);
+        let previous = Arc::clone(&self.tables.borrow());
+        let compiled = compile(&self.keys, Some(&previous), &self.limits);
         if !self.ports.foretell(&compiled.table) {
             return compiled;
         }
         self.limits.bound = Some(self.ports.bound());
-        compile(&self.keys, previous.as_deref(), &self.limits)
+        compile(&self.keys, Some(&previous), &self.limits)
     }
 
     /// Publishes the host names to look up.

@@ -56,7 +56,6 @@ fn bench() -> Bench {
         usual_https: Box::default(),
         listeners: None,
         defaults: Defaults::new(Some("/up"), None),
-        memory: Memory::default(),
     };
     Bench { updates, condition, applied, names, wanted, tables, status, control: tokio::spawn(run(inputs, channels)) }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pointsman_engine::live::Registry;
 use pointsman_engine::sys::give_memory_back;
 use pointsman_store::Api;
-use pointsman_table::{Problem, ProblemKind};
+use pointsman_table::{Problem, ProblemKind, Table};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -67,7 +67,7 @@ async fn at_most_farewell(mut ended: watch::Receiver<bool>, work: impl Future<Ou
 
 async fn keep_on(file: StateFile, sources: Sources, around: watch::Sender<Around>) {
     let Sources { mut status, mut api, mut ended, registry } = sources;
-    let mut keeper = StateKeeper { file, around, registry, written: None, failed: false };
+    let mut keeper = StateKeeper { file, around, registry, accepted: None, written: None, failed: false };
     let mut seen = None;
     let registry = keeper.registry.clone();
     let mut next = Instant::now();
@@ -84,6 +84,7 @@ async fn keep_on(file: StateFile, sources: Sources, around: watch::Sender<Around
         tokio::select! {
             () = sleep_until(next) => {}
             _ = ended.wait_for(|ended| *ended) => continue,
+            () = keeper.note(status.clone()) => {}
         }
         let began = Instant::now();
         keeper.save(&status, &api).await;
@@ -93,16 +94,24 @@ async fn keep_on(file: StateFile, sources: Sources, around: watch::Sender<Around
 }
 
 /// What the file was written for last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct WrittenFor {
     generation: u64,
     api: Option<Api>,
     /// How often checks had taken instances out or brought them back.
     flips: u64,
+    judged: Judged,
 }
 
-/// Waits for another table or API than those seen last, or until checks find other instances down. While some are down,
-/// waits for [`RENEW`] at most.
+/// The engine's problems with the newest table; `None`: it has not judged it yet.
+type Judged = Option<Arc<[Problem]>>;
+
+fn judged(status: &Status, generation: u64) -> Judged {
+    (status.generation >= generation).then(|| Arc::clone(&status.refused))
+}
+
+/// Waits for another table, judged by the engine, or API than those seen last, or until checks find other instances down.
+/// While some are down, or the engine does not get to judge, waits for [`RENEW`] at most.
 async fn news(
     status: &mut watch::Receiver<Status>,
     api: &mut watch::Receiver<Option<Api>>,
@@ -111,15 +120,20 @@ async fn news(
 ) {
     let mut renewal = Instant::now() + RENEW;
     loop {
-        let generation = status.borrow_and_update().table.as_ref().map(|table| table.generation());
+        let (generation, judged) = {
+            let status = status.borrow_and_update();
+            let generation = status.table.as_ref().map(|table| table.generation());
+            (generation, generation.and_then(|generation| judged(&status, generation)))
+        };
         let flips = registry.map_or(0, Registry::check_flips);
-        let now = generation.map(|generation| WrittenFor { generation, api: *api.borrow_and_update(), flips });
+        let is_judged = judged.is_some();
+        let now = generation.map(|generation| WrittenFor { generation, api: *api.borrow_and_update(), flips, judged });
         let is_due = Instant::now() >= renewal;
         if is_due {
             renewal += RENEW;
         }
         let is_old = is_due && registry.is_some_and(|registry| !registry.down_by_checks().is_empty());
-        if now.is_some() && (*seen != now || is_old) {
+        if now.is_some() && (*seen != now && (is_judged || is_due) || is_old) {
             *seen = now;
             return;
         }
@@ -136,6 +150,8 @@ struct StateKeeper {
     file: StateFile,
     around: watch::Sender<Around>,
     registry: Option<Arc<Registry>>,
+    /// The last table since the last write that the engine took whole.
+    accepted: Option<Arc<Table>>,
     /// A fingerprint of the text that was written last; `None`: none yet, or the last attempt failed.
     written: Option<u64>,
     /// Whether the last attempt failed.
@@ -143,18 +159,45 @@ struct StateKeeper {
 }
 
 impl StateKeeper {
+    /// Notes tables that come and go before the next write is due, as they have the last good forms of what is rejected
+    /// then. Never ends.
+    async fn note(&mut self, mut status: watch::Receiver<Status>) {
+        loop {
+            {
+                let status = status.borrow_and_update();
+                let taken =
+                    |table: &&Arc<Table>| judged(&status, table.generation()).is_some_and(|found| !rejects(&found));
+                self.accepted = status.table.as_ref().filter(taken).cloned().or(self.accepted.take());
+            }
+            if status.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
     async fn save(&mut self, status: &watch::Receiver<Status>, api: &watch::Receiver<Option<Api>>) {
         let (file, written, api) = (self.file.clone(), self.written, *api.borrow());
-        let Some(table) = status.borrow().table.clone() else { return };
+        let (table, judged) = {
+            let status = status.borrow();
+            let Some(table) = status.table.clone() else { return };
+            (Arc::clone(&table), judged(&status, table.generation()))
+        };
         let down = self.registry.as_ref().map(|registry| registry.down_by_checks()).unwrap_or_default();
+        let accepted = self.accepted.clone();
         let saved = spawn_blocking(move || {
-            let kept = Kept { api, memory: table.memory(), ..Kept::default() };
+            let former = || accepted.map_or_else(|| file.read().unwrap_or_default().memory, |table| table.memory());
+            let memory = match judged.as_deref().is_none_or(rejects) {
+                true => table.memory_beside(former(), judged.as_deref()),
+                false => table.memory(),
+            };
+            let kept = Kept { api, memory, ..Kept::default() };
             save(&file, kept.with_down(down, epoch_seconds()), written)
         });
         let saved = saved.await;
         let error = match saved.map_err(io::Error::other).and_then(|saved| saved) {
             Ok(print) => {
                 self.written = Some(print);
+                self.accepted = None;
                 None
             }
             Err(error) => {
@@ -170,6 +213,11 @@ impl StateKeeper {
         let problem = advice.map(|advice| Problem::of_setting(ProblemKind::State, "state", advice));
         self.around.send_if_modified(|around| std::mem::replace(&mut around.state, problem.clone()) != problem);
     }
+}
+
+/// Whether the engine serves anything in an older form, by its problems: that is not what the table keeps.
+fn rejects(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.kind == ProblemKind::Rejected)
 }
 
 /// As [`write_news`]. A text of megabytes leaves no memory behind: this thread may have nothing else to do.

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::harness::{
-    Backend, Engine, Launch, Load, PATIENCE, Pointsman, Site, free_port, get, get_ok, is_haproxy, signal, wait,
-    wait_within,
+    Backend, Engine, Launch, Load, PATIENCE, Pointsman, Response, Site, free_port, get, get_ok, is_haproxy, signal,
+    wait, wait_within,
 };
 
 /// The time limit for recovery from a fault of HAProxy itself.
@@ -99,6 +99,32 @@ fn a_setting_that_haproxy_rejects_keeps_the_old_form() {
     scene.site.put("services/a/one", two.instance());
     scene.running.wait_backend("a.test", "/", "two");
     scene.site.put("services/a/one", scene.backend.instance());
+    scene.ask_for_a_reload();
+    scene.wait_reloaded();
+    scene.wait_no_problem();
+}
+
+#[test]
+fn the_old_form_serves_on_after_restarts() {
+    let mut scene = Scene::new();
+    scene.site.put("services/a/custom_settings", "http-response set-header X-Custom good");
+    let is_good = |scene: &Scene| {
+        let custom = |got: &Response| got.header("x-custom") == Some("good");
+        wait_within("the good form", MENDING, || get(scene.running.http, "a.test", "/").ok().filter(custom).map(drop));
+    };
+    is_good(&scene);
+    for number in 0..3 {
+        scene.site.put("services/a/custom_settings", format!("nonsense {number}"));
+        scene.running.wait_problem("rejected", &["/services/a/custom_settings", &format!("nonsense {number}")]);
+        is_good(&scene);
+        // While it is away, an instance moves.
+        scene.running.end();
+        scene.backend = Backend::naming("one");
+        scene.site.put("services/a/one", scene.backend.instance());
+        scene.running = Launch::engine(Engine::HaProxy).store(&scene.site).start();
+        scene.running.wait_problem("rejected", &["/services/a/custom_settings", &format!("nonsense {number}")]);
+        is_good(&scene);
+    }
     scene.ask_for_a_reload();
     scene.wait_reloaded();
     scene.wait_no_problem();

@@ -11,7 +11,7 @@ use super::client::{Connection, get};
 use super::engine::{Engine, engine};
 use super::process::{Finished, Process, finish};
 use super::site::Site;
-use super::{turn, wait};
+use super::{PATIENCE, turn, wait};
 
 /// A running `pointsman run`.
 pub(crate) struct Pointsman {
@@ -38,6 +38,13 @@ impl Pointsman {
     #[track_caller]
     pub(crate) fn wait_ready(&self) {
         wait("readiness", || get(self.admin, "localhost", "/readyz").is_ok_and(|answer| answer.status == 200));
+    }
+
+    /// Ends it in order.
+    #[track_caller]
+    pub(crate) fn end(&mut self) {
+        self.process.signal("TERM");
+        assert!(self.process.wait_exit(PATIENCE).success(), "{}", self.process.log());
     }
 
     /// A page of the admin listener.

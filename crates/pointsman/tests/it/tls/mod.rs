@@ -60,6 +60,14 @@ fn scene(certs: &[(&str, &str, &str)], more: &[(&str, &str)]) -> Scene {
 const CERTS: &[(&str, &str, &str)] = &[("a", "DNS:a.test", "ec")];
 
 impl Scene {
+    /// Ends the balancer in order and starts it again.
+    #[track_caller]
+    fn restart(&mut self) {
+        self.running.end();
+        self.running = Launch::on(&self.site).args(&["--https", &self.https.to_string()]).start();
+        self.running.wait_ready();
+    }
+
     /// What a script of Python says that speaks TLS to it.
     #[track_caller]
     fn python(&self, script: &str) -> String {
@@ -156,6 +164,30 @@ fn certificates_change_and_bad_ones_keep_their_last_good_form() {
     scene.site.put("certs/a", "junk");
     scene.running.wait_problem("bad_value", &["certs/a"]);
     assert_eq!(shown("a.test"), "other");
+}
+
+#[test]
+fn a_rejected_certificate_keeps_its_last_good_form_over_restarts() {
+    let mut scene = scene(&[("a", "DNS:a.test", "ec"), ("default", "DNS:d.test", "ec")], &[]);
+    let other = certificate(&scene.site, "other", "DNS:a.test", "ec");
+    let made = |file: &str| std::fs::read_to_string(scene.site.home().join(file)).expect("made");
+    let rejected = ["a.key", "default.key"].map(|key| made(key) + &made("other.crt"));
+    wait("the certificate", || scene.shown("-servername a.test") == "a");
+    for bad in rejected {
+        scene.site.put("certs/a", bad);
+        for _ in 0..2 {
+            scene.running.wait_listed("rejected", &["certs/a"]);
+            assert_eq!(scene.shown("-servername a.test"), "a");
+            scene.restart();
+        }
+    }
+    scene.site.put("certs/a", &other);
+    wait("the good one", || scene.shown("-servername a.test") == "other");
+    // What is deleted is not remembered.
+    scene.site.remove("certs/a");
+    wait("it to be gone", || scene.shown("-servername a.test") == "default");
+    scene.restart();
+    assert_eq!(scene.shown("-servername a.test"), "default");
 }
 
 #[test]
