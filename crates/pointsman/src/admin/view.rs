@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::reason;
 use super::source::SourceView;
 use super::url::ExplainUrl;
-use pointsman_engine::live::{InstanceStats, ServiceStats, SetApart, Snapshot};
+use pointsman_engine::live::{InstanceStats, ServiceStats, SetApart, Snapshot, sent_again};
 
 /// `/api/table`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -341,7 +341,8 @@ impl ServiceView {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
                 instance.active = stats.totals.active;
                 instance.requests = stats.totals.requests;
-                instance.errors = stats.totals.responses[4] + stats.totals.connect_failures;
+                let repeated = sent_again(stats.totals.reasons);
+                instance.errors = stats.totals.responses[4] + stats.totals.connect_failures + repeated;
                 instance.check = stats.check.as_ref().map(|check| check.said.clone());
                 // A drained instance stays `drain`, even if it is down.
                 if let Some(apart) = stats.apart.as_ref().filter(|_| instance.state != "drain") {
