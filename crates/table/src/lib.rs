@@ -133,7 +133,7 @@ pub use pem::PemText;
 pub use policy::{Policy, Scheme};
 pub use problem::{Problem, ProblemKind, write_problem};
 pub use rendezvous::{Rendezvous, hash_key};
-pub use retries::{Bounds, Retries};
+pub use retries::{Bounds, MOST_RETRIES, Retries};
 pub use shown::{Shown, shown, shown_lines};
 pub use split::{Split, SplitBy, WHOLE, shown_share};
 pub use table::{Route, Table};
