@@ -160,12 +160,15 @@ impl Display for CheckWay {
     }
 }
 
+/// Interim statuses are no answer to a check (RFC 9110 §15.2).
+const FIRST_FINAL: u16 = 200;
+
 fn statuses(text: &str) -> Parsed<(u16, u16)> {
     let (least, most) = text.split_once('-').unwrap_or((text, text));
     let status = |text: &str| value::within(text.trim(), 100, 599).ok().and_then(|status| u16::try_from(status).ok());
     match (status(least), status(most)) {
-        (Some(least), Some(most)) if least <= most => Ok((least, most)),
-        _ => Err("expected statuses and ranges from 100 to 599, such as 200-299,304, or ~ and an expression".into()),
+        (Some(least), Some(most)) if least <= most && most >= FIRST_FINAL => Ok((least, most)),
+        _ => Err("expected statuses and ranges from 200 to 599, such as 200-299,304, or ~ and an expression".into()),
     }
 }
 
@@ -173,13 +176,20 @@ impl CheckKeys {
     /// The keys of a service. `version`: what its instances speak, if it is an HTTP service.
     pub(crate) fn read(reader: &mut Reader<'_>, protocol: Protocol, version: HttpVersion) -> Self {
         let way = |text: &str| WayKey::parse(text, protocol, version);
+        let method = reader.read("health_check_method", method);
+        let expect = |text: &str| match Expect::parse(text)? {
+            Expect::Body(_) if method.as_deref() == Some("HEAD") => {
+                Err("expected statuses: the response to health_check_method=HEAD has no body".into())
+            }
+            expect => Ok(expect),
+        };
         Self {
             way: reader.read("health_check", way),
             uri: reader.read("health_check_uri", value::uri),
             port: reader.read("health_check_port", value::port),
-            method: reader.read("health_check_method", method),
             host: reader.read("health_check_host", host),
-            expect: reader.read("health_check_expect", Expect::parse),
+            expect: reader.read("health_check_expect", expect),
+            method,
             interval: reader.read("health_check_interval", interval),
             timeout: reader.read("health_check_timeout", timeout),
             rise: reader.read("health_check_rise", in_a_row),
@@ -302,7 +312,7 @@ mod tests {
         check(Expect::parse("200-299, 304"), "Statuses([(200, 299), (304, 304)])");
         check(Expect::parse("~^ok"), "Body(\"^ok\")");
         check(Expect::parse("~("), "error: expected a regular expression");
-        for wrong in ["2xx", "299-200", "99", "600", "200-", "ok"] {
+        for wrong in ["2xx", "299-200", "99", "100-199", "600", "200-", "ok"] {
             check(Expect::parse(wrong), "error: expected statuses and ranges");
         }
         check(method("OPTIONS"), "OPTIONS");

@@ -155,7 +155,7 @@ pub use problem::{Problem, ProblemKind, write_problem};
 pub use rate_limit::{RateBy, RateLimit};
 pub use redirect::Redirect;
 pub use rendezvous::{Rendezvous, hash_key};
-pub use retries::{Bounds, Retries};
+pub use retries::{Bounds, MOST_RETRIES, Retries};
 pub use rewrite::{Groups, PathMatch, Paths, Rewrite, RewriteLine};
 pub use shown::{Shown, shown, shown_lines};
 pub use split::{Split, SplitBy, WHOLE, shown_share};

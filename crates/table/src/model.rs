@@ -73,6 +73,11 @@ impl Service {
         self.instances.is_empty() && self.dns.is_none()
     }
 
+    /// Whether an instance takes new work, or may come from `dns`.
+    pub fn may_take_work(&self) -> bool {
+        self.dns.is_some() || self.instances.iter().any(Instance::takes_work)
+    }
+
     /// What is known of its rules, when it is an HTTP service.
     pub fn http(&self) -> Option<&HttpEntry> {
         match &self.entry {

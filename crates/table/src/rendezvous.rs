@@ -3,9 +3,10 @@
 //!
 //! Rendezvous hashing: every instance draws a number from the key and its name, and the lowest wins. So one that comes or
 //! goes moves only its own keys. Many instances are put into groups by their names; a group draws for all of its weight,
-//! then the instances of the best group draw. So a key costs less than a hundred draws among a thousand instances, and one
-//! that comes or goes moves less than twice its own keys. Between [`FEW`] and `FEW + BLEND` instances, more and more keys
-//! go by groups: no number of instances is a step at which most keys move.
+//! then the instances of the best group draw. So a key costs less than a hundred draws among a thousand instances.
+//! Between [`FEW`] and `FEW + BLEND` instances, more and more keys go by groups: no number of instances is a step at which
+//! most keys move. But one that comes or goes moves keys of others there, as it moves the border and the weight of its
+//! group: 1.6 times its own keys with 34 instances, 2.4 with 64, 3.5 with 96.
 
 use twox_hash::XxHash3_64;
 

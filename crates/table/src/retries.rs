@@ -11,7 +11,7 @@ use crate::reader::Reader;
 use crate::value::{self, Parsed};
 
 /// The most attempts that may follow the first.
-const MOST_TIMES: u32 = 10;
+pub const MOST_RETRIES: u32 = 10;
 /// The longest queue.
 const LONGEST_QUEUE: usize = 65_536;
 /// The share of retries in a service's requests, if the key names none, per cent.
@@ -21,7 +21,7 @@ const STATUSES: [u16; 8] = [404, 408, 425, 500, 501, 502, 503, 504];
 /// What is retried if the key does not say.
 const USUAL: [Cause; 5] = [Cause::Connect, Cause::Reset, Cause::Status(502), Cause::Status(503), Cause::Status(504)];
 const SHAPE: &str = "expected a number from 0 to 10, then on=CAUSE,... and budget=SHARE if they are wanted, such as \
-                     2 on=connect,reset,503 budget=20%";
+                     2 on=connect,reset,503 budget=20%; all causes, non_idempotent too, go after on=";
 const CAUSES: &str = "expected causes after on=: connect, reset, timeout, non_idempotent, 404, 408, 425 and 500 to 504, \
                       comma separated";
 const SHARE: &str = "expected budget= and a share from 1% to 100%";
@@ -99,7 +99,7 @@ impl Retries {
 
     pub(crate) fn parse(text: &str) -> Parsed<Self> {
         let mut words = text.split_ascii_whitespace();
-        let times = words.next().and_then(|word| value::within(word, 0, MOST_TIMES as usize).ok()).ok_or(SHAPE)?;
+        let times = words.next().and_then(|word| value::within(word, 0, MOST_RETRIES as usize).ok()).ok_or(SHAPE)?;
         let (mut causes, mut budget) = (None, None);
         for word in words {
             match word.split_once('=') {
@@ -289,7 +289,18 @@ mod tests {
         ] {
             assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
         }
-        for wrong in ["", "11", "-1", "two", "on=503", "2 3", "2 on=503 on=504", "2 budget=20% budget=1%", "2 at=3"] {
+        for wrong in [
+            "",
+            "11",
+            "-1",
+            "two",
+            "on=503",
+            "2 3",
+            "2 on=503 on=504",
+            "2 budget=20% budget=1%",
+            "2 at=3",
+            "2 non_idempotent",
+        ] {
             check(shown(wrong), "error: expected a number from 0 to 10");
         }
         for wrong in ["2 on=", "2 on=,"] {

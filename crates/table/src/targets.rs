@@ -59,7 +59,11 @@ fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Pr
     let sides = service.split().map(|split| &*split.sides).unwrap_or_default();
     for (folder, targets) in [("split", sides), ("mirror", service.mirrors())] {
         for (name, _) in targets {
-            if let Some(why) = nowhere(service, name, http) {
+            let instead = match folder {
+                "split" => format!("{} takes its share", service.name),
+                _ => "no copies are sent".to_owned(),
+            };
+            if let Some(why) = nowhere(service, name, &instead, http) {
                 report.add(ProblemKind::NoTarget, &format!("{folder}/{name}"), None, why);
             }
         }
@@ -67,12 +71,12 @@ fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Pr
     report.finish()
 }
 
-fn nowhere(from: &Service, name: &ServiceName, http: &[Arc<Form>]) -> Option<String> {
+fn nowhere(from: &Service, name: &ServiceName, instead: &str, http: &[Arc<Form>]) -> Option<String> {
     let known = http.binary_search_by(|form| form.name.cmp(name)).ok().map(|at| &http[at]);
     match known.map(|form| form.service.as_deref()) {
         _ if *name == from.name => Some(format!("{name} is this service itself")),
-        None => Some(format!("there is no service {name}; {} takes its share", from.name)),
-        Some(None) => Some(format!("service {name} is not served; {} takes its share", from.name)),
+        None => Some(format!("there is no service {name}; {instead}")),
+        Some(None) => Some(format!("service {name} is not served; {instead}")),
         Some(Some(to)) => refused(from, to).map(|what| {
             format!("service {name} asks for {what}, and {} does not ask for the same; it gets no requests", from.name)
         }),

@@ -90,6 +90,11 @@ impl Counters {
     }
 }
 
+/// Of requests that were sent again, by [`RetryReason`], those that were sent before: not those whose connection failed.
+pub fn sent_again(reasons: [u64; REASONS.len()]) -> u64 {
+    [RetryReason::Reset, RetryReason::Timeout, RetryReason::Status].map(|reason| reasons[reason as usize]).iter().sum()
+}
+
 /// A latency histogram; one per worker.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -223,10 +228,12 @@ impl InstanceShared {
         }
     }
 
-    /// Requests that ended, and errors, over all workers.
+    /// Requests that ended here or were sent again after they had been sent here, and errors, over all workers.
     pub fn answered(&self) -> (u64, u64) {
-        let sum = |of: fn(&Counters) -> &Counter| self.workers.iter().map(|worker| of(worker).get()).sum();
-        (sum(|counters| &counters.requests), sum(|counters| &counters.errors))
+        let sum = |of: fn(&Counters) -> u64| self.workers.iter().map(of).sum();
+        let requests =
+            |counters: &Counters| counters.requests.get() + sent_again(counters.reasons.each_ref().map(Counter::get));
+        (sum(requests), sum(|counters| counters.errors.get()))
     }
 
     /// Its open requests or connections, over all workers.

@@ -269,7 +269,7 @@ fn judge(plan: &Plan, checked_out: &Checkout, outcome: &Result<Done, Fault>, pro
     if let Some(eject) = &plan.live.service.eject
         && let Some(verdict) = verdict(outcome.as_ref().map(drop).map_err(|fault| *fault), progress, checked_out.reused)
     {
-        answered(checked_out.live(), eject, checked_out.instance(), verdict, now);
+        answered(checked_out.live(), eject, (checked_out.instance(), checked_out.ejections), verdict, now);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::pool::pick::key_of_address;
 use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
-/// The service that takes a request of `live`: itself, or the one that has this share of it. A side that is not served or has no
-/// instances leaves its share to `live`.
+/// The service that takes a request of `live`: itself, or the one that has this share of it. A side that is not served, or no
+/// instance of which takes work, leaves its share to `live`.
 #[cold]
 pub(super) fn taker(
     (worker, view): (&Worker, &View),
@@ -24,7 +24,7 @@ pub(super) fn taker(
     let chance = || worker.home.with_rng(|rng| rng.u64(..));
     let index =
         side(split, &live.service.name, head, peer, chance).and_then(|side| view.table.target(&live.service, side));
-    let taker = index.and_then(|index| worker.service(view, index)).filter(|taker| !taker.service.is_empty());
+    let taker = index.and_then(|index| worker.service(view, index)).filter(|taker| taker.service.may_take_work());
     taker.unwrap_or(live)
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Candidates {
     pub(super) indices: Box<[u32]>,
     /// Running sums of their weights in effect; empty: all have the same.
     pub(super) sums: Box<[u64]>,
+    /// Whose turns follow one another: places in the list; empty if all weights are the same, or are many.
+    pub(super) order: Box<[u32]>,
     /// By which turns go from unit to unit of weight.
     pub(super) stride: u64,
     /// How far a turn moves the place of turns.
@@ -32,13 +34,15 @@ impl Candidates {
     pub(super) fn weigh(&mut self, mut weights: Vec<u64>) {
         let divisor = weights.iter().copied().fold(0, common_divisor).max(1);
         if weights.iter().all(|weight| *weight == weights[0]) {
-            (self.sums, self.stride) = (Box::default(), 1);
+            (self.sums, self.order, self.stride) = (Box::default(), Box::default(), 1);
             self.step = turns::step(self.units());
             return;
         }
+        weights.iter_mut().for_each(|weight| *weight /= divisor);
+        self.order = turns::order(&weights);
         let mut sum = 0;
         for weight in &mut weights {
-            sum += *weight / divisor;
+            sum += *weight;
             *weight = sum;
         }
         (self.sums, self.stride, self.step) = (weights.into(), turns::stride(sum), turns::step(sum));
@@ -52,6 +56,11 @@ impl Candidates {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.indices.len()
+    }
+
+    /// The indices of all.
+    pub(super) fn indices(&self) -> impl Iterator<Item = usize> {
+        self.indices.iter().map(|index| *index as usize)
     }
 
     /// The index of the one at this place of the list.
@@ -77,6 +86,7 @@ impl Candidates {
         let units = self.units();
         match &*self.sums {
             [] => turns::unit(turn, units) as usize,
+            _ if !self.order.is_empty() => self.order[turns::unit(turn, units) as usize] as usize,
             sums => {
                 let unit = turns::unit(turn, units) * self.stride % units;
                 sums.partition_point(|sum| *sum <= unit)

@@ -10,7 +10,7 @@ use pointsman_table::Protocol;
 
 use super::announced::{Announced, ForClient, OpenFor};
 use super::connect::connect;
-use super::judge::{approach, failed, succeeded};
+use super::judge::{approach, ejections, failed, succeeded};
 use super::link::Link;
 use super::pick::{Picked, Tried, pick};
 use super::view::{Connected, Home, InstanceLive, Reached, ServiceLive, Way};
@@ -46,6 +46,8 @@ pub(crate) struct Checkout {
     pub(crate) reused: bool,
     /// How many requests the instance had answered at checkout.
     answers: u32,
+    /// How often it had been ejected for its answers, if the service has `eject`.
+    pub(crate) ejections: u16,
     /// It is logged in for this client.
     pub(crate) private: bool,
     /// What the connection was set up with besides the keys.
@@ -93,8 +95,8 @@ impl Drop for Hold {
 
 impl Checkout {
     fn new(hold: Hold, (link, way): Connected, reused: bool, opened_for: Option<Rc<OpenFor>>) -> Self {
-        let answers = hold.instance.answers.get();
-        Self { hold, link, way, reused, answers, private: false, opened_for }
+        let (answers, ejections) = (hold.instance.answers.get(), ejections(&hold.live, &hold.instance));
+        Self { hold, link, way, reused, answers, ejections, private: false, opened_for }
     }
 
     /// Whether it began with a PROXY header, which names one client.

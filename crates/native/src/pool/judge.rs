@@ -68,8 +68,25 @@ pub(super) fn failed(live: &ServiceLive, instance: &InstanceLive, fault: Fault, 
     }
 }
 
-/// Judges an instance by the outcome of an attempt. A good answer of one in good standing writes nothing.
-pub(crate) fn answered(live: &ServiceLive, eject: &Eject, instance: &InstanceLive, verdict: Verdict, now: u64) {
+/// How often the instance has been ejected for its answers, the lowest bits: tells requests that are sent now from those
+/// sent before the next ejection. 0 without `eject`.
+pub(super) fn ejections(live: &ServiceLive, instance: &InstanceLive) -> u16 {
+    if live.service.eject.is_none() {
+        return 0;
+    }
+    let health = &instance.shared.health;
+    (health.ejections(Reason::Errors) + health.ejections(Reason::Outlier)) as u16
+}
+
+/// Judges an instance by the outcome of an attempt. A good answer of one in good standing writes nothing. `before`: its
+/// [`ejections`] when the request was sent. If there are more now, the answer is a late one: it decides nothing.
+pub(crate) fn answered(
+    live: &ServiceLive,
+    eject: &Eject,
+    (instance, before): (&InstanceLive, u16),
+    verdict: Verdict,
+    now: u64,
+) {
     let grounds = match verdict {
         Verdict::Good if instance.shared.health.answers_well() => return,
         Verdict::Good => None,
@@ -84,7 +101,9 @@ pub(crate) fn answered(live: &ServiceLive, eject: &Eject, instance: &InstanceLiv
         }
         None => StandingEvent::Good,
     };
-    judge((live, eject), instance, event, grounds, now);
+    if ejections(live, instance) == before {
+        judge((live, eject), instance, event, grounds, now);
+    }
 }
 
 /// Notes what was wrong with an answer.
@@ -146,5 +165,44 @@ pub(crate) fn in_words(lasts: Duration) -> String {
     match lasts.subsec_millis() {
         0 => format!("{} s", lasts.as_secs()),
         _ => format!("{} ms", lasts.as_millis()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use pointsman_engine::live::Registry;
+    use pointsman_table::{KeySet, Limits, compile};
+
+    use super::*;
+    use crate::pool::connections::Pools;
+    use crate::pool::view::{Home, View};
+
+    #[test]
+    fn answers_to_requests_from_before_an_ejection_decide_nothing() {
+        let mut keys = KeySet::default();
+        let entries = [("default", "true"), ("eject", "errors=1 for=10s"), ("a", "h:1"), ("b", "h:2")];
+        keys.reset(1, entries.map(|(key, value)| (format!("services/s/{key}").into(), value.as_bytes().into())));
+        let home = Home::new(0, Arc::new(Registry::new(1, crate::FAULTS)), Pools::new(0));
+        let view = View::empty().next(compile(&keys, None, &Limits::default()).table, &home, 0);
+        let live = Rc::clone(view.service(0, &home).unwrap());
+        let (eject, instance) = (live.service.eject.as_ref().unwrap(), &*live.instances[0]);
+        let answer = |sent: u16, verdict, now| answered(&live, eject, (instance, sent), verdict, now);
+        let before = ejections(&live, instance);
+        answer(before, Verdict::Failed(500), 1);
+        assert!(!instance.shared.health.is_up(10_000));
+        approach(&live, instance, 10_001);
+        let trial = ejections(&live, instance);
+        for verdict in [Verdict::Good, Verdict::Failed(500)] {
+            answer(before, verdict, 10_002);
+            let state = instance.shared.health.ejection(10_002).map(|ejection| ejection.state);
+            assert_eq!(state, Some("half-open"), "{verdict:?} is late");
+        }
+        answer(trial, Verdict::Good, 10_003);
+        assert_eq!(instance.shared.health.ejection(10_003), None);
+        answer(before, Verdict::Failed(500), 10_004);
+        assert_eq!(instance.shared.health.ejection(10_004), None);
     }
 }

@@ -7,6 +7,10 @@
 
 /// How far from the golden section a stride is looked for.
 const REACH: u64 = 16;
+/// Circles of at most so many units keep the order of their turns.
+const SMALL: u64 = 1_024;
+/// Into how many parts the time of a turn is divided: enough to tell apart any two turns on a small circle.
+const FINE: u64 = 1 << 32;
 /// The golden section: steps of this part of a circle spread best.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
@@ -22,6 +26,23 @@ pub(super) fn unit(place: u64, units: u64) -> u64 {
     let turn = (u128::from(place) * u128::from(units) + (1 << (u64::BITS - 1))) >> u64::BITS;
     // Behind the middle of the last unit, the first is nearer.
     u64::try_from(turn).ok().filter(|turn| *turn < units).unwrap_or(0)
+}
+
+/// Whose turn each unit of a small circle is, in the order of their turns, by their weights. The turns of each are as far
+/// apart as they can be, and begin in the middle of the first part of its own: a light one does not wait for a whole
+/// circle. Empty: the circle has more than [`SMALL`] units, and goes by [`stride`].
+pub(super) fn order(weights: &[u64]) -> Box<[u32]> {
+    if weights.iter().sum::<u64>() > SMALL {
+        return Box::default();
+    }
+    let turns = weights.iter().enumerate().flat_map(|(at, weight)| (0..*weight).map(move |turn| (2 * turn + 1, at)));
+    let mut turns: Vec<_> = turns.collect();
+    turns.sort_unstable_by_key(|(half, at)| {
+        let weight = weights[*at];
+        // Of turns at the same moment, those of the lighter go first.
+        (half * FINE / weight, weight, *at)
+    });
+    turns.into_iter().map(|(_, at)| at as u32).collect()
 }
 
 /// By which stride units take turns, so that those of one instance, which lie side by side, are spread evenly over a
@@ -67,6 +88,25 @@ mod tests {
         for turn in 0..3_000_000 {
             assert_eq!(unit(place, 3), turn % 3);
             place = place.wrapping_add(step(3));
+        }
+    }
+
+    #[test]
+    fn turns_on_a_small_circle_lie_evenly_apart() {
+        let check = |weights: &[u64], expected: &str| {
+            let taken: String = order(weights).iter().map(u32::to_string).collect();
+            assert_eq!(taken, expected, "{weights:?}");
+        };
+        check(&[3, 2, 1], "012010");
+        check(&[2, 1, 1], "0120");
+        check(&[4, 3, 2], "012010210");
+        check(&[5, 1, 1], "0012000");
+        check(&[6, 3, 1], "0100210010");
+        check(&[1_000, 25], "");
+        for weights in [&[256, 256, 256, 255][..], &[1_000, 24], &[7, 11, 13, 17, 19]] {
+            let order = order(weights);
+            let count = |at: usize| order.iter().filter(|whose| **whose as usize == at).count() as u64;
+            assert!((0..weights.len()).all(|at| count(at) == weights[at]), "{weights:?}");
         }
     }
 

@@ -154,7 +154,7 @@ impl View {
                 retire(gone, home, expires);
             }
             let before = old.next_if(|(before, _)| (before.protocol, &before.name) == key);
-            services.push(carried(before.and_then(|(_, live)| live.get()), service, home, expires));
+            services.push(carried(before.and_then(|old| known(old, service, home)), service, home, expires));
         }
         old.for_each(|(_, gone)| retire(gone, home, expires));
         Rc::new(Self { services: services.into(), globals: Globals::of(&table), table })
@@ -172,6 +172,19 @@ impl Globals {
     fn of(table: &Table) -> Rc<Self> {
         Rc::new(Self { config: Arc::clone(table.config()) })
     }
+}
+
+/// The state of a service in the old table. With `slow_start` also one without work so far: it shows which instances of
+/// the new table it did not have.
+fn known<'a>(
+    (before, live): (&Arc<Service>, &'a OnceCell<Rc<ServiceLive>>),
+    service: &Arc<Service>,
+    home: &Home,
+) -> Option<&'a Rc<ServiceLive>> {
+    if service.timeouts.slow_start.is_some() && !Arc::ptr_eq(before, service) {
+        return Some(live.get_or_init(|| ServiceLive::new(before, home, None, u64::MAX)));
+    }
+    live.get()
 }
 
 fn carried(

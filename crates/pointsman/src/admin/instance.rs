@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pointsman_engine::live::{InstanceStats, SetApart};
+use pointsman_engine::live::{InstanceStats, SetApart, sent_again};
 use pointsman_native::share_in_effect;
 use pointsman_table::Instance;
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,8 @@ impl InstanceView {
         let at = |age: Duration| epoch_seconds().saturating_sub(age.as_secs());
         self.active = stats.totals.active;
         self.requests = stats.totals.requests;
-        self.errors = stats.totals.responses[4] + stats.totals.connect_failures;
+        let repeated = sent_again(stats.totals.reasons);
+        self.errors = stats.totals.responses[4] + stats.totals.connect_failures + repeated;
         self.ejections = counted(stats.ejections.iter().map(|(reason, count)| (reason.as_str(), *count)));
         if let Some(check) = &stats.check {
             self.check = Some(check.said.clone());

@@ -273,12 +273,22 @@ fn with_few_healthy_instances_all_are_used() {
 
 #[test]
 fn one_with_far_more_errors_than_its_peers_is_ejected() {
+    an_outlier_is_ejected(2, &[]);
+}
+
+#[test]
+fn an_outlier_is_seen_behind_retries() {
+    an_outlier_is_ejected(500, &[("retries", "1 on=502 budget=100%")]);
+}
+
+/// Of five instances, one fails all requests but each `every`th.
+fn an_outlier_is_ejected(every: usize, more: &[(&str, &str)]) {
     let good = ["a", "b", "c", "d"].map(Backend::naming);
-    let half = raw_answers(|number| if number % 2 == 0 { FAILED.into() } else { OK.into() });
+    let bad = raw_answers(move |number| if number % every < every - 1 { FAILED.into() } else { OK.into() });
     let instances = good.each_ref().map(Backend::instance);
     let [a, b, c, d] = instances.each_ref().map(String::as_str);
-    let keys = [("eject", "errors=1000 for=60s outliers")];
-    let Some((mut running, _site)) = serving(&[a, b, c, d, &half.instance()], &keys) else { return };
+    let keys = [&[("eject", "errors=1000 for=60s outliers")], more].concat();
+    let Some((mut running, _site)) = serving(&[a, b, c, d, &bad.instance()], &keys) else { return };
     under_load(&running, "the ejection", || {
         running.metric("pointsman_ejections_total", &["\"i4\"", "reason=\"outlier\""]) == 1.0
     });
@@ -288,6 +298,9 @@ fn one_with_far_more_errors_than_its_peers_is_ejected() {
     );
     assert_eq!(running.metric("pointsman_ejections_total", &[]), 1.0);
     assert_eq!(failures(&running, 20), 0);
+    let table = running.admin_page("/api/table");
+    let table = table.replace(": ", ":");
+    assert_eq!(table.matches("\"errors\":0").count(), 4, "{table}");
 }
 
 #[test]

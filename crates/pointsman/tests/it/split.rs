@@ -111,6 +111,10 @@ fn a_side_that_cannot_take_its_share_leaves_it() {
     assert_eq!(get_ok(running.http, HOST, "/").header("x-backend"), Some("shop"), "green has no instances yet");
     site.put("services/green/a", canary.instance());
     running.wait_backend(HOST, "/", "canary");
+    site.put("services/green/a", format!("{} drain", canary.instance()));
+    running.wait_backend(HOST, "/", "shop");
+    site.put("services/green/a", canary.instance());
+    running.wait_backend(HOST, "/", "canary");
     let authority = Authority::new();
     authority.issue("client", "DNS:client.test");
     site.put("services/green/client_ca", authority.pem());

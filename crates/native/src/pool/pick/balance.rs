@@ -8,7 +8,7 @@ use crate::pool::view::ServiceLive;
 
 /// Random draws before all candidates are scanned: a few find one that fits, unless most of the weight is on others.
 const DRAWS: usize = 8;
-/// Turns that are passed over one by one, before the next in the list that fits has it.
+/// Turns that are passed over one by one, before chance decides among those that fit.
 const PASSED_OVER: u64 = 64;
 
 /// The candidates of one pick.
@@ -31,7 +31,7 @@ impl<F: Fn(usize) -> bool> Choice<'_, F> {
             (Balance::Random, _) => self.by_chance(rng, |at| self.fits(at)),
             (Balance::PowerOfTwo, _) => self.better_of_two(rng),
             (Balance::LeastConnections, _) => self.least_busy(),
-            (Balance::RoundRobin | Balance::StaticRoundRobin, _) | (_, None) => self.by_turn(),
+            (Balance::RoundRobin | Balance::StaticRoundRobin, _) | (_, None) => self.by_turn(rng),
             (_, Some(key)) => self.by_key(key),
         };
         at.map(|at| self.candidates.index(at))
@@ -47,16 +47,16 @@ impl<F: Fn(usize) -> bool> Choice<'_, F> {
     }
 
     /// The one whose turn it is, by weight.
-    fn by_turn(&self) -> Option<usize> {
+    fn by_turn(&self, rng: &mut fastrand::Rng) -> Option<usize> {
         let step = self.candidates.step;
         let turn = self.live.turns().take(step);
         let at = self.candidates.whose(turn);
-        if self.fits(at) { Some(at) } else { self.next_turn(turn, step) }
+        if self.fits(at) { Some(at) } else { self.next_turn(turn, step, rng) }
     }
 
     /// The next that fits; the turns of those between are spent.
     #[cold]
-    fn next_turn(&self, turn: u64, step: u64) -> Option<usize> {
+    fn next_turn(&self, turn: u64, step: u64, rng: &mut fastrand::Rng) -> Option<usize> {
         for passed in 1..=PASSED_OVER {
             let moved = step.wrapping_mul(passed);
             let at = self.candidates.whose(turn.wrapping_add(moved));
@@ -65,7 +65,7 @@ impl<F: Fn(usize) -> bool> Choice<'_, F> {
                 return Some(at);
             }
         }
-        self.candidates.places_from(self.candidates.whose(turn)).find(|at| self.fits(*at))
+        self.by_chance_among(self.places().filter(|at| self.fits(*at)).collect(), rng)
     }
 
     /// The least open work per weight; ties by turn.

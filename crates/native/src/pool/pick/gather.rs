@@ -23,8 +23,8 @@ pub(super) fn refresh(list: &mut Candidates, live: &ServiceLive, now: u64) {
     }
 }
 
-/// The list for a request that is repeated, or older than the newest table: without the instances that it has
-/// tried, and without those that the newest table gives no work, unless no others are left.
+/// The list for a request that has tried all of the cached list, or is older than the newest table: without the
+/// instances that it has tried, and without those that the newest table gives no work, unless no others are left.
 pub(super) fn left(live: &ServiceLive, tried: Tried, now: u64) -> Candidates {
     let eligible = |index: usize| live.service.instances[index].takes_work() && !tried.has(live.instances[index].id);
     let current = |index: usize| eligible(index) && live.is_current(index);

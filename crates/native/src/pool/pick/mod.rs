@@ -58,12 +58,35 @@ pub(crate) fn pick(live: &ServiceLive, key: Option<u64>, tried: Tried, now: u64,
         let eligible = only.takes_work() && !tried.has(live.instances[0].id);
         return if eligible { Picked::One(0) } else { Picked::None };
     }
-    if tried.count() > 0 || live.is_superseded() {
+    if live.is_superseded() {
         return among(live, &left(live, tried, now), key, now, rng);
     }
     let mut candidates = live.candidates.borrow_mut();
     refresh(&mut candidates, live, now);
+    if tried.count() > 0 {
+        return among_untried(live, &candidates, tried, key, now, rng);
+    }
     among(live, &candidates, key, now, rng)
+}
+
+/// Picks one with room for a request that has tried some. It takes turns on the same circle as the others: on a circle
+/// of its own it would move their place by part of a turn, and some instances would get more turns than others.
+#[cold]
+fn among_untried(
+    live: &ServiceLive,
+    candidates: &Candidates,
+    tried: Tried,
+    key: Option<u64>,
+    now: u64,
+    rng: &mut fastrand::Rng,
+) -> Picked {
+    let is_untried = |index: usize| !tried.has(live.instances[index].id);
+    if !candidates.indices().any(is_untried) {
+        return among(live, &left(live, tried, now), key, now, rng);
+    }
+    let limited = candidates.are_limited();
+    let fits = |index: usize| is_untried(index) && (!limited || has_room(live, index));
+    Choice { live, candidates, fits, now }.one(key, rng).map_or(Picked::Full, Picked::One)
 }
 
 /// Picks one with room.

@@ -145,6 +145,53 @@ fn one_that_was_tried_is_not_tried_again() {
 }
 
 #[test]
+fn a_request_with_the_most_attempts_tries_another_instance_each_time() {
+    let names: Vec<_> = ('a'..='l').map(String::from).collect();
+    for (balance, seed) in [("roundrobin", 7), ("leastconn", 7)].into_iter().chain((0..20).map(|seed| ("random", seed)))
+    {
+        let instances = names.iter().map(|name| (name.as_str(), "h:1"));
+        let live = service(&instances.chain([("balance", balance)]).collect::<Vec<_>>());
+        let (mut tried, mut rng, mut picked) = (Tried::default(), fastrand::Rng::with_seed(seed), Vec::new());
+        for _ in 0..=pointsman_table::MOST_RETRIES {
+            let Picked::One(index) = pick(&live, None, tried, 0, &mut rng) else { panic!("some are left") };
+            assert!(!picked.contains(&index), "{balance}: {index} after {picked:?}");
+            picked.push(index);
+            tried.add(live.instances[index].id);
+        }
+    }
+}
+
+/// How many of 1,200 requests each instance takes, by name, if `a` takes none and each goes on to another one.
+fn shares_without_a(keys: &[(&str, &str)], names: &str) -> Vec<usize> {
+    let (live, mut rng) = (service(keys), fastrand::Rng::with_seed(7));
+    let mut takers = String::new();
+    for _ in 0..1_200 {
+        let mut tried = Tried::default();
+        let taker = loop {
+            let Picked::One(index) = pick(&live, None, tried, 0, &mut rng) else { panic!("there is one") };
+            match live.service.instances[index].name.as_str() {
+                "a" => tried.add(live.instances[index].id),
+                name => break name,
+            }
+        };
+        takers.push_str(taker);
+    }
+    names.chars().map(|name| takers.matches(name).count()).collect()
+}
+
+#[test]
+fn repeated_requests_take_turns_with_the_others() {
+    let all = [("a", "h:1"), ("b", "h:2"), ("c", "h:3"), ("d", "h:4"), ("e", "h:5")];
+    assert_eq!(shares_without_a(&all[..3], "abc"), [0, 600, 600]);
+    assert_eq!(shares_without_a(&all[..4], "abcd"), [0, 400, 400, 400]);
+    assert_eq!(shares_without_a(&all, "abcde"), [0, 300, 300, 300, 300]);
+    let light = [("b", "h:2 weight=1"), ("c", "h:3 weight=1"), ("d", "h:4 weight=2")];
+    let shares = shares_without_a(&[("a", "h:1 weight=250"), light[0], light[1], light[2]], "bcd");
+    let off = shares.iter().zip([300, 300, 600]).map(|(share, right): (_, usize)| share.abs_diff(right)).max();
+    assert!(off <= Some(60), "{shares:?}");
+}
+
+#[test]
 fn an_ejection_is_seen_at_once_and_so_is_its_end() {
     let live = service(&[("a", "h:1"), ("b", "h:2"), ("c", "h:3")]);
     let check = |now, expected: &str| {
@@ -332,6 +379,9 @@ fn one_that_appears_starts_slowly_and_a_first_table_does_not() {
     assert_eq!(since(&live, 1), 0);
     let (_, live) = next(&view, &keys, &home);
     assert!(since(&live, 1) > 0, "it appears again");
+    let view = View::empty().next(table(&[keys[0], keys[2], ("domain", "s.test")]), &home, 0);
+    let (_, live) = next(&view, &[keys[0], ("c", "h:3"), keys[2]], &home);
+    assert!(since(&live, 1) > 0, "the service had no work before");
 }
 
 #[test]

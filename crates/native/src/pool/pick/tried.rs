@@ -1,7 +1,9 @@
 //! Which instances a request has tried, and whether it had one before. Picks none.
 
-/// How many instances are remembered: more than any request tries.
-const MOST: usize = 8;
+use pointsman_table::MOST_RETRIES;
+
+/// How many instances are remembered: as many as a request tries before its last attempt.
+const MOST: usize = MOST_RETRIES as usize;
 
 /// Which instances a request has tried.
 #[derive(Clone, Copy, Debug, Default)]
