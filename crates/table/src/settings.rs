@@ -98,8 +98,10 @@ impl Settings {
 
     /// What is done with its requests.
     pub(crate) fn policy(&self, defaults: &Config) -> Option<Arc<Policy>> {
-        self.http()?;
-        Policy::with_request_id(self.policy.as_ref(), self.request_id.unwrap_or(defaults.request_id))
+        match self.http() {
+            Some(_) => Policy::with_request_id(self.policy.as_ref(), self.request_id.unwrap_or(defaults.request_id)),
+            None => self.policy.clone(),
+        }
     }
 
     /// Below which share of healthy instances all are used.

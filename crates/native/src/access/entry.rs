@@ -84,7 +84,8 @@ impl<'a> LogEntry<'a> {
             status: None,
             bytes_in: noted.bytes_in.get(),
             bytes_out: noted.bytes_out.get(),
-            head: noted.head,
+            // As with HAProxy: nobody waited for it.
+            head: noted.head.filter(|_| fault != Some(Fault::NoRoute)),
             queue,
             connect: noted.connect.get(),
             first_byte: noted.first_byte(),

@@ -198,7 +198,7 @@ Examples:
 
     /// Show the last requests of the balancer on --admin
     #[command(after_help = "\
-The balancer keeps them in memory if it has an access log or --recent-requests; the native engine only.
+The balancer keeps them in memory if it has an access log or --recent-requests (native engine).
 
 Examples:
   pointsman logs shop --status 5xx

@@ -150,7 +150,8 @@ fn instance_line(instance: &InstanceView) -> String {
         [] => String::new(),
         some => format!(" ({})", shown(&some.join(", "))),
     };
-    let since = instance.since.map(|since| format!(", {}", ago(since))).unwrap_or_default();
+    let since =
+        instance.since.filter(|_| instance.state != "up").map(|since| format!(", {}", ago(since))).unwrap_or_default();
     let why = instance.why.as_deref().map(|why| format!(": {}", shown(why))).unwrap_or_default();
     let words = instance_words(instance);
     format!("    {} {}{resolved} {words}{since}{why}\n", shown(&instance.name), shown(&instance.target))

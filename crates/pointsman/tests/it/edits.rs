@@ -80,7 +80,6 @@ fn a_misspelt_setting_is_no_instance() {
     for (key, value, expected) in [
         ("services/shop/basic_auth", "user ann insecure-password x", "it protects nothing"),
         ("services/shop/basicauth", "10.0.0.1", "the service is open without it; did you mean basic_auth_secrets?"),
-        ("services/shop/allow", "10.0.0.1", "it protects nothing"),
         ("tcp-services/db/client_ca", "ca.test", "it protects nothing"),
         ("services/shop/upstream", "web.test:80", "did you mean upstreams/<instance>?"),
         ("services/shop/upstream/red", "10.0.0.1", "did you mean upstreams/red?"),

@@ -296,9 +296,9 @@ fn bad_authorities_keep_the_last_good_form() {
         assert_eq!([clients.status("a.test", "a.test", of_a), clients.status("a.test", "a.test", "")], [200, 0]);
     }
     assert!(!scene.running.admin_page("/api/problems").contains("PRIVATE"));
-    scene.site.put("services/new/domain", "new.test");
     scene.site.put("services/new/client_verify", "required");
     scene.site.put("services/new/one", scene.backend.instance());
+    scene.site.put("services/new/domain", "new.test");
     scene.running.wait_problem("bad_value", &["services/new/client_verify", "expected client_ca too"]);
     assert_eq!(get(scene.running.http, "new.test", "/").expect("an answer").status, 503, "it was never good");
 }
