@@ -171,13 +171,15 @@ impl Repetition {
 #[cold]
 pub(super) fn after_fault(
     fault: Fault,
-    (reused, is_repeated): (bool, bool),
+    (reused, is_repeated, tried): (bool, bool, &Tried),
     (cx, plan, progress): (&Cx<'_>, &Plan, &Progress<'_>),
 ) -> Option<Repetition> {
     let is_told = fault.facts().repeat == Repeat::Unprocessed;
     let reason = if fault.facts().repeat == Repeat::Elsewhere { RetryReason::Connect } else { RetryReason::Reset };
     let Some((bound, retries)) = progress.bound().and_then(|bound| Some((bound, bound.retries?))) else {
-        let repeats = !is_repeated && may_repeat(fault, plan, progress);
+        // An instance that dies may close a pooled connection, and the one that replaces it as well: the next has it then.
+        let is_replacement = tried.count() == 0 && plan.live.instances.len() > 1;
+        let repeats = (!is_repeated || is_replacement) && may_repeat(fault, plan, progress);
         return repeats.then_some(Repetition { reason, is_told, pauses: false });
     };
     // That we kept a connection for too long is no attempt.

@@ -242,7 +242,7 @@ async fn attempts(
         let repetition = match outcome {
             Ok(Done::Again) => Some(Repetition::OF_STATUS),
             Ok(_) => None,
-            Err(fault) => again::after_fault(fault, (checked_out.reused, repeated), (cx, plan, &progress)),
+            Err(fault) => again::after_fault(fault, (checked_out.reused, repeated, &tried), (cx, plan, &progress)),
         };
         let Some(Repetition { reason, is_told, pauses }) = repetition else {
             return conclude(cx, downstream, checked_out, outcome, &progress);

@@ -100,16 +100,16 @@ fn a_misspelt_setting_is_no_instance() {
     }
     // What got in another way: the same words, and no instance.
     assert_done(
-        &on(&["set", "services/shop/allow", "10.0.0.1", "--force"]),
+        &on(&["set", "services/shop/whitelist", "10.0.0.1", "--force"]),
         "",
         "but it is an unknown key: it protects nothing",
     );
     let checked = on(&["check"]);
     let line =
-        "/services/shop/allow = \"10.0.0.1\": unknown key: it protects nothing, and the service is open without it";
+        "/services/shop/whitelist = \"10.0.0.1\": unknown key: it protects nothing, and the service is open without it";
     assert!(checked.code == Some(1) && checked.stdout.starts_with(line), "{checked:?}");
     let routes = on(&["routes", "--admin", "off"]).ok();
-    assert!(!routes.contains(" allow ") && routes.contains(" upstream "), "{routes}");
+    assert!(!routes.contains(" whitelist ") && routes.contains(" upstream "), "{routes}");
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn how_requests_end() {
     assert!(line.contains(" services:empty/<NOSRV> 0/-1/-1/-1/"), "{line}");
     ask("nobody.test");
     let line = ends("SC--", "503", "no service");
-    assert!(line.contains(" http http/<NOSRV> 0/-1/-1/-1/"), "{line}");
+    assert!(line.contains(" http http/<NOSRV> -1/-1/-1/-1/"), "{line}");
     let mut bad = Connection::open(http);
     bad.send("GET nonsense\r\n\r\n").expect("sent");
     bad.read_rest();
