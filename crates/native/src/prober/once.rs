@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pointsman_table::{Instance, Protocol, Service, Table, Target};
+use pointsman_table::{Instance, Protocol, Service, Table};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
@@ -57,24 +57,11 @@ pub async fn probe_once(table: &Table) -> Vec<Probed> {
 }
 
 /// `None`: it has no checks.
-async fn ask(service: &Service, mut instance: Instance, outbound: &Outbound) -> Option<Probed> {
+async fn ask(service: &Service, instance: Instance, outbound: &Outbound) -> Option<Probed> {
     let asks = service.health_check.as_deref()?;
-    let failed = match &instance.target {
-        Target::Name(name, port) if instance.resolved.is_empty() => {
-            match tokio::net::lookup_host((&**name, *port)).await {
-                Ok(addresses) => {
-                    instance.resolved = addresses.collect();
-                    None
-                }
-                Err(error) => Some(format!("failed: {error}")),
-            }
-        }
-        Target::Name(..) | Target::Socket(_) | Target::Unix(_) => None,
-    };
-    let outcome = match (failed, key(service, &instance, &Setup::new(service, outbound))) {
-        (Some(failed), _) => Err(CheckFailure::of(failed)),
-        (None, None) => Err(CheckFailure::of("failed: its name has no address")),
-        (None, Some(key)) => Box::pin(probe(&Check::new(key))).await,
+    let outcome = match key(service, &instance, &Setup::new(service, outbound)) {
+        None => Err(CheckFailure::of("failed: its name has no address")),
+        Some(key) => Box::pin(probe(&Check::new(key))).await,
     };
     let (passed, said) = match outcome {
         Ok(said) => (true, said.into_owned()),

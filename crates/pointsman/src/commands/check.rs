@@ -45,7 +45,10 @@ pub async fn check(
     expect_folder(&settings.store, "checked")?;
     let standpoint = Standpoint::of_fleet(settings, names_engine).await?;
     let engine = standpoint.engine();
-    let mut compiled = once::compiled(settings, standpoint).await?;
+    let mut compiled = match probe {
+        true => once::resolved(settings, standpoint).await?,
+        false => once::compiled(settings, standpoint).await?,
+    };
     let now = epoch_seconds().cast_signed();
     compiled.problems.extend(expiry::judge(&compiled.table, now).problems);
     let asked = match settings.engine {

@@ -1,10 +1,12 @@
 //! Reads the store once and compiles the keys, for commands that answer and exit. Publishes nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use pointsman_table::{Compiled, KeySet, Limits, Table, compile};
+use pointsman_table::{Compiled, KeySet, Limits, Names, Table, compile};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -12,6 +14,7 @@ use super::apis;
 use crate::certs::CertSources;
 use crate::control::{Defaults, local};
 use crate::fleet::{listeners, members};
+use crate::names::{HostNames, Lookup, follow};
 use crate::settings::{Engine, Settings};
 use crate::state::{Kept, StateFile};
 use pointsman_store::Store;
@@ -61,6 +64,18 @@ impl Standpoint {
 /// # Errors
 /// The store is unreachable.
 pub(super) async fn compiled(settings: &Settings, standpoint: Standpoint) -> anyhow::Result<Compiled> {
+    read(settings, standpoint, false).await
+}
+
+/// As [`compiled`], with the addresses of host names, as far as they can be looked up in time.
+///
+/// # Errors
+/// The store is unreachable.
+pub(super) async fn resolved(settings: &Settings, standpoint: Standpoint) -> anyhow::Result<Compiled> {
+    read(settings, standpoint, true).await
+}
+
+async fn read(settings: &Settings, standpoint: Standpoint, looks_up: bool) -> anyhow::Result<Compiled> {
     let kept = kept(settings);
     let store = Store::open(&settings.store)?.remembering(kept.api);
     let answer = timeout(PATIENCE, store.list(&settings.store.prefix)).await;
@@ -83,12 +98,44 @@ pub(super) async fn compiled(settings: &Settings, standpoint: Standpoint) -> any
     let sources = CertSources::new(settings);
     let (certs, of_folder) = tokio::task::spawn_blocking(move || sources.read()).await?;
     let limits = Limits { certs, ..limits };
-    let mut compiled = compile(&key_set, Some(&Table::recall(kept.memory, &limits)), &limits);
+    let before = Table::recall(kept.memory, &limits);
+    let mut compiled = compile(&key_set, Some(&before), &limits);
+    if looks_up {
+        compiled = with_addresses(compiled, &settings.resolvers, (&key_set, &before), limits).await;
+    }
     let ignored = timeout(PATIENCE, store.ignored_now()).await;
     let ignored = ignored.ok().and_then(Result::ok).flatten();
     compiled.problems.extend(ignored.map(|api| apis::problem(api, &settings.store.prefix)));
     compiled.problems.extend(of_folder);
     Ok(compiled)
+}
+
+/// Compiles again with every answer, until there is one for each name: records name further names.
+async fn with_addresses(
+    mut compiled: Compiled,
+    servers: &[SocketAddr],
+    (key_set, before): (&KeySet, &Table),
+    mut limits: Limits,
+) -> Compiled {
+    let (wanted, names_wanted) = watch::channel(HostNames::default());
+    let (found, mut names) = watch::channel(Arc::default());
+    let all_known = async {
+        let mut known = Arc::<Names>::default();
+        while !compiled.names.iter().all(|name| known.contains_key(name)) {
+            wanted.send_replace(Arc::new(compiled.names.clone()));
+            if names.changed().await.is_err() {
+                break;
+            }
+            known = Arc::clone(&names.borrow_and_update());
+            limits.names = Some(Arc::clone(&known));
+            compiled = compile(key_set, Some(before), &limits);
+        }
+    };
+    tokio::select! {
+        () = follow(Lookup::new(servers), names_wanted, found) => {}
+        _ = timeout(PATIENCE, all_known) => {}
+    }
+    compiled
 }
 
 /// The state that a balancer with these settings has kept, if this user may read it.

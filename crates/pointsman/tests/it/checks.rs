@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::harness::{
-    Backend, Http2Instance, Launch, Pointsman, Site, Then, engine, free_address, free_port, get, get_ok, holds, run,
-    wait,
+    Backend, Http2Instance, Launch, NameServer, Pointsman, Site, Then, Zone, engine, free_address, free_port, get,
+    get_ok, holds, run, wait,
 };
 
 /// An instance that is asked `/health` by checks and anything else by requests.
@@ -491,6 +491,34 @@ fn every_instance_can_be_asked_once() {
     site.remove("tcp-services/t");
     let check = run(&["check", "--engine", "native", "--probe", "--store", &store]);
     assert_eq!(check.code, Some(0), "{check:?}");
+}
+
+/// At the addresses that their names have now.
+#[test]
+fn instances_with_names_and_of_dns_can_be_asked_too() {
+    if engine().differs("dns-lookups") {
+        return;
+    }
+    let one = Patient::new("one", WELL);
+    let names = NameServer::with(&[("web.test", Zone::At(vec![Ipv4Addr::LOCALHOST], 1))]);
+    let port = one.address.port().to_string();
+    let site = site(&[
+        ("services/a/domain", "a.test"),
+        ("services/a/health_check_uri", "/health"),
+        ("services/a/named", &format!("web.test:{port}")),
+        ("services/b/domain", "b.test"),
+        ("services/b/health_check_uri", "/health"),
+        ("services/b/dns", "web.test"),
+        ("services/b/port", &port),
+    ]);
+    let store = site.folder().display().to_string();
+    let asked = ["check", "--engine", "native", "--probe", "--resolver", &names.flag(), "--store", &store];
+    let expected = format!(
+        "services/a/named (web.test:{port}) passes: GET /health got 200\n\
+         services/b/127.0.0.1:{port} (127.0.0.1:{port}) passes: GET /health got 200\n"
+    );
+    let check = run(&asked);
+    assert_eq!((check.code, &*check.stdout), (Some(0), &*expected), "{check:?}");
 }
 
 #[test]
