@@ -28,7 +28,13 @@ fn lines_are_taken_in_order() {
     running.wait_problem("bad_value", &["services/a/request_headers", "unknown placeholder {1a}"]);
     site.put("services/a/request_headers", LINES[1].1.replace("{1a}", "{{1}"));
     // HAProxy closes connections with a reload.
-    wait("the lines", || told(&mut running.connect(), "/u12", "").starts_with("get /user/12 http/1.1"));
+    wait("the lines", || {
+        let mut connection = running.connect();
+        let head = told(&mut connection, "/u12", "");
+        let answer = connection.request("GET", "a.test", "/");
+        let is_told = answer.is_ok_and(|answer| answer.header("x-by").is_some());
+        is_told && head.starts_with("get /user/12 http/1.1") && head.contains("x-one: {1}")
+    });
     let mut connection = running.connect();
     assert!(told(&mut connection, "/old/u12?q", "").starts_with("get /new/u12?q http/1.1"));
     assert!(told(&mut connection, "/x", "").starts_with("get /rest/x http/1.1"));

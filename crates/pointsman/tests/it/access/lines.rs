@@ -300,7 +300,7 @@ fn haproxy_writes_the_same() {
         }
         assert_eq!(ours[7..], theirs[7..], "{both}");
     }
-    let counted = shell(&format!("halog -srv -q <'{}' | tail -n +2", logged.path.display())).stdout;
+    let counted = shell(&format!("halog -s -4 -srv -q <'{}' | tail -n +2", logged.path.display())).stdout;
     assert!(counted.lines().any(|line| line.starts_with("services:a/one ")), "{counted}");
 }
 
