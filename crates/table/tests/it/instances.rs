@@ -244,7 +244,9 @@ fn configuration() {
          health_check: CheckKeys { way: Some(Tcp), uri: None, port: None, method: None, host: None, \
          expect: None, interval: Some(5s), timeout: None, rise: None, fall: Some(4) }, \
          trusted_proxies: Networks([10.0.0.0/8]), accept_proxy: Networks([192.0.2.0/24]), \
-         tls_min_version: V1_3, tls_strict_sni: true, errors: [(404, \"gone\"), (503, \"<h1>Back soon</h1>\")] }"
+         tls_min_version: V1_3, tls_strict_sni: true, errors: [(404, Page { body: \"gone\", \
+         text: Text([Literal(\"gone\")]) }), (503, Page { body: \"<h1>Back soon</h1>\", \
+         text: Text([Literal(\"<h1>Back soon</h1>\")]) })] }"
     );
 }
 

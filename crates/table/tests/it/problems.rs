@@ -354,8 +354,8 @@ fn unsupported_keys_serve_without_or_not_at_all() {
     for scheme in ["http", "https", "http-and-https"] {
         check(&format!("services/s/domain = s.test\nservices/s/scheme = {scheme}"), "good s", &[]);
     }
-    let held = "unsupported: this engine does not honour it yet; the service is not served, as it would lack the \
-                protection asked for; --engine haproxy honours it";
+    let held = "unsupported: this engine does not honour it yet; the service is not served, as it would take \
+                requests that it must not; --engine haproxy honours it";
     check(
         "services/s/domain = s.test\nservices/s/basic_auth_secrets = user a insecure-password hunter2",
         "good",
