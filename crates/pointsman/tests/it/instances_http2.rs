@@ -322,3 +322,36 @@ def serve(i, number):
     wait("the last", || (instance.said("held 1"), instance.said("held 2")) == (3, 3));
     assert_eq!(instance.said("held 3"), 0);
 }
+
+#[test]
+fn what_an_instance_must_not_say_is_not_passed_on() {
+    let script = r"
+def serve(i, number):
+    i.h2.config.validate_outbound_headers = i.h2.config.normalize_outbound_headers = False
+    while True:
+        stream, head = i.asked()
+        say('asked', head[':path'])
+        if head[':path'] == '/upper':
+            i.h2.send_headers(stream, [(':status', '200'), ('Upper', 'x')], end_stream=True); i.flush()
+        else: i.answer(stream, b'hi', int(head[':path'][1:]))
+";
+    if engine().name() == "haproxy" {
+        return;
+    }
+    let (running, instance, site) = scripted(script, &[]);
+    let mut client = running.connect();
+    for status in [204, 304, 200] {
+        let answer = client.request("GET", "a.test", &format!("/{status}")).expect("answered");
+        let content: &[u8] = if status == 200 { b"hi" } else { b"" };
+        assert_eq!((answer.status, &*answer.body), (status, content));
+    }
+    let told = python_http2(
+        &site,
+        ("http", running.http),
+        "c = Client()\nfor status in ('204', '304', '200'): say(*c.ask('/' + status)[::2], c.resets)",
+    );
+    assert_eq!(told, "204 b'' {}\n304 b'' {}\n200 b'hi' {}\n");
+    assert_eq!(get(running.http, "a.test", "/upper").expect("answered").status, 502);
+    assert_eq!(instance.said("asked /upper"), 1, "it is not asked again");
+    assert_eq!(running.metric("pointsman_faults_total", &["bad_response\""]), 1.0);
+}
