@@ -352,6 +352,8 @@ def serve(i, number):
     );
     assert_eq!(told, "204 b'' {}\n304 b'' {}\n200 b'hi' {}\n");
     assert_eq!(get(running.http, "a.test", "/upper").expect("answered").status, 502);
+    assert_eq!(get_ok(running.http, "a.test", "/200").text(), "hi");
+    wait("the last request", || instance.said("asked /200") == 3);
     assert_eq!(instance.said("asked /upper"), 1, "it is not asked again");
     assert_eq!(running.metric("pointsman_faults_total", &["bad_response\""]), 1.0);
 }
