@@ -61,8 +61,10 @@ step() {
     name=$1
     shift
     say "$name"
+    began=$(date +%s)
     { "$@" 2>&1 && echo 0 >"$work/status" || echo $? >"$work/status"; } | tee "$work/log"
-    grep '^test result: ' "$work/log" >>"$work/results" || true
+    grep '^test result: ' "$work/log" | grep -v ' 0 passed; 0 failed' >>"$work/results" || true
+    echo "$(($(date +%s) - began)) s: $name" >>"$work/results"
     [ "$(cat "$work/status")" = 0 ] && return
     echo "$name" >>"$failed"
     sed -n 's/^test \(.*\) \.\.\. FAILED$/    \1/p' "$work/log" | head -n 30 >>"$failed"

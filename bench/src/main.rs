@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `options` | the command line |
 //! | `http` | CPU per request through the proxies, by number of connections |
+//! | `features` | the same with and without features; memory for rates, CPU for checks |
 //! | `scale` | the same with 10 and 10,000 services, and memory |
 //! | `edge` | TLS and HTTP/2 from clients: handshakes, requests, memory of connections, 10,000 certificates |
 //! | `table` | lookups and compiling, in this process |
@@ -30,6 +31,7 @@ mod burst;
 mod compare;
 mod drive;
 mod edge;
+mod features;
 mod fleet;
 mod haproxy;
 mod held;
@@ -73,6 +75,7 @@ fn measure(groups: &[options::Group], options: &Options) -> ExitCode {
     for group in groups {
         match group {
             options::Group::Http => http::measure(options, &mut report),
+            options::Group::Features => features::measure(options, &mut report),
             options::Group::Edge => edge::measure(options, &mut report),
             options::Group::Hold => edge::hold::measure(options, &mut report),
             options::Group::Scale => scale::measure(options, &mut report),

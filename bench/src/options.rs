@@ -10,7 +10,7 @@ pub(crate) const HELP: &str = "\
 usage: pointsman-bench [GROUP...] [--rounds N] [--seconds S] [--pointsman FILE] [--json FILE]
                        [--balancers N,...] [--api 2|3] [--against FILE] [--quick]
 
-groups: all (default), http, edge, hold, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and
+groups: all (default), http, features, edge, hold, scale, memory, table, pick, haproxy, burst, fleet, held, wait, against; and
 peers, which is not part of all: Pointsman beside HAProxy, nginx, Envoy, Traefik and Caddy. It installs the last three with pip
 below target/, and writes its tables and charts into docs/compare.md and README.md.
 
@@ -95,6 +95,8 @@ impl FromStr for Visit {
 pub(crate) enum Group {
     /// CPU per request.
     Http,
+    /// What features cost.
+    Features,
     /// TLS and HTTP/2 from clients.
     Edge,
     /// Memory that clients of HTTP/2 hold.
@@ -123,8 +125,9 @@ pub(crate) enum Group {
     Peers,
 }
 
-const ALL: [Group; 13] = [
+const ALL: [Group; 14] = [
     Group::Http,
+    Group::Features,
     Group::Edge,
     Group::Hold,
     Group::Scale,
@@ -229,6 +232,7 @@ impl Options {
                 }
                 "all" => groups.extend(ALL),
                 "http" => groups.push(Group::Http),
+                "features" => groups.push(Group::Features),
                 "edge" => groups.push(Group::Edge),
                 "hold" => groups.push(Group::Hold),
                 "scale" => groups.push(Group::Scale),

@@ -128,7 +128,19 @@ pub(crate) fn responder() -> io::Result<Peer> {
 /// # Errors
 /// If it does not start.
 pub(crate) fn responder_named(name: &str) -> io::Result<Peer> {
-    let address = free_address()?;
+    responder_at(free_address()?, name)
+}
+
+/// A backend at every address of this machine: which 127.0.0.0/8 are, too.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn responder_everywhere() -> io::Result<Peer> {
+    let port = free_address()?.port();
+    responder_at((Ipv4Addr::UNSPECIFIED, port).into(), "x")
+}
+
+fn responder_at(address: SocketAddr, name: &str) -> io::Result<Peer> {
     let bench = std::env::current_exe()?;
     let command = [&*bench.to_string_lossy(), "responder", &address.to_string(), name];
     Peer::start("responder", address, OTHER_CORE, &command)
@@ -240,6 +252,14 @@ pub(crate) fn etcd(place: &Workplace) -> io::Result<Peer> {
 pub(crate) fn nginx(to: SocketAddr, place: &Workplace) -> io::Result<Peer> {
     let address = free_address()?;
     let file = configure(place, "nginx.conf", include_str!("../configs/nginx.conf"), address, to)?;
+    nginx_with(address, place, &file)
+}
+
+/// Debian's nginx with the given configuration, which listens on this address.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) fn nginx_with(address: SocketAddr, place: &Workplace, file: &Path) -> io::Result<Peer> {
     let home = place.path().to_string_lossy();
     Peer::start("nginx", address, PROXY_CORE, &["nginx", "-p", &home, "-c", &file.to_string_lossy()])
 }

@@ -1,11 +1,12 @@
 //! Lookups and compiling, in this process: no socket, no store.
 
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pointsman_table::{Change, KeySet, Limits, Table, compile};
+use pointsman_table::{Change, Imagined, KeySet, Limits, Networks, Table, compile};
 
 use crate::options::Options;
 use crate::report::{Report, median};
@@ -17,6 +18,8 @@ const LOOKUPS: usize = 200_000;
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     lookups(options, report);
     patterns(options, report);
+    conditions(options, report);
+    networks(options, report);
     compiling(options, report);
 }
 
@@ -50,6 +53,42 @@ fn patterns(options: &Options, report: &mut Report) {
     };
     report.hold("lookup in 1,000 url_reg services, last matches", costs("/s999/cart"), "us", 5.0);
     report.hold("lookup in 1,000 url_reg services, none matches", costs("/nothing/here?at=all"), "us", 5.0);
+}
+
+/// Hosts of two services, of which one wants a header.
+fn conditions(options: &Options, report: &mut Report) {
+    let mut services = hosts(10_000);
+    for (number, keys) in services.iter_mut().enumerate().take(1_000) {
+        let host = format!("s{}.test", number + 1_000);
+        keys.retain(|(key, _)| !key.ends_with("/domain"));
+        keys.push((format!("services/s{number}/domain"), host));
+        keys.push((format!("services/s{number}/header/X-Beta"), "*".to_owned()));
+    }
+    let table = table(&services);
+    let names: Vec<String> = (0..1_000).map(|n| format!("s{}.test", n * 791 % 1_000 + 1_000)).collect();
+    let plain = Imagined::default();
+    let headers = vec![("Accept".to_owned(), "*/*".to_owned()), ("X-Beta".to_owned(), "1".to_owned())];
+    let beta = Imagined { headers, ..Imagined::default() };
+    for (what, asked) in [("the header", &beta), ("no header", &plain)] {
+        let once = || nanos_each(LOOKUPS, |n| table.find(&names[n % names.len()], "/cart?id=7", asked));
+        let cost = median((0..options.rounds).map(|_| once()).collect());
+        report.hold(format!("lookup among 10,000 services, 1,000 want a header, {what}"), cost, "ns", 250.0);
+    }
+}
+
+/// Whether an address is in one of very many networks.
+fn networks(options: &Options, report: &mut Report) {
+    let network = |n: usize| format!("{}.{}.{}.0/26", 11 + n / 50_000, n / 200 % 250, n % 200);
+    let networks = (0..100_000).map(network).collect::<Vec<_>>().join(",");
+    let networks = match Networks::parse(&networks) {
+        Ok(networks) => networks,
+        Err(error) => return report.fail("networks", &io::Error::other(error)),
+    };
+    let [first, second, third] = [11, 7, 13].map(|step| move |n: usize| (n * step % 250) as u8);
+    let once =
+        || nanos_each(LOOKUPS, |n| networks.contain(IpAddr::from([11 + (n % 3) as u8, first(n), second(n), third(n)])));
+    let cost = median((0..options.rounds).map(|_| once()).collect());
+    report.hold("an address among 100,000 networks", cost, "ns", 200.0);
 }
 
 fn compiling(options: &Options, report: &mut Report) {

@@ -1,0 +1,216 @@
+//! What features cost a small request: Pointsman with them over Pointsman without them, in alternating turns.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::drive::{Load, cpu_time, resident, turn};
+use crate::http::{micros, rounds};
+use crate::options::Options;
+use crate::peers::{self, HOST, Peer, Workplace};
+use crate::report::{Report, median};
+
+/// What is known of instances, and done for those that fail.
+const CARE: &[(&str, &str)] = &[
+    ("health_check", "http"),
+    ("health_check_interval", "1s"),
+    ("cookie", "SRV insert indirect"),
+    ("retries", "2 on=connect,reset,502,503"),
+    ("limit/requests", "1000"),
+    ("eject", "errors=5"),
+];
+/// Ten filters.
+const FILTERS: &[(&str, &str)] = &[
+    ("deny", "192.0.2.0/24"),
+    ("allow", "private"),
+    ("rate_limit", "1000000/s"),
+    ("max_body", "1MiB"),
+    ("method", "GET,POST"),
+    ("rewrite", "/api /v2"),
+    ("request_headers", "set X-Client {client_ip}\nremove X-Debug"),
+    ("response_headers", "set X-Served-By {service}\nremove Server"),
+    ("cors", "https://app.test"),
+    ("request_id", "true"),
+];
+/// CPU per request with [`CARE`] over without, at most.
+const CARE_COST: f64 = 1.06;
+/// The same of [`FILTERS`].
+const FILTERS_COST: f64 = 1.15;
+/// The same of a line of the access log.
+const LOG_COST: f64 = 1.08;
+
+/// Clients, each with a rate of its own.
+const CLIENTS: usize = 1_000_000;
+/// Memory that their rates take, at most, MB.
+const CLIENTS_MEMORY: f64 = 64.0;
+
+/// Instances that are checked every ten seconds.
+const CHECKED: usize = 10_000;
+/// Of a core, at most.
+const CHECKS_COST: f64 = 0.05;
+/// For all of them to be checked once, seconds.
+const EVERY: u64 = 10;
+
+/// Measures everything.
+pub(crate) fn measure(options: &Options, report: &mut Report) {
+    type Part = fn(&Options, &mut Report) -> io::Result<()>;
+    let parts: [(&str, Part); 5] = [
+        ("care for instances", |options, report| keyed(options, report, ("care for instances", CARE, CARE_COST))),
+        ("ten filters", |options, report| keyed(options, report, ("ten filters", FILTERS, FILTERS_COST))),
+        ("access log", access_log),
+        ("rates of clients", rates),
+        ("checks", checks),
+    ];
+    for (name, part) in parts {
+        if let Err(error) = part(options, report) {
+            report.fail(name, &error);
+        }
+    }
+}
+
+/// A service with these keys over one without.
+fn keyed(options: &Options, report: &mut Report, (name, keys, target): (&str, &[(&str, &str)], f64)) -> io::Result<()> {
+    let place = Workplace::new("features")?;
+    let backend = peers::responder()?;
+    let with = folder(&place, "with", backend.address, keys)?;
+    let without = folder(&place, "without", backend.address, &[])?;
+    let with = peers::pointsman("with", &options.pointsman, &with)?;
+    let without = peers::pointsman("without", &options.pointsman, &without)?;
+    compare(options, report, name, (&with, &without), Some(target))
+}
+
+/// A line for each request over none, with Pointsman and its peers.
+fn access_log(options: &Options, report: &mut Report) -> io::Result<()> {
+    let place = Workplace::new("log")?;
+    let to = peers::responder()?;
+    let keys = folder(&place, "keys", to.address, &[])?;
+    let file = place.path().join("access.log");
+    let logging = |name: &'static str, flags: &[&str]| -> io::Result<Peer> {
+        let store = ["--store", &*keys.to_string_lossy(), "--prefix", "/"];
+        peers::pointsman_of(name, &options.pointsman, &place.path().join(name), &[&store, flags].concat())
+    };
+    let with = logging("logging", &["--access-log", &file.to_string_lossy(), "--access-log-format", "httplog"])?;
+    let without = logging("silent", &[])?;
+    compare(options, report, "access log", (&with, &without), Some(LOG_COST))?;
+    drop((with, without));
+    let (with, without) = (haproxy(&place, to.address, true)?, haproxy(&place, to.address, false)?);
+    compare(options, report, "access log, HAProxy", (&with, &without), None)?;
+    drop((with, without));
+    let (with, without) = (nginx(&place, to.address, true)?, nginx(&place, to.address, false)?);
+    compare(options, report, "access log, nginx", (&with, &without), None)
+}
+
+fn haproxy(place: &Workplace, to: SocketAddr, logs: bool) -> io::Result<Peer> {
+    let address = peers::free_address()?;
+    let template = include_str!("../configs/haproxy.cfg").replace("@reuse@", "safe");
+    let logging = "defaults\n  log stdout format raw local0\n  option httplog";
+    let template = if logs { template.replace("defaults", logging) } else { template };
+    let file = peers::configure(place, &format!("haproxy-{logs}.cfg"), &template, address, to)?;
+    peers::haproxy_with(address, &file, &[])
+}
+
+fn nginx(place: &Workplace, to: SocketAddr, logs: bool) -> io::Result<Peer> {
+    let address = peers::free_address()?;
+    let template = include_str!("../configs/nginx.conf").replace("nginx.pid", &format!("nginx-{logs}.pid"));
+    let template = if logs { template.replace("access_log off", "access_log @home@/nginx.log") } else { template };
+    let name = format!("nginx-{logs}.conf");
+    let file = peers::configure(place, &name, &template, address, to)?;
+    peers::nginx_with(address, place, &file)
+}
+
+fn compare(
+    options: &Options,
+    report: &mut Report,
+    name: &str,
+    (with, without): (&Peer, &Peer),
+    target: Option<f64>,
+) -> io::Result<()> {
+    let load = Load { connections: 64, path: "/", close: false, script: None };
+    let rounds = rounds(&[with, without], &load, options.rounds, options.turn)?;
+    let cost = |column: usize| median(rounds.iter().map(|round| micros(round[column])).collect());
+    report.note(format!("{name}, on: CPU per request"), cost(0), "us");
+    report.note(format!("{name}, off: CPU per request"), cost(1), "us");
+    let ratio = median(rounds.iter().map(|round| micros(round[0]) / micros(round[1])).collect());
+    match target {
+        Some(target) => report.hold(format!("{name}: on / off"), ratio, "x", target),
+        None => report.note(format!("{name}: on / off"), ratio, "x"),
+    }
+    Ok(())
+}
+
+/// A service of one instance with these keys too.
+fn folder(place: &Workplace, name: &str, to: SocketAddr, keys: &[(&str, &str)]) -> io::Result<PathBuf> {
+    let folder = place.path().join(name);
+    peers::write_service(&folder, "bench", HOST, &[to])?;
+    for (key, value) in keys {
+        let file = folder.join("services/bench").join(key);
+        fs::create_dir_all(file.parent().ok_or_else(|| io::Error::other("a key without a folder"))?)?;
+        fs::write(file, value)?;
+    }
+    Ok(folder)
+}
+
+/// Memory for the rates of a million clients, and a minute later.
+fn rates(options: &Options, report: &mut Report) -> io::Result<()> {
+    let place = Workplace::new("rates")?;
+    let backend = peers::responder()?;
+    let keys = folder(&place, "keys", backend.address, &[("rate_limit", "100/m by=header:X-User")])?;
+    let peer = peers::pointsman("rates", &options.pointsman, &keys)?;
+    let warm = Load { connections: 64, path: "/", close: false, script: None };
+    turn(&peer, &warm, Duration::from_millis(500)).or_else(|_| Ok::<_, io::Error>(Duration::ZERO))?;
+    let before = resident(peer.id())?;
+    let script = clients(&place)?;
+    let start = Instant::now();
+    let spent = turn(&peer, &Load { script: Some(&script), ..warm }, Duration::from_secs(seconds(options)))?;
+    let after = resident(peer.id())?.saturating_sub(before);
+    report.note("rates of clients: CPU per request", micros(spent), "us");
+    report.note("rates of clients: at work for", start.elapsed().as_secs_f64(), "s");
+    report.hold("memory for the rates of 1,000,000 clients", after as f64 / 1e6, "MB", CLIENTS_MEMORY);
+    Ok(())
+}
+
+/// Enough for a million requests.
+fn seconds(options: &Options) -> u64 {
+    if options.quick { 2 } else { 60 }
+}
+
+/// A wrk script whose requests name a million clients in turn.
+fn clients(place: &Workplace) -> io::Result<PathBuf> {
+    let path = place.path().join("clients.lua");
+    let lua = format!(
+        "local n = 0\nfunction request()\n  n = (n + 1) % {CLIENTS}\n  \
+         return 'GET / HTTP/1.1\\r\\nHost: {HOST}\\r\\nX-User: user-' .. n .. '\\r\\n\\r\\n'\nend\n"
+    );
+    fs::write(&path, lua)?;
+    Ok(path)
+}
+
+/// CPU of the program while it checks ten thousand instances.
+fn checks(options: &Options, report: &mut Report) -> io::Result<()> {
+    let place = Workplace::new("checks")?;
+    let backend = peers::responder_everywhere()?;
+    let keys = place.path().join("keys");
+    for number in 0..CHECKED {
+        let name = format!("s{number}");
+        let own = [127, 1, (number / 250) as u8, (number % 250 + 1) as u8];
+        peers::write_service(&keys, &name, &format!("{name}.test"), &[(own, backend.address.port()).into()])?;
+        checked(&keys, &name)?;
+    }
+    let peer = peers::pointsman("checks", &options.pointsman, &keys)?;
+    // The first of them come soon after the start.
+    std::thread::sleep(Duration::from_secs(EVERY));
+    let span = Duration::from_secs(if options.quick { EVERY } else { 3 * EVERY });
+    let before = cpu_time(&peer)?;
+    std::thread::sleep(span);
+    let spent = cpu_time(&peer)?.saturating_sub(before);
+    report.hold("checks of 10,000 instances, of a core", spent.as_secs_f64() / span.as_secs_f64(), "", CHECKS_COST);
+    Ok(())
+}
+
+fn checked(keys: &Path, service: &str) -> io::Result<()> {
+    let folder = keys.join("services").join(service);
+    fs::write(folder.join("health_check"), "http")?;
+    fs::write(folder.join("health_check_interval"), format!("{EVERY}s"))
+}
