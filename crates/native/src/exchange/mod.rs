@@ -75,15 +75,15 @@ use self::local::{Said, refuse, say, turn};
 use self::mirror::{Copies, CopyClient, Receiver};
 use self::page::Teller;
 use self::progress::{Answer, Progress};
-use self::sides::{Downstream, Sink, Source, split_link};
+use self::sides::{Downstream, source, split_link};
 use self::up::Up;
 use self::verdict::verdict;
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::net::buffer::Input;
-use crate::net::send::send;
+use crate::net::send::{send_all, write_at_once};
 use crate::pool::announced::{Announced, ForClient};
-use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
+use crate::pool::checkout::{Checkout, Hold, Reuse, Want, checkout_at_once, search};
 use crate::pool::judge::answered;
 use crate::pool::link::Link;
 use crate::pool::logins::Logins;
@@ -215,7 +215,11 @@ async fn attempts(
     let mut want = plan.want(progress.sent(), &progress.guard, for_client.as_ref());
     loop {
         let checked_out = match progress.bound() {
-            None => check_out(cx, plan, downstream, want, &mut tried).await,
+            None => match check_out_at_once(cx, plan, want, &mut tried) {
+                Ok(checked_out) => Ok(checked_out),
+                // Boxed, as few requests wait: otherwise every exchange would hold the memory for it.
+                Err(held) => Box::pin(check_out(cx, plan, downstream, want, &mut tried, held)).await,
+            },
             Some(_) => Box::pin(check_out_within(cx, plan, downstream, want, &mut tried, &progress)).await,
         };
         if let Some(noted) = &cx.record.noted {
@@ -305,21 +309,36 @@ async fn check_out_within(
 ) -> Result<Checkout, Fault> {
     let before = tried.count();
     let want = Want { tries: again::tries(progress, tried), ..want };
-    let checked_out = again::within(progress, check_out(cx, plan, downstream, want, tried)).await;
+    let checked_out = again::within(progress, check_out(cx, plan, downstream, want, tried, None)).await;
     let failed = tried.count().saturating_sub(before);
     // After the last of them, none was tried.
     again::count_redispatches(progress, if checked_out.is_ok() { failed } else { failed.saturating_sub(1) });
     checked_out
 }
 
+/// Checks out an instance that needs no wait. Else the instance whose turn it is, if any, for [`check_out`].
+fn check_out_at_once(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    want: Want<'_>,
+    tried: &mut Tried,
+) -> Result<Checkout, Option<Hold>> {
+    if !cx.logins.is_empty() {
+        return Err(None);
+    }
+    checkout_at_once(&cx.worker.home, &plan.live, want, tried, cx.deadline.now())
+}
+
 /// Checks out an instance, unless the client leaves: with the client's own connection, if one is logged in for it. If
-/// no slot is free, a half-closed client gives way, once, before this one is refused.
+/// no slot is free, a half-closed client gives way, once, before this one is refused. `held`: the instance whose turn it is,
+/// if it is known.
 async fn check_out(
     cx: &Cx<'_>,
     plan: &Plan,
     downstream: &Downstream<'_>,
     want: Want<'_>,
     tried: &mut Tried,
+    mut held: Option<Hold>,
 ) -> Result<Checkout, Fault> {
     let (client, guard) = (downstream.socket(), want.guard);
     if let Some((login, index)) = cx.logins.take(&plan.live, want.for_client) {
@@ -328,7 +347,7 @@ async fn check_out(
     }
     let mut gave_way = false;
     loop {
-        let checkout = pin!(checkout(&cx.worker.home, &plan.live, want, tried, cx.deadline));
+        let checkout = pin!(search(&cx.worker.home, &plan.live, want, tried, cx.deadline, held.take()));
         match guard.during(client, checkout).await {
             Err(Fault::Full) if !gave_way && make_way(cx, plan, guard) => {
                 gave_way = true;
@@ -410,9 +429,16 @@ async fn attempt(
     progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
     let (link, instance) = checked_out.parts();
-    {
-        let sent = pin!(send_held(cx, plan, link, progress.sent().is_whole()));
-        progress.guard.during(downstream.socket(), sent).await?;
+    let written = match link {
+        Link::Http1(stream) => write_at_once(stream, &plan.held).await,
+        Link::Http2(_) => Ok(0),
+    };
+    match written {
+        // Boxed, as few sends wait: otherwise every exchange would hold the memory for it.
+        Ok(written) if written < plan.held.len() => {
+            Box::pin(send_held(cx, plan, (downstream, link), written, progress)).await?;
+        }
+        written => not_late(written.map(drop))?,
     }
     // From now on the instance owes an answer, however long it took to read the request.
     progress.set_moved(cx.deadline.now());
@@ -439,13 +465,28 @@ async fn attempt(
     done
 }
 
-/// Sends what is held. An instance that closes may have answered before: its answer is still read.
-async fn send_held(cx: &Cx<'_>, plan: &Plan, link: &mut Link, whole: bool) -> Result<(), Fault> {
-    let sent = match link {
-        Link::Http1(stream) => send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await,
-        // Boxed: otherwise every exchange would hold the memory for it.
-        Link::Http2(call) => Box::pin(ask::send_held(cx, plan, call, whole)).await?,
-    };
+/// Sends what is held and was not written at once, unless the client leaves.
+async fn send_held(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    (downstream, link): (&Downstream<'_>, &mut Link),
+    written: usize,
+    progress: &Progress<'_>,
+) -> Result<(), Fault> {
+    let sending = pin!(async {
+        not_late(match link {
+            Link::Http1(stream) => {
+                let limit = plan.live.service.timeouts.server;
+                send_all(cx.deadline, (limit, || u64::MAX), stream, &plan.held[written..]).await
+            }
+            Link::Http2(call) => ask::send_held(cx, plan, call, progress.sent().is_whole()).await?,
+        })
+    });
+    progress.guard.during(downstream.socket(), sending).await
+}
+
+/// An instance that closes may have answered before: its answer is still read.
+fn not_late(sent: io::Result<()>) -> Result<(), Fault> {
     match sent {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::ServerTimeout),
         Ok(()) | Err(_) => Ok(()),
@@ -472,29 +513,35 @@ async fn move_both(
     input: &mut Input,
     progress: &Progress<'_>,
 ) -> Result<Answered, Fault> {
+    if !progress.sent().is_whole() {
+        // Boxed, as few requests stream a body: otherwise every exchange would hold the memory for it.
+        return Box::pin(move_at_once(cx, plan, downstream, checked_out, input, progress)).await;
+    }
     let mut body = BodyReader::new(BodyLength::None, 0);
     let (link, instance) = checked_out.parts();
-    let (from_instance, to_instance) = split_link(link, input, &mut body, plan.writer);
-    let side = downstream.side();
-    let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
-    let mut down =
-        Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
-    let Some(from_client) = from_client.filter(|_| !progress.sent().is_whole()) else {
-        return down.run().await;
-    };
-    // Boxed, as few requests stream a body: otherwise every exchange would hold the memory for it.
-    Box::pin(move_at_once(cx, plan, (from_client, to_instance), down, progress)).await
+    let (side, source) = (downstream.side(), source(link, input, &mut body));
+    let sink = downstream.sink(BodyWriter::new(BodyLength::None));
+    Down { cx, plan, instance, progress, side, source, sink, acknowledged: false }.run().await
 }
 
 /// Moves the rest of the request's body and the response at the same time.
 async fn move_at_once(
     cx: &Cx<'_>,
     plan: &Plan,
-    (source, sink): (Source<'_>, Sink<'_>),
-    mut down: Down<'_>,
+    downstream: &mut Downstream<'_>,
+    checked_out: &mut Checkout,
+    input: &mut Input,
     progress: &Progress<'_>,
 ) -> Result<Answered, Fault> {
-    let instance = down.instance;
+    let mut body = BodyReader::new(BodyLength::None, 0);
+    let (link, instance) = checked_out.parts();
+    let (from_instance, sink) = split_link(link, input, &mut body, plan.writer);
+    let side = downstream.side();
+    let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
+    let mut down =
+        Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
+    // Copies have come whole.
+    let Some(source) = from_client else { return down.run().await };
     let deadline = cx.worker.timers.deadline();
     let meter = cx.meter(instance.live);
     let streamed = plan.held_body();
