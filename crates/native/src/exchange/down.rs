@@ -147,12 +147,12 @@ impl Down<'_> {
     /// Each interim response restarts `timeout/server`, as in HAProxy; all of them together may take `timeout/tunnel`.
     async fn head(&mut self) -> Result<Option<Final>, Fault> {
         let mut progress = HeadProgress::default();
-        let mut until = None;
+        // When interim responses have taken too long, coarse time; 0: none came yet.
+        let mut until = 0;
         loop {
             let ready = match &self.source {
-                Source::Http1 { input, .. } => {
-                    progress.ready(input.unread(), head_limits(&self.cx.globals.config))
-                }
+                Source::Http1 { input, .. } if input.unread().is_empty() => false,
+                Source::Http1 { input, .. } => progress.ready(input.unread(), head_limits(&self.cx.globals.config)),
                 Source::Http2(_) => true,
             };
             match if ready { self.judge()? } else { Judged::Partial } {
@@ -168,8 +168,10 @@ impl Down<'_> {
                     }
                 },
                 Judged::Interim => {
-                    let latest = || self.cx.deadline.after(self.plan.live.service.timeouts.tunnel);
-                    if *until.get_or_insert_with(latest) <= self.cx.deadline.now() {
+                    if until == 0 {
+                        until = self.cx.deadline.after(self.plan.live.service.timeouts.tunnel);
+                    }
+                    if until <= self.cx.deadline.now() {
                         return Err(Fault::ServerTimeout);
                     }
                     self.pass_on(Answer::Interim).await?;
@@ -190,9 +192,8 @@ impl Down<'_> {
         self.acknowledge();
         let Self { cx, plan, instance, progress, source, sink, .. } = self;
         let (instance, progress) = (*instance, *progress);
-        let deadline = cx.deadline;
-        let pace = Pace::new(deadline, progress.moved(), plan.live.service.timeouts.server);
-        let wait = LongWait::new(deadline);
+        let pace = Pace::new(cx.deadline, progress.moved(), plan.live.service.timeouts.server);
+        let wait = LongWait::new(cx.deadline);
         let (client, mut watch, mut waited) = (sink.socket(), Watch::default(), false);
         // One future instead of several, one in the other: each would hold what the others do.
         let read = poll_fn(move |context| {
@@ -202,7 +203,7 @@ impl Down<'_> {
                 Poll::Pending => progress.guard.poll_left(client, &mut watch, context).map(Err),
             };
             let late = || pace.late().min(instance.expires()).min(progress.abandoned());
-            deadline.bound(read, || (wait.look(pace.every()), late()), context)
+            cx.deadline.bound(read, || (wait.look(pace.every()), late()), context)
         });
         match read.await {
             Ok(Err(left)) => Err(left.into()),
@@ -229,7 +230,6 @@ impl Down<'_> {
         let limits = head_limits(&self.cx.globals.config);
         let Self { cx, plan, instance, progress, side, source, sink, .. } = self;
         match source {
-            Source::Http1 { input, .. } if input.unread().is_empty() => Ok(Judged::Partial),
             Source::Http1 { input, body, .. } => {
                 let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
                 let parsed = parse_response(input.unread(), side.head_request, limits, &mut space);
@@ -269,7 +269,10 @@ impl Down<'_> {
             self.sink.prepare(&self.cx.worker.buffers);
             let mut moved = pump(&mut self.source, &mut self.sink).map_err(|_| Fault::BadResponseBody)?;
             if moved == Moved::More && self.sink.is_empty() {
-                moved = self.more(&mut head).await?;
+                self.sink.release(&self.cx.worker.buffers);
+                self.progress.heard(self.cx.deadline.now());
+                let read = self.read().await?;
+                moved = self.more(read, &mut head)?;
             }
             self.pass_on(Answer::Begun(head.status)).await?;
             if moved == Moved::Done && self.progress.is_abandoned() {
@@ -281,11 +284,9 @@ impl Down<'_> {
         }
     }
 
-    /// Reads more of the body. A close ends it only where its framing says so.
-    async fn more(&mut self, head: &mut Final) -> Result<Moved, Fault> {
-        self.sink.release(&self.cx.worker.buffers);
-        self.progress.heard(self.cx.deadline.now());
-        match self.read().await? {
+    /// What follows from a read for more of the body. A close ends it only where its framing says so.
+    fn more(&mut self, read: Read, head: &mut Final) -> Result<Moved, Fault> {
+        match read {
             Read::Bytes => Ok(Moved::More),
             Read::Closed if self.source.may_close() => {
                 self.sink.prepare(&self.cx.worker.buffers);
