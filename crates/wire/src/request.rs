@@ -286,7 +286,13 @@ impl RequestHead<'_, '_> {
 
     /// First value of a header, by case-insensitive name; `None` if absent.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        self.header_lines(name).next()
+    }
+
+    /// The values of a header, line by line, by case-insensitive name.
+    pub fn header_lines(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let lines = self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        lines.map(|header| header.value)
     }
 
     /// Whether it asks for a WebSocket, which has no body.

@@ -50,9 +50,8 @@ impl Asked for AskedOf<'_> {
         self.0.method
     }
 
-    fn any_header(&self, name: &str, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
-        let mut named = self.0.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
-        named.any(|header| holds(header.value))
+    fn any_header(&self, name: &str, holds: impl FnMut(&[u8]) -> bool) -> bool {
+        self.0.header_lines(name).any(holds)
     }
 }
 
