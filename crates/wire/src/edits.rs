@@ -12,7 +12,8 @@ const INSTANCE: u8 = 0;
 /// Headers that are left out, and lines that are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
-    left_out: Vec<Box<str>>,
+    /// The names of headers, each with a line feed behind it: one piece of memory for all.
+    left_out: String,
     lines: Vec<u8>,
 }
 
@@ -36,13 +37,17 @@ impl HeaderEdits {
     /// Leaves out every header of this name, also those added before.
     pub fn remove(&mut self, name: &str) {
         self.leave_out(name);
-        let is_other = |line: &&[u8]| !line_name(line).is_some_and(|of| of.eq_ignore_ascii_case(name.as_bytes()));
-        self.lines = self.lines.split_inclusive(|byte| *byte == b'\n').filter(is_other).collect::<Vec<_>>().concat();
+        let is_named = |line: &[u8]| line_name(line).is_some_and(|of| of.eq_ignore_ascii_case(name.as_bytes()));
+        if lines(&self.lines).any(is_named) {
+            self.lines = lines(&self.lines).filter(|line| !is_named(line)).collect::<Vec<_>>().concat();
+        }
     }
 
     /// Leaves out every header of this name.
     pub fn leave_out(&mut self, name: &str) {
-        self.left_out.push(name.into());
+        self.left_out.reserve(name.len() + 1);
+        self.left_out.push_str(name);
+        self.left_out.push('\n');
     }
 
     /// Adds a header to those of the instance. Neither name nor value holds a control character.
@@ -53,6 +58,13 @@ impl HeaderEdits {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.left_out.is_empty() && self.lines.is_empty()
+    }
+
+    /// Fills in the name of the instance; empty: there is none.
+    pub fn fill_instance(&mut self, name: &str) {
+        if let Cow::Owned(filled) = self.for_instance(name) {
+            *self = filled;
+        }
     }
 
     /// The same with the name of the instance filled in; empty: there is none.
@@ -71,12 +83,12 @@ impl HeaderEdits {
 
     /// Whether headers of this name are left out.
     pub(crate) fn leaves_out_name(&self, name: &str) -> bool {
-        self.left_out.iter().any(|left_out| name.eq_ignore_ascii_case(left_out))
+        self.names().any(|left_out| name.eq_ignore_ascii_case(left_out))
     }
 
     /// The names of headers that are left out.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.left_out.iter().map(|name| &**name)
+        self.left_out.split_terminator('\n')
     }
 
     /// The headers to add.
@@ -109,7 +121,7 @@ impl RequestEdits {
     pub fn apply(&self, head: &mut Vec<u8>) {
         let old = std::mem::take(head);
         head.reserve(old.len() + self.headers.lines.len() + 64);
-        let mut lines = old.split_inclusive(|byte| *byte == b'\n');
+        let mut lines = lines(&old);
         self.write_request_line(lines.next().unwrap_or_default(), head);
         for line in lines.filter(|line| *line != b"\r\n") {
             match line_name(line) {
@@ -141,6 +153,12 @@ impl RequestEdits {
             None => head.extend_from_slice(line),
         }
     }
+}
+
+/// Lines with their ends.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut from = 0;
+    memchr::memchr_iter(b'\n', text).map(move |end| &text[std::mem::replace(&mut from, end + 1)..=end])
 }
 
 /// The name of a header line.

@@ -63,9 +63,10 @@ pub(super) fn of_request(
     if let Some(lines) = &policy.request_headers {
         edit(lines, filling, &mut edits.headers);
         edits.host = taken_out(&mut edits.headers, "host");
-        edits.headers = edits.headers.for_instance("").into_owned();
+        edits.headers.fill_instance("");
     }
-    Ok((edits != RequestEdits::default()).then(|| Box::new(edits)))
+    let is_none = edits.target.is_none() && edits.host.is_none() && edits.headers.is_empty();
+    Ok((!is_none).then(|| Box::new(edits)))
 }
 
 /// The last value that is set; it is no longer in `edits`.
