@@ -9,11 +9,14 @@ use crate::target::Authority;
 /// Stands for the name of the instance in values. No value holds a control character otherwise.
 const INSTANCE: u8 = 0;
 
+/// Bytes that most changes need.
+const ROOM: usize = 128;
+
 /// Headers that are left out, and lines that are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
-    /// The names of headers, each with a line feed behind it: one piece of memory for all.
-    left_out: String,
+    /// The names of headers, each behind its length in two bytes: one piece of memory for all.
+    left_out: Vec<u8>,
     lines: Vec<u8>,
 }
 
@@ -37,22 +40,34 @@ impl HeaderEdits {
     /// Leaves out every header of this name, also those added before.
     pub fn remove(&mut self, name: &str) {
         self.leave_out(name);
-        let is_named = |line: &[u8]| line_name(line).is_some_and(|of| of.eq_ignore_ascii_case(name.as_bytes()));
-        if lines(&self.lines).any(is_named) {
-            self.lines = lines(&self.lines).filter(|line| !is_named(line)).collect::<Vec<_>>().concat();
+        if lines(&self.lines).any(|line| has_name(line, name)) {
+            self.lines = lines(&self.lines).filter(|line| !has_name(line, name)).collect::<Vec<_>>().concat();
         }
     }
 
     /// Leaves out every header of this name.
     pub fn leave_out(&mut self, name: &str) {
-        self.left_out.reserve(name.len() + 1);
-        self.left_out.push_str(name);
-        self.left_out.push('\n');
+        let Ok(length) = u16::try_from(name.len()) else { return };
+        if self.left_out.capacity() == 0 {
+            self.left_out.reserve(ROOM);
+        }
+        self.left_out.extend_from_slice(&length.to_ne_bytes());
+        self.left_out.extend_from_slice(name.as_bytes());
     }
 
     /// Adds a header to those of the instance. Neither name nor value holds a control character.
     pub fn add(&mut self, name: &str, value: &[u8]) {
+        if self.lines.capacity() == 0 {
+            self.lines.reserve(ROOM);
+        }
         push_header(&mut self.lines, name, value);
+    }
+
+    /// Takes out the headers of this name that are added; returns the value of the last.
+    pub fn take(&mut self, name: &str) -> Option<Box<[u8]>> {
+        let value = lines(&self.lines).filter_map(|line| value_of(line, name)).last()?.trim_ascii().into();
+        self.remove(name);
+        Some(value)
     }
 
     /// Whether it changes nothing.
@@ -78,17 +93,27 @@ impl HeaderEdits {
 
     /// Whether this header is left out.
     pub(crate) fn leaves_out(&self, header: &Header<'_>) -> bool {
-        self.leaves_out_name(header.name)
+        self.leaves_out_name(header.name.as_bytes())
     }
 
     /// Whether headers of this name are left out.
-    pub(crate) fn leaves_out_name(&self, name: &str) -> bool {
-        self.names().any(|left_out| name.eq_ignore_ascii_case(left_out))
+    pub(crate) fn leaves_out_name(&self, name: &[u8]) -> bool {
+        self.left_out_names().any(|left_out| name.eq_ignore_ascii_case(left_out))
     }
 
     /// The names of headers that are left out.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.left_out.split_terminator('\n')
+        self.left_out_names().filter_map(|name| str::from_utf8(name).ok())
+    }
+
+    fn left_out_names(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.left_out;
+        std::iter::from_fn(move || {
+            let (length, from) = rest.split_first_chunk()?;
+            let name;
+            (name, rest) = from.split_at_checked(usize::from(u16::from_ne_bytes(*length)))?;
+            Some(name)
+        })
     }
 
     /// The headers to add.
@@ -126,7 +151,7 @@ impl RequestEdits {
         for line in lines.filter(|line| *line != b"\r\n") {
             match line_name(line) {
                 Some(b"Host") => self.write_host(line, head),
-                Some(name) if str::from_utf8(name).is_ok_and(|name| self.headers.leaves_out_name(name)) => {}
+                Some(name) if self.headers.leaves_out_name(name) => {}
                 _ => head.extend_from_slice(line),
             }
         }
@@ -161,6 +186,17 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     memchr::memchr_iter(b'\n', text).map(move |end| &text[std::mem::replace(&mut from, end + 1)..=end])
 }
 
+/// What follows the colon of a header line, if it has this name.
+fn value_of<'l>(line: &'l [u8], name: &str) -> Option<&'l [u8]> {
+    let (own, rest) = line.split_at_checked(name.len())?;
+    rest.strip_prefix(b":").filter(|_| own.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Whether a header line has this name.
+fn has_name(line: &[u8], name: &str) -> bool {
+    value_of(line, name).is_some()
+}
+
 /// The name of a header line.
 fn line_name(line: &[u8]) -> Option<&[u8]> {
     let colon = memchr::memchr(b':', line)?;
@@ -184,7 +220,7 @@ mod tests {
         edits.add("X-A", b"4");
         edits.remove("X-B");
         assert_eq!(text(&edits), "x-a: 3\r\nX-A: 4\r\n");
-        assert!(edits.leaves_out_name("X-b") && !edits.leaves_out_name("X-C"));
+        assert!(edits.leaves_out_name(b"X-b") && !edits.leaves_out_name(b"X-C"));
     }
 
     #[test]

@@ -143,7 +143,8 @@ fn request_id(worker: &Worker, head: &RequestHead<'_, '_>, peer: &Peer) -> Strin
             id.push('-');
         }
         let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half & 15)]);
-        id.extend([digit(byte >> 4), digit(byte)]);
+        id.push(digit(byte >> 4));
+        id.push(digit(byte));
     }
     id
 }
