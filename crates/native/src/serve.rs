@@ -207,7 +207,7 @@ impl<'w> Connection<'w> {
         let length = head.len;
         self.client.input.consume(length);
         Some(match decision {
-            Decision::Forward(plan) => self.with_body(plan, noted),
+            Decision::Forward(plan) if !no_body => self.with_body(plan, noted),
             decision => Request { decision, whole: no_body, noted },
         })
     }

@@ -285,8 +285,10 @@ impl<A: Asked> Choosy<'_, A> {
 }
 
 fn improve(best: &mut Option<Found>, found: Option<Found>) {
-    if found.map(|found| found.rank()) > best.map(|best| best.rank()) {
-        *best = found;
+    if let Some(found) = found
+        && best.is_none_or(|best| found.rank() > best.rank())
+    {
+        *best = Some(found);
     }
 }
 
@@ -302,5 +304,8 @@ impl Patterns {
 }
 
 fn better(a: Option<Leaf>, b: Option<Leaf>) -> Option<Leaf> {
-    if b.map(|leaf| leaf.rank()) > a.map(|leaf| leaf.rank()) { b } else { a }
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.rank() > a.rank() { b } else { a }),
+        (one, other) => one.or(other),
+    }
 }

@@ -53,7 +53,7 @@ pub struct RequestHead<'h, 'b> {
 }
 
 /// Our name in `CDN-Loop`.
-const CDN_ID: &[u8] = b"pointsman";
+const CDN_LINE: &[u8] = b"CDN-Loop: pointsman\r\n";
 
 /// Changes to a head on its way to the instance.
 #[derive(Clone, Copy, Debug)]
@@ -286,7 +286,13 @@ impl RequestHead<'_, '_> {
 
     /// First value of a header, by case-insensitive name; `None` if absent.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        self.header_lines(name).next()
+    }
+
+    /// The values of a header, line by line, by case-insensitive name.
+    pub fn header_lines(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let lines = self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        lines.map(|header| header.value)
     }
 
     /// Whether it asks for a WebSocket, which has no body.
@@ -300,7 +306,8 @@ impl RequestHead<'_, '_> {
     pub fn write(&self, forward: &Forward<'_>, out: &mut Vec<u8>) {
         out.reserve(self.len + forward.client.len() + 128);
         self.write_request_line(forward.strip, out);
-        push_header(out, "Host", self.host.as_bytes());
+        out.extend_from_slice(self.host.as_bytes());
+        out.extend_from_slice(b"\r\n");
         let mut left_out = if self.told.any { self.left_out(forward.trust) } else { self.left_out };
         if self.has_crumbs || forward.cookie.is_some() {
             left_out = left_out.union(self.write_cookie(forward.cookie, out));
@@ -364,6 +371,7 @@ impl RequestHead<'_, '_> {
         positions
     }
 
+    /// The request line, and the beginning of the next.
     fn write_request_line(&self, strip: usize, out: &mut Vec<u8>) {
         let target = self.target.get(strip..).unwrap_or_default();
         out.extend_from_slice(self.method.as_bytes());
@@ -372,7 +380,7 @@ impl RequestHead<'_, '_> {
             out.push(b'/');
         }
         out.extend_from_slice(target.as_bytes());
-        out.extend_from_slice(b" HTTP/1.1\r\n");
+        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     }
 
     /// Our name in `CDN-Loop`, and one `X-Forwarded-For` line with the client's own values, then the client's address.
@@ -392,7 +400,7 @@ impl RequestHead<'_, '_> {
             out.extend_from_slice(b"\r\n");
         }
         // After what other proxies say there: several lines are one list (RFC 9110 §5.3).
-        push_header(out, "CDN-Loop", CDN_ID);
+        out.extend_from_slice(CDN_LINE);
     }
 
     /// The values of these headers as the beginning of a list.

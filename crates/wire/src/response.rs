@@ -7,7 +7,7 @@ use crate::fields::{Fields, MAX_OPTIONS, Positions, Seen};
 use crate::framing::{BadFraming, declared};
 use crate::head::{
     BadLine, BodyLength, HeadLimits, Header, HeaderSpace, Version, check_line_ends, check_parsed_line_ends,
-    diagnose_name, push_digits, push_framing, push_header,
+    diagnose_name, push_framing, push_header,
 };
 use crate::request::{passable_protocol, push_upgrade};
 
@@ -269,9 +269,10 @@ impl ResponseHead<'_, '_> {
     }
 
     fn write_status_line(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        push_digits(out, self.status.into(), 10);
-        out.push(b' ');
+        let mut start = *b"HTTP/1.1 000 ";
+        let digits = [self.status / 100, self.status / 10 % 10, self.status % 10];
+        start[9..12].iter_mut().zip(digits).for_each(|(byte, digit)| *byte += digit as u8);
+        out.extend_from_slice(&start);
         out.extend_from_slice(self.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
     }

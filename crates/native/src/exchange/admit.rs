@@ -85,7 +85,7 @@ pub(super) fn admit<'p>(
     let is_secure = is_secure(head, peer);
     let id = if policy.asks_for_id() { request_id(worker, head, peer) } else { String::new() };
     let service = live.service.name.as_str();
-    let filling = Filling { head, peer, is_secure, service, request_id: &id, groups: &[] };
+    let filling = Filling { head: Some(head), peer, is_secure, service, request_id: &id, groups: &[] };
     let answer = || changes::of_answer(policy, &filling, live.https_edits.as_ref().filter(|_| is_secure));
     let reply = |status, location| {
         Stopped::Answered(Box::new(LocalReply { live: Rc::clone(live), status, location, edits: answer() }))

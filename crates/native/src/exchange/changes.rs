@@ -37,14 +37,14 @@ fn is_itself(target: &str, filling: &Filling<'_>) -> bool {
     let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(usual);
     let target = if target.is_empty() { "/" } else { target };
     scheme.eq_ignore_ascii_case(filling.scheme())
-        && host_name(authority) == host_name(filling.head.host)
+        && host_name(authority) == host_name(filling.host())
         && port == filling.port()
         && target == own_target(filling)
 }
 
 /// `OPTIONS *` asks about the whole server.
 fn own_target<'f>(filling: &'f Filling<'_>) -> &'f str {
-    if filling.head.target == "*" { "/" } else { &filling.head.target }
+    if filling.target() == "*" { "/" } else { filling.target() }
 }
 
 /// The changes to the request. `strip`: how much of its target is taken off before. `None`: none.
@@ -71,7 +71,7 @@ pub(super) fn of_request(
 
 /// The new target. `None`: no line matches its path.
 fn rewritten(rewrite: &Rewrite, filling: &Filling<'_>, strip: usize) -> Result<Option<Box<str>>, Fault> {
-    let target = filling.head.target.get(strip..).unwrap_or_default();
+    let target = filling.target().get(strip..).unwrap_or_default();
     if target == "*" {
         return Ok(None);
     }
@@ -100,8 +100,8 @@ pub(super) fn of_answer(
         return base.cloned();
     }
     let mut edits = base.map(|base| (**base).clone()).unwrap_or_default();
-    if let Some(cors) = &policy.cors {
-        cors::edit(cors, filling.head, &mut edits);
+    if let (Some(cors), Some(head)) = (&policy.cors, filling.head) {
+        cors::edit(cors, head, &mut edits);
     }
     if policy.request_id {
         edits.replace(REQUEST_ID, filling.request_id.as_bytes());

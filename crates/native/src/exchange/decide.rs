@@ -50,9 +50,8 @@ impl Asked for AskedOf<'_> {
         self.0.method
     }
 
-    fn any_header(&self, name: &str, mut holds: impl FnMut(&[u8]) -> bool) -> bool {
-        let mut named = self.0.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
-        named.any(|header| holds(header.value))
+    fn any_header(&self, name: &str, holds: impl FnMut(&[u8]) -> bool) -> bool {
+        self.0.header_lines(name).any(holds)
     }
 }
 
@@ -137,16 +136,21 @@ impl Sent {
 
     /// Which pooled connections the request may be sent on: any, if the request can be sent again in case the
     /// connection turns out to be closed.
-    fn reuse(self, plan: &Plan) -> Reuse {
+    pub(super) fn reuse(self, plan: &Plan) -> Reuse {
         if plan.repeatable && self == (Self::Held { whole: true }) { Reuse::Any } else { Reuse::Fresh }
     }
 }
 
 impl Plan {
-    /// What the first checkout needs.
-    pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>, for_client: Option<&'g ForClient<'g>>) -> Want<'g> {
+    /// What a checkout needs.
+    pub(super) fn want<'g>(
+        &self,
+        reuse: Reuse,
+        guard: &'g Guard<'g>,
+        for_client: Option<&'g ForClient<'g>>,
+    ) -> Want<'g> {
         let stuck_to = self.sticky.as_ref().and_then(|sticky| sticky.wanted);
-        Want { key: self.key, stuck_to, reuse: sent.reuse(self), for_client, tries: TRIES, guard }
+        Want { key: self.key, stuck_to, reuse, for_client, tries: TRIES, guard }
     }
 
     /// The same request for another service, all of it held: the key for its balance, and what its connection is set up

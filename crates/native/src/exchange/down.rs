@@ -1,7 +1,7 @@
 //! The response, from the instance to the client: head checked and rewritten, body moved in the client's framing.
 
 use std::borrow::Cow;
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
@@ -19,7 +19,7 @@ use super::again;
 use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
-use super::sides::{Sink, Source, pump};
+use super::sides::{Flushed, Sink, Source, pump};
 use super::sticky::today;
 use crate::fault::Fault;
 use crate::http1::body::Moved;
@@ -27,7 +27,7 @@ use crate::http1::client::ClientSide;
 use crate::http2::fields;
 use crate::http2::recv::Cut;
 use crate::net::pace::Pace;
-use crate::net::watch::{LongWait, Watch};
+use crate::net::watch::{Left, LongWait, Watch};
 use crate::pool::connect::tell;
 use crate::pool::judge::succeeded;
 use crate::pool::secure::late_refusal;
@@ -146,12 +146,13 @@ impl Down<'_> {
     ///
     /// Each interim response restarts `timeout/server`, as in HAProxy; all of them together may take `timeout/tunnel`.
     async fn head(&mut self) -> Result<Option<Final>, Fault> {
-        let limits = head_limits(&self.cx.globals.config);
         let mut progress = HeadProgress::default();
-        let mut until = None;
+        // When interim responses have taken too long, coarse time; 0: none came yet.
+        let mut until = 0;
         loop {
             let ready = match &self.source {
-                Source::Http1 { input, .. } => progress.ready(input.unread(), limits),
+                Source::Http1 { input, .. } if input.unread().is_empty() => false,
+                Source::Http1 { input, .. } => progress.ready(input.unread(), head_limits(&self.cx.globals.config)),
                 Source::Http2(_) => true,
             };
             match if ready { self.judge()? } else { Judged::Partial } {
@@ -167,8 +168,10 @@ impl Down<'_> {
                     }
                 },
                 Judged::Interim => {
-                    let tunnel = self.plan.live.service.timeouts.tunnel;
-                    if *until.get_or_insert_with(|| self.cx.deadline.after(tunnel)) <= self.cx.deadline.now() {
+                    if until == 0 {
+                        until = self.cx.deadline.after(self.plan.live.service.timeouts.tunnel);
+                    }
+                    if until <= self.cx.deadline.now() {
                         return Err(Fault::ServerTimeout);
                     }
                     self.pass_on(Answer::Interim).await?;
@@ -188,24 +191,27 @@ impl Down<'_> {
     async fn read(&mut self) -> Result<Read, Fault> {
         self.acknowledge();
         let Self { cx, plan, instance, progress, source, sink, .. } = self;
-        let deadline = cx.deadline;
-        let pace = Pace::new(deadline, progress.moved(), plan.live.service.timeouts.server);
-        let wait = LongWait::new(deadline);
-        let (client, mut watch) = (sink.socket(), Watch::default());
-        let mut fill = pin!(source.fill_at(&pace, &cx.worker.buffers));
-        let read = poll_fn(|context| match fill.as_mut().poll(context) {
-            Poll::Ready(read) => Poll::Ready(Ok(read)),
-            Poll::Pending if !wait.is_long() => Poll::Pending,
-            Poll::Pending => progress.guard.poll_left(client, &mut watch, context).map(Err),
+        let (instance, progress) = (*instance, *progress);
+        let pace = Pace::new(cx.deadline, progress.moved(), plan.live.service.timeouts.server);
+        let wait = LongWait::new(cx.deadline);
+        let (client, mut watch, mut waited) = (sink.socket(), Watch::default(), false);
+        // One future instead of several, one in the other: each would hold what the others do.
+        let read = poll_fn(move |context| {
+            let read = match source.poll_fill_at(&pace, (&cx.worker.buffers, &mut waited), context) {
+                Poll::Ready(read) => Poll::Ready(Ok(read)),
+                Poll::Pending if !wait.is_long() => Poll::Pending,
+                Poll::Pending => progress.guard.poll_left(client, &mut watch, context).map(Err),
+            };
+            let late = || pace.late().min(instance.expires()).min(progress.abandoned());
+            cx.deadline.bound(read, || (wait.look(pace.every()), late()), context)
         });
-        let late = || pace.late().min(instance.expires()).min(progress.abandoned());
-        match deadline.looking(|| wait.look(pace.every()), late, read).await {
+        match read.await {
             Ok(Err(left)) => Err(left.into()),
             Ok(Ok(Ok(0))) => Ok(Read::Closed),
             Ok(Ok(Ok(_))) => Ok(Read::Bytes),
-            Ok(Ok(Err(error))) => broken(cx, plan, *instance, progress, &error),
-            Err(_) if instance.expires() <= deadline.now() => Err(Fault::Removed),
-            Err(_) if progress.abandoned() <= deadline.now() => Err(Fault::ClientGone),
+            Ok(Ok(Err(error))) => broken(self.cx, self.plan, self.instance, self.progress, &error),
+            Err(_) if self.instance.expires() <= self.cx.deadline.now() => Err(Fault::Removed),
+            Err(_) if self.progress.abandoned() <= self.cx.deadline.now() => Err(Fault::ClientGone),
             Err(_) => Err(Fault::ServerTimeout),
         }
     }
@@ -224,7 +230,6 @@ impl Down<'_> {
         let limits = head_limits(&self.cx.globals.config);
         let Self { cx, plan, instance, progress, side, source, sink, .. } = self;
         match source {
-            Source::Http1 { input, .. } if input.unread().is_empty() => Ok(Judged::Partial),
             Source::Http1 { input, body, .. } => {
                 let mut space: HeaderSpace<'_> = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
                 let parsed = parse_response(input.unread(), side.head_request, limits, &mut space);
@@ -264,7 +269,10 @@ impl Down<'_> {
             self.sink.prepare(&self.cx.worker.buffers);
             let mut moved = pump(&mut self.source, &mut self.sink).map_err(|_| Fault::BadResponseBody)?;
             if moved == Moved::More && self.sink.is_empty() {
-                moved = self.more(&mut head).await?;
+                self.sink.release(&self.cx.worker.buffers);
+                self.progress.heard(self.cx.deadline.now());
+                let read = self.read().await?;
+                moved = self.more(read, &mut head)?;
             }
             self.pass_on(Answer::Begun(head.status)).await?;
             if moved == Moved::Done && self.progress.is_abandoned() {
@@ -276,11 +284,9 @@ impl Down<'_> {
         }
     }
 
-    /// Reads more of the body. A close ends it only where its framing says so.
-    async fn more(&mut self, head: &mut Final) -> Result<Moved, Fault> {
-        self.sink.release(&self.cx.worker.buffers);
-        self.progress.heard(self.cx.deadline.now());
-        match self.read().await? {
+    /// What follows from a read for more of the body. A close ends it only where its framing says so.
+    fn more(&mut self, read: Read, head: &mut Final) -> Result<Moved, Fault> {
+        match read {
             Read::Bytes => Ok(Moved::More),
             Read::Closed if self.source.may_close() => {
                 self.sink.prepare(&self.cx.worker.buffers);
@@ -304,10 +310,12 @@ impl Down<'_> {
         }
         // While a client reads slowly, the instance's bytes stay in the kernel, not here.
         self.source.release(&self.cx.worker.buffers);
+        let (count, sent) = match self.sink.flush_at_once().await {
+            Flushed::All(sent) => sent,
+            // Boxed, as few sends wait: otherwise every exchange would hold the memory for it.
+            Flushed::Partly(written) => Box::pin(self.flush_rest(written)).await?,
+        };
         let (instance, deadline) = (self.instance, self.cx.deadline);
-        let limits = (self.cx.globals.config.timeouts.client, || instance.expires());
-        let flush = self.sink.flush(deadline, limits);
-        let (count, sent) = self.progress.guard.unless_told(pin!(flush)).await?;
         self.source.passed_on();
         self.cx.meter(instance.live).down(count);
         if sent.is_err() && self.plan.live.service.finishes_abandoned() && answer != Answer::Begun(101) {
@@ -316,6 +324,14 @@ impl Down<'_> {
         }
         let removed = sent.is_err() && instance.expires() <= deadline.now();
         sent.map_err(|_| if removed { Fault::Removed } else { Fault::ClientGone })
+    }
+
+    /// Sends what the client had no room for, unless it must give way.
+    async fn flush_rest(&mut self, written: usize) -> Result<(usize, io::Result<()>), Left> {
+        let instance = self.instance;
+        let limits = (self.cx.globals.config.timeouts.client, || instance.expires());
+        let flush = self.sink.flush_rest(written, self.cx.deadline, limits);
+        self.progress.guard.unless_told(pin!(flush)).await
     }
 }
 

@@ -10,7 +10,8 @@ use crate::net::peer::Peer;
 /// What a text can ask about.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filling<'r> {
-    pub(super) head: &'r RequestHead<'r, 'r>,
+    /// `None`: it was malformed.
+    pub(super) head: Option<&'r RequestHead<'r, 'r>>,
     pub(super) peer: &'r Peer,
     /// It came over HTTPS, to us or to a trusted proxy.
     pub(super) is_secure: bool,
@@ -51,9 +52,7 @@ impl Filling<'_> {
                     @ (Placeholder::Header(_) | Placeholder::Method | Placeholder::Service | Placeholder::RequestId),
                 ) => self.fill(any, |part| encode(part, &mut address)),
                 // `OPTIONS *` asks about the whole server.
-                Piece::Placeholder(Placeholder::Path | Placeholder::Uri) if self.head.target == "*" => {
-                    address.push('/')
-                }
+                Piece::Placeholder(Placeholder::Path | Placeholder::Uri) if self.target() == "*" => address.push('/'),
                 Piece::Placeholder(placeholder) => self.fill(placeholder, |part| {
                     address.extend(part.iter().filter(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)));
                 }),
@@ -62,9 +61,19 @@ impl Filling<'_> {
         address
     }
 
+    /// The request's target; empty if it is not known.
+    pub(super) fn target(&self) -> &str {
+        self.head.map_or("", |head| &*head.target)
+    }
+
+    /// Its host as it was sent; empty if it is not known.
+    pub(super) fn host(&self) -> &str {
+        self.head.map_or("", |head| head.host)
+    }
+
     /// The port that the client asked for: without one, the usual one of the scheme.
     pub(super) fn port(&self) -> u16 {
-        let named = self.head.host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let named = self.host().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         named.unwrap_or(if self.is_secure { 443 } else { 80 })
     }
 
@@ -74,23 +83,23 @@ impl Filling<'_> {
     }
 
     /// Gives a placeholder's value to `put`.
-    fn fill(&self, placeholder: &Placeholder, put: impl FnOnce(&[u8])) {
-        let Self { head, peer, .. } = self;
+    pub(super) fn fill(&self, placeholder: &Placeholder, put: impl FnOnce(&[u8])) {
+        let (peer, target) = (self.peer, self.target());
         match placeholder {
             Placeholder::ClientIp => put(peer.client.to_string().as_bytes()),
             Placeholder::ClientPort => put(peer.client_port().to_string().as_bytes()),
-            Placeholder::Host => put(host_name(head.host).as_bytes()),
+            Placeholder::Host => put(host_name(self.host()).as_bytes()),
             Placeholder::Port => put(self.port().to_string().as_bytes()),
             Placeholder::Scheme => put(self.scheme().as_bytes()),
-            Placeholder::Method => put(head.method.as_bytes()),
-            Placeholder::Path => put(path(&head.target).as_bytes()),
-            Placeholder::Query => put(&head.target.as_bytes()[path(&head.target).len()..]),
-            Placeholder::Uri => put(head.target.as_bytes()),
+            Placeholder::Method => put(self.head.map_or("", |head| head.method).as_bytes()),
+            Placeholder::Path => put(path(target).as_bytes()),
+            Placeholder::Query => put(&target.as_bytes()[path(target).len()..]),
+            Placeholder::Uri => put(target.as_bytes()),
             Placeholder::Service => put(self.service.as_bytes()),
             Placeholder::Instance => {}
             Placeholder::RequestId => put(self.request_id.as_bytes()),
             Placeholder::TlsVersion => put(peer.tls_version.as_bytes()),
-            Placeholder::Header(name) => put(head.header(name).unwrap_or_default()),
+            Placeholder::Header(name) => put(self.head.and_then(|head| head.header(name)).unwrap_or_default()),
             Placeholder::Capture(group) => {
                 put(self.groups.get(usize::from(*group) - 1).copied().unwrap_or_default().as_bytes());
             }

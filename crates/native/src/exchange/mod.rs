@@ -22,6 +22,7 @@
 //! | `turned`, `page` | why a service turns a request away; pages of errors |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `again`, `bound` | whether a request is sent again; how long it may take, and its place |
+//! | `check_out` | an instance for a request, at once or after a wait |
 //! | `progress` | how far both directions have come |
 //! | `ask` | the beginning of a request to an instance that speaks HTTP/2 |
 //! | `up`, `down` | the two directions |
@@ -37,6 +38,7 @@ mod ask;
 mod bound;
 mod certificate;
 mod changes;
+mod check_out;
 pub(crate) mod context;
 mod cors;
 pub(crate) mod decide;
@@ -57,33 +59,35 @@ pub(crate) mod turned;
 mod up;
 mod verdict;
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
+use futures_util::future::Either;
 use pointsman_engine::live::RetryReason;
 use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
 use self::admit::LocalReply;
-use self::again::{Repetition, Unreached, make_way};
+use self::again::Repetition;
+use self::check_out::{check_out_at_once, pause, wait};
 use self::context::Cx;
 use self::decide::{Decision, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say, turn};
 use self::mirror::{Copies, CopyClient, Receiver};
 use self::page::Teller;
-use self::progress::{Answer, Progress};
-use self::sides::{Downstream, Sink, Source, split_link};
+use self::progress::{Answer, Progress, Unserved};
+use self::sides::{Downstream, source, split_link};
 use self::up::Up;
 use self::verdict::verdict;
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::net::buffer::Input;
-use crate::net::send::send;
+use crate::net::send::{send_all, write_at_once};
 use crate::pool::announced::{Announced, ForClient};
-use crate::pool::checkout::{Checkout, Reuse, Want, checkout};
+use crate::pool::checkout::{Checkout, Reuse};
 use crate::pool::judge::answered;
 use crate::pool::link::Link;
 use crate::pool::logins::Logins;
@@ -194,69 +198,52 @@ async fn serve_copy(place: CopyAtWork, CopyClient { peer, side }: CopyClient, pl
     Box::pin(exchange(cx, request, Downstream::Nobody(side))).await;
 }
 
-/// A request that gets an answer of ours: why, and whether all of it has come from the client.
-type Unserved = (Fault, bool);
-
-/// Tries once, and again where that does no harm: see `again`.
-async fn attempts(
+/// Tries once, and again where that does no harm: see `again`. As [`exchange`], it holds once what it takes.
+fn attempts(
     cx: &mut Cx<'_>,
     plan: &mut Plan,
     downstream: &mut Downstream<'_>,
     whole: bool,
-) -> Result<After, Unserved> {
+) -> impl Future<Output = Result<After, Unserved>> {
     let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
-    let unserved = |fault| (fault, progress.sent().is_whole());
-    if plan.live.service.bounds.is_some() {
-        Box::pin(again::begin(cx, plan, downstream, &progress)).await.map_err(unserved)?;
-        cx.record.noted.iter().for_each(|noted| noted.admitted());
-    }
-    let mut tried = Tried::default();
     let for_client = plan.open_for.take().map(|open_for| ForClient { open_for, own: Some(cx.announced) });
-    let mut want = plan.want(progress.sent(), &progress.guard, for_client.as_ref());
-    loop {
-        let checked_out = match progress.bound() {
-            None => check_out(cx, plan, downstream, want, &mut tried).await,
-            Some(_) => Box::pin(check_out_within(cx, plan, downstream, want, &mut tried, &progress)).await,
-        };
-        if let Some(noted) = &cx.record.noted {
-            noted.checked_out(&tried, checked_out.is_ok());
+    async move {
+        if plan.live.service.bounds.is_some() {
+            Box::pin(again::begin(cx, plan, downstream, &progress)).await.map_err(|fault| progress.unserved(fault))?;
+            cx.record.noted.iter().for_each(|noted| noted.admitted());
         }
-        let repeated = cx.record.is_repeated();
-        let mut checked_out = match checked_out {
-            Ok(checked_out) => checked_out,
-            Err(fault) => match again::after_checkout((fault, repeated), (cx, plan, &progress), &mut tried) {
-                Unreached::Again { pauses: false } => continue,
-                Unreached::Again { pauses: true } => {
-                    Box::pin(again::pause(cx, downstream, &progress)).await.map_err(unserved)?;
-                    continue;
-                }
-                Unreached::Answer(fault) => return Err(unserved(fault)),
-            },
-        };
-        progress.begin_attempt(plan.login || checked_out.private);
-        let outcome = match progress.bound() {
-            None => attempt(cx, plan, downstream, &mut checked_out, &progress).await,
-            Some(_) => Box::pin(attempt_within(cx, plan, downstream, &mut checked_out, &progress)).await,
-        };
-        judge(plan, &checked_out, &outcome, &progress, cx.deadline.now());
-        let repetition = match outcome {
-            Ok(Done::Again) => Some(Repetition::OF_STATUS),
-            Ok(_) => None,
-            Err(fault) => again::after_fault(fault, (checked_out.reused, repeated, &tried), (cx, plan, &progress)),
-        };
-        let Some(Repetition { reason, is_told, pauses }) = repetition else {
-            return conclude(cx, downstream, checked_out, outcome, &progress);
-        };
-        cx.record.repeat(checked_out.instance(), reason);
-        if (is_told || !checked_out.reused) && plan.live.instances.len() > 1 {
-            tried.add(checked_out.instance().id);
-        }
-        if reason != RetryReason::Status {
-            want.reuse = Reuse::Never;
-        }
-        drop(checked_out);
-        if pauses {
-            Box::pin(again::pause(cx, downstream, &progress)).await.map_err(unserved)?;
+        let (mut tried, mut reuse) = (Tried::default(), progress.sent().reuse(plan));
+        loop {
+            let want = plan.want(reuse, &progress.guard, for_client.as_ref());
+            let repeated = cx.record.is_repeated();
+            let mut checked_out = match check_out_at_once(cx, plan, want, &mut tried, &progress) {
+                Ok(checked_out) => Either::Left(ready(Ok(checked_out))),
+                // Boxed, as few requests wait: otherwise every exchange would hold the memory for it.
+                Err(held) => Either::Right(Box::pin(wait(cx, plan, downstream, want, (&mut tried, held), &progress))),
+            }
+            .await?;
+            let outcome = match progress.bound() {
+                None => attempt(cx, plan, downstream, &mut checked_out, &progress).await,
+                Some(_) => Box::pin(attempt_within(cx, plan, downstream, &mut checked_out, &progress)).await,
+            };
+            judge(plan, &checked_out, &outcome, &progress, cx.deadline.now());
+            let repetition = match outcome {
+                Ok(Done::Again) => Some(Repetition::OF_STATUS),
+                Ok(_) => None,
+                Err(fault) => again::after_fault(fault, (checked_out.reused, repeated, &tried), (cx, plan, &progress)),
+            };
+            let Some(Repetition { reason, is_told, pauses }) = repetition else {
+                return conclude(cx, downstream, checked_out, outcome, &progress);
+            };
+            cx.record.repeat(checked_out.instance(), reason);
+            if (is_told || !checked_out.reused) && plan.live.instances.len() > 1 {
+                tried.add(checked_out.instance().id);
+            }
+            if reason != RetryReason::Status {
+                reuse = Reuse::Never;
+            }
+            drop(checked_out);
+            pause(pauses, cx, downstream, &progress).await?;
         }
     }
 }
@@ -292,52 +279,6 @@ async fn attempt_within(
     progress: &Progress<'_>,
 ) -> Result<Done, Fault> {
     again::within(progress, attempt(cx, plan, downstream, checked_out, progress)).await
-}
-
-/// Checks out an instance for a request of a service with bounds.
-async fn check_out_within(
-    cx: &Cx<'_>,
-    plan: &Plan,
-    downstream: &Downstream<'_>,
-    want: Want<'_>,
-    tried: &mut Tried,
-    progress: &Progress<'_>,
-) -> Result<Checkout, Fault> {
-    let before = tried.count();
-    let want = Want { tries: again::tries(progress, tried), ..want };
-    let checked_out = again::within(progress, check_out(cx, plan, downstream, want, tried)).await;
-    let failed = tried.count().saturating_sub(before);
-    // After the last of them, none was tried.
-    again::count_redispatches(progress, if checked_out.is_ok() { failed } else { failed.saturating_sub(1) });
-    checked_out
-}
-
-/// Checks out an instance, unless the client leaves: with the client's own connection, if one is logged in for it. If
-/// no slot is free, a half-closed client gives way, once, before this one is refused.
-async fn check_out(
-    cx: &Cx<'_>,
-    plan: &Plan,
-    downstream: &Downstream<'_>,
-    want: Want<'_>,
-    tried: &mut Tried,
-) -> Result<Checkout, Fault> {
-    let (client, guard) = (downstream.socket(), want.guard);
-    if let Some((login, index)) = cx.logins.take(&plan.live, want.for_client) {
-        // Boxed, as few requests have one.
-        return guard.during(client, Box::pin(login.checkout(&plan.live, index, guard, cx.deadline)).as_mut()).await;
-    }
-    let mut gave_way = false;
-    loop {
-        let checkout = pin!(checkout(&cx.worker.home, &plan.live, want, tried, cx.deadline));
-        match guard.during(client, checkout).await {
-            Err(Fault::Full) if !gave_way && make_way(cx, plan, guard) => {
-                gave_way = true;
-                // The slot is free once that client's task has run.
-                tokio::task::yield_now().await;
-            }
-            checked_out => return checked_out,
-        }
-    }
 }
 
 /// Records how the exchange ended: with an answer, a cut one, or a fault that is to be answered.
@@ -401,51 +342,85 @@ fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
     }
 }
 
-/// One attempt on one connection.
-async fn attempt(
+/// One attempt on one connection. As [`exchange`], it holds once what it takes.
+fn attempt(
     cx: &Cx<'_>,
     plan: &mut Plan,
     downstream: &mut Downstream<'_>,
     checked_out: &mut Checkout,
     progress: &Progress<'_>,
-) -> Result<Done, Fault> {
-    let (link, instance) = checked_out.parts();
-    {
-        let sent = pin!(send_held(cx, plan, link, progress.sent().is_whole()));
-        progress.guard.during(downstream.socket(), sent).await?;
+) -> impl Future<Output = Result<Done, Fault>> {
+    progress.begin_attempt(plan.login || checked_out.private);
+    async move {
+        let (link, instance) = checked_out.parts();
+        let written = match link {
+            Link::Http1(stream) => write_at_once(stream, &plan.held).await,
+            Link::Http2(_) => Ok(0),
+        };
+        match written {
+            // Boxed, as few sends wait: otherwise every exchange would hold the memory for it.
+            Ok(written) if written < plan.held.len() => {
+                Box::pin(send_held(cx, plan, (downstream, link), written, progress)).await?;
+            }
+            written => not_late(written.map(drop))?,
+        }
+        // From now on the instance owes an answer, however long it took to read the request.
+        progress.set_moved(cx.deadline.now());
+        cx.meter(instance.live).up(plan.held.len());
+        let mut input = downstream.input();
+        let answered = if progress.sent().is_whole() {
+            let mut body = BodyReader::new(BodyLength::None, 0);
+            let (link, instance) = checked_out.parts();
+            let (side, source) = (downstream.side(), source(link, &mut input, &mut body));
+            let sink = downstream.sink(BodyWriter::new(BodyLength::None));
+            Down { cx, plan, instance, progress, side, source, sink, acknowledged: false }.run().await
+        } else {
+            // Boxed, as few requests stream a body: otherwise every exchange would hold the memory for it.
+            Box::pin(move_both(cx, plan, downstream, checked_out, &mut input, progress)).await
+        };
+        let done = match answered {
+            // The instance took no more of the body, or the client broke it off: a tunnel cannot follow it.
+            Ok(Answered::Switched) if !progress.sent().is_whole() => Err(Fault::NoAnswer),
+            Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &mut input).await)),
+            Ok(Answered::Complete { keep_client, keep_instance }) => {
+                let whole = progress.sent().is_whole();
+                let reusable = keep_instance && whole && input.unread().is_empty();
+                Ok(Done::Complete { after: after(downstream, keep_client, whole), reusable })
+            }
+            Ok(Answered::Again) => Ok(Done::Again),
+            Ok(Answered::Abandoned { keep_instance }) => {
+                let whole = progress.sent().is_whole();
+                Ok(Done::Abandoned { reusable: keep_instance && whole && input.unread().is_empty() })
+            }
+            Err(fault) => Err(fault),
+        };
+        input.discard(&cx.worker.buffers);
+        done
     }
-    // From now on the instance owes an answer, however long it took to read the request.
-    progress.set_moved(cx.deadline.now());
-    cx.meter(instance.live).up(plan.held.len());
-    let mut input = downstream.input();
-    let answered = move_both(cx, plan, downstream, checked_out, &mut input, progress).await;
-    let done = match answered {
-        // The instance took no more of the body, or the client broke it off: a tunnel cannot follow it.
-        Ok(Answered::Switched) if !progress.sent().is_whole() => Err(Fault::NoAnswer),
-        Ok(Answered::Switched) => Ok(Done::Tunnel(tunnel(cx, plan, downstream, checked_out, &mut input).await)),
-        Ok(Answered::Complete { keep_client, keep_instance }) => {
-            let whole = progress.sent().is_whole();
-            let reusable = keep_instance && whole && input.unread().is_empty();
-            Ok(Done::Complete { after: after(downstream, keep_client, whole), reusable })
-        }
-        Ok(Answered::Again) => Ok(Done::Again),
-        Ok(Answered::Abandoned { keep_instance }) => {
-            let whole = progress.sent().is_whole();
-            Ok(Done::Abandoned { reusable: keep_instance && whole && input.unread().is_empty() })
-        }
-        Err(fault) => Err(fault),
-    };
-    input.discard(&cx.worker.buffers);
-    done
 }
 
-/// Sends what is held. An instance that closes may have answered before: its answer is still read.
-async fn send_held(cx: &Cx<'_>, plan: &Plan, link: &mut Link, whole: bool) -> Result<(), Fault> {
-    let sent = match link {
-        Link::Http1(stream) => send(cx.deadline, plan.live.service.timeouts.server, stream, &plan.held).await,
-        // Boxed: otherwise every exchange would hold the memory for it.
-        Link::Http2(call) => Box::pin(ask::send_held(cx, plan, call, whole)).await?,
-    };
+/// Sends what is held and was not written at once, unless the client leaves.
+async fn send_held(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    (downstream, link): (&Downstream<'_>, &mut Link),
+    written: usize,
+    progress: &Progress<'_>,
+) -> Result<(), Fault> {
+    let sending = pin!(async {
+        not_late(match link {
+            Link::Http1(stream) => {
+                let limit = plan.live.service.timeouts.server;
+                send_all(cx.deadline, (limit, || u64::MAX), stream, &plan.held[written..]).await
+            }
+            Link::Http2(call) => ask::send_held(cx, plan, call, progress.sent().is_whole()).await?,
+        })
+    });
+    progress.guard.during(downstream.socket(), sending).await
+}
+
+/// An instance that closes may have answered before: its answer is still read.
+fn not_late(sent: io::Result<()>) -> Result<(), Fault> {
     match sent {
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Fault::ServerTimeout),
         Ok(()) | Err(_) => Ok(()),
@@ -463,7 +438,7 @@ fn after(downstream: &Downstream<'_>, keep: bool, whole: bool) -> After {
     }
 }
 
-/// Moves the response and, unless the request was sent whole, the rest of its body at the same time.
+/// Moves the rest of the request's body and the response at the same time.
 async fn move_both(
     cx: &Cx<'_>,
     plan: &Plan,
@@ -474,27 +449,13 @@ async fn move_both(
 ) -> Result<Answered, Fault> {
     let mut body = BodyReader::new(BodyLength::None, 0);
     let (link, instance) = checked_out.parts();
-    let (from_instance, to_instance) = split_link(link, input, &mut body, plan.writer);
+    let (from_instance, sink) = split_link(link, input, &mut body, plan.writer);
     let side = downstream.side();
     let (from_client, to_client) = downstream.split(BodyWriter::new(BodyLength::None));
     let mut down =
         Down { cx, plan, instance, progress, side, source: from_instance, sink: to_client, acknowledged: false };
-    let Some(from_client) = from_client.filter(|_| !progress.sent().is_whole()) else {
-        return down.run().await;
-    };
-    // Boxed, as few requests stream a body: otherwise every exchange would hold the memory for it.
-    Box::pin(move_at_once(cx, plan, (from_client, to_instance), down, progress)).await
-}
-
-/// Moves the rest of the request's body and the response at the same time.
-async fn move_at_once(
-    cx: &Cx<'_>,
-    plan: &Plan,
-    (source, sink): (Source<'_>, Sink<'_>),
-    mut down: Down<'_>,
-    progress: &Progress<'_>,
-) -> Result<Answered, Fault> {
-    let instance = down.instance;
+    // Copies have come whole.
+    let Some(source) = from_client else { return down.run().await };
     let deadline = cx.worker.timers.deadline();
     let meter = cx.meter(instance.live);
     let streamed = plan.held_body();

@@ -1,13 +1,14 @@
 //! Bodies of our own answers with an error: the service's page or the configuration's, filled in with what the request
 //! says. Chooses no status.
 
-use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
-use pointsman_table::{Config, Page, Piece, Placeholder, Service, host_name};
+use pointsman_table::{Config, Page, Piece, Service};
 use pointsman_wire::{HeadLimits, HeaderSpace, MAX_HEADERS, RequestHead, parse_request};
 
-use super::reach::{is_secure, path};
+use super::changes::REQUEST_ID;
+use super::filled::Filling;
+use super::reach::is_secure;
 use crate::fault::Fault;
 use crate::net::peer::Peer;
 
@@ -49,53 +50,27 @@ pub(super) fn of_held(
 
 impl Teller<'_> {
     fn fill(&self, page: &Page) -> Box<str> {
+        let Self { head, peer, service } = *self;
+        let id = head.and_then(|head| head.header(REQUEST_ID)).and_then(|id| str::from_utf8(id).ok());
+        let filling = Filling {
+            head,
+            peer,
+            is_secure: head.map_or(peer.is_secure, |head| is_secure(head, peer)),
+            service: service.map_or("", |service| service.name.as_str()),
+            request_id: id.unwrap_or_default(),
+            groups: &[],
+        };
         let mut text = String::with_capacity(page.body.len() + 64);
         for piece in page.text.pieces() {
             match piece {
                 Piece::Literal(literal) => text.push_str(literal),
-                Piece::Placeholder(placeholder) if page.is_html() => escape(&self.value(placeholder), &mut text),
-                Piece::Placeholder(placeholder) => text.push_str(&self.value(placeholder)),
+                Piece::Placeholder(placeholder) => filling.fill(placeholder, |value| {
+                    let value = String::from_utf8_lossy(value);
+                    if page.is_html() { escape(&value, &mut text) } else { text.push_str(&value) }
+                }),
             }
         }
         text.into()
-    }
-
-    fn value(&self, placeholder: &Placeholder) -> Cow<'_, str> {
-        let head = self.head;
-        let target = head.map_or("", |head| &*head.target);
-        match placeholder {
-            Placeholder::ClientIp => self.peer.client.to_string().into(),
-            Placeholder::ClientPort => self.peer.client_port().to_string().into(),
-            Placeholder::Host => host_name(head.map_or("", |head| head.host)).into(),
-            Placeholder::Port => self.port().into(),
-            Placeholder::Scheme => if self.is_secure() { "https" } else { "http" }.into(),
-            Placeholder::Method => head.map_or("", |head| head.method).into(),
-            Placeholder::Path => path(target).into(),
-            Placeholder::Query => target[path(target).len()..].into(),
-            Placeholder::Uri => target.into(),
-            Placeholder::Service => self.service.map_or("", |service| service.name.as_str()).into(),
-            Placeholder::RequestId => self.header("x-request-id"),
-            Placeholder::Header(name) => self.header(name),
-            // No instance answered; versions of TLS are not kept; a page has no groups.
-            Placeholder::Instance | Placeholder::TlsVersion | Placeholder::Capture(_) => "".into(),
-        }
-    }
-
-    fn is_secure(&self) -> bool {
-        self.head.map_or(self.peer.is_secure, |head| is_secure(head, self.peer))
-    }
-
-    /// Of the host, else the scheme's own.
-    fn port(&self) -> &str {
-        let host = self.head.map_or("", |head| head.host);
-        let named = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.is_empty() && !port.ends_with(']'));
-        named.unwrap_or(if self.is_secure() { "443" } else { "80" })
-    }
-
-    fn header(&self, name: &str) -> Cow<'_, str> {
-        let mut headers = self.head.map(|head| head.headers).unwrap_or_default().iter();
-        let found = headers.find(|header| header.name.eq_ignore_ascii_case(name));
-        found.map_or("".into(), |header| String::from_utf8_lossy(header.value))
     }
 }
 

@@ -4,7 +4,11 @@ use std::cell::{Cell, OnceCell};
 
 use super::bound::Remainder;
 use super::decide::Sent;
+use crate::fault::Fault;
 use crate::net::watch::Guard;
+
+/// A request that gets an answer of ours: why, and whether all of it has come from the client.
+pub(super) type Unserved = (Fault, bool);
 
 /// How far request and response have come.
 #[derive(Debug)]
@@ -70,6 +74,11 @@ impl<'w> Progress<'w> {
     /// What is left to the request, if its service has bounds.
     pub(crate) fn bound(&self) -> Option<&Remainder> {
         self.bound.get().map(|bound| &**bound)
+    }
+
+    /// The request gets an answer of ours.
+    pub(crate) fn unserved(&self, fault: Fault) -> Unserved {
+        (fault, self.sent().is_whole())
     }
 
     pub(crate) fn sent(&self) -> Sent {

@@ -26,7 +26,7 @@ use crate::http2::turn::Turn;
 use crate::net::buffer::{Buffers, Input, Size};
 use crate::net::deadline::Deadline;
 use crate::net::pace::Pace;
-use crate::net::send::send_until;
+use crate::net::send::{send_all, write_at_once};
 use crate::net::socket::{BreaksOff, Socket};
 use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::pool::link::Link;
@@ -63,6 +63,15 @@ pub(crate) enum Sink<'a> {
     Http2(&'a mut Outgoing),
     /// Nowhere: it is thrown away.
     Nobody,
+}
+
+/// How far a message went without waiting.
+#[derive(Debug)]
+pub(crate) enum Flushed {
+    /// It is over: how many bytes there were, and whether they were sent.
+    All((usize, io::Result<()>)),
+    /// So many bytes were sent, and others wait.
+    Partly(usize),
 }
 
 /// The client of a copy: it never leaves.
@@ -105,6 +114,11 @@ impl Downstream<'_> {
         }
     }
 
+    /// Where the response goes to, when no more of the request comes.
+    pub(crate) fn sink(&mut self, body: BodyWriter) -> Sink<'_> {
+        self.split(body).1
+    }
+
     /// Where more of the request's body comes from, if anybody sends it, and where the response goes to. `body`: replaced
     /// when a response begins.
     pub(crate) fn split(&mut self, body: BodyWriter) -> (Option<Source<'_>>, Sink<'_>) {
@@ -117,6 +131,15 @@ impl Downstream<'_> {
             Self::Http2(turn) => (Some(Source::Http2(&mut turn.recv)), Sink::Http2(&mut turn.out)),
             Self::Nobody(_) => (None, Sink::Nobody),
         }
+    }
+}
+
+/// An instance's connection as the source of a response, when no more of the request goes to it. `body`: replaced when
+/// a response begins.
+pub(crate) fn source<'a>(link: &'a mut Link, input: &'a mut Input, body: &'a mut BodyReader) -> Source<'a> {
+    match link {
+        Link::Http1(stream) => Source::Http1 { from: stream.split().0, input, body },
+        Link::Http2(call) => Source::Http2(&mut call.recv),
     }
 }
 
@@ -154,20 +177,24 @@ impl Source<'_> {
         }
     }
 
-    /// Reads once. While it waits, it checks the other side, which may still be reading what it was sent.
-    pub(crate) async fn fill_at(&mut self, pace: &Pace<'_>, buffers: &Buffers) -> io::Result<usize> {
-        let mut waited = false;
-        poll_fn(|context| match self {
+    /// Reads once. While it waits, it checks the other side, which may still be reading what it was sent. `waited`: it was
+    /// polled before.
+    pub(crate) fn poll_fill_at(
+        &mut self,
+        pace: &Pace<'_>,
+        (buffers, waited): (&Buffers, &mut bool),
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match self {
             Self::Http1 { from, input, .. } => {
-                let filled = input.poll_fill(from, buffers, &mut waited, context);
+                let filled = input.poll_fill(from, buffers, waited, context);
                 if filled.is_pending() {
                     pace.look(from);
                 }
                 filled
             }
             Self::Http2(recv) => recv.poll_fill(context),
-        })
-        .await
+        }
     }
 
     /// Acknowledges what has come, before a read for the rest of a message: its sender may hold the rest back until
@@ -306,15 +333,44 @@ impl Sink<'_> {
         deadline: &Deadline,
         (limit, ends): (Duration, impl Fn() -> u64),
     ) -> (usize, io::Result<()>) {
+        match self.flush_at_once().await {
+            Flushed::All(sent) => sent,
+            // Boxed, as few sends wait: otherwise every exchange would hold the memory for it.
+            Flushed::Partly(written) => Box::pin(self.flush_rest(written, deadline, (limit, ends))).await,
+        }
+    }
+
+    /// Sends what can be sent without waiting.
+    pub(crate) async fn flush_at_once(&mut self) -> Flushed {
+        match self {
+            Self::Http1 { to, output, .. } => match write_at_once(to, output).await {
+                Ok(written) if written < output.len() => Flushed::Partly(written),
+                written => {
+                    let count = output.len();
+                    output.clear();
+                    Flushed::All((count, written.map(drop)))
+                }
+            },
+            Self::Http2(_) => Flushed::Partly(0),
+            Self::Nobody => Flushed::All((0, Ok(()))),
+        }
+    }
+
+    /// Sends what [`Sink::flush_at_once`] did not. As [`Sink::flush`].
+    pub(crate) async fn flush_rest(
+        &mut self,
+        written: usize,
+        deadline: &Deadline,
+        limits: (Duration, impl Fn() -> u64),
+    ) -> (usize, io::Result<()>) {
         match self {
             Self::Http1 { to, output, .. } => {
-                let sent = send_until(deadline, (limit, ends), to, output).await;
+                let sent = send_all(deadline, limits, to, &output[written..]).await;
                 let count = output.len();
                 output.clear();
                 (count, sent)
             }
-            // Boxed: otherwise every exchange would hold the memory for it.
-            Self::Http2(out) => Box::pin(out.flush(deadline, (limit, ends))).await,
+            Self::Http2(out) => out.flush(deadline, limits).await,
             Self::Nobody => (0, Ok(())),
         }
     }

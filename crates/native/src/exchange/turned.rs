@@ -55,7 +55,7 @@ pub(super) fn at_once(
 /// Whether the service is closed for a request.
 pub(super) fn is_closed(policy: &Policy, head: &RequestHead<'_, '_>, peer: &Peer) -> Result<(), Grounds> {
     let Some(closed) = &policy.maintenance else { return Ok(()) };
-    let has = |name: &str, value: &str| values(head, name).any(|own| own == value.as_bytes());
+    let has = |name: &str, value: &str| head.header_lines(name).any(|own| own == value.as_bytes());
     match closed.lets_in(peer.client, has) {
         true => Ok(()),
         false => Err((Fault::Maintenance, Some(COME_AGAIN), Vec::new())),
@@ -79,7 +79,7 @@ fn count(
     let allowance = match &limit.by {
         RateBy::Client => of_client(),
         RateBy::Service => rates.ask((service.name.as_str(), 's'), rate, now),
-        RateBy::Header(name) => match values(head, name).next() {
+        RateBy::Header(name) => match head.header_lines(name).next() {
             Some(value) => rates.ask((service.name.as_str(), 'h', value), rate, now),
             None => of_client(),
         },
@@ -108,12 +108,6 @@ fn network(client: IpAddr) -> IpAddr {
         IpAddr::V6(client) => Ipv6Addr::from_bits(client.to_bits() & !u128::from(u64::MAX)).into(),
         IpAddr::V4(_) => client,
     }
-}
-
-/// The values of a header, line by line.
-fn values<'h>(head: &'h RequestHead<'_, '_>, name: &str) -> impl Iterator<Item = &'h [u8]> {
-    let lines = head.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
-    lines.map(|header| header.value)
 }
 
 impl Turned {

@@ -216,6 +216,25 @@ impl Deadline {
         Timed { deadline: self, look, at, work }
     }
 
+    /// The same for work that was polled already. `wait`: in how many milliseconds to look again, and until when it may
+    /// wait.
+    pub(crate) fn bound<T>(
+        &self,
+        work: Poll<T>,
+        wait: impl FnOnce() -> (u64, u64),
+        context: &Context<'_>,
+    ) -> Poll<Result<T, Elapsed>> {
+        let outcome = match work {
+            Poll::Ready(output) => Ok(output),
+            Poll::Pending => {
+                let (look, at) = wait();
+                Err(ready!(self.arm(look, at, context)))
+            }
+        };
+        self.disarm();
+        Poll::Ready(outcome)
+    }
+
     fn arm(&self, look: u64, at: u64, context: &Context<'_>) -> Poll<Elapsed> {
         if at <= self.now() {
             return Poll::Ready(Elapsed);
@@ -252,12 +271,8 @@ impl<L: Fn() -> u64, A: Fn() -> u64, F: Future> Future for Timed<'_, L, A, F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let outcome = match this.work.poll(context) {
-            Poll::Ready(output) => Ok(output),
-            Poll::Pending => Err(ready!(this.deadline.arm((this.look)(), (this.at)(), context))),
-        };
-        this.deadline.disarm();
-        Poll::Ready(outcome)
+        let work = this.work.poll(context);
+        this.deadline.bound(work, || ((this.look)(), (this.at)()), context)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -33,17 +33,27 @@ pub(crate) async fn send_until<W: AsyncWrite + Unpin + Written>(
     to: &mut W,
     bytes: &[u8],
 ) -> io::Result<()> {
-    let written = poll_fn(|context| Poll::Ready(pin!(to.write(bytes)).poll(context))).await;
-    match written {
-        Poll::Ready(Ok(count)) if count == bytes.len() => Ok(()),
-        Poll::Ready(Err(error)) => Err(error),
+    match write_at_once(to, bytes).await? {
+        count if count == bytes.len() => Ok(()),
         // Boxed, as few sends get here: otherwise every connection would hold the memory for the wait.
-        Poll::Ready(Ok(count)) => Box::pin(send_all(deadline, (limit, ends), to, &bytes[count..])).await,
-        Poll::Pending => Box::pin(send_all(deadline, (limit, ends), to, bytes)).await,
+        count => Box::pin(send_all(deadline, (limit, ends), to, &bytes[count..])).await,
     }
 }
 
-async fn send_all<W: AsyncWrite + Unpin + Written>(
+/// Writes what there is room for, and does not wait. Returns how many bytes were written.
+///
+/// # Errors
+/// Those of the connection.
+pub(crate) async fn write_at_once<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> io::Result<usize> {
+    poll_fn(|context| match Pin::new(&mut *to).poll_write(context, bytes) {
+        Poll::Pending => Poll::Ready(Ok(0)),
+        written => written,
+    })
+    .await
+}
+
+/// Sends bytes that a first write had no room for. As [`send_until`].
+pub(crate) async fn send_all<W: AsyncWrite + Unpin + Written>(
     deadline: &Deadline,
     (limit, ends): (Duration, impl Fn() -> u64),
     to: &mut W,

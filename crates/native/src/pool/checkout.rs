@@ -56,7 +56,7 @@ pub(crate) struct Checkout {
 
 /// An instance counted as at work.
 #[derive(Debug)]
-struct Hold {
+pub(crate) struct Hold {
     /// The form of the service from which the instance was picked.
     live: Rc<ServiceLive>,
     instance: Rc<InstanceLive>,
@@ -204,22 +204,36 @@ pub(crate) async fn checkout(
     tried: &mut Tried,
     deadline: &Deadline,
 ) -> Result<Checkout, Fault> {
-    let now = deadline.now();
-    let held = if tried.count() < want.tries { at_once(live, || look(home, live, want, *tried, now)) } else { None };
-    let held = match held.flatten().map(|hold| pooled(home, hold, want, now)) {
-        Some(Ok(checkout)) => {
-            tried.returning = true;
-            return Ok(checkout);
-        }
-        Some(Err(hold)) => Some(hold),
-        None => None,
-    };
-    // Boxed, as few requests wait or need a new connection: otherwise every exchange would hold the memory for it.
-    Box::pin(search(home, live, want, tried, deadline, held)).await
+    match checkout_at_once(home, live, want, tried, deadline.now()) {
+        Ok(checkout) => Ok(checkout),
+        // Boxed, as few requests wait or need a new connection: otherwise every one would hold the memory for it.
+        Err(held) => Box::pin(search(home, live, want, tried, deadline, held)).await,
+    }
+}
+
+/// Checks out an instance that needs no wait: one with a pooled connection. Else the instance whose turn it is, if any, for
+/// [`search`].
+pub(crate) fn checkout_at_once(
+    home: &Home,
+    live: &Rc<ServiceLive>,
+    want: Want<'_>,
+    tried: &mut Tried,
+    now: u64,
+) -> Result<Checkout, Option<Hold>> {
+    if tried.count() >= want.tries {
+        return Err(None);
+    }
+    let held = at_once(live, || look(home, live, want, *tried, now)).flatten().ok_or(None)?;
+    let checkout = pooled(home, held, want, now).map_err(Some)?;
+    tried.returning = true;
+    Ok(checkout)
 }
 
 /// Goes from instance to instance until one takes the connection. `held`: the first of them, without a pooled connection.
-async fn search(
+///
+/// # Errors
+/// As [`checkout`].
+pub(crate) async fn search(
     home: &Home,
     live: &Rc<ServiceLive>,
     want: Want<'_>,

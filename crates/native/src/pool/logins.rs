@@ -15,6 +15,11 @@ const MOST: usize = 4;
 pub(crate) struct Logins(RefCell<Vec<Private>>);
 
 impl Logins {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// The one to this service, with the index of its instance, if it is still open and was
     /// opened for the same.
     pub(crate) fn take(&self, live: &ServiceLive, client: Option<&ForClient<'_>>) -> Option<(Private, usize)> {
