@@ -34,6 +34,8 @@ const FILTERS: &[(&str, &str)] = &[
     ("cors", "https://app.test"),
     ("request_id", "true"),
 ];
+/// Small requests.
+const SMALL: Load<'static> = Load { connections: 64, path: "/", close: false, script: None };
 /// CPU per request with [`CARE`] over without, at most.
 const CARE_COST: f64 = 1.06;
 /// The same of [`FILTERS`].
@@ -78,7 +80,11 @@ fn keyed(options: &Options, report: &mut Report, (name, keys, target): (&str, &[
     let without = folder(&place, "without", backend.address, &[])?;
     let with = peers::pointsman("with", &options.pointsman, &with)?;
     let without = peers::pointsman("without", &options.pointsman, &without)?;
-    compare(options, report, name, (&with, &without), Some(target))
+    // As a client that keeps its cookie.
+    let script = place.path().join("cookie.lua");
+    fs::write(&script, "wrk.headers['Cookie'] = 'SRV=bench-0'\n")?;
+    let load = Load { script: Some(&script), ..SMALL };
+    compare(options, report, name, (&with, &without), (load, Some(target)))
 }
 
 /// A line for each request over none, with Pointsman and its peers.
@@ -93,13 +99,13 @@ fn access_log(options: &Options, report: &mut Report) -> io::Result<()> {
     };
     let with = logging("logging", &["--access-log", &file.to_string_lossy(), "--access-log-format", "httplog"])?;
     let without = logging("silent", &[])?;
-    compare(options, report, "access log", (&with, &without), Some(LOG_COST))?;
+    compare(options, report, "access log", (&with, &without), (SMALL, Some(LOG_COST)))?;
     drop((with, without));
     let (with, without) = (haproxy(&place, to.address, true)?, haproxy(&place, to.address, false)?);
-    compare(options, report, "access log, HAProxy", (&with, &without), None)?;
+    compare(options, report, "access log, HAProxy", (&with, &without), (SMALL, None))?;
     drop((with, without));
     let (with, without) = (nginx(&place, to.address, true)?, nginx(&place, to.address, false)?);
-    compare(options, report, "access log, nginx", (&with, &without), None)
+    compare(options, report, "access log, nginx", (&with, &without), (SMALL, None))
 }
 
 fn haproxy(place: &Workplace, to: SocketAddr, logs: bool) -> io::Result<Peer> {
@@ -125,9 +131,8 @@ fn compare(
     report: &mut Report,
     name: &str,
     (with, without): (&Peer, &Peer),
-    target: Option<f64>,
+    (load, target): (Load<'_>, Option<f64>),
 ) -> io::Result<()> {
-    let load = Load { connections: 64, path: "/", close: false, script: None };
     let rounds = rounds(&[with, without], &load, options.rounds, options.turn)?;
     let cost = |column: usize| median(rounds.iter().map(|round| micros(round[column])).collect());
     report.note(format!("{name}, on: CPU per request"), cost(0), "us");
@@ -152,18 +157,16 @@ fn folder(place: &Workplace, name: &str, to: SocketAddr, keys: &[(&str, &str)]) 
     Ok(folder)
 }
 
-/// Memory for the rates of a million clients, and a minute later.
+/// Memory for the rates of a million clients.
 fn rates(options: &Options, report: &mut Report) -> io::Result<()> {
     let place = Workplace::new("rates")?;
     let backend = peers::responder()?;
     let keys = folder(&place, "keys", backend.address, &[("rate_limit", "100/m by=header:X-User")])?;
     let peer = peers::pointsman("rates", &options.pointsman, &keys)?;
-    let warm = Load { connections: 64, path: "/", close: false, script: None };
-    turn(&peer, &warm, Duration::from_millis(500)).or_else(|_| Ok::<_, io::Error>(Duration::ZERO))?;
     let before = resident(peer.id())?;
     let script = clients(&place)?;
     let start = Instant::now();
-    let spent = turn(&peer, &Load { script: Some(&script), ..warm }, Duration::from_secs(seconds(options)))?;
+    let spent = turn(&peer, &Load { script: Some(&script), ..SMALL }, Duration::from_secs(seconds(options)))?;
     let after = resident(peer.id())?.saturating_sub(before);
     report.note("rates of clients: CPU per request", micros(spent), "us");
     report.note("rates of clients: at work for", start.elapsed().as_secs_f64(), "s");

@@ -169,7 +169,7 @@ impl Worker {
     /// Passes on what is not written yet of the access log.
     pub(crate) fn write_access_log(&self) {
         if let Some(access) = &self.access {
-            access.pass_on(0);
+            access.tick();
         }
     }
 

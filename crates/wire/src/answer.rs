@@ -74,7 +74,7 @@ impl Answer<'_> {
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        let stays = |name: &str| self.edits.is_none_or(|edits| !edits.leaves_out_name(name));
+        let stays = |name: &str| self.edits.is_none_or(|edits| !edits.leaves_out_name(name.as_bytes()));
         self.fields()
             .filter(|(name, _)| stays(name))
             .for_each(|(name, value)| push_header(out, name, value.as_bytes()));

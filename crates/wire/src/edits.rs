@@ -9,10 +9,14 @@ use crate::target::Authority;
 /// Stands for the name of the instance in values. No value holds a control character otherwise.
 const INSTANCE: u8 = 0;
 
+/// Bytes that most changes need.
+const ROOM: usize = 128;
+
 /// Headers that are left out, and lines that are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
-    left_out: Vec<Box<str>>,
+    /// The names of headers, each behind its length in two bytes: one piece of memory for all.
+    left_out: Vec<u8>,
     lines: Vec<u8>,
 }
 
@@ -36,23 +40,46 @@ impl HeaderEdits {
     /// Leaves out every header of this name, also those added before.
     pub fn remove(&mut self, name: &str) {
         self.leave_out(name);
-        let is_other = |line: &&[u8]| !line_name(line).is_some_and(|of| of.eq_ignore_ascii_case(name.as_bytes()));
-        self.lines = self.lines.split_inclusive(|byte| *byte == b'\n').filter(is_other).collect::<Vec<_>>().concat();
+        if lines(&self.lines).any(|line| has_name(line, name)) {
+            self.lines = lines(&self.lines).filter(|line| !has_name(line, name)).collect::<Vec<_>>().concat();
+        }
     }
 
     /// Leaves out every header of this name.
     pub fn leave_out(&mut self, name: &str) {
-        self.left_out.push(name.into());
+        let Ok(length) = u16::try_from(name.len()) else { return };
+        if self.left_out.capacity() == 0 {
+            self.left_out.reserve(ROOM);
+        }
+        self.left_out.extend_from_slice(&length.to_ne_bytes());
+        self.left_out.extend_from_slice(name.as_bytes());
     }
 
     /// Adds a header to those of the instance. Neither name nor value holds a control character.
     pub fn add(&mut self, name: &str, value: &[u8]) {
+        if self.lines.capacity() == 0 {
+            self.lines.reserve(ROOM);
+        }
         push_header(&mut self.lines, name, value);
+    }
+
+    /// Takes out the headers of this name that are added; returns the value of the last.
+    pub fn take(&mut self, name: &str) -> Option<Box<[u8]>> {
+        let value = lines(&self.lines).filter_map(|line| value_of(line, name)).last()?.trim_ascii().into();
+        self.remove(name);
+        Some(value)
     }
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.left_out.is_empty() && self.lines.is_empty()
+    }
+
+    /// Fills in the name of the instance; empty: there is none.
+    pub fn fill_instance(&mut self, name: &str) {
+        if let Cow::Owned(filled) = self.for_instance(name) {
+            *self = filled;
+        }
     }
 
     /// The same with the name of the instance filled in; empty: there is none.
@@ -66,17 +93,27 @@ impl HeaderEdits {
 
     /// Whether this header is left out.
     pub(crate) fn leaves_out(&self, header: &Header<'_>) -> bool {
-        self.leaves_out_name(header.name)
+        self.leaves_out_name(header.name.as_bytes())
     }
 
     /// Whether headers of this name are left out.
-    pub(crate) fn leaves_out_name(&self, name: &str) -> bool {
-        self.left_out.iter().any(|left_out| name.eq_ignore_ascii_case(left_out))
+    pub(crate) fn leaves_out_name(&self, name: &[u8]) -> bool {
+        self.left_out_names().any(|left_out| name.eq_ignore_ascii_case(left_out))
     }
 
     /// The names of headers that are left out.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.left_out.iter().map(|name| &**name)
+        self.left_out_names().filter_map(|name| str::from_utf8(name).ok())
+    }
+
+    fn left_out_names(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.left_out;
+        std::iter::from_fn(move || {
+            let (length, from) = rest.split_first_chunk()?;
+            let name;
+            (name, rest) = from.split_at_checked(usize::from(u16::from_ne_bytes(*length)))?;
+            Some(name)
+        })
     }
 
     /// The headers to add.
@@ -109,12 +146,12 @@ impl RequestEdits {
     pub fn apply(&self, head: &mut Vec<u8>) {
         let old = std::mem::take(head);
         head.reserve(old.len() + self.headers.lines.len() + 64);
-        let mut lines = old.split_inclusive(|byte| *byte == b'\n');
+        let mut lines = lines(&old);
         self.write_request_line(lines.next().unwrap_or_default(), head);
         for line in lines.filter(|line| *line != b"\r\n") {
             match line_name(line) {
                 Some(b"Host") => self.write_host(line, head),
-                Some(name) if str::from_utf8(name).is_ok_and(|name| self.headers.leaves_out_name(name)) => {}
+                Some(name) if self.headers.leaves_out_name(name) => {}
                 _ => head.extend_from_slice(line),
             }
         }
@@ -143,6 +180,23 @@ impl RequestEdits {
     }
 }
 
+/// Lines with their ends.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut from = 0;
+    memchr::memchr_iter(b'\n', text).map(move |end| &text[std::mem::replace(&mut from, end + 1)..=end])
+}
+
+/// What follows the colon of a header line, if it has this name.
+fn value_of<'l>(line: &'l [u8], name: &str) -> Option<&'l [u8]> {
+    let (own, rest) = line.split_at_checked(name.len())?;
+    rest.strip_prefix(b":").filter(|_| own.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Whether a header line has this name.
+fn has_name(line: &[u8], name: &str) -> bool {
+    value_of(line, name).is_some()
+}
+
 /// The name of a header line.
 fn line_name(line: &[u8]) -> Option<&[u8]> {
     let colon = memchr::memchr(b':', line)?;
@@ -166,7 +220,7 @@ mod tests {
         edits.add("X-A", b"4");
         edits.remove("X-B");
         assert_eq!(text(&edits), "x-a: 3\r\nX-A: 4\r\n");
-        assert!(edits.leaves_out_name("X-b") && !edits.leaves_out_name("X-C"));
+        assert!(edits.leaves_out_name(b"X-b") && !edits.leaves_out_name(b"X-C"));
     }
 
     #[test]

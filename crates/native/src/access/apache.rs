@@ -1,14 +1,14 @@
 //! Apache's common and combined log formats (its manual, "Log Files").
 
-use std::io::Write as _;
-
 use super::date;
 use super::entry::LogEntry;
 use super::escape;
+use super::number;
 
-/// `%h %l %u %t "%r" %>s %b`. A vector takes all, so that no write of this file fails.
+/// `%h %l %u %t "%r" %>s %b`.
 pub(super) fn common(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
-    let _ = write!(out, "{} - - [", entry.client);
+    number::push_ip(entry.client, out);
+    out.extend_from_slice(b" - - [");
     date::apache(entry.at, out);
     out.extend(b"] \"");
     match entry.words {
@@ -16,7 +16,8 @@ pub(super) fn common(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
             escape::apache(words.method(), out);
             out.push(b' ');
             escape::apache(words.target(), out);
-            let _ = write!(out, " {}", words.protocol);
+            out.push(b' ');
+            out.extend_from_slice(words.protocol.as_bytes());
         }
         None => out.push(b'-'),
     }
@@ -41,8 +42,7 @@ pub(super) fn combined(entry: &LogEntry<'_>, [referer, user_agent]: [usize; 2], 
 
 fn push_number(number: Option<u64>, out: &mut Vec<u8>) {
     match number {
-        Some(number) => write!(out, "{number}"),
-        None => write!(out, "-"),
+        Some(number) => number::push(number, out),
+        None => out.push(b'-'),
     }
-    .unwrap_or_default();
 }

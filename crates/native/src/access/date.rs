@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use super::number;
+
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY: u64 = 86_400_000;
 
@@ -40,26 +42,40 @@ impl Parts {
     fn month_name(&self) -> &'static str {
         MONTHS[usize::try_from(self.month - 1).unwrap_or(0) % MONTHS.len()]
     }
+
+    /// `28/Nov/2026:23:23:42`.
+    fn day_and_time(&self, out: &mut Vec<u8>) {
+        number::push_two(self.day, out);
+        out.push(b'/');
+        out.extend_from_slice(self.month_name().as_bytes());
+        out.push(b'/');
+        number::push(self.year, out);
+        for part in [self.hour, self.minute, self.second] {
+            out.push(b':');
+            number::push_two(part, out);
+        }
+    }
 }
 
 /// `28/Nov/2026:23:23:42.537`, as HAProxy has it.
 pub(super) fn haproxy(at: u64, out: &mut Vec<u8>) {
     let parts = Parts::of(at);
-    let (month, Parts { year, day, hour, minute, second, millis, .. }) = (parts.month_name(), parts);
-    // A vector takes all.
-    let _ = write!(out, "{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02}.{millis:03}");
+    parts.day_and_time(out);
+    out.push(b'.');
+    number::push_three(parts.millis, out);
 }
 
 /// `28/Nov/2026:23:23:42 +0000`, as Apache has it.
 pub(super) fn apache(at: u64, out: &mut Vec<u8>) {
     let parts = Parts::of(at);
-    let (month, Parts { year, day, hour, minute, second, .. }) = (parts.month_name(), parts);
-    let _ = write!(out, "{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000");
+    parts.day_and_time(out);
+    out.extend_from_slice(b" +0000");
 }
 
 /// `2026-11-28T23:23:42.537Z` (RFC 3339).
 pub(super) fn rfc3339(at: u64, out: &mut Vec<u8>) {
     let Parts { year, month, day, hour, minute, second, millis } = Parts::of(at);
+    // A vector takes all.
     let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z");
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use pointsman_table::plain_name;
+
 const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER: &[u8; 16] = b"0123456789abcdef";
 
@@ -15,14 +17,26 @@ fn is_printable(byte: u8) -> bool {
 
 /// As HAProxy writes a request line: `"`, `#` and what is not printable as `#XX` (`url_encode_map` in its `log.c`).
 pub(super) fn haproxy(bytes: &[u8], out: &mut Vec<u8>) {
+    let is_plain = |byte: &u8| is_printable(*byte) && !matches!(byte, b'"' | b'#');
+    if bytes.iter().all(is_plain) {
+        return out.extend_from_slice(bytes);
+    }
     for byte in bytes {
-        match is_printable(*byte) && !matches!(byte, b'"' | b'#') {
+        match is_plain(byte) {
             true => out.push(*byte),
             false => {
                 out.push(b'#');
                 push_hex(*byte, UPPER, out);
             }
         }
+    }
+}
+
+/// A name of a service or an instance, as the HAProxy engine has it: [`plain_name`].
+pub(super) fn name(name: &str, out: &mut Vec<u8>) {
+    match name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')) {
+        true => out.extend_from_slice(name.as_bytes()),
+        false => out.extend_from_slice(plain_name(name).as_bytes()),
     }
 }
 

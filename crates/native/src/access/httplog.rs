@@ -1,34 +1,37 @@
 //! HAProxy's `option httplog` and `option tcplog`, to the character (its Configuration Manual 2.6, §8.2.3 and §8.2.2). The
 //! names are those that the HAProxy engine gives to listeners, services and instances.
 
-use std::io::Write as _;
-
-use pointsman_table::{Protocol, plain_name};
+use pointsman_table::Protocol;
 
 use super::date;
 use super::entry::LogEntry;
 use super::escape;
 use super::noted::HeadWords;
+use super::number;
 
-/// Writes a line without its end. A vector takes all, so that no write of this file fails.
+/// Writes a line without its end.
 pub(super) fn write(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
     let (ip, port) = entry.peer;
-    let _ = write!(out, "{ip}:{port} [");
+    number::push_ip(ip, out);
+    out.push(b':');
+    number::push(port, out);
+    out.extend_from_slice(b" [");
     date::haproxy(entry.at, out);
-    out.extend(b"] ");
-    let frontend = frontend(entry);
-    let _ = write!(out, "{frontend} ");
+    out.extend_from_slice(b"] ");
+    frontend(entry, out);
+    out.push(b' ');
     match entry.service {
         Some(service) => {
-            let _ = write!(out, "{}:{}/", entry.kind.tree(), plain_name(service));
+            out.extend_from_slice(entry.kind.tree().as_bytes());
+            out.push(b':');
+            escape::name(service, out);
         }
-        None => {
-            let _ = write!(out, "{frontend}/");
-        }
+        None => frontend(entry, out),
     }
+    out.push(b'/');
     match entry.instance {
-        Some(instance) => out.extend(plain_name(instance).bytes()),
-        None => out.extend(b"<NOSRV>"),
+        Some(instance) => escape::name(instance, out),
+        None => out.extend_from_slice(b"<NOSRV>"),
     }
     match entry.kind {
         Protocol::Http => http(entry, out),
@@ -37,12 +40,21 @@ pub(super) fn write(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
 }
 
 /// `http`, `https~` or `tcp:0.0.0.0:5432`.
-fn frontend(entry: &LogEntry<'_>) -> String {
-    let tls = if entry.tls.is_some() { "~" } else { "" };
+fn frontend(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
     match (entry.kind, entry.listener) {
-        (Protocol::Http, _) => format!("{}{tls}", entry.scheme()),
-        (Protocol::Tcp, Some(at)) => format!("tcp:{}:{}{tls}", at.ip(), at.port()),
-        (Protocol::Tcp, None) => format!("tcp{tls}"),
+        (Protocol::Http, _) => out.extend_from_slice(entry.scheme().as_bytes()),
+        (Protocol::Tcp, at) => {
+            out.extend_from_slice(b"tcp");
+            if let Some(at) = at {
+                out.push(b':');
+                number::push_ip(at.ip(), out);
+                out.push(b':');
+                number::push(at.port(), out);
+            }
+        }
+    }
+    if entry.tls.is_some() {
+        out.push(b'~');
     }
 }
 
@@ -52,19 +64,22 @@ fn http(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
         push_time(time, out);
         out.push(b'/');
     }
-    let _ = write!(out, "{} ", entry.total);
+    number::push(entry.total, out);
+    out.push(b' ');
     match status(entry) {
-        Some(status) => write!(out, "{status}"),
-        None => write!(out, "-1"),
+        Some(status) => number::push(status, out),
+        None => out.extend_from_slice(b"-1"),
     }
-    .unwrap_or_default();
-    let [who, at] = entry.letters.map(char::from);
-    let _ = write!(out, " {} - - {who}{at}-- ", entry.bytes_out);
+    out.push(b' ');
+    number::push(entry.bytes_out, out);
+    out.extend_from_slice(b" - - ");
+    out.extend_from_slice(&entry.letters);
+    out.extend_from_slice(b"-- ");
     counts(entry, out);
-    out.extend(b" \"");
+    out.extend_from_slice(b" \"");
     match entry.words {
         Some(words) => request(entry, words, out),
-        None => out.extend(b"<BADREQ>"),
+        None => out.extend_from_slice(b"<BADREQ>"),
     }
     out.push(b'"');
 }
@@ -84,11 +99,13 @@ fn request(entry: &LogEntry<'_>, words: &HeadWords, out: &mut Vec<u8>) {
     escape::haproxy(words.method(), out);
     out.push(b' ');
     if words.protocol == "HTTP/2.0" && words.target() != b"*" {
-        let _ = write!(out, "{}://", entry.scheme());
+        out.extend_from_slice(entry.scheme().as_bytes());
+        out.extend_from_slice(b"://");
         escape::haproxy(words.host(), out);
     }
     escape::haproxy(words.target(), out);
-    let _ = write!(out, " {}", words.protocol);
+    out.push(b' ');
+    out.extend_from_slice(words.protocol.as_bytes());
 }
 
 fn tcp(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
@@ -97,23 +114,33 @@ fn tcp(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
         push_time(time, out);
         out.push(b'/');
     }
-    let [who, at] = entry.letters.map(char::from);
-    let _ = write!(out, "{} {} {who}{at} ", entry.total, entry.bytes_out);
+    number::push(entry.total, out);
+    out.push(b' ');
+    number::push(entry.bytes_out, out);
+    out.push(b' ');
+    out.extend_from_slice(&entry.letters);
+    out.push(b' ');
     counts(entry, out);
 }
 
 /// Connections, and requests that waited: `actconn/feconn/beconn/srvconn/retries srv_queue/backend_queue`.
 fn counts(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
     let open = entry.open;
-    let plus = if entry.is_redispatched { "+" } else { "" };
-    let (clients, service, instance, queue) = (open.clients, open.service, open.instance, open.queue);
-    let _ = write!(out, "{clients}/{clients}/{service}/{instance}/{plus}{} 0/{queue}", entry.retries);
+    for count in [open.clients, open.clients, open.service, open.instance] {
+        number::push(count, out);
+        out.push(b'/');
+    }
+    if entry.is_redispatched {
+        out.push(b'+');
+    }
+    number::push(entry.retries, out);
+    out.extend_from_slice(b" 0/");
+    number::push(open.queue, out);
 }
 
 fn push_time(time: Option<u32>, out: &mut Vec<u8>) {
     match time {
-        Some(time) => write!(out, "{time}"),
-        None => write!(out, "-1"),
+        Some(time) => number::push(time, out),
+        None => out.extend_from_slice(b"-1"),
     }
-    .unwrap_or_default();
 }

@@ -12,7 +12,7 @@
 //! | `entry` | everything that a line can say |
 //! | `line` | the formats, and what each needs of a head |
 //! | `httplog`, `apache`, `json`, `template` | one format each |
-//! | `date`, `escape` | dates; bytes from clients |
+//! | `date`, `number`, `escape` | dates; numbers and addresses; bytes from clients |
 //! | `page` | a worker's unwritten lines |
 
 mod apache;
@@ -24,6 +24,7 @@ mod httplog;
 mod json;
 mod line;
 mod noted;
+mod number;
 mod page;
 mod template;
 #[cfg(test)]

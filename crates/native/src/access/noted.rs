@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pointsman_wire::{RequestHead, Version};
+use smallvec::SmallVec;
 
 use super::ending::{Passed, Severed};
 use crate::pool::pick::Tried;
 
 /// The longest target, host or header that is noted, bytes.
 const LONGEST: usize = 8 * 1024;
+/// Method, target, host, and the headers of the usual formats.
+const USUAL_PARTS: usize = 6;
 
 /// What is noted of one request, or of one connection of a TCP service.
 #[derive(Debug)]
@@ -50,9 +53,9 @@ pub(crate) struct Noted {
 #[derive(Debug)]
 pub(super) struct HeadWords {
     /// Method, target, host, and the values of headers, one after another.
-    text: Box<[u8]>,
+    text: Vec<u8>,
     /// Where each ends. A header that is missing ends where it begins.
-    ends: Box<[u32]>,
+    ends: SmallVec<[u32; USUAL_PARTS]>,
     pub(super) protocol: &'static str,
 }
 
@@ -61,12 +64,14 @@ impl HeadWords {
     pub(super) fn new(head: &RequestHead<'_, '_>, protocol: &'static str, headers: &[Box<str>]) -> Self {
         let values = headers.iter().map(|name| head.header(name).unwrap_or_default());
         let all = [head.method.as_bytes(), head.target.as_bytes(), head.host.as_bytes()].into_iter().chain(values);
-        let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(3 + headers.len()));
-        for part in all {
-            text.extend_from_slice(&part[..part.len().min(LONGEST)]);
-            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        }
-        Self { text: text.into(), ends: ends.into(), protocol }
+        let parts: SmallVec<[&[u8]; USUAL_PARTS]> = all.map(|part| &part[..part.len().min(LONGEST)]).collect();
+        let mut text = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        let end = |part: &&[u8]| {
+            text.extend_from_slice(part);
+            u32::try_from(text.len()).unwrap_or(u32::MAX)
+        };
+        let ends = parts.iter().map(end).collect();
+        Self { text, ends, protocol }
     }
 
     fn part(&self, index: usize) -> &[u8] {

@@ -1,6 +1,6 @@
 //! A worker's unwritten lines: passed on when there are many, or with the next tick of the clock. Never waits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use pointsman_engine::access::LogQueue;
@@ -15,6 +15,12 @@ use crate::net::peer::Peer;
 
 /// How many bytes a page has before it is passed on.
 const FULL: usize = 64 * 1024;
+
+/// How many requests a tick are kept for readers without a log file. Beyond them, only those that somebody looks for at a
+/// time like that: nobody reads so many, and each costs more than its line in the log.
+const RECENT_EACH_TICK: u32 = 100;
+/// Requests that took as long are looked for, milliseconds.
+const SLOW: u32 = 1_000;
 
 /// What is logged of requests, and where the lines go.
 #[derive(Clone, Debug)]
@@ -63,6 +69,8 @@ pub(crate) struct Access {
     headers: Box<[Box<str>]>,
     page: Option<RefCell<Unwritten>>,
     recent: Option<RefCell<Unwritten>>,
+    /// How many more are kept for such readers before the next tick.
+    recent_left: Cell<u32>,
     queue: LogQueue,
 }
 
@@ -84,7 +92,8 @@ impl Access {
         let page = queue.has_destinations().then(|| Unwritten::new(LineWriter::new(format, &mut headers)));
         let recent = queue.has_recent().then(|| Unwritten::new(LineWriter::new(LineFormat::Json, &mut headers)));
         let (page, recent) = (page.map(RefCell::new), recent.map(RefCell::new));
-        Box::new(Self { sample, headers: headers.into(), page, recent, queue })
+        let recent_left = Cell::new(RECENT_EACH_TICK);
+        Box::new(Self { sample, headers: headers.into(), page, recent, recent_left, queue })
     }
 
     /// Notes a request of HTTP/1. `began`: when its first byte came, if not just now.
@@ -138,14 +147,27 @@ impl Access {
         if let Some(page) = self.page.as_ref().filter(|_| is_wanted) {
             page.borrow_mut().add(&entry);
         }
-        if let Some(recent) = &self.recent {
+        if let Some(recent) = self.recent.as_ref().filter(|_| self.is_kept(&entry)) {
             recent.borrow_mut().add(&entry);
         }
         self.pass_on(FULL);
     }
 
+    /// Whether a request is kept for readers without a log file.
+    fn is_kept(&self, entry: &LogEntry<'_>) -> bool {
+        let left = self.recent_left.get();
+        self.recent_left.set(left.saturating_sub(1));
+        left > 0 || entry.fault.is_some() || entry.status.is_some_and(|status| status >= 500) || entry.total >= SLOW
+    }
+
+    /// Passes on what there is, at every tick of the clock.
+    pub(crate) fn tick(&self) {
+        self.recent_left.set(RECENT_EACH_TICK);
+        self.pass_on(0);
+    }
+
     /// Passes lines on if there are this many bytes of them.
-    pub(crate) fn pass_on(&self, least: usize) {
+    fn pass_on(&self, least: usize) {
         let pass = |unwritten: &Option<RefCell<Unwritten>>, take: &dyn Fn(&[u8], u64)| {
             if let Some(mut page) = unwritten.as_ref().map(RefCell::borrow_mut)
                 && page.text.len() >= least

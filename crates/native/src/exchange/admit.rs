@@ -137,6 +137,14 @@ fn request_id(worker: &Worker, head: &RequestHead<'_, '_>, peer: &Peer) -> Strin
     }
     let random = worker.home.with_rng(|rng| rng.u128(..));
     let version_4 = random & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62);
-    let hex = format!("{version_4:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    let mut id = String::with_capacity(36);
+    for (place, byte) in version_4.to_be_bytes().into_iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            id.push('-');
+        }
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half & 15)]);
+        id.push(digit(byte >> 4));
+        id.push(digit(byte));
+    }
+    id
 }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use pointsman_engine::live::RetryReason;
-use pointsman_table::Retries;
+use pointsman_table::{Bounds, Retries};
 
 use super::bound::Remainder;
 use super::context::Cx;
@@ -24,17 +24,9 @@ const FIRST_PAUSE: u64 = 25;
 /// The longest pause.
 const LONGEST_PAUSE: u64 = 250;
 
-/// Begins a request of a service with bounds: its time runs, and it gets its place.
-///
-/// # Errors
-/// Those of [`admit`], and [`Fault::RequestTimeout`].
-pub(super) async fn begin(
-    cx: &Cx<'_>,
-    plan: &Plan,
-    downstream: &Downstream<'_>,
-    progress: &Progress<'_>,
-) -> Result<(), Fault> {
-    let Some(bounds) = plan.live.service.bounds.as_deref() else { return Ok(()) };
+/// Begins a request of a service with bounds: its time runs, and it gets its place if one is free. Else returns how many
+/// places there are: [`wait_for_place`].
+pub(super) fn begin(cx: &Cx<'_>, plan: &Plan, bounds: &Bounds, progress: &Progress<'_>) -> Option<NonZeroU32> {
     if bounds.retries.is_some() {
         plan.live.bounded().budget.request(plan.live.worker(), cx.deadline.now());
     }
@@ -44,8 +36,25 @@ pub(super) async fn begin(
         (deadline, at)
     });
     let bound = progress.bind(Remainder::new(bounds.retries, ends));
-    if let Some(limit) = bounds.requests {
-        let place = within(progress, place(cx, plan, downstream, &progress.guard, limit)).await?;
+    let limit = bounds.requests?;
+    let Some(place) = Admitted::at_once(&plan.live, limit) else { return Some(limit) };
+    bound.place.get_or_init(|| place);
+    None
+}
+
+/// Waits for its place, in turn.
+///
+/// # Errors
+/// Those of [`admit`], and [`Fault::RequestTimeout`].
+pub(super) async fn wait_for_place(
+    cx: &Cx<'_>,
+    plan: &Plan,
+    downstream: &Downstream<'_>,
+    progress: &Progress<'_>,
+    limit: NonZeroU32,
+) -> Result<(), Fault> {
+    let place = within(progress, place(cx, plan, downstream, &progress.guard, limit)).await?;
+    if let Some(bound) = progress.bound() {
         bound.place.get_or_init(|| place);
     }
     Ok(())

@@ -62,19 +62,11 @@ pub(super) fn of_request(
     }
     if let Some(lines) = &policy.request_headers {
         edit(lines, filling, &mut edits.headers);
-        edits.host = taken_out(&mut edits.headers, "host");
-        edits.headers = edits.headers.for_instance("").into_owned();
+        edits.host = edits.headers.take("host");
+        edits.headers.fill_instance("");
     }
-    Ok((edits != RequestEdits::default()).then(|| Box::new(edits)))
-}
-
-/// The last value that is set; it is no longer in `edits`.
-fn taken_out(edits: &mut HeaderEdits, name: &str) -> Option<Box<[u8]>> {
-    let value = edits.fields().filter(|(of, _)| of.eq_ignore_ascii_case(name)).last().map(|(_, value)| value.into());
-    if value.is_some() {
-        edits.remove(name);
-    }
-    value
+    let is_none = edits.target.is_none() && edits.host.is_none() && edits.headers.is_empty();
+    Ok((!is_none).then(|| Box::new(edits)))
 }
 
 /// The new target. `None`: no line matches its path.

@@ -31,7 +31,10 @@ impl Filling<'_> {
                 Piece::Literal(text) => value.extend_from_slice(text.as_bytes()),
                 Piece::Placeholder(Placeholder::Instance) => value.push(HeaderEdits::INSTANCE),
                 Piece::Placeholder(placeholder) => {
-                    self.fill(placeholder, |part| value.extend(part.iter().filter(|byte| !byte.is_ascii_control())));
+                    self.fill(placeholder, |part| match part.iter().any(u8::is_ascii_control) {
+                        true => value.extend(part.iter().filter(|byte| !byte.is_ascii_control())),
+                        false => value.extend_from_slice(part),
+                    });
                 }
             }
         }

@@ -71,6 +71,7 @@ use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 
 use self::admit::LocalReply;
 use self::again::Repetition;
+use self::bound::Remainder;
 use self::check_out::{check_out_at_once, pause, wait};
 use self::context::Cx;
 use self::decide::{Decision, Plan, Request, Sent};
@@ -208,8 +209,11 @@ fn attempts(
     let progress = Progress::new(whole, plan.guard(&cx.worker.half_closed));
     let for_client = plan.open_for.take().map(|open_for| ForClient { open_for, own: Some(cx.announced) });
     async move {
-        if plan.live.service.bounds.is_some() {
-            Box::pin(again::begin(cx, plan, downstream, &progress)).await.map_err(|fault| progress.unserved(fault))?;
+        if let Some(bounds) = plan.live.service.bounds.as_deref() {
+            if let Some(limit) = again::begin(cx, plan, bounds, &progress) {
+                let waits = Box::pin(again::wait_for_place(cx, plan, downstream, &progress, limit));
+                waits.await.map_err(|fault| progress.unserved(fault))?;
+            }
             cx.record.noted.iter().for_each(|noted| noted.admitted());
         }
         let (mut tried, mut reuse) = (Tried::default(), progress.sent().reuse(plan));
@@ -222,7 +226,7 @@ fn attempts(
                 Err(held) => Either::Right(Box::pin(wait(cx, plan, downstream, want, (&mut tried, held), &progress))),
             }
             .await?;
-            let outcome = match progress.bound() {
+            let outcome = match progress.bound().and_then(Remainder::ends) {
                 None => attempt(cx, plan, downstream, &mut checked_out, &progress).await,
                 Some(_) => Box::pin(attempt_within(cx, plan, downstream, &mut checked_out, &progress)).await,
             };
@@ -270,7 +274,7 @@ fn blame(checked_out: &Checkout, fault: Fault, progress: &Progress<'_>, now: u64
     }
 }
 
-/// One attempt of a request of a service with bounds.
+/// One attempt of a request whose time is bounded.
 async fn attempt_within(
     cx: &Cx<'_>,
     plan: &mut Plan,

@@ -25,6 +25,11 @@ impl Admitted {
     fn take(live: &Rc<ServiceLive>, limit: NonZeroU32) -> Option<Self> {
         live.bounded().places.take(limit).then(|| Self { live: Rc::clone(live), began: Instant::now() })
     }
+
+    /// The same, unless others wait.
+    pub(crate) fn at_once(live: &Rc<ServiceLive>, limit: NonZeroU32) -> Option<Self> {
+        if live.bounded().queue.has_queue() { None } else { Self::take(live, limit) }
+    }
 }
 
 impl Drop for Admitted {
@@ -47,8 +52,7 @@ pub(crate) async fn admit(
     deadline: &Deadline,
 ) -> Result<Admitted, Fault> {
     let bounded = live.bounded();
-    let at_once = if bounded.queue.has_queue() { None } else { Admitted::take(live, limit) };
-    if let Some(admitted) = at_once {
+    if let Some(admitted) = Admitted::at_once(live, limit) {
         return Ok(admitted);
     }
     let patience = live.patience();
