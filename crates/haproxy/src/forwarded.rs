@@ -40,6 +40,11 @@ pub(crate) fn client(trusted: &Networks) -> String {
     text
 }
 
+/// What gives the client's address behind the rules of [`client`].
+pub(crate) fn address(trusted: &Networks) -> &'static str {
+    if trusted.is_empty() { "src" } else { "var(txn.client)" }
+}
+
 /// The rule for connections that begin with a PROXY header, for a frontend of any kind; none if nobody's do.
 pub(crate) fn proxied(config: &Config) -> String {
     match config.accept_proxy.is_empty() {

@@ -111,7 +111,7 @@ pub fn request_rules(config: &Config, maps: &Maps, version: Version) -> String {
         idle = if closes_with_a_response(version) { IDLE_CLOSE } else { "" },
         loops = loop_rule(),
         client = forwarded::client(&config.trusted_proxies),
-        rules = routing::rules(&Steps::of(maps), FOLDER),
+        rules = routing::rules(&Steps::of(maps), FOLDER, forwarded::address(&config.trusted_proxies)),
     )
 }
 

@@ -29,11 +29,14 @@ pub enum MapName {
     Rest,
     /// `sni.map`.
     Sni,
+    /// `splits.map`.
+    Splits,
 }
 
 impl MapName {
     /// All maps, targets before the entries that point to them: the reverse of the order in which a request meets them.
-    pub const ALL: [Self; 6] = [Self::Sni, Self::Rest, Self::Patterns, Self::Paths, Self::Wildcards, Self::Hosts];
+    pub const ALL: [Self; 7] =
+        [Self::Splits, Self::Sni, Self::Rest, Self::Patterns, Self::Paths, Self::Wildcards, Self::Hosts];
 
     /// The file's name. Each file exists even if the map is empty, so that entries can be added at run time.
     pub fn file(self) -> &'static str {
@@ -44,6 +47,7 @@ impl MapName {
             Self::Patterns => "patterns.map",
             Self::Rest => "rest.map",
             Self::Sni => "sni.map",
+            Self::Splits => "splits.map",
         }
     }
 }
@@ -63,6 +67,45 @@ impl Route {
     fn value(&self) -> String {
         format!("{}|{}|{}", self.backend, self.strip, level(self.level))
     }
+}
+
+/// A value in `splits.map`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lot {
+    /// How the requests of a backend are split. Its key is the backend.
+    Shares {
+        /// `chance`, `client`, `cookie:NAME` or `header:NAME`.
+        by: Box<str>,
+        /// The end of each side's share, out of 2^32, and the backend that takes it.
+        sides: Box<[(u64, BackendName)]>,
+    },
+    /// The backend of a side that a cookie or header names. Its key is the backend, `|` and that name.
+    Named(BackendName),
+}
+
+impl Lot {
+    /// The backends that it leads to.
+    pub(super) fn backends(&self) -> Vec<&BackendName> {
+        match self {
+            Self::Shares { sides, .. } => sides.iter().map(|(_, backend)| backend).collect(),
+            Self::Named(backend) => vec![backend],
+        }
+    }
+
+    fn value(&self) -> String {
+        match self {
+            Self::Shares { by, sides } => {
+                let sides = sides.iter().map(|(end, backend)| format!("|{end}|{backend}"));
+                std::iter::once(by.to_string()).chain(sides).collect()
+            }
+            Self::Named(backend) => backend.to_string(),
+        }
+    }
+}
+
+/// The backend whose requests an entry of `splits.map` is about.
+pub(super) fn backend_of(key: &str) -> &str {
+    key.split_once('|').map_or(key, |(backend, _)| backend)
 }
 
 /// A priority as text that sorts like the number: HAProxy's `sub` is wrong about negative numbers (in 2.6, -1 minus 2
@@ -90,6 +133,8 @@ pub struct Maps {
     pub rest: BTreeMap<Box<str>, Route>,
     /// `sni.map`: listening address and TLS server name to the backend of a TCP service.
     pub sni: BTreeMap<Box<str>, BackendName>,
+    /// `splits.map`: backends whose requests are split.
+    pub splits: BTreeMap<Box<str>, Lot>,
 }
 
 impl Maps {
@@ -108,6 +153,7 @@ impl Maps {
             MapName::Patterns => routes(self.patterns.iter().map(|(key, route)| (key, route))),
             MapName::Rest => routes(&self.rest),
             MapName::Sni => names(&self.sni),
+            MapName::Splits => self.splits.iter().map(|(key, lot)| (&**key, lot.value())).collect(),
         }
     }
 
@@ -129,6 +175,7 @@ impl Maps {
             MapName::Patterns => self.patterns == other.patterns,
             MapName::Rest => self.rest == other.rest,
             MapName::Sni => self.sni == other.sni,
+            MapName::Splits => self.splits == other.splits,
         }
     }
 }

@@ -298,7 +298,12 @@ impl Planner<'_> {
         if self.running.moved.is_empty() && self.running.maps == *desired.maps {
             return;
         }
-        let wanted = reachable(self.running, &desired.maps);
+        let mut wanted = reachable(self.running, &desired.maps);
+        let is_read = |file| self.running.frame.iter().any(|part| part.text.contains(file));
+        // HAProxy has no map that no rule reads. With the rule, the reload brings the entries.
+        if !wanted.splits.is_empty() && !is_read(MapName::Splits.file()) {
+            wanted.splits.clear();
+        }
         let has = std::mem::take(&mut self.running.maps);
         for name in MapName::ALL {
             self.grow(name, &has, &wanted);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::maps::{Maps, Route};
+use super::maps::{Lot, Maps, Route, backend_of};
+use super::names::BackendName;
 use super::pattern;
 use super::running::Running;
 
@@ -45,7 +46,30 @@ pub(super) fn reachable(running: &Running, desired: &Maps) -> Maps {
         patterns: kept.chain(new).collect(),
         rest: routes(&running.maps.rest, &desired.rest),
         sni,
+        splits: splits(running, desired),
     }
+}
+
+/// The shares that the worker can have. Those of a backend stay as they are while a side of it is missing.
+fn splits(running: &Running, desired: &Maps) -> BTreeMap<Box<str>, Lot> {
+    let real = |backend: &BackendName| running.name_of(backend).clone();
+    let owner = |key: &str| real(&backend_of(key).into());
+    let lacks = |lot: &Lot| lot.backends().into_iter().any(|backend| !running.backends.contains_key(&real(backend)));
+    let held: BTreeSet<_> = desired.splits.iter().filter(|(_, lot)| lacks(lot)).map(|(key, _)| owner(key)).collect();
+    let translated = |(key, lot): (&Box<str>, &Lot)| {
+        let name = key.split_once('|').map(|(_, name)| format!("|{name}")).unwrap_or_default();
+        let lot = match lot {
+            Lot::Named(backend) => Lot::Named(real(backend)),
+            Lot::Shares { by, sides } => {
+                let sides = sides.iter().map(|(end, backend)| (*end, real(backend))).collect();
+                Lot::Shares { by: by.clone(), sides }
+            }
+        };
+        (format!("{}{name}", owner(key)).into(), lot)
+    };
+    let kept = running.maps.splits.iter().filter(|(key, _)| held.contains(backend_of(key)));
+    let kept = kept.map(|(key, lot)| (key.clone(), lot.clone()));
+    desired.splits.iter().filter(|(key, _)| !held.contains(&owner(key))).map(translated).chain(kept).collect()
 }
 
 fn translated(running: &Running, route: &Route) -> Route {

@@ -82,7 +82,7 @@ fn frontend(folder: &Path, at: usize, table: &Table) -> String {
         fs::write(maps_folder.join(name.file()), maps.text(name)).expect("a new file");
     }
     let mut section = format!("frontend f{at}\n    bind unix@{}/{at}.sock\n", folder.display());
-    section += &routing::rules(&Steps::of(&maps), maps_folder.to_str().expect("UTF-8"));
+    section += &routing::rules(&Steps::of(&maps), maps_folder.to_str().expect("UTF-8"), "src");
     section += "    http-request return status 200 content-type text/plain lf-string ";
     section += "'%[var(txn.route),field(1,|)]|%[var(txn.route),field(2,|)]|%[var(txn.strip)]'\n";
     section

@@ -276,12 +276,13 @@ fn serve_one(
             edits: None,
         };
         let after = Box::pin(exchange(cx, request, Downstream::Http2(&mut turn))).await;
-        if after == After::Reset {
+        if matches!(after, After::Reset | After::Broken) {
             // What was sent so far reaches the connection first: a reset takes it back.
             tokio::task::yield_now().await;
         }
         match after {
-            After::Abort => turn.reset(Reason::CANCEL),
+            // RFC 8441 §5: what would be a reset of the TCP connection.
+            After::Abort | After::Broken => turn.reset(Reason::CANCEL),
             // Nothing is broken off when all was sent.
             After::Keep | After::Linger | After::Close | After::Reset => turn.reset(Reason::INTERNAL_ERROR),
         }

@@ -28,8 +28,6 @@ impl Capabilities {
             "panic",
             "query/<name>",
             "rate_limit",
-            "split/<service>",
-            "split_by",
             "timeout/request",
         ],
         resolves: true,

@@ -115,13 +115,15 @@ impl Keys<'_, '_> {
     }
 
     fn checks(&mut self) -> CheckKeys {
+        let method = self.check("health_check_method", health_check::method, |keys| &keys.method);
+        let expect = |text: &str| health_check::expect(text, method.as_deref());
         CheckKeys {
             way: self.check("health_check", WayKey::of_all, |keys| &keys.way),
             uri: self.check("health_check_uri", value::uri, |keys| &keys.uri),
             port: self.check("health_check_port", value::port, |keys| &keys.port),
-            method: self.check("health_check_method", health_check::method, |keys| &keys.method),
             host: self.check("health_check_host", health_check::host, |keys| &keys.host),
-            expect: self.check("health_check_expect", health_check::expect, |keys| &keys.expect),
+            expect: self.check("health_check_expect", expect, |keys| &keys.expect),
+            method,
             interval: self.check("health_check_interval", health_check::interval, |keys| &keys.interval),
             timeout: self.check("health_check_timeout", health_check::timeout, |keys| &keys.timeout),
             rise: self.check("health_check_rise", health_check::in_a_row, |keys| &keys.rise),
@@ -133,7 +135,7 @@ impl Keys<'_, '_> {
     fn check<T: Clone>(
         &mut self,
         key: &str,
-        parse: fn(&str) -> Parsed<T>,
+        parse: impl FnOnce(&str) -> Parsed<T>,
         of: fn(&CheckKeys) -> &Option<T>,
     ) -> Option<T> {
         match self.attempt(key, parse) {

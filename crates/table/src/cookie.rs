@@ -266,11 +266,19 @@ fn option(cookie: &mut Cookie, word: &str, value: Option<&str>) -> Parsed<()> {
     })?;
     match word {
         "domain" => push(&mut cookie.domains, domain(value)?),
-        "maxidle" => cookie.max_idle = Some(seconds(value)?),
-        "maxlife" => cookie.max_life = Some(seconds(value)?),
+        "maxidle" => only(&mut cookie.max_idle, word, seconds(value)?)?,
+        "maxlife" => only(&mut cookie.max_life, word, seconds(value)?)?,
         _ => push(&mut cookie.attributes, attribute(value)?),
     }
     Ok(())
+}
+
+/// Sets a value that may be given once.
+fn only(place: &mut Option<Duration>, word: &str, value: Duration) -> Parsed<()> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("expected {word} once, but it is given again")),
+    }
 }
 
 fn push(list: &mut Box<[Box<str>]>, item: Box<str>) {
@@ -409,6 +417,8 @@ mod tests {
             ("SRV insert maxidle 0", "expected a time"),
             ("SRV insert maxlife 401d", "expected a time"),
             ("SRV insert maxlife 99999999999999999999d", "expected a time"),
+            ("SRV insert maxidle 1h maxlife 1h maxidle 2h", "expected maxidle once, but it is given again"),
+            ("SRV insert maxlife 1h maxlife 1h", "expected maxlife once"),
             ("SRV insert attr a;b", "expected one attribute after attr"),
             ("SRV insert attr 'a b'", "expected one attribute after attr"),
             ("SRV insert\noption x", "expected one line"),

@@ -66,17 +66,16 @@ impl Eject {
 
     fn parse(text: &str) -> Parsed<Self> {
         let (mut errors, mut lasts, mut at_most, mut outliers) = (None, None, None, false);
-        for word in text.split_ascii_whitespace() {
-            let is_first = match word.split_once('=') {
-                Some(("errors", text)) => errors.replace(count(text)?).is_none(),
-                Some(("for", text)) => lasts.replace(value::duration(text)?).is_none(),
-                Some(("at_most", text)) => at_most.replace(Percent::parse(text)?).is_none(),
-                None if word == "outliers" => !std::mem::replace(&mut outliers, true),
-                _ => false,
-            };
-            if !is_first {
-                return Err(SHAPE.into());
+        let mut words = text.split_ascii_whitespace();
+        while let Some(word) = words.next() {
+            match word.split_once('=') {
+                Some(("errors", text)) => errors = Some(count(text)?),
+                Some(("for", text)) => lasts = Some(value::duration(text)?),
+                Some(("at_most", text)) => at_most = Some(Percent::parse(text)?),
+                None if word == "outliers" => outliers = true,
+                _ => return Err(SHAPE.into()),
             }
+            value::once(word, words.clone())?;
         }
         Ok(Self {
             errors: errors.ok_or(SHAPE)?,
@@ -160,8 +159,6 @@ mod tests {
             "errors=-1",
             "for=10s",
             "outliers",
-            "errors=5 errors=5",
-            "errors=5 outliers outliers",
             "errors=5 at_most=0%",
             "errors=5 at_most=101%",
             "errors=5 at_most=50",
@@ -172,6 +169,13 @@ mod tests {
             "Errors=5",
         ] {
             assert!(shown(eject(wrong)).starts_with("error: expected "), "{wrong}: {}", shown(eject(wrong)));
+        }
+        for (twice, name) in [
+            ("errors=5 errors=5", "errors"),
+            ("errors=5 for=1s outliers for=2s", "for"),
+            ("errors=5 outliers outliers", "outliers"),
+        ] {
+            assert_eq!(shown(eject(twice)), format!("error: expected {name} once, but it is given again"));
         }
         assert_eq!([shown(panic("50%")), shown(panic("off"))], ["50%", "off"]);
         for wrong in ["0%", "101%", "50", "0.5", "%", "half"] {

@@ -160,6 +160,8 @@ impl Display for CheckWay {
     }
 }
 
+/// The method whose responses have no body.
+const HEAD: &str = "HEAD";
 /// Interim statuses are no answer to a check (RFC 9110 §15.2).
 const FIRST_FINAL: u16 = 200;
 
@@ -177,12 +179,7 @@ impl CheckKeys {
     pub(crate) fn read(reader: &mut Reader<'_>, protocol: Protocol, version: HttpVersion) -> Self {
         let way = |text: &str| WayKey::parse(text, protocol, version);
         let method = reader.read("health_check_method", method);
-        let expect = |text: &str| match Expect::parse(text)? {
-            Expect::Body(_) if method.as_deref() == Some("HEAD") => {
-                Err("expected statuses: the response to health_check_method=HEAD has no body".into())
-            }
-            expect => Ok(expect),
-        };
+        let expect = |text: &str| expect(text, method.as_deref());
         Self {
             way: reader.read("health_check", way),
             uri: reader.read("health_check_uri", value::uri),
@@ -222,12 +219,15 @@ impl CheckKeys {
                 service: uri.map(|uri| uri.trim_start_matches('/').into()).unwrap_or_default(),
                 host: host(),
             },
-            WayKey::Http => CheckWay::Http(HttpCheck {
-                method: self.method.clone().or_else(|| defaults.method.clone()).unwrap_or_else(|| "GET".into()),
-                uri: uri.cloned().unwrap_or_else(|| "/".into()),
-                host: host(),
-                expect: self.expect.clone().or_else(|| defaults.expect.clone()).unwrap_or_else(Expect::usual),
-            }),
+            WayKey::Http => {
+                let (method, expect) = self.wants(defaults);
+                CheckWay::Http(HttpCheck {
+                    method,
+                    uri: uri.cloned().unwrap_or_else(|| "/".into()),
+                    host: host(),
+                    expect,
+                })
+            }
         };
         Some(HealthCheck {
             way,
@@ -237,6 +237,19 @@ impl CheckKeys {
             rise: self.rise.or(defaults.rise).unwrap_or(2),
             fall: self.fall.or(defaults.fall).unwrap_or(3),
         })
+    }
+}
+
+impl CheckKeys {
+    /// The method, and what passes. The response to HEAD has no body to search: a service's own key is stronger than a
+    /// default that it cannot go with.
+    fn wants(&self, defaults: &Self) -> (Box<str>, Expect) {
+        let method = self.method.as_ref().or(defaults.method.as_ref());
+        let expect = self.expect.as_ref().or(defaults.expect.as_ref());
+        let is_blind = method.is_some_and(|method| **method == *HEAD) && matches!(expect, Some(Expect::Body(_)));
+        let method = method.filter(|_| !is_blind || self.method.is_some()).cloned();
+        let expect = expect.filter(|_| !is_blind || self.method.is_none()).cloned();
+        (method.unwrap_or_else(|| "GET".into()), expect.unwrap_or_else(Expect::usual))
     }
 }
 
@@ -279,8 +292,14 @@ pub(crate) fn host(text: &str) -> Parsed<Box<str>> {
     }
 }
 
-pub(crate) fn expect(text: &str) -> Parsed<Expect> {
-    Expect::parse(text)
+/// What passes a check by this method.
+pub(crate) fn expect(text: &str, method: Option<&str>) -> Parsed<Expect> {
+    match Expect::parse(text)? {
+        Expect::Body(_) if method == Some(HEAD) => {
+            Err("expected statuses: the response to health_check_method=HEAD has no body".into())
+        }
+        expect => Ok(expect),
+    }
 }
 
 pub(crate) fn interval(text: &str) -> Parsed<Duration> {
@@ -338,6 +357,30 @@ mod tests {
         check(way("grpc", Protocol::Tcp, HttpVersion::Http1), "error: expected http, tcp or off");
         check(way("on", Protocol::Http, HttpVersion::Http1), "error: expected http, tcp, grpc or off");
         check(WayKey::of_all("grpc"), "error: expected http, tcp or off; set grpc at each service");
+    }
+
+    #[test]
+    fn nothing_is_searched_for_in_responses_to_head() {
+        check(expect("~ok", Some("HEAD")), "error: expected statuses");
+        check(expect("204", Some("HEAD")), "Statuses([(204, 204)])");
+        check(expect("~ok", Some("GET")), "Body(\"ok\")");
+        let keys = |method: Option<&str>, expect: Option<&str>| CheckKeys {
+            method: method.map(Box::from),
+            expect: expect.map(|text| Expect::parse(text).unwrap()),
+            ..CheckKeys::default()
+        };
+        let none = || keys(None, None);
+        for (own, all, expected) in [
+            (keys(None, Some("~ok")), keys(Some("HEAD"), None), "GET ~ok"),
+            (keys(Some("HEAD"), None), keys(None, Some("~ok")), "HEAD 200-399"),
+            (none(), keys(Some("HEAD"), Some("~ok")), "GET ~ok"),
+            (keys(Some("POST"), None), keys(Some("HEAD"), Some("~ok")), "POST ~ok"),
+            (none(), keys(Some("HEAD"), Some("204")), "HEAD 204"),
+            (none(), none(), "GET 200-399"),
+        ] {
+            let (method, expect) = own.wants(&all);
+            assert_eq!(format!("{method} {expect}"), expected);
+        }
     }
 
     #[test]

@@ -78,7 +78,10 @@ pub(crate) fn parse(name: &str, text: &str, port: u16) -> Parsed<Instance> {
         drain: false,
         tls: false,
     };
-    words.try_for_each(|word| option(&mut instance, word))?;
+    while let Some(word) = words.next() {
+        option(&mut instance, word)?;
+        value::once(word, words.clone())?;
+    }
     Ok(instance)
 }
 
@@ -217,5 +220,8 @@ mod tests {
         check("a:1 maxconn=x", "error: expected maxconn=N");
         check("a:1 backup=yes", "error: unknown option \"backup=yes\"");
         check("a:1 Backup", "error: unknown option");
+        check("a:1 weight=1 tls weight=2", "error: expected weight once, but it is given again");
+        check("a:1 maxconn=1 maxconn=1", "error: expected maxconn once");
+        check("a:1 drain backup drain", "error: expected drain once");
     }
 }

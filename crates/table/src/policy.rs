@@ -63,7 +63,7 @@ pub struct Policy {
     pub errors: Pages,
     /// `abort=false`: a request is finished even if its client left.
     pub finish: bool,
-    /// `split/<service>` and `split_by`. Only in tables for an engine that honours them.
+    /// `split/<service>` and `split_by`.
     pub split: Option<Split>,
     /// `mirror/<service>`: services that get copies, and of which share of the requests. Only in tables for an engine that
     /// honours it.
@@ -155,7 +155,7 @@ impl Policy {
             maintenance: Maintenance::read(reader),
             errors: if capabilities.honours("errors/<status>") { page::read(reader) } else { Box::default() },
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
-            split: if capabilities.honours("split/<service>") { Split::read(reader, name) } else { None },
+            split: Split::read(reader, name),
             mirrors: if capabilities.honours("mirror/<service>") { split::mirrors(reader) } else { Box::default() },
             cookie: if capabilities.honours("cookie") { cookie(reader) } else { None },
         };

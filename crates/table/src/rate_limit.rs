@@ -40,12 +40,13 @@ impl RateLimit {
         let mut words = text.split_whitespace();
         let (count, period) = words.next().and_then(rate).ok_or_else(expected)?;
         let mut limit = Self { count, period, burst: count, by: RateBy::Client };
-        for word in words {
+        while let Some(word) = words.next() {
             match word.split_once('=') {
                 Some(("burst", burst)) => limit.burst = number(burst).ok_or_else(expected)?,
                 Some(("by", by)) => limit.by = RateBy::parse(by).ok_or_else(expected)?,
                 _ => return Err(expected()),
             }
+            value::once(word, words.clone())?;
         }
         Ok(limit)
     }
@@ -129,5 +130,7 @@ mod tests {
         {
             check(RateLimit::parse(wrong), "error: expected a rate");
         }
+        check(RateLimit::parse("1/s burst=1 by=client burst=2"), "error: expected burst once, but it is given again");
+        check(RateLimit::parse("1/s by=client by=service"), "error: expected by once");
     }
 }

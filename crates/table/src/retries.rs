@@ -101,12 +101,13 @@ impl Retries {
         let mut words = text.split_ascii_whitespace();
         let times = words.next().and_then(|word| value::within(word, 0, MOST_RETRIES as usize).ok()).ok_or(SHAPE)?;
         let (mut causes, mut budget) = (None, None);
-        for word in words {
+        while let Some(word) = words.next() {
             match word.split_once('=') {
-                Some(("on", list)) if causes.is_none() => causes = Some(value::list(list, Cause::parse)?),
-                Some(("budget", share)) if budget.is_none() => budget = Some(percent(share)?),
+                Some(("on", list)) => causes = Some(value::list(list, Cause::parse)?),
+                Some(("budget", share)) => budget = Some(percent(share)?),
                 _ => return Err(SHAPE.into()),
             }
+            value::once(word, words.clone())?;
         }
         let causes = causes.unwrap_or_else(|| USUAL.to_vec());
         Ok(Self {
@@ -289,20 +290,11 @@ mod tests {
         ] {
             assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
         }
-        for wrong in [
-            "",
-            "11",
-            "-1",
-            "two",
-            "on=503",
-            "2 3",
-            "2 on=503 on=504",
-            "2 budget=20% budget=1%",
-            "2 at=3",
-            "2 non_idempotent",
-        ] {
+        for wrong in ["", "11", "-1", "two", "on=503", "2 3", "2 at=3", "2 non_idempotent"] {
             check(shown(wrong), "error: expected a number from 0 to 10");
         }
+        check(shown("2 on=503 on=504"), "error: expected on once, but it is given again");
+        check(shown("2 budget=20% on=503 budget=1%"), "error: expected budget once");
         for wrong in ["2 on=", "2 on=,"] {
             check(shown(wrong), "error: expected at least one");
         }

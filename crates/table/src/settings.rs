@@ -221,8 +221,6 @@ fn report_unmet(reader: &mut Reader<'_>, protocol: Protocol, settings: &Settings
 fn report_folders(reader: &mut Reader<'_>, capabilities: Capabilities) -> bool {
     use Consequence::{HeldBack, Without};
     let names = [
-        ("split/<service>", Without),
-        ("split_by", Without),
         ("mirror/<service>", Without),
         ("errors/<status>", Without),
         ("header/<Name>", HeldBack),

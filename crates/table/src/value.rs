@@ -83,6 +83,15 @@ pub(crate) fn list<T>(text: &str, item: impl Fn(&str) -> Parsed<T>) -> Parsed<Ve
 }
 
 /// A token, such as a header's or a cookie's name (RFC 9110 §5.6.2).
+/// Refuses an option, `NAME` or `NAME=VALUE`, whose name is given again in the words after it.
+pub(crate) fn once<'t>(word: &'t str, mut after: impl Iterator<Item = &'t str>) -> Parsed<()> {
+    let name = |word: &'t str| word.split_once('=').map_or(word, |(name, _)| name);
+    match after.any(|other| name(other) == name(word)) {
+        true => Err(format!("expected {} once, but it is given again", name(word))),
+        false => Ok(()),
+    }
+}
+
 pub(crate) fn is_token(text: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(token)

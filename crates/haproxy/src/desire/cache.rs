@@ -79,7 +79,9 @@ impl Cache {
 type Sni = BTreeMap<Box<str>, BackendName>;
 
 fn is_routed_alike(before: &Arc<Service>, now: &Arc<Service>) -> bool {
-    let same = || before.entry == now.entry && before.is_empty() == now.is_empty();
+    let alike = || before.policy == now.policy && before.custom_settings == now.custom_settings;
+    let takes = || before.may_take_work() == now.may_take_work();
+    let same = || before.entry == now.entry && before.is_empty() == now.is_empty() && takes() && alike();
     Arc::ptr_eq(before, now) || order(before, now).is_eq() && same()
 }
 

@@ -30,7 +30,7 @@ use super::names::BackendName;
 use super::render::staple_file;
 use super::shape::Shape;
 use super::template::{self, Sections};
-use super::{clients, names, outbound, server, tickets};
+use super::{clients, names, outbound, routing, server, tickets};
 use cache::Made;
 
 pub use cache::Cache;
@@ -60,6 +60,7 @@ pub fn desire_cached(
     let tcp = Tcp { table, served: &is_served, held, tls: Some(&*tls).filter(|_| shape.version.tls) };
     let maps = cache.maps(&served.services, &tcp.names());
     problems.extend(tcp.problems());
+    problems.extend(served.services.iter().flat_map(|service| unshared(table, service, &served.services)));
     let https = frontend::https(table, held, shape);
     let ends_tls = !https.is_empty() || tcp.ends_tls();
     let certs = certs(table, held, (shape, ends_tls), &mut problems);
@@ -228,6 +229,15 @@ fn unreachable(
     let problem = |key: &str| table.key_problem(ProblemKind::Unsupported, service.protocol, &service.name, key, why);
     let below = problem(&format!("upstreams/{}", instance.name));
     Some(if below.value.is_some() { below } else { problem(instance.name.as_str()) })
+}
+
+/// The problems of shares that HAProxy cannot give away.
+fn unshared(table: &Table, service: &Service, services: &[Arc<Service>]) -> Vec<Problem> {
+    let problem = |(key, why): (String, String)| {
+        let advice = format!("{why}; {} takes the share; --engine native honours it", service.name);
+        table.key_problem(ProblemKind::Unsupported, service.protocol, &service.name, &key, advice)
+    };
+    routing::obstacles(service, services).into_iter().map(problem).collect()
 }
 
 /// Whether there is a certificate to serve.

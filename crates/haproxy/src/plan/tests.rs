@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pointsman_table::{KeySet, Limits, Protocol, compile};
 
 use super::*;
-use crate::maps::Route;
+use crate::maps::{Lot, Route};
 use crate::model::Part;
 
 /// `web=one@10.0.0.1:80,two@10.0.0.2:80/drain` and so on; a service whose name begins with `odd` is not plain, one
@@ -226,4 +226,50 @@ fn a_service_that_comes_back_finds_its_backend() {
     plan(&mut state, &desired(""));
     let made = plan(&mut state, &desired("a=one@10.0.0.1:80"));
     assert!(made.reload.is_empty() && told(&made).contains("add map hosts.map a.test a"), "{}", told(&made));
+}
+
+/// Shares follow their backends into spares, and wait for those that the worker lacks.
+#[test]
+fn shares_point_to_backends_that_run() {
+    let with_split = |services: &str, sides: &[(u64, &str)]| {
+        let mut desired = desired(services);
+        desired.frame = vec![Part { text: "map_str(splits.map)".into(), owner: None }];
+        let sides = sides.iter().map(|(end, name)| (*end, format!("services:{name}").into())).collect();
+        let maps = Arc::make_mut(&mut desired.maps);
+        maps.splits.insert("services:a".into(), Lot::Shares { by: "header:x".into(), sides });
+        maps.splits.insert("services:a|b".into(), Lot::Named("services:b".into()));
+        desired
+    };
+    let (a, b) = ("a=one@10.0.0.1:80", "b=one@10.0.0.2:80");
+    let lines = |running: &mut Running, desired: &Desired| {
+        let told = told(&plan(running, desired));
+        told.lines()
+            .filter(|line| line.contains("splits.map") || line.contains("reload"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let mut running = running(a, 1);
+    let both = format!("{a} {b}");
+    let unknown = with_split(&both, &[(7, "b")]);
+    let reload = "reload: listeners or global settings";
+    assert_eq!(lines(&mut running, &unknown), reload, "no rule reads the map");
+    running.frame = vec![Part { text: "map_str(splits.map)".into(), owner: None }];
+    running.planned.maps = None;
+    assert_eq!(
+        lines(&mut running, &with_split(&both, &[(7, "b")])),
+        "add map splits.map services:a header:x|7|spare:1\nadd map splits.map services:a|b spare:1"
+    );
+    assert_eq!(
+        lines(&mut running, &with_split(&both, &[(9, "b")])),
+        "set map splits.map services:a header:x|9|spare:1"
+    );
+    let more = format!("{both} odd=one@10.0.0.3:80");
+    assert_eq!(
+        lines(&mut running, &with_split(&more, &[(9, "b"), (12, "odd")])),
+        "reload: the new backend services:odd"
+    );
+    assert_eq!(
+        lines(&mut running, &desired(&both)),
+        format!("del map splits.map services:a\ndel map splits.map services:a|b\n{reload}")
+    );
 }

@@ -7,6 +7,7 @@
 //! scope\ntarget -> patterns.map, first match  -> route    expressions, in scopes whose id ends with `~`
 //! scope         -> rest.map                   -> route    services that take any path, in such a scope
 //! @default      -> rest.map                   -> route    the service for everything else
+//! backend       -> splits.map                 -> Lot      services that share their requests with others
 //! ```
 //!
 //! A *scope* is a set of services that share a host. Its id is the service's encoded name if there is only one; `@` and
@@ -15,6 +16,7 @@
 
 mod rules;
 mod scope;
+mod splits;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +31,8 @@ use super::maps::{ANY_HOST, DEFAULT, HAS_PATTERNS, Maps, Route};
 use super::names::BackendName;
 use super::{names, pattern};
 
-pub use self::rules::{Steps, rules};
+pub use self::rules::{SplitSteps, Steps, rules};
+pub(crate) use self::splits::obstacles;
 
 /// The maps for these services, ordered as in the table. `sni` is empty, and [`unsupported`] expressions are left out.
 pub fn maps(services: &[Arc<Service>]) -> Maps {
@@ -39,8 +42,7 @@ pub fn maps(services: &[Arc<Service>]) -> Maps {
     builder.hosts();
     builder.any_host();
     builder.default_service();
-    builder.maps.paths = builder.paths.into_iter().collect();
-    builder.maps
+    Maps { paths: builder.paths.into_iter().collect(), splits: splits::lots(services), ..builder.maps }
 }
 
 /// The expressions of a service that HAProxy cannot match, each with one sentence of advice.

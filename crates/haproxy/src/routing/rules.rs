@@ -1,10 +1,11 @@
 //! The `http-request` lines that look a request up in the maps. They set `txn.route` to the value found, if any, and
-//! `txn.strip` to the bytes to cut off. They refuse nothing and forward nothing.
+//! `txn.strip` to the bytes to cut off; if the route's requests are split, `txn.route` is that of the side, and the bytes are
+//! cut off. They refuse nothing and forward nothing.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::super::maps::{ANY_HOST, DEFAULT, HAS_PATTERNS, Maps};
+use super::super::maps::{ANY_HOST, DEFAULT, HAS_PATTERNS, Lot, Maps, Route};
 
 /// The steps that the rules contain. While these stay the same, a change of keys changes only the maps, without a
 /// reload; rules with more steps than needed find the same routes.
@@ -19,7 +20,23 @@ pub struct Steps {
     pub wildcard_patterns: bool,
     /// There are several priorities, so that the first route found may not be the best.
     pub priorities: bool,
+    /// What splits need, if there are any.
+    pub splits: Option<SplitSteps>,
 }
+
+/// The steps that find the side of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SplitSteps {
+    /// What decides about sides: `chance`, `client`, `cookie:NAME`, `header:NAME`.
+    pub by: BTreeSet<Box<str>>,
+    /// How many sides a service has at most, besides itself.
+    pub sides: usize,
+    /// How many bytes are cut off paths of services that are split.
+    pub strips: BTreeSet<u32>,
+}
+
+/// How many sides the rules provide for in any case, so that few changes need a reload.
+const USUAL_SIDES: usize = 2;
 
 /// From `*.test` to `*.a.b.c.test`.
 const USUAL_LABELS: std::ops::RangeInclusive<usize> = 1..=4;
@@ -32,7 +49,22 @@ impl Steps {
             labels.extend(USUAL_LABELS);
         }
         let wildcard_patterns = maps.wildcards.values().any(|scope| scope.ends_with(HAS_PATTERNS));
-        Self { labels, wildcard_patterns, priorities: has_priorities(maps) }
+        Self { labels, wildcard_patterns, priorities: has_priorities(maps), splits: SplitSteps::of(maps) }
+    }
+}
+
+impl SplitSteps {
+    fn of(maps: &Maps) -> Option<Self> {
+        let mut steps = Self { sides: USUAL_SIDES, ..Self::default() };
+        for lot in maps.splits.values() {
+            if let Lot::Shares { by, sides } = lot {
+                steps.by.insert(by.clone());
+                steps.sides = steps.sides.max(sides.len());
+            }
+        }
+        let is_cut = |route: &&Route| route.strip > 0 && maps.splits.contains_key(&*route.backend);
+        steps.strips = maps.paths.values().filter(is_cut).map(|route| route.strip).collect();
+        (!steps.by.is_empty()).then_some(steps)
     }
 }
 
@@ -45,8 +77,9 @@ fn has_priorities(maps: &Maps) -> bool {
 
 /// The lines that look a request up in the maps of this folder, indented as in a section.
 ///
-/// They need an origin-form target, or `*`; CONNECT must not reach them. The folder's name must hold no quote.
-pub fn rules(steps: &Steps, folder: &str) -> String {
+/// They need an origin-form target, or `*`; CONNECT must not reach them. The folder's name must hold no quote. `client`: what
+/// gives the client's address.
+pub fn rules(steps: &Steps, folder: &str, client: &str) -> String {
     let mut rules = Rules { steps, folder, text: String::new() };
     rules.request();
     rules.step("txn.scope", &format!("var(txn.host),{}", rules.map("str", "hosts")), "");
@@ -56,9 +89,14 @@ pub fn rules(steps: &Steps, folder: &str) -> String {
     rules.lookup(true);
     rules.set("txn.route", &format!("str({DEFAULT}),{}", rules.map("str", "rest")), NOT_FOUND);
     rules.set("txn.strip", "var(txn.route),field(2,|)", "");
+    if let Some(splits) = &steps.splits {
+        rules.split(splits, client);
+    }
     rules.text
 }
 
+/// Makes a point of a value. Not as balances hash: a side would get the same keys as one of its servers.
+const POINT: &str = "xxh32(7)";
 const NOT_FOUND: &str = "!{ var(txn.route) -m found }";
 
 struct Rules<'a> {
@@ -106,6 +144,40 @@ impl Rules<'_> {
         }
     }
 
+    /// Finds the side of a request whose route is split: by name, else by a point below 2^32. A share ends where the next
+    /// begins, and the rest is the service's own.
+    fn split(&mut self, steps: &SplitSteps, client: &str) {
+        let (map, is_split) = (self.map("str", "splits"), "{ var(txn.split) -m found }");
+        self.set("txn.split", &format!("var(txn.route),field(1,|),{map}"), "");
+        let by = |by: &str| format!("{{ var(txn.split),field(1,|) -m str {by} }}");
+        for kind in &steps.by {
+            match kind.split_once(':') {
+                Some(("cookie", name)) => self.set("txn.side_told", &format!("req.cook({name})"), &by(kind)),
+                Some((_, name)) => self.set("txn.side_told", &format!("req.fhdr({name},1)"), &by(kind)),
+                None if &**kind == "client" => self.set("txn.point", &format!("{client},{POINT}"), &by(kind)),
+                None => {}
+            }
+        }
+        let is_told = "{ var(txn.side_told) -m found }";
+        self.set("txn.side", &format!("var(txn.route),field(1,|),concat(|,txn.side_told),{map}"), is_told);
+        self.set("txn.point", &format!("var(txn.side_told),{POINT}"), is_told);
+        self.set("txn.point", "rand", &format!("{is_split} !{{ var(txn.point) -m found }}"));
+        let is_open = "!{ var(txn.side) -m found }";
+        for side in 1..=steps.sides {
+            let (end, backend) = (2 * side, 2 * side + 1);
+            self.set("txn.end", &format!("var(txn.split),field({end},|)"), &format!("{is_split} {is_open}"));
+            let is_below = format!("{is_open} {{ var(txn.point),sub(txn.end) lt 0 }}");
+            self.set("txn.side", &format!("var(txn.split),field({backend},|)"), &is_below);
+        }
+        let is_found = "{ var(txn.side) -m found }";
+        for length in &steps.strips {
+            let gate = format!("{is_found} {{ var(txn.strip) -m int {length} }}");
+            self.line(&format!("set-pathq '%[pathq,regsub(\"^.{{{length}}}/?\",/)]'"), &gate);
+        }
+        self.set("txn.strip", "int(0)", is_found);
+        self.set("txn.route", "var(txn.side),concat(|,txn.strip)", is_found);
+    }
+
     /// Takes a route if it is the first, or its priority is above that of the one before.
     fn consider(&mut self, expression: &str, gate: &str) {
         if !self.steps.priorities {
@@ -125,9 +197,12 @@ impl Rules<'_> {
 
     /// A variable keeps its value if the expression has none.
     fn set(&mut self, variable: &str, expression: &str, condition: &str) {
+        self.line(&format!("set-var({variable}) '{expression}'"), condition);
+    }
+
+    fn line(&mut self, action: &str, condition: &str) {
         let condition = if condition.is_empty() { String::new() } else { format!(" if {condition}") };
-        writeln!(self.text, "    http-request set-var({variable}) '{expression}'{condition}")
-            .expect("a string takes all");
+        writeln!(self.text, "    http-request {action}{condition}").expect("a string takes all");
     }
 
     fn map(&self, matching: &str, name: &str) -> String {

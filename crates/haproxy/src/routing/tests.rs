@@ -147,7 +147,7 @@ fn expressions_go_before_who_takes_any_path() {
 #[test]
 fn steps_that_are_needed() {
     let check = |keys: &str, labels: &[usize], wildcard_patterns, priorities| {
-        let expected = Steps { labels: labels.iter().copied().collect(), wildcard_patterns, priorities };
+        let expected = Steps { labels: labels.iter().copied().collect(), wildcard_patterns, priorities, splits: None };
         assert_eq!(Steps::of(&maps_of(keys)), expected, "{keys}");
     };
     check("a/domain = a.test", &[], false, false);
@@ -158,6 +158,71 @@ fn steps_that_are_needed() {
     check("a/domain = a.test\n a/priority = 5", &[], false, false);
     check("a/domain = a.test\n a/priority = 5\n b/domain = b.test", &[], false, true);
     check("a/domain = a.test\n a/priority = 5\n b/default = true", &[], false, false);
+}
+
+/// The entries of `splits.map`, and the problems of `a`.
+#[track_caller]
+fn check_split(keys: &str, expected: &[&str], problems: &[&str]) {
+    let common = "a/domain = a.test\n b/port = 1\n b/i = 10.0.0.1\n";
+    let keys = format!("{common}{keys}");
+    assert_eq!(maps_of(&keys).text(MapName::Splits).lines().collect::<Vec<_>>(), expected, "{keys}");
+    let lines = keys.lines().filter_map(|line| line.split_once(" = "));
+    let table = table(lines.map(|(key, value)| (key.trim(), value.trim())));
+    let found: Vec<_> = obstacles(&table.services()[0], table.services()).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(found, problems, "{keys}");
+}
+
+#[test]
+fn shares_of_a_split() {
+    check_split("a/split/b = 25%", &["services:a chance|1073741824|services:b"], &[]);
+    let shares = "a/split/b = 1\n a/split/c = 2\n a/split/a = 1\n c/i = 10.0.0.1\n c/port = 1\n a/split_by = client";
+    check_split(shares, &["services:a client|1073741824|services:b|3221225472|services:c"], &[]);
+    let rows = ["services:a header:X-Side|4294967296|services:b", "services:a|a services:a", "services:a|b services:b"];
+    check_split("a/split/b = 200%\n a/split_by = header:X-Side", &rows, &[]);
+    // The share of a side that takes nothing is the service's.
+    let gone = "a/split/b = 25%\n a/split/c = 25%";
+    check_split(gone, &["services:a chance|1073741824|services:b|2147483648|services:a"], &[]);
+    check_split("a/split/b = 25%\n b/i = 10.0.0.1 drain", &[], &[]);
+    check_split("a/split/c = 25%", &[], &[]);
+    let odd = "a/split/b = 1\n a/split/b c = 1\n a/split_by = cookie:x\n b c/i = 10.0.0.1\n b c/port = 1";
+    let rows = [
+        "services:a cookie:x|42949672|services:b|85899345|services:b:20c",
+        "services:a|a services:a",
+        "services:a|b services:b",
+    ];
+    check_split(odd, &rows, &[]);
+}
+
+#[test]
+fn sides_with_other_rules_take_nothing() {
+    for key in ["request_headers = set X-A b", "allow = 10.0.0.0/8", "custom_settings = option httplog", "max_body = 1"]
+    {
+        check_split(&format!("a/split/b = 1\n a/{key}"), &[], &["split/b"]);
+        let same = format!("a/split/b = 50%\n a/{key}\n b/{key}");
+        check_split(&same, &["services:a chance|2147483648|services:b"], &[]);
+    }
+    check_split(
+        "a/split/b = 50%\n b/cookie = SRV\n b/abort = false",
+        &["services:a chance|2147483648|services:b"],
+        &[],
+    );
+    let cut = "a/split/b = 50%\n a/virtual_path = /x";
+    check_split(cut, &["services:a chance|2147483648|services:b"], &[]);
+    check_split(&format!("{cut}\n a/rewrite = /a /b\n b/rewrite = /a /b"), &[], &["split/b"]);
+    check_split("a/split/b = 50%\n a/split_by = cookie:x|y", &[], &["split_by"]);
+}
+
+#[test]
+fn steps_of_splits() {
+    let check = |keys: &str, by: &[&str], sides: usize, strips: &[u32]| {
+        let common = "a/domain = a.test\n b/port = 1\n b/i = 10.0.0.1\n";
+        let by = by.iter().map(|by| Box::from(*by)).collect();
+        let expected = SplitSteps { by, sides, strips: strips.iter().copied().collect() };
+        assert_eq!(Steps::of(&maps_of(&format!("{common}{keys}"))).splits, Some(expected), "{keys}");
+    };
+    check("a/split/b = 1", &["chance"], 2, &[]);
+    check("a/split/b = 1\n a/virtual_path = /abc\n b/virtual_path = /b\n a/split_by = client", &["client"], 2, &[4]);
+    check("a/split/b = 1\n a/split/c = 1\n a/split/d = 1", &["chance"], 3, &[]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::http2::recv::Cut;
 use crate::net::pace::Pace;
 use crate::net::watch::{Left, LongWait, Watch};
 use crate::pool::connect::tell;
-use crate::pool::judge::succeeded;
+use crate::pool::judge::{Verdict, err, succeeded};
 use crate::pool::secure::late_refusal;
 use crate::pool::view::{InstanceLive, Reached};
 
@@ -399,7 +399,7 @@ fn pass_head(
             }
             Ok(Judged::Interim)
         }
-        status @ 400.. if progress.bound().is_some() && again::after_status(cx, plan, progress, status) => {
+        status @ 400.. if is_sent_again((cx, plan, instance.live, progress), status) => {
             progress.failed(if status >= 500 { status } else { 0 });
             Ok(Judged::Final(Final { status, again: true, keep_client: true, keep_instance: false }))
         }
@@ -416,6 +416,15 @@ fn pass_head(
             Ok(Judged::Final(Final { status, again: false, keep_client, keep_instance: head.keep_alive }))
         }
     }
+}
+
+/// Whether a request is sent again after this status of 400 or more. A 5xx is the instance's last error.
+#[cold]
+fn is_sent_again((cx, plan, instance, progress): (&Cx<'_>, &Plan, &InstanceLive, &Progress<'_>), status: u16) -> bool {
+    if status >= 500 {
+        err(instance, Verdict::Failed(status), cx.deadline.now());
+    }
+    progress.bound().is_some() && again::after_status(cx, plan, progress, status)
 }
 
 /// The changes to the headers of an answer; most answers have none.

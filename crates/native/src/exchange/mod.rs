@@ -82,14 +82,14 @@ use self::page::Teller;
 use self::progress::{Answer, Progress, Unserved};
 use self::sides::{Downstream, source, split_link};
 use self::up::Up;
-use self::verdict::verdict;
+use self::verdict::{is_broken, verdict};
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::net::buffer::Input;
 use crate::net::send::{send_all, write_at_once};
 use crate::pool::announced::{Announced, ForClient};
 use crate::pool::checkout::{Checkout, Reuse};
-use crate::pool::judge::answered;
+use crate::pool::judge::{Verdict, answered, err};
 use crate::pool::link::Link;
 use crate::pool::logins::Logins;
 use crate::pool::pick::Tried;
@@ -264,13 +264,16 @@ fn judge(plan: &Plan, checked_out: &Checkout, outcome: &Result<Done, Fault>, pro
     }
 }
 
-/// Tells the instance's health of a fault, unless an answer had begun.
+/// Tells the instance's health of a fault. If an answer had begun, it is the instance's last error and no more.
 #[cold]
 fn blame(checked_out: &Checkout, fault: Fault, progress: &Progress<'_>, now: u64) {
     // Of a request that is not sent whole, the client may be late.
     let is_late = fault != Fault::RequestTimeout || progress.sent().is_whole();
     if is_late && !progress.is_answered() {
         checked_out.unanswered(fault, progress.answer() == Answer::Awaited, now);
+    }
+    if progress.is_answered() && is_broken(fault) {
+        err(checked_out.instance(), Verdict::Broken(fault), now);
     }
 }
 
@@ -307,7 +310,7 @@ fn conclude(
             after
         }
         Ok(Done::Tunnel(End::Done)) => After::Close,
-        Ok(Done::Tunnel(End::Broken)) => After::Reset,
+        Ok(Done::Tunnel(End::Broken)) => After::Broken,
         Ok(Done::Abandoned { reusable }) => {
             cx.record.fault = Some(Fault::ClientGone);
             if reusable {
@@ -342,7 +345,7 @@ fn keep(cx: &Cx<'_>, checked_out: Checkout, after: After, login: bool) {
         (false, _) if !checked_out.is_announced() => checked_out.keep(&cx.worker.home, cx.deadline.now()),
         (false, After::Keep) => checked_out.keep_announced(cx.announced, cx.deadline.now()),
         (true, After::Keep) => checked_out.keep_private().into_iter().for_each(|one| cx.logins.keep(one)),
-        (_, After::Close | After::Linger | After::Reset | After::Abort) => {}
+        (_, After::Close | After::Linger | After::Reset | After::Broken | After::Abort) => {}
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn verdict(ended: Result<(), Fault>, progress: &Progress<'_>, reused:
 }
 
 /// Faults of an instance's answer. Failed connects are judged where connections are made.
-fn is_broken(fault: Fault) -> bool {
+pub(super) fn is_broken(fault: Fault) -> bool {
     matches!(
         fault,
         Fault::NoAnswer | Fault::ServerTimeout | Fault::BadResponse(_) | Fault::BadResponseBody | Fault::UnaskedSwitch

@@ -57,6 +57,8 @@ pub(crate) enum After {
     Linger,
     /// It is over in the middle of an answer: the client gets what was written, and must see that it is incomplete.
     Reset,
+    /// The same, of a tunnel that a side broke off.
+    Broken,
     /// The same, and its place is needed at once.
     Abort,
 }
@@ -87,7 +89,7 @@ impl Client {
             After::Keep | After::Close => self.stream.take_leave(),
             // Boxed: otherwise every idle connection would hold the memory for it.
             After::Linger => Box::pin(self.linger(buffers, deadline, is_evicted)).await,
-            After::Reset => {
+            After::Reset | After::Broken => {
                 Box::pin(settle(deadline, &self.stream, is_evicted)).await;
                 self.stream.reset_on_close();
             }

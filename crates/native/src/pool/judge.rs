@@ -106,9 +106,9 @@ pub(crate) fn answered(
     }
 }
 
-/// Notes what was wrong with an answer.
+/// Notes what was wrong with an answer, for operators.
 #[cold]
-fn err(instance: &InstanceLive, verdict: Verdict, now: u64) {
+pub(crate) fn err(instance: &InstanceLive, verdict: Verdict, now: u64) {
     let error = match verdict {
         Verdict::Good => return,
         Verdict::Failed(status) => InstanceError::Status(status),

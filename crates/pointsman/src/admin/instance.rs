@@ -33,6 +33,12 @@ pub struct InstanceView {
     /// Why its state is not `up`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// It gets work whatever its state: too few instances of its service are healthy to leave any out.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub in_panic: bool,
+    /// Whether its value has the word `backup`.
+    #[serde(skip)]
+    pub is_backup: bool,
     /// What its last active check asked, and what came of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub check: Option<String>,
@@ -80,6 +86,8 @@ impl InstanceView {
             state: state.to_owned(),
             since: None,
             why: why.map(str::to_owned),
+            in_panic: false,
+            is_backup: instance.backup,
             check: None,
             checked: None,
             check_ms: None,
@@ -125,6 +133,15 @@ impl InstanceView {
         reason::state(apart).clone_into(&mut self.state);
         self.since = Some(epoch_seconds().saturating_sub(apart.age.as_secs()));
         self.why = Some(reason::words(apart)).filter(|why| !why.is_empty());
+    }
+}
+
+/// Marks those that `panic` gives work: all ordinary ones or, while none of those is healthy, all backups.
+pub(super) fn mark_panic(instances: &mut [InstanceView]) {
+    let ordinary_serve = instances.iter().any(|instance| instance.state == "up");
+    for instance in instances {
+        let is_used = instance.is_backup != ordinary_serve && instance.state != "drain";
+        instance.in_panic = is_used && instance.state != "up";
     }
 }
 

@@ -13,8 +13,8 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::instance::counted;
 pub use super::instance::{InstanceView, epoch_seconds};
+use super::instance::{counted, mark_panic};
 use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
 use super::source::SourceView;
@@ -332,10 +332,13 @@ impl ServiceView {
             (*queued, *shed) = (stats.queued, stats.totals.shed);
             *retried = counted(REASONS.into_iter().zip(stats.totals.reasons));
         }
-        for instance in instances {
+        for instance in &mut *instances {
             if let Some(stats) = counters.get(&(protocol, name.as_str(), instance.name.as_str())) {
                 instance.add(stats, slow_start);
             }
+        }
+        if *in_panic {
+            mark_panic(instances);
         }
     }
 }

@@ -94,7 +94,8 @@ fn service_lines(service: &ServiceView) -> String {
     let last_good =
         service.last_good.map(|revision| format!("  with its last good settings, of revision {revision}\n"));
     let status = if protocol_of(&service.protocol) == Protocol::Tcp { "closed" } else { "503" };
-    let (working, apart): (Vec<_>, Vec<_>) = service.instances.iter().partition(|instance| instance.state == "up");
+    let (working, apart): (Vec<_>, Vec<_>) =
+        service.instances.iter().partition(|instance| instance.state == "up" || instance.in_panic);
     let backups = apart.iter().any(|instance| instance.state == "backup");
     let verify = service.client_verify.as_deref().map(|verify| match verify {
         "required" => "  over HTTPS only: clients need a certificate of its client_ca\n".to_owned(),
@@ -154,7 +155,8 @@ fn instance_line(instance: &InstanceView) -> String {
         instance.since.filter(|_| instance.state != "up").map(|since| format!(", {}", ago(since))).unwrap_or_default();
     let why = instance.why.as_deref().map(|why| format!(": {}", shown(why))).unwrap_or_default();
     let words = instance_words(instance);
-    format!("    {} {}{resolved} {words}{since}{why}\n", shown(&instance.name), shown(&instance.target))
+    let used = if instance.in_panic { "; used in panic" } else { "" };
+    format!("    {} {}{resolved} {words}{since}{why}{used}\n", shown(&instance.name), shown(&instance.target))
 }
 
 fn withheld_lines(protocol: Protocol, withheld: &WithheldView) -> Vec<String> {

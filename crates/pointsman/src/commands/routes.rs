@@ -177,6 +177,8 @@ mod tests {
             state: "up".to_owned(),
             since: None,
             why: (weight == 0).then(|| "its weight is 0".to_owned()),
+            in_panic: false,
+            is_backup: false,
             check: None,
             checked: None,
             check_ms: None,

@@ -263,6 +263,10 @@ fn with_few_healthy_instances_all_are_used() {
     assert_eq!(running.metric("pointsman_panic", &["service=\"a\""]), 1.0);
     let explained = run(&["explain", "http://a.test/", "--admin", &running.admin.to_string()]).ok();
     assert!(explained.contains("panic 60%: fewer are healthy, so all are used"), "{explained}");
+    let used = |line: &&str| line.contains(" down") && line.ends_with("; used in panic");
+    let all = explained.split_once("one of\n").unwrap_or_else(|| panic!("{explained}")).1;
+    assert_eq!(all.lines().take(4).filter(used).count(), 3, "{explained}");
+    assert!(!explained.contains("set apart"), "{explained}");
     is_bad.store(false, SeqCst);
     under_load(&running, "panic to end", || running.metric("pointsman_panic", &["service=\"a\""]) == 0.0);
     running.process.wait_log("service a: enough instances are healthy again");

@@ -13,6 +13,7 @@ mod certificates;
 mod change;
 mod checks;
 mod churn;
+mod clock;
 mod commands;
 mod control;
 mod demo;

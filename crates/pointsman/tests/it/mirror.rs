@@ -27,7 +27,7 @@ fn mirrored(share: &str, shadow: &str) -> (Site, Pointsman, Backend) {
 fn whole_requests_are_copied() {
     let shadow = Backend::naming("shadow");
     let (_site, running, _shop) = mirrored("100%", &shadow.instance());
-    if engine().differs("split-and-mirror") {
+    if engine().differs("mirror") {
         running.wait_problem("unsupported", &["services/shop/mirror/shadow", "100%"]);
         return;
     }
@@ -55,7 +55,7 @@ fn whole_requests_are_copied() {
 
 #[test]
 fn what_cannot_be_copied_is_served_all_the_same() {
-    if engine().differs("split-and-mirror") {
+    if engine().differs("mirror") {
         return;
     }
     let shadow = Backend::naming("shadow");
@@ -76,7 +76,7 @@ fn what_cannot_be_copied_is_served_all_the_same() {
 
 #[test]
 fn a_share_of_the_requests_is_copied() {
-    if engine().differs("split-and-mirror") {
+    if engine().differs("mirror") {
         return;
     }
     let shadow = Backend::naming("shadow");
@@ -92,7 +92,7 @@ fn a_share_of_the_requests_is_copied() {
 /// Nobody answers the copies: those beyond the bound are dropped and counted, and the original is answered all the same.
 #[test]
 fn a_mirror_that_stalls_holds_nothing_up() {
-    if engine().differs("split-and-mirror") {
+    if engine().differs("mirror") {
         return;
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -107,7 +107,7 @@ fn a_mirror_that_stalls_holds_nothing_up() {
 /// A client of HTTP/2 whose body comes after its head, to instances of either version.
 #[test]
 fn bodies_of_http2_that_come_late_are_copied() {
-    if engine().differs("split-and-mirror") {
+    if engine().differs("mirror") {
         return;
     }
     let shadow = Backend::naming("shadow");

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Backend, Connection, Pointsman, Site, engine, free_address, get, run, wait};
+use crate::harness::{Backend, Connection, Pointsman, Raw, Site, Then, engine, free_address, get, run, wait};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
@@ -166,4 +166,28 @@ fn pages_have_the_history_of_each_instance() {
     let mut waiting = running.connect();
     waiting.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
     wait("a queue", || table().contains("\"queued\":1"));
+}
+
+#[test]
+fn the_last_error_needs_no_eject() {
+    let (site, running, _backends) = three(&[]);
+    if engine().differs("explained-keys") {
+        return;
+    }
+    let ask = |target: &str| get(running.http, "a.test", target);
+    let errors = || NAMES.map(|name| instance(&running, name)["last_error"].as_str().unwrap_or("none").to_owned());
+    (0..3).for_each(|_| assert_eq!(ask("/status/404").expect("an answer").status, 404));
+    assert_eq!(errors(), ["none"; 3]);
+    (0..3).for_each(|_| assert_eq!(ask("/status/503").expect("an answer").status, 503));
+    wait("the status", || errors() == ["503"; 3]);
+    let when = running.metric("pointsman_instance_last_error_seconds", &["\"one\"", "error=\"503\""]);
+    assert!(when > 1_500_000_000.0, "{when}");
+    let raw = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", Then::Close);
+    change(&site, &running, "services/a/upstreams/one", &raw.instance());
+    wait("a body that was cut", || {
+        // Some are cut.
+        let _ = ask("/");
+        errors()[0] == "bad_response_body"
+    });
+    assert_eq!(running.metric("pointsman_ejections_total", &[]), 0.0);
 }

@@ -111,7 +111,7 @@ def serve(i, number):
         return;
     }
     let instance = Http2Instance::scripted(script);
-    let (_site, running) = of(&instance);
+    let (site, running) = of(&instance);
     let (client, head) = asked_by_http_1(&running, "/left");
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     socket2::SockRef::from(client.stream()).set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
@@ -120,6 +120,15 @@ def serve(i, number):
     let (mut client, head) = asked_by_http_1(&running, "/breaks");
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert_eq!(client.read_some(1).expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+    let script = "
+c = Client()
+c.until(lambda: c.h2.remote_settings.enable_connect_protocol)
+stream = c.begin('/breaks', 'CONNECT', end=False, protocol='websocket')
+c.until(lambda: c.is_over(stream))
+say(c.heads[stream][':status'], int(c.resets[stream]))
+";
+    // RFC 8441 §5: CANCEL.
+    assert_eq!(python_http2(&site, ("http", running.http), script), "200 8\n");
     assert_eq!(get_ok(running.http, "a.test", "/").text(), "plain");
     assert_eq!(instance.said("closed"), 0, "the connection goes on");
 }
