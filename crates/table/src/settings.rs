@@ -248,7 +248,7 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
     [
-        ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
+        ("forward_auth", is_set("forward_auth"), HeldBack),
         ("method", is_set("method"), HeldBack),
         ("rate_limit", is_set("rate_limit"), HeldBack),
         ("eject", settings.eject.flatten().is_some(), Without),

@@ -19,6 +19,8 @@
 //! | `split` | which service takes a request of one that is split |
 //! | `sticky` | the instance that a client's cookie names, and the cookie that it gets |
 //! | `certificate` | whether a client's certificate lets the request in |
+//! | `gate`, `pass`, `password`, `inquiry` | what must be known before a request goes on: whether its password is right, and what another
+//! server says |
 //! | `turned`, `page` | why a service turns a request away; pages of errors |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `again`, `bound` | whether a request is sent again; how long it may take, and its place |
@@ -42,11 +44,15 @@ mod cors;
 pub(crate) mod decide;
 mod down;
 mod filled;
+pub(crate) mod gate;
+mod inquiry;
 pub(crate) mod foresee;
 pub(crate) mod lines;
 mod local;
 mod mirror;
 mod page;
+mod pass;
+mod password;
 mod progress;
 mod reach;
 pub(crate) mod sides;
@@ -150,6 +156,13 @@ pub(crate) fn exchange(
                 let said = Said { location: location.as_deref(), ..Said::of(status, None) };
                 Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
+            Decision::Gated(gated) => match Box::pin(pass::pass(&mut cx, &mut downstream, *gated, whole, let_on)).await {
+                Ok(decision) => {
+                    let noted = cx.record.noted.take();
+                    return let_on(cx, Request { decision, whole, noted }, downstream).await;
+                }
+                Err(after) => after,
+            },
             Decision::Turn(turned) => Box::pin(turn(&mut cx, &mut downstream, *turned, whole)).await,
             Decision::Refuse(fault) => {
                 let page = page::of(fault, &cx.globals.config, Teller { head: None, peer: cx.peer, service: None });
@@ -159,6 +172,16 @@ pub(crate) fn exchange(
         cx.record.finish(cx.worker, cx.peer);
         after
     }
+}
+
+/// Serves a request that may go on.
+#[cold]
+fn let_on<'c>(
+    cx: Cx<'c>,
+    request: Request,
+    downstream: Downstream<'c>,
+) -> Pin<Box<dyn Future<Output = After> + 'c>> {
+    Box::pin(exchange(cx, request, downstream))
 }
 
 /// Sends copies of a request to other services, after the original. None is sent if something of it is missing.

@@ -26,6 +26,7 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("tcp.txt", include_str!("engines/tcp.txt")),
     ("changes.txt", include_str!("engines/changes.txt")),
     ("rewriting.txt", include_str!("engines/rewriting.txt")),
+    ("passwords.txt", include_str!("engines/passwords.txt")),
     ("haproxy.txt", include_str!("engines/haproxy.txt")),
 ];
 
@@ -90,6 +91,11 @@ fn tcp() {
 #[test]
 fn changes() {
     check("changes.txt");
+}
+
+#[test]
+fn passwords() {
+    check("passwords.txt");
 }
 
 #[test]
