@@ -68,13 +68,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use accept::{Door, Report};
+use passwords::Passwords;
 use peers::Peers;
 #[doc(hidden)]
 pub use pool::bench::PickBench;
 pub use pool::pick::share_in_effect;
 pub use prober::{Probed, probe_once};
 pub use tls::new_ticket_secret;
-use passwords::Passwords;
 use worker::{Common, Limits};
 use workers::Workers;
 
@@ -175,8 +175,7 @@ pub async fn run(
     let Bound { sockets, descriptors, access, .. } = bound;
     let limits = Limits { descriptors, workers: sockets.len() as u64 };
     let common = Common { limits, access, passwords: Arc::new(Passwords::new()?) };
-    let (mut workers, mut reports) =
-        Workers::start(sockets, common, &registry, Arc::clone(&tables.borrow()))?;
+    let (mut workers, mut reports) = Workers::start(sockets, common, &registry, Arc::clone(&tables.borrow()))?;
     workers.change_tickets(tickets.borrow_and_update().clone());
     let mut retry = interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -208,7 +208,7 @@ impl<'w> Connection<'w> {
         self.client.input.consume(length);
         Some(match decision {
             Decision::Forward(plan) => self.with_body(plan, noted),
-            Decision::Gated(gated) => self.gated(gated, noted),
+            Decision::Gated(gated) => self.gated(*gated, noted),
             decision => Request { decision, whole: no_body, noted },
         })
     }
@@ -223,8 +223,8 @@ impl<'w> Connection<'w> {
 
     /// The same for a request that goes to an instance if what is not known yet lets it.
     #[cold]
-    fn gated(&mut self, gated: Box<Gated>, noted: Option<Box<Noted>>) -> Request {
-        let Gated { gate, then } = *gated;
+    fn gated(&mut self, gated: Gated, noted: Option<Box<Noted>>) -> Request {
+        let Gated { gate, then } = gated;
         let no_body = self.client.body.is_done();
         let request = match then {
             Decision::Forward(plan) => self.with_body(plan, noted),

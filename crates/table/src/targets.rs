@@ -80,12 +80,11 @@ fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Pr
     }
     if let Some(asked) = service.policy.as_ref().and_then(|policy| policy.forward_auth.as_ref()) {
         let known = http.binary_search_by(|form| form.name.cmp(&asked.service)).ok().map(|at| &http[at]);
-        let why = match known.map(|form| form.service.is_some()) {
-            None => "there is no service",
-            Some(false) => "not served is service",
+        let advice = match known.map(|form| form.service.is_some()) {
+            None => format!("there is no service {}; nobody is let in", asked.service),
+            Some(false) => format!("service {} is not served; nobody is let in", asked.service),
             Some(true) => return report.finish(),
         };
-        let advice = format!("{why} {}; nobody is let in", asked.service);
         report.add(ProblemKind::NoTarget, "forward_auth", None, advice);
     }
     report.finish()

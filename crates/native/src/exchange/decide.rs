@@ -307,7 +307,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     }));
     match gate {
         None => decision,
-        Some(gate) => await_gate(gate, decision),
+        Some(gate) => await_gate(*gate, decision),
     }
 }
 
@@ -321,15 +321,15 @@ fn answered((worker, view): (&Worker, &View), peer: &Peer, head: &RequestHead<'_
         Stopped::Gated(gated) => {
             let (login, stopped) = *gated;
             let then = answered((worker, view), peer, head, stopped);
-            await_gate(Box::new(Gate { login: Some(login), question: None }), then)
+            await_gate(Gate { login: Some(login), question: None }, then)
         }
     }
 }
 
 /// Puts what must be known before a decision.
 #[cold]
-fn await_gate(gate: Box<Gate>, then: Decision) -> Decision {
-    Decision::Gated(Box::new(Gated { gate: *gate, then }))
+fn await_gate(gate: Gate, then: Decision) -> Decision {
+    Decision::Gated(Box::new(Gated { gate, then }))
 }
 
 /// The decision about a request with a head that met a fault: logged, and answered with the page of the keys, if they have

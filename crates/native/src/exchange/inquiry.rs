@@ -64,7 +64,8 @@ impl<'c> Inquiry<'c> {
         if !heard.is_too_large {
             heard.body.extend_from_slice(bytes);
         }
-        self.has_news.set(true);
+        // Without any, the source is to be read.
+        self.has_news.set(self.has_news.get() || !bytes.is_empty());
     }
 
     /// Whether the body is larger than is kept.

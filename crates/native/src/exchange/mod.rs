@@ -44,9 +44,9 @@ mod cors;
 pub(crate) mod decide;
 mod down;
 mod filled;
+pub(crate) mod foresee;
 pub(crate) mod gate;
 mod inquiry;
-pub(crate) mod foresee;
 pub(crate) mod lines;
 mod local;
 mod mirror;
@@ -75,7 +75,7 @@ use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
 use self::admit::LocalReply;
 use self::again::{Repetition, Unreached, make_way};
 use self::context::Cx;
-use self::decide::{Decision, Plan, Request, Sent};
+use self::decide::{Decision, Gated, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say, turn};
 use self::mirror::{Copies, CopyClient, Receiver};
@@ -156,13 +156,7 @@ pub(crate) fn exchange(
                 let said = Said { location: location.as_deref(), ..Said::of(status, None) };
                 Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
-            Decision::Gated(gated) => match Box::pin(pass::pass(&mut cx, &mut downstream, *gated, whole, let_on)).await {
-                Ok(decision) => {
-                    let noted = cx.record.noted.take();
-                    return let_on(cx, Request { decision, whole, noted }, downstream).await;
-                }
-                Err(after) => after,
-            },
+            Decision::Gated(gated) => return behind_gate(cx, gated, whole, downstream).await,
             Decision::Turn(turned) => Box::pin(turn(&mut cx, &mut downstream, *turned, whole)).await,
             Decision::Refuse(fault) => {
                 let page = page::of(fault, &cx.globals.config, Teller { head: None, peer: cx.peer, service: None });
@@ -174,13 +168,31 @@ pub(crate) fn exchange(
     }
 }
 
-/// Serves a request that may go on.
+/// Serves a request about which something must be known before.
 #[cold]
-fn let_on<'c>(
-    cx: Cx<'c>,
-    request: Request,
-    downstream: Downstream<'c>,
+fn behind_gate<'c>(
+    mut cx: Cx<'c>,
+    gated: Box<Gated>,
+    whole: bool,
+    mut downstream: Downstream<'c>,
 ) -> Pin<Box<dyn Future<Output = After> + 'c>> {
+    Box::pin(async move {
+        match pass::pass(&mut cx, &mut downstream, *gated, whole, boxed).await {
+            Ok(decision) => {
+                let noted = cx.record.noted.take();
+                boxed(cx, Request { decision, whole, noted }, downstream).await
+            }
+            Err(after) => {
+                cx.record.finish(cx.worker, cx.peer);
+                after
+            }
+        }
+    })
+}
+
+/// The same as [`exchange`].
+#[cold]
+fn boxed<'c>(cx: Cx<'c>, request: Request, downstream: Downstream<'c>) -> Pin<Box<dyn Future<Output = After> + 'c>> {
     Box::pin(exchange(cx, request, downstream))
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Tag;
+/// What stands for a hash, a user and a password: a keyed hash of them.
+pub(super) type Tag = [u8; 32];
 
 /// Most answers of each kind.
 const MOST: usize = 4_096;

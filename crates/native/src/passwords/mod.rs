@@ -8,6 +8,8 @@
 //!               └─ queue ─> a thread of low priority: verify ─────> answer
 //! ```
 
+#![expect(clippy::disallowed_types, reason = "locked only for requests that bring a password which is hashed")]
+
 mod crypt;
 mod known;
 
@@ -20,19 +22,16 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use self::crypt::verify;
-use self::known::Known;
+use self::known::{Known, Tag};
 
 /// Most passwords that wait to be computed; more are not taken.
 const LONGEST_QUEUE: usize = 64;
 /// Most threads. One computes hundreds of usual hashes a second, and more would take the workers' time.
 const MOST_THREADS: usize = 2;
-/// The priority of the threads, the lowest: they get what the workers leave (setpriority(2)).
-const NICE: i32 = 19;
+/// The priority of the threads (setpriority(2)): beside a worker that is busy, a thread gets a tenth of a core.
+const NICE: i32 = 10;
 /// How long an answer is known, milliseconds.
 const LIFE: u64 = 300_000;
-
-/// What stands for a hash, a user and a password: a keyed hash of them.
-type Tag = [u8; 32];
 
 /// The answer to whether a password matches.
 #[derive(Debug)]
@@ -54,13 +53,13 @@ pub(crate) struct Passwords {
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<PasswordQueue>,
     /// There is work, or no more will come.
     work: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PasswordQueue {
     queue: VecDeque<Job>,
     /// Who waits for what is queued or being computed.
     waiting: HashMap<Tag, Vec<oneshot::Sender<bool>>>,
@@ -137,7 +136,7 @@ impl Passwords {
     }
 
     /// Starts one more thread if there is work for it. `false`: there is none at all.
-    fn has_thread(&self, state: &mut State) -> bool {
+    fn has_thread(&self, state: &mut PasswordQueue) -> bool {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let wanted = if state.threads == 0 || !state.queue.is_empty() { state.threads + 1 } else { state.threads };
         if wanted > state.threads && wanted <= MOST_THREADS.min(cores.div_ceil(2)) {
@@ -159,25 +158,26 @@ impl Drop for Passwords {
     }
 }
 
-impl State {
+impl PasswordQueue {
+    /// Whether somebody still waits for it.
+    fn is_awaited(&self, tag: &Tag) -> bool {
+        self.waiting.get(tag).is_some_and(|all| all.iter().any(|one| !one.is_closed()))
+    }
+
     /// Leaves out what nobody waits for any more, if the queue is full.
     fn forget_abandoned(&mut self) {
         if self.queue.len() >= LONGEST_QUEUE {
-            let Self { queue, waiting, .. } = self;
-            queue.retain(|job| {
-                let is_awaited = waiting.get(&job.tag).is_some_and(|all| all.iter().any(|one| !one.is_closed()));
-                if !is_awaited {
-                    waiting.remove(&job.tag);
-                }
-                is_awaited
-            });
+            let all = std::mem::take(&mut self.queue).into_iter();
+            let (awaited, others): (VecDeque<_>, VecDeque<_>) = all.partition(|job| self.is_awaited(&job.tag));
+            self.queue = awaited;
+            others.iter().for_each(|job| drop(self.waiting.remove(&job.tag)));
         }
     }
 }
 
 impl Shared {
     /// No state is left half changed where a thread may panic.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PasswordQueue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,6 +195,10 @@ impl Shared {
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            if !state.is_awaited(&tag) {
+                state.waiting.remove(&tag);
+                continue;
+            }
             drop(state);
             let matches = verify(&hash, &password);
             state = self.lock();

@@ -7,8 +7,8 @@ use crate::harness::{
     Backend, Connection, Engine, Launch, Pointsman, Response, Site, engine, get_ok, python_http2, run, serving, wait,
 };
 
-/// A hash of `secret`, made by crypt(3), that takes a while: half a second of a core, more than any that is usual.
-const SLOW: &str = "user ann password $2y$11$abcdefghijklmnopqrstuuViuGI07N4McP9Kl.tD6XMEzyuvcY8LG";
+/// A hash of `secret`, made by crypt(3), that takes a while: hundreds of requests are served meanwhile.
+const SLOW: &str = "user ann password $2y$09$abcdefghijklmnopqrstuuHGaj8X0gyV0nNYEM.J5pTQDq3AfkM3W";
 
 fn login(user: &str, password: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{password}")))
