@@ -339,7 +339,7 @@ fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, u16, Balance
         conditions: Conditions::read(reader),
     };
     if reader.bad == was_bad && entry.is_unreached() {
-        let advice = "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default, or split/ or mirror/ of another service";
+        let advice = "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default, or split/, mirror/ or forward_auth of another service";
         reader.report.add(ProblemKind::NoRule, "", None, advice);
     }
     (Entry::Http(entry), reader.read("port", value::port).unwrap_or(80), Balance::RoundRobin)

@@ -431,7 +431,11 @@ fn who_is_asked_must_be_there() {
     check(
         &format!("{}\nservices/auth/port = x\nservices/auth/a = 10.0.0.2", asks("auth:/x")),
         "good s",
-        &["services/auth/port", "services/s/forward_auth: no target: service auth is not served; nobody is let in"],
+        &[
+            "services/auth: no rule",
+            "services/auth/port",
+            "services/s/forward_auth: no target: service auth is not served; nobody is let in",
+        ],
     );
     check(&format!("{}\nservices/auth/a = 10.0.0.2", asks("auth:/x")), "auth good s", &[]);
     check(&asks("s:/x"), "good", &["services/s/forward_auth = \"s:/x\": bad value: s is this service itself"]);
