@@ -83,12 +83,10 @@ fn wrong_passwords_hold_nobody_else_up() {
     for (connection, fields) in &mut guesses {
         connection.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")).expect("open");
     }
-    wait("a full queue", || faults(&running, "passwords_busy") >= 1.0);
+    wait("a full queue", || faults(&running, "passwords_busy") >= 100.0);
     for _ in 0..100 {
         assert_eq!(get_ok(running.http, "b.test", "/").header("x-backend"), Some("one"));
     }
-    let done = faults(&running, "unauthorized");
-    assert!(done < 150.0, "the guesses were still being computed: {done}");
     let busy = guesses.pop().map(|(mut connection, _)| connection.response("GET").expect("an answer")).expect("one");
     assert_eq!((busy.status, busy.header("retry-after")), (503, Some("1")));
     // Guesses of clients that left are computed no more: others have their turn.
@@ -101,7 +99,7 @@ fn wrong_passwords_hold_nobody_else_up() {
         connection.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")).expect("open");
     }
     let before = faults(&running, "passwords_busy");
-    wait("a full queue", || faults(&running, "passwords_busy") > before);
+    wait("a full queue", || faults(&running, "passwords_busy") >= before + 100.0);
     assert_eq!(ask(&mut running.connect(), &fields).status, 200);
     site.put("services/a/basic_auth_secrets", "user ann insecure-password other");
     wait("another password", || ask(&mut running.connect(), &fields).status == 401);
