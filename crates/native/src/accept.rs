@@ -15,7 +15,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::access::AccessLog;
 use crate::fault::Fault;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
@@ -23,7 +22,7 @@ use crate::net::peer::Ends;
 use crate::net::stream::Stream;
 use crate::pool::view::ServiceLive;
 use crate::tls::{Keys, Outbound};
-use crate::worker::{Counted, Limits, Worker};
+use crate::worker::{Common, Counted, Worker};
 use crate::{greet, record, serve, tcp};
 
 /// How long accepting pauses when the machine has no descriptor left.
@@ -76,11 +75,11 @@ enum Kind {
 pub(crate) async fn run(
     id: usize,
     registry: Arc<Registry>,
-    (limits, access): (Limits, Option<AccessLog>),
+    common: Common,
     mut orders: mpsc::UnboundedReceiver<Order>,
     reports: mpsc::UnboundedSender<(usize, Report)>,
 ) {
-    let worker = Worker::new(id, registry, limits, access);
+    let worker = Worker::new(id, registry, common);
     let mut listeners = Listeners::default();
     let clock = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));

@@ -143,6 +143,18 @@ pub(crate) enum Fault {
     /// The service is closed: `maintenance=true`.
     #[error("the service is in maintenance")]
     Maintenance,
+    /// `basic_auth_secrets`: it brings no password of a user, or a wrong one.
+    #[error("the request has no password of a user of the service")]
+    Unauthorized,
+    /// `basic_auth_secrets`: more passwords are to be computed than can be.
+    #[error("too many passwords wait to be computed")]
+    PasswordsBusy,
+    /// `forward_auth`: nobody answered whether the request may go on.
+    #[error("forward_auth: the server asked whether the request may go on did not answer")]
+    AuthUnreachable,
+    /// `forward_auth`: the answer is malformed, incomplete or too large.
+    #[error("forward_auth: the server asked whether the request may go on gave no valid answer")]
+    AuthBadAnswer,
 }
 
 /// Facts about a kind of fault.
@@ -255,6 +267,10 @@ impl Fault {
             // RFC 6585 §4.
             Self::RateLimited => (43, Some(429), Client, Never),
             Self::Maintenance => (44, Some(503), Keys, Never),
+            Self::Unauthorized => (45, Some(401), Client, Never),
+            Self::PasswordsBusy => (46, Some(503), Us, Never),
+            Self::AuthUnreachable => (47, Some(503), Keys, Never),
+            Self::AuthBadAnswer => (48, Some(502), Keys, Never),
         };
         Facts { status, name: NAMES[index], side, repeat, index }
     }
@@ -307,6 +323,10 @@ pub const NAMES: &[&str] = &[
     "body_too_large",
     "rate_limited",
     "maintenance",
+    "unauthorized",
+    "passwords_busy",
+    "auth_unreachable",
+    "auth_bad_answer",
 ];
 
 #[cfg(test)]
@@ -322,7 +342,7 @@ mod tests {
     }
 
     /// Every fault, one of each kind.
-    const ALL: [Fault; 45] = [
+    const ALL: [Fault; 49] = [
         Fault::BadRequest(BadRequest::Connect),
         Fault::BadRequestBody(BadBody::ChunkSize),
         Fault::HeadTimeout,
@@ -368,6 +388,10 @@ mod tests {
         Fault::BodyTooLarge,
         Fault::RateLimited,
         Fault::Maintenance,
+        Fault::Unauthorized,
+        Fault::PasswordsBusy,
+        Fault::AuthUnreachable,
+        Fault::AuthBadAnswer,
     ];
 
     #[test]

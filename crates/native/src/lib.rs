@@ -24,6 +24,7 @@
 //! | `peers` | instances compared with their peers: outliers, panic |
 //! | `prober` | active checks of instances |
 //! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
+//! | `passwords` | whether passwords match hashes, on threads of its own |
 //! | `http1`, `http2` | HTTP/1 on a client's connection; streams of HTTP/2 |
 //! | `net` | connections as bytes |
 //! | `fault` | everything that can go wrong |
@@ -37,6 +38,7 @@ mod http1;
 mod http2;
 mod multiplex;
 mod net;
+mod passwords;
 mod peers;
 mod pool;
 mod prober;
@@ -66,13 +68,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use accept::{Door, Report};
+use passwords::Passwords;
 use peers::Peers;
 #[doc(hidden)]
 pub use pool::bench::PickBench;
 pub use pool::pick::share_in_effect;
 pub use prober::{Probed, probe_once};
 pub use tls::new_ticket_secret;
-use worker::Limits;
+use worker::{Common, Limits};
 use workers::Workers;
 
 /// How often a port that could not be opened is tried again.
@@ -171,8 +174,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let Bound { sockets, descriptors, access, .. } = bound;
     let limits = Limits { descriptors, workers: sockets.len() as u64 };
-    let (mut workers, mut reports) =
-        Workers::start(sockets, (limits, access), &registry, Arc::clone(&tables.borrow()))?;
+    let common = Common { limits, access, passwords: Arc::new(Passwords::new()?) };
+    let (mut workers, mut reports) = Workers::start(sockets, common, &registry, Arc::clone(&tables.borrow()))?;
     workers.change_tickets(tickets.borrow_and_update().clone());
     let mut retry = interval(RETRY);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -314,7 +314,7 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
     };
     peer.hear(&head, &view.globals.config.trusted_proxies);
     let mut decision = decide(worker, &view, &head, peer);
-    if let Decision::Forward(plan) = &mut decision {
+    if let Some(plan) = decision.plan_mut() {
         plan.fit(&worker.buffers);
     }
     if let Decision::Refuse(fault) = decision {

@@ -9,7 +9,7 @@ use pointsman_wire::{
 
 use crate::access::Noted;
 use crate::exchange::context::Cx;
-use crate::exchange::decide::{Decision, Plan, Request, decide, head_limits, refused};
+use crate::exchange::decide::{Decision, Gated, Plan, Request, decide, head_limits, refused};
 use crate::exchange::exchange;
 use crate::exchange::sides::Downstream;
 use crate::exchange::turned::Turned;
@@ -208,6 +208,7 @@ impl<'w> Connection<'w> {
         self.client.input.consume(length);
         Some(match decision {
             Decision::Forward(plan) if !no_body => self.with_body(plan, noted),
+            Decision::Gated(gated) => self.gated(*gated, noted),
             decision => Request { decision, whole: no_body, noted },
         })
     }
@@ -218,6 +219,22 @@ impl<'w> Connection<'w> {
         let revision = || self.worker.view().table.revision();
         let noted = self.worker.access.as_ref().map(|access| access.note_bare(begun, revision(), &self.peer));
         Request { noted, ..Request::refused(fault) }
+    }
+
+    /// The same for a request that goes to an instance if what is not known yet lets it.
+    #[cold]
+    fn gated(&mut self, gated: Gated, noted: Option<Box<Noted>>) -> Request {
+        let Gated { gate, then } = gated;
+        let no_body = self.client.body.is_done();
+        let request = match then {
+            Decision::Forward(plan) => self.with_body(plan, noted),
+            then => Request { decision: then, whole: no_body, noted },
+        };
+        match request.decision {
+            // Neither needs to know more: it is malformed, or too large.
+            Decision::Refuse(_) => request,
+            then => Request { decision: Decision::Gated(Box::new(Gated { gate, then })), ..request },
+        }
     }
 
     /// Takes the body bytes that came with the head. Malformed ones are found before anything is sent.

@@ -14,6 +14,7 @@ use crate::access::{Access, AccessLog};
 use crate::net::buffer::Buffers;
 use crate::net::deadline::{Evictable, Timers};
 use crate::net::watch::HalfClosed;
+use crate::passwords::Passwords;
 use crate::pool::connections::Pools;
 use crate::pool::view::{Home, ServiceLive, View};
 use crate::tls::{Handshakes, Keys};
@@ -51,6 +52,17 @@ pub(crate) struct Worker {
     limits: Limits,
     /// The access log; `None`: there is none.
     pub(crate) access: Option<Box<Access>>,
+    /// What computes hashes of passwords.
+    pub(crate) passwords: Arc<Passwords>,
+}
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) limits: Limits,
+    /// The access log; `None`: there is none.
+    pub(crate) access: Option<AccessLog>,
+    pub(crate) passwords: Arc<Passwords>,
 }
 
 /// What the machine allows.
@@ -75,7 +87,8 @@ impl Limits {
 }
 
 impl Worker {
-    pub(crate) fn new(id: usize, registry: Arc<Registry>, limits: Limits, access: Option<AccessLog>) -> Rc<Self> {
+    pub(crate) fn new(id: usize, registry: Arc<Registry>, common: Common) -> Rc<Self> {
+        let Common { limits, access, passwords } = common;
         let pools = Pools::new(limits.most_idle(0));
         Rc::new(Self {
             view: RefCell::new(View::empty()),
@@ -93,6 +106,7 @@ impl Worker {
             copies: Cell::new(0),
             limits,
             access: access.map(Access::new),
+            passwords,
         })
     }
 

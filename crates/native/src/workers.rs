@@ -18,10 +18,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::accept::{self, Door, Order, Report};
-use crate::access::AccessLog;
 use crate::prober::Prober;
 use crate::tls::{Keys, Outbound};
-use crate::worker::Limits;
+use crate::worker::Common;
 
 /// How long a port that left the table may still be closing.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -68,21 +67,20 @@ impl Workers {
     /// A thread cannot be started.
     pub(crate) fn start(
         sockets: Vec<Vec<Door>>,
-        (limits, access): (Limits, Option<AccessLog>),
+        common: Common,
         registry: &Arc<Registry>,
         before: Arc<Table>,
     ) -> anyhow::Result<(Self, Reports)> {
         let (report, reports) = mpsc::unbounded_channel();
         let count = sockets.len();
-        let workers = (0..count)
-            .map(|id| Member::start(id, registry, (limits, access.clone()), report.clone()))
-            .collect::<io::Result<_>>();
+        let workers =
+            (0..count).map(|id| Member::start(id, registry, common.clone(), report.clone())).collect::<io::Result<_>>();
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
             keys: sockets.iter().flatten().any(|door| door.is_secure).then(|| Keys::none().next(&before)),
             tickets: TicketSecrets::default(),
             outbound: Outbound::recall(&before),
-            prober: Prober::new(registry, limits.descriptors),
+            prober: Prober::new(registry, common.limits.descriptors),
             waiting: sockets,
             table: before,
             open: BTreeSet::new(),
@@ -248,14 +246,14 @@ impl Member {
     fn start(
         id: usize,
         registry: &Arc<Registry>,
-        at: (Limits, Option<AccessLog>),
+        common: Common,
         reports: mpsc::UnboundedSender<(usize, Report)>,
     ) -> io::Result<Self> {
         let (orders, inbox) = mpsc::unbounded_channel();
         let registry = Arc::clone(registry);
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || match runtime() {
-            Ok(runtime) => runtime.block_on(accept::run(id, registry, at, inbox, reports)),
+            Ok(runtime) => runtime.block_on(accept::run(id, registry, common, inbox, reports)),
             Err(error) => tracing::error!("worker {id} cannot start its runtime: {error}"),
         })?;
         Ok(Self { orders, thread, applied: None })

@@ -9,16 +9,19 @@ pub struct Capabilities {
     lacks: &'static [&'static str],
     /// It looks up `dns` itself.
     resolves: bool,
+    /// It leaves password hashes to crypt(3), and does not compute them itself.
+    crypts: bool,
 }
 
 impl Capabilities {
     /// The native engine's.
-    pub const NATIVE: Self = Self { lacks: &["basic_auth_secrets", "custom_settings"], resolves: false };
+    pub const NATIVE: Self = Self { lacks: &["custom_settings"], resolves: false, crypts: false };
     /// The HAProxy engine's. Of `health_check`, it lacks the value `grpc`.
     pub const HAPROXY: Self = Self {
         lacks: &[
             "eject",
             "errors/<status>",
+            "forward_auth",
             "header/<Name>",
             "health_check",
             "limit/queue",
@@ -31,11 +34,17 @@ impl Capabilities {
             "timeout/request",
         ],
         resolves: true,
+        crypts: true,
     };
 
     /// Whether it looks up `dns` itself. For others, the instances that it names come with the table.
     pub(crate) fn resolves(self) -> bool {
         self.resolves
+    }
+
+    /// Whether it leaves password hashes to crypt(3). Others compute only those that they know.
+    pub(crate) fn crypts(self) -> bool {
+        self.crypts
     }
 
     /// Whether the engine honours this key or tree.

@@ -1,6 +1,6 @@
 //! From keys to a table and its problems. Never fails: one service's bad keys touch no other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::basis::Basis;
@@ -8,9 +8,10 @@ use crate::form::{Draft, Form};
 use crate::key_set::KeySet;
 use crate::keys::{is_tree, resembling_tree};
 use crate::limits::Limits;
-use crate::names::Protocol;
+use crate::names::{Protocol, ServiceName};
 use crate::placing::World;
 use crate::problem::{Problem, ProblemKind, Report};
+use crate::raw::RawKeys;
 use crate::routing::{Difference, PortRouting, Routing, WebRouting};
 use crate::table::Table;
 use crate::targets;
@@ -40,6 +41,8 @@ pub fn compile(keys: &KeySet, previous: Option<&Table>, limits: &Limits) -> Comp
     };
     let basis = Basis::new(keys, &old.basis, limits);
     let mut drafts = drafts(keys, old, &basis.limits, basis.stale);
+    let implied = targets::implied(&drafts);
+    add_implied(&mut drafts, &implied, old, &basis);
     let targets = targets::named(&drafts);
     drafts.iter_mut().for_each(|draft| draft.settle(&targets));
     let difference = Difference::between(&drafts, &old.forms, basis.stale || basis.rebound(&old.basis));
@@ -65,6 +68,24 @@ fn drafts<'a>(keys: &'a KeySet, old: &'a Table, limits: &Limits, stale: bool) ->
         }
     }
     drafts
+}
+
+/// Adds the services that stand for servers which other services only name.
+fn add_implied<'a>(
+    drafts: &mut Vec<Draft<'a>>,
+    implied: &'a BTreeMap<ServiceName, Arc<RawKeys>>,
+    old: &'a Table,
+    basis: &Basis,
+) {
+    for (name, raw) in implied {
+        let place = (Protocol::Http, name);
+        let form =
+            old.forms.binary_search_by(|form| (form.protocol, &form.name).cmp(&place)).ok().map(|at| &old.forms[at]);
+        let at = drafts.partition_point(|draft| (draft.protocol, draft.name) < place);
+        if let Some(draft) = Draft::new(place, raw, form, &basis.limits, basis.stale) {
+            drafts.insert(at, draft);
+        }
+    }
 }
 
 fn finish(drafts: Vec<Draft<'_>>, old: &Table, basis: &Basis, ports: &PortRouting, revision: u64) -> Box<[Arc<Form>]> {

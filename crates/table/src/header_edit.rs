@@ -32,7 +32,7 @@ const OURS: [&str; 22] = [
     "host",
 ];
 /// Those that tell a request's way.
-const FORWARDED: &str = "x-forwarded-";
+pub(crate) const FORWARDED: &str = "x-forwarded-";
 
 /// Changes to the headers of a message, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,18 +104,25 @@ impl HeaderLine {
     }
 }
 
+/// A name as some servers read it: every byte but letters and digits as a hyphen.
+pub(crate) fn folded(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+/// Whether a header frames messages, belongs to a connection, or tells what only a balancer may; `folded`: its name.
+pub(crate) fn is_ours(folded: &str) -> bool {
+    OURS.contains(&folded)
+}
+
 /// `may_be_host`: a host is set, of a request.
 fn check_name(name: &str, may_be_host: bool) -> Parsed<()> {
     if !is_token(name) {
         return Err("expected the name of a header, letters, digits and - usually".into());
     }
-    // Some servers read every other byte as a hyphen.
-    let folded: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-    match folded.as_str() {
+    match folded(name).as_str() {
         "host" if may_be_host && name.len() == 4 => Ok(()),
         "host" => Err("expected set for Host, and in request_headers only: each request has one".into()),
-        ours if OURS.contains(&ours) || ours.starts_with(FORWARDED) => {
+        ours if is_ours(ours) || ours.starts_with(FORWARDED) => {
             Err(format!("{name} cannot be changed: it frames messages, or tells what the balancer says itself"))
         }
         _ => Ok(()),

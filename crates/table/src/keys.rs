@@ -25,6 +25,8 @@ pub const BARRIER: &str = "barrier";
 const UPSTREAMS: &str = "upstreams/<instance>";
 /// The key that protects a service.
 const BASIC_AUTH: &str = "basic_auth_secrets";
+/// A key about protection that holds no secret.
+const FORWARD_AUTH: &str = "forward_auth";
 /// The key that holds a private key.
 const CLIENT_KEY: &str = "tls_cert";
 
@@ -86,6 +88,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("maintenance_except", "the same; both may be set"),
     http("errors/<status>", "body of our own answers with this status; overrides config/errors/<status>"),
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
+    http(FORWARD_AUTH, "http://HOST[:PORT]/PATH or SERVICE:/PATH: asked whether a request may go on; headers to copy"),
     http("client_ca", "authorities that clients' certificates must come from, PEM"),
     http("client_verify", "required or optional: whether a client must show a certificate"),
     http("health_check", "how instances are checked: http, tcp, grpc (with protocol=h2) or off"),
@@ -220,7 +223,7 @@ pub fn is_secret(key: &str, value: &str) -> bool {
         _ => key.to_owned(),
     };
     let (name, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
-    SECRET_NAMES.iter().any(|word| name.contains(word))
+    SECRET_NAMES.iter().any(|word| name.contains(word)) && name != FORWARD_AUTH
         || resembling(Tree::Http, &name) == Some(BASIC_AUTH)
         || distance_within(&name, CLIENT_KEY, tolerance(CLIENT_KEY))
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
@@ -361,8 +364,8 @@ fn squeezed(text: &str) -> String {
 }
 
 /// Names of access control, here and in other proxies, squeezed.
-const PROTECTING: [&str; 8] =
-    ["basicauth", "authsecrets", "allow", "deny", "clientca", "whitelist", "allowlist", "denylist"];
+const PROTECTING: [&str; 9] =
+    ["basicauth", "forwardauth", "authsecrets", "allow", "deny", "clientca", "whitelist", "allowlist", "denylist"];
 
 /// Whether an operator who writes this name wants to protect the service. As an instance it would leave the service open,
 /// whatever its value.

@@ -13,6 +13,7 @@
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `forward_auth` | who is asked whether a request may go on |
 //! | `cors`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
@@ -58,6 +59,7 @@ mod eject;
 mod explain;
 mod explain_tcp;
 mod form;
+mod forward_auth;
 mod found;
 mod header_edit;
 mod health_check;
@@ -128,6 +130,7 @@ pub use discovery::Dns;
 pub use effort::TooLong;
 pub use eject::{Eject, Panic, Percent};
 pub use explain::{Explanation, Verdict, Withheld};
+pub use forward_auth::ForwardAuth;
 pub use found::LOOKED_UP;
 pub use header_edit::{HeaderLine, HeaderLines, HeaderVerb};
 pub use health_check::{CheckKeys, CheckWay, Expect, HealthCheck, HttpCheck};

@@ -8,6 +8,7 @@ use crate::capabilities::Capabilities;
 use crate::client_auth::ClientAuth;
 use crate::cookie::{self, Cookie};
 use crate::cors::Cors;
+use crate::forward_auth::ForwardAuth;
 use crate::header_edit::HeaderLines;
 use crate::hsts::Hsts;
 use crate::maintenance::Maintenance;
@@ -26,8 +27,8 @@ use crate::value::{self, Parsed};
 ///
 /// The order of all steps is fixed, and a new key becomes a field at its place in it: `scheme`, `hsts`, `client_ca`, `allow`
 /// and `deny`,
-/// `rate_limit`, `max_body`, preflights of `cors`, `basic_auth_secrets`, `redirect`, `rewrite`, `request_headers` and `response_headers`,
-/// `compress`, `forward_auth`, `cors`, `maintenance`, `errors/<status>`, `timeout/request`, `abort`, and last what
+/// `rate_limit`, `max_body`, preflights of `cors`, `basic_auth_secrets`, `redirect`, `maintenance`, `forward_auth`, `rewrite`, `request_headers` and `response_headers`,
+/// `compress`, `cors`, `errors/<status>`, `timeout/request`, `abort`, and last what
 /// chooses the instance: `split/<service>`, `mirror/<service>`, `cookie`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -47,7 +48,7 @@ pub struct Policy {
     pub cors: Option<Cors>,
     /// `request_id`: instances and clients are told it. With the configuration's default already in.
     pub request_id: bool,
-    /// `basic_auth_secrets`. Only in tables for an engine that honours it.
+    /// `basic_auth_secrets`.
     pub basic_auth: Option<UserList>,
     /// `redirect`.
     pub redirect: Option<Redirect>,
@@ -59,6 +60,8 @@ pub struct Policy {
     pub response_headers: Option<HeaderLines>,
     /// `maintenance=true` and `maintenance/except`.
     pub maintenance: Option<Maintenance>,
+    /// `forward_auth`. Only in tables for an engine that honours it.
+    pub forward_auth: Option<ForwardAuth>,
     /// `errors/<status>`: bodies of local replies, by status. Only in tables for an engine that honours it.
     pub errors: Pages,
     /// `abort=false`: a request is finished even if its client left.
@@ -133,8 +136,12 @@ impl Policy {
         name: &ServiceName,
         capabilities: Capabilities,
     ) -> (Option<Arc<Self>>, bool) {
-        let users = if capabilities.honours("basic_auth_secrets") { users(reader) } else { Ok(None) };
-        let is_protected = users.is_ok();
+        let users = users(reader, capabilities);
+        let asked = match capabilities.honours("forward_auth") {
+            true => protection(reader, "forward_auth", |text| ForwardAuth::parse(name, text)),
+            false => Ok(None),
+        };
+        let is_protected = users.is_ok() && asked.is_ok();
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
             hsts: reader.read("hsts", Hsts::parse),
@@ -153,6 +160,7 @@ impl Policy {
             },
             max_body: reader.read("max_body", value::size),
             maintenance: Maintenance::read(reader),
+            forward_auth: asked.ok().flatten(),
             errors: if capabilities.honours("errors/<status>") { page::read(reader) } else { Box::default() },
             finish: reader.read("abort", value::boolean).is_some_and(|abort| !abort),
             split: Split::read(reader, name),
@@ -168,23 +176,29 @@ impl Policy {
         Some(Arc::new(Self { access: Some(access), ..Self::default() }))
     }
 
-    /// What may turn a request away, in words: `deny 10.0.0.0/8, at most 100/s by=client`; empty: nothing.
+    /// What may turn a request away, in words: `deny 10.0.0.0/8, at most 100/s by=client`; empty: nothing. No password is in it.
     pub(crate) fn turns_away(&self) -> String {
         let access = self.access.as_ref().map(Access::to_string);
         let rate = self.rate_limit.as_ref().map(|rate| format!("at most {rate}"));
         let body = self.max_body.map(|most| format!("bodies of at most {most} bytes"));
+        let users = self.basic_auth.as_ref().map(|list| format!("a password of one of {} users", list.users.len()));
         let closed = self.maintenance.as_ref().map(|_| "in maintenance".to_owned());
-        [access, rate, body, closed].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        [access, rate, body, users, closed].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
-/// A user list that is bad is more than a bad value: its service must not be served in its last good form, which may
-/// lack the protection asked for.
-fn users(reader: &mut Reader<'_>) -> Result<Option<UserList>, ()> {
+fn users(reader: &mut Reader<'_>, capabilities: Capabilities) -> Result<Option<UserList>, ()> {
+    let parse = if capabilities.crypts() { userlist::parse } else { userlist::parse_known };
+    protection(reader, "basic_auth_secrets", parse)
+}
+
+/// Who may come in, if that is bad, is more than a bad value: the service must not be served in its last good form, which
+/// may lack the protection asked for.
+fn protection<T>(reader: &mut Reader<'_>, key: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<Option<T>, ()> {
     let was_bad = std::mem::replace(&mut reader.bad, false);
-    let users = reader.read("basic_auth_secrets", userlist::parse);
+    let value = reader.read(key, parse);
     let is_bad = std::mem::replace(&mut reader.bad, was_bad);
-    if is_bad { Err(()) } else { Ok(users) }
+    if is_bad { Err(()) } else { Ok(value) }
 }
 
 /// The one key whose empty value means something.

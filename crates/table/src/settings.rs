@@ -246,7 +246,7 @@ fn wishes(raw: &RawKeys, protocol: Protocol, settings: &Settings) -> [(&'static 
     let is_set = |key: &str| raw.get(key).is_some_and(|value| classify(protocol, key, value) == Part::Setting);
     let scheme = settings.policy.as_ref().map(|policy| policy.scheme).unwrap_or_default();
     [
-        ("basic_auth_secrets", is_set("basic_auth_secrets"), HeldBack),
+        ("forward_auth", is_set("forward_auth"), HeldBack),
         ("method", is_set("method"), HeldBack),
         ("rate_limit", is_set("rate_limit"), HeldBack),
         ("eject", settings.eject.flatten().is_some(), Without),
@@ -337,7 +337,7 @@ fn http(reader: &mut Reader<'_>, old: Option<&Settings>) -> (Entry, u16, Balance
         conditions: Conditions::read(reader),
     };
     if reader.bad == was_bad && entry.is_unreached() {
-        let advice = "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default, or split/ or mirror/ of another service";
+        let advice = "no request can reach this service; set domain, path, url_beg, url_reg, virtual_path or default, or split/, mirror/ or forward_auth of another service";
         reader.report.add(ProblemKind::NoRule, "", None, advice);
     }
     (Entry::Http(entry), reader.read("port", value::port).unwrap_or(80), Balance::RoundRobin)

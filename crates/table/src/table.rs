@@ -100,6 +100,13 @@ impl Table {
         targets::may_send(from, &self.services[at]).then(|| u32::try_from(at).ok())?
     }
 
+    /// The service that is asked whether a request to `from` may go on, if it serves: its index into [`Table::services`].
+    pub fn asked(&self, from: &Service) -> Option<u32> {
+        let name = &from.policy.as_ref()?.forward_auth.as_ref()?.service;
+        let key = |service: &Arc<Service>| (service.protocol, &service.name).cmp(&(Protocol::Http, name));
+        self.services.binary_search_by(key).ok().and_then(|at| u32::try_from(at).ok())
+    }
+
     /// Where TCP services listen: address, and index into [`Table::services`]. Ordered, each bind once. If services
     /// share an address, this is the one that takes connections that no name of [`Table::sni`] matches. If all of them
     /// have `sni`, this is the first, and nobody takes such connections.

@@ -1,7 +1,7 @@
 //! Services that others send requests to, by a split or as a mirror: which they are, and shares that lead nowhere. Sends
 //! nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::form::{Draft, Form};
@@ -10,6 +10,7 @@ use crate::model::Service;
 use crate::names::{Protocol, ServiceName};
 use crate::policy::Policy;
 use crate::problem::{Problem, ProblemKind, Report};
+use crate::raw::RawKeys;
 
 /// The services that some service in force names.
 pub(crate) fn named(drafts: &[Draft<'_>]) -> BTreeSet<ServiceName> {
@@ -19,7 +20,15 @@ pub(crate) fn named(drafts: &[Draft<'_>]) -> BTreeSet<ServiceName> {
 
 fn names(policy: &Policy) -> impl Iterator<Item = &ServiceName> {
     let sides = policy.split.iter().flat_map(|split| split.sides.iter());
-    sides.chain(&policy.mirrors).map(|(name, _)| name)
+    let asked = policy.forward_auth.iter().map(|asked| &asked.service);
+    sides.chain(&policy.mirrors).map(|(name, _)| name).chain(asked)
+}
+
+/// The services that stand for the servers of URLs, and their keys.
+pub(crate) fn implied(drafts: &[Draft<'_>]) -> BTreeMap<ServiceName, Arc<RawKeys>> {
+    let policies = drafts.iter().filter_map(|draft| draft.settings()?.policy.as_deref());
+    let implied = policies.filter_map(|policy| policy.forward_auth.as_ref()?.implied());
+    implied.map(|(name, raw)| (name, Arc::new(raw))).collect()
 }
 
 /// Why requests to one service must not reach another, whatever its share; `None`: they may.
@@ -37,6 +46,7 @@ fn limited(from: &Service, to: &Service) -> Option<&'static str> {
         () if to.access.is_some() && to.access != from.access => Some("clients of certain networks"),
         () if to.rate_limit.is_some() && to.rate_limit != from.rate_limit => Some("a rate"),
         () if to.max_body.is_some() && to.max_body != from.max_body => Some("a size of bodies"),
+        () if to.forward_auth.is_some() && to.forward_auth != from.forward_auth => Some("forward_auth"),
         () if to.maintenance.is_some() && to.maintenance != from.maintenance => Some("maintenance"),
         () => None,
     }
@@ -67,6 +77,15 @@ fn of_service(service: &Service, http: &[Arc<Form>], limits: &Limits) -> Box<[Pr
                 report.add(ProblemKind::NoTarget, &format!("{folder}/{name}"), None, why);
             }
         }
+    }
+    if let Some(asked) = service.policy.as_ref().and_then(|policy| policy.forward_auth.as_ref()) {
+        let known = http.binary_search_by(|form| form.name.cmp(&asked.service)).ok().map(|at| &http[at]);
+        let advice = match known.map(|form| form.service.is_some()) {
+            None => format!("there is no service {}; nobody is let in", asked.service),
+            Some(false) => format!("service {} is not served; nobody is let in", asked.service),
+            Some(true) => return report.finish(),
+        };
+        report.add(ProblemKind::NoTarget, "forward_auth", None, advice);
     }
     report.finish()
 }

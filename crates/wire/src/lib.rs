@@ -20,6 +20,7 @@
 //! | `target` | request targets and authorities |
 //! | `forwarded` | headers about a request's way, written by proxies |
 //! | `request`, `response` | heads: parsing, checking, rewriting |
+//! | `question` | heads that ask another server whether a request may go on |
 //! | `http2` | heads of HTTP/2, judged like those |
 //! | `written` | a rewritten request head, read back for HTTP/2 |
 //! | `trailers`, `extension`, `body` | bodies between framings |
@@ -58,6 +59,7 @@ mod hello;
 mod http2;
 mod login;
 mod proxy;
+mod question;
 mod refusal;
 mod request;
 mod response;

@@ -74,6 +74,10 @@ pub(super) fn letters(fault: Fault, passed: Passed) -> [u8; 2] {
         | Fault::Denied
         | Fault::RateLimited
         | Fault::Maintenance
+        | Fault::Unauthorized
+        | Fault::PasswordsBusy
+        | Fault::AuthUnreachable
+        | Fault::AuthBadAnswer
         | Fault::Http2 => *b"PR",
         Fault::BadRequestBody(_) | Fault::BodyTooLarge | Fault::CopyDropped => [b'P', at],
         Fault::QueueFull | Fault::Shed => *b"PQ",

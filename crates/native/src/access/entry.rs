@@ -24,6 +24,8 @@ pub(crate) struct LogEntry<'a> {
     /// A request, or a connection of a TCP service.
     pub(super) kind: Protocol,
     pub(super) words: Option<&'a HeadWords>,
+    /// The user whose password it brought; empty: none was asked for.
+    pub(super) user: &'a str,
     pub(super) revision: u64,
     pub(super) service: Option<&'a str>,
     pub(super) instance: Option<&'a str>,
@@ -76,6 +78,7 @@ impl<'a> LogEntry<'a> {
             tls: None,
             kind,
             words: noted.words.as_ref(),
+            user: noted.user_name(),
             revision: noted.revision,
             service: None,
             instance: None,

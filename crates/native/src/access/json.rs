@@ -68,6 +68,7 @@ pub(super) fn write(entry: &LogEntry<'_>, headers: JsonHeaders, out: &mut Vec<u8
     object.text("path", entry.path());
     object.text("query", entry.query().strip_prefix(b"?").unwrap_or_default());
     object.text("protocol", entry.protocol().as_bytes());
+    object.text("user", entry.user.as_bytes());
     object.text("service", entry.service.unwrap_or_default().as_bytes());
     object.text("instance", entry.instance.unwrap_or_default().as_bytes());
     object.number("revision", Some(entry.revision));

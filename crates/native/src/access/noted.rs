@@ -1,6 +1,6 @@
 //! What is noted of one request while it is served, if anybody wants to know. Costs memory for as long as the request lasts.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -47,6 +47,8 @@ pub(crate) struct Noted {
     pub(super) queued: Cell<u32>,
     /// Why its relay of bytes was cut.
     pub(super) severed: Cell<Option<Severed>>,
+    /// The user whose password it brought.
+    user: OnceCell<Box<str>>,
 }
 
 /// What a head says.
@@ -134,6 +136,7 @@ impl Noted {
             redispatches: Cell::new(0),
             queued: Cell::new(0),
             severed: Cell::new(None),
+            user: OnceCell::new(),
         }
     }
 
@@ -181,6 +184,17 @@ impl Noted {
     #[cold]
     pub(crate) fn repeated(&self) {
         self.retries.set(self.retries.get() + 1);
+    }
+
+    /// It brought the password of this user.
+    #[cold]
+    pub(crate) fn user(&self, name: Box<str>) {
+        self.user.get_or_init(|| name);
+    }
+
+    /// The user whose password it brought; empty: none was asked for.
+    pub(super) fn user_name(&self) -> &str {
+        self.user.get().map_or("", |name| name)
     }
 
     /// The response's head has come.

@@ -4,17 +4,19 @@
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use pointsman_table::{Config, Policy, Scheme, host_name};
+use pointsman_table::{Policy, Scheme, host_name};
 use pointsman_wire::{BadRequest, BodyLength, HeaderEdits, RequestEdits, RequestHead, Trust, add_header};
 
 use super::filled::Filling;
+use super::gate::{Gate, Question};
+use super::password::{self, Login};
 use super::reach::is_secure;
 use super::turned::{Turned, at_once, is_closed};
 use super::{certificate, changes, cors};
 use crate::fault::Fault;
 use crate::net::peer::Peer;
 use crate::net::presented::Presented;
-use crate::pool::view::ServiceLive;
+use crate::pool::view::{ServiceLive, View};
 use crate::worker::Worker;
 
 /// The longest that is kept, bytes.
@@ -31,13 +33,15 @@ pub(super) struct Approved<'p> {
     answer: Option<Rc<HeaderEdits>>,
     /// The most bytes of its body, if its length is not told.
     pub(super) most: Option<NonZeroU64>,
+    /// What must be known before it goes on; `None`: all is, as usual.
+    gate: Option<Box<Gate>>,
 }
 
 impl Approved<'_> {
-    /// Changes a head that was written for an instance. Returns what is changed in the answer.
+    /// Changes a head that was written for an instance. Returns what is changed in the answer, and what must be known before.
     #[inline(never)]
-    pub(super) fn apply(self, head: &mut Vec<u8>) -> Option<Rc<HeaderEdits>> {
-        let Self { certificate, request, answer, most: _ } = self;
+    pub(super) fn apply(self, head: &mut Vec<u8>) -> (Option<Rc<HeaderEdits>>, Option<Box<Gate>>) {
+        let Self { certificate, request, answer, most: _, gate } = self;
         if let Some(request) = request {
             request.apply(head);
         }
@@ -46,7 +50,7 @@ impl Approved<'_> {
             own.iter().for_each(|own| add_header(head, "Client-Cert", own.as_bytes()));
             chain.iter().for_each(|chain| add_header(head, "Client-Cert-Chain", chain.as_bytes()));
         }
-        answer
+        (answer, gate)
     }
 }
 
@@ -59,6 +63,8 @@ pub(super) enum Stopped {
     Turned(Box<Turned>),
     /// The policy answers it.
     Answered(Box<LocalReply>),
+    /// One of these, if its password is right.
+    Gated(Box<(Box<Login>, Self)>),
 }
 
 /// An answer of a service's policy, without a body of its own.
@@ -73,16 +79,17 @@ pub(crate) struct LocalReply {
 }
 
 /// Takes the steps of a service's policy: the request goes on, or is answered here. `strip`: how much of its target is
-/// taken off.
+/// taken off. A password that is computed meanwhile is awaited by the exchange: the steps behind it are taken as if it were
+/// right.
 #[inline(never)]
 pub(super) fn admit<'p>(
-    (worker, config): (&Worker, &Config),
+    (worker, view): (&Worker, &View),
     policy: &Policy,
     live: &Rc<ServiceLive>,
     (head, strip): (&RequestHead<'_, '_>, usize),
     peer: &'p Peer,
 ) -> Result<Approved<'p>, Stopped> {
-    let is_secure = is_secure(head, peer);
+    let (config, is_secure) = (&*view.globals.config, is_secure(head, peer));
     let id = if policy.asks_for_id() { request_id(worker, head, peer) } else { String::new() };
     let service = live.service.name.as_str();
     let filling = Filling { head: Some(head), peer, is_secure, service, request_id: &id, groups: &[] };
@@ -104,15 +111,39 @@ pub(super) fn admit<'p>(
     if policy.cors.is_some() && cors::is_preflight(head) {
         return Err(reply(204, None));
     }
-    if let Some(redirect) = &policy.redirect
-        && let Some(location) = changes::redirected(redirect, &filling).map_err(refuse)?
-    {
-        return Err(reply(redirect.status, Some(location)));
-    }
-    is_closed(policy, head, peer).map_err(turn)?;
-    let request = changes::of_request(policy, &filling, strip).map_err(refuse)?;
+    let login = match &policy.basic_auth {
+        Some(users) => {
+            let away = |grounds| Turned::of_service((live, answer()), grounds, config, head, peer);
+            Some(password::check(worker, (users, service), head, away).map_err(Stopped::Turned)?)
+        }
+        None => None,
+    };
+    let rest = || {
+        if let Some(redirect) = &policy.redirect
+            && let Some(location) = changes::redirected(redirect, &filling).map_err(refuse)?
+        {
+            return Err(reply(redirect.status, Some(location)));
+        }
+        is_closed(policy, head, peer).map_err(turn)?;
+        changes::of_request(policy, &filling, strip).map_err(refuse)
+    };
+    let request = match rest() {
+        Ok(request) => request,
+        Err(stopped) => return Err(behind(login, stopped)),
+    };
     let most = policy.max_body.filter(|_| head.body == BodyLength::Chunked).and_then(NonZeroU64::new);
-    Ok(Approved { certificate, request, answer: answer(), most })
+    let question = policy.forward_auth.as_ref().map(|asked| Question::about((worker, view), (live, asked), head, peer));
+    let gate = (login.is_some() || question.is_some()).then(|| Box::new(Gate { login, question }));
+    Ok(Approved { certificate, request, answer: answer(), most, gate })
+}
+
+/// An answer to a request whose password may turn out to be wrong.
+#[cold]
+fn behind(login: Option<Box<Login>>, stopped: Stopped) -> Stopped {
+    match login {
+        Some(login) => Stopped::Gated(Box::new((login, stopped))),
+        None => stopped,
+    }
 }
 
 /// The same address over HTTPS, without a port. A request that names no host cannot be led there.

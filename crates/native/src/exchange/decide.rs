@@ -4,9 +4,10 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use pointsman_table::{Asked, Config, TooLong};
-use pointsman_wire::{BodyWriter, Forward, HeadLimits, HeaderEdits, RequestHead};
+use pointsman_wire::{BodyLength, BodyWriter, Forward, HeadLimits, HeaderEdits, RequestEdits, RequestHead};
 
 use super::admit::{LocalReply, Stopped, admit};
+use super::gate::Gate;
 use super::lines;
 use super::mirror::Copies;
 use super::reach::{key, open_for, path};
@@ -40,6 +41,26 @@ pub(crate) enum Decision {
     Turn(Box<Turned>),
     /// The policy of its service answers it.
     Reply(Box<LocalReply>),
+    /// One of these, if what is not known yet lets it go on.
+    Gated(Box<Gated>),
+}
+
+/// What must be known before a request goes on, and the decision then.
+#[derive(Debug)]
+pub(crate) struct Gated {
+    pub(crate) gate: Gate,
+    pub(crate) then: Decision,
+}
+
+impl Decision {
+    /// The plan of a request that may go to an instance.
+    pub(crate) fn plan_mut(&mut self) -> Option<&mut Plan> {
+        match self {
+            Self::Forward(plan) => Some(plan),
+            Self::Gated(gated) => gated.then.plan_mut(),
+            Self::Health | Self::Refuse(_) | Self::Turn(_) | Self::Reply(_) => None,
+        }
+    }
 }
 
 /// A head, as conditions of services look at it.
@@ -158,18 +179,27 @@ impl Plan {
     pub(super) fn copy(
         &self,
         live: Rc<ServiceLive>,
-        (key, open_for): (Option<u64>, Option<Rc<OpenFor>>),
+        towards: (Option<u64>, Option<Rc<OpenFor>>),
         held: Vec<u8>,
     ) -> Box<Self> {
-        let (head, writer) = (self.head, self.writer);
-        let (repeatable, upgrade, login) = (self.repeatable, false, false);
-        Box::new(Self {
+        let plain = Self::plain(live, towards, held, self.head);
+        Box::new(Self { repeatable: self.repeatable, writer: self.writer, ..plain })
+    }
+
+    /// A request that may be repeated, without a body: `head` bytes of `held`. Nothing is changed in its answer.
+    pub(super) fn plain(
+        live: Rc<ServiceLive>,
+        (key, open_for): (Option<u64>, Option<Rc<OpenFor>>),
+        held: Vec<u8>,
+        head: usize,
+    ) -> Self {
+        Self {
             live,
             key,
-            repeatable,
-            upgrade,
+            repeatable: true,
+            upgrade: false,
             websocket: false,
-            login,
+            login: false,
             open_for,
             edits: None,
             sticky: None,
@@ -177,8 +207,17 @@ impl Plan {
             most: None,
             held,
             head,
-            writer,
-        })
+            writer: BodyWriter::new(BodyLength::None),
+        }
+    }
+
+    /// Changes its head.
+    #[cold]
+    pub(super) fn change_head(&mut self, edits: &RequestEdits) {
+        let body = self.held.split_off(self.head);
+        edits.apply(&mut self.held);
+        self.head = self.held.len();
+        self.held.extend_from_slice(&body);
     }
 
     /// The head for the instance, and body bytes that came with it.
@@ -231,15 +270,10 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     };
     let approved = match &live.service.policy {
         None => None,
-        Some(policy) => {
-            let globals = (worker, &*view.globals.config);
-            match admit(globals, policy, &live, (head, route.strip as usize), peer) {
-                Ok(approved) => Some(approved),
-                Err(Stopped::Answered(reply)) => return Decision::Reply(reply),
-                Err(Stopped::Turned(turned)) => return Decision::Turn(turned),
-                Err(Stopped::Refused(fault, edits)) => return refused((worker, view), peer, head, (fault, edits)),
-            }
-        }
+        Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), peer) {
+            Ok(approved) => Some(approved),
+            Err(stopped) => return answered((worker, view), peer, head, stopped),
+        },
     };
     let copies = match live.service.mirrors() {
         [] => None,
@@ -258,8 +292,8 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let cookie = cookie.as_deref();
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
     let most = approved.as_ref().and_then(|approved| approved.most);
-    let edits = approved.and_then(|approved| approved.apply(&mut held));
-    Decision::Forward(Box::new(Plan {
+    let (edits, gate) = approved.map_or((None, None), |approved| approved.apply(&mut held));
+    let decision = Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
         open_for: open_for(&live, head, peer),
         live,
@@ -274,7 +308,32 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         head: held.len(),
         held,
         writer: BodyWriter::new(head.body),
-    }))
+    }));
+    match gate {
+        None => decision,
+        Some(gate) => await_gate(*gate, decision),
+    }
+}
+
+/// The decision about a request that its service's policy stops.
+#[cold]
+fn answered((worker, view): (&Worker, &View), peer: &Peer, head: &RequestHead<'_, '_>, stopped: Stopped) -> Decision {
+    match stopped {
+        Stopped::Answered(reply) => Decision::Reply(reply),
+        Stopped::Turned(turned) => Decision::Turn(turned),
+        Stopped::Refused(fault, edits) => refused((worker, view), peer, head, (fault, edits)),
+        Stopped::Gated(gated) => {
+            let (login, stopped) = *gated;
+            let then = answered((worker, view), peer, head, stopped);
+            await_gate(Gate { login: Some(login), question: None }, then)
+        }
+    }
+}
+
+/// Puts what must be known before a decision.
+#[cold]
+fn await_gate(gate: Gate, then: Decision) -> Decision {
+    Decision::Gated(Box::new(Gated { gate, then }))
 }
 
 /// The decision about a request with a head that met a fault: logged, and answered with the page of the keys, if they have

@@ -40,6 +40,17 @@ pub(crate) fn unserved(cx: &Cx<'_>, (live, held): (&ServiceLive, &[u8]), fault: 
     }
 }
 
+/// Logs a request about which the server of `forward_auth` did not say anything. `cause`: why not.
+#[cold]
+pub(crate) fn unasked(cx: &Cx<'_>, (live, held): (&ServiceLive, &[u8]), fault: Fault, cause: Option<Fault>) {
+    if live.lines().is_due(cx.deadline.now()) {
+        let named = host_and_target(held).map(|(host, target)| asked(&host, &target));
+        let (asked, service) = (named.unwrap_or_else(|| "a request".to_owned()), &live.service.name);
+        let why = cause.map_or_else(|| "the answer is too large".to_owned(), |cause| cause.to_string());
+        warn!("{}: {asked} of service {service} from {}: {fault}: {why}", fault.facts().name, cx.peer.client);
+    }
+}
+
 /// `shop.test/cart`. Never the query: it may hold secrets.
 fn asked(host: &str, target: &str) -> String {
     let whole = host.chars().chain(path(target).chars());

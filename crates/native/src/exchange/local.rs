@@ -111,6 +111,10 @@ pub(crate) async fn say(
             Box::pin(turn.out.flush(cx.deadline, (limit, || u64::MAX))).await.1
         }
         Downstream::Nobody(_) => Ok(()),
+        Downstream::Us(inquiry) => {
+            inquiry.fail(cx.record.fault);
+            Ok(())
+        }
     };
     cx.worker.buffers.give(bytes);
     match (sent, keep_alive) {

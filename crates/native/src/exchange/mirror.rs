@@ -87,7 +87,7 @@ impl Copies {
             match sink {
                 Sink::Http1 { output, .. } => rest.extend_from_slice(output),
                 Sink::Http2(out) => out.write_queued(writer, rest),
-                Sink::Nobody => {}
+                Sink::Nobody | Sink::Us(_) => {}
             }
         }
         if rest.as_ref().is_some_and(|rest| rest.len() > LONGEST) {

@@ -19,6 +19,8 @@
 //! | `split` | which service takes a request of one that is split |
 //! | `sticky` | the instance that a client's cookie names, and the cookie that it gets |
 //! | `certificate` | whether a client's certificate lets the request in |
+//! | `gate`, `pass`, `password`, `inquiry` | what must be known before a request goes on: whether its password is right, and what another
+//! server says |
 //! | `turned`, `page` | why a service turns a request away; pages of errors |
 //! | `sides` | client and instance, whatever version of HTTP they speak |
 //! | `again`, `bound` | whether a request is sent again; how long it may take, and its place |
@@ -45,10 +47,14 @@ pub(crate) mod decide;
 mod down;
 mod filled;
 pub(crate) mod foresee;
+pub(crate) mod gate;
+mod inquiry;
 pub(crate) mod lines;
 mod local;
 mod mirror;
 mod page;
+mod pass;
+mod password;
 mod progress;
 mod reach;
 pub(crate) mod sides;
@@ -74,7 +80,7 @@ use self::again::Repetition;
 use self::bound::Remainder;
 use self::check_out::{check_out_at_once, pause, wait};
 use self::context::Cx;
-use self::decide::{Decision, Plan, Request, Sent};
+use self::decide::{Decision, Gated, Plan, Request, Sent};
 use self::down::{Answered, Down};
 use self::local::{Said, refuse, say, turn};
 use self::mirror::{Copies, CopyClient, Receiver};
@@ -155,6 +161,7 @@ pub(crate) fn exchange(
                 let said = Said { location: location.as_deref(), ..Said::of(status, None) };
                 Box::pin(say(&mut cx, &mut downstream, said, whole)).await
             }
+            Decision::Gated(gated) => return behind_gate(cx, gated, whole, downstream).await,
             Decision::Turn(turned) => Box::pin(turn(&mut cx, &mut downstream, *turned, whole)).await,
             Decision::Refuse(fault) => {
                 let page = page::of(fault, &cx.globals.config, Teller { head: None, peer: cx.peer, service: None });
@@ -164,6 +171,34 @@ pub(crate) fn exchange(
         cx.record.finish(cx.worker, cx.peer);
         after
     }
+}
+
+/// Serves a request about which something must be known before.
+#[cold]
+fn behind_gate<'c>(
+    mut cx: Cx<'c>,
+    gated: Box<Gated>,
+    whole: bool,
+    mut downstream: Downstream<'c>,
+) -> Pin<Box<dyn Future<Output = After> + 'c>> {
+    Box::pin(async move {
+        match pass::pass(&mut cx, &mut downstream, *gated, whole, boxed).await {
+            Ok(decision) => {
+                let noted = cx.record.noted.take();
+                boxed(cx, Request { decision, whole, noted }, downstream).await
+            }
+            Err(after) => {
+                cx.record.finish(cx.worker, cx.peer);
+                after
+            }
+        }
+    })
+}
+
+/// The same as [`exchange`].
+#[cold]
+fn boxed<'c>(cx: Cx<'c>, request: Request, downstream: Downstream<'c>) -> Pin<Box<dyn Future<Output = After> + 'c>> {
+    Box::pin(exchange(cx, request, downstream))
 }
 
 /// Sends copies of a request to other services, after the original. None is sent if something of it is missing.

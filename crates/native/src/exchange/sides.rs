@@ -17,6 +17,7 @@ use pointsman_wire::{
 };
 use tokio::io::AsyncWriteExt as _;
 
+use super::inquiry::Inquiry;
 use crate::http1::body::{Moved, transcode};
 use crate::http1::client::{Client, ClientSide};
 use crate::http2::fields;
@@ -43,6 +44,8 @@ pub(crate) enum Downstream<'c> {
     Http2(&'c mut Turn),
     /// Nobody: the request is a copy that has come whole, and its answer is thrown away.
     Nobody(ClientSide),
+    /// We ourselves: it is a question about another request.
+    Us(&'c Inquiry<'c>),
 }
 
 /// Where a message comes from.
@@ -63,6 +66,8 @@ pub(crate) enum Sink<'a> {
     Http2(&'a mut Outgoing),
     /// Nowhere: it is thrown away.
     Nobody,
+    /// To us.
+    Us(&'a Inquiry<'a>),
 }
 
 /// How far a message went without waiting.
@@ -93,13 +98,14 @@ impl Downstream<'_> {
                 ClientSide { version: Version::Http11, keep_alive: true, head_request: turn.head_request }
             }
             Self::Nobody(side) => *side,
+            Self::Us(_) => ClientSide { version: Version::Http11, keep_alive: true, head_request: false },
         }
     }
 
     /// What reads a response.
     pub(crate) fn input(&self) -> Input {
         let most = match self {
-            Self::Http1(_) | Self::Nobody(_) => None,
+            Self::Http1(_) | Self::Nobody(_) | Self::Us(_) => None,
             Self::Http2(turn) => turn.out.allowance(),
         };
         most.map_or(Input::new(Size::Page), |most| Input::bounded(Size::Page, most))
@@ -111,6 +117,7 @@ impl Downstream<'_> {
             Self::Http1(client) => client.stream.socket(),
             Self::Http2(turn) => Socket::Part(&turn.out),
             Self::Nobody(_) => Socket::Part(&Nobody),
+            Self::Us(inquiry) => inquiry.client,
         }
     }
 
@@ -130,6 +137,7 @@ impl Downstream<'_> {
             }
             Self::Http2(turn) => (Some(Source::Http2(&mut turn.recv)), Sink::Http2(&mut turn.out)),
             Self::Nobody(_) => (None, Sink::Nobody),
+            Self::Us(inquiry) => (None, Sink::Us(inquiry)),
         }
     }
 }
@@ -244,6 +252,7 @@ impl Sink<'_> {
             Self::Http1 { to, .. } => to.socket(),
             Self::Http2(out) => Socket::Part(&**out),
             Self::Nobody => Socket::Part(&Nobody),
+            Self::Us(inquiry) => inquiry.client,
         }
     }
 
@@ -252,7 +261,7 @@ impl Sink<'_> {
         match self {
             Self::Http1 { body, output, .. } => body.count(output),
             Self::Http2(out) => out.queued() as u64,
-            Self::Nobody => 0,
+            Self::Nobody | Self::Us(_) => 0,
         }
     }
 
@@ -262,6 +271,7 @@ impl Sink<'_> {
             Self::Http1 { output, .. } => output.clear(),
             Self::Http2(out) => out.throw_away(),
             Self::Nobody => {}
+            Self::Us(inquiry) => inquiry.forget(),
         }
     }
 
@@ -271,6 +281,7 @@ impl Sink<'_> {
             Self::Http1 { output, .. } => output.is_empty(),
             Self::Http2(out) => out.is_empty(),
             Self::Nobody => true,
+            Self::Us(inquiry) => !inquiry.has_news(),
         }
     }
 
@@ -283,7 +294,7 @@ impl Sink<'_> {
             }
             Self::Http2(out) if head.status == 101 => out.begin(fields::response(head, BodyLength::None, edits)),
             Self::Http2(out) => out.interim(fields::response(head, BodyLength::None, edits)),
-            Self::Nobody => {}
+            Self::Nobody | Self::Us(_) => {}
         }
     }
 
@@ -292,7 +303,7 @@ impl Sink<'_> {
         match self {
             Self::Http1 { output, .. } => head.write_websocket(&accept(), output),
             Self::Http2(out) => out.begin(fields::websocket_response(head)),
-            Self::Nobody => {}
+            Self::Nobody | Self::Us(_) => {}
         }
     }
 
@@ -313,6 +324,7 @@ impl Sink<'_> {
             }
             Self::Http2(out) => out.begin(fields::response(head, framing, edits)),
             Self::Nobody => {}
+            Self::Us(inquiry) => inquiry.begin(head),
         }
         keep_alive
     }
@@ -323,7 +335,18 @@ impl Sink<'_> {
             Self::Http1 { body, output, .. } => body.end(&Trailers::default(), output),
             Self::Http2(out) => out.end(None),
             Self::Nobody => {}
+            Self::Us(inquiry) => inquiry.end(),
         }
+    }
+
+    /// Writes a whole body, whose length its head tells.
+    pub(crate) fn whole_body(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Http1 { body, output, .. } => body.data(bytes, output),
+            Self::Http2(out) => out.data(Bytes::copy_from_slice(bytes)),
+            Self::Nobody | Self::Us(_) => {}
+        }
+        self.end_body();
     }
 
     /// Sends all bytes, for as long as the other side makes progress within `limit`, but not beyond `ends`, coarse
@@ -372,6 +395,10 @@ impl Sink<'_> {
             }
             Self::Http2(out) => out.flush(deadline, limits).await,
             Self::Nobody => (0, Ok(())),
+            Self::Us(inquiry) => {
+                inquiry.counted();
+                (0, Ok(()))
+            }
         }
     }
 
@@ -379,7 +406,7 @@ impl Sink<'_> {
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         match self {
             Self::Http1 { to, .. } => to.shutdown().await,
-            Self::Http2(_) | Self::Nobody => Ok(()),
+            Self::Http2(_) | Self::Nobody | Self::Us(_) => Ok(()),
         }
     }
 
@@ -407,6 +434,11 @@ pub(crate) fn pump(source: &mut Source<'_>, sink: &mut Sink<'_>) -> Result<Moved
         (Source::Http2(recv), Sink::Http1 { body, output, .. }) => Ok(from_stream(recv, body, output)),
         (Source::Http2(recv), Sink::Http2(out)) => Ok(between_streams(recv, out)),
         (Source::Http1 { input, body, .. }, Sink::Nobody) => skip(body, input),
+        (Source::Http1 { input, body, .. }, Sink::Us(inquiry)) => inquiry.take(body, input),
+        (Source::Http2(recv), Sink::Us(inquiry)) => {
+            inquiry.data(&recv.take(ROOM));
+            Ok(moved(recv, |_| inquiry.end()))
+        }
         (Source::Http2(recv), Sink::Nobody) => {
             recv.take(ROOM);
             recv.passed_on();

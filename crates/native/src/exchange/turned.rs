@@ -31,7 +31,7 @@ pub(crate) struct Turned {
 }
 
 /// Why a request is turned away, when it may come again, and headers about it.
-type Grounds = (Fault, Option<u32>, Vec<(&'static str, Box<str>)>);
+pub(super) type Grounds = (Fault, Option<u32>, Vec<(&'static str, Box<str>)>);
 
 /// Runs the steps that may turn a request away before anything else looks at it: `allow` and `deny`, `rate_limit`, `max_body`.
 pub(super) fn at_once(

@@ -26,7 +26,8 @@ use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
 use crate::net::peer::Ends;
 use crate::net::stream::Stream;
-use crate::worker::{Counted, Limits, Worker};
+use crate::passwords::Passwords;
+use crate::worker::{Common, Counted, Limits, Worker};
 use crate::{serve, tcp};
 
 /// The address that clients come from (RFC 5737).
@@ -89,7 +90,9 @@ impl World {
         fastrand::seed(7);
         resets::clear();
         let registry = Arc::new(Registry::new(1, crate::FAULTS));
-        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 }, None);
+        let passwords = Arc::new(Passwords::new().expect("random bytes"));
+        let common = Common { limits: Limits { descriptors: 1000, workers: 1 }, access: None, passwords };
+        let worker = Worker::new(0, Arc::clone(&registry), common);
         let mut world = Self {
             worker,
             registry,

@@ -27,6 +27,7 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("changes.txt", include_str!("engines/changes.txt")),
     ("rewriting.txt", include_str!("engines/rewriting.txt")),
     ("splits.txt", include_str!("engines/splits.txt")),
+    ("passwords.txt", include_str!("engines/passwords.txt")),
     ("haproxy.txt", include_str!("engines/haproxy.txt")),
 ];
 
@@ -96,6 +97,11 @@ fn tcp() {
 #[test]
 fn changes() {
     check("changes.txt");
+}
+
+#[test]
+fn passwords() {
+    check("passwords.txt");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod admission;
+mod auth;
 mod balance;
 mod broken;
 mod browser;

@@ -137,9 +137,6 @@ fn requests_have_ids_that_both_sides_are_told() {
 
 #[test]
 fn browsers_that_ask_first_need_no_password() {
-    if !engine().differs("supported-keys") {
-        return;
-    }
     let backend = Backend::naming("one");
     let keys =
         [("services/a/cors", "https://app.test"), ("services/a/basic_auth_secrets", "user ann insecure-password x")];

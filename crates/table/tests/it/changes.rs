@@ -74,6 +74,27 @@ fn a_service_that_asks_for_protection_is_never_served_without() {
 }
 
 #[test]
+fn servers_that_others_name_come_and_go_with_them() {
+    let mut story = Story::new();
+    let services = |story: &Story| {
+        let last = story.last.as_ref().expect("compiled");
+        last.table.services().iter().map(|service| service.name.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    story.step("services/s/domain = s.test\nservices/s/a = 10.0.0.1", "s.test/", "service=s");
+    story.step("services/s/forward_auth = http://10.0.0.2/x", "s.test/", "service=s");
+    assert_eq!(services(&story), "http://10.0.0.2:80 s");
+    story.step("services/t/forward_auth = http://10.0.0.2:80/y\nservices/t/domain = t.test", "t.test/", "service=t");
+    assert_eq!(services(&story), "http://10.0.0.2:80 s t");
+    story.step("services/s/forward_auth = http://10.0.0.3/x", "s.test/", "service=s");
+    assert_eq!(services(&story), "http://10.0.0.2:80 http://10.0.0.3:80 s t");
+    // Its last good form would not ask anybody.
+    story.step("services/s/forward_auth = http://", "s.test/", "none|services/s/forward_auth");
+    assert_eq!(services(&story), "http://10.0.0.2:80 t");
+    story.step("- services/s/forward_auth\n-r services/t", "s.test/", "service=s");
+    assert_eq!(services(&story), "s");
+}
+
+#[test]
 fn a_service_whose_protection_is_bad_is_not_served_in_an_older_form() {
     let mut story = Story::for_haproxy();
     story.step("services/s/domain = s.test", "s.test/", "service=s");

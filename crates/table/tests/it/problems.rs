@@ -355,11 +355,11 @@ fn unsupported_keys_serve_without_or_not_at_all() {
         check(&format!("services/s/domain = s.test\nservices/s/scheme = {scheme}"), "good s", &[]);
     }
     let held = "unsupported: this engine does not honour it yet; the service is not served, as it would take \
-                requests that it must not; --engine haproxy honours it";
-    check(
-        "services/s/domain = s.test\nservices/s/basic_auth_secrets = user a insecure-password hunter2",
+                requests that it must not; --engine native honours it";
+    check_for_haproxy(
+        "services/s/domain = s.test\nservices/s/forward_auth = auth:/x",
         "good",
-        &[&format!("services/s/basic_auth_secrets: {held}")],
+        &[&format!("services/s/forward_auth = \"auth:/x\": {held}")],
     );
     check("certs/shop.pem = -----BEGIN hunter2", "good", &["certs/shop.pem: bad value: expected a certificate too"]);
 }
@@ -404,7 +404,7 @@ fn bad_values_of_keys_that_haproxy_honours() {
 #[test]
 fn secrets_stay_secret() {
     for keys in [
-        "services/s/basic_auth_secrets = user a insecure-password hunter2",
+        "services/s/basic_auth_secrets = user a password hunter2",
         "services/s/basic_auth_secret = user a insecure-password hunter2",
         "services/s/basicauth_secrets = user a insecure-password hunter2",
         "services/s/basic_auth_secretss = user a insecure-password hunter2",
@@ -418,6 +418,39 @@ fn secrets_stay_secret() {
         let said = format!("{:?} {:?}", problem_lines(&compiled), compiled.problems);
         assert!(!compiled.problems.is_empty() && !said.contains("hunter2"), "{keys}: {said}");
     }
+}
+
+#[test]
+fn who_is_asked_must_be_there() {
+    let asks = |value: &str| format!("services/s/domain = s.test\nservices/s/forward_auth = {value}");
+    check(
+        &asks("auth:/x"),
+        "good s",
+        &["services/s/forward_auth: no target: there is no service auth; nobody is let in"],
+    );
+    check(
+        &format!("{}\nservices/auth/port = x\nservices/auth/a = 10.0.0.2", asks("auth:/x")),
+        "good s",
+        &[
+            "services/auth: no rule",
+            "services/auth/port",
+            "services/s/forward_auth: no target: service auth is not served; nobody is let in",
+        ],
+    );
+    check(&format!("{}\nservices/auth/a = 10.0.0.2", asks("auth:/x")), "auth good s", &[]);
+    check(&asks("s:/x"), "good", &["services/s/forward_auth = \"s:/x\": bad value: s is this service itself"]);
+    check(&asks("http://10.0.0.2:4180/x Remote-User"), "good http://10.0.0.2:4180 s", &[]);
+    check(
+        &asks("http://10.0.0.2:4180/x a:b"),
+        "good",
+        &["services/s/forward_auth = \"http://10.0.0.2:4180/x a:b\": bad value"],
+    );
+    let own = "services/http://192.0.2.7:5432/upstreams/server = \"192.0.2.7:5432\": loop: ";
+    check(
+        &format!("tcp-services/t/port = 5432\ntcp-services/t/a = 10.0.0.1\n{}", asks("http://192.0.2.7:5432/x")),
+        "good http://192.0.2.7:5432 s t",
+        &[own],
+    );
 }
 
 #[test]
