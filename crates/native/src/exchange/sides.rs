@@ -374,7 +374,7 @@ impl Sink<'_> {
                     Flushed::All((count, written.map(drop)))
                 }
             },
-            Self::Http2(_) => Flushed::Partly(0),
+            Self::Http2(_) | Self::Us(_) => Flushed::Partly(0),
             Self::Nobody => Flushed::All((0, Ok(()))),
         }
     }
