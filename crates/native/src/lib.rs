@@ -24,12 +24,14 @@
 //! | `peers` | instances compared with their peers: outliers, panic |
 //! | `prober` | active checks of instances |
 //! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
+//! | `coding` | content codings: which a client accepts, and bytes in them |
 //! | `http1`, `http2` | HTTP/1 on a client's connection; streams of HTTP/2 |
 //! | `net` | connections as bytes |
 //! | `fault` | everything that can go wrong |
 
 mod accept;
 mod access;
+mod coding;
 mod exchange;
 mod fault;
 mod greet;

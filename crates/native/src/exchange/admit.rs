@@ -7,6 +7,7 @@ use std::rc::Rc;
 use pointsman_table::{Config, Policy, Scheme, host_name};
 use pointsman_wire::{BadRequest, BodyLength, HeaderEdits, RequestEdits, RequestHead, Trust, add_header};
 
+use super::compress::Negotiated;
 use super::filled::Filling;
 use super::reach::is_secure;
 use super::turned::{Turned, at_once, is_closed};
@@ -31,13 +32,15 @@ pub(super) struct Approved<'p> {
     answer: Option<Rc<HeaderEdits>>,
     /// The most bytes of its body, if its length is not told.
     pub(super) most: Option<NonZeroU64>,
+    /// Its answer may be compressed.
+    pub(super) negotiated: Option<Box<Negotiated>>,
 }
 
 impl Approved<'_> {
     /// Changes a head that was written for an instance. Returns what is changed in the answer.
     #[inline(never)]
     pub(super) fn apply(self, head: &mut Vec<u8>) -> Option<Rc<HeaderEdits>> {
-        let Self { certificate, request, answer, most: _ } = self;
+        let Self { certificate, request, answer, most: _, negotiated: _ } = self;
         if let Some(request) = request {
             request.apply(head);
         }
@@ -112,7 +115,7 @@ pub(super) fn admit<'p>(
     is_closed(policy, head, peer).map_err(turn)?;
     let request = changes::of_request(policy, &filling, strip).map_err(refuse)?;
     let most = policy.max_body.filter(|_| head.body == BodyLength::Chunked).and_then(NonZeroU64::new);
-    Ok(Approved { certificate, request, answer: answer(), most })
+    Ok(Approved { certificate, request, answer: answer(), most, negotiated: Negotiated::of(live, head) })
 }
 
 /// The same address over HTTPS, without a port. A request that names no host cannot be led there.
