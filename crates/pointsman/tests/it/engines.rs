@@ -26,6 +26,7 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("tcp.txt", include_str!("engines/tcp.txt")),
     ("changes.txt", include_str!("engines/changes.txt")),
     ("rewriting.txt", include_str!("engines/rewriting.txt")),
+    ("compression.txt", include_str!("engines/compression.txt")),
     ("haproxy.txt", include_str!("engines/haproxy.txt")),
 ];
 
@@ -75,6 +76,11 @@ fn cookies() {
 #[test]
 fn rewriting() {
     check("rewriting.txt");
+}
+
+#[test]
+fn compression() {
+    check("compression.txt");
 }
 
 #[test]

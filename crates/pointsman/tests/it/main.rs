@@ -14,6 +14,7 @@ mod change;
 mod checks;
 mod churn;
 mod commands;
+mod compress;
 mod control;
 mod demo;
 mod dns;
