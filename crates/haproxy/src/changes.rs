@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! what texts ask for -> variables    first: later rules change what the request says
-//! redirect -> request_headers, response_headers -> custom_settings -> virtual_path -> rewrite
+//! redirect -> request_headers, response_headers, compress -> custom_settings -> virtual_path -> rewrite
 //! ```
 
 use std::fmt::Write as _;
 
 use pointsman_table::{
-    Config, Cors, HeaderLines, HeaderVerb, Origin, Paths, Piece, Placeholder, Policy, Redirect, Rewrite, RewriteLine,
-    Service, Text,
+    Compress, Config, Cors, HeaderLines, HeaderVerb, Origin, Paths, Piece, Placeholder, Policy, Redirect, Rewrite,
+    RewriteLine, Service, Text,
 };
 
 use super::forwarded::{CLIENT, OVER_HTTPS};
@@ -75,12 +75,21 @@ impl Changes {
         let response = policy.response_headers.as_ref();
         changes.before.extend(request.map(|lines| ("request_headers", words.headers(TextPlace::Request, lines))));
         changes.before.extend(response.map(|lines| ("response_headers", words.headers(TextPlace::Answer, lines))));
+        changes.before.extend(policy.compress.as_ref().map(|compress| ("compress", compression(compress))));
         if let Some(rewrite) = &policy.rewrite {
             let lines = words.rewrite(rewrite).map_err(|why| vec![("rewrite", why)])?;
             changes.after.push(("rewrite", lines));
         }
         Ok(changes)
     }
+}
+
+/// gzip is what clients read of HAProxy's codings. A line of HAProxy has at most 64 words.
+fn compression(compress: &Compress) -> String {
+    let mut text = "    filter compression\n    compression algo gzip\n".to_owned();
+    let types: Vec<_> = compress.types().map(|own| quote(own).to_string()).collect();
+    types.chunks(16).for_each(|types| text.push_str(&format!("    compression type {}\n", types.join(" "))));
+    text
 }
 
 /// Where a text goes.

@@ -24,6 +24,7 @@
 //! | `peers` | instances compared with their peers: outliers, panic |
 //! | `prober` | active checks of instances |
 //! | `tls` | certificates, and who gets which; handshakes at once; TLS to instances |
+//! | `coding` | content codings: which a client accepts, and bytes in them |
 //! | `passwords` | whether passwords match hashes, on threads of its own |
 //! | `http1`, `http2` | HTTP/1 on a client's connection; streams of HTTP/2 |
 //! | `net` | connections as bytes |
@@ -31,6 +32,7 @@
 
 mod accept;
 mod access;
+mod coding;
 mod exchange;
 mod fault;
 mod greet;

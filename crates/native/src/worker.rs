@@ -25,6 +25,8 @@ const FLOOD_CONNECTIONS: usize = 256;
 const FLOOD_BYTES: usize = 1 << 20;
 /// The most copies of requests at work at the same time: more would wait for services that do not keep up.
 const MOST_COPIES: usize = 256;
+/// The most bodies that a worker compresses at the same time: each takes up to 1.2 MiB.
+const MOST_COMPRESSED: usize = 256;
 /// How long an idle connection may still send something after draining began, milliseconds.
 const DRAIN_GRACE: u64 = 1_000;
 
@@ -49,6 +51,8 @@ pub(crate) struct Worker {
     idle: Notify,
     /// Copies of requests at work.
     copies: Cell<usize>,
+    /// Bodies that are being compressed.
+    compressed: Cell<usize>,
     limits: Limits,
     /// The access log; `None`: there is none.
     pub(crate) access: Option<Box<Access>>,
@@ -104,6 +108,7 @@ impl Worker {
             trimmed: Cell::new(0),
             idle: Notify::new(),
             copies: Cell::new(0),
+            compressed: Cell::new(0),
             limits,
             access: access.map(Access::new),
             passwords,
@@ -137,6 +142,11 @@ impl Worker {
 
     pub(crate) fn stats(&self) -> &WorkerStats {
         self.home.registry.worker(self.home.id)
+    }
+
+    /// Whether there is room for one more body that is compressed.
+    pub(crate) fn may_compress(&self) -> bool {
+        self.compressed.get() < MOST_COMPRESSED
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -249,6 +259,23 @@ impl Worker {
         let possible = self.left().most_connections();
         let most = configured.map_or(possible, |most| u64::from(most.get()).min(possible));
         self.home.registry.open().saturating_sub(most)
+    }
+}
+
+/// A place among the bodies that are being compressed, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Compressing(Rc<Worker>);
+
+impl Compressing {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        worker.compressed.set(worker.compressed.get() + 1);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Compressing {
+    fn drop(&mut self) {
+        self.0.compressed.set(self.0.compressed.get() - 1);
     }
 }
 

@@ -118,6 +118,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("rewrite", "PREFIX REPLACEMENT or ~EXPRESSION REPLACEMENT: another path for requests to instances"),
     http("request_headers", "lines set NAME TEXT, add NAME TEXT, remove NAME: headers of requests to instances"),
     http("response_headers", "lines set NAME TEXT, add NAME TEXT, remove NAME: headers of answers to clients"),
+    http("compress", "content types of answers to compress, comma separated, or on for the usual ones"),
     http("split/<service>", "a share of the requests that this other service takes: 10%"),
     http("split_by", "client, cookie:NAME or header:NAME: who stays on which side of a split"),
     http("mirror/<service>", "a share of the requests of which this other service gets copies: 10%"),

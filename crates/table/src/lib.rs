@@ -14,7 +14,7 @@
 //! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
 //! | `policy`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `forward_auth` | who is asked whether a request may go on |
-//! | `cors`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
+//! | `cors`, `compress`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
 //! | `basis`, `certs`, `cert`, `ocsp`, `pem` | what all services are judged by; certificates |
 //! | `conditions` | what a service asks of a request besides host and path |
@@ -48,6 +48,7 @@ mod certs;
 mod client_auth;
 mod compile;
 mod complaint;
+mod compress;
 mod conditions;
 mod config;
 mod cookie;
@@ -122,6 +123,7 @@ pub use capabilities::Capabilities;
 pub use cert::Cert;
 pub use client_auth::{Authorities, ClientAuth};
 pub use compile::{Compiled, compile};
+pub use compress::Compress;
 pub use conditions::{Asked, Conditions, Imagined};
 pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use cors::{Cors, Origin, OriginGrant};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::access::Access;
 use crate::capabilities::Capabilities;
 use crate::client_auth::ClientAuth;
+use crate::compress::Compress;
 use crate::cookie::{self, Cookie};
 use crate::cors::Cors;
 use crate::forward_auth::ForwardAuth;
@@ -58,6 +59,8 @@ pub struct Policy {
     pub request_headers: Option<HeaderLines>,
     /// `response_headers`.
     pub response_headers: Option<HeaderLines>,
+    /// `compress`. After `response_headers`: what they set counts.
+    pub compress: Option<Compress>,
     /// `maintenance=true` and `maintenance/except`.
     pub maintenance: Option<Maintenance>,
     /// `forward_auth`. Only in tables for an engine that honours it.
@@ -153,6 +156,7 @@ impl Policy {
             rewrite: reader.read("rewrite", Rewrite::parse),
             request_headers: reader.read("request_headers", HeaderLines::of_requests),
             response_headers: reader.read("response_headers", HeaderLines::of_responses),
+            compress: reader.read("compress", Compress::parse),
             access: Access::read(reader),
             rate_limit: match capabilities.honours("rate_limit") {
                 true => reader.read("rate_limit", RateLimit::parse),

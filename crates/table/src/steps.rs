@@ -14,7 +14,8 @@ pub(crate) fn steps(policy: &Policy) -> String {
     let rewrite = step("rewrite", policy.rewrite.as_ref());
     let request = step("request_headers", policy.request_headers.as_ref());
     let response = step("response_headers", policy.response_headers.as_ref());
-    [cors, redirect, asked, id, rewrite, request, response].concat()
+    let compress = step("compress", policy.compress.as_ref());
+    [cors, redirect, asked, id, rewrite, request, response, compress].concat()
 }
 
 fn step(key: &str, value: Option<&impl Display>) -> String {

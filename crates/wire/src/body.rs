@@ -100,6 +100,14 @@ impl BodyReader {
         }
     }
 
+    /// How much of a body of a declared length was not read, bytes.
+    pub fn length(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
     /// Whether the body is complete if the sender closes now (true only for `UntilClose` and after the end).
     pub fn may_close(&self) -> bool {
         matches!(self.state, State::UntilClose | State::Done)
@@ -373,12 +381,14 @@ mod tests {
     #[test]
     fn nothing_follows_the_end() {
         let mut reader = BodyReader::new(BodyLength::Chunked, HEAD_BYTES);
-        assert!(!reader.may_close() && !reader.is_done());
+        assert!(!reader.may_close() && !reader.is_done() && reader.length().is_none());
         assert!(matches!(reader.step(b"0\r\n\r\nGET"), Ok(Step::End { used: 5, .. })));
         assert!(matches!(reader.step(b"GET"), Ok(Step::End { used: 0, .. })));
         assert!(reader.may_close() && reader.is_done());
         let until_close = BodyReader::new(BodyLength::UntilClose, HEAD_BYTES);
         assert!(until_close.may_close() && !until_close.is_done());
+        let mut sized = BodyReader::new(BodyLength::Length(5), HEAD_BYTES);
+        assert!(matches!(sized.step(b"abc"), Ok(Step::Data { used: 3, .. })) && sized.length() == Some(2));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::request::{passable_protocol, push_upgrade};
 pub const WEBSOCKET_ACCEPT: &str = "sec-websocket-accept";
 
 /// A response head with exactly one meaning.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResponseHead<'h, 'b> {
     /// Length of the head in the buffer.
     pub len: usize,
@@ -201,6 +201,14 @@ impl ResponseHead<'_, '_> {
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => BodyLength::UntilClose,
             (body @ (BodyLength::None | BodyLength::Length(_)), _) => body,
         }
+    }
+
+    /// The same head for a body that is written anew, of which nobody knows the length before its end. That of a HEAD response
+    /// declares none either.
+    #[must_use]
+    pub fn without_length(&self) -> Self {
+        let body = if self.body == BodyLength::None { BodyLength::None } else { BodyLength::Chunked };
+        Self { body, declared: BodyLength::None, ..self.clone() }
     }
 
     /// Writes the head for the client: `HTTP/1.1`, without hop-by-hop headers. A 101 keeps `Upgrade` and `Connection:

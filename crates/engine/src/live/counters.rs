@@ -113,6 +113,18 @@ impl Latency {
     }
 }
 
+/// Bodies that are compressed; one per worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Compressed {
+    /// Their bytes before.
+    pub before: Counter,
+    /// Their bytes after.
+    pub after: Counter,
+    /// Bodies that were not compressed, because so many others were at that moment.
+    pub passed: Counter,
+}
+
 /// The state of one service that workers share.
 #[derive(Debug)]
 pub struct ServiceShared {
@@ -126,6 +138,8 @@ pub struct ServiceShared {
     pub room: Arc<Room>,
     /// What only services with `retries` or `limit/requests` have.
     pub bounded: OnceLock<Box<Bounded>>,
+    /// What only services with `compress` have.
+    compressed: OnceLock<Box<[Compressed]>>,
     /// Increases whenever one of its instances is ejected, tried again or restored.
     pub flips: Arc<FlipCount>,
     /// Places for instances that are ejected for their answers.
@@ -146,6 +160,7 @@ impl ServiceShared {
             shed: per_worker(workers),
             room: Arc::default(),
             bounded: OnceLock::new(),
+            compressed: OnceLock::new(),
             flips: Arc::default(),
             places: Places::default(),
             panic: AtomicBool::default(),
@@ -157,6 +172,18 @@ impl ServiceShared {
     /// What workers share of a service with `retries` or `limit/requests`, created on first use.
     pub fn bounded(&self) -> &Bounded {
         self.bounded.get_or_init(|| Box::new(Bounded::new(self.unserved.len())))
+    }
+
+    /// A worker's counters of bodies that are compressed, created on first use.
+    pub fn compressed(&self, worker: usize) -> &Compressed {
+        &self.compressed.get_or_init(|| per_worker(self.unserved.len()))[worker]
+    }
+
+    /// Bytes of bodies before they were compressed, and after, and how many bodies were not compressed for want of memory.
+    pub(super) fn compression(&self) -> [u64; 3] {
+        let all = self.compressed.get().map(|all| &**all).unwrap_or_default();
+        let sum = |of: fn(&Compressed) -> &Counter| all.iter().map(|one| of(one).get()).sum();
+        [sum(|one| &one.before), sum(|one| &one.after), sum(|one| &one.passed)]
     }
 
     /// Requests or connections that wait, for an instance or for a place.

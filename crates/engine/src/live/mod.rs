@@ -21,8 +21,8 @@ mod snapshot;
 
 pub use bounded::{Bounded, Budget, Spans};
 pub use counters::{
-    Counter, Counters, InstanceShared, Latency, MAX_FAULTS, REASONS, RetryReason, ServiceShared, WorkerStats,
-    sent_again,
+    Compressed, Counter, Counters, InstanceShared, Latency, MAX_FAULTS, REASONS, RetryReason, ServiceShared,
+    WorkerStats, sent_again,
 };
 pub use health::{
     Asked, Cause, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount,

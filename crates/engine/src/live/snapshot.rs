@@ -52,6 +52,12 @@ pub struct Totals {
     pub reasons: [u64; REASONS.len()],
     /// Requests refused because every place was taken.
     pub shed: u64,
+    /// Bytes of bodies before they were compressed.
+    pub compress_in: u64,
+    /// The same bytes after.
+    pub compress_out: u64,
+    /// Bodies that were not compressed, because so many others were.
+    pub compress_passed: u64,
 }
 
 impl Totals {
@@ -90,6 +96,9 @@ impl Totals {
             *sum += reason;
         }
         self.shed += other.shed;
+        self.compress_in += other.compress_in;
+        self.compress_out += other.compress_out;
+        self.compress_passed += other.compress_passed;
         self
     }
 }
@@ -117,7 +126,8 @@ impl ServiceStats {
     pub(super) fn read(key: &ServiceKey, shared: &ServiceShared, instances: Vec<Addressed>) -> Self {
         let instances = Addressed::merged(instances);
         let shed = shared.shed.iter().map(Counter::get).sum();
-        let own = Totals { shed, ..Totals::of(&shared.unserved) };
+        let [compress_in, compress_out, compress_passed] = shared.compression();
+        let own = Totals { shed, compress_in, compress_out, compress_passed, ..Totals::of(&shared.unserved) };
         Self {
             protocol: key.0,
             service: key.1.to_string(),

@@ -45,14 +45,18 @@ pub(super) enum Field {
     ClientAborts,
     ServerAborts,
     Connections,
+    /// Bytes of bodies before they were compressed.
+    CompressIn,
+    /// The same bytes after.
+    CompressOut,
     /// The first of five classes.
     Responses,
 }
 
 /// Columns that count, in the order of [`Field`].
-const COUNTERS: [&str; 19] = [
+const COUNTERS: [&str; 21] = [
     "stot", "req_tot", "bin", "bout", "ereq", "dreq", "dresp", "econ", "eresp", "wretr", "wredis", "cli_abrt",
-    "srv_abrt", "conn_tot", "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx",
+    "srv_abrt", "conn_tot", "comp_in", "comp_out", "hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx",
 ];
 
 /// One row's counters; 0 where a version has no such column.

@@ -272,6 +272,9 @@ impl Counts {
             // Requests that gave up or went to another instance. Repeated attempts at the same one count as retries.
             connect_failures: self.get(Field::ConnectErrors) + self.get(Field::Redispatches),
             retries: self.get(Field::Retries) + self.get(Field::Redispatches),
+            // Of backends only: servers have no such columns.
+            compress_in: self.get(Field::CompressIn),
+            compress_out: self.get(Field::CompressOut),
             ..Totals::default()
         }
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use pointsman_table::{Policy, Scheme, host_name};
 use pointsman_wire::{BadRequest, BodyLength, HeaderEdits, RequestEdits, RequestHead, Trust, add_header};
 
+use super::compress::Negotiated;
 use super::filled::Filling;
 use super::gate::{Gate, Question};
 use super::password::{self, Login};
@@ -35,13 +36,15 @@ pub(super) struct Approved<'p> {
     pub(super) most: Option<NonZeroU64>,
     /// What must be known before it goes on; `None`: all is, as usual.
     gate: Option<Box<Gate>>,
+    /// Its answer may be compressed.
+    pub(super) negotiated: Option<Box<Negotiated>>,
 }
 
 impl Approved<'_> {
     /// Changes a head that was written for an instance. Returns what is changed in the answer, and what must be known before.
     #[inline(never)]
     pub(super) fn apply(self, head: &mut Vec<u8>) -> (Option<Rc<HeaderEdits>>, Option<Box<Gate>>) {
-        let Self { certificate, request, answer, most: _, gate } = self;
+        let Self { certificate, request, answer, most: _, gate, negotiated: _ } = self;
         if let Some(request) = request {
             request.apply(head);
         }
@@ -134,7 +137,8 @@ pub(super) fn admit<'p>(
     let most = policy.max_body.filter(|_| head.body == BodyLength::Chunked).and_then(NonZeroU64::new);
     let question = policy.forward_auth.as_ref().map(|asked| Question::about((worker, view), (live, asked), head, peer));
     let gate = (login.is_some() || question.is_some()).then(|| Box::new(Gate { login, question }));
-    Ok(Approved { certificate, request, answer: answer(), most, gate })
+    let negotiated = Negotiated::of(live, head);
+    Ok(Approved { certificate, request, answer: answer(), most, negotiated, gate })
 }
 
 /// An answer to a request whose password may turn out to be wrong.

@@ -96,7 +96,9 @@ pub(super) fn of_answer(
     filling: &Filling<'_>,
     base: Option<&Rc<HeaderEdits>>,
 ) -> Option<Rc<HeaderEdits>> {
-    if policy.response_headers.is_none() && policy.cors.is_none() && !policy.request_id {
+    // With `compress`, there may be changes once the answer is known.
+    let is_compressed = policy.compress.is_some();
+    if policy.response_headers.is_none() && policy.cors.is_none() && !policy.request_id && !is_compressed {
         return base.cloned();
     }
     let mut edits = base.map(|base| (**base).clone()).unwrap_or_default();

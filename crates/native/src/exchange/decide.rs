@@ -7,6 +7,7 @@ use pointsman_table::{Asked, Config, TooLong};
 use pointsman_wire::{BodyLength, BodyWriter, Forward, HeadLimits, HeaderEdits, RequestEdits, RequestHead};
 
 use super::admit::{LocalReply, Stopped, admit};
+use super::compress::Negotiated;
 use super::gate::Gate;
 use super::lines;
 use super::mirror::Copies;
@@ -116,6 +117,8 @@ pub(crate) struct Plan {
     pub(crate) open_for: Option<Rc<OpenFor>>,
     /// What the service that it reached changes in the headers of the answer.
     pub(crate) edits: Option<Rc<HeaderEdits>>,
+    /// Its answer may be compressed; `edits` are there then.
+    pub(super) negotiated: Option<Box<Negotiated>>,
     /// Who gets copies of it; `None`: nobody, as usual.
     pub(super) copies: Option<Box<Copies>>,
     /// The most bytes of its body, if its length is not told.
@@ -202,6 +205,7 @@ impl Plan {
             login: false,
             open_for,
             edits: None,
+            negotiated: None,
             sticky: None,
             copies: None,
             most: None,
@@ -268,7 +272,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let Some(live) = worker.service(view, route.service) else {
         return Decision::Refuse(Fault::NoRoute);
     };
-    let approved = match &live.service.policy {
+    let mut approved = match &live.service.policy {
         None => None,
         Some(policy) => match admit((worker, view), policy, &live, (head, route.strip as usize), peer) {
             Ok(approved) => Some(approved),
@@ -292,6 +296,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let cookie = cookie.as_deref();
     head.write(&Forward { strip, client, arrived: &peer.arrived, trust, websocket_key, cookie }, &mut held);
     let most = approved.as_ref().and_then(|approved| approved.most);
+    let negotiated = approved.as_mut().and_then(|approved| approved.negotiated.take());
     let (edits, gate) = approved.map_or((None, None), |approved| approved.apply(&mut held));
     let decision = Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
@@ -303,6 +308,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
         websocket: head.upgrade.is_some() && head.asks_for_websocket(),
         login: head.logs_connection_in,
         edits,
+        negotiated,
         copies,
         most,
         head: held.len(),

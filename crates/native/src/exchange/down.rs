@@ -11,16 +11,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pointsman_table::{Balance, HttpVersion};
 use pointsman_wire::{
-    BadResponse, BodyLength, BodyReader, HeadProgress, HeaderEdits, HeaderSpace, MAX_HEADERS, ResponseHead, Version,
-    WrittenRequest, judge_http2_response, parse_response,
+    BadResponse, BodyLength, BodyReader, HeadProgress, HeaderEdits, HeaderSpace, MAX_HEADERS, ResponseHead, Trailers,
+    Version, WrittenRequest, judge_http2_response, parse_response,
 };
 
 use super::again;
+use super::compress::{Squeeze, Stuck};
 use super::context::Cx;
 use super::decide::{Plan, head_limits};
 use super::progress::{Answer, Progress};
 use super::sides::{Flushed, Sink, Source, pump};
 use super::sticky::today;
+use crate::coding::Coding;
 use crate::fault::Fault;
 use crate::http1::body::Moved;
 use crate::http1::client::ClientSide;
@@ -32,6 +34,7 @@ use crate::pool::connect::tell;
 use crate::pool::judge::{Verdict, err, succeeded};
 use crate::pool::secure::late_refusal;
 use crate::pool::view::{InstanceLive, Reached};
+use crate::worker::Compressing;
 
 /// Codes of gRPC (INTERNAL, UNAVAILABLE) that say what a 5xx says, and that status.
 const CODES: [(&[u8], u16); 2] = [(b"13", 500), (b"14", 503)];
@@ -96,10 +99,18 @@ enum Read {
 #[derive(Clone, Copy)]
 struct Final {
     status: u16,
-    /// It is thrown away, and the request sent again.
-    again: bool,
+    body: AnswerBody,
     keep_client: bool,
     keep_instance: bool,
+}
+
+/// What becomes of the body.
+#[derive(Clone, Copy)]
+enum AnswerBody {
+    /// The answer is thrown away, and the request sent again.
+    Discarded,
+    Passed,
+    Compressed(Coding),
 }
 
 impl Read {
@@ -129,7 +140,12 @@ impl Down<'_> {
                 if self.plan.live.service.balance == Balance::PowerOfTwo {
                     self.cx.record.answered(self.instance.live, self.cx.deadline.now());
                 }
-                if head.again { Ok(Answered::Again) } else { self.body(head).await }
+                match head.body {
+                    AnswerBody::Discarded => Ok(Answered::Again),
+                    AnswerBody::Passed => self.body(head).await,
+                    // Boxed: otherwise every exchange would hold the memory for it.
+                    AnswerBody::Compressed(coding) => Box::pin(self.compressed(head, coding)).await,
+                }
             }
             Ok(None) => {
                 self.cx.record.noted.iter().for_each(|noted| noted.answered());
@@ -284,13 +300,73 @@ impl Down<'_> {
         }
     }
 
+    /// Moves the body into a coding, a part at a time, so that others get their turn.
+    async fn compressed(&mut self, mut head: Final, coding: Coding) -> Result<Answered, Fault> {
+        let (cx, plan) = (self.cx, self.plan);
+        let body = (coding, self.source.length());
+        let mut squeeze = Squeeze::new(body, plan.live.compressed(), Compressing::new(cx.worker)).map_err(stuck)?;
+        loop {
+            self.sink.prepare(&cx.worker.buffers);
+            let mut moved = squeeze.pump(&mut self.source, &mut self.sink).map_err(stuck)?;
+            if moved == Moved::More {
+                moved = self.more_to_compress(&mut squeeze, &mut head).await?;
+            }
+            if moved == Moved::Done || squeeze.has_enough() {
+                squeeze.pass(&mut self.sink);
+                self.pass_on(Answer::Begun(head.status)).await?;
+            }
+            let Final { keep_client, keep_instance, .. } = head;
+            match moved {
+                Moved::Done if self.progress.is_abandoned() => return Ok(Answered::Abandoned { keep_instance }),
+                Moved::Done => return Ok(Answered::Complete { keep_client, keep_instance }),
+                Moved::More | Moved::Full => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// Reads more of a body that is compressed. If the instance pauses, all that it sent is sent on before.
+    async fn more_to_compress(&mut self, squeeze: &mut Squeeze<'_>, head: &mut Final) -> Result<Moved, Fault> {
+        let read = match self.read_at_once().await? {
+            Some(read) => read,
+            None => {
+                squeeze.pause(&mut self.sink).map_err(stuck)?;
+                self.pass_on(Answer::Begun(head.status)).await?;
+                self.sink.release(&self.cx.worker.buffers);
+                self.progress.heard(self.cx.deadline.now());
+                let read = self.read().await?;
+                self.sink.prepare(&self.cx.worker.buffers);
+                read
+            }
+        };
+        match read {
+            Read::Bytes => Ok(Moved::More),
+            Read::Closed if self.source.may_close() => {
+                head.keep_instance = false;
+                squeeze.end(&mut self.sink, &Trailers::default()).map_err(stuck)?;
+                Ok(Moved::Done)
+            }
+            Read::Closed | Read::Broken | Read::Reset | Read::Refused | Read::Malformed => Err(Fault::BadResponseBody),
+        }
+    }
+
+    /// Reads what has come already. `None`: nothing has.
+    async fn read_at_once(&mut self) -> Result<Option<Read>, Fault> {
+        self.progress.heard(self.cx.deadline.now());
+        let mut read = pin!(self.read());
+        poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(read.map(Some)),
+            Poll::Pending => Poll::Ready(Ok(None)),
+        })
+        .await
+    }
+
     /// What follows from a read for more of the body. A close ends it only where its framing says so.
     fn more(&mut self, read: Read, head: &mut Final) -> Result<Moved, Fault> {
         match read {
             Read::Bytes => Ok(Moved::More),
             Read::Closed if self.source.may_close() => {
                 self.sink.prepare(&self.cx.worker.buffers);
-                self.sink.end_body();
+                self.sink.end_body(&Trailers::default());
                 head.keep_instance = false;
                 Ok(Moved::Done)
             }
@@ -333,6 +409,12 @@ impl Down<'_> {
         let flush = self.sink.flush_rest(written, self.cx.deadline, limits);
         self.progress.guard.unless_told(pin!(flush)).await
     }
+}
+
+/// What is compressed cannot go on.
+#[cold]
+fn stuck(_: Stuck) -> Fault {
+    Fault::BadResponseBody
 }
 
 /// What a broken connection means. An instance may judge our certificate only when the handshake is over for us (RFC 8446
@@ -386,7 +468,7 @@ fn pass_head(
             Err(Fault::BadResponse(BadResponse::Upgrade))
         }
         101 if plan.upgrade => {
-            sink.interim(head, edits(head, cx, plan, instance.live).as_deref());
+            sink.interim(head, edits(head, cx, plan, instance.live).edits.as_deref());
             Ok(Judged::Switch)
         }
         101 => Err(Fault::UnaskedSwitch),
@@ -401,7 +483,7 @@ fn pass_head(
         }
         status @ 400.. if is_sent_again((cx, plan, instance.live, progress), status) => {
             progress.failed(if status >= 500 { status } else { 0 });
-            Ok(Judged::Final(Final { status, again: true, keep_client: true, keep_instance: false }))
+            Ok(Judged::Final(Final { status, body: AnswerBody::Discarded, keep_client: true, keep_instance: false }))
         }
         status => {
             if plan.live.service.eject.is_some() && plan.live.service.http_version == HttpVersion::Http2 {
@@ -411,9 +493,12 @@ fn pass_head(
                 progress.asked_for_login();
             }
             let may_keep = progress.sent().is_whole() && !cx.worker.is_draining();
-            let edits = edits(head, cx, plan, instance.live);
-            let keep_client = sink.begin(head, side, (may_keep, edits.as_deref()));
-            Ok(Judged::Final(Final { status, again: false, keep_client, keep_instance: head.keep_alive }))
+            let Changed { edits, coding } = edits(head, cx, plan, instance.live);
+            let (keep_client, body) = match coding {
+                None => (sink.begin(head, side, (may_keep, edits.as_deref())), AnswerBody::Passed),
+                Some(coding) => begin_compressed(head, coding, side, (may_keep, edits.as_deref()), sink),
+            };
+            Ok(Judged::Final(Final { status, body, keep_client, keep_instance: head.keep_alive }))
         }
     }
 }
@@ -427,28 +512,52 @@ fn is_sent_again((cx, plan, instance, progress): (&Cx<'_>, &Plan, &InstanceLive,
     progress.bound().is_some() && again::after_status(cx, plan, progress, status)
 }
 
-/// The changes to the headers of an answer; most answers have none.
-fn edits<'c>(
-    head: &ResponseHead<'_, '_>,
-    cx: &'c Cx<'_>,
-    plan: &Plan,
-    instance: &InstanceLive,
-) -> Option<Cow<'c, HeaderEdits>> {
-    if plan.sticky.is_none() && cx.edits.is_none() { None } else { changed(head, cx, plan, instance) }
+/// The changes to an answer.
+struct Changed<'c> {
+    edits: Option<Cow<'c, HeaderEdits>>,
+    /// Its body is compressed.
+    coding: Option<Coding>,
+}
+
+/// The changes to an answer; most answers have none.
+fn edits<'c>(head: &ResponseHead<'_, '_>, cx: &'c Cx<'_>, plan: &Plan, instance: &InstanceLive) -> Changed<'c> {
+    match plan.sticky.is_none() && cx.edits.is_none() {
+        true => Changed { edits: None, coding: None },
+        false => changed(head, cx, plan, instance),
+    }
 }
 
 #[cold]
-fn changed<'c>(
-    head: &ResponseHead<'_, '_>,
-    cx: &'c Cx<'_>,
-    plan: &Plan,
-    instance: &InstanceLive,
-) -> Option<Cow<'c, HeaderEdits>> {
+fn changed<'c>(head: &ResponseHead<'_, '_>, cx: &'c Cx<'_>, plan: &Plan, instance: &InstanceLive) -> Changed<'c> {
     let name = || plan.live.name_of(instance).unwrap_or_default();
     let base = cx.edits.as_deref().map(|edits| edits.for_instance(&name()));
     let sticky = plan.sticky.as_ref();
     let stuck = sticky.and_then(|sticky| sticky.edits((&plan.live, instance), head, base.as_deref(), today()));
-    stuck.map(Cow::Owned).or(base)
+    let edits = stuck.map(Cow::Owned).or(base);
+    let Some(negotiated) = &plan.negotiated else { return Changed { edits, coding: None } };
+    let mut edits = edits.map(Cow::into_owned).unwrap_or_default();
+    let asked = WrittenRequest::of(plan.parts().0).into_iter().flat_map(|head| head.fields());
+    let asked = asked.filter(|(name, _)| name.eq_ignore_ascii_case("if-none-match")).map(|(_, value)| value);
+    let coding = negotiated.judge(head, &mut edits, asked, cx.worker);
+    Changed { edits: Some(Cow::Owned(edits)), coding }
+}
+
+/// Writes the head of an answer that is compressed. Returns whether we will take another request, and what becomes of the
+/// body.
+#[cold]
+fn begin_compressed(
+    head: &ResponseHead<'_, '_>,
+    coding: Coding,
+    side: ClientSide,
+    changes: (bool, Option<&HeaderEdits>),
+    sink: &mut Sink<'_>,
+) -> (bool, AnswerBody) {
+    let keep_client = sink.begin(&head.without_length(), side, changes);
+    match head.body {
+        // The answer to HEAD has the head of the answer to GET.
+        BodyLength::None => (keep_client, AnswerBody::Passed),
+        _ => (keep_client, AnswerBody::Compressed(coding)),
+    }
 }
 
 /// The 5xx that a gRPC answer without a message stands for; 0: none. Trailers after messages are not looked at.

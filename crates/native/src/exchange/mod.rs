@@ -14,6 +14,7 @@
 //! | `decide` | what happens to a request: its plan |
 //! | `admit` | the policy of its service |
 //! | `changes`, `cors`, `filled` | what the policy changes; pages of other origins; texts with placeholders |
+//! | `compress` | answers that are compressed |
 //! | `reach` | what a request tells about the connection that it needs |
 //! | `mirror` | copies of requests for other services |
 //! | `split` | which service takes a request of one that is split |
@@ -41,6 +42,7 @@ mod bound;
 mod certificate;
 mod changes;
 mod check_out;
+mod compress;
 pub(crate) mod context;
 mod cors;
 pub(crate) mod decide;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pointsman_table::ForwardAuth;
 use pointsman_wire::{
-    BodyLength, BodyWriter, HeadLimits, HeaderEdits, HeaderSpace, MAX_HEADERS, RequestEdits, ResponseHead,
+    BodyLength, BodyWriter, HeadLimits, HeaderEdits, HeaderSpace, MAX_HEADERS, RequestEdits, ResponseHead, Trailers,
     parse_response,
 };
 
@@ -247,10 +247,9 @@ async fn hand_on(cx: &mut Cx<'_>, downstream: &mut Downstream<'_>, heard: Heard,
         head.body = if has_body { BodyLength::Length(heard.body.len() as u64) } else { BodyLength::None };
         let keeps = sink.begin(&head, side, (may_keep, edits.as_deref()));
         if has_body {
-            sink.whole_body(&heard.body)
-        } else {
-            sink.end_body()
+            sink.append(&heard.body);
         }
+        sink.end_body(&Trailers::default());
         keeps
     });
     let (count, sent) = sink.flush(cx.deadline, (limit, || u64::MAX)).await;

@@ -227,6 +227,14 @@ impl Source<'_> {
         }
     }
 
+    /// How long the rest of the body is, bytes. `None`: it is not known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Self::Http1 { body, .. } => body.length(),
+            Self::Http2(_) => None,
+        }
+    }
+
     /// Whether the end of the stream may end the body.
     pub(crate) fn may_close(&self) -> bool {
         match self {
@@ -329,24 +337,23 @@ impl Sink<'_> {
         keep_alive
     }
 
-    /// Ends a body that its source ended by a close.
-    pub(crate) fn end_body(&mut self) {
-        match self {
-            Self::Http1 { body, output, .. } => body.end(&Trailers::default(), output),
-            Self::Http2(out) => out.end(None),
-            Self::Nobody => {}
-            Self::Us(inquiry) => inquiry.end(),
-        }
-    }
-
-    /// Writes a whole body, whose length its head tells.
-    pub(crate) fn whole_body(&mut self, bytes: &[u8]) {
+    /// Appends bytes of the body.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
         match self {
             Self::Http1 { body, output, .. } => body.data(bytes, output),
             Self::Http2(out) => out.data(Bytes::copy_from_slice(bytes)),
             Self::Nobody | Self::Us(_) => {}
         }
-        self.end_body();
+    }
+
+    /// Ends the body.
+    pub(crate) fn end_body(&mut self, trailers: &Trailers<'_>) {
+        match self {
+            Self::Http1 { body, output, .. } => body.end(trailers, output),
+            Self::Http2(out) => out.end(fields::trailers(trailers)),
+            Self::Nobody => {}
+            Self::Us(inquiry) => inquiry.end(),
+        }
     }
 
     /// Sends all bytes, for as long as the other side makes progress within `limit`, but not beyond `ends`, coarse

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
-use pointsman_wire::{BodyLength, BodyReader, BodyWriter};
+use pointsman_wire::{BodyLength, BodyReader, BodyWriter, Trailers};
 
 use super::context::Cx;
 use super::sides::{Downstream, Sink, Source, pump, split_link};
@@ -85,7 +85,7 @@ impl OneWay<'_> {
 
     /// Passes the end of the direction on; the other may go on.
     async fn end(&mut self) -> io::Result<()> {
-        self.sink.end_body();
+        self.sink.end_body(&Trailers::default());
         self.sink.flush(self.deadline, (self.idle, || u64::MAX)).await.1?;
         self.sink.shutdown().await
     }

@@ -16,7 +16,7 @@ use super::values::CookieValues;
 use super::via::{Setup, Via};
 use crate::tls::Outbound;
 use pointsman_engine::live::{
-    Bounded, Counter, Counters, InstanceShared, Latency, Places, Registry, Room, ServiceShared, Turns,
+    Bounded, Compressed, Counter, Counters, InstanceShared, Latency, Places, Registry, Room, ServiceShared, Turns,
 };
 use pointsman_engine::seldom::Seldom;
 use std::time::Duration;
@@ -352,6 +352,11 @@ impl ServiceLive {
     /// This worker's count of requests that were refused for want of a place.
     pub(crate) fn shed(&self) -> &Counter {
         &self.shared.shed[self.worker]
+    }
+
+    /// This worker's counters of bodies that are compressed.
+    pub(crate) fn compressed(&self) -> &Compressed {
+        self.shared.compressed(self.worker)
     }
 
     /// The rate limit of log lines about its requests.

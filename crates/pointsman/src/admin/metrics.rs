@@ -89,6 +89,7 @@ struct Page {
 }
 
 type Labels<'a> = [(&'a str, &'a str)];
+type OfTotals = fn(&Totals) -> u64;
 
 impl Page {
     fn family(&mut self, family: &Family) {
@@ -128,6 +129,7 @@ impl Page {
         self.reasons(services);
         self.queued(services);
         self.shed(services);
+        self.compression(services);
         self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
         self.ejections(services);
     }
@@ -296,6 +298,22 @@ impl Page {
         }
     }
 
+    fn compression(&mut self, services: &[ServiceStats]) {
+        let compress = |service: &&ServiceStats| service.totals.compress_in + service.totals.compress_passed > 0;
+        let columns: [(&Family, OfTotals); 3] = [
+            (&COMPRESS_IN, |totals| totals.compress_in),
+            (&COMPRESS_OUT, |totals| totals.compress_out),
+            (&COMPRESS_PASSED, |totals| totals.compress_passed),
+        ];
+        for (family, value) in columns {
+            self.family(family);
+            for service in services.iter().filter(compress) {
+                let [protocol, name, _] = labels(service, "");
+                self.sample(family.name, &[protocol, name], value(&service.totals));
+            }
+        }
+    }
+
     fn latency(&mut self, services: &[ServiceStats]) {
         self.family(&DURATION);
         for service in services.iter().filter(|service| service.latency.count > 0) {
@@ -449,6 +467,12 @@ const RETRIES: Family =
 const RETRY_REASONS: Family = counter("pointsman_retries_by_reason_total", "The same, by reason.");
 const SHED: Family =
     counter("pointsman_shed_total", "Requests answered 503 because all places or instances were taken.");
+const COMPRESS_IN: Family = counter("pointsman_compress_bytes_in_total", "Bytes of bodies before their compression.");
+const COMPRESS_OUT: Family = counter("pointsman_compress_bytes_out_total", "The same bytes after their compression.");
+const COMPRESS_PASSED: Family = counter(
+    "pointsman_compress_passed_total",
+    "Answers that were not compressed because so many others were at that moment.",
+);
 const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
 const QUEUED: Family = gauge(
     "pointsman_queued",

@@ -28,6 +28,7 @@ pub(crate) const FILES: &[(&str, &str)] = &[
     ("rewriting.txt", include_str!("engines/rewriting.txt")),
     ("splits.txt", include_str!("engines/splits.txt")),
     ("passwords.txt", include_str!("engines/passwords.txt")),
+    ("compression.txt", include_str!("engines/compression.txt")),
     ("haproxy.txt", include_str!("engines/haproxy.txt")),
 ];
 
@@ -82,6 +83,11 @@ fn rewriting() {
 #[test]
 fn splits() {
     check("splits.txt");
+}
+
+#[test]
+fn compression() {
+    check("compression.txt");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod checks;
 mod churn;
 mod clock;
 mod commands;
+mod compress;
 mod control;
 mod demo;
 mod dns;

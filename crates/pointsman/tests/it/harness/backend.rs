@@ -293,7 +293,8 @@ impl Exchange<'_> {
     }
 
     fn chunked_head(&mut self) -> io::Result<()> {
-        let head = format!("HTTP/1.1 200 OK\r\nX-Backend: {}\r\nTransfer-Encoding: chunked\r\n\r\n", self.shared.name);
+        let coding = "Transfer-Encoding: chunked\r\n";
+        let head = format!("HTTP/1.1 200 OK\r\nX-Backend: {}\r\n{coding}{}\r\n", self.shared.name, self.lines);
         self.output.write_all(head.as_bytes())
     }
 
