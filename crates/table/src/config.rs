@@ -9,6 +9,7 @@ use crate::eject;
 use crate::health_check::{self, CheckKeys, WayKey};
 use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::limits::Limits;
+use crate::losses;
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
 use crate::page::{self, Page, Pages};
@@ -22,6 +23,8 @@ use crate::value::{self, Parsed};
 pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, Box<[Problem]>) {
     let mut reader = Reader::new(raw, Report::of_tree(&limits.prefix, "config"));
     let fallback = Config::default();
+    // The guard reads it from the keys, before they are compiled.
+    let _ = reader.read("guard", losses::guard_share);
     let mut keys = Keys { reader: &mut reader, last, default: &fallback };
     let config = Config {
         timeouts: keys.timeouts(),
