@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use crate::eject::{OrOff, Percent, panic};
+use crate::eject::{Percent, panic};
 use crate::key_set::{KeySet, Services};
 use crate::keys::{Part, classify};
 use crate::names::{InstanceName, Protocol, ServiceName};
@@ -73,8 +73,7 @@ impl Losses {
 /// # Errors
 /// It is neither; the error says what is expected.
 pub fn guard_share(text: &str) -> Result<Option<Percent>, String> {
-    let parsed: OrOff<Percent> = panic(text);
-    parsed
+    panic(text)
 }
 
 /// What `now` lost of `before`, if that is more than `usual` or the keys `guard` let go at once. A service with

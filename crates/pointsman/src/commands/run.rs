@@ -300,7 +300,7 @@ impl Parts {
             );
             pending().await
         };
-        let engine = serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase);
+        let engine = Box::pin(serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase));
         let keepers = async { tokio::join!(Box::pin(keeping), keeping_state) };
         let serving = until_written(engine, ended, keepers);
         tokio::select! {
@@ -313,7 +313,7 @@ impl Parts {
 /// Runs the engine to its end, and then the keepers to theirs: what they write last is written after the engine has ended.
 async fn until_written<E>(engine: impl Future<Output = E>, ended: watch::Sender<bool>, keepers: impl Future) -> E {
     let engine = async {
-        let result = Box::pin(engine).await;
+        let result = engine.await;
         ended.send_replace(true);
         result
     };

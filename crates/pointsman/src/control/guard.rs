@@ -289,6 +289,11 @@ fn together(held: Losses, more: Option<Losses>) -> Losses {
             Losses::Services(held)
         }
         (Losses::Services(_), Some(more @ Losses::Table { .. })) => more,
+        // The most that was lost is what is told: a text that changes with each key would be told each time.
+        (
+            Losses::Table { instances: held, services: had, .. },
+            Some(more @ Losses::Table { instances, services, .. }),
+        ) if instances.lost > held.lost || services.lost > had.lost => more,
         (held, _) => held,
     }
 }

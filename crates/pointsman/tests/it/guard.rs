@@ -1,8 +1,6 @@
 //! What is taken away at once is served on: a wiped prefix, another cluster, too many instances of a service. It is let in by
 //! a release, by keys that come back, or when its time is over. Ordinary changes are never held.
 
-use std::time::Duration;
-
 use crate::harness::{Api, Backend, Etcd, Launch, Load, Pointsman, Site, holds, run, span, wait};
 
 const PREFIX: &str = "/haproxy-g";
@@ -17,8 +15,14 @@ struct Scene {
 
 impl Scene {
     fn new(api: Api, flags: &[&str]) -> Self {
+        Self::with(api, flags, |_, _| {})
+    }
+
+    /// The same, with what this writes.
+    fn with(api: Api, flags: &[&str], more: impl FnOnce(&Etcd, &Backend)) -> Self {
         let (etcd, one) = (Etcd::start(), Backend::naming("one"));
         write(&etcd, api, &one);
+        more(&etcd, &one);
         let number = if api == Api::V2 { "2" } else { "3" };
         let store = ["--store", &etcd.url(), "--etcd-api", number, "--id", "g", "--name", "g"];
         let running = Launch::new().args(&store).args(flags).start();
@@ -131,7 +135,7 @@ fn replaced(api: Api) {
 
 #[test]
 fn a_hold_ends_when_its_time_is_over() {
-    let scene = Scene::new(Api::V3, &["--guard-hold", "3s"]);
+    let scene = Scene::new(Api::V3, &["--guard-hold", "8s"]);
     scene.wipe();
     scene.running.wait_problem("held", &["12 of 12 instances"]);
     scene.running.wait_backend("a.test", "/", "one");
@@ -142,12 +146,11 @@ fn a_hold_ends_when_its_time_is_over() {
 #[test]
 fn half_passes_and_more_is_held() {
     for (last, is_held) in [(49, false), (51, true)] {
-        let scene = Scene::new(Api::V3, &[]);
-        (0..100).for_each(|number| scene.put(&format!("services/b/i{number:02}"), &scene.one.instance()));
-        scene.put("services/b/domain", "b.test");
-        // More than the guard's memory of seconds, so that these are all there before some go.
-        wait("all of them", || scene.running.metric("pointsman_table_instances", &[]) == 112.0);
-        std::thread::sleep(SETTLED);
+        let scene = Scene::with(Api::V3, &[], |etcd, one| {
+            let put = |key: &str, value: &str| etcd.put(Api::V3, &format!("{PREFIX}/services/b/{key}"), value);
+            put("domain", "b.test");
+            (0..100).for_each(|number| put(&format!("i{number:02}"), &one.instance()));
+        });
         let range = [format!("{PREFIX}/services/b/i00"), format!("{PREFIX}/services/b/i{last}")];
         scene.etcd.etcdctl3(&["del", &range[0], &range[1]]);
         match is_held {
@@ -159,9 +162,6 @@ fn half_passes_and_more_is_held() {
         assert_eq!(scene.running.metric("pointsman_guard_holds_total", &[]), holds);
     }
 }
-
-/// Longer than the guard needs to take what is served for what is usual.
-const SETTLED: Duration = Duration::from_secs(7);
 
 #[test]
 fn ordinary_changes_pass_and_keys_say_what_is_ordinary() {

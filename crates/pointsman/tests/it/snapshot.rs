@@ -233,7 +233,7 @@ fn a_kill_in_a_burst_leaves_a_snapshot() {
         wait("etcd to be followed", || running.metric("pointsman_store_up", &[]) == 1.0);
     }
     assert!(slowest < if long() { Duration::from_secs(1) } else { PATIENCE }, "{slowest:?}");
-    println!("slowest of all starts: {slowest:?}");
+    eprintln!("the slowest start took {slowest:?}");
 }
 
 /// A number that differs from round to round.
@@ -264,19 +264,4 @@ fn a_folder_that_is_gone_is_served_from_the_snapshot() {
     let running = start();
     running.wait_problem("held", &["12 of 12 instances"]);
     running.wait_backend("a.test", "/", "one");
-}
-
-#[test]
-fn settings_that_cannot_work_fail_the_start_with_and_without_a_snapshot() {
-    let mut scene = Scene::new(Api::V3);
-    let url = scene.etcd.url();
-    let state = scene.state().display().to_string();
-    let flags = ["--store", &url, "--id", "snap", "--etcd-ca", "/nonexistent.pem", "--http", "127.0.0.1:0"];
-    for _ in 0..2 {
-        let wrong = crate::harness::run(&[&["run", "--admin", "off", "--state", &state], &flags[..]].concat());
-        assert!(wrong.code == Some(2) && wrong.stderr.contains("/nonexistent.pem"), "{wrong:?}");
-        if snapshot(&scene.state()).is_none() {
-            scene.served_and_dead();
-        }
-    }
 }
