@@ -290,11 +290,16 @@ fn together(held: Losses, more: Option<Losses>) -> Losses {
         }
         (Losses::Services(_), Some(more @ Losses::Table { .. })) => more,
         // The most that was lost is what is told: a text that changes with each key would be told each time.
-        (
-            Losses::Table { instances: held, services: had, .. },
-            Some(more @ Losses::Table { instances, services, .. }),
-        ) if instances.lost > held.lost || services.lost > had.lost => more,
+        (held, Some(more)) if most(&more) > most(&held) => more,
         (held, _) => held,
+    }
+}
+
+/// How much the table lost; nothing if only services did.
+fn most(losses: &Losses) -> usize {
+    match losses {
+        Losses::Table { services, instances, .. } => services.lost + instances.lost,
+        Losses::Services(_) => 0,
     }
 }
 
