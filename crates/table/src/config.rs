@@ -9,7 +9,6 @@ use crate::eject;
 use crate::health_check::{self, CheckKeys, WayKey};
 use crate::keys::{Tree, did_you_mean, is_known, meant, others_of_folder};
 use crate::limits::Limits;
-use crate::losses;
 use crate::model::{Config, Timeouts, TlsVersion};
 use crate::networks::Networks;
 use crate::page::{self, Page, Pages};
@@ -24,7 +23,7 @@ pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, B
     let mut reader = Reader::new(raw, Report::of_tree(&limits.prefix, "config"));
     let fallback = Config::default();
     // The guard reads it from the keys, before they are compiled.
-    let _ = reader.read("guard", losses::guard_share);
+    let _ = reader.read("guard", eject::panic);
     let mut keys = Keys { reader: &mut reader, last, default: &fallback };
     let config = Config {
         timeouts: keys.timeouts(),

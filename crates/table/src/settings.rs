@@ -15,7 +15,6 @@ use crate::http_version::HttpVersion;
 use crate::instance_link::InstanceLink;
 use crate::keys::{Part, Tree, classify, did_you_mean, others_of_folder, would_protect};
 use crate::limits::Limits;
-use crate::losses;
 use crate::model::{Config, Entry, HttpEntry, PathRule, ServiceTimeouts, TcpEntry, Timeouts};
 use crate::names::{Protocol, ServiceName};
 use crate::pattern::Pattern;
@@ -283,7 +282,7 @@ fn settings(
         Protocol::Tcp => (tcp(reader), (Policy::read_tcp(reader), true)),
     };
     // The guard reads it from the keys, before they are compiled.
-    let _ = reader.read("guard", losses::guard_share);
+    let _ = reader.read("guard", eject::panic);
     let http_version = http_version(reader, protocol);
     let balance = reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance);
     let settings = Settings {

@@ -7,7 +7,7 @@ use pointsman_table::Protocol;
 use serde::{Deserialize, Serialize};
 
 use super::view::{ExplainView, ProblemView, ServiceView, TableView, protocol_of};
-use crate::control::{FromSnapshot, HeldBack};
+use crate::control::HeldBack;
 
 /// `/api/guard`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,23 +47,6 @@ impl GuardView {
                 .collect(),
             problems: held.problems.iter().map(ProblemView::from).collect(),
         }
-    }
-}
-
-/// The snapshot that is served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotView {
-    /// The store's revision then.
-    pub revision: u64,
-    /// When the store was known to hold these keys last, in seconds since the epoch.
-    pub at: u64,
-    /// How long ago that is, in seconds.
-    pub age: u64,
-}
-
-impl From<FromSnapshot> for SnapshotView {
-    fn from(from: FromSnapshot) -> Self {
-        Self { revision: from.revision, at: seconds(from.at), age: from.age().as_secs() }
     }
 }
 

@@ -35,10 +35,10 @@ pub use listener::{bind, serve};
 use crate::control::Status;
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
-use held::{GuardView, SnapshotView};
+use held::GuardView;
 use query::ExplainQuery;
 use serde::Deserialize;
-use source::SourceView;
+use source::{SnapshotView, SourceView};
 use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.

@@ -13,12 +13,11 @@ use pointsman_table::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::held::SnapshotView;
 use super::instance::counted;
 pub use super::instance::{InstanceView, epoch_seconds};
 use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
-use super::source::SourceView;
+use super::source::{SnapshotView, SourceView};
 use super::url::ExplainUrl;
 use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot};
 

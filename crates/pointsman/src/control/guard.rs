@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::expiry::utc;
 use super::plural;
+use super::status::HeldBack;
 
 /// Losses within this time are counted together.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -36,23 +37,6 @@ pub struct GuardSettings {
     pub share: Option<Percent>,
     /// How long it is held.
     pub hold: Duration,
-}
-
-/// What is held, for pages and commands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldBack {
-    /// Since when.
-    pub since: SystemTime,
-    /// Until when at most.
-    pub until: SystemTime,
-    /// The number of keys that are served and that the store no longer has.
-    pub keys: usize,
-    /// The services of which the store has no key left.
-    pub services: Vec<(Protocol, ServiceName)>,
-    /// The instances that the store no longer has, ordered by service.
-    pub instances: Vec<(Protocol, ServiceName, InstanceName)>,
-    /// What was taken away, and how to let that in.
-    pub problems: Vec<Problem>,
 }
 
 /// Why a hold ended.

@@ -34,14 +34,14 @@ use burst::Burst;
 pub use defaults::Defaults;
 use expiry::Expiry;
 use guard::Guard;
-pub use guard::{GuardSettings, HeldBack};
+pub use guard::GuardSettings;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
 use ports::Ports;
 pub use ports::Probe;
 pub use standby::Standby;
 use standby::Waiting;
-pub use status::{Around, FromSnapshot, Status};
+pub use status::{Around, FromSnapshot, HeldBack, Status};
 
 use crate::logging::LogLine;
 use crate::names::HostNames;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pointsman_table::{Problem, Table};
+use pointsman_table::{InstanceName, Problem, Protocol, ServiceName, Table};
 
 use super::expiry::utc;
-use super::guard::HeldBack;
 use pointsman_engine::Phase;
 use pointsman_store::Condition;
 
@@ -21,6 +20,23 @@ pub struct Around {
     pub apis: Option<Problem>,
     /// The folder of `--certs` cannot be read.
     pub certs: Option<Problem>,
+}
+
+/// What is held, for pages and commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when at most.
+    pub until: SystemTime,
+    /// The number of keys that are served and that the store no longer has.
+    pub keys: usize,
+    /// The services of which the store has no key left.
+    pub services: Vec<(Protocol, ServiceName)>,
+    /// The instances that the store no longer has, ordered by service.
+    pub instances: Vec<(Protocol, ServiceName, InstanceName)>,
+    /// What was taken away, and how to let that in.
+    pub problems: Vec<Problem>,
 }
 
 /// The keys that are served come from the snapshot of an earlier run, as the store was not read yet.
