@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status};
+use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, Status};
 use pointsman::fleet::Listens;
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
@@ -142,10 +142,15 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         usual_https: Box::default(),
         listeners: None,
         defaults: Defaults::default(),
+        guard: GuardSettings { share: None, hold: Duration::ZERO },
+        standby: None,
+        cluster: store.cluster(),
     };
     let channels = ControlChannels {
         certs: watch::channel(Some(Arc::default())).1,
         around: watch::channel(Around::default()).1,
+        released: watch::Sender::default().subscribe(),
+        served: watch::Sender::default(),
         updates: control_updates,
         condition: control_condition,
         applied: control_applied,

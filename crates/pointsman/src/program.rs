@@ -19,7 +19,7 @@ use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
-    Outcome, agent, apply, check, demo, edit, explain, fleet, health, logs, register, render, routes, run, teach,
+    Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run, teach,
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
@@ -159,6 +159,7 @@ async fn dispatch(
             return render::render(settings, output.as_deref(), out, note).await;
         }
         Command::Status { json } => return fleet::status(store, json, out, note).await,
+        Command::Guard { action, json } => return Box::pin(guard::guard(settings, action, json, out, note)).await,
         Command::Wait { revision, timeout } => {
             return Box::pin(fleet::wait(store, revision, timeout, note)).await;
         }

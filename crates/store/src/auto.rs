@@ -20,7 +20,7 @@ use crate::chosen::Chosen;
 use crate::error::StoreError;
 use crate::etcd2::{Etcd2, Holding};
 use crate::etcd3::{Etcd3, Probe};
-use crate::model::{Api, Condition, StoreSettings, Update};
+use crate::model::{Api, ClusterId, Condition, StoreSettings, Update};
 use crate::side::{Side, as_reset, has_keys};
 
 /// How often to look whether the other API holds keys.
@@ -60,8 +60,11 @@ enum Beside {
 impl Auto {
     /// Takes the settings. Opens no connection.
     pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
+        // Both are of one cluster.
+        let (mut v2, v3) = (Etcd2::new(settings)?, Etcd3::new(settings)?);
+        v2.cluster = v3.cluster.clone();
         Ok(Self {
-            both: Box::new(Both::new(Etcd2::new(settings)?, Etcd3::new(settings)?, &settings.prefix)),
+            both: Box::new(Both::new(v2, v3, &settings.prefix)),
             told: None,
             followed: Mutex::new(None),
             made: watch::Sender::new(None),
@@ -116,6 +119,11 @@ impl Auto {
     /// The other API, while it holds keys that are not served.
     pub(crate) fn ignored(&self) -> watch::Receiver<Option<Api>> {
         self.ignored.subscribe()
+    }
+
+    /// The cluster that is followed.
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.both.v3.cluster.clone()
     }
 
     /// As [`Auto::ignored`], but without a follower.

@@ -43,5 +43,7 @@ pub use directory::Directory;
 pub use error::StoreError;
 pub use etcd2::Etcd2;
 pub use etcd3::Etcd3;
-pub use model::{ASIDE, Amended, Api, Condition, HistoryPoint, Listing, Location, Made, Outage, StoreSettings, Update};
+pub use model::{
+    ASIDE, Amended, Api, ClusterId, Condition, HistoryPoint, Listing, Location, Made, Outage, StoreSettings, Update,
+};
 pub use store::Store;

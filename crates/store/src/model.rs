@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pointsman_table::Change;
@@ -13,6 +15,21 @@ use crate::error::StoreError;
 /// these keys never wake a balancer: in etcd v3 they have no leading slash, in v2 the underscore hides them, in a
 /// folder they are below `.pointsman`.
 pub const ASIDE: &str = "/_pointsman";
+/// The id of the etcd cluster that was followed last, which the follower writes: another id means another history.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterId(Arc<AtomicU64>);
+
+impl ClusterId {
+    /// The id; 0 while none is known, and for a folder.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, id: u64) {
+        self.0.store(id, Ordering::Relaxed);
+    }
+}
+
 /// A position in a store's history; a follower can tell whether it has passed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryPoint {

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::etcd2::{Etcd2, Holding};
 use crate::etcd3::Etcd3;
 use crate::model::{
-    Amended, Api, Condition, Edit, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key,
+    Amended, Api, ClusterId, Condition, Edit, HistoryPoint, Listing, Location, Made, StoreSettings, Update, check_key,
 };
 
 /// How many times `amend` retries when another client writes the value in between.
@@ -85,6 +85,16 @@ impl Store {
             Self::Etcd2(_) => fixed(Some(Api::V2)),
             Self::Etcd3(_) => fixed(Some(Api::V3)),
             Self::Directory(_) => fixed(None),
+        }
+    }
+
+    /// The cluster that is followed.
+    pub fn cluster(&self) -> ClusterId {
+        match self {
+            Self::Auto(store) => store.cluster(),
+            Self::Etcd2(store) => store.cluster.clone(),
+            Self::Etcd3(store) => store.cluster.clone(),
+            Self::Directory(_) => ClusterId::default(),
         }
     }
 

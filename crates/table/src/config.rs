@@ -22,6 +22,8 @@ use crate::value::{self, Parsed};
 pub(crate) fn judge(raw: &RawKeys, last: &Config, limits: &Limits) -> (Config, Box<[Problem]>) {
     let mut reader = Reader::new(raw, Report::of_tree(&limits.prefix, "config"));
     let fallback = Config::default();
+    // The guard reads it from the keys, before they are compiled.
+    let _ = reader.read("guard", eject::panic);
     let mut keys = Keys { reader: &mut reader, last, default: &fallback };
     let config = Config {
         timeouts: keys.timeouts(),

@@ -51,6 +51,11 @@ impl Percent {
         part * 100 < count * usize::from(self.0)
     }
 
+    /// Whether `part` of `count` is more than this share.
+    pub fn is_passed_by(self, part: usize, count: usize) -> bool {
+        part * 100 > count * usize::from(self.0)
+    }
+
     fn parse(text: &str) -> Parsed<Self> {
         let percent = text.strip_suffix('%').and_then(|text| value::within(text, 1, 100).ok());
         let percent = percent.and_then(|percent| u8::try_from(percent).ok());
@@ -118,7 +123,7 @@ pub(crate) fn eject(text: &str) -> OrOff<Eject> {
     if text == "off" { Ok(None) } else { Eject::parse(text).map(Some) }
 }
 
-/// The value of `panic`.
+/// The value of `panic`, and of `guard`.
 pub(crate) fn panic(text: &str) -> OrOff<Percent> {
     match text {
         "off" => Ok(None),

@@ -37,10 +37,10 @@ pub enum Change {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     revision: u64,
-    http: Services,
-    tcp: Services,
-    config: Arc<RawKeys>,
-    certs: Arc<CertKeys>,
+    pub(crate) http: Services,
+    pub(crate) tcp: Services,
+    pub(crate) config: Arc<RawKeys>,
+    pub(crate) certs: Arc<CertKeys>,
     /// Keys that belong nowhere, whole: outside the known trees, or of a service without a name. Values are only marks of
     /// being set.
     strays: Arc<RawKeys>,
@@ -100,6 +100,23 @@ impl KeySet {
     /// Whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Every key, relative to the prefix, with its value. Of keys outside the known trees, the value is only a mark of being
+    /// set.
+    pub fn entries(&self) -> impl Iterator<Item = (String, &[u8])> {
+        let of = |protocol: Protocol| {
+            self.services(protocol).iter().flat_map(move |(name, keys)| {
+                keys.iter().map(move |(key, value)| match key {
+                    "" => (format!("{protocol}/{name}"), value),
+                    key => (format!("{protocol}/{name}/{key}"), value),
+                })
+            })
+        };
+        let config = self.config.iter().map(|(key, value)| (format!("config/{key}"), value));
+        let certs = self.certs.iter().map(|(name, value)| (format!("certs/{name}"), &**value));
+        let strays = self.strays.iter().map(|(key, value)| (key.to_owned(), value));
+        of(Protocol::Http).chain(of(Protocol::Tcp)).chain(config).chain(certs).chain(strays)
     }
 
     pub(crate) fn services(&self, protocol: Protocol) -> &Services {

@@ -35,6 +35,7 @@
 //! | `complaint` | problems that only an engine can find, under the key that they come from |
 //! | `table` | the finished table and its lookups |
 //! | `explain`, `explain_tcp`, `near` | why a request or a connection goes where it goes; what comes close |
+//! | `losses` | what keys lost against earlier ones, whether that is too much at once, and how it is served on |
 //! | `differences` | which keys changed between two tables, in words |
 
 mod access;
@@ -78,6 +79,7 @@ mod last_good;
 mod leaf;
 mod limits;
 mod literals;
+mod losses;
 mod maintenance;
 mod memory;
 mod model;
@@ -145,6 +147,7 @@ pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Record, Resolved};
+pub use losses::{Losses, ServedOn, Shortfall, guard_share, losses, serve_on};
 pub use maintenance::{COME_AGAIN, Maintenance};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};

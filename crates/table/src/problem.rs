@@ -74,6 +74,8 @@ pub enum ProblemKind {
     NotValid,
     /// The balancer's own files cannot be written. Found by what keeps them, which retries.
     State,
+    /// Keys that were taken away, too many at once, are served on. Found by the guard.
+    Held,
 }
 
 impl ProblemKind {
@@ -99,6 +101,7 @@ impl ProblemKind {
             Self::ExpiresSoon => "expires_soon",
             Self::NotValid => "not_valid",
             Self::State => "state",
+            Self::Held => "held",
         }
     }
 }

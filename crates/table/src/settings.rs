@@ -279,6 +279,8 @@ fn settings(
         Protocol::Http => (http(reader, old), Policy::read(reader, name, capabilities)),
         Protocol::Tcp => (tcp(reader), (Policy::read_tcp(reader), true)),
     };
+    // The guard reads it from the keys, before they are compiled.
+    let _ = reader.read("guard", eject::panic);
     let http_version = http_version(reader, protocol);
     let balance = reader.read("balance", |text| balance::parse(protocol, text)).unwrap_or(balance);
     let settings = Settings {

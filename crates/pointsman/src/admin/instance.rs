@@ -60,6 +60,9 @@ pub struct InstanceView {
     /// How often it was ejected, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub ejections: BTreeMap<String, u64>,
+    /// The guard serves it on: the store no longer has its key.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub held: bool,
     /// Requests or connections running now.
     pub active: u64,
     /// Requests or connections so far.
@@ -95,6 +98,7 @@ impl InstanceView {
             last_error_at: None,
             weight_now: None,
             ejections: BTreeMap::new(),
+            held: false,
             active: 0,
             requests: 0,
             errors: 0,
@@ -127,6 +131,13 @@ impl InstanceView {
         if let Some(apart) = &stats.apart {
             self.set_apart(apart);
         }
+    }
+
+    /// The guard serves it on.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+        let more = self.why.take().map(|why| format!("; {why}")).unwrap_or_default();
+        self.why = Some(format!("held by the guard, as the store no longer has its key{more}"));
     }
 
     fn set_apart(&mut self, apart: &SetApart) {

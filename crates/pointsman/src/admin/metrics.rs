@@ -354,13 +354,24 @@ impl Page {
         self.single(&TABLE_SERVICES, services.len());
         self.single(&TABLE_INSTANCES, instances);
         self.single(&LAST_GOOD, status.table.as_deref().map_or(0, |table| table.last_good().count()));
-        self.single(&STATE_KEPT, u8::from(status.around.state.is_none()));
+        self.single(&STATE_KEPT, u8::from(status.around.state.is_none() && status.around.snapshot.is_none()));
+        self.single(&SNAPSHOT_AGE, status.snapshot.map_or(0, |from| from.age().as_secs()));
+        self.guard(status);
         self.single(&LAST_CHANGE, seconds(status.changed.unwrap_or(UNIX_EPOCH)));
         self.single(&COMPILE, status.compile.as_secs_f64());
         self.single(&SWAPS, status.swaps);
         self.single(&READY, u8::from(status.unready().is_none()));
         self.problems(status);
         self.certificates(status);
+    }
+
+    fn guard(&mut self, status: &Status) {
+        let held = status.held.as_deref().map_or([0; 3], |held| [held.services.len(), held.instances.len(), held.keys]);
+        self.family(&GUARD_HELD);
+        for (what, count) in ["services", "instances", "keys"].into_iter().zip(held) {
+            self.sample(GUARD_HELD.name, &[("what", what)], count);
+        }
+        self.single(&GUARD_HOLDS, status.holds);
     }
 
     fn certificates(&mut self, status: &Status) {
@@ -526,6 +537,10 @@ const TABLE_SERVICES: Family = gauge("pointsman_table_services", "Services in th
 const TABLE_INSTANCES: Family = gauge("pointsman_table_instances", "Instances in the table.");
 const LAST_GOOD: Family =
     gauge("pointsman_last_good_services", "Services served with their last good settings, because their keys are bad.");
+const SNAPSHOT_AGE: Family =
+    gauge("pointsman_snapshot_age_seconds", "Age of the snapshot that is served; 0 once the store was read.");
+const GUARD_HELD: Family = gauge("pointsman_guard_held", "What was taken away at once and is served on.");
+const GUARD_HOLDS: Family = counter("pointsman_guard_holds_total", "Changes that the guard held.");
 const STATE_KEPT: Family =
     gauge("pointsman_state_kept", "0 while the balancer's own file below --state cannot be written.");
 const LAST_CHANGE: Family =
@@ -580,6 +595,7 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::ExpiresSoon,
     ProblemKind::NotValid,
     ProblemKind::State,
+    ProblemKind::Held,
 ];
 
 #[cfg(test)]

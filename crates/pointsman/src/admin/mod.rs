@@ -1,6 +1,7 @@
 //! Health, metrics and the table over HTTP, for people and machines. Never on the data path, never changes anything.
 
 mod figures;
+pub mod held;
 mod hosts;
 mod instance;
 mod listener;
@@ -34,9 +35,10 @@ pub use listener::{bind, serve};
 use crate::control::Status;
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
+use held::GuardView;
 use query::ExplainQuery;
 use serde::Deserialize;
-use source::SourceView;
+use source::{SnapshotView, SourceView};
 use view::{ExplainView, ProblemView, TableView};
 
 /// The data behind the pages.
@@ -67,6 +69,7 @@ const PAGES: &[(&str, &str)] = &[
     ("/metrics", "Prometheus text format"),
     ("/api/table", "services, rules, instances and listeners in use, JSON"),
     ("/api/problems", "everything wrong with the keys, JSON"),
+    ("/api/guard", "what was taken away at once and is served on, JSON"),
     ("/api/requests?from=0", "the last requests, if they are kept, JSON"),
     ("/api/explain?url=http://shop.test/cart", "the service and instances for a URL, and the reason, JSON"),
 ];
@@ -83,6 +86,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/api/table", get(table))
         .route("/api/problems", get(problems))
+        .route("/api/guard", get(guard))
         .route("/api/requests", get(requests))
         .route("/api/explain", get(explain))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
@@ -99,7 +103,10 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     let status = pages.status.borrow();
     match (status.unready(), status.store_lost(), status.condition.outage()) {
         (None, None, _) => "ready\n".into_response(),
-        (None, Some(lost), _) => format!("ready\n{}\n", shown(&lost)).into_response(),
+        (None, Some(lost), _) => {
+            let age = status.snapshot.map(|from| format!("the snapshot is {:?} old\n", from.age())).unwrap_or_default();
+            format!("ready\n{}\n{age}", shown(&lost)).into_response()
+        }
         (Some(why), _, None) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", shown(why))).into_response(),
         (Some(why), _, Some(outage)) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{}\nthe store: {}\n", shown(why), shown(&outage.to_string())))
@@ -123,8 +130,13 @@ async fn table(State(pages): State<Pages>) -> Response {
         Some(table) => TableView::new(table, &pages.http).with_counters(&snapshot).with_problems(status.problems()),
         None => return not_read_yet(),
     };
-    let view = TableView { source: Some(pages.source.clone()), ..view };
+    let (source, from) = (Some(pages.source.clone()), status.snapshot.map(SnapshotView::from));
+    let view = TableView { source, snapshot: from, ..view.with_held(status.held.as_deref()) };
     axum::Json(view).into_response()
+}
+
+async fn guard(State(pages): State<Pages>) -> Response {
+    axum::Json(GuardView::new(pages.status.borrow().held.as_deref())).into_response()
 }
 
 async fn problems(State(pages): State<Pages>) -> Response {
@@ -165,6 +177,7 @@ async fn explain(State(pages): State<Pages>, asked: Result<Query<Pairs>, QueryRe
             let view = ExplainView::new(table, &snapshot, status.problems(), asked);
             let is_own_engine = pages.figures.haproxy().is_none();
             let view = if is_own_engine { view.with_pick(table, &snapshot, &request) } else { view };
+            let view = view.with_held(status.held.as_deref());
             axum::Json(ExplainView { source: Some(pages.source.clone()), ..view }).into_response()
         }
         None => not_read_yet(),

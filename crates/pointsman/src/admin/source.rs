@@ -1,12 +1,15 @@
-//! The store and the prefix that an answer comes from, as the pages tell them, so that a command can see that the balancer
+//! The store and the prefix that an answer comes from, and the snapshot, as the pages tell them, so that a command can see that the balancer
 //! on `--admin` follows other keys than the operator named. Opens no store.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use pointsman_store::{Location, StoreSettings};
 use serde::{Deserialize, Serialize};
+
+use crate::control::FromSnapshot;
 
 /// Which keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,27 @@ impl SourceView {
     pub fn is_same(&self, other: &Self) -> bool {
         let known: BTreeSet<_> = self.store.iter().collect();
         self.prefix == other.prefix && other.store.iter().any(|endpoint| known.contains(endpoint))
+    }
+}
+
+/// The snapshot that is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotView {
+    /// The store's revision then.
+    pub revision: u64,
+    /// When the store was known to hold these keys last, in seconds since the epoch.
+    pub at: u64,
+    /// How long ago that is, in seconds.
+    pub age: u64,
+}
+
+impl From<FromSnapshot> for SnapshotView {
+    fn from(from: FromSnapshot) -> Self {
+        Self {
+            revision: from.revision,
+            at: from.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            age: from.age().as_secs(),
+        }
     }
 }
 

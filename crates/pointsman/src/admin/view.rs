@@ -17,7 +17,7 @@ pub use super::instance::{InstanceView, epoch_seconds};
 use super::instance::{counted, mark_panic};
 use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
-use super::source::SourceView;
+use super::source::{SnapshotView, SourceView};
 use super::url::ExplainUrl;
 use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot};
 
@@ -36,6 +36,9 @@ pub struct TableView {
     /// The keys that a running balancer follows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<SourceView>,
+    /// The snapshot that the keys come from, while the store was not read yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub snapshot: Option<SnapshotView>,
 }
 
 /// One certificate. Holds no part of its key.
@@ -236,7 +239,7 @@ impl TableView {
         let certificates = table.certs().iter().map(|(name, cert)| CertificateView::new(name, cert));
         let mut certificates: Vec<_> = certificates.collect();
         certificates.sort_by_key(|certificate| certificate.expires);
-        Self { revision: table.revision(), listeners, services, certificates, source: None }
+        Self { revision: table.revision(), listeners, services, certificates, source: None, snapshot: None }
     }
 
     /// Adds the engine's counters.

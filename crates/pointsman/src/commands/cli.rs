@@ -253,6 +253,23 @@ Examples:
         json: bool,
     },
 
+    /// Show what was taken away at once and is served on by the guard, or let that in; exit 1 if something is held
+    #[command(after_help = "\
+Without `release`, lists what each live balancer of the id holds. With it, all of them serve the
+store's keys again; waits for that, at most 10 s.
+
+Examples:
+  pointsman guard
+  pointsman guard release")]
+    Guard {
+        /// Let in what is held
+        #[arg(value_parser = ["release"])]
+        action: Option<String>,
+        /// Print JSON
+        #[arg(long, conflicts_with = "action")]
+        json: bool,
+    },
+
     /// Wait until every live balancer serves a revision; exit 1 after --timeout, with a list of those that do not
     #[command(after_help = "\
 A balancer without a status for 10 s does not count. If one disappears during the wait, the wait
@@ -436,7 +453,7 @@ fn groups(command: &str) -> &'static [Group] {
             &[Group::Store, Group::Serve, Group::Native, Group::Haproxy, Group::General]
         }
         "demo" => &[Group::Serve, Group::Native, Group::Haproxy, Group::General],
-        "logs" => &[Group::Store, Group::Serve, Group::General],
+        "logs" | "guard" => &[Group::Store, Group::Serve, Group::General],
         "agent" => &[Group::Store, Group::Agent, Group::General],
         "version" | "completions" | "man" => &[],
         _ => &[Group::Store, Group::General],

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod edit;
 pub mod explain;
 pub mod fleet;
+pub mod guard;
 pub mod health;
 mod listing;
 pub mod logs;

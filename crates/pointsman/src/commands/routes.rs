@@ -49,6 +49,8 @@ fn table(view: &TableView) -> String {
         0 => String::new(),
         revision => format!("revision {revision}\n"),
     };
+    let snapshot = view.snapshot.as_ref().map(|snapshot| format!("from a snapshot, {}\n", ago(snapshot.at)));
+    let revision = revision + &snapshot.unwrap_or_default();
     format!("{revision}{}{problems}", aligned(std::iter::once(head).chain(rows).collect()))
 }
 
@@ -186,6 +188,7 @@ mod tests {
             last_error_at: None,
             weight_now: (weight == 2).then_some(0.2),
             ejections: [("connect".to_owned(), 3)].into_iter().filter(|_| weight == 2).collect(),
+            held: false,
             active: 3,
             requests: 40,
             errors: 5,
@@ -216,7 +219,14 @@ mod tests {
             service("a", &["a.test", "b.test"], vec![instance("web-1", 0), instance("web-10", 2)]),
             service("empty", &["c.test"], vec![]),
         ];
-        let view = TableView { revision: 7, listeners: Vec::new(), services, certificates: Vec::new(), source: None };
+        let view = TableView {
+            revision: 7,
+            listeners: Vec::new(),
+            services,
+            certificates: Vec::new(),
+            source: None,
+            snapshot: None,
+        };
         let expected = "\
 revision 7
 SERVICE         RULE           INSTANCE  TARGET       STATE         WEIGHT    ACTIVE  REQUESTS  ERRORS  SINCE  WHY

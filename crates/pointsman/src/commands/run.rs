@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use pointsman_table::Table;
+use pointsman_table::{KeySet, Table};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -26,6 +26,7 @@ use crate::certs::CertSources;
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::Listens;
 use crate::fleet::keeper::{self, About};
+use crate::fleet::release;
 use crate::logging::Logging;
 use crate::logging::access::{AccessThreads, RequestsView, tell_dropped};
 use crate::names::{self, HostNames, Lookup};
@@ -33,6 +34,8 @@ use crate::notify;
 use crate::settings::{AccessSettings, Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
 use crate::state::StateFile;
 use crate::state::keeper::{self as state_keeper, Sources};
+use crate::state::snapshot::SnapshotFile;
+use crate::state::snapshot_keeper::{self, SnapshotSources};
 use crate::sys;
 use crate::tickets;
 use pointsman_engine::access::LogQueue;
@@ -42,7 +45,7 @@ use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, AccessLog, NativeSettings};
-use pointsman_store::{Condition, Location, Store, StoreSettings};
+use pointsman_store::{ClusterId, Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
@@ -111,6 +114,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let lookup = Lookup::new(&settings.resolvers);
     let certs = CertSources::new(settings);
     let down = kept.down_before(epoch_seconds());
+    let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
     let (requests, settings_of_store) = (access.view(), settings.store.clone());
     let parts = Parts {
         store,
@@ -123,11 +127,12 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         lookup,
         certs,
         state,
+        around: Around { snapshot: damage, ..Around::default() },
         down,
         requests,
         settings: settings_of_store,
     };
-    let inputs = inputs(settings, &addresses);
+    let inputs = ControlInputs { standby, cluster: parts.store.cluster(), ..inputs(settings, &addresses) };
     let before = Table::recall(kept.memory, &inputs.limits());
     let outcome = parts.serve((inputs, before), workers, &addresses, ready).await;
     access.finish(LAST_LINES);
@@ -223,6 +228,8 @@ struct Parts {
     lookup: Lookup,
     certs: CertSources,
     state: Option<StateFile>,
+    /// Problems found before the start.
+    around: Around,
     /// The instances that active checks found down just before.
     down: DownBefore,
     requests: RequestsView,
@@ -246,7 +253,9 @@ impl Parts {
         let (wanted, names_wanted) = watch::channel(HostNames::default());
         let (names, control_names) = watch::channel(Arc::default());
         let (certs, control_certs) = watch::channel(self.certs.first());
-        let (around, control_around) = watch::channel(Around::default());
+        let (around, control_around) = watch::channel(self.around);
+        let (released, control_released) = watch::channel(0);
+        let (served, keys) = watch::channel(None);
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let (tickets, engine_tickets) = watch::channel(tickets::first());
         let needs_tickets = ends_tls(addresses, engine_tables.clone());
@@ -261,6 +270,8 @@ impl Parts {
             wanted,
             certs: control_certs,
             around: control_around,
+            released: control_released,
+            served,
             tables,
             status: status.clone(),
         };
@@ -269,7 +280,7 @@ impl Parts {
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
-        let keeping_state = keep_state(self.state, sources, around.clone());
+        let keeping_state = keep_state(self.state, sources, (keys, self.store.cluster()), around.clone());
         let background = async {
             tokio::join!(
                 Box::pin(self.store.follow(updates, condition)),
@@ -278,6 +289,7 @@ impl Parts {
                 control::run(inputs, channels),
                 names::follow(self.lookup, names_wanted, names),
                 self.certs.follow(certs, around.clone()),
+                release::follow(&self.store, &self.settings.prefix, admin_status.clone(), released),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 tell_dropped(Arc::clone(&pages.requests.log)),
                 show(self.listener, pages),
@@ -288,19 +300,24 @@ impl Parts {
             );
             pending().await
         };
-        let serving = async {
-            let result =
-                Box::pin(serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase)).await;
-            ended.send_replace(true);
-            result
-        };
-        // The final status is written after the engine has ended, so the store is needed until then.
-        let serving = async { tokio::join!(serving, Box::pin(keeping), keeping_state).0 };
+        let engine = Box::pin(serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase));
+        let keepers = async { tokio::join!(Box::pin(keeping), keeping_state) };
+        let serving = until_written(engine, ended, keepers);
         tokio::select! {
             result = serving => result,
             () = Box::pin(background) => Ok(()),
         }
     }
+}
+
+/// Runs the engine to its end, and then the keepers to theirs: what they write last is written after the engine has ended.
+async fn until_written<E>(engine: impl Future<Output = E>, ended: watch::Sender<bool>, keepers: impl Future) -> E {
+    let engine = async {
+        let result = engine.await;
+        ended.send_replace(true);
+        result
+    };
+    tokio::join!(engine, keepers).0
 }
 
 /// Waits until TLS ends in this process: at `--https`, or where keys say so.
@@ -388,14 +405,24 @@ fn raise_open_files() {
 /// The file for the state that must survive a restart.
 fn state_file(settings: &Settings) -> Option<StateFile> {
     if settings.state.is_none() {
-        info!("there is no folder for --state: last good settings and the etcd API are forgotten at a restart");
+        info!(
+            "there is no folder for --state: last good settings, the etcd API and what is served are forgotten at a restart"
+        );
     }
     settings.state.as_deref().map(|folder| StateFile::new(folder, &settings.store))
 }
 
-async fn keep_state(file: Option<StateFile>, sources: Sources, around: watch::Sender<Around>) {
+async fn keep_state(
+    file: Option<StateFile>,
+    sources: Sources,
+    (served, cluster): (watch::Receiver<Option<Arc<KeySet>>>, ClusterId),
+    around: watch::Sender<Around>,
+) {
     if let Some(file) = file {
-        Box::pin(state_keeper::keep(file, sources, around)).await;
+        let (status, ended) = (sources.status.clone(), sources.ended.clone());
+        let snapshots = SnapshotSources { served, status, cluster, ended };
+        let snapshot = snapshot_keeper::keep(SnapshotFile::beside(&file), snapshots, around.clone());
+        tokio::join!(Box::pin(state_keeper::keep(file, sources, around)), Box::pin(snapshot));
     }
 }
 
@@ -411,6 +438,9 @@ fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
         capabilities: settings.engine.capabilities(),
         listeners: Some(most_listeners(settings)),
         defaults: Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()),
+        guard: settings.guard,
+        standby: None,
+        cluster: ClusterId::default(),
     }
 }
 

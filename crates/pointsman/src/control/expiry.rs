@@ -72,7 +72,7 @@ fn staple_problem(cert: &Cert, now: i64) -> Option<(ProblemKind, String)> {
 }
 
 /// A moment in seconds since the epoch, for people: `2026-12-01 09:30 UTC`. One beyond the year 9999 is that number.
-fn utc(seconds: i64) -> String {
+pub(crate) fn utc(seconds: i64) -> String {
     match OffsetDateTime::from_unix_timestamp(seconds) {
         Ok(moment) => format!("{} {:02}:{:02} UTC", moment.date(), moment.hour(), moment.minute()),
         Err(_) => seconds.to_string(),

@@ -3,16 +3,20 @@
 //! ```text
 //! Update -> KeySet -> (burst ends: 5 ms quiet, 10 to 50 ms at most) -> compile -> watch<Arc<Table>> -> engine
 //!                                                                        -> watch<Status>     -> admin
+//!              ^ the guard: what too many keys at once were taken from
 //! Applied, Condition ----------------------------------------------------^      Journal       -> log
+//! KeySet as served -> the keeper of the snapshot, which the next start serves until the store answers (Standby)
 //! Other inputs of compile: where the engine listens (Applied), the addresses of host names (Names)
 //! ```
 
 mod burst;
 mod defaults;
 pub(crate) mod expiry;
+mod guard;
 mod journal;
 pub mod local;
 mod ports;
+mod standby;
 mod status;
 
 use std::net::{IpAddr, SocketAddr};
@@ -29,18 +33,27 @@ use tokio::time::{Instant, sleep_until, timeout};
 use burst::Burst;
 pub use defaults::Defaults;
 use expiry::Expiry;
+use guard::Guard;
+pub use guard::GuardSettings;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
 use ports::Ports;
 pub use ports::Probe;
-pub use status::{Around, Status};
+pub use standby::Standby;
+use standby::Waiting;
+pub use status::{Around, FromSnapshot, HeldBack, Status};
 
 use crate::logging::LogLine;
 use crate::names::HostNames;
-use pointsman_store::{Condition, Update};
+use pointsman_store::{ClusterId, Condition, Update};
 
 /// How long the first table waits for host names that are being looked up: nobody is served meanwhile.
 const FIRST_NAMES: Duration = Duration::from_secs(1);
+
+/// The same while a snapshot is served: its start must not take longer than a second.
+const SNAPSHOT_NAMES: Duration = Duration::from_millis(400);
+/// How long after a table its keys are handed to the keeper of the snapshot, and noted by the guard: once for a burst.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long the first table waits for certificates from outside the store.
 const FIRST_CERTS: Duration = Duration::from_secs(1);
@@ -71,6 +84,12 @@ pub struct ControlInputs {
     pub listeners: Option<usize>,
     /// Keys that count as set while the store lacks them.
     pub defaults: Defaults,
+    /// How much may be taken away at once.
+    pub guard: GuardSettings,
+    /// What was served before the start.
+    pub standby: Option<Standby>,
+    /// The cluster that the store follows.
+    pub cluster: ClusterId,
 }
 
 impl ControlInputs {
@@ -108,6 +127,10 @@ pub struct ControlChannels {
     pub certs: watch::Receiver<Option<Arc<[OuterCert]>>>,
     /// Problems outside the keys.
     pub around: watch::Receiver<Around>,
+    /// Counts the releases of what the guard holds.
+    pub released: watch::Receiver<u64>,
+    /// To the keeper of the snapshot: the keys as served, once they come from the store.
+    pub served: watch::Sender<Option<Arc<KeySet>>>,
     /// To the engine. The first one, of generation 0, is not served: it has the last good settings from before the start.
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
@@ -133,7 +156,15 @@ enum ControlEvent {
     /// Certificates from outside the store changed.
     Certs(Option<Arc<[OuterCert]>>),
     /// A problem outside the keys appeared or ended.
-    Around(Around),
+    Around(Box<Around>),
+    /// The store was not read in time: serve the snapshot.
+    Standby,
+    /// A table was in use for a moment.
+    Settle,
+    /// What the guard holds may have to be let in.
+    Guard,
+    /// An operator let it in.
+    Released,
     /// The store's channel is closed.
     Stop,
 }
@@ -141,6 +172,7 @@ enum ControlEvent {
 /// Runs until the store's channel is closed; publishes pending changes first.
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
+    channels.around.mark_changed();
     // Without them, the first table would refuse clients that the second one serves.
     let _ = timeout(FIRST_CERTS, channels.certs.wait_for(Option::is_some)).await;
     channels.certs.mark_changed();
@@ -155,14 +187,25 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Condition(condition) => control.condition(condition),
             ControlEvent::Named(names) => control.named(names),
             ControlEvent::Certs(certs) => control.certified(certs),
-            ControlEvent::Around(around) => control.around(around),
+            ControlEvent::Around(around) => control.around(*around),
+            ControlEvent::Standby => control.stand_in(),
+            ControlEvent::Settle => control.settle(),
+            ControlEvent::Guard => control.burst.add(Instant::now()),
+            ControlEvent::Released => control.release(),
             ControlEvent::Stop => return control.stop(),
         }
     }
 }
 
 struct Control {
+    /// The store's keys. The guard may serve more.
     keys: KeySet,
+    guard: Guard,
+    waiting: Waiting,
+    cluster: ClusterId,
+    /// When the keys in use are handed on.
+    settle: Option<Instant>,
+    served: watch::Sender<Option<Arc<KeySet>>>,
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     now: fn() -> SystemTime,
@@ -185,7 +228,12 @@ impl Control {
     fn new(inputs: ControlInputs, channels: &ControlChannels) -> Self {
         Self {
             keys: KeySet::default(),
+            guard: Guard::new(inputs.guard),
             limits: inputs.limits(),
+            waiting: Waiting::new(inputs.standby, Instant::now()),
+            cluster: inputs.cluster,
+            settle: None,
+            served: channels.served.clone(),
             local: inputs.local,
             now: inputs.now,
             defaults: inputs.defaults,
@@ -209,16 +257,25 @@ impl Control {
             () = until(self.held) => ControlEvent::Quiet,
             () = until(self.journal.due()) => ControlEvent::Report,
             () = until(self.expiry) => ControlEvent::Expiry,
+            () = until(self.settle) => ControlEvent::Settle,
+            () = until(self.guard.due()) => ControlEvent::Guard,
+            Ok(()) = channels.released.changed() => ControlEvent::Released,
             Some(applied) = channels.applied.recv() => ControlEvent::Applied(applied),
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
             Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
             Ok(()) = channels.certs.changed() => ControlEvent::Certs(channels.certs.borrow_and_update().clone()),
-            Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone()),
+            Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone().into()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
+            // Last, so that a store that answers goes first.
+            () = until(self.waiting.due()) => ControlEvent::Standby,
         }
     }
 
     fn take(&mut self, update: Update) {
+        if let Some((standby, was_served)) = self.waiting.end() {
+            self.compare(standby, was_served);
+        }
+        self.guard.take(&update);
         self.barrier = barrier_of(&update).map(|number| (number, None)).or(self.barrier);
         match self.defaults.complete(update) {
             Update::Reset { revision, entries } => {
@@ -230,8 +287,73 @@ impl Control {
         self.burst.add(Instant::now());
     }
 
+    /// Serves the keys of the snapshot, as the store was not read in time.
+    fn stand_in(&mut self) {
+        let Some(Standby { keys, at, .. }) = self.waiting.serve() else { return };
+        self.keys = keys.clone();
+        let from = FromSnapshot { revision: self.keys.revision(), at: *at };
+        self.status.send_modify(|status| status.snapshot = Some(from));
+        let error = self.status.borrow().condition.outage().map(|error| format!(": {error}")).unwrap_or_default();
+        let (revision, age) = (from.revision, from.age());
+        LogLine::Warn(format!(
+            "serving the snapshot of revision {revision}, {age:?} old; the store was not read yet{error}"
+        ))
+        .write();
+        self.held = Some(Instant::now() + SNAPSHOT_NAMES);
+        self.burst.add(Instant::now());
+    }
+
+    /// The store was read for the first time, after a snapshot was read. What it lost since then is guarded.
+    fn compare(&mut self, standby: Standby, was_served: bool) {
+        let (now, then) = (self.cluster.get(), standby.cluster);
+        if now != 0 && then != 0 && now != then {
+            LogLine::Warn(format!("etcd cluster {now:x} answers; the snapshot is of cluster {then:x}")).write();
+        }
+        if was_served || standby.is_recent() {
+            self.guard.note(Instant::now(), &standby.keys);
+        }
+    }
+
+    /// The keys in use.
+    fn in_use(&self) -> &KeySet {
+        self.guard.held().unwrap_or(&self.keys)
+    }
+
+    fn settle(&mut self) {
+        self.settle = None;
+        let keys = self.in_use().clone();
+        self.guard.note(Instant::now(), &keys);
+        if self.waiting.is_over() {
+            self.served.send_replace(Some(Arc::new(keys)));
+        }
+    }
+
+    fn release(&mut self) {
+        if self.guard.release(Instant::now(), &self.keys) {
+            self.burst.add(Instant::now());
+        }
+    }
+
+    /// Judges the keys, and says what is held.
+    fn guard(&mut self) {
+        self.guard.judge(Instant::now(), (self.now)(), &self.keys);
+        if let Some(end) = self.guard.ended() {
+            LogLine::Info(end.words().to_owned()).write();
+        }
+        if self.guard.is_new() && self.waiting.is_over() {
+            self.guard.note(Instant::now(), &self.keys);
+        }
+        let held = self.guard.shown(&self.limits.prefix).map(Arc::new);
+        self.status.send_if_modified(|status| {
+            let is_news = status.held != held;
+            (status.held, status.holds) = (held, self.guard.holds());
+            is_news
+        });
+    }
+
     fn publish(&mut self) {
         let start = Clock::now();
+        self.guard();
         let compiled = self.compile();
         let took = start.elapsed();
         self.burst.end(took);
@@ -244,12 +366,14 @@ impl Control {
         self.tables.send_replace(compiled.table.clone());
         self.status.send_modify(|status| {
             status.table = Some(compiled.table);
+            status.snapshot = status.snapshot.filter(|_| !self.waiting.is_over());
             status.found = compiled.problems.into();
             status.barrier = self.barrier.and_then(|(number, first)| Some((number, first?)));
             status.compile = took;
             status.swaps += 1;
             status.changed = Some(SystemTime::now());
         });
+        self.settle.get_or_insert(Instant::now() + SETTLE);
         self.journal.changed(Instant::now());
         self.expire();
     }
@@ -275,12 +399,12 @@ impl Control {
 
     fn compile(&mut self) -> Compiled {
         let previous = Arc::clone(&self.tables.borrow());
-        let compiled = compile(&self.keys, Some(&previous), &self.limits);
+        let compiled = compile(self.in_use(), Some(&previous), &self.limits);
         if !self.ports.foretell(&compiled.table) {
             return compiled;
         }
         self.limits.bound = Some(self.ports.bound());
-        compile(&self.keys, Some(&previous), &self.limits)
+        compile(self.in_use(), Some(&previous), &self.limits)
     }
 
     /// Publishes the host names to look up.
@@ -353,6 +477,9 @@ impl Control {
     }
 
     fn condition(&mut self, condition: Condition) {
+        if condition.outage().is_some() {
+            self.waiting.hurry(Instant::now());
+        }
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| status.condition = condition);
     }
@@ -366,6 +493,7 @@ impl Control {
         if self.burst.due().is_some() {
             self.publish();
         }
+        self.settle();
         self.report();
     }
 

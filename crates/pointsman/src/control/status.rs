@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pointsman_table::{Problem, Table};
+use pointsman_table::{InstanceName, Problem, Protocol, ServiceName, Table};
 
+use super::expiry::utc;
 use pointsman_engine::Phase;
 use pointsman_store::Condition;
 
@@ -13,10 +14,46 @@ use pointsman_store::Condition;
 pub struct Around {
     /// The balancer's own files cannot be written.
     pub state: Option<Problem>,
+    /// The snapshot cannot be written, or could not be used.
+    pub snapshot: Option<Problem>,
     /// Both APIs of etcd hold keys.
     pub apis: Option<Problem>,
     /// The folder of `--certs` cannot be read.
     pub certs: Option<Problem>,
+}
+
+/// What is held, for pages and commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when at most.
+    pub until: SystemTime,
+    /// The number of keys that are served and that the store no longer has.
+    pub keys: usize,
+    /// The services of which the store has no key left.
+    pub services: Vec<(Protocol, ServiceName)>,
+    /// The instances that the store no longer has, ordered by service.
+    pub instances: Vec<(Protocol, ServiceName, InstanceName)>,
+    /// What was taken away, and how to let that in.
+    pub problems: Vec<Problem>,
+}
+
+/// The keys that are served come from the snapshot of an earlier run, as the store was not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FromSnapshot {
+    /// The store's revision then.
+    pub revision: u64,
+    /// When the store was known to hold these keys last.
+    pub at: SystemTime,
+}
+
+impl FromSnapshot {
+    /// How old it is; zero if the clock went back.
+    pub fn age(&self) -> Duration {
+        let age = SystemTime::now().duration_since(self.at).unwrap_or_default();
+        Duration::from_secs(age.as_secs())
+    }
 }
 
 /// The state of the control side.
@@ -46,6 +83,12 @@ pub struct Status {
     pub kept: bool,
     /// The state of the store.
     pub condition: Condition,
+    /// Set while the keys in use come from the snapshot.
+    pub snapshot: Option<FromSnapshot>,
+    /// What the guard holds.
+    pub held: Option<Arc<HeldBack>>,
+    /// How many changes the guard held so far.
+    pub holds: u64,
     /// When the table was last replaced.
     pub changed: Option<SystemTime>,
     /// The duration of the last compile.
@@ -72,6 +115,9 @@ impl Status {
             barrier_served: None,
             kept: false,
             condition: Condition::Connecting { error: None },
+            snapshot: None,
+            held: None,
+            holds: 0,
             changed: None,
             compile: Duration::ZERO,
             swaps: 0,
@@ -81,12 +127,21 @@ impl Status {
 
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let around = self.around.apis.iter().chain(&self.around.certs).chain(&self.around.state);
-        self.found.iter().chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
+        let Around { state, snapshot, apis, certs } = &self.around;
+        let around = apis.iter().chain(certs).chain(state).chain(snapshot);
+        let held = self.held.iter().flat_map(|held| &held.problems);
+        held.chain(&*self.found).chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }
 
-    /// The reason that the store is lost; `None` if it is watched, or was never read.
+    /// The reason that the keys in use may be old: the store is lost, or was not read yet. `None` if it is watched, or nothing
+    /// is served.
     pub fn store_lost(&self) -> Option<String> {
+        if let Some(FromSnapshot { revision, at }) = self.snapshot {
+            let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+            let why = self.condition.outage().map(|error| format!(": {error}")).unwrap_or_default();
+            let at = utc(at);
+            return Some(format!("serving the snapshot of revision {revision}, {at}; the store was not read yet{why}"));
+        }
         match &self.condition {
             Condition::Lost { error } => Some(format!("the store is lost, serving its last keys: {error}")),
             Condition::Connecting { .. } | Condition::Watching { .. } => None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pointsman_table::{Bind, Change, Problem, Resolved};
+use pointsman_table::{Bind, Change, Problem, Resolved, guard_share};
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
@@ -23,10 +23,17 @@ struct Bench {
     wanted: watch::Receiver<HostNames>,
     tables: watch::Receiver<Arc<Table>>,
     status: watch::Receiver<Status>,
+    released: watch::Sender<u64>,
+    served: watch::Receiver<Option<Arc<KeySet>>>,
     control: JoinHandle<()>,
 }
 
 fn bench() -> Bench {
+    bench_with(None, None)
+}
+
+/// With a snapshot, and a guard of this share.
+fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
     let (updates, from_store) = mpsc::channel(64);
     let (condition, told) = watch::channel(Condition::Connecting { error: None });
     let (applied, from_engine) = mpsc::channel(8);
@@ -34,6 +41,8 @@ fn bench() -> Bench {
     let (to_admin, status) = watch::channel(Status::new());
     let (names, told_names) = watch::channel(Arc::default());
     let (to_names, wanted) = watch::channel(HostNames::default());
+    let (released, told_releases) = watch::channel(0);
+    let (to_keeper, served) = watch::channel(None);
     let channels = ControlChannels {
         updates: from_store,
         condition: told,
@@ -42,6 +51,8 @@ fn bench() -> Bench {
         applied: from_engine,
         certs: watch::channel(Some(Arc::default())).1,
         around: watch::channel(Around::default()).1,
+        released: told_releases,
+        served: to_keeper,
         tables: to_engine,
         status: to_admin,
     };
@@ -56,8 +67,15 @@ fn bench() -> Bench {
         usual_https: Box::default(),
         listeners: None,
         defaults: Defaults::new(Some("/up"), None),
+        guard: GuardSettings {
+            share: share.and_then(|share| guard_share(share).unwrap()),
+            hold: Duration::from_secs(600),
+        },
+        standby,
+        cluster: ClusterId::default(),
     };
-    Bench { updates, condition, applied, names, wanted, tables, status, control: tokio::spawn(run(inputs, channels)) }
+    let control = tokio::spawn(run(inputs, channels));
+    Bench { updates, condition, applied, names, wanted, tables, status, released, served, control }
 }
 
 /// Ten seconds before the certificate of the tests becomes valid, when it is first asked for.
@@ -283,4 +301,58 @@ async fn a_certificate_becomes_a_problem_by_time_alone() {
         );
     }
     assert_eq!(swaps(&bench), 1, "no key changed");
+}
+
+fn snapshot(instances: usize) -> Standby {
+    let one = |number| entry(&format!("services/a/i{number}"), "127.0.0.1:1");
+    let mut keys = KeySet::default();
+    keys.reset(7, (0..instances).map(one).chain([entry("services/a/domain", "a.test")]));
+    Standby { keys, at: SystemTime::now(), cluster: 0 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_served_until_the_store_answers() {
+    let mut bench = bench_with(Some(snapshot(1)), Some("50%"));
+    sleep(Duration::from_millis(250)).await;
+    assert_eq!(swaps(&bench), 0, "the store may still answer");
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!((swaps(&bench), bench.tables.borrow().revision()), (1, 7));
+    assert_eq!(bench.status.borrow().snapshot.unwrap().revision, 7);
+    let lost = bench.status.borrow().store_lost().unwrap();
+    assert!(lost.starts_with("serving the snapshot of revision 7, 20"), "{lost}");
+    sleep(Duration::from_secs(10)).await;
+    assert!(bench.served.borrow().is_none(), "it is not written again");
+    bench.updates.send(listing(9)).await.unwrap();
+    bench.status.wait_for(|status| status.swaps == 2).await.unwrap();
+    assert!(bench.status.borrow().snapshot.is_none() && bench.status.borrow().store_lost().is_none());
+    let kept = bench.served.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    assert_eq!(kept.revision(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_out_of_reach_is_not_waited_for() {
+    let bench = bench_with(Some(snapshot(1)), None);
+    bench.condition.send(Condition::Connecting { error: Some(Outage::new("failed", "gone")) }).unwrap();
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!((swaps(&bench), bench.tables.borrow().revision()), (1, 7));
+}
+
+/// A wipe since the snapshot, which was served or not; released later.
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_since_the_snapshot_is_held() {
+    for waits in [0, 1000] {
+        let mut bench = bench_with(Some(snapshot(12)), Some("50%"));
+        sleep(Duration::from_millis(waits)).await;
+        bench.updates.send(Update::Reset { revision: 9, entries: Vec::new() }).await.unwrap();
+        bench.status.wait_for(|status| status.held.is_some() && status.table.is_some()).await.unwrap();
+        sleep(Duration::from_secs(2)).await;
+        let table = bench.tables.borrow().clone();
+        assert_eq!((table.revision(), table.services()[0].instances.len()), (9, 12), "after {waits} ms");
+        assert_eq!(bench.status.borrow().problems().next().unwrap().kind.as_str(), "held");
+        assert_eq!(bench.served.borrow().as_ref().unwrap().len(), 14, "what is served is kept");
+        bench.released.send(1).unwrap();
+        bench.status.wait_for(|status| status.held.is_none()).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert!(bench.tables.borrow().services().is_empty());
+    }
 }

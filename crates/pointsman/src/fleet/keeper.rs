@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::folder;
-use super::member::{CertificateExpiry, Leaving, Listens, Member, Stage};
+use super::member::{CertificateExpiry, HeldCount, Leaving, Listens, Member, Stage};
 use crate::admin::view::protocol_word;
 use crate::admin::{Figures, Survey};
 use crate::control::{Status, expiry};
@@ -321,6 +321,7 @@ impl About {
             revision: status.applied,
             barrier: status.barrier_served,
             store: status.store_lost(),
+            held: status.held.as_deref().map(HeldCount::from),
             down: status.table.as_deref().map_or(0, |table| down(table, apart)),
             expires: status.table.as_deref().and_then(first_expiry),
             leaving,

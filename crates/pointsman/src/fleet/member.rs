@@ -1,12 +1,14 @@
 //! A balancer's status, in the form of its status key, and the folder of these keys. Plain data.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_store::ASIDE;
 use pointsman_table::{Protocol, ServiceName, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::view::protocol_word;
+use crate::control::HeldBack;
 
 /// Problems listed in full; the rest is only counted.
 const MOST_PROBLEMS: usize = 20;
@@ -58,6 +60,9 @@ pub struct Member {
     /// The reason that it has lost the store, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// What its guard holds, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldCount>,
     /// The number of instances that are down, or with HAProxy in maintenance.
     pub down: usize,
     /// The certificate that expires first.
@@ -122,6 +127,34 @@ impl Listens {
 
     fn named(&self) -> impl Iterator<Item = SocketAddr> {
         self.http.iter().chain(&self.https).chain(&self.admin).copied()
+    }
+}
+
+/// What a guard holds: keys that are served and that the store no longer has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldCount {
+    /// Services of which the store has no key left.
+    pub services: usize,
+    /// Instances.
+    pub instances: usize,
+    /// All keys.
+    pub keys: usize,
+    /// Since when, in seconds since the epoch.
+    pub since: u64,
+    /// Until when at most, in seconds since the epoch.
+    pub until: u64,
+}
+
+impl From<&HeldBack> for HeldCount {
+    fn from(held: &HeldBack) -> Self {
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self {
+            services: held.services.len(),
+            instances: held.instances.len(),
+            keys: held.keys,
+            since: seconds(held.since),
+            until: seconds(held.until),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod call;
 pub mod keeper;
 mod member;
+pub mod release;
 mod roll;
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use pointsman_store::{HistoryPoint, Store, StoreError, StoreSettings};
 use pointsman_table::BARRIER;
 
 pub use call::{FleetWait, WaitOutcome};
-pub use member::{LastGoodService, Leaving, Listens, Member, Stage, folder, last_good};
+pub use member::{HeldCount, LastGoodService, Leaving, Listens, Member, Stage, folder, last_good};
 pub use roll::{Balancers, Goal, Point};
 
 /// Writes the key `barrier`, which nobody reads. A balancer that has reached the returned point serves everything that

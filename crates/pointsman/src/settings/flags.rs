@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pointsman_native::LineFormat;
 use pointsman_store::Api;
-use pointsman_table::Area;
+use pointsman_table::{Area, guard_share};
 
 use super::docker_host::DockerHost;
 use super::flag::{Flag, Group, PLAIN};
@@ -267,6 +267,31 @@ pub static FLAGS: &[Flag] = &[
         legacy: &["KONTENA_LB_HEALTH_URI"],
         read: |draft, choice| {
             draft.health_uri = Some(parse::health_uri(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "guard",
+        value: "SHARE|off",
+        group: Group::Serve,
+        help: "The share of services or instances, and at least ten, that may be taken away at once; more is served on, with \
+               a problem. The key config/guard overrides it",
+        default: "50%",
+        read: |draft, choice| {
+            draft.guard.share = guard_share(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "guard-hold",
+        value: "TIME",
+        group: Group::Serve,
+        help: "How long more than that is served on, unless its keys come back or `pointsman guard release` lets it go",
+        default: "10m",
+        read: |draft, choice| {
+            draft.guard.hold = parse::wait(choice.text())?;
             Ok(())
         },
         ..PLAIN

@@ -149,6 +149,7 @@ impl Draft {
             health_uri: self.health_uri,
             accept_proxy: self.accept_proxy,
             certs: self.certs,
+            guard: self.guard,
             cert_variables: kontena::certificates(environment),
             log: self.log,
         })

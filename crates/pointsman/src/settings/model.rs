@@ -10,10 +10,11 @@ use std::time::Duration;
 use pointsman_haproxy::HaproxySettings;
 use pointsman_native::LineFormat;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::{Bind, Capabilities, OuterCert, Places};
+use pointsman_table::{Bind, Capabilities, OuterCert, Places, guard_share};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
+use crate::control::GuardSettings;
 use crate::logging::access::{LogTarget, SyslogForm};
 
 /// How many requests are kept in memory beside an access log.
@@ -162,6 +163,8 @@ pub struct Settings {
     pub certs: Option<PathBuf>,
     /// Certificates in variables of the environment. Secret.
     pub cert_variables: Arc<[OuterCert]>,
+    /// How much may be taken away at once.
+    pub guard: GuardSettings,
     /// The log filter, if one was given.
     pub log: Option<String>,
 }
@@ -192,6 +195,7 @@ pub(super) struct Draft {
     pub(super) accept_proxy: Option<Box<str>>,
     pub(super) certs: Option<PathBuf>,
     pub(super) state: Option<PathBuf>,
+    pub(super) guard: GuardSettings,
     pub(super) log: Option<String>,
 }
 
@@ -222,6 +226,7 @@ impl Default for Draft {
             accept_proxy: None,
             certs: None,
             state: None,
+            guard: GuardSettings { share: guard_share("50%").expect("a share"), hold: Duration::from_secs(600) },
             log: None,
         }
     }

@@ -20,15 +20,15 @@ use crate::admin::view::epoch_seconds;
 use crate::control::{Around, Status};
 
 /// The time between two looks, in multiples of the last one's duration: a look may wait for a slow disk.
-const SHARE: u32 = 20;
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(10);
+pub(super) const SHARE: u32 = 20;
+pub(super) const SHORTEST: Duration = Duration::from_secs(1);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 /// How often the health of instances is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// While instances are down, the time when the file was written is renewed this often: they count as down for a minute.
 const RENEW: Duration = Duration::from_secs(20);
 /// The pause after a failure.
-const RETRY: Duration = Duration::from_secs(10);
+pub(super) const RETRY: Duration = Duration::from_secs(10);
 /// Of a text of so many bytes the memory is given back at once.
 const LARGE: usize = 1 << 20;
 /// Deadline for a write under way and the final one, once the balancer ends.
@@ -54,7 +54,7 @@ pub async fn keep(file: StateFile, sources: Sources, around: watch::Sender<Aroun
 }
 
 /// Ends with `work`, or [`FAREWELL`] after the balancer began to end.
-async fn at_most_farewell(mut ended: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+pub(super) async fn at_most_farewell(mut ended: watch::Receiver<bool>, work: impl Future<Output = ()>) {
     let late = async {
         let _ = ended.wait_for(|ended| *ended).await;
         sleep(FAREWELL).await;

@@ -5,9 +5,14 @@
 //! ```text
 //! STATE/memory/<hash>.json     format 1: store, prefix, etcd_api, services, config, certs, down; only its owner can read it
 //! STATE/memory/<hash>.json.bad a file that could not be used
+//! STATE/memory/<hash>.snapshot the keys that were served: see `snapshot`
 //! ```
+//!
+//! This file is for what keys cannot say: settings that were good once, health, the API. The snapshot holds the keys.
 
 pub mod keeper;
+pub mod snapshot;
+pub mod snapshot_keeper;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

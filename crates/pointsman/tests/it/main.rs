@@ -28,6 +28,7 @@ mod engines_random;
 mod faults;
 mod fleet;
 mod grpc;
+mod guard;
 mod haproxy;
 mod haproxy_faults;
 mod harness;
@@ -60,6 +61,7 @@ mod rewriting;
 #[path = "../../../wire/vectors/rows.rs"]
 mod rows;
 mod slow;
+mod snapshot;
 mod sni;
 mod split;
 mod sticky;

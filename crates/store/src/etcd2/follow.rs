@@ -254,6 +254,9 @@ impl<'a> Etcd2Follower<'a> {
         }
         let first = self.index.is_none();
         self.index = Some(listing.revision);
+        // etcd writes it in hexadecimal digits.
+        let id = about.cluster.as_deref().and_then(|id| u64::from_str_radix(id, 16).ok());
+        self.store.cluster.set(id.unwrap_or_default());
         self.cluster = about.cluster;
         self.listed = Instant::now();
         if first || replaced || self.known.differs(&listing.entries) {

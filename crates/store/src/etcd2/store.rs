@@ -11,7 +11,7 @@ use super::event::{
 use super::http::{About, Answer, Bounds, Fault, Http};
 use crate::error::StoreError;
 use crate::members::{Members, first_answer};
-use crate::model::{ASIDE, Amended, Edit, Listing, Location, StoreSettings, check_key};
+use crate::model::{ASIDE, Amended, ClusterId, Edit, Listing, Location, StoreSettings, check_key};
 use ::http::{Method, StatusCode};
 
 /// Deadline for the check that a member has a leader; other members are asked meanwhile.
@@ -25,6 +25,8 @@ pub struct Etcd2 {
     pub(super) members: Members,
     pub(super) prefix: String,
     pub(super) audit: Duration,
+    /// The cluster that is followed.
+    pub(crate) cluster: ClusterId,
 }
 
 /// What the server's v2 API holds at the prefix.
@@ -65,6 +67,7 @@ impl Etcd2 {
             endpoints,
             prefix: settings.prefix.clone(),
             audit: settings.audit,
+            cluster: ClusterId::default(),
         })
     }
 

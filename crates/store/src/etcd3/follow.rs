@@ -161,6 +161,7 @@ impl<'a> Etcd3Follower<'a> {
         .await?;
         let mut delivered = Delivered::default();
         delivered.reset(&entries);
+        self.store.cluster.set(seen.cluster);
         self.send(Update::Reset { revision: seen.revision, entries }).await;
         Ok(Resumable { seen, delivered })
     }

@@ -13,7 +13,7 @@ use super::messages::{Compare, CompareTarget, DeleteRangeRequest, Operation, Put
 use super::transport::Endpoint;
 use crate::error::StoreError;
 use crate::members::{Members, first_answer};
-use crate::model::{Amended, Edit, Listing, Location, StoreSettings, check_key};
+use crate::model::{Amended, ClusterId, Edit, Listing, Location, StoreSettings, check_key};
 use crate::tls;
 
 /// Keys per page.
@@ -39,6 +39,8 @@ pub struct Etcd3 {
     pub(super) page: u32,
     /// The client for single calls; each follower has its own.
     pub(super) client: Mutex<Option<Arc<Client>>>,
+    /// The cluster that is followed.
+    pub(crate) cluster: ClusterId,
 }
 
 /// The result of a first look at a store.
@@ -80,6 +82,7 @@ impl Etcd3 {
             audit: settings.audit,
             page: PAGE,
             client: Mutex::new(None),
+            cluster: ClusterId::default(),
         })
     }
 

@@ -63,7 +63,8 @@ impl Scene {
     /// With a store that may be shared.
     pub(crate) fn on(engine: Engine, site: Rc<Site>) -> Self {
         let state = site.home().join(format!("state-{}", engine.name()));
-        let running = Launch::engine(engine).store(&site).state(state).start();
+        // All keys are removed from time to time, and meant to be.
+        let running = Launch::engine(engine).store(&site).state(state).args(&["--guard", "off"]).start();
         running.wait_ready();
         Self { engine, running, site, ports: HashMap::new(), marks: 0, changed: false, held: Vec::new() }
     }

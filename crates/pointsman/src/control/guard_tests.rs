@@ -1,0 +1,126 @@
+//! Tests holds on a clock of their own: when they begin, what is served meanwhile, and how they end.
+
+use pointsman_table::guard_share;
+
+use super::*;
+
+/// A guard, the store's keys, and the seconds since its first keys.
+struct Scene {
+    guard: Guard,
+    start: Instant,
+    keys: KeySet,
+}
+
+/// A service with a domain and instances of these numbers.
+fn service(name: &str, numbers: std::ops::Range<usize>) -> Vec<(Box<str>, Box<[u8]>)> {
+    let instance = |number| (format!("services/{name}/i{number}").into(), b"10.0.0.1:80".as_slice().into());
+    let domain = (format!("services/{name}/domain").into(), format!("{name}.test").as_bytes().into());
+    std::iter::once(domain).chain(numbers.map(instance)).collect()
+}
+
+impl Scene {
+    /// It serves a service of 20 instances.
+    fn new() -> Self {
+        let settings = GuardSettings { share: guard_share("50%").unwrap(), hold: Duration::from_secs(600) };
+        let (mut guard, start, mut keys) = (Guard::new(settings), Instant::now(), KeySet::default());
+        keys.reset(1, service("a", 0..20));
+        guard.note(start, &keys);
+        Self { guard, start, keys }
+    }
+
+    /// At this second, the store has these keys. How many keys are served, and how many of them are held; why the last hold
+    /// ended.
+    fn at(&mut self, second: u64, keys: Vec<(Box<str>, Box<[u8]>)>) -> (usize, usize, Option<HoldEnd>) {
+        self.guard.take(&Update::Reset { revision: second, entries: Vec::new() });
+        self.keys.reset(second, keys);
+        self.judge(second)
+    }
+
+    fn judge(&mut self, second: u64) -> (usize, usize, Option<HoldEnd>) {
+        let now = self.start + Duration::from_secs(second);
+        self.guard.judge(now, SystemTime::UNIX_EPOCH, &self.keys);
+        let served = self.guard.held().unwrap_or(&self.keys).clone();
+        self.guard.note(now, &served);
+        (served.len(), self.guard.shown("/p").map_or(0, |held| held.keys), self.guard.ended())
+    }
+}
+
+#[test]
+fn a_wipe_is_held_until_its_time_is_over() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.at(1, vec![]), (21, 21, None));
+    let held = scene.guard.shown("/p").unwrap();
+    assert_eq!((held.services.len(), held.instances.len(), held.problems.len()), (1, 20, 1));
+    let line = held.problems[0].to_string();
+    let begin =
+        "/p: held: 1 of 1 service and 20 of 20 instances, more than 50%, were taken away at once, at revision 1;";
+    assert!(line.starts_with(begin) && line.contains("`pointsman guard release`"), "{line}");
+    assert_eq!(scene.guard.due(), Some(scene.start + Duration::from_secs(601)));
+    // What comes is taken, and goes again.
+    assert_eq!(scene.at(2, service("b", 0..30)), (21 + 31, 21, None));
+    assert_eq!(scene.at(3, service("b", 0..1)), (21 + 2, 21, None));
+    assert_eq!(scene.judge(600), (23, 21, None));
+    assert_eq!(scene.judge(601), (2, 0, Some(HoldEnd::Over)));
+    assert_eq!((scene.judge(602), scene.guard.due(), scene.guard.holds()), ((2, 0, None), None, 1));
+}
+
+#[test]
+fn keys_that_come_back_are_held_no_more() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.at(1, vec![]), (21, 21, None));
+    assert_eq!(scene.at(2, service("a", 0..5)), (21, 15, None));
+    // From here on the rest would pass by itself, but it may still be on its way.
+    assert_eq!(scene.at(3, service("a", 0..15)), (21, 5, None));
+    assert_eq!(scene.at(12, service("a", 0..16)), (21, 4, None));
+    assert_eq!(scene.guard.due(), Some(scene.start + Duration::from_secs(22)));
+    assert_eq!(scene.judge(21), (21, 4, None));
+    assert_eq!(scene.judge(22), (17, 0, Some(HoldEnd::Settled)));
+    let mut scene = Scene::new();
+    assert_eq!(scene.at(1, vec![]), (21, 21, None));
+    assert_eq!(scene.at(2, service("a", 0..20)), (21, 0, Some(HoldEnd::Returned)));
+    assert_eq!(scene.at(3, vec![]), (21, 21, None), "and it is guarded again");
+    // Other instances in their places.
+    assert_eq!(scene.at(4, service("a", 20..40)), (21, 0, Some(HoldEnd::Returned)));
+}
+
+#[test]
+fn what_is_released_is_not_held_again() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.at(1, vec![]), (21, 21, None));
+    assert!(scene.guard.release(scene.start, &scene.keys) && !scene.guard.release(scene.start, &scene.keys));
+    assert_eq!(scene.judge(2), (0, 0, Some(HoldEnd::Released)));
+    assert_eq!(scene.judge(30), (0, 0, None));
+}
+
+#[test]
+fn losses_within_seconds_are_one() {
+    // Leases that end one after the other; and the same within minutes, as somebody scales down.
+    for (apart, expected) in [(1, 15), (10, 0)] {
+        let mut scene = Scene::new();
+        let mut held = 0;
+        for step in 1..=5 {
+            held = scene.at(step * apart, service("a", 0..20 - 3 * usize::try_from(step).unwrap())).1;
+            if held > 0 {
+                break;
+            }
+        }
+        let least = if expected == 0 { 0 } else { 11 };
+        assert!((held > 0) == (expected > 0) && held >= least, "{apart} s apart: {held}");
+    }
+}
+
+#[test]
+fn a_service_that_is_held_becomes_the_table() {
+    let mut scene = Scene::new();
+    let both = |a, b| [service("a", 0..a), service("b", 0..b)].concat();
+    scene.keys.reset(2, both(20, 100));
+    scene.guard = Guard::new(scene.guard.settings);
+    scene.guard.note(scene.start, &scene.keys);
+    assert_eq!(scene.at(1, both(2, 100)), (122, 18, None));
+    let problem = scene.guard.shown("").unwrap().problems.remove(0);
+    assert_eq!((&*problem.key, problem.service.unwrap().1.as_str()), ("/services/a", "a"));
+    // Only that service is held.
+    assert_eq!(scene.at(2, both(2, 99)), (121, 18, None));
+    assert_eq!(scene.at(3, vec![]), (122, 122, None));
+    assert_eq!(&*scene.guard.shown("").unwrap().problems[0].key, "/");
+}
