@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::access::AccessLog;
+use crate::access::Observed;
 use crate::fault::Fault;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
@@ -76,11 +76,11 @@ enum Kind {
 pub(crate) async fn run(
     id: usize,
     registry: Arc<Registry>,
-    (limits, access): (Limits, Option<AccessLog>),
+    (limits, observed): (Limits, Observed),
     mut orders: mpsc::UnboundedReceiver<Order>,
     reports: mpsc::UnboundedSender<(usize, Report)>,
 ) {
-    let worker = Worker::new(id, registry, limits, access);
+    let worker = Worker::new(id, registry, limits, observed);
     let mut listeners = Listeners::default();
     let clock = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let giving = tokio::task::spawn_local(give_up_idle(Rc::clone(&worker)));
@@ -102,7 +102,7 @@ pub(crate) async fn run(
         }
     }
     drain(&worker, listeners).await;
-    worker.write_access_log();
+    worker.pass_records_on();
     clock.abort();
     giving.abort();
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::accept::{self, Door, Order, Report};
-use crate::access::AccessLog;
+use crate::access::Observed;
 use crate::prober::Prober;
 use crate::tls::{Keys, Outbound};
 use crate::worker::Limits;
@@ -68,14 +68,14 @@ impl Workers {
     /// A thread cannot be started.
     pub(crate) fn start(
         sockets: Vec<Vec<Door>>,
-        (limits, access): (Limits, Option<AccessLog>),
+        (limits, observed): (Limits, Observed),
         registry: &Arc<Registry>,
         before: Arc<Table>,
     ) -> anyhow::Result<(Self, Reports)> {
         let (report, reports) = mpsc::unbounded_channel();
         let count = sockets.len();
         let workers = (0..count)
-            .map(|id| Member::start(id, registry, (limits, access.clone()), report.clone()))
+            .map(|id| Member::start(id, registry, (limits, observed.clone()), report.clone()))
             .collect::<io::Result<_>>();
         let started = Self {
             workers: workers.context("cannot start a worker thread")?,
@@ -248,7 +248,7 @@ impl Member {
     fn start(
         id: usize,
         registry: &Arc<Registry>,
-        at: (Limits, Option<AccessLog>),
+        at: (Limits, Observed),
         reports: mpsc::UnboundedSender<(usize, Report)>,
     ) -> io::Result<Self> {
         let (orders, inbox) = mpsc::unbounded_channel();

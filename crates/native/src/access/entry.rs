@@ -25,11 +25,15 @@ pub(crate) struct LogEntry<'a> {
     pub(super) kind: Protocol,
     pub(super) words: Option<&'a HeadWords>,
     pub(super) revision: u64,
+    /// The id of its trace; 0: none is known.
+    pub(super) trace_id: u128,
     pub(super) service: Option<&'a str>,
     pub(super) instance: Option<&'a str>,
     pub(super) fault: Option<Fault>,
     /// How it ended, in HAProxy's letters.
     pub(super) letters: [u8; 2],
+    /// The cookie of its client and that of its answer, in HAProxy's letters.
+    pub(super) cookies: [u8; 2],
     pub(super) status: Option<u16>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -77,10 +81,12 @@ impl<'a> LogEntry<'a> {
             kind,
             words: noted.words.as_ref(),
             revision: noted.revision,
+            trace_id: noted.trace_id,
             service: None,
             instance: None,
             fault,
             letters: fault.map_or_else(own, |fault| letters(fault, passed)),
+            cookies: noted.cookies.get(),
             status: None,
             bytes_in: noted.bytes_in.get(),
             bytes_out: noted.bytes_out.get(),

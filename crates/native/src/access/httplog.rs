@@ -59,7 +59,8 @@ fn http(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
     }
     .unwrap_or_default();
     let [who, at] = entry.letters.map(char::from);
-    let _ = write!(out, " {} - - {who}{at}-- ", entry.bytes_out);
+    let [came, set] = entry.cookies.map(char::from);
+    let _ = write!(out, " {} - - {who}{at}{came}{set} ", entry.bytes_out);
     counts(entry, out);
     out.extend(b" \"");
     match entry.words {

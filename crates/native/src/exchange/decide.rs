@@ -146,7 +146,7 @@ impl Plan {
     /// What the first checkout needs.
     pub(crate) fn want<'g>(&self, sent: Sent, guard: &'g Guard<'g>, for_client: Option<&'g ForClient<'g>>) -> Want<'g> {
         let stuck_to = self.sticky.as_ref().and_then(|sticky| sticky.wanted);
-        Want { key: self.key, stuck_to, reuse: sent.reuse(self), for_client, tries: TRIES, guard }
+        Want { key: self.key, stuck_to, reuse: sent.reuse(self), for_client, tries: TRIES, guard, dials: None }
     }
 
     /// The same request for another service, all of it held: the key for its balance, and what its connection is set up
@@ -175,6 +175,12 @@ impl Plan {
             head,
             writer,
         })
+    }
+
+    /// Changes the head, of which no body follows yet.
+    pub(super) fn change_head(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.held);
+        self.head = self.held.len();
     }
 
     /// The head for the instance, and body bytes that came with it.

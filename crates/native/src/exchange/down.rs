@@ -123,7 +123,7 @@ impl Down<'_> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
                 if let Some(noted) = &self.cx.record.noted {
-                    noted.answered();
+                    noted.answered(head.status);
                 }
                 succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 if self.plan.live.service.balance == Balance::PowerOfTwo {
@@ -132,7 +132,7 @@ impl Down<'_> {
                 if head.again { Ok(Answered::Again) } else { self.body(head).await }
             }
             Ok(None) => {
-                self.cx.record.noted.iter().for_each(|noted| noted.answered());
+                self.cx.record.noted.iter().for_each(|noted| noted.answered(101));
                 succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
             }
@@ -419,10 +419,13 @@ fn changed<'c>(
     plan: &Plan,
     instance: &InstanceLive,
 ) -> Option<Cow<'c, HeaderEdits>> {
-    let name = || plan.live.name_of(instance).unwrap_or_default();
+    let name = || plan.live.name_of(instance.id).unwrap_or_default();
     let base = cx.edits.as_deref().map(|edits| edits.for_instance(&name()));
     let sticky = plan.sticky.as_ref();
     let stuck = sticky.and_then(|sticky| sticky.edits((&plan.live, instance), head, base.as_deref(), today()));
+    if let (Some(noted), Some(sticky)) = (&cx.record.noted, sticky) {
+        noted.cookies.set(sticky.letters());
+    }
     stuck.map(Cow::Owned).or(base)
 }
 

@@ -28,6 +28,7 @@
 //! | `verdict` | what an outcome says about the instance |
 //! | `local` | responses of our own |
 //! | `foresee` | the instance that a cookie or a key leads to, for operators |
+//! | `traced` | what is noted of a request as it begins, and its trace on the way to the instance |
 //! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
@@ -53,6 +54,7 @@ pub(crate) mod sides;
 mod split;
 mod sticky;
 mod stream;
+pub(crate) mod traced;
 pub(crate) mod turned;
 mod up;
 mod verdict;
@@ -78,6 +80,7 @@ use self::progress::{Answer, Progress};
 use self::sides::{Downstream, Sink, Source, split_link};
 use self::up::Up;
 use self::verdict::verdict;
+use crate::access::Noted;
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::net::buffer::Input;
@@ -118,6 +121,7 @@ pub(crate) fn exchange(
                 cx.record.service = Some(Rc::clone(&plan.live));
                 if let Some(noted) = &cx.record.noted {
                     noted.waits();
+                    plan.sticky.iter().for_each(|sticky| noted.cookies.set(sticky.letters()));
                 }
                 cx.edits = plan.edits.take();
                 if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
@@ -213,13 +217,14 @@ async fn attempts(
     let mut tried = Tried::default();
     let for_client = plan.open_for.take().map(|open_for| ForClient { open_for, own: Some(cx.announced) });
     let mut want = plan.want(progress.sent(), &progress.guard, for_client.as_ref());
+    want.dials = cx.record.noted.as_deref().and_then(Noted::dials);
     loop {
         let checked_out = match progress.bound() {
             None => check_out(cx, plan, downstream, want, &mut tried).await,
             Some(_) => Box::pin(check_out_within(cx, plan, downstream, want, &mut tried, &progress)).await,
         };
         if let Some(noted) = &cx.record.noted {
-            noted.checked_out(&tried, checked_out.is_ok());
+            traced::checked_out(noted, plan, &tried, &checked_out);
         }
         let repeated = cx.record.is_repeated();
         let mut checked_out = match checked_out {

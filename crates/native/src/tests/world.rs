@@ -22,6 +22,7 @@ use super::frames::{self, Frame};
 use super::ledger;
 use super::peer::{Found, Peer};
 use super::resets;
+use crate::access::Observed;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
 use crate::net::peer::Ends;
@@ -89,7 +90,8 @@ impl World {
         fastrand::seed(7);
         resets::clear();
         let registry = Arc::new(Registry::new(1, crate::FAULTS));
-        let worker = Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 }, None);
+        let worker =
+            Worker::new(0, Arc::clone(&registry), Limits { descriptors: 1000, workers: 1 }, Observed::default());
         let mut world = Self {
             worker,
             registry,

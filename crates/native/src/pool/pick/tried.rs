@@ -10,6 +10,8 @@ const MOST: usize = MOST_RETRIES as usize;
 pub(crate) struct Tried {
     ids: [u32; MOST],
     count: u32,
+    /// The one that was tried last; 0: none.
+    last: u32,
     /// It had an instance before: it goes before requests that never had one.
     pub(crate) returning: bool,
     pub(crate) spent: Spent,
@@ -37,6 +39,7 @@ impl Tried {
             *free = id;
         }
         self.count += 1;
+        self.last = id;
     }
 
     /// Forgets the instances: all of them may be tried again.
@@ -46,6 +49,11 @@ impl Tried {
 
     pub(crate) fn count(self) -> u32 {
         self.count
+    }
+
+    /// The instance that was tried last.
+    pub(crate) fn last(self) -> Option<u32> {
+        Some(self.last).filter(|id| *id > 0)
     }
 
     pub(in crate::pool) fn has(self, id: u32) -> bool {
