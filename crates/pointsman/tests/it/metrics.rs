@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Backend, Engine, Launch, PATIENCE, Pointsman, Site, get_ok, wait, wait_within};
+use crate::harness::{Backend, Engine, Launch, PATIENCE, Pointsman, Site, get_ok, wait_within};
 
 /// How many services there are.
 const SERVICES: usize = 10_000;
@@ -35,6 +35,13 @@ fn wait_sum(running: &Pointsman, name: &str, expected: usize) -> BTreeMap<String
     })
 }
 
+/// Waits until all services are served.
+#[track_caller]
+fn wait_table(running: &Pointsman) {
+    let services = || running.metric("pointsman_table_services", &[]) == SERVICES as f64;
+    wait_within("the table", 4 * PATIENCE, || services().then_some(()));
+}
+
 fn site(backend: &Backend) -> Site {
     let site = Site::with(&[]);
     for number in 0..SERVICES {
@@ -49,7 +56,7 @@ fn ten_thousand_services_have_two_thousand_series() {
     let backend = Backend::naming("one");
     let site = site(&backend);
     let running = Launch::engine(Engine::Native).store(&site).start();
-    wait("the table", || running.metric("pointsman_table_services", &[]) == SERVICES as f64);
+    wait_table(&running);
     let (mut requests, mut before) = (0, BTreeMap::new());
     for round in 1..=3 {
         for number in 0..BUSY * round / 3 {
@@ -73,6 +80,6 @@ fn ten_thousand_services_have_two_thousand_series() {
     let unnamed = before["pointsman_metrics_unnamed_services"];
     assert!(unnamed >= (SERVICES - BUSY) as f64 && unnamed < SERVICES as f64, "{unnamed}");
     let all = Launch::engine(Engine::Native).store(&site).args(&["--metrics-detail", "all"]).start();
-    wait("the table", || all.metric("pointsman_table_services", &[]) == SERVICES as f64);
+    wait_table(&all);
     assert_eq!(sum(&samples(&all), "pointsman_instance_up"), SERVICES as f64);
 }

@@ -10,8 +10,6 @@ const MOST: usize = MOST_RETRIES as usize;
 pub(crate) struct Tried {
     ids: [u32; MOST],
     count: u32,
-    /// The one that was tried last; 0: none.
-    last: u32,
     /// It had an instance before: it goes before requests that never had one.
     pub(crate) returning: bool,
     pub(crate) spent: Spent,
@@ -39,7 +37,6 @@ impl Tried {
             *free = id;
         }
         self.count += 1;
-        self.last = id;
     }
 
     /// Forgets the instances: all of them may be tried again.
@@ -51,9 +48,9 @@ impl Tried {
         self.count
     }
 
-    /// The instance that was tried last.
+    /// The instance that was tried last, as far as it is remembered.
     pub(crate) fn last(self) -> Option<u32> {
-        Some(self.last).filter(|id| *id > 0)
+        self.ids.get(self.count.checked_sub(1)? as usize).copied()
     }
 
     pub(in crate::pool) fn has(self, id: u32) -> bool {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::collector::Collector;
 use super::{Traced, parent};
-use crate::harness::{Backend, Engine, Launch, PATIENCE, Site, free_address, run, wait};
+use crate::harness::{Backend, Engine, Launch, PATIENCE, Site, free_address, run, wait, wait_within};
 
 fn dropped(traced: &Traced, reason: &str) -> f64 {
     traced.running.metric("pointsman_trace_spans_dropped_total", &[&format!("\"{reason}\"")])
@@ -60,17 +60,18 @@ fn a_dead_collector_is_given_up_and_holds_up_nobody() {
 
 #[test]
 fn a_slow_collector_costs_spans_and_no_requests() {
-    let backend = Backend::naming("one");
     let collector = Collector::answering(|_| (0, ""));
     let flags = ["--otlp-sample", "1", "--workers", "1"];
-    let mut traced = Traced::with(collector, &[("services/a/one", &backend.instance())], &flags);
+    let keys = [("services/a/redirect", "302 /elsewhere")];
+    let mut traced = Traced::with(collector, &keys, &flags);
     let mut client = traced.running.connect();
-    wait("full queues", || {
-        for _ in 0..500 {
-            client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
-            assert_eq!(client.response("GET").expect("an answer").status, 200);
+    // One span each; the first ones are on their way already.
+    wait_within("full queues", 4 * PATIENCE, || {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".repeat(1_000)).expect("open");
+        for _ in 0..1_000 {
+            assert_eq!(client.response("GET").expect("an answer").status, 302);
         }
-        dropped(&traced, "queue") > 0.0
+        (dropped(&traced, "queue") > 0.0).then_some(())
     });
     drop(client);
     traced.running.process.signal("TERM");
