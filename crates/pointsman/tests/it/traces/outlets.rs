@@ -92,7 +92,7 @@ fn the_last_spans_are_sent_at_the_end() {
 fn headers_for_a_collector_are_secret() {
     let backend = Backend::naming("one");
     let (site, collector) = (Site::with(&[("services/a/default", "true")]), Collector::new());
-    site.put("services/a/one", &backend.instance());
+    site.put("services/a/one", backend.instance());
     let launch = Launch::engine(Engine::Native).store(&site).args(&["--otlp", &collector.url(), "--otlp-sample", "1"]);
     let launch =
         launch.env("POINTSMAN_OTLP_HEADER", "Authorization=Bearer s3cret,X-Tenant=t1").args(&["--log", "trace"]);
