@@ -7,6 +7,7 @@
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
 //! | `seldom` | the rate limit of a log line that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
+//! | `spans` | spans of traces on their way from workers to the task that sends them |
 //! | `sys` | calls that no library wraps |
 //! | `tickets` | the secrets of TLS session tickets |
 
@@ -14,6 +15,7 @@ pub mod access;
 pub mod live;
 pub mod seldom;
 pub mod sockets;
+pub mod spans;
 pub mod sys;
 pub mod tickets;
 

@@ -101,7 +101,7 @@ pub(crate) async fn run(
         }
     }
     drain(&worker, listeners).await;
-    worker.write_access_log();
+    worker.pass_records_on();
     clock.abort();
     giving.abort();
 }

@@ -17,7 +17,7 @@
 //! | `tcp` | one connection of a TCP service |
 //! | `exchange` | one request and its response |
 //! | `record` | what happened, and the one place that counts it |
-//! | `access` | what is noted of a request, and the line of the access log that it becomes |
+//! | `access` | what is noted of a request, and the line of the access log and the spans that it becomes |
 //! | `relay` | bytes both ways: TCP services, and tunnels after 101 |
 //! | `worker` | one worker's state |
 //! | `pool` | which instance, and a connection to it |
@@ -58,7 +58,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use access::{AccessLog, LineFormat};
+pub use access::{AccessLog, LineFormat, Observed, TraceSettings};
 pub use exchange::foresee::{Foreseen, Foretold, InstanceNow, foresee};
 pub use fault::NAMES as FAULTS;
 use pointsman_engine::live::Registry;
@@ -102,8 +102,8 @@ pub struct NativeSettings {
     pub workers: usize,
     /// How many files this process may have open.
     pub open_files: u64,
-    /// What is logged of requests; `None`: nothing.
-    pub access: Option<AccessLog>,
+    /// What is logged and traced of requests.
+    pub observed: Observed,
 }
 
 /// Open listening sockets from which nothing is accepted yet.
@@ -115,7 +115,7 @@ pub struct Bound {
     sockets: Vec<Vec<Door>>,
     /// Descriptors that connections may take.
     descriptors: u64,
-    access: Option<AccessLog>,
+    observed: Observed,
 }
 
 impl Bound {
@@ -140,7 +140,7 @@ pub fn bind(settings: &NativeSettings) -> anyhow::Result<Bound> {
     let https = open("--https", &settings.https, &mut sockets)?;
     let listening = ((http.len() + https.len()) * settings.workers) as u64;
     let descriptors = settings.open_files.saturating_sub(RESERVED + listening);
-    Ok(Bound { http, https, sockets, descriptors, access: settings.access.clone() })
+    Ok(Bound { http, https, sockets, descriptors, observed: settings.observed.clone() })
 }
 
 /// Opens the addresses of a flag for every worker; returns them with real ports.
@@ -174,9 +174,9 @@ pub async fn run(
     mut phase: watch::Receiver<Phase>,
     registry: Arc<Registry>,
 ) -> anyhow::Result<()> {
-    let Bound { sockets, descriptors, access, .. } = bound;
+    let Bound { sockets, descriptors, observed, .. } = bound;
     let limits = Limits { descriptors, workers: sockets.len() as u64 };
-    let common = Common { limits, access, passwords: Arc::new(Passwords::new()?) };
+    let common = Common { limits, observed, passwords: Arc::new(Passwords::new()?) };
     let (mut workers, mut reports) = Workers::start(sockets, common, &registry, Arc::clone(&tables.borrow()))?;
     workers.change_tickets(tickets.borrow_and_update().clone());
     let mut retry = interval(RETRY);

@@ -28,6 +28,7 @@ use crate::exchange::context::Cx;
 use crate::exchange::decide::{Decision, Request, decide, head_limits, refused};
 use crate::exchange::exchange;
 use crate::exchange::sides::Downstream;
+use crate::exchange::traced::note;
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::http2::backlog::Backlog;
@@ -308,19 +309,22 @@ fn judge(worker: &Worker, peer: &mut Peer, parts: &http::request::Parts, is_whol
     let head = match judge_http2_request(pseudo, &headers, head_limits(&view.globals.config)) {
         Ok(head) => head,
         Err(bad) => {
-            let noted = worker.access.as_ref().map(|access| access.note_bare(None, view.table.revision(), peer));
+            let noted = worker.access.as_ref().and_then(|access| access.note_bare(None, view.table.revision(), peer));
             return Request { decision: Decision::Refuse(Fault::BadRequest(bad)), whole: is_whole, noted };
         }
     };
     peer.hear(&head, &view.globals.config.trusted_proxies);
     let mut decision = decide(worker, &view, &head, peer);
-    if let Some(plan) = decision.plan_mut() {
-        plan.fit(&worker.buffers);
-    }
     if let Decision::Refuse(fault) = decision {
         decision = refused((worker, &view), peer, &head, (fault, None));
     }
-    let noted = worker.access.as_ref().map(|access| access.note_stream(&head, view.table.revision(), peer));
+    let noted = worker.access.as_deref().and_then(|access| {
+        let when = (None, view.table.revision());
+        note((access, worker), (&head, "HTTP/2.0"), when, peer, &mut decision)
+    });
+    if let Some(plan) = decision.plan_mut() {
+        plan.fit(&worker.buffers);
+    }
     Request { decision, whole: matches!(head.body, BodyLength::None | BodyLength::Length(0)), noted }
 }
 

@@ -1,5 +1,6 @@
 //! What happened to a request or a connection, and the one place that counts it. Decides nothing, sends nothing.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use pointsman_table::Protocol;
 use tracing::debug;
 
 use crate::access::{Access, Ended, Noted, Open};
-use crate::fault::Fault;
+use crate::fault::{Fault, Repeat};
 use crate::net::peer::Peer;
 use crate::pool::view::{InstanceLive, ServiceLive};
 use crate::worker::Worker;
@@ -22,7 +23,7 @@ pub(crate) struct Record {
     /// The instance that it was sent to, the last one if there were several.
     pub(crate) instance: Option<Rc<InstanceLive>>,
     /// It was sent again.
-    repeated: bool,
+    repeated: Cell<bool>,
     /// The status of the response that the client was sent, whole or in part.
     pub(crate) status: Option<u16>,
     /// What went wrong.
@@ -40,14 +41,22 @@ pub(crate) fn begins() -> Instant {
 impl Record {
     /// A record of what begins now.
     pub(crate) fn new(started: Instant) -> Self {
-        Self { started, service: None, instance: None, repeated: false, status: None, fault: None, noted: None }
+        Self {
+            started,
+            service: None,
+            instance: None,
+            repeated: Cell::new(false),
+            status: None,
+            fault: None,
+            noted: None,
+        }
     }
 
     /// Counts that the request is sent again, because this instance did not answer it: at once, as the request may last
     /// for days.
-    pub(crate) fn repeat(&mut self, instance: &InstanceLive, reason: RetryReason) {
+    pub(crate) fn repeat(&self, instance: &InstanceLive, reason: RetryReason) {
         instance.counters().retried(reason);
-        self.repeated = true;
+        self.repeated.set(true);
         if let Some(noted) = &self.noted {
             noted.repeated();
         }
@@ -61,7 +70,7 @@ impl Record {
 
     /// Whether it was sent again.
     pub(crate) fn is_repeated(&self) -> bool {
-        self.repeated
+        self.repeated.get()
     }
 
     /// Counts a connection of a TCP service when an instance takes it: it may last for days.
@@ -98,8 +107,10 @@ impl Record {
         }
         if let Some(fault) = self.fault {
             worker.stats().fault(fault.facts().index);
-            if let (true, Some(service)) = (fault.is_crowded(), &self.service) {
-                service.shed().add(1);
+            match &self.service {
+                Some(service) if fault.is_crowded() => service.shed().add(1),
+                Some(service) if fault == Fault::RateLimited => service.limited().add(1),
+                _ => {}
             }
             debug!("client {}: {}: {fault}", peer.client, fault.facts().name);
         }
@@ -110,7 +121,11 @@ impl Record {
     fn log(&self, (noted, access): (&Noted, &Access), kind: Protocol, worker: &Worker, peer: &Peer) {
         let Self { service, instance, status, fault, .. } = self;
         let live = service.as_deref();
-        let named = live.zip(instance.as_deref()).and_then(|(live, instance)| live.name_of(instance));
+        // One that took no connection is named too, as HAProxy does.
+        let is_refused = fault.is_some_and(|fault| fault.facts().repeat == Repeat::Elsewhere);
+        let refused_by = noted.refused_by.get().filter(|_| is_refused);
+        let id = instance.as_ref().map(|instance| instance.id).or(refused_by);
+        let named = live.zip(id).and_then(|(live, id)| live.name_of(id));
         let open = Open {
             clients: worker.home.registry.open(),
             service: live.map_or(0, ServiceLive::active),
@@ -118,7 +133,7 @@ impl Record {
             queue: 0,
         };
         let service = live.map(|live| live.service.name.as_str());
-        let ended = Ended { kind, service, instance: named.as_deref(), status: *status, fault: *fault, open };
+        let ended = Ended { kind, service, instance: named.as_deref(), status: *status, fault: *fault, open, live };
         access.log(noted, peer, ended, || worker.home.with_rng(fastrand::Rng::f64));
     }
 }

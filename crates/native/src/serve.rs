@@ -7,11 +7,12 @@ use pointsman_wire::{
     BodyLength, BodyReader, HeadProgress, HeaderSpace, MAX_HEADERS, begins_head_request, parse_request,
 };
 
-use crate::access::Noted;
+use crate::access::{Noted, protocol};
 use crate::exchange::context::Cx;
 use crate::exchange::decide::{Decision, Gated, Plan, Request, decide, head_limits, refused};
 use crate::exchange::exchange;
 use crate::exchange::sides::Downstream;
+use crate::exchange::traced::note;
 use crate::exchange::turned::Turned;
 use crate::fault::Fault;
 use crate::http1::body::{Moved, transcode};
@@ -195,12 +196,17 @@ impl<'w> Connection<'w> {
         };
         self.peer.hear(&head, &view.globals.config.trusted_proxies);
         let decision = decide(self.worker, view, &head, &self.peer);
-        let decision = match decision {
+        let mut decision = match decision {
             Decision::Refuse(fault) => refused((self.worker, view), &self.peer, &head, (fault, None)),
             decision => decision,
         };
-        let access = self.worker.access.as_ref();
-        let noted = access.map(|access| access.note(&head, (begun, view.table.revision()), &self.peer));
+        let noted = match self.worker.access.as_deref() {
+            None => None,
+            Some(access) => {
+                let when = (begun, view.table.revision());
+                note((access, self.worker), (&head, protocol(head.version)), when, &self.peer, &mut decision)
+            }
+        };
         let no_body = matches!(head.body, BodyLength::None | BodyLength::Length(0));
         self.client.side = ClientSide::of(&head);
         self.client.body = BodyReader::new(head.body, limits.bytes);
@@ -217,7 +223,7 @@ impl<'w> Connection<'w> {
     fn refuse_head(&mut self, fault: Fault, begun: Option<Instant>) -> Request {
         self.client.side.head_request = begins_head_request(self.client.input.unread());
         let revision = || self.worker.view().table.revision();
-        let noted = self.worker.access.as_ref().map(|access| access.note_bare(begun, revision(), &self.peer));
+        let noted = self.worker.access.as_ref().and_then(|access| access.note_bare(begun, revision(), &self.peer));
         Request { noted, ..Request::refused(fault) }
     }
 

@@ -37,7 +37,7 @@ pub(crate) async fn serve(
     let mut record = Record::new(Instant::now());
     record.service = Some(Rc::clone(&live));
     if let Some(access) = &worker.access {
-        record.noted = Some(access.note_connection(worker.view().table.revision(), &peer));
+        record.noted = access.note_connection(worker.view().table.revision(), &peer);
     }
     if !live.service.admits(peer.client) {
         record.fault = Some(Fault::Denied);
@@ -48,8 +48,15 @@ pub(crate) async fn serve(
     let guard = Guard::new(&worker.half_closed, live.room_id(), true);
     let announced = || Rc::new(OpenFor { host: None, addresses: peer.addresses() });
     let for_client = live.service.send_proxy().map(|_| ForClient { open_for: announced(), own: None });
-    let want =
-        Want { key, stuck_to: None, reuse: Reuse::Never, for_client: for_client.as_ref(), tries: TRIES, guard: &guard };
+    let want = Want {
+        key,
+        stuck_to: None,
+        reuse: Reuse::Never,
+        for_client: for_client.as_ref(),
+        tries: TRIES,
+        guard: &guard,
+        dials: None,
+    };
     let mut tried = Tried::default();
     let checked_out = {
         let checkout = pin!(checkout(&worker.home, &live, want, &mut tried, &deadline));

@@ -10,7 +10,7 @@ use pointsman_engine::live::{Registry, WorkerStats};
 use pointsman_table::Table;
 use tokio::sync::Notify;
 
-use crate::access::{Access, AccessLog};
+use crate::access::{Access, Observed};
 use crate::net::buffer::Buffers;
 use crate::net::deadline::{Evictable, Timers};
 use crate::net::watch::HalfClosed;
@@ -54,7 +54,7 @@ pub(crate) struct Worker {
     /// Bodies that are being compressed.
     compressed: Cell<usize>,
     limits: Limits,
-    /// The access log; `None`: there is none.
+    /// The access log and traces; `None`: there are none.
     pub(crate) access: Option<Box<Access>>,
     /// What computes hashes of passwords.
     pub(crate) passwords: Arc<Passwords>,
@@ -64,8 +64,8 @@ pub(crate) struct Worker {
 #[derive(Clone, Debug)]
 pub(crate) struct Common {
     pub(crate) limits: Limits,
-    /// The access log; `None`: there is none.
-    pub(crate) access: Option<AccessLog>,
+    /// What is told of requests.
+    pub(crate) observed: Observed,
     pub(crate) passwords: Arc<Passwords>,
 }
 
@@ -92,7 +92,7 @@ impl Limits {
 
 impl Worker {
     pub(crate) fn new(id: usize, registry: Arc<Registry>, common: Common) -> Rc<Self> {
-        let Common { limits, access, passwords } = common;
+        let Common { limits, observed, passwords } = common;
         let pools = Pools::new(limits.most_idle(0));
         Rc::new(Self {
             view: RefCell::new(View::empty()),
@@ -110,7 +110,7 @@ impl Worker {
             copies: Cell::new(0),
             compressed: Cell::new(0),
             limits,
-            access: access.map(Access::new),
+            access: Access::new(observed),
             passwords,
         })
     }
@@ -183,15 +183,15 @@ impl Worker {
     /// Moves the clock and wakes every task whose deadline has passed.
     pub(crate) fn tick(&self, now: Instant) {
         self.timers.sweep(now);
-        self.write_access_log();
+        self.pass_records_on();
         self.make_room_for_others();
         if self.stats().take_short() {
             self.home.pools.clear();
         }
     }
 
-    /// Passes on what is not written yet of the access log.
-    pub(crate) fn write_access_log(&self) {
+    /// Passes on what is not written yet of the access log, and spans.
+    pub(crate) fn pass_records_on(&self) {
         if let Some(access) = &self.access {
             access.tick();
         }

@@ -16,6 +16,7 @@
 //! | `agent` | registers this machine's containers in the store |
 //! | `registrar` | keys kept in the store under a lease |
 //! | `logging`, `plain` | the log; escaping what goes to a log or a terminal |
+//! | `traces` | spans of requests, sent by OTLP |
 //! | `notify` | reports to the service manager |
 //! | `sys` | calls to the operating system beyond files and sockets |
 
@@ -36,3 +37,4 @@ pub mod settings;
 pub mod state;
 pub mod sys;
 mod tickets;
+pub mod traces;

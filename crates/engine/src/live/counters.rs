@@ -134,6 +134,8 @@ pub struct ServiceShared {
     pub unserved: Box<[Counters]>,
     /// Requests that got no place, or left the queue for one, and were refused; one per worker.
     pub shed: Box<[Counter]>,
+    /// Requests beyond the `rate_limit`, one per worker.
+    pub limited: Box<[Counter]>,
     /// The queue of requests while every instance is at its `maxconn`.
     pub room: Arc<Room>,
     /// What only services with `retries` or `limit/requests` have.
@@ -158,6 +160,7 @@ impl ServiceShared {
             latency: per_worker(workers),
             unserved: per_worker(workers),
             shed: per_worker(workers),
+            limited: per_worker(workers),
             room: Arc::default(),
             bounded: OnceLock::new(),
             compressed: OnceLock::new(),

@@ -58,6 +58,8 @@ pub struct Totals {
     pub compress_out: u64,
     /// Bodies that were not compressed, because so many others were.
     pub compress_passed: u64,
+    /// Requests refused because they were beyond the rate.
+    pub limited: u64,
 }
 
 impl Totals {
@@ -82,7 +84,25 @@ impl Totals {
         totals
     }
 
-    fn plus(mut self, other: &Self) -> Self {
+    /// What is more than before; gauges stay as they are.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        let less = |now: &mut u64, before: u64| *now = now.saturating_sub(before);
+        less(&mut self.requests, before.requests);
+        self.responses.iter_mut().zip(before.responses).for_each(|(now, before)| less(now, before));
+        less(&mut self.bytes_in, before.bytes_in);
+        less(&mut self.bytes_out, before.bytes_out);
+        less(&mut self.connect_failures, before.connect_failures);
+        less(&mut self.retries, before.retries);
+        self.reasons.iter_mut().zip(before.reasons).for_each(|(now, before)| less(now, before));
+        less(&mut self.shed, before.shed);
+        less(&mut self.limited, before.limited);
+        self
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
         self.requests += other.requests;
         for (sum, class) in self.responses.iter_mut().zip(other.responses) {
             *sum += class;
@@ -99,6 +119,7 @@ impl Totals {
         self.compress_in += other.compress_in;
         self.compress_out += other.compress_out;
         self.compress_passed += other.compress_passed;
+        self.limited += other.limited;
         self
     }
 }
@@ -125,9 +146,9 @@ pub struct ServiceStats {
 impl ServiceStats {
     pub(super) fn read(key: &ServiceKey, shared: &ServiceShared, instances: Vec<Addressed>) -> Self {
         let instances = Addressed::merged(instances);
-        let shed = shared.shed.iter().map(Counter::get).sum();
+        let [shed, limited] = [&shared.shed, &shared.limited].map(|workers| workers.iter().map(Counter::get).sum());
         let [compress_in, compress_out, compress_passed] = shared.compression();
-        let own = Totals { shed, compress_in, compress_out, compress_passed, ..Totals::of(&shared.unserved) };
+        let own = Totals { shed, limited, compress_in, compress_out, compress_passed, ..Totals::of(&shared.unserved) };
         Self {
             protocol: key.0,
             service: key.1.to_string(),
@@ -343,6 +364,29 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// What is more than before.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        for ((_, now), (_, before)) in self.buckets.iter_mut().zip(&before.buckets) {
+            *now = now.saturating_sub(*before);
+        }
+        self.sum = (self.sum - before.sum).max(0.0);
+        self.count = self.count.saturating_sub(before.count);
+        self
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        if self.buckets.is_empty() {
+            self.buckets = other.buckets.iter().map(|(bound, _)| (*bound, 0)).collect();
+        }
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|((_, sum), (_, more))| *sum += more);
+        self.sum += other.sum;
+        self.count += other.count;
+        self
+    }
+
     pub(super) fn read(workers: &[Latency]) -> Self {
         let counted = |bucket: usize| workers.iter().map(|worker| worker.buckets[bucket].get()).sum::<u64>();
         let mut count = 0;

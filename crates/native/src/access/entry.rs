@@ -27,11 +27,15 @@ pub(crate) struct LogEntry<'a> {
     /// The user whose password it brought; empty: none was asked for.
     pub(super) user: &'a str,
     pub(super) revision: u64,
+    /// The id of its trace; 0: none is known.
+    pub(super) trace_id: u128,
     pub(super) service: Option<&'a str>,
     pub(super) instance: Option<&'a str>,
     pub(super) fault: Option<Fault>,
     /// How it ended, in HAProxy's letters.
     pub(super) letters: [u8; 2],
+    /// The cookie of its client and that of its answer, in HAProxy's letters.
+    pub(super) cookies: [u8; 2],
     pub(super) status: Option<u16>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -80,10 +84,12 @@ impl<'a> LogEntry<'a> {
             words: noted.words.as_ref(),
             user: noted.user_name(),
             revision: noted.revision,
+            trace_id: noted.trace_id,
             service: None,
             instance: None,
             fault,
             letters: fault.map_or_else(own, |fault| letters(fault, passed)),
+            cookies: noted.cookies.get(),
             status: None,
             bytes_in: noted.bytes_in.get(),
             bytes_out: noted.bytes_out.get(),

@@ -74,7 +74,8 @@ fn http(entry: &LogEntry<'_>, out: &mut Vec<u8>) {
     number::push(entry.bytes_out, out);
     out.extend_from_slice(b" - - ");
     out.extend_from_slice(&entry.letters);
-    out.extend_from_slice(b"-- ");
+    out.extend_from_slice(&entry.cookies);
+    out.push(b' ');
     counts(entry, out);
     out.extend_from_slice(b" \"");
     match entry.words {

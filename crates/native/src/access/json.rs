@@ -75,6 +75,7 @@ pub(super) fn write(entry: &LogEntry<'_>, headers: JsonHeaders, out: &mut Vec<u8
     object.plain("fault", entry.fault_name());
     object.plain("termination", Some(entry.letters).filter(|letters| *letters != *b"--").map(termination));
     object.text("request_id", entry.header(headers.request_id));
+    object.plain("trace_id", Some(entry.trace_id).filter(|id| *id > 0).map(|id| format!("{id:032x}")));
     object.number("status", entry.status);
     object.number("bytes_in", Some(entry.bytes_in));
     object.number("bytes_out", Some(entry.bytes_out));

@@ -23,6 +23,15 @@ pub enum LineFormat {
 }
 
 impl LineFormat {
+    /// Whether a line tells the trace of its request.
+    pub(super) fn tells_trace(&self) -> bool {
+        match self {
+            Self::Json => true,
+            Self::Template(template) => template.tells_trace(),
+            Self::Httplog | Self::Clf | Self::Combined => false,
+        }
+    }
+
     /// Parses a format's name, or a template.
     ///
     /// # Errors
@@ -51,13 +60,7 @@ pub(super) enum LineWriter {
 impl LineWriter {
     /// The writer of a format. Adds the headers that it needs to those that are noted.
     pub(super) fn new(format: LineFormat, headers: &mut Vec<Box<str>>) -> Self {
-        let mut place = |name: &str| {
-            let known = headers.iter().position(|known| known.eq_ignore_ascii_case(name));
-            known.unwrap_or_else(|| {
-                headers.push(name.into());
-                headers.len() - 1
-            })
-        };
+        let mut place = |name: &str| place_of(name, headers);
         match format {
             LineFormat::Httplog => Self::Httplog,
             LineFormat::Clf => Self::Clf,
@@ -85,4 +88,13 @@ impl LineWriter {
         }
         out.push(b'\n');
     }
+}
+
+/// The place of a header among those that are noted, of which it is one from now on.
+pub(super) fn place_of(name: &str, headers: &mut Vec<Box<str>>) -> usize {
+    let known = headers.iter().position(|known| known.eq_ignore_ascii_case(name));
+    known.unwrap_or_else(|| {
+        headers.push(name.into());
+        headers.len() - 1
+    })
 }

@@ -8,6 +8,9 @@ use pointsman_wire::{RequestHead, Version};
 use smallvec::SmallVec;
 
 use super::ending::{Passed, Severed};
+use super::trace::{Course, Trace};
+use crate::fault::Fault;
+use crate::pool::dials::Dials;
 use crate::pool::pick::Tried;
 
 /// The longest target, host or header that is noted, bytes.
@@ -25,6 +28,10 @@ pub(crate) struct Noted {
     pub(super) words: Option<HeadWords>,
     /// The table's revision.
     pub(super) revision: u64,
+    /// The id of its trace; 0: none is known.
+    pub(super) trace_id: u128,
+    /// Its trace, if that is recorded.
+    pub(crate) trace: Option<Box<Trace>>,
     /// What the client connected to, if that is known.
     pub(super) listener: Option<SocketAddr>,
     /// Milliseconds from its first byte to the end of its head.
@@ -45,6 +52,10 @@ pub(crate) struct Noted {
     pub(super) redispatches: Cell<u32>,
     /// How many requests were in the queue that it had to wait in.
     pub(super) queued: Cell<u32>,
+    /// The cookie of its client and that of its answer, in HAProxy's letters.
+    pub(crate) cookies: Cell<[u8; 2]>,
+    /// The instance that was tried last, if none took the connection.
+    pub(crate) refused_by: Cell<Option<u32>>,
     /// Why its relay of bytes was cut.
     pub(super) severed: Cell<Option<Severed>>,
     /// The user whose password it brought.
@@ -101,7 +112,7 @@ impl HeadWords {
 }
 
 /// The name of a version of HTTP/1.
-pub(super) fn protocol(version: Version) -> &'static str {
+pub(crate) fn protocol(version: Version) -> &'static str {
     match version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
@@ -110,7 +121,7 @@ pub(super) fn protocol(version: Version) -> &'static str {
 
 impl Noted {
     /// Begins now, or began then.
-    pub(super) fn new(began: Option<Instant>, words: Option<HeadWords>, revision: u64) -> Self {
+    pub(super) fn new(began: Option<Instant>, words: Option<HeadWords>, revision: u64, course: Course) -> Self {
         #[expect(clippy::disallowed_methods, reason = "only when requests are logged")]
         let now = Instant::now();
         let began = began.unwrap_or(now);
@@ -123,6 +134,8 @@ impl Noted {
             began,
             words,
             revision,
+            trace_id: course.id(),
+            trace: if let Course::Sampled(trace) = course { Some(trace) } else { None },
             listener: None,
             head,
             admission: Cell::new(0),
@@ -135,6 +148,8 @@ impl Noted {
             retries: Cell::new(0),
             redispatches: Cell::new(0),
             queued: Cell::new(0),
+            cookies: Cell::new(*b"--"),
+            refused_by: Cell::new(None),
             severed: Cell::new(None),
             user: OnceCell::new(),
         }
@@ -173,6 +188,7 @@ impl Noted {
         if is_reached || tried.spent.is_connecting {
             self.queue.set(Some(self.admission.get() + tried.spent.queue));
         }
+        self.refused_by.set(tried.last().filter(|_| !is_reached));
         if is_reached {
             self.connect.set(Some(tried.spent.connect));
         }
@@ -180,10 +196,21 @@ impl Noted {
         self.queued.set(tried.spent.queued);
     }
 
+    /// Where new connections for it are noted.
+    pub(crate) fn dials(&self) -> Option<&Dials> {
+        self.trace.as_ref().map(|trace| &trace.dials)
+    }
+
     /// It is sent again.
     #[cold]
     pub(crate) fn repeated(&self) {
         self.retries.set(self.retries.get() + 1);
+        self.trace.iter().for_each(|trace| trace.ended(None));
+    }
+
+    /// An attempt met a fault.
+    pub(crate) fn failed(&self, fault: Fault) {
+        self.trace.iter().for_each(|trace| trace.ended(Some(fault)));
     }
 
     /// It brought the password of this user.
@@ -198,7 +225,8 @@ impl Noted {
     }
 
     /// The response's head has come.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn answered(&self, status: u16) {
+        self.trace.iter().for_each(|trace| trace.answered(status));
         self.passed.set(Passed::Data);
         self.answered.set(Some(self.total()));
     }

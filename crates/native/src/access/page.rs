@@ -1,20 +1,27 @@
-//! A worker's unwritten lines: passed on when there are many, or with the next tick of the clock. Never waits.
+//! A worker's unwritten lines and spans: passed on when there are many, or with the next tick of the clock. Never waits.
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use pointsman_engine::access::LogQueue;
+use pointsman_engine::spans::{Span, SpanQueue};
 use pointsman_table::Protocol;
 use pointsman_wire::RequestHead;
 
 use super::entry::{LogEntry, Open};
-use super::line::{LineFormat, LineWriter};
-use super::noted::{HeadWords, Noted, protocol};
+use super::line::{LineFormat, LineWriter, place_of};
+use super::noted::{HeadWords, Noted};
+use super::parent::TraceParent;
+use super::spans;
+use super::trace::{self, Course};
 use crate::fault::Fault;
 use crate::net::peer::Peer;
+use crate::pool::view::ServiceLive;
 
 /// How many bytes a page has before it is passed on.
 const FULL: usize = 64 * 1024;
+/// How many spans are kept before they are passed on.
+const MANY_SPANS: usize = 128;
 
 /// How many requests a tick are kept for readers without a log file. Beyond them, only those that somebody looks for at a
 /// time like that: nobody reads so many, and each costs more than its line in the log.
@@ -31,6 +38,41 @@ pub struct AccessLog {
     pub sample: f64,
     /// Where lines go.
     pub queue: LogQueue,
+}
+
+/// Which requests are traced, and where their spans go.
+#[derive(Clone, Debug)]
+pub struct TraceSettings {
+    /// The share of requests that are recorded, of those whose caller has not decided.
+    pub share: f64,
+    /// Where spans go.
+    pub queue: SpanQueue,
+}
+
+/// What is observed of requests.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// What is logged; `None`: nothing.
+    pub log: Option<AccessLog>,
+    /// What is traced; `None`: nothing.
+    pub traces: Option<TraceSettings>,
+}
+
+/// A worker's spans that were not passed on yet.
+#[derive(Debug)]
+struct Tracer {
+    settings: TraceSettings,
+    /// Where `User-Agent` is among the headers that are noted.
+    user_agent: usize,
+    spans: RefCell<Vec<Span>>,
+}
+
+impl Tracer {
+    fn pass_on(&self, least: usize) {
+        if self.spans.borrow().len() >= least.max(1) {
+            self.settings.queue.pass_on(self.spans.take());
+        }
+    }
 }
 
 /// The lines of one format that were not passed on yet.
@@ -72,6 +114,9 @@ pub(crate) struct Access {
     /// How many more are kept for such readers before the next tick.
     recent_left: Cell<u32>,
     queue: LogQueue,
+    /// Lines tell the trace of their request.
+    tells_trace: bool,
+    tracer: Option<Tracer>,
 }
 
 /// How a request or a connection ended, beside what was noted of it.
@@ -83,59 +128,82 @@ pub(crate) struct Ended<'a> {
     pub(crate) status: Option<u16>,
     pub(crate) fault: Option<Fault>,
     pub(crate) open: Open,
+    pub(crate) live: Option<&'a ServiceLive>,
 }
 
 impl Access {
-    pub(crate) fn new(log: AccessLog) -> Box<Self> {
-        let AccessLog { format, sample, queue } = log;
+    /// `None`: nothing is observed.
+    pub(crate) fn new(Observed { log, traces }: Observed) -> Option<Box<Self>> {
+        if log.is_none() && traces.is_none() {
+            return None;
+        }
+        let usual = || AccessLog { format: LineFormat::Httplog, sample: 0.0, queue: LogQueue::default() };
+        let AccessLog { format, sample, queue } = log.unwrap_or_else(usual);
+        let tells_trace = queue.has_recent() || (queue.has_destinations() && format.tells_trace());
         let mut headers = Vec::new();
         let page = queue.has_destinations().then(|| Unwritten::new(LineWriter::new(format, &mut headers)));
         let recent = queue.has_recent().then(|| Unwritten::new(LineWriter::new(LineFormat::Json, &mut headers)));
         let (page, recent) = (page.map(RefCell::new), recent.map(RefCell::new));
         let recent_left = Cell::new(RECENT_EACH_TICK);
-        Box::new(Self { sample, headers: headers.into(), page, recent, recent_left, queue })
+        let tracer = traces.map(|settings| {
+            let user_agent = place_of("user-agent", &mut headers);
+            Tracer { settings, user_agent, spans: RefCell::default() }
+        });
+        Some(Box::new(Self { sample, headers: headers.into(), page, recent, recent_left, queue, tells_trace, tracer }))
     }
 
-    /// Notes a request of HTTP/1. `began`: when its first byte came, if not just now.
-    #[inline(never)]
+    /// Whether requests are logged, all of which are noted then.
+    fn is_log(&self) -> bool {
+        self.page.is_some() || self.recent.is_some()
+    }
+
+    /// What becomes of a request's trace. `draw`: 0 to 1.
+    pub(crate) fn course(
+        &self,
+        (head, peer): (&RequestHead<'_, '_>, &Peer),
+        began: Option<Instant>,
+        draw: impl FnOnce() -> f64,
+    ) -> Course {
+        match &self.tracer {
+            Some(tracer) => trace::course((head, peer), began, tracer.settings.share, draw),
+            None if self.tells_trace => Course::Passed(TraceParent::of(head)),
+            None => Course::Passed(None),
+        }
+    }
+
+    /// Notes a request, if it is logged or its trace recorded. `protocol`: the name of its version; `began`: when its first
+    /// byte came, if not just now.
     pub(crate) fn note(
         &self,
-        head: &RequestHead<'_, '_>,
+        (head, protocol): (&RequestHead<'_, '_>, &'static str),
         (began, revision): (Option<Instant>, u64),
         peer: &Peer,
-    ) -> Box<Noted> {
-        self.begin((began, revision), Some(HeadWords::new(head, protocol(head.version), &self.headers)), peer)
-    }
-
-    /// Notes a request of HTTP/2.
-    #[inline(never)]
-    pub(crate) fn note_stream(&self, head: &RequestHead<'_, '_>, revision: u64, peer: &Peer) -> Box<Noted> {
-        self.begin((None, revision), Some(HeadWords::new(head, "HTTP/2.0", &self.headers)), peer)
+        course: Course,
+    ) -> Option<Box<Noted>> {
+        if !self.is_log() && !matches!(course, Course::Sampled(_)) {
+            return None;
+        }
+        let words = HeadWords::new(head, protocol, &self.headers);
+        Some(begin((began, revision), Some(words), peer, course))
     }
 
     /// Notes a request without a head that could be read.
     #[cold]
-    pub(crate) fn note_bare(&self, began: Option<Instant>, revision: u64, peer: &Peer) -> Box<Noted> {
-        self.begin((began, revision), None, peer)
+    pub(crate) fn note_bare(&self, began: Option<Instant>, revision: u64, peer: &Peer) -> Option<Box<Noted>> {
+        self.is_log().then(|| begin((began, revision), None, peer, Course::Passed(None)))
     }
 
     /// Notes a connection of a TCP service.
     #[cold]
-    pub(crate) fn note_connection(&self, revision: u64, peer: &Peer) -> Box<Noted> {
-        let noted = self.begin((None, revision), None, peer);
-        noted.waits();
-        noted
-    }
-
-    fn begin(&self, (began, revision): (Option<Instant>, u64), words: Option<HeadWords>, peer: &Peer) -> Box<Noted> {
-        let mut noted = Box::new(Noted::new(began, words, revision));
-        noted.listener = peer.local();
+    pub(crate) fn note_connection(&self, revision: u64, peer: &Peer) -> Option<Box<Noted>> {
+        let noted = self.note_bare(None, revision, peer);
+        noted.iter().for_each(|noted| noted.waits());
         noted
     }
 
     /// Writes the line of a request that ended into the page, if it is to be logged.
     pub(crate) fn log(&self, noted: &Noted, peer: &Peer, ended: Ended<'_>, draw: impl FnOnce() -> f64) {
-        let Ended { kind, service, instance, status, fault, open } = ended;
+        let Ended { kind, service, instance, status, fault, open, live } = ended;
         let entry = LogEntry::of(noted, kind, peer.other_end(), fault);
         let open = Open { queue: entry.open.queue, ..open };
         let (client, tls) = (peer.client, peer.tls());
@@ -143,6 +211,10 @@ impl Access {
         let is_local = kind == Protocol::Http && fault.is_none() && instance.is_none();
         let letters = if is_local { *b"LR" } else { entry.letters };
         let entry = LogEntry { client, tls, service, instance, status, open, letters, ..entry };
+        if let (Some(tracer), Some(trace)) = (&self.tracer, &noted.trace) {
+            tracer.spans.borrow_mut().extend(spans::of(&entry, trace, tracer.user_agent, live));
+            tracer.pass_on(MANY_SPANS);
+        }
         let is_wanted = fault.is_some() || noted.severed.get().is_some() || self.sample >= 1.0 || draw() < self.sample;
         if let Some(page) = self.page.as_ref().filter(|_| is_wanted) {
             page.borrow_mut().add(&entry);
@@ -164,6 +236,7 @@ impl Access {
     pub(crate) fn tick(&self) {
         self.recent_left.set(RECENT_EACH_TICK);
         self.pass_on(0);
+        self.tracer.iter().for_each(|tracer| tracer.pass_on(0));
     }
 
     /// Passes lines on if there are this many bytes of them.
@@ -178,4 +251,15 @@ impl Access {
         pass(&self.page, &|text, lines| self.queue.pass_on(text, lines));
         pass(&self.recent, &|text, lines| self.queue.pass_on_recent(text, lines));
     }
+}
+
+fn begin(
+    (began, revision): (Option<Instant>, u64),
+    words: Option<HeadWords>,
+    peer: &Peer,
+    course: Course,
+) -> Box<Noted> {
+    let mut noted = Box::new(Noted::new(began, words, revision, course));
+    noted.listener = peer.local();
+    noted
 }

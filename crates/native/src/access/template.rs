@@ -26,13 +26,14 @@ pub(super) enum LogField {
     Protocol,
     Listener,
     Revision,
+    TraceId,
     /// A placeholder that headers and addresses have too.
     Said(Placeholder),
     /// A header, by its place among those that are noted.
     Header(usize),
 }
 
-const FIELDS: [(&str, LogField); 15] = [
+const FIELDS: [(&str, LogField); 16] = [
     ("time", LogField::Time),
     ("status", LogField::Status),
     ("bytes", LogField::Bytes),
@@ -48,6 +49,7 @@ const FIELDS: [(&str, LogField); 15] = [
     ("protocol", LogField::Protocol),
     ("listener", LogField::Listener),
     ("revision", LogField::Revision),
+    ("trace_id", LogField::TraceId),
 ];
 
 /// A line with placeholders. Those that name headers have their places in `headers`.
@@ -84,6 +86,11 @@ impl LineTemplate {
             headers.push(name);
         }
         Ok(Self { pieces, headers })
+    }
+
+    /// Whether a line tells the trace of its request.
+    pub(super) fn tells_trace(&self) -> bool {
+        self.pieces.contains(&Piece::Placeholder(LogField::TraceId))
     }
 
     /// Writes a line without its end. What is not known is `-`. A vector takes all, so that no write of this file fails.
@@ -132,6 +139,8 @@ impl LogField {
             Self::Protocol => out.extend(entry.protocol().bytes()),
             Self::Listener => entry.listener.map_or((), |at| write!(out, "{at}").unwrap_or_default()),
             Self::Revision => number(out, Some(entry.revision)),
+            Self::TraceId if entry.trace_id == 0 => {}
+            Self::TraceId => write!(out, "{:032x}", entry.trace_id).unwrap_or_default(),
             Self::Header(place) => escape::haproxy(entry.header(*place), out),
             Self::Said(placeholder) => said(placeholder, entry, out),
         }

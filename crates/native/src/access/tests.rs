@@ -9,6 +9,7 @@ use super::ending::{Passed, letters};
 use super::entry::{LogEntry, Open};
 use super::line::{LineFormat, LineWriter};
 use super::noted::{HeadWords, Noted};
+use super::trace::Course;
 use crate::fault::Fault;
 
 const AT: u64 = 1_795_908_222_537;
@@ -22,7 +23,7 @@ fn line(format: &str, head: &str, change: for<'e> fn(LogEntry<'e>) -> LogEntry<'
     let limits = HeadLimits { bytes: 16_384, headers: 100 };
     let parsed = parse_request(head.as_bytes(), limits, &mut space).ok().flatten();
     let words = parsed.map(|head| HeadWords::new(&head, "HTTP/1.1", &headers));
-    let noted = Noted::new(None, words, 7);
+    let noted = Noted::new(None, words, 7, Course::Passed(None));
     let peer = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)), 39200);
     let entry = LogEntry {
         at: AT,

@@ -183,6 +183,7 @@ pub(super) fn after_fault(
     (reused, is_repeated, tried): (bool, bool, &Tried),
     (cx, plan, progress): (&Cx<'_>, &Plan, &Progress<'_>),
 ) -> Option<Repetition> {
+    cx.record.noted.iter().for_each(|noted| noted.failed(fault));
     let is_told = fault.facts().repeat == Repeat::Unprocessed;
     let reason = if fault.facts().repeat == Repeat::Elsewhere { RetryReason::Connect } else { RetryReason::Reset };
     let Some((bound, retries)) = progress.bound().and_then(|bound| Some((bound, bound.retries?))) else {

@@ -7,6 +7,7 @@ use super::context::Cx;
 use super::decide::Plan;
 use super::progress::{Progress, Unserved};
 use super::sides::Downstream;
+use super::traced::no_attempt;
 use crate::fault::Fault;
 use crate::pool::checkout::{Checkout, Hold, Want, checkout_at_once, search};
 use crate::pool::pick::Tried;
@@ -46,6 +47,7 @@ pub(super) async fn wait(
             Ok(checked_out) => return Ok(checked_out),
             Err(fault) => fault,
         };
+        cx.record.noted.iter().for_each(|noted| no_attempt(noted));
         match again::after_checkout((fault, cx.record.is_repeated()), (cx, plan, progress), tried) {
             Unreached::Again { pauses } => pause(pauses, cx, downstream, progress).await?,
             Unreached::Answer(fault) => return Err(progress.unserved(fault)),

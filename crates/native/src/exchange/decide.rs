@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use pointsman_table::{Asked, Config, TooLong};
-use pointsman_wire::{BodyLength, BodyWriter, Forward, HeadLimits, HeaderEdits, RequestEdits, RequestHead};
+use pointsman_wire::{BodyLength, BodyWriter, Forward, HeadLimits, HeaderEdits, RequestHead};
 
 use super::admit::{LocalReply, Stopped, admit};
 use super::compress::Negotiated;
@@ -174,7 +174,7 @@ impl Plan {
         for_client: Option<&'g ForClient<'g>>,
     ) -> Want<'g> {
         let stuck_to = self.sticky.as_ref().and_then(|sticky| sticky.wanted);
-        Want { key: self.key, stuck_to, reuse, for_client, tries: TRIES, guard }
+        Want { key: self.key, stuck_to, reuse, for_client, tries: TRIES, guard, dials: None }
     }
 
     /// The same request for another service, all of it held: the key for its balance, and what its connection is set up
@@ -217,9 +217,9 @@ impl Plan {
 
     /// Changes its head.
     #[cold]
-    pub(super) fn change_head(&mut self, edits: &RequestEdits) {
+    pub(super) fn change_head(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
         let body = self.held.split_off(self.head);
-        edits.apply(&mut self.held);
+        change(&mut self.held);
         self.head = self.held.len();
         self.held.extend_from_slice(&body);
     }

@@ -134,7 +134,7 @@ impl Down<'_> {
         let answered = match self.head().await {
             Ok(Some(head)) => {
                 if let Some(noted) = &self.cx.record.noted {
-                    noted.answered();
+                    noted.answered(head.status);
                 }
                 succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 if self.plan.live.service.balance == Balance::PowerOfTwo {
@@ -148,7 +148,7 @@ impl Down<'_> {
                 }
             }
             Ok(None) => {
-                self.cx.record.noted.iter().for_each(|noted| noted.answered());
+                self.cx.record.noted.iter().for_each(|noted| noted.answered(101));
                 succeeded(&self.plan.live, self.instance.live, self.cx.deadline.now());
                 self.pass_on(Answer::Begun(101)).await.map(|()| Answered::Switched)
             }
@@ -529,10 +529,13 @@ fn edits<'c>(head: &ResponseHead<'_, '_>, cx: &'c Cx<'_>, plan: &Plan, instance:
 
 #[cold]
 fn changed<'c>(head: &ResponseHead<'_, '_>, cx: &'c Cx<'_>, plan: &Plan, instance: &InstanceLive) -> Changed<'c> {
-    let name = || plan.live.name_of(instance).unwrap_or_default();
+    let name = || plan.live.name_of(instance.id).unwrap_or_default();
     let base = cx.edits.as_deref().map(|edits| edits.for_instance(&name()));
     let sticky = plan.sticky.as_ref();
     let stuck = sticky.and_then(|sticky| sticky.edits((&plan.live, instance), head, base.as_deref(), today()));
+    if let (Some(noted), Some(sticky)) = (&cx.record.noted, sticky) {
+        noted.cookies.set(sticky.letters());
+    }
     let edits = stuck.map(Cow::Owned).or(base);
     let Some(negotiated) = &plan.negotiated else { return Changed { edits, coding: None } };
     let mut edits = edits.map(Cow::into_owned).unwrap_or_default();

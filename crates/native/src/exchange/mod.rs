@@ -32,6 +32,7 @@
 //! | `verdict` | what an outcome says about the instance |
 //! | `local` | responses of our own |
 //! | `foresee` | the instance that a cookie or a key leads to, for operators |
+//! | `traced` | what is noted of a request as it begins, and its trace on the way to the instance |
 //! | `stream` | tunnels with HTTP/2 on a side |
 //! | `lines` | log lines about requests that failed |
 
@@ -63,6 +64,7 @@ pub(crate) mod sides;
 mod split;
 mod sticky;
 mod stream;
+pub(crate) mod traced;
 pub(crate) mod turned;
 mod up;
 mod verdict;
@@ -91,6 +93,7 @@ use self::progress::{Answer, Progress, Unserved};
 use self::sides::{Downstream, source, split_link};
 use self::up::Up;
 use self::verdict::{is_broken, verdict};
+use crate::access::Noted;
 use crate::fault::Fault;
 use crate::http1::client::After;
 use crate::net::buffer::Input;
@@ -131,6 +134,7 @@ pub(crate) fn exchange(
                 cx.record.service = Some(Rc::clone(&plan.live));
                 if let Some(noted) = &cx.record.noted {
                     noted.waits();
+                    plan.sticky.iter().for_each(|sticky| noted.cookies.set(sticky.letters()));
                 }
                 cx.edits = plan.edits.take();
                 if let Some(copies) = plan.copies.as_ref().filter(|_| whole) {
@@ -255,7 +259,8 @@ fn attempts(
         }
         let (mut tried, mut reuse) = (Tried::default(), progress.sent().reuse(plan));
         loop {
-            let want = plan.want(reuse, &progress.guard, for_client.as_ref());
+            let mut want = plan.want(reuse, &progress.guard, for_client.as_ref());
+            want.dials = cx.record.noted.as_deref().and_then(Noted::dials);
             let repeated = cx.record.is_repeated();
             let mut checked_out = match check_out_at_once(cx, plan, want, &mut tried, &progress) {
                 Ok(checked_out) => Either::Left(ready(Ok(checked_out))),
@@ -263,6 +268,9 @@ fn attempts(
                 Err(held) => Either::Right(Box::pin(wait(cx, plan, downstream, want, (&mut tried, held), &progress))),
             }
             .await?;
+            if let Some(noted) = &cx.record.noted {
+                traced::begin_attempt(noted, plan, checked_out.instance());
+            }
             let outcome = match progress.bound().and_then(Remainder::ends) {
                 None => attempt(cx, plan, downstream, &mut checked_out, &progress).await,
                 Some(_) => Box::pin(attempt_within(cx, plan, downstream, &mut checked_out, &progress)).await,

@@ -208,7 +208,7 @@ fn take_over(heard: &Heard, auth: &ForwardAuth, plan: &mut Plan) -> Option<()> {
         }
         cookies
     })?;
-    plan.change_head(&edits);
+    plan.change_head(|head| edits.apply(head));
     if !cookies.is_empty() {
         let mut all = plan.edits.as_deref().cloned().unwrap_or_default();
         cookies.fields().for_each(|(name, value)| all.add(name, value));

@@ -6,6 +6,7 @@
 //! prefix            Cookie: NAME=INSTANCE~VALUE
 //! ```
 
+use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pointsman_table::{Cookie, CookieFlag, CookieMode};
@@ -33,6 +34,9 @@ pub(super) struct Sticky {
     is_post: bool,
     /// Caches may keep the answer.
     is_safe: bool,
+    /// What its client sent, and what became of the cookie in the answer, in HAProxy's letters (its Configuration Manual 2.6,
+    /// §8.5).
+    letters: Cell<[u8; 2]>,
 }
 
 /// The dates of a cookie, seconds since 1970.
@@ -62,6 +66,7 @@ pub(super) fn read(
         dates: Dates::default(),
         is_post: head.method == "POST",
         is_safe: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "TRACE"),
+        letters: Cell::new(*b"NN"),
     };
     let is_hidden = cookie.mode == Some(CookieMode::Insert) && cookie.has(CookieFlag::Indirect);
     let (mut kept, mut is_changed) = (Vec::<Vec<u8>>::new(), false);
@@ -73,6 +78,7 @@ pub(super) fn read(
         let (id, rest) = sticky.take(cookie, value, now);
         if sticky.wanted.is_none() {
             sticky.wanted = named(id);
+            sticky.came(if sticky.wanted.is_some() { b'V' } else { b'I' });
         }
         match rest {
             Some(rest) => kept.push([cookie.name.as_bytes(), b"=", rest].concat()),
@@ -91,6 +97,25 @@ pub(super) fn named(live: &ServiceLive, id: &[u8]) -> Option<u32> {
 }
 
 impl Sticky {
+    /// What its client sent, and what became of the cookie in the answer, in HAProxy's letters.
+    pub(super) fn letters(&self) -> [u8; 2] {
+        self.letters.get()
+    }
+
+    /// A value came that is valid, names no instance, or is too old. Of several, the first that is valid counts.
+    fn came(&self, letter: u8) {
+        let [before, set] = self.letters.get();
+        if letter == b'V' || before == b'N' {
+            self.letters.set([letter, set]);
+        }
+    }
+
+    /// What becomes of the cookie in the answer. `stuck`: the instance is the one that its client sticks to.
+    fn became(&self, letter: u8, stuck: bool) {
+        let [came, _] = self.letters.get();
+        self.letters.set([if came == b'V' && !stuck { b'D' } else { came }, letter]);
+    }
+
     /// Takes a value: what names an instance in it, and, with `prefix`, the rest. Notes its dates. One that is too old
     /// names none.
     fn take<'v>(&mut self, cookie: &Cookie, value: &'v [u8], now: u64) -> (&'v [u8], Option<&'v [u8]>) {
@@ -102,7 +127,8 @@ impl Sticky {
         let id = parts.next().unwrap_or_default();
         let last = parts.next().and_then(date).or(self.dates.last);
         self.dates = Dates { last, first: parts.next().and_then(date).or(self.dates.first) };
-        if self.dates.are_over(cookie, now) {
+        if let Some(over) = self.dates.over(cookie, now) {
+            self.came(over);
             self.dates = Dates::default();
             return (b"", None);
         }
@@ -125,6 +151,8 @@ impl Sticky {
         let is_preserved = is_set && cookie.has(CookieFlag::Preserve);
         let is_rewritten = is_set && !is_preserved;
         let mut added = Vec::new();
+        let inserts = !is_preserved && self.inserts(cookie, stuck, now);
+        self.became(letter(cookie, (is_set, is_preserved, inserts), stuck), stuck);
         if is_rewritten {
             let value = value(live, instance);
             let become_of = |line: &[u8]| match is_ours(line) {
@@ -133,7 +161,7 @@ impl Sticky {
             };
             added.extend(set_cookies(head).filter_map(become_of).map(|line| (SET_COOKIE, line)));
         }
-        if !is_preserved && self.inserts(cookie, stuck, now) {
+        if inserts {
             added.push((SET_COOKIE, self.line(cookie, value(live, instance).as_deref(), now).into()));
             if cookie.has(CookieFlag::NoCache) && self.is_safe && !is_private(head) {
                 added.push(("Cache-Control", b"private".to_vec()));
@@ -184,13 +212,14 @@ impl Sticky {
 }
 
 impl Dates {
-    /// Whether a cookie is too old, by `maxlife` or `maxidle`.
-    fn are_over(self, cookie: &Cookie, now: u64) -> bool {
+    /// Whether a cookie is too old, by `maxlife` (`O`) or `maxidle` (`E`).
+    fn over(self, cookie: &Cookie, now: u64) -> Option<u8> {
         let is_over = |date: u64, most: u64| now.saturating_sub(date) > most || date.saturating_sub(now) > AHEAD;
         let over = |date: Option<u64>, most: Option<std::time::Duration>| {
             date.zip(most).is_some_and(|(date, most)| is_over(date, most.as_secs()))
         };
-        over(self.first, cookie.max_life) || over(self.last, cookie.max_idle)
+        let by_life = over(self.first, cookie.max_life).then_some(b'O');
+        by_life.or_else(|| over(self.last, cookie.max_idle).then_some(b'E'))
     }
 }
 
@@ -205,6 +234,20 @@ fn date(text: &[u8]) -> Option<u64> {
 fn letters(date: u64) -> impl Iterator<Item = char> {
     let number = date / UNIT;
     (0..DATE).rev().map(move |place| char::from(LETTERS[(number >> (6 * place)) as usize % LETTERS.len()]))
+}
+
+/// What becomes of the cookie in an answer, in HAProxy's letters: inserted, updated, provided by the instance, rewritten,
+/// deleted, or nothing.
+fn letter(cookie: &Cookie, (is_set, is_preserved, inserts): (bool, bool, bool), stuck: bool) -> u8 {
+    let is_left_out = cookie.mode == Some(CookieMode::Insert) || (stuck && cookie.has(CookieFlag::Indirect));
+    match (inserts, is_set) {
+        (true, _) if stuck => b'U',
+        (true, _) => b'I',
+        (false, false) => b'N',
+        (false, true) if is_preserved || cookie.mode.is_none() => b'P',
+        (false, true) if is_left_out => b'D',
+        (false, true) => b'R',
+    }
 }
 
 /// The value that names an instance, by the newest table that has it.

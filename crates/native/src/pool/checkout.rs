@@ -10,6 +10,7 @@ use pointsman_table::Protocol;
 
 use super::announced::{Announced, ForClient, OpenFor};
 use super::connect::connect;
+use super::dials::{DialNote, Dials};
 use super::judge::{approach, ejections, failed, succeeded};
 use super::link::Link;
 use super::pick::{Picked, Tried, pick};
@@ -173,6 +174,8 @@ pub(crate) struct Want<'g> {
     pub(crate) tries: u32,
     /// Watches the client: one that half-closed goes behind the others in the queue.
     pub(crate) guard: &'g Guard<'g>,
+    /// Where new connections are noted; `None`: nowhere, as usual.
+    pub(crate) dials: Option<&'g Dials>,
 }
 
 impl Want<'_> {
@@ -271,6 +274,13 @@ pub(crate) async fn search(
         let since = moment();
         let connected = new_connection(home, hold, want, deadline).await;
         tried.spent.connect += millis_since(since);
+        if let Some(dials) = want.dials {
+            let (instance, fault) = match &connected {
+                Ok(checkout) => (checkout.instance(), None),
+                Err((fault, instance)) => (instance, Some(*fault)),
+            };
+            dials.add(DialNote { instance: Rc::clone(instance), began: since, ended: moment(), fault });
+        }
         match connected {
             Ok(checkout) => return Ok(checkout),
             Err((fault, instance)) if fault.facts().repeat == Repeat::Elsewhere => {

@@ -15,6 +15,7 @@
 //! | `link` | what a request goes over |
 //! | `judge` | what ejects an instance, and what brings it back |
 //! | `checkout` | an instance with a connection to it, for one request |
+//! | `dials` | new connections that a request asked for |
 //! | `secure` | TLS on a new connection |
 //! | `announced` | connections that began with a PROXY header, for one client |
 //! | `logins` | connections that are logged in for one client |
@@ -27,6 +28,7 @@ pub(crate) mod candidates;
 pub(crate) mod checkout;
 pub(crate) mod connect;
 pub(crate) mod connections;
+pub(crate) mod dials;
 pub(crate) mod judge;
 pub(crate) mod link;
 pub(crate) mod logins;

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use pointsman_table::{Balance, Config, Instance, Protocol, Service, Table};
+use pointsman_table::{Balance, Config, Instance, Protocol, Service, Table, Target};
 use pointsman_wire::HeaderEdits;
 
 use super::candidates::Candidates;
@@ -314,11 +314,19 @@ impl ServiceLive {
         self.instances.iter().position(|instance| instance.id == id)
     }
 
-    /// The name of an instance, as far as this form or the newest knows it.
+    /// The name of an instance that is known by its number, as far as this form or the newest knows it.
     #[cold]
-    pub(crate) fn name_of(&self, live: &InstanceLive) -> Option<String> {
-        let own = self.place(live.id).map(|index| self.service.instances[index].name.to_string());
-        own.or_else(|| self.newest()?.name_of(live))
+    pub(crate) fn name_of(&self, id: u32) -> Option<String> {
+        let own = self.place(id).map(|index| self.service.instances[index].name.to_string());
+        own.or_else(|| self.newest()?.name_of(id))
+    }
+
+    /// The name of an instance, its target, and whether it is reached over TLS, as far as this form or the newest knows it.
+    #[cold]
+    pub(crate) fn located(&self, live: &InstanceLive) -> Option<(String, Target, bool)> {
+        let own = self.place(live.id).map(|index| &self.service.instances[index]);
+        let own = own.map(|instance| (instance.name.to_string(), instance.target.clone(), instance.tls));
+        own.or_else(|| self.newest()?.located(live))
     }
 
     /// Open work at its instances, over all workers.
@@ -357,6 +365,11 @@ impl ServiceLive {
     /// This worker's counters of bodies that are compressed.
     pub(crate) fn compressed(&self) -> &Compressed {
         self.shared.compressed(self.worker)
+    }
+
+    /// This worker's count of requests beyond its rate.
+    pub(crate) fn limited(&self) -> &Counter {
+        &self.shared.limited[self.worker]
     }
 
     /// The rate limit of log lines about its requests.

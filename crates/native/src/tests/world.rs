@@ -22,6 +22,7 @@ use super::frames::{self, Frame};
 use super::ledger;
 use super::peer::{Found, Peer};
 use super::resets;
+use crate::access::Observed;
 use crate::net::buffer::{Input, Size};
 use crate::net::deadline::TICK;
 use crate::net::peer::Ends;
@@ -91,7 +92,8 @@ impl World {
         resets::clear();
         let registry = Arc::new(Registry::new(1, crate::FAULTS));
         let passwords = Arc::new(Passwords::new().expect("random bytes"));
-        let common = Common { limits: Limits { descriptors: 1000, workers: 1 }, access: None, passwords };
+        let common =
+            Common { limits: Limits { descriptors: 1000, workers: 1 }, observed: Observed::default(), passwords };
         let worker = Worker::new(0, Arc::clone(&registry), common);
         let mut world = Self {
             worker,

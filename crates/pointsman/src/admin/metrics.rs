@@ -1,35 +1,28 @@
 //! Prometheus' text format 0.0.4, written from a snapshot. Labels come from the keys, never from a request, so the keys
-//! limit the number of series. An instance's counters appear after its first use.
+//! limit the number of series, and `roster` limits it further. An instance's counters appear after its first use.
+
+mod families;
+mod roster;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pointsman_native::share_in_effect;
-use pointsman_table::{ProblemKind, Protocol, shown_lines};
+use pointsman_table::{ProblemKind, Protocol, Service, shown_lines};
 
+use self::families::*;
+use self::roster::MOST_LISTED;
+pub use self::roster::{MetricNames, Named};
 use super::view::protocol_word;
 use crate::control::Status;
+use crate::logging::access::RequestsView;
 use crate::sys;
 use pointsman_engine::access::DROP_REASONS;
 use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot, Totals};
+use pointsman_engine::spans::SPAN_DROPS;
 use pointsman_haproxy::ledger::Facts;
 use pointsman_store::Condition;
-
-/// One metric: name, type, help. docs/metrics.md has a row for each.
-struct Family {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, kind: "counter", help }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, kind: "gauge", help }
-}
 
 /// The figures of this process.
 #[derive(Clone, Copy, Debug)]
@@ -38,21 +31,36 @@ pub struct Process {
     resident_bytes: u64,
     open_fds: u64,
     max_fds: u64,
-    log_lost_lines: u64,
-    access_log_dropped: [u64; DROP_REASONS.len()],
+    lost: Lost,
+}
+
+/// What was lost of the logs, and what became of spans.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lost {
+    log_lines: u64,
+    access_log: [u64; DROP_REASONS.len()],
+    spans_sent: u64,
+    spans: [u64; SPAN_DROPS.len()],
+}
+
+impl Lost {
+    /// `log_lines`: those that the log lost.
+    pub fn of(log_lines: u64, requests: &RequestsView) -> Self {
+        let RequestsView { log, spans, .. } = requests;
+        Self { log_lines, access_log: log.dropped(), spans_sent: spans.sent(), spans: spans.dropped() }
+    }
 }
 
 impl Process {
     /// Reads `/proc`; unreadable values are 0.
-    pub fn read(started: SystemTime, (log_lost_lines, access_log_dropped): (u64, [u64; DROP_REASONS.len()])) -> Self {
+    pub fn read(started: SystemTime, lost: Lost) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             started,
             resident_bytes: resident_bytes(&status),
             open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |folder| folder.count() as u64),
             max_fds: sys::open_files_limit(),
-            log_lost_lines,
-            access_log_dropped,
+            lost,
         }
     }
 }
@@ -64,17 +72,18 @@ fn resident_bytes(status: &str) -> u64 {
 }
 
 /// The whole page; `haproxy` adds the HAProxy engine's metrics.
-pub fn render(status: &Status, snapshot: &Snapshot, process: &Process, haproxy: Option<&Facts>) -> String {
+pub fn render(status: &Status, named: &Named, process: &Process, haproxy: Option<&Facts>) -> String {
+    let snapshot = &named.snapshot;
     let mut page = Page::default();
     page.traffic(&snapshot.services);
-    page.instances_up(status, &snapshot.services);
-    page.weights(status, &snapshot.services);
+    page.instances_up(status, named);
+    page.weights(status, named);
     page.histories(&snapshot.services);
-    page.panics(status, &snapshot.services);
+    page.panics(status, named);
     page.checks(&snapshot.services);
     page.latency(&snapshot.services);
     page.connections(snapshot);
-    page.table(status);
+    page.table(status, named);
     page.store(&status.condition);
     page.single(&STATUS_KEPT, u8::from(status.kept));
     haproxy.into_iter().for_each(|facts| page.haproxy(facts));
@@ -128,7 +137,8 @@ impl Page {
         self.each_used(services, ACTIVE, |instance| instance.totals.active);
         self.reasons(services);
         self.queued(services);
-        self.shed(services);
+        self.refused(services, &SHED, |service| service.totals.shed);
+        self.refused(services, &LIMITED, |service| service.totals.limited);
         self.compression(services);
         self.each_used(services, CONNECT_FAILURES, |instance| instance.totals.connect_failures);
         self.ejections(services);
@@ -162,25 +172,29 @@ impl Page {
         }
     }
 
-    /// Every instance of the table; one that had no work yet counts as up.
-    fn instances_up(&mut self, status: &Status, services: &[ServiceStats]) {
-        let down = all(services).filter(|(_, instance)| !instance.up);
+    /// Every instance of the services that are named, and others that are down; one that had no work yet counts as up.
+    fn instances_up(&mut self, status: &Status, named: &Named) {
+        let down = all(&named.snapshot.services).filter(|(_, instance)| !instance.up);
         let down: HashSet<_> = down.map(|(service, instance)| labels(service, &instance.instance)).collect();
         self.family(&INSTANCE_UP);
-        for service in status.table.iter().flat_map(|table| table.services()) {
+        for service in in_table(status, named) {
             for instance in &service.instances {
                 let labels = label(service.protocol, service.name.as_str(), instance.name.as_str());
                 self.sample(INSTANCE_UP.name, &labels, u8::from(!down.contains(&labels)));
             }
         }
+        for (protocol, service, instance) in &named.down {
+            self.sample(INSTANCE_UP.name, &label(*protocol, service, instance), 0);
+        }
     }
 
-    /// Every instance of the table. With the native engine, `slow_start` is in it.
-    fn weights(&mut self, status: &Status, services: &[ServiceStats]) {
-        let rising = all(services).filter_map(|(service, one)| Some((labels(service, &one.instance), one.age?)));
+    /// Every instance of the services that are named. With the native engine, `slow_start` is in it.
+    fn weights(&mut self, status: &Status, named: &Named) {
+        let rising =
+            all(&named.snapshot.services).filter_map(|(service, one)| Some((labels(service, &one.instance), one.age?)));
         let rising: HashMap<_, _> = rising.collect();
         self.family(&WEIGHT);
-        for service in status.table.iter().flat_map(|table| table.services()) {
+        for service in in_table(status, named) {
             for instance in &service.instances {
                 let labels = label(service.protocol, service.name.as_str(), instance.name.as_str());
                 let percent = share_in_effect(rising.get(&labels).copied(), service.timeouts.slow_start);
@@ -225,13 +239,13 @@ impl Page {
         }
     }
 
-    /// Every service of the table that has `panic`.
-    fn panics(&mut self, status: &Status, services: &[ServiceStats]) {
+    /// Every service that is named and has `panic`.
+    fn panics(&mut self, status: &Status, named: &Named) {
         self.family(&PANIC);
-        for service in status.table.iter().flat_map(|table| table.services()).filter(|one| one.panic.is_some()) {
+        for service in in_table(status, named).filter(|one| one.panic.is_some()) {
             let is_it =
                 |stats: &&ServiceStats| (stats.protocol, &*stats.service) == (service.protocol, service.name.as_str());
-            let panics = services.iter().find(is_it).is_some_and(|stats| stats.panic);
+            let panics = named.snapshot.services.iter().find(is_it).is_some_and(|stats| stats.panic);
             let [protocol, name, _] = label(service.protocol, service.name.as_str(), "");
             self.sample(PANIC.name, &[protocol, name], u8::from(panics));
         }
@@ -290,11 +304,12 @@ impl Page {
         }
     }
 
-    fn shed(&mut self, services: &[ServiceStats]) {
-        self.family(&SHED);
-        for service in services.iter().filter(|service| service.totals.shed > 0) {
+    /// A counter of services, of those where it is not 0.
+    fn refused(&mut self, services: &[ServiceStats], family: &Family, count: fn(&ServiceStats) -> u64) {
+        self.family(family);
+        for service in services.iter().filter(|service| count(service) > 0) {
             let [protocol, name, _] = labels(service, "");
-            self.sample(SHED.name, &[protocol, name], service.totals.shed);
+            self.sample(family.name, &[protocol, name], count(service));
         }
     }
 
@@ -346,7 +361,7 @@ impl Page {
         }
     }
 
-    fn table(&mut self, status: &Status) {
+    fn table(&mut self, status: &Status, named: &Named) {
         let services = status.table.as_deref().map_or(&[][..], |table| table.services());
         let instances: usize = services.iter().map(|service| service.instances.len()).sum();
         self.single(&TABLE_REVISION, status.table.as_deref().map_or(0, pointsman_table::Table::revision));
@@ -362,7 +377,8 @@ impl Page {
         self.single(&SWAPS, status.swaps);
         self.single(&READY, u8::from(status.unready().is_none()));
         self.problems(status);
-        self.certificates(status);
+        self.certificates(status, named);
+        self.single(&UNNAMED, named.unnamed);
     }
 
     fn guard(&mut self, status: &Status) {
@@ -374,9 +390,15 @@ impl Page {
         self.single(&GUARD_HOLDS, status.holds);
     }
 
-    fn certificates(&mut self, status: &Status) {
+    /// All of them, or those that expire first.
+    fn certificates(&mut self, status: &Status, named: &Named) {
         self.family(&CERTIFICATE_EXPIRES);
-        for (name, cert) in status.table.iter().flat_map(|table| table.certs()) {
+        let mut certs: Vec<_> = status.table.iter().flat_map(|table| table.certs()).collect();
+        if named.is_short() {
+            certs.sort_by_key(|(_, cert)| cert.not_after);
+            certs.truncate(MOST_LISTED);
+        }
+        for (name, cert) in certs {
             self.sample(CERTIFICATE_EXPIRES.name, &[("certificate", name)], cert.not_after);
         }
     }
@@ -423,16 +445,27 @@ impl Page {
     fn process(&mut self, process: &Process) {
         self.family(&BUILD_INFO);
         self.sample(BUILD_INFO.name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-        self.single(&LOG_LOST_LINES, process.log_lost_lines);
+        self.single(&LOG_LOST_LINES, process.lost.log_lines);
         self.family(&ACCESS_LOG_DROPPED);
-        for (reason, lines) in DROP_REASONS.iter().zip(process.access_log_dropped) {
+        for (reason, lines) in DROP_REASONS.iter().zip(process.lost.access_log) {
             self.sample(ACCESS_LOG_DROPPED.name, &[("reason", reason)], lines);
+        }
+        self.single(&SPANS_SENT, process.lost.spans_sent);
+        self.family(&SPANS_DROPPED);
+        for (reason, spans) in SPAN_DROPS.iter().zip(process.lost.spans) {
+            self.sample(SPANS_DROPPED.name, &[("reason", reason)], spans);
         }
         self.single(&RESIDENT, process.resident_bytes);
         self.single(&OPEN_FDS, process.open_fds);
         self.single(&MAX_FDS, process.max_fds);
         self.single(&START_TIME, seconds(process.started));
     }
+}
+
+/// The services of the table that are named.
+fn in_table<'a>(status: &'a Status, named: &'a Named) -> impl Iterator<Item = &'a Service> {
+    let services = status.table.iter().flat_map(|table| table.services()).map(|service| &**service);
+    services.filter(|service| named.has(service.protocol, service.name.as_str()))
 }
 
 fn all(services: &[ServiceStats]) -> impl Iterator<Item = (&ServiceStats, &InstanceStats)> {
@@ -468,112 +501,6 @@ fn escape(text: &str, into: &mut String) {
         }
     }
 }
-
-const REQUESTS: Family = counter("pointsman_requests_total", "Requests (HTTP) or connections (TCP), by instance.");
-const RESPONSES: Family = counter("pointsman_responses_total", "Responses, by status class.");
-const BYTES_IN: Family = counter("pointsman_bytes_in_total", "Bytes from clients.");
-const BYTES_OUT: Family = counter("pointsman_bytes_out_total", "Bytes to clients.");
-const RETRIES: Family =
-    counter("pointsman_retries_total", "Requests sent again, and failed connects that went to another instance.");
-const RETRY_REASONS: Family = counter("pointsman_retries_by_reason_total", "The same, by reason.");
-const SHED: Family =
-    counter("pointsman_shed_total", "Requests answered 503 because all places or instances were taken.");
-const COMPRESS_IN: Family = counter("pointsman_compress_bytes_in_total", "Bytes of bodies before their compression.");
-const COMPRESS_OUT: Family = counter("pointsman_compress_bytes_out_total", "The same bytes after their compression.");
-const COMPRESS_PASSED: Family = counter(
-    "pointsman_compress_passed_total",
-    "Answers that were not compressed because so many others were at that moment.",
-);
-const ACTIVE: Family = gauge("pointsman_active", "Open requests (HTTP) or connections (TCP).");
-const QUEUED: Family = gauge(
-    "pointsman_queued",
-    "Requests (HTTP) or connections (TCP) that wait for an instance below its maxconn, or for a place.",
-);
-const CONNECT_FAILURES: Family =
-    counter("pointsman_connect_failures_total", "Connections to an instance that were refused or timed out.");
-const EJECTIONS: Family = counter("pointsman_ejections_total", "Ejections of an instance, by reason.");
-const PANIC: Family =
-    gauge("pointsman_panic", "1 while too few instances of the service are healthy, and all are used (panic).");
-const INSTANCE_UP: Family = gauge("pointsman_instance_up", "1 while the instance is up, 0 while it is down.");
-const WEIGHT: Family = gauge("pointsman_instance_weight", "Weight of the instance now, with slow_start and drain.");
-const STATE_SINCE: Family = gauge(
-    "pointsman_instance_state_since_seconds",
-    "Time since which the instance is up or down, in seconds since the epoch.",
-);
-const CHECKED: Family = gauge(
-    "pointsman_instance_checked_seconds",
-    "Time of the instance's last active check, in seconds since the epoch.",
-);
-const LAST_ERROR: Family = gauge(
-    "pointsman_instance_last_error_seconds",
-    "Time of the instance's last failure, in seconds since the epoch, and the fault or status.",
-);
-const CHECK_UP: Family =
-    gauge("pointsman_instance_check_up", "1 while active checks let the instance have work, 0 while they do not.");
-const CHECK_DURATION: Family =
-    gauge("pointsman_instance_check_duration_seconds", "How long the instance's last active check took.");
-const DURATION: Family = Family {
-    name: "pointsman_request_duration_seconds",
-    kind: "histogram",
-    help: "Time from a request's head to the end of its response.",
-};
-const CONNECTIONS_OPEN: Family = gauge("pointsman_connections_open", "Open client connections.");
-const CONNECTIONS: Family = counter("pointsman_connections_total", "Client connections accepted.");
-const CONNECTIONS_EVICTED: Family =
-    counter("pointsman_connections_evicted_total", "Idle client connections closed to make room for others.");
-const HTTP2_GLITCHES: Family =
-    counter("pointsman_http2_glitches_total", "Points for HTTP/2 frames of clients that move nothing.");
-const CONNECTIONS_REFUSED: Family =
-    counter("pointsman_connections_refused_total", "Client connections refused because of the limit.");
-const FAULTS: Family = counter("pointsman_faults_total", "Local replies and cut connections, by fault.");
-const HANDSHAKES: Family = counter(
-    "pointsman_tls_handshakes_total",
-    "TLS handshakes of clients, by version and whether a session was resumed.",
-);
-const TABLE_REVISION: Family = gauge("pointsman_table_revision", "Store revision of the newest table.");
-const TABLE_APPLIED: Family =
-    gauge("pointsman_table_applied_revision", "Store revision of the table that the engine serves.");
-const TABLE_SERVICES: Family = gauge("pointsman_table_services", "Services in the table.");
-const TABLE_INSTANCES: Family = gauge("pointsman_table_instances", "Instances in the table.");
-const LAST_GOOD: Family =
-    gauge("pointsman_last_good_services", "Services served with their last good settings, because their keys are bad.");
-const SNAPSHOT_AGE: Family =
-    gauge("pointsman_snapshot_age_seconds", "Age of the snapshot that is served; 0 once the store was read.");
-const GUARD_HELD: Family = gauge("pointsman_guard_held", "What was taken away at once and is served on.");
-const GUARD_HOLDS: Family = counter("pointsman_guard_holds_total", "Changes that the guard held.");
-const STATE_KEPT: Family =
-    gauge("pointsman_state_kept", "0 while the balancer's own file below --state cannot be written.");
-const LAST_CHANGE: Family =
-    gauge("pointsman_last_change_timestamp_seconds", "Time of the last table change; 0 before the first.");
-const COMPILE: Family = gauge("pointsman_config_compile_seconds", "Duration of the last compile.");
-const SWAPS: Family = counter("pointsman_swaps_total", "Tables published.");
-const READY: Family = gauge("pointsman_ready", "1 while /readyz answers 200.");
-const PROBLEMS: Family = gauge("pointsman_problems", "Problems with the keys, by kind.");
-const CERTIFICATE_EXPIRES: Family = gauge(
-    "pointsman_certificate_expires_seconds",
-    "Time at which the certificate expires, in seconds since the epoch.",
-);
-const STORE_UP: Family = gauge("pointsman_store_up", "1 while the store is watched.");
-const STORE_INFO: Family =
-    gauge("pointsman_store_info", "State of the connection to the store, its name, and the last error's kind.");
-const STATUS_KEPT: Family =
-    gauge("pointsman_status_kept", "1 while the store has this balancer's status, for `pointsman status` and --wait.");
-const HAPROXY_INFO: Family = gauge("pointsman_haproxy_info", "Version of the HAProxy in use.");
-const HAPROXY_WORKERS: Family =
-    gauge("pointsman_haproxy_workers", "HAProxy workers: `current` accepts connections, `old` ones finish theirs.");
-const HAPROXY_RELOADS: Family = counter("pointsman_haproxy_reloads_total", "Reloads of HAProxy, by result.");
-const HAPROXY_RELOAD: Family = gauge("pointsman_haproxy_reload_seconds", "Duration of the last reload.");
-const HAPROXY_COMMANDS: Family =
-    counter("pointsman_haproxy_commands_total", "Commands that changed the running HAProxy.");
-const BUILD_INFO: Family = gauge("pointsman_build_info", "Version of Pointsman.");
-const LOG_LOST_LINES: Family =
-    counter("pointsman_log_lost_lines_total", "Lines of the log that were lost because nobody read them in time.");
-const ACCESS_LOG_DROPPED: Family =
-    counter("pointsman_access_log_dropped_total", "Lines of the access log that were dropped.");
-const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
-const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
-const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");
-const START_TIME: Family = gauge("process_start_time_seconds", "Start time of the process, seconds since the epoch.");
 
 /// Kinds that are shown even at 0, so that an alert sees the first one.
 const KINDS: &[ProblemKind] = &[

@@ -16,7 +16,7 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
@@ -31,6 +31,7 @@ use tokio::sync::watch;
 pub use figures::{Figures, Survey};
 pub use hosts::Hosts;
 pub use listener::{bind, serve};
+pub use metrics::MetricNames;
 
 use crate::control::Status;
 use crate::logging::LostLines;
@@ -60,6 +61,8 @@ pub struct Pages {
     pub log: LostLines,
     /// The last requests, and the counts of the access log.
     pub requests: RequestsView,
+    /// Which services the metrics name.
+    pub roster: MetricNames,
 }
 
 /// Every page: path and description. The index shows this list.
@@ -117,9 +120,11 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
     let snapshot = pages.figures.snapshot().await;
-    let lost = (pages.log.count(), pages.requests.log.dropped());
+    let lost = metrics::Lost::of(pages.log.count(), &pages.requests);
     let (process, haproxy) = (metrics::Process::read(pages.started, lost), pages.figures.haproxy());
-    let text = metrics::render(&pages.status.borrow(), &snapshot, &process, haproxy.as_ref());
+    let status = pages.status.borrow();
+    let named = pages.roster.choose(snapshot, status.table.as_deref(), Instant::now());
+    let text = metrics::render(&status, &named, &process, haproxy.as_ref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

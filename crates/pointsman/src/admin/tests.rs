@@ -24,6 +24,7 @@ async fn answer(status: Status, request: &str) -> String {
         started: SystemTime::now(),
         log: LostLines::default(),
         requests: RequestsView::default(),
+        roster: MetricNames::new(None),
     };
     let server = tokio::spawn(serve(listener, router(pages)));
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,6 +199,9 @@ pub struct ExplainView {
     /// The balancer's own page that answers instead of any service: which, and why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub local: Option<String>,
+    /// Why its service refuses the client that was asked about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused: Option<String>,
     /// The keys that a running balancer follows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<SourceView>,
@@ -406,7 +409,8 @@ impl ExplainView {
         asked: ExplainQuery,
     ) -> Self {
         let imagined = asked.request.imagined();
-        let ExplainQuery { url: ExplainUrl { protocol, host, target, is_secure }, .. } = asked;
+        let ExplainQuery { url: ExplainUrl { protocol, host, target, is_secure }, request } = asked;
+        let client = request.client;
         let explanation = match protocol {
             Protocol::Http => table.explain(&host, &target, &imagined),
             Protocol::Tcp => table.explain_tcp(&host, target.parse().unwrap_or_default()),
@@ -443,6 +447,7 @@ impl ExplainView {
             picked: None,
             near: explanation.near,
             local,
+            refused: chosen.zip(client).and_then(|(service, client)| refusal(service, client)),
             source: None,
         }
     }
@@ -462,8 +467,15 @@ impl ExplainView {
     pub fn is_answered(&self) -> bool {
         let serves = |instance: &InstanceView| matches!(&*instance.state, "up" | "backup");
         let has_work = |service: &ServiceView| service.dns.is_some() || service.instances.iter().any(serves);
-        self.local.is_some() || self.service.as_ref().is_some_and(has_work)
+        self.local.is_some() || self.refused.is_none() && self.service.as_ref().is_some_and(has_work)
     }
+}
+
+/// Why the service refuses this client, if it does.
+fn refusal(service: &Service, client: IpAddr) -> Option<String> {
+    let access = service.policy.as_ref()?.access.as_ref()?;
+    let status = if service.protocol == Protocol::Tcp { "closed" } else { "403" };
+    (!access.admits(client)).then(|| format!("{status}: the client {client} is refused by {access}"))
 }
 
 /// The health page, if the target's path is its.

@@ -79,6 +79,7 @@ fn text(view: &ExplainView) -> String {
             let _ = writeln!(text, "  {protocol}/{}: {}", shown(&chosen.service), shown(&chosen.rule));
         }
     }
+    text.extend(view.refused.iter().map(|refused| format!("  {}\n", shown(refused))));
     text.extend(view.near.iter().map(|line| format!("  {}\n", shown(line))));
     if view.strip > 0 {
         let _ = writeln!(text, "  forwarded as {}", shown(&stripped(&view.target, view.strip)));
@@ -199,6 +200,7 @@ mod tests {
             picked: None,
             near: Vec::new(),
             local: None,
+            refused: None,
             source: None,
         };
         let expected = "a.test /api/x\n  services/a: host a.test\n  forwarded as /x\n  not services/b: host b.test; \

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::apis;
 use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
-use crate::admin::{self, Figures, Hosts, Pages};
+use crate::admin::{self, Figures, Hosts, MetricNames, Pages};
 use crate::certs::CertSources;
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
 use crate::fleet::Listens;
@@ -38,13 +38,14 @@ use crate::state::snapshot::SnapshotFile;
 use crate::state::snapshot_keeper::{self, SnapshotSources};
 use crate::sys;
 use crate::tickets;
+use crate::traces::Traces;
 use pointsman_engine::access::LogQueue;
 use pointsman_engine::live::{DownBefore, Registry};
 use pointsman_engine::sockets;
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
-use pointsman_native::{self as native, AccessLog, NativeSettings};
+use pointsman_native::{self as native, AccessLog, NativeSettings, Observed};
 use pointsman_store::{ClusterId, Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
@@ -54,6 +55,8 @@ const APPLIED: usize = 64;
 
 /// How long the end of the program waits for the access log to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long it then waits for the last spans to be sent.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// The addresses in use, with the ports that the system chose for port 0.
 #[derive(Clone, Debug)]
@@ -95,7 +98,8 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let workers = settings.workers.get();
     let access = access_log(settings)?;
     reload.access = access.queue().clone();
-    let bound = Bound::open(settings, access.queue()).await?;
+    let traces = traces(settings)?;
+    let bound = Bound::open(settings, access.queue(), &traces).await?;
     let listener = match settings.admin {
         Some(address) => Some(admin::bind(address)?),
         None => None,
@@ -115,7 +119,8 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let certs = CertSources::new(settings);
     let down = kept.down_before(epoch_seconds());
     let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
-    let (requests, settings_of_store) = (access.view(), settings.store.clone());
+    let (requests, settings_of_store) = (access.view(Arc::clone(&traces.counts)), settings.store.clone());
+    let sending = traces.start(&about.name);
     let parts = Parts {
         store,
         bound,
@@ -130,12 +135,14 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         around: Around { snapshot: damage, ..Around::default() },
         down,
         requests,
+        roster: MetricNames::new(settings.metrics_detail),
         settings: settings_of_store,
     };
     let inputs = ControlInputs { standby, cluster: parts.store.cluster(), ..inputs(settings, &addresses) };
     let before = Table::recall(kept.memory, &inputs.limits());
     let outcome = parts.serve((inputs, before), workers, &addresses, ready).await;
     access.finish(LAST_LINES);
+    sending.finish(LAST_SPANS).await;
     outcome
 }
 
@@ -148,28 +155,36 @@ fn access_log(settings: &Settings) -> anyhow::Result<AccessThreads> {
     }
 }
 
+/// Makes ready to send the spans of the native engine.
+fn traces(settings: &Settings) -> anyhow::Result<Traces> {
+    match settings.engine {
+        Engine::Native => Traces::open(&settings.otlp),
+        Engine::Haproxy => Ok(Traces::default()),
+    }
+}
+
 /// The engine's listening sockets.
 enum Bound {
-    Native(native::Bound),
+    Native(Box<native::Bound>),
     Haproxy(Box<haproxy::Bound>),
 }
 
 impl Bound {
-    async fn open(settings: &Settings, queue: &LogQueue) -> anyhow::Result<Self> {
+    async fn open(settings: &Settings, queue: &LogQueue, traces: &Traces) -> anyhow::Result<Self> {
         let threads = settings.workers.get();
         match settings.engine {
             Engine::Native => {
                 let AccessSettings { format, sample, .. } = settings.access.clone();
                 let is_on = queue.has_destinations() || queue.has_recent();
-                let access = is_on.then(|| AccessLog { format, sample, queue: queue.clone() });
+                let log = is_on.then(|| AccessLog { format, sample, queue: queue.clone() });
                 let settings = NativeSettings {
                     http: settings.http.clone(),
                     https: settings.https.clone(),
                     workers: threads,
                     open_files: sys::open_files_limit(),
-                    access,
+                    observed: Observed { log, traces: traces.engine.clone() },
                 };
-                Ok(Self::Native(native::bind(&settings)?))
+                Ok(Self::Native(Box::new(native::bind(&settings)?)))
             }
             Engine::Haproxy => {
                 let state =
@@ -209,7 +224,7 @@ async fn serve_with(
 ) -> anyhow::Result<()> {
     match (bound, figures) {
         (Bound::Native(bound), Figures::Native(registry)) => {
-            native::run(bound, tables, tickets, applied, phase, registry).await
+            native::run(*bound, tables, tickets, applied, phase, registry).await
         }
         (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, tickets, applied, phase).await,
         (Bound::Native(_), Figures::Haproxy(_)) => bail!("the native engine has counters of its own"),
@@ -233,6 +248,7 @@ struct Parts {
     /// The instances that active checks found down just before.
     down: DownBefore,
     requests: RequestsView,
+    roster: MetricNames,
     settings: StoreSettings,
 }
 
@@ -275,8 +291,8 @@ impl Parts {
             tables,
             status: status.clone(),
         };
-        let source = SourceView::new(&self.settings);
-        let pages = pages(&admin_status, &figures, addresses, (source, self.hosts, self.requests), &self.reload);
+        let shown = (SourceView::new(&self.settings), self.hosts, self.requests, self.roster);
+        let pages = pages(&admin_status, &figures, addresses, shown, &self.reload);
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -335,7 +351,7 @@ fn pages(
     status: &watch::Receiver<Status>,
     figures: &Figures,
     addresses: &Addresses,
-    (source, hosts, requests): (SourceView, Hosts, RequestsView),
+    (source, hosts, requests, roster): (SourceView, Hosts, RequestsView, MetricNames),
     reload: &Reload,
 ) -> Pages {
     Pages {
@@ -347,6 +363,7 @@ fn pages(
         started: SystemTime::now(),
         log: reload.logging.lost(),
         requests,
+        roster,
     }
 }
 
@@ -377,7 +394,8 @@ fn warn_of_idle(engine: Engine, chosen: &Chosen) {
     }
     let idle = FLAGS.iter().filter(|flag| flag.group == Group::Native && engine == Engine::Haproxy);
     for origin in idle.filter_map(|flag| chosen.origin(flag.name)) {
-        warn!("{origin} has no effect on the HAProxy engine, which logs as its configuration says; see docs/logs.md");
+        let page = if origin.to_string().contains("otlp") { "docs/engines.md" } else { "docs/logs.md" };
+        warn!("{origin} has no effect on the HAProxy engine, which logs as its configuration says; see {page}");
     }
 }
 

@@ -12,6 +12,7 @@ use super::flag::{Flag, Group, PLAIN};
 use super::model::Engine;
 use super::parse;
 use crate::logging::access::{LogTarget, SyslogForm};
+use crate::traces::{OtlpUrl, parse_header};
 
 /// Every setting, in the order of `--help`.
 pub static FLAGS: &[Flag] = &[
@@ -176,6 +177,18 @@ pub static FLAGS: &[Flag] = &[
         many: true,
         read: |draft, choice| {
             draft.admin_hosts = choice.values.iter().map(|text| parse::host_name(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "metrics-detail",
+        value: "NUMBER|all",
+        group: Group::Serve,
+        help: "About how many series /metrics has at most: beyond it, only the busiest services are named. all: no limit",
+        default: "2000",
+        read: |draft, choice| {
+            draft.metrics_detail = parse::metrics_detail(choice.text())?;
             Ok(())
         },
         ..PLAIN
@@ -384,6 +397,44 @@ pub static FLAGS: &[Flag] = &[
         default: "1000 with --access-log, else 0",
         read: |draft, choice| {
             draft.access.recent = Some(parse::recent(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "otlp",
+        value: "URL|off",
+        group: Group::Native,
+        help: "Trace requests: send spans to this collector by OTLP over HTTP, to URL/v1/traces",
+        default: "off",
+        read: |draft, choice| {
+            draft.otlp.url = if choice.text() == "off" { None } else { Some(OtlpUrl::parse(choice.text())?) };
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "otlp-sample",
+        value: "SHARE",
+        group: Group::Native,
+        help: "The share of requests that are traced, such as 0.1; a trusted caller that has decided goes first",
+        default: "0.01",
+        read: |draft, choice| {
+            draft.otlp.share = parse::share(choice.text())?;
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
+        name: "otlp-header",
+        value: "NAME=VALUE",
+        group: Group::Native,
+        help: "A header for the collector, such as a token: other users of this machine can read a flag, so prefer the \
+               environment variable or the file. May be given more than once",
+        many: true,
+        secret: true,
+        read: |draft, choice| {
+            draft.otlp.headers = choice.values.iter().map(|text| parse_header(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
         ..PLAIN

@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::docker_host::DockerHost;
 use crate::control::GuardSettings;
 use crate::logging::access::{LogTarget, SyslogForm};
+use crate::traces::OtlpSettings;
 
 /// How many requests are kept in memory beside an access log.
 const USUAL_RECENT: usize = 1_000;
@@ -135,6 +136,8 @@ pub struct Settings {
     pub usual_https: Box<[Bind]>,
     /// The address of the admin pages; `None`: there are none.
     pub admin: Option<SocketAddr>,
+    /// The most series of the metrics; `None`: no limit.
+    pub metrics_detail: Option<usize>,
     /// The host names of the admin pages, beside addresses and `localhost`, in lower case.
     pub admin_hosts: Vec<Box<str>>,
     /// The proxy engine.
@@ -143,6 +146,8 @@ pub struct Settings {
     pub haproxy: HaproxySettings,
     /// How requests are logged.
     pub access: AccessSettings,
+    /// How requests are traced.
+    pub otlp: OtlpSettings,
     /// Where instances may be.
     pub places: Places,
     /// The name servers to ask; none: those of the machine.
@@ -183,9 +188,11 @@ pub(super) struct Draft {
     pub(super) https: Option<Vec<SocketAddr>>,
     pub(super) admin: Option<SocketAddr>,
     pub(super) admin_hosts: Vec<Box<str>>,
+    pub(super) metrics_detail: Option<usize>,
     pub(super) engine: Engine,
     pub(super) haproxy: HaproxySettings,
     pub(super) access: AccessSettings,
+    pub(super) otlp: OtlpSettings,
     pub(super) places: Places,
     pub(super) resolvers: Vec<SocketAddr>,
     pub(super) agent: AgentSettings,
@@ -214,9 +221,11 @@ impl Default for Draft {
             https: None,
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             admin_hosts: Vec::new(),
+            metrics_detail: Some(2000),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),
             access: AccessSettings::default(),
+            otlp: OtlpSettings::default(),
             places: Places::default(),
             resolvers: Vec::new(),
             agent: AgentSettings::default(),

@@ -13,6 +13,8 @@ const DNS_PORT: u16 = 53;
 const ETCD_PORT: u16 = 2379;
 const MOST_WORKERS: usize = 1024;
 const MOST_RECENT: usize = 100_000;
+/// The least limit of series: what is always there has so many.
+const LEAST_SERIES: usize = 500;
 /// A lease is renewed three times within it, over a network.
 const SHORTEST_TTL: Duration = Duration::from_secs(2);
 
@@ -212,6 +214,15 @@ pub(super) fn ttl(text: &str) -> Result<Duration, String> {
 pub(super) fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share: &f64| (0.0..=1.0).contains(share));
     share.ok_or_else(|| format!("{text:?} is not a share; write 0 to 1, such as 0.01"))
+}
+
+/// The most series of the metrics; `None`: no limit.
+pub(super) fn metrics_detail(text: &str) -> Result<Option<usize>, String> {
+    if text == "all" {
+        return Ok(None);
+    }
+    let most = decimal_number(text).filter(|most| *most >= LEAST_SERIES);
+    most.map(Some).ok_or_else(|| format!("{text:?} is not a number of series; write {LEAST_SERIES} or more, or all"))
 }
 
 /// How many requests are kept in memory.

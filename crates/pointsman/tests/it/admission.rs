@@ -2,7 +2,8 @@
 //! a request by its method, headers and query.
 
 use crate::harness::{
-    Backend, Connection, Pointsman, Response, Scripted, Site, engine, get, get_ok, run, wait, with_two_workers,
+    Backend, Connection, Pointsman, Response, Scripted, Site, engine, get, get_ok, python_http2, run, wait,
+    with_two_workers,
 };
 
 fn faults(running: &Pointsman, name: &str) -> f64 {
@@ -40,6 +41,13 @@ fn clients_are_let_in_by_their_networks() {
         assert_eq!(status(client), expected, "{client}");
     }
     wait_fault(&running, "denied", 3.0);
+    let admin = running.admin.to_string();
+    let explained = |client: &str| run(&["explain", "http://a.test/", "--client", client, "--admin", &admin]);
+    let refused = explained("10.6.1.1");
+    assert_eq!(refused.code, Some(1));
+    let line = "  403: the client 10.6.1.1 is refused by deny 10.6.0.0/16, allow 2 networks\n";
+    assert!(refused.stdout.contains(line), "{}", refused.stdout);
+    assert!(!explained("10.1.1.1").ok().contains("refused"));
     let list: Vec<_> = (0..1_000).map(|number| format!("11.{}.{}.0/24", number / 256, number % 256)).collect();
     site.put("services/a/allow", list.join(","));
     wait("the long list", || status("11.3.231.9") == 200);
@@ -102,6 +110,32 @@ fn bodies_have_a_limit() {
 }
 
 #[test]
+fn bodies_have_a_limit_over_http2() {
+    let backend = Backend::naming("a");
+    let (running, site) =
+        with_two_workers(&[("services/a/one", &backend.instance()), ("services/a/max_body", "64KiB")]);
+    let script = r"
+c = Client()
+def post(size, *more):
+    stream = c.begin('/count', 'POST', more, end=False)
+    try: c.data(stream, b'x' * size, end=True)
+    except h2.exceptions.ProtocolError: pass
+    return c.finish(stream)[0]
+told = lambda size: post(size, ('content-length', str(size)))
+say(told(65536), told(65537))
+";
+    let said = python_http2(&site, ("http", running.http), script);
+    assert_eq!(said, "200 413\n");
+    if engine().differs("body-limit") {
+        return;
+    }
+    let said =
+        python_http2(&site, ("http", running.http), &format!("{script}say(post(65536), post(65537), post(1 << 20))\n"));
+    assert_eq!(said, "200 413\n200 413 413\n");
+    wait_fault(&running, "body_too_large", 4.0);
+}
+
+#[test]
 fn requests_are_let_in_at_a_rate() {
     let backend = Backend::naming("a");
     let keys = [
@@ -130,6 +164,8 @@ fn requests_are_let_in_at_a_rate() {
     assert_eq!(refused.header("ratelimit"), Some(&*format!("\"default\";r=0;t={after}")));
     assert_eq!((admitted("2001:db8::1", ""), admitted("2001:db8::2", "")), (3, 0), "one network of 64 bits");
     wait_fault(&running, "rate_limited", 10.0);
+    let counted = |service: &str| running.metric("pointsman_rate_limited_total", &[&format!("service=\"{service}\"")]);
+    assert_eq!((counted("a"), counted("b")), (faults(&running, "rate_limited"), 0.0));
     site.put("services/a/balance", "random");
     site.put("services/b/domain", "b.test");
     running.wait_gone("b.test", "/");

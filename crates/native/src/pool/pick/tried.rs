@@ -48,6 +48,11 @@ impl Tried {
         self.count
     }
 
+    /// The instance that was tried last, as far as it is remembered.
+    pub(crate) fn last(self) -> Option<u32> {
+        self.ids.get(self.count.checked_sub(1)? as usize).copied()
+    }
+
     pub(in crate::pool) fn has(self, id: u32) -> bool {
         self.ids.iter().take(self.count as usize).any(|known| *known == id)
     }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pointsman_engine::access::{DropReason, LogPage, LogQueue, LogState};
+use pointsman_engine::spans::SpanCounts;
 use tracing::{info, warn};
 
 pub use recent::Recent;
@@ -39,6 +40,8 @@ pub struct RequestsView {
     pub recent: Recent,
     /// Counts of the log.
     pub log: Arc<LogState>,
+    /// Counts of spans.
+    pub spans: Arc<SpanCounts>,
 }
 
 /// The threads of the access log.
@@ -83,8 +86,8 @@ impl AccessThreads {
     }
 
     /// What the admin pages show.
-    pub fn view(&self) -> RequestsView {
-        RequestsView { recent: self.recent.clone(), log: Arc::clone(self.queue.state()) }
+    pub fn view(&self, spans: Arc<SpanCounts>) -> RequestsView {
+        RequestsView { recent: self.recent.clone(), log: Arc::clone(self.queue.state()), spans }
     }
 
     /// Waits until everything is written, but no longer than this.

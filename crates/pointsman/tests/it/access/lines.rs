@@ -152,7 +152,8 @@ fn how_requests_end() {
     };
     let ask = |host: &str| drop(get(http, host, "/"));
     ask("refused.test");
-    ends("SC--", "502", "refused");
+    let line = ends("SC--", "502", "refused");
+    assert!(line.contains(" services:refused/one 0/") && line.contains("/-1/-1/"), "{line}");
     ask("hangs.test");
     ends("sH--", "504", "an instance that does not answer");
     ask("cuts.test");
@@ -232,6 +233,35 @@ fn http2_and_tcp_have_lines() {
     assert_eq!((words[5], words[6], words[8], words.len()), ("9", "--", "0/0", 9), "{line}");
 }
 
+/// The lines that requests get from us, with these keys, and from HAProxy, with these backends for `NAME.test`.
+fn both_logs(keys: &[(String, String)], backends: &[(&str, String)], requests: &[String]) -> (Logged, Vec<String>) {
+    let keys: Vec<_> = keys.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let logged = Logged::new(&keys, &[]);
+    let theirs = Site::new();
+    let (http, config, log) = (free_address(), theirs.home().join("cfg"), theirs.home().join("log"));
+    let rule = |name: &str| format!(" use_backend services:{name} if {{ hdr(host) {name}.test }}\n");
+    let rules: String = backends.iter().map(|(name, _)| rule(name)).collect();
+    let sections: String = backends.iter().map(|(name, lines)| format!("backend services:{name}\n{lines}")).collect();
+    let text = format!(
+        "global\n log stdout format raw local0\ndefaults\n mode http\n log global\n option httplog\n option dontlognull\n timeout client 5s\n \
+         timeout connect 5s\n timeout server 500ms\n retries 0\nfrontend http\n bind {http}\n{rules}{sections}"
+    );
+    std::fs::write(&config, text).expect("our own folder");
+    let line = format!("exec haproxy -db -f '{}' >'{}'", config.display(), log.display());
+    let _haproxy = Process::start(Command::new("sh").args(["-c", &line]));
+    wait("HAProxy", || TcpStream::connect(http).is_ok());
+    for (done, request) in requests.iter().enumerate() {
+        for (address, path) in [(logged.running.http, &logged.path), (http, &log)] {
+            let mut client = Connection::open(address);
+            client.send(request).expect("sent");
+            client.read_rest();
+            lines_of(path, done + 1);
+        }
+    }
+    let theirs = lines_of(&log, requests.len());
+    (logged, theirs)
+}
+
 /// Requests of every kind, and those of their fields that do not depend on time: what HAProxy writes of them.
 #[test]
 fn haproxy_writes_the_same() {
@@ -241,29 +271,13 @@ fn haproxy_writes_the_same() {
     let services =
         [("a", backend.instance()), ("b", closed.to_string()), ("c", hangs.instance()), ("d", cuts.instance())];
     let mut keys = vec![("services/e/domain".to_owned(), "e.test".to_owned())];
-    let mut sections = "backend services:e\n".to_owned();
+    let mut backends = vec![("e", String::new())];
     for (name, instance) in &services {
         keys.push((format!("services/{name}/domain"), format!("{name}.test")));
         keys.push((format!("services/{name}/one"), instance.clone()));
         keys.push((format!("services/{name}/timeout/server"), "500ms".to_owned()));
-        sections += &format!("backend services:{name}\n server one {instance}\n");
+        backends.push((name, format!(" server one {instance}\n")));
     }
-    let keys: Vec<_> = keys.iter().map(|(key, value)| (&**key, &**value)).collect();
-    let logged = Logged::new(&keys, &[]);
-    let theirs = Site::new();
-    let (http, config, log) = (free_address(), theirs.home().join("cfg"), theirs.home().join("log"));
-    let rules: String = ["a", "b", "c", "d", "e"]
-        .iter()
-        .map(|name| format!(" use_backend services:{name} if {{ hdr(host) {name}.test }}\n"))
-        .collect();
-    let text = format!(
-        "global\n log stdout format raw local0\ndefaults\n mode http\n log global\n option httplog\n option dontlognull\n timeout client 5s\n \
-         timeout connect 5s\n timeout server 500ms\n retries 0\nfrontend http\n bind {http}\n{rules}{sections}"
-    );
-    std::fs::write(&config, text).expect("our own folder");
-    let line = format!("exec haproxy -db -f '{}' >'{}'", config.display(), log.display());
-    let _haproxy = Process::start(Command::new("sh").args(["-c", &line]));
-    wait("HAProxy", || TcpStream::connect(http).is_ok());
     let requests = [
         "GET /x?q=1 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
         "GET /a\"b?c\\ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
@@ -274,26 +288,15 @@ fn haproxy_writes_the_same() {
         "GET / HTTP/1.1\r\nHost: e.test\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: nobody.test\r\nConnection: close\r\n\r\n",
         "GET nonsense\r\n\r\n",
-    ];
-    for (done, request) in requests.iter().enumerate() {
-        for (address, path) in [(logged.running.http, &logged.path), (http, &log)] {
-            let mut client = Connection::open(address);
-            client.send(request).expect("sent");
-            client.read_rest();
-            lines_of(path, done + 1);
-        }
-    }
-    let (ours, theirs) = (logged.lines(requests.len()), lines_of(&log, requests.len()));
-    for ((ours, theirs), request) in ours.iter().zip(&theirs).zip(requests) {
+    ]
+    .map(str::to_owned);
+    let (logged, theirs) = both_logs(&keys, &backends, &requests);
+    for ((ours, theirs), request) in logged.lines(requests.len()).iter().zip(&theirs).zip(&requests) {
         let both = format!("{request:?}\nours:   {ours}\ntheirs: {theirs}");
         let (ours, theirs) = (words(ours), words(theirs));
         assert_eq!(ours.len(), theirs.len(), "{both}");
         let lasts = |words: &[&str]| words[4].split('/').map(|time| time == "-1").collect::<Vec<_>>();
-        assert_eq!((ours[2], lasts(&ours)), (theirs[2], lasts(&theirs)), "{both}");
-        // HAProxy names the server that refused the connection; an instance is named when it takes one.
-        if !request.contains("b.test") {
-            assert_eq!(ours[3], theirs[3], "{both}");
-        }
+        assert_eq!((&ours[2..4], lasts(&ours)), (&theirs[2..4], lasts(&theirs)), "{both}");
         // The status of a service that cannot be reached differs by design.
         if !request.contains("b.test") && !request.contains("d.test") {
             assert_eq!(ours[5], theirs[5], "{both}");
@@ -302,6 +305,75 @@ fn haproxy_writes_the_same() {
     }
     let counted = shell(&format!("halog -s -4 -srv -q <'{}' | tail -n +2", logged.path.display())).stdout;
     assert!(counted.lines().any(|line| line.starts_with("services:a/one ")), "{counted}");
+}
+
+/// The third and the fourth letter: what became of a cookie.
+#[test]
+fn haproxy_writes_the_same_of_cookies() {
+    let backend = Backend::naming("one");
+    let forms = [
+        ("f", "SRV insert indirect nocache"),
+        ("g", "SRV insert maxidle 1h maxlife 2h"),
+        ("h", "SRV rewrite"),
+        ("i", "SRV prefix"),
+        ("j", "SRV insert preserve"),
+    ];
+    let (mut keys, mut backends) = (Vec::new(), Vec::new());
+    for (name, cookie) in forms {
+        keys.push((format!("services/{name}/domain"), format!("{name}.test")));
+        keys.push((format!("services/{name}/cookie"), cookie.to_owned()));
+        keys.push((format!("services/{name}/one"), backend.instance()));
+        backends.push((name, format!(" cookie {cookie}\n server one {} cookie one\n", backend.instance())));
+    }
+    let lines = [
+        "",
+        "Cookie: SRV=one\r\n",
+        "Cookie: SRV=nobody\r\n",
+        "Cookie: SRV=nobody; SRV=one\r\n",
+        // A date of 1970.
+        "Cookie: SRV=one|AAAAB|AAAAB\r\n",
+        "Cookie: SRV=one~mine\r\n",
+        "X-Answer: Set-Cookie: SRV=own\r\n",
+        "Cookie: SRV=one\r\nX-Answer: Set-Cookie: SRV=own\r\n",
+    ];
+    let request =
+        |name: &str, more: &str| format!("GET / HTTP/1.1\r\nHost: {name}.test\r\n{more}Connection: close\r\n\r\n");
+    let requests: Vec<_> =
+        forms.iter().flat_map(|(name, _)| lines.iter().map(move |more| request(name, more))).collect();
+    let (logged, theirs) = both_logs(&keys, &backends, &requests);
+    for ((ours, theirs), request) in logged.lines(requests.len()).iter().zip(&theirs).zip(&requests) {
+        assert_eq!(words(ours)[9], words(theirs)[9], "{request:?}\nours:   {ours}\ntheirs: {theirs}");
+    }
+}
+
+/// It reads each line of `combined`, also those of odd requests.
+#[test]
+fn goaccess_reads_our_lines() {
+    let backend = Backend::naming("one");
+    let logged = Logged::new(&[("services/a/one", &backend.instance())], &["--access-log-format", "combined"]);
+    let requests: [&[u8]; 6] = [
+        b"GET /a\"b?c\\d=%22 HTTP/1.1\r\nHost: a.test\r\nUser-Agent: x\"\\\xc3\xa9\xff\ty\r\nReferer: http://b/?\"\r\nConnection: close\r\n\r\n",
+        b"HEAD / HTTP/1.0\r\nHost: a.test\r\n\r\n",
+        b"PURGE /status/404 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: nobody.test\r\nConnection: close\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+        b"GET nonsense\r\n\r\n",
+    ];
+    for request in requests {
+        let mut client = Connection::open(logged.running.http);
+        client.send(request).expect("sent");
+        client.read_rest();
+    }
+    let said = python_http2(&logged.site, ("http", logged.running.http), "c = Client()\nsay(c.ask('/h2')[0])\n");
+    assert_eq!(said, "200\n");
+    let lines = logged.lines(requests.len() + 1);
+    let report = logged.site.home().join("report.json");
+    let (log, to) = (logged.path.display(), report.display());
+    shell(&format!("goaccess '{log}' --log-format=COMBINED --no-global-config --no-progress -o '{to}' </dev/null"));
+    let report = std::fs::read_to_string(&report).expect("GoAccess writes its report");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let count = |name: &str| report["general"][name].as_u64();
+    assert_eq!((count("valid_requests"), count("failed_requests")), (Some(7), Some(0)), "{lines:?}");
 }
 
 /// A port without anybody, for a moment.
