@@ -56,7 +56,7 @@ fn splits(running: &Running, desired: &Maps) -> BTreeMap<Box<str>, Lot> {
     let owner = |key: &str| real(&backend_of(key).into());
     let lacks = |lot: &Lot| lot.backends().into_iter().any(|backend| !running.backends.contains_key(&real(backend)));
     let held: BTreeSet<_> = desired.splits.iter().filter(|(_, lot)| lacks(lot)).map(|(key, _)| owner(key)).collect();
-    let translated = |(key, lot): (&Box<str>, &Lot)| {
+    let translated = |key: &str, lot: &Lot| {
         let name = key.split_once('|').map(|(_, name)| format!("|{name}")).unwrap_or_default();
         let lot = match lot {
             Lot::Named(backend) => Lot::Named(real(backend)),
@@ -69,7 +69,8 @@ fn splits(running: &Running, desired: &Maps) -> BTreeMap<Box<str>, Lot> {
     };
     let kept = running.maps.splits.iter().filter(|(key, _)| held.contains(backend_of(key)));
     let kept = kept.map(|(key, lot)| (key.clone(), lot.clone()));
-    desired.splits.iter().filter(|(key, _)| !held.contains(&owner(key))).map(translated).chain(kept).collect()
+    let free = desired.splits.iter().filter(|(key, _)| !held.contains(&owner(key)));
+    free.map(|(key, lot)| translated(key, lot)).chain(kept).collect()
 }
 
 fn translated(running: &Running, route: &Route) -> Route {
