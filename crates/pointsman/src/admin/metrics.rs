@@ -40,11 +40,17 @@ pub struct Process {
     max_fds: u64,
     log_lost_lines: u64,
     access_log_dropped: [u64; DROP_REASONS.len()],
+    /// Open, and refused so far.
+    pages: (u64, u64),
 }
 
 impl Process {
-    /// Reads `/proc`; unreadable values are 0.
-    pub fn read(started: SystemTime, (log_lost_lines, access_log_dropped): (u64, [u64; DROP_REASONS.len()])) -> Self {
+    /// Reads `/proc`; unreadable values are 0. `pages`: those that are open, and those that were refused.
+    pub fn read(
+        started: SystemTime,
+        (log_lost_lines, access_log_dropped): (u64, [u64; DROP_REASONS.len()]),
+        pages: (u64, u64),
+    ) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             started,
@@ -53,6 +59,7 @@ impl Process {
             max_fds: sys::open_files_limit(),
             log_lost_lines,
             access_log_dropped,
+            pages,
         }
     }
 }
@@ -399,6 +406,8 @@ impl Page {
         for (reason, lines) in DROP_REASONS.iter().zip(process.access_log_dropped) {
             self.sample(ACCESS_LOG_DROPPED.name, &[("reason", reason)], lines);
         }
+        self.single(&PAGES_OPEN, process.pages.0);
+        self.single(&PAGES_REFUSED, process.pages.1);
         self.single(&RESIDENT, process.resident_bytes);
         self.single(&OPEN_FDS, process.open_fds);
         self.single(&MAX_FDS, process.max_fds);
@@ -531,6 +540,8 @@ const LOG_LOST_LINES: Family =
     counter("pointsman_log_lost_lines_total", "Lines of the log that were lost because nobody read them in time.");
 const ACCESS_LOG_DROPPED: Family =
     counter("pointsman_access_log_dropped_total", "Lines of the access log that were dropped.");
+const PAGES_OPEN: Family = gauge("pointsman_pages_open", "Open pages of the balancer in browsers.");
+const PAGES_REFUSED: Family = counter("pointsman_pages_refused_total", "Pages refused because too many were open.");
 const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
 const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
 const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");

@@ -4,7 +4,9 @@ mod figures;
 mod hosts;
 mod instance;
 mod listener;
+pub mod live;
 pub mod metrics;
+mod page;
 pub mod pick;
 pub mod query;
 mod reason;
@@ -20,7 +22,7 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -31,11 +33,12 @@ pub use figures::{Figures, Survey};
 pub use hosts::Hosts;
 pub use listener::{bind, serve};
 
-use crate::control::Status;
+use crate::control::{Status, Timeline, TimelineEntry};
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
+use live::LiveHub;
 use query::ExplainQuery;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use source::SourceView;
 use view::{ExplainView, ProblemView, TableView};
 
@@ -58,15 +61,23 @@ pub struct Pages {
     pub log: LostLines,
     /// The last requests, and the counts of the access log.
     pub requests: RequestsView,
+    /// The last changes.
+    pub timeline: Timeline,
+    /// The open pages.
+    pub hub: LiveHub,
 }
 
-/// Every page: path and description. The index shows this list.
+/// Every page: path and description. The index shows this list to programs.
 const PAGES: &[(&str, &str)] = &[
     ("/healthz", "200 as long as the process runs"),
     ("/readyz", "200 once a table is served, else 503 and the reason"),
     ("/metrics", "Prometheus text format"),
     ("/api/table", "services, rules, instances and listeners in use, JSON"),
     ("/api/problems", "everything wrong with the keys, JSON"),
+    ("/api/service?protocol=http&name=shop", "one service of /api/table, JSON"),
+    ("/api/changes?from=0", "the last changes of the keys, JSON"),
+    ("/api/history", "what all services did in the last hour and day, JSON"),
+    ("/api/live", "what changes, once a second: server-sent events, JSON"),
     ("/api/requests?from=0", "the last requests, if they are kept, JSON"),
     ("/api/explain?url=http://shop.test/cart", "the service and instances for a URL, and the reason, JSON"),
 ];
@@ -78,11 +89,16 @@ const NONE_KEPT: &str = "no requests are kept; start the balancer with --recent-
 pub fn router(pages: Pages) -> Router {
     Router::new()
         .route("/", get(index))
+        .route("/page/{name}", get(page::asset))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .route("/api/table", get(table))
         .route("/api/problems", get(problems))
+        .route("/api/service", get(live::one_service))
+        .route("/api/changes", get(changes))
+        .route("/api/history", get(live::history))
+        .route("/api/live", get(live::live))
         .route("/api/requests", get(requests))
         .route("/api/explain", get(explain))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
@@ -90,9 +106,15 @@ pub fn router(pages: Pages) -> Router {
         .with_state(pages)
 }
 
-async fn index() -> String {
+/// The page for people; the list of pages for programs, which do not ask for HTML.
+async fn index(headers: HeaderMap) -> Response {
+    let wanted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if wanted.into_iter().any(|wanted| wanted.contains("text/html")) {
+        return page::document();
+    }
     let line = |(path, what): &(&str, &str)| format!("{path:<40} {what}\n");
-    format!("pointsman {}\n\n{}", env!("CARGO_PKG_VERSION"), PAGES.iter().map(line).collect::<String>())
+    let text = format!("pointsman {}\n\n{}", env!("CARGO_PKG_VERSION"), PAGES.iter().map(line).collect::<String>());
+    ([(header::VARY, "Accept")], text).into_response()
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
@@ -111,7 +133,8 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 async fn show_metrics(State(pages): State<Pages>) -> Response {
     let snapshot = pages.figures.snapshot().await;
     let lost = (pages.log.count(), pages.requests.log.dropped());
-    let (process, haproxy) = (metrics::Process::read(pages.started, lost), pages.figures.haproxy());
+    let process = metrics::Process::read(pages.started, lost, pages.hub.pages());
+    let haproxy = pages.figures.haproxy();
     let text = metrics::render(&pages.status.borrow(), &snapshot, &process, haproxy.as_ref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
@@ -130,6 +153,22 @@ async fn table(State(pages): State<Pages>) -> Response {
 async fn problems(State(pages): State<Pages>) -> Response {
     let status = pages.status.borrow();
     axum::Json(status.problems().map(ProblemView::from).collect::<Vec<_>>()).into_response()
+}
+
+/// `/api/changes`.
+#[derive(Serialize)]
+struct ChangesView {
+    /// The number to ask from next time.
+    next: u64,
+    changes: Vec<TimelineEntry>,
+}
+
+async fn changes(State(pages): State<Pages>, asked: Result<Query<AskedFrom>, QueryRejection>) -> Response {
+    let Ok(Query(AskedFrom { from })) = asked else {
+        return (StatusCode::BAD_REQUEST, "from is a number; request /api/changes?from=0\n").into_response();
+    };
+    let (changes, next) = pages.timeline.since(from);
+    axum::Json(ChangesView { next, changes }).into_response()
 }
 
 #[derive(Deserialize)]

@@ -19,11 +19,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
+use crate::admin::live::{LiveAbout, LiveHub, LiveInputs, collect, watch_fleet};
 use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
 use crate::admin::{self, Figures, Hosts, Pages};
 use crate::certs::CertSources;
-use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
+use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, Timeline, local};
 use crate::fleet::Listens;
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
@@ -42,7 +43,7 @@ use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, AccessLog, NativeSettings};
-use pointsman_store::{Condition, Location, Store, StoreSettings};
+use pointsman_store::{Api, Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
@@ -126,6 +127,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         down,
         requests,
         settings: settings_of_store,
+        api: kept.api,
     };
     let inputs = inputs(settings, &addresses);
     let before = Table::recall(kept.memory, &inputs.limits());
@@ -227,6 +229,8 @@ struct Parts {
     down: DownBefore,
     requests: RequestsView,
     settings: StoreSettings,
+    /// The API of etcd that was chosen before.
+    api: Option<Api>,
 }
 
 impl Parts {
@@ -250,7 +254,7 @@ impl Parts {
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let (tickets, engine_tickets) = watch::channel(tickets::first());
         let needs_tickets = ends_tls(addresses, engine_tables.clone());
-        let figures = self.bound.figures(workers);
+        let (figures, timeline) = (self.bound.figures(workers), Timeline::default());
         let registry = figures.registry();
         registry.iter().for_each(|registry| registry.recall(self.down.clone()));
         let channels = ControlChannels {
@@ -263,9 +267,19 @@ impl Parts {
             around: control_around,
             tables,
             status: status.clone(),
+            timeline: timeline.clone(),
         };
-        let source = SourceView::new(&self.settings);
-        let pages = pages(&admin_status, &figures, addresses, (source, self.hosts, self.requests), &self.reload);
+        let live = LiveInputs {
+            status: admin_status.clone(),
+            timeline,
+            figures: figures.clone(),
+            source: SourceView::new(&self.settings),
+            about: LiveAbout { name: self.about.name.clone(), engine: self.about.engine },
+            started: SystemTime::now(),
+        };
+        let (prefix, fleet_store) = (self.about.prefix.clone(), Store::open(&self.settings)?.remembering(self.api));
+        let pages = pages(&live, addresses, self.hosts, self.requests, &self.reload);
+        let hub = pages.hub.clone();
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -280,6 +294,7 @@ impl Parts {
                 self.certs.follow(certs, around.clone()),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 tell_dropped(Arc::clone(&pages.requests.log)),
+                look(hub, live, (fleet_store, prefix), self.listener.is_some()),
                 show(self.listener, pages),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
@@ -314,22 +329,25 @@ fn ends_tls(addresses: &Addresses, mut tables: watch::Receiver<Arc<Table>>) -> i
     }
 }
 
-fn pages(
-    status: &watch::Receiver<Status>,
-    figures: &Figures,
-    addresses: &Addresses,
-    (source, hosts, requests): (SourceView, Hosts, RequestsView),
-    reload: &Reload,
-) -> Pages {
+fn pages(live: &LiveInputs, addresses: &Addresses, hosts: Hosts, requests: RequestsView, reload: &Reload) -> Pages {
     Pages {
-        status: status.clone(),
-        figures: figures.clone(),
+        status: live.status.clone(),
+        figures: live.figures.clone(),
         http: addresses.all().copied().collect(),
-        source,
+        source: live.source.clone(),
         hosts,
-        started: SystemTime::now(),
+        started: live.started,
         log: reload.logging.lost(),
         requests,
+        timeline: live.timeline.clone(),
+        hub: LiveHub::new(live.figures.past_step()),
+    }
+}
+
+/// Looks for the pages that are open, if there can be any.
+async fn look(hub: LiveHub, inputs: LiveInputs, (store, prefix): (Store, String), has_pages: bool) {
+    if has_pages {
+        tokio::join!(Box::pin(collect(hub.clone(), inputs)), watch_fleet(hub, store, prefix));
     }
 }
 

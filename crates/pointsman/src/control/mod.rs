@@ -14,6 +14,7 @@ mod journal;
 pub mod local;
 mod ports;
 mod status;
+mod timeline;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) use journal::{plural, serving};
 use ports::Ports;
 pub use ports::Probe;
 pub use status::{Around, Status};
+pub(crate) use timeline::epoch_millis;
+pub use timeline::{ChangedKey, Timeline, TimelineEntry};
 
 use crate::logging::LogLine;
 use crate::names::HostNames;
@@ -112,6 +115,8 @@ pub struct ControlChannels {
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
     pub status: watch::Sender<Status>,
+    /// The last changes, to admin.
+    pub timeline: Timeline,
 }
 
 /// An input of the loop.
@@ -179,6 +184,7 @@ struct Control {
     wanted: watch::Sender<HostNames>,
     tables: watch::Sender<Arc<Table>>,
     status: watch::Sender<Status>,
+    timeline: Timeline,
 }
 
 impl Control {
@@ -198,6 +204,7 @@ impl Control {
             wanted: channels.wanted.clone(),
             tables: channels.tables.clone(),
             status: channels.status.clone(),
+            timeline: channels.timeline.clone(),
         }
     }
 
@@ -241,6 +248,7 @@ impl Control {
         }
         let generation = compiled.table.generation();
         self.barrier = self.barrier.map(|(number, first)| (number, first.or(Some(generation))));
+        let (before, after) = (self.status.borrow().table.clone(), Arc::clone(&compiled.table));
         self.tables.send_replace(compiled.table.clone());
         self.status.send_modify(|status| {
             status.table = Some(compiled.table);
@@ -250,6 +258,7 @@ impl Control {
             status.swaps += 1;
             status.changed = Some(SystemTime::now());
         });
+        self.timeline.published(before.as_deref(), &after, SystemTime::now());
         self.journal.changed(Instant::now());
         self.expire();
     }
@@ -334,6 +343,7 @@ impl Control {
 
     fn applied(&mut self, applied: Applied) {
         self.listening(&applied);
+        self.timeline.served(applied.generation, SystemTime::now());
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
             // Only the empty table before the first has generation 0. Do not ask for the newest: under constant change,
@@ -354,7 +364,12 @@ impl Control {
 
     fn condition(&mut self, condition: Condition) {
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
-        self.status.send_modify(|status| status.condition = condition);
+        self.status.send_modify(|status| {
+            if std::mem::discriminant(&status.condition) != std::mem::discriminant(&condition) {
+                status.since = SystemTime::now();
+            }
+            status.condition = condition;
+        });
     }
 
     fn around(&mut self, around: Around) {

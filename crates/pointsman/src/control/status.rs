@@ -46,6 +46,8 @@ pub struct Status {
     pub kept: bool,
     /// The state of the store.
     pub condition: Condition,
+    /// Since when it is in that state.
+    pub since: SystemTime,
     /// When the table was last replaced.
     pub changed: Option<SystemTime>,
     /// The duration of the last compile.
@@ -72,6 +74,7 @@ impl Status {
             barrier_served: None,
             kept: false,
             condition: Condition::Connecting { error: None },
+            since: SystemTime::now(),
             changed: None,
             compile: Duration::ZERO,
             swaps: 0,

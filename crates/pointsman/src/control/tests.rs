@@ -44,6 +44,7 @@ fn bench() -> Bench {
         around: watch::channel(Around::default()).1,
         tables: to_engine,
         status: to_admin,
+        timeline: Timeline::default(),
     };
     let inputs = ControlInputs {
         prefix: "/p".into(),
