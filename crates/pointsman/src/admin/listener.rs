@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -32,6 +33,8 @@ const CONNECTION: Duration = Duration::from_secs(120);
 const UNACCEPTED: u64 = 60_000;
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How much of an answer the system keeps for a client that does not read, in bytes: one with an open page is noticed then.
+const UNREAD: usize = 256 * 1024;
 /// Longest request head, in bytes; also the most unread input kept in memory, because no page reads a body.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -56,6 +59,8 @@ pub async fn serve(listener: TcpListener, router: Router) {
     for turn in (1..=IN_A_ROW).cycle() {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // It works with any other size, too.
+                let _ = SockRef::from(&stream).set_send_buffer_size(UNREAD);
                 tokio::spawn(converse(stream, router.clone(), seats.take()));
                 if turn == IN_A_ROW {
                     // A client that has sent a request is answered before a flood of connections can take its place.

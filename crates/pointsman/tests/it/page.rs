@@ -22,9 +22,9 @@ fn the_page_shows_what_is_wrong_and_what_changes() {
         ("services/api/health_check", "tcp"),
         ("services/mail/domain", "mail.test"),
         ("services/mail/one", &*backend.instance()),
-        ("services/mail/port", "80x"),
     ]);
     let running = Pointsman::serving(&site);
+    site.put("services/mail/port", "80x");
     for _ in 0..20 {
         get_ok(running.http, "shop.test", "/");
     }
@@ -129,7 +129,9 @@ fn the_page_says_that_store_or_balancer_are_away_and_comes_back() {
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/one", "127.0.0.1:9")]);
     let admin = free_address();
     let start = || {
-        let running = Launch::on(&site).args(&["--admin", &admin.to_string()]).start();
+        let (admin, engine) = (admin.to_string(), engine().name());
+        let arguments = ["--http", "127.0.0.1:0", "--admin", &admin, "--engine", engine];
+        let running = Launch::bare().args(&arguments).store(&site).start();
         running.wait_ready();
         running
     };

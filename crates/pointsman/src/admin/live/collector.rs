@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::pulse::{Counted, Pulse};
-use super::rows::{DownInstance, Rows};
+use super::rows::{DownInstance, MOST_ROWS, Rows};
 use super::told::{Message, Meta, Now, Part, ProblemBook, certificates, json};
 use super::{LiveHub, LiveInputs, Look};
 use crate::control::epoch_millis;
@@ -99,6 +99,8 @@ impl Collector {
         let (status, at) = (self.inputs.status.borrow().clone(), Instant::now());
         let mut seen = self.seen.take().unwrap_or_default();
         let span = seen.at.map(|last| at.duration_since(last)).filter(|span| *span < PAUSE);
+        // The first page waits for all rows.
+        let most_rows = if seen.at.is_none() { usize::MAX } else { MOST_ROWS };
         seen.at = Some(at);
         let problems = seen.problems.news(&status).map(str::to_owned);
         let mut message = Message::new(epoch_millis(SystemTime::now())).part("past", point.as_deref());
@@ -113,7 +115,7 @@ impl Collector {
             seen.now = json(&Now::new(&seen.pulses, &snapshot, [up, all, seen.rows.down_count]));
             message = message.part("now", Some(&seen.now));
         }
-        let rows = seen.rows.news();
+        let rows = seen.rows.news(most_rows);
         let rows = (!rows.is_empty()).then(|| json(&rows));
         let down = (seen.down != seen.rows.down).then(|| {
             seen.down.clone_from(&seen.rows.down);

@@ -49,13 +49,20 @@ pub(super) struct Pulse {
     before: Counted,
     /// Per second, in the order of [`Counted::events`].
     rates: [f64; 5],
+    /// How much of the memory that is used, up to 1: at first there is less to remember.
+    weight: f64,
     buckets: [f64; LATENCY_BUCKETS],
 }
 
 impl Pulse {
-    /// From now on.
+    /// From now on: nothing is known of the time before.
     pub(super) fn from(counted: Counted) -> Self {
         Self { before: counted, ..Self::default() }
+    }
+
+    /// Nothing had happened until now.
+    pub(super) fn silent() -> Self {
+        Self { weight: 1.0, ..Self::default() }
     }
 
     /// Takes the counters, `span` after the last time.
@@ -67,6 +74,7 @@ impl Pulse {
         for (rate, count) in self.rates.iter_mut().zip(news.events) {
             *rate = *rate * rate_kept + count as f64 / span * (1.0 - rate_kept);
         }
+        self.weight = self.weight * rate_kept + 1.0 - rate_kept;
         for (weight, count) in self.buckets.iter_mut().zip(news.latency) {
             *weight = *weight * latency_kept + count as f64;
         }
@@ -74,7 +82,7 @@ impl Pulse {
 
     /// Per second, rounded for people: requests, 4xx, 5xx, bytes in, bytes out.
     pub(super) fn rates(&self) -> [f32; 5] {
-        self.rates.map(rounded)
+        self.rates.map(|rate| if self.weight > 0.0 { rounded(rate / self.weight) } else { 0.0 })
     }
 
     /// Milliseconds; `None`: too few requests of late, or the engine counts none.
@@ -131,6 +139,18 @@ mod tests {
             pulse.beat(counted, second);
         }
         assert_eq!((pulse.rates()[0], pulse.percentile(0.5)), (0.0, None));
+    }
+
+    #[test]
+    fn the_first_second_is_shown_in_full() {
+        let counted = Counted { events: [40; 5], latency: [0; LATENCY_BUCKETS] };
+        let rate = |mut pulse: Pulse| {
+            pulse.beat(counted, Duration::from_secs(1));
+            pulse.rates()[0]
+        };
+        assert_eq!(rate(Pulse::from(Counted::default())), 40.0);
+        assert_eq!(rate(Pulse::silent()), 13.2, "one that was silent before rises");
+        assert_eq!(Pulse::from(counted).rates(), [0.0; 5]);
     }
 
     #[test]

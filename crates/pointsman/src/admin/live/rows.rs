@@ -13,7 +13,7 @@ use crate::admin::instance::InstanceView;
 use crate::admin::view::{RuleView, protocol_word};
 
 /// Most rows of figures in one message: with 10,000 busy services each is sent every few seconds.
-const MOST_ROWS: usize = 2500;
+pub(super) const MOST_ROWS: usize = 2500;
 /// Most instances of a service that the page can search for.
 const MOST_SEARCHED: usize = 32;
 /// Most hosts and paths of a rule that a row names.
@@ -155,8 +155,8 @@ impl Rows {
         self.gone.extend(old.into_values().filter(|row| row.told).map(|row| row.names.0));
     }
 
-    /// What was not sent yet, as much as fits into a message.
-    pub(super) fn news(&mut self) -> RowsUpdate {
+    /// What was not sent yet: `most` rows of it.
+    pub(super) fn news(&mut self, most: usize) -> RowsUpdate {
         let mut update = RowsUpdate { gone: std::mem::take(&mut self.gone), ..RowsUpdate::default() };
         let count = self.rows.len();
         let start = if self.cursor < count { self.cursor } else { 0 };
@@ -166,7 +166,7 @@ impl Rows {
             if row.told && row.sent == Some(row.now) {
                 continue;
             }
-            if update.figures.len() >= MOST_ROWS {
+            if update.figures.len() >= most {
                 self.cursor = at;
                 break;
             }
@@ -215,7 +215,7 @@ impl ServiceRow {
         match (&mut self.pulse, span) {
             (Some(pulse), Some(span)) => pulse.beat(counted, span),
             // It had no work when all others were looked at.
-            (pulse @ None, Some(span)) => pulse.insert(Pulse::default()).beat(counted, span),
+            (pulse @ None, Some(span)) => pulse.insert(Pulse::silent()).beat(counted, span),
             (pulse, None) => *pulse = Some(Pulse::from(counted)),
         }
         let pulse = self.pulse.unwrap_or_default();
@@ -324,19 +324,19 @@ mod tests {
         let first = table(&keys(&["a", "b"]), None);
         let registry = Registry::new(1, &[]);
         rows.take(&first, &registry.snapshot(), &problems, None);
-        let RowsUpdate { names, figures, gone } = rows.news();
+        let RowsUpdate { names, figures, gone } = rows.news(MOST_ROWS);
         assert_eq!((names.len(), figures.len(), gone.len()), (2, 2, 0));
         assert_eq!(names[0], RowNames(1, "http/a".into(), "a".into(), "one h:1".into(), 1, 0));
         rows.take(&first, &registry.snapshot(), &problems, second);
-        assert!(rows.news().is_empty());
+        assert!(rows.news(MOST_ROWS).is_empty());
         let shared = registry.instance(&first.services()[0], &first.services()[0].instances[0]);
         (0..10).for_each(|_| shared.workers[0].requests.add(1));
         rows.take(&first, &registry.snapshot(), &problems, second);
-        let RowsUpdate { names, figures, .. } = rows.news();
+        let RowsUpdate { names, figures, .. } = rows.news(MOST_ROWS);
         assert!(names.is_empty() && figures.len() == 1 && figures[0].3[0] > 1.0, "{figures:?}");
         let second_table = table(&keys(&["a", "c"]), Some(&first));
         rows.take(&second_table, &registry.snapshot(), &problems, second);
-        let RowsUpdate { names, gone, .. } = rows.news();
+        let RowsUpdate { names, gone, .. } = rows.news(MOST_ROWS);
         assert_eq!((names.iter().map(|names| &*names.1).collect::<Vec<_>>(), gone), (vec!["http/c"], vec![2]));
         assert_eq!(rows.all().names.len(), 2);
     }
@@ -349,7 +349,10 @@ mod tests {
         let table = table(&keys.collect::<Vec<_>>(), None);
         let (mut rows, problems) = (Rows::default(), ProblemCounts::new());
         rows.take(&table, &Snapshot::default(), &problems, None);
-        assert_eq!([rows.news(), rows.news(), rows.news()].map(|update| update.figures.len()), [MOST_ROWS, 10, 0]);
+        assert_eq!(
+            [rows.news(MOST_ROWS), rows.news(MOST_ROWS), rows.news(MOST_ROWS)].map(|update| update.figures.len()),
+            [MOST_ROWS, 10, 0]
+        );
         assert_eq!(rows.all().names.len(), MOST_ROWS + 10);
     }
 }

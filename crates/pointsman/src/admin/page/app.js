@@ -1,6 +1,6 @@
 // The page: head, views, keys. Everything it shows is in the model of live.js; it changes nothing at the balancer.
 
-import { html, render, useEffect, useState } from "/page/htm-preact.js"
+import { html, render, useEffect, useLayoutEffect, useState } from "/page/htm-preact.js"
 import { clock, day, ms, num, plural, span } from "/page/format.js"
 import { Charts } from "/page/charts.js"
 import { List, useRows } from "/page/list.js"
@@ -34,13 +34,13 @@ const DARK = matchMedia('(prefers-color-scheme: dark)')
 /** The theme in use, and how to turn it. */
 const useTheme = () => {
   const [chosen, setChosen] = useState(stored('theme'))
-  const [system, setSystem] = useState(DARK.matches)
+  const [, turned] = useState(0)
   useEffect(() => {
-    const turned = () => setSystem(DARK.matches)
-    DARK.addEventListener('change', turned)
-    return () => DARK.removeEventListener('change', turned)
+    const system = () => turned(count => count + 1)
+    DARK.addEventListener('change', system)
+    return () => DARK.removeEventListener('change', system)
   }, [])
-  const theme = chosen || (system ? 'dark' : 'light')
+  const theme = chosen || (DARK.matches ? 'dark' : 'light')
   document.documentElement.dataset.theme = theme
   const turn = () => {
     const next = theme === 'dark' ? 'light' : 'dark'
@@ -49,6 +49,9 @@ const useTheme = () => {
   }
   return [theme, turn]
 }
+
+/** Whether a balancer serves older keys than another. Followers of a folder count for themselves. */
+const isBehind = one => !model.meta?.via?.startsWith('folder') && one.revision < Math.max(...model.fleet.members.map(other => other.revision))
 
 const LINKS = { connecting: 'Connecting…', live: 'Live', lost: 'Not connected', refused: 'Too many pages', asleep: 'Paused' }
 
@@ -60,7 +63,7 @@ const StoreState = ({ meta }) => {
 
 const Bar = ({ view, theme, turn, help }) => {
   const { meta, link: state } = model, soon = model.certificates.filter(one => one.expires - serverNow() / 1000 < 14 * DAY).length
-  const counts = { certificates: soon, fleet: (model.fleet?.members || []).filter(one => one.stage !== 'serving' || one.store || one.revision !== meta?.applied).length }
+  const counts = { certificates: soon, fleet: (model.fleet?.members || []).filter(one => one.stage !== 'serving' || one.store || isBehind(one)).length }
   return html`<div class="bar"><div class="inner">
     <a class="brand" href="#/"><img src="/page/icon.svg" alt="" width="18" height="18" /><b>${meta?.name || 'Pointsman'}</b>${meta?.prefix && html`<span class="muted prefix">${meta.prefix}</span>`}</a>
     <nav>${VIEWS.map(([key, title]) => html`<a key=${key} href=${'#/' + key} aria-current=${view === key ? 'page' : undefined}>${title}${counts[key] > 0 && html`<i class="count">${counts[key]}</i>`}</a>`)}</nav>
@@ -121,13 +124,13 @@ const Certificates = () => {
 }
 
 const Fleet = () => {
-  const { fleet, meta } = model, members = fleet?.members || [], newest = Math.max(0, ...members.map(one => one.revision))
+  const { fleet, meta } = model, members = fleet?.members || []
   return html`<section class="card"><header><h2>Fleet</h2><span class="muted">${fleet?.at ? `${plural(members.length, 'balancer')} of ${meta?.prefix || 'this store'}, read at ${clock(fleet.at)}` : 'not read yet'}</span></header>
     ${fleet?.error && html`<p class="foot bad">Cannot be read: ${fleet.error}</p>`}
     <div class="wide"><table><thead><tr><th>Balancer</th><th>State</th><th>Revision</th><th>Down</th><th>Problems</th><th>Last good</th><th>Engine</th><th>Listens</th><th>Admin</th></tr></thead>
       <tbody>${members.map(one => html`<tr key=${one.name}><td class="who"><b>${one.name}</b>${one.name === meta?.name && html`<span class="tag">this one</span>`}</td>
         <td class="state"><span><${Dot} kind=${one.store ? 'bad' : one.stage === 'serving' ? 'ok' : 'warn'} />${one.store ? 'store lost' : one.stage}</span></td>
-        <td data-name="Revision"><em class=${one.revision < newest ? 'warn' : ''}>${one.revision}</em></td><td data-name="Down"><em class=${one.down ? 'bad' : 'zero'}>${one.down}</em></td>
+        <td data-name="Revision"><em class=${isBehind(one) ? 'warn' : ''}>${one.revision}</em></td><td data-name="Down"><em class=${one.down ? 'bad' : 'zero'}>${one.down}</em></td>
         <td data-name="Problems"><em class=${one.problems ? 'warn' : 'zero'}>${one.problems}</em></td><td data-name="Last good"><em class=${one.last_good ? 'warn' : 'zero'}>${one.last_good}</em></td>
         <td data-name="Engine">${one.engine} ${one.version}</td><td class="names">${one.listens.join(', ')}</td><td class="names">${one.admin || ''}</td></tr>`)}</tbody></table></div>
     ${meta && html`<dl class="settings"><div><dt>store</dt><dd>${meta.via || meta.store.join(', ')}</dd></div><div><dt>revision read</dt><dd>${meta.revision}</dd></div><div><dt>revision served</dt><dd>${meta.applied}</dd></div>
@@ -156,7 +159,8 @@ const App = () => {
     Escape: () => help ? setHelp(false) : !isOverview ? location.hash = '#/' : (setView({ ...view, filter: '', kind: 'all' }), setPicked(-1)),
     g: () => scrollTo(0, 0), t: turn, '?': () => setHelp(!help),
   }
-  useEffect(() => {
+  // At once: the next key may come before the next frame.
+  useLayoutEffect(() => {
     const pressed = event => {
       if (event.ctrlKey || event.metaKey || event.altKey) return
       if (typing()) {

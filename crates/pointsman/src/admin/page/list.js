@@ -4,7 +4,7 @@ import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "/pa
 import { ms, num, plural } from "/page/format.js"
 import { Spark } from "/page/charts.js"
 import { Choice, Dot, link } from "/page/parts.js"
-import { severity } from "/page/live.js"
+import { isFailing, severity } from "/page/live.js"
 
 /** How often rows take a new order, in milliseconds: figures may move, rows should not jump. */
 const REORDER = 3000
@@ -50,7 +50,7 @@ const Instances = ({ row }) => {
 
 const STATES = ['ok', 'warn', 'warn', 'bad']
 
-const note = row => [row.flags & 1 && 'all used (panic)', row.flags & 2 && 'last good settings', row.problems && plural(row.problems, 'problem'),
+const note = row => [row.flags & 1 && 'all used (panic)', row.flags & 2 && 'last good settings', row.problems && plural(row.problems, 'problem'), isFailing(row) && `${Math.min(100, Math.round(row.e5 / row.rate * 100))} % fail`,
   row.n === 0 && 'no instances', row.n > 0 && row.drained === row.n && 'drained'].filter(Boolean).join(', ')
 
 const zero = value => value ? '' : 'zero'

@@ -18,11 +18,14 @@ const tell = () => listeners.forEach(listener => listener())
 /** The balancer's time, in milliseconds. */
 export const serverNow = () => Date.now() + model.skew
 
+/** Whether so many answers of a service are 5xx that somebody should look. */
+export const isFailing = row => row.e5 >= 0.1 && row.e5 > row.rate * 0.02
+
 /** 3: down, 2: in part, 1: a problem, 0: well. */
 export const severity = row => {
   if (row.up === 0 && row.drained < row.n) return 3
   if (row.n === 0) return 2
-  if (row.down > 0 || row.flags & 1) return 2
+  if (row.down > 0 || row.flags & 1 || isFailing(row)) return 2
   return row.problems > 0 || row.flags & 2 || row.up === 0 ? 1 : 0
 }
 

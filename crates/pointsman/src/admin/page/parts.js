@@ -55,13 +55,14 @@ export const Attention = ({ problems, down, now }) => {
 
 export const Problems = ({ list }) => html`<ul class="items">${list.map(problem => html`<${ProblemItem} key=${problem.key + problem.kind} problem=${problem} />`)}</ul>`
 
-const Value = ({ change, side }) => change.secret ? html`<code class="value hidden">hidden</code>` : html`<code class=${'value ' + side}>${change[side] ?? ''}</code>`
+const Value = ({ change, side }) => html`<code class=${'value ' + side}>${change[side] ?? ''}</code>`
 
 const KeyChange = ({ change }) => html`<span class="change">
   <code class="key">${change.key}</code>
-  ${change.fate === 'changed' && html`<${Value} change=${change} side="before" /><span class="arrow">→</span><${Value} change=${change} side="after" />`}
-  ${change.fate === 'added' && html`<span class="fate">added</span><${Value} change=${change} side="after" />`}
-  ${change.fate === 'removed' && html`<span class="fate">removed</span><${Value} change=${change} side="before" />`}
+  ${(change.secret || change.fate !== 'changed') && html`<span class="fate">${change.fate}</span>`}
+  ${change.secret ? html`<code class="value hidden">hidden</code>`
+    : change.fate === 'changed' ? html`<${Value} change=${change} side="before" /><span class="arrow">→</span><${Value} change=${change} side="after" />`
+    : html`<${Value} change=${change} side=${change.fate === 'added' ? 'after' : 'before'} />`}
 </span>`
 
 /** Changes of the keys, newest first. `key`: only those of this service. */
