@@ -19,13 +19,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use pointsman_table::shown;
 use tokio::sync::watch;
 
@@ -33,14 +33,15 @@ pub use figures::{Figures, Survey};
 pub use hosts::Hosts;
 pub use listener::{bind, serve};
 
-use crate::control::{Status, Timeline, TimelineEntry};
+use crate::control::{Status, Timeline, TimelineEntry, epoch_millis};
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
 use live::LiveHub;
 use query::ExplainQuery;
+use seats::Seat;
 use serde::{Deserialize, Serialize};
 use source::SourceView;
-use view::{ExplainView, ProblemView, TableView};
+use view::{ExplainView, ProblemView, ServiceView, TableView, protocol_of};
 
 /// The data behind the pages.
 #[derive(Clone, Debug)]
@@ -95,10 +96,10 @@ pub fn router(pages: Pages) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/api/table", get(table))
         .route("/api/problems", get(problems))
-        .route("/api/service", get(live::one_service))
+        .route("/api/service", get(one_service))
         .route("/api/changes", get(changes))
-        .route("/api/history", get(live::history))
-        .route("/api/live", get(live::live))
+        .route("/api/history", get(history))
+        .route("/api/live", get(live_messages))
         .route("/api/requests", get(requests))
         .route("/api/explain", get(explain))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
@@ -169,6 +170,55 @@ async fn changes(State(pages): State<Pages>, asked: Result<Query<AskedFrom>, Que
     };
     let (changes, next) = pages.timeline.since(from);
     axum::Json(ChangesView { next, changes }).into_response()
+}
+
+async fn live_messages(State(pages): State<Pages>, Extension(seat): Extension<Arc<Seat>>) -> Response {
+    live::messages(&pages.hub, seat)
+}
+
+async fn history(State(pages): State<Pages>) -> Response {
+    axum::Json(pages.hub.past.view()).into_response()
+}
+
+#[derive(Deserialize)]
+struct AskedService {
+    #[serde(default = "http")]
+    protocol: String,
+    name: String,
+}
+
+fn http() -> String {
+    "http".to_owned()
+}
+
+/// `/api/service`.
+#[derive(Serialize)]
+struct OneService {
+    /// Milliseconds since the epoch.
+    at: u64,
+    service: ServiceView,
+}
+
+/// `/api/service`: one service of `/api/table`.
+async fn one_service(State(pages): State<Pages>, asked: Result<Query<AskedService>, QueryRejection>) -> Response {
+    let Ok(Query(AskedService { protocol, name })) = asked else {
+        let advice = "name the service: request /api/service?protocol=http&name=shop\n";
+        return (StatusCode::BAD_REQUEST, advice).into_response();
+    };
+    let latest = pages.hub.latest();
+    let fresh = if latest.is_none() { Some(pages.figures.snapshot().await) } else { None };
+    let status = pages.status.borrow();
+    let Some(table) = &status.table else { return not_read_yet() };
+    let protocol = protocol_of(&protocol);
+    let found = table.services().iter().find(|service| service.protocol == protocol && service.name.as_str() == name);
+    let snapshot = latest.as_deref().map(|look| &look.snapshot).or(fresh.as_ref());
+    match (found, snapshot) {
+        (Some(service), Some(snapshot)) => {
+            let view = ServiceView::of(service, table, snapshot, status.problems());
+            axum::Json(OneService { at: epoch_millis(SystemTime::now()), service: view }).into_response()
+        }
+        _ => (StatusCode::NOT_FOUND, "no such service; /api/table lists them\n").into_response(),
+    }
 }
 
 #[derive(Deserialize)]

@@ -19,13 +19,14 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
-use crate::admin::live::{LiveAbout, LiveHub, LiveInputs, collect, watch_fleet};
+use crate::admin::live::{LiveAbout, LiveHub, LiveInputs, collect};
 use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
 use crate::admin::{self, Figures, Hosts, Pages};
 use crate::certs::CertSources;
 use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, Timeline, local};
 use crate::fleet::Listens;
+use crate::fleet::glance::watch_fleet;
 use crate::fleet::keeper::{self, About};
 use crate::logging::Logging;
 use crate::logging::access::{AccessThreads, RequestsView, tell_dropped};
@@ -234,6 +235,25 @@ struct Parts {
 }
 
 impl Parts {
+    /// What open pages look at, and the store and prefix of the fleet.
+    fn looking(
+        &self,
+        status: &watch::Receiver<Status>,
+        figures: &Figures,
+        timeline: &Timeline,
+    ) -> anyhow::Result<(LiveInputs, (Store, String))> {
+        let live = LiveInputs {
+            status: status.clone(),
+            timeline: timeline.clone(),
+            figures: figures.clone(),
+            source: SourceView::new(&self.settings),
+            about: LiveAbout { name: self.about.name.clone(), engine: self.about.engine },
+            started: SystemTime::now(),
+        };
+        let store = Store::open(&self.settings)?.remembering(self.api);
+        Ok((live, (store, self.settings.prefix.clone())))
+    }
+
     /// Connects the parts and runs until the engine ends; no other part ends by itself.
     async fn serve(
         self,
@@ -255,8 +275,7 @@ impl Parts {
         let (tickets, engine_tickets) = watch::channel(tickets::first());
         let needs_tickets = ends_tls(addresses, engine_tables.clone());
         let (figures, timeline) = (self.bound.figures(workers), Timeline::default());
-        let registry = figures.registry();
-        registry.iter().for_each(|registry| registry.recall(self.down.clone()));
+        let registry = figures.registry().inspect(|registry| registry.recall(self.down.clone()));
         let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
@@ -269,17 +288,8 @@ impl Parts {
             status: status.clone(),
             timeline: timeline.clone(),
         };
-        let live = LiveInputs {
-            status: admin_status.clone(),
-            timeline,
-            figures: figures.clone(),
-            source: SourceView::new(&self.settings),
-            about: LiveAbout { name: self.about.name.clone(), engine: self.about.engine },
-            started: SystemTime::now(),
-        };
-        let (prefix, fleet_store) = (self.about.prefix.clone(), Store::open(&self.settings)?.remembering(self.api));
+        let (live, glance) = self.looking(&admin_status, &figures, &timeline)?;
         let pages = pages(&live, addresses, self.hosts, self.requests, &self.reload);
-        let hub = pages.hub.clone();
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -294,8 +304,7 @@ impl Parts {
                 self.certs.follow(certs, around.clone()),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 tell_dropped(Arc::clone(&pages.requests.log)),
-                look(hub, live, (fleet_store, prefix), self.listener.is_some()),
-                show(self.listener, pages),
+                show(self.listener, pages, live, glance),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
                 notify::follow(admin_status),
@@ -341,13 +350,6 @@ fn pages(live: &LiveInputs, addresses: &Addresses, hosts: Hosts, requests: Reque
         requests,
         timeline: live.timeline.clone(),
         hub: LiveHub::new(live.figures.past_step()),
-    }
-}
-
-/// Looks for the pages that are open, if there can be any.
-async fn look(hub: LiveHub, inputs: LiveInputs, (store, prefix): (Store, String), has_pages: bool) {
-    if has_pages {
-        tokio::join!(Box::pin(collect(hub.clone(), inputs)), watch_fleet(hub, store, prefix));
     }
 }
 
@@ -442,10 +444,11 @@ fn most_listeners(settings: &Settings) -> usize {
     usize::try_from(sys::open_files_limit() / 4).unwrap_or(usize::MAX) / sockets
 }
 
-async fn show(listener: Option<TcpListener>, pages: Pages) {
-    if let Some(listener) = listener {
-        admin::serve(listener, admin::router(pages)).await;
-    }
+async fn show(listener: Option<TcpListener>, pages: Pages, live: LiveInputs, (store, prefix): (Store, String)) {
+    let Some(listener) = listener else { return };
+    let hub = pages.hub.clone();
+    let looking = Box::pin(collect(hub.clone(), live));
+    tokio::join!(admin::serve(listener, admin::router(pages)), looking, Box::pin(watch_fleet(hub, store, prefix)));
 }
 
 async fn once_served(mut status: watch::Receiver<Status>, ready: impl FnOnce()) {

@@ -5,7 +5,7 @@ use std::io::Read;
 use socket2::SockRef;
 
 use crate::harness::{
-    Backend, Connection, Launch, Pointsman, Site, engine, free_address, get, get_ok, in_chromium, wait,
+    Backend, Connection, Engine, Launch, Pointsman, Site, engine, free_address, get, get_ok, in_chromium, wait,
 };
 
 /// As many pages as there may be.
@@ -91,7 +91,9 @@ fn ten_thousand_services_are_few_elements_and_a_page_that_does_not_read_is_dropp
         site.put(&format!("services/s{number:05}/domain"), format!("s{number:05}.test"));
         site.put(&format!("services/s{number:05}/one"), "127.0.0.1:9");
     }
-    let running = Pointsman::serving(&site);
+    // The same page with either engine; HAProxy needs a while for so many services.
+    let running = Launch::engine(Engine::Native).store(&site).start();
+    running.wait_ready();
     let mut deaf = Connection::open(running.admin);
     SockRef::from(deaf.stream()).set_recv_buffer_size(4096).expect("open");
     deaf.send("GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("open");

@@ -1,21 +1,12 @@
-//! The fleet as a page shows it: every balancer of the prefix with its revision, read from the store while somebody
-//! looks. Never written here.
+//! The fleet as a page shows it: every balancer of the prefix with its revision. Plain data; `fleet` reads it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use pointsman_store::Store;
 use serde::Serialize;
-use tokio::time::{sleep, timeout};
 
-use super::LiveHub;
 use crate::control::epoch_millis;
-use crate::fleet::{self, Member, Stage};
 
-/// How often the balancers are listed.
-const PACE: Duration = Duration::from_secs(5);
-/// Deadline for a listing.
-const DEADLINE: Duration = Duration::from_secs(4);
 /// Most balancers shown.
 const MOST: usize = 200;
 
@@ -29,43 +20,36 @@ pub(super) struct FleetView {
     members: Vec<FleetMember>,
 }
 
+/// One balancer.
 #[derive(Clone, Debug, Serialize)]
-struct FleetMember {
-    name: String,
-    version: String,
-    engine: String,
-    stage: Stage,
-    revision: u64,
-    store: Option<String>,
-    down: usize,
-    problems: usize,
-    last_good: usize,
-    listens: Vec<String>,
-    admin: Option<String>,
-}
-
-impl From<Member> for FleetMember {
-    fn from(member: Member) -> Self {
-        let all = member.listens.http.iter().chain(&member.listens.https);
-        Self {
-            listens: all.map(ToString::to_string).collect(),
-            admin: member.listens.admin.map(|admin| admin.to_string()),
-            name: member.name,
-            version: member.version,
-            engine: member.engine,
-            stage: member.stage,
-            revision: member.revision,
-            store: member.store,
-            down: member.down,
-            problems: member.problems,
-            last_good: member.last_good.len(),
-        }
-    }
+pub struct FleetMember {
+    /// Its name.
+    pub name: String,
+    /// `0.1.0`.
+    pub version: String,
+    /// `native` or `haproxy`.
+    pub engine: String,
+    /// `serving`, `draining` or `stopped`.
+    pub stage: &'static str,
+    /// The store's revision that it serves.
+    pub revision: u64,
+    /// The reason that it has lost the store, if it has.
+    pub store: Option<String>,
+    /// How many instances are down.
+    pub down: usize,
+    /// How many problems it has.
+    pub problems: usize,
+    /// How many services it serves with their last good settings.
+    pub last_good: usize,
+    /// Where it listens for HTTP and HTTPS.
+    pub listens: Vec<String>,
+    /// The address of its admin pages.
+    pub admin: Option<String>,
 }
 
 /// What was read last. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct KnownFleet {
+pub struct KnownFleet {
     view: Arc<Mutex<FleetView>>,
 }
 
@@ -74,25 +58,15 @@ impl KnownFleet {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn read(&self, members: Result<Vec<Member>, String>) {
+    /// Takes what was read, or why it could not be.
+    pub fn take(&self, members: Result<Vec<FleetMember>, String>) {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         match members {
-            Ok(members) => {
-                let members = members.into_iter().take(MOST).map(FleetMember::from).collect();
+            Ok(mut members) => {
+                members.truncate(MOST);
                 *view = FleetView { at: epoch_millis(SystemTime::now()), error: None, members };
             }
             Err(error) => view.error = Some(error),
         }
-    }
-}
-
-/// Lists the balancers while a page is open. Never ends.
-pub async fn watch_fleet(hub: LiveHub, store: Store, prefix: String) {
-    loop {
-        hub.watched().await;
-        let members = timeout(DEADLINE, Box::pin(fleet::members(&store, &prefix))).await;
-        let members = members.map_err(|_| format!("the store did not answer within {DEADLINE:?}"));
-        hub.fleet.read(members.and_then(|members| members.map_err(|error| error.to_string())));
-        sleep(PACE).await;
     }
 }

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::hub::{LiveHub, Look};
+use super::inputs::LiveInputs;
 use super::pulse::{Counted, Pulse};
 use super::rows::{DownInstance, MOST_ROWS, Rows};
 use super::told::{Message, Meta, Now, Part, ProblemBook, certificates, json};
-use super::{LiveHub, LiveInputs, Look};
+
 use crate::control::epoch_millis;
 use pointsman_engine::live::Sums;
 use pointsman_table::Protocol;
@@ -30,7 +32,7 @@ pub async fn collect(hub: LiveHub, inputs: LiveInputs) {
         let hub = collector.hub.clone();
         tokio::select! {
             _ = ticks.tick() => collector.tick().await,
-            () = hub.shared.came.notified() => collector.greet().await,
+            () = hub.came() => collector.greet().await,
         }
     }
 }

@@ -41,7 +41,7 @@ struct PastRings {
 
 /// `/api/history`.
 #[derive(Debug, Serialize)]
-pub(super) struct PastView {
+pub(in crate::admin) struct PastView {
     step: u64,
     fine: Vec<PastPoint>,
     coarse: Vec<PastPoint>,
@@ -84,7 +84,7 @@ impl Past {
         Some(point)
     }
 
-    pub(super) fn view(&self) -> PastView {
+    pub(in crate::admin) fn view(&self) -> PastView {
         let rings = self.rings();
         let all = |ring: &VecDeque<PastPoint>| ring.iter().copied().collect();
         PastView { step: self.step, fine: all(&rings.fine), coarse: all(&rings.coarse) }

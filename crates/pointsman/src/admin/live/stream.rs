@@ -1,33 +1,26 @@
-//! The answers that pages ask for: the stream of messages, the graphs' points, one service. Collects nothing.
+//! The messages of one page, as server-sent events. Collects nothing.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Extension;
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::Stream;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::MOST_PAGES;
+use super::hub::{LiveHub, MOST_PAGES};
 use crate::admin::seats::Seat;
-use crate::admin::view::{ServiceView, protocol_of};
-use crate::admin::{Pages, not_read_yet};
-use crate::control::epoch_millis;
 
 /// When a page that was refused may try again, in seconds.
 const LATER: &str = "15";
 
-/// `/api/live`.
-pub(in crate::admin) async fn live(State(pages): State<Pages>, Extension(seat): Extension<Arc<Seat>>) -> Response {
-    let Some(messages) = pages.hub.join(&seat) else {
+/// `/api/live`, for the page at this connection.
+pub(in crate::admin) fn messages(hub: &LiveHub, seat: Arc<Seat>) -> Response {
+    let Some(messages) = hub.join(&seat) else {
         let text = format!(
             "{MOST_PAGES} pages of this balancer are open, the most there may be; close one, or wait until one closes\n"
         );
@@ -59,54 +52,5 @@ impl Stream for PageMessages {
 impl Drop for PageMessages {
     fn drop(&mut self) {
         self.seat.end_stream();
-    }
-}
-
-/// `/api/history`.
-pub(in crate::admin) async fn history(State(pages): State<Pages>) -> Response {
-    axum::Json(pages.hub.past.view()).into_response()
-}
-
-#[derive(Deserialize)]
-pub(in crate::admin) struct AskedService {
-    #[serde(default = "http")]
-    protocol: String,
-    name: String,
-}
-
-fn http() -> String {
-    "http".to_owned()
-}
-
-/// `/api/service`.
-#[derive(Serialize)]
-struct OneService {
-    /// Milliseconds since the epoch.
-    at: u64,
-    service: ServiceView,
-}
-
-/// `/api/service`: one service of `/api/table`.
-pub(in crate::admin) async fn one_service(
-    State(pages): State<Pages>,
-    asked: Result<Query<AskedService>, QueryRejection>,
-) -> Response {
-    let Ok(Query(AskedService { protocol, name })) = asked else {
-        let advice = "name the service: request /api/service?protocol=http&name=shop\n";
-        return (StatusCode::BAD_REQUEST, advice).into_response();
-    };
-    let latest = pages.hub.latest();
-    let fresh = if latest.is_none() { Some(pages.figures.snapshot().await) } else { None };
-    let status = pages.status.borrow();
-    let Some(table) = &status.table else { return not_read_yet() };
-    let protocol = protocol_of(&protocol);
-    let found = table.services().iter().find(|service| service.protocol == protocol && service.name.as_str() == name);
-    let snapshot = latest.as_deref().map(|look| &look.snapshot).or(fresh.as_ref());
-    match (found, snapshot) {
-        (Some(service), Some(snapshot)) => {
-            let view = ServiceView::of(service, table, snapshot, status.problems());
-            axum::Json(OneService { at: epoch_millis(std::time::SystemTime::now()), service: view }).into_response()
-        }
-        _ => (StatusCode::NOT_FOUND, "no such service; /api/table lists them\n").into_response(),
     }
 }

@@ -9,6 +9,7 @@ use pointsman_store::Condition;
 use pointsman_table::{Problem, Table, shown};
 use serde::Serialize;
 
+use super::inputs::LiveInputs;
 use super::rows::ProblemCounts;
 use crate::admin::view::{CertificateView, ProblemView, TableView};
 use crate::control::{Around, Status, epoch_millis};
@@ -70,15 +71,6 @@ impl Message {
     }
 }
 
-/// What does not change while the program runs.
-#[derive(Clone, Debug, Default)]
-pub struct LiveAbout {
-    /// The balancer's name.
-    pub name: String,
-    /// `native` or `haproxy`.
-    pub engine: &'static str,
-}
-
 /// The balancer itself.
 #[derive(Debug, Serialize)]
 pub(super) struct Meta<'a> {
@@ -112,7 +104,7 @@ struct HaproxyFacts {
 }
 
 impl<'a> Meta<'a> {
-    pub(super) fn new(pages: &'a super::LiveInputs, status: &Status, facts: Option<Facts>) -> Self {
+    pub(super) fn new(pages: &'a LiveInputs, status: &Status, facts: Option<Facts>) -> Self {
         let (state, via, error) = match &status.condition {
             Condition::Connecting { error } => ("connecting", None, error.as_ref().map(ToString::to_string)),
             Condition::Watching { via } => ("watching", Some(via.clone()), None),
