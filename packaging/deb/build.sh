@@ -47,7 +47,7 @@ completes zsh "$tree/usr/share/zsh/vendor-completions/_pointsman"
 completes fish "$tree/usr/share/fish/vendor_completions.d/pointsman.fish"
 # As in the repository, so that the pages' links lead somewhere.
 install -D -m 644 -t "$docs" ./*.md LICENSE
-install -D -m 644 -t "$docs/docs" docs/*.md
+install -D -m 644 -t "$docs/docs" docs/*.md docs/*.png
 install -D -m 644 -t "$docs/docs/decisions" docs/decisions/*.md
 install -D -m 644 -t "$docs/docs/charts" docs/charts/*.svg
 install -D -m 644 -t "$docs/bench/configs" bench/configs/*

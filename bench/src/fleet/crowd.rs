@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, Status};
+use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, Status, Timeline};
 use pointsman::fleet::Listens;
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
@@ -158,6 +158,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         wanted: watch::Sender::default(),
         tables,
         status: status.clone(),
+        timeline: Timeline::default(),
     };
     // As the program says of itself with its default settings.
     let listens = Listens {

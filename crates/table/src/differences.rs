@@ -12,12 +12,15 @@ use crate::keys::{Part, classify};
 use crate::name_map::NameChange;
 use crate::names::Protocol;
 use crate::raw::RawKeys;
+use crate::shown::shown;
 use crate::table::Table;
 
 /// Most changes that are named of one service.
 const MOST_WORDS: usize = 8;
 /// Longest value shown, in bytes.
 const LONGEST_VALUE: usize = 80;
+/// Longest value of a [`KeyDiff`], in characters.
+const LONGEST_SHOWN: usize = 160;
 /// Stands in for the port of instances that are compared and not used.
 const ANY_PORT: u16 = 1;
 
@@ -27,6 +30,21 @@ const ANY_PORT: u16 = 1;
 pub struct TableDiff<'t> {
     place: DiffPlace<'t>,
     keys: DiffKeys<'t>,
+}
+
+/// One key that differs between two tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDiff {
+    /// The key, relative to the prefix: `services/shop/domain`. Escaped, as the values are.
+    pub key: String,
+    /// The value before, cut if it is long; `None`: there was none, or it is secret.
+    pub before: Option<String>,
+    /// The value after.
+    pub after: Option<String>,
+    /// Values are not shown, because one of them is secret.
+    pub is_secret: bool,
+    /// What became of the key.
+    pub fate: Fate,
 }
 
 /// The keys of a place before and after.
@@ -111,19 +129,43 @@ impl<'t> TableDiff<'t> {
         }
     }
 
+    /// Each key that differs, in the order of the keys, and no secret.
+    pub fn keys(&self) -> Vec<KeyDiff> {
+        let each = match self.keys {
+            DiffKeys::Raw(before, after) => differing(before, after),
+            DiffKeys::Certs(before, after) => {
+                let changes = before.changes(after, Arc::eq).into_iter();
+                changes.map(|change| (change.name, bytes(change.before), bytes(change.after))).collect()
+            }
+        };
+        each.into_iter().filter_map(|(key, before, after)| self.key(key, before, after)).collect()
+    }
+
+    /// `None`: an empty value came or went.
+    fn key(&self, key: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> Option<KeyDiff> {
+        let (before, after) = (set(key, before), set(key, after));
+        let fate = match (before, after) {
+            (None, None) => return None,
+            (None, Some(_)) => Fate::Added,
+            (Some(_), None) => Fate::Removed,
+            (Some(_), Some(_)) => Fate::Changed,
+        };
+        let text = |value: Option<&[u8]>| value.map(|value| String::from_utf8_lossy(value).into_owned());
+        let (before, after) = (text(before), text(after));
+        let is_certs = matches!(self.place, DiffPlace::Certs);
+        let is_secret = is_certs || [&before, &after].into_iter().flatten().any(|value| is_secret(key, value));
+        let value = |value: Option<String>| value.filter(|_| !is_secret).map(|value| short(&value));
+        let key = shown(&format!("{}/{key}", self.place)).to_string();
+        Some(KeyDiff { key, before: value(before), after: value(after), is_secret, fate })
+    }
+
     /// Each change in words, in the order of the keys.
     fn words(&self) -> Vec<String> {
         let (before, after) = match self.keys {
             DiffKeys::Raw(before, after) => (before, after),
             DiffKeys::Certs(before, after) => return certs(before, after),
         };
-        let keys = |raw: Option<&'t RawKeys>| raw.into_iter().flat_map(RawKeys::iter);
-        let value = |raw: Option<&'t RawKeys>, key: &str| raw.and_then(|raw| raw.get(key));
-        let mut names: Vec<&str> = keys(before).chain(keys(after)).map(|(key, _)| key).collect();
-        names.sort_unstable();
-        names.dedup();
-        let changes = names.into_iter().map(|key| (key, value(before, key), value(after, key)));
-        changes.filter(|(_, before, after)| before != after).flat_map(|change| self.change(change)).collect()
+        differing(before, after).into_iter().flat_map(|change| self.change(change)).collect()
     }
 
     fn change(&self, (key, before, after): (&str, Option<&[u8]>, Option<&[u8]>)) -> Vec<String> {
@@ -143,13 +185,20 @@ impl<'t> TableDiff<'t> {
     }
 }
 
+/// The tree or folder: `services/shop`, `config`.
+impl Display for DiffPlace<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(protocol, name) => write!(f, "{protocol}/{name}"),
+            Self::Config => f.write_str("config"),
+            Self::Certs => f.write_str("certs"),
+        }
+    }
+}
+
 impl Display for TableDiff<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        match self.place {
-            DiffPlace::Service(protocol, name) => write!(f, "{protocol}/{name}")?,
-            DiffPlace::Config => f.write_str("config")?,
-            DiffPlace::Certs => f.write_str("certs")?,
-        }
+        self.place.fmt(f)?;
         match self.fate() {
             Fate::Added => f.write_str(" added")?,
             Fate::Changed => {}
@@ -166,10 +215,34 @@ impl Display for TableDiff<'_> {
     }
 }
 
-fn certs(before: &CertKeys, after: &CertKeys) -> Vec<String> {
-    fn bytes(value: Option<&Arc<[u8]>>) -> Option<&[u8]> {
-        value.map(|value| &**value)
+/// A key and its values before and after.
+type Differing<'t> = (&'t str, Option<&'t [u8]>, Option<&'t [u8]>);
+
+/// The keys whose values differ, in their order.
+fn differing<'t>(before: Option<&'t RawKeys>, after: Option<&'t RawKeys>) -> Vec<Differing<'t>> {
+    let keys = |raw: Option<&'t RawKeys>| raw.into_iter().flat_map(RawKeys::iter);
+    let value = |raw: Option<&'t RawKeys>, key: &str| raw.and_then(|raw| raw.get(key));
+    let mut names: Vec<&str> = keys(before).chain(keys(after)).map(|(key, _)| key).collect();
+    names.sort_unstable();
+    names.dedup();
+    let changes = names.into_iter().map(|key| (key, value(before, key), value(after, key)));
+    changes.filter(|(_, before, after)| before != after).collect()
+}
+
+fn bytes(value: Option<&Arc<[u8]>>) -> Option<&[u8]> {
+    value.map(|value| &**value)
+}
+
+/// Escaped, and cut if it is long.
+fn short(value: &str) -> String {
+    let escaped = shown(value).to_string();
+    match escaped.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}…", &escaped[..end]),
+        None => escaped,
     }
+}
+
+fn certs(before: &CertKeys, after: &CertKeys) -> Vec<String> {
     let changes = before.changes(after, Arc::eq);
     let word =
         |change: NameChange<'_, Arc<[u8]>>| setting(change.name, bytes(change.before), bytes(change.after), true);

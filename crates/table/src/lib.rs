@@ -129,7 +129,7 @@ pub use compress::Compress;
 pub use conditions::{Asked, Conditions, Imagined};
 pub use cookie::{Cookie, CookieFlag, CookieMode, default_key, plain_name};
 pub use cors::{Cors, Origin, OriginGrant};
-pub use differences::{Fate, TableDiff, differences};
+pub use differences::{Fate, KeyDiff, TableDiff, differences};
 pub use discovery::Dns;
 pub use effort::TooLong;
 pub use eject::{Eject, Panic, Percent};

@@ -9,6 +9,7 @@
 //! | `load` | what workers must know of each other to balance exactly |
 //! | `rates` | how many requests came of late, by client |
 //! | `snapshot` | sums at one moment |
+//! | `sums` | what all services have counted together |
 //! | `registry` | all counters and health, kept from table to table |
 
 mod bounded;
@@ -18,6 +19,7 @@ mod load;
 mod rates;
 mod registry;
 mod snapshot;
+mod sums;
 
 pub use bounded::{Bounded, Budget, Spans};
 pub use counters::{
@@ -35,3 +37,4 @@ pub use registry::{DownBefore, Registry, ServicePeers};
 pub use snapshot::{
     CheckedNow, Histogram, InstancePath, InstanceStats, ServiceStats, SetApart, Snapshot, Totals, Working,
 };
+pub use sums::{LATENCY_BOUNDS, LATENCY_BUCKETS, Sums};

@@ -17,6 +17,7 @@ use super::health::{Asked, CheckState, Health, Slots};
 use super::load::Load;
 use super::rates::Rates;
 use super::snapshot::{Addressed, InstancePath, InstanceStats, ServiceStats, Snapshot, Working};
+use super::sums::Sums;
 use crate::seldom::Seldom;
 
 /// Least time between two log lines about connections that cannot be accepted, in milliseconds.
@@ -65,6 +66,8 @@ struct Known {
     down_before: DownBefore,
     services: HashMap<ServiceKey, Kept<ServiceShared>, foldhash::fast::RandomState>,
     instances: HashMap<InstanceKey, Kept<InstanceShared>, foldhash::fast::RandomState>,
+    /// What services and instances had counted that were forgotten: of HTTP, of TCP.
+    forgotten: [Sums; 2],
 }
 
 /// A value shared with workers, and the time since which no worker holds it.
@@ -236,6 +239,15 @@ impl Registry {
         }
     }
 
+    /// What all services of HTTP, and all of TCP, have counted: only rises. Much less work than a snapshot.
+    pub fn sums(&self) -> [Sums; 2] {
+        let known = self.lock();
+        let mut sums = known.forgotten;
+        known.services.iter().for_each(|((protocol, _), kept)| sums[place(*protocol)].add_service(&kept.shared));
+        known.instances.iter().for_each(|((protocol, ..), kept)| sums[place(*protocol)].add_instance(&kept.shared));
+        sums
+    }
+
     fn handshakes(&self) -> Vec<(&'static str, bool, u64)> {
         let sum = |kind: usize| self.workers.iter().map(|worker| worker.handshakes[kind].get()).sum();
         HANDSHAKES.iter().enumerate().map(|(kind, (version, is_resumed))| (*version, *is_resumed, sum(kind))).collect()
@@ -323,6 +335,11 @@ impl Registry {
     }
 }
 
+/// Where the sums of a protocol are.
+fn place(protocol: Protocol) -> usize {
+    usize::from(protocol == Protocol::Tcp)
+}
+
 impl Known {
     fn service(&mut self, service: &Service, workers: usize) -> &mut Kept<ServiceShared> {
         let key = (service.protocol, service.name.clone());
@@ -331,15 +348,31 @@ impl Known {
 
     /// A service is kept at least as long as its instances, because their flips increase its count.
     fn forget(&mut self, now: Instant) {
-        self.instances.retain(|_, kept| kept.is_worth_keeping(now) && (kept.left.is_none() || kept.shared.had_work()));
-        let mut left: Vec<_> = self.instances.values().filter_map(|kept| kept.left).collect();
+        let Self { services, instances, forgotten, .. } = self;
+        let mut kept_instance = |key: &InstanceKey, kept: &Kept<InstanceShared>, stays: bool| {
+            if !stays {
+                forgotten[place(key.0)].add_instance(&kept.shared);
+            }
+            stays
+        };
+        instances.retain(|key, kept| {
+            let stays = kept.is_worth_keeping(now) && (kept.left.is_none() || kept.shared.had_work());
+            kept_instance(key, kept, stays)
+        });
+        let mut left: Vec<_> = instances.values().filter_map(|kept| kept.left).collect();
         if left.len() > MOST_LEFT {
             left.sort_unstable();
             let oldest = left[left.len() - MOST_LEFT];
-            self.instances.retain(|_, kept| kept.left.is_none_or(|left| left >= oldest));
+            instances.retain(|key, kept| kept_instance(key, kept, kept.left.is_none_or(|left| left >= oldest)));
         }
         let has_instances = |kept: &Kept<ServiceShared>| Arc::strong_count(&kept.shared.flips) > 1;
-        self.services.retain(|_, kept| kept.is_worth_keeping(now) || has_instances(kept));
+        services.retain(|(protocol, _), kept| {
+            let stays = kept.is_worth_keeping(now) || has_instances(kept);
+            if !stays {
+                forgotten[place(*protocol)].add_service(&kept.shared);
+            }
+            stays
+        });
     }
 
     fn stats(&self, clock: u64, faults: &[&'static str]) -> Vec<ServiceStats> {
@@ -413,5 +446,10 @@ mod tests {
         drop((idle, used));
         registry.lock().forget(Instant::now());
         assert_eq!(names(), ["b"]);
+        for passed in [0, 1, 2] {
+            registry.lock().forget(Instant::now() + passed * FORGET_AFTER);
+            assert_eq!(registry.sums()[0].totals.requests, 1, "no sum falls");
+        }
+        assert!(registry.snapshot().services.is_empty());
     }
 }

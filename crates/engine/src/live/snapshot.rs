@@ -63,7 +63,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, counters: &Counters) {
+    pub(super) fn add(&mut self, counters: &Counters) {
         self.requests += counters.requests.get();
         for (sum, class) in self.responses.iter_mut().zip(&counters.responses) {
             *sum += class.get();
@@ -441,5 +441,7 @@ mod tests {
         assert_eq!(histogram.buckets[0], (0.0005, 1));
         assert_eq!(histogram.buckets[3], (0.005, 2));
         assert_eq!(histogram.buckets.last().map(|bucket| bucket.1), Some(2));
+        let counts: Vec<_> = histogram.counts().into_iter().enumerate().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counts, [(0, 1), (3, 1), (BUCKETS.len(), 1)]);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use pointsman_engine::live::{InstancePath, Registry, Snapshot, Working};
+use pointsman_engine::live::{InstancePath, Registry, Snapshot, Sums, Working};
 use pointsman_haproxy::ledger::{Facts, Ledger};
+use pointsman_table::Protocol;
 
 /// The figures of the running engine.
 #[derive(Clone, Debug)]
@@ -32,6 +33,25 @@ impl Figures {
                 ledger.fresh().await;
                 ledger.snapshot()
             }
+        }
+    }
+
+    /// What all services of HTTP, and all of TCP, have counted.
+    pub async fn sums(&self) -> [Sums; 2] {
+        match self {
+            Self::Native(registry) => registry.sums(),
+            Self::Haproxy(_) => {
+                let snapshot = self.snapshot().await;
+                [Protocol::Http, Protocol::Tcp].map(|protocol| Sums::of(&snapshot, protocol))
+            }
+        }
+    }
+
+    /// How many seconds there are between two points of the graphs: HAProxy is asked for its figures, all of them.
+    pub fn past_step(&self) -> u64 {
+        match self {
+            Self::Native(_) => 5,
+            Self::Haproxy(_) => 10,
         }
     }
 

@@ -70,6 +70,23 @@ pub struct InstanceView {
     /// 5xx responses and failed connects so far.
     #[serde(default)]
     pub errors: u64,
+    /// Responses so far, by class: `2xx`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub responses: BTreeMap<String, u64>,
+    /// Bytes from clients so far.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub bytes_in: u64,
+    /// Bytes to clients so far.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub bytes_out: u64,
+}
+
+/// The classes of statuses.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl InstanceView {
@@ -102,6 +119,9 @@ impl InstanceView {
             active: 0,
             requests: 0,
             errors: 0,
+            responses: BTreeMap::new(),
+            bytes_in: 0,
+            bytes_out: 0,
         }
     }
 
@@ -110,6 +130,8 @@ impl InstanceView {
         let at = |age: Duration| epoch_seconds().saturating_sub(age.as_secs());
         self.active = stats.totals.active;
         self.requests = stats.totals.requests;
+        self.responses = counted(CLASSES.into_iter().zip(stats.totals.responses));
+        (self.bytes_in, self.bytes_out) = (stats.totals.bytes_in, stats.totals.bytes_out);
         let repeated = sent_again(stats.totals.reasons);
         self.errors = stats.totals.responses[4] + stats.totals.connect_failures + repeated;
         self.ejections = counted(stats.ejections.iter().map(|(reason, count)| (reason.as_str(), *count)));

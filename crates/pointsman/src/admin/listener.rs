@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::seats::{Seat, Seats};
@@ -30,6 +33,8 @@ const CONNECTION: Duration = Duration::from_secs(120);
 const UNACCEPTED: u64 = 60_000;
 /// The pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How much of an answer the system keeps for a client that does not read, in bytes: one with an open page is noticed then.
+const UNREAD: usize = 256 * 1024;
 /// Longest request head, in bytes; also the most unread input kept in memory, because no page reads a body.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -54,6 +59,8 @@ pub async fn serve(listener: TcpListener, router: Router) {
     for turn in (1..=IN_A_ROW).cycle() {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // It works with any other size, too.
+                let _ = SockRef::from(&stream).set_send_buffer_size(UNREAD);
                 tokio::spawn(converse(stream, router.clone(), seats.take()));
                 if turn == IN_A_ROW {
                     // A client that has sent a request is answered before a flood of connections can take its place.
@@ -73,10 +80,20 @@ pub async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
+/// Waits for a connection's deadline. One with the messages of an open page has none: it ends when its client does not
+/// read them.
+async fn overdue(seat: &Seat) {
+    sleep(CONNECTION).await;
+    while seat.is_streaming() {
+        sleep(CONNECTION).await;
+    }
+}
+
 async fn converse(stream: TcpStream, router: Router, seat: Seat) {
     let (seat, pages) = (Arc::new(seat), TowerToHyperService::new(router));
     let answering = Arc::clone(&seat);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&answering));
         let (seat, answer) = (Arc::clone(&answering), pages.call(request));
         let in_turn = async {
             // A client with many requests gets one answer at a time, like the others.
@@ -91,11 +108,11 @@ async fn converse(stream: TcpStream, router: Router, seat: Seat) {
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        ended = timeout(CONNECTION, connection) => match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!("admin: {error}"),
-            Err(_) => debug!("admin: connection ended after {CONNECTION:?}"),
+        ended = connection => match ended {
+            Ok(()) => {}
+            Err(error) => debug!("admin: {error}"),
         },
+        () = overdue(&seat) => debug!("admin: connection ended after {CONNECTION:?}"),
         () = seat.dismissed() => debug!("admin: connection ended: another one needs its place"),
     }
 }

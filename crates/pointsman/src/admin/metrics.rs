@@ -32,6 +32,8 @@ pub struct Process {
     open_fds: u64,
     max_fds: u64,
     lost: Lost,
+    /// Open, and refused so far.
+    pages: (u64, u64),
 }
 
 /// What was lost of the logs, and what became of spans.
@@ -52,8 +54,8 @@ impl Lost {
 }
 
 impl Process {
-    /// Reads `/proc`; unreadable values are 0.
-    pub fn read(started: SystemTime, lost: Lost) -> Self {
+    /// Reads `/proc`; unreadable values are 0. `pages`: those that are open, and those that were refused.
+    pub fn read(started: SystemTime, lost: Lost, pages: (u64, u64)) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self {
             started,
@@ -61,6 +63,7 @@ impl Process {
             open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |folder| folder.count() as u64),
             max_fds: sys::open_files_limit(),
             lost,
+            pages,
         }
     }
 }
@@ -455,6 +458,8 @@ impl Page {
         for (reason, spans) in SPAN_DROPS.iter().zip(process.lost.spans) {
             self.sample(SPANS_DROPPED.name, &[("reason", reason)], spans);
         }
+        self.single(&PAGES_OPEN, process.pages.0);
+        self.single(&PAGES_REFUSED, process.pages.1);
         self.single(&RESIDENT, process.resident_bytes);
         self.single(&OPEN_FDS, process.open_fds);
         self.single(&MAX_FDS, process.max_fds);

@@ -5,7 +5,9 @@ pub mod held;
 mod hosts;
 mod instance;
 mod listener;
+pub mod live;
 pub mod metrics;
+mod page;
 pub mod pick;
 pub mod query;
 mod reason;
@@ -18,13 +20,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use pointsman_table::shown;
 use tokio::sync::watch;
 
@@ -33,14 +35,16 @@ pub use hosts::Hosts;
 pub use listener::{bind, serve};
 pub use metrics::MetricNames;
 
-use crate::control::Status;
+use crate::control::{Status, Timeline, TimelineEntry, epoch_millis};
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
 use held::GuardView;
+use live::LiveHub;
 use query::ExplainQuery;
-use serde::Deserialize;
+use seats::Seat;
+use serde::{Deserialize, Serialize};
 use source::{SnapshotView, SourceView};
-use view::{ExplainView, ProblemView, TableView};
+use view::{ExplainView, ProblemView, ServiceView, TableView, protocol_of};
 
 /// The data behind the pages.
 #[derive(Clone, Debug)]
@@ -63,9 +67,13 @@ pub struct Pages {
     pub requests: RequestsView,
     /// Which services the metrics name.
     pub roster: MetricNames,
+    /// The last changes.
+    pub timeline: Timeline,
+    /// The open pages.
+    pub hub: LiveHub,
 }
 
-/// Every page: path and description. The index shows this list.
+/// Every page: path and description. The index shows this list to programs.
 const PAGES: &[(&str, &str)] = &[
     ("/healthz", "200 as long as the process runs"),
     ("/readyz", "200 once a table is served, else 503 and the reason"),
@@ -73,6 +81,10 @@ const PAGES: &[(&str, &str)] = &[
     ("/api/table", "services, rules, instances and listeners in use, JSON"),
     ("/api/problems", "everything wrong with the keys, JSON"),
     ("/api/guard", "what was taken away at once and is served on, JSON"),
+    ("/api/service?protocol=http&name=shop", "one service of /api/table, JSON"),
+    ("/api/changes?from=0", "the last changes of the keys, JSON"),
+    ("/api/history", "what all services did in the last hour and day, JSON"),
+    ("/api/live", "what changes, once a second: server-sent events, JSON"),
     ("/api/requests?from=0", "the last requests, if they are kept, JSON"),
     ("/api/explain?url=http://shop.test/cart", "the service and instances for a URL, and the reason, JSON"),
 ];
@@ -84,12 +96,17 @@ const NONE_KEPT: &str = "no requests are kept; start the balancer with --recent-
 pub fn router(pages: Pages) -> Router {
     Router::new()
         .route("/", get(index))
+        .route("/page/{name}", get(page::asset))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .route("/api/table", get(table))
         .route("/api/problems", get(problems))
         .route("/api/guard", get(guard))
+        .route("/api/service", get(one_service))
+        .route("/api/changes", get(changes))
+        .route("/api/history", get(history))
+        .route("/api/live", get(live_messages))
         .route("/api/requests", get(requests))
         .route("/api/explain", get(explain))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
@@ -97,9 +114,15 @@ pub fn router(pages: Pages) -> Router {
         .with_state(pages)
 }
 
-async fn index() -> String {
+/// The page for people; the list of pages for programs, which do not ask for HTML.
+async fn index(headers: HeaderMap) -> Response {
+    let wanted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if wanted.into_iter().any(|wanted| wanted.contains("text/html")) {
+        return page::document();
+    }
     let line = |(path, what): &(&str, &str)| format!("{path:<40} {what}\n");
-    format!("pointsman {}\n\n{}", env!("CARGO_PKG_VERSION"), PAGES.iter().map(line).collect::<String>())
+    let text = format!("pointsman {}\n\n{}", env!("CARGO_PKG_VERSION"), PAGES.iter().map(line).collect::<String>());
+    ([(header::VARY, "Accept")], text).into_response()
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
@@ -121,7 +144,7 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 async fn show_metrics(State(pages): State<Pages>) -> Response {
     let snapshot = pages.figures.snapshot().await;
     let lost = metrics::Lost::of(pages.log.count(), &pages.requests);
-    let (process, haproxy) = (metrics::Process::read(pages.started, lost), pages.figures.haproxy());
+    let (process, haproxy) = (metrics::Process::read(pages.started, lost, pages.hub.pages()), pages.figures.haproxy());
     let status = pages.status.borrow();
     let named = pages.roster.choose(snapshot, status.table.as_deref(), Instant::now());
     let text = metrics::render(&status, &named, &process, haproxy.as_ref());
@@ -147,6 +170,71 @@ async fn guard(State(pages): State<Pages>) -> Response {
 async fn problems(State(pages): State<Pages>) -> Response {
     let status = pages.status.borrow();
     axum::Json(status.problems().map(ProblemView::from).collect::<Vec<_>>()).into_response()
+}
+
+/// `/api/changes`.
+#[derive(Serialize)]
+struct ChangesView {
+    /// The number to ask from next time.
+    next: u64,
+    changes: Vec<TimelineEntry>,
+}
+
+async fn changes(State(pages): State<Pages>, asked: Result<Query<AskedFrom>, QueryRejection>) -> Response {
+    let Ok(Query(AskedFrom { from })) = asked else {
+        return (StatusCode::BAD_REQUEST, "from is a number; request /api/changes?from=0\n").into_response();
+    };
+    let (changes, next) = pages.timeline.since(from);
+    axum::Json(ChangesView { next, changes }).into_response()
+}
+
+async fn live_messages(State(pages): State<Pages>, Extension(seat): Extension<Arc<Seat>>) -> Response {
+    live::messages(&pages.hub, seat)
+}
+
+async fn history(State(pages): State<Pages>) -> Response {
+    axum::Json(pages.hub.past.view()).into_response()
+}
+
+#[derive(Deserialize)]
+struct AskedService {
+    #[serde(default = "http")]
+    protocol: String,
+    name: String,
+}
+
+fn http() -> String {
+    "http".to_owned()
+}
+
+/// `/api/service`.
+#[derive(Serialize)]
+struct OneService {
+    /// Milliseconds since the epoch.
+    at: u64,
+    service: ServiceView,
+}
+
+/// `/api/service`: one service of `/api/table`.
+async fn one_service(State(pages): State<Pages>, asked: Result<Query<AskedService>, QueryRejection>) -> Response {
+    let Ok(Query(AskedService { protocol, name })) = asked else {
+        let advice = "name the service: request /api/service?protocol=http&name=shop\n";
+        return (StatusCode::BAD_REQUEST, advice).into_response();
+    };
+    let latest = pages.hub.latest();
+    let fresh = if latest.is_none() { Some(pages.figures.snapshot().await) } else { None };
+    let status = pages.status.borrow();
+    let Some(table) = &status.table else { return not_read_yet() };
+    let protocol = protocol_of(&protocol);
+    let found = table.services().iter().find(|service| service.protocol == protocol && service.name.as_str() == name);
+    let snapshot = latest.as_deref().map(|look| &look.snapshot).or(fresh.as_ref());
+    match (found, snapshot) {
+        (Some(service), Some(snapshot)) => {
+            let view = ServiceView::of(service, table, snapshot, status.problems());
+            axum::Json(OneService { at: epoch_millis(SystemTime::now()), service: view }).into_response()
+        }
+        _ => (StatusCode::NOT_FOUND, "no such service; /api/table lists them\n").into_response(),
+    }
 }
 
 #[derive(Deserialize)]

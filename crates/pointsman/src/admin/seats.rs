@@ -28,6 +28,8 @@ struct Sitting {
     turn: AtomicU64,
     /// We are preparing the answer to its request. Sending it does not count: a slow reader may never finish.
     answering: AtomicBool,
+    /// It gets the messages of an open page.
+    streaming: AtomicBool,
     leave: Notify,
 }
 
@@ -43,18 +45,19 @@ impl Seats {
             self.dismiss();
         }
         let turn = self.shared.next();
-        let place =
-            Arc::new(Sitting { turn: AtomicU64::new(turn), answering: AtomicBool::new(false), leave: Notify::new() });
+        let [answering, streaming] = [false, false].map(AtomicBool::new);
+        let place = Arc::new(Sitting { turn: AtomicU64::new(turn), answering, streaming, leave: Notify::new() });
         self.taken().insert(turn, Arc::clone(&place));
         Seat { id: turn, place, shared: Arc::clone(&self.shared) }
     }
 
-    /// Dismisses the connection that has been without a request for longest; one that waits for our answer, only if all
-    /// do. Returns whether there was one.
+    /// Dismisses the connection that has been without a request for longest; one that waits for our answer, or has an open
+    /// page, only if all do. Returns whether there was one.
     pub(super) fn dismiss(&self) -> bool {
         let mut taken = self.taken();
         let rank = |(_, place): &(&u64, &Arc<Sitting>)| {
-            (place.answering.load(Ordering::Relaxed), place.turn.load(Ordering::Relaxed))
+            let is_used = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+            (is_used(&place.answering) || is_used(&place.streaming), place.turn.load(Ordering::Relaxed))
         };
         let Some(id) = taken.iter().min_by_key(rank).map(|(id, _)| *id) else { return false };
         if let Some(place) = taken.remove(&id) {
@@ -92,9 +95,34 @@ impl Seat {
         self.place.leave.notified().await;
     }
 
+    /// Ends the connection: its client does not read.
+    pub(super) fn give_up(&self) {
+        self.place.leave.notify_one();
+    }
+
+    /// It was heard of now.
+    pub(super) fn renew(&self) {
+        self.place.turn.store(self.shared.next(), Ordering::Relaxed);
+    }
+
+    /// An answer without end begins.
+    pub(super) fn begin_stream(&self) {
+        self.place.streaming.store(true, Ordering::Relaxed);
+    }
+
+    /// It ends.
+    pub(super) fn end_stream(&self) {
+        self.place.streaming.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether such an answer is being sent.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.place.streaming.load(Ordering::Relaxed)
+    }
+
     /// Runs `answer` for a request that has just arrived.
     pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> T {
-        self.place.turn.store(self.shared.next(), Ordering::Relaxed);
+        self.renew();
         self.place.answering.store(true, Ordering::Relaxed);
         let answer = answer.await;
         self.place.answering.store(false, Ordering::Relaxed);
@@ -142,6 +170,19 @@ mod tests {
         assert!(third.answer(pending::<()>()).now_or_never().is_none());
         let _fourth = seats.take();
         assert_eq!([&first, &third].map(is_dismissed), [true, false]);
+    }
+
+    #[test]
+    fn an_open_page_stays_unless_all_are() {
+        let seats = Seats::new(2);
+        let [page, silent] = [seats.take(), seats.take()];
+        page.begin_stream();
+        let third = seats.take();
+        assert_eq!([&page, &silent].map(is_dismissed), [false, true]);
+        third.begin_stream();
+        page.renew();
+        let _fourth = seats.take();
+        assert_eq!([&page, &third].map(is_dismissed), [false, true]);
     }
 
     #[test]

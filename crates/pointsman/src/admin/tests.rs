@@ -25,6 +25,8 @@ async fn answer(status: Status, request: &str) -> String {
         log: LostLines::default(),
         requests: RequestsView::default(),
         roster: MetricNames::new(None),
+        timeline: Timeline::default(),
+        hub: LiveHub::new(5),
     };
     let server = tokio::spawn(serve(listener, router(pages)));
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -56,6 +58,14 @@ async fn before_the_store_was_read() {
         ("GET /api/explain?url=a", "503", "not read yet"),
         ("GET /api/explain?url=ftp://a", "400", "is not a URL"),
         ("GET /api/explain?url=a&client=b", "400", "is not an IP address"),
+        ("GET /page/app.js", "200", "text/javascript"),
+        ("GET /page/nothing.js", "404", "no such page"),
+        ("GET /api/changes", "200", "{\"next\":0,\"changes\":[]}"),
+        ("GET /api/changes?from=x", "400", "request /api/changes?from=0"),
+        ("GET /api/history", "200", "\"step\":5"),
+        ("GET /api/service", "400", "request /api/service?"),
+        ("GET /api/service?name=a", "503", "not read yet"),
+        ("POST /api/live", "405", ""),
         ("GET /nowhere", "404", "/ lists them"),
         ("POST /healthz", "405", ""),
         ("DELETE /api/table", "405", ""),
@@ -72,6 +82,7 @@ async fn while_serving_and_draining() {
         ("GET /api/table", "200", "\"services\":[]"),
         ("GET /api/explain?url=http%3A%2F%2Fshop.test%2Fcart", "200", "\"host\":\"shop.test\""),
         ("GET /api/explain?url=ftp://a", "400", "is not a URL"),
+        ("GET /api/service?name=a", "404", "no such service"),
     ] {
         check(serving.clone(), request, code, expected).await;
     }

@@ -19,7 +19,7 @@ use super::pick::PickView;
 use super::query::{ExplainQuery, ExplainRequest};
 use super::source::{SnapshotView, SourceView};
 use super::url::ExplainUrl;
-use pointsman_engine::live::{InstanceStats, REASONS, ServiceStats, Snapshot};
+use pointsman_engine::live::{InstanceStats, REASONS, Snapshot};
 
 /// `/api/table`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -239,10 +239,16 @@ impl TableView {
         let listeners = http.chain(tcp).collect();
         let last_good: LastGoodOf<'_> = last_good(table);
         let services = table.services().iter().map(|service| ServiceView::new(service, &last_good)).collect();
+        let certificates = Self::certificates_of(table);
+        Self { revision: table.revision(), listeners, services, certificates, source: None, snapshot: None }
+    }
+
+    /// The certificates, the one that expires first goes first.
+    pub(super) fn certificates_of(table: &Table) -> Vec<CertificateView> {
         let certificates = table.certs().iter().map(|(name, cert)| CertificateView::new(name, cert));
         let mut certificates: Vec<_> = certificates.collect();
         certificates.sort_by_key(|certificate| certificate.expires);
-        Self { revision: table.revision(), listeners, services, certificates, source: None, snapshot: None }
+        certificates
     }
 
     /// Adds the engine's counters.
@@ -329,11 +335,30 @@ impl ServiceView {
         }
     }
 
+    /// One service with its counters and the problems with its keys.
+    pub fn of<'p>(
+        service: &Service,
+        table: &Table,
+        snapshot: &Snapshot,
+        problems: impl Iterator<Item = &'p Problem>,
+    ) -> Self {
+        let mut view = Self::new(service, &last_good(table));
+        view.add_counters(&by_instance(snapshot), snapshot);
+        let is_own = |problem: &&Problem| {
+            let of = problem.service.as_ref();
+            of.is_some_and(|(protocol, name)| *protocol == service.protocol && *name == service.name)
+        };
+        view.problems.extend(problems.filter(is_own).map(ProblemView::from));
+        view
+    }
+
     fn add_counters(&mut self, counters: &Counters<'_>, snapshot: &Snapshot) {
         let Self { protocol, name, instances, panic, in_panic, queued, retried, shed, ramp, .. } = self;
         let (protocol, slow_start) = (protocol_of(protocol), *ramp);
-        let is_it = |stats: &&ServiceStats| stats.protocol == protocol && stats.service == *name;
-        if let Some(stats) = snapshot.services.iter().find(is_it) {
+        // A snapshot's services are in this order.
+        let place =
+            snapshot.services.binary_search_by(|stats| (stats.protocol, &*stats.service).cmp(&(protocol, name)));
+        if let Some(stats) = place.ok().and_then(|place| snapshot.services.get(place)) {
             *in_panic = panic.is_some() && stats.panic;
             (*queued, *shed) = (stats.queued, stats.totals.shed);
             *retried = counted(REASONS.into_iter().zip(stats.totals.reasons));
@@ -355,7 +380,7 @@ fn bounds(service: &Service) -> BTreeMap<String, String> {
 }
 
 impl RuleView {
-    fn new(service: &Service) -> Self {
+    pub(super) fn new(service: &Service) -> Self {
         match &service.entry {
             Entry::Http(http) => Self::http(http),
             Entry::Tcp(tcp) => Self {

@@ -192,6 +192,9 @@ mod tests {
             active: 3,
             requests: 40,
             errors: 5,
+            responses: std::collections::BTreeMap::new(),
+            bytes_in: 0,
+            bytes_out: 0,
         };
         let service = |name: &str, hosts: &[&str], instances| ServiceView {
             last_good: None,

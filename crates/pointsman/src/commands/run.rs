@@ -19,12 +19,14 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
+use crate::admin::live::{LiveAbout, LiveHub, LiveInputs, collect};
 use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
 use crate::admin::{self, Figures, Hosts, MetricNames, Pages};
 use crate::certs::CertSources;
-use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, local};
+use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, Timeline, local};
 use crate::fleet::Listens;
+use crate::fleet::glance::watch_fleet;
 use crate::fleet::keeper::{self, About};
 use crate::fleet::release;
 use crate::logging::Logging;
@@ -46,7 +48,7 @@ use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
 use pointsman_haproxy::{self as haproxy, EngineSettings};
 use pointsman_native::{self as native, AccessLog, NativeSettings, Observed};
-use pointsman_store::{ClusterId, Condition, Location, Store, StoreSettings};
+use pointsman_store::{Api, ClusterId, Condition, Location, Store, StoreSettings};
 
 /// Most updates from the store that may queue for the control loop.
 const UPDATES: usize = 1024;
@@ -137,6 +139,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         requests,
         roster: MetricNames::new(settings.metrics_detail),
         settings: settings_of_store,
+        api: kept.api,
     };
     let inputs = ControlInputs { standby, cluster: parts.store.cluster(), ..inputs(settings, &addresses) };
     let before = Table::recall(kept.memory, &inputs.limits());
@@ -250,12 +253,33 @@ struct Parts {
     requests: RequestsView,
     roster: MetricNames,
     settings: StoreSettings,
+    /// The API of etcd that was chosen before.
+    api: Option<Api>,
 }
 
 impl Parts {
+    /// What open pages look at, and the store and prefix of the fleet.
+    fn looking(
+        &self,
+        status: &watch::Receiver<Status>,
+        figures: &Figures,
+        timeline: &Timeline,
+    ) -> anyhow::Result<(LiveInputs, (Store, String))> {
+        let live = LiveInputs {
+            status: status.clone(),
+            timeline: timeline.clone(),
+            figures: figures.clone(),
+            source: SourceView::new(&self.settings),
+            about: LiveAbout { name: self.about.name.clone(), engine: self.about.engine },
+            started: SystemTime::now(),
+        };
+        let store = Store::open(&self.settings)?.remembering(self.api);
+        Ok((live, (store, self.settings.prefix.clone())))
+    }
+
     /// Connects the parts and runs until the engine ends; no other part ends by itself.
     async fn serve(
-        self,
+        mut self,
         (inputs, before): (ControlInputs, Arc<Table>),
         workers: usize,
         addresses: &Addresses,
@@ -269,15 +293,14 @@ impl Parts {
         let (wanted, names_wanted) = watch::channel(HostNames::default());
         let (names, control_names) = watch::channel(Arc::default());
         let (certs, control_certs) = watch::channel(self.certs.first());
-        let (around, control_around) = watch::channel(self.around);
+        let (around, control_around) = watch::channel(std::mem::take(&mut self.around));
         let (released, control_released) = watch::channel(0);
         let (served, keys) = watch::channel(None);
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let (tickets, engine_tickets) = watch::channel(tickets::first());
         let needs_tickets = ends_tls(addresses, engine_tables.clone());
-        let figures = self.bound.figures(workers);
-        let registry = figures.registry();
-        registry.iter().for_each(|registry| registry.recall(self.down.clone()));
+        let (figures, timeline) = (self.bound.figures(workers), Timeline::default());
+        let registry = figures.registry().inspect(|registry| registry.recall(self.down.clone()));
         let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
@@ -290,9 +313,10 @@ impl Parts {
             served,
             tables,
             status: status.clone(),
+            timeline: timeline.clone(),
         };
-        let shown = (SourceView::new(&self.settings), self.hosts, self.requests, self.roster);
-        let pages = pages(&admin_status, &figures, addresses, shown, &self.reload);
+        let (live, glance) = self.looking(&admin_status, &figures, &timeline)?;
+        let pages = pages(&live, addresses, self.hosts, (self.requests, self.roster), &self.reload);
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -308,7 +332,7 @@ impl Parts {
                 release::follow(&self.store, &self.settings.prefix, admin_status.clone(), released),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 tell_dropped(Arc::clone(&pages.requests.log)),
-                show(self.listener, pages),
+                show(self.listener, pages, live, glance),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
                 notify::follow(admin_status),
@@ -348,22 +372,24 @@ fn ends_tls(addresses: &Addresses, mut tables: watch::Receiver<Arc<Table>>) -> i
 }
 
 fn pages(
-    status: &watch::Receiver<Status>,
-    figures: &Figures,
+    live: &LiveInputs,
     addresses: &Addresses,
-    (source, hosts, requests, roster): (SourceView, Hosts, RequestsView, MetricNames),
+    hosts: Hosts,
+    (requests, roster): (RequestsView, MetricNames),
     reload: &Reload,
 ) -> Pages {
     Pages {
-        status: status.clone(),
-        figures: figures.clone(),
+        status: live.status.clone(),
+        figures: live.figures.clone(),
         http: addresses.all().copied().collect(),
-        source,
+        source: live.source.clone(),
         hosts,
-        started: SystemTime::now(),
+        started: live.started,
         log: reload.logging.lost(),
         requests,
         roster,
+        timeline: live.timeline.clone(),
+        hub: LiveHub::new(live.figures.past_step()),
     }
 }
 
@@ -472,10 +498,11 @@ fn most_listeners(settings: &Settings) -> usize {
     usize::try_from(sys::open_files_limit() / 4).unwrap_or(usize::MAX) / sockets
 }
 
-async fn show(listener: Option<TcpListener>, pages: Pages) {
-    if let Some(listener) = listener {
-        admin::serve(listener, admin::router(pages)).await;
-    }
+async fn show(listener: Option<TcpListener>, pages: Pages, live: LiveInputs, (store, prefix): (Store, String)) {
+    let Some(listener) = listener else { return };
+    let hub = pages.hub.clone();
+    let looking = Box::pin(collect(hub.clone(), live));
+    tokio::join!(admin::serve(listener, admin::router(pages)), looking, Box::pin(watch_fleet(hub, store, prefix)));
 }
 
 async fn once_served(mut status: watch::Receiver<Status>, ready: impl FnOnce()) {

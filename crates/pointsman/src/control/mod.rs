@@ -18,6 +18,7 @@ pub mod local;
 mod ports;
 mod standby;
 mod status;
+mod timeline;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub use ports::Probe;
 pub use standby::Standby;
 use standby::Waiting;
 pub use status::{Around, FromSnapshot, HeldBack, Status};
+pub(crate) use timeline::epoch_millis;
+pub use timeline::{ChangedKey, Timeline, TimelineEntry};
 
 use crate::logging::LogLine;
 use crate::names::HostNames;
@@ -135,6 +138,8 @@ pub struct ControlChannels {
     pub tables: watch::Sender<Arc<Table>>,
     /// To admin.
     pub status: watch::Sender<Status>,
+    /// The last changes, to admin.
+    pub timeline: Timeline,
 }
 
 /// An input of the loop.
@@ -222,6 +227,7 @@ struct Control {
     wanted: watch::Sender<HostNames>,
     tables: watch::Sender<Arc<Table>>,
     status: watch::Sender<Status>,
+    timeline: Timeline,
 }
 
 impl Control {
@@ -246,6 +252,7 @@ impl Control {
             wanted: channels.wanted.clone(),
             tables: channels.tables.clone(),
             status: channels.status.clone(),
+            timeline: channels.timeline.clone(),
         }
     }
 
@@ -363,6 +370,7 @@ impl Control {
         }
         let generation = compiled.table.generation();
         self.barrier = self.barrier.map(|(number, first)| (number, first.or(Some(generation))));
+        let (before, after) = (self.status.borrow().table.clone(), Arc::clone(&compiled.table));
         self.tables.send_replace(compiled.table.clone());
         self.status.send_modify(|status| {
             status.table = Some(compiled.table);
@@ -374,6 +382,7 @@ impl Control {
             status.changed = Some(SystemTime::now());
         });
         self.settle.get_or_insert(Instant::now() + SETTLE);
+        self.timeline.published(before.as_deref(), &after, SystemTime::now());
         self.journal.changed(Instant::now());
         self.expire();
     }
@@ -458,6 +467,7 @@ impl Control {
 
     fn applied(&mut self, applied: Applied) {
         self.listening(&applied);
+        self.timeline.served(applied.generation, SystemTime::now());
         let same = *self.status.borrow().refused == *applied.problems;
         self.status.send_modify(|status| {
             // Only the empty table before the first has generation 0. Do not ask for the newest: under constant change,
@@ -481,7 +491,12 @@ impl Control {
             self.waiting.hurry(Instant::now());
         }
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
-        self.status.send_modify(|status| status.condition = condition);
+        self.status.send_modify(|status| {
+            if std::mem::discriminant(&status.condition) != std::mem::discriminant(&condition) {
+                status.since = SystemTime::now();
+            }
+            status.condition = condition;
+        });
     }
 
     fn around(&mut self, around: Around) {

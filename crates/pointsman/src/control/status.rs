@@ -89,6 +89,8 @@ pub struct Status {
     pub held: Option<Arc<HeldBack>>,
     /// How many changes the guard held so far.
     pub holds: u64,
+    /// Since when it is in that state.
+    pub since: SystemTime,
     /// When the table was last replaced.
     pub changed: Option<SystemTime>,
     /// The duration of the last compile.
@@ -118,6 +120,7 @@ impl Status {
             snapshot: None,
             held: None,
             holds: 0,
+            since: SystemTime::now(),
             changed: None,
             compile: Duration::ZERO,
             swaps: 0,

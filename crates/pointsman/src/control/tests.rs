@@ -55,6 +55,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         served: to_keeper,
         tables: to_engine,
         status: to_admin,
+        timeline: Timeline::default(),
     };
     let inputs = ControlInputs {
         prefix: "/p".into(),

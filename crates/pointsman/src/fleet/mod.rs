@@ -7,6 +7,7 @@
 //! ```
 
 pub mod call;
+pub mod glance;
 pub mod keeper;
 mod member;
 pub mod release;

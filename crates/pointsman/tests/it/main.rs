@@ -49,6 +49,7 @@ mod notify;
 mod nuances;
 mod outage;
 mod outbound;
+mod page;
 mod patience;
 mod proxied;
 mod queue;

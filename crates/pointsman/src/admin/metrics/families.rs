@@ -111,6 +111,9 @@ pub(super) const ACCESS_LOG_DROPPED: Family =
     counter("pointsman_access_log_dropped_total", "Lines of the access log that were dropped.");
 pub(super) const SPANS_SENT: Family = counter("pointsman_trace_spans_sent_total", "Spans that the collector took.");
 pub(super) const SPANS_DROPPED: Family = counter("pointsman_trace_spans_dropped_total", "Spans that were dropped.");
+pub(super) const PAGES_OPEN: Family = gauge("pointsman_pages_open", "Open pages of the balancer in browsers.");
+pub(super) const PAGES_REFUSED: Family =
+    counter("pointsman_pages_refused_total", "Pages refused because too many were open.");
 pub(super) const RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
 pub(super) const OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
 pub(super) const MAX_FDS: Family = gauge("process_max_fds", "Limit on open file descriptors.");

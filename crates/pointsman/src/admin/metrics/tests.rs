@@ -62,7 +62,7 @@ fn page() -> String {
     let mut status = Status { table: Some(table()), ..Status::new() };
     status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
     let facts = Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
-    render(&status, &Named::all(snapshot), &Process::read(SystemTime::now(), Lost::default()), Some(&facts))
+    render(&status, &Named::all(snapshot), &Process::read(SystemTime::now(), Lost::default(), (0, 0)), Some(&facts))
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn says_nothing_of_haproxy_where_it_does_not_serve() {
     let page = render(
         &Status::new(),
         &Named::all(Snapshot::default()),
-        &Process::read(SystemTime::now(), Lost::default()),
+        &Process::read(SystemTime::now(), Lost::default(), (0, 0)),
         None,
     );
     assert!(!page.contains("haproxy"));

@@ -4,6 +4,7 @@
 mod authority;
 mod backend;
 mod certificate;
+mod chromium;
 mod client;
 mod dns;
 mod engine;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 pub(crate) use authority::Authority;
 pub(crate) use backend::{Backend, pattern};
 pub(crate) use certificate::{certificate, epoch};
+pub(crate) use chromium::in_chromium;
 pub(crate) use client::{Connection, Response, get, get_ok, websocket};
 pub(crate) use dns::{Lie, NameServer, Zone};
 pub(crate) use engine::{ENGINES, Engine, accepted, engine};
