@@ -16,8 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use pointsman_store::Update;
 use pointsman_table::{
-    Change, InstanceName, KeySet, Losses, Percent, Problem, ProblemKind, Protocol, ServedOn, ServiceName, losses,
-    serve_on,
+    Change, KeySet, Losses, Percent, Problem, ProblemKind, Protocol, ServedOn, ServiceName, losses, serve_on,
 };
 use tokio::time::Instant;
 
