@@ -230,7 +230,7 @@ fn report_folders(reader: &mut Reader<'_>, capabilities: Capabilities) -> bool {
     for (name, consequence) in names.iter().filter(|(name, _)| !capabilities.honours(name)) {
         let begin = name.split('<').next().unwrap_or_default();
         let raw = reader.raw;
-        for (key, value) in raw.iter().filter(|(key, value)| key.starts_with(begin) && !value.is_empty()) {
+        for (key, value) in raw.iter().filter(|(key, value)| key.starts_with(begin) && !value.trim_ascii().is_empty()) {
             held_back |= *consequence == HeldBack;
             let advice = consequence.advice(name);
             reader.report.add(ProblemKind::Unsupported, key, Some(&String::from_utf8_lossy(value)), advice);

@@ -340,10 +340,7 @@ impl ServiceLive {
             let newest = self.newest().map(|newest| newest.describe(live));
             return newest.unwrap_or_else(|| format!("an instance of service {}", self.service.name));
         };
-        let kind = match self.service.protocol {
-            Protocol::Http => "service",
-            Protocol::Tcp => "tcp service",
-        };
+        let kind = if self.service.protocol == Protocol::Http { "service" } else { "tcp service" };
         format!("{kind} {} instance {} ({})", self.service.name, instance.name, instance.target)
     }
 

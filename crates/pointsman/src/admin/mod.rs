@@ -39,7 +39,7 @@ use crate::control::{Status, Timeline, TimelineEntry, epoch_millis};
 use crate::logging::LostLines;
 use crate::logging::access::RequestsView;
 use held::GuardView;
-use live::LiveHub;
+use live::{LiveHub, LiveInputs};
 use query::ExplainQuery;
 use seats::Seat;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,31 @@ pub struct Pages {
     pub timeline: Timeline,
     /// The open pages.
     pub hub: LiveHub,
+}
+
+impl Pages {
+    /// With what open pages are sent, the HTTP listeners' addresses, and what only some of them show.
+    pub fn new(
+        live: &LiveInputs,
+        http: Arc<[SocketAddr]>,
+        hosts: Hosts,
+        (requests, roster): (RequestsView, MetricNames),
+        log: LostLines,
+    ) -> Self {
+        Self {
+            status: live.status.clone(),
+            figures: live.figures.clone(),
+            http,
+            source: live.source.clone(),
+            hosts,
+            started: live.started,
+            log,
+            requests,
+            roster,
+            timeline: live.timeline.clone(),
+            hub: LiveHub::new(live.figures.past_step()),
+        }
+    }
 }
 
 /// Every page: path and description. The index shows this list to programs.

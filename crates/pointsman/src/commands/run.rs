@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
-use crate::admin::live::{LiveAbout, LiveHub, LiveInputs, collect};
+use crate::admin::live::{LiveAbout, LiveInputs, collect};
 use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
 use crate::admin::{self, Figures, Hosts, MetricNames, Pages};
@@ -316,7 +316,8 @@ impl Parts {
             timeline: timeline.clone(),
         };
         let (live, glance) = self.looking(&admin_status, &figures, &timeline)?;
-        let pages = pages(&live, addresses, self.hosts, (self.requests, self.roster), &self.reload);
+        let http = addresses.all().copied().collect();
+        let pages = Pages::new(&live, http, self.hosts, (self.requests, self.roster), self.reload.logging.lost());
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -368,28 +369,6 @@ fn ends_tls(addresses: &Addresses, mut tables: watch::Receiver<Arc<Table>>) -> i
         if !has_https && tables.wait_for(|table| table.generation() > 0 && table.ends_tls()).await.is_err() {
             pending().await
         }
-    }
-}
-
-fn pages(
-    live: &LiveInputs,
-    addresses: &Addresses,
-    hosts: Hosts,
-    (requests, roster): (RequestsView, MetricNames),
-    reload: &Reload,
-) -> Pages {
-    Pages {
-        status: live.status.clone(),
-        figures: live.figures.clone(),
-        http: addresses.all().copied().collect(),
-        source: live.source.clone(),
-        hosts,
-        started: live.started,
-        log: reload.logging.lost(),
-        requests,
-        roster,
-        timeline: live.timeline.clone(),
-        hub: LiveHub::new(live.figures.past_step()),
     }
 }
 

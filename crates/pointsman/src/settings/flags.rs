@@ -9,10 +9,10 @@ use pointsman_table::{Area, guard_share};
 
 use super::docker_host::DockerHost;
 use super::flag::{Flag, Group, PLAIN};
+use super::flags_traces;
 use super::model::Engine;
 use super::parse;
 use crate::logging::access::{LogTarget, SyslogForm};
-use crate::traces::{OtlpUrl, parse_header};
 
 /// Every setting, in the order of `--help`.
 pub static FLAGS: &[Flag] = &[
@@ -401,44 +401,9 @@ pub static FLAGS: &[Flag] = &[
         },
         ..PLAIN
     },
-    Flag {
-        name: "otlp",
-        value: "URL|off",
-        group: Group::Native,
-        help: "Trace requests: send spans to this collector by OTLP over HTTP, to URL/v1/traces",
-        default: "off",
-        read: |draft, choice| {
-            draft.otlp.url = if choice.text() == "off" { None } else { Some(OtlpUrl::parse(choice.text())?) };
-            Ok(())
-        },
-        ..PLAIN
-    },
-    Flag {
-        name: "otlp-sample",
-        value: "SHARE",
-        group: Group::Native,
-        help: "The share of requests that are traced, such as 0.1; a trusted caller that has decided goes first",
-        default: "0.01",
-        read: |draft, choice| {
-            draft.otlp.share = parse::share(choice.text())?;
-            Ok(())
-        },
-        ..PLAIN
-    },
-    Flag {
-        name: "otlp-header",
-        value: "NAME=VALUE",
-        group: Group::Native,
-        help: "A header for the collector, such as a token: other users of this machine can read a flag, so prefer the \
-               environment variable or the file. May be given more than once",
-        many: true,
-        secret: true,
-        read: |draft, choice| {
-            draft.otlp.headers = choice.values.iter().map(|text| parse_header(text)).collect::<Result<_, _>>()?;
-            Ok(())
-        },
-        ..PLAIN
-    },
+    flags_traces::OTLP,
+    flags_traces::OTLP_SAMPLE,
+    flags_traces::OTLP_HEADER,
     Flag {
         name: "haproxy",
         value: "FILE",

@@ -21,6 +21,7 @@ mod choice;
 mod docker_host;
 mod flag;
 mod flags;
+mod flags_traces;
 mod kontena;
 mod layers;
 mod model;

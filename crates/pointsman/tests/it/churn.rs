@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Load, Pointsman, Site, engine, wait};
+use crate::harness::{Backend, Launch, Load, Pointsman, Site, engine, wait};
 
 /// How many instances there are at once.
 const INSTANCES: usize = 1_000;
@@ -67,7 +67,8 @@ fn a_thousand_instances_that_change_every_second_are_checked_and_then_forgotten(
         ("services/a/domain", "a.test"),
         ("services/a/health_check", "tcp"),
     ]);
-    let running = Pointsman::serving(&site);
+    let running = Launch::on(&site).args(&["--metrics-detail", "all"]).start();
+    running.wait_ready();
     running.wait_backend("calm.test", "/", "calm");
     let load = Load::new().keep_alive(1, running.http, "calm.test").open_close(1, running.http, "calm.test");
     for round in 0..ROUNDS {
