@@ -1,7 +1,7 @@
 //! Compressed answers, beyond the rows of both engines: every coding, what stays as it is, streams that stay live, answers
 //! that are cut, and memory.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,7 +12,7 @@ use zstd_safe::{DCtx, InBuffer, OutBuffer};
 
 use crate::harness::{
     Backend, Connection, Http2Instance, Launch, Load, Pointsman, Process, Raw, Response, Site, Then, engine, finish,
-    pattern, python_http2, run, serving, wait, websocket,
+    pattern, python_http2, request_head, run, serving, wait, websocket,
 };
 
 const ON: [(&str, &str); 1] = [("services/a/compress", "on")];
@@ -199,12 +199,7 @@ fn told_lines() -> (String, Sender<&'static str>) {
     let (sender, lines): (Sender<&str>, Receiver<&str>) = channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("a head");
-            head.extend(byte);
-        }
+        request_head(&mut BufReader::new(stream.try_clone().expect("open"))).expect("a head");
         let head = format!("HTTP/1.1 200 OK\r\n{TEXT}\r\nTransfer-Encoding: chunked\r\n\r\n");
         stream.write_all(head.as_bytes()).expect("open");
         for line in lines {
@@ -396,8 +391,7 @@ fn noisy() -> String {
         for mut stream in listener.incoming().flatten() {
             let part = part.clone();
             std::thread::spawn(move || -> std::io::Result<()> {
-                let mut buffer = [0; 4096];
-                stream.read(&mut buffer)?;
+                request_head(&mut BufReader::new(stream.try_clone()?))?;
                 stream.write_all(format!("HTTP/1.1 200 OK\r\n{TEXT}\r\nContent-Length: {NOISE}\r\n\r\n").as_bytes())?;
                 for _ in 0..NOISE / part.len() {
                     stream.write_all(&part)?;
@@ -449,7 +443,7 @@ fn beyond_a_bound_answers_pass_as_they_are() {
     }
     let begin = format!("HTTP/1.1 200 OK\r\n{TEXT}\r\nContent-Length: 90000\r\n\r\nbegin");
     let site = Site::with(&[("services/a/domain", "a.test"), ("services/a/compress", "on")]);
-    site.put("services/a/one", &Raw::answering(begin, Then::Hang).instance());
+    site.put("services/a/one", Raw::answering(begin, Then::Hang).instance());
     let running = Launch::on(&site).args(&["--workers", "1"]).start();
     running.wait_ready();
     let ask = |running: &Pointsman| {
