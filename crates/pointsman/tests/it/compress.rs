@@ -410,6 +410,9 @@ fn a_slow_reader_costs_bounded_memory() {
         ("services/a/domain", "a.test"),
         ("services/a/one", &noisy()),
         ("services/a/compress", "on"),
+        // They stand still for as long as the others are read.
+        ("services/a/timeout/server", "1h"),
+        ("config/timeout/client", "1h"),
         ("services/b/domain", "b.test"),
         ("services/b/one", &backend.instance()),
     ]);
