@@ -41,8 +41,13 @@ impl ManagerState {
     }
 }
 
+/// Follows a balancer, and sends watchdog signals.
+pub async fn run(status: watch::Receiver<Status>) {
+    tokio::join!(follow(status), watchdog());
+}
+
 /// Follows a balancer: ready once its first table is in use, stopping once it drains, always with a status line.
-pub async fn follow(mut status: watch::Receiver<Status>) {
+async fn follow(mut status: watch::Receiver<Status>) {
     let mut said = (ManagerState::Starting, String::new());
     loop {
         let now = {

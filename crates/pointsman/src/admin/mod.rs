@@ -79,8 +79,7 @@ impl Pages {
         live: &LiveInputs,
         http: Arc<[SocketAddr]>,
         hosts: Hosts,
-        (requests, roster): (RequestsView, MetricNames),
-        log: LostLines,
+        (requests, roster, log): (RequestsView, MetricNames, LostLines),
     ) -> Self {
         Self {
             status: live.status.clone(),

@@ -316,8 +316,8 @@ impl Parts {
             timeline: timeline.clone(),
         };
         let (live, glance) = self.looking(&admin_status, &figures, &timeline)?;
-        let http = addresses.all().copied().collect();
-        let pages = Pages::new(&live, http, self.hosts, (self.requests, self.roster), self.reload.logging.lost());
+        let told = (self.requests, self.roster, self.reload.logging.lost());
+        let pages = Pages::new(&live, addresses.all().copied().collect(), self.hosts, told);
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -336,8 +336,7 @@ impl Parts {
                 show(self.listener, pages, live, glance),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
-                notify::follow(admin_status),
-                notify::watchdog(),
+                notify::run(admin_status),
             );
             pending().await
         };

@@ -12,7 +12,7 @@
 //! | `choice` | the source of a value |
 //! | `parse`, `docker_host` | single values |
 //! | `flag` | the form of a setting |
-//! | `flags` | the one home of every setting |
+//! | `flags`, `flags_traces` | the one home of every setting; those of traces |
 //! | `kontena` | certificates in variables of Kontena's load balancer |
 //! | `layers` | which source wins |
 //! | `suggest` | the name that was meant |

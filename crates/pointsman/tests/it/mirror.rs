@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::harness::{
-    Backend, Http2Instance, Pointsman, Site, engine, get_ok, pattern, python_http2, run, wait, websocket,
+    Backend, Http2Instance, Pointsman, Response, Site, engine, get, get_ok, pattern, python_http2, run, wait, websocket,
 };
 
 const HOST: &str = "shop.test";
@@ -130,7 +130,8 @@ for path, more in [('/count?told', [('content-length', '30000')]), ('/count?open
             site.put("services/shop/a", &node.instance);
             site.put("services/shop/protocol", "h2");
             wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > before);
-            wait("node", || get_ok(running.http, HOST, "/").text().starts_with("node"));
+            let is_node = |response: Response| response.status == 200 && response.text().starts_with("node");
+            wait("node", || get(running.http, HOST, "/").is_ok_and(is_node));
         }
         let whole = shadow.whole();
         let said = python_http2(&site, ("http", running.http), script);

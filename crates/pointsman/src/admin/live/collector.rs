@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Works until dropped.
 pub async fn collect(hub: LiveHub, inputs: LiveInputs) {
-    let mut collector = Collector { hub, inputs, seen: None, past: None };
+    let mut collector = LiveCollector { hub, inputs, seen: None, past: None };
     let mut ticks = interval(PACE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -37,7 +37,7 @@ pub async fn collect(hub: LiveHub, inputs: LiveInputs) {
     }
 }
 
-struct Collector {
+struct LiveCollector {
     hub: LiveHub,
     inputs: LiveInputs,
     /// `None` while nobody looks.
@@ -62,7 +62,7 @@ struct SeenByPages {
     now: String,
 }
 
-impl Collector {
+impl LiveCollector {
     async fn tick(&mut self) {
         let point = self.point().await;
         if !self.hub.has_viewers() {
