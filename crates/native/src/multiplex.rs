@@ -265,6 +265,9 @@ fn serve_one(
         let globals = Rc::clone(&worker.view().globals);
         let request = judge(&worker, &mut peer, &parts, turn.recv.has_ended());
         drop(parts);
+        if request.decision.asks() {
+            turn.recv.drop_trailers();
+        }
         let (deadline, logins, announced) = (worker.timers.deadline(), Logins::default(), Announced::default());
         let cx = Cx {
             worker: &worker,

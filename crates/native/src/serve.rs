@@ -231,6 +231,9 @@ impl<'w> Connection<'w> {
     #[cold]
     fn gated(&mut self, gated: Gated, noted: Option<Box<Noted>>) -> Request {
         let Gated { gate, then } = gated;
+        if gate.asks() {
+            self.client.body.drop_trailers();
+        }
         let no_body = self.client.body.is_done();
         let request = match then {
             Decision::Forward(plan) => self.with_body(plan, noted),

@@ -147,7 +147,7 @@ pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;
 pub use limits::{Limits, Names, OuterCert, Record, Resolved};
-pub use losses::{Losses, ServedOn, Shortfall, guard_share, losses, serve_on};
+pub use losses::{Losses, ServedOn, Shortfall, guard_share, losses, serve_on, served_since};
 pub use maintenance::{COME_AGAIN, Maintenance};
 pub use memory::{Memory, ServiceMemory};
 pub use model::{Config, Entry, HttpEntry, PathRule, Service, ServiceTimeouts, TcpEntry, Timeouts, TlsVersion};

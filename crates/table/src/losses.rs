@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::eject::{Percent, panic};
-use crate::key_set::{KeySet, Services};
+use crate::key_set::{Change, KeySet, Services};
 use crate::keys::{Part, classify};
 use crate::names::{InstanceName, Protocol, ServiceName};
 use crate::raw::RawKeys;
@@ -152,6 +152,24 @@ pub struct ServedOn {
     pub instances: Vec<(Protocol, ServiceName, InstanceName)>,
 }
 
+/// The keys of `before` with the values that were served since. `whole`: and with the keys that came since.
+pub fn served_since(before: &KeySet, served: &KeySet, whole: bool) -> KeySet {
+    let mut all = before.clone();
+    for protocol in [Protocol::Http, Protocol::Tcp] {
+        for (name, raw) in served.services(protocol).iter() {
+            let old = before.services(protocol).get(name);
+            if old.is_some_and(|old| Arc::ptr_eq(old, raw)) {
+                continue;
+            }
+            let is_taken = |key: &str| whole || old.is_some_and(|old| old.get(key).is_some());
+            let path = |key: &str| format!("{}/{}/{key}", protocol.tree(), name.as_str()).into();
+            let taken = raw.iter().filter(|(key, _)| is_taken(key));
+            all.apply(before.revision(), taken.map(|(key, value)| Change::Put { key: path(key), value: value.into() }));
+        }
+    }
+    all
+}
+
 /// The keys of `now`, and those of `before` that it lost, as far as `losses` goes. What `now` has goes first. Where a service
 /// has as many instances as before, those that went are gone. `last`: what was served last, so that a service that stays
 /// the same is not compiled again.
@@ -269,6 +287,24 @@ mod tests {
         let mut keys = KeySet::default();
         keys.reset(1, entries);
         keys
+    }
+
+    #[test]
+    fn what_was_served_since_goes_before() {
+        let (before, served) = (keys("a:2 b:1"), keys("a:1..3 services/a/upstreams/i1=10.0.0.2:80 c:1"));
+        let all = |set: &KeySet| {
+            let services = set.services(Protocol::Http).iter();
+            let lines =
+                services.flat_map(|(name, raw)| raw.iter().map(move |(key, value)| (name.to_string(), key, value)));
+            let one =
+                |(name, key, value): (String, &str, &[u8])| format!("{name}/{key}={}", String::from_utf8_lossy(value));
+            lines.map(one).filter(|line| line.contains("upstreams")).collect::<Vec<_>>()
+        };
+        let a = ["a/upstreams/i0=10.0.0.1:80", "a/upstreams/i1=10.0.0.2:80"];
+        let b = "b/upstreams/i0=10.0.0.1:80";
+        assert_eq!(all(&served_since(&before, &served, false)), [a[0], a[1], b]);
+        let whole = [a[0], a[1], "a/upstreams/i2=10.0.0.1:80", b, "c/upstreams/i0=10.0.0.1:80"];
+        assert_eq!(all(&served_since(&before, &served, true)), whole);
     }
 
     /// What changed from one set to the other, as a store says it: what did not change is shared.

@@ -18,7 +18,9 @@ pub struct BodyReader {
     state: State,
     /// Chunk extension bytes in excess of what the data so far allows.
     overhead: usize,
-    head_bytes: usize,
+    head_bytes: u32,
+    /// Its trailers are discarded.
+    drops_trailers: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +76,8 @@ impl BodyReader {
             BodyLength::Chunked => State::Size { size: 0, digits: 0 },
             BodyLength::UntilClose => State::UntilClose,
         };
-        BodyReader { state, overhead: 0, head_bytes }
+        let head_bytes = u32::try_from(head_bytes).unwrap_or(u32::MAX);
+        BodyReader { state, overhead: 0, head_bytes, drops_trailers: false }
     }
 
     /// Reads the next part of the input. After `End`, further calls return `End` with 0 bytes used.
@@ -157,7 +160,7 @@ impl BodyReader {
     fn extension(&mut self, size: u64, part: Extension, rest: &[u8]) -> Result<usize, BadBody> {
         let text = rest.iter().position(|&byte| byte == b'\r').unwrap_or(rest.len());
         self.overhead += text;
-        if self.overhead > self.head_bytes {
+        if self.overhead > self.head_bytes as usize {
             return Err(BadBody::ChunkOverhead);
         }
         let part = rest[..text].iter().try_fold(part, |part, &byte| part.step(byte)).ok_or(BadBody::ChunkExtension)?;
@@ -169,8 +172,13 @@ impl BodyReader {
         Ok(text + usize::from(ends))
     }
 
+    /// Discards the trailers, if any come.
+    pub fn drop_trailers(&mut self) {
+        self.drops_trailers = true;
+    }
+
     fn trailers<'b>(&mut self, mut progress: HeadProgress, rest: &'b [u8], used: usize) -> Result<Step<'b>, BadBody> {
-        let limits = HeadLimits { bytes: self.head_bytes, headers: 0 };
+        let limits = HeadLimits { bytes: self.head_bytes as usize, headers: 0 };
         if let [b'\r', b'\n', ..] = rest {
             self.state = State::Done;
             return Ok(Step::End { used: used + 2, trailers: Trailers::default() });
@@ -178,6 +186,7 @@ impl BodyReader {
         let parsed = if progress.ready(rest, limits) { Trailers::parse(limits.window(rest))? } else { None };
         if let Some((trailers, len)) = parsed {
             self.state = State::Done;
+            let trailers = if self.drops_trailers { Trailers::default() } else { trailers };
             return Ok(Step::End { used: used + len, trailers });
         }
         self.state = State::Trailers(progress);

@@ -54,6 +54,11 @@ pub(crate) struct Gated {
 }
 
 impl Decision {
+    /// Whether another server is asked before.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self, Self::Gated(gated) if gated.gate.asks())
+    }
+
     /// The plan of a request that may go to an instance.
     pub(crate) fn plan_mut(&mut self) -> Option<&mut Plan> {
         match self {

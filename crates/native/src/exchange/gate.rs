@@ -21,6 +21,13 @@ pub(crate) struct Gate {
     pub(super) question: Option<Question>,
 }
 
+impl Gate {
+    /// Whether another server is asked. Its answer replaces headers of the request, which trailers could say again.
+    pub(crate) fn asks(&self) -> bool {
+        self.question.is_some()
+    }
+}
+
 /// The question whether a request may go on: `forward_auth`.
 #[derive(Debug)]
 pub(crate) struct Question {

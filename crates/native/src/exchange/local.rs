@@ -26,6 +26,9 @@ pub(crate) async fn refuse(
 ) -> After {
     cx.record.fault = Some(fault);
     let Some(status) = fault.facts().status else {
+        if let Downstream::Us(inquiry) = downstream {
+            inquiry.fail(Some(fault));
+        }
         return After::cut_by(fault);
     };
     let said = Said { retry_after: retry_after(cx, fault), ..Said::of(status, page.as_deref()) };

@@ -357,14 +357,14 @@ fn conclude(
         Ok(Done::Tunnel(End::Done)) => After::Close,
         Ok(Done::Tunnel(End::Broken)) => After::Broken,
         Ok(Done::Abandoned { reusable }) => {
-            cx.record.fault = Some(Fault::ClientGone);
+            cut(cx, downstream, Fault::ClientGone);
             if reusable {
                 keep(cx, checked_out, After::Reset, progress.is_login());
             }
             After::Reset
         }
         Err(fault) if progress.begun() => {
-            cx.record.fault = Some(fault);
+            cut(cx, downstream, fault);
             After::cut_by(fault)
         }
         Err(Fault::StreamRefused) if !matches!(progress.sent(), Sent::Held { .. }) && refuse_stream(downstream) => {
@@ -374,6 +374,15 @@ fn conclude(
         // Sending our page may take long with a client that does not read: by then, the instance is free.
         Err(fault) => return Err((fault, progress.sent().is_whole())),
     })
+}
+
+/// Notes a fault that no answer tells any more.
+#[cold]
+fn cut(cx: &mut Cx<'_>, downstream: &Downstream<'_>, fault: Fault) {
+    cx.record.fault = Some(fault);
+    if let Downstream::Us(inquiry) = downstream {
+        inquiry.fail(Some(fault));
+    }
 }
 
 /// Tells a client that nothing was done with its request, which we cannot repeat: it may send it again, as gRPC does (RFC

@@ -65,6 +65,8 @@ pub(crate) struct Recv {
     has_ended: bool,
     /// It has no content, whatever comes.
     is_bodiless: bool,
+    /// Its trailers are discarded.
+    drops_trailers: bool,
 }
 
 enum State {
@@ -99,7 +101,16 @@ impl Recv {
     }
 
     fn new(state: State, has_ended: bool) -> Self {
-        Self { state, head: None, unread: Bytes::new(), owed: 0, trailers: Vec::new(), has_ended, is_bodiless: false }
+        Self {
+            state,
+            head: None,
+            unread: Bytes::new(),
+            owed: 0,
+            trailers: Vec::new(),
+            has_ended,
+            is_bodiless: false,
+            drops_trailers: false,
+        }
     }
 
     /// Whether there are body bytes that were not passed on.
@@ -189,9 +200,14 @@ impl Recv {
         }
     }
 
+    /// Discards the trailers, if any come.
+    pub(crate) fn drop_trailers(&mut self) {
+        self.drops_trailers = true;
+    }
+
     fn end(&mut self, trailers: HeaderMap) {
         self.has_ended = true;
-        for (name, value) in &trailers {
+        for (name, value) in trailers.iter().filter(|_| !self.drops_trailers) {
             Trailers::push(name.as_str(), value.as_bytes(), &mut self.trailers);
         }
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use pointsman_store::Update;
 use pointsman_table::{
     Change, KeySet, Losses, Percent, Problem, ProblemKind, Protocol, ServedOn, ServiceName, losses, serve_on,
+    served_since,
 };
 use tokio::time::Instant;
 
@@ -97,8 +98,12 @@ impl Guard {
         match (&self.before, &self.hold) {
             (None, _) => self.before = Some((keys.clone(), now)),
             (Some(_), None) => self.next = Some(keys.clone()),
-            // What is held is known.
-            (Some(_), Some(_)) => {}
+            // What is held is known; what has another value since is served on with that.
+            (Some(_), Some(_)) => {
+                if let Some(hold) = &mut self.hold {
+                    hold.before = served_since(&hold.before, keys, false);
+                }
+            }
         }
     }
 
@@ -123,7 +128,7 @@ impl Guard {
     pub(super) fn judge(&mut self, now: Instant, clock: SystemTime, keys: &KeySet) {
         let may_lose = std::mem::take(&mut self.may_lose);
         if let Some(hold) = self.hold.take() {
-            match hold.go_on(now, keys, self.settings.share) {
+            match hold.go_on((now, clock), keys, self.settings) {
                 Ok(hold) => self.hold = Some(hold),
                 Err(end) => self.end(now, keys, end),
             }
@@ -135,11 +140,14 @@ impl Guard {
         }
         let Some((before, _)) = self.before.as_ref().filter(|_| may_lose) else { return };
         let Some(losses) = losses(before, keys, self.settings.share) else { return };
-        let on = serve_on(before, keys, &losses, before);
+        // Counted against what was served then, and served as it was last.
+        let newest = self.next.as_ref().map(|next| served_since(before, next, true));
+        let before = newest.unwrap_or_else(|| before.clone());
+        let on = serve_on(&before, keys, &losses, &before);
         let lasts = self.settings.hold;
         self.holds += 1;
         self.hold = Some(Hold {
-            before: before.clone(),
+            before,
             losses,
             until: now + lasts,
             times: (clock, clock + lasts),
@@ -201,7 +209,12 @@ impl Guard {
 }
 
 impl Hold {
-    fn go_on(self, now: Instant, keys: &KeySet, share: Option<Percent>) -> Result<Self, HoldEnd> {
+    fn go_on(
+        self,
+        (now, clock): (Instant, SystemTime),
+        keys: &KeySet,
+        GuardSettings { share, hold: lasts }: GuardSettings,
+    ) -> Result<Self, HoldEnd> {
         if now >= self.until {
             return Err(HoldEnd::Over);
         }
@@ -210,7 +223,13 @@ impl Hold {
             (Some(_), _) => None,
             (None, since) => Some(since.unwrap_or(now)),
         };
+        let was_of_services = matches!(self.losses, Losses::Services(_));
         let losses = together(self.losses, lost);
+        // Much more is lost: it gets the whole time.
+        let (until, times) = match was_of_services && matches!(losses, Losses::Table { .. }) {
+            true => (now + lasts, (self.times.0, clock + lasts)),
+            false => (self.until, self.times),
+        };
         let on = serve_on(&self.before, keys, &losses, &self.on.keys);
         if on.held == 0 {
             return Err(HoldEnd::Returned);
@@ -218,7 +237,7 @@ impl Hold {
         let settling = settling.map(|since| if on.held < self.on.held { now } else { since });
         match settling.is_some_and(|since| now >= since + SETTLED) {
             true => Err(HoldEnd::Settled),
-            false => Ok(Self { losses, on, settling, ..self }),
+            false => Ok(Self { losses, on, settling, until, times, ..self }),
         }
     }
 

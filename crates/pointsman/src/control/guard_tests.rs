@@ -84,6 +84,20 @@ fn keys_that_come_back_are_held_no_more() {
 }
 
 #[test]
+fn a_greater_loss_gets_the_whole_time() {
+    let mut scene = Scene::new();
+    let both = |of_a| [service("a", of_a), service("b", 0..20)].concat();
+    assert_eq!(scene.at(1, both(0..20)).1, 0);
+    // A part of one service, then everything.
+    assert_eq!(scene.at(10, both(0..5)).1, 15);
+    assert_eq!(scene.guard.due(), Some(scene.start + Duration::from_secs(610)));
+    assert_eq!(scene.at(600, vec![]).1, 42);
+    assert_eq!(scene.guard.due(), Some(scene.start + Duration::from_secs(1_200)));
+    assert_eq!(scene.judge(1_199).1, 42);
+    assert_eq!(scene.judge(1_200), (0, 0, Some(HoldEnd::Over)));
+}
+
+#[test]
 fn what_is_released_is_not_held_again() {
     let mut scene = Scene::new();
     assert_eq!(scene.at(1, vec![]), (21, 21, None));

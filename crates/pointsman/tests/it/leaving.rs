@@ -1,9 +1,6 @@
 //! Clients that leave before they are answered: whose work ends, whose is finished, and who gives way.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
-
-use socket2::SockRef;
 
 use crate::harness::{
     Backend, Connection, Engine, Pointsman, Raw, Site, Then, engine, free_port, get_ok, serving, wait, wait_within,
@@ -22,11 +19,6 @@ fn asking(running: &Pointsman, request: &str) -> Connection {
     connection
 }
 
-/// Leaves by a reset.
-fn reset(connection: Connection) {
-    SockRef::from(connection.stream()).set_linger(Some(Duration::ZERO)).expect("an open socket");
-}
-
 fn active(running: &Pointsman) -> f64 {
     running.metric("pointsman_active", &["service=\"a\""])
 }
@@ -42,7 +34,7 @@ fn clients_that_reset_while_the_instance_thinks_are_freed() {
     let clients: Vec<_> = (0..460).map(|_| asking(&running, GET)).collect();
     wait("all requests at the instance", || instance.heads() == 460);
     wait("all to be counted", || active(&running) == 460.0);
-    clients.into_iter().for_each(reset);
+    clients.into_iter().for_each(Connection::reset);
     wait("nearly all to be freed", || active(&running) < 10.0 && open(&running) < 10.0);
     if engine() == Engine::Native {
         wait("the fault", || running.metric("pointsman_faults_total", &["client_gone"]) == 460.0);
@@ -59,9 +51,9 @@ fn a_client_that_resets_while_it_queues_is_never_served() {
     wait("the first at work", || instance.heads() == 1);
     let queueing = asking(&running, "POST /left HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nxx");
     wait("both", || open(&running) >= 2.0);
-    reset(queueing);
+    queueing.reset();
     wait("the one that queued to be freed", || open(&running) < 2.0);
-    reset(at_work);
+    at_work.reset();
     wait("the slot to be free", || active(&running) == 0.0);
     let _next = asking(&running, GET);
     wait("the next one at work", || instance.heads() == 2);
@@ -85,7 +77,7 @@ fn a_client_of_a_tcp_service_that_resets_while_it_queues_is_freed() {
     let mut queueing = Connection::open(address);
     queueing.send(GET).expect("open");
     wait("both", || open(&running) == 2.0);
-    reset(queueing);
+    queueing.reset();
     wait("the one that queued to be freed", || open(&running) == 1.0);
     assert_eq!(instance.heads(), 1);
     drop(first);
@@ -147,8 +139,8 @@ fn what_a_client_left_behind_is_finished_where_the_service_asks_for_it() {
     wait("the first at work", || backend.whole() == 1);
     let queueing = asking(&running, "POST /left HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nxx");
     wait("both", || open(&running) >= 2.0);
-    reset(queueing);
-    reset(at_work);
+    queueing.reset();
+    at_work.reset();
     backend.let_go();
     wait("all to be finished", || backend.whole() == 2 && active(&running) == 0.0);
     assert_eq!(get_ok(running.http, "a.test", "/").text(), "one /\n");

@@ -203,7 +203,11 @@ fn a_change_is_named_by_service_and_key() {
     let site = Site::with(&[("services/shop/domain", "a.test"), ("services/shop/web-1", "127.0.0.1:9")]);
     let mut running = Launch::on(&site).start();
     running.process.wait_log("serving 1 service, 1 instance");
-    assert!(!running.process.log().contains("shop"), "at the start just the counts: {}", running.process.log());
+    assert!(
+        !running.process.log().contains("services/shop"),
+        "at the start just the counts: {}",
+        running.process.log()
+    );
     site.put("services/shop/web-3", "127.0.0.1:10");
     running.process.wait_log(" services/shop: +web-3\n".trim_end());
     site.put("services/shop/web-1", "127.0.0.1:9 weight=2");

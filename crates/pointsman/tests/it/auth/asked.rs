@@ -60,6 +60,11 @@ fn a_request_that_is_let_in_takes_headers_of_the_answer_over() {
     }
     assert!(!told.contains("eve") && !told.contains("kept") && !told.contains("Missing"), "{told}");
     assert!(told.starts_with("POST /x?q=1 HTTP/1.1\r\n") && told.ends_with("hello"), "{told}");
+    // Trailers would say it again.
+    let fields = "Transfer-Encoding: chunked\r\nTrailer: Remote-User\r\n";
+    let answer = ask(&mut running.connect(), "POST", "/", fields, "3\r\nabc\r\n0\r\nRemote-User: mallory\r\n\r\n");
+    wait("the body", || received(&backend).contains("abc"));
+    assert!(answer.status == 200 && !received(&backend).contains("mallory"), "{}", received(&backend));
     let cookies = answer.head.lines().filter(|line| line.to_ascii_lowercase().starts_with("set-cookie: ")).count();
     assert_eq!(cookies, 2, "{}", answer.head);
     assert_eq!(running.metric("pointsman_faults_total", &[]), 0.0);
@@ -252,6 +257,14 @@ fn a_silent_server_is_waited_for_a_while_only() {
     let answer = waiting.response("GET").expect("an answer");
     assert_eq!(answer.status, 503);
     wait("no question is left", || running.metric("pointsman_active", &["\"auth\""]) == 0.0);
+    // One that resets is gone; nobody blames the server.
+    let (mut gone, before) = (running.connect(), faults(&running, "client_gone"));
+    gone.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("open");
+    wait("a question", || running.metric("pointsman_active", &["\"auth\""]) > 0.0);
+    gone.reset();
+    wait("it is gone", || faults(&running, "client_gone") > before);
+    wait("no question is left", || running.metric("pointsman_active", &["\"auth\""]) == 0.0);
+    assert_eq!(faults(&running, "auth_bad_answer"), 0.0);
 }
 
 #[test]

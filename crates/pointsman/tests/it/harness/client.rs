@@ -68,6 +68,11 @@ impl Connection {
         Ok(Self { reader: BufReader::new(stream) })
     }
 
+    /// Ends it by a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(self.stream()).set_linger(Some(Duration::ZERO)).expect("an open socket");
+    }
+
     /// The socket below.
     pub(crate) fn stream(&self) -> &TcpStream {
         self.reader.get_ref()
