@@ -137,7 +137,7 @@ fn replaced(api: Api) {
 
 #[test]
 fn a_hold_ends_when_its_time_is_over() {
-    let scene = Scene::new(Api::V3, &["--guard-hold", "8s"]);
+    let scene = Scene::new(Api::V3, &["--guard-hold", "15s"]);
     scene.wipe();
     scene.running.wait_problem("held", &["12 of 12 instances"]);
     scene.running.wait_backend("a.test", "/", "one");
