@@ -79,8 +79,8 @@ impl<'c> Inquiry<'c> {
     }
 
     /// There is no answer, or not all of it.
-    pub(super) fn fail(&self, fault: Option<Fault>) {
-        self.heard.borrow_mut().fault = fault;
+    pub(super) fn fail(&self, fault: Fault) {
+        self.heard.borrow_mut().fault = Some(fault);
     }
 
     /// An answer that is thrown away: the question is asked again.

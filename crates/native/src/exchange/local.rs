@@ -26,9 +26,6 @@ pub(crate) async fn refuse(
 ) -> After {
     cx.record.fault = Some(fault);
     let Some(status) = fault.facts().status else {
-        if let Downstream::Us(inquiry) = downstream {
-            inquiry.fail(Some(fault));
-        }
         return After::cut_by(fault);
     };
     let said = Said { retry_after: retry_after(cx, fault), ..Said::of(status, page.as_deref()) };
@@ -113,11 +110,7 @@ pub(crate) async fn say(
             cx.record.noted.iter().for_each(|noted| noted.down(bytes.len()));
             Box::pin(turn.out.flush(cx.deadline, (limit, || u64::MAX))).await.1
         }
-        Downstream::Nobody(_) => Ok(()),
-        Downstream::Us(inquiry) => {
-            inquiry.fail(cx.record.fault);
-            Ok(())
-        }
+        Downstream::Nobody(_) | Downstream::Us(_) => Ok(()),
     };
     cx.worker.buffers.give(bytes);
     match (sent, keep_alive) {

@@ -149,6 +149,9 @@ pub(crate) fn exchange(
                 };
                 if let Some(fault) = cx.record.fault {
                     lines::unserved(&cx, (&plan.live, &plan.held), fault);
+                    if let Downstream::Us(inquiry) = &downstream {
+                        inquiry.fail(fault);
+                    }
                 }
                 if let Some(copies) = plan.copies.take() {
                     send_copies(&cx, &plan, *copies);
@@ -357,14 +360,14 @@ fn conclude(
         Ok(Done::Tunnel(End::Done)) => After::Close,
         Ok(Done::Tunnel(End::Broken)) => After::Broken,
         Ok(Done::Abandoned { reusable }) => {
-            cut(cx, downstream, Fault::ClientGone);
+            cx.record.fault = Some(Fault::ClientGone);
             if reusable {
                 keep(cx, checked_out, After::Reset, progress.is_login());
             }
             After::Reset
         }
         Err(fault) if progress.begun() => {
-            cut(cx, downstream, fault);
+            cx.record.fault = Some(fault);
             After::cut_by(fault)
         }
         Err(Fault::StreamRefused) if !matches!(progress.sent(), Sent::Held { .. }) && refuse_stream(downstream) => {
@@ -374,15 +377,6 @@ fn conclude(
         // Sending our page may take long with a client that does not read: by then, the instance is free.
         Err(fault) => return Err((fault, progress.sent().is_whole())),
     })
-}
-
-/// Notes a fault that no answer tells any more.
-#[cold]
-fn cut(cx: &mut Cx<'_>, downstream: &Downstream<'_>, fault: Fault) {
-    cx.record.fault = Some(fault);
-    if let Downstream::Us(inquiry) = downstream {
-        inquiry.fail(Some(fault));
-    }
 }
 
 /// Tells a client that nothing was done with its request, which we cannot repeat: it may send it again, as gRPC does (RFC

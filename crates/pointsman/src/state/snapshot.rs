@@ -216,21 +216,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
-    use pointsman_store::{Api, Location, StoreSettings};
-
     use super::*;
+    use crate::state::tests::settings;
 
     fn file(folder: &Path, urls: &[&str], prefix: &str) -> SnapshotFile {
-        let settings = StoreSettings {
-            location: Location::Etcd(urls.iter().map(|url| (*url).to_owned()).collect()),
-            api: Api::Auto,
-            prefix: prefix.to_owned(),
-            user: None,
-            ca: None,
-            identity: None,
-            audit: Duration::from_secs(180),
-        };
-        SnapshotFile::beside(&StateFile::new(folder, &settings))
+        SnapshotFile::beside(&StateFile::new(folder, &settings(urls, prefix)))
     }
 
     fn keys() -> KeySet {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-fn settings(urls: &[&str], prefix: &str) -> StoreSettings {
+pub(super) fn settings(urls: &[&str], prefix: &str) -> StoreSettings {
     StoreSettings {
         location: Location::Etcd(urls.iter().map(|url| (*url).to_owned()).collect()),
         api: Api::Auto,

@@ -49,7 +49,7 @@ pub(crate) use ports::free_port;
 pub(crate) use process::{Finished, Process, finish, signal};
 pub(crate) use python::python;
 pub(crate) use raw::{Raw, Then, echo_tcp, raw_answers};
-pub(crate) use scripted::{Scripted, answer, request_head};
+pub(crate) use scripted::{Scripted, answer, listening, request_head};
 pub(crate) use site::Site;
 pub(crate) use tls_client::{python_tls, python_tls_running};
 pub(crate) use tools::{h2load, nginx, node_client, node_server, python_client, python_server, wrk};

@@ -22,20 +22,25 @@ struct Seen {
     most: AtomicUsize,
 }
 
+/// Serves each connection on a thread of its own. Ends with the tests.
+pub(crate) fn listening(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
+    let (address, serve) = (listener.local_addr().expect("bound"), Arc::new(serve));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
 impl Scripted {
     /// Starts one.
     pub(crate) fn new(script: impl Fn(usize, &str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
-        let address = listener.local_addr().expect("bound");
-        let (seen, script): (Arc<Seen>, Arc<Script>) = (Arc::default(), Arc::new(script));
+        let seen = Arc::<Seen>::default();
         let known = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (seen, script) = (Arc::clone(&known), Arc::clone(&script));
-                std::thread::spawn(move || drop(serve(stream, &seen, &*script)));
-            }
-        });
-        Self { address, seen }
+        Self { address: listening(move |stream| drop(serve(stream, &known, &script))), seen }
     }
 
     /// One that always answers this status, with its name as the body.

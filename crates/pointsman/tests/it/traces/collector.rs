@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use prost::Message;
 
-use crate::harness::{PATIENCE, request_head, wait_within};
+use crate::harness::{PATIENCE, listening, request_head, wait_within};
 
 #[derive(Clone, PartialEq, Message)]
 struct Export {
@@ -169,17 +169,9 @@ impl Collector {
     }
 
     pub(super) fn answering(script: impl Fn(usize) -> (u16, &'static str) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of loopback");
-        let address = listener.local_addr().expect("bound");
-        let (seen, script): (Arc<Mutex<Seen>>, Arc<Script>) = (Arc::default(), Arc::new(script));
+        let seen = Arc::<Mutex<Seen>>::default();
         let known = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (seen, script) = (Arc::clone(&known), Arc::clone(&script));
-                std::thread::spawn(move || drop(serve(stream, &seen, &*script)));
-            }
-        });
-        Self { address, seen }
+        Self { address: listening(move |stream| drop(serve(stream, &known, &script))), seen }
     }
 
     pub(super) fn url(&self) -> String {
