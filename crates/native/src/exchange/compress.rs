@@ -77,8 +77,12 @@ impl Negotiated {
             return None;
         }
         let (length, accepted) = (head.length(head.body), self.accepted);
-        let is_short = length.is_some_and(|length| length == 0 || (length < LEAST && !accepted.refuses_plain));
-        if kind.is_none() || is_short {
+        if kind.is_none() || length == Some(0) {
+            return None;
+        }
+        if length.is_some_and(|length| length < LEAST) && !accepted.refuses_plain {
+            // A client that takes nothing else gets it compressed.
+            vary(head, edits);
             return None;
         }
         let is_range = head.status == 206 || answer.values("content-range").next().is_some();

@@ -134,6 +134,8 @@ fn what_stays_as_it_is() {
     for (target, accept, coding) in rows.iter().chain(&more) {
         let answer = ask(&mut connection, ("GET", target), accept, TEXT, "");
         assert_eq!(answer.header("content-encoding").unwrap_or_default(), *coding, "{target}: {}", answer.head);
+        // A short one is compressed for whoever takes nothing else.
+        assert_eq!(answer.header("vary").is_some(), *target != "/bytes/0", "{target}: {}", answer.head);
     }
 }
 
