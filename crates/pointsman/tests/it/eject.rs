@@ -162,7 +162,8 @@ fn one_killed_of_three_fails_no_request() {
         wait("the load to go on", || sent.load(SeqCst) > before + 300);
     });
     assert_eq!(failed.load(SeqCst), 0);
-    assert!(running.metric("pointsman_ejections_total", &["\"i2\"", "reason=\"connect\""]) >= 1.0);
+    // For failed connects, or, of requests that were on their way, for missing answers.
+    assert!(running.metric("pointsman_ejections_total", &["\"i2\""]) >= 1.0);
 }
 
 #[test]
