@@ -8,6 +8,8 @@
 //! most keys move. But one that comes or goes moves keys of others there, as it moves the border and the weight of its
 //! group: 1.6 times its own keys with 34 instances, 2.4 with 64, 3.5 with 96.
 
+use std::cell::OnceCell;
+
 use twox_hash::XxHash3_64;
 
 /// So many instances need no groups.
@@ -112,20 +114,38 @@ fn lowest<'m>(members: &'m [Drawer], key: u64, fits: &impl Fn(usize) -> bool) ->
 
 /// Who draws the lowest number: each one's is exponentially distributed, with its weight as the rate.
 fn lowest_of<T>(all: impl Iterator<Item = T>, key: u64, drawer: impl Fn(&T) -> Drawer) -> Option<T> {
-    let (mut best, mut least) = (None, f64::INFINITY);
+    let mut best: Option<(T, Draw)> = None;
     for one in all {
         let Drawer { salt, inverse, .. } = drawer(&one);
         // 53 bits, from 0 to less than 1.
-        let draw = (mix(key ^ salt) >> 11) as f64 / (1u64 << 53) as f64;
-        // The logarithm is never less than the draw: most need none.
-        if draw * inverse < least {
-            let number = minus_ln_of_rest(draw) * inverse;
-            if number < least {
-                (best, least) = (Some(one), number);
-            }
+        let share = (mix(key ^ salt) >> 11) as f64 / (1u64 << 53) as f64;
+        let draw = Draw { share, inverse, number: OnceCell::new() };
+        if best.as_ref().is_none_or(|(_, least)| draw.is_lower(least)) {
+            best = Some((one, draw));
         }
     }
-    best
+    best.map(|(one, _)| one)
+}
+
+/// What somebody drew. The logarithm costs most, and is taken only where it decides.
+struct Draw {
+    share: f64,
+    inverse: f64,
+    number: OnceCell<f64>,
+}
+
+impl Draw {
+    fn is_lower(&self, least: &Self) -> bool {
+        if self.inverse == least.inverse {
+            return self.share < least.share;
+        }
+        // The logarithm is never less than the share.
+        self.share * self.inverse < least.number() && self.number() < least.number()
+    }
+
+    fn number(&self) -> f64 {
+        *self.number.get_or_init(|| minus_ln_of_rest(self.share) * self.inverse)
+    }
 }
 
 /// `-ln(1 - draw)`. Of IEEE 754's basic operations only: those of a C library differ from machine to machine.

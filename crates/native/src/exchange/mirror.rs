@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use pointsman_table::WHOLE;
-use pointsman_wire::{BodyWriter, RequestHead, Version};
+use pointsman_wire::{BodyLength, BodyWriter, RequestHead, Version};
 
 use super::reach::{key, open_for};
 use super::sides::Sink;
@@ -27,6 +27,8 @@ pub(crate) struct Copies {
     rest: RefCell<Option<Vec<u8>>>,
     /// All of it has come from the client.
     whole: Cell<bool>,
+    /// The body's length, where the head tells it. A client of HTTP/2 may get its answer before it says that this was all.
+    length: Option<usize>,
 }
 
 /// A service that gets a copy, the key for its balance, and what a new connection is set up with.
@@ -71,7 +73,11 @@ impl Copies {
         let rest = RefCell::new(Some(Vec::new()));
         let whole = Cell::new(false);
         let client = CopyClient { peer: peer.clone(), side };
-        (!to.is_empty()).then(|| Box::new(Self { to, client, rest, whole }))
+        let length = match head.body {
+            BodyLength::Length(length) => usize::try_from(length).ok(),
+            _ => None,
+        };
+        (!to.is_empty()).then(|| Box::new(Self { to, client, rest, whole, length }))
     }
 
     /// Notes that all of the request has come.
@@ -95,11 +101,13 @@ impl Copies {
         }
     }
 
-    /// Who gets the copies, and all of the request; `held`: its beginning. `None`: something of it is missing.
+    /// Who gets the copies, and all of the request; `held`: its head, and the beginning of its body. `None`: something
+    /// of it is missing.
     #[cold]
-    pub(super) fn finish(self, held: &[u8]) -> Option<(CopyClient, Vec<Receiver>, Vec<u8>)> {
-        let Self { to, client, rest, whole } = self;
-        let rest = rest.into_inner().filter(|rest| whole.get() && held.len() + rest.len() <= LONGEST)?;
-        Some((client, to, [held, &rest].concat()))
+    pub(super) fn finish(self, (head, body): (&[u8], &[u8])) -> Option<(CopyClient, Vec<Receiver>, Vec<u8>)> {
+        let Self { to, client, rest, whole, length } = self;
+        let rest = rest.into_inner().filter(|rest| head.len() + body.len() + rest.len() <= LONGEST)?;
+        let is_whole = whole.get() || length == Some(body.len() + rest.len());
+        is_whole.then(|| (client, to, [head, body, &rest].concat()))
     }
 }

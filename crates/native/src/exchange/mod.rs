@@ -213,7 +213,7 @@ fn boxed<'c>(cx: Cx<'c>, request: Request, downstream: Downstream<'c>) -> Pin<Bo
 /// Sends copies of a request to other services, after the original. None is sent if something of it is missing.
 #[cold]
 fn send_copies(cx: &Cx<'_>, plan: &Plan, copies: Copies) {
-    let Some((client, to, held)) = copies.finish(&plan.held) else { return };
+    let Some((client, to, held)) = copies.finish(plan.parts()) else { return };
     for Receiver { live, key, open_for } in to {
         match CopyAtWork::new(cx.worker) {
             Some(place) => {

@@ -323,8 +323,11 @@ fn when_all_come_back_at_once_all_get_work_at_once() {
     // Some ejections end at any moment: without a word from the first, the others would wait up to two seconds.
     let backends = backends.map(|(name, address)| Backend::at(name, address));
     wait("the first", || failures(&running, 1) == 0);
-    assert_eq!(failures(&running, 12), 0);
-    wait("work for all", || backends.iter().all(|backend| backend.whole() > 0));
+    // The clocks of two workers differ by up to 100 ms.
+    let work_for_all = || backends.iter().all(|backend| backend.whole() > 0);
+    let requests = (0..200).take_while(|_| !work_for_all());
+    assert_eq!(requests.map(|_| failures(&running, 1)).sum::<usize>(), 0);
+    assert!(work_for_all());
 }
 
 /// Failures among requests to four instances, of which one fails half of its requests.

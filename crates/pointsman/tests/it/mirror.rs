@@ -104,6 +104,24 @@ fn a_mirror_that_stalls_holds_nothing_up() {
     wait("dropped copies", || running.metric("pointsman_faults_total", &["copy_dropped"]) > 0.0);
 }
 
+/// A client of HTTP/2 may get its answer before it says that its body was all.
+#[test]
+fn a_body_of_known_length_is_copied_before_its_end_is_told() {
+    if engine().differs("mirror") {
+        return;
+    }
+    let shadow = Backend::naming("shadow");
+    let (site, running, _shop) = mirrored("100%", &shadow.instance());
+    let script = r"
+c = Client()
+late = c.begin('/count?early', 'POST', [('content-length', '5')], end=False, authority='shop.test')
+c.data(late, b'hello')
+say(c.finish(late)[0])
+";
+    assert_eq!(python_http2(&site, ("http", running.http), script), "200\n");
+    wait("the copy", || shadow.received().concat().ends_with(b"\r\n\r\nhello"));
+}
+
 /// A client of HTTP/2 whose body comes after its head, to instances of either version.
 #[test]
 fn bodies_of_http2_that_come_late_are_copied() {
