@@ -123,6 +123,10 @@ impl Outgoing {
         if !bytes.is_empty() {
             self.queued += bytes.len();
             self.backlog.iter().for_each(|backlog| backlog.queue(bytes.len()));
+            // Mostly there is one, and a client may hold a hundred responses.
+            if self.chunks.capacity() == 0 {
+                self.chunks.reserve_exact(1);
+            }
             self.chunks.push_back(bytes);
         }
     }

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use bytes::BufMut as _;
 use tokio::io::AsyncReadExt as _;
 
 use crate::net::stream::ReadHalf;
@@ -14,6 +15,9 @@ use crate::net::stream::ReadHalf;
 /// Enough for most heads, bytes: the size of a client's first read, and of the buffer that keeps the head for the
 /// instance until its response is there.
 const HEAD: usize = 2 * 1024;
+/// The most that the first read of a response brings while its client leaves much untaken, bytes: a head, and little of
+/// the body.
+const START: usize = 512;
 /// The size of one read of a longer message, bytes.
 const PAGE: usize = 16 * 1024;
 /// The same while a body fills that size at every read, bytes.
@@ -145,12 +149,14 @@ pub(crate) struct Input {
     size: Size,
     /// The most that may be read at once, where others decide it.
     most: Option<Rc<Cell<Size>>>,
+    /// Something was read.
+    begun: bool,
 }
 
 impl Input {
     /// Nothing was read yet.
     pub(crate) fn new(size: Size) -> Self {
-        Self { bytes: Vec::new(), start: 0, size, most: None }
+        Self { bytes: Vec::new(), start: 0, size, most: None, begun: false }
     }
 
     /// As [`Input::new`]. `most`: how much may be read at once, at the moment of each read.
@@ -192,13 +198,23 @@ impl Input {
             return Poll::Pending;
         }
         self.make_room(pool);
-        let read = pin!(from.read_buf(&mut self.bytes)).poll(context);
+        let most = self.most_now();
+        let read = pin!(from.read_buf(&mut (&mut self.bytes).limit(most))).poll(context);
+        self.begun |= read.is_ready();
         match read {
             Poll::Ready(_) if self.bytes.len() == self.bytes.capacity() => self.size = self.size.next(),
             Poll::Ready(_) => {}
             Poll::Pending => self.release(pool),
         }
         read
+    }
+
+    /// The most that the next read may bring, bytes.
+    fn most_now(&self) -> usize {
+        match &self.most {
+            Some(most) if !self.begun && most.get() < Size::Large => START,
+            _ => usize::MAX,
+        }
     }
 
     fn make_room(&mut self, pool: &Buffers) {
@@ -292,6 +308,16 @@ mod tests {
         input.consume(5);
         while input.fill(&mut source.split().0, &pool).await.unwrap() > 0 {}
         assert_eq!(input.unread(), &data[5..]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_first_read_is_small_while_much_waits() {
+        let (pool, mut source) = (Buffers::default(), stream(&[b'x'; 2 * PAGE]).await);
+        let mut input = Input::bounded(Size::Page, Rc::new(Cell::new(Size::Page)));
+        assert_eq!(input.fill(&mut source.split().0, &pool).await.unwrap(), START);
+        assert!(input.fill(&mut source.split().0, &pool).await.unwrap() > START);
+        let mut other = Input::bounded(Size::Page, Rc::new(Cell::new(Size::Large)));
+        assert!(other.fill(&mut source.split().0, &pool).await.unwrap() > START);
     }
 
     #[test]
