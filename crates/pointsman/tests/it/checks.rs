@@ -543,7 +543,6 @@ fn bad_keys_say_what_is_right() {
     running.wait_listed("bad_value", &["config/health_check_interval", "at least 100ms"]);
 }
 
-/// Services whose checks are the same ask an address once.
 #[test]
 fn services_share_the_checks_of_an_address() {
     if engine().differs("checks") {
@@ -583,15 +582,16 @@ fn a_drained_instance_is_not_checked_and_nothing_is_known_of_it_afterwards() {
     running.wait_backend("a.test", "/", "two");
 }
 
-/// A quarter of the interval passes between two checks while the state may be about to change.
+/// And one that hangs holds no other up.
 #[test]
 fn an_unsure_state_is_checked_more_often() {
     if engine().differs("checks") {
         return;
     }
-    let (sure, unsure) = (Patient::new("sure", WELL), Patient::new("unsure", WELL));
+    let (sure, unsure, hung) = (Patient::new("sure", WELL), Patient::new("unsure", WELL), Patient::new("hung", ""));
+    hung.is("", Then::Hang);
     unsure.plays(&[(WELL, Then::Close), (ILL, Then::Close)]);
-    let site = shop(&[("sure", &sure), ("unsure", &unsure)]);
+    let site = shop(&[("sure", &sure), ("unsure", &unsure), ("hung", &hung)]);
     site.put("services/a/health_check_interval", "1200ms");
     site.put("services/a/health_check_fall", "100");
     let _running = Pointsman::serving(&site);

@@ -67,6 +67,10 @@ fn what_cannot_be_copied_is_served_all_the_same() {
     assert!(connection.response("POST").expect("an answer").text().contains("65500"));
     connection.send(websocket("/socket", HOST)).expect("open");
     assert!(connection.read_head().expect("a head").starts_with("HTTP/1.1 101"));
+    let served = || running.metric("pointsman_requests_total", &["service=\"shop\""]);
+    let before = served();
+    drop(connection);
+    wait("the tunnel to end", || served() > before);
     get_ok(running.http, HOST, "/last");
     let copied = || String::from_utf8_lossy(&shadow.received().concat()).into_owned();
     wait("the last", || copied().contains("GET /last "));
