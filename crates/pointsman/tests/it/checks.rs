@@ -592,9 +592,9 @@ fn an_unsure_state_is_checked_more_often() {
     hung.is("", Then::Hang);
     unsure.plays(&[(WELL, Then::Close), (ILL, Then::Close)]);
     let site = shop(&[("sure", &sure), ("unsure", &unsure), ("hung", &hung)]);
-    site.put("services/a/health_check_interval", "1200ms");
+    site.put("services/a/health_check_interval", "1s");
     site.put("services/a/health_check_fall", "100");
     let _running = Pointsman::serving(&site);
-    wait("checks of one", || sure.checked() >= 4);
-    assert!(unsure.checked() >= 7, "{} checks, {} of another", unsure.checked(), sure.checked());
+    wait("checks of one", || sure.checked() >= 8);
+    assert!(unsure.checked() >= 13, "{} checks, {} of another", unsure.checked(), sure.checked());
 }

@@ -84,9 +84,10 @@ fn a_request_that_did_not_come_whole_is_not_copied() {
         return;
     }
     let shadow = Backend::naming("shadow");
-    let (_site, running, _shop) = mirrored("100%", &shadow.instance());
+    let (_site, running, shop) = mirrored("100%", &shadow.instance());
     let mut cut = running.connect();
     cut.send(format!("POST /cut HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\nhalf")).expect("open");
+    wait("it to be at work", || String::from_utf8_lossy(&shop.received().concat()).contains("POST /cut "));
     cut.reset();
     wait("it to have left", || running.metric("pointsman_faults_total", &["client_gone"]) > 0.0);
     get_ok(running.http, HOST, "/last");
