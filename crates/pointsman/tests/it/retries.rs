@@ -84,7 +84,7 @@ fn a_connection_that_breaks_is_replaced_so_many_times() {
 fn a_timeout_is_sent_again_if_the_key_says_so() {
     let (slow, good) = (
         Scripted::new(|_, _| {
-            std::thread::sleep(std::time::Duration::from_secs(20));
+            std::thread::sleep(Duration::from_secs(20));
             Vec::new()
         }),
         Scripted::saying(200, "good"),
