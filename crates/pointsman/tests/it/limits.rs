@@ -158,10 +158,11 @@ fn the_queue_for_maxconn_has_the_same_bounds() {
         wait("the fault", || faults(&running, "full") == count);
     };
     refused(1.0);
-    let before = running.metric("pointsman_table_applied_revision", &[]);
-    site.put("services/a/limit/queue", "2");
-    site.put("services/a/timeout/queue", "300ms");
-    wait("the change", || running.metric("pointsman_table_applied_revision", &[]) >= before + 2.0);
+    for (key, value) in [("limit/queue", "2"), ("timeout/queue", "300ms")] {
+        let before = running.metric("pointsman_table_applied_revision", &[]);
+        site.put(&format!("services/a/{key}"), value);
+        wait("the change", || running.metric("pointsman_table_applied_revision", &[]) > before);
+    }
     let began = Instant::now();
     refused(2.0);
     assert!(began.elapsed() >= Duration::from_millis(300) && queued(&running) == 1.0, "it had a place in the queue");
