@@ -115,24 +115,7 @@ fn requests_get_their_turn_in_the_order_in_which_they_came() {
 fn nobody_queues_for_much_longer_than_others() {
     let backend = Backend::naming("one");
     let one = format!("{} maxconn=1", backend.instance());
-    waits_are_alike(&[("services/a/one", &one), ("services/a/timeout/connect", "60s")]);
-}
-
-#[test]
-fn nobody_queues_for_much_longer_at_a_limit_of_requests() {
-    if engine().differs("request-limits") {
-        return;
-    }
-    let backend = Backend::naming("one");
-    let one = backend.instance();
-    let keys = [("services/a/one", &*one), ("services/a/limit/requests", "1"), ("services/a/timeout/queue", "60s")];
-    waits_are_alike(&keys);
-}
-
-/// One request of many clients is at work at a time.
-#[track_caller]
-fn waits_are_alike(keys: &[(&str, &str)]) {
-    let (running, _site) = with_two_workers(keys);
+    let (running, _site) = with_two_workers(&[("services/a/one", &one), ("services/a/timeout/connect", "60s")]);
     let waits = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..40 {
