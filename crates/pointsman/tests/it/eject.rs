@@ -394,7 +394,7 @@ fn with_few_healthy_instances_all_are_used() {
     let all = explained.split_once("one of\n").unwrap_or_else(|| panic!("{explained}")).1;
     assert_eq!(all.lines().take(4).filter(used).count(), 3, "{explained}");
     let apart = explained.split_once("set apart").map_or("", |(_, apart)| apart);
-    assert!(!apart.contains(" down"), "{explained}");
+    assert!(!apart.contains(" down, "), "{explained}");
     is_bad.store(false, SeqCst);
     under_load(&running, "panic to end", || running.metric("pointsman_panic", &["service=\"a\""]) == 0.0);
     running.process.wait_log("service a: enough instances are healthy again");
