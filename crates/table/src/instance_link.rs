@@ -1,6 +1,7 @@
 //! How connections to a service's instances are set up: `tls_ca`, `tls_server_name`, `tls_cert` and `send_proxy`. Reads
 //! these keys; verifies nothing and connects to nothing.
 
+use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 
 use crate::cert::Cert;
@@ -8,6 +9,9 @@ use crate::http_version::HttpVersion;
 use crate::pem;
 use crate::reader::Reader;
 use crate::value::{self, Parsed};
+
+/// The authorities that a machine trusts.
+const SYSTEM: &str = "system";
 
 /// How connections to the instances of a service are set up; TLS is spoken to those that have the option `tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -79,10 +83,21 @@ impl InstanceLink {
     }
 }
 
+/// As the key has it.
+impl Display for InstanceAuthorities {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Any => "",
+            Self::System => SYSTEM,
+            Self::These(pem) => pem,
+        })
+    }
+}
+
 impl InstanceAuthorities {
-    fn parse(text: &str) -> Parsed<Self> {
+    pub(crate) fn parse(text: &str) -> Parsed<Self> {
         match text {
-            "system" => Ok(Self::System),
+            SYSTEM => Ok(Self::System),
             _ if !text.contains("-----BEGIN ") => {
                 Err("expected system, or certificates of authorities, each a block that begins with \
                      -----BEGIN CERTIFICATE-----"

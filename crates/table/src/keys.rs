@@ -25,8 +25,9 @@ pub const BARRIER: &str = "barrier";
 const UPSTREAMS: &str = "upstreams/<instance>";
 /// The key that protects a service.
 const BASIC_AUTH: &str = "basic_auth_secrets";
-/// A key about protection that holds no secret.
+/// Keys about protection that hold no secret.
 const FORWARD_AUTH: &str = "forward_auth";
+const FORWARD_AUTH_CA: &str = "forward_auth_ca";
 /// The key that holds a private key.
 const CLIENT_KEY: &str = "tls_cert";
 
@@ -88,7 +89,8 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("maintenance_except", "the same; both may be set"),
     http("errors/<status>", "body of our own answers with this status; overrides config/errors/<status>"),
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
-    http(FORWARD_AUTH, "http://HOST[:PORT]/PATH or SERVICE:/PATH: asked whether a request may go on; headers to copy"),
+    http(FORWARD_AUTH, "http(s)://HOST[:PORT]/PATH or SERVICE:/PATH: asked whether a request may go on; headers to copy"),
+    http(FORWARD_AUTH_CA, "how a server of forward_auth over https:// is verified: authorities, PEM, or system"),
     http("client_ca", "authorities that clients' certificates must come from, PEM"),
     http("client_verify", "required or optional: whether a client must show a certificate"),
     http("health_check", "how instances are checked: http, tcp, grpc (with protocol=h2) or off"),
@@ -227,7 +229,7 @@ pub fn is_secret(key: &str, value: &str) -> bool {
         _ => key.to_owned(),
     };
     let (name, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
-    SECRET_NAMES.iter().any(|word| name.contains(word)) && name != FORWARD_AUTH
+    SECRET_NAMES.iter().any(|word| name.contains(word)) && ![FORWARD_AUTH, FORWARD_AUTH_CA].contains(&&*name)
         || resembling(Tree::Http, &name) == Some(BASIC_AUTH)
         || distance_within(&name, CLIENT_KEY, tolerance(CLIENT_KEY))
         || SECRET_VALUES.iter().any(|mark| value.contains(mark))
@@ -501,6 +503,8 @@ mod tests {
             ("tcp-services/db/tls_cert", "x", true),
             ("services/shop/tls_crt", "x", true),
             ("services/shop/tls_ca", "system", false),
+            ("services/shop/forward_auth", "auth:/x", false),
+            ("services/shop/forward_auth_ca", "system", false),
             ("other/certs/shop", pem, true),
             ("services/shop/custom_settings", "option httplog", false),
             ("services/shop/custom_settings", "stats auth ann:x", true),

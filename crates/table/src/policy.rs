@@ -12,6 +12,7 @@ use crate::cors::Cors;
 use crate::forward_auth::ForwardAuth;
 use crate::header_edit::HeaderLines;
 use crate::hsts::Hsts;
+use crate::instance_link::InstanceAuthorities;
 use crate::maintenance::Maintenance;
 use crate::names::ServiceName;
 use crate::page::{self, Pages};
@@ -63,7 +64,7 @@ pub struct Policy {
     pub compress: Option<Compress>,
     /// `maintenance=true` and `maintenance/except`.
     pub maintenance: Option<Maintenance>,
-    /// `forward_auth`. Only in tables for an engine that honours it.
+    /// `forward_auth` and `forward_auth_ca`. Only in tables for an engine that honours it.
     pub forward_auth: Option<ForwardAuth>,
     /// `errors/<status>`: bodies of local replies, by status. Only in tables for an engine that honours it.
     pub errors: Pages,
@@ -140,10 +141,7 @@ impl Policy {
         capabilities: Capabilities,
     ) -> (Option<Arc<Self>>, bool) {
         let users = users(reader, capabilities);
-        let asked = match capabilities.honours("forward_auth") {
-            true => protection(reader, "forward_auth", |text| ForwardAuth::parse(name, text)),
-            false => Ok(None),
-        };
+        let asked = asked(reader, name, capabilities);
         let is_protected = users.is_ok() && asked.is_ok();
         let policy = Self {
             scheme: reader.read("scheme", Scheme::parse).unwrap_or_default(),
@@ -194,6 +192,16 @@ impl Policy {
 fn users(reader: &mut Reader<'_>, capabilities: Capabilities) -> Result<Option<UserList>, ()> {
     let parse = if capabilities.crypts() { userlist::parse } else { userlist::parse_known };
     protection(reader, "basic_auth_secrets", parse)
+}
+
+/// `forward_auth` and `forward_auth_ca`.
+fn asked(reader: &mut Reader<'_>, name: &ServiceName, capabilities: Capabilities) -> Result<Option<ForwardAuth>, ()> {
+    if !capabilities.honours("forward_auth") {
+        return Ok(None);
+    }
+    let asked = protection(reader, "forward_auth", |text| ForwardAuth::parse(name, text));
+    let authorities = protection(reader, "forward_auth_ca", InstanceAuthorities::parse)?;
+    Ok(asked?.map(|asked| asked.trusting(name, authorities)))
 }
 
 /// Who may come in, if that is bad, is more than a bad value: the service must not be served in its last good form, which

@@ -305,7 +305,7 @@ pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, p
     let (edits, gate) = approved.map_or((None, None), |approved| approved.apply(&mut held));
     let decision = Decision::Forward(Box::new(Plan {
         key: key(&live.service.balance, head, peer),
-        open_for: open_for(&live, head, peer),
+        open_for: open_for(&live, head.host, peer),
         live,
         sticky,
         repeatable: head.repeatable(),
