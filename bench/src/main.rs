@@ -28,6 +28,7 @@
 mod admin;
 mod against;
 mod burst;
+mod collector;
 mod compare;
 mod drive;
 mod edge;
@@ -37,6 +38,7 @@ mod haproxy;
 mod held;
 mod hostile;
 mod http;
+mod logins;
 mod options;
 mod peers;
 mod pick;

@@ -186,7 +186,8 @@ mod tests {
                 format!("{name}: {}, {}", value(INSTANCE), value(AUTHORITIES))
             })
         };
-        let (system, these) = ("https://a.test:443: a.test:443 tls, system", "https://a.test:443 of shop: a.test:443 tls, PEM");
+        let (system, these) =
+            ("https://a.test:443: a.test:443 tls, system", "https://a.test:443 of shop: a.test:443 tls, PEM");
         assert_eq!(keys("https://a.test/", None).as_deref(), Some(system));
         assert_eq!(keys("https://a.test/", Some("PEM")).as_deref(), Some(these));
         assert_eq!(keys("http://a.test/", Some("PEM")).as_deref(), Some("http://a.test:80: a.test:80, "));

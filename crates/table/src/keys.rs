@@ -89,7 +89,10 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("maintenance_except", "the same; both may be set"),
     http("errors/<status>", "body of our own answers with this status; overrides config/errors/<status>"),
     http(BASIC_AUTH, "user names and passwords that a request must bring"),
-    http(FORWARD_AUTH, "http(s)://HOST[:PORT]/PATH or SERVICE:/PATH: asked whether a request may go on; headers to copy"),
+    http(
+        FORWARD_AUTH,
+        "http(s)://HOST[:PORT]/PATH or SERVICE:/PATH: asked whether a request may go on; headers to copy",
+    ),
     http(FORWARD_AUTH_CA, "how a server of forward_auth over https:// is verified: authorities, PEM, or system"),
     http("client_ca", "authorities that clients' certificates must come from, PEM"),
     http("client_verify", "required or optional: whether a client must show a certificate"),

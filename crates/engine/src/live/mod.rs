@@ -24,7 +24,7 @@ mod sums;
 pub use bounded::{Bounded, Budget, Spans};
 pub use counters::{
     Compressed, Counter, Counters, InstanceShared, Latency, MAX_FAULTS, REASONS, RetryReason, ServiceShared,
-    WorkerStats, sent_again,
+    WorkerStats, latency_bucket, sent_again,
 };
 pub use health::{
     Asked, Cause, CheckFlip, CheckOutcome, CheckRules, CheckState, Circuit, Ejection, EjectionRules, Flip, FlipCount,

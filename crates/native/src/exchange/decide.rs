@@ -59,6 +59,14 @@ impl Decision {
         matches!(self, Self::Gated(gated) if gated.gate.asks())
     }
 
+    /// The head of the question whether a request may go on.
+    pub(crate) fn question_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Gated(gated) => gated.gate.question_mut(),
+            Self::Forward(_) | Self::Health | Self::Refuse(_) | Self::Turn(_) | Self::Reply(_) => None,
+        }
+    }
+
     /// The plan of a request that may go to an instance.
     pub(crate) fn plan_mut(&mut self) -> Option<&mut Plan> {
         match self {

@@ -26,6 +26,11 @@ impl Gate {
     pub(crate) fn asks(&self) -> bool {
         self.question.is_some()
     }
+
+    /// The head of the question.
+    pub(super) fn question_mut(&mut self) -> Option<&mut Vec<u8>> {
+        self.question.as_mut().map(|question| &mut question.head)
+    }
 }
 
 /// The question whether a request may go on: `forward_auth`.

@@ -165,14 +165,18 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     }
 }
 
-async fn show_metrics(State(pages): State<Pages>) -> Response {
+async fn show_metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let snapshot = pages.figures.snapshot().await;
     let lost = metrics::Lost::of(pages.log.count(), &pages.requests);
     let (process, haproxy) = (metrics::Process::read(pages.started, lost, pages.hub.pages()), pages.figures.haproxy());
     let status = pages.status.borrow();
     let named = pages.roster.choose(snapshot, status.table.as_deref(), Instant::now());
-    let text = metrics::render(&status, &named, &process, haproxy.as_ref());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    let wants_open = accepted.any(|accept| metrics::wants_open(accept.as_bytes()));
+    let exemplars = pages.requests.exemplars.as_deref().filter(|_| wants_open);
+    let kind = if exemplars.is_some() { metrics::OPEN_TYPE } else { "text/plain; version=0.0.4; charset=utf-8" };
+    let text = metrics::render((&status, &named), &process, haproxy.as_ref(), exemplars);
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn table(State(pages): State<Pages>) -> Response {

@@ -121,7 +121,8 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let certs = CertSources::new(settings);
     let down = kept.down_before(epoch_seconds());
     let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
-    let (requests, settings_of_store) = (access.view(Arc::clone(&traces.counts)), settings.store.clone());
+    let (requests, settings_of_store) =
+        (access.view(Arc::clone(&traces.counts), traces.exemplars.clone()), settings.store.clone());
     let sending = traces.start(&about.name);
     let parts = Parts {
         store,
@@ -398,7 +399,11 @@ fn warn_of_idle(engine: Engine, chosen: &Chosen) {
     }
     let idle = FLAGS.iter().filter(|flag| flag.group == Group::Native && engine == Engine::Haproxy);
     for origin in idle.filter_map(|flag| chosen.origin(flag.name)) {
-        let page = if origin.to_string().contains("otlp") { "docs/engines.md" } else { "docs/logs.md" };
+        let page = if ["otlp", "exemplars"].iter().any(|word| origin.to_string().contains(word)) {
+            "docs/engines.md"
+        } else {
+            "docs/logs.md"
+        };
         warn!("{origin} has no effect on the HAProxy engine, which logs as its configuration says; see {page}");
     }
 }

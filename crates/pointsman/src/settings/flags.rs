@@ -404,6 +404,7 @@ pub static FLAGS: &[Flag] = &[
     flags_traces::OTLP,
     flags_traces::OTLP_SAMPLE,
     flags_traces::OTLP_HEADER,
+    flags_traces::METRICS_EXEMPLARS,
     Flag {
         name: "haproxy",
         value: "FILE",

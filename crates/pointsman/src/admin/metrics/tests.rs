@@ -44,6 +44,10 @@ fn instance(name: &str, requests: u64) -> InstanceStats {
 }
 
 fn page() -> String {
+    page_with(None)
+}
+
+fn page_with(exemplars: Option<&Exemplars>) -> String {
     let service = ServiceStats {
         protocol: Protocol::Http,
         service: SERVICE.to_owned(),
@@ -62,7 +66,8 @@ fn page() -> String {
     let mut status = Status { table: Some(table()), ..Status::new() };
     status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
     let facts = Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
-    render(&status, &Named::all(snapshot), &Process::read(SystemTime::now(), Lost::default(), (0, 0)), Some(&facts))
+    let process = Process::read(SystemTime::now(), Lost::default(), (0, 0));
+    render((&status, &Named::all(snapshot)), &process, Some(&facts), exemplars)
 }
 
 #[test]
