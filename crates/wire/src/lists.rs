@@ -60,7 +60,7 @@ mod tests {
 
     #[track_caller]
     fn check<'v>(members: impl Iterator<Item = &'v [u8]>, expected: &str) {
-        let shown: Vec<_> = members.map(|member| String::from_utf8_lossy(member)).collect();
+        let shown: Vec<_> = members.map(String::from_utf8_lossy).collect();
         assert_eq!(shown.join("|"), expected);
     }
 

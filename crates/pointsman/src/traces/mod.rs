@@ -126,16 +126,16 @@ impl Sending {
 }
 
 /// The services and exemplars of requests whose latencies are counted.
-fn exemplars(spans: Vec<Span>) -> Vec<(Box<str>, Exemplar)> {
-    let exemplar = |span: Span| {
+fn exemplars(spans: &[Span]) -> Vec<(Box<str>, Exemplar)> {
+    let exemplar = |span: &Span| {
         let took = span.took?;
-        let service = span.attributes.into_iter().find_map(|(name, value)| match value {
-            SpanValue::Text(value) if name == "pointsman.service" => Some(value),
+        let service = span.attributes.iter().find_map(|(name, value)| match value {
+            SpanValue::Text(value) if *name == "pointsman.service" => Some(value.clone()),
             _ => None,
         });
         Some((service?, Exemplar { trace: span.trace, span: span.id, took, at: span.end }))
     };
-    spans.into_iter().filter_map(exemplar).collect()
+    spans.iter().filter_map(exemplar).collect()
 }
 
 /// Waits for the end of the program.
@@ -201,7 +201,8 @@ impl SpanSender {
     async fn send(&mut self, ends: &mut watch::Receiver<bool>) {
         let batch = std::mem::take(&mut self.batch);
         let (body, spans) = (Bytes::from(otlp::encode(&self.name, &batch)), batch.len());
-        let told = if self.exemplars.is_some() { exemplars(batch) } else { Vec::new() };
+        let told = if self.exemplars.is_some() { exemplars(&batch) } else { Vec::new() };
+        drop(batch);
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=ATTEMPTS {
             let (why, after) = match self.collector.post(body.clone()).await {
