@@ -37,7 +37,9 @@ impl Exemplars {
         let newest = |of: &ByBucket| of.iter().flatten().map(|one| one.at).max();
         if all.len() >= MOST && !all.contains_key(service) {
             let oldest = all.iter().min_by_key(|(_, of)| newest(of)).map(|(name, _)| name.clone());
-            oldest.iter().for_each(|name| drop(all.remove(name)));
+            if let Some(name) = oldest {
+                all.remove(&name);
+            }
         }
         all.entry(service.into()).or_default()[latency_bucket(exemplar.took)] = Some(exemplar);
     }
