@@ -1,5 +1,5 @@
-//! Prometheus' text format 0.0.4, or OpenMetrics with exemplars, written from a snapshot. Labels come from the keys, never from a request, so the keys
-//! limit the number of series, and `roster` limits it further. An instance's counters appear after its first use.
+//! Prometheus' text format 0.0.4, or OpenMetrics with exemplars, written from a snapshot. Labels come from the keys, never
+//! from a request, so the keys limit the number of series, and `roster` limits it further. An instance's counters appear after its first use.
 
 mod families;
 mod open;

@@ -53,8 +53,8 @@ fn a_server_over_tls_must_show_a_certificate_of_its_authorities() {
     running.wait_backend("b.test", "/", "one");
     site.remove("services/a/forward_auth_ca");
     site.put("services/a/forward_auth", format!("https://127.0.0.1:{}/verify", port(0)));
-    let seen = backend.whole();
     wait_refused(&running, "its certificate is of no authority that is trusted");
+    let seen = backend.whole();
     assert_eq!(get(running.http, "a.test", "/").expect("an answer").status, 503);
     assert_eq!(backend.whole(), seen, "nothing reached the instance");
     running.wait_backend("b.test", "/", "one");

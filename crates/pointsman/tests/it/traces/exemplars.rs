@@ -16,7 +16,7 @@ if 'openmetrics' in kind:
     for sample in families['pointsman_request_duration_seconds'].samples:
         if sample.exemplar:
             le, took = float(sample.labels['le']), sample.exemplar.value
-            assert 0 < took <= le and sample.value > 0 and sample.exemplar.timestamp > 1e9, sample
+            assert 0 < took <= le and sample.value > 0 and float(sample.exemplar.timestamp) > 1e9, sample
             print(sample.labels['service'], sample.exemplar.labels['trace_id'], sample.exemplar.labels['span_id'])
 ";
 

@@ -139,7 +139,7 @@ fn bad_settings_say_what_is_right() {
         (&["--otlp", "localhost:4318"][..], "is not a URL of a collector; write one such as http://127.0.0.1:4318"),
         (&["--otlp", "http://u:p@c.test"], "--otlp-header"),
         (&["--otlp-sample", "1.5"], "is not a share; write 0 to 1"),
-        (&["--metrics-exemplars", "yes"], "is not on or off"),
+        (&["--metrics-exemplars", "yes"], "[possible values: on, off]"),
         (&["--otlp-header", "secret"], "write NAME=VALUE"),
         (&["--otlp-header", "Host=a"], "not yours to set"),
     ] {
