@@ -1,6 +1,11 @@
 //! Exemplars: for each service and each bucket of its latencies, the last request whose trace a collector has. Written by the
 //! task that sends spans, never by a worker.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "taken for a batch of spans and for a page of metrics, never for a request"
+)]
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
