@@ -44,10 +44,6 @@ fn instance(name: &str, requests: u64) -> InstanceStats {
 }
 
 fn page() -> String {
-    page_with(None)
-}
-
-fn page_with(exemplars: Option<&Exemplars>) -> String {
     let service = ServiceStats {
         protocol: Protocol::Http,
         service: SERVICE.to_owned(),
@@ -67,7 +63,7 @@ fn page_with(exemplars: Option<&Exemplars>) -> String {
     status.condition = Condition::Watching { via: "etcd v3 at http://a:1".to_owned() };
     let facts = Facts { version: "2.6.12".to_owned(), serving: true, old_workers: 2, reloads: 3, ..Facts::default() };
     let process = Process::read(SystemTime::now(), Lost::default(), (0, 0));
-    render((&status, &Named::all(snapshot)), &process, Some(&facts), exemplars)
+    render((&status, &Named::all(snapshot)), &process, Some(&facts), None)
 }
 
 #[test]
@@ -133,9 +129,9 @@ fn documented() {
 #[test]
 fn says_nothing_of_haproxy_where_it_does_not_serve() {
     let page = render(
-        &Status::new(),
-        &Named::all(Snapshot::default()),
+        (&Status::new(), &Named::all(Snapshot::default())),
         &Process::read(SystemTime::now(), Lost::default(), (0, 0)),
+        None,
         None,
     );
     assert!(!page.contains("haproxy"));
