@@ -12,6 +12,7 @@
 //! | `state` | the state that survives a restart |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
+//! | `stats` | HAProxy's statistics and its socket, for the tools that people have |
 //! | `register` | an instance in the store as long as a command runs |
 //! | `agent` | registers this machine's containers in the store |
 //! | `registrar` | keys kept in the store under a lease |
@@ -35,6 +36,7 @@ pub mod register;
 pub mod registrar;
 pub mod settings;
 pub mod state;
+pub mod stats;
 pub mod sys;
 mod tickets;
 pub mod traces;

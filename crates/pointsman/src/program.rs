@@ -16,11 +16,11 @@ use tracing::warn;
 use crate::commands::change::Manner;
 use crate::commands::check::CheckReport;
 use crate::commands::cli::{self, Command};
-use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
     Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run, teach,
 };
+use crate::fleet::instance_key::Drain;
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
 use crate::settings::{Chosen, CommandLine, Environment, Host, Settings};

@@ -197,6 +197,8 @@ pub struct CheckedNow {
     pub took: Duration,
     /// How long ago it ended; `None`: before this program started.
     pub age: Option<Duration>,
+    /// How many checks in a row, the last included, spoke against the state.
+    pub streak: u32,
 }
 
 /// The state of an instance that gets no work, or only a trial.
@@ -286,6 +288,7 @@ impl InstanceStats {
                 said: last.said.into_owned(),
                 took: last.took,
                 age: Some(last.at).filter(|at| *at > 0).map(age),
+                streak: shared.health.check_state().against(),
             }),
         }
     }

@@ -40,10 +40,15 @@ impl Figures {
     pub async fn sums(&self) -> [Sums; 2] {
         match self {
             Self::Native(registry) => registry.sums(),
-            Self::Haproxy(_) => {
-                let snapshot = self.snapshot().await;
-                [Protocol::Http, Protocol::Tcp].map(|protocol| Sums::of(&snapshot, protocol))
-            }
+            Self::Haproxy(_) => self.sums_of(&self.snapshot().await),
+        }
+    }
+
+    /// The same, of the moment of this snapshot if the engine keeps no sums.
+    pub fn sums_of(&self, snapshot: &Snapshot) -> [Sums; 2] {
+        match self {
+            Self::Native(registry) => registry.sums(),
+            Self::Haproxy(_) => [Protocol::Http, Protocol::Tcp].map(|protocol| Sums::of(snapshot, protocol)),
         }
     }
 

@@ -11,7 +11,7 @@ mod page;
 pub mod pick;
 pub mod query;
 mod reason;
-mod seats;
+pub(crate) mod seats;
 pub mod source;
 pub mod url;
 pub mod view;
@@ -110,14 +110,15 @@ const PAGES: &[(&str, &str)] = &[
     ("/api/history", "what all services did in the last hour and day, JSON"),
     ("/api/live", "what changes, once a second: server-sent events, JSON"),
     ("/api/requests?from=0", "the last requests, if they are kept, JSON"),
+    ("/haproxy?stats;csv", "HAProxy's statistics, CSV; also ;json and ;typed"),
     ("/api/explain?url=http://shop.test/cart", "the service and instances for a URL, and the reason, JSON"),
 ];
 
 /// The answer to a question for requests that nobody keeps.
 const NONE_KEPT: &str = "no requests are kept; start the balancer with --recent-requests 1000, and the native engine\n";
 
-/// The pages. All are GET only.
-pub fn router(pages: Pages) -> Router {
+/// The pages, and more of other makers. All are GET only.
+pub fn router(pages: Pages, more: Router) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/page/{name}", get(page::asset))
@@ -133,9 +134,10 @@ pub fn router(pages: Pages) -> Router {
         .route("/api/live", get(live_messages))
         .route("/api/requests", get(requests))
         .route("/api/explain", get(explain))
+        .with_state(pages.clone())
+        .merge(more)
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; / lists them\n") })
-        .layer(from_fn_with_state(pages.hosts.clone(), hosts::guard))
-        .with_state(pages)
+        .layer(from_fn_with_state(pages.hosts, hosts::guard))
 }
 
 /// The page for people; the list of pages for programs, which do not ask for HTML.

@@ -28,7 +28,7 @@ async fn answer(status: Status, request: &str) -> String {
         timeline: Timeline::default(),
         hub: LiveHub::new(5),
     };
-    let server = tokio::spawn(serve(listener, router(pages)));
+    let server = tokio::spawn(serve(listener, router(pages, Router::new())));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -38,6 +38,7 @@ use crate::state::StateFile;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::state::snapshot::SnapshotFile;
 use crate::state::snapshot_keeper::{self, SnapshotSources};
+use crate::stats::{self, KeyEdits, Stats, StatsListener};
 use crate::sys;
 use crate::tickets;
 use crate::traces::Traces;
@@ -106,6 +107,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         Some(address) => Some(admin::bind(address)?),
         None => None,
     };
+    let socket = settings.stats_socket.as_ref().map(StatsListener::bind).transpose()?;
     let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let (http, https) = bound.addresses();
     let addresses = Addresses { http, https, admin };
@@ -127,6 +129,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         store,
         bound,
         listener,
+        socket,
         hosts,
         signals,
         reload,
@@ -239,6 +242,7 @@ struct Parts {
     store: Store,
     bound: Bound,
     listener: Option<TcpListener>,
+    socket: Option<StatsListener>,
     hosts: Hosts,
     signals: Signals,
     reload: Reload,
@@ -318,6 +322,8 @@ impl Parts {
         let (live, glance) = self.looking(&admin_status, &figures, &timeline)?;
         let told = (self.requests, self.roster, self.reload.logging.lost());
         let pages = Pages::new(&live, addresses.all().copied().collect(), self.hosts, told);
+        let stats = Stats::new(&pages, self.about.name.clone(), workers, [addresses.http.len(), addresses.https.len()]);
+        let edits = KeyEdits::new(Store::open(&self.settings)?.remembering(self.api), self.settings.prefix.clone());
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -333,7 +339,8 @@ impl Parts {
                 release::follow(&self.store, &self.settings.prefix, admin_status.clone(), released),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 tell_dropped(Arc::clone(&pages.requests.log)),
-                show(self.listener, pages, live, glance),
+                show(self.listener, (pages, stats::router(stats.clone())), live, glance),
+                stats::serve(self.socket, stats, edits),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
                 notify::run(admin_status),
@@ -476,11 +483,16 @@ fn most_listeners(settings: &Settings) -> usize {
     usize::try_from(sys::open_files_limit() / 4).unwrap_or(usize::MAX) / sockets
 }
 
-async fn show(listener: Option<TcpListener>, pages: Pages, live: LiveInputs, (store, prefix): (Store, String)) {
+async fn show(listener: Option<TcpListener>, pages: (Pages, axum::Router), live: LiveInputs, glance: (Store, String)) {
     let Some(listener) = listener else { return };
+    let ((pages, more), (store, prefix)) = (pages, glance);
     let hub = pages.hub.clone();
     let looking = Box::pin(collect(hub.clone(), live));
-    tokio::join!(admin::serve(listener, admin::router(pages)), looking, Box::pin(watch_fleet(hub, store, prefix)));
+    tokio::join!(
+        admin::serve(listener, admin::router(pages, more)),
+        looking,
+        Box::pin(watch_fleet(hub, store, prefix))
+    );
 }
 
 async fn once_served(mut status: watch::Receiver<Status>, ready: impl FnOnce()) {

@@ -12,6 +12,7 @@ use super::flag::{Flag, Group, PLAIN};
 use super::flags_traces;
 use super::model::Engine;
 use super::parse;
+use super::stats_socket::STATS_SOCKET;
 use crate::logging::access::{LogTarget, SyslogForm};
 
 /// Every setting, in the order of `--help`.
@@ -181,6 +182,7 @@ pub static FLAGS: &[Flag] = &[
         },
         ..PLAIN
     },
+    STATS_SOCKET,
     Flag {
         name: "metrics-detail",
         value: "NUMBER|all",

@@ -15,6 +15,7 @@
 //! | `flags`, `flags_traces` | the one home of every setting; those of traces |
 //! | `kontena` | certificates in variables of Kontena's load balancer |
 //! | `layers` | which source wins |
+//! | `stats_socket` | the socket for HAProxy's tools |
 //! | `suggest` | the name that was meant |
 
 mod choice;
@@ -26,6 +27,7 @@ mod kontena;
 mod layers;
 mod model;
 mod parse;
+mod stats_socket;
 pub(crate) mod suggest;
 
 use std::collections::BTreeSet;
@@ -42,6 +44,7 @@ pub use flag::{Flag, Group};
 pub use flags::FLAGS;
 use model::Draft;
 pub use model::{AccessSettings, AgentSettings, Engine, Host, Settings, SettingsError};
+pub use stats_socket::{StatsLevel, StatsSocket};
 
 /// The port that `https://` without a port means (RFC 9110 §4.2.2).
 const HTTPS_PORT: u16 = 443;
@@ -138,6 +141,7 @@ impl Draft {
             https: self.https.unwrap_or_default(),
             admin: self.admin,
             admin_hosts: self.admin_hosts,
+            stats_socket: self.stats_socket,
             metrics_detail: self.metrics_detail,
             engine: self.engine,
             haproxy: self.haproxy,

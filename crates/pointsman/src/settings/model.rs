@@ -14,6 +14,7 @@ use pointsman_table::{Bind, Capabilities, OuterCert, Places, guard_share};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
+use super::stats_socket::StatsSocket;
 use crate::control::GuardSettings;
 use crate::logging::access::{LogTarget, SyslogForm};
 use crate::traces::OtlpSettings;
@@ -140,6 +141,8 @@ pub struct Settings {
     pub metrics_detail: Option<usize>,
     /// The host names of the admin pages, beside addresses and `localhost`, in lower case.
     pub admin_hosts: Vec<Box<str>>,
+    /// The socket for HAProxy's tools, if there is one.
+    pub stats_socket: Option<StatsSocket>,
     /// The proxy engine.
     pub engine: Engine,
     /// How to run HAProxy.
@@ -188,6 +191,7 @@ pub(super) struct Draft {
     pub(super) https: Option<Vec<SocketAddr>>,
     pub(super) admin: Option<SocketAddr>,
     pub(super) admin_hosts: Vec<Box<str>>,
+    pub(super) stats_socket: Option<StatsSocket>,
     pub(super) metrics_detail: Option<usize>,
     pub(super) engine: Engine,
     pub(super) haproxy: HaproxySettings,
@@ -221,6 +225,7 @@ impl Default for Draft {
             https: None,
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8404))),
             admin_hosts: Vec::new(),
+            stats_socket: None,
             metrics_detail: Some(2000),
             engine: Engine::Native,
             haproxy: HaproxySettings::default(),

@@ -66,6 +66,7 @@ mod slow;
 mod snapshot;
 mod sni;
 mod split;
+mod stats;
 mod sticky;
 mod stores;
 mod tcp;

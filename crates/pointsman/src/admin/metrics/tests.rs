@@ -39,6 +39,7 @@ fn instance(name: &str, requests: u64) -> InstanceStats {
             said: "GET / got 503".to_owned(),
             took: Duration::from_micros(1500),
             age: Some(Duration::from_secs(1)),
+            streak: 0,
         }),
     }
 }

@@ -1,0 +1,133 @@
+//! The socket of `--stats-socket`: few clients, and one that needs a place gets that of the client that has been silent for
+//! longest. Knows no command.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::UnixListener;
+use tokio::time::sleep;
+use tracing::{debug, info};
+
+use super::Stats;
+use super::edits::KeyEdits;
+use super::session::Session;
+use crate::admin::seats::Seats;
+use crate::settings::{StatsLevel, StatsSocket};
+
+/// Most clients at the same time.
+const MOST: usize = 32;
+/// The pause after a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The socket, ready for clients. Its file goes with it, unless another process has put its own there.
+#[derive(Debug)]
+pub struct StatsListener {
+    listener: UnixListener,
+    level: StatsLevel,
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // It may be gone: then there is nothing to remove.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let facts = std::fs::symlink_metadata(path)?;
+    Ok((facts.dev(), facts.ino()))
+}
+
+impl StatsListener {
+    /// Binds it beside its place, and moves it there: it takes the place of an earlier one at once, with its rights.
+    ///
+    /// # Errors
+    /// Something else has this name, or the system refuses. The error names the setting.
+    pub fn bind(settings: &StatsSocket) -> anyhow::Result<Self> {
+        let StatsSocket { path, mode, level } = settings;
+        let what = || format!("--stats-socket {}", path.display());
+        if std::fs::symlink_metadata(path).is_ok_and(|facts| !facts.file_type().is_socket()) {
+            bail!("{}: a file that is not a socket is there; name another path", what());
+        }
+        let mut draft = path.clone().into_os_string();
+        draft.push(format!(".{}.tmp", std::process::id()));
+        let draft = PathBuf::from(draft);
+        // Of an earlier process of this number.
+        let _ = std::fs::remove_file(&draft);
+        let listener = UnixListener::bind(&draft).with_context(what)?;
+        let rights = std::fs::Permissions::from_mode(*mode);
+        let placed = std::fs::set_permissions(&draft, rights).and_then(|()| std::fs::rename(&draft, path));
+        if let Err(error) = placed {
+            let _ = std::fs::remove_file(&draft);
+            return Err(error).with_context(what);
+        }
+        let identity = identity(path).with_context(what)?;
+        info!("stats socket: {}, mode {mode:o}, level {}", path.display(), level.word());
+        Ok(Self { listener, level: *level, file: SocketFile { path: path.clone(), identity } })
+    }
+}
+
+/// Serves clients until dropped, if there is a socket.
+pub async fn serve(socket: Option<StatsListener>, stats: Stats, edits: KeyEdits) {
+    let Some(StatsListener { listener, level, file: _file }) = socket else { return };
+    let (seats, edits) = (Seats::new(MOST), Arc::new(edits));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let session = Session::new(stream, stats.clone(), Arc::clone(&edits), level);
+                let seat = seats.take();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        ended = session.run(|| seat.renew()) => match ended {
+                            Ok(()) => {}
+                            Err(error) => debug!("stats socket: {error}"),
+                        },
+                        () = seat.dismissed() => debug!("stats socket: another client needs the place"),
+                    }
+                });
+            }
+            Err(error) => {
+                debug!("stats socket: cannot accept: {error}");
+                seats.dismiss();
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_file_is_only_ever_a_socket_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let settings = StatsSocket { path: path.clone(), mode: 0o640, level: StatsLevel::Operator };
+        let first = StatsListener::bind(&settings).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        let second = StatsListener::bind(&settings).unwrap();
+        drop(first);
+        assert!(path.exists(), "it is the second's");
+        drop(second);
+        assert!(!path.exists());
+        std::fs::write(&path, "keys").unwrap();
+        let error = StatsListener::bind(&settings).unwrap_err().to_string();
+        assert!(error.contains("not a socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "keys");
+    }
+}
