@@ -107,7 +107,8 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         Some(address) => Some(admin::bind(address)?),
         None => None,
     };
-    let socket = settings.stats_socket.as_ref().map(StatsListener::bind).transpose()?;
+    let edits = KeyEdits::new(Store::open(&settings.store)?.remembering(kept.api), settings.store.prefix.clone());
+    let socket = settings.stats_socket.as_ref().map(|socket| StatsListener::bind(socket, edits)).transpose()?;
     let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let (http, https) = bound.addresses();
     let addresses = Addresses { http, https, admin };
@@ -323,7 +324,6 @@ impl Parts {
         let told = (self.requests, self.roster, self.reload.logging.lost());
         let pages = Pages::new(&live, addresses.all().copied().collect(), self.hosts, told);
         let stats = Stats::new(&pages, self.about.name.clone(), workers, [addresses.http.len(), addresses.https.len()]);
-        let edits = KeyEdits::new(Store::open(&self.settings)?.remembering(self.api), self.settings.prefix.clone());
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
@@ -339,8 +339,7 @@ impl Parts {
                 release::follow(&self.store, &self.settings.prefix, admin_status.clone(), released),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 tell_dropped(Arc::clone(&pages.requests.log)),
-                show(self.listener, (pages, stats::router(stats.clone())), live, glance),
-                stats::serve(self.socket, stats, edits),
+                show((self.listener, self.socket), (pages, stats), live, glance),
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
                 notify::run(admin_status),
@@ -348,8 +347,7 @@ impl Parts {
             pending().await
         };
         let engine = Box::pin(serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase));
-        let keepers = async { tokio::join!(Box::pin(keeping), keeping_state) };
-        let serving = until_written(engine, ended, keepers);
+        let serving = until_written(engine, ended, async { tokio::join!(Box::pin(keeping), keeping_state) });
         tokio::select! {
             result = serving => result,
             () = Box::pin(background) => Ok(()),
@@ -483,16 +481,17 @@ fn most_listeners(settings: &Settings) -> usize {
     usize::try_from(sys::open_files_limit() / 4).unwrap_or(usize::MAX) / sockets
 }
 
-async fn show(listener: Option<TcpListener>, pages: (Pages, axum::Router), live: LiveInputs, glance: (Store, String)) {
-    let Some(listener) = listener else { return };
-    let ((pages, more), (store, prefix)) = (pages, glance);
-    let hub = pages.hub.clone();
+async fn show(
+    (listener, socket): (Option<TcpListener>, Option<StatsListener>),
+    (pages, stats): (Pages, Stats),
+    live: LiveInputs,
+    (store, prefix): (Store, String),
+) {
+    let tools = stats::serve(socket, stats.clone());
+    let Some(listener) = listener else { return tools.await };
+    let (hub, router) = (pages.hub.clone(), admin::router(pages, stats::router(stats)));
     let looking = Box::pin(collect(hub.clone(), live));
-    tokio::join!(
-        admin::serve(listener, admin::router(pages, more)),
-        looking,
-        Box::pin(watch_fleet(hub, store, prefix))
-    );
+    tokio::join!(admin::serve(listener, router), looking, Box::pin(watch_fleet(hub, store, prefix)), tools);
 }
 
 async fn once_served(mut status: watch::Receiver<Status>, ready: impl FnOnce()) {

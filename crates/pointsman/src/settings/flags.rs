@@ -12,7 +12,7 @@ use super::flag::{Flag, Group, PLAIN};
 use super::flags_traces;
 use super::model::Engine;
 use super::parse;
-use super::stats_socket::STATS_SOCKET;
+use super::stats_socket;
 use crate::logging::access::{LogTarget, SyslogForm};
 
 /// Every setting, in the order of `--help`.
@@ -182,7 +182,19 @@ pub static FLAGS: &[Flag] = &[
         },
         ..PLAIN
     },
-    STATS_SOCKET,
+    Flag {
+        name: "stats-socket",
+        value: "PATH",
+        group: Group::Serve,
+        help: "A Unix socket that answers commands of HAProxy's stats socket, for HAProxy's tools. In quotes, words of \
+               HAProxy may follow: mode 660, level admin. Only with level admin can its clients change keys",
+        default: "none; mode 600, level operator",
+        read: |draft, choice| {
+            draft.stats_socket = Some(stats_socket::parse(choice.text())?);
+            Ok(())
+        },
+        ..PLAIN
+    },
     Flag {
         name: "metrics-detail",
         value: "NUMBER|all",

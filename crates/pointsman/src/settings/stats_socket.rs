@@ -1,26 +1,9 @@
-//! `--stats-socket`: the words of HAProxy's `stats socket`, so that a line of haproxy.cfg can be taken over. Binds nothing.
+//! The value of `--stats-socket`: the words of HAProxy's `stats socket`, so that a line of haproxy.cfg can be taken over. Binds nothing.
 
 use std::path::PathBuf;
 
-use super::flag::{Flag, Group, PLAIN};
-
 const SHAPE: &str =
     "write PATH [mode MODE] [level user|operator|admin], such as \"/run/pointsman/stats.sock mode 660 level admin\"";
-
-/// The flag, as [`FLAGS`](super::FLAGS) has it.
-pub(super) const STATS_SOCKET: Flag = Flag {
-    name: "stats-socket",
-    value: "PATH",
-    group: Group::Serve,
-    help: "A Unix socket that answers commands of HAProxy's stats socket, for HAProxy's tools. In quotes, words of \
-           HAProxy may follow: mode 660, level admin. Only with level admin can its clients change keys",
-    default: "none; mode 600, level operator",
-    read: |draft, choice| {
-        draft.stats_socket = Some(parse(choice.text())?);
-        Ok(())
-    },
-    ..PLAIN
-};
 
 /// A socket for HAProxy's tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +38,8 @@ impl StatsLevel {
     }
 }
 
-fn parse(text: &str) -> Result<StatsSocket, String> {
+/// `PATH [mode MODE] [level LEVEL]`.
+pub(super) fn parse(text: &str) -> Result<StatsSocket, String> {
     let wrong = |what: String| format!("{what}; {SHAPE}");
     let mut words = text.split_ascii_whitespace();
     let path = words.next().filter(|path| path.starts_with(['/', '.'])).map(PathBuf::from);

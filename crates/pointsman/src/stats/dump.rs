@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::task::yield_now;
 
-use super::Stats;
 use super::form::StatForm;
+use super::inputs::Stats;
 use super::proxies::Proxies;
 use super::row::{StatColumn, StatKind, StatRow, StatValue};
 use super::rows::StatScene;

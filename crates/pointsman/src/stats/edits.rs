@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::Stats;
 use super::command::{ServerEdit, ServerPath};
+use super::inputs::{NOT_READ, Stats};
 use super::proxies::{find_instance, find_service};
 use crate::fleet::instance_key::{Drain, InstanceKey, drained, weighed, weight_of};
 
@@ -46,7 +46,7 @@ impl KeyEdits {
 
     /// Makes a change, and waits a moment until it is served. Returns the answer: nothing if all went well.
     pub(super) async fn make(&self, stats: &Stats, path: &ServerPath, edit: ServerEdit) -> String {
-        let Some(table) = stats.table() else { return super::NOT_READ.to_owned() };
+        let Some(table) = stats.table() else { return NOT_READ.to_owned() };
         let (service, instance) = match find(&table, path) {
             Ok(found) => found,
             Err(wrong) => return wrong.to_owned(),
@@ -63,7 +63,7 @@ impl KeyEdits {
 
     /// The weight in the table, and the initial one.
     pub(super) async fn weight(&self, stats: &Stats, path: &ServerPath) -> String {
-        let Some(table) = stats.table() else { return super::NOT_READ.to_owned() };
+        let Some(table) = stats.table() else { return NOT_READ.to_owned() };
         match find(&table, path) {
             Err(wrong) => wrong.to_owned(),
             Ok((service, Instance { name, weight, .. })) => {

@@ -6,8 +6,8 @@ use std::time::UNIX_EPOCH;
 use pointsman_engine::Phase;
 use tokio::runtime::Handle;
 
-use super::Stats;
 use super::form::{StatForm, TAKES_ALL, json_field, typed_value};
+use super::inputs::Stats;
 use super::look::StatsLook;
 use super::proxies::Proxies;
 use super::row::{StatValue, gauge};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pointsman_table::{Bind, Instance, Protocol, Service, Table, plain_name};
 
-use super::StatsAbout;
+use super::inputs::StatsAbout;
 
 /// A listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,8 +90,7 @@ pub(super) enum StatColumn {
     CheckStatus,
     CheckCode,
     CheckDuration,
-    /// The first of five classes.
-    Responses,
+    Responses1xx,
     Responses2xx,
     Responses3xx,
     Responses4xx,
@@ -259,9 +258,9 @@ impl<'a> StatRow<'a> {
 
     /// Fills the five columns of responses.
     pub(super) fn responses(&mut self, classes: [u64; 5]) {
-        for (at, count) in classes.into_iter().enumerate() {
-            self.values[StatColumn::Responses as usize + at] = count.into();
-        }
+        use StatColumn::{Responses1xx, Responses2xx, Responses3xx, Responses4xx, Responses5xx};
+        let columns = [Responses1xx, Responses2xx, Responses3xx, Responses4xx, Responses5xx];
+        columns.into_iter().zip(classes).for_each(|(column, count)| self.set(column, count));
     }
 }
 

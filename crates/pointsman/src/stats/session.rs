@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout};
 use super::command::{COMMANDS, SocketCommand, commands};
 use super::dump::{Dump, DumpOf, StatFilter};
 use super::edits::KeyEdits;
+use super::info;
+use super::inputs::{NOT_READ, Stats};
 use super::proxies::Proxies;
-use super::{NOT_READ, Stats, info};
 use crate::settings::StatsLevel;
 
 /// The longest line, in bytes: HAProxy's `tune.bufsize`.

@@ -12,8 +12,8 @@ use tokio::net::UnixListener;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::Stats;
 use super::edits::KeyEdits;
+use super::inputs::Stats;
 use super::session::Session;
 use crate::admin::seats::Seats;
 use crate::settings::{StatsLevel, StatsSocket};
@@ -24,10 +24,10 @@ const MOST: usize = 32;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket, ready for clients. Its file goes with it, unless another process has put its own there.
-#[derive(Debug)]
 pub struct StatsListener {
     listener: UnixListener,
     level: StatsLevel,
+    edits: KeyEdits,
     file: SocketFile,
 }
 
@@ -57,7 +57,7 @@ impl StatsListener {
     ///
     /// # Errors
     /// Something else has this name, or the system refuses. The error names the setting.
-    pub fn bind(settings: &StatsSocket) -> anyhow::Result<Self> {
+    pub fn bind(settings: &StatsSocket, edits: KeyEdits) -> anyhow::Result<Self> {
         let StatsSocket { path, mode, level } = settings;
         let what = || format!("--stats-socket {}", path.display());
         if std::fs::symlink_metadata(path).is_ok_and(|facts| !facts.file_type().is_socket()) {
@@ -77,13 +77,13 @@ impl StatsListener {
         }
         let identity = identity(path).with_context(what)?;
         info!("stats socket: {}, mode {mode:o}, level {}", path.display(), level.word());
-        Ok(Self { listener, level: *level, file: SocketFile { path: path.clone(), identity } })
+        Ok(Self { listener, level: *level, edits, file: SocketFile { path: path.clone(), identity } })
     }
 }
 
 /// Serves clients until dropped, if there is a socket.
-pub async fn serve(socket: Option<StatsListener>, stats: Stats, edits: KeyEdits) {
-    let Some(StatsListener { listener, level, file: _file }) = socket else { return };
+pub async fn serve(socket: Option<StatsListener>, stats: Stats) {
+    let Some(StatsListener { listener, level, edits, file: _file }) = socket else { return };
     let (seats, edits) = (Seats::new(MOST), Arc::new(edits));
     loop {
         match listener.accept().await {
@@ -111,22 +111,38 @@ pub async fn serve(socket: Option<StatsListener>, stats: Stats, edits: KeyEdits)
 
 #[cfg(test)]
 mod tests {
+    use pointsman_store::{Api, Location, Store, StoreSettings};
+
     use super::*;
+
+    fn edits(folder: &Path) -> KeyEdits {
+        let settings = StoreSettings {
+            location: Location::Directory(folder.to_owned()),
+            prefix: String::new(),
+            api: Api::Auto,
+            user: None,
+            ca: None,
+            identity: None,
+            audit: Duration::from_secs(180),
+        };
+        KeyEdits::new(Store::open(&settings).unwrap(), String::new())
+    }
 
     #[tokio::test]
     async fn the_file_is_only_ever_a_socket_of_ours() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let settings = StatsSocket { path: path.clone(), mode: 0o640, level: StatsLevel::Operator };
-        let first = StatsListener::bind(&settings).unwrap();
+        let bind = || StatsListener::bind(&settings, edits(folder.path()));
+        let first = bind().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-        let second = StatsListener::bind(&settings).unwrap();
+        let second = bind().unwrap();
         drop(first);
         assert!(path.exists(), "it is the second's");
         drop(second);
         assert!(!path.exists());
         std::fs::write(&path, "keys").unwrap();
-        let error = StatsListener::bind(&settings).unwrap_err().to_string();
+        let error = bind().err().unwrap().to_string();
         assert!(error.contains("not a socket"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "keys");
     }

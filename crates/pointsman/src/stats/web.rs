@@ -13,8 +13,8 @@ use futures_util::stream::unfold;
 
 use super::dump::{Dump, DumpOf, StatFilter};
 use super::form::StatForm;
+use super::inputs::{NOT_READ, Stats};
 use super::proxies::Proxies;
-use super::{NOT_READ, Stats};
 
 /// The pages.
 pub fn router(stats: Stats) -> Router {
