@@ -56,7 +56,8 @@ fn clients_that_do_not_read_hold_one_piece_each() {
         .collect();
     for _ in 0..3 {
         let start = Instant::now();
-        assert_eq!(ask(&socket, "show stat").len() / 10_000, whole / 10_000);
+        // Counters may have got another digit meanwhile.
+        assert!(ask(&socket, "show stat").len().abs_diff(whole) < whole / 20);
         assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     }
     assert!(pages[0].read_head().expect("an answer").contains("200"));
