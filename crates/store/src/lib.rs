@@ -44,6 +44,7 @@ pub use error::StoreError;
 pub use etcd2::Etcd2;
 pub use etcd3::Etcd3;
 pub use model::{
-    ASIDE, Amended, Api, ClusterId, Condition, HistoryPoint, Listing, Location, Made, Outage, StoreSettings, Update,
+    ASIDE, Amended, Api, ClusterId, Condition, HistoryPoint, Listing, Location, Made, Outage, PastChange, PastChanges,
+    StoreSettings, Update,
 };
 pub use store::Store;

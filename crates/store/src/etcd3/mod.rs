@@ -8,6 +8,7 @@
 //! | `watch` | pure: turns a watch's responses into changes, revision by revision |
 //! | `audit` | pure: compares the delivered keys with a listing |
 //! | `list` | all keys at one revision, in pages |
+//! | `past` | the keys at an earlier revision, and the changes since |
 //! | `lease` | keys that live as long as their owner renews them, and edits that only the owner can make |
 //! | `client` | calls, tokens, and the party at fault for an error |
 //! | `transport` | one HTTP/2 connection |
@@ -23,6 +24,7 @@ mod keys;
 mod lease;
 mod list;
 mod messages;
+mod past;
 mod store;
 mod transport;
 mod watch;
