@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, Status, Timeline};
+use pointsman::control::{
+    self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, Recorder, Status, Timeline,
+};
 use pointsman::fleet::Listens;
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
@@ -144,6 +146,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
         defaults: Defaults::default(),
         guard: GuardSettings { share: None, hold: Duration::ZERO },
         standby: None,
+        recorder: Recorder::default(),
         cluster: store.cluster(),
     };
     let channels = ControlChannels {

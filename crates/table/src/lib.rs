@@ -7,7 +7,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `key_set`, `raw`, `name_map` | the raw keys at one revision, grouped by service, shared with the tables compiled from them |
+//! | `key_set`, `key_change`, `raw`, `name_map` | the raw keys at one revision, grouped by service, shared with the tables compiled from them; what changes do to them |
 //! | `model`, `names` | what a table is made of: services, rules, configuration |
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
@@ -73,6 +73,7 @@ mod index;
 mod index_build;
 mod instance;
 mod instance_link;
+mod key_change;
 mod key_set;
 mod keys;
 mod last_good;
@@ -143,6 +144,7 @@ pub use hsts::Hsts;
 pub use http_version::HttpVersion;
 pub use instance::{Instance, Target};
 pub use instance_link::{InstanceAuthorities, InstanceLink, ProxyForm};
+pub use key_change::KeyChange;
 pub use key_set::{Change, KeySet};
 pub use keys::{BARRIER, KNOWN_KEYS, KnownKey, Tree, distance, doubt, is_secret, place_in_writing};
 pub use last_good::without_revision;

@@ -24,7 +24,9 @@ use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
 use crate::admin::{self, Figures, Hosts, MetricNames, Pages};
 use crate::certs::CertSources;
-use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, Timeline, local};
+use crate::control::{
+    self, Around, ChangeNote, ControlChannels, ControlInputs, Defaults, Recorder, Status, Timeline, local,
+};
 use crate::fleet::Listens;
 use crate::fleet::glance::watch_fleet;
 use crate::fleet::keeper::{self, About};
@@ -35,6 +37,8 @@ use crate::names::{self, HostNames, Lookup};
 use crate::notify;
 use crate::settings::{AccessSettings, Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
 use crate::state::StateFile;
+use crate::state::journal::JournalFile;
+use crate::state::journal_keeper;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::state::snapshot::SnapshotFile;
 use crate::state::snapshot_keeper::{self, SnapshotSources};
@@ -123,6 +127,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
     let (requests, settings_of_store) = (access.view(Arc::clone(&traces.counts)), settings.store.clone());
     let sending = traces.start(&about.name);
+    let (recorder, changes) = journal_keeper::channel(state.is_some());
     let parts = Parts {
         store,
         bound,
@@ -140,8 +145,9 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         roster: MetricNames::new(settings.metrics_detail),
         settings: settings_of_store,
         api: kept.api,
+        changes,
     };
-    let inputs = ControlInputs { standby, cluster: parts.store.cluster(), ..inputs(settings, &addresses) };
+    let inputs = ControlInputs { standby, recorder, cluster: parts.store.cluster(), ..inputs(settings, &addresses) };
     let before = Table::recall(kept.memory, &inputs.limits());
     let outcome = parts.serve((inputs, before), workers, &addresses, ready).await;
     access.finish(LAST_LINES);
@@ -255,6 +261,8 @@ struct Parts {
     settings: StoreSettings,
     /// The API of etcd that was chosen before.
     api: Option<Api>,
+    /// What changed, for the keeper of the journal.
+    changes: mpsc::Receiver<ChangeNote>,
 }
 
 impl Parts {
@@ -321,7 +329,7 @@ impl Parts {
         let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
-        let keeping_state = keep_state(self.state, sources, (keys, self.store.cluster()), around.clone());
+        let keeping_state = keep_state(self.state, sources, (keys, self.store.cluster(), self.changes), around.clone());
         let background = async {
             tokio::join!(
                 Box::pin(self.store.follow(updates, condition)),
@@ -437,14 +445,15 @@ fn state_file(settings: &Settings) -> Option<StateFile> {
 async fn keep_state(
     file: Option<StateFile>,
     sources: Sources,
-    (served, cluster): (watch::Receiver<Option<Arc<KeySet>>>, ClusterId),
+    (served, cluster, changes): (watch::Receiver<Option<Arc<KeySet>>>, ClusterId, mpsc::Receiver<ChangeNote>),
     around: watch::Sender<Around>,
 ) {
     if let Some(file) = file {
         let (status, ended) = (sources.status.clone(), sources.ended.clone());
-        let snapshots = SnapshotSources { served, status, cluster, ended };
+        let snapshots = SnapshotSources { served, status, cluster, ended: ended.clone() };
         let snapshot = snapshot_keeper::keep(SnapshotFile::beside(&file), snapshots, around.clone());
-        tokio::join!(Box::pin(state_keeper::keep(file, sources, around)), Box::pin(snapshot));
+        let journal = journal_keeper::keep(JournalFile::beside(&file), changes, ended, around.clone());
+        tokio::join!(Box::pin(state_keeper::keep(file, sources, around)), Box::pin(snapshot), Box::pin(journal));
     }
 }
 
@@ -462,6 +471,7 @@ fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
         defaults: Defaults::new(settings.health_uri.as_deref(), settings.accept_proxy.as_deref()),
         guard: settings.guard,
         standby: None,
+        recorder: Recorder::default(),
         cluster: ClusterId::default(),
     }
 }

@@ -16,6 +16,7 @@ mod guard;
 mod journal;
 pub mod local;
 mod ports;
+mod recorder;
 mod standby;
 mod status;
 mod timeline;
@@ -40,6 +41,7 @@ use journal::Journal;
 pub(crate) use journal::{plural, serving};
 use ports::Ports;
 pub use ports::Probe;
+pub use recorder::{ChangeNote, Recorder};
 pub use standby::Standby;
 use standby::Waiting;
 pub use status::{Around, FromSnapshot, HeldBack, Status};
@@ -91,6 +93,8 @@ pub struct ControlInputs {
     pub guard: GuardSettings,
     /// What was served before the start.
     pub standby: Option<Standby>,
+    /// The way to the keeper of the journal.
+    pub recorder: Recorder,
     /// The cluster that the store follows.
     pub cluster: ClusterId,
 }
@@ -211,6 +215,7 @@ struct Control {
     /// When the keys in use are handed on.
     settle: Option<Instant>,
     served: watch::Sender<Option<Arc<KeySet>>>,
+    recorder: Recorder,
     limits: Limits,
     local: fn() -> Vec<IpAddr>,
     now: fn() -> SystemTime,
@@ -240,6 +245,7 @@ impl Control {
             cluster: inputs.cluster,
             settle: None,
             served: channels.served.clone(),
+            recorder: inputs.recorder,
             local: inputs.local,
             now: inputs.now,
             defaults: inputs.defaults,
@@ -279,7 +285,12 @@ impl Control {
     }
 
     fn take(&mut self, update: Update) {
+        let is_listing = matches!(update, Update::Reset { .. });
+        // What the store's keys were, if that is known.
+        let mut before = (is_listing && self.waiting.is_over()).then(|| self.keys.clone());
         if let Some((standby, was_served)) = self.waiting.end() {
+            self.recorder.follows(standby.cluster);
+            before = Some(standby.keys.clone());
             self.compare(standby, was_served);
         }
         self.guard.take(&update);
@@ -288,8 +299,12 @@ impl Control {
             Update::Reset { revision, entries } => {
                 self.limits.local = (self.local)().into();
                 self.keys.reset(revision, entries);
+                self.recorder.listed(&self.keys, before.as_ref(), self.cluster.get());
             }
-            Update::Changes { revision, changes } => self.keys.apply(revision, changes),
+            Update::Changes { revision, changes } => {
+                self.recorder.changing(&self.keys, revision, &changes);
+                self.keys.apply(revision, changes);
+            }
         }
         self.burst.add(Instant::now());
     }

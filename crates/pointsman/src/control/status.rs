@@ -16,6 +16,8 @@ pub struct Around {
     pub state: Option<Problem>,
     /// The snapshot cannot be written, or could not be used.
     pub snapshot: Option<Problem>,
+    /// The journal of changes cannot be written.
+    pub journal: Option<Problem>,
     /// Both APIs of etcd hold keys.
     pub apis: Option<Problem>,
     /// The folder of `--certs` cannot be read.
@@ -130,8 +132,8 @@ impl Status {
 
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let Around { state, snapshot, apis, certs } = &self.around;
-        let around = apis.iter().chain(certs).chain(state).chain(snapshot);
+        let Around { state, snapshot, journal, apis, certs } = &self.around;
+        let around = apis.iter().chain(certs).chain(state).chain(snapshot).chain(journal);
         let held = self.held.iter().flat_map(|held| &held.problems);
         held.chain(&*self.found).chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }

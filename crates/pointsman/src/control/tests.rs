@@ -73,6 +73,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
             hold: Duration::from_secs(600),
         },
         standby,
+        recorder: Recorder::default(),
         cluster: ClusterId::default(),
     };
     let control = tokio::spawn(run(inputs, channels));
