@@ -19,7 +19,8 @@ use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
-    Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run, teach,
+    Outcome, agent, apply, check, demo, edit, explain, export, fleet, guard, health, history, logs, plan, register,
+    render, rollback, routes, run, teach,
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
@@ -131,7 +132,7 @@ async fn dispatch(
         }
         Command::Set { key, value, more, dry_run, force, wait } => {
             let (words, wait) = ([vec![key, value], more].concat(), wait.patience());
-            return edit::set(store, &words, Manner { force, dry_run, wait }, out, note).await;
+            return edit::set(store, &words, Manner { force, dry_run, wait, ..Manner::default() }, out, note).await;
         }
         Command::Apply { request, force, wait } => {
             let manner = Manner { force, wait: wait.patience(), ..Manner::default() };
@@ -171,16 +172,39 @@ async fn dispatch(
         }
         Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
         Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
-        // Handled above; these need no settings.
-        Command::Health | Command::Version | Command::Completions { .. } | Command::Man { .. } => {}
+        command => return Box::pin(change_with_care(command, (settings, named), out, note)).await,
     }
     out.flush()?;
     Ok(Outcome::Yes)
 }
 
+/// The commands that look ahead and back.
+async fn change_with_care(
+    command: Command,
+    (settings, named): (&Settings, bool),
+    out: &mut dyn Write,
+    note: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Plan { request } => plan::plan((settings, named), &request, out, note).await,
+        Command::History { request } => history::history(settings, &request, out, note).await,
+        Command::Diff { request } => history::diff(settings, &request, out, note).await,
+        Command::Rollback { request, force, wait } => {
+            let manner = Manner { force, wait: wait.patience(), ..Manner::default() };
+            rollback::rollback(settings, &request, manner, out, note).await
+        }
+        Command::Export { service, secrets, leased } => {
+            export::export(&settings.store, (service.as_deref(), secrets, leased), out, note).await
+        }
+        Command::Import { request, wait } => apply::import(&settings.store, &request, wait.patience(), out, note).await,
+        // Handled elsewhere; these need no settings.
+        _ => Ok(Outcome::Yes),
+    }
+}
+
 /// Standard output. A file's content or a program's input is not escaped, unless stdout is a terminal.
 fn output(command: &Command, streams: &Streams) -> Box<dyn Write> {
-    let is_data = matches!(command, Command::Get { .. } | Command::Render { .. });
+    let is_data = matches!(command, Command::Get { .. } | Command::Render { .. } | Command::Export { .. });
     let out = io::BufWriter::new(Heedless(streams.stdout()));
     match is_data && !io::stdout().is_terminal() {
         true => Box::new(out),

@@ -114,7 +114,8 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 /// The answer to a question for requests that nobody keeps.
-const NONE_KEPT: &str = "no requests are kept; start the balancer with --recent-requests 1000, and the native engine\n";
+const NONE_KEPT: &str =
+    "no requests are kept; start the balancer with --recent-requests 10000, and the native engine\n";
 
 /// The pages. All are GET only.
 pub fn router(pages: Pages) -> Router {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, Resettable, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use super::{apply, edit, logs, register, tips};
+use super::{apply, edit, explain, export, history, logs, plan, register, rollback, tips};
 use crate::admin::query::ExplainRequest;
 use crate::settings::{self, CommandLine, FLAGS, Flag, Group};
 
@@ -118,16 +118,7 @@ Examples:
 
     /// Write the keys of a file as one change, and print the difference; exit 1, with nothing written, if a balancer could
     /// not use them
-    #[command(after_help = "\
-FILE is TOML, where nested tables are the parts of a key, or lines: all KEY VALUE, or all as
-`ls -r --secrets` prints them: KEY = VALUE. Keys that hold their value already are left alone.
-etcd v3 and a folder take up all keys at once, etcd v2 one after the other, rules and ports last.
-
-Examples:
-  pointsman apply shop.toml --dry-run
-  pointsman apply shop.toml --prune services/shop --wait
-      services/shop as in the file, and nothing else below it
-  printf '[services.shop]\\ndomain = \"shop.test\"\\nweb-1 = \"10.0.0.7:8080\"\\n' | pointsman apply -")]
+    #[command(after_help = apply::HELP)]
     Apply {
         /// The file, and how
         #[command(flatten)]
@@ -135,6 +126,69 @@ Examples:
         /// Write the change even if a balancer could not use it
         #[arg(long)]
         force: bool,
+        /// Whether to wait for all balancers
+        #[command(flatten)]
+        wait: Wait,
+    },
+
+    /// Show what the table would become with a change, and what the last requests would get instead; exit 1 if something gets
+    /// worse
+    #[command(after_help = plan::HELP)]
+    Plan {
+        /// The change
+        #[command(flatten)]
+        request: plan::PlanRequest,
+    },
+
+    /// List which keys changed, when, and under whose lease; exit 1 if no change is known
+    #[command(after_help = history::HELP)]
+    History {
+        /// The changes
+        #[command(flatten)]
+        request: history::HistoryRequest,
+    },
+
+    /// List the keys that differ between two revisions; exit 1 if one does
+    #[command(after_help = history::DIFF_HELP)]
+    Diff {
+        /// The revisions
+        #[command(flatten)]
+        request: history::DiffRequest,
+    },
+
+    /// Write the keys of an earlier revision back, as one change; exit 1, with nothing written, if others changed them since
+    #[command(after_help = rollback::HELP)]
+    Rollback {
+        /// What to roll back
+        #[command(flatten)]
+        request: rollback::RollbackRequest,
+        /// Also roll back what changed more than once since, or what a balancer could not use
+        #[arg(long)]
+        force: bool,
+        /// Whether to wait for all balancers
+        #[command(flatten)]
+        wait: Wait,
+    },
+
+    /// Print all keys in the form that `import`, `apply` and `plan` read
+    #[command(after_help = export::HELP)]
+    Export {
+        /// Only this service, `config`, `certs`, or what is below this key
+        service: Option<String>,
+        /// Export secrets, too
+        #[arg(long)]
+        secrets: bool,
+        /// Export keys under a lease, too, as if they were nobody's
+        #[arg(long)]
+        leased: bool,
+    },
+
+    /// Write the keys of an export as they are, and print the difference
+    #[command(after_help = apply::IMPORT_HELP)]
+    Import {
+        /// The file, and how
+        #[command(flatten)]
+        request: apply::FileChange,
         /// Whether to wait for all balancers
         #[command(flatten)]
         wait: Wait,
@@ -221,19 +275,7 @@ Examples:
     },
 
     /// Show the service and the instances that take a URL, and why; exit 1 if the balancer would refuse it
-    #[command(after_help = "\
-Also shows which instances get no work and why, the problems of the service, and matching services
-that are not served because of a problem. If no service matches, names what comes close.
-
-Exit codes:
-  0  an instance, or a page of the balancer's own, would answer
-  1  the balancer would refuse it: no service matches, or no instance is up
-
-Examples:
-  pointsman explain http://shop.test/cart
-  pointsman explain shop.test
-  pointsman explain -X POST -H 'Cookie: SRV=web-1' --client 192.0.2.9 http://shop.test/cart
-  pointsman explain tcp://db.test:5432")]
+    #[command(after_help = explain::HELP)]
     Explain {
         /// `http://shop.test/cart`, `shop.test/cart`, `/cart` or `tcp://HOST:PORT`
         url: String,
@@ -449,11 +491,11 @@ fn takes(command: &str, flag: &Flag) -> bool {
 /// The groups of flags that the command of this name takes.
 fn groups(command: &str) -> &'static [Group] {
     match command {
-        "run" | "check" | "routes" | "explain" | "render" => {
+        "run" | "check" | "routes" | "explain" | "render" | "plan" => {
             &[Group::Store, Group::Serve, Group::Native, Group::Haproxy, Group::General]
         }
         "demo" => &[Group::Serve, Group::Native, Group::Haproxy, Group::General],
-        "logs" | "guard" => &[Group::Store, Group::Serve, Group::General],
+        "logs" | "guard" | "history" | "diff" | "rollback" => &[Group::Store, Group::Serve, Group::General],
         "agent" => &[Group::Store, Group::Agent, Group::General],
         "version" | "completions" | "man" => &[],
         _ => &[Group::Store, Group::General],

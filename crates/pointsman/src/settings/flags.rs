@@ -393,8 +393,8 @@ pub static FLAGS: &[Flag] = &[
         name: "recent-requests",
         value: "NUMBER",
         group: Group::Native,
-        help: "How many requests are kept in memory for `pointsman logs`; 0 for none",
-        default: "1000 with --access-log, else 0",
+        help: "How many requests are kept in memory for `pointsman logs` and `plan`; 0 for none",
+        default: "10000 with --access-log, else 0",
         read: |draft, choice| {
             draft.access.recent = Some(parse::recent(choice.text())?);
             Ok(())

@@ -19,7 +19,7 @@ use crate::logging::access::{LogTarget, SyslogForm};
 use crate::traces::OtlpSettings;
 
 /// How many requests are kept in memory beside an access log.
-const USUAL_RECENT: usize = 1_000;
+const USUAL_RECENT: usize = 10_000;
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
