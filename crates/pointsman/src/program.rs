@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ use crate::commands::check::CheckReport;
 use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
+#[cfg(feature = "tui")]
+use crate::commands::top;
 use crate::commands::{
     Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run, teach,
 };
@@ -75,6 +78,10 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
         say(&chosen.warnings(&environment));
         return runtime()?.block_on(health::health(chosen.admin()?, &mut Plain(Heedless(io::stdout()))));
     }
+    if let Command::Top { once } = command {
+        say(&chosen.warnings(&environment));
+        return look(chosen.admin()?, once);
+    }
     let placed = chosen.has("id") || chosen.has("prefix");
     if let (Command::Agent, false) = (&command, placed) {
         // Each container may name its own balancer.
@@ -96,6 +103,19 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
     let outcome = runtime.block_on(dispatch(command, &settings, reload, folder, placed, streams));
     runtime.shutdown_timeout(LAST_WAIT);
     outcome
+}
+
+#[cfg(feature = "tui")]
+fn look(admin: Option<SocketAddr>, once: bool) -> anyhow::Result<Outcome> {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(top::top(admin, once, &mut Plain(Heedless(io::stdout()))));
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
+}
+
+#[cfg(not(feature = "tui"))]
+fn look(_: Option<SocketAddr>, _: bool) -> anyhow::Result<Outcome> {
+    anyhow::bail!("this program was built without `top`: build it with the feature tui, which is on by default")
 }
 
 fn say(warnings: &[String]) {
@@ -155,14 +175,10 @@ async fn dispatch(
         Command::Explain { url, request, json } => {
             return explain::explain((settings, named), (&url, request), json, out, note).await;
         }
-        Command::Render { output } => {
-            return render::render(settings, output.as_deref(), out, note).await;
-        }
+        Command::Render { output } => return render::render(settings, output.as_deref(), out, note).await,
         Command::Status { json } => return fleet::status(store, json, out, note).await,
         Command::Guard { action, json } => return Box::pin(guard::guard(settings, action, json, out, note)).await,
-        Command::Wait { revision, timeout } => {
-            return Box::pin(fleet::wait(store, revision, timeout, note)).await;
-        }
+        Command::Wait { revision, timeout } => return Box::pin(fleet::wait(store, revision, timeout, note)).await,
         Command::Drain { instance, wait } => {
             return Box::pin(fleet::drain(store, &instance, Drain::On, wait.patience(), note)).await;
         }
@@ -172,7 +188,11 @@ async fn dispatch(
         Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
         Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
         // Handled above; these need no settings.
-        Command::Health | Command::Version | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Health
+        | Command::Top { .. }
+        | Command::Version
+        | Command::Completions { .. }
+        | Command::Man { .. } => {}
     }
     out.flush()?;
     Ok(Outcome::Yes)

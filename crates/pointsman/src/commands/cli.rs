@@ -196,6 +196,22 @@ Examples:
         json: bool,
     },
 
+    /// Show the balancer on --admin in the terminal, live, what hurts first
+    #[command(after_help = "\
+The same as the page of --admin in a browser. `?` lists the keys, q quits. Where its output is no
+terminal, prints one frame, of the size in COLUMNS and LINES, and ends. NO_COLOR=1 uses no colours.
+
+Examples:
+  pointsman top
+  pointsman top --admin 10.0.0.5:8404
+      a balancer on another machine, whose --admin can be reached from here
+  pointsman top --once | head -20")]
+    Top {
+        /// Print one frame, and end
+        #[arg(long)]
+        once: bool,
+    },
+
     /// Show the last requests of the balancer on --admin
     #[command(after_help = "\
 The balancer keeps them in memory if it has an access log or --recent-requests (native engine).
@@ -441,7 +457,7 @@ const SHORT_DEFAULT: usize = 30;
 /// Whether the command of this name takes this flag.
 fn takes(command: &str, flag: &Flag) -> bool {
     match command {
-        "health" => flag.name == "admin" || flag.group == Group::General,
+        "health" | "top" => flag.name == "admin" || flag.group == Group::General,
         _ => groups(command).contains(&flag.group),
     }
 }

@@ -28,6 +28,8 @@ mod samples;
 mod self_signed;
 pub mod teach;
 mod tips;
+#[cfg(feature = "tui")]
+pub mod top;
 
 /// The outcome of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
