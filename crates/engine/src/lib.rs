@@ -4,6 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `access` | the access log's way from workers to the threads that write it |
+//! | `inherited` | listening sockets that another program gave us |
 //! | `live` | counters and health by service, instance and address; their sum at one moment |
 //! | `seldom` | the rate limit of a log line that many events would write |
 //! | `sockets` | listening sockets, one per worker on the same address |
@@ -12,6 +13,7 @@
 //! | `tickets` | the secrets of TLS session tickets |
 
 pub mod access;
+pub mod inherited;
 pub mod live;
 pub mod seldom;
 pub mod sockets;

@@ -10,6 +10,8 @@
 //! | `tickets` | the secrets of TLS session tickets, shared through the store |
 //! | `names` | the addresses of instances' host names |
 //! | `state` | the state that survives a restart |
+//! | `takeover` | one program takes over from another without losing a connection |
+//! | `tenure` | from when to when this program is the balancer |
 //! | `fleet` | the status of the balancers of one prefix, and waiting for all of them |
 //! | `admin` | health, metrics and the table over HTTP, never on the data path |
 //! | `register` | an instance in the store as long as a command runs |
@@ -36,5 +38,7 @@ pub mod registrar;
 pub mod settings;
 pub mod state;
 pub mod sys;
+pub mod takeover;
+pub mod tenure;
 mod tickets;
 pub mod traces;

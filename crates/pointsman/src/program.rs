@@ -19,7 +19,8 @@ use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
-    Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run, teach,
+    Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run,
+    teach, upgrade,
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
@@ -117,10 +118,10 @@ async fn dispatch(
 ) -> anyhow::Result<Outcome> {
     let named = placed || reload.chosen.has("store");
     let (out, note) = (&mut *output(&command, streams), &mut Plain(Heedless(streams.stderr())));
-    let names_engine = reload.chosen.has("engine");
-    let store = &settings.store;
+    let (names_engine, store) = (reload.chosen.has("engine"), &settings.store);
     match command {
-        Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
+        Command::Run { takeover } => Box::pin(run::run(settings, reload, takeover, |_| ())).await?,
+        Command::Upgrade { wait } => return upgrade::upgrade(settings, wait, note).await,
         Command::Demo => {
             let folder = folder.context("the demo has no folder")?;
             Box::pin(demo::demo(&folder, settings, reload, &program(), out)).await?;

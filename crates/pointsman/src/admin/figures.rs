@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pointsman_engine::live::{InstancePath, Registry, Snapshot, Sums, Working};
+use pointsman_engine::live::{CarriedCounts, Earlier, InstancePath, Registry, Snapshot, Sums, Working};
 use pointsman_haproxy::ledger::{Facts, Ledger};
 use pointsman_table::Protocol;
 
@@ -47,6 +47,19 @@ impl Figures {
         }
     }
 
+    /// The counts of the program before this one.
+    pub fn earlier(&self) -> &Earlier {
+        match self {
+            Self::Native(registry) => registry.earlier(),
+            Self::Haproxy(ledger) => ledger.earlier(),
+        }
+    }
+
+    /// The counts so far, for the program that takes over.
+    pub async fn carried(&self) -> CarriedCounts {
+        CarriedCounts::of(&self.snapshot().await, self.sums().await)
+    }
+
     /// How many seconds there are between two points of the graphs: HAProxy is asked for its figures, all of them.
     pub fn past_step(&self) -> u64 {
         match self {
@@ -60,7 +73,7 @@ impl Figures {
         match self {
             Self::Native(registry) => Some(Survey { working: registry.working(), apart: registry.apart() }),
             Self::Haproxy(ledger) => ledger.fresh().await.then(|| {
-                let snapshot = ledger.snapshot();
+                let snapshot = ledger.own_snapshot();
                 Survey { working: snapshot.working(), apart: snapshot.apart() }
             }),
         }

@@ -56,6 +56,10 @@ Signals:
   INT         the same; a second INT stops at once
   HUP         read --log again, and open the files of the access log anew
 
+With --takeover, the balancer that runs with the same --state hands over its listening sockets,
+health and counters, and drains once this one serves (docs/operations.md). `pointsman upgrade`
+does this for a balancer whose program was replaced.
+
 Examples:
   pointsman run --http :8080
       keys in the default folder
@@ -63,7 +67,32 @@ Examples:
       keys below /haproxy-haproxy-1 in etcd
   docker run -e HAPROXY-ID=haproxy-1 -e ETCD_NODE=10.0.0.1 IMAGE
       the same, from a container's environment")]
-    Run,
+    Run {
+        /// Take over from the balancer that runs with the same --state, if there is one
+        #[arg(long)]
+        takeover: bool,
+    },
+
+    /// Replace the running balancer by the program that is at its path now, without losing a connection
+    #[command(after_help = "\
+Asks the balancer that runs with the same --state. It starts the program that is at its path now,
+with its own arguments and environment and --takeover, and drains once that one serves. If the new
+program does not serve within --wait, it is ended, and the old one serves on.
+The main process of a container cannot be replaced so: see docs/operations.md.
+
+Exit codes:
+  0  the new program serves
+  2  it does not; the error says why
+
+Examples:
+  pointsman upgrade
+  ExecReload=/usr/bin/pointsman upgrade
+      in a systemd unit")]
+    Upgrade {
+        /// How long the new program may take until it serves
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = settings::duration)]
+        wait: Duration,
+    },
 
     /// Serve two sample backends from a temporary folder, and print commands to try
     #[command(after_help = "\
@@ -427,7 +456,7 @@ impl Wait {
 impl Command {
     /// Whether it runs until it is stopped, and so logs at level info.
     pub fn serves(&self) -> bool {
-        matches!(self, Self::Run | Self::Demo | Self::Agent | Self::Register { .. })
+        matches!(self, Self::Run { .. } | Self::Demo | Self::Agent | Self::Register { .. })
     }
 }
 

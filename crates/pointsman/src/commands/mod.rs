@@ -26,8 +26,10 @@ pub mod routes;
 pub mod run;
 mod samples;
 mod self_signed;
+mod signals;
 pub mod teach;
 mod tips;
+pub mod upgrade;
 
 /// The outcome of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

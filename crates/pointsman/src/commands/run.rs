@@ -8,45 +8,49 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use pointsman_table::{KeySet, Table};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
+pub use super::signals::Reload;
+use super::signals::Signals;
 use crate::admin::live::{LiveAbout, LiveInputs, collect};
 use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
 use crate::admin::{self, Figures, Hosts, MetricNames, Pages};
 use crate::certs::CertSources;
-use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, Status, Timeline, local};
+use crate::control::{self, Around, ControlChannels, ControlInputs, Defaults, PortProbe, Status, Timeline, local};
 use crate::fleet::Listens;
 use crate::fleet::glance::watch_fleet;
 use crate::fleet::keeper::{self, About};
 use crate::fleet::release;
-use crate::logging::Logging;
 use crate::logging::access::{AccessThreads, RequestsView, tell_dropped};
 use crate::names::{self, HostNames, Lookup};
 use crate::notify;
-use crate::settings::{AccessSettings, Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
+use crate::settings::{AccessSettings, Chosen, Engine, FLAGS, Group, Settings};
 use crate::state::StateFile;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::state::snapshot::SnapshotFile;
 use crate::state::snapshot_keeper::{self, SnapshotSources};
 use crate::sys;
+use crate::takeover::{Before, GiverInputs, HaproxyBefore, Succession};
+use crate::tenure::Tenure;
 use crate::tickets;
 use crate::traces::Traces;
 use pointsman_engine::access::LogQueue;
+use pointsman_engine::inherited::{Inherited, LendRequest, LendRequests};
 use pointsman_engine::live::{DownBefore, Registry};
 use pointsman_engine::sockets;
 use pointsman_engine::tickets::TicketSecrets;
 use pointsman_engine::{Applied, Phase};
-use pointsman_haproxy::{self as haproxy, EngineSettings};
+use pointsman_haproxy::{self as haproxy, EngineSettings, Former};
 use pointsman_native::{self as native, AccessLog, NativeSettings, Observed};
 use pointsman_store::{Api, ClusterId, Condition, Location, Store, StoreSettings};
 
@@ -54,7 +58,6 @@ use pointsman_store::{Api, ClusterId, Condition, Location, Store, StoreSettings}
 const UPDATES: usize = 1024;
 /// Most answers from the engine that may queue for the control loop.
 const APPLIED: usize = 64;
-
 /// How long the end of the program waits for the access log to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long it then waits for the last spans to be sent.
@@ -88,22 +91,44 @@ impl Addresses {
 ///
 /// # Errors
 /// The store's settings cannot be used, its folder cannot be made, an address cannot be listened on, or the engine fails.
-pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
+pub async fn run(
+    settings: &Settings,
+    reload: Reload,
+    takeover: bool,
+    ready: impl FnOnce(&Addresses),
+) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     warn_of_idle(settings.engine, &reload.chosen);
     tell_usual_store(settings, &reload);
     raise_open_files();
+    let about = (settings.state.as_deref(), settings.store.prefix.as_str(), settings.engine.word());
+    let mut before = Before::gather(about, &reload.environment, takeover).await?;
+    let outcome = Box::pin(start(settings, reload, signals, &mut before, ready)).await;
+    if let Err(error) = &outcome {
+        before.failed(error).await;
+    }
+    outcome
+}
+
+/// Opens everything and serves, with what was there `before`.
+async fn start(
+    settings: &Settings,
+    mut reload: Reload,
+    signals: Signals,
+    before: &mut Before,
+    ready: impl FnOnce(&Addresses),
+) -> anyhow::Result<()> {
     let state = state_file(settings);
-    let kept = state.as_ref().map(StateFile::take).unwrap_or_default();
+    let kept = before.kept(state.as_ref());
     let store = Store::open(&settings.store)?.remembering(kept.api);
     store.make_place()?;
     let workers = settings.workers.get();
     let access = access_log(settings)?;
     reload.access = access.queue().clone();
     let traces = traces(settings)?;
-    let bound = Bound::open(settings, access.queue(), &traces).await?;
+    let bound = Bound::open(settings, access.queue(), &traces, before).await?;
     let listener = match settings.admin {
-        Some(address) => Some(admin::bind(address)?),
+        Some(address) => Some(admin::bind(address, &before.inherited)?),
         None => None,
     };
     let admin = listener.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -120,7 +145,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let lookup = Lookup::new(&settings.resolvers);
     let certs = CertSources::new(settings);
     let down = kept.down_before(epoch_seconds());
-    let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
+    let (standby, damage) = before.standby(state.as_ref());
     let (requests, settings_of_store) = (access.view(Arc::clone(&traces.counts)), settings.store.clone());
     let sending = traces.start(&about.name);
     let parts = Parts {
@@ -140,10 +165,16 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         roster: MetricNames::new(settings.metrics_detail),
         settings: settings_of_store,
         api: kept.api,
+        succession: Succession::new(settings.state.clone(), before.predecessor.is_some()),
+        given: std::mem::take(before),
     };
-    let inputs = ControlInputs { standby, cluster: parts.store.cluster(), ..inputs(settings, &addresses) };
+    let inputs = ControlInputs {
+        standby,
+        cluster: parts.store.cluster(),
+        ..inputs(settings, &addresses, &parts.given.inherited)
+    };
     let before = Table::recall(kept.memory, &inputs.limits());
-    let outcome = parts.serve((inputs, before), workers, &addresses, ready).await;
+    let outcome = parts.serve((inputs, before), (workers, &addresses), ready).await;
     access.finish(LAST_LINES);
     sending.finish(LAST_SPANS).await;
     outcome
@@ -173,7 +204,8 @@ enum Bound {
 }
 
 impl Bound {
-    async fn open(settings: &Settings, queue: &LogQueue, traces: &Traces) -> anyhow::Result<Self> {
+    async fn open(settings: &Settings, queue: &LogQueue, traces: &Traces, before: &mut Before) -> anyhow::Result<Self> {
+        let inherited = before.inherited.clone();
         let threads = settings.workers.get();
         match settings.engine {
             Engine::Native => {
@@ -187,14 +219,15 @@ impl Bound {
                     open_files: sys::open_files_limit(),
                     observed: Observed { log, traces: traces.engine.clone() },
                 };
-                Ok(Self::Native(Box::new(native::bind(&settings)?)))
+                Ok(Self::Native(Box::new(native::bind(&settings, &inherited)?)))
             }
             Engine::Haproxy => {
                 let state =
                     settings.state.clone().context("--state: the HAProxy engine needs a folder for its files")?;
                 let (http, https, haproxy) = (settings.http.clone(), settings.https.clone(), settings.haproxy.clone());
                 let settings = EngineSettings { http, https, threads, state, haproxy };
-                Ok(Self::Haproxy(Box::new(haproxy::bind(settings).await?)))
+                let former = before.haproxy.take().map(|HaproxyBefore { runtime, open }| Former { runtime, open });
+                Ok(Self::Haproxy(Box::new(haproxy::bind(settings, inherited, former).await?)))
             }
         }
     }
@@ -204,14 +237,6 @@ impl Bound {
         match self {
             Self::Native(bound) => (bound.http_addresses().to_vec(), bound.https_addresses().to_vec()),
             Self::Haproxy(bound) => (bound.http_addresses().to_vec(), bound.https_addresses().to_vec()),
-        }
-    }
-
-    /// The source of the engine's figures. The native engine needs the registry itself too.
-    fn figures(&self, workers: usize) -> Figures {
-        match self {
-            Self::Native(_) => Figures::Native(Arc::new(Registry::new(workers, native::FAULTS))),
-            Self::Haproxy(bound) => Figures::Haproxy(bound.ledger()),
         }
     }
 }
@@ -224,12 +249,13 @@ async fn serve_with(
     tickets: watch::Receiver<TicketSecrets>,
     applied: mpsc::Sender<Applied>,
     phase: watch::Receiver<Phase>,
+    lend: LendRequests,
 ) -> anyhow::Result<()> {
     match (bound, figures) {
         (Bound::Native(bound), Figures::Native(registry)) => {
-            native::run(*bound, tables, tickets, applied, phase, registry).await
+            native::run(*bound, tables, tickets, applied, phase, lend, registry).await
         }
-        (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, tickets, applied, phase).await,
+        (Bound::Haproxy(bound), _) => haproxy::run(*bound, tables, tickets, applied, phase, lend).await,
         (Bound::Native(_), Figures::Haproxy(_)) => bail!("the native engine has counters of its own"),
     }
 }
@@ -255,6 +281,9 @@ struct Parts {
     settings: StoreSettings,
     /// The API of etcd that was chosen before.
     api: Option<Api>,
+    succession: Succession,
+    /// What the program before, or the service manager, gave.
+    given: Before,
 }
 
 impl Parts {
@@ -277,12 +306,56 @@ impl Parts {
         Ok((live, (store, self.settings.prefix.clone())))
     }
 
+    /// The source of the engine's figures, with what is known from before. The native engine needs the registry itself too.
+    fn figures(&mut self, workers: usize) -> Figures {
+        let health = std::mem::take(&mut self.given.health);
+        let figures = match &self.bound {
+            Bound::Native(_) => Figures::Native(Arc::new(Registry::resuming(workers, native::FAULTS, health))),
+            Bound::Haproxy(bound) => Figures::Haproxy(bound.ledger()),
+        };
+        figures.registry().iter().for_each(|registry| registry.recall(self.down.clone()));
+        self.given.counts.take().into_iter().for_each(|counts| figures.earlier().tell(counts));
+        figures
+    }
+
+    /// What the state file is written from.
+    fn sources(&self, status: &watch::Receiver<Status>, end: &watch::Receiver<bool>, figures: &Figures) -> Sources {
+        Sources { status: status.clone(), api: self.store.api(), ended: end.clone(), registry: figures.registry() }
+    }
+
+    /// What a program that takes over is given.
+    fn giving(
+        &self,
+        (status, phase, figures): (&watch::Sender<Status>, &watch::Sender<Phase>, &Figures),
+        (lend, tickets): (mpsc::Sender<LendRequest>, &watch::Receiver<TicketSecrets>),
+        (served, ended): (&watch::Receiver<Option<Arc<KeySet>>>, &watch::Receiver<bool>),
+    ) -> anyhow::Result<GiverInputs> {
+        let admin = self.listener.as_ref().map(|listener| listener.as_fd().try_clone_to_owned()).transpose()?;
+        Ok(GiverInputs {
+            prefix: self.settings.prefix.clone(),
+            engine: self.about.engine,
+            status: status.clone(),
+            phase: phase.clone(),
+            lend,
+            admin,
+            inherited: self.given.inherited.clone(),
+            figures: figures.clone(),
+            tickets: tickets.clone(),
+            state: self.state.clone(),
+            api: self.store.api(),
+            served: served.clone(),
+            cluster: self.store.cluster(),
+            is_last: self.succession.is_last(),
+            handed: self.succession.handed(),
+            ended: ended.clone(),
+        })
+    }
+
     /// Connects the parts and runs until the engine ends; no other part ends by itself.
     async fn serve(
         mut self,
         (inputs, before): (ControlInputs, Arc<Table>),
-        workers: usize,
-        addresses: &Addresses,
+        (workers, addresses): (usize, &Addresses),
         ready: impl FnOnce(&Addresses),
     ) -> anyhow::Result<()> {
         let (tables, engine_tables) = watch::channel(before);
@@ -297,10 +370,12 @@ impl Parts {
         let (released, control_released) = watch::channel(0);
         let (served, keys) = watch::channel(None);
         let (phase, engine_phase) = watch::channel(Phase::Serve);
-        let (tickets, engine_tickets) = watch::channel(tickets::first());
-        let needs_tickets = ends_tls(addresses, engine_tables.clone());
-        let (figures, timeline) = (self.bound.figures(workers), Timeline::default());
-        let registry = figures.registry().inspect(|registry| registry.recall(self.down.clone()));
+        let ((lend, engine_lend), (ended, end)) = (mpsc::channel(1), watch::channel(false));
+        let (tickets, engine_tickets) = watch::channel(self.given.tickets.take().unwrap_or_else(tickets::first));
+        let (figures, timeline) = (self.figures(workers), Timeline::default());
+        let giving = self.giving((&status, &phase, &figures), (lend, &engine_tickets), (&keys, &end))?;
+        let sources = self.sources(&admin_status, &end, &figures);
+        let tenure = || self.succession.tenure();
         let channels = ControlChannels {
             updates: control_updates,
             condition: control_condition,
@@ -318,33 +393,32 @@ impl Parts {
         let (live, glance) = self.looking(&admin_status, &figures, &timeline)?;
         let told = (self.requests, self.roster, self.reload.logging.lost());
         let pages = Pages::new(&live, addresses.all().copied().collect(), self.hosts, told);
-        let (ended, end) = watch::channel(false);
-        let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
-        let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
-        let keeping_state = keep_state(self.state, sources, (keys, self.store.cluster()), around.clone());
+        let taking =
+            self.succession.follow(self.given.predecessor, admin_status.clone(), phase.clone(), figures.clone());
+        let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), (tenure(), end));
+        let keeping_state = keep_state(self.state, sources, (keys, self.store.cluster()), around.clone(), tenure());
+        let giving = self.succession.give(giving, around.clone());
+        let secrets = (tickets, ends_tls(addresses, engine_tables.clone()));
         let background = async {
             tokio::join!(
                 Box::pin(self.store.follow(updates, condition)),
-                apis::watch(&self.store, &self.settings, &around),
-                apis::remember(&self.settings),
+                look_at_store(&self.store, &self.settings, &around, (admin_status.clone(), released), secrets),
                 control::run(inputs, channels),
                 names::follow(self.lookup, names_wanted, names),
                 self.certs.follow(certs, around.clone()),
-                release::follow(&self.store, &self.settings.prefix, admin_status.clone(), released),
-                tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
                 tell_dropped(Arc::clone(&pages.requests.log)),
-                show(self.listener, pages, live, glance),
+                show((self.listener, tenure()), pages, live, glance),
+                taking,
                 self.signals.heed(phase, status, self.reload),
                 once_served(admin_status.clone(), || ready(addresses)),
-                notify::run(admin_status),
+                notify::run(admin_status, tenure()),
             );
             pending().await
         };
-        let engine = Box::pin(serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase));
-        let keepers = async { tokio::join!(Box::pin(keeping), keeping_state) };
-        let serving = until_written(engine, ended, keepers);
+        let engine = serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase, engine_lend);
+        let keepers = async { tokio::join!(Box::pin(keeping), keeping_state, Box::pin(giving)) };
         tokio::select! {
-            result = serving => result,
+            result = until_written(Box::pin(engine), ended, keepers) => result.and_then(|()| self.succession.outcome()),
             () = Box::pin(background) => Ok(()),
         }
     }
@@ -358,6 +432,22 @@ async fn until_written<E>(engine: impl Future<Output = E>, ended: watch::Sender<
         result
     };
     tokio::join!(engine, keepers).0
+}
+
+/// Everything about the store but its keys: its other API, releases of the guard, and the secrets of tickets.
+async fn look_at_store(
+    store: &Store,
+    settings: &StoreSettings,
+    around: &watch::Sender<Around>,
+    (status, released): (watch::Receiver<Status>, watch::Sender<u64>),
+    (tickets, needed): (watch::Sender<TicketSecrets>, impl Future<Output = ()>),
+) {
+    tokio::join!(
+        apis::watch(store, settings, around),
+        apis::remember(settings),
+        release::follow(store, &settings.prefix, status, released),
+        tickets::keep(store, &settings.prefix, tickets, needed),
+    );
 }
 
 /// Waits until TLS ends in this process: at `--https`, or where keys say so.
@@ -439,22 +529,33 @@ async fn keep_state(
     sources: Sources,
     (served, cluster): (watch::Receiver<Option<Arc<KeySet>>>, ClusterId),
     around: watch::Sender<Around>,
+    tenure: Tenure,
 ) {
     if let Some(file) = file {
         let (status, ended) = (sources.status.clone(), sources.ended.clone());
         let snapshots = SnapshotSources { served, status, cluster, ended };
+        let mut over = sources.ended.clone();
         let snapshot = snapshot_keeper::keep(SnapshotFile::beside(&file), snapshots, around.clone());
-        tokio::join!(Box::pin(state_keeper::keep(file, sources, around)), Box::pin(snapshot));
+        let state = state_keeper::keep(file, sources, around);
+        let mut turn = tenure.clone();
+        tokio::select! {
+            () = turn.begins() => {}
+            _ = over.wait_for(|over| *over) => return,
+        }
+        let both = async {
+            tokio::join!(Box::pin(state), Box::pin(snapshot));
+        };
+        tenure.during(both).await;
     }
 }
 
-fn inputs(settings: &Settings, addresses: &Addresses) -> ControlInputs {
+fn inputs(settings: &Settings, addresses: &Addresses, given: &Inherited) -> ControlInputs {
     ControlInputs {
         prefix: settings.store.prefix.as_str().into(),
         own: addresses.all().chain(&addresses.admin).copied().collect(),
         usual_https: settings.usual_https.clone(),
         places: settings.places.clone(),
-        probe: sockets::probe,
+        probe: PortProbe::new(sockets::probe, given.clone()),
         local: local::addresses,
         now: SystemTime::now,
         capabilities: settings.engine.capabilities(),
@@ -476,111 +577,24 @@ fn most_listeners(settings: &Settings) -> usize {
     usize::try_from(sys::open_files_limit() / 4).unwrap_or(usize::MAX) / sockets
 }
 
-async fn show(listener: Option<TcpListener>, pages: Pages, live: LiveInputs, (store, prefix): (Store, String)) {
+async fn show(
+    (listener, tenure): (Option<TcpListener>, Tenure),
+    pages: Pages,
+    live: LiveInputs,
+    (store, prefix): (Store, String),
+) {
     let Some(listener) = listener else { return };
     let hub = pages.hub.clone();
     let looking = Box::pin(collect(hub.clone(), live));
-    tokio::join!(admin::serve(listener, admin::router(pages)), looking, Box::pin(watch_fleet(hub, store, prefix)));
+    tokio::join!(
+        admin::serve(listener, admin::router(pages), tenure),
+        looking,
+        Box::pin(watch_fleet(hub, store, prefix))
+    );
 }
 
 async fn once_served(mut status: watch::Receiver<Status>, ready: impl FnOnce()) {
     if status.wait_for(|status| status.served).await.is_ok() {
         ready();
-    }
-}
-
-/// The signals that the balancer handles.
-struct Signals {
-    terminate: Signal,
-    user: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            user: signal(SignalKind::user_defined1())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn heed(mut self, phase: watch::Sender<Phase>, status: watch::Sender<Status>, mut reload: Reload) {
-        loop {
-            let wanted = tokio::select! {
-                _ = self.terminate.recv() => Phase::Drain,
-                _ = self.user.recv() => Phase::Drain,
-                _ = self.interrupt.recv() => interrupted(*phase.borrow()),
-                _ = self.hangup.recv() => {
-                    if !reload.attended {
-                        let ready = notify::is_ready(&status.borrow());
-                        if ready { notify::reloading(|| reload.again()) } else { reload.again() }
-                        continue;
-                    }
-                    Phase::Drain
-                }
-            };
-            if *phase.borrow() < wanted {
-                match wanted {
-                    Phase::Halt => info!("stopping at once"),
-                    _ => info!("draining: finishing open requests and connections, then exiting"),
-                }
-                status.send_modify(|status| status.phase = wanted);
-                phase.send_replace(wanted);
-            }
-        }
-    }
-}
-
-/// The first interrupt drains; a second one stops at once.
-fn interrupted(phase: Phase) -> Phase {
-    match phase {
-        Phase::Serve => Phase::Drain,
-        Phase::Drain | Phase::Halt => Phase::Halt,
-    }
-}
-
-/// The inputs for reading the settings again.
-pub struct Reload {
-    /// The command line, which does not change.
-    pub given: CommandLine,
-    /// The environment, which does not change.
-    pub environment: Environment,
-    /// The machine.
-    pub host: Host,
-    /// The settings chosen at start.
-    pub chosen: Chosen,
-    /// The log; its filter can change.
-    pub logging: Logging,
-    /// The access log; its files can be opened again.
-    pub access: LogQueue,
-    /// The filter when none is given.
-    pub default_log: &'static str,
-    /// Interactive: HUP means that the terminal closed; exit.
-    pub attended: bool,
-}
-
-impl Reload {
-    /// Reads the settings again, and applies those that can change while serving.
-    pub(super) fn again(&mut self) {
-        self.access.reopen();
-        match self.read() {
-            Ok(()) => {}
-            Err(error) => warn!("read the settings again, and kept the old ones: {error:#}"),
-        }
-    }
-
-    fn read(&mut self) -> anyhow::Result<()> {
-        let chosen = Chosen::gather(&self.given, &self.environment, self.host)?;
-        let settings = chosen.settings(&self.environment, self.host)?;
-        self.logging.change(settings.log.as_deref().unwrap_or(self.default_log))?;
-        let later: Vec<_> = self.chosen.differences(&chosen).into_iter().filter(|name| *name != "log").collect();
-        match later.as_slice() {
-            [] => info!("read the settings again; nothing needs a restart"),
-            some => warn!("read the settings again; restart to apply {}", some.join(", ")),
-        }
-        Ok(())
     }
 }

@@ -38,8 +38,8 @@ use guard::Guard;
 pub use guard::GuardSettings;
 use journal::Journal;
 pub(crate) use journal::{plural, serving};
+pub use ports::PortProbe;
 use ports::Ports;
-pub use ports::Probe;
 pub use standby::Standby;
 use standby::Waiting;
 pub use status::{Around, FromSnapshot, HeldBack, Status};
@@ -76,7 +76,7 @@ pub struct ControlInputs {
     /// Where instances may be.
     pub places: Places,
     /// Tests whether we could listen on an address of a TCP service.
-    pub probe: Probe,
+    pub probe: PortProbe,
     /// Reads this machine's addresses; called at every full listing and whenever a name moves, because they may change.
     pub local: fn() -> Vec<IpAddr>,
     /// Reads the clock, for certificates.

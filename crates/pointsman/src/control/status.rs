@@ -20,6 +20,8 @@ pub struct Around {
     pub apis: Option<Problem>,
     /// The folder of `--certs` cannot be read.
     pub certs: Option<Problem>,
+    /// Another program cannot take over from this one.
+    pub takeover: Option<Problem>,
 }
 
 /// What is held, for pages and commands.
@@ -130,8 +132,8 @@ impl Status {
 
     /// All problems, those of the keys first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        let Around { state, snapshot, apis, certs } = &self.around;
-        let around = apis.iter().chain(certs).chain(state).chain(snapshot);
+        let Around { state, snapshot, apis, certs, takeover } = &self.around;
+        let around = apis.iter().chain(certs).chain(state).chain(snapshot).chain(takeover);
         let held = self.held.iter().flat_map(|held| &held.problems);
         held.chain(&*self.found).chain(self.expiring.iter()).chain(self.refused.iter()).chain(around)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pointsman_engine::inherited::Inherited;
 use pointsman_table::{Bind, Change, Problem, Resolved, guard_share};
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
@@ -61,7 +62,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         prefix: "/p".into(),
         own: Box::default(),
         places: Places::default(),
-        probe: |_| Ok(()),
+        probe: PortProbe::new(|_| Ok(()), Inherited::default()),
         local: Vec::new,
         now,
         capabilities: Capabilities::HAPROXY,

@@ -179,6 +179,13 @@ impl StateFile {
         })
     }
 
+    /// What another program of this store and prefix kept, from the text that it would have written; `None`: it cannot be
+    /// used.
+    pub fn given(text: &[u8]) -> Option<Kept> {
+        let record: Record<'static> = serde_json::from_slice(text).ok()?;
+        (record.format == FORMAT).then(|| record.into())
+    }
+
     fn newest(&self, own: Option<FoundFile>) -> Kept {
         let newest = own.into_iter().chain(self.others()).max_by_key(|found| found.modified);
         newest.map(|found| found.record.into()).unwrap_or_default()
@@ -233,7 +240,7 @@ impl StateFile {
     }
 
     /// The file's content for this state.
-    fn text(&self, kept: &Kept) -> Vec<u8> {
+    pub fn text(&self, kept: &Kept) -> Vec<u8> {
         let api = kept.api.and_then(|api| match api {
             Api::Auto => None,
             Api::V2 => Some("2".to_owned()),

@@ -102,15 +102,22 @@ impl SnapshotFile {
         if about.len() > LONGEST {
             return Err(unusable(format!("it has {} bytes", about.len())));
         }
-        let bytes = fs::read(path)?;
-        let (heading, entries) = decoded(&bytes)?;
+        self.given(&fs::read(path)?, about.modified()?)
+    }
+
+    /// What these bytes of such a file hold. `at`: when the store was known to hold these keys.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn given(&self, bytes: &[u8], at: SystemTime) -> io::Result<Standby> {
+        let (heading, entries) = decoded(bytes)?;
         let Heading { store, prefix, cluster, revision, .. } = heading;
         if prefix != self.0.prefix || !store.iter().any(|one| self.0.store.contains(one)) {
             return Err(unusable("it is of another store or prefix"));
         }
         let mut keys = KeySet::default();
         keys.reset(revision, entries);
-        Ok(Standby { keys, at: about.modified()?, cluster })
+        Ok(Standby { keys, at, cluster })
     }
 
     /// Replaces the file in one step: after a crash or on a full disk it is the old one or the new one.
@@ -138,7 +145,11 @@ impl SnapshotFile {
         }
     }
 
-    fn encoded(&self, keys: &KeySet, cluster: u64) -> io::Result<Vec<u8>> {
+    /// The file's bytes for these keys.
+    ///
+    /// # Errors
+    /// A key or value has more than 4 GiB.
+    pub fn encoded(&self, keys: &KeySet, cluster: u64) -> io::Result<Vec<u8>> {
         let heading = Heading {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: self.0.store.clone(),

@@ -72,6 +72,7 @@ mod tcp;
 mod tidy;
 mod tls;
 mod traces;
+mod upgrade;
 mod visible;
 mod walkthrough;
 mod websockets;
