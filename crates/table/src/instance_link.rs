@@ -70,7 +70,7 @@ impl InstanceLink {
     /// The settings; `None` if no key sets any.
     pub(crate) fn read(reader: &mut Reader<'_>, version: HttpVersion) -> Option<Arc<Self>> {
         let read = Self {
-            authorities: reader.read("tls_ca", InstanceAuthorities::parse).unwrap_or_default(),
+            authorities: reader.protecting("tls_ca", InstanceAuthorities::parse).unwrap_or_default(),
             server_name: reader.read("tls_server_name", server_name),
             cert: reader.read("tls_cert", Cert::parse).map(Arc::new),
             send_proxy: reader.read("send_proxy", |text| ProxyForm::parse(text, version)),

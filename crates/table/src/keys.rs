@@ -27,6 +27,8 @@ const UPSTREAMS: &str = "upstreams/<instance>";
 const BASIC_AUTH: &str = "basic_auth_secrets";
 /// A key about protection that holds no secret.
 const FORWARD_AUTH: &str = "forward_auth";
+/// Keys that protect, and do not count as absent without a value: that would open the service.
+const CLOSED_WHEN_EMPTY: [&str; 5] = [BASIC_AUTH, FORWARD_AUTH, "allow", "client_ca", "tls_ca"];
 /// The key that holds a private key.
 const CLIENT_KEY: &str = "tls_cert";
 
@@ -269,10 +271,15 @@ impl From<Protocol> for Tree {
     }
 }
 
+/// Whether this key of a service counts even if its value is empty: the default `cookie`; a bad value of keys that protect.
+pub fn counts_when_empty(protocol: Protocol, key: &str) -> bool {
+    (key == "cookie" || CLOSED_WHEN_EMPTY.contains(&key)) && is_known(protocol.into(), key)
+}
+
 /// Classifies a key below a service.
 pub(crate) fn classify<'a>(protocol: Protocol, key: &'a str, value: &[u8]) -> Part<'a> {
     let tree = Tree::from(protocol);
-    if value.trim_ascii().is_empty() && !(tree == Tree::Http && key == "cookie") {
+    if value.trim_ascii().is_empty() && !counts_when_empty(protocol, key) {
         return Part::Nothing;
     }
     match key.strip_prefix("upstreams/") {

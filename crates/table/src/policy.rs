@@ -200,7 +200,7 @@ fn users(reader: &mut Reader<'_>, capabilities: Capabilities) -> Result<Option<U
 /// may lack the protection asked for.
 fn protection<T>(reader: &mut Reader<'_>, key: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Result<Option<T>, ()> {
     let was_bad = std::mem::replace(&mut reader.bad, false);
-    let value = reader.read(key, parse);
+    let value = reader.protecting(key, parse);
     let is_bad = std::mem::replace(&mut reader.bad, was_bad);
     if is_bad { Err(()) } else { Ok(value) }
 }
