@@ -90,13 +90,19 @@ impl Addresses {
 /// The store's settings cannot be used, its folder cannot be made, an address cannot be listened on, or the engine fails.
 pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
     let signals = Signals::new()?;
-    warn_of_idle(settings.engine, &reload.chosen);
+    idle(settings.engine, &reload.chosen).iter().for_each(|line| warn!("{line}"));
     tell_usual_store(settings, &reload);
     raise_open_files();
     let state = state_file(settings);
     let kept = state.as_ref().map(StateFile::take).unwrap_or_default();
     let store = Store::open(&settings.store)?.remembering(kept.api);
-    store.make_place()?;
+    let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
+    // A folder that had keys and is missing is not mounted, or was moved: it must not look like an empty one.
+    if standby.is_some() {
+        store.check_place()?
+    } else {
+        store.make_place()?
+    }
     let workers = settings.workers.get();
     let access = access_log(settings)?;
     reload.access = access.queue().clone();
@@ -120,7 +126,6 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let lookup = Lookup::new(&settings.resolvers);
     let certs = CertSources::new(settings);
     let down = kept.down_before(epoch_seconds());
-    let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
     let (requests, settings_of_store) = (access.view(Arc::clone(&traces.counts)), settings.store.clone());
     let sending = traces.start(&about.name);
     let parts = Parts {
@@ -295,7 +300,7 @@ impl Parts {
         let (certs, control_certs) = watch::channel(self.certs.first());
         let (around, control_around) = watch::channel(std::mem::take(&mut self.around));
         let (released, control_released) = watch::channel(0);
-        let (served, keys) = watch::channel(None);
+        let ((served, keys), (ended, end)) = (watch::channel(None), watch::channel(false));
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let (tickets, engine_tickets) = watch::channel(tickets::first());
         let needs_tickets = ends_tls(addresses, engine_tables.clone());
@@ -310,6 +315,7 @@ impl Parts {
             certs: control_certs,
             around: control_around,
             released: control_released,
+            ended: end.clone(),
             served,
             tables,
             status: status.clone(),
@@ -318,7 +324,6 @@ impl Parts {
         let (live, glance) = self.looking(&admin_status, &figures, &timeline)?;
         let told = (self.requests, self.roster, self.reload.logging.lost());
         let pages = Pages::new(&live, addresses.all().copied().collect(), self.hosts, told);
-        let (ended, end) = watch::channel(false);
         let sources = Sources { status: admin_status.clone(), api: self.store.api(), ended: end.clone(), registry };
         let keeping = keeper::keep(&self.store, self.about, status.clone(), figures.clone(), end);
         let keeping_state = keep_state(self.state, sources, (keys, self.store.cluster()), around.clone());
@@ -390,17 +395,18 @@ fn announce(addresses: &Addresses) {
     }
 }
 
-/// Warns of settings that have no effect.
-fn warn_of_idle(engine: Engine, chosen: &Chosen) {
-    let idle = FLAGS.iter().filter(|flag| flag.group == Group::Haproxy && engine == Engine::Native);
-    for origin in idle.filter_map(|flag| chosen.origin(flag.name)) {
-        warn!("{origin} has no effect on the native engine; it is for --engine haproxy");
-    }
-    let idle = FLAGS.iter().filter(|flag| flag.group == Group::Native && engine == Engine::Haproxy);
-    for origin in idle.filter_map(|flag| chosen.origin(flag.name)) {
+/// Settings that have no effect, each in a line.
+pub(super) fn idle(engine: Engine, chosen: &Chosen) -> Vec<String> {
+    let given = |group, with| FLAGS.iter().filter(move |flag| flag.group == group && engine == with);
+    let of_haproxy = given(Group::Haproxy, Engine::Native).filter_map(|flag| chosen.origin(flag.name));
+    let of_haproxy =
+        of_haproxy.map(|origin| format!("{origin} has no effect on the native engine; it is for --engine haproxy"));
+    let of_native = given(Group::Native, Engine::Haproxy).filter_map(|flag| chosen.origin(flag.name));
+    let of_native = of_native.map(|origin| {
         let page = if origin.to_string().contains("otlp") { "docs/engines.md" } else { "docs/logs.md" };
-        warn!("{origin} has no effect on the HAProxy engine, which logs as its configuration says; see {page}");
-    }
+        format!("{origin} has no effect on the HAProxy engine, which logs as its configuration says; see {page}")
+    });
+    of_haproxy.chain(of_native).collect()
 }
 
 /// Logs that no store is named: as a warning in a container, where this is most often forgotten.

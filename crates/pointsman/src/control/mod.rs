@@ -132,7 +132,9 @@ pub struct ControlChannels {
     pub around: watch::Receiver<Around>,
     /// Counts the releases of what the guard holds.
     pub released: watch::Receiver<u64>,
-    /// To the keeper of the snapshot: the keys as served, once they come from the store.
+    /// Whether the engine has ended: nothing is left to decide.
+    pub ended: watch::Receiver<bool>,
+    /// To the keeper of the snapshot: the keys as served, once they come from the store. Closed when the last are sent.
     pub served: watch::Sender<Option<Arc<KeySet>>>,
     /// To the engine. The first one, of generation 0, is not served: it has the last good settings from before the start.
     pub tables: watch::Sender<Arc<Table>>,
@@ -170,11 +172,12 @@ enum ControlEvent {
     Guard,
     /// An operator let it in.
     Released,
-    /// The store's channel is closed.
+    /// The engine has ended, or the store's channel is closed.
     Stop,
 }
 
-/// Runs until the store's channel is closed; publishes pending changes first.
+/// Runs until the engine has ended, or the store's channel is closed; publishes pending changes first, and hands on the keys
+/// in use.
 pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
     channels.around.mark_changed();
@@ -260,6 +263,7 @@ impl Control {
     async fn next(&self, channels: &mut ControlChannels) -> ControlEvent {
         tokio::select! {
             biased;
+            () = over(&mut channels.ended) => ControlEvent::Stop,
             () = until(self.burst.due()) => ControlEvent::Quiet,
             () = until(self.held) => ControlEvent::Quiet,
             () = until(self.journal.due()) => ControlEvent::Report,
@@ -328,15 +332,14 @@ impl Control {
 
     fn settle(&mut self) {
         self.settle = None;
-        let keys = self.in_use().clone();
-        self.guard.note(Instant::now(), &keys);
+        self.guard.note(Instant::now(), &self.keys);
         if self.waiting.is_over() {
-            self.served.send_replace(Some(Arc::new(keys)));
+            self.served.send_replace(Some(Arc::new(self.in_use().clone())));
         }
     }
 
     fn release(&mut self) {
-        if self.guard.release(Instant::now(), &self.keys) {
+        if self.guard.release() {
             self.burst.add(Instant::now());
         }
     }
@@ -350,6 +353,10 @@ impl Control {
         if self.guard.is_new() && self.waiting.is_over() {
             self.guard.note(Instant::now(), &self.keys);
         }
+        self.tell_held();
+    }
+
+    fn tell_held(&self) {
         let held = self.guard.shown(&self.limits.prefix).map(Arc::new);
         self.status.send_if_modified(|status| {
             let is_news = status.held != held;
@@ -490,6 +497,8 @@ impl Control {
         if condition.outage().is_some() {
             self.waiting.hurry(Instant::now());
         }
+        self.guard.reading(Instant::now(), matches!(condition, Condition::Watching { .. }));
+        self.tell_held();
         self.journal.condition(Instant::now(), &condition).iter().for_each(LogLine::write);
         self.status.send_modify(|status| {
             if std::mem::discriminant(&status.condition) != std::mem::discriminant(&condition) {
@@ -527,6 +536,14 @@ fn barrier_of(update: &Update) -> Option<u64> {
         }),
     };
     std::str::from_utf8(value?).ok()?.trim().parse().ok()
+}
+
+/// Waits until the engine has ended.
+async fn over(ended: &mut watch::Receiver<bool>) {
+    let is_known = ended.wait_for(|ended| *ended).await.is_ok();
+    if !is_known {
+        std::future::pending().await
+    }
 }
 
 /// Waits until an instant; forever if there is none.

@@ -24,6 +24,7 @@ struct Bench {
     tables: watch::Receiver<Arc<Table>>,
     status: watch::Receiver<Status>,
     released: watch::Sender<u64>,
+    ended: watch::Sender<bool>,
     served: watch::Receiver<Option<Arc<KeySet>>>,
     control: JoinHandle<()>,
 }
@@ -43,6 +44,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
     let (to_names, wanted) = watch::channel(HostNames::default());
     let (released, told_releases) = watch::channel(0);
     let (to_keeper, served) = watch::channel(None);
+    let (ended, told_end) = watch::channel(false);
     let channels = ControlChannels {
         updates: from_store,
         condition: told,
@@ -52,6 +54,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         certs: watch::channel(Some(Arc::default())).1,
         around: watch::channel(Around::default()).1,
         released: told_releases,
+        ended: told_end,
         served: to_keeper,
         tables: to_engine,
         status: to_admin,
@@ -76,7 +79,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         cluster: ClusterId::default(),
     };
     let control = tokio::spawn(run(inputs, channels));
-    Bench { updates, condition, applied, names, wanted, tables, status, released, served, control }
+    Bench { updates, condition, applied, names, wanted, tables, status, released, served, ended, control }
 }
 
 /// Ten seconds before the certificate of the tests becomes valid, when it is first asked for.
@@ -356,4 +359,18 @@ async fn what_is_lost_since_the_snapshot_is_held() {
         sleep(Duration::from_secs(1)).await;
         assert!(bench.tables.borrow().services().is_empty());
     }
+}
+
+/// The end may come before a table was in use for a moment.
+#[tokio::test(start_paused = true)]
+async fn the_last_keys_are_handed_on_at_the_end() {
+    let mut bench = bench_with(Some(snapshot(12)), Some("50%"));
+    bench.updates.send(Update::Reset { revision: 9, entries: Vec::new() }).await.unwrap();
+    bench.status.wait_for(|status| status.held.is_some() && status.table.is_some()).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    bench.released.send(1).unwrap();
+    bench.status.wait_for(|status| status.held.is_none()).await.unwrap();
+    bench.ended.send(true).unwrap();
+    while bench.served.changed().await.is_ok() {}
+    assert_eq!(bench.served.borrow().as_ref().unwrap().len(), 1, "only the default is left");
 }
