@@ -27,7 +27,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use pointsman_table::shown;
+use pointsman_table::{Protocol, shown};
 use tokio::sync::watch;
 
 pub use figures::{Figures, Survey};
@@ -44,7 +44,7 @@ use query::ExplainQuery;
 use seats::Seat;
 use serde::{Deserialize, Serialize};
 use source::{SnapshotView, SourceView};
-use view::{ExplainView, ProblemView, ServiceView, TableView, protocol_of};
+use view::{ExplainView, ProblemView, ServiceView, TableView};
 
 /// The data behind the pages.
 #[derive(Clone, Debug)]
@@ -222,13 +222,26 @@ async fn history(State(pages): State<Pages>) -> Response {
 
 #[derive(Deserialize)]
 struct AskedService {
-    #[serde(default = "http")]
-    protocol: String,
+    #[serde(default)]
+    protocol: AskedProtocol,
     name: String,
 }
 
-fn http() -> String {
-    "http".to_owned()
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AskedProtocol {
+    #[default]
+    Http,
+    Tcp,
+}
+
+impl From<AskedProtocol> for Protocol {
+    fn from(asked: AskedProtocol) -> Self {
+        match asked {
+            AskedProtocol::Http => Self::Http,
+            AskedProtocol::Tcp => Self::Tcp,
+        }
+    }
 }
 
 /// `/api/service`.
@@ -242,14 +255,15 @@ struct OneService {
 /// `/api/service`: one service of `/api/table`.
 async fn one_service(State(pages): State<Pages>, asked: Result<Query<AskedService>, QueryRejection>) -> Response {
     let Ok(Query(AskedService { protocol, name })) = asked else {
-        let advice = "name the service: request /api/service?protocol=http&name=shop\n";
+        let advice = "name the service, and protocol=http or protocol=tcp: request \
+                      /api/service?protocol=http&name=shop\n";
         return (StatusCode::BAD_REQUEST, advice).into_response();
     };
     let latest = pages.hub.latest();
     let fresh = if latest.is_none() { Some(pages.figures.snapshot().await) } else { None };
     let status = pages.status.borrow();
     let Some(table) = &status.table else { return not_read_yet() };
-    let protocol = protocol_of(&protocol);
+    let protocol = protocol.into();
     let found = table.services().iter().find(|service| service.protocol == protocol && service.name.as_str() == name);
     let snapshot = latest.as_deref().map(|look| &look.snapshot).or(fresh.as_ref());
     match (found, snapshot) {
