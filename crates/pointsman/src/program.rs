@@ -16,10 +16,12 @@ use tracing::warn;
 use crate::commands::change::Manner;
 use crate::commands::check::CheckReport;
 use crate::commands::cli::{self, Command};
+use crate::commands::doctor::KnownSettings;
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
-    Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run, teach,
+    Outcome, agent, apply, check, demo, doctor, edit, explain, fleet, guard, health, logs, register, render, routes,
+    run, teach,
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
@@ -62,6 +64,9 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
     if let Command::Render { .. } = command {
         given.insert("engine", vec!["haproxy".to_owned()]);
     }
+    if let Command::Doctor { json } = command {
+        return examine((&given, &environment, host), json);
+    }
     let mut chosen = Chosen::gather(&given, &environment, host)?;
     let folder = match command {
         Command::Demo => Some(demo::Folder::new("demo")?),
@@ -98,6 +103,19 @@ fn start(command: Command, mut given: CommandLine, streams: &mut Streams) -> any
     outcome
 }
 
+/// Settings that cannot be used are something to tell, too.
+fn examine((given, environment, host): (&CommandLine, &Environment, Host), json: bool) -> anyhow::Result<Outcome> {
+    let chosen = Chosen::gather(given, environment, host);
+    let settings = chosen.as_ref().map_err(ToString::to_string);
+    let settings = settings.and_then(|chosen| chosen.settings(environment, host).map_err(|error| error.to_string()));
+    let settings = settings.as_ref().map_err(String::as_str);
+    let known = KnownSettings { settings, chosen: chosen.as_ref().ok(), environment };
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(doctor::doctor(known, json, &mut Plain(Heedless(io::stdout()))));
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
+}
+
 fn say(warnings: &[String]) {
     let mut note = Plain(io::stderr());
     warnings.iter().for_each(|line| drop(writeln!(note, "pointsman: {line}")));
@@ -117,8 +135,7 @@ async fn dispatch(
 ) -> anyhow::Result<Outcome> {
     let named = placed || reload.chosen.has("store");
     let (out, note) = (&mut *output(&command, streams), &mut Plain(Heedless(streams.stderr())));
-    let names_engine = reload.chosen.has("engine");
-    let store = &settings.store;
+    let (names_engine, store) = (reload.chosen.has("engine"), &settings.store);
     match command {
         Command::Run => Box::pin(run::run(settings, reload, |_| ())).await?,
         Command::Demo => {
@@ -172,7 +189,8 @@ async fn dispatch(
         Command::Agent => Box::pin(agent::agent(settings, placed, reload)).await?,
         Command::Register { request } => return Box::pin(register::register(store, &request, note)).await,
         // Handled above; these need no settings.
-        Command::Health | Command::Version | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Doctor { .. } | Command::Health | Command::Version => {}
+        Command::Completions { .. } | Command::Man { .. } => {}
     }
     out.flush()?;
     Ok(Outcome::Yes)

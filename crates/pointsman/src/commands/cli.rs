@@ -89,6 +89,23 @@ Serves and changes nothing.")]
         json: bool,
     },
 
+    /// Say what is wrong, and what to type: settings, store, ports, limits, certificates, instances, time, the fleet; exit 1 if
+    /// anything is
+    #[command(after_help = "\
+Works before the first start, and beside a running balancer, which it asks on --admin: give it the
+balancer's own flags or environment. What is wrong comes first. Takes less than 10 s, even if
+nothing answers. Changes nothing.
+
+Examples:
+  pointsman doctor
+  pointsman doctor --store http://127.0.0.1:2379 --id haproxy-1
+  docker exec lb /pointsman doctor")]
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
     /// Set keys; exit 1, with nothing written, if a balancer could not use them
     #[command(after_help = "\
 A KEY without a leading slash is below the prefix. Several keys are one change, as with `apply`.
@@ -449,7 +466,7 @@ fn takes(command: &str, flag: &Flag) -> bool {
 /// The groups of flags that the command of this name takes.
 fn groups(command: &str) -> &'static [Group] {
     match command {
-        "run" | "check" | "routes" | "explain" | "render" => {
+        "run" | "check" | "doctor" | "routes" | "explain" | "render" => {
             &[Group::Store, Group::Serve, Group::Native, Group::Haproxy, Group::General]
         }
         "demo" => &[Group::Serve, Group::Native, Group::Haproxy, Group::General],

@@ -309,6 +309,7 @@ pub async fn status(
     out.flush()?;
     if members.is_empty() {
         nobody(settings, note)?;
+        writeln!(note, "`pointsman doctor` says what keeps one from starting")?;
         return Ok(Outcome::No);
     }
     Ok(Outcome::Yes)

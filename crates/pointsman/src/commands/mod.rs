@@ -9,6 +9,7 @@ pub mod change;
 pub mod check;
 pub mod cli;
 pub mod demo;
+pub mod doctor;
 pub mod edit;
 pub mod explain;
 pub mod fleet;

@@ -20,6 +20,7 @@ mod compress;
 mod control;
 mod demo;
 mod dns;
+mod doctor;
 mod drain;
 mod edits;
 mod eject;

@@ -279,9 +279,21 @@ pub(super) struct StatusRequest {}
 pub(super) struct StatusResponse {
     #[prost(string, tag = "2")]
     pub version: String,
+    /// Bytes of its database.
+    #[prost(int64, tag = "3")]
+    pub db_size: i64,
     /// Member id of the leader; 0 if there is none.
     #[prost(uint64, tag = "4")]
     pub leader: u64,
+    /// Alarms and the like, in words (from 3.4).
+    #[prost(string, repeated, tag = "8")]
+    pub errors: Vec<String>,
+    /// A member that has no vote yet.
+    #[prost(bool, tag = "10")]
+    pub is_learner: bool,
+    /// The most bytes of its database (from 3.6); 0: not told.
+    #[prost(int64, tag = "12")]
+    pub db_quota: i64,
 }
 
 /// In etcd a oneof of create, cancel and progress; on the wire the same as an optional field.

@@ -9,6 +9,7 @@
 //! | `audit` | pure: compares the delivered keys with a listing |
 //! | `list` | all keys at one revision, in pages |
 //! | `lease` | keys that live as long as their owner renews them, and edits that only the owner can make |
+//! | `health` | what each member says of itself |
 //! | `client` | calls, tokens, and the party at fault for an error |
 //! | `transport` | one HTTP/2 connection |
 //! | `keys` | maps a prefix to a range, full keys to relative ones |
@@ -19,6 +20,7 @@ mod client;
 mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
+mod health;
 mod keys;
 mod lease;
 mod list;
@@ -31,5 +33,6 @@ mod watch;
 pub(crate) use fuzz::fuzz;
 #[cfg(test)]
 pub(crate) use fuzz::seeds;
+pub use health::MemberStatus;
 pub(super) use lease::Etcd3Lease;
 pub use store::{Etcd3, Probe};
