@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pointsman::admin::Figures;
-use pointsman::control::{self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, Status, Timeline};
+use pointsman::control::{
+    self, Around, ControlChannels, ControlInputs, Defaults, GuardSettings, IssuedCerts, Status, Timeline,
+};
 use pointsman::fleet::Listens;
 use pointsman::fleet::keeper::{self, About};
 use pointsman_engine::Applied;
@@ -148,6 +150,7 @@ async fn live(number: usize, settings: StoreSettings, tally: Arc<Tally>) {
     };
     let channels = ControlChannels {
         certs: watch::channel(Some(Arc::default())).1,
+        issued: watch::channel(Some(IssuedCerts::default())).1,
         around: watch::channel(Around::default()).1,
         released: watch::Sender::default().subscribe(),
         served: watch::Sender::default(),

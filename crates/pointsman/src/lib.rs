@@ -20,6 +20,7 @@
 //! | `notify` | reports to the service manager |
 //! | `sys` | calls to the operating system beyond files and sockets |
 
+mod acme;
 pub mod admin;
 pub mod agent;
 pub mod certs;

@@ -19,7 +19,8 @@ use crate::commands::cli::{self, Command};
 use crate::commands::fleet::Drain;
 use crate::commands::run::Reload;
 use crate::commands::{
-    Outcome, agent, apply, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes, run, teach,
+    Outcome, agent, apply, certs, check, demo, edit, explain, fleet, guard, health, logs, register, render, routes,
+    run, teach,
 };
 use crate::logging::{self, Delivery, Streams};
 use crate::plain::{Heedless, Plain};
@@ -155,14 +156,13 @@ async fn dispatch(
         Command::Explain { url, request, json } => {
             return explain::explain((settings, named), (&url, request), json, out, note).await;
         }
-        Command::Render { output } => {
-            return render::render(settings, output.as_deref(), out, note).await;
-        }
+        Command::Render { output } => return render::render(settings, output.as_deref(), out, note).await,
         Command::Status { json } => return fleet::status(store, json, out, note).await,
         Command::Guard { action, json } => return Box::pin(guard::guard(settings, action, json, out, note)).await,
-        Command::Wait { revision, timeout } => {
-            return Box::pin(fleet::wait(store, revision, timeout, note)).await;
+        Command::Certs { action, what, json } => {
+            return certs::certs(settings, action.zip(what), json, out, note).await;
         }
+        Command::Wait { revision, timeout } => return Box::pin(fleet::wait(store, revision, timeout, note)).await,
         Command::Drain { instance, wait } => {
             return Box::pin(fleet::drain(store, &instance, Drain::On, wait.patience(), note)).await;
         }

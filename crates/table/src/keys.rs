@@ -78,6 +78,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     http("bounded", "hashing balances: how much of the mean work an instance may have"),
     http("slow_start", "from its return or appearance to an instance's full share; overrides config/slow_start"),
     http("protocol", "http1 or h2: what instances speak"),
+    http("acme", "true: certificates for its domains are asked of an authority; see config/acme/"),
     http("cookie", "sessions stick to an instance by this cookie"),
     http("allow", "networks whose clients are served, comma separated; nobody else is"),
     http("deny", "networks whose clients are not served; goes before allow"),
@@ -194,10 +195,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("health_check_port", "default for all services: port for health checks, if not the instance's"),
     config("health_check_method", "default for all services: method of health checks"),
     config("health_check_host", "default for all services: host that health checks ask for"),
-    config(
-        "health_check_expect",
-        "default for all services: statuses that pass: 200-399; or ~EXPRESSION, searched for in the body",
-    ),
+    config("health_check_expect", "default for all services: statuses that pass; or ~EXPRESSION of the body"),
     config("health_check_interval", "default for all services: from one health check to the next"),
     config("health_check_timeout", "default for all services: longest time that a health check may take"),
     config("health_check_rise", "default for all services: health checks in a row that bring an instance back"),
@@ -206,6 +204,14 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
     config("accept_proxy", "networks, private or all: whose connections begin with a PROXY header"),
     config("tls_min_version", "1.2 or 1.3: the oldest TLS version of clients"),
     config("tls_strict_sni", "true: no handshake for a server name that no certificate covers, or for none"),
+    config("acme/agree", "true: you agree to the authority's terms; nothing is asked before"),
+    config("acme/auto", "true: certificates for all services that do not say"),
+    config("acme/challenge", "http-01: how the authority is shown that a name is ours"),
+    config("acme/contact", "mail addresses that the authority may write to, comma separated"),
+    config("acme/directory", "letsencrypt, letsencrypt-staging or an https:// URL: the authority"),
+    config("acme/eab", "an account at the authority that ours belongs to: KEY-ID HMAC-KEY"),
+    config("acme/key", "p256 or rsa2048: the keys of certificates"),
+    config("acme/profile", "a profile of the authority, such as shortlived"),
     config("errors/<status>", "body of our own error answers"),
     KnownKey { tree: Tree::Certs, name: "<name>", meaning: "a certificate and its key, PEM" },
 ];
@@ -214,7 +220,7 @@ pub const KNOWN_KEYS: &[KnownKey] = &[
 const TREES: [&str; 4] = ["services", "tcp-services", "config", "certs"];
 
 /// Words in the names of keys whose values are secret.
-const SECRET_NAMES: [&str; 4] = ["secret", "auth", "passw", CLIENT_KEY];
+const SECRET_NAMES: [&str; 5] = ["secret", "auth", "passw", CLIENT_KEY, "acme/eab"];
 /// What only secret values hold, in any case and whatever their key: private keys, and passwords in HAProxy's own lines.
 const SECRET_VALUES: [&str; 5] = ["private key-----", "stats auth", "password", "dynamic-cookie-key", "authorization"];
 

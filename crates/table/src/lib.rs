@@ -39,6 +39,7 @@
 //! | `differences` | which keys changed between two tables, in words |
 
 mod access;
+mod acme;
 mod address;
 mod asking;
 mod balance;
@@ -114,10 +115,12 @@ mod targets;
 mod text;
 mod userlist;
 mod value;
+mod wishes;
 mod words;
 mod xxh64;
 
 pub use access::Access;
+pub use acme::{AcmeTerms, Answers, CHALLENGE_PATH, CertKeyKind, ChallengeKind};
 pub use address::{Bind, HostPattern};
 pub use asking::{Asking, Demand};
 pub use balance::Balance;

@@ -36,6 +36,8 @@ pub(crate) enum Decision {
     Forward(Box<Plan>),
     /// We answer it with the health page.
     Health,
+    /// An authority asks for the answer to its challenge, and gets this.
+    Challenge(Box<str>),
     /// We answer it with the status of this fault.
     Refuse(Fault),
     /// We answer it with a fault and what is known about it.
@@ -64,7 +66,7 @@ impl Decision {
         match self {
             Self::Forward(plan) => Some(plan),
             Self::Gated(gated) => gated.then.plan_mut(),
-            Self::Health | Self::Refuse(_) | Self::Turn(_) | Self::Reply(_) => None,
+            Self::Health | Self::Challenge(_) | Self::Refuse(_) | Self::Turn(_) | Self::Reply(_) => None,
         }
     }
 }
@@ -265,6 +267,9 @@ pub(crate) fn head_limits(config: &Config) -> HeadLimits {
 pub(crate) fn decide(worker: &Worker, view: &View, head: &RequestHead<'_, '_>, peer: &Peer) -> Decision {
     if view.globals.config.health_uri.as_deref().is_some_and(|uri| uri == path(&head.target)) {
         return Decision::Health;
+    }
+    if let Some(answer) = view.table.answer(&head.target) {
+        return Decision::Challenge(answer.into());
     }
     if head.hops >= MOST_HOPS {
         return Decision::Refuse(Fault::Loop);

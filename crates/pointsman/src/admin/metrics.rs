@@ -525,6 +525,7 @@ const KINDS: &[ProblemKind] = &[
     ProblemKind::Engine,
     ProblemKind::TwoApis,
     ProblemKind::ExpiresSoon,
+    ProblemKind::NoCertificate,
     ProblemKind::NotValid,
     ProblemKind::State,
     ProblemKind::Held,

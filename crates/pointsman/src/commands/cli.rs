@@ -270,6 +270,29 @@ Examples:
         json: bool,
     },
 
+    /// List all certificates: days, issuer, next step and last error; or have one by ACME renewed
+    #[command(after_help = "\
+Reads the store: the certificates below certs/, and those that balancers had issued by ACME.
+Exit 1 if a name has no certificate.
+`import` reads the folder of certbot (/etc/letsencrypt) or acme.sh, or Traefik's acme.json. Balancers
+serve what is there, and renew it in time.
+
+Examples:
+  pointsman certs
+  pointsman certs renew shop.example.org
+  pointsman certs import /etc/letsencrypt")]
+    Certs {
+        /// Renew the certificate of a name now; import certificates
+        #[arg(value_parser = ["renew", "import"], requires = "what")]
+        action: Option<String>,
+        /// The name; the folder, or Traefik's file
+        #[arg(value_name = "NAME|DIR")]
+        what: Option<String>,
+        /// Print JSON
+        #[arg(long, conflicts_with = "action")]
+        json: bool,
+    },
+
     /// Wait until every live balancer serves a revision; exit 1 after --timeout, with a list of those that do not
     #[command(after_help = "\
 A balancer without a status for 10 s does not count. If one disappears during the wait, the wait

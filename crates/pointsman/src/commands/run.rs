@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::apis;
+use crate::acme;
 use crate::admin::live::{LiveAbout, LiveInputs, collect};
 use crate::admin::source::SourceView;
 use crate::admin::view::epoch_seconds;
@@ -33,7 +34,9 @@ use crate::logging::Logging;
 use crate::logging::access::{AccessThreads, RequestsView, tell_dropped};
 use crate::names::{self, HostNames, Lookup};
 use crate::notify;
-use crate::settings::{AccessSettings, Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings};
+use crate::settings::{
+    AccessSettings, AcmeSettings, Chosen, CommandLine, Engine, Environment, FLAGS, Group, Host, Settings,
+};
 use crate::state::StateFile;
 use crate::state::keeper::{self as state_keeper, Sources};
 use crate::state::snapshot::SnapshotFile;
@@ -121,6 +124,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
     let certs = CertSources::new(settings);
     let down = kept.down_before(epoch_seconds());
     let (standby, damage) = state.as_ref().map(|file| SnapshotFile::beside(file).take()).unwrap_or_default();
+    let acme = (settings.acme.clone(), about.name.clone());
     let (requests, settings_of_store) = (access.view(Arc::clone(&traces.counts)), settings.store.clone());
     let sending = traces.start(&about.name);
     let parts = Parts {
@@ -133,6 +137,7 @@ pub async fn run(settings: &Settings, mut reload: Reload, ready: impl FnOnce(&Ad
         about,
         lookup,
         certs,
+        acme,
         state,
         around: Around { snapshot: damage, ..Around::default() },
         down,
@@ -245,6 +250,8 @@ struct Parts {
     about: About,
     lookup: Lookup,
     certs: CertSources,
+    /// How certificates are asked for, and by whom.
+    acme: (AcmeSettings, String),
     state: Option<StateFile>,
     /// Problems found before the start.
     around: Around,
@@ -294,7 +301,7 @@ impl Parts {
         let (names, control_names) = watch::channel(Arc::default());
         let (certs, control_certs) = watch::channel(self.certs.first());
         let (around, control_around) = watch::channel(std::mem::take(&mut self.around));
-        let (released, control_released) = watch::channel(0);
+        let ((issued, control_issued), (released, control_released)) = (watch::channel(None), watch::channel(0));
         let (served, keys) = watch::channel(None);
         let (phase, engine_phase) = watch::channel(Phase::Serve);
         let (tickets, engine_tickets) = watch::channel(tickets::first());
@@ -308,6 +315,7 @@ impl Parts {
             names: control_names,
             wanted,
             certs: control_certs,
+            issued: control_issued,
             around: control_around,
             released: control_released,
             served,
@@ -325,13 +333,13 @@ impl Parts {
         let background = async {
             tokio::join!(
                 Box::pin(self.store.follow(updates, condition)),
-                apis::watch(&self.store, &self.settings, &around),
-                apis::remember(&self.settings),
+                apis::keep(&self.store, &self.settings, &around),
                 control::run(inputs, channels),
                 names::follow(self.lookup, names_wanted, names),
                 self.certs.follow(certs, around.clone()),
                 release::follow(&self.store, &self.settings.prefix, admin_status.clone(), released),
                 tickets::keep(&self.store, &self.settings.prefix, tickets, needs_tickets),
+                acme::keep((&self.store, &self.settings), self.acme, admin_status.clone(), (issued, around.clone())),
                 tell_dropped(Arc::clone(&pages.requests.log)),
                 show(self.listener, pages, live, glance),
                 self.signals.heed(phase, status, self.reload),
@@ -341,8 +349,7 @@ impl Parts {
             pending().await
         };
         let engine = Box::pin(serve_with(self.bound, figures, engine_tables, engine_tickets, applied, engine_phase));
-        let keepers = async { tokio::join!(Box::pin(keeping), keeping_state) };
-        let serving = until_written(engine, ended, keepers);
+        let serving = until_written(engine, ended, async { tokio::join!(Box::pin(keeping), keeping_state) });
         tokio::select! {
             result = serving => result,
             () = Box::pin(background) => Ok(()),

@@ -42,7 +42,7 @@ use ports::Ports;
 pub use ports::Probe;
 pub use standby::Standby;
 use standby::Waiting;
-pub use status::{Around, FromSnapshot, HeldBack, Status};
+pub use status::{Around, FromSnapshot, HeldBack, IssuedCerts, Status};
 pub(crate) use timeline::epoch_millis;
 pub use timeline::{ChangedKey, Timeline, TimelineEntry};
 
@@ -108,6 +108,8 @@ impl ControlInputs {
             places: self.places.clone(),
             bound: Some(Arc::default()),
             certs: Arc::default(),
+            issued: Arc::default(),
+            answers: Arc::default(),
             names: Some(Arc::default()),
         }
     }
@@ -128,6 +130,8 @@ pub struct ControlChannels {
     pub wanted: watch::Sender<HostNames>,
     /// Certificates from outside the store; `None` until they were read.
     pub certs: watch::Receiver<Option<Arc<[OuterCert]>>>,
+    /// Certificates that we had issued; `None` until they were read.
+    pub issued: watch::Receiver<Option<IssuedCerts>>,
     /// Problems outside the keys.
     pub around: watch::Receiver<Around>,
     /// Counts the releases of what the guard holds.
@@ -160,6 +164,8 @@ enum ControlEvent {
     Named(Arc<Names>),
     /// Certificates from outside the store changed.
     Certs(Option<Arc<[OuterCert]>>),
+    /// Certificates that we had issued changed, or the answers to authorities.
+    Issued(Option<IssuedCerts>),
     /// A problem outside the keys appeared or ended.
     Around(Box<Around>),
     /// The store was not read in time: serve the snapshot.
@@ -179,8 +185,13 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
     channels.condition.mark_changed();
     channels.around.mark_changed();
     // Without them, the first table would refuse clients that the second one serves.
-    let _ = timeout(FIRST_CERTS, channels.certs.wait_for(Option::is_some)).await;
+    let read = async {
+        let _ = channels.certs.wait_for(Option::is_some).await;
+        let _ = channels.issued.wait_for(Option::is_some).await;
+    };
+    let _ = timeout(FIRST_CERTS, read).await;
     channels.certs.mark_changed();
+    channels.issued.mark_changed();
     let mut control = Control::new(inputs, &channels);
     loop {
         match control.next(&mut channels).await {
@@ -192,6 +203,7 @@ pub async fn run(inputs: ControlInputs, mut channels: ControlChannels) {
             ControlEvent::Condition(condition) => control.condition(condition),
             ControlEvent::Named(names) => control.named(names),
             ControlEvent::Certs(certs) => control.certified(certs),
+            ControlEvent::Issued(issued) => control.issued(issued),
             ControlEvent::Around(around) => control.around(*around),
             ControlEvent::Standby => control.stand_in(),
             ControlEvent::Settle => control.settle(),
@@ -271,6 +283,7 @@ impl Control {
             Ok(()) = channels.condition.changed() => ControlEvent::Condition(channels.condition.borrow_and_update().clone()),
             Ok(()) = channels.names.changed() => ControlEvent::Named(channels.names.borrow_and_update().clone()),
             Ok(()) = channels.certs.changed() => ControlEvent::Certs(channels.certs.borrow_and_update().clone()),
+            Ok(()) = channels.issued.changed() => ControlEvent::Issued(channels.issued.borrow_and_update().clone()),
             Ok(()) = channels.around.changed() => ControlEvent::Around(channels.around.borrow_and_update().clone().into()),
             update = channels.updates.recv() => update.map_or(ControlEvent::Stop, ControlEvent::Update),
             // Last, so that a store that answers goes first.
@@ -373,6 +386,9 @@ impl Control {
         let (before, after) = (self.status.borrow().table.clone(), Arc::clone(&compiled.table));
         self.tables.send_replace(compiled.table.clone());
         self.status.send_modify(|status| {
+            if *status.answers.0 != **compiled.table.answers() {
+                status.answers = (Arc::clone(compiled.table.answers()), generation);
+            }
             status.table = Some(compiled.table);
             status.snapshot = status.snapshot.filter(|_| !self.waiting.is_over());
             status.found = compiled.problems.into();
@@ -449,6 +465,15 @@ impl Control {
         }
     }
 
+    /// Likewise. Authorities wait for answers, and clients for certificates.
+    fn issued(&mut self, issued: Option<IssuedCerts>) {
+        let IssuedCerts { certs, answers } = issued.unwrap_or_default();
+        (self.limits.issued, self.limits.answers) = (certs, answers);
+        if self.status.borrow().table.is_some() {
+            self.burst.add(Instant::now());
+        }
+    }
+
     fn named(&mut self, names: Arc<Names>) {
         self.limits.names = Some(names);
         // This machine's addresses may have changed since the last listing.
@@ -479,6 +504,9 @@ impl Control {
                 Some((number, first)) if first <= applied.generation => Some(number),
                 _ => status.barrier_served,
             };
+            if status.answers.1 <= applied.generation {
+                status.answered = Arc::clone(&status.answers.0);
+            }
             status.refused = applied.problems.into();
         });
         if !same {

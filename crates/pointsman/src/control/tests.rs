@@ -50,6 +50,7 @@ fn bench_with(standby: Option<Standby>, share: Option<&str>) -> Bench {
         wanted: to_names,
         applied: from_engine,
         certs: watch::channel(Some(Arc::default())).1,
+        issued: watch::channel(Some(IssuedCerts::default())).1,
         around: watch::channel(Around::default()).1,
         released: told_releases,
         served: to_keeper,

@@ -327,6 +327,7 @@ impl About {
             leaving,
             ..Member::default()
         };
+        member.list_answers(&status.answered);
         member.tell(status.problems());
         status.table.iter().for_each(|table| member.list_last_good(table));
         member.shorten();

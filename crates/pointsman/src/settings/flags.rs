@@ -322,6 +322,18 @@ pub static FLAGS: &[Flag] = &[
         ..PLAIN
     },
     Flag {
+        name: "acme-ca",
+        value: "FILE",
+        group: Group::Serve,
+        help: "Authorities, in PEM, that may vouch for the ACME server that issues certificates, besides those of the \
+               system",
+        read: |draft, choice| {
+            draft.acme_ca = Some(PathBuf::from(choice.text()));
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Flag {
         name: "accept-proxy",
         value: "PLACE",
         group: Group::Serve,

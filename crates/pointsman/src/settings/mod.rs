@@ -41,7 +41,7 @@ pub use docker_host::DockerHost;
 pub use flag::{Flag, Group};
 pub use flags::FLAGS;
 use model::Draft;
-pub use model::{AccessSettings, AgentSettings, Engine, Host, Settings, SettingsError};
+pub use model::{AccessSettings, AcmeSettings, AgentSettings, Engine, Host, Settings, SettingsError};
 
 /// The port that `https://` without a port means (RFC 9110 §4.2.2).
 const HTTPS_PORT: u16 = 443;
@@ -152,6 +152,7 @@ impl Draft {
             health_uri: self.health_uri,
             accept_proxy: self.accept_proxy,
             certs: self.certs,
+            acme: AcmeSettings { ca: self.acme_ca, answers: kontena::answers(environment) },
             guard: self.guard,
             cert_variables: kontena::certificates(environment),
             log: self.log,

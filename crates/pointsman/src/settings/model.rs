@@ -10,7 +10,7 @@ use std::time::Duration;
 use pointsman_haproxy::HaproxySettings;
 use pointsman_native::LineFormat;
 use pointsman_store::{Api, Location, StoreSettings};
-use pointsman_table::{Bind, Capabilities, OuterCert, Places, guard_share};
+use pointsman_table::{Answers, Bind, Capabilities, OuterCert, Places, guard_share};
 use thiserror::Error;
 
 use super::docker_host::DockerHost;
@@ -20,6 +20,15 @@ use crate::traces::OtlpSettings;
 
 /// How many requests are kept in memory beside an access log.
 const USUAL_RECENT: usize = 1_000;
+
+/// How certificates are asked for, as far as no key says.
+#[derive(Clone, Debug, Default)]
+pub struct AcmeSettings {
+    /// The file of `--acme-ca`.
+    pub ca: Option<PathBuf>,
+    /// Answers to authorities that somebody else asked, from variables of the environment.
+    pub answers: Arc<Answers>,
+}
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -166,6 +175,8 @@ pub struct Settings {
     pub accept_proxy: Option<Box<str>>,
     /// The folder of certificates in files.
     pub certs: Option<PathBuf>,
+    /// How certificates are asked for, as far as no key says.
+    pub acme: AcmeSettings,
     /// Certificates in variables of the environment. Secret.
     pub cert_variables: Arc<[OuterCert]>,
     /// How much may be taken away at once.
@@ -201,6 +212,7 @@ pub(super) struct Draft {
     pub(super) health_uri: Option<Box<str>>,
     pub(super) accept_proxy: Option<Box<str>>,
     pub(super) certs: Option<PathBuf>,
+    pub(super) acme_ca: Option<PathBuf>,
     pub(super) state: Option<PathBuf>,
     pub(super) guard: GuardSettings,
     pub(super) log: Option<String>,
@@ -234,6 +246,7 @@ impl Default for Draft {
             health_uri: None,
             accept_proxy: None,
             certs: None,
+            acme_ca: None,
             state: None,
             guard: GuardSettings { share: guard_share("50%").expect("a share"), hold: Duration::from_secs(600) },
             log: None,

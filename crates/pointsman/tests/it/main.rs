@@ -3,6 +3,7 @@
 //! `POINTSMAN_LONG=1` runs the long forms; `POINTSMAN_TEST_ENGINE` chooses the engine under test (default `native`).
 
 mod access;
+mod acme;
 mod admin;
 mod admission;
 mod auth;
