@@ -6,7 +6,7 @@
 //! | `settings` | flags, environment, file: parsed once into typed settings |
 //! | `commands` | the command line, and one file per command |
 //! | `control` | the loop that turns a store's updates into published tables |
-//! | `certs` | certificates from files and variables |
+//! | `certs`, `acme` | certificates from files and variables; certificates by ACME |
 //! | `tickets` | the secrets of TLS session tickets, shared through the store |
 //! | `names` | the addresses of instances' host names |
 //! | `state` | the state that survives a restart |

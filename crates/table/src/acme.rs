@@ -56,6 +56,8 @@ pub enum ChallengeKind {
     /// It fetches a path of the name over HTTP (RFC 8555 §8.3).
     #[default]
     Http,
+    /// It looks for a TXT record of the name (RFC 8555 §8.4).
+    Dns,
 }
 
 /// The kind of a certificate's key.
@@ -99,7 +101,8 @@ pub(crate) fn contact(text: &str) -> Parsed<Box<str>> {
 pub(crate) fn challenge(text: &str) -> Parsed<ChallengeKind> {
     match text {
         "http-01" => Ok(ChallengeKind::Http),
-        _ => Err("expected http-01".into()),
+        "dns-01" => Ok(ChallengeKind::Dns),
+        _ => Err("expected http-01 or dns-01".into()),
     }
 }
 
@@ -159,7 +162,8 @@ mod tests {
         check(contact("mailto:a@b.test"), "\"mailto:a@b.test\"");
         check(contact("nobody"), "expected mail addresses");
         check(challenge("http-01"), "Http");
-        check(challenge("email"), "expected http-01");
+        check(challenge("dns-01"), "Dns");
+        check(challenge("email"), "expected http-01 or dns-01");
         check(key("rsa2048"), "Rsa2048");
         check(key("rsa1024"), "expected p256");
         check(profile("shortlived"), "Some(\"shortlived\")");

@@ -12,7 +12,7 @@
 //! | `problem`, `shown` | problems with keys; escaping text for display |
 //! | `keys` | which keys there are, and what a key is |
 //! | `value`, `address`, `balance`, `discovery`, `eject`, `http_version`, `instance`, `pattern` | single values, each type with its parser |
-//! | `policy`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
+//! | `policy`, `acme`, `retries`, `client_auth`, `cookie`, `xxh64`, `hsts`, `split`, `userlist`, `words` | the policy for a service's requests; values in HAProxy's language |
 //! | `forward_auth` | who is asked whether a request may go on |
 //! | `cors`, `compress`, `redirect`, `rewrite`, `header_edit`, `text`, `steps` | what the policy changes in requests and answers, and how it is shown |
 //! | `reader`, `settings`, `config` | the keys of a service, of the configuration: all good or reported |
@@ -28,7 +28,7 @@
 //! | `placing`, `found`, `ports` | where instances may be, and those of `dns`; who listens where, and which addresses are ourselves |
 //! | `rendezvous` | where keys of hashing balances go |
 //! | `asking` | what handshakes ask clients for, by server name |
-//! | `routing`, `targets` | how requests and connections find their service, services that want the same, or get others' requests |
+//! | `routing`, `targets`, `wishes` | how requests and connections find their service, services that want the same, or get others' requests |
 //! | `compile` | from keys to a table and its problems |
 //! | `index`, `index_build`, `host`, `host_map`, `leaf`, `prefixes` | from a request to its service; owns precedence |
 //! | `pattern_set`, `literals`, `effort` | many expressions at once, and their cost |

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::acme::{AcmeTerms, Answers, CHALLENGE_PATH, Covered};
+use crate::acme::{AcmeTerms, Answers, CHALLENGE_PATH, ChallengeKind, Covered};
 use crate::address::HostPattern;
 use crate::form::Form;
 use crate::limits::Limits;
@@ -14,13 +14,15 @@ use crate::problem::{Problem, ProblemKind, Report};
 use crate::table::Table;
 
 /// Whether an authority can issue a certificate for this name by our kind of challenge; else why not.
-fn refusal(host: &HostPattern) -> Option<String> {
+fn refusal(host: &HostPattern, terms: &AcmeTerms) -> Option<String> {
     let name = host.name();
     match host {
-        HostPattern::Wildcard(_) => Some(format!("no authority issues *.{name} by http-01")),
+        HostPattern::Wildcard(_) if terms.challenge == ChallengeKind::Http => {
+            Some(format!("no authority issues *.{name} by http-01; set config/acme/challenge to dns-01"))
+        }
         _ if name.parse::<IpAddr>().is_ok() => Some(format!("{name} is an address, not a name")),
         _ if !name.contains('.') => Some(format!("{name} is no public name")),
-        HostPattern::Exact(_) => None,
+        HostPattern::Exact(_) | HostPattern::Wildcard(_) => None,
     }
 }
 
@@ -36,7 +38,7 @@ pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) 
     let mut problems = Vec::new();
     let mut is_wanted = false;
     for (form, (hosts, is_explicit)) in forms.iter().filter_map(|form| Some((form, wishes(form, terms)?))) {
-        is_wanted |= hosts.iter().any(|host| refusal(host).is_none());
+        is_wanted |= hosts.iter().any(|host| refusal(host, terms).is_none());
         if !is_explicit {
             continue;
         }
@@ -45,8 +47,8 @@ pub(crate) fn problems(forms: &[Arc<Form>], terms: &AcmeTerms, limits: &Limits) 
             let advice = "the service names no domain to get a certificate for; set domain";
             report.add(ProblemKind::NoCertificate, "acme", None, advice);
         }
-        for why in hosts.iter().filter_map(refusal) {
-            let advice = format!("{why}; put a certificate for it below certs/");
+        for why in hosts.iter().filter_map(|host| refusal(host, terms)) {
+            let advice = format!("{why}, or put a certificate for it below certs/");
             report.add(ProblemKind::NoCertificate, "acme", None, advice);
         }
         problems.extend(report.finish());
@@ -72,10 +74,10 @@ impl Table {
             return BTreeSet::new();
         }
         let wanting = self.forms.iter().filter_map(|form| wishes(form, terms));
-        let hosts = wanting.flat_map(|(hosts, _)| hosts).filter(|host| refusal(host).is_none());
-        let names: BTreeSet<&str> = hosts.map(HostPattern::name).collect();
+        let hosts = wanting.flat_map(|(hosts, _)| hosts).filter(|host| refusal(host, terms).is_none());
+        let names: BTreeSet<String> = hosts.map(ToString::to_string).collect();
         let covered = if names.is_empty() { Covered::default() } else { self.basis.certs.value.own_names() };
-        names.into_iter().filter(|name| !covered.has(name)).map(Box::from).collect()
+        names.into_iter().filter(|name| !covered.has(name)).map(String::into_boxed_str).collect()
     }
 
     /// Whether a service wants certificates by ACME.
@@ -141,6 +143,8 @@ mod tests {
             said.starts_with(" /services/a/acme: no certificate: no authority issues *.a.test by http-01"),
             "{said}"
         );
+        let dns = ("config/acme/challenge", "dns-01");
+        assert_eq!(names(&[("services/a/domain", "*.a.test,a.test"), WANT, AGREE, dns]), "*.a.test,a.test ");
         let said = names(&[("services/a/default", "true"), WANT, AGREE]);
         assert!(said.starts_with(" /services/a/acme: no certificate: the service names no domain"), "{said}");
     }

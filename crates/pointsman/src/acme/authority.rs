@@ -9,14 +9,14 @@ use instant_acme::{
     Identifier, NewAccount, NewOrder, OrderStatus, Problem as AcmeProblem,
 };
 use pointsman_store::Store;
-use pointsman_table::{AcmeTerms, Cert, CertKeyKind};
+use pointsman_table::{AcmeTerms, Cert, CertKeyKind, ChallengeKind};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
 use super::client::{AuthorityClient, ComeAgain};
-use super::order::{IssuedFacts, Sight, Trouble};
+use super::order::{Challenge, IssuedFacts, Sight, Trouble};
 
 /// How long one step may take.
 const WITHIN: Duration = Duration::from_secs(45);
@@ -119,7 +119,18 @@ impl Authority {
         match within(looked, &self.come_again).await? {
             Some(Sight::Ready { .. }) if !keyed => Ok(Sight::Ready { key: Some(new_key(self.terms.key)?) }),
             Some(sight) => Ok(sight),
-            None => Err(Trouble::refusal("the authority offers no challenge of the kind http-01, or ended the order")),
+            None => {
+                let said = "the authority offers no challenge of the kind in config/acme/challenge, or ended the order";
+                Err(Trouble::refusal(said))
+            }
+        }
+    }
+
+    /// The kind of challenge that the keys want.
+    fn kind(&self) -> ChallengeType {
+        match self.terms.challenge {
+            ChallengeKind::Http => ChallengeType::Http01,
+            ChallengeKind::Dns => ChallengeType::Dns01,
         }
     }
 
@@ -128,14 +139,15 @@ impl Authority {
         let mut authorizations = order.authorizations();
         let Some(authorization) = authorizations.next().await else { return Ok(None) };
         let mut authorization = authorization?;
-        let Some(challenge) = authorization.challenge(ChallengeType::Http01) else { return Ok(None) };
+        let Some(challenge) = authorization.challenge(self.kind()) else { return Ok(None) };
         if let Some(error) = &challenge.error {
             return Err(Error::Api(error.clone()));
         }
         Ok(match challenge.status {
             ChallengeStatus::Pending => {
-                let answer = challenge.key_authorization().as_str().to_owned();
-                Some(Sight::Pending { token: challenge.token.clone(), answer })
+                let (proof, dns) = (challenge.key_authorization(), self.terms.challenge == ChallengeKind::Dns);
+                let answer = if dns { proof.dns_value() } else { proof.as_str().to_owned() };
+                Some(Sight::Pending(Challenge { token: challenge.token.clone(), answer, dns }))
             }
             ChallengeStatus::Processing | ChallengeStatus::Valid => Some(Sight::Checking),
             ChallengeStatus::Invalid => None,
@@ -149,7 +161,7 @@ impl Authority {
             let mut authorizations = order.authorizations();
             while let Some(authorization) = authorizations.next().await {
                 let mut authorization = authorization?;
-                let challenge = authorization.challenge(ChallengeType::Http01);
+                let challenge = authorization.challenge(self.kind());
                 // The leader before us may have told it.
                 if let Some(mut challenge) = challenge.filter(|challenge| challenge.status == ChallengeStatus::Pending)
                 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pointsman_store::{ASIDE, Update};
 use pointsman_table::{Answers, Change, OuterCert, Problem, ProblemKind};
 
-use super::order::CertOrder;
+use super::order::{CertOrder, Challenge};
 use crate::control::IssuedCerts;
 use crate::control::expiry::utc;
 
@@ -105,8 +105,8 @@ impl CertBook {
             pem: Ok(Arc::clone(pem)),
             staple: None,
         });
-        let ours = self.orders.values().filter_map(CertOrder::answer);
-        let ours = ours.map(|(token, answer)| (token.into(), answer.into()));
+        let ours = self.orders.values().filter_map(CertOrder::challenge).filter(|challenge| !challenge.dns);
+        let ours = ours.map(|Challenge { token, answer, .. }| (token.as_str().into(), answer.as_str().into()));
         let answers: Answers = more.clone().into_iter().chain(ours).collect();
         IssuedCerts { certs: certs.collect(), answers: Arc::new(answers) }
     }
@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn the_newest_of_an_order_counts() {
         let mut book = CertBook::default();
-        let told = OrderStage::Told { url: "u".into(), token: "t".into(), answer: "a".into(), since: 1 };
+        let challenge = Challenge { token: "t".into(), answer: "a".into(), dns: false };
+        let told = OrderStage::Told { url: "u".into(), challenge, since: 1 };
         book.note("a.test", order(2, told.clone()));
         book.take(put("orders/a.test", serde_json::to_vec(&order(1, OrderStage::Idle)).unwrap()));
         assert_eq!(book.orders["a.test"].stage, told);

@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::authority::{Authority, is_account_gone, now};
 use super::book::{CertBook, cert_key, order_key};
+use super::hook::{self, Turn};
 use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
 use crate::control::Status;
 use crate::fleet::{self, Stage};
@@ -52,6 +53,8 @@ pub(super) struct Leader<'a> {
     pub(super) name: &'a str,
     /// Who vouches for the authority besides the system's authorities.
     pub(super) ca: Option<PathBuf>,
+    /// The program that changes DNS.
+    pub(super) hook: Option<PathBuf>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) book: &'a watch::Sender<CertBook>,
 }
@@ -215,12 +218,19 @@ impl<'a> Work<'a> {
             }
             let event = Box::pin(self.perform(&name, to_do)).await;
             self.tell(&name, &order, &event);
+            let before = order.challenge().cloned();
             (order, action) = order.step(event, now(), fastrand::f64());
             (order.term, order.version) = (self.term, order.version + 1);
             if !self.save(&name, &order).await {
                 break;
             }
             self.leader.book.send_modify(|book| book.note(&name, order.clone()));
+            if let Some(challenge) = before.filter(|challenge| challenge.dns && order.challenge().is_none())
+                && let Err(trouble) =
+                    hook::run(self.leader.hook.as_deref(), Turn::CleanUp, &name, &challenge.answer).await
+            {
+                warn!("certificate for {name}: the TXT record may be left: {}", trouble.said);
+            }
         }
         name
     }
@@ -259,8 +269,11 @@ impl<'a> Work<'a> {
                 OrderEvent::Consulted { window, again: now() + again }
             }
             OrderAction::Look { url, keyed } => OrderEvent::Seen(authority.look(&url, keyed).await?),
-            OrderAction::Tell { url, token } => {
-                self.everywhere(name, &token).await;
+            OrderAction::Tell { url, challenge } => {
+                match challenge.dns {
+                    true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
+                    false => self.everywhere(name, &challenge.token).await,
+                }
                 authority.tell(&url).await?;
                 OrderEvent::Told
             }

@@ -9,6 +9,7 @@
 mod authority;
 mod book;
 mod client;
+mod hook;
 mod leader;
 mod order;
 
@@ -37,7 +38,7 @@ const UPDATES: usize = 64;
 /// Keeps this balancer's certificates by ACME, and asks for them while it leads. Never ends.
 pub(crate) async fn keep(
     (store, settings): (&Store, &StoreSettings),
-    (AcmeSettings { ca, answers }, name): (AcmeSettings, String),
+    (AcmeSettings { ca, hook, answers }, name): (AcmeSettings, String),
     status: watch::Receiver<Status>,
     (issued, around): (watch::Sender<Option<IssuedCerts>>, watch::Sender<Around>),
 ) {
@@ -48,7 +49,7 @@ pub(crate) async fn keep(
         let mut wanting = status.clone();
         if wanting.wait_for(wants).await.is_ok() {
             let (prefix, folder, name, book) = (&*settings.prefix, &*folder, &*name, &book);
-            let leader = Leader { store, prefix, folder, name, ca, status: status.clone(), book };
+            let leader = Leader { store, prefix, folder, name, ca, hook, status: status.clone(), book };
             Box::pin(leader.run()).await;
         }
     };

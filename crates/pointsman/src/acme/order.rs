@@ -59,12 +59,32 @@ pub(crate) enum OrderStage {
         /// The order's URL.
         url: String,
     },
-    /// Balancers answer the challenge. The authority does not know yet.
-    Answering { url: String, token: String, answer: String },
+    /// Balancers or the name server answer the challenge. The authority does not know yet.
+    Answering {
+        url: String,
+        #[serde(flatten)]
+        challenge: Challenge,
+    },
     /// The authority asks for the answer.
-    Told { url: String, token: String, answer: String, since: i64 },
+    Told {
+        url: String,
+        #[serde(flatten)]
+        challenge: Challenge,
+        since: i64,
+    },
     /// The authority has what it needs to sign, or will get it.
     Signing { url: String, key: String, since: i64 },
+}
+
+/// A challenge, and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Challenge {
+    pub(crate) token: String,
+    /// What balancers say, or the value of the TXT record.
+    pub(crate) answer: String,
+    /// It is answered by DNS, and not by balancers.
+    #[serde(default)]
+    pub(crate) dns: bool,
 }
 
 /// A failure in words: the authority's own, if it gave any.
@@ -99,8 +119,8 @@ pub(crate) enum OrderAction {
     Consult { id: String },
     /// Look how far the order is. `keyed`: its key is made.
     Look { url: String, keyed: bool },
-    /// Once every balancer answers the challenge, tell the authority.
-    Tell { url: String, token: String },
+    /// Once the challenge is answered everywhere, tell the authority.
+    Tell { url: String, challenge: Challenge },
     /// Ask for the signature.
     Finalize { url: String, key: String },
     /// Fetch the certificate, and keep it.
@@ -133,7 +153,7 @@ pub(crate) enum OrderEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
     /// It waits for the answer to this challenge.
-    Pending { token: String, answer: String },
+    Pending(Challenge),
     /// It asks for the answer.
     Checking,
     /// It waits for the request to sign. `key`: one to sign, if none was made.
@@ -200,12 +220,10 @@ impl CertOrder {
         }
     }
 
-    /// The challenge that balancers answer: token and answer.
-    pub(crate) fn answer(&self) -> Option<(&str, &str)> {
+    /// The challenge that is to be answered.
+    pub(crate) fn challenge(&self) -> Option<&Challenge> {
         match &self.stage {
-            OrderStage::Answering { token, answer, .. } | OrderStage::Told { token, answer, .. } => {
-                Some((token, answer))
-            }
+            OrderStage::Answering { challenge, .. } | OrderStage::Told { challenge, .. } => Some(challenge),
             OrderStage::Idle | OrderStage::Opened { .. } | OrderStage::Signing { .. } => None,
         }
     }
@@ -265,17 +283,16 @@ impl CertOrder {
     fn see(&mut self, sight: Sight, now: i64) -> Result<Option<OrderAction>, Trouble> {
         let url = self.url().cloned().unwrap_or_default();
         match (&self.stage, sight) {
-            (OrderStage::Told { since, .. }, Sight::Pending { .. } | Sight::Checking) => {
+            (OrderStage::Told { since, .. }, Sight::Pending(_) | Sight::Checking) => {
                 self.due = wait(now, *since, CHECKS, "check the answer")?;
                 Ok(None)
             }
-            (OrderStage::Opened { .. } | OrderStage::Answering { .. }, Sight::Pending { token, answer }) => {
-                self.stage = OrderStage::Answering { url: url.clone(), token: token.clone(), answer };
-                Ok(Some(OrderAction::Tell { url, token }))
+            (OrderStage::Opened { .. } | OrderStage::Answering { .. }, Sight::Pending(challenge)) => {
+                self.stage = OrderStage::Answering { url: url.clone(), challenge: challenge.clone() };
+                Ok(Some(OrderAction::Tell { url, challenge }))
             }
-            (OrderStage::Answering { token, answer, .. }, Sight::Checking) => {
-                let (token, answer) = (token.clone(), answer.clone());
-                self.stage = OrderStage::Told { url, token, answer, since: now };
+            (OrderStage::Answering { challenge, .. }, Sight::Checking) => {
+                self.stage = OrderStage::Told { url, challenge: challenge.clone(), since: now };
                 self.due = now + LOOK;
                 Ok(None)
             }

@@ -16,7 +16,11 @@ fn facts(id: Option<&str>) -> IssuedFacts {
 }
 
 fn pending() -> OrderEvent {
-    OrderEvent::Seen(Sight::Pending { token: "t".into(), answer: "t.print".into() })
+    OrderEvent::Seen(Sight::Pending(challenge()))
+}
+
+fn challenge() -> Challenge {
+    Challenge { token: "t".into(), answer: "t.print".into(), dns: false }
 }
 
 fn ready(key: Option<&str>) -> OrderEvent {
@@ -41,7 +45,7 @@ fn words(order: &CertOrder, action: Option<&OrderAction>, now: i64) -> String {
         Some(OrderAction::Open { replaces }) => format!("open {replaces:?}"),
         Some(OrderAction::Consult { .. }) => "consult".into(),
         Some(OrderAction::Look { .. }) => "look".into(),
-        Some(OrderAction::Tell { token, .. }) => format!("tell {token}"),
+        Some(OrderAction::Tell { challenge, .. }) => format!("tell {}", challenge.token),
         Some(OrderAction::Finalize { key, .. }) => format!("finalize {key}"),
         Some(OrderAction::Fetch { key, .. }) => format!("fetch {key}"),
     };
@@ -89,7 +93,7 @@ fn another_leader_goes_on_with_the_same_order_and_key() {
     let order = check(CertOrder::wished(0), vec![(opened(), "opened, look")]);
     assert_eq!(order.next(9), OrderAction::Look { url: "u".into(), keyed: false });
     let order = check(order, vec![(pending(), "answering, tell t")]);
-    assert_eq!(order.answer(), Some(("t", "t.print")));
+    assert_eq!(order.challenge(), Some(&challenge()));
     // The one before has told the authority, and died.
     let order = check(order, vec![(OrderEvent::Seen(Sight::Checking), "told, in 1")]);
     let order = check(order, vec![(ready(Some("k")), "signing, finalize k")]);
@@ -128,7 +132,7 @@ fn refusals_are_backed_off_and_outages_less() {
 
 #[test]
 fn nothing_waits_for_ever() {
-    let told = OrderStage::Told { url: "u".into(), token: "t".into(), answer: "a".into(), since: -CHECKS };
+    let told = OrderStage::Told { url: "u".into(), challenge: challenge(), since: -CHECKS };
     let late = "idle, in 60: the authority did not check the answer within 180 s";
     check(CertOrder { stage: told, ..CertOrder::default() }, vec![(OrderEvent::Seen(Sight::Checking), late)]);
     let signing = OrderStage::Signing { url: "u".into(), key: "k".into(), since: -SIGNS };

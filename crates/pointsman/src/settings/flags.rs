@@ -9,6 +9,7 @@ use pointsman_table::{Area, guard_share};
 
 use super::docker_host::DockerHost;
 use super::flag::{Flag, Group, PLAIN};
+use super::flags_acme;
 use super::flags_traces;
 use super::model::Engine;
 use super::parse;
@@ -321,18 +322,8 @@ pub static FLAGS: &[Flag] = &[
         },
         ..PLAIN
     },
-    Flag {
-        name: "acme-ca",
-        value: "FILE",
-        group: Group::Serve,
-        help: "Authorities, in PEM, that may vouch for the ACME server that issues certificates, besides those of the \
-               system",
-        read: |draft, choice| {
-            draft.acme_ca = Some(PathBuf::from(choice.text()));
-            Ok(())
-        },
-        ..PLAIN
-    },
+    flags_acme::ACME_CA,
+    flags_acme::ACME_DNS_HOOK,
     Flag {
         name: "accept-proxy",
         value: "PLACE",

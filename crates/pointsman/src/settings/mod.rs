@@ -12,7 +12,7 @@
 //! | `choice` | the source of a value |
 //! | `parse`, `docker_host` | single values |
 //! | `flag` | the form of a setting |
-//! | `flags`, `flags_traces` | the one home of every setting; those of traces |
+//! | `flags`, `flags_acme`, `flags_traces` | the one home of every setting; those of certificates by ACME and of traces |
 //! | `kontena` | certificates in variables of Kontena's load balancer |
 //! | `layers` | which source wins |
 //! | `suggest` | the name that was meant |
@@ -21,6 +21,7 @@ mod choice;
 mod docker_host;
 mod flag;
 mod flags;
+mod flags_acme;
 mod flags_traces;
 mod kontena;
 mod layers;
@@ -152,7 +153,7 @@ impl Draft {
             health_uri: self.health_uri,
             accept_proxy: self.accept_proxy,
             certs: self.certs,
-            acme: AcmeSettings { ca: self.acme_ca, answers: kontena::answers(environment) },
+            acme: AcmeSettings { answers: kontena::answers(environment), ..self.acme },
             guard: self.guard,
             cert_variables: kontena::certificates(environment),
             log: self.log,

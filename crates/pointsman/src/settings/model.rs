@@ -26,6 +26,8 @@ const USUAL_RECENT: usize = 1_000;
 pub struct AcmeSettings {
     /// The file of `--acme-ca`.
     pub ca: Option<PathBuf>,
+    /// The program of `--acme-dns-hook`.
+    pub hook: Option<PathBuf>,
     /// Answers to authorities that somebody else asked, from variables of the environment.
     pub answers: Arc<Answers>,
 }
@@ -212,7 +214,7 @@ pub(super) struct Draft {
     pub(super) health_uri: Option<Box<str>>,
     pub(super) accept_proxy: Option<Box<str>>,
     pub(super) certs: Option<PathBuf>,
-    pub(super) acme_ca: Option<PathBuf>,
+    pub(super) acme: AcmeSettings,
     pub(super) state: Option<PathBuf>,
     pub(super) guard: GuardSettings,
     pub(super) log: Option<String>,
@@ -246,7 +248,7 @@ impl Default for Draft {
             health_uri: None,
             accept_proxy: None,
             certs: None,
-            acme_ca: None,
+            acme: AcmeSettings::default(),
             state: None,
             guard: GuardSettings { share: guard_share("50%").expect("a share"), hold: Duration::from_secs(600) },
             log: None,

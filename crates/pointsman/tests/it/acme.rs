@@ -16,6 +16,8 @@ struct World {
     pebble: Pebble,
     store: Store,
     balancers: Vec<(Pointsman, SocketAddr)>,
+    /// More flags of balancers.
+    flags: Vec<String>,
     _backend: Backend,
 }
 
@@ -25,9 +27,10 @@ impl World {
         let server = NameServer::with(&[]);
         let backend = Backend::naming("one");
         let pebble = pebble(&server);
-        let mut world = Self { names: server, pebble, store, balancers: Vec::new(), _backend: backend };
+        let mut world =
+            Self { names: server, pebble, store, balancers: Vec::new(), flags: Vec::new(), _backend: backend };
         for (number, name) in (0..).zip(names) {
-            world.lead(name, 1 + number % balancers);
+            world.lead(name, 1 + number % balancers.max(1));
         }
         world.set("config/acme/directory", &world.pebble.directory());
         world.set("config/acme/agree", "true");
@@ -54,7 +57,7 @@ impl World {
     fn start(&mut self, number: u8) {
         let https = crate::harness::free_address();
         let http = format!("127.0.0.{number}:{}", self.pebble.http_port());
-        let flags: Vec<&str> = self.store.flags.iter().map(String::as_str).collect();
+        let flags: Vec<&str> = self.store.flags.iter().chain(&self.flags).map(String::as_str).collect();
         let launch = Launch::bare().args(&flags).args(&["--name", &format!("lb{number}"), "--workers", "1"]);
         let launch = launch.args(&["--engine", engine().name(), "--admin", "127.0.0.1:0", "--http", &http]);
         let launch = launch.args(&["--https", &https.to_string(), "--log", "info"]).arg("--acme-ca");
@@ -85,13 +88,19 @@ impl World {
     }
 }
 
+/// What is said of the certificate that is presented for a name.
+fn presented(https: SocketAddr, name: &str) -> String {
+    shell(&format!(
+        "openssl s_client -connect {https} -servername {name} </dev/null 2>/dev/null | openssl x509 -noout -serial -issuer -ext subjectAltName"
+    ))
+    .stdout
+}
+
 /// The serial number of the certificate that is presented for a name, if the authority issued it for this name.
 fn served(https: SocketAddr, name: &str) -> Option<String> {
-    let said = shell(&format!(
-        "openssl s_client -connect {https} -servername {name} </dev/null 2>/dev/null | openssl x509 -noout -serial -issuer -ext subjectAltName"
-    ));
-    let is_its = said.stdout.contains("Pebble") && said.stdout.contains(&format!("DNS:{name}"));
-    let serial = said.stdout.lines().find_map(|line| line.strip_prefix("serial="))?;
+    let said = presented(https, name);
+    let is_its = said.contains("Pebble") && said.contains(&format!("DNS:{name}"));
+    let serial = said.lines().find_map(|line| line.strip_prefix("serial="))?;
     is_its.then(|| serial.to_owned())
 }
 
@@ -301,4 +310,40 @@ fn certificates_of_others_are_taken_over() {
     // Private keys are for the owner of the folder only.
     let modes = shell(&format!("find {store}/.pointsman -path '*acme/certs/*' -type f -printf '%m\\n' | sort -u"));
     assert_eq!(modes.stdout.trim(), "600");
+}
+
+#[test]
+fn wildcards_come_by_dns() {
+    let names = ["*.shop.test", "shop.test"];
+    let mut world = World::new(Store::etcd(Api::V3), 0, &names, Pebble::start);
+    let home = Site::new();
+    let records = home.home().join("records");
+    std::fs::create_dir(&records).expect("our own folder");
+    world.names.set("_acme-challenge.shop.test", crate::harness::Zone::Texts(records.clone()));
+    let (hook, calls) = (home.home().join("hook"), home.home().join("calls"));
+    let script = format!(
+        "#!/bin/sh\necho \"$1 $2\" >>{calls}\ncase $1 in present) : >{records}/$3 ;; cleanup) rm {records}/$3 ;; esac\n",
+        calls = calls.display(),
+        records = records.display()
+    );
+    std::fs::write(&hook, script).expect("our own folder");
+    shell(&format!("chmod +x {}", hook.display())).ok();
+    world.set("config/acme/challenge", "dns-01");
+    world.set("services/shop/acme", "true");
+    world.start(1);
+    world.balancers[0].0.wait_problem("no_certificate", &["acme/shop.test", "set --acme-dns-hook"]);
+    world.balancers.clear();
+    world.flags = ["--acme-dns-hook", &hook.display().to_string()].map(str::to_owned).into();
+    world.start(1);
+    world.start(2);
+    for (_, https) in &world.balancers {
+        wait("the wildcard", || presented(*https, "www.shop.test").contains("DNS:*.shop.test"));
+        wait("its parent", || served(*https, "shop.test").is_some());
+    }
+    assert_eq!(world.pebble.counts(), (2, 2), "one order a name");
+    wait("records to be removed", || std::fs::read_dir(&records).expect("our own folder").count() == 0);
+    let calls = std::fs::read_to_string(calls).expect("it was called");
+    for call in ["present _acme-challenge.shop.test.", "cleanup _acme-challenge.shop.test."] {
+        assert_eq!(calls.lines().filter(|line| *line == call).count(), 2, "{calls}");
+    }
 }
