@@ -22,6 +22,8 @@ use super::order::{Challenge, IssuedFacts, Sight, Trouble};
 const WITHIN: Duration = Duration::from_secs(45);
 /// How long to wait if the authority limits us and does not say for how long, seconds.
 const LIMITED: i64 = 3600;
+/// How often a step is taken again at once because of a nonce.
+const NONCES: usize = 10;
 /// What the types of its problems begin with (RFC 8555 §6.7).
 const ERRORS: &str = "urn:ietf:params:acme:error:";
 
@@ -268,6 +270,18 @@ fn words(kind: &str, problem: &AcmeProblem) -> String {
     let parts = problem.subproblems.iter().filter_map(|part| part.detail.as_deref());
     let details: Vec<_> = problem.detail.as_deref().into_iter().chain(parts).collect();
     format!("the authority says {kind}: {}", details.join("; "))
+}
+
+/// Takes a step again while the authority refuses its nonces, which are not ours to choose (RFC 8555 §6.5): nothing was
+/// done then.
+pub(super) async fn again<T, S: Future<Output = Result<T, Trouble>>>(step: impl Fn() -> S) -> Result<T, Trouble> {
+    for _ in 0..NONCES {
+        match step().await {
+            Err(trouble) if trouble.said.starts_with("the authority says badNonce") => {}
+            done => return done,
+        }
+    }
+    step().await
 }
 
 /// Whether the authority does not know our account.

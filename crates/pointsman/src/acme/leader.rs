@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::authority::{Authority, is_account_gone, now};
+use super::authority::{Authority, again, is_account_gone, now};
 use super::book::{CertBook, cert_key, order_key};
 use super::hook::{self, Turn};
 use super::order::{CertOrder, OrderAction, OrderEvent, OrderStage, Trouble};
@@ -259,7 +259,7 @@ impl<'a> Work<'a> {
         Ok(match action {
             OrderAction::Open { replaces } => {
                 let replaces = replaces.filter(|_| self.is_issued_by(&authority, name));
-                OrderEvent::Opened { url: authority.order(name, replaces.as_deref()).await? }
+                OrderEvent::Opened { url: again(|| authority.order(name, replaces.as_deref())).await? }
             }
             OrderAction::Consult { .. } if !self.is_issued_by(&authority, name) => {
                 OrderEvent::Consulted { window: None, again: i64::MAX }
@@ -268,21 +268,21 @@ impl<'a> Work<'a> {
                 let (window, again) = authority.consult(&id).await?;
                 OrderEvent::Consulted { window, again: now() + again }
             }
-            OrderAction::Look { url, keyed } => OrderEvent::Seen(authority.look(&url, keyed).await?),
+            OrderAction::Look { url, keyed } => OrderEvent::Seen(again(|| authority.look(&url, keyed)).await?),
             OrderAction::Tell { url, challenge } => {
                 match challenge.dns {
                     true => hook::run(self.leader.hook.as_deref(), Turn::Present, name, &challenge.answer).await?,
                     false => self.everywhere(name, &challenge.token).await,
                 }
-                authority.tell(&url).await?;
+                again(|| authority.tell(&url)).await?;
                 OrderEvent::Told
             }
             OrderAction::Finalize { url, key } => {
-                authority.finalize(&url, name, &key).await?;
+                again(|| authority.finalize(&url, name, &key)).await?;
                 OrderEvent::Finalized
             }
             OrderAction::Fetch { url, key } => {
-                let new = authority.fetch(&url, &key).await?;
+                let new = again(|| authority.fetch(&url, &key)).await?;
                 self.write(&cert_key(self.leader.folder, name), new.pem.as_bytes()).await?;
                 OrderEvent::Kept { facts: new.facts, window: new.window }
             }
@@ -307,7 +307,8 @@ impl<'a> Work<'a> {
             Some(authority) if authority.is_of(&terms) => Ok(Rc::clone(authority)),
             _ => {
                 let (store, folder) = (self.leader.store, self.leader.folder);
-                let opened = Rc::new(Authority::open(store, folder, &terms, self.leader.ca.as_deref()).await?);
+                let ca = self.leader.ca.as_deref();
+                let opened = Rc::new(again(|| Authority::open(store, folder, &terms, ca)).await?);
                 *known = Some(Rc::clone(&opened));
                 Ok(opened)
             }
