@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::fields::{Field, classify};
 use crate::head::Header;
+use crate::lists::{from_the_end, pairs};
 
 /// How far a peer's headers about its client are trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,12 +83,13 @@ fn address(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(with_port).or_else(bare).map(|address: IpAddr| address.to_canonical())
 }
 
-/// The `for` of each element of a `Forwarded` value, the last first (RFC 7239 §4). An address holds neither comma nor
-/// semicolon; a quoted text that holds one makes elements that are no addresses, and ends the way.
+/// The `for` of each element of a `Forwarded` value, the last first (RFC 7239 §4). An element that does not say it once ends
+/// the way. What clients choose, such as `host`, is in quotes there, with commas and semicolons of their own.
 fn elements(value: &str) -> impl Iterator<Item = Option<IpAddr>> {
-    value.rsplit(',').map(|element| {
-        let mut pairs = element.split(';').filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='));
-        let (_, node) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
+    from_the_end(value.as_bytes()).map(|element| {
+        let pairs = pairs(element).filter_map(|pair| str::from_utf8(pair).ok()?.split_once('='));
+        let mut nodes = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, node)| node);
+        let node = nodes.next().filter(|_| nodes.next().is_none())?;
         address(node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node))
     })
 }
@@ -137,6 +139,12 @@ mod tests {
         check(&[("Forwarded", "For=\"[2001:db8::1]:4711\"; proto=https, for=10.0.0.2;by=x")], "2001:db8::1");
         check(&[("Forwarded", "for=192.0.2.1, for=_hidden")], "10.0.0.1");
         check(&[("Forwarded", "for=192.0.2.1, by=10.0.0.2")], "10.0.0.1");
+        // What a client chooses: its host, and how the value begins.
+        check(&[("Forwarded", "for=192.0.2.1;host=\"a,for=10.9.9.9;z=\"")], "192.0.2.1");
+        check(&[("Forwarded", "host=\"a;for=10.9.9.9;z\";for=192.0.2.1")], "192.0.2.1");
+        check(&[("Forwarded", "host=\"\\\";for=10.9.9.9\";for=192.0.2.1")], "192.0.2.1");
+        check(&[("Forwarded", "for=\", for=192.0.2.1")], "192.0.2.1");
+        check(&[("Forwarded", "for=192.0.2.1;for=10.9.9.9")], "10.0.0.1");
         check(&[("Forwarded", "for=192.0.2.1"), ("X-Forwarded-For", "192.0.2.2")], "192.0.2.2");
         check(&[("X-Real-IP", "192.0.2.1")], "192.0.2.1");
         check(&[("X-Real-IP", "192.0.2.1"), ("Forwarded", "for=192.0.2.2")], "192.0.2.2");

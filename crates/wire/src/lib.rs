@@ -15,6 +15,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `head`, `fields`, `framing` | what heads share: lines, header sorting, where a body ends |
+//! | `lists` | lists with quoted texts |
 //! | `login` | logins that hold for a connection |
 //! | `refusal` | why a request or a body is refused |
 //! | `target` | request targets and authorities |
@@ -57,6 +58,7 @@ mod framing;
 mod head;
 mod hello;
 mod http2;
+mod lists;
 mod login;
 mod proxy;
 mod question;
@@ -75,6 +77,7 @@ pub use framing::BadFraming;
 pub use head::{BadLine, BodyLength, HeadLimits, HeadProgress, Header, HeaderSpace, MAX_HEADERS, Version, add_header};
 pub use hello::{FirstBytes, HelloReader, HelloTooLong, MAX_HELLO, UNRECOGNIZED_NAME};
 pub use http2::{Http2Request, judge_http2_request, judge_http2_response};
+pub use lists::{quoted_list, tag_list};
 pub use proxy::{BadProxyHeader, MAX_PROXY_HEADER, ProxyHeader, ProxyOrigin, ProxyVersion, SendProxy, parse_proxy};
 pub use refusal::{BadBody, BadRequest};
 pub use request::{Forward, RequestHead, begins_head_request, parse_request};
