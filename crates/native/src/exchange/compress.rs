@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use pointsman_engine::live::Compressed;
 use pointsman_wire::{
-    BadBody, BodyLength, BodyReader, HeaderEdits, RequestHead, ResponseHead, Step, Trailers, Version,
+    BadBody, BodyLength, BodyReader, HeaderEdits, RequestHead, ResponseHead, Step, Trailers, Version, quoted_list,
+    tag_list,
 };
 
 use super::sides::{Sink, Source};
@@ -139,7 +140,7 @@ impl AnswerHead<'_> {
         let tag = self.values("etag").next()?.to_vec();
         let weak = weakened(&tag).filter(|weak| *weak != tag)?;
         let (mut has_weak, mut has_strong) = (false, false);
-        for item in asked.flat_map(items) {
+        for item in asked.flat_map(tag_list) {
             has_weak |= item == weak;
             has_strong |= item == tag;
         }
@@ -147,13 +148,8 @@ impl AnswerHead<'_> {
     }
 }
 
-/// The items of a list.
-fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
-}
-
 fn has_item<'v>(values: impl Iterator<Item = &'v [u8]>, name: &str) -> bool {
-    values.flat_map(items).any(|item| item.eq_ignore_ascii_case(name.as_bytes()))
+    values.flat_map(quoted_list).any(|item| item.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Changes the head of an answer that is compressed.

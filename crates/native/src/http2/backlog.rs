@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::net::buffer::Size;
 
-/// How many queued bytes make us read from instances a page at a time, and a few kilobytes.
+/// How many queued bytes make us read from instances a page at a time, and little at first; and a few kilobytes.
 const SOME: usize = 32 * 1024;
 const MUCH: usize = 64 * 1024;
 /// How many bytes may wait for the socket.

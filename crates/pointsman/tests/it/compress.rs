@@ -170,6 +170,10 @@ fn heads_tell_what_was_done() {
         assert_eq!((answer.status, answer.header("etag")), (304, Some(tag)), "{asked}");
         assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
     }
+    // A tag may have commas.
+    let answer =
+        ask(&mut connection, ("GET", "/status/304"), "br", "ETag: \"a, b\"", "If-None-Match: \"c\", W/\"a, b\"\r\n");
+    assert_eq!((answer.status, answer.header("etag")), (304, Some("W/\"a, b\"")));
     site.put("services/a/cookie", "SRV insert");
     wait("the cookie", || {
         let answer = ask(&mut connection, ("GET", "/bytes/5000"), "br", TEXT, "");
