@@ -168,7 +168,8 @@ pub(super) fn read(path: &Path) -> io::Result<Content> {
     if value.is_empty() && is_fresh(&file) {
         return Ok(Content::Fresh);
     }
-    if value.last() == Some(&b'\n') {
+    // Editors end a text with it. Of what is no text, such as an OCSP response in DER, it is a byte like others.
+    if value.last() == Some(&b'\n') && str::from_utf8(&value).is_ok() {
         value.pop();
     }
     Ok(Content::Value(value.into()))
@@ -220,12 +221,13 @@ mod tests {
         fs::write(at("a/b/one"), "1\n").unwrap();
         fs::write(at("a/two"), "2\n\n").unwrap();
         fs::write(at("a/two~"), "old").unwrap();
+        fs::write(at("der"), b"0\x82\n").unwrap();
         fs::write(at("empty"), "").unwrap();
         fs::write(at("large"), vec![b'x'; LARGEST as usize + 1]).unwrap();
         std::os::unix::fs::symlink("a/two", at("link")).unwrap();
         std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
         std::os::unix::fs::symlink("..", at("a/loop")).unwrap();
-        let want = ["a/b/one=1", "a/two=2\n", "empty fresh", "large: larger than 1 MiB", "link=2\n"];
+        let want = ["a/b/one=1", "a/two=2\n", "der=0\u{fffd}\n", "empty fresh", "large: larger than 1 MiB", "link=2\n"];
         assert_eq!(found(folder.path()), want);
     }
 
