@@ -53,6 +53,15 @@ impl Pointsman {
         get(self.admin, "localhost", path).unwrap_or_else(|error| panic!("{path}: {error}")).text()
     }
 
+    /// Makes one change of the keys, and waits until all workers serve it.
+    #[track_caller]
+    pub(crate) fn after(&self, change: impl FnOnce()) {
+        let applied = || self.metric("pointsman_table_applied_revision", &[]);
+        let before = applied();
+        change();
+        wait("the change", || applied() > before);
+    }
+
     /// The sum of a metric's samples whose labels contain all of `labels`.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
